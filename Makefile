@@ -1,0 +1,62 @@
+# make: programs in bin/. make demo, make test: install what is missing, build, run. make help lists the rest.
+# Sources are found by name pattern; nothing is listed here: */NAME_main.c is a program, tests/test_NAME.c a test,
+# tests/fuzz_NAME.c a fuzz target, criteria/crit_NAME.c a criterion, every other */*.c belongs to libkit.a.
+SAN  ?= 0   ## SAN=1: address and undefined-behaviour sanitizers
+V    ?= 0   ## V=1: print the commands
+Q    := $(if $(filter 1,$(V)),,@)
+B    := build/$(if $(filter 1,$(SAN)),san,opt)
+PKGS := hdf5 gsl libpcre2-8 jansson libzip libxxhash
+DEBS := gcc make pkg-config libopenblas-dev libhdf5-dev libgsl-dev libpcre2-dev libjansson-dev libzip-dev libxxhash-dev \
+        libcmocka-dev gnuplot-nox python3-h5py python3-numpy git
+WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
+OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)
+KIT_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPTIM) -g -fopenmp -fno-math-errno $(WARN) -Imodel -Icriteria -Idata -Ipredictor -Iexperiments -I$(B) \
+          $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null) -MMD -MP
+LDLIBS  = $(shell pkg-config --libs $(PKGS) openblas 2>/dev/null) -lm
+, := ,
+
+CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
+MAINS := $(wildcard */*_main.c)
+SRCS  := $(filter-out $(MAINS) tests/%,$(wildcard */*.c))
+OBJS  := $(SRCS:%.c=$(B)/%.o)
+PROGS := $(patsubst %_main.c,$(B)/bin/%,$(notdir $(MAINS)))
+TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
+
+all: $(PROGS)                                ## the programs; bin/ links to them
+	$(Q)ln -sfn $(B)/bin bin
+
+clean:                                       ## remove everything built
+	rm -rf build bin
+
+help:                                        ## this list
+	@grep -hE '^[A-Za-z -]+ *(\?=|:).*##' $(MAKEFILE_LIST) | sed -E 's/ *(\?=|:)[^#]*##/\t/' | expand -t 14
+
+$(B)/crit_list.h: FORCE
+	@mkdir -p $(@D); printf 'CRIT(%s)\n' $(CRITS) >$@.new; cmp -s $@ $@.new && rm $@.new || mv $@.new $@
+$(B)/criteria/registry.o: $(B)/crit_list.h
+$(B)/version.h: FORCE
+	@mkdir -p $(@D); printf '#define KIT_VERSION "%s"\n' "$$(git describe --always --dirty 2>/dev/null || echo unknown)" >$@.new; \
+	  cmp -s $@ $@.new && rm $@.new || mv $@.new $@
+$(B)/model/base.o: $(B)/version.h
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC    $<")
+	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) -c $< -o $@
+$(B)/libkit.a: $(OBJS)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(foreach m,$(MAINS),$(eval $(B)/bin/$(patsubst %_main.c,%,$(notdir $m)): $(m:%.c=$(B)/%.o)))
+$(TESTS): $(B)/%: $(B)/%.o
+$(PROGS): $(B)/libkit.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LINK  $(@F)")
+	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -o $@
+$(TESTS): $(B)/libkit.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LINK  $(@F)")
+	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
+
+.PHONY: all clean help FORCE
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,56 @@
+// criterion - the one interface that every pruning criterion (crit_<name>.c) implements.
+//
+// A criterion turns the taps of one layer of one example into a score per unit; larger = more important. The driver (probe.c) makes
+// one forward-backward pass, hands every criterion the same tile of units while it is in cache, and owns all memory. A tile is one
+// head (U = 1, D values a token) or some neurons (D = 1). Value i of unit u at token t is act[t*ld + u*D + i].
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+enum {                      // what a criterion reads; arrays nobody asked for are NULL
+    CRIT_ACT = 1,           // act
+    CRIT_GRAD = 2,          // grad
+    CRIT_WEIGHT = 4,        // w   (neurons only)
+    CRIT_WGRAD = 8,         // dw  (neurons only)
+    CRIT_HESS = 16,         // hv  = (H v) of SEMANTICS 11
+    CRIT_XCORR = 32,        // xcorr, xmax (neurons only)
+    CRIT_OUT_GRAD = 64,     // out_grad (heads only)
+    CRIT_HESS_COMPAT = 128, // hu, hu_w: the second Hessian-vector product of SEMANTICS 12, "Compat grasp"
+    CRIT_REMOVAL = 256      // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
+};
+
+typedef struct {
+    int T, context;         // tokens; context tokens (the loss is over tokens context..T-1)
+    int U, D, E, ld;        // units, values per unit and token, hidden size, floats between tokens in act, grad, hv, hu
+    int layer, layers, unit;// this layer, number of layers, index of the first unit of the tile in its layer
+    const float *act;       // heads: a; neurons: z, fc1's output before ReLU
+    const float *grad;      // dL/d act
+    const float *hv, *hu;
+    const float *x;         // [T, E] fc1's input (neurons; NULL for heads)
+    const float *w, *dw;    // [U, E] rows of fc1's weight, and their gradient in this example
+    const float *hu_w;      // [U, E]
+    const float *xcorr;     // [T, T] Pearson correlation between the rows of x, see xmax
+    const float *xmax;      // [T] max |x_t|; 0 for a row that is constant (max |x - mean| <= 1e-6 max |x|) or zero
+    const float *out_grad;  // [T, E] dL/d(output of out_proj); head h's slice is columns unit*D .. unit*D + D - 1
+    const double *removal;  // [U] L(unit removed) - L
+    uint64_t seed, key;     // of --seed, and of the example (its task and id)
+} crit_in;
+
+typedef void crit_fn(float *out, const crit_in *in);  // out [U]
+
+// Second stage of criteria that exist per task only (epenas, compat jacov): see task_stage.h. NULL: none.
+struct task_stage;
+
+typedef struct {
+    crit_fn *heads, *neurons;  // NULL: this criterion has no such score per example
+    unsigned needs_heads, needs_neurons;
+    const char *heads_doc, *neurons_doc;  // the formulas, printed by score --list
+    const struct task_stage *task;
+} crit_mode;
+
+typedef struct {
+    const char *name;       // command line and HDF5 name
+    const char *about;      // one line: what it measures, and the paper
+    int by_name_only;       // 1: not part of --criteria all
+    crit_mode sound, compat;
+} criterion;

@@ -1,0 +1,50 @@
+// probe - scores of a batch of examples: one forward-backward pass (and for grasp a Hessian-vector product), every criterion on
+// every tile of units while it is in cache. The seam between the model (opt.h) and the criteria (criterion.h).
+#pragma once
+#include "opt.h"
+#include "registry.h"
+
+typedef struct {
+    const int32_t *tokens;  // [n] context ++ continuation
+    int n, context;         // tokens, context tokens: 1 <= context < n <= positions
+    uint64_t key;           // of task and id, for criteria that draw
+} probe_example;
+
+typedef struct {
+    const criterion **crit;  // n_crit of them
+    int n_crit;
+    bool sound, compat;      // which of both sets of formulas
+    uint64_t seed;
+} probe_plan;
+
+enum { FEAT_HEAD_OUTPUT, FEAT_RESIDUAL, FEAT_RESIDUAL_MID, FEAT_KINDS };
+extern const char *const feat_names[FEAT_KINDS];  // "head_output", "residual", "residual_mid"
+
+// Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: 0 sound, 1 compat.
+typedef struct {
+    double loss;             // mean cross-entropy of the continuation, nats
+    float *features[2][FEAT_KINDS];  // [L, E] each, at position context - 1 (sound), n - 1 (compat)
+    float **heads[2];        // [n_crit] -> [L, H] or NULL
+    float **neurons[2];      // [n_crit] -> [L, F] or NULL
+} probe_result;
+
+// Rows that task-level criteria collect (side file): per wanted position of an example, in the order asked for, for every layer
+// da [E], x [E], and for every neuron whether dz != 0 (see task_stage.h).
+typedef struct {
+    int example, position;   // index into the batch, token position
+    float *da, *x;           // [L, E] each, filled by the probe
+    uint8_t *active;         // [L, F]: 1 where |dz| max|x| > 1e-30
+} probe_row;
+
+typedef struct probe probe;
+// max_tokens: the largest batch (sum of tokens); at least the longest example.
+probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens);
+void   probe_free(probe *p);
+size_t probe_bytes(const opt *m, const probe_plan *plan, int max_tokens);  // memory that probe_new takes
+// Scores n examples in one batch. 0, or -1 and err_set naming example, criterion, layer where a loss or score is NaN or infinite.
+int    probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows);
+// Multiply-adds of one example of n tokens, for estimates.
+double probe_macs(const opt *m, const probe_plan *plan, int n, int context);
+// Wall-clock seconds spent so far: GEMM, attention, criteria, other.
+void   probe_times(const probe *p, double seconds[4]);
+extern const char *const probe_time_names[4];

@@ -1,0 +1,51 @@
+// task - the seven few-shot tasks of ShadowLLM (piqa copa openbookqa winogrande rte hellaswag arc_easy): rows from the files as
+// their authors and as the hub's JSON-lines export publish them, prompts as SEMANTICS 5.1 and 12, splits, few-shot prefixes.
+#pragma once
+#include "base.h"
+#include "tok.h"
+
+enum { TASK_MAX_CHOICES = 5 };
+
+typedef struct {
+    char *id;            // the row's own id, or "<split>/<row>"
+    int n_choices, gold; // gold -1: the split has no labels
+    char *context[TASK_MAX_CHOICES];  // text before the candidate; the same pointer for all but winogrande
+    char *choice[TASK_MAX_CHOICES];   // candidate with its leading space, as scored in evaluation
+    char *gold_compat;   // the gold continuation as the published trace extraction writes it (SEMANTICS 2.1)
+} task_doc;
+
+typedef struct {
+    const char *name;    // of the table in task.c
+    char *split;         // "train", "val", "test"
+    char *file;          // the file(s) read, for provenance
+    task_doc *docs;
+    int n;
+    bool labelled;
+    char hash[33];       // of the file(s)
+} task_split;
+
+// The seven names, NULL-terminated, in the order of SEMANTICS 5.1.
+extern const char *const task_names[];
+// Reads DIR/<name>/ ; want: "train", "val", "test", or NULL: for_score ? first of train, val, test with labels
+// : the labelled split of 5.1, else val, else test, else train with a warning on stderr (SEMANTICS 12, "Splits").
+// A malformed row: -1 and "file:line: field: what". task_close is safe on {0}.
+int  task_open(task_split *s, const char *dir, const char *name, const char *want, bool for_score);
+void task_close(task_split *s);
+// For tests and fuzzing: parse one file's bytes (and the labels file's, or NULL) of a task.
+int  task_parse(task_split *s, const char *name, const char *bytes, size_t n, const char *labels, size_t n_labels, const char *path);
+
+// The order in which documents are used for --examples/--limit: a seeded permutation of 0..n-1 (a larger number extends a
+// smaller one). Caller frees.
+int32_t *task_order(const task_split *s, uint64_t seed);
+
+// The few-shot prefix of document `doc` of `target` ("" for k = 0): k documents of `pool` (train, else the target itself),
+// without replacement, keyed by (seed, task, doc); sound leaves out the document itself and any with the same context and gold
+// text. Blocks are context + gold with its leading space, joined by blank lines, with a blank line at the end. NULL and err_set if
+// the pool is too small. Caller frees.
+char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
+
+// One text with its tokens: context (prefix included) and one continuation, tokenised apart.
+typedef struct { int32_t *tokens; int n, context_length; } task_example;
+// choice < 0: the gold one; compat: the published text of the gold continuation. -1 and err_set on a tokenizer failure or when
+// context or continuation is empty.
+int  task_encode(task_example *e, const tok *t, const task_doc *d, int choice, const char *prefix, bool compat);

@@ -1,0 +1,26 @@
+// wikitext - running text for perplexity: WikiText's pages, the detokeniser of the evaluation harness, windows (SEMANTICS 5.2, 12).
+#pragma once
+#include "base.h"
+#include "tok.h"
+
+typedef struct { char *raw, *text; long words, bytes; } wikitext_page;  // as in the file; detokenised; counts of the raw page
+typedef struct { wikitext_page *pages; int n; char *raw; size_t raw_bytes; char hash[33]; } wikitext;
+
+int  wikitext_open(wikitext *w, const char *file);
+int  wikitext_parse(wikitext *w, const char *bytes, size_t n);
+void wikitext_close(wikitext *w);
+// The harness's detokeniser, exactly in the order of SEMANTICS 12. Caller frees.
+char *wikitext_detokenise(const char *page);
+
+// A window: `input` of n tokens; it scores the last `predicted` targets: target of input position i is tokens[start + i + 1] of
+// the stream that begins with </s>.
+typedef struct { int start, n, predicted; } text_window;
+// Rolling windows of a page of n tokens behind `</s>`, at most `most` inputs each (SEMANTICS 5.2): first predicts tokens 0..most-1; each
+// following one predicts the next up to `most`, its input the `most` tokens that end one before the last predicted. Positions
+// count in the stream </s> ++ tokens. Returns the number; caller frees *w.
+int  text_windows_rolling(int n, int most, text_window **w);
+// Disjoint windows for token perplexity: n tokens behind </s>, every token predicted once, the remainder too; gptq: stream without </s>,
+// `most` tokens a window predict most-1, remainder dropped.
+int  text_windows_disjoint(int n, int most, bool gptq, text_window **w);
+// The gptq form of the raw file: non-blank lines keep their line feed, blank ones are empty, all joined by two line feeds. Caller frees.
+char *wikitext_gptq_text(const wikitext *w);

@@ -1,0 +1,64 @@
+// ckpt - a checkpoint directory as Hugging Face publishes OPT: config.json and its tensors, validated, mmapped, never copied.
+//
+// Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
+// pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards that
+// pytorch_model.bin.index.json names. fp32, fp16 and bf16. Names lose a leading "model." and "decoder.": "layers.0.fc1.weight".
+#pragma once
+#include "base.h"
+
+typedef enum { DT_F32, DT_F16, DT_BF16 } dtype;
+static inline size_t dtype_bytes(dtype t) { return t == DT_F32 ? 4 : 2; }
+const char *dtype_name(dtype t);  // "float32", "float16", "bfloat16"
+
+// What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P width of
+// the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.
+typedef struct {
+    int L, H, E, F, D, P, V, positions;  // positions without OPT's offset of 2
+    bool pre_ln;       // do_layer_norm_before; false: OPT-350m
+    bool final_ln;     // pre_ln and not _remove_final_layer_norm
+    bool bias;         // enable_bias
+    int bos, eos, pad; // token ids
+    dtype declared;    // torch_dtype
+} opt_config;
+
+typedef struct {
+    char *name;        // without "model." and "decoder."
+    dtype type;
+    int rank;
+    int64_t dim[4];    // row major
+    const void *data;  // into the mapping; aligned to the element, not more
+} tensor;
+
+typedef struct {
+    char *dir;
+    opt_config config;
+    tensor *tensors;   // sorted by name
+    int n_tensors;
+    struct ckpt_map { void *base; size_t bytes; } *maps;  // what ckpt_close unmaps
+    int n_maps;
+    size_t bytes;      // of all tensors
+    char hash[33];     // of config.json and every tensor's name, type, shape and data; made on demand by ckpt_hash
+} ckpt;
+
+// Opens and validates everything that can be checked without reading the weights: every offset, shape and dtype against the file
+// size and the config; overlapping or out-of-file tensors, missing, surplus-shaped or duplicate tensors are refused with one line.
+// 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
+int  ckpt_open(ckpt *c, const char *dir);
+void ckpt_close(ckpt *c);
+// The tensor, or NULL.
+const tensor *ckpt_find(const ckpt *c, const char *name);
+// Reads all weights once: fills c->hash; -1 with the tensor's name if a weight is NaN or infinite.
+int  ckpt_check_values(ckpt *c);
+// Fills c->hash without looking at values.
+const char *ckpt_hash(ckpt *c);
+
+// Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them: names with
+// "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
+int  ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n);
+
+// The parts, each on bytes in memory so that they can be fuzzed. The tensors' data point into `bytes`; caller frees names and array
+// with tensors_free.
+int  st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // safetensors
+int  pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // torch.save zip
+int  opt_config_parse(const char *json, size_t n, const char *path, opt_config *config);
+void tensors_free(tensor *tensors, int n);

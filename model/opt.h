@@ -1,0 +1,87 @@
+// opt - the OPT language model: forward over packed variable-length batches, backward for the taps, Hessian-vector products, K/V
+// cache. OPT: Zhang et al. 2022 (arXiv:2205.01068). Attention scale 1/sqrt(D) on q after its bias, learned positions with offset
+// 2, ReLU, tied head; pre-LN or (350m) post-LN with projections.
+//
+// One layer l on a sequence of T tokens (all arrays row major, one row per token):
+//   res [T,E] residual entering; q, k, v [T,E]; a [T,E] head outputs side by side, before out_proj; mid [T,E] residual after
+//   attention, before the FFN's norm; x [T,E] input of fc1; z [T,F] = x W1' + b1, before ReLU.
+// The taps a and z are what units are scored on; da, dz are the loss gradients with respect to them.
+//
+// A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix products run in
+// tiles of one sequence, single-threaded each, so the bits are the same whatever else is in the batch and at any thread count.
+#pragma once
+#include "ckpt.h"
+
+struct ops;
+
+// A weight in its stored type, as device memory of the ops table.
+typedef struct { const void *data; dtype type; int rows, cols; } weight;  // (rows, cols); a bias has cols 1
+typedef struct {
+    weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
+    weight wq, wk, wv, wo, bq, bk, bv, bo;          // (E, E), (E)
+    weight w1, b1, w2, b2;                          // fc1 (F, E), (F); fc2 (E, F), (E)
+} opt_layer;
+
+typedef struct {
+    opt_config c;
+    ckpt file;
+    weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
+    opt_layer *layer;                                     // L of them
+} opt;
+
+// Which units run: heads [L, H], neurons [L, F], 1 = runs. NULL mask: all.
+typedef struct { uint8_t *heads, *neurons; } mask;
+
+// K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E].
+typedef struct { float *k, *v; int n, cap; } opt_cache;
+
+// One sequence of a batch: `n` new tokens behind the tokens already in `prefix` (NULL: none).
+typedef struct {
+    const int32_t *tokens;  // [n]
+    int n;
+    const opt_cache *prefix;
+    opt_cache *append;      // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
+    const mask *mask;       // acts at every position >= mask_from
+    int mask_from;          // absolute position (prefix included)
+    int targets_from;       // rows targets_from..n-1 have a target: the next token, tokens[i+1]; row n-1's target is `last_target`.
+    int32_t last_target;    // -1: row n-1 has none
+} opt_seq;
+
+// Loads config and weights; 0, or -1 and err_set. opt_free is safe on {0}.
+int  opt_load(opt *m, const char *dir);
+void opt_free(opt *m);
+// A model from tensors in memory (pretrain, tests, seeded random benchmarks): tensor data must outlive it.
+int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
+// All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
+tensor *opt_tensor_list(const opt_config *c, int *n);
+
+// ---------------------------------------------------------------- a run: workspace for batches
+typedef struct opt_run opt_run;
+enum {
+    OPT_FORWARD = 0,     // outputs only; nothing kept per layer
+    OPT_TAPS = 1,        // keep what backward and the criteria need
+    OPT_TANGENT = 2,     // and what Hessian-vector products need
+    OPT_WEIGHT_GRADS = 4 // and gradients of all weights (pretrain)
+};
+// Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL allowed).
+opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags);
+void     opt_run_free(opt_run *r);
+size_t   opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags);  // what opt_run_new will take
+
+// Forward of a batch. Appends to caches as asked.
+void opt_forward(opt_run *r, const opt_seq *seqs, int n);
+// After opt_forward: log-probabilities (natural log, fp32 logits, double log-sum-exp) of every target, in order of sequence and row,
+// and (if top is not NULL) whether the target is the argmax. vocab: 0 = all rows, else only the first `vocab` logits exist.
+void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab);
+// Logits of the last row of sequence i: out [V].
+void opt_logits(opt_run *r, int i, float *out);
+// Continue: layers from `layer` on with the residual given (packed rows, E each), used by the removal oracle.
+void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res);
+
+// Views of the last forward's arrays; row of sequence i, token t is opt_row(r, i) + t. NULL where not kept.
+int          opt_row(const opt_run *r, int i);
+const float *opt_tap_res(const opt_run *r, int layer);   // [rows, E]; layer 0..L (L: what leaves the last layer)
+const float *opt_tap_a(const opt_run *r, int layer);     // [rows, E]
+const float *opt_tap_mid(const opt_run *r, int layer);   // [rows, E]
+const float *opt_tap_x(const opt_run *r, int layer);     // [rows, E]
+const float *opt_tap_z(const opt_run *r, int layer);     // [rows, F]
