@@ -9,11 +9,10 @@ PKGS := hdf5 gsl libpcre2-8 jansson libzip libxxhash
 DEBS := gcc make pkg-config libopenblas-dev libhdf5-dev libgsl-dev libpcre2-dev libjansson-dev libzip-dev libxxhash-dev \
         libcmocka-dev gnuplot-nox python3-h5py python3-numpy git
 WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)
+OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)
 KIT_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPTIM) -g -fopenmp -fno-math-errno $(WARN) -Imodel -Icriteria -Idata -Ipredictor -Iexperiments -I$(B) \
           $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null) -MMD -MP
 LDLIBS  = $(shell pkg-config --libs $(PKGS) openblas 2>/dev/null) -lm
-, := ,
 
 CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
 MAINS := $(wildcard */*_main.c)

@@ -1,4 +1,4 @@
-// ckpt - a checkpoint directory as Hugging Face publishes OPT: config.json and its tensors, validated, mmapped, never copied.
+// ckpt - a checkpoint directory as Hugging Face publishes OPT: config.json and its tensors, validated and mmapped read-only.
 //
 // Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
 // pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards that
@@ -17,6 +17,7 @@ typedef struct {
     bool pre_ln;       // do_layer_norm_before; false: OPT-350m
     bool final_ln;     // pre_ln and not _remove_final_layer_norm
     bool bias;         // enable_bias
+    bool tied;         // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
     int bos, eos, pad; // token ids
     dtype declared;    // torch_dtype
 } opt_config;
@@ -26,7 +27,7 @@ typedef struct {
     dtype type;
     int rank;
     int64_t dim[4];    // row major
-    const void *data;  // into the mapping; aligned to the element, not more
+    const void *data;  // little endian; of a ckpt: aligned to the element, not more (a tensor that the file places otherwise is copied)
 } tensor;
 
 typedef struct {
@@ -34,15 +35,17 @@ typedef struct {
     opt_config config;
     tensor *tensors;   // sorted by name
     int n_tensors;
-    struct ckpt_map { void *base; size_t bytes; } *maps;  // what ckpt_close unmaps
-    int n_maps;
+    struct ckpt_map { void *base; size_t bytes; bool owned; } *maps;  // what ckpt_close unmaps; owned: a copy of ours, freed
+    int n_maps, cap_maps;
     size_t bytes;      // of all tensors
-    char hash[33];     // of config.json and every tensor's name, type, shape and data; made on demand by ckpt_hash
+    char hash[33];     // of the config's sizes and switches and every tensor's name, type, shape and data, so that it does not depend
+                       // on the file form; made on demand by ckpt_hash
 } ckpt;
 
 // Opens and validates everything that can be checked without reading the weights: every offset, shape and dtype against the file
-// size and the config; overlapping or out-of-file tensors, missing, surplus-shaped or duplicate tensors are refused with one line.
-// 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
+// size and the config; overlapping or out-of-file tensors, missing, surplus, wrongly shaped or duplicate tensors are refused with one
+// line. A tied lm_head.weight (which must equal the embedding) and fairseq's "version" are dropped. All data stay valid until
+// ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
 int  ckpt_open(ckpt *c, const char *dir);
 void ckpt_close(ckpt *c);
 // The tensor, or NULL.
@@ -56,9 +59,13 @@ const char *ckpt_hash(ckpt *c);
 // "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
 int  ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n);
 
-// The parts, each on bytes in memory so that they can be fuzzed. The tensors' data point into `bytes`; caller frees names and array
-// with tensors_free.
+// config.json of a configuration, as transformers writes it; caller frees.
+char *opt_config_text(const opt_config *c);
+
+// The parts, each on bytes in memory so that they can be fuzzed. Names are as in the file. The tensors' data point into `bytes` at any
+// alignment (two tensors of a .bin may share them); caller frees names and array with tensors_free. On failure *tensors is NULL.
 int  st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // safetensors
 int  pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // torch.save zip
 int  opt_config_parse(const char *json, size_t n, const char *path, opt_config *config);
 void tensors_free(tensor *tensors, int n);
+size_t tensor_bytes(const tensor *t);  // SIZE_MAX: the product of the sizes overflows

@@ -1,0 +1,341 @@
+// ckpt - opening, validating, hashing and saving checkpoint directories. Contract and file forms in ckpt.h.
+// The forms, their order and the names are those of transformers' from_pretrained and save_pretrained.
+#include "opt.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+typedef int parse_fn(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);
+
+// ---------------------------------------------------------------- files into tensors
+static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n) {
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return err_set("%s: cannot open: %s", path, strerror(errno));
+    void *base = MAP_FAILED;
+    int bad = -1;
+    if (fstat(fd, &st)) err_set("%s: cannot read: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode) || st.st_size == 0) err_set("%s: not a file with content; fetch it again", path);
+    else if ((base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
+        err_set("%s: cannot map %lld bytes: %s", path, (long long)st.st_size, strerror(errno));
+    else bad = 0;
+    close(fd);
+    if (bad) return -1;
+    *bytes = base;
+    *n = (size_t)st.st_size;
+    VEC_PUSH(c->maps, c->n_maps, c->cap_maps, ((struct ckpt_map){.base = base, .bytes = *n}));
+    return 0;
+}
+
+// "model.decoder.layers.0.fc1.weight", "decoder.layers..." and "layers..." are the same tensor.
+static const char *short_name(const char *name) {
+    static const char *const prefixes[] = {"model.", "decoder."};
+    for (int i = 0; i < 2; i++)
+        if (!strncmp(name, prefixes[i], strlen(prefixes[i]))) name += strlen(prefixes[i]);
+    return name;
+}
+
+// Adds the tensors of one file behind those that are there.
+static int load_file(ckpt *c, const char *path, parse_fn *parse) {
+    const uint8_t *bytes = NULL;
+    size_t size = 0;
+    tensor *ts = NULL;
+    int n = 0;
+    if (map_file(c, path, &bytes, &size) || parse(bytes, size, path, &ts, &n)) return -1;
+    c->tensors = xrealloc(c->tensors, (size_t)(c->n_tensors + n + 1) * sizeof *ts);
+    for (int i = 0; i < n; i++) {
+        tensor *t = &c->tensors[c->n_tensors++];
+        *t = ts[i];
+        t->name = xstrdup(short_name(ts[i].name));
+        if ((uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
+        struct ckpt_map copy = {.base = xaligned(tensor_bytes(t)), .bytes = tensor_bytes(t), .owned = true};
+        memcpy(copy.base, t->data, copy.bytes);
+        t->data = copy.base;
+        VEC_PUSH(c->maps, c->n_maps, c->cap_maps, copy);
+    }
+    tensors_free(ts, n);
+    return 0;
+}
+
+static const tensor *named(const tensor *ts, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (!strcmp(ts[i].name, name)) return &ts[i];
+    return NULL;
+}
+
+static int load_shard(ckpt *c, const json_t *map, const char *shard, const char *index, parse_fn *parse) {
+    int first = c->n_tensors, bad;
+    if (!*shard || strchr(shard, '/')) return err_set("%s: \"%.80s\" is not the name of a file beside it", index, shard);
+    char *path = xasprintf("%s/%s", c->dir, shard);
+    if ((bad = load_file(c, path, parse)) && !file_exists(path))
+        err_set("%s: missing, though %s names it; fetch it again", path, index);
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)map, name, v)
+        if (!bad && !strcmp(json_string_value(v), shard) && !named(c->tensors + first, c->n_tensors - first, short_name(name)))
+            bad = err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
+    free(path);
+    return bad;
+}
+
+// Loads every file that weight_map names, once.
+static int load_shards(ckpt *c, const json_t *root, const char *index, parse_fn *parse) {
+    const json_t *map = json_object_get(root, "weight_map");
+    if (!json_is_object(map) || !json_object_size(map)) return err_set("%s: \"weight_map\" is missing or empty", index);
+    json_t *seen = json_object(), *v;
+    const char *name;
+    int bad = 0;
+    json_object_foreach((json_t *)map, name, v) {
+        if (bad) break;
+        if (!json_is_string(v)) bad = err_set("%s: tensor %s: its file is not a text", index, name);
+    }
+    json_object_foreach((json_t *)map, name, v) {
+        if (bad) break;
+        const char *shard = json_string_value(v);
+        if (json_object_get(seen, shard)) continue;
+        json_object_set_new(seen, shard, json_true());
+        bad = load_shard(c, map, shard, index, parse);
+    }
+    json_decref(seen);
+    return bad;
+}
+
+static int load_index(ckpt *c, const char *path, parse_fn *parse) {
+    json_error_t e;
+    size_t n;
+    char *text = file_read(path, &n);
+    if (!text) return -1;
+    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    free(text);
+    if (!root) return err_set("%s: line %d: not valid JSON: %s", path, e.line, e.text);
+    int bad = load_shards(c, root, path, parse);
+    json_decref(root);
+    return bad;
+}
+
+// The first form that is there.
+static int load_tensors(ckpt *c) {
+    static const struct { const char *file; parse_fn *parse; bool index; } forms[] = {
+        {"model.safetensors", st_parse, false},
+        {"model.safetensors.index.json", st_parse, true},
+        {"pytorch_model.bin", pt_parse, false},
+        {"pytorch_model.bin.index.json", pt_parse, true},
+    };
+    for (int i = 0; i < 4; i++) {
+        char *path = xasprintf("%s/%s", c->dir, forms[i].file);
+        bool there = file_exists(path);
+        int bad = !there ? 0 : forms[i].index ? load_index(c, path, forms[i].parse) : load_file(c, path, forms[i].parse);
+        free(path);
+        if (there) return bad;
+    }
+    return err_set("%s: no weights: neither model.safetensors nor pytorch_model.bin nor an index.json of shards is there", c->dir);
+}
+
+// ---------------------------------------------------------------- tensors against the config
+static int by_name(const void *a, const void *b) { return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name); }
+
+static void shape_text(char out[96], const tensor *t) {
+    int n = snprintf(out, 96, "[");
+    for (int i = 0; i < t->rank; i++) n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
+    snprintf(out + n, 96 - (size_t)n, "]");
+}
+
+static bool same_shape(const tensor *a, const tensor *b) {
+    return a->rank == b->rank && !memcmp(a->dim, b->dim, (size_t)a->rank * sizeof *a->dim);
+}
+
+static int check_shape(const tensor *t, const tensor *want, const char *dir) {
+    char is[96], should[96];
+    if (same_shape(t, want)) return 0;
+    shape_text(is, t);
+    shape_text(should, want);
+    return err_set("%s: tensor %s has shape %s, but config.json asks for %s", dir, t->name, is, should);
+}
+
+// tensors (sorted by name) are exactly those of the config.
+static int check_tensors(const opt_config *config, const tensor *ts, int n, const char *dir) {
+    int n_want, bad = 0, i = 0, j = 0;
+    tensor *want = opt_tensor_list(config, &n_want);
+    qsort(want, (size_t)n_want, sizeof *want, by_name);
+    for (; !bad && (i < n_want || j < n); i++, j++) {
+        int order = i == n_want ? 1 : j == n ? -1 : strcmp(want[i].name, ts[j].name);
+        if (j > 0 && j < n && !strcmp(ts[j].name, ts[j - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[j].name);
+        else if (order < 0) bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
+        else if (order > 0) bad = err_set("%s: tensor %s has no place in the model that config.json describes", dir, ts[j].name);
+        else bad = check_shape(&ts[j], &want[i], dir);
+    }
+    tensors_free(want, n_want);
+    return bad;
+}
+
+static void drop(ckpt *c, const tensor *t) {
+    int i = (int)(t - c->tensors);
+    free(c->tensors[i].name);
+    memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
+}
+
+// lm_head.weight of a tied model is the embedding once more; an untied head, or one that was changed, is no OPT that runs here.
+static int check_head(ckpt *c) {
+    const tensor *head = ckpt_find(c, "lm_head.weight"), *embed = ckpt_find(c, "embed_tokens.weight");
+    if (!head && !c->config.tied)
+        return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no lm_head.weight", c->dir);
+    if (!head || !embed) return 0;
+    if (head->type != embed->type || !same_shape(head, embed) || (head->data != embed->data && memcmp(head->data, embed->data, tensor_bytes(embed))))
+        return err_set("%s: lm_head.weight differs from embed_tokens.weight; only tied heads are implemented", c->dir);
+    drop(c, head);
+    return 0;
+}
+
+static int read_config(ckpt *c) {
+    size_t n;
+    char *path = xasprintf("%s/config.json", c->dir), *text = file_read(path, &n);
+    int bad = text ? opt_config_parse(text, n, path, &c->config) : -1;
+    free(text);
+    free(path);
+    return bad;
+}
+
+int ckpt_open(ckpt *c, const char *dir) {
+    *c = (ckpt){.dir = xstrdup(dir)};
+    if (read_config(c) || load_tensors(c)) goto fail;
+    qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
+    const tensor *version = ckpt_find(c, "version");
+    if (version) drop(c, version);
+    if (check_head(c) || check_tensors(&c->config, c->tensors, c->n_tensors, dir)) goto fail;
+    for (int i = 0; i < c->n_tensors; i++) c->bytes += tensor_bytes(&c->tensors[i]);
+    return 0;
+fail:
+    ckpt_close(c);
+    return -1;
+}
+
+void ckpt_close(ckpt *c) {
+    tensors_free(c->tensors, c->n_tensors);
+    for (int i = 0; i < c->n_maps; i++)
+        if (c->maps[i].owned) free(c->maps[i].base);
+        else munmap(c->maps[i].base, c->maps[i].bytes);
+    free(c->maps);
+    free(c->dir);
+    *c = (ckpt){0};
+}
+
+const tensor *ckpt_find(const ckpt *c, const char *name) {
+    tensor key = {.name = (char *)name};
+    return c->n_tensors ? bsearch(&key, c->tensors, (size_t)c->n_tensors, sizeof key, by_name) : NULL;
+}
+
+// ---------------------------------------------------------------- values and hash
+// Index of the first element whose exponent is all ones (NaN or infinity), or n.
+static size_t first_bad(const tensor *t, size_t from, size_t to) {
+    if (t->type == DT_F32) {
+        const uint32_t *x = t->data;
+        for (; from < to && (x[from] & 0x7f800000u) != 0x7f800000u; from++) {}
+    } else {
+        const uint16_t *x = t->data, exponent = t->type == DT_F16 ? 0x7c00 : 0x7f80;
+        for (; from < to && (x[from] & exponent) != exponent; from++) {}
+    }
+    return from;
+}
+
+// One pass over all data, piece by piece so that each is hashed while it is in the cache.
+static int read_all(ckpt *c, bool values) {
+    const opt_config *o = &c->config;
+    XXH3_state_t *st = XXH3_createState();
+    XXH3_128bits_reset(st);
+    char *text = xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions, o->pre_ln, o->final_ln,
+                           o->bias, o->bos, o->eos, o->pad);
+    XXH3_128bits_update(st, text, strlen(text) + 1);
+    free(text);
+    int bad = 0;
+    for (int i = 0; i < c->n_tensors && !bad; i++) {
+        const tensor *t = &c->tensors[i];
+        const size_t width = dtype_bytes(t->type), n = tensor_bytes(t) / width, piece = 1 << 16;
+        char shape[96];
+        shape_text(shape, t);
+        XXH3_128bits_update(st, t->name, strlen(t->name) + 1);
+        XXH3_128bits_update(st, dtype_name(t->type), strlen(dtype_name(t->type)) + 1);
+        XXH3_128bits_update(st, shape, strlen(shape) + 1);
+        for (size_t at = 0; at < n && !bad; at += piece) {
+            size_t end = n - at < piece ? n : at + piece, where = values ? first_bad(t, at, end) : end;
+            if (where < end) bad = err_set("%s: tensor %s holds NaN or infinity at element %zu; the model cannot be used", c->dir, t->name, where);
+            XXH3_128bits_update(st, (const char *)t->data + at * width, (end - at) * width);
+        }
+    }
+    XXH128_hash_t h = XXH3_128bits_digest(st);
+    if (!bad) snprintf(c->hash, sizeof c->hash, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    XXH3_freeState(st);
+    return bad;
+}
+
+int ckpt_check_values(ckpt *c) { return read_all(c, true); }
+
+const char *ckpt_hash(ckpt *c) {
+    if (!*c->hash) read_all(c, false);
+    return c->hash;
+}
+
+// ---------------------------------------------------------------- saving
+static json_t *header_entry(const tensor *t, size_t begin) {
+    static const char *const codes[] = {[DT_F32] = "F32", [DT_F16] = "F16", [DT_BF16] = "BF16"};
+    json_t *shape = json_array();
+    for (int i = 0; i < t->rank; i++) json_array_append_new(shape, json_integer(t->dim[i]));
+    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", codes[t->type], "shape", shape, "data_offsets", (json_int_t)begin,
+                     (json_int_t)(begin + tensor_bytes(t)));
+}
+
+// tensors in the order of the file: 4-byte elements first, so that every tensor is aligned.
+static void write_safetensors(FILE *f, const tensor **ts, int n) {
+    json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    size_t at = 0;
+    for (int i = 0; i < n; at += tensor_bytes(ts[i++])) {
+        char *name = xasprintf("model.decoder.%s", ts[i]->name);
+        json_object_set_new(root, name, header_entry(ts[i], at));
+        free(name);
+    }
+    char *text = json_dumps(root, JSON_COMPACT);
+    ASSERT(text);
+    const size_t length = strlen(text), padded = (length + 7) / 8 * 8;
+    for (int i = 0; i < 8; i++) fputc((int)(padded >> 8 * i & 255), f);
+    fprintf(f, "%-*s", (int)padded, text);
+    for (int i = 0; i < n; i++) fwrite(ts[i]->data, 1, tensor_bytes(ts[i]), f);
+    free(text);
+    json_decref(root);
+}
+
+int ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n) {
+    file_out weights = {0}, conf = {0};
+    const tensor **order = xcalloc((size_t)n + 1, sizeof *order);
+    tensor *sorted = xcalloc((size_t)n + 1, sizeof *sorted);
+    char *weights_path = xasprintf("%s/model.safetensors", dir), *conf_path = xasprintf("%s/config.json", dir), *text = NULL;
+    int bad = -1, m = 0;
+    for (int i = 0; i < n; i++) sorted[i] = tensors[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, by_name);
+    if (check_tensors(config, sorted, n, dir)) goto done;
+    for (size_t width = 4; width >= 2; width -= 2)
+        for (int i = 0; i < n; i++)
+            if (dtype_bytes(sorted[i].type) == width) order[m++] = &sorted[i];
+    if (mkdir(dir, 0777) && errno != EEXIST) {
+        err_set("%s: cannot make the directory: %s", dir, strerror(errno));
+        goto done;
+    }
+    if (file_out_open(&weights, weights_path) || file_out_open(&conf, conf_path)) goto done;
+    write_safetensors(weights.f, order, n);
+    text = opt_config_text(config);
+    fputs(text, conf.f);
+    bad = file_out_close(&weights) || file_out_close(&conf) ? -1 : 0;
+done:
+    file_out_abandon(&weights);
+    file_out_abandon(&conf);
+    free(text);
+    free(weights_path);
+    free(conf_path);
+    free(sorted);
+    free(order);
+    return bad;
+}
