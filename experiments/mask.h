@@ -1,0 +1,67 @@
+// mask - which units run: from scores by scope and sparsity, from a file, at random; and the one interface of mask sources.
+//
+// A kind of unit (heads or neurons) has scores [L, U]; larger = more important. Of n units, k = floor(p n / 100) are pruned at p
+// percent, the lowest first, among equal scores the lower (layer, unit) first.
+//   local   k of every layer;  global  k over all layers;  hybrid  global, but every layer keeps at least its top m.
+// sound counts over the prunable layers only (all but the first `dense_layers`). compat counts over all layers, then sets the dense
+// layers running again, and leaves the neurons alone, because the published FFN mask never acted (SEMANTICS 4.3, 4.5, 12).
+#pragma once
+#include "opt.h"
+
+typedef enum { SCOPE_LOCAL, SCOPE_GLOBAL, SCOPE_HYBRID } mask_scope;
+enum { UNITS_HEADS = 1, UNITS_NEURONS = 2, UNITS_BOTH = 3 };
+
+typedef struct {
+    mask_scope scope;
+    unsigned units;      // kinds that are pruned; the others all run
+    long sparsity;       // in thousandths of a percent, 0..100000, so that counts are exact
+    int dense_layers;    // the first layers that are never pruned
+    bool compat;
+} mask_rule;
+
+extern const char *const mask_scope_names[];  // "local", "global", "hybrid"
+const char *mask_units_name(unsigned units);  // "heads", "neurons", "both"
+
+// "10" or "12.5" percent in thousandths; -1 and err_set outside 0..100 or with more than three decimals.
+long mask_parse_sparsity(const char *text);
+// A list "0,10,50"; NULL and err_set on a bad or empty one. Caller frees.
+long *mask_parse_sparsities(const char *list, int *n);
+// floor(p n / 100).
+long mask_count(long sparsity, long n);
+
+// One block for both kinds, every unit running; mask_free is safe on {0}.
+void mask_alloc(mask *m, const opt_config *c);
+void mask_free(mask *m);
+void mask_fill(mask *m, const opt_config *c);  // every unit runs
+
+// keep [L, U] from score [L, U]. m: what hybrid reserves in every layer before it is lowered to what the sparsity leaves.
+void mask_select(uint8_t *keep, const double *score, int L, int U, int m, const mask_rule *rule);
+// Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or infinite.
+int  mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule);
+// The scores of a random mask: uniform, from (seed, kind, layer, unit) alone, so a sparser mask of one seed prunes a superset.
+void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed);
+// /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.
+int  mask_read(mask *m, const opt_config *c, const char *path);
+// Units that do not run / all units of the model, dense layers included.
+void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons);
+void mask_hash(char out[33], const mask *m, const opt_config *c);
+
+// ---------------------------------------------------------------- sources
+// Where the masks of an evaluation come from. Either one fixed mask for every input, or scores for each input (a document's context
+// and gold continuation, a window of text), which the evaluation turns into one mask per rule.
+typedef struct {
+    const mask *fixed;  // when scores is NULL; NULL: dense
+    // Fills heads [L, H] and neurons [L, F] (those of the kinds in `units`); 0, or -1 and err_set.
+    int (*scores)(void *self, const opt_seq *input, unsigned units, double *heads, double *neurons);
+    void *self;
+    bool uses_label;    // the scores depend on the gold answer
+} mask_source;
+
+// The oracle: the exact rise of the input's loss when one unit is removed, for every unit of the kinds asked for. first_layer: layers
+// before it are never pruned and get score 0. One forward pass of the layers from the unit's on for every unit.
+typedef struct oracle oracle;
+oracle *oracle_new(const opt *m, int first_layer, int max_tokens);
+void    oracle_free(oracle *o);
+mask_source oracle_source(oracle *o);
+// Its cost in tokens through the whole model, for an input of n tokens.
+double  oracle_cost(const opt_config *c, int first_layer, unsigned units, int n);

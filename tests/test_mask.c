@@ -1,0 +1,261 @@
+// test_mask - selection of units against closed cases and against properties that a wrong selection would break; mask files.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <hdf5.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "mask.h"
+
+static mask_rule rule_of(mask_scope scope, long percent, int dense, bool compat) {
+    return (mask_rule){scope, UNITS_BOTH, 1000 * percent, dense, compat};
+}
+
+static int count(const uint8_t *keep, int n) {
+    int k = 0;
+    for (int i = 0; i < n; i++) k += keep[i];
+    return k;
+}
+
+static void check(const uint8_t *keep, const char *want) {
+    for (int i = 0, j = 0; want[j]; j++)
+        if (want[j] != ' ' && keep[i++] != want[j] - '0') fail_msg("unit %d is %d in place of %s", i - 1, keep[i - 1], want);
+}
+
+// Three layers of four units, worked out by hand.
+static const double hand[12] = {9, 1, 8, 2, 0.5, 0.1, 7, 3, 6, 5, 4, 3};
+
+static void closed_cases(void **state) {
+    (void)state;
+    uint8_t keep[12];
+    struct { mask_scope scope; long percent; int dense; bool compat; int m; const char *want; } t[] = {
+        {SCOPE_LOCAL, 50, 1, false, 1, "1111 0011 1100"},
+        {SCOPE_LOCAL, 49, 1, false, 1, "1111 1011 1110"},   // floor(1.96) = 1
+        {SCOPE_LOCAL, 50, 0, false, 1, "1010 0011 1100"},
+        {SCOPE_GLOBAL, 50, 1, false, 1, "1111 0010 1110"},  // k = 4 of 0.5 0.1 7 3 6 5 4 3: 0.1 0.5 and both 3s
+        {SCOPE_GLOBAL, 37, 1, false, 1, "1111 0011 1111"},  // k = floor(2.96) = 2
+        {SCOPE_GLOBAL, 38, 1, false, 1, "1111 0010 1111"},  // k = 3: the 3 of the lower layer goes
+        {SCOPE_GLOBAL, 100, 1, false, 1, "1111 0000 0000"},
+        {SCOPE_GLOBAL, 100, 3, false, 1, "1111 1111 1111"},
+        {SCOPE_GLOBAL, 50, 0, true, 1, "1010 0010 1110"},   // k = 6 of 12: 0.1 0.5 1 2 and both 3s
+        {SCOPE_HYBRID, 75, 1, false, 1, "1111 0010 1000"},  // keep 2, one of each layer
+        {SCOPE_HYBRID, 75, 1, false, 4, "1111 0010 1000"},  // m is lowered to keep / layers = 1
+        {SCOPE_HYBRID, 88, 1, false, 1, "1111 0010 0000"},  // keep 1 < layers: m = 0, the rest by rank
+        {SCOPE_HYBRID, 100, 1, false, 1, "1111 0000 0000"},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        mask_rule r = rule_of(t[i].scope, t[i].percent, t[i].dense, t[i].compat);
+        mask_select(keep, hand, 3, 4, t[i].m, &r);
+        check(keep, t[i].want);
+    }
+}
+
+// The published hybrid on a case where each of its three oddities shows: 3 layers of 4, m = 2, 50 %.
+static void hybrid_compat(void **state) {
+    (void)state;
+    // Lowest six: layer 1 whole (0.1..0.4) and 1, 1.5 of layer 2. Layer 1 has 0 running < 2: Z = {1}; two more go globally: the 2 and
+    // 3 of layer 2, which now has none and is not repaired; layer 1 gets its top two back. Five units run in place of six, before
+    // layer 0 runs again as a whole.
+    const double score[12] = {9, 8, 7, 6, 0.1, 0.2, 0.3, 0.4, 1, 1.5, 2, 3};
+    uint8_t keep[12];
+    mask_rule r = rule_of(SCOPE_HYBRID, 50, 0, true);
+    mask_select(keep, score, 3, 4, 2, &r);
+    check(keep, "1111 0011 0000");
+    const double score2[12] = {3, 2, 1.5, 1, 0.1, 0.2, 0.3, 9, 8, 7, 6, 5};  // Z = {0, 1}: layer 0 has one, layer 1 one
+    mask_select(keep, score2, 3, 4, 2, &r);
+    // Six lowest: 0.1 0.2 0.3 1 1.5 2; running 3 | 9 | 8 7 6 5; Z = {0, 1}, four more go: 3 5 6 7; repaired: 3 2 | 0.3 9.
+    check(keep, "1100 0011 1000");
+    r.dense_layers = 1;
+    mask_select(keep, score2, 3, 4, 2, &r);
+    check(keep, "1111 0011 1000");
+}
+
+// A slow second opinion: unit i is pruned before unit j if it is lower, or equal and of lower index.
+static bool before(const double *s, int i, int j) { return s[i] < s[j] || (s[i] == s[j] && i < j); }
+
+static void properties(void **state) {
+    (void)state;
+    rng r = rng_make(5);
+    for (int round = 0; round < 3000; round++) {
+        int L = 1 + (int)rng_below(&r, 6), U = 1 + (int)rng_below(&r, 9), dense = (int)rng_below(&r, (uint64_t)L + 1), n = L * U;
+        int m = 1 + (int)rng_below(&r, (uint64_t)U), levels = round % 2 ? 3 : 1000;  // every other round is full of ties
+        long p = (long)rng_below(&r, 101);
+        double s[64];
+        uint8_t keep[64];
+        for (int i = 0; i < n; i++) s[i] = (double)rng_below(&r, (uint64_t)levels);
+        int prunable = (L - dense) * U, first = dense * U;
+        for (int scope = 0; scope < 3; scope++) {
+            mask_rule rule = rule_of((mask_scope)scope, p, dense, false);
+            mask_select(keep, s, L, U, m, &rule);
+            assert_int_equal(count(keep, first), first);
+            int want = scope == SCOPE_LOCAL ? (L - dense) * (int)(p * U / 100) : (int)(p * prunable / 100);
+            assert_int_equal(n - count(keep, n), want);
+            int kept = prunable - want, floor_m = dense == L ? 0 : m < kept / (L - dense) ? m : kept / (L - dense);
+            for (int l = dense; l < L; l++) {
+                if (scope == SCOPE_LOCAL) assert_int_equal(count(keep + l * U, U), U - p * U / 100);
+                if (scope == SCOPE_HYBRID) assert_true(count(keep + l * U, U) >= floor_m);
+            }
+            for (int i = first; i < n; i++)
+                for (int j = first; j < n; j++) {
+                    bool same = i / U == j / U;
+                    if (keep[i] || !keep[j] || before(s, i, j)) continue;
+                    // i went although j should have gone before it: allowed across layers only, locally, or where j is reserved.
+                    if (same || scope == SCOPE_GLOBAL) fail_msg("scope %d: unit %d went before %d", scope, i, j);
+                    int above = 0;
+                    for (int u = j / U * U; u < (j / U + 1) * U; u++) above += u != j && before(s, j, u);
+                    if (scope == SCOPE_HYBRID) assert_true(above < floor_m);
+                }
+        }
+        mask_rule rule = rule_of(SCOPE_GLOBAL, p, 1, true);
+        mask_select(keep, s, L, U, m, &rule);
+        for (int i = 0; i < n; i++) {
+            int rank = 0;
+            for (int j = 0; j < n; j++) rank += j != i && before(s, j, i);
+            assert_int_equal(keep[i], i < U || rank >= p * n / 100);
+        }
+    }
+}
+
+static opt_config config(int L, int H, int F) { return (opt_config){.L = L, .H = H, .F = F}; }
+
+static void both_kinds(void **state) {
+    (void)state;
+    opt_config c = config(3, 4, 64);
+    double heads[12], neurons[192], eh, en;
+    mask_random_scores(heads, neurons, &c, 1);
+    mask m, dense;
+    mask_alloc(&m, &c);
+    mask_alloc(&dense, &c);
+    mask_rule r = {SCOPE_GLOBAL, UNITS_BOTH, 50000, 1, false};
+    assert_int_equal(mask_make(&m, &c, heads, neurons, &r), 0);
+    mask_effective(&m, &c, &eh, &en);
+    assert_float_equal(eh, 4.0 / 12, 1e-15);
+    assert_float_equal(en, 64.0 / 192, 1e-15);
+    r.units = UNITS_HEADS;
+    assert_int_equal(mask_make(&m, &c, heads, NULL, &r), 0);
+    mask_effective(&m, &c, &eh, &en);
+    assert_float_equal(en, 0, 0);
+    r = (mask_rule){SCOPE_GLOBAL, UNITS_BOTH, 50000, 1, true};  // the published FFN mask has no effect
+    assert_int_equal(mask_make(&m, &c, heads, neurons, &r), 0);
+    assert_memory_equal(m.neurons, dense.neurons, 192);
+    r = (mask_rule){SCOPE_HYBRID, UNITS_NEURONS, 98000, 1, false};  // keeps 3 of 128; m = F / 32 = 2 would be 4: lowered to 1
+    assert_int_equal(mask_make(&m, &c, NULL, neurons, &r), 0);
+    assert_int_equal(count(m.neurons + 64, 128), 3);
+    assert_true(count(m.neurons + 64, 64) >= 1 && count(m.neurons + 128, 64) >= 1);
+    mask_effective(NULL, &c, &eh, &en);
+    assert_float_equal(eh + en, 0, 0);
+    heads[5] = NAN;
+    r = (mask_rule){SCOPE_GLOBAL, UNITS_HEADS, 50000, 1, false};
+    assert_int_equal(mask_make(&m, &c, heads, NULL, &r), -1);
+    assert_string_equal(err_get(), "the score of layer 1 head 1 is nan; units cannot be ranked by it");
+    mask_free(&m);
+    mask_free(&m);
+    mask_free(&dense);
+}
+
+static void random_masks(void **state) {
+    (void)state;
+    opt_config c = config(5, 16, 32);
+    double h[80], n[160], h2[80], n2[160];
+    mask_random_scores(h, n, &c, 7);
+    mask_random_scores(h2, n2, &c, 7);
+    assert_memory_equal(h, h2, sizeof h);
+    mask_random_scores(h2, n2, &c, 8);
+    assert_memory_not_equal(h, h2, sizeof h);
+    assert_memory_not_equal(n, h, sizeof h);
+    // 80 uniform draws: the mean is within five standard errors of a half.
+    double sum = 0;
+    for (int i = 0; i < 80; i++) sum += h[i];
+    assert_float_equal(sum / 80, 0.5, 5 * sqrt(1.0 / 12 / 80));
+    mask a, b;
+    mask_alloc(&a, &c);
+    mask_alloc(&b, &c);
+    mask_rule r = {SCOPE_GLOBAL, UNITS_BOTH, 30000, 1, false};
+    mask_make(&a, &c, h, n, &r);
+    r.sparsity = 60000;
+    mask_make(&b, &c, h, n, &r);
+    for (int i = 0; i < 80; i++) assert_true(a.heads[i] >= b.heads[i]);
+    mask_free(&a);
+    mask_free(&b);
+}
+
+static void sparsities(void **state) {
+    (void)state;
+    int n;
+    long *p = mask_parse_sparsities("0,10,12.5,.125,100", &n);
+    assert_non_null(p);
+    assert_int_equal(n, 5);
+    const long want[] = {0, 10000, 12500, 125, 100000};
+    assert_memory_equal(p, want, sizeof want);
+    free(p);
+    const char *bad[] = {"", "101", "-1", "100.001", "10%", "ten", "1.2345", ".", "1e1", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if ((p = mask_parse_sparsities(bad[i], &n))) fail_msg("sparsity '%s' was taken", bad[i]);
+    // floor(p n / 100) in whole numbers: 0.1 % of 1000 is one unit, 29 % of 100 is 29 (0.29 * 100 = 28.999.. in binary).
+    assert_int_equal(mask_count(100, 1000), 1);
+    assert_int_equal(mask_count(29000, 100), 29);
+    assert_int_equal(mask_count(50000, 3), 1);
+}
+
+static void put(hid_t file, const char *name, hid_t type, int rank, hsize_t a, hsize_t b, const void *data) {
+    hsize_t dim[2] = {a, b};
+    hid_t space = H5Screate_simple(rank, dim, NULL), links = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(links, 1);
+    hid_t set = H5Dcreate2(file, name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(set >= 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+    H5Dclose(set);
+    H5Pclose(links);
+    H5Sclose(space);
+}
+
+static void mask_files(void **state) {
+    (void)state;
+    char path[] = "/tmp/test_mask_XXXXXX";
+    close(mkstemp(path));
+    opt_config c = config(2, 3, 4);
+    const uint8_t heads[6] = {1, 0, 1, 0, 0, 1}, neurons[8] = {0, 1, 1, 0, 1, 1, 1, 0}, two[6] = {1, 0, 1, 2, 0, 1};
+    const float floats[6] = {1, 0, 1, 0, 0, 1};
+    mask m;
+    mask_alloc(&m, &c);
+    struct { hid_t type; hsize_t L; const void *data; bool with_neurons; const char *says; } t[] = {
+        {H5T_NATIVE_UINT8, 2, heads, true, NULL},
+        {H5T_NATIVE_UINT8, 2, heads, false, "no dataset /mask/neurons"},
+        {H5T_NATIVE_UINT8, 1, heads, true, "/mask/heads has not the shape [2, 3]"},
+        {H5T_NATIVE_UINT8, 2, two, true, "/mask/heads: layer 1 unit 0 is 2"},
+        {H5T_NATIVE_FLOAT, 2, floats, true, "/mask/heads is not of type uint8"},
+        {H5T_NATIVE_INT8, 2, heads, true, "/mask/heads is not of type uint8"},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        put(file, "/mask/heads", t[i].type, 2, t[i].L, 3, t[i].data);
+        if (t[i].with_neurons) put(file, "/mask/neurons", H5T_NATIVE_UINT8, 2, 2, 4, neurons);
+        H5Fclose(file);
+        if (!t[i].says) {
+            assert_int_equal(mask_read(&m, &c, path), 0);
+            assert_memory_equal(m.heads, heads, 6);
+            assert_memory_equal(m.neurons, neurons, 8);
+        } else {
+            assert_int_equal(mask_read(&m, &c, path), -1);
+            if (!strstr(err_get(), t[i].says)) fail_msg("\"%s\" lacks \"%s\"", err_get(), t[i].says);
+        }
+    }
+    FILE *f = fopen(path, "w");
+    fputs("not HDF5", f);
+    fclose(f);
+    assert_int_equal(mask_read(&m, &c, path), -1);
+    unlink(path);
+    assert_int_equal(mask_read(&m, &c, path), -1);
+    mask_free(&m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat), cmocka_unit_test(properties), cmocka_unit_test(both_kinds),
+        cmocka_unit_test(random_masks), cmocka_unit_test(sparsities), cmocka_unit_test(mask_files),
+    };
+    return cmocka_run_group_tests_name("mask", tests, NULL, NULL);
+}
