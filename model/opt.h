@@ -27,13 +27,14 @@ typedef struct {
     ckpt file;
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
     opt_layer *layer;                                     // L of them
+    float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
 } opt;
 
 // Which units run: heads [L, H], neurons [L, F], 1 = runs. NULL mask: all.
 typedef struct { uint8_t *heads, *neurons; } mask;
 
 // K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E].
-typedef struct { float *k, *v; int n, cap; } opt_cache;
+typedef struct { float *k, *v; int n, cap, L, E; } opt_cache;
 
 // One sequence of a batch: `n` new tokens behind the tokens already in `prefix` (NULL: none).
 typedef struct {
@@ -43,9 +44,10 @@ typedef struct {
     opt_cache *append;      // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
     const mask *mask;       // acts at every position >= mask_from
     int mask_from;          // absolute position (prefix included)
-    int targets_from;       // rows targets_from..n-1 have a target: the next token, tokens[i+1]; row n-1's target is `last_target`.
-    int32_t last_target;    // -1: row n-1 has none
+    int targets_from;       // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
+    int32_t last_target;    // row n-1: a token id, or OPT_NO_OUTPUT: no output row, or OPT_NO_TARGET: logits wanted, nothing scored
 } opt_seq;
+enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 
 // Loads config and weights; 0, or -1 and err_set. opt_free is safe on {0}.
 int  opt_load(opt *m, const char *dir);
@@ -75,10 +77,36 @@ void opt_forward(opt_run *r, const opt_seq *seqs, int n);
 void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab);
 // Logits of the last row of sequence i: out [V].
 void opt_logits(opt_run *r, int i, float *out);
-// Continue: layers from `layer` on with the residual given (packed rows, E each), used by the removal oracle.
+// Continue: layers from `layer` on with the residual entering it given (packed rows, E each), used by the removal oracle.
 void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res);
 
-// Views of the last forward's arrays; row of sequence i, token t is opt_row(r, i) + t. NULL where not kept.
+opt_cache *opt_cache_new(const opt *m, int cap);  // room for cap tokens
+void       opt_cache_free(opt_cache *c);
+
+// ---------------------------------------------------------------- gradients
+// Called after the gradients of a layer are there, from the last layer to the first.
+typedef void opt_layer_fn(void *ctx, opt_run *r, int layer);
+
+// Gradient of sum over sequences of scale[i] * sum over targets of -log p (scale NULL: 1 / number of targets: the mean cross-entropy of
+// each sequence apart). After opt_forward with OPT_TAPS and no mask. logprob as opt_logprobs (NULL: not wanted). grads (NULL: taps only;
+// needs OPT_WEIGHT_GRADS): a model whose weights are fp32 gradients, added to.
+void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx);
+// During `each` (and afterwards with OPT_TANGENT): dL/da [rows, E], dL/dz [rows, F], dL/d(out_proj's output) [rows, E].
+const float *opt_grad_a(const opt_run *r, int layer);
+const float *opt_grad_z(const opt_run *r, int layer);
+const float *opt_grad_out(const opt_run *r, int layer);  // during `each` only
+
+// Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive perturbations of the
+// taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on fc1's weight, where scale_w is not NULL: G1 = dz' x of
+// that sequence and layer). After opt_backward with the same scale, with OPT_TANGENT. NULL scale_a, scale_z: ones.
+void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx);
+// During `each`: (H v) at a [rows, E] and z [rows, F]; the tangent of fc1's input [rows, E].
+const float *opt_hess_a(const opt_run *r, int layer);
+const float *opt_hess_z(const opt_run *r, int layer);
+const float *opt_tangent_x(const opt_run *r, int layer);  // only where scale_w was given
+
+// Views of the last forward's arrays; row of sequence i, token t is opt_row(r, i) + t. NULL where not kept. Of the last layer, what
+// follows fc1 exists at output rows only.
 int          opt_row(const opt_run *r, int i);
 const float *opt_tap_res(const opt_run *r, int layer);   // [rows, E]; layer 0..L (L: what leaves the last layer)
 const float *opt_tap_a(const opt_run *r, int layer);     // [rows, E]

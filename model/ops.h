@@ -1,0 +1,77 @@
+// ops - the device seam: everything above works on device memory through one table of operations. The CPU table is ops_cpu().
+//
+// Arrays are row major, one row per token. A batch packs sequences; a span is the rows of one sequence that an op works on. No
+// number of one span depends on another span, on the thread count or on what else is in the batch. Accumulation is fp32 or wider.
+// Suffixes: _back = gradient with respect to the input; _jvp = forward tangent; _back_jvp = tangent of the gradient.
+#pragma once
+#include "opt.h"
+
+typedef struct { int row, n; } span;  // rows row .. row + n - 1
+
+typedef struct {                      // one sequence in attention
+    span s;                           // its rows in q, k, v, out
+    int from;                         // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
+    const float *past_k, *past_v;     // [past, E] of the tokens before, or NULL
+    int past;
+} attn_seq;
+
+// Every op: result, name, arguments.
+#define OPS(X) \
+    X(void *, alloc, (size_t bytes))                             /* zeroed, 64-byte aligned */ \
+    X(void, release, (void *p)) \
+    X(void, put, (void *device, const void *host, size_t bytes)) \
+    X(void, get, (void *host, const void *device, size_t bytes)) \
+    X(void, zero, (void *p, size_t bytes)) \
+    X(void, copy, (void *to, const void *from, size_t bytes)) \
+    /* y (rows, W cols) = embed[tokens[row]] */ \
+    X(void, embed, (float *y, const int32_t *tokens, const weight *w, const span *s, int n)) \
+    /* dw[tokens[row]] += dy (rows, W cols) */ \
+    X(void, embed_grad, (float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n)) \
+    /* x (rows, E) += pos[first[i] + t + 2] */ \
+    X(void, add_positions, (float *x, const weight *pos, const int *first, const span *s, int n)) \
+    /* y = x W' + b, or y += x W' where add; b may be NULL. W (out, in), x (rows, in), y (rows, out) */ \
+    X(void, linear, (float *y, const float *x, const weight *w, const weight *b, bool add, const span *s, int n)) \
+    /* dx = dy W, or dx += dy W where add */ \
+    X(void, linear_back, (float *dx, const float *dy, const weight *w, bool add, const span *s, int n)) \
+    /* dw (out, in) += dy' x and db (out) += column sums of dy, summed over the spans in order; db may be NULL */ \
+    X(void, linear_grad, (float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n)) \
+    /* y = g (x - mean) / sqrt(var + 1e-5) + b over each row of width E */ \
+    X(void, norm, (float *y, const float *x, const weight *g, const weight *b, int E, const span *s, int n)) \
+    X(void, norm_back, (float *dx, const float *dy, const float *x, const weight *g, int E, bool add, const span *s, int n)) \
+    X(void, norm_grad, (float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n)) \
+    X(void, norm_jvp, (float *ty, const float *x, const float *tx, const weight *g, int E, const span *s, int n)) \
+    X(void, norm_back_jvp, (float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *g, int E, bool add, const span *s, int n)) \
+    /* y = max(x, 0); y = x where gate > 0, else 0 */ \
+    X(void, relu, (float *y, const float *x, int F, const span *s, int n)) \
+    X(void, gate, (float *y, const float *x, const float *gate, int F, const span *s, int n)) \
+    /* y = x, y += x, y += scale * x */ \
+    X(void, move, (float *y, const float *x, int E, const span *s, int n)) \
+    X(void, add, (float *y, const float *x, float scale, int E, const span *s, int n)) \
+    /* x[:, u*D..] = 0 at rows from[i].. of span i for every unit u that units[i] (bytes, 1 = runs) leaves out; NULL: nothing */ \
+    X(void, drop_units, (float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n)) \
+    /* causal attention over the past and the span's own tokens */ \
+    X(void, attention, (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n)) \
+    X(void, attention_back, (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, \
+                             int E, int H, const attn_seq *s, int n)) \
+    X(void, attention_jvp, (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, \
+                            int E, int H, const attn_seq *s, int n)) \
+    X(void, attention_back_jvp, (float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, \
+                                 const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n)) \
+    /* logits (rows, V) -> logprob[row] of target[row] and the argmax top[row] (may be NULL), over the first `vocab` columns */ \
+    X(void, logprob, (double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows)) \
+    /* logits become d(-scale[row] log p[target]) / dlogits, in place */ \
+    X(void, xent_back, (float *logits, const int32_t *target, const float *scale, int V, int rows)) \
+    /* tlogits becomes the tangent of that gradient; dlogits is the gradient */ \
+    X(void, xent_back_jvp, (float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows))
+
+struct ops {
+#define X(type, name, args) type (*name) args;
+    OPS(X)
+#undef X
+    const char *device;
+};
+typedef struct ops ops;
+
+const ops *ops_cpu(void);
+// Seconds spent in matrix products and in attention since the program began (CPU: wall time of the calling thread).
+extern double ops_seconds_gemm, ops_seconds_attention;

@@ -1,0 +1,18 @@
+// ops_cpu - what the files of the CPU table share.
+#pragma once
+#include "ops.h"
+
+enum { CPU_SCRATCH_SLOTS = 12 };
+// A buffer of this thread, kept between calls and grown as needed; a second call with the same slot invalidates the first.
+float *cpu_scratch(int slot, size_t floats);
+// Exact conversion of n stored numbers to fp32.
+void cpu_widen(float *to, const void *from, dtype type, size_t n);
+// Rows of a weight in fp32: the stored ones, or widened into a scratch slot.
+const float *cpu_weight_rows(const weight *w, int row, int rows, int slot);
+
+#define X(type, name, args) type cpu_##name args;
+X(void, attention, (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
+X(void, attention_back, (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
+X(void, attention_jvp, (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))
+X(void, attention_back_jvp, (float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))
+#undef X

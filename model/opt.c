@@ -1,0 +1,130 @@
+// opt - an OPT model's weights: names and shapes of a configuration, loading, K/V caches. Contract in opt.h; the passes are in
+// opt_run.c and opt_grad.c.
+#include "ops.h"
+#include "ops_cpu.h"
+#include <stdlib.h>
+#include <string.h>
+
+// 16-bit weights whose fp32 form takes at most this many bytes are widened once; larger ones tile by tile in every product.
+static const size_t widen_limit = (size_t)1 << 30;
+
+// ---------------------------------------------------------------- names and shapes
+// Every weight of a configuration: fn(ctx, name, rows, cols, where); cols 0: a vector. `m` may lack layers when fn ignores `where`.
+typedef int weight_fn(void *ctx, const char *name, int rows, int cols, weight *where);
+
+static int each_weight(opt *m, weight_fn *fn, void *ctx) {
+    const opt_config *c = &m->c;
+    int bad = fn(ctx, "embed_tokens.weight", c->V, c->P, &m->embed) | fn(ctx, "embed_positions.weight", c->positions + 2, c->E, &m->pos);
+    if (c->P != c->E) bad |= fn(ctx, "project_in.weight", c->E, c->P, &m->proj_in) | fn(ctx, "project_out.weight", c->P, c->E, &m->proj_out);
+    for (int l = 0; l < c->L && !bad; l++) {
+        opt_layer *w = &m->layer[l];
+        const struct { const char *name; int rows, cols; weight *at; bool bias; } list[] = {
+            {"self_attn.q_proj.weight", c->E, c->E, &w->wq, false}, {"self_attn.q_proj.bias", c->E, 0, &w->bq, true},
+            {"self_attn.k_proj.weight", c->E, c->E, &w->wk, false}, {"self_attn.k_proj.bias", c->E, 0, &w->bk, true},
+            {"self_attn.v_proj.weight", c->E, c->E, &w->wv, false}, {"self_attn.v_proj.bias", c->E, 0, &w->bv, true},
+            {"self_attn.out_proj.weight", c->E, c->E, &w->wo, false}, {"self_attn.out_proj.bias", c->E, 0, &w->bo, true},
+            {"self_attn_layer_norm.weight", c->E, 0, &w->ln1_g, false}, {"self_attn_layer_norm.bias", c->E, 0, &w->ln1_b, false},
+            {"fc1.weight", c->F, c->E, &w->w1, false}, {"fc1.bias", c->F, 0, &w->b1, true},
+            {"fc2.weight", c->E, c->F, &w->w2, false}, {"fc2.bias", c->E, 0, &w->b2, true},
+            {"final_layer_norm.weight", c->E, 0, &w->ln2_g, false}, {"final_layer_norm.bias", c->E, 0, &w->ln2_b, false}};
+        for (size_t i = 0; i < sizeof list / sizeof *list && !bad; i++) {
+            if (list[i].bias && !c->bias) continue;
+            char name[80];
+            snprintf(name, sizeof name, "layers.%d.%s", l, list[i].name);
+            bad = fn(ctx, name, list[i].rows, list[i].cols, list[i].at);
+        }
+    }
+    if (!bad && c->final_ln) bad = fn(ctx, "final_layer_norm.weight", c->E, 0, &m->lnf_g) | fn(ctx, "final_layer_norm.bias", c->E, 0, &m->lnf_b);
+    return bad;
+}
+
+struct listing { tensor *t; int n, cap; };
+
+static int list_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
+    (void)where;
+    struct listing *list = ctx;
+    tensor t = {.name = xstrdup(name), .type = DT_F32, .rank = cols ? 2 : 1, .dim = {rows, cols ? cols : 1}};
+    VEC_PUSH(list->t, list->n, list->cap, t);
+    return 0;
+}
+
+tensor *opt_tensor_list(const opt_config *c, int *n) {
+    opt m = {.c = *c, .layer = xcalloc((size_t)c->L, sizeof(opt_layer))};
+    struct listing list = {0};
+    each_weight(&m, list_weight, &list);
+    free(m.layer);
+    *n = list.n;
+    return list.t;
+}
+
+// ---------------------------------------------------------------- loading
+struct source { const tensor *t; int n; float *wide; size_t used; };
+
+static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
+    struct source *s = ctx;
+    const tensor *t = NULL;
+    for (int i = 0; i < s->n && !t; i++)
+        if (strcmp(s->t[i].name, name) == 0) t = &s->t[i];
+    if (!t) return err_set("tensor %s is missing", name);
+    if (t->dim[0] != rows || (cols ? t->rank != 2 || t->dim[1] != cols : t->rank != 1)) return err_set("tensor %s has another shape than the configuration says", name);
+    *where = (weight){t->data, t->type, rows, cols ? cols : 1};
+    if (!s->wide || t->type == DT_F32) return 0;
+    const size_t n = (size_t)rows * (size_t)where->cols;
+    cpu_widen(s->wide + s->used, t->data, t->type, n);
+    where->data = s->wide + s->used;
+    where->type = DT_F32;
+    s->used += n;
+    return 0;
+}
+
+static int bind(opt *m, const tensor *t, int n) {
+    struct source s = {.t = t, .n = n};
+    size_t narrow = 0;
+    for (int i = 0; i < n; i++) {
+        size_t count = 1;
+        for (int d = 0; d < t[i].rank; d++) count *= (size_t)t[i].dim[d];
+        if (t[i].type != DT_F32) narrow += count;
+    }
+    if (narrow && narrow * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(narrow * sizeof(float));
+    m->layer = xcalloc((size_t)m->c.L, sizeof *m->layer);
+    return each_weight(m, bind_weight, &s);
+}
+
+int opt_load(opt *m, const char *dir) {
+    *m = (opt){0};
+    if (ckpt_open(&m->file, dir) != 0) return -1;
+    m->c = m->file.config;
+    if (bind(m, m->file.tensors, m->file.n_tensors) == 0) return 0;
+    err_prefix("%s", dir);
+    opt_free(m);
+    return -1;
+}
+
+int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) {
+    *m = (opt){.c = *c};
+    if (bind(m, tensors, n) == 0) return 0;
+    opt_free(m);
+    return -1;
+}
+
+void opt_free(opt *m) {
+    free(m->layer);
+    free(m->wide);
+    ckpt_close(&m->file);
+    *m = (opt){0};
+}
+
+// ---------------------------------------------------------------- K/V cache
+opt_cache *opt_cache_new(const opt *m, int cap) {
+    opt_cache *c = xcalloc(1, sizeof *c);
+    const size_t floats = (size_t)m->c.L * (size_t)cap * (size_t)m->c.E;
+    *c = (opt_cache){.k = xaligned(floats * sizeof(float)), .v = xaligned(floats * sizeof(float)), .cap = cap, .L = m->c.L, .E = m->c.E};
+    return c;
+}
+
+void opt_cache_free(opt_cache *c) {
+    if (!c) return;
+    free(c->k);
+    free(c->v);
+    free(c);
+}

@@ -1,0 +1,303 @@
+// opt_run - forward over packed batches. Contract in opt.h, layout of the arrays in opt_run.h.
+#include "opt_run.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOGIT_FLOATS = 1 << 24 };  // of the logits buffer: 64 MiB, whatever the vocabulary
+
+// ---------------------------------------------------------------- workspace
+// With dry set, only the bytes are counted.
+static float *cut(opt_run *r, size_t floats, bool dry) {
+    r->bytes += floats * sizeof(float);
+    if (dry) return NULL;
+    float *p = r->o->alloc(floats * sizeof(float));
+    VEC_PUSH(r->blocks, r->n_blocks, r->cap_blocks, (void *)p);
+    return p;
+}
+
+static float **per_layer(opt_run *r, int layers, int distinct, size_t floats, bool dry) {
+    float **p = xcalloc((size_t)layers, sizeof *p);
+    for (int l = 0; l < layers; l++) p[l] = l < distinct ? cut(r, floats, dry) : p[0];
+    return p;
+}
+
+static void plan(opt_run *r, bool dry) {
+    const opt_config *c = &r->m->c;
+    const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F;
+    const bool keep = r->flags & OPT_TAPS, tangent = r->flags & OPT_TANGENT;
+    r->res = per_layer(r, c->L + 1, keep ? c->L + 1 : 1, T * E, dry);
+#define X(name, width, flag)                                                                                        \
+    r->name = NULL;                                                                                                 \
+    if ((r->flags & (flag)) == (flag))                                                                              \
+        r->name = per_layer(r, c->L, (flag) == OPT_TAPS ? (tangent ? c->L : 1) : keep ? c->L : 1,                   \
+                            (c->pre_ln && (strcmp(#name, "s1") == 0 || strcmp(#name, "s2") == 0)) ? 16 : T * width, dry);
+    OPT_ARRAYS(X)
+#undef X
+    if (!keep && c->pre_ln)
+        for (int l = 0; l < c->L; l++) r->mid[l] = r->res[0];  // the residual is updated in place
+    r->h = cut(r, T * E, dry);
+    r->r = cut(r, T * F, dry);
+    r->proj = cut(r, T * (size_t)c->P, dry);
+    r->y = cut(r, T * E, dry);
+    r->yp = cut(r, T * (size_t)c->P, dry);
+    r->logit_rows = LOGIT_FLOATS / c->V < 32 ? 32 : LOGIT_FLOATS / c->V;
+    if (r->logit_rows > r->max_tokens) r->logit_rows = r->max_tokens;
+    r->logits = cut(r, (size_t)r->logit_rows * (size_t)c->V, dry);
+    if (keep) {
+        float **backward[] = {&r->dres, &r->dmid, &r->dq, &r->dk, &r->dv, &r->dsum, &r->dy};
+        for (size_t i = 0; i < sizeof backward / sizeof *backward; i++) *backward[i] = cut(r, T * E, dry);
+        r->dyp = cut(r, T * (size_t)c->P, dry);
+    }
+    if (tangent) {
+        float **tangents[] = {&r->tcur, &r->ta, &r->tdres, &r->tdmid, &r->tdx, &r->tda, &r->ty};
+        for (size_t i = 0; i < sizeof tangents / sizeof *tangents; i++) *tangents[i] = cut(r, T * E, dry);
+        r->tdz = cut(r, T * F, dry);
+        r->typ = cut(r, T * (size_t)c->P, dry);
+        r->tlogits = cut(r, (size_t)r->logit_rows * (size_t)c->V, dry);
+    }
+}
+
+static void free_lists(opt_run *r) {
+    free(r->res);
+#define X(name, width, flag) free(r->name);
+    OPT_ARRAYS(X)
+#undef X
+}
+
+size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
+    opt_run r = {.m = m, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
+    plan(&r, true);
+    free_lists(&r);
+    return r.bytes;
+}
+
+opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
+    ASSERT(max_tokens > 0 && max_seqs > 0 && (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS)) || (flags & OPT_TAPS)));
+    opt_run *r = xcalloc(1, sizeof *r);
+    *r = (opt_run){.m = m, .o = ops_cpu(), .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
+    const size_t N = (size_t)max_seqs, T = (size_t)max_tokens;
+    r->tokens = xcalloc(T, sizeof *r->tokens);
+    r->target = xcalloc(T, sizeof *r->target);
+    r->row_logprob = xcalloc(T, sizeof *r->row_logprob);
+    r->row_scale = xcalloc(T, sizeof *r->row_scale);
+    r->all = xcalloc(N, sizeof *r->all);
+    r->act = xcalloc(N, sizeof *r->act);
+    r->out = xcalloc(N, sizeof *r->out);
+    r->attn = xcalloc(N, sizeof *r->attn);
+    r->first = xcalloc(N, sizeof *r->first);
+    r->mask_from = xcalloc(N, sizeof *r->mask_from);
+    r->heads = xcalloc(N, sizeof *r->heads);
+    r->neurons = xcalloc(N, sizeof *r->neurons);
+    r->seq = xcalloc(N, sizeof *r->seq);
+    plan(r, false);
+    return r;
+}
+
+void opt_run_free(opt_run *r) {
+    if (!r) return;
+    for (int i = 0; i < r->n_blocks; i++) r->o->release(r->blocks[i]);
+    if (r->g1) r->o->release(r->g1);
+    free_lists(r);
+    void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
+    free(r);
+}
+
+// ---------------------------------------------------------------- the batch
+static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
+    const opt_config *c = &r->m->c;
+    ASSERT(n > 0 && n <= r->max_seqs);
+    r->n = n;
+    r->rows = r->out_rows = 0;
+    for (int i = 0; i < n; i++) {
+        const opt_seq *s = &seqs[i];
+        const int past = s->prefix ? s->prefix->n : 0, end = s->last_target == OPT_NO_OUTPUT ? s->n - 1 : s->n;
+        ASSERT(s->n > 0 && r->rows + s->n <= r->max_tokens && past + s->n <= c->positions && s->targets_from >= 0);
+        ASSERT(!s->append || (s->append->n == past && past + s->n <= s->append->cap));
+        r->seq[i] = s;
+        r->all[i] = (span){r->rows, s->n};
+        r->act[i] = (span){r->rows + s->targets_from, end > s->targets_from ? end - s->targets_from : 0};
+        r->out[i] = (span){r->out_rows, r->act[i].n};
+        r->first[i] = past;
+        r->mask_from[i] = s->mask_from > past ? s->mask_from - past : 0;
+        r->attn[i] = (attn_seq){.s = r->all[i], .past = past};
+        for (int t = 0; t < s->n; t++) {
+            ASSERT(s->tokens[t] >= 0 && s->tokens[t] < c->V);
+            r->tokens[r->rows + t] = s->tokens[t];
+        }
+        for (int t = 0; t < r->act[i].n; t++) {
+            const int at = s->targets_from + t;
+            r->target[r->out_rows + t] = at + 1 < s->n ? s->tokens[at + 1] : s->last_target >= 0 ? s->last_target : -1;
+        }
+        r->rows += s->n;
+        r->out_rows += r->act[i].n;
+    }
+}
+
+int opt_row(const opt_run *r, int i) { return r->all[i].row; }
+
+// ---------------------------------------------------------------- layers
+static void append_cache(opt_run *r, int layer) {
+    const size_t E = (size_t)r->m->c.E;
+    for (int i = 0; i < r->n; i++) {
+        opt_cache *c = r->seq[i]->append;
+        if (!c) continue;
+        const size_t to = ((size_t)layer * (size_t)c->cap + (size_t)c->n) * E, from = (size_t)r->all[i].row * E, bytes = (size_t)r->all[i].n * E * sizeof(float);
+        r->o->copy(c->k + to, r->k[layer] + from, bytes);
+        r->o->copy(c->v + to, r->v[layer] + from, bytes);
+    }
+}
+
+static void layer_forward(opt_run *r, int l) {
+    const opt *m = r->m;
+    const opt_config *c = &m->c;
+    const opt_layer *w = &m->layer[l];
+    const ops *o = r->o;
+    const int n = r->n, E = c->E, F = c->F;
+    const bool last = l == c->L - 1;
+    // what leaves the last layer matters at output rows only; so does all of its second half when no tap is kept
+    const span *all = r->all, *half = last && r->forward_only ? r->act : all, *after = last ? r->act : all;
+    const float *h = r->res[l];
+    if (c->pre_ln) {
+        o->norm(r->h, r->res[l], &w->ln1_g, &w->ln1_b, E, all, n);
+        h = r->h;
+    }
+    o->linear(r->k[l], h, &w->wk, maybe(&w->bk), false, all, n);
+    o->linear(r->v[l], h, &w->wv, maybe(&w->bv), false, all, n);
+    append_cache(r, l);
+    if (half == r->act && r->out_rows == 0) return;
+    o->linear(r->q[l], h, &w->wq, maybe(&w->bq), false, half, n);
+    for (int i = 0; i < n; i++) {
+        const opt_cache *p = r->seq[i]->prefix;
+        const size_t at = p ? (size_t)l * (size_t)p->cap * (size_t)E : 0;
+        r->attn[i].past_k = p ? p->k + at : NULL;
+        r->attn[i].past_v = p ? p->v + at : NULL;
+        r->attn[i].from = half[i].n ? half[i].row - all[i].row : all[i].n;
+        r->heads[i] = r->seq[i]->mask ? r->seq[i]->mask->heads + (size_t)l * (size_t)c->H : NULL;
+        r->neurons[i] = r->seq[i]->mask ? r->seq[i]->mask->neurons + (size_t)l * (size_t)F : NULL;
+    }
+    o->attention(r->a[l], r->q[l], r->k[l], r->v[l], E, c->H, r->attn, n);
+    o->drop_units(r->a[l], r->heads, r->mask_from, c->H, c->D, all, n);
+    float *sum1 = c->pre_ln ? r->mid[l] : r->s1[l];
+    if (sum1 != r->res[l]) o->move(sum1, r->res[l], E, half, n);
+    o->linear(sum1, r->a[l], &w->wo, maybe(&w->bo), true, half, n);
+    if (!c->pre_ln) o->norm(r->mid[l], sum1, &w->ln1_g, &w->ln1_b, E, half, n);
+    const float *x = r->mid[l];
+    if (c->pre_ln) {
+        o->norm(r->x[l], r->mid[l], &w->ln2_g, &w->ln2_b, E, half, n);
+        x = r->x[l];
+    }
+    o->linear(r->z[l], x, &w->w1, maybe(&w->b1), false, half, n);
+    o->relu(r->r, r->z[l], F, after, n);
+    o->drop_units(r->r, r->neurons, r->mask_from, F, 1, all, n);
+    float *sum2 = c->pre_ln ? r->res[l + 1] : r->s2[l];
+    if (sum2 != r->mid[l]) o->move(sum2, r->mid[l], E, after, n);
+    o->linear(sum2, r->r, &w->w2, maybe(&w->b2), true, after, n);
+    if (!c->pre_ln) o->norm(r->res[l + 1], sum2, &w->ln2_g, &w->ln2_b, E, after, n);
+}
+
+static void layers(opt_run *r, int from) {
+    r->forward_only = !(r->flags & OPT_TAPS);
+    for (int l = from; l < r->m->c.L; l++) layer_forward(r, l);
+    for (int i = 0; i < r->n; i++)
+        if (r->seq[i]->append) r->seq[i]->append->n += r->seq[i]->n;
+}
+
+void opt_forward(opt_run *r, const opt_seq *seqs, int n) {
+    const opt *m = r->m;
+    set_batch(r, seqs, n);
+    if (m->c.P != m->c.E) {
+        r->o->embed(r->proj, r->tokens, &m->embed, r->all, n);
+        r->o->linear(r->res[0], r->proj, &m->proj_in, NULL, false, r->all, n);
+    } else r->o->embed(r->res[0], r->tokens, &m->embed, r->all, n);
+    r->o->add_positions(r->res[0], &m->pos, r->first, r->all, n);
+    layers(r, 0);
+}
+
+void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res) {
+    ASSERT(layer >= 0 && layer <= r->m->c.L);
+    set_batch(r, seqs, n);
+    r->o->copy(r->res[layer], res, (size_t)r->rows * (size_t)r->m->c.E * sizeof *res);
+    layers(r, layer);
+}
+
+// ---------------------------------------------------------------- outputs
+const float *run_output(opt_run *r) {
+    const opt *m = r->m;
+    const int E = m->c.E;
+    for (int i = 0; i < r->n; i++)
+        r->o->copy(r->y + (size_t)r->out[i].row * (size_t)E, r->res[m->c.L] + (size_t)r->act[i].row * (size_t)E, (size_t)r->out[i].n * (size_t)E * sizeof(float));
+    const float *y = r->y;
+    if (m->c.final_ln) {
+        r->o->norm(r->h, r->y, &m->lnf_g, &m->lnf_b, E, r->out, r->n);
+        y = r->h;
+    }
+    if (m->c.P == E) return y;
+    r->o->linear(r->yp, y, &m->proj_out, NULL, false, r->out, r->n);
+    return r->yp;
+}
+
+int run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows) {
+    int n = 0;
+    *rows = 0;
+    for (; *seq < r->n && *rows < r->logit_rows; ) {
+        const int left = r->out[*seq].n - *row, room = r->logit_rows - *rows;
+        // a piece is a whole sequence, or logit_rows rows of a longer one, whatever came before it
+        const int take = left < r->logit_rows ? left : r->logit_rows;
+        if (take > room) break;
+        if (take) s[n++] = (span){*rows, take};
+        *rows += take;
+        *row += take;
+        if (*row == r->out[*seq].n) {
+            *row = 0;
+            ++*seq;
+        }
+    }
+    return n;
+}
+
+void run_head(opt_run *r, const float *y, const span *s, int n, int first, float *out) {
+    const weight *w = &r->m->embed;
+    r->o->linear(out, y + (size_t)first * (size_t)w->cols, w, NULL, false, s, n);
+}
+
+void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab) {
+    const int V = r->m->c.V;
+    const float *y = run_output(r);
+    span *s = xcalloc((size_t)r->n + 1, sizeof *s);
+    int32_t *best = xcalloc((size_t)r->logit_rows, sizeof *best);
+    int done = 0;
+    for (int seq = 0, row = 0, first = 0, rows, n; seq < r->n; first += rows) {
+        n = run_next_group(r, &seq, &row, s, &rows);
+        if (!n) continue;
+        run_head(r, y, s, n, first, r->logits);
+        for (int i = 0; i < rows; i++) best[i] = r->target[first + i] < 0 ? 0 : r->target[first + i];
+        int32_t *target = best;
+        double *lp = r->row_logprob;
+        int32_t *tops = top ? (int32_t *)xmalloc((size_t)rows * sizeof *tops) : NULL;
+        r->o->logprob(lp, tops, r->logits, target, V, vocab ? vocab : V, rows);
+        for (int i = 0; i < rows; i++) {
+            if (r->target[first + i] < 0) continue;
+            logprob[done] = lp[i];
+            if (top) top[done] = tops[i];
+            done++;
+        }
+        free(tops);
+    }
+    free(best);
+    free(s);
+}
+
+void opt_logits(opt_run *r, int i, float *out) {
+    ASSERT(i < r->n && r->out[i].n > 0);
+    const float *y = run_output(r);
+    const span one = {0, 1};
+    run_head(r, y, &one, 1, r->out[i].row + r->out[i].n - 1, r->logits);
+    r->o->get(out, r->logits, (size_t)r->m->c.V * sizeof *out);
+}
+
+const float *opt_tap_res(const opt_run *r, int layer) { return r->flags & OPT_TAPS || layer == r->m->c.L ? r->res[layer] : NULL; }
+const float *opt_tap_a(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->a[layer] : NULL; }
+const float *opt_tap_mid(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->mid[layer] : NULL; }
+const float *opt_tap_x(const opt_run *r, int layer) { return !(r->flags & OPT_TAPS) ? NULL : r->m->c.pre_ln ? r->x[layer] : r->mid[layer]; }
+const float *opt_tap_z(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->z[layer] : NULL; }

@@ -1,0 +1,29 @@
+// simd - what vector loops share: function clones per x86-64 level chosen at run time, and exp for softmax.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+// One clone per instruction-set level, chosen when the program starts. Sanitizers do not go with that mechanism.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define HOT __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define HOT
+#endif
+
+// exp(x) for x <= 88, 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, degree-6 minimax polynomial (Cephes expf); below -87.3: 0.
+// Written without branches so that loops over it vectorise.
+static inline float exp_f(float x) {
+    const float big = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+    float c = x < -87.3f ? -87.3f : x > 88.0f ? 88.0f : x;
+    float n = (c * 1.44269504f + big) - big;
+    float r = (c - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    union { uint32_t u; float f; } scale = {.u = (uint32_t)((int32_t)n + 127) << 23};
+    return x < -87.3f ? 0.0f : p * scale.f;
+}
