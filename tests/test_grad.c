@@ -1,0 +1,533 @@
+// test_grad - gradients and Hessian-vector products of the model: against central differences of a plain double-precision OPT (below,
+// loops straight from the formulas), and against float64 autograd (tests/golden/make_opt.py).
+//
+// Central differences: dL/du = (L(u + h) - L(u - h)) / 2h; (H v)_u = (L(+h, +e v) - L(+h, -e v) - L(-h, +e v) + L(-h, -e v)) / 4he.
+// Where the step carries any ReLU over its kink the quotient means nothing: the point is skipped and counted.
+#include "opt_fixture.h"
+#include <omp.h>
+
+// ---------------------------------------------------------------- OPT in double, one sequence
+// Everything that the loss depends on in one array theta: the weights in the order of opt_tensor_list, then what is added to a, then to z.
+typedef struct { double *ln1_g, *ln1_b, *wq, *bq, *wk, *bk, *wv, *bv, *wo, *bo, *ln2_g, *ln2_b, *w1, *b1, *w2, *b2, *add_a, *add_z; } plain_layer;
+typedef struct {
+    opt_config c;
+    opt_seq s;
+    double *theta, *embed, *pos, *proj_in, *proj_out, *lnf_g, *lnf_b;
+    plain_layer *layer;
+    size_t n_weights, n, *at;    // numbers of weights and of all; where each tensor begins in theta
+    uint64_t signs;              // of all z in the last pass, hashed
+} plain;
+
+static double *plain_find(const plain *p, const tensor *t, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(t[i].name, name) == 0) return p->theta + p->at[i];
+    return NULL;  // a configuration without it
+}
+
+static size_t tensor_count(const tensor *t) { return (size_t)(t->dim[0] * (t->rank > 1 ? t->dim[1] : 1)); }
+
+static void plain_make(plain *p, const opt_config *c, const tensor *w, int n, const opt_seq *s) {
+    *p = (plain){.c = *c, .s = *s, .layer = xcalloc((size_t)c->L, sizeof(plain_layer)), .at = xmalloc((size_t)n * sizeof(size_t))};
+    for (int i = 0; i < n; i++) p->at[i] = p->n_weights, p->n_weights += tensor_count(&w[i]);
+    const size_t layer_a = (size_t)s->n * (size_t)c->E, layer_z = (size_t)s->n * (size_t)c->F;
+    p->n = p->n_weights + (size_t)c->L * (layer_a + layer_z);
+    p->theta = xcalloc(p->n, sizeof(double));
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < tensor_count(&w[i]); k++) p->theta[p->at[i] + k] = (double)((const float *)w[i].data)[k];
+    p->embed = plain_find(p, w, n, "embed_tokens.weight");
+    p->pos = plain_find(p, w, n, "embed_positions.weight");
+    p->proj_in = plain_find(p, w, n, "project_in.weight");
+    p->proj_out = plain_find(p, w, n, "project_out.weight");
+    p->lnf_g = plain_find(p, w, n, "final_layer_norm.weight");
+    p->lnf_b = plain_find(p, w, n, "final_layer_norm.bias");
+    for (int l = 0; l < c->L; l++) {
+        plain_layer *at = &p->layer[l];
+        const struct { const char *name; double **to; } list[] = {
+            {"self_attn_layer_norm.weight", &at->ln1_g}, {"self_attn_layer_norm.bias", &at->ln1_b}, {"final_layer_norm.weight", &at->ln2_g},
+            {"final_layer_norm.bias", &at->ln2_b}, {"self_attn.q_proj.weight", &at->wq}, {"self_attn.q_proj.bias", &at->bq},
+            {"self_attn.k_proj.weight", &at->wk}, {"self_attn.k_proj.bias", &at->bk}, {"self_attn.v_proj.weight", &at->wv},
+            {"self_attn.v_proj.bias", &at->bv}, {"self_attn.out_proj.weight", &at->wo}, {"self_attn.out_proj.bias", &at->bo},
+            {"fc1.weight", &at->w1}, {"fc1.bias", &at->b1}, {"fc2.weight", &at->w2}, {"fc2.bias", &at->b2}};
+        for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
+            char name[80];
+            snprintf(name, sizeof name, "layers.%d.%s", l, list[k].name);
+            *list[k].to = plain_find(p, w, n, name);
+        }
+        at->add_a = p->theta + p->n_weights + (size_t)l * layer_a;
+        at->add_z = p->theta + p->n_weights + (size_t)c->L * layer_a + (size_t)l * layer_z;
+    }
+}
+
+static void plain_free(plain *p) { free(p->theta), free(p->layer), free(p->at); }
+
+// y [out] = W x + b, W (out, in); b may be NULL
+static void plain_linear(double *y, const double *x, const double *w, const double *b, int out, int in) {
+    for (int o = 0; o < out; o++) {
+        double sum = b ? b[o] : 0;
+        for (int i = 0; i < in; i++) sum += w[o * in + i] * x[i];
+        y[o] = sum;
+    }
+}
+
+static void plain_norm(double *y, const double *x, const double *g, const double *b, int n) {
+    double mean = 0, var = 0;
+    for (int i = 0; i < n; i++) mean += x[i] / n;
+    for (int i = 0; i < n; i++) var += (x[i] - mean) * (x[i] - mean) / n;
+    const double scale = 1 / sqrt(var + 1e-5);
+    for (int i = 0; i < n; i++) y[i] = (x[i] - mean) * scale * g[i] + b[i];
+}
+
+// Sum of -log p over the targets of the sequence.
+static double plain_loss(plain *p) {
+    enum { T = 14, E = 24, F = 32, V = 264 };  // the golden models
+    const opt_config *c = &p->c;
+    const int n = p->s.n, D = c->E / c->H;
+    double r[T][E], h[T][E], q[T][E], k[T][E], v[T][E], a[T][E], o[E], z[F], y[V], narrow[E];
+    ASSERT(n <= T && c->E <= E && c->F <= F && c->V <= V);
+    p->signs = 0;
+    for (int t = 0; t < n; t++) {
+        const double *e = p->embed + p->s.tokens[t] * c->P;
+        if (p->proj_in) plain_linear(r[t], e, p->proj_in, NULL, c->E, c->P);
+        else memcpy(r[t], e, (size_t)c->E * sizeof *e);
+        for (int i = 0; i < c->E; i++) r[t][i] += p->pos[(t + 2) * c->E + i];
+    }
+    for (int l = 0; l < c->L; l++) {
+        const plain_layer *w = &p->layer[l];
+        for (int t = 0; t < n; t++) {
+            if (c->pre_ln) plain_norm(h[t], r[t], w->ln1_g, w->ln1_b, c->E);
+            else memcpy(h[t], r[t], sizeof h[t]);
+            plain_linear(q[t], h[t], w->wq, w->bq, c->E, c->E);
+            plain_linear(k[t], h[t], w->wk, w->bk, c->E, c->E);
+            plain_linear(v[t], h[t], w->wv, w->bv, c->E, c->E);
+        }
+        for (int t = 0; t < n; t++)
+            for (int head = 0; head < c->H; head++) {
+                double prob[T], sum = 0;
+                for (int s = 0; s <= t; s++) {
+                    double dot = 0;
+                    for (int i = head * D; i < (head + 1) * D; i++) dot += q[t][i] * k[s][i];
+                    sum += prob[s] = exp(dot / sqrt(D));
+                }
+                for (int i = head * D; i < (head + 1) * D; i++) {
+                    a[t][i] = w->add_a[t * c->E + i];
+                    for (int s = 0; s <= t; s++) a[t][i] += prob[s] / sum * v[s][i];
+                }
+            }
+        for (int t = 0; t < n; t++) {
+            plain_linear(o, a[t], w->wo, w->bo, c->E, c->E);
+            for (int i = 0; i < c->E; i++) r[t][i] += o[i];
+            if (!c->pre_ln) plain_norm(r[t], r[t], w->ln1_g, w->ln1_b, c->E);
+            if (c->pre_ln) plain_norm(h[t], r[t], w->ln2_g, w->ln2_b, c->E);
+            else memcpy(h[t], r[t], sizeof h[t]);
+            plain_linear(z, h[t], w->w1, w->b1, c->F, c->E);
+            for (int j = 0; j < c->F; j++) {
+                z[j] += w->add_z[t * c->F + j];
+                p->signs = rng_hash(p->signs, z[j] > 0, 0);
+                z[j] = fmax(z[j], 0);
+            }
+            plain_linear(o, z, w->w2, w->b2, c->E, c->F);
+            for (int i = 0; i < c->E; i++) r[t][i] += o[i];
+            if (!c->pre_ln) plain_norm(r[t], r[t], w->ln2_g, w->ln2_b, c->E);
+        }
+    }
+    double loss = 0;
+    for (int t = p->s.targets_from; t < n; t++) {
+        const int32_t target = t + 1 < n ? p->s.tokens[t + 1] : p->s.last_target;
+        if (target < 0) continue;
+        if (p->lnf_g) plain_norm(r[t], r[t], p->lnf_g, p->lnf_b, c->E);
+        if (p->proj_out) plain_linear(narrow, r[t], p->proj_out, NULL, c->P, c->E);
+        else memcpy(narrow, r[t], sizeof narrow);
+        plain_linear(y, narrow, p->embed, NULL, c->V, c->P);
+        double sum = 0;
+        for (int i = 0; i < c->V; i++) sum += exp(y[i] - y[target]);
+        loss += log(sum);
+    }
+    return loss;
+}
+
+// ---------------------------------------------------------------- central differences
+typedef struct { size_t taken, skipped; } tally;
+
+// dL/dtheta[i]; NaN over a kink.
+static double slope(plain *p, size_t i) {
+    const double h = 1e-5, was = p->theta[i];
+    p->theta[i] = was + h;
+    const double up = plain_loss(p);
+    const uint64_t signs = p->signs;
+    p->theta[i] = was - h;
+    const double down = plain_loss(p);
+    p->theta[i] = was;
+    return signs == p->signs ? (up - down) / (2 * h) : NAN;
+}
+
+// (H u)[i], u [n]; NaN over a kink.
+static double curvature(plain *p, size_t i, const double *u, double length) {
+    const double h = 2e-4, e = h / length, was = p->theta[i];
+    double sum = 0;
+    uint64_t signs[4];
+    double *kept = xmalloc(p->n * sizeof *kept);
+    memcpy(kept, p->theta, p->n * sizeof *kept);
+    for (int k = 0; k < 4; k++) {
+        const double along = k & 1 ? -e : e;
+        for (size_t m = 0; m < p->n; m++) p->theta[m] = kept[m] + along * u[m];
+        p->theta[i] += k & 2 ? -h : h;
+        sum += (k == 0 || k == 3 ? 1 : -1) * plain_loss(p);
+        signs[k] = p->signs;
+    }
+    memcpy(p->theta, kept, p->n * sizeof *kept);
+    free(kept);
+    ASSERT(p->theta[i] == was);
+    return signs[0] == signs[1] && signs[0] == signs[2] && signs[0] == signs[3] ? sum / (4 * h * e) : NAN;
+}
+
+// got [n] against want [n], where NaN in want marks a skipped point.
+static void assert_agree_but_kinks(const char *what, const float *got, const double *want, size_t n, double tol, tally *seen) {
+    float *g = xmalloc(n * sizeof *g);
+    double *w = xmalloc(n * sizeof *w);
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(want[i])) g[m] = got[i], w[m++] = want[i];
+    seen->taken += m, seen->skipped += n - m;
+    if (m) assert_agree(what, g, w, m, tol);
+    free(g), free(w);
+}
+
+static void assert_few_skips(const tally *seen) {
+    print_message("           %zu points, %zu skipped next to a kink\n", seen->taken, seen->skipped);
+    assert_true(seen->taken > 100 && seen->skipped * 50 <= seen->taken);
+}
+
+// ---------------------------------------------------------------- what the library says
+typedef struct {
+    int L, E, F, rows;
+    float *da, *dz, *out, *ha, *hz, *tx;  // [L, rows, E or F], of all sequences
+    int seen;                             // layers handed over, a bit each
+} found;
+
+static void found_make(found *f, const opt_config *c, int rows) {
+    const size_t a = (size_t)c->L * (size_t)rows * (size_t)c->E, z = (size_t)c->L * (size_t)rows * (size_t)c->F;
+    *f = (found){c->L, c->E, c->F, rows, xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), 0};
+}
+static void found_free(found *f) { free(f->da), free(f->dz), free(f->out), free(f->ha), free(f->hz), free(f->tx); }
+
+static void keep_rows(float *to, const float *from, const found *f, int layer, int width) {
+    const size_t n = (size_t)f->rows * (size_t)width;
+    memcpy(to + (size_t)layer * n, from, n * sizeof *to);
+}
+static void keep_gradients(void *ctx, opt_run *r, int layer) {
+    found *f = ctx;
+    assert_int_equal(f->seen, (1 << f->L) - (2 << layer));  // from the last layer to the first, each once
+    f->seen |= 1 << layer;
+    keep_rows(f->da, opt_grad_a(r, layer), f, layer, f->E);
+    keep_rows(f->dz, opt_grad_z(r, layer), f, layer, f->F);
+    keep_rows(f->out, opt_grad_out(r, layer), f, layer, f->E);
+}
+static void keep_hessian(void *ctx, opt_run *r, int layer) {
+    found *f = ctx;
+    f->seen |= 1 << layer;
+    keep_rows(f->ha, opt_hess_a(r, layer), f, layer, f->E);
+    keep_rows(f->hz, opt_hess_z(r, layer), f, layer, f->F);
+    if (opt_tangent_x(r, layer)) keep_rows(f->tx, opt_tangent_x(r, layer), f, layer, f->E);
+}
+
+// out (F, E) = dz' x over n rows, sums in double
+static void outer(float *out, const float *dz, const float *x, int n, int F, int E) {
+    for (int j = 0; j < F; j++)
+        for (int e = 0; e < E; e++) {
+            double sum = 0;
+            for (int t = 0; t < n; t++) sum += (double)dz[t * F + j] * (double)x[t * E + e];
+            out[j * E + e] = (float)sum;
+        }
+}
+
+// ---------------------------------------------------------------- tiny models
+static const struct { const char *name; opt_config c; } tiny[] = {
+    {"pre-LN", {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true}},
+    {"post-LN, projections", {.L = 2, .H = 2, .E = 8, .F = 11, .D = 4, .P = 6, .V = 13, .positions = 10, .bias = true}},
+    {"pre-LN, no biases, no final norm", {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true}}};
+enum { TINY = sizeof tiny / sizeof *tiny, TINY_SEQS = 2 };
+static const int32_t tiny_tokens[2][10] = {{3, 7, 1, 7, 12, 0, 4, 9}, {5, 5, 11, 2, 8}};
+static const opt_seq tiny_seqs[2] = {{.tokens = tiny_tokens[0], .n = 8, .targets_from = 3, .last_target = OPT_NO_OUTPUT},
+                                     {.tokens = tiny_tokens[1], .n = 5, .targets_from = 3, .last_target = OPT_NO_OUTPUT}};
+
+static int targets(const opt_seq *s) { return s->n - s->targets_from - (s->last_target < 0); }
+
+// Taps and fc1, first and second order, of every sequence's own mean loss. As published (compat) the direction is (da / TE, g1 / FE).
+static void tap_derivatives(void **state) {
+    const opt_config *c = *state;
+    const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
+    random_opt o;
+    random_opt_make(&o, c, 21);
+    opt_run *r = opt_run_new(&o.m, 20, TINY_SEQS, OPT_TAPS | OPT_TANGENT);
+    found first, joint, published;
+    const int rows = tiny_seqs[0].n + tiny_seqs[1].n;
+    found_make(&first, c, rows), found_make(&joint, c, rows), found_make(&published, c, rows);
+    float scale_a[2], scale_w[2];
+    const float zeros[2] = {0};
+    for (int i = 0; i < TINY_SEQS; i++) scale_a[i] = 1 / (float)(tiny_seqs[i].n * c->E), scale_w[i] = 1 / (float)(c->F * c->E);
+    opt_forward(r, tiny_seqs, TINY_SEQS);
+    opt_backward(r, NULL, NULL, NULL, keep_gradients, &first);
+    opt_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, &joint);
+    opt_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, &published);
+    tally seen = {0};
+    for (int i = 0; i < TINY_SEQS; i++) {
+        plain p;
+        plain_make(&p, c, o.t, o.n, &tiny_seqs[i]);
+        const size_t n = (size_t)tiny_seqs[i].n, row = (size_t)opt_row(r, i);
+        const double mean = 1.0 / targets(&tiny_seqs[i]);
+        const size_t at_a = p.n_weights, at_z = at_a + L * n * E;
+        double *v = xcalloc(p.n, sizeof *v), *u = xcalloc(p.n, sizeof *u), *want = xmalloc(p.n * sizeof *want), lv = 0, lu = 0;
+        for (size_t k = at_a; k < p.n; k++) v[k] = mean * slope(&p, k);
+        float *g1 = xmalloc(F * E * sizeof *g1), *more = xmalloc(F * E * sizeof *more);
+        for (size_t l = 0; l < L; l++) {
+            const size_t first_a = (l * (size_t)rows + row) * E, first_z = (l * (size_t)rows + row) * F;
+            assert_agree_but_kinks("da", first.da + first_a, v + at_a + l * n * E, n * E, 1e-4, &seen);
+            assert_agree_but_kinks("dz", first.dz + first_z, v + at_z + l * n * F, n * F, 1e-4, &seen);
+            const size_t at_w = (size_t)(p.layer[l].w1 - p.theta);
+            for (size_t k = 0; k < F * E; k++) u[at_w + k] = mean * slope(&p, at_w + k);
+            outer(g1, first.dz + first_z, opt_tap_x(r, (int)l) + row * E, (int)n, (int)F, (int)E);
+            assert_agree_but_kinks("fc1 gradient", g1, u + at_w, F * E, 1e-4, &seen);
+        }
+        for (size_t k = 0; k < p.n; k++) {
+            if (k < at_a) u[k] /= (double)(F * E);
+            else if (k < at_z) u[k] = v[k] / (double)(n * E);
+            ASSERT(!isnan(u[k]) && !isnan(v[k]));  // seeds with a kink in the way of the direction itself are of no use
+            lv += v[k] * v[k], lu += u[k] * u[k];
+        }
+        for (size_t k = at_a; k < p.n; k++) want[k] = mean * curvature(&p, k, v, sqrt(lv));
+        for (size_t l = 0; l < L; l++) {
+            assert_agree_but_kinks("H v at a", joint.ha + (l * (size_t)rows + row) * E, want + at_a + l * n * E, n * E, 1e-3, &seen);
+            assert_agree_but_kinks("H v at z", joint.hz + (l * (size_t)rows + row) * F, want + at_z + l * n * F, n * F, 1e-3, &seen);
+        }
+        for (size_t l = 0; l < L; l++) {
+            const size_t at_w = (size_t)(p.layer[l].w1 - p.theta);
+            for (size_t k = 0; k < n * E; k++) want[k] = mean * curvature(&p, at_a + l * n * E + k, u, sqrt(lu));
+            assert_agree_but_kinks("H u at a", published.ha + (l * (size_t)rows + row) * E, want, n * E, 1e-3, &seen);
+            for (size_t k = 0; k < F * E; k++) want[k] = mean * curvature(&p, at_w + k, u, sqrt(lu));
+            const size_t first_a = (l * (size_t)rows + row) * E, first_z = (l * (size_t)rows + row) * F;
+            outer(g1, published.hz + first_z, opt_tap_x(r, (int)l) + row * E, (int)n, (int)F, (int)E);
+            outer(more, first.dz + first_z, published.tx + first_a, (int)n, (int)F, (int)E);
+            for (size_t k = 0; k < F * E; k++) g1[k] += more[k];
+            assert_agree_but_kinks("H u at fc1", g1, want, F * E, 1e-3, &seen);
+        }
+        free(v), free(u), free(want), free(g1), free(more);
+        plain_free(&p);
+    }
+    assert_few_skips(&seen);
+    found_free(&first), found_free(&joint), found_free(&published);
+    opt_run_free(r);
+    random_opt_free(&o);
+}
+
+// Every parameter, for a weighted sum of two sequences' losses; gradients are added to what is there.
+static void weight_gradients(void **state) {
+    const opt_config *c = *state;
+    random_opt o, g;
+    random_opt_make(&o, c, 22);
+    random_opt_make(&g, c, 23);
+    opt_seq seqs[2] = {tiny_seqs[0], tiny_seqs[1]};
+    seqs[0].targets_from = 0, seqs[0].last_target = 6;  // as in training: every row has a target
+    const float scale[2] = {0.3f, 0.125f};
+    plain p[2];
+    tally seen = {0};
+    for (int i = 0; i < 2; i++) plain_make(&p[i], c, o.t, o.n, &seqs[i]);
+    float **before = xmalloc((size_t)g.n * sizeof *before);
+    for (int i = 0; i < g.n; i++) {
+        before[i] = xmalloc(tensor_count(&g.t[i]) * sizeof **before);
+        memcpy(before[i], g.t[i].data, tensor_count(&g.t[i]) * sizeof **before);
+    }
+    opt_run *r = opt_run_new(&o.m, 20, 2, OPT_TAPS | OPT_WEIGHT_GRADS);
+    double logprob[16], sum[2] = {0};
+    opt_forward(r, seqs, 2);
+    opt_backward(r, scale, logprob, &g.m, NULL, NULL);
+    for (int i = 0, k = 0; i < 2; i++) {
+        for (int t = 0; t < targets(&seqs[i]); t++) sum[i] -= logprob[k++];
+        assert_true(fabs(sum[i] - plain_loss(&p[i])) <= 1e-4);
+    }
+    for (int i = 0; i < o.n; i++) {
+        const size_t n = tensor_count(&o.t[i]);
+        float *got = xmalloc(n * sizeof *got);
+        double *want = xmalloc(n * sizeof *want);
+        for (size_t k = 0; k < n; k++) {
+            got[k] = ((const float *)g.t[i].data)[k];
+            want[k] = (double)before[i][k];
+            for (int s = 0; s < 2; s++) want[k] += (double)scale[s] * slope(&p[s], p[s].at[i] + k);
+        }
+        assert_agree_but_kinks(o.t[i].name, got, want, n, 1e-4, &seen);
+        free(got), free(want), free(before[i]);
+    }
+    assert_few_skips(&seen);
+    for (int i = 0; i < 2; i++) plain_free(&p[i]);
+    free(before);
+    opt_run_free(r);
+    random_opt_free(&o), random_opt_free(&g);
+}
+
+// ---------------------------------------------------------------- golden models
+static void golden_found(golden *g, const int *order, int n, found *first, found *joint, found *published, float **x) {
+    const opt_config *c = &g->m.c;
+    int rows = 0;
+    opt_seq seqs[3];
+    float scale_a[3], scale_w[3];
+    const float zeros[3] = {0};
+    for (int k = 0; k < n; k++) {
+        seqs[k] = golden_seq(g, order[k], g->context[order[k]] - 1);
+        rows += seqs[k].n;
+        scale_a[k] = 1 / (float)(seqs[k].n * c->E), scale_w[k] = 1 / (float)(c->F * c->E);
+    }
+    found_make(first, c, rows), found_make(joint, c, rows), found_make(published, c, rows);
+    opt_run *r = opt_run_new(&g->m, rows, n, OPT_TAPS | OPT_TANGENT);
+    double *logprob = xmalloc((size_t)rows * sizeof *logprob);
+    opt_forward(r, seqs, n);
+    opt_backward(r, NULL, logprob, NULL, keep_gradients, first);
+    for (int k = 0, at = 0; k < n; k++) {
+        double loss = 0;
+        for (int t = 0; t < targets(&seqs[k]); t++) loss -= logprob[at++] / targets(&seqs[k]);
+        assert_true(fabs(loss - g->loss[order[k]]) <= 1e-5 * g->loss[order[k]]);
+    }
+    opt_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, joint);
+    opt_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
+    const size_t layer = (size_t)rows * (size_t)c->E;
+    *x = xmalloc((size_t)c->L * layer * sizeof **x);
+    for (int l = 0; l < c->L; l++) memcpy(*x + (size_t)l * layer, opt_tap_x(r, l), layer * sizeof **x);
+    free(logprob);
+    opt_run_free(r);
+}
+
+// The double-precision model above is itself right: its losses are PyTorch's.
+static void plain_is_opt(void **state) {
+    golden *g = *state;
+    for (int i = 0; i < g->N; i++) {
+        plain p;
+        const opt_seq s = golden_seq(g, i, g->context[i] - 1);
+        plain_make(&p, &g->m.c, g->m.file.tensors, g->m.file.n_tensors, &s);
+        assert_true(fabs(plain_loss(&p) / targets(&s) - g->loss[i]) <= 1e-12 * g->loss[i]);
+        plain_free(&p);
+    }
+}
+
+static void golden_gradients(void **state) {
+    golden *g = *state;
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F, rows = (size_t)g->rows;
+    const int all[] = {0, 1, 2};
+    found first, joint, published;
+    float *x, *g1 = xmalloc(F * E * sizeof *g1), *more = xmalloc(F * E * sizeof *more);
+    golden_found(g, all, 3, &first, &joint, &published, &x);
+    const struct { const char *name; const float *got; size_t width; double tol; } list[] = {
+        {"da", first.da, E, 1e-4}, {"dz", first.dz, F, 1e-4}, {"hv_a", joint.ha, E, 1e-3}, {"hv_z", joint.hz, F, 1e-3}, {"hu_a", published.ha, E, 1e-3}};
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
+        double *want = golden_read(g, list[k].name);
+        for (size_t l = 0; l < L; l++)
+            for (int i = 0; i < g->N; i++) {
+                const size_t at = (l * rows + (size_t)g->offset[i]) * list[k].width;
+                assert_agree(list[k].name, list[k].got + at, want + at, (size_t)golden_length(g, i) * list[k].width, list[k].tol);
+            }
+        free(want);
+    }
+    double *want_g1 = golden_read(g, "g1"), *want_hu = golden_read(g, "hu_w1");
+    for (int i = 0; i < g->N; i++)
+        for (size_t l = 0; l < L; l++) {
+            const size_t a = (l * rows + (size_t)g->offset[i]) * E, z = (l * rows + (size_t)g->offset[i]) * F, w = ((size_t)i * L + l) * F * E;
+            const int n = golden_length(g, i);
+            outer(g1, first.dz + z, x + a, n, (int)F, (int)E);
+            assert_agree("g1", g1, want_g1 + w, F * E, 1e-4);
+            outer(g1, published.hz + z, x + a, n, (int)F, (int)E);
+            outer(more, first.dz + z, published.tx + a, n, (int)F, (int)E);
+            for (size_t k = 0; k < F * E; k++) g1[k] += more[k];
+            assert_agree("hu_w1", g1, want_hu + w, F * E, 1e-3);
+        }
+    free(want_g1), free(want_hu), free(g1), free(more), free(x);
+    found_free(&first), found_free(&joint), found_free(&published);
+}
+
+static void assert_same_found(const char *what, const found *whole, int whole_row, const found *part, int part_row, int n) {
+    for (int l = 0; l < whole->L; l++) {
+        const float *const a[] = {whole->da, whole->out, whole->ha, whole->tx, whole->dz, whole->hz};
+        const float *const b[] = {part->da, part->out, part->ha, part->tx, part->dz, part->hz};
+        for (int k = 0; k < 6; k++) {
+            const size_t width = (size_t)(k < 4 ? whole->E : whole->F);
+            assert_same_bits(what, a[k] + (size_t)(l * whole->rows + whole_row) * width, b[k] + (size_t)(l * part->rows + part_row) * width,
+                             (size_t)n * width * sizeof(float));
+        }
+    }
+}
+
+static void same_bits(void **state) {
+    golden *g = *state;
+    const int all[] = {0, 1, 2}, before = omp_get_max_threads();
+    found whole[3], part[3];
+    float *x;
+    golden_found(g, all, 3, &whole[0], &whole[1], &whole[2], &x);
+    free(x);
+    for (int i = 0; i < g->N; i++) {
+        golden_found(g, &i, 1, &part[0], &part[1], &part[2], &x);
+        free(x);
+        for (int k = 0; k < 3; k++) {
+            assert_same_found("alone", &whole[k], g->offset[i], &part[k], 0, golden_length(g, i));
+            found_free(&part[k]);
+        }
+    }
+    for (int threads = 1; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        golden_found(g, all, 3, &part[0], &part[1], &part[2], &x);
+        free(x);
+        for (int k = 0; k < 3; k++) {
+            assert_same_found("other thread count", &whole[k], 0, &part[k], 0, g->rows);
+            found_free(&part[k]);
+        }
+    }
+    omp_set_num_threads(before);
+    for (int k = 0; k < 3; k++) found_free(&whole[k]);
+}
+
+// The gradient of all weights does not depend on the thread count.
+static void weight_gradient_bits(void **state) {
+    const opt_config *c = *state;
+    const int before = omp_get_max_threads();
+    random_opt o, g[3];
+    random_opt_make(&o, c, 31);
+    for (int threads = 1; threads <= 3; threads++) {
+        random_opt *to = &g[threads - 1];
+        random_opt_make(to, c, 32);
+        omp_set_num_threads(threads);
+        opt_run *r = opt_run_new(&o.m, 20, 2, OPT_TAPS | OPT_WEIGHT_GRADS);
+        opt_forward(r, tiny_seqs, 2);
+        opt_backward(r, NULL, NULL, &to->m, NULL, NULL);
+        opt_run_free(r);
+        for (int i = 0; threads > 1 && i < o.n; i++) assert_same_bits(o.t[i].name, to->t[i].data, g[0].t[i].data, tensor_count(&o.t[i]) * sizeof(float));
+    }
+    omp_set_num_threads(before);
+    for (int k = 0; k < 3; k++) random_opt_free(&g[k]);
+    random_opt_free(&o);
+}
+
+// ----------------------------------------------------------------
+static int open_golden(void **state) {
+    static golden g;
+    golden_open(&g, *state);
+    *state = &g;
+    return 0;
+}
+static int close_golden(void **state) {
+    golden_close(*state);
+    return 0;
+}
+
+int main(void) {
+    static const struct { const char *name; CMUnitTestFunction run; } per_tiny[] = {
+        {"derivatives of the taps", tap_derivatives}, {"gradients of all weights", weight_gradients}, {"bits of weight gradients", weight_gradient_bits}};
+    static const struct { const char *name; CMUnitTestFunction run; } per_model[] = {
+        {"plain OPT is OPT", plain_is_opt}, {"gradients agree", golden_gradients}, {"same bits", same_bits}};
+    struct CMUnitTest tests[TINY * 3 + GOLDEN * 3];
+    size_t n = 0;
+    for (int m = 0; m < TINY; m++)
+        for (int k = 0; k < 3; k++)
+            tests[n++] = (struct CMUnitTest){xasprintf("%s: %s", tiny[m].name, per_tiny[k].name), per_tiny[k].run, NULL, NULL, (void *)&tiny[m].c};
+    for (int m = 0; m < GOLDEN; m++)
+        for (int k = m < GOLDEN_F32 ? 0 : 1; k < 3; k++)
+            tests[n++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], per_model[k].name), per_model[k].run, open_golden, close_golden,
+                                             (void *)golden_names[m]};
+    const int failed = _cmocka_run_group_tests("grad", tests, n, NULL, NULL);
+    for (size_t i = 0; i < n; i++) free((void *)tests[i].name);
+    return failed != 0;
+}

@@ -1,0 +1,478 @@
+// test_opt - the model's forward pass: logits, taps and masks against float64 PyTorch (tests/golden/make_opt.py); a sequence's numbers
+// do not depend on its batch, its cache or the thread count; a masked unit is a removed one.
+#include "opt_fixture.h"
+#include <omp.h>
+
+enum { MAX_SEQS = 32 };
+
+// Logits of every row of sequence i, [n, V]: the last row of each of its beginnings, all in one batch.
+static float *all_logits(const golden *g, int i) {
+    const int n = golden_length(g, i), V = g->m.c.V;
+    opt_run *r = opt_run_new(&g->m, n * (n + 1) / 2, n, OPT_FORWARD);
+    opt_seq seqs[MAX_SEQS];
+    for (int t = 0; t < n; t++) {
+        seqs[t] = golden_seq(g, i, t);
+        seqs[t].n = t + 1;
+        seqs[t].last_target = OPT_NO_TARGET;
+    }
+    opt_forward(r, seqs, n);
+    float *out = xmalloc((size_t)n * (size_t)V * sizeof *out);
+    for (int t = 0; t < n; t++) opt_logits(r, t, out + (size_t)t * (size_t)V);
+    opt_run_free(r);
+    return out;
+}
+
+static void logits_agree(void **state) {
+    golden *g = *state;
+    double *want = golden_read(g, "logits");
+    for (int i = 0; i < g->N; i++) {
+        float *got = all_logits(g, i);
+        const size_t V = (size_t)g->m.c.V;
+        assert_agree("logits", got, want + (size_t)g->offset[i] * V, (size_t)golden_length(g, i) * V, 1e-4);
+        free(got);
+    }
+    free(want);
+}
+
+static void taps_agree(void **state) {
+    golden *g = *state;
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F;
+    static const char *const names[] = {"res", "a", "mid", "x", "z"};
+    const float *(*const tap[])(const opt_run *, int) = {opt_tap_res, opt_tap_a, opt_tap_mid, opt_tap_x, opt_tap_z};
+    opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_TAPS);
+    opt_seq seqs[MAX_SEQS];
+    for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, g->context[i] - 1);
+    opt_forward(r, seqs, g->N);
+    for (int k = 0; k < 5; k++) {
+        double *want = golden_read(g, names[k]);
+        const size_t width = k == 4 ? F : E;
+        for (size_t l = 0; l < L; l++)
+            for (int i = 0; i < g->N; i++)
+                assert_agree(names[k], tap[k](r, (int)l) + (size_t)opt_row(r, i) * width,
+                             want + (l * (size_t)g->rows + (size_t)g->offset[i]) * width, (size_t)golden_length(g, i) * width, 1e-4);
+        for (int i = 0; k == 0 && i < g->N; i++) {  // what leaves the last layer: at the rows that have a target
+            const size_t from = (size_t)g->context[i] - 1;
+            assert_agree("last residual", opt_tap_res(r, (int)L) + ((size_t)opt_row(r, i) + from) * E,
+                         want + (L * (size_t)g->rows + (size_t)g->offset[i] + from) * E, ((size_t)golden_length(g, i) - 1 - from) * E, 1e-4);
+        }
+        free(want);
+    }
+    opt_run_free(r);
+}
+
+static int argmax(const double *x, int n) {
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return best;
+}
+
+// Log-probabilities of the whole vocabulary and of its beginning, from the reference's logits; the last row's target is any token.
+static void logprobs_agree(void **state) {
+    golden *g = *state;
+    const int V = g->m.c.V;
+    const int32_t extra = 7;
+    double *logits = golden_read(g, "logits"), *published = golden_read(g, "logprob");
+    opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_FORWARD);
+    opt_seq seqs[MAX_SEQS];
+    for (int i = 0; i < g->N; i++) {
+        seqs[i] = golden_seq(g, i, 0);
+        seqs[i].last_target = extra;
+    }
+    opt_forward(r, seqs, g->N);
+    double *got = xmalloc((size_t)g->rows * sizeof *got);
+    int32_t *top = xmalloc((size_t)g->rows * sizeof *top);
+    for (int vocab = 0; vocab <= V; vocab += V - 3) {  // 0: all, and all but the last three
+        const int cut = vocab ? vocab : V;
+        opt_logprobs(r, got, top, vocab);
+        for (int i = 0, k = 0; i < g->N; i++)
+            for (int t = g->offset[i]; t < g->offset[i + 1]; t++, k++) {
+                const bool last = t + 1 == g->offset[i + 1];
+                const int32_t target = last ? extra : g->tokens[t + 1];
+                const double *y = logits + (size_t)t * (size_t)V;
+                if (target >= cut) continue;
+                double sum = 0;
+                for (int v = 0; v < cut; v++) sum += exp(y[v] - y[target]);
+                assert_true(fabs(got[k] + log(sum)) <= 2e-4);
+                if (!vocab && !last) assert_true(fabs(got[k] - published[t - i]) <= 2e-4);
+                assert_int_equal(top[k], argmax(y, cut));
+            }
+    }
+    free(got), free(top), free(logits), free(published);
+    opt_run_free(r);
+}
+
+// ---------------------------------------------------------------- same bits
+// Everything a forward pass with taps yields for the sequences `order`, each sequence's numbers at its own place, whatever the order.
+static float *snapshot(const golden *g, const int *order, int n, size_t *count) {
+    const int L = g->m.c.L, E = g->m.c.E, F = g->m.c.F, V = g->m.c.V;
+    const size_t per_row = (size_t)L * (size_t)(4 * E + F) + 1;
+    *count = (size_t)g->rows * per_row + (size_t)g->N * (size_t)V;
+    float *out = xcalloc(*count, sizeof *out), *logits = out + (size_t)g->rows * per_row;
+    opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_TAPS);
+    opt_seq seqs[MAX_SEQS];
+    for (int k = 0; k < n; k++) {
+        seqs[k] = golden_seq(g, order[k], 0);
+        seqs[k].last_target = 5;
+    }
+    opt_forward(r, seqs, n);
+    double *lp = xmalloc((size_t)g->rows * sizeof *lp);
+    opt_logprobs(r, lp, NULL, 0);
+    const double *at = lp;
+    for (int k = 0; k < n; k++) {
+        opt_logits(r, k, logits + (size_t)order[k] * (size_t)V);
+        for (int t = 0; t < seqs[k].n; t++) {
+            float *to = out + (size_t)(g->offset[order[k]] + t) * per_row;
+            const size_t row = (size_t)(opt_row(r, k) + t);
+            for (int l = 0; l < L; l++) {
+                const float *const part[] = {opt_tap_res(r, l) + row * (size_t)E, opt_tap_a(r, l) + row * (size_t)E, opt_tap_mid(r, l) + row * (size_t)E,
+                                             opt_tap_x(r, l) + row * (size_t)E, opt_tap_z(r, l) + row * (size_t)F};
+                for (int p = 0; p < 5; p++) {
+                    const size_t width = (size_t)(p == 4 ? F : E);
+                    memcpy(to, part[p], width * sizeof *to);
+                    to += width;
+                }
+            }
+            *to = (float)*at++;
+        }
+    }
+    free(lp);
+    opt_run_free(r);
+    return out;
+}
+
+static void batch_does_not_matter(void **state) {
+    golden *g = *state;
+    const int order[] = {2, 0, 1}, all[] = {0, 1, 2};
+    size_t n;
+    float *whole = snapshot(g, all, 3, &n), *turned = snapshot(g, order, 3, &n), *sum = xcalloc(n, sizeof *sum);
+    assert_same_bits("sequences in another order", whole, turned, n * sizeof *whole);
+    for (int i = 0; i < 3; i++) {
+        float *one = snapshot(g, &i, 1, &n);
+        for (size_t k = 0; k < n; k++) sum[k] += one[k];  // the places of the others hold zeros
+        free(one);
+    }
+    for (size_t k = 0; k < n; k++) whole[k] += 0.0f;  // -0 + 0 is +0 in the sum, so here, too
+    assert_same_bits("sequences one by one", whole, sum, n * sizeof *whole);
+    free(whole), free(turned), free(sum);
+}
+
+static void threads_do_not_matter(void **state) {
+    golden *g = *state;
+    const int all[] = {0, 1, 2}, before = omp_get_max_threads();
+    size_t n;
+    omp_set_num_threads(1);
+    float *one = snapshot(g, all, 3, &n);
+    for (int threads = 2; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        float *many = snapshot(g, all, 3, &n);
+        assert_same_bits("more threads", one, many, n * sizeof *one);
+        free(many);
+    }
+    omp_set_num_threads(before);
+    free(one);
+}
+
+// ---------------------------------------------------------------- K/V cache
+// Chunks of `step` tokens, all sequences side by side, each behind its own cache.
+static void cache_agrees(void **state) {
+    golden *g = *state;
+    const size_t V = (size_t)g->m.c.V;
+    double *want = golden_read(g, "logits");
+    float *got = xmalloc(V * sizeof *got);
+    for (int step = 1; step <= 4; step++) {
+        opt_cache *cache[MAX_SEQS];
+        for (int i = 0; i < g->N; i++) cache[i] = opt_cache_new(&g->m, golden_length(g, i));
+        opt_run *r = opt_run_new(&g->m, step * g->N, g->N, OPT_FORWARD);
+        for (int at = 0;; at += step) {
+            opt_seq seqs[MAX_SEQS];
+            int who[MAX_SEQS], n = 0;
+            for (int i = 0; i < g->N; i++) {
+                const int left = golden_length(g, i) - at;
+                if (left <= 0) continue;
+                const int take = left < step ? left : step;
+                seqs[n] = (opt_seq){.tokens = g->tokens + g->offset[i] + at, .n = take, .prefix = at ? cache[i] : NULL, .append = cache[i],
+                                    .targets_from = take - 1, .last_target = OPT_NO_TARGET};
+                who[n++] = i;
+            }
+            if (!n) break;
+            opt_forward(r, seqs, n);
+            for (int k = 0; k < n; k++) {
+                const int i = who[k];
+                opt_logits(r, k, got);
+                assert_int_equal(cache[i]->n, at + seqs[k].n);
+                assert_agree("decoded logits", got, want + (size_t)(g->offset[i] + at + seqs[k].n - 1) * V, V, 1e-4);
+            }
+        }
+        opt_run_free(r);
+        for (int i = 0; i < g->N; i++) opt_cache_free(cache[i]);
+    }
+    free(want), free(got);
+}
+
+// Decoding against the full pass of the same code: tighter than against the reference. One prefix serves several sequences and stays.
+static void prefix_is_shared(void **state) {
+    golden *g = *state;
+    const size_t V = (size_t)g->m.c.V;
+    const int n = golden_length(g, 0), half = n / 2;
+    float *full = all_logits(g, 0), *got = xmalloc(V * sizeof *got);
+    double *want = xmalloc(V * sizeof *want);
+    opt_cache *cache = opt_cache_new(&g->m, half);
+    opt_run *r = opt_run_new(&g->m, n * n, n, OPT_FORWARD);
+    opt_forward(r, &(opt_seq){.tokens = g->tokens, .n = half, .append = cache, .targets_from = half, .last_target = OPT_NO_OUTPUT}, 1);
+    assert_int_equal(cache->n, half);
+    opt_seq seqs[MAX_SEQS];
+    for (int t = half; t < n; t++)
+        seqs[t - half] = (opt_seq){.tokens = g->tokens + half, .n = t + 1 - half, .prefix = cache, .targets_from = t - half, .last_target = OPT_NO_TARGET};
+    opt_forward(r, seqs, n - half);
+    assert_int_equal(cache->n, half);
+    for (int t = half; t < n; t++) {
+        opt_logits(r, t - half, got);
+        for (size_t v = 0; v < V; v++) want[v] = (double)full[(size_t)t * V + v];
+        assert_agree("logits behind a shared prefix", got, want, V, 1e-5);
+    }
+    opt_run_free(r);
+    opt_cache_free(cache);
+    free(full), free(got), free(want);
+}
+
+// ---------------------------------------------------------------- masks
+static void masks_agree(void **state) {
+    golden *g = *state;
+    const size_t L = (size_t)g->m.c.L, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F, V = (size_t)g->m.c.V, N = (size_t)g->N;
+    size_t n_heads;
+    int32_t *heads = golden_ints(g, "mask/heads", &n_heads), *neurons = golden_ints(g, "mask/neurons", NULL), *from = golden_ints(g, "mask/from", NULL);
+    double *logprob = golden_read(g, "mask/logprob"), *last = golden_read(g, "mask/last");
+    uint8_t *h8 = xmalloc(L * H), *f8 = xmalloc(L * F);
+    float *got = xmalloc(V * sizeof *got);
+    double *lp = xmalloc((size_t)g->rows * sizeof *lp);
+    const size_t scored = (size_t)g->rows - N;
+    const mask kept = {h8, f8};
+    for (size_t m = 0; m < n_heads / (L * H); m++) {
+        for (size_t k = 0; k < L * H; k++) h8[k] = (uint8_t)heads[m * L * H + k];
+        for (size_t k = 0; k < L * F; k++) f8[k] = (uint8_t)neurons[m * L * F + k];
+        opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_FORWARD);
+        opt_seq seqs[MAX_SEQS];
+        for (int i = 0; i < g->N; i++) {
+            seqs[i] = golden_seq(g, i, 0);
+            seqs[i].mask = &kept;
+            seqs[i].mask_from = from[m * N + (size_t)i];
+        }
+        opt_forward(r, seqs, g->N);
+        opt_logprobs(r, lp, NULL, 0);
+        for (size_t k = 0; k < scored; k++)
+            if (!(fabs(lp[k] - logprob[m * scored + k]) <= 2e-4)) fail_msg("mask %zu: log-probability %zu is %g, want %g", m, k, lp[k], logprob[m * scored + k]);
+        for (int i = 0; i < g->N; i++) seqs[i].targets_from = seqs[i].n - 1, seqs[i].last_target = OPT_NO_TARGET;
+        opt_forward(r, seqs, g->N);
+        for (int i = 0; i < g->N; i++) {
+            opt_logits(r, i, got);
+            assert_agree("masked logits", got, last + (m * N + (size_t)i) * V, V, 1e-4);
+        }
+        // The same in two steps: positions before the cut into the cache, the rest behind it; mask_from counts from the very first token.
+        for (int i = 0; i < g->N; i++) {
+            const int cut = seqs[i].n / 2;
+            opt_cache *cache = opt_cache_new(&g->m, seqs[i].n);
+            opt_seq first = seqs[i], second = seqs[i];
+            first.n = cut, first.append = cache, first.targets_from = cut, first.last_target = OPT_NO_OUTPUT;
+            second.tokens += cut, second.n -= cut, second.prefix = cache, second.targets_from = second.n - 1;
+            opt_forward(r, &first, 1);
+            opt_forward(r, &second, 1);
+            opt_logits(r, 0, got);
+            assert_agree("masked logits behind a prefix", got, last + (m * N + (size_t)i) * V, V, 1e-4);
+            opt_cache_free(cache);
+        }
+        opt_run_free(r);
+    }
+    free(heads), free(neurons), free(from), free(logprob), free(last), free(h8), free(f8), free(got), free(lp);
+}
+
+// A mask of ones changes no bit, nor does one that begins behind the last position, nor a masked neighbour in the batch.
+static void idle_masks(void **state) {
+    golden *g = *state;
+    const size_t L = (size_t)g->m.c.L, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F, V = (size_t)g->m.c.V;
+    uint8_t *ones = xmalloc(L * (H + F)), *zeros = xcalloc(L * (H + F), 1);
+    memset(ones, 1, L * (H + F));
+    const mask all = {ones, ones + L * H}, none = {zeros, zeros + L * H};
+    opt_seq seqs[4];
+    for (int k = 0; k < 4; k++) seqs[k] = golden_seq(g, 0, seqs[0].n - 1), seqs[k].targets_from = seqs[k].n - 1, seqs[k].last_target = OPT_NO_TARGET;
+    seqs[1].mask = &all;
+    seqs[2].mask = &none, seqs[2].mask_from = seqs[2].n;
+    seqs[3].mask = &none;
+    float *y = xmalloc(4 * V * sizeof *y);
+    opt_run *r = opt_run_new(&g->m, 4 * seqs[0].n, 4, OPT_FORWARD);
+    opt_forward(r, seqs, 4);
+    for (int k = 0; k < 4; k++) opt_logits(r, k, y + (size_t)k * V);
+    assert_same_bits("mask of ones", y, y + V, V * sizeof *y);
+    assert_same_bits("mask behind the end", y, y + 2 * V, V * sizeof *y);
+    assert_memory_not_equal(y, y + 3 * V, V * sizeof *y);
+    opt_run_free(r);
+    free(ones), free(zeros), free(y);
+}
+
+// A forward pass that begins at any layer, with the residual of a whole pass, ends in the same logits.
+static void forward_from_layer(void **state) {
+    golden *g = *state;
+    const size_t E = (size_t)g->m.c.E, V = (size_t)g->m.c.V;
+    opt_run *taps = opt_run_new(&g->m, g->rows, g->N, OPT_TAPS), *r = opt_run_new(&g->m, g->rows, g->N, OPT_FORWARD);
+    opt_seq seqs[MAX_SEQS];
+    for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, 0), seqs[i].last_target = OPT_NO_TARGET;
+    float *res = xmalloc((size_t)g->rows * E * sizeof *res), *want = xmalloc(V * sizeof *want), *got = xmalloc(V * sizeof *got);
+    opt_forward(taps, seqs, g->N);
+    for (int l = 0; l < g->m.c.L; l++) {
+        for (int i = 0; i < g->N; i++)
+            memcpy(res + (size_t)g->offset[i] * E, opt_tap_res(taps, l) + (size_t)opt_row(taps, i) * E, (size_t)seqs[i].n * E * sizeof *res);
+        opt_forward_from(r, seqs, g->N, l, res);
+        for (int i = 0; i < g->N; i++) {
+            opt_logits(taps, i, want);
+            opt_logits(r, i, got);
+            assert_same_bits("forward from a layer", want, got, V * sizeof *got);
+        }
+    }
+    opt_run_free(taps), opt_run_free(r);
+    free(res), free(want), free(got);
+}
+
+// ---------------------------------------------------------------- removal
+static const opt_config removable = {.L = 3, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 32, .pre_ln = true, .final_ln = true,
+                                     .bias = true, .bos = 2, .eos = 2, .pad = 1};
+
+// The model without the units that the mask leaves out: neurons lose their rows of fc1 and columns of fc2 (as many in every layer,
+// the configuration has one F), heads the columns of out_proj that read them.
+static void remove_units(tensor *small, int n_small, tensor *whole, int n, const opt_config *c, const mask *kept) {
+    for (int l = 0; l < c->L; l++) {
+        static const char *const same[] = {"self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.weight", "self_attn.k_proj.bias",
+                                           "self_attn.v_proj.weight", "self_attn.v_proj.bias", "self_attn.out_proj.weight", "self_attn.out_proj.bias",
+                                           "self_attn_layer_norm.weight", "self_attn_layer_norm.bias", "final_layer_norm.weight",
+                                           "final_layer_norm.bias", "fc2.bias"};
+        char name[80];
+        for (size_t k = 0; k < sizeof same / sizeof *same; k++) {
+            snprintf(name, sizeof name, "layers.%d.%s", l, same[k]);
+            const size_t count = (size_t)c->E * (strstr(name, "_proj.weight") ? (size_t)c->E : 1);
+            memcpy(weights_find(small, n_small, name), weights_find(whole, n, name), count * sizeof(float));
+        }
+        snprintf(name, sizeof name, "layers.%d.self_attn.out_proj.weight", l);
+        float *wo = weights_find(small, n_small, name);
+        for (int e = 0; e < c->E; e++)
+            for (int i = 0; i < c->E; i++)
+                if (!kept->heads[l * c->H + i / c->D]) wo[e * c->E + i] = 0;
+        static const char *const resized[] = {"fc1.weight", "fc1.bias", "fc2.weight"};
+        float *from[3], *to[3];
+        for (int k = 0; k < 3; k++) {
+            snprintf(name, sizeof name, "layers.%d.%s", l, resized[k]);
+            from[k] = weights_find(whole, n, name), to[k] = weights_find(small, n_small, name);
+        }
+        int F = 0;
+        for (int j = 0; j < c->F; j++) F += kept->neurons[l * c->F + j];
+        for (int j = 0, s = 0; j < c->F; j++) {
+            if (!kept->neurons[l * c->F + j]) continue;
+            memcpy(to[0] + s * c->E, from[0] + j * c->E, (size_t)c->E * sizeof(float));
+            to[1][s] = from[1][j];
+            for (int e = 0; e < c->E; e++) to[2][e * F + s] = from[2][e * c->F + j];
+            s++;
+        }
+    }
+    static const char *const outer[] = {"embed_tokens.weight", "embed_positions.weight", "final_layer_norm.weight", "final_layer_norm.bias"};
+    for (int k = 0; k < 4; k++) {
+        const size_t rows = k == 0 ? (size_t)c->V : k == 1 ? (size_t)c->positions + 2 : 1;
+        memcpy(weights_find(small, n_small, outer[k]), weights_find(whole, n, outer[k]), rows * (size_t)c->E * sizeof(float));
+    }
+}
+
+static void masked_is_removed(void **state) {
+    (void)state;
+    opt_config c = removable, fewer = removable;
+    enum { T = 20 };
+    rng r = rng_make(11);
+    int32_t tokens[T];
+    for (int t = 0; t < T; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c.V);
+    random_opt whole, small;
+    random_opt_make(&whole, &c, 12);
+    for (int round = 0; round < 4; round++) {
+        uint8_t heads[12], neurons[120] = {0};
+        for (int k = 0; k < c.L * c.H; k++) heads[k] = rng_below(&r, 2) != 0;
+        fewer.F = round == 3 ? 1 : 7 + 9 * round;
+        for (int l = 0; l < c.L; l++) {
+            int32_t order[40];
+            rng_permutation(&r, order, c.F);
+            for (int k = 0; k < fewer.F; k++) neurons[l * c.F + order[k]] = 1;
+        }
+        const mask kept = {heads, neurons};
+        small.t = random_weights(&fewer, 13, &small.n);
+        remove_units(small.t, small.n, whole.t, whole.n, &c, &kept);
+        assert_int_equal(opt_from_tensors(&small.m, &fewer, small.t, small.n), 0);
+        opt_seq seq = {.tokens = tokens, .n = T, .last_target = OPT_NO_TARGET, .targets_from = T - 1};
+        float a[50], b[50];
+        double want[50];
+        opt_run *run = opt_run_new(&small.m, T, 1, OPT_FORWARD);
+        opt_forward(run, &seq, 1);
+        opt_logits(run, 0, a);
+        opt_run_free(run);
+        run = opt_run_new(&whole.m, T, 1, OPT_FORWARD);
+        seq.mask = &kept;
+        opt_forward(run, &seq, 1);
+        opt_logits(run, 0, b);
+        opt_run_free(run);
+        for (int v = 0; v < c.V; v++) want[v] = (double)a[v];
+        assert_agree("masked model", b, want, (size_t)c.V, 1e-5);
+        random_opt_free(&small);
+    }
+    random_opt_free(&whole);
+}
+
+// ---------------------------------------------------------------- bad input
+static void bad_weights_are_named(void **state) {
+    (void)state;
+    opt m;
+    assert_int_equal(opt_load(&m, "tests/golden/opt/nowhere"), -1);
+    assert_non_null(strstr(err_get(), "nowhere"));
+    int n;
+    tensor *t = random_weights(&removable, 1, &n);
+    for (int i = 0; i < n; i++) {
+        tensor *at = &t[i];
+        char *name = at->name;
+        at->name = (char *)"other";
+        assert_int_equal(opt_from_tensors(&m, &removable, t, n), -1);
+        assert_non_null(strstr(err_get(), name));
+        at->name = name;
+        at->dim[0]++;
+        assert_int_equal(opt_from_tensors(&m, &removable, t, n), -1);
+        assert_non_null(strstr(err_get(), name));
+        at->dim[0]--;
+    }
+    assert_int_equal(opt_from_tensors(&m, &removable, t, n), 0);
+    opt_free(&m);
+    opt_free(&m);
+    weights_free(t, n);
+}
+
+// ----------------------------------------------------------------
+static int open_golden(void **state) {
+    static golden g;
+    golden_open(&g, *state);
+    *state = &g;
+    return 0;
+}
+static int close_golden(void **state) {
+    golden_close(*state);
+    return 0;
+}
+
+int main(void) {
+    static const struct { const char *name; CMUnitTestFunction run; } per_model[] = {
+        {"logits agree", logits_agree}, {"taps agree", taps_agree}, {"log-probabilities agree", logprobs_agree},
+        {"batch does not matter", batch_does_not_matter}, {"threads do not matter", threads_do_not_matter},
+        {"cache agrees", cache_agrees}, {"prefix is shared", prefix_is_shared}, {"masks agree", masks_agree},
+        {"idle masks", idle_masks}, {"forward from a layer", forward_from_layer}};
+    enum { PER_MODEL = sizeof per_model / sizeof *per_model };
+    struct CMUnitTest tests[GOLDEN * PER_MODEL + 2];
+    size_t n = 0;
+    for (int m = 0; m < GOLDEN; m++)
+        for (int k = 0; k < PER_MODEL; k++)
+            tests[n++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], per_model[k].name), per_model[k].run, open_golden, close_golden,
+                                             (void *)golden_names[m]};
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(masked_is_removed);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(bad_weights_are_named);
+    const int failed = _cmocka_run_group_tests("opt", tests, n, NULL, NULL);
+    for (size_t i = 0; i < GOLDEN * PER_MODEL; i++) free((void *)tests[i].name);
+    return failed != 0;
+}

@@ -1,0 +1,342 @@
+// test_probe - losses, features and scores of examples against float64 PyTorch (tests/golden/make_opt.py), the rows kept for task-level
+// criteria, and that nothing but the example itself has a say in its numbers.
+//
+// Agreement is per layer: |difference| <= tol * max(|value|, rms of the layer). Where the reference's gap of two units exceeds the two
+// tolerances, their order follows from it.
+#include "opt_fixture.h"
+#include <omp.h>
+#include "probe.h"
+
+enum { MAX_EXAMPLES = 8 };
+static const char *const mode_names[2] = {"scores", "scores_compat"}, *const feature_modes[2] = {"features", "features_compat"};
+
+// ---------------------------------------------------------------- examples and results
+typedef struct { golden g; probe_example ex[MAX_EXAMPLES]; int n; int32_t *long_tokens; } fixture;
+
+static int open_fixture(void **state) {
+    static fixture f;
+    golden_open(&f.g, *state);
+    for (int i = 0; i < f.g.N; i++)
+        f.ex[i] = (probe_example){.tokens = f.g.tokens + f.g.offset[i], .n = golden_length(&f.g, i), .context = f.g.context[i], .key = (uint64_t)i};
+    f.n = f.g.N;
+    f.long_tokens = NULL;
+    if (golden_has(&f.g, "long")) {
+        size_t n;
+        f.long_tokens = golden_ints(&f.g, "long/tokens", &n);
+        int32_t *context = golden_ints(&f.g, "long/context", NULL);
+        f.ex[f.n++] = (probe_example){.tokens = f.long_tokens, .n = (int)n, .context = *context, .key = 3};
+        free(context);
+    }
+    *state = &f;
+    return 0;
+}
+
+static int close_fixture(void **state) {
+    fixture *f = *state;
+    free(f->long_tokens);
+    golden_close(&f->g);
+    return 0;
+}
+
+// Room for everything that a plan yields for one example; floats counts it.
+typedef struct { probe_result r; float *block; size_t floats; } result;
+
+static void result_make(result *to, const opt *m, const probe_plan *plan) {
+    const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, units[2] = {L * (size_t)m->c.H, L * (size_t)m->c.F};
+    to->floats = 2 * FEAT_KINDS * L * E + 2 * (size_t)plan->n_crit * (units[0] + units[1]);
+    float *at = to->block = xcalloc(to->floats, sizeof *at);
+    to->r = (probe_result){0};
+    for (int mode = 0; mode < 2; mode++) {
+        if (!(mode ? plan->compat : plan->sound)) continue;
+        for (int k = 0; k < FEAT_KINDS; k++, at += L * E) to->r.features[mode][k] = at;
+        to->r.heads[mode] = xcalloc((size_t)plan->n_crit, sizeof(float *));
+        to->r.neurons[mode] = xcalloc((size_t)plan->n_crit, sizeof(float *));
+        for (int c = 0; c < plan->n_crit; c++) {
+            const crit_mode *which = mode ? &plan->crit[c]->compat : &plan->crit[c]->sound;
+            if (which->heads) to->r.heads[mode][c] = at, at += units[0];
+            if (which->neurons) to->r.neurons[mode][c] = at, at += units[1];
+        }
+    }
+}
+
+static void result_free(result *r) {
+    for (int mode = 0; mode < 2; mode++) free(r->r.heads[mode]), free(r->r.neurons[mode]);
+    free(r->block);
+}
+
+// Scores the examples named in `order` as one batch; out[k] belongs to order[k].
+static void run(const fixture *f, const probe_plan *plan, const int *order, int n, result *out, probe_row *rows, int n_rows) {
+    probe_example ex[MAX_EXAMPLES];
+    probe_result r[MAX_EXAMPLES];
+    int tokens = 0;
+    for (int k = 0; k < n; k++) {
+        ex[k] = f->ex[order[k]];
+        tokens += ex[k].n;
+        result_make(&out[k], &f->g.m, plan);
+        r[k] = out[k].r;
+    }
+    probe *p = probe_new(&f->g.m, plan, tokens);
+    if (probe_run(p, ex, n, r, rows, n_rows) != 0) fail_msg("%s", err_get());
+    for (int k = 0; k < n; k++) out[k].r.loss = r[k].loss;
+    probe_free(p);
+}
+
+// ---------------------------------------------------------------- against the reference
+static void assert_layers(const char *what, const float *got, const double *want, size_t L, size_t n, double tol) {
+    for (size_t l = 0; l < L; l++) {
+        char label[120];
+        snprintf(label, sizeof label, "%s, layer %zu", what, l);
+        assert_agree(label, got + l * n, want + l * n, n, tol);
+    }
+}
+
+static void everything_agrees(void **state) {
+    fixture *f = *state;
+    golden *g = &f->g;
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F;
+    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    plan.crit = crit_select("plainact,l2_norm,grad_norm,fisher,snip,grasp,nwot,jacov,removal", &plan.n_crit);
+    if (!plan.crit) fail_msg("%s", err_get());
+    const int all[] = {0, 1, 2, 3};
+    result out[MAX_EXAMPLES];
+    run(f, &plan, all, f->n, out, NULL, 0);
+    for (int i = 0; i < f->n; i++) {
+        const bool lengthy = i >= g->N;
+        const char *where = lengthy ? "long/" : "";
+        const size_t row = lengthy ? 0 : (size_t)i;
+        double *loss = golden_read(g, lengthy ? "long/loss" : "loss");
+        assert_true(fabs(out[i].r.loss - loss[row]) <= 1e-5 * loss[row]);
+        free(loss);
+        for (int mode = 0; mode < 2; mode++) {
+            char path[120];
+            for (int k = 0; k < FEAT_KINDS; k++) {
+                snprintf(path, sizeof path, "%s%s/%s", where, feature_modes[mode], feat_names[k]);
+                double *want = golden_read(g, path);
+                assert_layers(path, out[i].r.features[mode][k], want + row * L * E, L, E, 1e-4);
+                free(want);
+            }
+            for (int c = 0; c < plan.n_crit; c++)
+                for (int kind = 0; kind < 2; kind++) {
+                    snprintf(path, sizeof path, "%s%s/%s/%s", where, mode_names[mode], plan.crit[c]->name, kind ? "neurons" : "heads");
+                    const float *got = kind ? out[i].r.neurons[mode][c] : out[i].r.heads[mode][c];
+                    char group[120];
+                    snprintf(group, sizeof group, "%s%s/%s", where, mode_names[mode], plan.crit[c]->name);
+                    if (!golden_has(g, group)) continue;  // compat jacov: per task only; compat removal: the same; removal of the long one
+                    if (!got) fail_msg("%s: no score", path);
+                    const size_t units = kind ? F : H;
+                    double *want = golden_read(g, path);
+                    assert_layers(path, got, want + row * L * units, L, units, strcmp(plan.crit[c]->name, "grasp") == 0 ? 2e-3 : 2e-4);
+                    free(want);
+                }
+        }
+        result_free(&out[i]);
+    }
+    free(plan.crit);
+}
+
+// ---------------------------------------------------------------- same bits
+static void assert_same_result(const char *what, const result *a, const result *b) {
+    assert_int_equal(a->floats, b->floats);
+    assert_same_bits(what, a->block, b->block, a->floats * sizeof *a->block);
+    assert_same_bits(what, &a->r.loss, &b->r.loss, sizeof a->r.loss);
+}
+
+static void batch_and_threads_do_not_matter(void **state) {
+    fixture *f = *state;
+    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    plan.crit = crit_select("all", &plan.n_crit);
+    const int all[] = {0, 1, 2, 3}, turned[] = {2, 0, 1, 3}, before = omp_get_max_threads();
+    result base[MAX_EXAMPLES], other[MAX_EXAMPLES];
+    run(f, &plan, all, f->n, base, NULL, 0);
+    for (size_t i = 0; i < base[0].floats; i++) assert_true(isfinite(base[0].block[i]));
+    run(f, &plan, turned, f->n, other, NULL, 0);
+    for (int k = 0; k < f->n; k++) assert_same_result("another order", &base[turned[k]], &other[k]), result_free(&other[k]);
+    for (int i = 0; i < f->n; i++) {
+        run(f, &plan, &i, 1, other, NULL, 0);
+        assert_same_result("alone", &base[i], &other[0]);
+        result_free(&other[0]);
+    }
+    for (int threads = 1; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        run(f, &plan, all, f->n, other, NULL, 0);
+        for (int i = 0; i < f->n; i++) assert_same_result("other thread count", &base[i], &other[i]), result_free(&other[i]);
+    }
+    omp_set_num_threads(before);
+    for (int i = 0; i < f->n; i++) result_free(&base[i]);
+    free(plan.crit);
+}
+
+// One criterion asked for alone, in one mode, gives the bits that it gives among all.
+static void other_criteria_do_not_matter(void **state) {
+    fixture *f = *state;
+    const int L = f->g.m.c.L, all[] = {0, 1, 2, 3};
+    const size_t units[2] = {(size_t)(L * f->g.m.c.H), (size_t)(L * f->g.m.c.F)};
+    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    plan.crit = crit_select("all", &plan.n_crit);
+    result base[MAX_EXAMPLES], one[MAX_EXAMPLES];
+    run(f, &plan, all, f->g.N, base, NULL, 0);
+    for (int c = 0; c < plan.n_crit; c++)
+        for (int mode = 0; mode < 2; mode++) {
+            const probe_plan single = {.crit = &plan.crit[c], .n_crit = 1, .sound = !mode, .compat = mode, .seed = 1};
+            run(f, &single, all, f->g.N, one, NULL, 0);
+            for (int i = 0; i < f->g.N; i++) {
+                for (int kind = 0; kind < 2; kind++) {
+                    const float *a = kind ? base[i].r.neurons[mode][c] : base[i].r.heads[mode][c], *b = kind ? one[i].r.neurons[mode][0] : one[i].r.heads[mode][0];
+                    if (a) assert_same_bits(plan.crit[c]->name, a, b, units[kind] * sizeof *a);
+                }
+                result_free(&one[i]);
+            }
+        }
+    for (int i = 0; i < f->g.N; i++) result_free(&base[i]);
+    free(plan.crit);
+}
+
+// ---------------------------------------------------------------- the seam to the criteria
+// Two criteria of our own see what they declare, and nothing else, and what they see is right.
+static void see_correlation(float *out, const crit_in *in) {
+    assert_non_null(in->xcorr), assert_non_null(in->xmax), assert_non_null(in->x), assert_non_null(in->act);
+    assert_true(in->D == 1 && in->U >= 1 && in->ld >= in->U && in->layer < in->layers && in->context < in->T);
+    for (int s = 0; s < in->T; s++) {
+        float top = 0;
+        for (int e = 0; e < in->E; e++) top = fmaxf(top, fabsf(in->x[s * in->E + e]));
+        assert_true(in->xmax[s] == top);
+        for (int t = 0; t < in->T; t++) {
+            double m[2] = {0}, dot = 0, square[2] = {0};
+            for (int e = 0; e < in->E; e++) m[0] += (double)in->x[s * in->E + e] / in->E, m[1] += (double)in->x[t * in->E + e] / in->E;
+            for (int e = 0; e < in->E; e++) {
+                const double a = (double)in->x[s * in->E + e] - m[0], b = (double)in->x[t * in->E + e] - m[1];
+                dot += a * b, square[0] += a * a, square[1] += b * b;
+            }
+            assert_true(fabs((double)in->xcorr[s * in->T + t] - dot / sqrt(square[0] * square[1])) <= 1e-5);
+        }
+    }
+    for (int u = 0; u < in->U; u++) out[u] = (float)(in->layer * 1000 + in->unit + u);
+}
+static void see_only_activations(float *out, const crit_in *in) {
+    assert_non_null(in->act);
+    assert_true(!in->grad && !in->hv && !in->hu && !in->w && !in->dw && !in->hu_w && !in->xcorr && !in->xmax && !in->out_grad && !in->removal);
+    for (int u = 0; u < in->U; u++) out[u] = (float)(in->layer * 1000 + in->unit + u);
+}
+
+static void criteria_get_what_they_declare(void **state) {
+    fixture *f = *state;
+    const criterion spy = {.name = "spy", .sound = {.heads = see_only_activations, .neurons = see_correlation, .needs_heads = CRIT_ACT,
+                                                    .needs_neurons = CRIT_ACT | CRIT_XCORR}};
+    const criterion *list[] = {&spy};
+    const probe_plan plan = {.crit = list, .n_crit = 1, .sound = true};
+    const int one = 0;
+    result out;
+    run(f, &plan, &one, 1, &out, NULL, 0);
+    for (int l = 0; l < f->g.m.c.L; l++) {  // every unit was handed over, and its score put in its place
+        for (int h = 0; h < f->g.m.c.H; h++) assert_true(out.r.heads[0][0][l * f->g.m.c.H + h] == (float)(l * 1000 + h));
+        for (int j = 0; j < f->g.m.c.F; j++) assert_true(out.r.neurons[0][0][l * f->g.m.c.F + j] == (float)(l * 1000 + j));
+    }
+    result_free(&out);
+}
+
+static void rows_agree(void **state) {
+    fixture *f = *state;
+    golden *g = &f->g;
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F, rows = (size_t)g->rows;
+    double *da = golden_read(g, "da"), *dz = golden_read(g, "dz"), *x = golden_read(g, "x");
+    static const int at[][2] = {{2, 4}, {0, 7}, {0, 12}, {1, 7}, {2, 0}, {0, 0}, {2, 4}};  // in any order, one of them twice
+    enum { ROWS = sizeof at / sizeof *at };
+    probe_row want[ROWS];
+    for (int k = 0; k < ROWS; k++)
+        want[k] = (probe_row){.example = at[k][0], .position = at[k][1], .da = xcalloc(L * E, sizeof(float)), .x = xcalloc(L * E, sizeof(float)),
+                              .active = xcalloc(L * F, 1)};
+    probe_plan plan = {.sound = true, .seed = 1};
+    plan.crit = crit_select("l2_norm", &plan.n_crit);
+    const int all[] = {0, 1, 2};
+    result out[3];
+    run(f, &plan, all, 3, out, want, ROWS);
+    for (int k = 0; k < ROWS; k++) {
+        for (size_t l = 0; l < L; l++) {
+            const size_t row = l * rows + (size_t)(g->offset[at[k][0]] + at[k][1]);
+            double square[2] = {0};  // of this sequence's layer: a row alone may be small
+            const size_t first = l * rows + (size_t)g->offset[at[k][0]], n = (size_t)golden_length(g, at[k][0]) * E;
+            for (size_t i = 0; i < n; i++) square[0] += da[first * E + i] * da[first * E + i] / (double)n, square[1] += x[first * E + i] * x[first * E + i] / (double)n;
+            for (size_t e = 0; e < E; e++) {
+                const double a = da[row * E + e], b = x[row * E + e];
+                assert_true(fabs(want[k].da[l * E + e] - a) <= 1e-4 * fmax(fabs(a), sqrt(square[0])));
+                assert_true(fabs(want[k].x[l * E + e] - b) <= 1e-4 * fmax(fabs(b), sqrt(square[1])));
+            }
+            for (size_t j = 0; j < F; j++) assert_int_equal(want[k].active[l * F + j], dz[row * F + j] != 0);
+        }
+        free(want[k].da), free(want[k].x), free(want[k].active);
+    }
+    for (int i = 0; i < 3; i++) result_free(&out[i]);
+    free(da), free(dz), free(x), free(plan.crit);
+}
+
+// ---------------------------------------------------------------- not a number
+static void give_nan(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) out[u] = in->layer == 1 && in->unit + u == 1 ? NAN : 0;
+}
+
+static void nan_scores_are_named(void **state) {
+    fixture *f = *state;
+    const criterion *list[1];
+    const criterion heads = {.name = "faulty_heads", .sound = {.heads = give_nan, .needs_heads = CRIT_ACT}};
+    const criterion neurons = {.name = "faulty_neurons", .sound = {.neurons = give_nan, .needs_neurons = CRIT_ACT}};
+    for (int k = 0; k < 2; k++) {
+        list[0] = k ? &neurons : &heads;
+        const probe_plan plan = {.crit = list, .n_crit = 1, .sound = true};
+        result out;
+        result_make(&out, &f->g.m, &plan);
+        probe *p = probe_new(&f->g.m, &plan, f->ex[0].n);
+        assert_int_equal(probe_run(p, f->ex, 1, &out.r, NULL, 0), -1);
+        if (!strstr(err_get(), list[0]->name) || !strstr(err_get(), "layer 1")) fail_msg("criterion and layer are not named: %s", err_get());
+        probe_free(p);
+        result_free(&out);
+    }
+}
+
+// A NaN or an infinity in any weight of any kind ends in an error, not in a score.
+static void nan_weights_are_named(void **state) {
+    (void)state;
+    const opt_config c = {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 6, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true};
+    static const int32_t tokens[] = {3, 7, 1, 7, 12, 0, 4};
+    const probe_example ex = {.tokens = tokens, .n = 7, .context = 4};
+    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    plan.crit = crit_select("all", &plan.n_crit);
+    random_opt o;
+    random_opt_make(&o, &c, 41);
+    result out;
+    result_make(&out, &o.m, &plan);
+    probe *p = probe_new(&o.m, &plan, 7);
+    assert_int_equal(probe_run(p, &ex, 1, &out.r, NULL, 0), 0);
+    for (int i = 0; i < o.n; i++)
+        for (int k = 0; k < 2; k++) {
+            float *w = (float *)o.t[i].data + (strstr(o.t[i].name, "positions") ? 2 * c.E : 0);  // the position that every sequence has
+            const float was = *w;
+            *w = k ? INFINITY : NAN;
+            if (probe_run(p, &ex, 1, &out.r, NULL, 0) != -1) fail_msg("%s in %s went unnoticed", k ? "infinity" : "NaN", o.t[i].name);
+            assert_true(*err_get() && !strchr(err_get(), '\n'));
+            *w = was;
+        }
+    assert_int_equal(probe_run(p, &ex, 1, &out.r, NULL, 0), 0);
+    probe_free(p);
+    result_free(&out);
+    random_opt_free(&o);
+    free(plan.crit);
+}
+
+// ----------------------------------------------------------------
+int main(void) {
+    static const struct { const char *name; CMUnitTestFunction run; } per_model[] = {
+        {"everything agrees", everything_agrees}, {"batch and threads do not matter", batch_and_threads_do_not_matter},
+        {"other criteria do not matter", other_criteria_do_not_matter}, {"criteria get what they declare", criteria_get_what_they_declare},
+        {"rows agree", rows_agree}, {"NaN scores are named", nan_scores_are_named}};
+    enum { PER_MODEL = sizeof per_model / sizeof *per_model };
+    struct CMUnitTest tests[GOLDEN * PER_MODEL + 1];
+    size_t n = 0;
+    for (int m = 0; m < GOLDEN; m++)
+        for (int k = 0; k < PER_MODEL; k++)
+            tests[n++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], per_model[k].name), per_model[k].run, open_fixture, close_fixture,
+                                             (void *)golden_names[m]};
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(nan_weights_are_named);
+    const int failed = _cmocka_run_group_tests("probe", tests, n, NULL, NULL);
+    for (size_t i = 0; i < GOLDEN * PER_MODEL; i++) free((void *)tests[i].name);
+    return failed != 0;
+}
