@@ -3,6 +3,9 @@
 // A criterion turns the taps of one layer of one example into a score per unit; larger = more important. The driver (probe.c) makes
 // one forward-backward pass, hands every criterion the same tile of units while it is in cache, and owns all memory. A tile is one
 // head (U = 1, D values a token) or some neurons (D = 1). Value i of unit u at token t is act[t*ld + u*D + i].
+//
+// Functions are serial and re-entrant: the driver runs tiles in parallel. They read the arrays they declared, nothing else, and the
+// same values give the same bits wherever the tile lies in memory and however many units it has.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -19,9 +22,18 @@ enum {                      // what a criterion reads; arrays nobody asked for a
     CRIT_REMOVAL = 256      // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
 };
 
+enum { CRIT_TILE = 128 };   // most units in a tile
+
+// Compiles a function for three vector widths; the machine's is chosen when the program is loaded.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CRIT_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CRIT_WIDE
+#endif
+
 typedef struct {
     int T, context;         // tokens; context tokens (the loss is over tokens context..T-1)
-    int U, D, E, ld;        // units, values per unit and token, hidden size, floats between tokens in act, grad, hv, hu
+    int U, D, E, ld;        // units (<= CRIT_TILE), values per unit and token, hidden size, floats between tokens in act, grad, hv, hu
     int layer, layers, unit;// this layer, number of layers, index of the first unit of the tile in its layer
     const float *act;       // heads: a; neurons: z, fc1's output before ReLU
     const float *grad;      // dL/d act
