@@ -56,6 +56,23 @@ $(TESTS): $(B)/libkit.a
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
-.PHONY: all clean help FORCE
+# Fuzz targets are built with clang, into their own tree; OpenMP's pragmas are ignored there.
+RUNS ?= 100000 ## fuzz: inputs per target
+SEED ?= 1   ## fuzz: seed of the generator
+FUZZ := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
+FUZZ_CFLAGS = $(filter-out -O3 -fopenmp -Werror -W%,$(KIT_CFLAGS)) -w -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+              -idirafter $(dir $(shell $(CC) -print-file-name=include/omp.h))
+build/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)clang $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c $< -o $@
+build/fuzz/libkit.a: $(SRCS:%.c=build/fuzz/%.o)
+	$(Q)rm -f $@; ar rcs $@ $^
+$(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/%.o build/fuzz/libkit.a
+	$(Q)clang $(FUZZ_CFLAGS) -fsanitize=fuzzer $< build/fuzz/libkit.a $(LDLIBS) -lgomp -o $@
+fuzz: $(FUZZ:%=build/fuzz/%)                 ## every parser under clang's fuzzer and sanitizers (needs clang)
+	@tests/fuzz.sh build/fuzz $(RUNS) $(SEED)
+build/fuzz/model/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)/crit_list.h
+
+.PHONY: fuzz all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -27,6 +27,8 @@ int err_set(const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';  // names out of damaged files: one line, no terminal codes
     memcpy(err_text, text, sizeof text);
     return -1;
 }

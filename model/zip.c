@@ -123,7 +123,7 @@ static int read_entries(const archive *a, const directory *d, zip_entry *es, spa
 
 int zip_parse(const uint8_t *bytes, size_t n, const char *path, zip_entry **entries, int *n_entries) {
     const archive a = {bytes, n, path};
-    directory d;
+    directory d = {0};
     *entries = NULL;
     *n_entries = 0;
     if (find_directory(&a, &d)) return -1;

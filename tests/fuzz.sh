@@ -1,0 +1,24 @@
+#!/bin/sh
+# fuzz.sh DIR RUNS SEED - runs every fuzz target that was built in DIR on RUNS inputs each, from the seed files that its source names
+# in a line "// seeds: GLOB ...", and prints one line of figures each. Exit 1 if one found something.
+dir=$1 runs=$2 seed=$3 status=0
+for source in tests/fuzz_*.c; do
+    name=$(basename "$source" .c)
+    rm -rf "$dir/corpus/$name"
+    mkdir -p "$dir/corpus/$name"
+    for file in $(sed -n 's,^// seeds: ,,p' "$source"); do  # unquoted: the globs expand here
+        [ -f "$file" ] && cp "$file" "$dir/corpus/$name/$(echo "$file" | tr / _)"
+    done
+    seeds=$(ls "$dir/corpus/$name" | wc -l)
+    start=$(date +%s)
+    "$dir/$name" -runs="$runs" -seed="$seed" -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$dir/$name-" \
+        "$dir/corpus/$name" >"$dir/$name.log" 2>&1
+    code=$?
+    units=$(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/$name.log")
+    echo "$name: seed $seed, $seeds seed files, ${units:-0} inputs, $(($(date +%s) - start)) s, exit $code"
+    if [ $code -ne 0 ]; then
+        status=1
+        tail -n 25 "$dir/$name.log"
+    fi
+done
+exit $status

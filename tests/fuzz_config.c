@@ -1,0 +1,19 @@
+// fuzz_config - any bytes as a config.json: what is accepted has sizes that can be used, and is read back from its own writing.
+// seeds: tests/golden/ckpt/*/config.json
+#include "ckpt.h"
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    opt_config c, again;
+    if (opt_config_parse((const char *)data, size, "input", &c)) return 0;
+    ASSERT(c.L > 0 && c.H > 0 && c.F > 0 && c.V > 0 && c.P > 0 && c.positions > 0 && c.D * c.H == c.E);
+    ASSERT(c.bos < c.V && c.eos < c.V && c.pad < c.V);
+    char *text = opt_config_text(&c);
+    ASSERT(opt_config_parse(text, strlen(text), "written", &again) == 0);
+    ASSERT(again.L == c.L && again.E == c.E && again.P == c.P && again.final_ln == c.final_ln && again.bias == c.bias && again.declared == c.declared);
+    free(text);
+    return 0;
+}
