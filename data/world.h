@@ -1,0 +1,79 @@
+// world - a small consistent world in plain English: its facts as tables, its sentences as templates, and the texts and task
+// sets made from both. Everything is drawn from one seed.
+//
+// Templates are strings with slots {[form ]name}:
+//   name: P Q R, persons; x, the first column of the current row, x.column another column of it; y likewise, a second row;
+//         #list, a word of a list, the same one throughout a text; #list2 a different word of the same list.
+//   form: a an/a word ("an owl"); the; s (plural); he him his (of a person); any of them capitalised (A The S He His) capitalises, ^ alone
+//         only capitalises; name, the leading pronoun as a name; pron, the leading name as the column `who`. A noun marked ~ is a mass noun ("some bread"), one marked + stands in the plural ("scissors").
+// The filling of a slot may hold slots itself.
+#pragma once
+#include "base.h"
+
+typedef struct { const char *name, *columns; const char *const *rows; } world_table;  // columns separated by '|'; rows end with NULL
+typedef struct { const char *name; const char *words; } world_list;                    // words separated by '|'
+typedef struct { const char *name; bool woman; } world_person;
+
+// A question form: the rows x of `table` that make up one group differ in `differ`. Context and choice are expanded for each row;
+// the question of one row has the choices of all rows of the group. same: NULL, or a column in which the rows agree.
+typedef struct { const char *table, *differ, *same, *context, *choice; } world_form;
+// An entailment that depends on the row: true when the values of `differ` of the rows behind premise (x) and hypothesis (y) agree.
+typedef struct { const char *table, *differ, *premise, *hypothesis; } world_typed;
+// An entailment that depends on who did it: premise and its twin with P and Q exchanged; hypothesis is true after the premise only.
+typedef struct { const char *premise, *hypothesis; } world_role;
+// One sentence about a row of a table (table NULL: about persons and lists only).
+typedef struct { const char *table, *text; } world_statement;
+// A sentence with _ for one of two options, and what follows it for each.
+typedef struct { const char *sentence, *option[2], *rest[2]; } world_twin;
+
+// The data: world_words.c, world_facts.c, world_forms.c, world_twins.c. All end with a NULL name (text).
+extern const world_table world_tables[];
+extern const world_list world_lists[];
+extern const world_person world_persons[];
+extern const world_form world_arc[], world_obqa[], world_piqa[], world_copa[];
+extern const world_typed world_rte_typed[];
+extern const world_role world_rte_roles[];
+extern const world_statement world_statements[], world_scenes[];
+extern const world_twin world_twins[];
+
+// ---------------------------------------------------------------- engine (world_text.c)
+typedef struct { char *s; size_t n, cap; } text;                       // growable, zero-terminated; {0} is empty
+void text_add(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void text_clear(text *t);
+void text_free(text *t);
+
+enum { WORLD_LISTS = 64, WORLD_TABLES = 16, WORLD_COLUMNS = 8, WORLD_ROWS = 64 };
+typedef struct {
+    rng r;
+    int n_lists, list_n[WORLD_LISTS], n_persons, n_tables, table_rows[WORLD_TABLES], table_cols[WORLD_TABLES];
+    char **list_words[WORLD_LISTS];
+    char *cell[WORLD_TABLES][WORLD_ROWS][WORLD_COLUMNS];
+} world;
+// What the slots of one text stand for; drawn when first met. Copies keep what was drawn.
+typedef struct { int table, x, y, person[3]; signed char word[WORLD_LISTS][3]; } binding;
+
+void world_open(world *w, uint64_t seed);
+void world_close(world *w);
+int  world_table_find(const world *w, const char *name);
+const char *world_cell(const world *w, int table, int row, const char *column);  // column NULL: the first
+binding world_binding(void);                                                    // nothing drawn yet
+// Appends the filled template, its first letter capitalised when `sentence`. False if the row lacks a property it needs ("-").
+bool world_fill(world *w, binding *b, text *out, const char *tmpl, bool sentence);
+
+// ---------------------------------------------------------------- questions (world_ask.c)
+enum { WORLD_TASKS = 7, GROUP_MAX = 4 };
+enum { PIQA, COPA, OPENBOOKQA, WINOGRANDE, RTE, HELLASWAG, ARC_EASY };
+// One row. head and tail are the fields before the choices as the task's files have them: piqa goal; copa premise; openbookqa stem;
+// arc_easy question; winogrande sentence; rte sentence1, sentence2; hellaswag ctx_a, ctx_b with the activity in label.
+typedef struct { char *head, *tail, *label, *choice[GROUP_MAX]; int n, gold; bool cause; } question;
+// Draws a group of questions in which every candidate is gold as often as every other; returns their number.
+int  world_ask(world *w, int task, question group[GROUP_MAX]);
+void question_free(question *q);
+// The question as it is put to the model followed by choice c (SEMANTICS 5.1).
+void question_prompt(text *out, int task, const question *q, int c);
+
+// ---------------------------------------------------------------- prose (world_tell.c)
+void world_tell(world *w, text *out);                      // a paragraph or a story
+void world_page(world *w, text *out);                      // an encyclopedia page: "= Title =", sections, detokenised
+void world_wikitext(text *out, const char *page);          // the same page in WikiText's raw form
+int  world_template_count(void);

@@ -1,0 +1,129 @@
+// world_tell - running text about the world: paragraphs about one thing, stories, encyclopedia pages.
+#include "world.h"
+#include <string.h>
+
+static int count(const world_statement *s) {
+    int n = 0;
+    while (s[n].text) n++;
+    return n;
+}
+
+// One statement; about row x of `table` when table >= 0, else any scene with a fresh row. False: does not fit, nothing written.
+static bool say(world *w, binding *b, text *out, const world_statement *s) {
+    const size_t from = out->n;
+    if (from && out->s[from - 1] != '\n') text_add(out, " ");
+    if (world_fill(w, b, out, s->text, true)) return true;
+    out->n = from;
+    if (out->s) out->s[from] = 0;
+    return false;
+}
+
+static void about(world *w, binding *b, text *out, int table, int row, int sentences) {
+    const int n = count(world_statements);
+    int last = -1;
+    b->table = table;
+    b->x = row;
+    for (int k = 0; k < sentences;) {
+        const int i = (int)rng_below(&w->r, (uint64_t)n);
+        if (i == last || strcmp(world_statements[i].table, world_tables[table].name) != 0) continue;
+        binding fresh = world_binding();
+        fresh.table = table;
+        fresh.x = row;
+        last = i;
+        k += say(w, &fresh, out, &world_statements[i]);
+    }
+}
+
+static void story(world *w, binding *b, text *out, int sentences) {
+    const int n = count(world_scenes);
+    for (int k = 0; k < sentences;) {
+        const world_statement *s = &world_scenes[rng_below(&w->r, (uint64_t)n)];
+        binding c = world_binding();
+        memcpy(c.person, b->person, sizeof c.person);
+        if (s->table) {
+            c.table = world_table_find(w, s->table);
+            c.x = (int)rng_below(&w->r, (uint64_t)w->table_rows[c.table]);
+        }
+        k += say(w, &c, out, s);
+        memcpy(b->person, c.person, sizeof c.person);
+    }
+}
+
+void world_tell(world *w, text *out) {
+    binding b = world_binding();
+    if (rng_below(&w->r, 3)) {
+        const int table = (int)rng_below(&w->r, (uint64_t)w->n_tables);
+        const bool event = strcmp(world_tables[table].name, "cause") == 0 || strcmp(world_tables[table].name, "script") == 0;
+        const int rows = event ? 3 : 1 + (int)rng_below(&w->r, 2);
+        for (int i = 0; i < rows; i++)
+            about(w, &b, out, table, (int)rng_below(&w->r, (uint64_t)w->table_rows[table]), event ? 1 : 3 + (int)rng_below(&w->r, 3));
+    } else story(w, &b, out, 5 + (int)rng_below(&w->r, 5));
+    text_add(out, "\n");
+}
+
+// ---------------------------------------------------------------- pages
+static const char *const sections[] = { "In {#town}", "A story", "Life", "What people say", "The {#fair} of {#town}", "{P} and {Q}", "Daily use" };
+static const char *const openings[] = {
+    "This page tells about {the x} and about {P}, a {#number}-year-old child from {#town}.",
+    "{The x} is well-known in {#town}, a {#mood} little town in the {#direction} of the land.",
+    "{P} of {#town} wrote a {#number}-page book about {the x}; it is kept in the library.",
+    "People in {#town} speak of {the x} on every {#day}, and {P} knows much about it.",
+};
+static const char *const page_tables[] = { "animal", "tool", "food", "job", "thing" };
+
+void world_page(world *w, text *out) {
+    binding b = world_binding();
+    b.table = world_table_find(w, page_tables[rng_below(&w->r, sizeof page_tables / sizeof *page_tables)]);
+    b.x = (int)rng_below(&w->r, (uint64_t)w->table_rows[b.table]);
+    const int table = b.table, row = b.x;
+    text_add(out, " = ");
+    world_fill(w, &b, out, "{^ x}", true);
+    text_add(out, " =\n\n");
+    world_fill(w, &b, out, openings[rng_below(&w->r, sizeof openings / sizeof *openings)], true);
+    about(w, &b, out, table, row, 4);
+    text_add(out, "\n\n");
+    const int n = 2 + (int)rng_below(&w->r, 2);
+    for (int i = 0; i < n; i++) {
+        binding c = world_binding();
+        memcpy(c.person, b.person, sizeof c.person);
+        text_add(out, "== ");
+        world_fill(w, &c, out, sections[rng_below(&w->r, sizeof sections / sizeof *sections)], true);
+        text_add(out, " ==\n\n");
+        if (rng_below(&w->r, 2)) story(w, &c, out, 5 + (int)rng_below(&w->r, 4));
+        else about(w, &c, out, (int)rng_below(&w->r, (uint64_t)w->n_tables), 0 + (int)rng_below(&w->r, 10), 5);
+        text_add(out, i + 1 < n ? "\n\n" : "\n");
+    }
+}
+
+// WikiText sets punctuation apart, marks hyphens, and has a space at both ends of every line and between the signs of a heading.
+void world_wikitext(text *out, const char *page) {
+    bool open = false;  // inside double quotes
+    for (const char *line = page; *line;) {
+        const size_t n = strcspn(line, "\n");
+        size_t i = 0;
+        while (i < n && line[i] == ' ') i++;
+        text_add(out, " ");
+        for (const size_t first = i; i < n; i++) {
+            const char c = line[i];
+            const bool lead = i == first || line[i - 1] == ' ', last = i + 1 == n || line[i + 1] == ' ';
+            if (c == '=') text_add(out, last ? "=" : "= ");
+            else if (c == '-') text_add(out, " @-@ ");
+            else if (c == '"') text_add(out, "%s\"%s", open && !lead ? " " : "", open ? "" : " "), open = !open;
+            else if (strchr(".,;:?!", c)) text_add(out, " %c", c);
+            else text_add(out, "%c", c);
+        }
+        text_add(out, n ? " \n" : "\n");
+        line += n + (line[n] == '\n');
+    }
+}
+
+int world_template_count(void) {
+    int n = count(world_statements) + count(world_scenes) + (int)(sizeof openings / sizeof *openings);
+    const world_form *const forms[] = { world_arc, world_obqa, world_piqa, world_copa };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        for (const world_form *f = forms[i]; f->context; f++) n++;
+    for (const world_twin *t = world_twins; t->sentence; t++) n++;
+    for (const world_typed *t = world_rte_typed; t->premise; t++) n += 2;
+    for (const world_role *t = world_rte_roles; t->premise; t++) n += 2;
+    return n;
+}
