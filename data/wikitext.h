@@ -19,7 +19,8 @@ typedef struct { int start, n, predicted; } text_window;
 // following one predicts the next up to `most`, its input the `most` tokens that end one before the last predicted. Positions
 // count in the stream </s> ++ tokens. Returns the number; caller frees *w.
 int  text_windows_rolling(int n, int most, text_window **w);
-// Disjoint windows for token perplexity: n tokens behind </s>, every token predicted once, the remainder too; gptq: stream without </s>,
+// Disjoint windows for token perplexity: n tokens behind </s>, every token predicted once, the remainder too; gptq: the stream is
+// the n tokens without </s> (target of input position i is tokens[start + i + 1] of it),
 // `most` tokens a window predict most-1, remainder dropped.
 int  text_windows_disjoint(int n, int most, bool gptq, text_window **w);
 // The gptq form of the raw file: non-blank lines keep their line feed, blank ones are empty, all joined by two line feeds. Caller frees.

@@ -1,0 +1,166 @@
+// wikitext - pages, detokeniser and windows of running text. Contracts in wikitext.h; rules in SEMANTICS 5.2 and 12.
+#include "wikitext.h"
+#include <stdlib.h>
+#include <string.h>
+#include "text.h"
+
+// ---------------------------------------------------------------- pages
+static bool opens_page(const char *line, size_t n) {
+    char *s = xstrndup(line, n);
+    text_strip(text_replace(text_replace(s, "= = =", "==="), "= =", "=="));
+    size_t m = strlen(s);
+    bool yes = m >= 2 && !strncmp(s, "= ", 2) && !strcmp(s + m - 2, " =");
+    free(s);
+    return yes;
+}
+
+// Pieces of splitting at runs of white space, an empty first and last one included.
+static long count_words(const char *s) {
+    long words = 1;
+    bool inside = false;  // a run of white space
+    while (*s) {
+        size_t n = text_space(s);
+        words += n && !inside;
+        inside = n > 0;
+        s += n ? n : 1;
+    }
+    return words;
+}
+
+static void add_page(wikitext *w, int *cap, const char *from, const char *to) {
+    char *raw = xstrndup(from, (size_t)(to - from));
+    if (text_blank(raw)) {
+        free(raw);
+        return;
+    }
+    wikitext_page page = {.raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from};
+    VEC_PUSH(w->pages, w->n, *cap, page);
+}
+
+int wikitext_parse(wikitext *w, const char *bytes, size_t n) {
+    *w = (wikitext){0};
+    const char *zero = memchr(bytes, 0, n);
+    if (zero) return err_set("byte %zu is zero; this is not a text file", (size_t)(zero - bytes));
+    w->raw = xstrndup(bytes, n);
+    w->raw_bytes = n;
+    hash_bytes(w->hash, bytes, n);
+    int cap = 0;
+    const char *page = w->raw, *end = w->raw + n;
+    for (const char *line = page;;) {
+        const char *feed = memchr(line, '\n', (size_t)(end - line));
+        if (line > page && opens_page(line, (size_t)((feed ? feed : end) - line))) {
+            add_page(w, &cap, page, line - 1);  // the line feed between two pages belongs to neither
+            page = line;
+        }
+        if (!feed) break;
+        line = feed + 1;
+    }
+    add_page(w, &cap, page, end);
+    if (w->n > 0) return 0;
+    wikitext_close(w);
+    return err_set("holds no text");
+}
+
+int wikitext_open(wikitext *w, const char *file) {
+    *w = (wikitext){0};
+    size_t n;
+    char *bytes = file_read(file, &n);
+    if (!bytes) return -1;
+    int bad = wikitext_parse(w, bytes, n);
+    free(bytes);
+    return bad ? err_prefix("%s", file) : 0;
+}
+
+void wikitext_close(wikitext *w) {
+    for (int i = 0; i < w->n; i++) {
+        free(w->pages[i].raw);
+        free(w->pages[i].text);
+    }
+    free(w->pages);
+    free(w->raw);
+    *w = (wikitext){0};
+}
+
+char *wikitext_gptq_text(const wikitext *w) {
+    char *out = xmalloc(3 * w->raw_bytes + 1), *o = out;  // a line is at least one byte and brings two
+    for (const char *line = w->raw, *end = line + w->raw_bytes; line < end;) {
+        const char *feed = memchr(line, '\n', (size_t)(end - line)), *next = feed ? feed + 1 : end;
+        if (line > w->raw) {
+            *o++ = '\n';
+            *o++ = '\n';
+        }
+        size_t n = (size_t)(next - line);
+        memcpy(o, line, n);
+        o[n] = 0;
+        if (!text_blank(o)) o += n;
+        line = next;
+    }
+    *o = 0;
+    return out;
+}
+
+// ---------------------------------------------------------------- the detokeniser
+// White space off both ends of what stands between a pair: from the first opening character to the next closing one, and on
+// behind it.
+static void tighten(char *s, char open, char close) {
+    char *out = s;
+    for (const char *in = s;;) {
+        const char *from = strchr(in, open), *to = from ? strchr(from + 1, close) : NULL;
+        size_t n = to ? (size_t)(from + 1 - in) : strlen(in);
+        memmove(out, in, n);
+        out += n;
+        if (!to) break;
+        char *inside = xstrndup(from + 1, (size_t)(to - from - 1));
+        n = strlen(text_strip(inside));
+        memcpy(out, inside, n);
+        out += n;
+        *out++ = close;
+        in = to + 1;
+        free(inside);
+    }
+    *out = 0;
+}
+
+char *wikitext_detokenise(const char *page) {
+    typedef struct { const char *from, *to; } rule;
+    static const rule before[] = {
+        {"s '", "s'"}, {" @-@ ", "-"}, {" @,@ ", ","}, {" @.@ ", "."},
+        {" : ", ": "}, {" ; ", "; "}, {" . ", ". "}, {" ! ", "! "}, {" ? ", "? "}, {" , ", ", "},
+    }, after[] = {
+        {"= = = =", "===="}, {"= = =", "==="}, {"= =", "=="}, {" \xc2\xb0 ", "\xc2\xb0"},
+        {" \n", "\n"}, {"\n ", "\n"}, {" N ", " 1 "}, {" 's", "'s"},
+    };
+    static const char pairs[][2] = {{'(', ')'}, {'[', ']'}, {'{', '}'}, {'"', '"'}, {'\'', '\''}};
+    char *s = xstrdup(page);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) text_replace(s, before[i].from, before[i].to);
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) tighten(s, pairs[i][0], pairs[i][1]);
+    for (size_t i = 0; i < sizeof after / sizeof *after; i++) text_replace(s, after[i].from, after[i].to);
+    return s;
+}
+
+// ---------------------------------------------------------------- windows
+int text_windows_rolling(int n, int most, text_window **w) {
+    ASSERT(most > 0);
+    int count = 0, cap = 0;
+    *w = NULL;
+    for (int done = 0; done < n;) {
+        int predicted = n - done < most ? n - done : most, last = done + predicted;
+        int start = last > most ? last - most : 0;  // the input ends one before the last predicted position
+        text_window x = {.start = start, .n = last - start, .predicted = predicted};
+        VEC_PUSH(*w, count, cap, x);
+        done = last;
+    }
+    return count;
+}
+
+int text_windows_disjoint(int n, int most, bool gptq, text_window **w) {
+    ASSERT(most > 1);
+    int count = 0, cap = 0;
+    *w = NULL;
+    for (int start = 0; gptq ? n - start >= most : start < n; start += most) {
+        int inputs = gptq ? most - 1 : n - start < most ? n - start : most;
+        text_window x = {.start = start, .n = inputs, .predicted = inputs};
+        VEC_PUSH(*w, count, cap, x);
+    }
+    return count;
+}
