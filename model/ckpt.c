@@ -47,6 +47,7 @@ static int load_file(ckpt *c, const char *path, parse_fn *parse) {
     size_t size = 0;
     tensor *ts = NULL;
     int n = 0;
+    c->n_files++;
     if (map_file(c, path, &bytes, &size) || parse(bytes, size, path, &ts, &n)) return -1;
     c->tensors = xrealloc(c->tensors, (size_t)(c->n_tensors + n + 1) * sizeof *ts);
     for (int i = 0; i < n; i++) {
@@ -163,10 +164,11 @@ static int check_tensors(const opt_config *config, const tensor *ts, int n, cons
     int n_want, bad = 0, i = 0, j = 0;
     tensor *want = opt_tensor_list(config, &n_want);
     qsort(want, (size_t)n_want, sizeof *want, by_name);
+    for (int k = 1; k < n && !bad; k++)
+        if (!strcmp(ts[k].name, ts[k - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[k].name);
     for (; !bad && (i < n_want || j < n); i++, j++) {
         int order = i == n_want ? 1 : j == n ? -1 : strcmp(want[i].name, ts[j].name);
-        if (j > 0 && j < n && !strcmp(ts[j].name, ts[j - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[j].name);
-        else if (order < 0) bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
+        if (order < 0) bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
         else if (order > 0) bad = err_set("%s: tensor %s has no place in the model that config.json describes", dir, ts[j].name);
         else bad = check_shape(&ts[j], &want[i], dir);
     }

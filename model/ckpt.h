@@ -37,6 +37,7 @@ typedef struct {
     int n_tensors;
     struct ckpt_map { void *base; size_t bytes; bool owned; } *maps;  // what ckpt_close unmaps; owned: a copy of ours, freed
     int n_maps, cap_maps;
+    int n_files;       // of weights
     size_t bytes;      // of all tensors
     char hash[33];     // of the config's sizes and switches and every tensor's name, type, shape and data, so that it does not depend
                        // on the file form; made on demand by ckpt_hash

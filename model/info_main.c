@@ -1,0 +1,109 @@
+// info - checks a checkpoint from end to end and describes it: architecture, parameters, tensors, tokenizer, hash.
+#include "cli.h"
+#include "opt.h"
+#include "tok.h"
+#include <stdlib.h>
+#include <string.h>
+
+static char *model;
+static bool list;
+
+// 1234567 as "1,234,567".
+static const char *grouped(char out[32], size_t x) {
+    char digits[24];
+    int n = snprintf(digits, sizeof digits, "%zu", x), k = 0;
+    for (int i = 0; i < n; i++) {
+        if (i && (n - i) % 3 == 0) out[k++] = ',';
+        out[k++] = digits[i];
+    }
+    out[k] = 0;
+    return out;
+}
+
+static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
+
+static void print_architecture(const opt_config *c) {
+    printf("model         %s\n", model);
+    printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", c->pre_ln ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
+    printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
+           c->pre_ln && !c->final_ln ? ", no final norm" : "", c->bias ? "" : ", no biases");
+    printf("              tokens: begin %d, end %d, padding %d\n", c->bos, c->eos, c->pad);
+}
+
+static void print_tensors(const ckpt *c) {
+    char a[32], b[32];
+    size_t total = 0;
+    for (int i = 0; i < c->n_tensors; i++) total += count(&c->tensors[i]);
+    printf("parameters    %s\n", grouped(a, total));
+    printf("tensors       %d in %d file%s, %s bytes\n", c->n_tensors, c->n_files, c->n_files == 1 ? "" : "s", grouped(a, c->bytes));
+    for (int type = DT_F32; type <= DT_BF16; type++) {
+        size_t n = 0, bytes = 0;
+        for (int i = 0; i < c->n_tensors; i++)
+            if (c->tensors[i].type == (dtype)type) {
+                n++;
+                bytes += tensor_bytes(&c->tensors[i]);
+            }
+        if (n) printf("              %s %s, %s bytes\n", grouped(a, n), dtype_name((dtype)type), grouped(b, bytes));
+    }
+}
+
+static void print_list(const ckpt *c) {
+    char bytes[32];
+    for (int i = 0; i < c->n_tensors; i++) {
+        const tensor *t = &c->tensors[i];
+        char shape[96];
+        int n = 0;
+        for (int k = 0; k < t->rank; k++) n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", k ? " x " : "", (long long)t->dim[k]);
+        printf("  %-44s %-9s %-16s %14s bytes\n", t->name, dtype_name(t->type), shape, grouped(bytes, tensor_bytes(t)));
+    }
+}
+
+// Sizes, and one line of text to ids and back: a wrong vocab.json shows here.
+static int print_tokenizer(const opt_config *c) {
+    static const char text[] = "The old man walked into the caf\xc3\xa9.";
+    char *vocab = xasprintf("%s/vocab.json", model), *merges = xasprintf("%s/merges.txt", model);
+    const bool none = !file_exists(vocab) && !file_exists(merges);
+    free(vocab);
+    free(merges);
+    if (none) {
+        printf("tokenizer     none (no vocab.json, no merges.txt); score and sweep need it\n");
+        return 0;
+    }
+    tok *t = tok_open(model, c->V);
+    int32_t *ids = NULL;
+    int n = 0, cap = 0, bad = -1;
+    char *back = NULL;
+    if (!t || tok_encode(t, text, sizeof text - 1, &ids, &n, &cap)) goto done;
+    back = tok_decode(t, ids, n);
+    if (strcmp(back, text)) {
+        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; vocab.json and merges.txt do not belong together", model, text, back);
+        goto done;
+    }
+    printf("tokenizer     %d ids, hash %.8s\n              \"%s\" ->", tok_size(t), tok_hash(t), text);
+    for (int i = 0; i < n; i++) printf(" %d", ids[i]);
+    printf(" -> same text\n");
+    bad = 0;
+done:
+    free(back);
+    free(ids);
+    tok_close(t);
+    return bad;
+}
+
+int main(int argc, char **argv) {
+    const cli_option options[] = {
+        {"model", CLI_STR, &model, "DIR", "checkpoint: config.json, weights, vocab.json, merges.txt", true, NULL, 0, 0},
+        {"tensors", CLI_FLAG, &list, NULL, "list every tensor", false, NULL, 0, 0},
+        {0}};
+    cli_parse(argc, argv, "checks and describes an OPT checkpoint; exit 1 with one line if it is broken", options);
+    ckpt c;
+    if (ckpt_open(&c, model) || ckpt_check_values(&c)) die(1, "%s", err_get());
+    print_architecture(&c.config);
+    print_tensors(&c);
+    if (list) print_list(&c);
+    if (print_tokenizer(&c.config)) die(1, "%s", err_get());
+    printf("values        all finite\nhash          %s\n", ckpt_hash(&c));
+    ckpt_close(&c);
+    if (fflush(stdout)) die(1, "cannot write: the output may be full");
+    return 0;
+}

@@ -1,0 +1,715 @@
+// test_ckpt - checkpoints: every published form gives the values it was made of, and every kind of damage is refused by name.
+// Good files and pickles come from tests/golden/make_ckpt.py (PyTorch); the damage is done here, to copies in a temporary folder.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include "opt.h"
+#include "zip.h"
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GOLDEN "tests/golden/ckpt/"
+
+static char tmp[] = "/tmp/test_ckpt.XXXXXX";
+
+// ---------------------------------------------------------------- helpers
+static void expect_error(int bad, const char *part) {
+    if (bad == 0) fail_msg("accepted, but this should be refused: %s", part);
+    if (!strstr(err_get(), part)) fail_msg("\"%s\" should say \"%s\"", err_get(), part);
+    assert_null(strchr(err_get(), '\n'));
+}
+
+static void write_file(const char *name, const void *bytes, size_t n) {
+    char *path = xasprintf("%s/%s", tmp, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    free(path);
+}
+
+static void clear_tmp(void) {
+    DIR *d = opendir(tmp);
+    for (struct dirent *e; (e = readdir(d));) {
+        char *path = xasprintf("%s/%s", tmp, e->d_name);
+        if (e->d_name[0] != '.') unlink(path);
+        free(path);
+    }
+    closedir(d);
+}
+
+static void copy_to_tmp(const char *dir) {
+    clear_tmp();
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.') continue;
+        size_t n;
+        char *path = xasprintf("%s/%s", dir, e->d_name), *bytes = file_read(path, &n);
+        assert_non_null(bytes);
+        write_file(e->d_name, bytes, n);
+        free(bytes);
+        free(path);
+    }
+    closedir(d);
+}
+
+static char *read_tmp(const char *name, size_t *n) {
+    char *path = xasprintf("%s/%s", tmp, name), *bytes = file_read(path, n);
+    assert_non_null(bytes);
+    free(path);
+    return bytes;
+}
+
+// Replaces `from` by `to` once in a text file of the temporary folder.
+static void edit(const char *name, const char *from, const char *to) {
+    size_t n;
+    char *text = read_tmp(name, &n), *at = memmem(text, n, from, strlen(from));
+    if (!at) fail_msg("%s holds no %s", name, from);
+    size_t head = (size_t)(at - text), out = n - strlen(from) + strlen(to);
+    char *edited = xmalloc(out);
+    memcpy(edited, text, head);
+    memcpy(edited + head, to, strlen(to));
+    memcpy(edited + head + strlen(to), at + strlen(from), n - head - strlen(from));
+    write_file(name, edited, out);
+    free(edited);
+    free(text);
+}
+
+// Same length: keeps every offset of a safetensors or zip file.
+static void patch(const char *name, const char *from, const char *to) {
+    assert_int_equal(strlen(from), strlen(to));
+    edit(name, from, to);
+}
+
+static void expect_open_error(const char *part) {
+    ckpt c;
+    int bad = ckpt_open(&c, tmp);
+    if (!bad) ckpt_close(&c);
+    expect_error(bad, part);
+}
+
+static float as_float(const tensor *t, size_t i) {
+    uint32_t u;
+    float f;
+    if (t->type == DT_F32) return ((const float *)t->data)[i];
+    const uint16_t h = ((const uint16_t *)t->data)[i];
+    if (t->type == DT_F16) {
+        const int e = h >> 10 & 31, m = h & 1023;
+        f = e ? ldexpf((float)(1024 + m), e - 25) : ldexpf((float)m, -24);
+        return h & 0x8000 ? -f : f;
+    }
+    u = (uint32_t)h << 16;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+// make_ckpt.py's formula.
+static void check_tensor_values(const tensor *t) {
+    int sum = 0;
+    for (const char *p = t->name; *p; p++) sum += (unsigned char)*p;
+    size_t n = tensor_bytes(t) / dtype_bytes(t->type);
+    assert_int_equal((uintptr_t)t->data % dtype_bytes(t->type), 0);
+    for (size_t i = 0; i < n; i++) {
+        float want = (float)((sum + 7 * (int)i) % 61 - 30) / 16.0f;
+        if (as_float(t, i) != want) fail_msg("%s[%zu] is %g, not %g", t->name, i, as_float(t, i), want);
+    }
+}
+
+static void check_all_values(ckpt *c) {
+    size_t bytes = 0;
+    for (int i = 0; i < c->n_tensors; i++) {
+        check_tensor_values(&c->tensors[i]);
+        bytes += tensor_bytes(&c->tensors[i]);
+    }
+    assert_int_equal(bytes, c->bytes);
+    if (ckpt_check_values(c)) fail_msg("%s", err_get());
+    assert_int_equal(strlen(ckpt_hash(c)), 32);
+}
+
+static void open_good(ckpt *c, const char *dir) {
+    if (ckpt_open(c, dir)) fail_msg("%s", err_get());
+}
+
+// ---------------------------------------------------------------- the forms
+static void forms(void **state) {
+    (void)state;
+    static const struct { const char *dir; int n, E, P; bool pre, final, bias; const char *types; } want[] = {
+        {GOLDEN "st", 36, 6, 6, true, true, true, "0"},         {GOLDEN "st_shards", 22, 6, 6, true, false, false, "2"},
+        {GOLDEN "bin", 36, 6, 6, true, true, true, "1"},        {GOLDEN "bin_shards", 36, 6, 6, true, true, true, "012"},
+        {GOLDEN "bin_350m", 36, 6, 4, false, false, true, "1"},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        ckpt c;
+        open_good(&c, want[i].dir);
+        assert_int_equal(c.n_tensors, want[i].n);
+        assert_int_equal(c.config.L, 2);
+        assert_int_equal(c.config.H, 2);
+        assert_int_equal(c.config.E, 6);
+        assert_int_equal(c.config.D, 3);
+        assert_int_equal(c.config.F, 10);
+        assert_int_equal(c.config.V, 11);
+        assert_int_equal(c.config.positions, 5);
+        assert_int_equal(c.config.P, want[i].P);
+        assert_int_equal(c.config.pre_ln, want[i].pre);
+        assert_int_equal(c.config.final_ln, want[i].final);
+        assert_int_equal(c.config.bias, want[i].bias);
+        check_all_values(&c);
+        for (const char *t = want[i].types; *t; t++) {
+            int seen = 0;
+            for (int k = 0; k < c.n_tensors; k++) seen += c.tensors[k].type == (dtype)(*t - '0');
+            assert_true(seen > 0);
+        }
+        assert_null(ckpt_find(&c, "lm_head.weight"));
+        assert_null(ckpt_find(&c, "version"));
+        const tensor *t = ckpt_find(&c, "layers.1.fc1.weight");
+        assert_non_null(t);
+        assert_int_equal(t->rank, 2);
+        assert_int_equal(t->dim[0], 10);
+        assert_int_equal(t->dim[1], 6);
+        ckpt_close(&c);
+        ckpt_close(&c);
+    }
+    ckpt zero = {0};
+    ckpt_close(&zero);
+}
+
+// One space more in the header moves every tensor to an odd address.
+static void unaligned(void **state) {
+    (void)state;
+    copy_to_tmp(GOLDEN "st");
+    size_t n;
+    char *bytes = read_tmp("model.safetensors", &n), *moved = xmalloc(n + 1);
+    uint64_t header = 0;
+    memcpy(&header, bytes, 8);
+    memcpy(moved + 8, bytes + 8, header);
+    moved[8 + header] = ' ';
+    memcpy(moved + 9 + header, bytes + 8 + header, n - 8 - header);
+    header++;
+    memcpy(moved, &header, 8);
+    write_file("model.safetensors", moved, n + 1);
+    ckpt a, b;
+    open_good(&a, tmp);
+    check_all_values(&a);
+    open_good(&b, GOLDEN "st");
+    assert_string_equal(ckpt_hash(&a), ckpt_hash(&b));
+    ckpt_close(&a);
+    ckpt_close(&b);
+    free(moved);
+    free(bytes);
+}
+
+static void saving(void **state) {
+    (void)state;
+    static const char *const dirs[] = {GOLDEN "st", GOLDEN "st_shards", GOLDEN "bin", GOLDEN "bin_shards", GOLDEN "bin_350m"};
+    for (int i = 0; i < 5; i++) {
+        ckpt a, b;
+        clear_tmp();
+        open_good(&a, dirs[i]);
+        if (ckpt_save(tmp, &a.config, a.tensors, a.n_tensors)) fail_msg("%s", err_get());
+        open_good(&b, tmp);
+        check_all_values(&b);
+        assert_string_equal(ckpt_hash(&a), ckpt_hash(&b));
+        ckpt_close(&b);
+        expect_error(ckpt_save(tmp, &a.config, a.tensors, a.n_tensors - 1), "is missing");
+        expect_error(ckpt_save("/dev/null/x", &a.config, a.tensors, a.n_tensors), "/dev/null/x");
+        ckpt_close(&a);
+    }
+}
+
+static void hashes(void **state) {
+    (void)state;
+    ckpt a, b;
+    open_good(&a, GOLDEN "st");
+    copy_to_tmp(GOLDEN "st");
+    open_good(&b, tmp);
+    assert_string_equal(ckpt_hash(&a), ckpt_hash(&b));  // not the place
+    ckpt_close(&b);
+    edit("config.json", "\"prefix\"", "\"suffix\"");
+    open_good(&b, tmp);
+    assert_string_equal(ckpt_hash(&a), ckpt_hash(&b));  // not keys that change nothing
+    ckpt_close(&b);
+    edit("config.json", "\"num_attention_heads\": 2", "\"num_attention_heads\": 3");
+    open_good(&b, tmp);
+    assert_string_not_equal(ckpt_hash(&a), ckpt_hash(&b));
+    ckpt_close(&b);
+    copy_to_tmp(GOLDEN "st");
+    size_t n;
+    char *bytes = read_tmp("model.safetensors", &n);
+    bytes[n - 67 * 4 - 2] ^= 0x10;  // a weight before lm_head, the last tensor (11 x 6)
+    write_file("model.safetensors", bytes, n);
+    free(bytes);
+    open_good(&b, tmp);
+    assert_string_not_equal(ckpt_hash(&a), ckpt_hash(&b));
+    ckpt_close(&b);
+    ckpt_close(&a);
+}
+
+// ---------------------------------------------------------------- config.json
+static void config_error(const char *from, const char *to, const char *part) {
+    copy_to_tmp(GOLDEN "st");
+    edit("config.json", from, to);
+    expect_open_error(part);
+}
+
+static void bad_config(void **state) {
+    (void)state;
+    config_error("\"relu\"", "\"gelu\"", "\"activation_function\" is \"gelu\"");
+    config_error("\"model_type\": \"opt\"", "\"model_type\": \"gpt2\"", "\"model_type\" is \"gpt2\"");
+    config_error("\"model_type\": \"opt\",", "", "\"model_type\" is missing");
+    config_error("\"hidden_size\": 6,", "", "\"hidden_size\" is missing");
+    config_error("\"hidden_size\": 6", "\"hidden_size\": 6.0", "\"hidden_size\" is not a whole number");
+    config_error("\"hidden_size\": 6", "\"hidden_size\": 7", "no multiple");
+    config_error("\"hidden_size\": 6", "\"hidden_size\": -6", "outside");
+    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 99999999999", "outside");
+    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 99999999999999999999", "not valid JSON");
+    config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "outside");
+    config_error("\"bos_token_id\": 2", "\"bos_token_id\": 11", "special token");
+    config_error("\"do_layer_norm_before\": true", "\"do_layer_norm_before\": 1", "neither true nor false");
+    config_error("\"use_cache\": true", "\"layer_norm_elementwise_affine\": false", "layer_norm_elementwise_affine");
+    config_error("\"float16\"", "\"float64\"", "float64");
+    config_error("\"use_cache\": true", "\"ffn_dim\": 10", "not valid JSON");
+    config_error("\"use_cache\": true", "\"tie_word_embeddings\": 0", "neither true nor false");
+    config_error("}", "", "not valid JSON");
+    copy_to_tmp(GOLDEN "st");
+    write_file("config.json", "[1]", 3);
+    expect_open_error("not a JSON object");
+    write_file("config.json", "", 0);
+    expect_open_error("not valid JSON");
+    clear_tmp();
+    expect_open_error("config.json: cannot open");
+}
+
+// Defaults of transformers' OPTConfig for keys that may be absent.
+static void config_defaults(void **state) {
+    (void)state;
+    static const char text[] = "{\"model_type\":\"opt\",\"num_hidden_layers\":1,\"num_attention_heads\":4,\"hidden_size\":8,\"ffn_dim\":3,"
+                               "\"vocab_size\":7,\"max_position_embeddings\":9,\"dtype\":\"bfloat16\",\"pad_token_id\":null}";
+    opt_config c;
+    assert_int_equal(opt_config_parse(text, sizeof text - 1, "text", &c), 0);
+    assert_true(c.pre_ln && c.final_ln && c.bias && c.tied);
+    assert_int_equal(c.P, 8);
+    assert_int_equal(c.bos, 2);
+    assert_int_equal(c.eos, 2);
+    assert_int_equal(c.pad, 1);
+    assert_int_equal(c.declared, DT_BF16);
+}
+
+// ---------------------------------------------------------------- tensors against the config
+static void bad_tensors(void **state) {
+    (void)state;
+    config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "tensor layers.2.fc1.bias is missing");
+    config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", "tensor layers.1.fc1.bias has no place");
+    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 9", "tensor layers.0.fc1.bias has shape [10], but config.json asks for [9]");
+    config_error("\"max_position_embeddings\": 5", "\"max_position_embeddings\": 6", "tensor embed_positions.weight has shape [7, 6]");
+    config_error("\"use_cache\": true", "\"enable_bias\": false", "has no place");
+    config_error("\"word_embed_proj_dim\": 6", "\"word_embed_proj_dim\": 4", "embed_tokens.weight has shape");
+
+    copy_to_tmp(GOLDEN "st");
+    patch("model.safetensors", "model.decoder.layers.0.fc1.weight", "model.decoder.layers.0.fc9.weight");
+    expect_open_error("tensor layers.0.fc1.weight is missing");
+    patch("model.safetensors", "model.decoder.layers.0.fc9.weight", "model.decoder.layers.1.fc1.weight");
+    expect_open_error("duplicate object key");
+    patch("model.safetensors", "model.decoder.layers.1.fc1.weight", "decoder.layers.1.fc1.weight\\u0000");
+    expect_open_error("not valid JSON");
+    copy_to_tmp(GOLDEN "st");
+    patch("model.safetensors", "model.decoder.layers.0.fc1.weight\":{\"d", "decoder.layers.1.fc1.weight\":{      \"d");
+    expect_open_error("tensor layers.1.fc1.weight is there twice");
+    copy_to_tmp(GOLDEN "st");
+    patch("model.safetensors", "\"shape\":[10,6]", "\"shape\":[6,10]");
+    expect_open_error("fc1.weight has shape [6, 10], but config.json asks for [10, 6]");
+
+    copy_to_tmp(GOLDEN "st");  // lm_head is the last tensor
+    size_t n;
+    char *bytes = read_tmp("model.safetensors", &n);
+    bytes[n - 1] ^= 1;
+    write_file("model.safetensors", bytes, n);
+    expect_open_error("lm_head.weight differs from embed_tokens.weight");
+    free(bytes);
+    copy_to_tmp(GOLDEN "st_shards");
+    edit("config.json", "\"use_cache\"", "\"tie_word_embeddings\": false, \"use_cache\"");
+    expect_open_error("there is no lm_head.weight");
+
+    copy_to_tmp(GOLDEN "st");
+    char *path = xasprintf("%s/model.safetensors", tmp);
+    unlink(path);
+    free(path);
+    expect_open_error("no weights");
+    write_file("model.safetensors", "", 0);
+    expect_open_error("not a file with content");
+}
+
+static void not_finite(void **state) {
+    (void)state;
+    static const struct { const char *dir, *file; size_t from_end; int bytes; const char *value; } cases[] = {
+        {GOLDEN "st", "model.safetensors", 68 * 4, 4, "\x00\x00\xc0\x7f"},                         // NaN
+        {GOLDEN "st", "model.safetensors", 67 * 4, 4, "\x00\x00\x80\xff"},                         // -inf
+        {GOLDEN "st_shards", "model-00002-of-00002.safetensors", 2, 2, "\x80\x7f"},                // inf
+        {GOLDEN "st_shards", "model-00001-of-00002.safetensors", 2, 2, "\xc1\xff"},                // NaN
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n;
+        ckpt c;
+        copy_to_tmp(cases[i].dir);
+        char *bytes = read_tmp(cases[i].file, &n);
+        memcpy(bytes + n - cases[i].from_end, cases[i].value, (size_t)cases[i].bytes);
+        write_file(cases[i].file, bytes, n);
+        free(bytes);
+        open_good(&c, tmp);
+        expect_error(ckpt_check_values(&c), "holds NaN or infinity at element");
+        ckpt_close(&c);
+    }
+    // fp16, in memory that looks like a checkpoint of one tensor
+    uint16_t half[3] = {0x7bff, 0xfbff, 0x03ff};  // the largest, its negative, a subnormal
+    tensor t = {.name = (char *)"x", .type = DT_F16, .rank = 1, .dim = {3}, .data = half};
+    ckpt c = {.tensors = &t, .n_tensors = 1};
+    assert_int_equal(ckpt_check_values(&c), 0);
+    half[2] = 0x7c00;
+    expect_error(ckpt_check_values(&c), "tensor x holds NaN or infinity at element 2");
+}
+
+// ---------------------------------------------------------------- shards
+static void bad_shards(void **state) {
+    (void)state;
+    static const char index[] = "model.safetensors.index.json", first[] = "model-00001-of-00002.safetensors";
+    copy_to_tmp(GOLDEN "st_shards");
+    char *path = xasprintf("%s/%s", tmp, first);
+    unlink(path);
+    free(path);
+    expect_open_error("model-00001-of-00002.safetensors: missing, though");
+    copy_to_tmp(GOLDEN "st_shards");
+    edit(index, "00001-of-00002", "00002-of-00002");
+    expect_open_error("model-00002-of-00002.safetensors: tensor decoder.embed_tokens.weight is not there");
+    copy_to_tmp(GOLDEN "st_shards");
+    edit(index, "\"model-00001-of-00002.safetensors\"", "\"../model-00001-of-00002.safetensors\"");
+    expect_open_error("not the name of a file beside it");
+    copy_to_tmp(GOLDEN "st_shards");
+    edit(index, "\"model-00001-of-00002.safetensors\"", "7");
+    expect_open_error("its file is not a text");
+    copy_to_tmp(GOLDEN "st_shards");
+    edit(index, "weight_map", "weight_mop");
+    expect_open_error("\"weight_map\" is missing");
+    edit(index, "{", "[");
+    expect_open_error("not valid JSON");
+    copy_to_tmp(GOLDEN "bin_shards");
+    edit("pytorch_model.bin.index.json", "00001-of-00002", "00003-of-00002");
+    expect_open_error("pytorch_model-00003-of-00002.bin: missing");
+}
+
+// ---------------------------------------------------------------- safetensors
+// A file of this header and `block` zero bytes of data.
+static int parse_st(const char *header, size_t block) {
+    size_t n = strlen(header), size = 8 + n + block;
+    uint8_t *bytes = xcalloc(size, 1);
+    memcpy(bytes, &n, 8);
+    memcpy(bytes + 8, header, n);
+    tensor *t;
+    int n_tensors, bad = st_parse(bytes, size, "file", &t, &n_tensors);
+    if (!bad) tensors_free(t, n_tensors);
+    else assert_null(t);
+    free(bytes);
+    return bad;
+}
+
+#define T(type, shape, begin, end) "{\"dtype\":\"" type "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
+
+static void bad_safetensors(void **state) {
+    (void)state;
+    assert_int_equal(parse_st("{\"a\":" T("F32", "[2,2]", "0", "16") ",\"b\":" T("F16", "[]", "16", "18") "}", 18), 0);
+    assert_int_equal(parse_st("{\"e\":" T("F32", "[0,5]", "0", "0") ",\"b\":" T("BF16", "[1,1,1,9]", "0", "18") "}  ", 18), 0);
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") ",\"b\":" T("F32", "[4]", "12", "28") "}", 28), "tensors a and b overlap");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") ",\"b\":" T("F32", "[4]", "0", "16") "}", 16), "overlap");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") ",\"b\":" T("F32", "[4]", "20", "36") "}", 36), "4 bytes before tensor b belong to no tensor");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") "}", 17), "1 bytes behind the last tensor");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") "}", 15), "tensor a: bytes 0..16 lie outside");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "9223372036854775800", "9223372036854775807") "}", 16), "lie outside");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "18446744073709551632") "}", 16), "not valid JSON");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "-16", "0") "}", 16), "not two offsets");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "16", "0") "}", 16), "lie outside");
+    expect_error(parse_st("{\"a\":" T("F32", "[5]", "0", "16") "}", 16), "does not fill");
+    expect_error(parse_st("{\"a\":" T("F32", "[4611686018427387905,4]", "0", "16") "}", 16), "does not fill");  // 4 (2^62 + 1) wraps to 4
+    expect_error(parse_st("{\"a\":" T("F32", "[-4]", "0", "16") "}", 16), "no size");
+    expect_error(parse_st("{\"a\":" T("F32", "[4.0]", "0", "16") "}", 16), "no size");
+    expect_error(parse_st("{\"a\":" T("F32", "[1,1,1,1,4]", "0", "16") "}", 16), "at most 4 sizes");
+    expect_error(parse_st("{\"a\":" T("I64", "[2]", "0", "16") "}", 16), "type I64");
+    expect_error(parse_st("{\"a\":{\"shape\":[4],\"data_offsets\":[0,16]}}", 16), "type is missing");
+    expect_error(parse_st("{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16,32]}}", 16), "not two offsets");
+    expect_error(parse_st("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,16]}}", 16), "shape is not a list");
+    expect_error(parse_st("{\"a\":[1]}", 16), "not a JSON object");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") ",\"a\":" T("F32", "[4]", "0", "16") "}", 16), "duplicate");
+    expect_error(parse_st("{\"a\nb\":1}", 0), "not valid JSON");
+    expect_error(parse_st("[]", 0), "not a JSON object");
+    expect_error(parse_st("{\"a\":", 0), "not valid JSON");
+}
+
+static void bad_header(void **state) {
+    (void)state;
+    static const uint8_t huge[] = {255, 255, 255, 255, 255, 255, 255, 255, '{', '}'}, big[] = {0, 0, 0, 0, 1, 0, 0, 0, '{', '}'},
+                         over[] = {3, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    tensor *t;
+    int n;
+    expect_error(st_parse(huge, sizeof huge, "file", &t, &n), "header of 18446744073709551615 bytes");
+    expect_error(st_parse(big, sizeof big, "file", &t, &n), "header of 4294967296 bytes");
+    expect_error(st_parse(over, sizeof over, "file", &t, &n), "header of 3 bytes");
+    expect_error(st_parse(over, 7, "file", &t, &n), "too few");
+}
+
+// A file cut anywhere is refused.
+static void truncated(void **state) {
+    (void)state;
+    static const char *const files[] = {GOLDEN "st/model.safetensors", GOLDEN "bin_350m/pytorch_model.bin"};
+    for (int i = 0; i < 2; i++) {
+        size_t size;
+        char *bytes = file_read(files[i], &size);
+        assert_non_null(bytes);
+        for (size_t cut = 0; cut < size; cut += cut + 300 < size ? 37 : 1) {
+            tensor *t;
+            int n;
+            uint8_t *part = xmalloc(cut);
+            memcpy(part, bytes, cut);
+            int bad = i ? pt_parse(part, cut, "file", &t, &n) : st_parse(part, cut, "file", &t, &n);
+            if (!bad) fail_msg("%s cut to %zu bytes is accepted", files[i], cut);
+            free(part);
+        }
+        free(bytes);
+    }
+}
+
+// ---------------------------------------------------------------- pytorch_model.bin
+static int parse_pt(const char *path) {
+    size_t size;
+    char *bytes = file_read(path, &size);
+    assert_non_null(bytes);
+    tensor *t;
+    int n, bad = pt_parse((const uint8_t *)bytes, size, path, &t, &n);
+    if (!bad) tensors_free(t, n);
+    else assert_null(t);
+    free(bytes);
+    return bad;
+}
+
+static void bad_pickles(void **state) {
+    (void)state;
+    unlink("evil-was-here");
+    expect_error(parse_pt(GOLDEN "bad/evil.bin"), "it calls for posix.system");
+    assert_false(file_exists("evil-was-here"));
+    expect_error(parse_pt(GOLDEN "bad/transposed.bin"), "not contiguous");
+    expect_error(parse_pt(GOLDEN "bad/long.bin"), "it calls for torch.LongStorage");
+    expect_error(parse_pt(GOLDEN "bad/nested.bin"), "its entry model is a dict, not a tensor");
+    expect_error(parse_pt(GOLDEN "bad/overlap.bin"), "tensors a and b overlap");
+    expect_error(parse_pt(GOLDEN "bad/parameter.bin"), "it calls for torch._utils._rebuild_parameter");
+    expect_error(parse_pt(GOLDEN "bad/old_form.bin"), "older than torch 1.6");
+    expect_error(parse_pt(GOLDEN "bad/protocol4.bin"), "no pickle of protocol 2");
+    expect_error(parse_pt(GOLDEN "bad/compressed.bin"), "it is compressed");
+}
+
+// A zip of stored entries as torch writes it, without the padding: (name, bytes) pairs.
+typedef struct { uint8_t bytes[2048]; size_t n, central, locals[4], centrals[4]; } archive;
+
+static void put(archive *a, const void *p, size_t n) {
+    assert_true(a->n + n <= sizeof a->bytes);
+    memcpy(a->bytes + a->n, p, n);
+    a->n += n;
+}
+
+static void put_le(archive *a, uint64_t x, int width) {
+    for (int i = 0; i < width; i++) put(a, &(uint8_t){i < 8 ? (uint8_t)(x >> 8 * i) : 0}, 1);
+}
+
+static archive make_zip(const char *const *names, const char *const *data, const size_t *sizes, int n) {
+    archive a = {.n = 0};
+    for (int i = 0; i < n; i++) {
+        a.locals[i] = a.n;
+        put_le(&a, 0x04034b50, 4);
+        put_le(&a, 0, 10);  // version, flags, method, time, date
+        put_le(&a, 0, 4);   // checksum
+        put_le(&a, sizes[i], 4);
+        put_le(&a, sizes[i], 4);
+        put_le(&a, strlen(names[i]), 2);
+        put_le(&a, 0, 2);
+        put(&a, names[i], strlen(names[i]));
+        put(&a, data[i], sizes[i]);
+    }
+    a.central = a.n;
+    for (int i = 0; i < n; i++) {
+        a.centrals[i] = a.n;
+        put_le(&a, 0x02014b50, 4);
+        put_le(&a, 0, 8);
+        put_le(&a, 0, 8);  // time, date, checksum
+        put_le(&a, sizes[i], 4);
+        put_le(&a, sizes[i], 4);
+        put_le(&a, strlen(names[i]), 2);
+        put_le(&a, 0, 8);
+        put_le(&a, 0, 4);
+        put_le(&a, a.locals[i], 4);
+        put(&a, names[i], strlen(names[i]));
+    }
+    size_t end = a.n;
+    put_le(&a, 0x06054b50, 4);
+    put_le(&a, 0, 4);
+    put_le(&a, (uint64_t)n, 2);
+    put_le(&a, (uint64_t)n, 2);
+    put_le(&a, end - a.central, 4);
+    put_le(&a, a.central, 4);
+    put_le(&a, 0, 2);
+    return a;
+}
+
+#define TENSOR_HEAD "\x80\x02}(X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(("
+#define STORAGE(class, key, count) "X\x07\0\0\0storagectorch\n" class "\nX\x01\0\0\0" key "X\x03\0\0\0cpuK" count "tQ"
+#define TENSOR_TAIL "\x89}tRu."
+
+// Parses an archive of this pickle and a storage "0" of 16 bytes. `at` >= 0: byte `at` of the archive becomes `to` first.
+static int parse_pickle(const char *pickle, size_t n) {
+    const archive a = make_zip((const char *[]){"a/data.pkl", "a/data/0"}, (const char *[]){pickle, "0123456789abcdef"}, (size_t[]){n, 16}, 2);
+    tensor *t;
+    int n_tensors, bad = pt_parse(a.bytes, a.n, "file", &t, &n_tensors);
+    if (!bad) tensors_free(t, n_tensors);
+    return bad;
+}
+#define PICKLE(text) parse_pickle(text, sizeof(text) - 1)
+
+static void pickle_opcodes(void **state) {
+    (void)state;
+    assert_int_equal(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0K\x02K\x02\x86K\x02K\x01\x86" TENSOR_TAIL), 0);
+    assert_int_equal(PICKLE(TENSOR_HEAD STORAGE("HalfStorage", "0", "\x08") "K\x01K\x03\x85\x8a\x01\x01\x85" TENSOR_TAIL), 0);
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("HalfStorage", "0", "\x04") "K\0K\x04\x85K\x01\x85" TENSOR_TAIL), "has 16 bytes, but data.pkl says 4 elements of float16");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "1", "\x04") "K\0K\x04\x85K\x01\x85" TENSOR_TAIL), "zip entry a/data/1 is missing");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\x01K\x04\x85K\x01\x85" TENSOR_TAIL), "beyond its storage");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "J\xff\xff\xff\xffK\x04\x85K\x01\x85" TENSOR_TAIL), "beyond its storage");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0\x8a\x08\0\0\0\0\0\0\0\x40K\x04\x86K\x04K\x01\x86" TENSOR_TAIL), "beyond its storage");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0J\xff\xff\xff\xff\x85K\x01\x85" TENSOR_TAIL), "beyond its storage");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0K\x02\x85K\x02\x85" TENSOR_TAIL), "not contiguous");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0K\x04\x85K\x01K\x01\x86" TENSOR_TAIL), "1 sizes and 2 strides");
+    expect_error(PICKLE(TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0NK\x01\x85" TENSOR_TAIL), "is None, not a tuple");
+    expect_error(PICKLE("\x80\x02}(X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n)Ru."), "of 0 items instead of 6");
+}
+
+static void bad_opcodes(void **state) {
+    (void)state;
+    expect_error(PICKLE("\x80\x02" "cbuiltins\neval\n(X\x01\0\0\0" "1tR."), "it calls for builtins.eval");
+    expect_error(PICKLE("\x80\x02" "ccollections\nOrderedDict\n(K\x01tR."), "a call of collections.OrderedDict");
+    expect_error(PICKLE("\x80\x02" "ctorch\nFloatStorage\n)R."), "a call of torch.FloatStorage");
+    expect_error(PICKLE("\x80\x02" "i"), "opcode 0x69");
+    expect_error(PICKLE("\x80\x02" "}"), "it ends within a value");
+    expect_error(PICKLE("\x80\x02."), "its stack is empty");
+    expect_error(PICKLE("\x80\x02K\x01."), "a number where a dict should be");
+    expect_error(PICKLE("\x80\x02}(K\x01u."), "items without a dict");
+    expect_error(PICKLE("\x80\x02}K\x01K\x01s."), "a key that is no text");
+    expect_error(PICKLE("\x80\x02u."), "no mark");
+    expect_error(PICKLE("\x80\x02h\x05."), "memo number 5 was never set");
+    expect_error(PICKLE("\x80\x02}r\xff\xff\xff\xff."), "memo number 4294967295");
+    expect_error(PICKLE("\x80\x02X\xff\xff\xff\xff" "a."), "it ends within a value");
+    expect_error(PICKLE("\x80\x02\x8a\x09" "123456789."), "a number of 9 bytes");
+    expect_error(PICKLE("\x80\x02(((\x85."), "a mark within a tuple");
+    expect_error(PICKLE("\x80\x02Nb."), "None where a dict should be");
+    expect_error(PICKLE("\x80\x02K\x01}b."), "attributes of something that is no dict");
+    expect_error(PICKLE("\x80\x02K\x01Q."), "a number where a tuple should be");
+    expect_error(PICKLE("\x80\x02" "cthis name does not end"), "a name that does not end");
+}
+
+// One byte of the good archive changed: place relative to a header, new value, message.
+static void lying_zip(void **state) {
+    (void)state;
+    static const char good[] = TENSOR_HEAD STORAGE("FloatStorage", "0", "\x04") "K\0K\x04\x85K\x01\x85" TENSOR_TAIL;
+    const archive a = make_zip((const char *[]){"a/data.pkl", "a/data/0"}, (const char *[]){good, "0123456789abcdef"}, (size_t[]){sizeof good - 1, 16}, 2);
+    const size_t end = a.n - 22;
+    const struct { size_t at; int to; const char *part; } lies[] = {
+        {a.centrals[1] + 24, 17, "two sizes differ"},          {a.centrals[1] + 23, 127, "two sizes differ"},
+        {a.locals[1] + 22, 15, "two headers disagree"},        {a.locals[1] + 18, 17, "two headers disagree"},
+        {a.centrals[1] + 10, 8, "compressed"},                 {a.locals[1] + 8, 8, "two headers disagree"},
+        {a.centrals[1] + 8, 1, "encrypted"},                   {a.centrals[1] + 42, 1, "no local header"},
+        {a.centrals[1] + 45, 255, "no local header"},          {a.centrals[0] + 46, 'b', "another name"},
+        {a.locals[1] + 28, 1, "do not fit"},                   {a.locals[1] + 29, 255, "do not fit"},
+        {a.centrals[1] + 30, 255, "inconsistent"},             {a.centrals[0], 0, "inconsistent"},
+        {end + 10, 1, "inconsistent"},                         {end + 10, 3, "inconsistent"},
+        {end + 12, 0, "inconsistent"},                         {end + 16, 0, "inconsistent"},
+        {end + 4, 1, "split zip archive"},                     {end + 20, 1, "no zip directory"},
+        {end, 0, "no zip directory"},
+    };
+    tensor *t;
+    int n;
+    assert_int_equal(pt_parse(a.bytes, a.n, "file", &t, &n), 0);
+    assert_int_equal(n, 1);
+    assert_memory_equal(t[0].data, "0123456789abcdef", 16);
+    tensors_free(t, n);
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        archive b = a;
+        b.bytes[lies[i].at] = (uint8_t)lies[i].to;
+        expect_error(pt_parse(b.bytes, b.n, "file", &t, &n), lies[i].part);
+    }
+    archive b = a;  // both sizes too large, in both headers
+    for (int k = 0; k < 2; k++) b.bytes[b.centrals[1] + 20 + 4 * (size_t)k] = b.bytes[b.locals[1] + 18 + 4 * (size_t)k] = 200;
+    expect_error(pt_parse(b.bytes, b.n, "file", &t, &n), "do not fit");
+    b = a;  // the second entry is the first once more
+    memcpy(b.bytes + b.centrals[1] + 42, b.bytes + b.centrals[0] + 42, 4);
+    expect_error(pt_parse(b.bytes, b.n, "file", &t, &n), "another name");
+}
+
+static void zip_entries(void **state) {
+    (void)state;
+    static const char empty[] = "\x80\x02}.";
+    tensor *t;
+    int n;
+    archive a = make_zip((const char *[]){"a/data/0"}, (const char *[]){""}, (size_t[]){0}, 1);
+    expect_error(pt_parse(a.bytes, a.n, "file", &t, &n), "holds no data.pkl");
+    a = make_zip((const char *[]){"a/data.pkl", "a/byteorder"}, (const char *[]){empty, "big"}, (size_t[]){4, 3}, 2);
+    expect_error(pt_parse(a.bytes, a.n, "file", &t, &n), "not little endian");
+    a = make_zip((const char *[]){"a/data.pkl", "a/data.pkl"}, (const char *[]){empty, empty}, (size_t[]){4, 4}, 2);
+    expect_error(pt_parse(a.bytes, a.n, "file", &t, &n), "zip entry a/data.pkl: it is there twice");
+    a = make_zip((const char *[]){"a/data.pkl", "b/data.pkl"}, (const char *[]){empty, empty}, (size_t[]){4, 4}, 2);
+    expect_error(pt_parse(a.bytes, a.n, "file", &t, &n), "holds two pickles");
+    // an entry inside another one's data, with headers that are sound in themselves
+    const archive inner = make_zip((const char *[]){"b"}, (const char *[]){"xy"}, (size_t[]){2}, 1);
+    a = make_zip((const char *[]){"a/data.pkl", "b"}, (const char *[]){(const char *)inner.bytes, "xy"}, (size_t[]){inner.central, 2}, 2);
+    a.bytes[a.centrals[1] + 42] = 30 + 10;
+    expect_error(pt_parse(a.bytes, a.n, "file", &t, &n), "two zip entries overlap");
+}
+
+// ---------------------------------------------------------------- published models, where they are at hand
+static void shared_models(void **state) {
+    (void)state;
+    static const char *const dirs[] = {"../shared/models/opt-en-8m", "../shared/models/opt-en-8m-bin", "../shared/models/opt-en-8m-sharded-bf16"};
+    if (!file_exists(dirs[0])) {
+        print_message("../shared/models is not there: left out\n");
+        skip();
+    }
+    ckpt c[3];
+    for (int i = 0; i < 3; i++) {
+        open_good(&c[i], dirs[i]);
+        if (ckpt_check_values(&c[i])) fail_msg("%s", err_get());
+        assert_int_equal(c[i].n_tensors, 132);
+    }
+    assert_string_equal(c[0].hash, c[1].hash);
+    for (int i = 0; i < 132; i++) {
+        const tensor *half = &c[0].tensors[i], *brain = &c[2].tensors[i];
+        assert_string_equal(half->name, brain->name);
+        for (size_t k = 0; k < tensor_bytes(half) / 2; k++) {
+            float x = as_float(half, k), y = as_float(brain, k);  // each within half an ulp of one fp32 value
+            if (fabsf(x - y) > fabsf(x) * (0x1p-8f + 0x1p-11f) + 0x1p-25f) fail_msg("%s[%zu]: %g and %g", half->name, k, x, y);
+        }
+    }
+    for (int i = 0; i < 3; i++) ckpt_close(&c[i]);
+}
+
+static int remove_tmp(void **state) {
+    (void)state;
+    clear_tmp();
+    return rmdir(tmp);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forms), cmocka_unit_test(unaligned), cmocka_unit_test(saving), cmocka_unit_test(hashes),
+        cmocka_unit_test(bad_config), cmocka_unit_test(config_defaults), cmocka_unit_test(bad_tensors), cmocka_unit_test(not_finite),
+        cmocka_unit_test(bad_shards), cmocka_unit_test(bad_safetensors), cmocka_unit_test(bad_header), cmocka_unit_test(truncated),
+        cmocka_unit_test(bad_pickles), cmocka_unit_test(pickle_opcodes), cmocka_unit_test(bad_opcodes), cmocka_unit_test(lying_zip),
+        cmocka_unit_test(zip_entries), cmocka_unit_test(shared_models),
+    };
+    if (!mkdtemp(tmp)) return 1;
+    return cmocka_run_group_tests(tests, NULL, remove_tmp);
+}
