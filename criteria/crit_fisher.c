@@ -27,7 +27,7 @@ CRIT_WIDE static void heads_compat(float *out, const crit_in *in) {
 }
 
 // Squares in double: a gradient of 1e-20 is far above zero, its square is not in float.
-static inline void mean_squares(float *out, const crit_in *in, double factor) {
+CRIT_INLINE void mean_squares(float *out, const crit_in *in, double factor) {
     double sum[CRIT_TILE] = {0};
     ASSERT(in->U <= CRIT_TILE);
     for (int t = 0; t < in->T; t++) {

@@ -30,6 +30,7 @@ enum { CRIT_TILE = 128 };   // most units in a tile
 #else
 #define CRIT_WIDE
 #endif
+#define CRIT_INLINE static inline __attribute__((always_inline))  // a helper that shall be as wide as its caller
 
 typedef struct {
     int T, context;         // tokens; context tokens (the loss is over tokens context..T-1)
