@@ -172,7 +172,7 @@ static void learn(trainer *t, int size) {
         int32_t id = str_get(&t->ids, joined, (size_t)bytes);
         if (id >= 0) free(joined);  // another pair has spelt the same symbol already
         else id = add_id(t, joined, bytes);
-        if (id < N_SPECIAL) continue;
+        ASSERT(id >= N_BASE);  // no piece spells a special token: the split keeps letters and punctuation apart
         if (t->n_merges == t->cap_merges) t->merges = xrealloc(t->merges, (size_t)(t->cap_merges += 1024) * sizeof *t->merges);
         t->merges[t->n_merges].left = top.left;
         t->merges[t->n_merges++].right = top.right;

@@ -222,10 +222,6 @@ static int read_merges(tok *t, const char *text, size_t bytes, const char *path)
             err_set("%s/merges.txt:%d: \"%.*s\" is not in vocab.json; do the two files belong together?", path, line, m < 60 ? (int)m : 60, missing);
             goto fail;
         }
-        if (t->sym[ab].special) {
-            err_set("%s/merges.txt:%d: the merge spells the special token %s, which no text may become", path, line, t->sym[ab].key);
-            goto fail;
-        }
         if (u64_get(&t->ranks, pair_key(a, b)) >= 0) {
             err_set("%s/merges.txt:%d: this pair is also on an earlier line", path, line);
             goto fail;

@@ -27,6 +27,6 @@ const char *tok_hash(const tok *t);                // 32 hex digits of vocab.jso
 
 // Learns a byte-level BPE of `size` ids (0-3 <s> <pad> </s> <unk>, the 256 byte symbols by code point, then merges) from text and
 // writes DIR/vocab.json and DIR/merges.txt as the `tokenizers` library loads them. Deterministic: the most frequent pair is merged
-// first, of equally frequent ones that with the smaller left id, then the smaller right id. A pair seen once is never merged, nor
-// one that would spell a special token. -1 and err_set: size below 260, too little text for so many ids, or the files cannot be written.
+// first, of equally frequent ones that with the smaller left id, then the smaller right id. A pair seen once is never
+// merged. -1 and err_set: size below 260, too little text for so many ids, or the files cannot be written.
 int  bpe_train(const char *text, size_t bytes, int size, const char *dir);
