@@ -84,8 +84,10 @@ static int row_label(task_row *r, const char *field, const char *const *names, i
     if (json_is_integer(v)) {
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
         text = number;
+    } else if (json_is_string(v)) {
+        text = json_string_value(v);
     } else if (v && !json_is_null(v)) {
-        text = as_text(r, v, field, true);
+        row_bad(r, field, "is %s, want a whole number or a text", type_name(v));
     }
     int inner = label_index(r, text, field, names, n);
     if (!r->label || r->bad) return inner;
