@@ -142,7 +142,8 @@ int task_parse(task_split *s, const char *name, const char *bytes, size_t n, con
     hash_bytes(s->hash, bytes, n);
     char *label_file = labels_path(path);
     if (n >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) bytes += 3, n -= 3;  // a byte-order mark
-    lines rows = {bytes, bytes + n, 0}, marks = {labels, labels + n_labels, 0};
+    const char *label_lines = labels ? labels : "";
+    lines rows = {bytes, bytes + n, 0}, marks = {label_lines, label_lines + (labels ? n_labels : 0), 0};
     size_t n_head = 0, len;
     bool tsv = form->tsv && has_suffix(path, ".tsv");
     const char *head = tsv ? next_line(&rows, &n_head) : NULL, *line;
