@@ -4,7 +4,7 @@
 #include "cli.h"
 #include "task.h"
 
-static char *data, *tasks = "all", *split = "", *mode = "sound", *model = "";
+static char *data, *tasks = "all", *split, *mode = "sound", *model;
 static long show = 0, shots = 0, seed = 0;
 
 static const cli_option options[] = {
@@ -74,7 +74,7 @@ static void print_example(const task_split *s, const task_split *pool, int doc, 
 
 static void show_examples(const char *name, const tok *t) {
     task_split s, train;
-    if (task_open(&s, data, name, *split ? split : NULL, false)) die(1, "%s", err_get());
+    if (task_open(&s, data, name, split, false)) die(1, "%s", err_get());
     const task_split *pool = shots ? task_pool_open(&train, data, &s) : NULL;
     if (shots && !pool) die(1, "%s", err_get());
     int32_t *order = task_order(&s, (uint64_t)seed);
@@ -90,8 +90,8 @@ static bool anything_of(const char *name) {
 
 int main(int argc, char **argv) {
     cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored", options);
-    tok *t = *model ? tok_open(model, 0) : NULL;
-    if (*model && !t) die(1, "%s", err_get());
+    tok *t = model ? tok_open(model, 0) : NULL;
+    if (model && !t) die(1, "%s", err_get());
     bool all = !strcmp(tasks, "all");
     int n = 0, found = 0;
     char **names = all ? NULL : cli_split(tasks, &n);
