@@ -20,8 +20,8 @@ typedef struct {
     int open_file, fd;       // the one file kept open for reading
 } parts;
 
-// Begins in DIR (made if absent) or goes on there. A plan that differs from DIR/plan is refused with the first line that differs;
-// lines whose key begins with '#' may differ. Damaged parts are removed with a message. parts_close is safe on {0}.
+// Begins in DIR (made if absent) or goes on there. A plan that differs from DIR/plan is refused with the first line that differs.
+// Damaged parts are removed with a message. parts_close is safe on {0}.
 int  parts_open(parts *p, const char *dir, const char *plan, long n_rows);
 int  parts_scan(parts *p);   // finds what other processes have finished since
 void parts_close(parts *p);
@@ -29,7 +29,7 @@ bool parts_has(const parts *p, long row);
 int  parts_add(parts *p, const parts_record *record, int n, const void *payload, size_t bytes);
 // Bytes [from, from + bytes) of a row's record.
 int  parts_read(parts *p, long row, int64_t from, size_t bytes, void *out);
-// True if DIR holds parts of exactly this plan ('#' lines apart).
+// True if DIR holds parts of a plan that begins with these lines.
 bool parts_match(const char *dir, const char *plan);
 // Removes what parts_add and parts_open made in DIR, and DIR.
 int  parts_remove(const char *dir);

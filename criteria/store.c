@@ -101,7 +101,7 @@ static hid_t half_type(void) {
 static hid_t file_access(bool memory) {
     hid_t p = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_file_locking(p, false, true);  // finished files never change, unfinished ones are behind store_lock
-    if (memory) H5Pset_fapl_core(p, 1 << 20, false);
+    if (memory) H5Pset_fapl_core(p, 1 << 12, false);
     return p;
 }
 

@@ -1,0 +1,189 @@
+// score - per-example scores of heads and neurons, and features, over few-shot tasks -> an HDF5 store (store.h).
+//
+// What is finished is kept in OUT.parts while the run lasts, so that the same command goes on after a kill; a finished OUT is extended.
+// Under mpirun every process takes its share of the batches (by the launcher's variables, so that nothing needs MPI to build).
+#include "score.h"
+#include "cli.h"
+#include <errno.h>
+#include <omp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static void print_formula(const char *mode, const char *units, const char *doc) {
+    if (doc) printf("    %-7s%-8s %s\n", mode, units, doc);
+}
+
+static void list_criteria(void) {
+    for (int i = 0; crit_all[i]; i++) {
+        const criterion *c = crit_all[i];
+        printf("%s: %s%s\n", c->name, c->about, c->by_name_only ? " (by name only, not in all)" : "");
+        for (int m = 0; m < 2; m++) {
+            const crit_mode *of = m ? &c->compat : &c->sound;
+            const char *mode = m ? "compat" : "sound";
+            if (of->heads) print_formula(mode, "heads", of->heads_doc);
+            if (of->neurons) print_formula(mode, "neurons", of->neurons_doc);
+            if (of->task && of->task->heads) print_formula(mode, "heads", of->task->heads_doc);
+            if (of->task && of->task->neurons) print_formula(mode, "neurons", of->task->neurons_doc);
+        }
+    }
+}
+
+static void print_tasks(const score_job *j) {
+    for (int i = 0; i < j->n_task; i++) {
+        const score_task *t = &j->task[i];
+        printf("%s: %d examples (%d new) of the %s split", t->name, t->n, t->n - t->n_old, t->attr[0]);
+        if (t->n) printf(", %.0f tokens each", (double)(j->ex.offset[t->first + t->n] - j->ex.offset[t->first]) / t->n);
+        if (t->skipped) printf(", %d over-long ones skipped", t->skipped);
+        if (t->cut) printf(", %d over-long ones cut", t->cut);
+        printf("\n");
+    }
+}
+
+// Something to write: rows to compute, or a criterion or task-level score that the old store lacks.
+static bool anything_missing(const score_job *j) {
+    bool missing = !j->old || j->n_order > 0;
+    for (int i = 0; i < j->n_stage; i++) missing |= !j->stage[i].copy;
+    for (int i = 0; i < j->n_field; i++) missing |= !j->field[i].old && !j->field[i].some;
+    return missing;
+}
+
+// ---------------------------------------------------------------- several processes
+static int launcher_number(const char *const *names, int otherwise) {
+    for (int i = 0; names[i]; i++)
+        if (getenv(names[i])) return atoi(getenv(names[i]));
+    return otherwise;
+}
+
+static const char *const rank_names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", NULL};
+static const char *const size_names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", NULL};
+
+// A worker waits for process 0 to lock the store and lay the folder of parts, and shows that it lives by a lock of its own.
+static int worker_lock(const char *dir, const char *plan, int rank) {
+    char *name = xasprintf("%s/worker-%d", dir, rank);
+    int lock = -1;
+    for (int tries = 0; tries < 600 && lock < 0; tries++) {
+        if (parts_match(dir, plan)) lock = store_lock(name);
+        if (lock < 0) usleep(100000);
+    }
+    free(name);
+    return lock;
+}
+
+static void wait_for_workers(const char *dir, int ranks) {
+    for (int r = 1; r < ranks; r++) {
+        char *name = xasprintf("%s/worker-%d", dir, r);
+        for (int lock; (lock = store_lock(name)) < 0;) usleep(100000);  // held while the worker works, free when it is done or dead
+        free(name);
+    }
+}
+
+static int compute(score_job *j, const char *dir, const char *plan, int rank, int ranks, const char *command) {
+    parts p = {0};
+    char *worker = xasprintf("%s/worker-%d", dir, rank);
+    int lock = rank ? worker_lock(dir, plan, rank) : -1;
+    int bad = rank && lock < 0 ? err_set("%s: process 0 did not begin within a minute", dir) : parts_open(&p, dir, plan, j->ex.n);
+    if (!bad) bad = score_run(j, &p, rank, ranks);
+    if (rank) store_unlock(worker, lock);
+    if (!bad && rank == 0 && ranks > 1) {
+        wait_for_workers(dir, ranks);
+        bad = parts_scan(&p) || score_run(j, &p, 0, 1) ? -1 : 0;  // what a worker that died has left
+    }
+    if (!bad && rank == 0) bad = score_merge(j, &p, command);
+    parts_close(&p);
+    if (!bad && rank == 0) bad = parts_remove(dir);
+    free(worker);
+    return bad;
+}
+
+int main(int argc, char **argv) {
+    score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .out = "", .split = "", .over_long = "stop",
+                         .store_type = "fp32", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8}};
+    score_options *o = &j.o;
+    const cli_option options[] = {
+        {"model", CLI_STR, &o->model, "DIR", "checkpoint directory", false, NULL, 0, 0},
+        {"data", CLI_STR, &o->data, "DIR", "folder of the task folders", false, NULL, 0, 0},
+        {"tasks", CLI_STR, &o->tasks, "NAME,...", "tasks, or all", false, NULL, 0, 0},
+        {"split", CLI_STR, &o->split, "NAME", "split to score; without it the first of train, val, test with labels", false, "train|val|test", 0, 0},
+        {"shots", CLI_INT, &o->shots, "K", "few-shot examples before each text", false, NULL, 0, 1000},
+        {"examples", CLI_INT, &o->examples, "N", "examples per task, of a seeded order: more extend fewer", false, NULL, 1, 1e9},
+        {"criteria", CLI_STR, &o->criteria, "NAME,...", "criteria, or all (see --list); removal only by name", false, NULL, 0, 0},
+        {"removal-neurons", CLI_INT, &o->removal_neurons, "N", "examples per task whose neurons removal measures", false, NULL, 0, 1e9},
+        {"mode", CLI_STR, &o->mode, "sound|compat|both", "formulas: exact, as published, or both", false, "sound|compat|both", 0, 0},
+        {"bos", CLI_FLAG, &o->bos, NULL, "put </s> in front of every text (published: not)", false, NULL, 0, 0},
+        {"over-long", CLI_STR, &o->over_long, "stop|skip|cut", "examples longer than the model's positions", false, "stop|skip|cut", 0, 0},
+        {"store-type", CLI_STR, &o->store_type, "fp32|fp16", "type of the scores in the store", false, "fp32|fp16", 0, 0},
+        {"seed", CLI_INT, &o->seed, "N", "seed of the examples, of random and of drawn rows", false, NULL, 0, 9e15},
+        {"threads", CLI_INT, &o->threads, "N", "threads; 0: all", false, NULL, 0, 4096},
+        {"batch-tokens", CLI_INT, &o->batch_tokens, "N", "tokens a batch; 0: as fit into 1 GiB; changes no result", false, NULL, 0, 1e6},
+        {"device", CLI_STR, &o->device, "cpu", "where to compute", false, NULL, 0, 0},
+        {"out", CLI_STR, &o->out, "STORE", "HDF5 file to make, to finish or to extend", false, NULL, 0, 0},
+        {"estimate", CLI_FLAG, &o->estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
+        {"list", CLI_FLAG, &o->list, NULL, "print the criteria with their formulas, and stop", false, NULL, 0, 0},
+        {0}};
+    cli_parse(argc, argv, "scores of attention heads and neurons over few-shot tasks, into an HDF5 store", options);
+    if (o->list) {
+        list_criteria();
+        return fflush(stdout) ? 1 : 0;
+    }
+    const char *needed[] = {"model", "data", "out"};
+    for (int i = 0; i < 3; i++)
+        if (!cli_given(options, needed[i])) die(2, "--%s is required; see --help", needed[i]);
+    if (strcmp(o->device, "cpu") != 0) die(1, "--device %s: this build has the CPU only", o->device);
+    if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "%s", err_get());
+    signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
+    if (o->threads) omp_set_num_threads((int)o->threads);
+    j.threads = omp_get_max_threads();
+    j.sound = strcmp(o->mode, "compat") != 0;
+    j.compat = strcmp(o->mode, "sound") != 0;
+    j.texts_compat = !j.sound;
+    j.half = strcmp(o->store_type, "fp16") == 0;
+    j.seed = (uint64_t)o->seed;
+    for (int k = 0; k < j.n_crit; k++)
+        if ((j.sound && j.crit[k]->sound.needs_neurons & CRIT_REMOVAL) || (j.compat && j.crit[k]->compat.needs_neurons & CRIT_REMOVAL)) j.removal_neurons = (int)o->removal_neurons;
+
+    int rank = launcher_number(rank_names, 0), ranks = launcher_number(size_names, 1), lock = -1;
+    char *resolved = cli_resolved(options), *command = cli_command(argc, argv), *dir = xasprintf("%s.parts", o->out);
+    if (rank) {
+        FILE *quiet = freopen("/dev/null", "w", stdout);
+        if (!quiet) die(1, "/dev/null: cannot open: %s", strerror(errno));
+    }
+    printf("score: %s\n", resolved);
+    opt m = {0};
+    if (opt_load(&m, o->model) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
+    j.model = &m;
+    if (!(j.tok = tok_open(o->model, m.c.V))) die(1, "%s", err_get());
+    if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());
+    int bad = score_plan(&j);
+    if (!bad) {
+        char *plan = xasprintf("%sbase=%s\n", j.plan_text, j.base_text ? j.base_text : "none");
+        bool more = anything_missing(&j);
+        score_cost cost;
+        print_tasks(&j);
+        if (rank == 0 && more) bad = score_estimate(&j, &cost);
+        if (!bad && rank == 0 && more) score_print_cost(&j, &cost);
+        fflush(stdout);
+        double start = clock_s();
+        if (!bad && more && !o->estimate) bad = compute(&j, dir, plan, rank, ranks, command);
+        else if (!bad && !more && !o->estimate && rank == 0 && parts_match(dir, j.plan_text)) bad = parts_remove(dir);  // killed just before that
+        if (!bad && !more) printf("%s: complete, nothing to compute\n", o->out);
+        else if (!bad && !o->estimate) {
+            struct rusage used;
+            getrusage(RUSAGE_SELF, &used);
+            printf("%s: %d examples, %d criteria; %.1f s, peak memory %.0f MiB\n", o->out, j.ex.n, j.n_crit, clock_s() - start, (double)used.ru_maxrss / 1024);
+        }
+        free(plan);
+    }
+    char *why = bad ? xstrdup(err_get()) : NULL;
+    if (rank == 0 && !o->estimate) store_unlock(o->out, lock);
+    if (bad) die(1, "%s", why);
+    score_free(&j);
+    tok_close(j.tok);
+    opt_free(&m);
+    free(dir);
+    free(command);
+    free(resolved);
+    return fflush(stdout) ? 1 : 0;
+}

@@ -1,0 +1,475 @@
+// score_plan - which examples, which datasets, what a store already holds, and in which batches the rest is computed.
+#include "score.h"
+#include "cli.h"
+#include <stdlib.h>
+#include <string.h>
+
+// ---------------------------------------------------------------- what must agree with an old store
+static void fixed(score_job *j, const char *key, bool number, char *value) {
+    VEC_PUSH(j->attr, j->n_attr, j->cap_attr, ((score_attr){key, value, number}));
+}
+
+static void fix_attributes(score_job *j) {
+    const opt_config *c = &j->model->c;
+    fixed(j, "model_hash", false, xstrdup(j->model->file.hash));
+    fixed(j, "tokenizer_hash", false, xstrdup(tok_hash(j->tok)));
+    fixed(j, "mode", false, xstrdup(j->o.mode));
+    fixed(j, "seed", true, xasprintf("%ld", j->o.seed));
+    fixed(j, "shots", true, xasprintf("%ld", j->o.shots));
+    fixed(j, "bos", true, xasprintf("%d", j->o.bos));
+    fixed(j, "over_long", false, xstrdup(j->o.over_long));
+    fixed(j, "store_type", false, xstrdup(j->o.store_type));
+    fixed(j, "layers", true, xasprintf("%d", c->L));
+    fixed(j, "heads", true, xasprintf("%d", c->H));
+    fixed(j, "hidden", true, xasprintf("%d", c->E));
+    fixed(j, "neurons", true, xasprintf("%d", c->F));
+}
+
+static int fits(const score_job *j) {
+    int bad = 0;
+    for (int i = 0; !bad && i < j->n_attr; i++) {
+        char *there = store_attr(j->old, "/", j->attr[i].key);
+        if (!there || strcmp(there, j->attr[i].value) != 0)
+            bad = err_set("%s: holds scores of another kind: %s is %s there, %s here; give another --out", j->o.out, j->attr[i].key, there ? there : "missing", j->attr[i].value);
+        free(there);
+    }
+    return bad;
+}
+
+static int number_attr(const store *s, const char *object, const char *key) {
+    char *text = store_attr(s, object, key);
+    int x = text ? atoi(text) : 0;
+    free(text);
+    return x;
+}
+
+// Criteria of the store are kept up when examples are added: the union with those asked for.
+static int unite_criteria(score_job *j) {
+    char *text = store_attr(j->old, "/", "criteria"), *both = xasprintf("%s,%s", j->o.criteria, text ? text : "");
+    free(j->crit);
+    j->crit = crit_select(both, &j->n_crit);
+    free(text);
+    free(both);
+    if (!j->crit) return err_prefix("%s", j->o.out);
+    int there = number_attr(j->old, "/", "removal_neurons");
+    if (there > j->removal_neurons) j->removal_neurons = there;
+    return 0;
+}
+
+// ---------------------------------------------------------------- examples
+static int open_task(score_job *j, score_task *t) {
+    const score_options *o = &j->o;
+    if (task_open(&t->split, o->data, t->name, *o->split ? o->split : NULL, true) != 0) return -1;
+    t->opened = true;
+    if (!t->split.labelled) return err_set("%s: the %s split has no labels, so no gold continuation to score; give another --split", t->split.file, t->split.split);
+    t->pool = &t->split;
+    if (o->shots > 0 && strcmp(t->split.split, "train") != 0) {
+        if (task_open(&t->own_pool, o->data, t->name, NULL, true) != 0) return -1;
+        if (strcmp(t->own_pool.split, "train") == 0) t->pool = &t->own_pool;
+    }
+    t->attr[0] = xstrdup(t->split.split);
+    t->attr[1] = xstrdup(t->split.file);
+    t->attr[2] = xstrdup(t->split.hash);
+    t->attr[3] = xstrdup(o->shots > 0 ? t->pool->hash : "none");
+    t->considered = o->examples < t->split.n ? (int)o->examples : t->split.n;
+    if (o->examples > t->split.n) log_info("%s: %d examples in the %s split, fewer than the %ld asked for", t->name, t->split.n, t->split.split, o->examples);
+    return 0;
+}
+
+static const char *const task_keys[4] = {"split", "files", "hash", "few_shot_hash"};
+
+// What the old store says of the task; its data must be the same.
+static int join_old(score_job *j, score_task *t, const store_examples *old) {
+    char *group = xasprintf("/tasks/%s", t->name);
+    int considered = number_attr(j->old, group, "considered"), bad = 0;
+    for (int i = 0; i < old->n; i++) t->n_old += strcmp(old->task[i], t->name) == 0;
+    for (int k = 0; !bad && k < 4 && t->n_old; k++) {
+        char *there = store_attr(j->old, group, task_keys[k]);
+        if (!t->asked) t->attr[k] = xstrdup(there ? there : "");
+        else if (k != 1 && (!there || strcmp(there, t->attr[k]) != 0))
+            bad = err_set("%s: holds scores of another kind: %s of task %s is %s there, %s here; give another --out", j->o.out, task_keys[k], t->name, there ? there : "missing", t->attr[k]);
+        free(there);
+    }
+    if (considered > t->considered) t->considered = considered;
+    if (!t->asked) {
+        t->skipped = number_attr(j->old, group, "skipped");
+        t->cut = number_attr(j->old, group, "cut");
+    }
+    free(group);
+    return bad;
+}
+
+typedef struct { int cap_rows, cap_tokens, n_tokens; } room;
+
+static void add_row(score_job *j, room *r, const char *task, const char *id, const int32_t *tokens, int n, int context, double loss, int64_t old_row) {
+    store_examples *e = &j->ex;
+    if (e->n + 1 >= r->cap_rows) {
+        r->cap_rows = r->cap_rows ? 2 * r->cap_rows : 256;
+        size_t rows = (size_t)r->cap_rows;
+        e->id = xrealloc(e->id, rows * sizeof *e->id);
+        e->task = xrealloc(e->task, rows * sizeof *e->task);
+        e->offset = xrealloc(e->offset, (rows + 1) * sizeof *e->offset);
+        e->context = xrealloc(e->context, rows * sizeof *e->context);
+        e->loss = xrealloc(e->loss, rows * sizeof *e->loss);
+        j->old_row = xrealloc(j->old_row, rows * sizeof *j->old_row);
+    }
+    for (int i = 0; i < n; i++) VEC_PUSH(e->tokens, r->n_tokens, r->cap_tokens, tokens[i]);
+    e->offset[0] = 0;
+    e->offset[e->n + 1] = r->n_tokens;
+    e->id[e->n] = xstrdup(id);
+    e->task[e->n] = xstrdup(task);
+    e->context[e->n] = context;
+    e->loss[e->n] = loss;
+    j->old_row[e->n++] = old_row;
+}
+
+// Tokens of one document, with </s> in front where asked for, cut from the left to what the model can see. 1: left out.
+static int example_of(score_job *j, score_task *t, int doc, task_example *e, int *too_long) {
+    char *prefix = task_prefix(t->pool, &t->split, doc, (int)j->o.shots, j->seed, j->texts_compat);
+    int bad = prefix ? task_encode(e, j->tok, &t->split.docs[doc], -1, prefix, j->texts_compat) : -1, bos = j->o.bos, most = j->model->c.positions;
+    free(prefix);
+    if (bad) return err_prefix("%s, example %s", t->name, t->split.docs[doc].id);
+    if (bos) {
+        e->tokens = xrealloc(e->tokens, (size_t)(e->n + 1) * sizeof *e->tokens);
+        memmove(e->tokens + 1, e->tokens, (size_t)e->n++ * sizeof *e->tokens);
+        e->tokens[0] = tok_id(j->tok, "</s>");
+        e->context_length++;
+    }
+    int over = e->n - most;
+    if (over <= 0) return 0;
+    (*too_long)++;
+    if (strcmp(j->o.over_long, "cut") != 0) return 1;
+    if (over > e->context_length - bos - 1) return err_set("%s, example %s: its continuation alone fills the %d positions of the model; use --over-long skip", t->name, t->split.docs[doc].id, most);
+    memmove(e->tokens + bos, e->tokens + bos + over, (size_t)(most - bos) * sizeof *e->tokens);
+    e->n = most;
+    e->context_length -= over;
+    t->cut++;
+    return 0;
+}
+
+static int add_task(score_job *j, room *r, score_task *t, const store_examples *old, int *too_long) {
+    int at = 0, bad = 0;
+    t->first = j->ex.n;
+    while (at < old->n && strcmp(old->task[at], t->name) != 0) at++;
+    if (!t->asked) {
+        for (int i = at; i < at + t->n_old; i++)
+            add_row(j, r, t->name, old->id[i], old->tokens + old->offset[i], (int)(old->offset[i + 1] - old->offset[i]), old->context[i], old->loss[i], i);
+        t->n = t->n_old;
+        return 0;
+    }
+    int32_t *order = task_order(&t->split, j->seed);
+    for (int k = 0; !bad && k < t->considered; k++) {
+        task_example e = {0};
+        int out = example_of(j, t, order[k], &e, too_long), i = at + t->n;
+        if (out == 1) t->skipped++;
+        else if (out != 0) bad = -1;
+        else if (t->n < t->n_old) {  // a store of the same files holds the same tokens, or something else has changed
+            size_t bytes = (size_t)e.n * sizeof *e.tokens;
+            if (old->offset[i + 1] - old->offset[i] != e.n || old->context[i] != e.context_length || memcmp(old->tokens + old->offset[i], e.tokens, bytes) != 0)
+                bad = err_set("%s: holds scores of another kind: the tokens of task %s, example %s differ; give another --out", j->o.out, t->name, old->id[i]);
+            else add_row(j, r, t->name, old->id[i], e.tokens, e.n, e.context_length, old->loss[i], i);
+            t->n++;
+        } else {
+            add_row(j, r, t->name, t->split.docs[order[k]].id, e.tokens, e.n, e.context_length, 0, -1);
+            t->n++;
+        }
+        free(e.tokens);
+    }
+    free(order);
+    return bad;
+}
+
+static int choose_examples(score_job *j) {
+    int n_asked, n_names = 0, too_long = 0, bad = 0;
+    while (task_names[n_names]) n_names++;
+    char **asked = cli_split(strcmp(j->o.tasks, "all") == 0 ? "" : j->o.tasks, &n_asked);
+    bool all = strcmp(j->o.tasks, "all") == 0;
+    for (int i = 0; !bad && i < n_asked; i++) {
+        int k = 0;
+        while (k < n_names && strcmp(task_names[k], asked[i]) != 0) k++;
+        if (k < n_names) continue;
+        char text[256] = "";
+        for (k = 0; k < n_names; k++) snprintf(text + strlen(text), sizeof text - strlen(text), " %s", task_names[k]);
+        bad = err_set("unknown task %s; the tasks are: all%s", asked[i], text);
+    }
+    if (!bad && !all && n_asked == 0) bad = err_set("no task is named; give --tasks all or some of them");
+    store_examples old = {0};
+    if (!bad && j->old) bad = store_read_examples(j->old, &old);
+    j->task = xcalloc((size_t)n_names, sizeof *j->task);
+    room r = {0};
+    for (int k = 0; !bad && k < n_names; k++) {
+        score_task *t = &j->task[j->n_task];
+        *t = (score_task){.name = task_names[k], .asked = all};
+        for (int i = 0; i < n_asked; i++) t->asked |= strcmp(asked[i], t->name) == 0;
+        if (t->asked) bad = open_task(j, t);
+        if (!bad && j->old) bad = join_old(j, t, &old);
+        if (t->asked || t->n_old) j->n_task++;
+        if (!bad && (t->asked || t->n_old)) bad = add_task(j, &r, t, &old, &too_long);
+    }
+    store_examples_free(&old);
+    free(asked);
+    if (!bad && too_long && strcmp(j->o.over_long, "stop") == 0)
+        bad = err_set("%d examples are longer than the model's %d positions; use --over-long skip or cut, or fewer --shots", too_long, j->model->c.positions);
+    if (!bad && j->ex.n == 0) bad = err_set("no example is left to score");
+    return bad;
+}
+
+// ---------------------------------------------------------------- datasets
+static void add_field(score_job *j, score_field f) {
+    f.old = j->old && store_has(j->old, f.dataset);
+    VEC_PUSH(j->field, j->n_field, j->cap_field, f);
+}
+
+static void list_fields(score_job *j) {
+    const opt_config *c = &j->model->c;
+    add_field(j, (score_field){.kind = FIELD_LOSS, .U = 1, .dataset = xstrdup("/examples/loss")});
+    for (int m = 0; m < 2; m++) {
+        const char *suffix = m ? "_compat" : "";
+        if (!(m ? j->compat : j->sound)) continue;
+        for (int k = 0; k < FEAT_KINDS; k++)
+            add_field(j, (score_field){.kind = FIELD_FEATURE, .mode = m, .what = k, .U = c->E, .dataset = xasprintf("/features%s/%s", suffix, feat_names[k])});
+        for (int k = 0; k < j->n_crit; k++) {
+            const crit_mode *of = m ? &j->crit[k]->compat : &j->crit[k]->sound;
+            if (of->heads)
+                add_field(j, (score_field){.kind = FIELD_HEADS, .mode = m, .what = k, .U = c->H, .dataset = xasprintf("/scores%s/%s/heads", suffix, j->crit[k]->name)});
+            if (of->neurons)
+                add_field(j, (score_field){.kind = FIELD_NEURONS, .mode = m, .what = k, .U = c->F, .some = of->needs_neurons & CRIT_REMOVAL,
+                                           .dataset = xasprintf("/scores%s/%s/neurons", suffix, j->crit[k]->name)});
+        }
+    }
+}
+
+static int read_old_index(score_job *j) {
+    for (int i = 0; j->old && i < j->n_field; i++) {
+        if (!j->field[i].some || !j->field[i].old) continue;
+        char *name = xasprintf("%.*sindex", (int)(strrchr(j->field[i].dataset, '/') + 1 - j->field[i].dataset), j->field[i].dataset);
+        long dim[3];
+        int bad = store_shape(j->old, name, dim) == 1 ? 0 : err_set("%s: %s is missing", j->o.out, name);
+        if (!bad) {
+            j->n_old_index = (int)dim[0];
+            free(j->old_index);
+            j->old_index = xmalloc((size_t)dim[0] * sizeof *j->old_index);
+            bad = store_read_int64(j->old, name, 0, dim[0], j->old_index);
+        }
+        free(name);
+        if (bad) return bad;
+    }
+    return 0;
+}
+
+static void classify(score_job *j) {
+    bool some = false;
+    for (int i = 0; i < j->n_field; i++) some |= j->field[i].some;
+    j->class = xcalloc((size_t)j->ex.n, 1);
+    for (int t = 0; t < j->n_task; t++)
+        for (int k = 0; k < j->task[t].n; k++) {
+            int row = j->task[t].first + k;
+            int64_t old = j->old_row[row];
+            if (old < 0) j->class[row] |= CLASS_NEW;
+            if (some && k < j->removal_neurons) j->class[row] |= CLASS_WANTS_SOME;
+            for (int i = 0; old >= 0 && i < j->n_old_index; i++)
+                if (j->old_index[i] == old) j->class[row] |= CLASS_HAS_SOME;
+        }
+}
+
+bool score_missing(const score_job *j, int class, const score_field *f) {
+    (void)j;
+    if (f->some && !(class & CLASS_WANTS_SOME)) return false;
+    if (class & CLASS_NEW) return true;
+    return f->some ? !f->old || !(class & CLASS_HAS_SOME) : !f->old;
+}
+
+size_t score_field_at(const score_job *j, int class, const score_field *f) {
+    size_t at = 0;
+    for (const score_field *g = j->field; g < f; g++)
+        if (score_missing(j, class, g)) at += score_field_bytes(j, g);
+    return at;
+}
+
+size_t score_field_bytes(const score_job *j, const score_field *f) {
+    return f->kind == FIELD_LOSS ? sizeof(double) : (size_t)j->model->c.L * (size_t)f->U * sizeof(float);
+}
+
+size_t score_side_bytes(const score_job *j) {
+    const opt_config *c = &j->model->c;
+    return (size_t)c->L * (2 * (size_t)c->E * sizeof(float) + ((size_t)c->F + 7) / 8 * 8);
+}
+
+size_t score_record_bytes(const score_job *j, int row) {
+    size_t bytes = (size_t)(j->side_first[row + 1] - j->side_first[row]) * score_side_bytes(j);
+    for (int i = 0; i < j->n_field; i++)
+        if (score_missing(j, j->class[row], &j->field[i])) bytes += score_field_bytes(j, &j->field[i]);
+    return bytes;
+}
+
+void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *index) {
+    *plan = (probe_plan){.crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit), .sound = j->sound, .compat = j->compat, .seed = j->seed};
+    for (int k = 0; k < j->n_crit; k++) {
+        bool wanted = false;
+        for (int i = 0; i < j->n_field; i++) wanted |= j->field[i].kind >= FIELD_HEADS && j->field[i].what == k && score_missing(j, class, &j->field[i]);
+        if (!wanted) continue;
+        if (index) index[plan->n_crit] = k;
+        plan->crit[plan->n_crit++] = j->crit[k];
+    }
+}
+
+// ---------------------------------------------------------------- task-level criteria
+static int by_int(const void *a, const void *b) { return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b); }
+
+char *score_stage_group(const score_job *j, const score_stage *s) {
+    return xasprintf("/task_scores%s/%s/%s", s->mode ? "_compat" : "", j->task[s->task].name, j->crit[s->crit]->name);
+}
+
+// Why the task has no such score, as an attribute of the task: its group under /task_scores must not exist then.
+static char *none_key(const score_job *j, const score_stage *s) { return xasprintf("no_%s%s", j->crit[s->crit]->name, s->mode ? "_compat" : ""); }
+
+static char *score_stage_none(const score_job *j, const score_stage *s) {
+    char *group = xasprintf("/tasks/%s", j->task[s->task].name), *key = none_key(j, s), *text = store_attr(j->old, group, key);
+    free(group);
+    free(key);
+    return text;
+}
+
+int score_put_stage_none(const score_job *j, store *to, const score_stage *s, const char *why) {
+    char *group = xasprintf("/tasks/%s", j->task[s->task].name), *key = none_key(j, s);
+    int bad = store_put_text(to, group, key, why);
+    free(group);
+    free(key);
+    return bad;
+}
+
+static void ask_stage(score_job *j, int t, int k, int mode) {
+    const task_stage *of = mode ? j->crit[k]->compat.task : j->crit[k]->sound.task;
+    const score_task *task = &j->task[t];
+    if (!of) return;
+    score_stage s = {.task = t, .crit = k, .mode = mode};
+    char *group = score_stage_group(j, &s), *said = j->old ? score_stage_none(j, &s) : NULL;
+    s.copy = j->old && task->n == task->n_old && (said || store_has(j->old, group));
+    s.said = s.copy ? said : NULL;
+    const int32_t **tokens = xmalloc((size_t)task->n * sizeof *tokens);
+    int *length = xmalloc((size_t)task->n * sizeof *length), *context = xmalloc((size_t)task->n * sizeof *context);
+    for (int i = 0; i < task->n; i++) {
+        int64_t at = j->ex.offset[task->first + i];
+        tokens[i] = j->ex.tokens + at;
+        length[i] = (int)(j->ex.offset[task->first + i + 1] - at);
+        context[i] = j->ex.context[task->first + i];
+    }
+    if (!s.copy) s.row = of->select(&(task_tokens){task->n, tokens, length, context}, j->seed, &s.n, &s.why);
+    VEC_PUSH(j->stage, j->n_stage, j->cap_stage, s);
+    free(tokens);
+    free(length);
+    free(context);
+    if (!s.copy) free(said);
+    free(group);
+}
+
+static void plan_side_rows(score_job *j) {
+    int n = j->ex.n, total = 0;
+    j->side_first = xcalloc((size_t)n + 2, sizeof *j->side_first);
+    for (int s = 0; s < j->n_stage; s++)
+        for (int i = 0; i < j->stage[s].n; i++) j->side_first[j->task[j->stage[s].task].first + j->stage[s].row[i].example + 2]++;
+    for (int i = 2; i <= n + 1; i++) j->side_first[i] += j->side_first[i - 1];
+    j->side = xmalloc((size_t)j->side_first[n + 1] * sizeof *j->side);
+    for (int s = 0; s < j->n_stage; s++)
+        for (int i = 0; i < j->stage[s].n; i++) {
+            const task_row *r = &j->stage[s].row[i];
+            j->side[j->side_first[j->task[j->stage[s].task].first + r->example + 1]++] = r->position;
+        }
+    for (int i = 0; i < n; i++) {  // sorted, each position once
+        int from = j->side_first[i], to = j->side_first[i + 1], first = total;
+        qsort(j->side + from, (size_t)(to - from), sizeof *j->side, by_int);
+        j->side_first[i] = first;
+        for (int k = from; k < to; k++)
+            if (total == first || j->side[total - 1] != j->side[k]) j->side[total++] = j->side[k];
+    }
+    j->side_first[n] = total;
+}
+
+// ---------------------------------------------------------------- batches
+static int length_of(const score_job *j, int row) { return (int)(j->ex.offset[row + 1] - j->ex.offset[row]); }
+
+static void plan_batches(score_job *j) {
+    int longest = 1;
+    bool seen[CLASSES] = {false};
+    j->order = xmalloc((size_t)j->ex.n * sizeof *j->order);
+    for (int class = 0; class < CLASSES; class++)
+        for (int row = 0; row < j->ex.n; row++) {
+            if (j->class[row] != class || score_record_bytes(j, row) == 0) continue;
+            j->order[j->n_order++] = row;
+            seen[class] = true;
+            if (length_of(j, row) > longest) longest = length_of(j, row);
+        }
+    // as many tokens as keep the workspace under 1 GiB; the longest example must fit in any case
+    size_t most = (size_t)1 << 30;
+    j->max_tokens = j->o.batch_tokens ? (int)j->o.batch_tokens : 2048;
+    for (int class = 0; class < CLASSES && !j->o.batch_tokens; class++) {
+        probe_plan plan;
+        if (!seen[class]) continue;
+        score_probe_plan(j, class, &plan, NULL);
+        while (j->max_tokens > longest && probe_bytes(j->model, &plan, j->max_tokens) > most) j->max_tokens = j->max_tokens / 2 > longest ? j->max_tokens / 2 : longest;
+        free(plan.crit);
+    }
+    if (j->max_tokens < longest) j->max_tokens = longest;
+    for (int i = 0; i < j->n_order;) {
+        score_batch b = {.row = i, .class = j->class[j->order[i]]};
+        int tokens = 0, side = 0;
+        for (; i < j->n_order && j->class[j->order[i]] == b.class && b.n < 256 && tokens + length_of(j, j->order[i]) <= j->max_tokens; i++, b.n++) {
+            tokens += length_of(j, j->order[i]);
+            side += j->side_first[j->order[i] + 1] - j->side_first[j->order[i]];
+        }
+        if (side > j->most_side) j->most_side = side;
+        if (b.n > j->most_rows) j->most_rows = b.n;
+        VEC_PUSH(j->batch, j->n_batch, j->cap_batch, b);
+    }
+}
+
+// The lines of parts.h: whoever goes on in a folder of parts must want exactly this.
+static char *plan_text(const score_job *j) {
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    for (int i = 0; i < j->n_attr; i++) fprintf(f, "%s=%s\n", j->attr[i].key, j->attr[i].value);
+    fprintf(f, "criteria=");
+    for (int k = 0; k < j->n_crit; k++) fprintf(f, "%s%s", k ? "," : "", j->crit[k]->name);
+    fprintf(f, "\nremoval_neurons=%d\n", j->removal_neurons);
+    for (int t = 0; t < j->n_task; t++)
+        fprintf(f, "%s=%d examples of %s, data %s, few-shot %s\n", j->task[t].name, j->task[t].considered, j->task[t].attr[0], j->task[t].attr[2], j->task[t].attr[3]);
+    fclose(f);
+    return text;
+}
+
+int score_plan(score_job *j) {
+    fix_attributes(j);
+    if (file_exists(j->o.out) && !(j->old = store_open(j->o.out))) return -1;
+    if (j->old && (fits(j) || unite_criteria(j))) return -1;
+    if (choose_examples(j)) return -1;
+    list_fields(j);
+    if (read_old_index(j)) return -1;
+    classify(j);
+    for (int t = 0; t < j->n_task; t++)
+        for (int k = 0; k < j->n_crit; k++) {
+            if (j->sound) ask_stage(j, t, k, 0);
+            if (j->compat) ask_stage(j, t, k, 1);
+        }
+    plan_side_rows(j);
+    plan_batches(j);
+    j->plan_text = plan_text(j);
+    j->base_text = j->old ? store_attr(j->old, "/", "criteria") : NULL;
+    return 0;
+}
+
+void score_free(score_job *j) {
+    for (int i = 0; i < j->n_attr; i++) free(j->attr[i].value);
+    for (int i = 0; i < j->n_field; i++) free(j->field[i].dataset);
+    for (int i = 0; i < j->n_stage; i++) free(j->stage[i].row), free(j->stage[i].said);
+    for (int i = 0; i < j->n_task; i++) {
+        task_close(&j->task[i].split);
+        task_close(&j->task[i].own_pool);
+        for (int k = 0; k < 4; k++) free(j->task[i].attr[k]);
+    }
+    store_examples_free(&j->ex);
+    store_close(j->old);
+    void *blocks[] = {j->attr, j->field, j->stage, j->task, j->old_index, j->old_row, j->class, j->side_first, j->side, j->order, j->batch, j->plan_text, j->base_text, j->crit};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    *j = (score_job){0};
+}

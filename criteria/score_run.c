@@ -1,0 +1,348 @@
+// score_run - batches through the probe into part files, what that will cost, and the task-level criteria.
+#include "score.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// ---------------------------------------------------------------- one batch
+typedef struct {
+    probe *probe;
+    probe_plan plan;
+    int class, *index;  // plan's criterion i is j->crit[index[i]]
+} engine;
+
+static void engine_start(score_job *j, engine *e, int class) {
+    e->class = class;
+    e->index = xcalloc((size_t)j->n_crit + 1, sizeof *e->index);
+    score_probe_plan(j, class, &e->plan, e->index);
+    e->probe = probe_new(j->model, &e->plan, j->max_tokens);
+}
+
+static void engine_stop(engine *e) {
+    probe_free(e->probe);
+    free(e->plan.crit);
+    free(e->index);
+    *e = (engine){.class = -1};
+}
+
+static uint64_t key_of(const score_job *j, int row) {
+    const char *task = j->ex.task[row], *id = j->ex.id[row];
+    return rng_hash(hash64(task, strlen(task)), hash64(id, strlen(id)), 0);
+}
+
+// Points the results of one example into its record.
+static void aim(const score_job *j, const engine *e, int row, uint8_t *record, probe_result *out, float **planes) {
+    int n = e->plan.n_crit;
+    *out = (probe_result){.heads = {planes, planes + n}, .neurons = {planes + 2 * n, planes + 3 * n}};
+    for (int i = 0; i < j->n_field; i++) {
+        const score_field *f = &j->field[i];
+        if (f->kind == FIELD_LOSS || !score_missing(j, j->class[row], f)) continue;
+        float *to = (float *)(record + score_field_at(j, j->class[row], f));
+        int k = 0;
+        if (f->kind == FIELD_FEATURE) {
+            out->features[f->mode][f->what] = to;
+            continue;
+        }
+        while (e->index[k] != f->what) k++;
+        (f->kind == FIELD_HEADS ? out->heads : out->neurons)[f->mode][k] = to;
+    }
+}
+
+static int named(const score_job *j, const score_batch *b) {
+    int k = 0;
+    if (sscanf(err_get(), "example %d of the batch", &k) != 1 || k < 0 || k >= b->n) k = 0;
+    int row = j->order[b->row + k];
+    return err_prefix("%s, example %s", j->ex.task[row], j->ex.id[row]);
+}
+
+// The records of a batch, one after the other in *payload (caller frees), and their index in record [b->n].
+static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **payload, size_t *bytes, parts_record *record) {
+    const opt_config *c = &j->model->c;
+    const int n = b->n, n_planes = 4 * e->plan.n_crit;
+    const size_t LE = (size_t)c->L * (size_t)c->E * sizeof(float), side_bytes = score_side_bytes(j);
+    int n_side = 0;
+    *bytes = 0;
+    for (int i = 0; i < n; i++) {
+        int row = j->order[b->row + i];
+        record[i] = (parts_record){row, (int64_t)*bytes, (int64_t)score_record_bytes(j, row)};
+        *bytes += (size_t)record[i].bytes;
+        n_side += j->side_first[row + 1] - j->side_first[row];
+    }
+    *payload = xcalloc(1, *bytes);
+    probe_example *ex = xcalloc((size_t)n, sizeof *ex);
+    probe_result *out = xcalloc((size_t)n, sizeof *out);
+    probe_row *rows = xcalloc((size_t)n_side, sizeof *rows);
+    float **planes = xcalloc((size_t)n * (size_t)n_planes, sizeof *planes);
+    for (int i = 0, s = 0; i < n; i++) {
+        int row = j->order[b->row + i], sides = j->side_first[row + 1] - j->side_first[row];
+        uint8_t *at = *payload + record[i].from, *side = at + (size_t)record[i].bytes - (size_t)sides * side_bytes;
+        ex[i] = (probe_example){j->ex.tokens + j->ex.offset[row], (int)(j->ex.offset[row + 1] - j->ex.offset[row]), j->ex.context[row], key_of(j, row)};
+        aim(j, e, row, at, &out[i], planes + (size_t)i * (size_t)n_planes);
+        for (int k = 0; k < sides; k++, side += side_bytes)
+            rows[s++] = (probe_row){i, j->side[j->side_first[row] + k], (float *)side, (float *)(side + LE), side + 2 * LE};
+    }
+    int bad = probe_run(e->probe, ex, n, out, rows, n_side) ? named(j, b) : 0;
+    for (int i = 0; !bad && i < n; i++)
+        if (score_missing(j, b->class, &j->field[0])) memcpy(*payload + record[i].from, &out[i].loss, sizeof out[i].loss);
+    free(planes);
+    free(rows);
+    free(out);
+    free(ex);
+    if (bad) {
+        free(*payload);
+        *payload = NULL;
+    }
+    return bad;
+}
+
+static bool batch_done(const score_job *j, const parts *p, const score_batch *b) {
+    for (int i = 0; i < b->n; i++)
+        if (!parts_has(p, j->order[b->row + i])) return false;
+    return true;
+}
+
+int score_run(score_job *j, parts *p, int rank, int ranks) {
+    engine e = {.class = -1};
+    progress bar;
+    parts_record *record = xcalloc((size_t)j->most_rows, sizeof *record);
+    double spent[4] = {0};
+    long done = 0;
+    int bad = 0;
+    progress_begin(&bar, "examples", j->n_order);
+    for (int i = 0; !bad && i < j->n_batch; i++) {
+        const score_batch *b = &j->batch[i];
+        uint8_t *payload = NULL;
+        size_t bytes;
+        if (i % ranks == rank && !batch_done(j, p, b)) {
+            if (e.class != b->class) {
+                engine_stop(&e);
+                engine_start(j, &e, b->class);
+            }
+            bad = run_batch(j, &e, b, &payload, &bytes, record) || parts_add(p, record, b->n, payload, bytes) ? -1 : 0;
+            free(payload);
+        }
+        progress_at(&bar, done += b->n);
+    }
+    progress_end(&bar);
+    if (e.probe) {
+        probe_times(e.probe, spent);
+        double sum = spent[0] + spent[1] + spent[2] + spent[3];
+        if (!bad && sum > 0) {
+            fprintf(stderr, "%s: time:", program_name);
+            for (int i = 0; i < 4; i++) fprintf(stderr, " %s %.0f%%", probe_time_names[i], 100 * spent[i] / sum);
+            fputc('\n', stderr);
+        }
+    }
+    engine_stop(&e);
+    free(record);
+    return bad;
+}
+
+int score_source_row(void *source, long i, float *out) {
+    score_source *s = source;
+    int row = s->row ? s->row[i] : (int)i;
+    size_t at = score_field_at(s->j, s->j->class[row], s->field), bytes = score_field_bytes(s->j, s->field);
+    if (s->p) return parts_read(s->p, row, (int64_t)at, bytes, out);
+    memcpy(out, s->payload + s->record[i].from + at, bytes);
+    return 0;
+}
+
+// ---------------------------------------------------------------- task-level criteria
+// Index of a position's record among the side rows of a row.
+static int side_of(const score_job *j, int row, int position) {
+    int k = j->side_first[row];
+    while (j->side[k] != position) k++;
+    return k - j->side_first[row];
+}
+
+int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *heads, float *neurons) {
+    const opt_config *c = &j->model->c;
+    const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
+    const size_t E = (size_t)c->E, F = (size_t)c->F, L = (size_t)c->L, n = (size_t)s->n;
+    float *da = xmalloc(n * E * sizeof *da), *x = xmalloc(n * E * sizeof *x);
+    uint8_t *active = xmalloc(n * F);
+    int bad = 0;
+    for (size_t l = 0; !bad && l < L; l++) {
+        for (size_t i = 0; !bad && i < n; i++) {
+            int row = j->task[s->task].first + s->row[i].example;
+            size_t sides = (size_t)(j->side_first[row + 1] - j->side_first[row]), side_bytes = score_side_bytes(j);
+            size_t at = score_record_bytes(j, row) - (sides - (size_t)side_of(j, row, s->row[i].position)) * side_bytes;
+            bad = parts_read(p, row, (int64_t)(at + l * E * 4), E * 4, da + i * E) || parts_read(p, row, (int64_t)(at + (L + l) * E * 4), E * 4, x + i * E) ||
+                  parts_read(p, row, (int64_t)(at + 2 * L * E * 4 + l * F), F, active + i * F);
+        }
+        task_layer layer = {s->n, c->E, c->H, c->D, c->F, (int)l, c->L, s->row, da, x, active};
+        if (!bad && of->heads) of->heads(heads + l * (size_t)c->H, &layer, j->seed);
+        if (!bad && of->neurons) of->neurons(neurons + l * F, &layer, j->seed);
+    }
+    free(active);
+    free(x);
+    free(da);
+    return bad ? -1 : 0;
+}
+
+// One layer of random rows, so that the time of a stage is known before its rows are.
+static double stage_seconds(const score_job *j, const score_stage *s) {
+    const opt_config *c = &j->model->c;
+    const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
+    const size_t E = (size_t)c->E * (size_t)s->n, F = (size_t)c->F * (size_t)s->n;
+    float *da = xmalloc(E * sizeof *da), *x = xmalloc(E * sizeof *x), *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));
+    uint8_t *active = xmalloc(F);
+    rng r = rng_make(1);
+    for (size_t i = 0; i < E; i++) da[i] = x[i] = (float)rng_uniform(&r) - 0.5f;
+    for (size_t i = 0; i < F; i++) active[i] = (uint8_t)(i * 2654435761u >> 13 & 1);
+    double start = clock_s();
+    task_layer layer = {s->n, c->E, c->H, c->D, c->F, 0, c->L, s->row, da, x, active};
+    if (of->heads) of->heads(out, &layer, j->seed);
+    if (of->neurons) of->neurons(out, &layer, j->seed);
+    double spent = (clock_s() - start) * c->L;
+    free(active);
+    free(out);
+    free(x);
+    free(da);
+    return spent;
+}
+
+// ---------------------------------------------------------------- what it will cost
+static double resident_bytes(void) {
+    long pages = 0, ignored;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%ld %ld", &ignored, &pages) != 2) pages = 0;
+    if (f) fclose(f);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static int zero_row(void *source, long i, float *out) {
+    const score_source *s = source;
+    (void)i;
+    memset(out, 0, score_field_bytes(s->j, s->field));
+    return 0;
+}
+
+// Bytes of a store of the batch's rows, and seconds to write it; zero: of the bare layout.
+static int measure_store(score_job *j, const score_batch *b, const uint8_t *payload, const parts_record *record, bool zero, double *bytes, double *seconds) {
+    store *s = store_create_memory();
+    if (!s) return -1;
+    double start = clock_s();
+    int bad = 0;
+    for (int i = 1; !bad && i < j->n_field; i++) {
+        const score_field *f = &j->field[i];
+        score_source from = {.j = j, .field = f, .row = j->order + b->row, .payload = payload, .record = record};
+        store_rows rows = {f->dataset, b->n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, zero ? zero_row : score_source_row, &from, NULL, NULL};
+        if (score_missing(j, b->class, f)) bad = store_put_rows(s, &rows, NULL);
+    }
+    *bytes = (double)store_bytes(s);
+    *seconds = clock_s() - start;
+    store_close(s);
+    return bad;
+}
+
+// probe_macs counts the removal of heads; removing the neurons as well is F/H times that.
+static double row_macs(const score_job *j, const probe_plan *plan, int row) {
+    const int n = (int)(j->ex.offset[row + 1] - j->ex.offset[row]), context = j->ex.context[row];
+    const double macs = probe_macs(j->model, plan, n, context);
+    bool some = false;
+    for (int i = 0; i < j->n_field; i++) some |= j->field[i].some && score_missing(j, j->class[row], &j->field[i]);
+    if (!some) return macs;
+    probe_plan rest = *plan;
+    rest.crit = xcalloc((size_t)plan->n_crit + 1, sizeof *rest.crit);
+    rest.n_crit = 0;
+    for (int k = 0; k < plan->n_crit; k++)
+        if (!(plan->crit[k]->sound.needs_neurons & CRIT_REMOVAL)) rest.crit[rest.n_crit++] = plan->crit[k];
+    const double removal = macs - probe_macs(j->model, &rest, n, context);
+    free(rest.crit);
+    return macs + removal * j->model->c.F / j->model->c.H;
+}
+
+int score_estimate(score_job *j, score_cost *cost) {
+    double macs[CLASSES] = {0}, total = 0, room = 0;
+    int heavy = -1, bad = 0;
+    *cost = (score_cost){0};
+    for (int class = 0; class < CLASSES; class++) {
+        probe_plan plan;
+        bool any = false;
+        score_probe_plan(j, class, &plan, NULL);
+        for (int i = 0; i < j->n_order; i++) {
+            if (j->class[j->order[i]] != class) continue;
+            any = true;
+            macs[class] += row_macs(j, &plan, j->order[i]);
+            cost->parts += (double)score_record_bytes(j, j->order[i]);
+        }
+        if (any) room = fmax(room, (double)probe_bytes(j->model, &plan, j->max_tokens));
+        if (any && (heavy < 0 || macs[class] > macs[heavy])) heavy = class;
+        total += macs[class];
+        free(plan.crit);
+    }
+    double most_payload = 0, stage_room = 0;
+    for (int i = 0; i < j->n_batch; i++) {
+        double bytes = 0;
+        for (int k = 0; k < j->batch[i].n; k++) bytes += (double)score_record_bytes(j, j->order[j->batch[i].row + k]);
+        most_payload = fmax(most_payload, bytes);
+    }
+    int large = -1;
+    for (int i = 0; i < j->n_stage; i++) {
+        stage_room = fmax(stage_room, (double)j->stage[i].n * (2.0 * j->model->c.E * sizeof(float) + j->model->c.F));
+        if (j->stage[i].n && (large < 0 || j->stage[i].n > j->stage[large].n)) large = i;
+    }
+    cost->memory = resident_bytes() + fmax(room + 2 * most_payload, stage_room) + (8 << 20);
+    double raw_all = 0;
+    for (int i = 1; i < j->n_field; i++)
+        for (int row = 0; row < j->ex.n; row++)
+            if (!j->field[i].some || j->class[row] & CLASS_WANTS_SOME) raw_all += (double)score_field_bytes(j, &j->field[i]);
+    if (heavy < 0) return 0;
+
+    // a quarter and three quarters into the batches of the class that costs most: one run each, the first twice to warm up
+    engine e = {.class = -1};
+    engine_start(j, &e, heavy);
+    int first = 0, count = 0;
+    for (int i = j->n_batch - 1; i >= 0; i--)
+        if (j->batch[i].class == heavy) first = i, count++;
+    parts_record *record = xcalloc((size_t)j->most_rows, sizeof *record);
+    double seconds = 0, work = 0, bytes = 0, bare = 0, write = 0, raw = 0;
+    for (int k = 0; !bad && k < (count > 1 ? 2 : 1); k++) {
+        score_batch b = j->batch[first + (2 * k + 1) * count / 4];
+        uint8_t *payload = NULL;
+        size_t n = 0;
+        for (int warm = k == 0; !bad && warm >= 0; warm--) {
+            free(payload);
+            double start = clock_s();
+            bad = run_batch(j, &e, &b, &payload, &n, record);
+            if (!warm || clock_s() - start > 2) seconds += clock_s() - start, warm = 0;
+        }
+        for (int i = 0; i < b.n; i++) work += row_macs(j, &e.plan, j->order[b.row + i]);
+        for (int i = 0; i < b.n; i++) raw += (double)score_record_bytes(j, j->order[b.row + i]) - (double)(j->side_first[j->order[b.row + i] + 1] - j->side_first[j->order[b.row + i]]) * (double)score_side_bytes(j);
+        double x, y, t, ignored;
+        if (!bad) bad = measure_store(j, &b, payload, record, false, &x, &t) || measure_store(j, &b, payload, record, true, &y, &ignored) ? -1 : 0;
+        if (!bad) bytes += x - y, bare = y, write += t;
+        free(payload);
+    }
+    engine_stop(&e);
+    free(record);
+    if (bad) return bad;
+    cost->seconds = seconds / work * total + (raw > 0 ? write / raw * raw_all : 0) + cost->parts / 4e8;
+    cost->disk = (raw > 0 ? bytes / raw * raw_all : 0) + bare + (double)j->ex.offset[j->ex.n] * 2;
+    if (large >= 0) {
+        double square = (double)j->stage[large].n * j->stage[large].n, each = stage_seconds(j, &j->stage[large]);
+        for (int i = 0; i < j->n_stage; i++) cost->seconds += each * j->stage[i].n * j->stage[i].n / square;
+    }
+    return 0;
+}
+
+static void print_bytes(const char *what, double n) {
+    const char *unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    int k = 0;
+    while (n >= 1024 && k < 4) n /= 1024, k++;
+    printf("%s %.*f %s", what, k && n < 100 ? 1 : 0, n, unit[k]);
+}
+
+void score_print_cost(const score_job *j, const score_cost *cost) {
+    double s = cost->seconds;
+    printf("estimate: %d of %d examples to compute, ", j->n_order, j->ex.n);
+    if (s < 100) printf("%.1f s", s);
+    else if (s < 6000) printf("%.1f min", s / 60);
+    else printf("%.1f h", s / 3600);
+    print_bytes(" on this machine; memory", cost->memory);
+    print_bytes("; store", cost->disk);
+    print_bytes(", while it runs", cost->parts);
+    printf(" more\n");
+}
