@@ -1,0 +1,302 @@
+// eval - runs items through the model in batches, and what the log-likelihoods say. Contract in eval.h.
+#include "eval.h"
+#include <gsl/gsl_statistics_double.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "results.h"
+
+enum { BATCH_TOKENS = 2048, BATCH_SEQS = 512, SCORED_ITEMS = 32, COMPAT_VOCAB = 50265, DRAWS = 1000 };
+
+struct eval {
+    const opt *m;
+    opt_run *run;
+    int vocab, max_tokens;
+    void (*tick)(void *, double);
+    void *ctx;
+    opt_cache cache[BATCH_SEQS];  // K and V of shared tokens, cut from one block
+    float *block;
+    size_t block_floats;
+    double *logprob;              // [max_tokens]
+};
+
+eval *eval_new(const opt *m, bool compat, void (*tick)(void *, double), void *ctx) {
+    eval *e = xcalloc(1, sizeof *e);
+    *e = (eval){.m = m, .vocab = compat && m->c.V > COMPAT_VOCAB ? COMPAT_VOCAB : 0, .tick = tick, .ctx = ctx};
+    e->max_tokens = m->c.positions > BATCH_TOKENS ? m->c.positions : BATCH_TOKENS;
+    e->run = opt_run_new(m, e->max_tokens, BATCH_SEQS, OPT_FORWARD);
+    e->logprob = xmalloc((size_t)e->max_tokens * sizeof *e->logprob);
+    return e;
+}
+
+void eval_free(eval *e) {
+    if (!e) return;
+    opt_run_free(e->run);
+    free(e->block);
+    free(e->logprob);
+    free(e);
+}
+
+// ---------------------------------------------------------------- batches
+static int part_tokens(const eval_item *it) {  // behind the shared ones
+    int n = 0;
+    for (int i = 0; i < it->n_seqs; i++) n += it->seq[i].n - it->shared;
+    return n;
+}
+
+double eval_tokens(const eval_item *item, int n) {
+    double tokens = 0;
+    for (int i = 0; i < n; i++) tokens += item[i].shared + part_tokens(&item[i]);
+    return tokens;
+}
+
+// Items from `first` on whose shared tokens, and whose other tokens, fit one batch each; at least one.
+static int take_items(const eval *e, const eval_item *item, int n, int most) {
+    int shared = 0, rest = 0, seqs = 0, k = 0;
+    for (; k < n && k < most; k++) {
+        shared += item[k].shared;
+        rest += part_tokens(&item[k]);
+        seqs += item[k].n_seqs;
+        if (k > 0 && (shared > e->max_tokens || rest > e->max_tokens || seqs > BATCH_SEQS)) break;
+    }
+    return k;
+}
+
+static void run_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
+    const size_t row = 2 * (size_t)e->m->c.L * (size_t)e->m->c.E;
+    opt_seq seq[BATCH_SEQS];
+    size_t floats = 0, used = 0;
+    int k = 0;
+    for (int i = 0; i < n; i++) floats += row * (size_t)item[i].shared;
+    if (floats == 0) return;
+    if (floats > e->block_floats) {
+        free(e->block);
+        e->block = xaligned((e->block_floats = floats) * sizeof *e->block);
+    }
+    for (int i = 0; i < n; i++) {
+        const int cap = item[i].shared;
+        if (cap == 0) continue;
+        float *at = e->block + used;
+        used += row * (size_t)cap;
+        e->cache[i] = (opt_cache){.k = at, .v = at + row / 2 * (size_t)cap, .cap = cap, .L = e->m->c.L, .E = e->m->c.E};
+        seq[k++] = (opt_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m[i], .targets_from = cap, .last_target = OPT_NO_OUTPUT};
+    }
+    opt_forward(e->run, seq, k);
+}
+
+// Runs a batch and hands every sequence its sum.
+static void run_batch(eval *e, const opt_seq *seq, int n, double **sum) {
+    opt_forward(e->run, seq, n);
+    opt_logprobs(e->run, e->logprob, NULL, e->vocab);
+    const double *lp = e->logprob;
+    for (int i = 0; i < n; i++) {
+        double s = 0;
+        for (int t = seq[i].targets_from; t < seq[i].n; t++) s += *lp++;
+        *sum[i] = s;
+    }
+}
+
+static void run_items(eval *e, const eval_item *item, int n, const mask *const *m, double *ll) {
+    opt_seq seq[BATCH_SEQS];
+    double *sum[BATCH_SEQS];
+    int k = 0, tokens = 0;
+    run_shared(e, item, n, m);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < item[i].n_seqs; j++) {
+            const int shared = item[i].shared, length = item[i].seq[j].n - shared;
+            if (tokens + length > e->max_tokens) {
+                run_batch(e, seq, k, sum);
+                k = tokens = 0;
+            }
+            sum[k] = &ll[i * TASK_MAX_CHOICES + j];
+            seq[k++] = (opt_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
+                                 .targets_from = item[i].seq[j].from - shared, .last_target = item[i].seq[j].tokens[item[i].seq[j].n]};
+            tokens += length;
+        }
+    run_batch(e, seq, k, sum);
+}
+
+static int check_sums(const eval_item *item, int first, int n, const double *ll) {
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < item[i].n_seqs; j++)
+            if (!isfinite(ll[i * TASK_MAX_CHOICES + j]))
+                return err_set("item %d, candidate %d: its log-likelihood is %g; the model's weights may be damaged (see info --model)", first + i, j,
+                               ll[i * TASK_MAX_CHOICES + j]);
+    return 0;
+}
+
+static long scored(const eval_item *it) {
+    long n = 0;
+    for (int j = 0; j < it->n_seqs; j++) n += it->seq[j].n - it->seq[j].from;
+    return n;
+}
+
+int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
+             double (*effective)[2]) {
+    const opt_config *c = &e->m->c;
+    const size_t nh = (size_t)c->L * (size_t)c->H, nn = (size_t)c->L * (size_t)c->F;
+    const bool fixed = !source->scores;
+    const mask *use[BATCH_SEQS];
+    mask own[SCORED_ITEMS] = {{0}};
+    double *score = fixed ? NULL : xmalloc(SCORED_ITEMS * (nh + nn) * sizeof *score), positions = 0;
+    int bad = 0, n_own = 0;
+    ASSERT(!fixed || n_rules == 1);
+    for (int r = 0; r < n_rules; r++) effective[r][0] = effective[r][1] = 0;
+    for (int first = 0, k; first < n && !bad; first += k) {
+        const eval_item *it = item + first;
+        k = take_items(e, it, n - first, fixed ? BATCH_SEQS : SCORED_ITEMS);
+        for (int i = 0; i < k && !fixed && !bad; i++) {
+            const int g = it[i].gold;
+            if (i == n_own) mask_alloc(&own[n_own++], c);
+            const opt_seq input = {.tokens = it[i].seq[g].tokens, .n = it[i].seq[g].n, .targets_from = it[i].seq[g].from, .last_target = it[i].seq[g].tokens[it[i].seq[g].n]};
+            bad = source->scores(source->self, &input, rule->units, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh);
+        }
+        for (int r = 0; r < n_rules && !bad; r++) {
+            for (int i = 0; i < k && !bad; i++) {
+                double heads, neurons;
+                use[i] = fixed ? source->fixed : &own[i];
+                if (!fixed) bad = mask_make(&own[i], c, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh, &rule[r]);
+                if (!fixed || (first == 0 && i == 0)) mask_effective(use[i], c, &heads, &neurons);
+                if (fixed && (first > 0 || i > 0)) continue;
+                effective[r][0] += heads * (fixed ? 1 : (double)scored(&it[i]));
+                effective[r][1] += neurons * (fixed ? 1 : (double)scored(&it[i]));
+            }
+            if (bad) break;
+            double *out = ll[r] + (size_t)first * TASK_MAX_CHOICES;
+            run_items(e, it, k, use, out);
+            bad = check_sums(it, first, k, out);
+            if (e->tick) e->tick(e->ctx, eval_tokens(it, k));
+        }
+        for (int i = 0; i < k; i++) positions += (double)scored(&it[i]);
+    }
+    for (int r = 0; r < n_rules && !fixed; r++) {
+        effective[r][0] /= positions;
+        effective[r][1] /= positions;
+    }
+    for (int i = 0; i < n_own; i++) mask_free(&own[i]);
+    free(score);
+    return bad;
+}
+
+// ---------------------------------------------------------------- metrics
+static int best_of(const double *score, int n) {
+    int best = 0;  // ties: the lowest index
+    for (int j = 1; j < n; j++)
+        if (score[j] > score[best]) best = j;
+    return best;
+}
+
+static size_t choice_bytes(const char *choice) { return strlen(choice) - (*choice == ' '); }
+
+static int prediction(const eval_task *t, int i, const double *ll, bool normalise) {
+    const task_doc *d = &t->split.docs[t->doc[i]];
+    double score[TASK_MAX_CHOICES];
+    for (int j = 0; j < d->n_choices; j++) score[j] = normalise ? ll[j] / (double)choice_bytes(d->choice[j]) : ll[j];
+    return best_of(score, d->n_choices);
+}
+
+void eval_task_metrics(eval_metric out[2], const eval_task *t, const double *ll) {
+    double *hit = xmalloc((size_t)t->n * sizeof *hit);
+    for (int norm = 0; norm < 2; norm++) {
+        for (int i = 0; i < t->n; i++)
+            hit[i] = prediction(t, i, ll + (size_t)i * TASK_MAX_CHOICES, norm) == t->split.docs[t->doc[i]].gold;
+        out[norm] = (eval_metric){norm ? "acc_norm" : "acc", gsl_stats_mean(hit, 1, (size_t)t->n), NAN, t->n};
+        if (t->n > 1) out[norm].error = gsl_stats_sd(hit, 1, (size_t)t->n) / sqrt(t->n);
+    }
+    free(hit);
+}
+
+// exp(-sum ll / sum units), and the standard deviation of it over bootstrap draws of the groups.
+static eval_metric perplexity(const char *name, const double *ll, const double *units, int n, uint64_t seed) {
+    double sum = 0, all = 0, draw[DRAWS];
+    for (int g = 0; g < n; g++) {
+        sum += ll[g];
+        all += units[g];
+    }
+    eval_metric m = {name, exp(-sum / all), NAN, n};
+    if (n < 2) return m;
+    rng r = rng_make(seed);
+    for (int d = 0; d < DRAWS; d++) {
+        sum = all = 0;
+        for (int i = 0; i < n; i++) {
+            const uint64_t g = rng_below(&r, (uint64_t)n);
+            sum += ll[g];
+            all += units[g];
+        }
+        draw[d] = exp(-sum / all);
+    }
+    m.error = gsl_stats_sd(draw, 1, DRAWS);
+    return m;
+}
+
+static double *group_sums(const eval_text *t, const double *ll) {
+    double *sum = xcalloc((size_t)t->n_groups, sizeof *sum);
+    for (int i = 0; i < t->n; i++) sum[t->group[i]] += ll[(size_t)i * TASK_MAX_CHOICES];
+    return sum;
+}
+
+int eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, uint64_t seed) {
+    double *sum = group_sums(t, ll), *units = xmalloc((size_t)t->n_groups * sizeof *units);
+    const int n_metrics = t->kind == TEXT_PAGES ? 2 : 1;
+    for (int k = 0; k < n_metrics; k++) {
+        for (int g = 0; g < t->n_groups; g++)
+            units[g] = (double)(t->kind != TEXT_PAGES ? t->count[g].tokens : k ? t->count[g].bytes : t->count[g].words);
+        out[k] = perplexity(t->kind != TEXT_PAGES ? "token_perplexity" : k ? "byte_perplexity" : "word_perplexity", sum, units, t->n_groups, seed);
+    }
+    free(units);
+    free(sum);
+    return n_metrics;
+}
+
+eval_metric eval_mean(const char *name, const eval_metric *m, int n, bool geometric) {
+    eval_metric out = {name, 0, 0, 0};
+    for (int i = 0; i < n; i++) {
+        out.value += (geometric ? log(m[i].value) : m[i].value) / n;
+        // of a geometric mean: errors relative to the values, to first order
+        out.error += pow(geometric ? m[i].error / m[i].value : m[i].error, 2);
+        out.n += m[i].n;
+    }
+    if (geometric) out.value = exp(out.value);
+    out.error = sqrt(out.error) / n * (geometric ? out.value : 1);
+    return out;
+}
+
+// ---------------------------------------------------------------- details
+static void put_context(FILE *f, const eval_task *t, int i, const char *context) {
+    char *text = xasprintf("%s%s", t->prefix[i], context);
+    fputs("\"context\":", f);
+    json_text(f, text);
+    free(text);
+}
+
+void eval_task_details(FILE *f, const char *head, const eval_task *t, const double *ll) {
+    for (int i = 0; i < t->n; i++) {
+        const task_doc *d = &t->split.docs[t->doc[i]];
+        const eval_item *it = &t->item[i];
+        const double *score = ll + (size_t)i * TASK_MAX_CHOICES;
+        fprintf(f, "%s\"task\":\"%s\",\"id\":", head, t->name);
+        json_text(f, d->id);
+        fputc(',', f);
+        put_context(f, t, i, d->context[0]);
+        fputs(",\"candidates\":[", f);
+        for (int j = 0; j < d->n_choices; j++) {
+            fputs(j ? ",{\"text\":" : "{\"text\":", f);
+            json_text(f, d->choice[j]);
+            if (strcmp(d->context[j], d->context[0]) != 0) {
+                fputc(',', f);
+                put_context(f, t, i, d->context[j]);
+            }
+            fprintf(f, ",\"log_likelihood\":%.17g,\"tokens\":%d,\"bytes\":%zu}", score[j], it->seq[j].n - it->seq[j].from, choice_bytes(d->choice[j]));
+        }
+        fprintf(f, "],\"gold\":%d,\"prediction\":%d,\"prediction_norm\":%d}\n", d->gold, prediction(t, i, score, false), prediction(t, i, score, true));
+    }
+}
+
+void eval_text_details(FILE *f, const char *head, const eval_text *t, const double *ll) {
+    ASSERT(t->kind == TEXT_PAGES);
+    double *sum = group_sums(t, ll);
+    for (int g = 0; g < t->n_groups; g++)
+        fprintf(f, "%s\"task\":\"wikitext\",\"id\":%d,\"words\":%ld,\"bytes\":%ld,\"tokens\":%ld,\"log_likelihood\":%.17g}\n", head, g,
+                t->count[g].words, t->count[g].bytes, t->count[g].tokens, sum[g]);
+    free(sum);
+}

@@ -1,0 +1,83 @@
+// eval - quality of a model under a mask source: accuracy of the tasks, perplexity of a text (SEMANTICS 5, 12).
+//
+// Both are lists of items. An item is what runs under one mask: the candidates of a document, which share the leading tokens of their
+// contexts (run once, kept as K and V), or one window of text. Items are tokenised once and evaluated many times. Log-probabilities
+// come from fp32 logits and are summed in double.
+#pragma once
+#include "mask.h"
+#include "task.h"
+#include "tok.h"
+#include "wikitext.h"
+
+typedef struct {
+    int n_seqs, gold;         // gold: the sequence whose loss the oracle may look at
+    int shared;               // leading tokens that all sequences have in common and that score nothing
+    struct {
+        const int32_t *tokens;  // [n + 1]: n inputs, and the target of the last one
+        int n, from;            // the inputs from..n-1 have a target that is scored: the token after it
+    } seq[TASK_MAX_CHOICES];
+} eval_item;
+
+// ---------------------------------------------------------------- tasks
+typedef enum { OVER_LONG_STOP, OVER_LONG_SKIP, OVER_LONG_CUT } over_long;
+
+typedef struct {
+    const char *data, *split;  // split NULL: as SEMANTICS 12 chooses
+    int shots;
+    long limit;                // documents per task, pages of a text; 0: all
+    uint64_t seed;
+    bool compat, bos;          // bos: </s> before the context
+    over_long over;            // cut: the last positions + 1 tokens stay, as published
+} eval_options;
+
+typedef struct {
+    const char *name;
+    task_split split, pool;    // pool: where few-shot documents come from, empty when shots are 0
+    eval_item *item;
+    int32_t *doc;              // index into split.docs of each item
+    char **prefix;             // few-shot text of each item
+    int n, skipped, cut;
+    char hash[33];             // of the files read
+} eval_task;
+
+// Reads, chooses and tokenises. Documents longer than the model's positions: as o->over says; with OVER_LONG_STOP -1 and their number.
+int  eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const opt_config *c);
+void eval_task_close(eval_task *t);  // safe on {0}
+
+// ---------------------------------------------------------------- texts
+typedef enum { TEXT_PAGES, TEXT_DISJOINT, TEXT_GPTQ } text_kind;  // word and byte perplexity; token perplexity, both definitions
+typedef struct {
+    text_kind kind;
+    eval_item *item;           // windows
+    int *group;                // page of each (TEXT_PAGES) or itself: what the bootstrap draws
+    int n, n_groups;
+    struct { long words, bytes, tokens; } *count;  // [n_groups]
+    int32_t *tokens;           // one block, all streams
+    char hash[33];
+} eval_text;
+
+int  eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const opt_config *c);
+void eval_text_close(eval_text *t);  // safe on {0}
+
+// ---------------------------------------------------------------- running
+typedef struct eval eval;
+// tick, or NULL: told the tokens run since the last call.
+eval *eval_new(const opt *m, bool compat, void (*tick)(void *ctx, double tokens), void *ctx);
+void  eval_free(eval *e);
+
+// Log-likelihoods of n items under n_rules masks (a fixed source has one, and needs no rule): ll[rule][item * TASK_MAX_CHOICES +
+// sequence]; effective[rule]: the fractions of heads and neurons that did not run, averaged over scored positions.
+int    eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
+                double (*effective)[2]);
+// Tokens that pass through the model for this, the source's own apart.
+double eval_tokens(const eval_item *item, int n);
+
+typedef struct { const char *name; double value, error; long n; } eval_metric;  // error NaN: undefined (one document, one page)
+void eval_task_metrics(eval_metric out[2], const eval_task *t, const double *ll);                // acc, acc_norm
+int  eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, uint64_t seed); // their number, 1 or 2
+// Arithmetic and geometric mean over tasks, with the error that those of the tasks give.
+eval_metric eval_mean(const char *name, const eval_metric *m, int n, bool geometric);
+
+// JSON lines, one per document or page (TEXT_PAGES only), each beginning with `head` (an open object: {"row":"...",).
+void eval_task_details(FILE *f, const char *head, const eval_task *t, const double *ll);
+void eval_text_details(FILE *f, const char *head, const eval_text *t, const double *ll);
