@@ -8,7 +8,7 @@ B    := build/$(if $(filter 1,$(SAN)),san,opt)
 PKGS := hdf5 gsl libpcre2-8 jansson libzip libxxhash
 DEBS := gcc make pkg-config libopenblas-dev libhdf5-dev libgsl-dev libpcre2-dev libjansson-dev libzip-dev libxxhash-dev \
         libcmocka-dev gnuplot-nox python3-h5py python3-numpy git
-WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
+WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-format-truncation -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)
 KIT_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPTIM) -g -fopenmp -fno-math-errno $(WARN) -Imodel -Icriteria -Idata -Ipredictor -Iexperiments -I$(B) \
           $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null) -MMD -MP
@@ -56,6 +56,22 @@ $(TESTS): $(B)/libkit.a
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
+# Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
+# relative path through BIN. tests.log keeps the output.
+SCRIPTS := $(wildcard tests/test_*.sh)
+check: all $(TESTS)                          ## run the tests (nothing is installed)
+	@pass=0; fail=0; skip=0; \
+	for t in $(TESTS) $(SCRIPTS); do \
+	  log=$(B)/tests/$$(basename $$t).log; start=$$(date +%s); BIN=$(B)/bin $$t >$$log 2>&1; r=$$?; took=$$(($$(date +%s) - start)); \
+	  case $$r in 0) s=PASS; pass=$$((pass + 1));; 77) s=SKIP; skip=$$((skip + 1));; *) s=FAIL; fail=$$((fail + 1));; esac; \
+	  printf '%s %-40s %4d s\n' $$s "$$(basename $$t)" $$took; \
+	  case $$s in FAIL) tail -n 25 $$log;; SKIP) tail -n 1 $$log;; PASS) grep -h '^SKIP' $$log || true;; esac; \
+	done; echo "$$pass passed, $$fail failed, $$skip skipped"; [ $$fail = 0 ]
+test: install                                ## install what is missing, build, run the tests
+	@$(MAKE) --no-print-directory check
+install:                                     ## install the Debian packages that are missing (as root, or with sudo)
+	@tests/install.sh $(DEBS)
+
 # Fuzz targets are built with clang, into their own tree; OpenMP's pragmas are ignored there.
 RUNS ?= 100000 ## fuzz: inputs per target
 SEED ?= 1   ## fuzz: seed of the generator
@@ -73,6 +89,7 @@ fuzz: $(FUZZ:%=build/fuzz/%)                 ## every parser under clang's fuzze
 	@tests/fuzz.sh build/fuzz $(RUNS) $(SEED)
 build/fuzz/model/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)/crit_list.h
 
-.PHONY: fuzz all clean help FORCE
+
+.PHONY: fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -46,8 +46,8 @@ enum { LANES = 16 };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 #define AT(i, j) ((i) * ((i) - 1) / 2 + (j))  // j < i: strict lower triangle
 
-// pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity, which add 0 to
-// ln det and 1 each to the trace. Float is enough: the condition number is at most 290.
+// pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity. Float is
+// enough: the condition number is at most 290.
 CRIT_INLINE void score_lanes(float *out, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *xcorr, int T) {
     lanes l[AT(NEURON_ROWS, 0)], v[NEURON_ROWS], inv[NEURON_ROWS];
     int most = 0;
@@ -73,8 +73,10 @@ CRIT_INLINE void score_lanes(float *out, const int (*pick)[NEURON_ROWS], const i
         det *= pivot;  // between 0.1^32 and 1
     }
     for (int c = 0; c < most; c++) {  // v: column c of L^-1
+        lanes live = {0};  // columns of padding stay out of the trace
+        for (int k = 0; k < count; k++) live[k] = (float)(c < n[k]);
         v[c] = one;
-        trace += inv[c];
+        trace += live * inv[c];
         for (int i = c + 1; i < most; i++) {
             lanes s = l[AT(i, c)];
             for (int k = c + 1; k < i; k++) s += l[AT(i, k)] * v[k];
@@ -83,7 +85,7 @@ CRIT_INLINE void score_lanes(float *out, const int (*pick)[NEURON_ROWS], const i
         }
     }
     for (int k = 0; k < count; k++)
-        out[k] = n[k] ? (float)(-(log((double)det[k]) + trace[k] - (most - n[k])) / n[k]) : (float)LEAST;
+        out[k] = n[k] ? (float)(-(log((double)det[k]) + trace[k]) / n[k]) : (float)LEAST;
 }
 
 CRIT_WIDE static void neurons(float *out, const crit_in *in) {

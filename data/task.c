@@ -142,7 +142,8 @@ int task_parse(task_split *s, const char *name, const char *bytes, size_t n, con
     hash_bytes(s->hash, bytes, n);
     char *label_file = labels_path(path);
     if (n >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) bytes += 3, n -= 3;  // a byte-order mark
-    lines rows = {bytes, bytes + n, 0}, marks = {labels, labels + n_labels, 0};
+    const char *label_lines = labels ? labels : "";
+    lines rows = {bytes, bytes + n, 0}, marks = {label_lines, label_lines + (labels ? n_labels : 0), 0};
     size_t n_head = 0, len;
     bool tsv = form->tsv && has_suffix(path, ".tsv");
     const char *head = tsv ? next_line(&rows, &n_head) : NULL, *line;
@@ -312,6 +313,27 @@ static int split_open(task_split *s, const char *dir, const task_form *form, con
 
 static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
 
+// -1: it cannot be read.
+static int folder_open(folder *f, const char *dir, const char *name) {
+    char *path = xasprintf("%s/%s", dir, name);
+    *f = (folder){0};
+    f->n = scandir(path, &f->entry, NULL, by_name);
+    free(path);
+    if (f->n >= 0) return 0;
+    *f = (folder){0};
+    return err_set("%s/%s: cannot read this folder; data/README.md says where the task %s is published and what to put there", dir, name, name);
+}
+
+bool task_exists(const char *dir, const char *name, const char *split) {
+    const task_form *form = form_find(name);
+    folder f;
+    bool there = false;
+    if (!form || folder_open(&f, dir, name)) return false;
+    for (int i = 0; i < f.n && !there; i++) there = split_of(f.entry[i]->d_name) == split_of(split) && is_rows(form, f.entry[i]->d_name);
+    folder_close(&f);
+    return there;
+}
+
 int task_open(task_split *s, const char *dir, const char *name, const char *want, bool for_score) {
     *s = (task_split){0};
     const task_form *form = form_find(name);
@@ -328,14 +350,8 @@ int task_open(task_split *s, const char *dir, const char *name, const char *want
         order[n_order++] = split_of(form->split);
         for (int i = 0; i < SPLITS; i++) if (rest[i] != order[0]) order[n_order++] = rest[i];
     }
-    char *path = xasprintf("%s/%s", dir, name);
-    folder f = {0};
-    int found = 0, there = 0;
-    f.n = scandir(path, &f.entry, NULL, by_name);
-    if (f.n < 0) {
-        f.n = 0;
-        found = err_set("%s: cannot read this folder; data/README.md says where the task %s is published and what to put there", path, name);
-    }
+    folder f;
+    int found = folder_open(&f, dir, name), there = 0;
     for (int i = 0; i < n_order && found == 0; i++) {
         found = split_open(s, dir, form, &f, order[i]);
         if (found == 1) there++;
@@ -344,14 +360,22 @@ int task_open(task_split *s, const char *dir, const char *name, const char *want
             found = 0;
         }
     }
-    if (found == 0 && want) err_set("%s: holds no %s split (%s*.jsonl); it must be there under that name", path, split_names[order[0]], split_names[order[0]]);
-    else if (found == 0 && there) err_set("%s: no split has labels (label, answer or -labels.lst)", path);
-    else if (found == 0) err_set("%s: holds no file called train*, val*, dev* or test* (.jsonl%s)", path, form->tsv ? ", .tsv" : "");
+    if (found == 0 && want) err_set("%s/%s: has no %s split; want a file called %s*", dir, name, split_names[order[0]], order[0] == 1 ? "val* or dev" : split_names[order[0]]);
+    else if (found == 0 && there) err_set("%s/%s: no split has labels (%s, or a file NAME-labels.lst)", dir, name, form->label);
+    else if (found == 0) err_set("%s/%s: has no file called train*, val*, dev* or test* (.jsonl%s)", dir, name, form->tsv ? ", .tsv" : "");
     if (found == 1 && !want && !for_score && !strcmp(s->split, "train"))
         log_info("warning: %s is evaluated on its training split, as there is no other with labels", name);
     folder_close(&f);
-    free(path);
     return found == 1 ? 0 : -1;
+}
+
+const task_split *task_pool_open(task_split *s, const char *dir, const task_split *target) {
+    *s = (task_split){0};
+    if (!strcmp(target->split, "train") || !task_exists(dir, target->name, "train")) return target;
+    if (task_open(s, dir, target->name, "train", true)) return NULL;
+    if (s->labelled) return s;
+    task_close(s);
+    return target;
 }
 
 // ---------------------------------------------------------------- order and few-shot prefixes

@@ -31,6 +31,10 @@ extern const char *const task_names[];
 // A malformed row: -1 and "file:line: field: what". task_close is safe on {0}.
 int  task_open(task_split *s, const char *dir, const char *name, const char *want, bool for_score);
 void task_close(task_split *s);
+bool task_exists(const char *dir, const char *name, const char *split);  // that split has a file, whatever is in it
+// The split that few-shot examples of `target` come from: train, read into *s, if it is there with labels, else the target itself
+// (then *s stays {0}). Close *s in either case. NULL and err_set if train is there but malformed.
+const task_split *task_pool_open(task_split *s, const char *dir, const task_split *target);
 // For tests and fuzzing: parse one file's bytes (and the labels file's, or NULL) of a task.
 int  task_parse(task_split *s, const char *name, const char *bytes, size_t n, const char *labels, size_t n_labels, const char *path);
 

@@ -196,6 +196,14 @@ static void cpu_linear_back(float *dx, const float *dy, const weight *w, bool ad
     ops_seconds_gemm += clock_s() - start;
 }
 
+HOT static void column_sums(float *to, const float *x, int rows, int cols, int ld) {
+    double sum[128] = {0};
+    ASSERT(cols <= 128);
+    for (int t = 0; t < rows; t++)
+        for (int j = 0; j < cols; j++) sum[j] += (double)x[(size_t)t * ld + j];
+    for (int j = 0; j < cols; j++) to[j] += (float)sum[j];
+}
+
 static void cpu_linear_grad(float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n) {
     const double start = clock_s();
     const int width = out <= 256 ? 64 : 128, tiles = (out + width - 1) / width;
@@ -207,12 +215,7 @@ static void cpu_linear_grad(float *dw, float *db, const float *dy, const float *
             for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
             const float *dys = dy + (size_t)s[i].row * out + j0, *xs = x + (size_t)s[i].row * in;
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dys, out, xs, in, 1, dw + (size_t)j0 * in, in);
-            if (!db) continue;
-            for (int j = 0; j < cols; j++) {
-                double sum = 0;
-                for (int t = 0; t < rows; t++) sum += dys[(size_t)t * out + j];
-                db[j0 + j] += (float)sum;
-            }
+            if (db) column_sums(db + j0, dys, rows, cols, out);
         }
     }
     ops_seconds_gemm += clock_s() - start;

@@ -225,6 +225,17 @@ static void expect_split(const char *set, const char *want, bool for_score, cons
     task_close(&s);
 }
 
+// n: rows of the train split; 0: the target is its own pool.
+static void expect_pool(const task_split *target, const char *set, int n) {
+    char *dir = xasprintf("%s/%s", root, set);
+    task_split s;
+    const task_split *pool = task_pool_open(&s, dir, target);
+    assert_ptr_equal(pool, n ? &s : target);
+    if (n) assert_int_equal(pool->n, n);
+    task_close(&s);
+    free(dir);
+}
+
 static void splits(void **state) {
     (void)state;
     task_split s, t;
@@ -258,7 +269,7 @@ static void splits(void **state) {
     expect_split("parts", NULL, true, "train", "piqa/train-0.jsonl,piqa/train-1.jsonl", 9);
 
     assert_int_equal(open_set(&s, "parts", "val", true), -1);
-    assert_non_null(strstr(err_get(), "piqa: holds no val split"));
+    assert_non_null(strstr(err_get(), "piqa: has no val split; want a file called val* or dev*"));
     assert_int_equal(open_set(&s, "parts", "dummy", true), -1);
     assert_non_null(strstr(err_get(), "unknown split dummy; there are: train val test"));
     assert_int_equal(open_set(&s, "nowhere", NULL, true), -1);
@@ -270,6 +281,21 @@ static void splits(void **state) {
     put("mixed", "dev-1.jsonl", 4, 6, false);
     assert_int_equal(open_set(&s, "mixed", NULL, true), -1);
     assert_non_null(strstr(err_get(), "keep them in different splits"));
+
+    // few-shot examples come from train, else from the split itself
+    assert_true(task_exists("../nowhere", "piqa", "train") == false);
+    assert_int_equal(open_set(&s, "all", NULL, false), 0);
+    expect_pool(&s, "all", 9);
+    put("all", "train.jsonl", 0, 9, false);
+    expect_pool(&s, "all", 0);
+    put("all", "train.jsonl", 0, 9, true);
+    task_close(&s);
+    assert_int_equal(open_set(&s, "hidden", NULL, true), 0);
+    expect_pool(&s, "hidden", 0);
+    task_close(&s);
+    assert_int_equal(open_set(&s, "only", NULL, true), 0);
+    expect_pool(&s, "only", 0);
+    task_close(&s);
 
     // the hash follows the content, not the name
     put("hash", "train.jsonl", 0, 9, true);

@@ -1,0 +1,117 @@
+// tasks - lists the task files of a folder and prints examples as they are scored, to be read by eye.
+#include <stdlib.h>
+#include <string.h>
+#include "cli.h"
+#include "task.h"
+
+static char *data, *tasks = "all", *split, *mode = "sound", *model;
+static long show = 0, shots = 0, seed = 0;
+
+static const cli_option options[] = {
+    {.name = "data", .type = CLI_STR, .value = &data, .arg = "DIR", .help = "folder of the tasks' folders (data/README.md)", .required = true},
+    {.name = "tasks", .type = CLI_STR, .value = &tasks, .arg = "NAME,..|all", .help = "which; all: those that are in DIR"},
+    {.name = "show", .type = CLI_INT, .value = &show, .arg = "N", .help = "print the first N examples of each in the order of --examples and --limit", .min = 0, .max = 1e9},
+    {.name = "split", .type = CLI_STR, .value = &split, .arg = "NAME", .help = "show this split; else the one that sweep takes", .choices = "train|val|test"},
+    {.name = "shots", .type = CLI_INT, .value = &shots, .arg = "K", .help = "few-shot examples before each", .min = 0, .max = 1000},
+    {.name = "mode", .type = CLI_STR, .value = &mode, .arg = "sound|compat", .help = "compat: few-shot examples may hold the example itself", .choices = "sound|compat"},
+    {.name = "seed", .type = CLI_INT, .value = &seed, .arg = "N", .help = "of the order and of the few-shot examples", .min = 0, .max = 1e15},
+    {.name = "model", .type = CLI_STR, .value = &model, .arg = "DIR", .help = "count tokens with this model's tokenizer"},
+    {0},
+};
+
+static void list_splits(const char *name) {
+    static const char *const splits[] = {"train", "val", "test"};
+    for (int i = 0; i < 3; i++) {
+        if (!task_exists(data, name, splits[i])) continue;
+        task_split s;
+        if (task_open(&s, data, name, splits[i], false)) die(1, "%s", err_get());
+        printf("%-11s %-5s %6d rows  %-9s  %s  %s\n", name, s.split, s.n, s.labelled ? "labelled" : "no labels", s.hash, s.file);
+        task_close(&s);
+    }
+}
+
+// Text between bars, so that spaces at its ends and line feeds show.
+static void print_barred(const char *text) {
+    putchar('|');
+    for (; *text; text++) {
+        putchar(*text);
+        if (*text == '\n') putchar('|');
+    }
+    printf("|\n");
+}
+
+static int tokens_of(const tok *t, const task_doc *d, int choice, const char *prefix, int *context) {
+    task_example e;
+    if (task_encode(&e, t, d, choice, prefix, false)) die(1, "%s", err_get());
+    free(e.tokens);
+    *context = e.context_length;
+    return e.n - e.context_length;
+}
+
+static void print_example(const task_split *s, const task_split *pool, int doc, const tok *t) {
+    const task_doc *d = &s->docs[doc];
+    char *prefix = task_prefix(pool, s, doc, (int)shots, (uint64_t)seed, !strcmp(mode, "compat"));
+    if (!prefix) die(1, "%s", err_get());
+    printf("\n%s %s %s\n", s->name, s->split, d->id);
+    for (int c = 0; c < d->n_choices; c++) {
+        int context = 0, n = t ? tokens_of(t, d, c, prefix, &context) : 0;
+        if (c == 0 || d->context[c] != d->context[0]) {
+            char *text = xasprintf("%s%s", prefix, d->context[c]);
+            if (t) printf("context, %d tokens:\n", context);
+            print_barred(text);
+            free(text);
+        }
+        printf("%s %d ", c == d->gold ? "right" : "     ", c);
+        if (t) printf("(%d tokens) ", n);
+        print_barred(d->choice[c]);
+    }
+    if (d->gold_compat && strcmp(d->gold_compat, d->choice[d->gold])) {
+        printf("score --mode compat takes the right one as ");
+        print_barred(d->gold_compat);
+    }
+    free(prefix);
+}
+
+static void show_examples(const char *name, const tok *t) {
+    task_split s, train;
+    if (task_open(&s, data, name, split, false)) die(1, "%s", err_get());
+    const task_split *pool = shots ? task_pool_open(&train, data, &s) : NULL;
+    if (shots && !pool) die(1, "%s", err_get());
+    int32_t *order = task_order(&s, (uint64_t)seed);
+    for (int i = 0; i < s.n && i < show; i++) print_example(&s, pool, order[i], t);
+    free(order);
+    if (shots) task_close(&train);
+    task_close(&s);
+}
+
+static bool anything_of(const char *name) {
+    return task_exists(data, name, "train") || task_exists(data, name, "val") || task_exists(data, name, "test");
+}
+
+int main(int argc, char **argv) {
+    cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored", options);
+    tok *t = model ? tok_open(model, 0) : NULL;
+    if (model && !t) die(1, "%s", err_get());
+    bool all = !strcmp(tasks, "all");
+    int n = 0, found = 0;
+    char **names = all ? NULL : cli_split(tasks, &n);
+    for (const char *const *name = all ? task_names : (const char *const *)names; *name; name++) {
+        if (all && !anything_of(*name)) {
+            printf("%-11s not in %s\n", *name, data);
+            continue;
+        }
+        if (!all && !anything_of(*name)) {
+            task_split s;
+            task_open(&s, data, *name, NULL, false);  // says what is wrong: the name, the folder or its files
+            die(1, "%s", err_get());
+        }
+        list_splits(*name);
+        if (show) show_examples(*name, t);
+        found++;
+    }
+    if (!found) die(1, "%s: holds none of the tasks; data/README.md says how it is laid out", data);
+    free(names);
+    tok_close(t);
+    if (fflush(stdout) || ferror(stdout)) die(1, "standard output: cannot write");
+    return 0;
+}
