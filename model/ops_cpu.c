@@ -6,6 +6,7 @@
 #include <cblas.h>
 #include <math.h>
 #include <omp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -20,10 +21,23 @@ enum {
 };
 
 // ---------------------------------------------------------------- helpers
+typedef struct { float *p; size_t n; } scratch;
+static pthread_key_t scratch_owner;
+static void scratch_release(void *buffers) {
+    for (int i = 0; i < CPU_SCRATCH_SLOTS; i++) free(((scratch *)buffers)[i].p);
+}
+static void scratch_prepare(void) {
+    const int failed = pthread_key_create(&scratch_owner, scratch_release);
+    ASSERT(!failed);
+}
+
 float *cpu_scratch(int slot, size_t floats) {
-    static _Thread_local struct { float *p; size_t n; } buffer[CPU_SCRATCH_SLOTS];
+    static _Thread_local scratch buffer[CPU_SCRATCH_SLOTS];
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     ASSERT(slot < CPU_SCRATCH_SLOTS);
     if (buffer[slot].n < floats) {
+        pthread_once(&once, scratch_prepare);
+        pthread_setspecific(scratch_owner, buffer);  // freed when the thread ends: OpenMP ends threads when their number changes
         free(buffer[slot].p);
         buffer[slot].p = xaligned(floats * sizeof(float));
         buffer[slot].n = floats;
@@ -354,7 +368,7 @@ static void cpu_norm_grad(float *dg, float *db, const float *dy, const float *x,
 
 // ---------------------------------------------------------------- element-wise
 HOT static void gate_rows(float *y, const float *x, const float *g, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = g[i] > 0 ? x[i] : 0;
+    for (size_t i = 0; i < n; i++) y[i] = g[i] <= 0 ? 0 : x[i];  // in this order a NaN passes
 }
 HOT static void add_rows(float *y, const float *x, float scale, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += scale * x[i];

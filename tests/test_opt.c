@@ -1,6 +1,8 @@
 // test_opt - the model's forward pass: logits, taps and masks against float64 PyTorch (tests/golden/make_opt.py); a sequence's numbers
 // do not depend on its batch, its cache or the thread count; a masked unit is a removed one.
 #include "opt_fixture.h"
+#include <cblas.h>
+#include <dlfcn.h>
 #include <omp.h>
 
 enum { MAX_SEQS = 32 };
@@ -445,6 +447,100 @@ static void bad_weights_are_named(void **state) {
     weights_free(t, n);
 }
 
+// GSL brings a CBLAS, too, some thirty times slower; the order of the libraries decides.
+static void products_are_openblas(void **state) {
+    (void)state;
+    Dl_info from;
+    void (*const product)(const enum CBLAS_ORDER, const enum CBLAS_TRANSPOSE, const enum CBLAS_TRANSPOSE, const blasint, const blasint, const blasint,
+                          const float, const float *, const blasint, const float *, const blasint, const float, float *, const blasint) = cblas_sgemm;
+    void *address;
+    memcpy(&address, &product, sizeof address);
+    assert_true(dladdr(address, &from) != 0);
+    if (!strstr(from.dli_fname, "openblas")) fail_msg("cblas_sgemm comes from %s", from.dli_fname);
+}
+
+// Log-probabilities and gradients when the logits of a batch do not fit their buffer: with V = 2^19, pieces of 32 rows.
+static void many_logits(void **state) {
+    (void)state;
+    const opt_config c = {.L = 1, .H = 1, .E = 4, .F = 4, .D = 4, .P = 2, .V = 1 << 19, .positions = 64, .pre_ln = true, .final_ln = true, .bias = true};
+    enum { N = 3, ROWS = 36 + 5 + 30 };
+    static const int length[N] = {36, 5, 30};
+    random_opt o;
+    random_opt_make(&o, &c, 51);
+    rng r = rng_make(52);
+    int32_t tokens[ROWS];
+    for (int t = 0; t < ROWS; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c.V);
+    opt_seq seqs[N];
+    for (int i = 0, at = 0; i < N; at += length[i++]) seqs[i] = (opt_seq){.tokens = tokens + at, .n = length[i], .last_target = OPT_NO_OUTPUT};
+    double whole[ROWS], part[ROWS], back[ROWS];
+    int32_t top[ROWS], top_part[ROWS];
+    opt_run *run = opt_run_new(&o.m, ROWS, N, OPT_TAPS);
+    opt_forward(run, seqs, N);
+    opt_logprobs(run, whole, top, 0);
+    opt_backward(run, NULL, back, NULL, NULL, NULL);
+    int k = 0;
+    for (int i = 0; i < N; i++)
+        for (int from = 0; from < length[i] - 1; from += 9) {  // nine rows at a time fit
+            opt_seq s = seqs[i];
+            s.targets_from = from;
+            s.n = from + 10 < length[i] ? from + 10 : length[i];
+            opt_forward(run, &s, 1);
+            opt_logprobs(run, part + k, top_part + k, 0);
+            k += s.n - 1 - from;
+        }
+    assert_int_equal(k, ROWS - N);
+    for (int t = 0; t < k; t++) {
+        assert_true(fabs(whole[t] - part[t]) <= 1e-5 * fabs(part[t]));
+        assert_true(fabs(back[t] - part[t]) <= 1e-5 * fabs(part[t]));
+        assert_int_equal(top[t], top_part[t]);
+    }
+    opt_run_free(run);
+    random_opt_free(&o);
+}
+
+// A NaN in any weight that a sequence meets is a NaN in its log-probabilities: nothing swallows it, ReLU included.
+static void nan_stays_nan(void **state) {
+    (void)state;
+    const opt_config *c = &removable;
+    random_opt o;
+    random_opt_make(&o, c, 61);
+    static const int32_t tokens[] = {0, 3, 7, 1};
+    const opt_seq s = {.tokens = tokens, .n = 4, .last_target = OPT_NO_OUTPUT};
+    opt_run *r = opt_run_new(&o.m, 4, 1, OPT_FORWARD);
+    double lp[3];
+    for (int i = 0; i < o.n; i++) {
+        float *w = (float *)o.t[i].data + (strstr(o.t[i].name, "positions") ? 2 * c->E : 0);
+        const float was = *w;
+        *w = NAN;
+        opt_forward(r, &s, 1);
+        opt_logprobs(r, lp, NULL, 0);
+        if (!isnan(lp[0])) fail_msg("a NaN in %s gives the log-probability %g", o.t[i].name, lp[0]);
+        *w = was;
+    }
+    opt_run_free(r);
+    random_opt_free(&o);
+}
+
+// Sequences of one to three tokens, whose products take another way, at every place in a batch.
+static void short_sequences(void **state) {
+    golden *g = *state;
+    const size_t V = (size_t)g->m.c.V;
+    opt_seq seqs[9];
+    for (int k = 0; k < 9; k++)
+        seqs[k] = (opt_seq){.tokens = g->tokens + k, .n = 1 + (k * 7 + k / 3) % 3, .targets_from = (k * 7 + k / 3) % 3, .last_target = OPT_NO_TARGET};
+    opt_run *all = opt_run_new(&g->m, 27, 9, OPT_FORWARD), *one = opt_run_new(&g->m, 3, 1, OPT_FORWARD);
+    float *a = xmalloc(V * sizeof *a), *b = xmalloc(V * sizeof *b);
+    opt_forward(all, seqs, 9);
+    for (int k = 0; k < 9; k++) {
+        opt_logits(all, k, a);
+        opt_forward(one, &seqs[k], 1);
+        opt_logits(one, 0, b);
+        assert_same_bits("short sequence", a, b, V * sizeof *a);
+    }
+    opt_run_free(all), opt_run_free(one);
+    free(a), free(b);
+}
+
 // ----------------------------------------------------------------
 static int open_golden(void **state) {
     static golden g;
@@ -462,9 +558,9 @@ int main(void) {
         {"logits agree", logits_agree}, {"taps agree", taps_agree}, {"log-probabilities agree", logprobs_agree},
         {"batch does not matter", batch_does_not_matter}, {"threads do not matter", threads_do_not_matter},
         {"cache agrees", cache_agrees}, {"prefix is shared", prefix_is_shared}, {"masks agree", masks_agree},
-        {"idle masks", idle_masks}, {"forward from a layer", forward_from_layer}};
+        {"idle masks", idle_masks}, {"short sequences", short_sequences}, {"forward from a layer", forward_from_layer}};
     enum { PER_MODEL = sizeof per_model / sizeof *per_model };
-    struct CMUnitTest tests[GOLDEN * PER_MODEL + 2];
+    struct CMUnitTest tests[GOLDEN * PER_MODEL + 5];
     size_t n = 0;
     for (int m = 0; m < GOLDEN; m++)
         for (int k = 0; k < PER_MODEL; k++)
@@ -472,6 +568,9 @@ int main(void) {
                                              (void *)golden_names[m]};
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(masked_is_removed);
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(bad_weights_are_named);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(products_are_openblas);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(many_logits);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(nan_stays_nan);
     const int failed = _cmocka_run_group_tests("opt", tests, n, NULL, NULL);
     for (size_t i = 0; i < GOLDEN * PER_MODEL; i++) free((void *)tests[i].name);
     return failed != 0;
