@@ -192,6 +192,18 @@ static void correlate_rows(probe *p, int layer, bool correlate) {
 }
 
 // ---------------------------------------------------------------- tiles
+// The tile as a criterion may see it: arrays that it did not declare are NULL.
+static crit_in declared(const crit_in *in, unsigned needs) {
+    crit_in s = *in;
+    if (!(needs & CRIT_ACT)) s.act = NULL;
+    if (!(needs & CRIT_GRAD)) s.grad = NULL;
+    if (!(needs & CRIT_WEIGHT)) s.w = NULL;
+    if (!(needs & CRIT_WGRAD)) s.dw = NULL;
+    if (!(needs & CRIT_XCORR)) s.xcorr = s.xmax = NULL;
+    if (!(needs & CRIT_OUT_GRAD)) s.out_grad = NULL;
+    return s;
+}
+
 static void call_criteria(probe *p, int stage, crit_in *in, int example, bool heads) {
     float *score = cpu_scratch(SLOT_OUT, TILE);
     for (int k = 0; k < p->plan.n_crit; k++)
@@ -203,7 +215,8 @@ static void call_criteria(probe *p, int stage, crit_in *in, int example, bool he
             float *to = heads ? p->out[example].heads[m][k] : p->out[example].neurons[m][k];
             if (!fn || !to || stage_of(needs) != stage) continue;
             const int units = heads ? p->m->c.H : p->m->c.F;
-            fn(score, in);
+            const crit_in seen = declared(in, needs);
+            fn(score, &seen);
             memcpy(to + (size_t)in->layer * (size_t)units + in->unit, score, sizeof *score * (size_t)in->U);
         }
 }
