@@ -1,41 +1,35 @@
-// chol - Cholesky-Banachiewicz by rows, so that every inner product runs along two rows. Contract in chol.h.
+// chol - Cholesky factor, outer-product form: every inner loop adds a multiple of one row to another. Contract in chol.h.
 #include "chol.h"
 #include "criterion.h"
 #include <math.h>
 
-CRIT_INLINE double dot(const double *a, const double *b, int n) {
-    double s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int i = 0; i < n; i++) s += a[i] * b[i];
-    return s;
-}
-
 CRIT_WIDE double chol_factor(double *a, int n) {
     double log_det = 0;
-    for (int i = 0; i < n; i++) {
-        double *row = a + (size_t)i * n;
-        for (int j = 0; j < i; j++) {
-            const double *other = a + (size_t)j * n;
-            row[j] = (row[j] - dot(row, other, j)) / other[j];
-        }
-        double pivot = row[i] - dot(row, row, i);
+    for (int k = 0; k < n; k++) {
+        double *row = a + (size_t)k * n, pivot = row[k], scale = 1 / sqrt(pivot);
         if (!(pivot > 0)) return NAN;
-        row[i] = sqrt(pivot);
         log_det += log(pivot);
+        for (int j = k; j < n; j++) row[j] *= scale;
+        for (int i = k + 1; i < n; i++) {
+            double *to = a + (size_t)i * n, v = row[i];
+#pragma omp simd
+            for (int j = i; j < n; j++) to[j] -= v * row[j];
+        }
     }
     return log_det;
 }
 
-// tr(a^-1) = |L^-1|_F^2; x is one column of L^-1 at a time.
-CRIT_WIDE double chol_inverse_trace(const double *l, int n, double *x) {
+// tr(a^-1) = |U^-1|_F^2; x solves U' x = the unit vector c, one row of U^-1.
+CRIT_WIDE double chol_inverse_trace(const double *u, int n, double *x) {
     double trace = 0;
     for (int c = 0; c < n; c++) {
-        x[c] = 1 / l[(size_t)c * n + c];
-        trace += x[c] * x[c];
-        for (int i = c + 1; i < n; i++) {
-            const double *row = l + (size_t)i * n;
-            x[i] = -dot(row + c, x + c, i - c) / row[i];
-            trace += x[i] * x[i];
+        for (int i = c; i < n; i++) x[i] = i == c;
+        for (int k = c; k < n; k++) {
+            const double *row = u + (size_t)k * n;
+            double v = x[k] / row[k];
+            trace += v * v;
+#pragma omp simd
+            for (int i = k + 1; i < n; i++) x[i] -= v * row[i];
         }
     }
     return trace;

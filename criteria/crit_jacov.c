@@ -30,7 +30,7 @@ static void heads(float *out, const crit_in *in) {
     } else {
         int side = corr_gram(g, y, n, D);
         for (int i = 0; i < side; i++)
-            for (int j = 0; j <= i; j++) g[(size_t)i * side + j] = 0.9 * g[(size_t)i * side + j] + (i == j) * 0.1;
+            for (int j = i; j < side; j++) g[(size_t)i * side + j] = 0.9 * g[(size_t)i * side + j] + (i == j) * 0.1;
         double log_det = chol_factor(g, side), trace = chol_inverse_trace(g, side, g + (size_t)side * side);
         int zeros = n - side;  // eigenvalues that the smaller matrix lacks: mu = 0.1
         out[0] = (float)(-(log_det + trace + zeros * (log(0.1) + 10)) / n);

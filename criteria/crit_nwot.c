@@ -24,7 +24,7 @@ CRIT_WIDE static void heads(float *out, const crit_in *in) {
             for (int i = 0; i < D; i++) bit[(size_t)(i / 64) * T + t] |= (uint64_t)(a[i] > 0) << i % 64;
     }
     for (int i = 0; i < items; i++)
-        for (int j = 0; j <= i; j++) {
+        for (int j = i; j < items; j++) {
             int differ = 0;
             for (int w = 0; w < words; w++)
                 differ += __builtin_popcountll(bit[(size_t)w * items + i] ^ bit[(size_t)w * items + j]);
@@ -34,7 +34,7 @@ CRIT_WIDE static void heads(float *out, const crit_in *in) {
         for (int i = 0; i < D; i++) {
             int ones = 0;
             for (int w = 0; w < words; w++) ones += __builtin_popcountll(bit[(size_t)w * D + i]);
-            m[(size_t)D * n + i] = (2.0 * ones - T) / (2 * sqrt(D));
+            m[(size_t)i * n + D] = (2.0 * ones - T) / (2 * sqrt(D));
         }
         m[(size_t)D * n + D] = 1 + T / 2.0;
     }
