@@ -355,7 +355,10 @@ int main(int argc, char **argv) {
             if (fflush(log) != 0) die(1, "%s/train.csv: cannot write: %s", arg.out, strerror(errno));
             mean = averaged = 0;
         }
-        if (step % arg.save_every == 0 && step < steps) state_save(&p, key, step, before + clock_s() - start);
+        if (step % arg.save_every == 0 && step < steps) {
+            state_save(&p, key, step, before + clock_s() - start);
+            save_model(&p, &cfg);  // to look at while it learns
+        }
     }
     progress_end(&bar);
     fclose(log);
