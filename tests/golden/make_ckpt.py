@@ -135,7 +135,10 @@ def main():
     save_bin(os.path.join(bad, "plain.bin"), {"fc1.weight": x})
     with zipfile.ZipFile(os.path.join(bad, "plain.bin")) as a, zipfile.ZipFile(os.path.join(bad, "compressed.bin"), "w", zipfile.ZIP_DEFLATED) as b:
         for e in a.infolist():
-            b.writestr(e.filename, a.read(e))
+            b.writestr(zipfile.ZipInfo(e.filename), a.read(e), zipfile.ZIP_DEFLATED)
+    for name in ("plain", "evil", "nested", "overlap"):  # seeds of tests/fuzz_pickle.c
+        with zipfile.ZipFile(os.path.join(bad, name + ".bin")) as a, open(os.path.join(OUT, name + ".pkl"), "wb") as f:
+            f.write(a.read(name + "/data.pkl"))
     os.rename(os.path.join(bad, "plain.bin"), os.path.join(OUT, "plain.bin"))  # the one good one: tests damage copies of it
 
 
