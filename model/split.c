@@ -16,7 +16,7 @@ split_rule *split_rule_new(void) {
     int error;
     size_t where;
     split_rule *r = xmalloc(sizeof *r);
-    r->code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error, &where, NULL);
+    r->code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &where, NULL);
     ASSERT(r->code);
     pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE);  // where there is no JIT, pcre2_match interprets
     return r;
