@@ -37,10 +37,10 @@ extern const world_statement world_statements[], world_scenes[];
 extern const world_twin world_twins[];
 
 // ---------------------------------------------------------------- engine (world_text.c)
-typedef struct { char *s; size_t n, cap; } text;                       // growable, zero-terminated; {0} is empty
-void text_add(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void text_clear(text *t);
-void text_free(text *t);
+typedef struct { char *s; size_t n, cap; } prose; // growable, zero-terminated; {0} is empty
+void prose_add(prose *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void prose_clear(prose *t);
+void prose_free(prose *t);
 
 enum { WORLD_LISTS = 64, WORLD_TABLES = 16, WORLD_COLUMNS = 8, WORLD_ROWS = 64 };
 typedef struct {
@@ -58,7 +58,7 @@ int  world_table_find(const world *w, const char *name);
 const char *world_cell(const world *w, int table, int row, const char *column);  // column NULL: the first
 binding world_binding(void);                                                    // nothing drawn yet
 // Appends the filled template, its first letter capitalised when `sentence`. False if the row lacks a property it needs ("-").
-bool world_fill(world *w, binding *b, text *out, const char *tmpl, bool sentence);
+bool world_fill(world *w, binding *b, prose *out, const char *tmpl, bool sentence);
 
 // ---------------------------------------------------------------- questions (world_ask.c)
 enum { WORLD_TASKS = 7, GROUP_MAX = 4 };
@@ -70,10 +70,10 @@ typedef struct { char *head, *tail, *label, *choice[GROUP_MAX]; int n, gold; boo
 int  world_ask(world *w, int task, question group[GROUP_MAX]);
 void question_free(question *q);
 // The question as it is put to the model followed by choice c (SEMANTICS 5.1).
-void question_prompt(text *out, int task, const question *q, int c);
+void question_prompt(prose *out, int task, const question *q, int c);
 
 // ---------------------------------------------------------------- prose (world_tell.c)
-void world_tell(world *w, text *out);                      // a paragraph or a story
-void world_page(world *w, text *out);                      // an encyclopedia page: "= Title =", sections, detokenised
-void world_wikitext(text *out, const char *page);          // the same page in WikiText's raw form
+void world_tell(world *w, prose *out);                      // a paragraph or a story
+void world_page(world *w, prose *out);                      // an encyclopedia page: "= Title =", sections, detokenised
+void world_wikitext(prose *out, const char *page);          // the same page in WikiText's raw form
 int  world_template_count(void);

@@ -6,9 +6,9 @@
 #include <string.h>
 
 static char *filled(world *w, binding *b, const char *tmpl, bool sentence) {
-    text t = { 0 };
+    prose t = { 0 };
     if (world_fill(w, b, &t, tmpl, sentence)) return t.s;
-    text_free(&t);
+    prose_free(&t);
     return NULL;
 }
 
@@ -81,7 +81,7 @@ static int ask_rte(world *w, question g[]) {
     while (world_rte_roles[roles].premise) roles++;
     binding b = world_binding();
     bool good = true;
-    if (below(w, 5)) {
+    if (below(w, 8)) {
         const world_typed *f = &world_rte_typed[below(w, typed)];
         b.table = world_table_find(w, f->table);
         if (!pick_rows(w, b.table, f->differ, NULL, 2, rows)) return 0;
@@ -165,20 +165,20 @@ void question_free(question *q) {
     *q = (question){ 0 };
 }
 
-void question_prompt(text *out, int task, const question *q, int c) {
+void question_prompt(prose *out, int task, const question *q, int c) {
     const char *s = q->choice[c];
     switch (task) {
-    case PIQA: case ARC_EASY: text_add(out, "Question: %s\nAnswer: %s", q->head, s); break;
-    case COPA: text_add(out, "%.*s %s %c%s", (int)strlen(q->head) - 1, q->head, q->cause ? "because" : "therefore", tolower((unsigned char)*s), s + 1); break;
-    case OPENBOOKQA: text_add(out, "%s %s", q->head, s); break;
+    case PIQA: case ARC_EASY: prose_add(out, "Question: %s\nAnswer: %s", q->head, s); break;
+    case COPA: prose_add(out, "%.*s %s %c%s", (int)strlen(q->head) - 1, q->head, q->cause ? "because" : "therefore", tolower((unsigned char)*s), s + 1); break;
+    case OPENBOOKQA: prose_add(out, "%s %s", q->head, s); break;
     case WINOGRANDE: {
         const char *gap = strchr(q->head, '_');
         ASSERT(gap);
-        text_add(out, "%.*s%s%s", (int)(gap - q->head), q->head, s, gap + 1);
+        prose_add(out, "%.*s%s%s", (int)(gap - q->head), q->head, s, gap + 1);
         break;
     }
-    case RTE: text_add(out, "%s\nQuestion: %s True or False?\nAnswer: %s", q->head, q->tail, s); break;
-    case HELLASWAG: text_add(out, "%s: %s %c%s %s", q->label, q->head, toupper((unsigned char)*q->tail), q->tail + 1, s); break;
+    case RTE: prose_add(out, "%s\nQuestion: %s True or False?\nAnswer: %s", q->head, q->tail, s); break;
+    case HELLASWAG: prose_add(out, "%s: %s %c%s %s", q->label, q->head, toupper((unsigned char)*q->tail), q->tail + 1, s); break;
     default: ASSERT(!"unknown task");
     }
 }

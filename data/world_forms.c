@@ -100,23 +100,17 @@ const world_form world_copa[] = {
 
 const world_typed world_rte_typed[] = {
     { "animal", "class", "{P} saw {a x} near the {#spot} on {#day}.", "{P} saw {a y.class}." },
-    { "animal", "home", "In {#town} {P} read a story about the {x}.", "The animal of the story lives here: {y.home}." },
     { "animal", "cover", "{P} has a {#colour} {x} in {#town}.", "The animal of {P} has {y.cover}." },
-    { "animal", "food", "{P} gave the {x} its food on {#day}.", "The animal ate {y.food}." },
     { "food", "kind", "{P} bought {a x} at the market on {#day}.", "{P} bought this: {y.kind}." },
     { "food", "taste", "{P} and {Q} ate {a x} in {#town}.", "They ate something {y.taste}." },
     { "job", "place", "The {#family} of {P} is {a x} in {#town}.", "The {#family} of {P} works in a {y.place}." },
     { "job", "does", "{P} of {#town} is {a x}.", "{P} {y.does}." },
-    { "job", "name", "{P} of {#town} {x.does}.", "{P} is {a y}." },
     { "thing", "material", "{P} gave {Q} a {#colour} {x}.", "{Q} got something made of {y.material}." },
     { "thing", "kind", "{P} sold {a x} to {Q} on {#day}.", "{Q} bought this: {y.kind}." },
     { "tool", "goal", "{P} took {the x} on {#day} {#time}.", "{P} wanted to {y.goal}." },
     { "tool", "name", "On {#day} {P} had to {x.goal}.", "{P} had a use for {a y}." },
     { "place", "act", "On {#day} {P} went to the {x} of {#town}.", "{P} wanted to {y.act}." },
     { "place", "name", "On {#day} {P} wanted to {x.act}.", "{P} went to the {y}." },
-    { "weather", "need", "There was {x} in {#town} on {#day}.", "{P} needed {a y.need}." },
-    { "change", "result", "{P} saw how {x} {x.when}.", "{P} saw that it {y.result}." },
-    { "cause", "effect", "{x.cause} on {#day}.", "{^ y.effect}." },
     { NULL, NULL, NULL, NULL },
 };
 

@@ -1,10 +1,39 @@
 // bin/world - writes the default world: text, held-out pages and seven task sets from a seed; or checks what was written.
 #include "cli.h"
 #include "world_sets.h"
+#include <math.h>
 #include <stdlib.h>
 
+static int check(const char *dir) {
+    world_report r;
+    if (world_check(dir, &r)) die(1, "%s", err_get());
+    bool good = true;
+    printf("%-12s %-6s %5s %7s", "set", "split", "rows", "chance");
+    for (int k = 0; k < BLIND; k++) printf(" %9s", world_blind_names[k]);
+    printf("\n");
+    for (int t = 0; t < WORLD_TASKS; t++) {
+        const world_set_report *s = &r.set[t];
+        for (int v = 0; v < 2; v++) {
+            printf("%-12s %-6s %5d %7.3f", world_task_names[t], v ? "valid" : "train", s->rows[v], s->chance);
+            for (int k = 0; k < BLIND; k++) {
+                const bool fair = fabs(s->blind[v][k] - s->chance) <= 0.1;
+                printf(" %8.3f%c", s->blind[v][k], fair ? ' ' : '!');
+                good &= fair;
+            }
+            printf("\n");
+        }
+        good &= !s->leaked && s->rows[0] >= 500 && s->rows[1] >= 200;
+        if (s->leaked) printf("%s: %d validation questions stand in the training text with their answer\n", world_task_names[t], s->leaked);
+    }
+    printf("text: %ld bytes, %ld words, %ld sentences, vocabulary %ld, %d templates\n", r.text.bytes, r.text.words, r.text.sentences, r.text.vocabulary, r.text.templates);
+    printf("facts: %d, of which the text does not tell %d%s%s\n", r.facts, r.untold, r.untold ? ", first " : "", r.first_untold);
+    good &= !r.untold && r.text.templates >= 200 && r.text.vocabulary >= 1400 && r.text.bytes >= 2000000 * 4L;
+    printf("%s\n", good ? "all conditions hold" : "some condition does not hold (marked !, or a count above)");
+    return good ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
-    char *out = "build/world";
+    char *out = "build/world", *dir = "";
     long seed = 1, tokens = 2300000, train = 600, valid = 300;
     const cli_option options[] = {
         { .name = "out", .type = CLI_STR, .value = &out, .arg = "DIR", .help = "folder to write" },
@@ -12,9 +41,11 @@ int main(int argc, char **argv) {
         { .name = "tokens", .type = CLI_INT, .value = &tokens, .arg = "N", .help = "least size of the text, in tokens of four bytes", .min = 100000, .max = 1e8 },
         { .name = "train", .type = CLI_INT, .value = &train, .arg = "N", .help = "least rows of a training set", .min = 4, .max = 5000 },
         { .name = "valid", .type = CLI_INT, .value = &valid, .arg = "N", .help = "least rows of a validation set", .min = 4, .max = 2000 },
+        { .name = "check", .type = CLI_STR, .value = &dir, .arg = "DIR", .help = "check the world written there instead: balance, held-out questions, facts, counts" },
         { 0 },
     };
     cli_parse(argc, argv, "writes English text about a small consistent world and seven task sets about it, from a seed", options);
+    if (*dir) return check(dir);
     char *resolved = cli_resolved(options);
     printf("world: %s\n", resolved);
     free(resolved);

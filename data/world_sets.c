@@ -43,16 +43,14 @@ void world_probes_add(world_probes *p, const char *s) {
     }
 }
 
-bool world_probes_in(const world_probes *p, const char *s, size_t n, const char **found) {
+int world_probes_count(const world_probes *p, const char *s, size_t n) {
+    int found = 0;
     for (size_t i = 0; p->n && i + PROBE <= n; i++)
-        for (int32_t *at = probe_slot(p, s + i); *at >= 0; at = at + 1 < p->slot + p->slots ? at + 1 : p->slot) {
+        for (const int32_t *at = probe_slot(p, s + i); *at >= 0; at = at + 1 < p->slot + p->slots ? at + 1 : p->slot) {
             const size_t k = strlen(p->s[*at]);
-            if (i + k <= n && memcmp(s + i, p->s[*at], k) == 0) {
-                if (found) *found = p->s[*at];
-                return true;
-            }
+            found += i + k <= n && memcmp(s + i, p->s[*at], k) == 0;
         }
-    return false;
+    return found;
 }
 
 void world_probes_free(world_probes *p) {
@@ -63,7 +61,9 @@ void world_probes_free(world_probes *p) {
 }
 
 // ---------------------------------------------------------------- drawing
-void world_rows_free(world_rows *r) {
+typedef struct { question *q; int n, cap; } world_rows;
+
+static void rows_free(world_rows *r) {
     for (int i = 0; i < r->n; i++) question_free(&r->q[i]);
     free(r->q);
     *r = (world_rows){ 0 };
@@ -71,32 +71,32 @@ void world_rows_free(world_rows *r) {
 
 // At least n rows in whole groups, no question twice; those with a held-out question are passed over.
 static void draw_rows(world *w, int task, int n, const world_probes *held, world_probes *seen, world_rows *out) {
-    text t = { 0 };
+    prose t = { 0 };
     while (out->n < n) {
         question g[GROUP_MAX];
         const int k = world_ask(w, task, g);
         bool good = true;
         for (int i = 0; i < k && good; i++) {
-            text_clear(&t);
+            prose_clear(&t);
             question_prompt(&t, task, &g[i], g[i].gold);
-            good = !world_probes_in(held, t.s, t.n, NULL) && !world_probes_in(seen, t.s, t.n, NULL);
+            good = !world_probes_count(held, t.s, t.n) && !world_probes_count(seen, t.s, t.n);
         }
         for (int i = 0; i < k; i++) {
             if (!good) {
                 question_free(&g[i]);
                 continue;
             }
-            text_clear(&t);
+            prose_clear(&t);
             question_prompt(&t, task, &g[i], g[i].gold);
             world_probes_add(seen, t.s);
             VEC_PUSH(out->q, out->n, out->cap, g[i]);
         }
     }
-    text_free(&t);
+    prose_free(&t);
 }
 
 // One document: some questions of one task with their answers, a paragraph or story, or a page.
-static void document(world *w, text *t, world_counts *c) {
+static void document(world *w, prose *t, world_counts *c) {
     const uint64_t kind = rng_below(&w->r, 20);
     if (kind < 14) {
         static const int share[] = { PIQA, COPA, COPA, OPENBOOKQA, OPENBOOKQA, WINOGRANDE, WINOGRANDE, RTE, RTE, RTE, RTE, HELLASWAG, HELLASWAG, ARC_EASY, ARC_EASY, PIQA };
@@ -104,15 +104,15 @@ static void document(world *w, text *t, world_counts *c) {
         for (int i = 0; i < n; i++) {
             question g[GROUP_MAX];
             const int k = world_ask(w, task, g), one = (int)rng_below(&w->r, (uint64_t)k);
-            if (i) text_add(t, "\n\n");
+            if (i) prose_add(t, "\n\n");
             question_prompt(t, task, &g[one], g[one].gold);
             for (int j = 0; j < k; j++) question_free(&g[j]);
         }
         c->questions += n;
-        text_add(t, "\n");
+        prose_add(t, "\n");
     } else if (kind < 19) world_tell(w, t);
     else world_page(w, t);
-    text_add(t, "\n");
+    prose_add(t, "\n");
 }
 
 // ---------------------------------------------------------------- writing
@@ -211,7 +211,7 @@ static int write_set(world *w, const char *dir, int task, bool valid, const worl
     return bad ? -1 : 0;
 }
 
-static int write_text(const char *dir, const char *sub, const char *name, const text *t) {
+static int write_text(const char *dir, const char *sub, const char *name, const prose *t) {
     char *path = xasprintf("%s/%s/%s", dir, sub, name);
     file_out f = { 0 };
     int bad = folder(dir, sub) || file_out_open(&f, path);
@@ -231,7 +231,7 @@ int world_write(const char *dir, const world_size *size, world_counts *c) {
     world_open(&w, size->seed);
     *c = (world_counts){ .templates = world_template_count() };
     world_probes held = { 0 }, seen = { 0 }, none = { 0 };
-    text all = { 0 }, doc = { 0 }, raw = { 0 };
+    prose all = { 0 }, doc = { 0 }, raw = { 0 };
     int bad = mkdir(dir, 0777) && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
     for (int valid = 1; valid >= 0; valid--)
         for (int task = 0; task < WORLD_TASKS && !bad; task++) {
@@ -240,29 +240,29 @@ int world_write(const char *dir, const world_size *size, world_counts *c) {
             bad = write_set(&w, dir, task, valid, &r);
             for (int i = 0; i < r.n && !valid; i++) {  // the training rows stand in the text
                 question_prompt(&all, task, &r.q[i], r.q[i].gold);
-                text_add(&all, "\n\n");
+                prose_add(&all, "\n\n");
             }
             c->questions += valid ? 0 : r.n;
-            world_rows_free(&r);
+            rows_free(&r);
         }
-    text_add(&raw, " \n");
+    prose_add(&raw, " \n");
     for (c->pages = 0; c->pages < HELD_OUT_PAGES && !bad; c->pages++) {
-        text_clear(&doc);
+        prose_clear(&doc);
         world_page(&w, &doc);
         world_wikitext(&raw, doc.s);
-        text_add(&raw, " \n");
+        prose_add(&raw, " \n");
     }
     while (all.n < (size_t)size->tokens * BYTES_PER_TOKEN && !bad) {
-        text_clear(&doc);
+        prose_clear(&doc);
         document(&w, &doc, c);
-        if (world_probes_in(&held, doc.s, doc.n, NULL)) c->dropped++;
-        else text_add(&all, "%s", doc.s);
+        if (world_probes_count(&held, doc.s, doc.n)) c->dropped++;
+        else prose_add(&all, "%s", doc.s);
     }
     if (!bad) bad = write_text(dir, "text", "world.txt", &all) || write_text(dir, "wikitext", "held-out.raw", &raw);
     world_count_words(all.s, all.n, c);
-    text_free(&all);
-    text_free(&doc);
-    text_free(&raw);
+    prose_free(&all);
+    prose_free(&doc);
+    prose_free(&raw);
     world_probes_free(&held);
     world_probes_free(&seen);
     world_close(&w);

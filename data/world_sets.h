@@ -8,14 +8,26 @@ typedef struct { long bytes, words, sentences, vocabulary, questions, dropped; i
 // Strings that the text must not contain: a table over their first PROBE bytes.
 typedef struct { char **s; int n, cap; int32_t *slot; int slots; } world_probes;
 void world_probes_add(world_probes *p, const char *s);
-bool world_probes_in(const world_probes *p, const char *text, size_t n, const char **found);
+int  world_probes_count(const world_probes *p, const char *text, size_t n);  // places where one of them stands
 void world_probes_free(world_probes *p);
 
 extern const char *const world_task_names[WORLD_TASKS];
 // Writes everything under dir (made if missing). -1 and err_set.
 int world_write(const char *dir, const world_size *size, world_counts *counts);
 void world_count_words(const char *text, size_t n, world_counts *counts);
-// Rows of a split as it was written; needed to check it. rows is a growing array of `question`.
-typedef struct { question *q; int n, cap; } world_rows;
-int  world_rows_read(world_rows *r, const char *dir, int task, bool valid);
-void world_rows_free(world_rows *r);
+
+// ---------------------------------------------------------------- checking what was written (world_check.c)
+enum { BY_LONGEST, BY_SHORTEST, BY_FIRST, BY_LAST, BY_TEXT, BLIND };  // ways to choose without reading the question
+extern const char *const world_blind_names[BLIND];
+typedef struct {
+    int rows[2];             // of the training and the validation set
+    double chance, blind[2][BLIND];  // mean of 1 / candidates; accuracy of each way. BY_TEXT: the candidate most often gold in the other set
+    int leaked;              // validation questions that stand in the text, or in the training set, with their answer
+} world_set_report;
+typedef struct {
+    world_set_report set[WORLD_TASKS];
+    world_counts text;
+    int facts, untold;       // facts of the tables; those that no paragraph of the text tells
+    char first_untold[128];
+} world_report;
+int world_check(const char *dir, world_report *r);  // -1 and err_set when something cannot be read

@@ -9,16 +9,16 @@ static int count(const world_statement *s) {
 }
 
 // One statement; about row x of `table` when table >= 0, else any scene with a fresh row. False: does not fit, nothing written.
-static bool say(world *w, binding *b, text *out, const world_statement *s) {
+static bool say(world *w, binding *b, prose *out, const world_statement *s) {
     const size_t from = out->n;
-    if (from && out->s[from - 1] != '\n') text_add(out, " ");
+    if (from && out->s[from - 1] != '\n') prose_add(out, " ");
     if (world_fill(w, b, out, s->text, true)) return true;
     out->n = from;
     if (out->s) out->s[from] = 0;
     return false;
 }
 
-static void about(world *w, binding *b, text *out, int table, int row, int sentences) {
+static void about(world *w, binding *b, prose *out, int table, int row, int sentences) {
     const int n = count(world_statements);
     int last = -1;
     b->table = table;
@@ -34,7 +34,7 @@ static void about(world *w, binding *b, text *out, int table, int row, int sente
     }
 }
 
-static void story(world *w, binding *b, text *out, int sentences) {
+static void story(world *w, binding *b, prose *out, int sentences) {
     const int n = count(world_scenes);
     for (int k = 0; k < sentences;) {
         const world_statement *s = &world_scenes[rng_below(&w->r, (uint64_t)n)];
@@ -49,7 +49,7 @@ static void story(world *w, binding *b, text *out, int sentences) {
     }
 }
 
-void world_tell(world *w, text *out) {
+void world_tell(world *w, prose *out) {
     binding b = world_binding();
     if (rng_below(&w->r, 3)) {
         const int table = (int)rng_below(&w->r, (uint64_t)w->n_tables);
@@ -58,7 +58,7 @@ void world_tell(world *w, text *out) {
         for (int i = 0; i < rows; i++)
             about(w, &b, out, table, (int)rng_below(&w->r, (uint64_t)w->table_rows[table]), event ? 1 : 3 + (int)rng_below(&w->r, 3));
     } else story(w, &b, out, 5 + (int)rng_below(&w->r, 5));
-    text_add(out, "\n");
+    prose_add(out, "\n");
 }
 
 // ---------------------------------------------------------------- pages
@@ -71,48 +71,48 @@ static const char *const openings[] = {
 };
 static const char *const page_tables[] = { "animal", "tool", "food", "job", "thing" };
 
-void world_page(world *w, text *out) {
+void world_page(world *w, prose *out) {
     binding b = world_binding();
     b.table = world_table_find(w, page_tables[rng_below(&w->r, sizeof page_tables / sizeof *page_tables)]);
     b.x = (int)rng_below(&w->r, (uint64_t)w->table_rows[b.table]);
     const int table = b.table, row = b.x;
-    text_add(out, " = ");
+    prose_add(out, " = ");
     world_fill(w, &b, out, "{^ x}", true);
-    text_add(out, " =\n\n");
+    prose_add(out, " =\n\n");
     world_fill(w, &b, out, openings[rng_below(&w->r, sizeof openings / sizeof *openings)], true);
     about(w, &b, out, table, row, 4);
-    text_add(out, "\n\n");
+    prose_add(out, "\n\n");
     const int n = 2 + (int)rng_below(&w->r, 2);
     for (int i = 0; i < n; i++) {
         binding c = world_binding();
         memcpy(c.person, b.person, sizeof c.person);
-        text_add(out, "== ");
+        prose_add(out, "== ");
         world_fill(w, &c, out, sections[rng_below(&w->r, sizeof sections / sizeof *sections)], true);
-        text_add(out, " ==\n\n");
+        prose_add(out, " ==\n\n");
         if (rng_below(&w->r, 2)) story(w, &c, out, 5 + (int)rng_below(&w->r, 4));
         else about(w, &c, out, (int)rng_below(&w->r, (uint64_t)w->n_tables), 0 + (int)rng_below(&w->r, 10), 5);
-        text_add(out, i + 1 < n ? "\n\n" : "\n");
+        prose_add(out, i + 1 < n ? "\n\n" : "\n");
     }
 }
 
 // WikiText sets punctuation apart, marks hyphens, and has a space at both ends of every line and between the signs of a heading.
-void world_wikitext(text *out, const char *page) {
+void world_wikitext(prose *out, const char *page) {
     bool open = false;  // inside double quotes
     for (const char *line = page; *line;) {
         const size_t n = strcspn(line, "\n");
         size_t i = 0;
         while (i < n && line[i] == ' ') i++;
-        text_add(out, " ");
+        prose_add(out, " ");
         for (const size_t first = i; i < n; i++) {
             const char c = line[i];
             const bool lead = i == first || line[i - 1] == ' ', last = i + 1 == n || line[i + 1] == ' ';
-            if (c == '=') text_add(out, last ? "=" : "= ");
-            else if (c == '-') text_add(out, " @-@ ");
-            else if (c == '"') text_add(out, "%s\"%s", open && !lead ? " " : "", open ? "" : " "), open = !open;
-            else if (strchr(".,;:?!", c)) text_add(out, " %c", c);
-            else text_add(out, "%c", c);
+            if (c == '=') prose_add(out, last ? "=" : "= ");
+            else if (c == '-') prose_add(out, " @-@ ");
+            else if (c == '"') prose_add(out, "%s\"%s", open && !lead ? " " : "", open ? "" : " "), open = !open;
+            else if (strchr(".,;:?!", c)) prose_add(out, " %c", c);
+            else prose_add(out, "%c", c);
         }
-        text_add(out, n ? " \n" : "\n");
+        prose_add(out, n ? " \n" : "\n");
         line += n + (line[n] == '\n');
     }
 }

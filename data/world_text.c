@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void text_add(text *t, const char *fmt, ...) {
+void prose_add(prose *t, const char *fmt, ...) {
     va_list a, b;
     va_start(a, fmt);
     va_copy(b, a);
@@ -17,13 +17,13 @@ void text_add(text *t, const char *fmt, ...) {
     va_end(b);
     t->n += (size_t)n;
 }
-void text_clear(text *t) {
+void prose_clear(prose *t) {
     t->n = 0;
     if (t->s) t->s[0] = 0;
 }
-void text_free(text *t) {
+void prose_free(prose *t) {
     free(t->s);
-    *t = (text){ 0 };
+    *t = (prose){ 0 };
 }
 
 // ---------------------------------------------------------------- tables
@@ -133,33 +133,33 @@ static bool ends(const char *s, size_t n, const char *tail) {
     return n >= k && memcmp(s + n - k, tail, k) == 0;
 }
 
-static void plural(text *out, const char *word) {
+static void plural(prose *out, const char *word) {
     static const char *const odd[][2] = { { "mouse", "mice" }, { "sheep", "sheep" }, { "deer", "deer" }, { "wolf", "wolves" }, { "goose", "geese" },
         { "knife", "knives" }, { "shelf", "shelves" }, { "trout", "trout" }, { "carp", "carp" }, { "fly", "flies" } };
     const size_t n = strlen(word);
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
         if (strcmp(word, odd[i][0]) == 0) {
-            text_add(out, "%s", odd[i][1]);
+            prose_add(out, "%s", odd[i][1]);
             return;
         }
-    if (ends(word, n, "s") || ends(word, n, "x") || ends(word, n, "sh") || ends(word, n, "ch")) text_add(out, "%ses", word);
-    else if (n > 1 && word[n - 1] == 'y' && !strchr("aeiou", word[n - 2])) text_add(out, "%.*sies", (int)n - 1, word);
-    else text_add(out, "%ss", word);
+    if (ends(word, n, "s") || ends(word, n, "x") || ends(word, n, "sh") || ends(word, n, "ch")) prose_add(out, "%ses", word);
+    else if (n > 1 && word[n - 1] == 'y' && !strchr("aeiou", word[n - 2])) prose_add(out, "%.*sies", (int)n - 1, word);
+    else prose_add(out, "%ss", word);
 }
 
 // The noun behind a slot in the given form; marks as in world.h.
-static void noun(text *out, const char *form, const char *word) {
+static void noun(prose *out, const char *form, const char *word) {
     const char mark = *word == '~' || *word == '+' ? *word++ : 0;
     const char f = (char)tolower((unsigned char)form[0]);
-    if (f == 'a') text_add(out, "%s%s", mark == '~' ? "some " : mark ? "" : strchr("aeiou", *word) ? "an " : "a ", word);
-    else if (f == 't') text_add(out, "the %s", word);
+    if (f == 'a') prose_add(out, "%s%s", mark == '~' ? "some " : mark ? "" : strchr("aeiou", *word) ? "an " : "a ", word);
+    else if (f == 't') prose_add(out, "the %s", word);
     else if (f == 's' && !mark) plural(out, word);
-    else text_add(out, "%s", word);
+    else prose_add(out, "%s", word);
 }
 
-static bool fill(world *w, binding *b, text *out, const char *tmpl, int depth);
+static bool fill(world *w, binding *b, prose *out, const char *tmpl, int depth);
 
-static bool slot(world *w, binding *b, text *out, const char *body, int depth) {
+static bool slot(world *w, binding *b, prose *out, const char *body, int depth) {
     char form[16] = "", name[48];
     const char *gap = strchr(body, ' ');
     ASSERT(strlen(body) < sizeof name && (!gap || gap - body < (int)sizeof form));
@@ -169,10 +169,10 @@ static bool slot(world *w, binding *b, text *out, const char *body, int depth) {
     if (strlen(name) == 1 && *name >= 'P' && *name <= 'R') {
         const world_person *p = &world_persons[person(w, b, *name - 'P')];
         const char *low = form[0] == 'H' ? form + 1 : form[0] ? form + 1 : "";
-        if (!form[0] || form[0] == '^') text_add(out, "%s", p->name);
-        else if (strcmp(low, "e") == 0) text_add(out, p->woman ? "she" : "he");
-        else if (strcmp(low, "im") == 0) text_add(out, p->woman ? "her" : "him");
-        else if (strcmp(low, "is") == 0) text_add(out, p->woman ? "her" : "his");
+        if (!form[0] || form[0] == '^') prose_add(out, "%s", p->name);
+        else if (strcmp(low, "e") == 0) prose_add(out, p->woman ? "she" : "he");
+        else if (strcmp(low, "im") == 0) prose_add(out, p->woman ? "her" : "him");
+        else if (strcmp(low, "is") == 0) prose_add(out, p->woman ? "her" : "his");
         else ASSERT(!"a person in an unknown form");
     } else if (*name == '#') {
         noun(out, form, list_word(w, b, name + 1));
@@ -197,11 +197,11 @@ static bool slot(world *w, binding *b, text *out, const char *body, int depth) {
     return true;
 }
 
-static bool fill(world *w, binding *b, text *out, const char *tmpl, int depth) {
+static bool fill(world *w, binding *b, prose *out, const char *tmpl, int depth) {
     ASSERT(depth < 4);
     for (const char *p = tmpl; *p;) {
         const size_t k = strcspn(p, "{");
-        text_add(out, "%.*s", (int)k, p);
+        prose_add(out, "%.*s", (int)k, p);
         p += k;
         if (!*p) break;
         const size_t n = strcspn(p, "}");
@@ -215,7 +215,7 @@ static bool fill(world *w, binding *b, text *out, const char *tmpl, int depth) {
     return true;
 }
 
-bool world_fill(world *w, binding *b, text *out, const char *tmpl, bool sentence) {
+bool world_fill(world *w, binding *b, prose *out, const char *tmpl, bool sentence) {
     const size_t from = out->n;
     if (!fill(w, b, out, tmpl, 0)) return false;
     if (sentence && out->n > from) {
