@@ -1,0 +1,317 @@
+// test_eval - evaluation: shared prefixes and batches against one plain pass per sequence, the oracle against single removals,
+// metrics against closed forms, and published dense values of a real model where ../shared is there.
+#include "opt_fixture.h"
+#include "eval.h"
+
+static const opt_config small = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
+                                 .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
+
+// Items of 1 to 5 candidates behind contexts of every length, with and without shared tokens. Tokens live in one pool.
+static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
+    eval_item *item = xcalloc((size_t)n, sizeof *item);
+    rng r = rng_make(seed);
+    for (int i = 0; i < n; i++) {
+        const int context = 1 + (int)rng_below(&r, 40);
+        int32_t head[64];
+        for (int t = 0; t < context; t++) head[t] = (int32_t)rng_below(&r, (uint64_t)small.V);
+        item[i].n_seqs = 1 + (int)rng_below(&r, TASK_MAX_CHOICES);
+        item[i].gold = (int)rng_below(&r, (uint64_t)item[i].n_seqs);
+        item[i].shared = item[i].n_seqs > 1 ? (int)rng_below(&r, (uint64_t)context) : 0;
+        for (int j = 0; j < item[i].n_seqs; j++) {
+            const int more = 1 + (int)rng_below(&r, 20);
+            memcpy(pool, head, sizeof head);
+            for (int t = item[i].shared; t < context + more; t++) pool[t] = (int32_t)rng_below(&r, (uint64_t)small.V);
+            item[i].seq[j].tokens = pool;
+            item[i].seq[j].n = context + more - 1;
+            item[i].seq[j].from = context - 1;
+            pool += context + more;
+        }
+    }
+    return item;
+}
+
+static double plain(opt_run *run, const eval_item *it, int j, const mask *m) {
+    double lp[64], sum = 0;
+    const opt_seq s = {.tokens = it->seq[j].tokens, .n = it->seq[j].n, .mask = m, .targets_from = it->seq[j].from, .last_target = it->seq[j].tokens[it->seq[j].n]};
+    opt_forward(run, &s, 1);
+    opt_logprobs(run, lp, NULL, 0);
+    for (int t = 0; t < s.n - s.targets_from; t++) sum += lp[t];
+    return sum;
+}
+
+static void random_mask(mask *m, uint64_t seed) {
+    rng r = rng_make(seed);
+    for (int i = 0; i < small.L * (small.H + small.F); i++) m->heads[i] = rng_below(&r, 2) == 0;
+}
+
+enum { ITEMS = 150 };
+
+static void same_as_plain(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 3);
+    int32_t *pool = xcalloc(ITEMS * TASK_MAX_CHOICES * 64, sizeof *pool);
+    eval_item *item = make_items(ITEMS, pool, 4);
+    opt_run *run = opt_run_new(&o.m, 64, 1, OPT_FORWARD);
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    mask m;
+    mask_alloc(&m, &small);
+    random_mask(&m, 9);
+    const mask *masks[] = {NULL, &m};
+    double *ll = xcalloc(ITEMS * TASK_MAX_CHOICES, sizeof *ll), effective[1][2];
+    for (int k = 0; k < 2; k++) {
+        const mask_source source = {.fixed = masks[k]};
+        assert_int_equal(eval_run(e, item, ITEMS, &source, NULL, 1, &ll, effective), 0);
+        for (int i = 0; i < ITEMS; i++)
+            for (int j = 0; j < item[i].n_seqs; j++) {
+                const double want = plain(run, &item[i], j, masks[k]), got = ll[i * TASK_MAX_CHOICES + j];
+                if (!(fabs(got - want) <= 1e-5 * fabs(want))) fail_msg("item %d candidate %d: %.9g, want %.9g", i, j, got, want);
+            }
+    }
+    int off = 0;
+    for (int i = 0; i < small.L * small.H; i++) off += !m.heads[i];
+    assert_float_equal(effective[0][0], off / 12.0, 1e-12);
+    mask_free(&m);
+    eval_free(e);
+    opt_run_free(run);
+    free(item);
+    free(ll);
+    free(pool);
+    random_opt_free(&o);
+}
+
+// Removal scores one by one, each from a whole pass of the whole model; then the masks that follow from them.
+static void oracle_is_removal(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 5);
+    int32_t pool[8 * TASK_MAX_CHOICES * 64];
+    eval_item *item = make_items(8, pool, 6);
+    opt_run *run = opt_run_new(&o.m, 64, 1, OPT_FORWARD);
+    oracle *or = oracle_new(&o.m, 1, 100);
+    mask_source source = oracle_source(or);
+    double heads[12], neurons[144];
+    mask one;
+    mask_alloc(&one, &small);
+    for (int i = 0; i < 8; i++) {
+        const int g = item[i].gold, targets = item[i].seq[g].n - item[i].seq[g].from;
+        const opt_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
+        assert_int_equal(source.scores(source.self, &input, UNITS_BOTH, heads, neurons), 0);
+        const double intact = plain(run, &item[i], g, NULL);
+        for (int u = 0; u < 12 + 144; u++) {
+            one.heads[u] = 0;
+            const double want = u < 4 || (u >= 12 && u < 12 + 48) ? 0 : (intact - plain(run, &item[i], g, &one)) / targets, got = u < 12 ? heads[u] : neurons[u - 12];
+            if (!(fabs(got - want) <= 1e-5)) fail_msg("item %d unit %d: %.9g, want %.9g", i, u, got, want);
+            one.heads[u] = 1;
+        }
+    }
+    // Two rules at once: each item under the mask of its own scores.
+    const mask_rule rule[] = {{SCOPE_GLOBAL, UNITS_HEADS, 25000, 1, false}, {SCOPE_LOCAL, UNITS_HEADS, 50000, 1, false}};
+    double a[8 * TASK_MAX_CHOICES], b[8 * TASK_MAX_CHOICES], *ll[] = {a, b}, effective[2][2];
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    assert_int_equal(eval_run(e, item, 8, &source, rule, 2, ll, effective), 0);
+    assert_float_equal(effective[0][0], 2.0 / 12, 1e-12);
+    assert_float_equal(effective[1][0], 4.0 / 12, 1e-12);
+    assert_float_equal(effective[1][1], 0, 0);
+    for (int i = 0; i < 8; i++)
+        for (int k = 0; k < 2; k++) {
+            const int g = item[i].gold;
+            const opt_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
+            source.scores(source.self, &input, UNITS_HEADS, heads, neurons);
+            assert_int_equal(mask_make(&one, &small, heads, NULL, &rule[k]), 0);
+            for (int j = 0; j < item[i].n_seqs; j++) assert_float_equal(ll[k][i * TASK_MAX_CHOICES + j], plain(run, &item[i], j, &one), 1e-4);
+        }
+    // The cost that estimates use: the intact pass, and each head of layers 1 and 2 through 2 or 1 of the 3 layers.
+    assert_float_equal(oracle_cost(&small, 1, UNITS_HEADS, 30), 30 * (1 + 4 * (2 + 1) / 3.0), 1e-12);
+    eval_free(e);
+    oracle_free(or);
+    opt_run_free(run);
+    mask_free(&one);
+    free(item);
+    random_opt_free(&o);
+}
+
+static void damaged_model(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 5);
+    weights_find(o.t, o.n, "layers.1.fc2.weight")[7] = NAN;
+    opt_free(&o.m);
+    assert_int_equal(opt_from_tensors(&o.m, &small, o.t, o.n), 0);
+    int32_t pool[2 * TASK_MAX_CHOICES * 64];
+    eval_item *item = make_items(2, pool, 6);
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    double ll[2 * TASK_MAX_CHOICES], *lls = ll, effective[1][2];
+    const mask_source none = {0};
+    assert_int_equal(eval_run(e, item, 2, &none, NULL, 1, &lls, effective), -1);
+    eval_free(e);
+    free(item);
+    random_opt_free(&o);
+}
+
+static void accuracies(void **state) {
+    (void)state;
+    // Four documents of two candidates; candidate lengths 1 and 4 bytes behind their space.
+    task_doc docs[4];
+    int32_t doc[4] = {3, 2, 1, 0};
+    for (int i = 0; i < 4; i++) docs[i] = (task_doc){.n_choices = 2, .gold = i % 2, .choice = {" x", " yyyy"}};
+    eval_task t = {.split = {.docs = docs, .n = 4}, .doc = doc, .n = 4};
+    double ll[4 * TASK_MAX_CHOICES] = {0};
+    const double pair[4][2] = {{-2, -4}, {-2, -9}, {-3, -3}, {-5, -1}};  // of documents 3 (gold 1), 2 (0), 1 (1), 0 (0)
+    for (int i = 0; i < 4; i++) memcpy(ll + i * TASK_MAX_CHOICES, pair[i], sizeof pair[i]);
+    // acc: 0 (wrong), 0 (right), tie -> 0 (wrong), 1 (wrong): 1/4. acc_norm: -2 : -1 -> 1 right; -2 : -2.25 -> 0 right; -3 : -.75 -> 1
+    // right; -5 : -.25 -> 1 wrong: 3/4.
+    eval_metric m[2];
+    eval_task_metrics(m, &t, ll);
+    assert_string_equal(m[0].name, "acc");
+    assert_float_equal(m[0].value, 0.25, 1e-15);
+    assert_float_equal(m[1].value, 0.75, 1e-15);
+    assert_float_equal(m[0].error, sqrt(0.25 * 0.75 * 4 / 3) / 2, 1e-12);  // sd with n - 1, over sqrt n
+    t.n = 1;
+    eval_task_metrics(m, &t, ll);
+    assert_true(isnan(m[0].error) && m[0].n == 1);
+    const eval_metric two[2] = {{"acc", 0.25, 0.03, 10}, {"acc", 0.64, 0.04, 20}};
+    const eval_metric mean = eval_mean("acc", two, 2, false), geo = eval_mean("acc_gmean", two, 2, true);
+    assert_float_equal(mean.value, 0.445, 1e-15);
+    assert_float_equal(mean.error, 0.025, 1e-15);
+    assert_int_equal(mean.n, 30);
+    assert_float_equal(geo.value, 0.4, 1e-15);
+    assert_float_equal(geo.error, 0.4 / 2 * sqrt(0.12 * 0.12 + 0.0625 * 0.0625), 1e-12);
+}
+
+static void perplexities(void **state) {
+    (void)state;
+    enum { PAGES = 400 };
+    int group[PAGES + 1];
+    double ll[(PAGES + 1) * TASK_MAX_CHOICES] = {0};
+    eval_text t = {.kind = TEXT_PAGES, .group = group, .n = PAGES + 1, .n_groups = PAGES};
+    t.count = xcalloc(PAGES, sizeof *t.count);
+    rng r = rng_make(1);
+    double sum = 0, square = 0;
+    for (int i = 0; i < PAGES; i++) {
+        group[i] = i;
+        t.count[i].words = 10;
+        t.count[i].bytes = 50;
+        const double x = -30 + 4 * rng_normal(&r);
+        ll[i * TASK_MAX_CHOICES] = x;
+        sum += x;
+        square += x * x;
+    }
+    group[PAGES] = 7;  // a second window of a page
+    ll[7 * TASK_MAX_CHOICES] -= 5;
+    ll[PAGES * TASK_MAX_CHOICES] = 5;
+    eval_metric m[2], again[2];
+    assert_int_equal(eval_text_metrics(m, &t, ll, 3), 2);
+    assert_string_equal(m[0].name, "word_perplexity");
+    assert_string_equal(m[1].name, "byte_perplexity");
+    assert_float_equal(m[0].value, exp(-sum / (10 * PAGES)), 1e-9);
+    assert_float_equal(m[1].value, exp(-sum / (50 * PAGES)), 1e-9);
+    assert_int_equal(m[0].n, PAGES);
+    // Pages of equal length: the error is that of the mean of x / 10 times the value, to first order; 1,000 draws give it within 10 %.
+    const double sd = sqrt((square - sum * sum / PAGES) / (PAGES - 1));
+    assert_float_equal(m[0].error / (m[0].value * sd / 10 / sqrt(PAGES)), 1, 0.1);
+    eval_text_metrics(again, &t, ll, 3);
+    assert_true(again[0].error == m[0].error);
+    eval_text_metrics(again, &t, ll, 4);
+    assert_true(again[0].error != m[0].error && again[0].value == m[0].value);
+    free(t.count);
+}
+
+// ---------------------------------------------------------------- a real model: values published with it, made by PyTorch
+static const char *const model_dir = "../shared/models/opt-en-8m", *const data_dir = "../shared/data";
+
+static void published_values(void **state) {
+    (void)state;
+    opt m = {0};
+    if (!file_exists(model_dir) || !file_exists(data_dir)) {
+        print_message("skipped: no %s\n", model_dir);
+        skip();
+    }
+    if (opt_load(&m, model_dir)) fail_msg("%s", err_get());
+    tok *tk = tok_open(model_dir, m.c.V);
+    const eval_options o = {.data = data_dir};
+    const mask_source none = {0};
+    double effective[1][2];
+    eval *e = eval_new(&m, false, NULL, NULL);
+    eval_task t;
+    if (eval_task_open(&t, "copa", &o, tk, &m.c)) fail_msg("%s", err_get());
+    double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);
+    assert_int_equal(eval_run(e, t.item, t.n, &none, NULL, 1, &ll, effective), 0);
+    eval_metric v[2];
+    eval_task_metrics(v, &t, ll);
+    assert_int_equal(t.n, 100);
+    assert_float_equal(v[0].value, 0.55, 0.0101);  // one document may fall within rounding
+    assert_float_equal(v[1].value, 0.52, 0.0101);
+    free(ll);
+    eval_task_close(&t);
+    // Whole text: what is counted; its perplexity takes minutes and is checked by bin/sweep.
+    eval_text text;
+    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_PAGES, &o, tk, &m.c)) fail_msg("%s", err_get());
+    long words = 0, bytes = 0, tokens = 0, predicted = 0;
+    for (int i = 0; i < text.n_groups; i++) {
+        words += text.count[i].words;
+        bytes += text.count[i].bytes;
+        tokens += text.count[i].tokens;
+    }
+    for (int i = 0; i < text.n; i++) predicted += text.item[i].seq[0].n - text.item[i].seq[0].from;
+    assert_int_equal(text.n_groups, 60);
+    assert_int_equal(words, 214006);
+    assert_int_equal(bytes, 1146785);
+    assert_int_equal(tokens, 304292);
+    assert_int_equal(predicted, tokens);
+    eval_text_close(&text);
+    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_DISJOINT, &o, tk, &m.c)) fail_msg("%s", err_get());
+    for (int i = tokens = 0; i < text.n_groups; i++) tokens += text.count[i].tokens;
+    assert_int_equal(tokens, 316487);
+    eval_text_close(&text);
+    eval_free(e);
+    tok_close(tk);
+    opt_free(&m);
+}
+
+// Documents longer than the positions: refused with their number, left out, or cut from the left without touching what is scored.
+static void over_long_documents(void **state) {
+    (void)state;
+    opt_config c = small;
+    if (!file_exists(model_dir) || !file_exists(data_dir)) skip();
+    tok *tk = tok_open(model_dir, 0);
+    eval_options o = {.data = data_dir, .limit = 20, .shots = 2};
+    eval_task whole, t;
+    c.positions = 2048;
+    c.V = 8192;
+    if (eval_task_open(&whole, "rte", &o, tk, &c)) fail_msg("%s", err_get());
+    c.positions = 200;
+    assert_int_equal(eval_task_open(&t, "rte", &o, tk, &c), -1);
+    int longer = 0;
+    for (int i = 0; i < whole.n; i++) longer += whole.item[i].seq[0].n > 200 || whole.item[i].seq[1].n > 200;
+    char says[40];
+    snprintf(says, sizeof says, "rte: %d of 20 documents", longer);
+    if (longer == 0 || longer == 20 || !strstr(err_get(), says)) fail_msg("\"%s\" lacks \"%s\"", err_get(), says);
+    o.over = OVER_LONG_SKIP;
+    assert_int_equal(eval_task_open(&t, "rte", &o, tk, &c), 0);
+    assert_int_equal(t.n, 20 - longer);
+    assert_int_equal(t.skipped, longer);
+    eval_task_close(&t);
+    o.over = OVER_LONG_CUT;
+    assert_int_equal(eval_task_open(&t, "rte", &o, tk, &c), 0);
+    assert_int_equal(t.n, 20);
+    assert_int_equal(t.cut, longer);
+    for (int i = 0; i < 20; i++)
+        for (int j = 0; j < 2; j++) {
+            const int n = t.item[i].seq[j].n, was = whole.item[i].seq[j].n;
+            assert_int_equal(n, was < 200 ? was : 200);
+            assert_memory_equal(t.item[i].seq[j].tokens, whole.item[i].seq[j].tokens + (was - n), (size_t)(n + 1) * sizeof(int32_t));
+            assert_int_equal(n - t.item[i].seq[j].from, was - whole.item[i].seq[j].from);
+        }
+    eval_task_close(&t);
+    eval_task_close(&whole);
+    tok_close(tk);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_as_plain), cmocka_unit_test(oracle_is_removal), cmocka_unit_test(damaged_model), cmocka_unit_test(accuracies),
+        cmocka_unit_test(perplexities),  cmocka_unit_test(published_values),  cmocka_unit_test(over_long_documents),
+    };
+    return cmocka_run_group_tests_name("eval", tests, NULL, NULL);
+}
