@@ -575,18 +575,23 @@ static void tick(void *ctx, double tokens) {
     progress_at(&w->bar, (long)w->tokens_done);
 }
 
-// Tokens per second of the dense model, from about a second of the work itself.
+// Tokens per second of the dense model, from at most about a second of the work itself. The first run, which touches the weights and
+// the workspace for the first time, does not count.
 static double measure_speed(sweep *w) {
     const mask_source none = {0};
     double effective[1][2], tokens = 0, start = clock_s();
-    for (int k = 0; k < w->n_targets && clock_s() - start < 1; k++) {
+    for (int k = -1; k < w->n_targets && (k < 1 || clock_s() - start < 1); k++) {
         int n;
-        const eval_item *item = items_of(&w->targets[0][k], &n);
-        if (n > 64) n = 64;
+        const eval_item *item = items_of(&w->targets[0][k < 0 ? 0 : k], &n);
+        if (n > (k < 0 ? 1 : 16)) n = k < 0 ? 1 : 16;
         double *ll = xcalloc((size_t)n * TASK_MAX_CHOICES, sizeof *ll);
-        if (eval_run(w->eval, item, n, &none, NULL, 1, &ll, effective)) die(1, "%s: %s", w->targets[0][k].name, err_get());
+        if (eval_run(w->eval, item, n, &none, NULL, 1, &ll, effective)) die(1, "%s", err_get());
         free(ll);
         tokens += eval_tokens(item, n);
+        if (k < 0) {
+            tokens = 0;
+            start = clock_s();
+        }
     }
     return tokens / (clock_s() - start);
 }
