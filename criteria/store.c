@@ -471,11 +471,11 @@ static int put(store *s, const char *dataset, int rank, const long *dim, hid_t f
 }
 
 int store_put_doubles(store *s, const char *dataset, int rank, const long *dim, const double *values) {
-    return put(s, dataset, rank, dim, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, values, false);
+    return put(s, dataset, rank, dim, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, values, rank > 1);
 }
 
 int store_put_floats(store *s, const char *dataset, int rank, const long *dim, const float *values) {
-    return put(s, dataset, rank, dim, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values, false);
+    return put(s, dataset, rank, dim, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values, rank > 1);
 }
 
 int store_put_int64(store *s, const char *dataset, long n, const int64_t *values) {

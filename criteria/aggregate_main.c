@@ -1,0 +1,521 @@
+// aggregate - from a store: aggregates per task and over all, ranks, correlations between criteria and with exact removal.
+//
+//   /aggregates[_compat]/<task or all>/<criterion>/{heads [L, H], neurons [L, F]}  float64. Sound: mean over examples, all = mean of the task
+//       means. Compat: sum over examples, all = mean of the task sums. Task-level scores are taken as they are; all is over the tasks
+//       that have the score.
+//   /ranks[_compat]/<task or all>/<criterion>/{heads, neurons}_{mean, variance}  of a unit's average rank (1 = least important) among all
+//       units of its kind, over examples (all: of every task); variance: sample variance / U^2, absent for a single example
+//   /correlation[_compat]/{heads, neurons} [C, C] Spearman of the aggregates over all, their names in {heads, neurons}_criteria; NaN: a
+//       constant score
+//   /removal[_compat]/{heads, neurons}/<criterion>: attributes, agreement with the exact loss change
+#include "cli.h"
+#include "stats.h"
+#include "store.h"
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { HEADS, NEURONS };
+static const char *const kind_names[2] = {"heads", "neurons"};
+static const double sparsities[] = {10, 20, 30, 40, 50, 60, 70, 80, 90};
+enum { SPARSITIES = sizeof sparsities / sizeof *sparsities };
+
+typedef struct {
+    char *name;
+    double *all[2];        // aggregate over all [L, U], NULL: none
+    double variance[2];    // mean rank variance over units, NAN: none
+} summary;
+
+typedef struct {
+    store *in, *out;
+    int L, U[2], dense, n;
+    char **task;           // n_task names, in the store's order
+    int n_task, *task_of;  // [n]
+    bool compat;           // the mode in work
+    summary *crit;
+    int n_crit;
+    file_out ranks_csv, heads_csv, correlation_csv, removal_csv;
+} job;
+
+static const char *suffix(const job *j) { return j->compat ? "_compat" : ""; }
+static const char *mode_name(const job *j) { return j->compat ? "compat" : "sound"; }
+static const char *number(char text[32], double x) {
+    if (isnan(x)) return "";
+    snprintf(text, 32, "%.9g", x);
+    return text;
+}
+
+static int put_plane(job *j, const char *group, const char *task, const char *crit, const char *name, int U, const double *x) {
+    char *path = xasprintf("/%s%s/%s/%s/%s", group, suffix(j), task, crit, name);
+    long dim[2] = {j->L, U};
+    int bad = store_put_doubles(j->out, path, 2, dim, x);
+    free(path);
+    return bad;
+}
+
+// ---------------------------------------------------------------- aggregates and ranks
+static void csv_plane(job *j, const char *task, const char *crit, int kind, const double *score, const stats_moments *m) {
+    char a[32];
+    int U = j->U[kind];
+    double n2 = (double)j->L * U * j->L * U;
+    for (int l = 0; m && j->ranks_csv.f && l < j->L; l++) {
+        double mean = 0, variance = 0;
+        for (int u = 0; u < U; u++) {
+            mean += m[l * U + u].mean / U;
+            variance += stats_variance(&m[l * U + u]) / n2 / U;
+        }
+        fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, kind_names[kind], l, mean, number(a, variance), m[0].n);
+    }
+    for (int i = 0; kind == HEADS && j->heads_csv.f && i < j->L * U; i++) fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
+}
+
+static int put_ranks(job *j, const char *task, const char *crit, int kind, const stats_moments *m, double *mean_variance) {
+    size_t n = (size_t)j->L * (size_t)j->U[kind];
+    double *x = xmalloc(n * sizeof *x), sum = 0;
+    char *name = xasprintf("%s_mean", kind_names[kind]);
+    for (size_t i = 0; i < n; i++) x[i] = m[i].mean;
+    int bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
+    free(name);
+    if (!bad && m[0].n > 1) {
+        name = xasprintf("%s_variance", kind_names[kind]);
+        for (size_t i = 0; i < n; i++) sum += x[i] = stats_variance(&m[i]) / ((double)n * (double)n);
+        bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
+        free(name);
+    }
+    if (mean_variance) *mean_variance = m[0].n > 1 ? sum / (double)n : NAN;
+    free(x);
+    return bad;
+}
+
+// Rows of the store that a dataset's rows belong to; NULL: the same. *rows: how many.
+static int64_t *rows_of(const job *j, const char *dataset, long *rows, int *bad) {
+    long dim[3];
+    *bad = store_shape(j->in, dataset, dim) == 3 ? 0 : err_set("%s: %s is not [examples, layers, units]", store_path(j->in), dataset);
+    *rows = dim[0];
+    if (*bad || dim[0] == j->n) return NULL;
+    char *name = xasprintf("%.*sindex", (int)(strrchr(dataset, '/') + 1 - dataset), dataset);
+    int64_t *index = xmalloc((size_t)dim[0] * sizeof *index);
+    *bad = store_read_int64(j->in, name, 0, dim[0], index);
+    for (long i = 0; !*bad && i < dim[0]; i++)
+        if (index[i] < 0 || index[i] >= j->n) *bad = err_set("%s: %s: row %lld is not in the store", store_path(j->in), name, (long long)index[i]);
+    free(name);
+    return index;
+}
+
+// One dataset of scores per example: its sums per task, its ranks, and what they give.
+static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
+    const int U = j->U[kind];
+    const size_t n = (size_t)j->L * (size_t)U;
+    long rows, block = (long)((8u << 20) / (n * sizeof(double))) + 1, *count = xcalloc((size_t)j->n_task, sizeof *count);
+    int bad, tasks = 0;
+    int64_t *index = rows_of(j, dataset, &rows, &bad);
+    double *sum = xcalloc((size_t)j->n_task * n, sizeof *sum), *rank = xmalloc((size_t)block * n * sizeof *rank), *all = xcalloc(n, sizeof *all);
+    float *x = xmalloc((size_t)block * n * sizeof *x);
+    stats_moments *m = xcalloc(((size_t)j->n_task + 1) * n, sizeof *m);
+    for (long row = 0; !bad && row < rows; row += block) {
+        const long got = row + block < rows ? block : rows - row;
+        if ((bad = store_read(j->in, dataset, row, got, x))) break;
+        for (size_t i = 0; i < (size_t)got * n; i++)
+            if (!isfinite(x[i])) bad = err_set("%s: %s: row %ld holds a value that is not finite", store_path(j->in), dataset, row + (long)(i / n));
+        if (bad) break;
+#pragma omp parallel for schedule(dynamic)
+        for (long r = 0; r < got; r++) {
+            double *wide = xmalloc(n * sizeof *wide);
+            for (size_t i = 0; i < n; i++) wide[i] = x[(size_t)r * n + i];
+            stats_ranks(rank + (size_t)r * n, wide, n);
+            free(wide);
+        }
+        for (long r = 0; r < got; r++) {
+            const int t = j->task_of[index ? index[row + r] : row + r];
+            count[t]++;
+            for (size_t i = 0; i < n; i++) {
+                sum[(size_t)t * n + i] += x[(size_t)r * n + i];
+                stats_add(&m[(size_t)t * n + i], rank[(size_t)r * n + i]);
+                stats_add(&m[(size_t)j->n_task * n + i], rank[(size_t)r * n + i]);
+            }
+        }
+    }
+    for (int t = 0; !bad && t < j->n_task; t++) {
+        double *s = sum + (size_t)t * n;
+        if (!count[t]) continue;
+        tasks++;
+        for (size_t i = 0; i < n; i++) all[i] += s[i] /= j->compat ? 1.0 : (double)count[t];
+        csv_plane(j, j->task[t], c->name, kind, s, m + (size_t)t * n);
+        bad = put_plane(j, "aggregates", j->task[t], c->name, kind_names[kind], U, s) || put_ranks(j, j->task[t], c->name, kind, m + (size_t)t * n, NULL);
+    }
+    for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
+    if (!bad && tasks) {
+        stats_moments *over_all = m + (size_t)j->n_task * n;
+        csv_plane(j, "all", c->name, kind, all, over_all);
+        bad = put_plane(j, "aggregates", "all", c->name, kind_names[kind], U, all) || put_ranks(j, "all", c->name, kind, over_all, &c->variance[kind]);
+        c->all[kind] = all;
+        all = NULL;
+    }
+    free(m);
+    free(x);
+    free(all);
+    free(rank);
+    free(sum);
+    free(index);
+    free(count);
+    return bad ? -1 : 0;
+}
+
+// A criterion that exists per task only.
+static int aggregate_tasks(job *j, summary *c, int kind) {
+    const int U = j->U[kind];
+    const size_t n = (size_t)j->L * (size_t)U;
+    double *x = xmalloc(n * sizeof *x), *all = xcalloc(n, sizeof *all);
+    int bad = 0, tasks = 0;
+    for (int t = 0; !bad && t < j->n_task; t++) {
+        char *name = xasprintf("/task_scores%s/%s/%s/%s", suffix(j), j->task[t], c->name, kind_names[kind]);
+        if (store_has(j->in, name)) {
+            tasks++;
+            bad = store_read_double(j->in, name, 0, j->L, x);
+            for (size_t i = 0; !bad && i < n; i++) all[i] += x[i];
+            if (!bad) csv_plane(j, j->task[t], c->name, kind, x, NULL);
+            if (!bad) bad = put_plane(j, "aggregates", j->task[t], c->name, kind_names[kind], U, x);
+        }
+        free(name);
+    }
+    for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
+    if (!bad && tasks) {
+        csv_plane(j, "all", c->name, kind, all, NULL);
+        bad = put_plane(j, "aggregates", "all", c->name, kind_names[kind], U, all);
+        c->all[kind] = all;
+        all = NULL;
+    }
+    free(all);
+    free(x);
+    return bad;
+}
+
+// ---------------------------------------------------------------- correlation between criteria
+static int correlate(job *j, int kind) {
+    const size_t n = (size_t)j->L * (size_t)j->U[kind];
+    int used = 0, *which = xmalloc((size_t)j->n_crit * sizeof *which), bad = 0;
+    for (int k = 0; k < j->n_crit; k++)
+        if (j->crit[k].all[kind]) which[used++] = k;
+    if (used == 0) {
+        free(which);
+        return 0;
+    }
+    double *rank = xmalloc((size_t)used * n * sizeof *rank), *rho = xmalloc((size_t)used * (size_t)used * sizeof *rho);
+    char **names = xmalloc((size_t)used * sizeof *names), text[32];
+    for (int a = 0; a < used; a++) {
+        names[a] = j->crit[which[a]].name;
+        stats_ranks(rank + (size_t)a * n, j->crit[which[a]].all[kind], n);
+    }
+    printf("\n%s, %s: rank correlation of the aggregates over all tasks\n%-10s", mode_name(j), kind_names[kind], "");
+    for (int a = 0; a < used; a++) printf(" %9.9s", names[a]);
+    for (int a = 0; a < used; a++) {
+        printf("\n%-10s", names[a]);
+        for (int b = 0; b < used; b++) {
+            double r = rho[a * used + b] = stats_spearman_ranks(rank + (size_t)a * n, rank + (size_t)b * n, n);
+            if (isnan(r)) printf(" %9s", "undefined");
+            else printf(" %9.3f", r);
+            if (j->correlation_csv.f) fprintf(j->correlation_csv.f, "%s,%s,%s,%s,%s\n", mode_name(j), kind_names[kind], names[a], names[b], number(text, r));
+        }
+    }
+    printf("\n");
+    long dim[2] = {used, used};
+    char *path = xasprintf("/correlation%s/%s", suffix(j), kind_names[kind]), *labels = xasprintf("/correlation%s/%s_criteria", suffix(j), kind_names[kind]);
+    bad = store_put_doubles(j->out, path, 2, dim, rho) || store_put_names(j->out, labels, used, names);
+    free(labels);
+    free(path);
+    free(names);
+    free(rho);
+    free(rank);
+    free(which);
+    return bad ? -1 : 0;
+}
+
+// ---------------------------------------------------------------- agreement with exact removal
+typedef struct { double rho, overlap[2][SPARSITIES]; long n, undefined; } agreement;  // overlap: joint, within layers
+
+static void agree(agreement *a, const job *j, int kind, const double *x, const double *truth) {
+    double rho = stats_spearman(x, truth, (size_t)j->L * (size_t)j->U[kind]);
+    a->n++;
+    if (isnan(rho)) a->undefined++;
+    else a->rho += rho;
+    for (int joint = 0; joint < 2; joint++)
+        for (int i = 0; i < SPARSITIES; i++) a->overlap[!joint][i] += stats_overlap(x, truth, j->L, j->U[kind], j->dense, sparsities[i], joint);
+}
+
+// Means over the examples that both have; removal is the same in both modes and kept with the sound scores.
+static int agree_rows(agreement *a, const job *j, int kind, const char *dataset, const char *truth) {
+    const size_t n = (size_t)j->L * (size_t)j->U[kind];
+    long rows, truth_rows;
+    int bad, bad_too;
+    int64_t *own = rows_of(j, dataset, &rows, &bad), *index = rows_of(j, truth, &truth_rows, &bad_too);
+    float *x = xmalloc(2 * n * sizeof *x);
+    double *wide = xmalloc(2 * n * sizeof *wide);
+    bad |= bad_too;
+    for (long i = 0; !bad && i < truth_rows; i++) {
+        long row = index ? (long)index[i] : i, at = row;
+        for (at = own ? 0 : row; own && at < rows && own[at] != row; at++);
+        if (at >= rows) continue;
+        bad = store_read(j->in, truth, i, 1, x + n) || store_read(j->in, dataset, at, 1, x) ? -1 : 0;
+        for (size_t k = 0; k < 2 * n; k++) wide[k] = x[k];
+        if (!bad) agree(a, j, kind, wide, wide + n);
+    }
+    free(wide);
+    free(x);
+    free(index);
+    free(own);
+    return bad ? -1 : 0;
+}
+
+static int report(job *j, int kind, const char *crit, const char *over, const agreement *a) {
+    char text[32], *path = xasprintf("/removal%s/%s/%s", suffix(j), kind_names[kind], crit);
+    long defined = a->n - a->undefined;
+    double rho = defined ? a->rho / (double)defined : NAN;
+    char *key = xasprintf("%s_spearman", over);
+    printf("%-10s %-10s ", crit, over);
+    if (isnan(rho)) printf("%9s", "undefined");
+    else printf("%9.3f", rho);
+    int bad = isnan(rho) ? 0 : store_put_number(j->out, path, key, rho);
+    free(key);
+    if (j->removal_csv.f) fprintf(j->removal_csv.f, "%s,%s,%s,%s,spearman,,%s,%ld\n", mode_name(j), kind_names[kind], crit, over, number(text, rho), a->n);
+    for (int within = 0; within < 2; within++)
+        for (int i = 0; i < SPARSITIES; i++) {
+            double v = a->overlap[within][i] / (double)a->n;
+            const char *measure = within ? "overlap_within_layers" : "overlap";
+            if (!within && i % 2 == 0) printf(" %6.3f", v);
+            if (j->removal_csv.f) fprintf(j->removal_csv.f, "%s,%s,%s,%s,%s,%g,%s,%ld\n", mode_name(j), kind_names[kind], crit, over, measure, sparsities[i], number(text, v), a->n);
+            key = xasprintf("%s_%s_%g", over, measure, sparsities[i]);
+            if (!bad && !isnan(v)) bad = store_put_number(j->out, path, key, v);
+            free(key);
+        }
+    printf("\n");
+    free(path);
+    return bad;
+}
+
+static int against_removal(job *j, int kind, const double *truth) {
+    char *exact = xasprintf("/scores/removal/%s", kind_names[kind]);
+    int bad = 0;
+    if (store_has(j->in, exact) && truth) {
+        printf("\n%s, %s: agreement with exact removal (layers from %d on: share of the kept units that agree, at sparsity %%)\n%-10s %-10s %9s", mode_name(j), kind_names[kind], j->dense,
+               "", "over", "rank corr");
+        for (int i = 0; i < SPARSITIES; i += 2) printf(" %6g", sparsities[i]);
+        printf("\n");
+        for (int k = 0; !bad && k < j->n_crit; k++) {
+            const summary *c = &j->crit[k];
+            char *own = xasprintf("/scores%s/%s/%s", suffix(j), c->name, kind_names[kind]);
+            agreement whole = {0}, each = {0};
+            if (strcmp(c->name, "removal") != 0 && c->all[kind]) {
+                agree(&whole, j, kind, c->all[kind], truth);
+                bad = report(j, kind, c->name, "aggregate", &whole);
+                if (!bad && store_has(j->in, own)) bad = agree_rows(&each, j, kind, own, exact);
+                if (!bad && each.n) bad = report(j, kind, c->name, "examples", &each);
+            }
+            free(own);
+        }
+    }
+    free(exact);
+    return bad;
+}
+
+// ---------------------------------------------------------------- a mode
+static void add_criteria(job *j, char **names, int n) {
+    for (int i = 0; i < n; i++) {
+        int k = 0;
+        while (k < j->n_crit && strcmp(j->crit[k].name, names[i]) != 0) k++;
+        if (k < j->n_crit) continue;
+        j->crit = xrealloc(j->crit, (size_t)(j->n_crit + 1) * sizeof *j->crit);
+        j->crit[j->n_crit++] = (summary){.name = xstrdup(names[i]), .variance = {NAN, NAN}};
+    }
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(((const summary *)a)->name, ((const summary *)b)->name); }
+
+static void free_criteria(job *j) {
+    for (int k = 0; k < j->n_crit; k++) {
+        free(j->crit[k].name);
+        free(j->crit[k].all[0]);
+        free(j->crit[k].all[1]);
+    }
+    free(j->crit);
+    j->crit = NULL;
+    j->n_crit = 0;
+}
+
+// truth: removal over all of each kind, from the sound pass.
+static int run_mode(job *j, double *truth[2]) {
+    int n, bad = 0;
+    char *group = xasprintf("/scores%s", suffix(j)), **names = store_list(j->in, group, &n);
+    add_criteria(j, names, n);
+    free(names);
+    for (int t = 0; t < j->n_task; t++) {
+        char *tasks = xasprintf("/task_scores%s/%s", suffix(j), j->task[t]);
+        names = store_list(j->in, tasks, &n);
+        add_criteria(j, names, n);
+        free(names);
+        free(tasks);
+    }
+    if (j->n_crit) qsort(j->crit, (size_t)j->n_crit, sizeof *j->crit, by_name);
+    for (int k = 0; !bad && k < j->n_crit; k++)
+        for (int kind = 0; !bad && kind < 2; kind++) {
+            char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, kind_names[kind]);
+            bad = store_has(j->in, name) ? aggregate_rows(j, &j->crit[k], kind, name) : aggregate_tasks(j, &j->crit[k], kind);
+            free(name);
+            if (!bad && strcmp(j->crit[k].name, "removal") == 0 && !j->compat && j->crit[k].all[kind]) {
+                size_t bytes = (size_t)j->L * (size_t)j->U[kind] * sizeof(double);
+                truth[kind] = memcpy(xmalloc(bytes), j->crit[k].all[kind], bytes);
+            }
+        }
+    if (!bad && j->n_crit) {
+        printf("\n%s: mean rank variance of a unit over all examples (0: the same rank everywhere; 1/12: random)\n%-10s %9s %9s\n", mode_name(j), "", "heads", "neurons");
+        for (int k = 0; k < j->n_crit; k++) {
+            printf("%-10s", j->crit[k].name);
+            for (int kind = 0; kind < 2; kind++)
+                if (isnan(j->crit[k].variance[kind])) printf(" %9s", "-");
+                else printf(" %9.5f", j->crit[k].variance[kind]);
+            printf("\n");
+        }
+    }
+    for (int kind = 0; !bad && kind < 2; kind++) bad = correlate(j, kind);
+    for (int kind = 0; !bad && kind < 2; kind++) bad = against_removal(j, kind, truth[kind]);
+    free_criteria(j);
+    free(group);
+    return bad;
+}
+
+// ---------------------------------------------------------------- files
+static const char *const made_here[] = {"aggregates", "ranks", "correlation", "removal"};
+
+static bool is_made_here(const char *name) {
+    for (size_t i = 0; i < sizeof made_here / sizeof *made_here; i++)
+        if (strncmp(name, made_here[i], strlen(made_here[i])) == 0) return true;
+    return false;
+}
+
+// The new file holds the store, too, if it takes the store's place.
+static int begin(job *j, const char *path, bool same) {
+    int n, bad = 0;
+    if (!same && file_exists(path)) {  // do not write over what is no file of ours
+        store *there = store_open(path);
+        bool holds_scores = there && store_has(there, "/examples");
+        store_close(there);
+        if (!there) return -1;
+        if (holds_scores) return err_set("%s: is a store of its own; give its name to --store too, or another --out", path);
+    }
+    if (!(j->out = store_create(path))) return -1;
+    bad = store_copy_attrs(j->out, j->in);
+    char **names = store_list(j->in, "/", &n);
+    for (int i = 0; !bad && same && i < n; i++)
+        if (!is_made_here(names[i])) bad = store_copy(j->out, j->in, names[i]);
+    free(names);
+    return bad;
+}
+
+static int csv_open(file_out *o, const char *dir, const char *name, const char *columns, const char *command, const job *j) {
+    char *path = xasprintf("%s/%s", dir, name), *model = store_attr(j->in, "/", "model"), *hash = store_attr(j->in, "/", "model_hash");
+    int bad = file_out_open(o, path);
+    if (!bad) fprintf(o->f, "# %s\n# code %s, model %s, %s\n%s\n", command, code_version(), model ? model : "?", hash ? hash : "?", columns);
+    free(hash);
+    free(model);
+    free(path);
+    return bad;
+}
+
+static int csv_begin(job *j, const char *dir, const char *command) {
+    if (!*dir) return 0;
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST) return err_set("%s: cannot make the folder: %s", dir, strerror(errno));
+    return csv_open(&j->ranks_csv, dir, "rank_variance.csv", "mode,task,criterion,units,layer,mean_rank,rank_variance,examples", command, j) ||
+                   csv_open(&j->heads_csv, dir, "head_scores.csv", "mode,task,criterion,layer,head,score", command, j) ||
+                   csv_open(&j->correlation_csv, dir, "correlation.csv", "mode,units,criterion,with,spearman", command, j) ||
+                   csv_open(&j->removal_csv, dir, "removal.csv", "mode,units,criterion,over,measure,sparsity,value,examples", command, j)
+               ? -1
+               : 0;
+}
+
+static int csv_end(job *j, bool keep) {
+    file_out *all[] = {&j->ranks_csv, &j->heads_csv, &j->correlation_csv, &j->removal_csv};
+    int bad = 0;
+    for (int i = 0; i < 4; i++)
+        if (all[i]->f && (!keep || bad || file_out_close(all[i]) != 0)) {
+            bad = -1;
+            file_out_abandon(all[i]);
+        }
+    return keep ? bad : 0;
+}
+
+static int number_of(const store *s, const char *key) {
+    char *text = store_attr(s, "/", key);
+    int x = text ? atoi(text) : 0;
+    free(text);
+    return x;
+}
+
+static int read_layout(job *j, store_examples *e) {
+    j->L = number_of(j->in, "layers");
+    j->U[HEADS] = number_of(j->in, "heads");
+    j->U[NEURONS] = number_of(j->in, "neurons");
+    if (j->L < 1 || j->U[0] < 1 || j->U[1] < 1 || !store_has(j->in, "/examples")) return err_set("%s: holds no scores; give a store made by bin/score", store_path(j->in));
+    if (store_read_examples(j->in, e)) return -1;
+    j->n = e->n;
+    j->task_of = xcalloc((size_t)e->n, sizeof *j->task_of);
+    j->task = xcalloc((size_t)e->n, sizeof *j->task);
+    for (int i = 0; i < e->n; i++) {
+        int t = 0;
+        while (t < j->n_task && strcmp(j->task[t], e->task[i]) != 0) t++;
+        if (t == j->n_task) j->task[j->n_task++] = e->task[i];
+        j->task_of[i] = t;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const char *in = "", *out = "", *csv = "";
+    long dense = 1;
+    job j = {0};
+    const cli_option options[] = {
+        {"store", CLI_STR, &in, "STORE", "made by bin/score", true, NULL, 0, 0},
+        {"out", CLI_STR, &out, "FILE", "HDF5 file to write; may be the store itself", true, NULL, 0, 0},
+        {"csv", CLI_STR, &csv, "DIR", "also rank_variance.csv, head_scores.csv, correlation.csv, removal.csv there", false, NULL, 0, 0},
+        {"dense-layers", CLI_INT, &dense, "N", "first layers that are never pruned, left out of top-k overlaps", false, NULL, 0, 1000},
+        {0}};
+    cli_parse(argc, argv, "aggregates, rank statistics and correlations of the scores of a store", options);
+    signal(SIGXFSZ, SIG_IGN);
+    char *resolved = cli_resolved(options), *command = cli_command(argc, argv);
+    printf("aggregate: %s\n", resolved);
+    int lock = store_lock(out), bad = lock < 0 ? -1 : 0;
+    store_examples e = {0};
+    double *truth[2] = {NULL, NULL};
+    struct stat a, b;
+    bool same = stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    if (!bad) bad = (j.in = store_open(in)) ? 0 : -1;
+    j.dense = (int)dense;
+    if (!bad) bad = read_layout(&j, &e);
+    if (!bad && j.dense >= j.L) log_info("--dense-layers %ld leaves no layer of %d to compare", dense, j.L);
+    if (!bad) bad = begin(&j, out, same) || csv_begin(&j, csv, command) ? -1 : 0;
+    if (!bad) printf("%s: %d examples of %d tasks, %d layers, %d heads and %d neurons each\n", in, j.n, j.n_task, j.L, j.U[0], j.U[1]);
+    for (int m = 0; !bad && m < 2; m++) {
+        j.compat = m;
+        bad = run_mode(&j, truth);
+    }
+    if (!bad) bad = store_put_text(j.out, "/", "aggregated", command);
+    if (!bad) {
+        bad = store_commit(j.out);
+        j.out = NULL;
+    }
+    char *why = bad ? xstrdup(err_get()) : NULL;
+    store_close(j.out);
+    if (csv_end(&j, !bad) && !why) why = xstrdup(err_get());
+    if (lock >= 0) store_unlock(out, lock);
+    if (why) die(1, "%s", why);
+    store_close(j.in);
+    store_examples_free(&e);
+    free(j.task);
+    free(j.task_of);
+    free(truth[0]);
+    free(truth[1]);
+    free(command);
+    free(resolved);
+    return fflush(stdout) ? 1 : 0;
+}
