@@ -71,28 +71,23 @@ static void rows_free(world_rows *r) {
 
 // At least n rows in whole groups, no question twice; those with a held-out question are passed over.
 static void draw_rows(world *w, int task, int n, const world_probes *held, world_probes *seen, world_rows *out) {
-    prose t = { 0 };
     while (out->n < n) {
         question g[GROUP_MAX];
+        prose asked[GROUP_MAX] = { 0 };
         const int k = world_ask(w, task, g);
         bool good = true;
-        for (int i = 0; i < k && good; i++) {
-            prose_clear(&t);
-            question_prompt(&t, task, &g[i], g[i].gold);
-            good = !world_probes_count(held, t.s, t.n) && !world_probes_count(seen, t.s, t.n);
+        for (int i = 0; i < k; i++) {
+            question_prompt(&asked[i], task, &g[i], g[i].gold);
+            good = good && !world_probes_count(held, asked[i].s, asked[i].n) && !world_probes_count(seen, asked[i].s, asked[i].n);
         }
         for (int i = 0; i < k; i++) {
-            if (!good) {
-                question_free(&g[i]);
-                continue;
-            }
-            prose_clear(&t);
-            question_prompt(&t, task, &g[i], g[i].gold);
-            world_probes_add(seen, t.s);
-            VEC_PUSH(out->q, out->n, out->cap, g[i]);
+            if (good) {
+                world_probes_add(seen, asked[i].s);
+                VEC_PUSH(out->q, out->n, out->cap, g[i]);
+            } else question_free(&g[i]);
+            prose_free(&asked[i]);
         }
     }
-    prose_free(&t);
 }
 
 // One document: some questions of one task with their answers, a paragraph or story, or a page.

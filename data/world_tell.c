@@ -8,7 +8,7 @@ static int count(const world_statement *s) {
     return n;
 }
 
-// One statement; about row x of `table` when table >= 0, else any scene with a fresh row. False: does not fit, nothing written.
+// Appends one statement. False: the row lacks a property it needs, and nothing is written.
 static bool say(world *w, binding *b, prose *out, const world_statement *s) {
     const size_t from = out->n;
     if (from && out->s[from - 1] != '\n') prose_add(out, " ");
@@ -18,22 +18,22 @@ static bool say(world *w, binding *b, prose *out, const world_statement *s) {
     return false;
 }
 
-static void about(world *w, binding *b, prose *out, int table, int row, int sentences) {
+// So many statements about a row, none twice in succession.
+static void about(world *w, prose *out, int table, int row, int sentences) {
     const int n = count(world_statements);
     int last = -1;
-    b->table = table;
-    b->x = row;
     for (int k = 0; k < sentences;) {
         const int i = (int)rng_below(&w->r, (uint64_t)n);
         if (i == last || strcmp(world_statements[i].table, world_tables[table].name) != 0) continue;
-        binding fresh = world_binding();
-        fresh.table = table;
-        fresh.x = row;
+        binding b = world_binding();
+        b.table = table;
+        b.x = row;
         last = i;
-        k += say(w, &fresh, out, &world_statements[i]);
+        k += say(w, &b, out, &world_statements[i]);
     }
 }
 
+// Scenes one after the other with the persons of b, each with things of its own.
 static void story(world *w, binding *b, prose *out, int sentences) {
     const int n = count(world_scenes);
     for (int k = 0; k < sentences;) {
@@ -55,13 +55,16 @@ void world_tell(world *w, prose *out) {
         const int table = (int)rng_below(&w->r, (uint64_t)w->n_tables);
         const bool event = strcmp(world_tables[table].name, "cause") == 0 || strcmp(world_tables[table].name, "script") == 0;
         const int rows = event ? 3 : 1 + (int)rng_below(&w->r, 2);
-        for (int i = 0; i < rows; i++)
-            about(w, &b, out, table, (int)rng_below(&w->r, (uint64_t)w->table_rows[table]), event ? 1 : 3 + (int)rng_below(&w->r, 3));
+        for (int i = 0; i < rows; i++) {
+            const int sentences = event ? 1 : 3 + (int)rng_below(&w->r, 3);
+            about(w, out, table, (int)rng_below(&w->r, (uint64_t)w->table_rows[table]), sentences);
+        }
     } else story(w, &b, out, 5 + (int)rng_below(&w->r, 5));
     prose_add(out, "\n");
 }
 
 // ---------------------------------------------------------------- pages
+enum { LEAST_ROWS = 10 };  // every table has these, so that table and row can be drawn apart
 static const char *const sections[] = { "In {#town}", "A story", "Life", "What people say", "The {#fair} of {#town}", "{P} and {Q}", "Daily use" };
 static const char *const openings[] = {
     "This page tells about {the x} and about {P}, a {#number}-year-old child from {#town}.",
@@ -80,7 +83,7 @@ void world_page(world *w, prose *out) {
     world_fill(w, &b, out, "{^ x}", true);
     prose_add(out, " =\n\n");
     world_fill(w, &b, out, openings[rng_below(&w->r, sizeof openings / sizeof *openings)], true);
-    about(w, &b, out, table, row, 4);
+    about(w, out, table, row, 4);
     prose_add(out, "\n\n");
     const int n = 2 + (int)rng_below(&w->r, 2);
     for (int i = 0; i < n; i++) {
@@ -90,7 +93,10 @@ void world_page(world *w, prose *out) {
         world_fill(w, &c, out, sections[rng_below(&w->r, sizeof sections / sizeof *sections)], true);
         prose_add(out, " ==\n\n");
         if (rng_below(&w->r, 2)) story(w, &c, out, 5 + (int)rng_below(&w->r, 4));
-        else about(w, &c, out, (int)rng_below(&w->r, (uint64_t)w->n_tables), 0 + (int)rng_below(&w->r, 10), 5);
+        else {
+            const int other = (int)rng_below(&w->r, LEAST_ROWS);
+            about(w, out, (int)rng_below(&w->r, (uint64_t)w->n_tables), other, 5);
+        }
         prose_add(out, i + 1 < n ? "\n\n" : "\n");
     }
 }
