@@ -93,6 +93,10 @@ static int bind(opt *m, const tensor *t, int n) {
 int opt_load(opt *m, const char *dir) {
     *m = (opt){0};
     if (ckpt_open(&m->file, dir) != 0) return -1;
+    if (ckpt_check_values(&m->file) != 0) {
+        opt_free(m);
+        return -1;
+    }
     m->c = m->file.config;
     if (bind(m, m->file.tensors, m->file.n_tensors) == 0) return 0;
     err_prefix("%s", dir);

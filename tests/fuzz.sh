@@ -1,9 +1,11 @@
 #!/bin/sh
-# fuzz.sh DIR RUNS SEED - runs every fuzz target that was built in DIR on RUNS inputs each, from the seed files that its source names
+# fuzz.sh DIR RUNS SEED [NAME ...] - runs the fuzz targets (all, if none is named) that were built in DIR on RUNS inputs each, from the seed files that its source names
 # in a line "// seeds: GLOB ...", and prints one line of figures each. Exit 1 if one found something.
 dir=$1 runs=$2 seed=$3 status=0
-for source in tests/fuzz_*.c; do
-    name=$(basename "$source" .c)
+shift 3
+[ $# -gt 0 ] || set -- $(cd tests && ls fuzz_*.c | sed 's/\.c$//')
+for name; do
+    source=tests/$name.c
     rm -rf "$dir/corpus/$name"
     mkdir -p "$dir/corpus/$name"
     for file in $(sed -n 's,^// seeds: ,,p' "$source"); do  # unquoted: the globs expand here

@@ -1,0 +1,53 @@
+#!/bin/sh
+# test_info - bin/info from the outside: what it prints of good checkpoints, one line and exit 1 for broken ones, 2 for wrong usage.
+info=${BIN:-bin}/info golden=tests/golden/ckpt tmp=$(mktemp -d) bad=0
+trap 'rm -rf "$tmp"' EXIT
+
+# expect STATUS TEXT ARGUMENT... : exit status, and a piece of what is printed (stderr: exactly one line when it fails).
+expect() {
+    want=$1 text=$2
+    shift 2
+    "$info" "$@" >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    if [ $got -ne "$want" ] || ! cat "$tmp/out" "$tmp/err" | grep -qF -e "$text"; then
+        echo "info $*: exit $got, wanted $want with \"$text\":"
+        cat "$tmp/out" "$tmp/err"
+        bad=1
+    fi
+    if [ $got -ne 0 ] && [ "$(wc -l <"$tmp/err")" -ne 1 ]; then
+        echo "info $*: not one line on stderr"
+        bad=1
+    fi
+}
+
+expect 0 "usage: info" --help
+expect 0 "pre-LN, 2 layers, 2 heads of 3, hidden 6, FFN 10" --model $golden/st
+expect 0 "parameters    776" --model $golden/st
+expect 0 "22 bfloat16" --model $golden/st_shards
+expect 0 "no final norm, no biases" --model $golden/st_shards
+expect 0 "post-LN" --model $golden/bin_350m
+expect 0 "embedding width 4" --model $golden/bin_350m
+expect 0 "12 bfloat16, " --model $golden/bin_shards
+expect 0 "tensors       36 in 2 files" --model $golden/bin_shards
+expect 0 "project_out.weight" --model $golden/bin_350m --tensors
+expect 2 "--model" --tensors
+expect 2 "unknown option" --modle $golden/st
+expect 1 "config.json" --model /nonexistent
+for file in $golden/bad/*.bin; do
+    mkdir -p "$tmp/model"
+    cp $golden/bin/config.json "$tmp/model"
+    cp "$file" "$tmp/model/pytorch_model.bin"
+    expect 1 "pytorch_model.bin: " --model "$tmp/model"
+done
+rm "$tmp/model/pytorch_model.bin"
+head -c 5000 $golden/st/model.safetensors >"$tmp/model/model.safetensors"
+expect 1 "truncated or damaged" --model "$tmp/model"
+cp $golden/st/model.safetensors "$tmp/model"
+echo '{' >"$tmp/model/vocab.json"
+: >"$tmp/model/merges.txt"
+expect 1 "vocab.json" --model "$tmp/model"
+if "$info" --model $golden/st >/dev/full 2>/dev/null; then
+    echo "info reports success though its output was lost"
+    bad=1
+fi
+exit $bad
