@@ -67,9 +67,12 @@ static taps taps_make(shape s, uint64_t seed) {
     for (int u = 0; u < F + E; u++) p.removal[u] = rng_normal(&r);
     for (int e = 0; e < E; e++) p.da[(T - 1) * E + e] = 0;  // the last token predicts nothing
     for (int j = 0; j < F; j++) p.dz[(T - 1) * F + j] = 0;
+    for (int t = 2 * T / 3; t < T - 1; t++)  // late tokens resemble each other, so that it matters which rows jacov takes
+        for (int e = 0; e < E; e++) p.da[t * E + e] = p.da[t * E + e] / 4 + 1e-3f * (float)(e % s.D % 3);
     if (T > 10) {
         for (int e = 0; e < E; e++) {
-            p.da[3 * E + e] = 0.25f;  // constant rows
+            p.da[3 * E + e] = 0.25f;  // constant rows, one of them nearly
+            p.da[8 * E + e] = e % s.D ? 0.25f : 0.2500001f;
             p.x[4 * E + e] = -0.5f;
             p.x[6 * E + e] = 0;
             p.a[7 * E + e] = 0;       // a sign that is neither
