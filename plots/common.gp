@@ -1,0 +1,32 @@
+# common - what all figures share: folders, look, colours of the criteria, reading of the result files.
+#   gnuplot -e "src='results/demo'; dst='results/demo/plots'" plots/<figure>.gp
+if (!exists("src")) src = "results/demo"
+if (!exists("dst")) dst = src . "/plots"
+if (!exists("mode")) mode = "sound"
+
+set datafile separator ","
+set datafile columnheaders
+set datafile missing NaN
+set encoding utf8
+set border 3 linecolor rgb "#606060"
+set tics nomirror textcolor rgb "#303030"
+set grid linecolor rgb "#e2e2e2" linetype 1 linewidth 1
+set key noenhanced
+
+terminal(ext, w, h) = ext eq "png" ? sprintf("set terminal pngcairo enhanced size %d,%d font 'DejaVu Sans,13' background '#ffffff'", w, h) \
+                                   : sprintf("set terminal svg enhanced size %d,%d font 'DejaVu Sans,13' background '#ffffff'", w, h)
+
+# A criterion has the same colour and point in every figure.
+names = "plainact l2_norm grad_norm fisher grasp snip jacov epenas nwot random removal"
+colours = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #6b7280 #9a9d18 #9aa0a6 #111111"
+place(name) = (_p = 0, sum [_i = 1:words(names)] (word(names, _i) eq name ? (_p = _i) : 0), _p)
+colour(name) = place(name) > 0 ? word(colours, place(name)) : "#00a0a0"
+mark(name) = place(name) > 0 ? word("5 7 9 11 13 4 6 8 10 2 3", place(name)) + 0 : 1
+dash(name) = name eq "random" ? 2 : name eq "removal" ? 4 : 1
+
+# The distinct values of a column in the order of their first row; "where" is an awk condition on f["column"].
+distinct(file, column, where) = system(sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) && f[\"%s\"] != \"\" && !seen[f[\"%s\"]]++ {print f[\"%s\"]}' '%s'", where, column, column, column, file))
+is(column, value) = stringcolumn(column) eq value
+present(file) = system("test -s '" . file . "' && echo 1 || echo 0") + 0
+missing(file) = sprintf("%s: not there; this figure is left out", file)
+system("mkdir -p '" . dst . "'")
