@@ -46,7 +46,7 @@ static const cli_option options[] = {
     {"scores", CLI_STR, &scores_file, "FILE", "aggregates (bin/aggregate) for static masks", false, NULL, 0, 0},
     {"criterion", CLI_STR, &criterion_list, "a,b|all", "criteria of static masks", false, NULL, 0, 0},
     {"scope", CLI_STR, &scope_list, "a,b", "where units compete: local, global, hybrid", false, NULL, 0, 0},
-    {"units", CLI_STR, &units_name, "UNITS", "what is pruned", false, "heads|neurons|both", 0, 0},
+    {"units", CLI_STR, &units_name, "UNITS", "what is pruned; oracle masks prune heads unless this is given", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &sparsity_list, "a,b", "percentages pruned", false, NULL, 0, 0},
     {"dense-layers", CLI_INT, &dense_layers, "N", "first layers that are never pruned", false, NULL, 0, 1e6},
     {"aggregate", CLI_STR, &aggregate, "task|all", "static scores of a task: its own (default) or those over all", false, "|task|all", 0, 0},
@@ -72,7 +72,7 @@ static const cli_option options[] = {
 typedef struct { const char *name; eval_task task; eval_text text; bool is_text; double *dense; char scores_hash[33]; } target;
 
 // What is compared: a kind of mask and, for static ones, a criterion.
-typedef struct { const char *kind; const criterion *crit; const char *path; } series;
+typedef struct { const char *kind; const criterion *crit; const char *path; unsigned units; } series;
 
 typedef struct {
     opt model;
@@ -414,7 +414,7 @@ static void run_series(sweep *w, const series *s, int seed) {
     const int n = has_rule(s) ? w->n_scopes * w->n_sparsities : 1;
     point *p = xcalloc((size_t)n, sizeof *p);
     for (int i = 0; i < n; i++)
-        p[i] = (point){s, {w->scope[i / w->n_sparsities], w->units, w->sparsity[i % w->n_sparsities], (int)dense_layers, w->compat}, seed};
+        p[i] = (point){s, {w->scope[i / w->n_sparsities], s->units, w->sparsity[i % w->n_sparsities], (int)dense_layers, w->compat}, seed};
     outcome *o = xcalloc((size_t)n * (size_t)w->n_targets, sizeof *o);
     for (int k = 0; k < w->n_targets; k++) run_target(w, p, n, &w->targets[seed][k], o + k * n);
     for (int i = 0; i < n && w->n_tasks && !w->counting; i++) write_means(w, &p[i], w->targets[seed], o + i, n);
@@ -473,8 +473,11 @@ static void choose_scopes(sweep *w) {
 
 static void add_series(sweep *w, const char *kind, const criterion *crit, const char *path) {
     w->series = xrealloc(w->series, (size_t)(w->n_series + 1) * sizeof *w->series);
-    w->series[w->n_series++] = (series){kind, crit, path};
+    w->series[w->n_series++] = (series){kind, crit, path, w->units};
 }
+
+// Removing every neuron of every document in turn is for small models and on request only.
+static unsigned oracle_units(const sweep *w) { return cli_given(options, "units") ? w->units : UNITS_HEADS; }
 
 static void choose_masks(sweep *w) {
     int n, n_crit;
@@ -485,11 +488,19 @@ static void choose_masks(sweep *w) {
     for (int i = 0; i < n; i++) {
         if (strcmp(name[i], "none") == 0) add_series(w, "none", NULL, NULL);
         else if (strcmp(name[i], "random") == 0) add_series(w, "random", NULL, NULL);
-        else if (strcmp(name[i], "oracle") == 0) add_series(w, "oracle", NULL, NULL);
+        else if (strcmp(name[i], "oracle") == 0) {
+            add_series(w, "oracle", NULL, NULL);
+            w->series[w->n_series - 1].units = oracle_units(w);
+        }
         else if (strncmp(name[i], "file:", 5) == 0 && name[i][5]) add_series(w, "file", NULL, xstrdup(name[i] + 5));
         else if (strcmp(name[i], "static") != 0) die(2, "--mask %s: not one of none, random, static, oracle, file:PATH", name[i]);
         else if (!scores_file) die(2, "--mask static needs --scores FILE, written by bin/aggregate");
         else for (int k = 0; k < n_crit; k++) add_series(w, "static", crit[k], NULL);
+    }
+    if (scores_file) {
+        store *scores = store_open(scores_file);
+        if (!scores) die(1, "%s", err_get());
+        store_close(scores);
     }
     if (n == 0) die(2, "--mask names no mask; there are none, random, static, oracle, file:PATH");
     free(crit);
@@ -505,8 +516,7 @@ static void check_compat(sweep *w) {
         die(2, "--scope %s: published static masks are always global (their prune_style is ignored); use --mode sound for other scopes", scope_list);
     if (has_static && cli_given(options, "units") && strcmp(units_name, "heads") != 0)
         die(2, "--units %s: the published FFN mask never acted, so published static masks prune heads only; use --mode sound for neurons", units_name);
-    if (!cli_given(options, "units")) w->units = UNITS_HEADS;
-    else if (w->units != UNITS_HEADS) log_info("the published FFN mask never acted: neurons all run in --mode compat");
+    if (w->units != UNITS_HEADS) log_info("the published FFN mask never acted: neurons all run in --mode compat");
 }
 
 static void choose_seeds(sweep *w) {
@@ -600,6 +610,7 @@ static void announce(sweep *w) {
     visit(w, true);
     for (int s = 0; s < w->n_seeds; s++)
         for (int k = 0; k < w->n_targets; k++) w->targets[s][k].dense = NULL;
+    if (w->rows_present + w->rows_missing == 0) die(1, "nothing to evaluate: %s has no scores that fit", scores_file);
     if (w->rows_missing == 0) {
         log_info("%ld values, all of them present in %s", w->rows_present, w->out.path);
         return;
@@ -620,7 +631,9 @@ int main(int argc, char **argv) {
     if (!model_dir) die(2, "--model is required (checkpoint directory); see --help");
     if (details_file && !out_file) die(2, "--details needs --out: its lines name rows of that file");
     w.compat = strcmp(mode_name, "compat") == 0;
-    w.units = strcmp(units_name, "both") == 0 ? UNITS_BOTH : strcmp(units_name, "heads") == 0 ? UNITS_HEADS : UNITS_NEURONS;
+    w.units = strcmp(units_name, "heads") == 0 || (w.compat && !cli_given(options, "units")) ? UNITS_HEADS
+              : strcmp(units_name, "neurons") == 0                                           ? UNITS_NEURONS
+                                                                                             : UNITS_BOTH;
     if (threads) omp_set_num_threads((int)threads);
     choose_tasks(&w);
     choose_scopes(&w);

@@ -20,17 +20,17 @@ do for [ext in "png svg"] {
     eval terminal(ext, 330 * columns + 40, 290 * lines + 60)
     set output dst . "/head_scores." . ext
     set multiplot layout lines,columns title sprintf("Scores of the attention heads, %s, %s", mode, task eq "all" ? "all tasks" : task)
-    do for [c in criteria] {
-        set title c offset 0,-0.6 noenhanced
+    do for [name in criteria] {
+        set title name offset 0,-0.6 noenhanced
         set xrange [*:*]
         set yrange [*:*]
         set xlabel "head" offset 0,0.9
         set ylabel "layer" offset 1,0
-        stats scores using (is("mode", mode) && is("task", task) && is("criterion", c) ? column("head") : NaN) nooutput name "H"
-        stats scores using (is("mode", mode) && is("task", task) && is("criterion", c) ? column("layer") : NaN) nooutput name "L"
+        stats scores using (is("mode", mode) && is("task", task) && is("criterion", name) ? column("head") : NaN) nooutput name "H"
+        stats scores using (is("mode", mode) && is("task", task) && is("criterion", name) ? column("layer") : NaN) nooutput name "L"
         set xrange [-0.5:H_max + 0.5]
         set yrange [-0.5:L_max + 0.5]
-        plot scores using (column("head")):(column("layer")):(0.5):(0.5):(score(c)) with boxxyerror fillstyle solid 1 noborder fillcolor palette
+        plot scores using (column("head")):(column("layer")):(0.5):(0.5):(score(name)) with boxxyerror fillstyle solid 1 noborder fillcolor palette
     }
     unset multiplot
     unset output
