@@ -28,7 +28,7 @@ clean:                                       ## remove everything built
 	rm -rf build bin
 
 help:                                        ## this list
-	@grep -hE '^[A-Za-z -]+ *(\?=|:).*##' $(MAKEFILE_LIST) | sed -E 's/ *(\?=|:)[^#]*##/\t/' | expand -t 14
+	@grep -hE '^[A-Za-z_ -]+ *(\?=|:).*##' $(MAKEFILE_LIST) | sed -E 's/ *(\?=|:)[^#]*##/\t/' | expand -t 14
 
 $(B)/crit_list.h: FORCE
 	@mkdir -p $(@D); printf 'CRIT(%s)\n' $(CRITS) >$@.new; cmp -s $@ $@.new && rm $@.new || mv $@.new $@
@@ -91,6 +91,13 @@ fuzz: $(FUZZ:%=build/fuzz/%)                 ## every parser under clang's fuzze
 build/fuzz/model/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)/crit_list.h
 
 
-.PHONY: fuzz check test install all clean help FORCE
+# Figures of a folder of results; plots/README.md lists what each reads.
+PLOT_IN  ?= results/demo ## plots: folder of the CSV files
+PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
+FIGURES  := $(filter-out plots/common.gp plots/criteria.gp,$(wildcard plots/*.gp))
+plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
+	$(Q)for f in $(FIGURES); do gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
+
+.PHONY: plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -644,7 +644,6 @@ int main(int argc, char **argv) {
 
     if (opt_load(&w.model, model_dir)) die(1, "%s", err_get());
     if (dense_layers > w.model.c.L) die(2, "--dense-layers %ld: the model has %d layers", dense_layers, w.model.c.L);
-    if (ckpt_check_values(&w.model.file)) die(1, "%s", err_get());
     if (!(w.tok = tok_open(model_dir, w.model.c.V))) die(1, "%s", err_get());
     char *name = realpath(model_dir, NULL);
     if (!name) die(1, "%s: cannot be resolved", model_dir);
