@@ -497,11 +497,6 @@ static void choose_masks(sweep *w) {
         else if (!scores_file) die(2, "--mask static needs --scores FILE, written by bin/aggregate");
         else for (int k = 0; k < n_crit; k++) add_series(w, "static", crit[k], NULL);
     }
-    if (scores_file) {
-        store *scores = store_open(scores_file);
-        if (!scores) die(1, "%s", err_get());
-        store_close(scores);
-    }
     if (n == 0) die(2, "--mask names no mask; there are none, random, static, oracle, file:PATH");
     free(crit);
     free(name);
@@ -642,6 +637,11 @@ int main(int argc, char **argv) {
     choose_seeds(&w);
     if (!(w.sparsity = mask_parse_sparsities(sparsity_list, &w.n_sparsities))) die(2, "%s", err_get());
 
+    if (scores_file) {
+        store *scores = store_open(scores_file);
+        if (!scores) die(1, "%s", err_get());
+        store_close(scores);
+    }
     if (opt_load(&w.model, model_dir)) die(1, "%s", err_get());
     if (dense_layers > w.model.c.L) die(2, "--dense-layers %ld: the model has %d layers", dense_layers, w.model.c.L);
     if (!(w.tok = tok_open(model_dir, w.model.c.V))) die(1, "%s", err_get());

@@ -13,9 +13,10 @@ set format y "10^{%T}"
 set xtics 1
 set xlabel "layer" offset 0,0.3
 set xrange [*:*] noextend
+set yrange [*:0.15]
 set offsets graph 0.03, graph 0.03, 0, 0
 # One key for all panels, right of the last.
-left(k) = (k - 1 + 0.11) * 0.87 / words(kinds)
+left(k) = (k - 1 + 0.15) * 0.87 / words(kinds)
 right(k) = (k - 0.02) * 0.87 / words(kinds)
 do for [ext in "png svg"] {
     eval terminal(ext, 620 * words(kinds) + 120, 600)

@@ -1,0 +1,102 @@
+#!/bin/sh
+# test_sweep - bin/sweep from the outside: killed runs that go on, reruns that add nothing, two processes, mask files, details that
+# recompute to the rows, compat rules, bad options.
+sweep=${BIN:-bin}/sweep model=../shared/models/opt-en-8m data=../shared/data tmp=$(mktemp -d) bad=0
+trap 'rm -rf "$tmp"' EXIT
+export OMP_NUM_THREADS=1
+
+fail() { echo "$*"; bad=1; }
+
+# expect STATUS TEXT ARGUMENT... : exit status and a piece of the one line on stderr.
+expect() {
+    want=$1 text=$2
+    shift 2
+    "$sweep" "$@" >"$tmp/o" 2>"$tmp/e"
+    got=$?
+    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "sweep $*: exit $got, wanted $want with \"$text\": $(tail -n 2 "$tmp/e")"
+}
+
+expect 0 "usage: sweep" --help
+expect 0 "scopes: local global hybrid" --list
+expect 2 "unknown option" --sparsty 10
+expect 2 "--model is required" --tasks copa
+expect 2 "nothing to measure" --model x
+expect 2 "unknown task foo" --model x --tasks foo --data x
+expect 2 "not one of none, random" --model x --tasks copa --data x --mask foo
+expect 2 "needs --scores" --model x --tasks copa --data x --mask static
+expect 2 "unknown criterion foo" --model x --tasks copa --data x --criterion foo
+expect 2 "a percentage from 0 to 100" --model x --tasks copa --data x --sparsity 101
+expect 2 "always global" --model x --tasks copa --data x --mask static --scores x --mode compat --scope local
+expect 2 "never acted" --model x --tasks copa --data x --mask static --scores x --mode compat --units both
+expect 1 "x/config.json: " --model x --tasks copa --data x
+[ -d $model ] && [ -d $data ] || { echo "SKIP: no $model and $data: only options were tested"; exit $bad; }
+
+run() { "$sweep" --model $model --data $data --tasks copa,winogrande --limit 8 --mask none,random --units heads --sparsity 0,30,60 "$@"; }
+rows() { grep -v '^#' "$1"; }
+
+run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>&1 || fail "the undisturbed run failed"
+cp "$tmp/a.csv" "$tmp/whole.csv"
+run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "the rerun failed"
+grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$tmp/e")"
+cmp -s "$tmp/a.csv" "$tmp/whole.csv" || fail "a rerun changed the file"
+
+for delay in 0.3 0.5 0.6 0.7 0.8 0.9 1.1; do
+    run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &
+    sleep $delay
+    kill -9 $! 2>/dev/null
+    wait $! 2>/dev/null
+done
+run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 || fail "the resumed run failed"
+rows "$tmp/a.csv" >"$tmp/1"
+rows "$tmp/k.csv" >"$tmp/2"
+cmp -s "$tmp/1" "$tmp/2" || fail "a killed and resumed sweep differs from an undisturbed one: $(diff "$tmp/1" "$tmp/2" | head -n 4)"
+cmp -s "$tmp/a.jsonl" "$tmp/k.jsonl" || fail "details of a killed and resumed sweep differ"
+
+# Details by an independent hand: predictions, accuracies and counts of mask files, in Python.
+/usr/bin/python3 - "$tmp" <<'PY' || bad=1
+import csv, json, sys, h5py, numpy as np
+tmp = sys.argv[1]
+rows = list(csv.DictReader(l for l in open(tmp + "/a.csv") if not l.startswith("#")))
+hits, norm = {}, {}
+for line in open(tmp + "/a.jsonl"):
+    d = json.loads(line)
+    key = (d["task"], d["mask"], d["sparsity"])
+    ll = [c["log_likelihood"] for c in d["candidates"]]
+    per_byte = [c["log_likelihood"] / len(c["text"].removeprefix(" ").encode()) for c in d["candidates"]]
+    hits.setdefault(key, []).append(ll.index(max(ll)) == d["gold"])
+    norm.setdefault(key, []).append(per_byte.index(max(per_byte)) == d["gold"])
+seen = 0
+for r in rows:
+    key = (r["task"], r["mask"], r["sparsity"])
+    for metric, table in (("acc", hits), ("acc_norm", norm)):
+        if r["metric"] == metric and r["task"] != "mean":
+            h = np.array(table[key], float)
+            assert len(h) == int(r["n"]) == 8, key
+            assert abs(h.mean() - float(r["value"])) < 1e-9, (key, metric)
+            assert abs(h.std(ddof=1) / 8 ** .5 - float(r["stderr"])) < 1e-5, (key, metric)
+            seen += 1
+    if r["mask"] == "random":
+        k = int(float(r["sparsity"]) * 56 / 100)  # 7 prunable layers of 8 heads
+        assert abs(float(r["effective_heads"]) - k / 64) < 1e-5 and float(r["effective_neurons"]) == 0, r
+assert seen == 16, seen
+mean = [float(r["value"]) for r in rows if r["task"] == "mean" and r["metric"] == "acc" and r["mask"] == "none"][0]
+assert abs(mean - np.mean([np.mean(hits[(t, "none", "0")]) for t in ("copa", "winogrande")])) < 1e-9
+with h5py.File(tmp + "/mask.h5", "w") as f:
+    heads, neurons = np.ones((8, 8), np.uint8), np.ones((8, 1024), np.uint8)
+    heads[0, :3] = 0
+    neurons[5, ::2] = 0
+    f["mask/heads"], f["mask/neurons"] = heads, neurons
+PY
+field() { rows "$1" | awk -F, -v c="$2" 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == c) k = i} NR == 2 {print $k}'; }
+"$sweep" --model $model --data $data --tasks copa --limit 4 --mask file:"$tmp/mask.h5" --out "$tmp/m.csv" >/dev/null 2>&1 || fail "a mask file was refused"
+[ "$(field "$tmp/m.csv" effective_heads)" = 0.046875 ] && [ "$(field "$tmp/m.csv" effective_neurons)" = 0.0625 ] || fail "a mask file does not act as it is: $(tail -n 1 "$tmp/m.csv")"
+"$sweep" --model $model --data $data --tasks copa --limit 4 --mask file:"$tmp/mask.h5" --mode compat --out "$tmp/mc.csv" >/dev/null 2>&1
+[ "$(field "$tmp/mc.csv" effective_neurons)" = 0 ] || fail "compat applies an FFN mask"
+
+exec 9<>"$tmp/a.csv"
+if command -v flock >/dev/null; then
+    flock 9
+    run --out "$tmp/a.csv" >/dev/null 2>"$tmp/e" && fail "two processes wrote one file"
+    grep -q "another process writes to it" "$tmp/e" || fail "the lock is not named: $(cat "$tmp/e")"
+fi
+exit $bad
