@@ -1,0 +1,158 @@
+// generate - text from a prompt: greedy or sampled, with a K/V cache, dense or with a static mask.
+#include "cli.h"
+#include "mask.h"
+#include "opt.h"
+#include "store.h"
+#include "tok.h"
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    char *model, *prompt, *mask, *scores, *criterion, *scope, *units, *sparsity;
+    long tokens, top_k, seed, threads, dense_layers;
+    double temperature, top_p;
+    bool no_bos, stats;
+} arg = {.tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1};
+
+static const cli_option options[] = {
+    {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory with its tokenizer", .required = true},
+    {.name = "prompt", .type = CLI_STR, .value = &arg.prompt, .arg = "TEXT", .help = "what the text begins with", .required = true},
+    {.name = "tokens", .type = CLI_INT, .value = &arg.tokens, .arg = "N", .help = "tokens to generate; ends earlier at </s> or the last position", .min = 1, .max = 1e6},
+    {.name = "temperature", .type = CLI_FLOAT, .value = &arg.temperature, .arg = "X", .help = "0: greedy; else logits are divided by it and sampled", .min = 0, .max = 100},
+    {.name = "top-k", .type = CLI_INT, .value = &arg.top_k, .arg = "N", .help = "sample among the N likeliest; 0: all", .min = 0, .max = 1e6},
+    {.name = "top-p", .type = CLI_FLOAT, .value = &arg.top_p, .arg = "X", .help = "sample among the likeliest that make up this probability", .min = 0.0001, .max = 1},
+    {.name = "seed", .type = CLI_INT, .value = &arg.seed, .arg = "N", .help = "seed of sampling and of a random mask"},
+    {.name = "no-bos", .type = CLI_FLAG, .value = &arg.no_bos, .help = "do not put </s> before the prompt"},
+    {.name = "mask", .type = CLI_STR, .value = &arg.mask, .arg = "KIND", .help = "none, random, static, or file:PATH"},
+    {.name = "scores", .type = CLI_STR, .value = &arg.scores, .arg = "FILE", .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
+    {.name = "criterion", .type = CLI_STR, .value = &arg.criterion, .arg = "NAME", .help = "criterion of a static mask"},
+    {.name = "scope", .type = CLI_STR, .value = &arg.scope, .arg = "SCOPE", .help = "where units compete", .choices = "local|global|hybrid"},
+    {.name = "units", .type = CLI_STR, .value = &arg.units, .arg = "UNITS", .help = "what is pruned", .choices = "heads|neurons|both"},
+    {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
+    {.name = "dense-layers", .type = CLI_INT, .value = &arg.dense_layers, .arg = "N", .help = "first layers that are never pruned", .min = 0, .max = 1e6},
+    {.name = "stats", .type = CLI_FLAG, .value = &arg.stats, .help = "print tokens, seconds and the effective sparsity on stderr"},
+    {.name = "threads", .type = CLI_INT, .value = &arg.threads, .arg = "N", .help = "threads; 0: all cores", .min = 0, .max = 4096},
+    {0}};
+
+// The one mask of this run; false: dense.
+static bool make_mask(mask *m, const opt_config *c) {
+    if (strcmp(arg.mask, "none") == 0) return false;
+    mask_alloc(m, c);
+    if (strncmp(arg.mask, "file:", 5) == 0) {
+        if (mask_read(m, c, arg.mask + 5) != 0) die(1, "%s", err_get());
+        return true;
+    }
+    const bool random = strcmp(arg.mask, "random") == 0;
+    if (!random && strcmp(arg.mask, "static") != 0) die(2, "--mask %s: not one of none, random, static, file:PATH", arg.mask);
+    mask_rule rule = {.dense_layers = (int)arg.dense_layers, .sparsity = mask_parse_sparsity(arg.sparsity),
+                      .units = arg.units[0] == 'h' ? UNITS_HEADS : arg.units[0] == 'n' ? UNITS_NEURONS : UNITS_BOTH};
+    if (rule.sparsity < 0) die(2, "--sparsity: %s", err_get());
+    while (strcmp(mask_scope_names[rule.scope], arg.scope) != 0) rule.scope++;
+    const size_t heads = (size_t)c->L * (size_t)c->H, neurons = (size_t)c->L * (size_t)c->F;
+    double *score = xcalloc(heads + neurons, sizeof *score);
+    store_aggregate a = {0};
+    if (random) mask_random_scores(score, score + heads, c, (uint64_t)arg.seed);
+    else {
+        if (!arg.scores) die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
+        if (store_read_aggregate(&a, arg.scores, false, "all", arg.criterion) != 0) die(1, "%s", err_get());
+        if (a.L != c->L || a.H != c->H || a.F != c->F) die(1, "%s: of a model with %d layers, %d heads and %d neurons a layer, not of %s", arg.scores, a.L, a.H, a.F, arg.model);
+    }
+    if (mask_make(m, c, random ? score : a.heads, random ? score + heads : a.neurons, &rule) != 0) die(1, "%s", err_get());
+    store_aggregate_free(&a);
+    free(score);
+    return true;
+}
+
+typedef struct { float logit; int32_t id; } candidate;
+static int likelier(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    return x->logit != y->logit ? (x->logit < y->logit) - (x->logit > y->logit) : (x->id > y->id) - (x->id < y->id);
+}
+
+static int32_t choose(const float *logits, int V, rng *r, candidate *c) {
+    for (int i = 0; i < V; i++) {
+        if (!isfinite(logits[i])) die(1, "a logit is %g; the checkpoint is broken or overflows (bin/info checks it)", (double)logits[i]);
+        c[i] = (candidate){logits[i], i};
+    }
+    if (arg.temperature == 0) {
+        int32_t best = 0;
+        for (int i = 1; i < V; i++)
+            if (logits[i] > logits[best]) best = i;
+        return best;
+    }
+    qsort(c, (size_t)V, sizeof *c, likelier);
+    int n = arg.top_k && arg.top_k < V ? (int)arg.top_k : V;
+    double total = 0, kept = 0;
+    for (int i = 0; i < n; i++) total += exp((double)(c[i].logit - c[0].logit) / arg.temperature);
+    int m = 0;
+    while (m < n && kept < arg.top_p * total) kept += exp((double)(c[m++].logit - c[0].logit) / arg.temperature);
+    double at = rng_uniform(r) * kept;
+    for (int i = 0; i < m; i++)
+        if ((at -= exp((double)(c[i].logit - c[0].logit) / arg.temperature)) < 0) return c[i].id;
+    return c[m - 1].id;
+}
+
+int main(int argc, char **argv) {
+    cli_parse(argc, argv, "continues a prompt with an OPT model", options);
+    if (arg.threads) omp_set_num_threads((int)arg.threads);
+    opt m;
+    if (opt_load(&m, arg.model) != 0) die(1, "%s", err_get());
+    tok *t = tok_open(arg.model, m.c.V);
+    if (!t) die(1, "%s", err_get());
+    mask units = {0};
+    const bool masked = make_mask(&units, &m.c);
+    int32_t *ids = NULL;
+    int n = 0, cap = 0;
+    if (!arg.no_bos) VEC_PUSH(ids, n, cap, m.c.bos);
+    if (tok_encode(t, arg.prompt, strlen(arg.prompt), &ids, &n, &cap) != 0) die(1, "%s", err_get());
+    if (n == 0) die(2, "--prompt is empty and --no-bos leaves nothing to begin with");
+    if (n >= m.c.positions) die(1, "the prompt has %d tokens, and %s only %d positions; shorten it", n, arg.model, m.c.positions);
+    const int room = m.c.positions - n, most = arg.tokens < room ? (int)arg.tokens : room, prompt = n;
+    opt_cache *cache = opt_cache_new(&m, n + most);
+    opt_run *prefill = opt_run_new(&m, n, 1, OPT_FORWARD), *decode = opt_run_new(&m, 1, 1, OPT_FORWARD);
+    float *logits = xmalloc(sizeof *logits * (size_t)m.c.V);
+    candidate *c = xmalloc(sizeof *c * (size_t)m.c.V);
+    rng r = rng_make((uint64_t)arg.seed);
+    opt_seq s = {.tokens = ids, .n = n, .prefix = cache, .append = cache, .mask = masked ? &units : NULL, .targets_from = n - 1, .last_target = OPT_NO_TARGET};
+    const double start = clock_s();
+    opt_forward(prefill, &s, 1);
+    opt_logits(prefill, 0, logits);
+    const double filled = clock_s();
+    fputs(arg.prompt, stdout);
+    int made = 0;
+    while (made < most) {
+        const int32_t id = choose(logits, m.c.V, &r, c);
+        if (id == m.c.eos) break;
+        made++;
+        size_t bytes;
+        const char *text = tok_bytes(t, id, &bytes);
+        fwrite(text, 1, bytes, stdout);
+        fflush(stdout);
+        if (made == most) break;
+        s.tokens = &id;
+        s.n = 1;
+        s.targets_from = 0;
+        opt_forward(decode, &s, 1);
+        opt_logits(decode, 0, logits);
+    }
+    fputc('\n', stdout);
+    if (arg.stats) {
+        double heads = 0, neurons = 0;
+        if (masked) mask_effective(&units, &m.c, &heads, &neurons);
+        log_info("%d prompt tokens in %.3f s, %d tokens in %.3f s (%.1f a second); pruned: %.1f %% of the heads, %.1f %% of the neurons", prompt, filled - start, made,
+                 clock_s() - filled, made / (clock_s() - filled), 100 * heads, 100 * neurons);
+    }
+    if (ferror(stdout) || fflush(stdout) != 0) die(1, "standard output: cannot write");
+    opt_run_free(prefill);
+    opt_run_free(decode);
+    opt_cache_free(cache);
+    mask_free(&units);
+    free(ids);
+    free(logits);
+    free(c);
+    tok_close(t);
+    opt_free(&m);
+    return 0;
+}
