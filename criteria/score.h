@@ -34,7 +34,7 @@ typedef struct {
     const char *name;
     task_split split, own_pool;
     const task_split *pool;      // of few-shot examples
-    bool asked, opened;
+    bool asked;
     char *attr[4];               // split, files, hash, pool hash
     int considered;              // examples of the seeded order, over-long ones included
     int first, n, n_old;         // rows of the store; how many of them the old store has

@@ -60,13 +60,9 @@ static int unite_criteria(score_job *j) {
 static int open_task(score_job *j, score_task *t) {
     const score_options *o = &j->o;
     if (task_open(&t->split, o->data, t->name, *o->split ? o->split : NULL, true) != 0) return -1;
-    t->opened = true;
     if (!t->split.labelled) return err_set("%s: the %s split has no labels, so no gold continuation to score; give another --split", t->split.file, t->split.split);
-    t->pool = &t->split;
-    if (o->shots > 0 && strcmp(t->split.split, "train") != 0) {
-        if (task_open(&t->own_pool, o->data, t->name, NULL, true) != 0) return -1;
-        if (strcmp(t->own_pool.split, "train") == 0) t->pool = &t->own_pool;
-    }
+    t->pool = o->shots > 0 ? task_pool_open(&t->own_pool, o->data, &t->split) : &t->split;
+    if (!t->pool) return -1;
     t->attr[0] = xstrdup(t->split.split);
     t->attr[1] = xstrdup(t->split.file);
     t->attr[2] = xstrdup(t->split.hash);
@@ -179,6 +175,10 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
     return bad;
 }
 
+static bool folder_there(const score_job *j, const char *task) {
+    return task_exists(j->o.data, task, "train") || task_exists(j->o.data, task, "val") || task_exists(j->o.data, task, "test");
+}
+
 static int choose_examples(score_job *j) {
     int n_asked, n_names = 0, too_long = 0, bad = 0;
     while (task_names[n_names]) n_names++;
@@ -201,6 +201,10 @@ static int choose_examples(score_job *j) {
         score_task *t = &j->task[j->n_task];
         *t = (score_task){.name = task_names[k], .asked = all};
         for (int i = 0; i < n_asked; i++) t->asked |= strcmp(asked[i], t->name) == 0;
+        if (all && !folder_there(j, t->name)) {
+            log_info("%s: not in %s, left out", t->name, j->o.data);
+            t->asked = false;
+        }
         if (t->asked) bad = open_task(j, t);
         if (!bad && j->old) bad = join_old(j, t, &old);
         if (t->asked || t->n_old) j->n_task++;
@@ -210,7 +214,7 @@ static int choose_examples(score_job *j) {
     free(asked);
     if (!bad && too_long && strcmp(j->o.over_long, "stop") == 0)
         bad = err_set("%d examples are longer than the model's %d positions; use --over-long skip or cut, or fewer --shots", too_long, j->model->c.positions);
-    if (!bad && j->ex.n == 0) bad = err_set("no example is left to score");
+    if (!bad && j->ex.n == 0) bad = err_set("%s: no example to score; data/README.md says how the folder is laid out", j->o.data);
     return bad;
 }
 

@@ -19,15 +19,22 @@ struct store {
 };
 
 // ---------------------------------------------------------------- errors of the library
-static herr_t innermost(unsigned n, const H5E_error2_t *e, void *text) {
-    if (n == 0) snprintf(text, 512, "%s", e->desc ? e->desc : "unknown");
+static char reason[512];  // of the last call that failed; calls that succeed afterwards would clear the library's own stack
+
+static herr_t innermost(unsigned n, const H5E_error2_t *e, void *ignored) {
+    (void)ignored;
+    if (n == 0) snprintf(reason, sizeof reason, "%s", e->desc ? e->desc : "");
     return 0;
+}
+
+static herr_t remember(hid_t stack, void *ignored) {
+    return H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, ignored);
 }
 
 // The library's innermost message; where it quotes the system's, only that.
 static int fail(const store *s, const char *what) {
-    char text[512] = "", *mark = "error message = '", *from, *to;
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, text);
+    char text[sizeof reason], *mark = "error message = '", *from, *to;
+    memcpy(text, reason, sizeof text);
     if ((from = strstr(text, mark)) && (to = strchr(from += strlen(mark), '\''))) *to = 0;
     else from = text;
     return err_set("%s: cannot %s %s: %s", s->tmp ? s->tmp : s->path, s->tmp ? "write" : "read", what, *from ? from : "HDF5 gives no reason");
@@ -38,7 +45,7 @@ static void start(void) {
     if (done) return;
     done = true;
     H5dont_atexit();  // after a full disk the library would try to write again at exit
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    H5Eset_auto2(H5E_DEFAULT, remember, NULL);
 }
 
 static bool exists(hid_t file, const char *object) {
