@@ -91,6 +91,32 @@ fuzz: $(FUZZ:%=build/fuzz/%)                 ## every parser under clang's fuzze
 build/fuzz/model/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)/crit_list.h
 
 
+# The main job on the default model. Everything is resumable: a second `make demo` computes nothing anew.
+MODEL := model/default
+WORLD := data/world
+demo: install                                ## install, build, and run the main job on the default model -> results/demo
+	@$(MAKE) --no-print-directory run-demo
+run-demo: all
+	@mkdir -p results/demo
+	bin/score --model $(MODEL) --data $(WORLD) --tasks all --shots 2 --examples 30 --criteria all --out results/demo/scores.h5
+	bin/aggregate --store results/demo/scores.h5 --out results/demo/aggregates.h5 --csv results/demo >results/demo/aggregate.txt
+	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --limit 20 --mask none,random,static \
+	  --scores results/demo/aggregates.h5 --criterion plainact,snip,l2_norm --units both --sparsity 0,20,40,60 --token-perplexity none --out results/demo/sweep.csv
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo
+	@echo; echo "mean accuracy of the seven tasks, heads and neurons pruned (results/demo/plots has the figures):"
+	@awk -F, '/^#/ {next} !c["metric"] {for (i = 1; i <= NF; i++) c[$$i] = i; next} $$c["task"] == "mean" && $$c["metric"] == "acc" \
+	  {printf "  %-7s %-9s %3s %%  %.3f +- %.3f\n", $$c["mask"], $$c["criterion"], $$c["sparsity"], $$c["value"], $$c["stderr"]}' results/demo/sweep.csv
+sweep-full: all                              ## every criterion and sparsity on the default model -> results/full (prints its time first)
+	@mkdir -p results/full
+	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
+	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
+	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --mask random,static --scope local,global \
+	  --scores results/full/aggregates.h5 --criterion all --out results/full/sweep.csv
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/full
+remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
+	bin/world --out build/remake/world --seed 1
+	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000
+
 # Figures of a folder of results; plots/README.md lists what each reads.
 PLOT_IN  ?= results/demo ## plots: folder of the CSV files
 PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
@@ -98,6 +124,6 @@ FIGURES  := $(filter-out plots/common.gp plots/criteria.gp,$(wildcard plots/*.gp
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: plots fuzz check test install all clean help FORCE
+.PHONY: demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""h5same.py A B [half]: exits 1 unless two stores hold the same datasets, bit for bit (attributes carry dates and may differ).
+"""h5same.py A B [MESSAGE] [half]: exits 1 unless two stores hold the same datasets, bit for bit (attributes carry dates and may differ).
 half: B's scores are 16 bit with scales; they must be within 2^-11 of the value or 2^-38 of the row's largest, all else the same."""
 import sys
 import h5py
@@ -12,7 +12,7 @@ def datasets(f):
     return out
 
 
-half = len(sys.argv) > 3 and sys.argv[3] == "half"
+half = "half" in sys.argv[3:]
 with h5py.File(sys.argv[1], "r") as fa, h5py.File(sys.argv[2], "r") as fb:
     a, b = datasets(fa), datasets(fb)
 bad = sorted(n for n in set(a) ^ set(b) if not (half and n.endswith("_scale")))
