@@ -90,9 +90,7 @@ int eval_task_open(eval_task *t, const char *name, const eval_options *o, const 
         err_set("%s: split %s has no labels, so nothing can be scored; name another with --split", name, t->split.split);
         goto fail;
     }
-    // Without a train split the few-shot documents come from the scored one.
-    if (o->shots > 0 && strcmp(t->split.split, "train") != 0 && task_open(&t->pool, o->data, name, "train", false)) task_close(&t->pool);
-    if (t->pool.docs && !t->pool.labelled) task_close(&t->pool);
+    if (o->shots > 0 && !task_pool_open(&t->pool, o->data, &t->split)) goto fail;
     hash_pair(t->hash, t->split.hash, t->pool.docs ? t->pool.hash : "");
     const int n = o->limit > 0 && o->limit < t->split.n ? (int)o->limit : t->split.n;
     t->item = xcalloc((size_t)n, sizeof *t->item);
