@@ -338,6 +338,12 @@ static void weight_gradients(void **state) {
     }
     opt_run *r = opt_run_new(&o.m, 20, 2, OPT_TAPS | OPT_WEIGHT_GRADS);
     double logprob[16], sum[2] = {0};
+    random_opt other;  // a pass over another batch first: nothing of it may be left in the workspace
+    random_opt_make(&other, c, 24);
+    const opt_seq before_them[2] = {tiny_seqs[1], tiny_seqs[0]};
+    opt_forward(r, before_them, 2);
+    opt_backward(r, NULL, NULL, &other.m, NULL, NULL);
+    random_opt_free(&other);
     opt_forward(r, seqs, 2);
     opt_backward(r, scale, logprob, &g.m, NULL, NULL);
     for (int i = 0, k = 0; i < 2; i++) {
