@@ -36,6 +36,18 @@ typedef struct { uint8_t *heads, *neurons; } mask;
 // K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E].
 typedef struct { float *k, *v; int n, cap, L, E; } opt_cache;
 
+// A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual sparsity). What
+// sees a state may write the sequence's mask, for units that have not run yet: at OPT_RESIDUAL of layer l heads and neurons of l and
+// of later layers; at OPT_HEAD_OUTPUT or OPT_MID neurons of l and everything of later layers. Of the last layer, a row's head output and
+// mid are shown only where the row is an output row (or OPT_TAPS keeps all).
+typedef enum { OPT_HEAD_OUTPUT, OPT_RESIDUAL, OPT_MID, OPT_STATES } opt_state;  // a (dropped heads are 0 in it), res, mid of a layer
+typedef struct {
+    int row;          // of the sequence's new tokens
+    unsigned states;  // 1 << opt_state, those that are shown
+    void (*see)(void *self, opt_state state, int layer, const float *x);  // x [E] in host memory, valid during the call
+    void *self;
+} opt_watch;
+
 // One sequence of a batch: `n` new tokens behind the tokens already in `prefix` (NULL: none).
 typedef struct {
     const int32_t *tokens;  // [n]
@@ -44,6 +56,7 @@ typedef struct {
     opt_cache *append;      // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
     const mask *mask;       // acts at every position >= mask_from
     int mask_from;          // absolute position (prefix included)
+    const opt_watch *watch; // NULL: nobody
     int targets_from;       // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
     int32_t last_target;    // row n-1: a token id, or OPT_NO_OUTPUT: no output row, or OPT_NO_TARGET: logits wanted, nothing scored
 } opt_seq;

@@ -89,6 +89,7 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->heads = xcalloc(N, sizeof *r->heads);
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
+    r->seen = xcalloc((size_t)m->c.E, sizeof *r->seen);
     plan(r, false);
     return r;
 }
@@ -98,7 +99,7 @@ void opt_run_free(opt_run *r) {
     for (int i = 0; i < r->n_blocks; i++) r->o->release(r->blocks[i]);
     if (r->g1) r->o->release(r->g1);
     free_lists(r);
-    void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq};
+    void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq, r->seen};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
 }
@@ -148,6 +149,19 @@ static void append_cache(opt_run *r, int layer) {
     }
 }
 
+// Shows the watched rows of x [rows, E]; at: the rows of it that were computed.
+static void show(opt_run *r, opt_state state, int layer, const float *x, const span *at) {
+    for (int i = 0; i < r->n; i++) {
+        const opt_watch *w = r->seq[i]->watch;
+        if (!w || !(w->states >> state & 1)) continue;
+        const int row = r->all[i].row + w->row;
+        ASSERT(w->row >= 0 && w->row < r->all[i].n);
+        if (row < at[i].row || row >= at[i].row + at[i].n) continue;
+        r->o->get(r->seen, x + (size_t)row * (size_t)r->m->c.E, (size_t)r->m->c.E * sizeof *r->seen);
+        w->see(w->self, state, layer, r->seen);
+    }
+}
+
 static void layer_forward(opt_run *r, int l) {
     const opt *m = r->m;
     const opt_config *c = &m->c;
@@ -158,6 +172,7 @@ static void layer_forward(opt_run *r, int l) {
     // what leaves the last layer matters at output rows only; so does all of its second half when no tap is kept
     const span *all = r->all, *half = last && r->forward_only ? r->act : all, *after = last ? r->act : all;
     const float *h = r->res[l];
+    show(r, OPT_RESIDUAL, l, r->res[l], all);
     if (c->pre_ln) {
         o->norm(r->h, r->res[l], &w->ln1_g, &w->ln1_b, E, all, n);
         h = r->h;
@@ -178,10 +193,12 @@ static void layer_forward(opt_run *r, int l) {
     }
     o->attention(r->a[l], r->q[l], r->k[l], r->v[l], E, c->H, r->attn, n);
     o->drop_units(r->a[l], r->heads, r->mask_from, c->H, c->D, all, n);
+    show(r, OPT_HEAD_OUTPUT, l, r->a[l], half);
     float *sum1 = c->pre_ln ? r->mid[l] : r->s1[l];
     if (sum1 != r->res[l]) o->move(sum1, r->res[l], E, half, n);
     o->linear(sum1, r->a[l], &w->wo, maybe(&w->bo), true, half, n);
     if (!c->pre_ln) o->norm(r->mid[l], sum1, &w->ln1_g, &w->ln1_b, E, half, n);
+    show(r, OPT_MID, l, r->mid[l], half);
     const float *x = r->mid[l];
     if (c->pre_ln) {
         o->norm(r->x[l], r->mid[l], &w->ln2_g, &w->ln2_b, E, half, n);

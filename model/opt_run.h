@@ -28,6 +28,7 @@ struct opt_run {
     const uint8_t **heads, **neurons;
     const opt_seq **seq;
     int32_t *target;        // [out_rows], -1: none
+    float *seen;            // [E] a watched row, in host memory
     bool forward_only;      // rows that no output depends on are left out
     // arrays
     float **res;            // [L + 1]

@@ -1,0 +1,44 @@
+// predictor - small nets that map a hidden state to the scores of units: what a contextual mask is made from (SEMANTICS 3, 11).
+//
+// A predictor file (HDF5) holds, per criterion, the nets of one design, what they were trained on and how well they did. Designs:
+//   shadow     one net for all layers, from a state of one early layer: E -> hidden -> L * U (b1e, b1eL)
+//   dejavu     one net per layer: E -> hidden -> U, from the same layer's state (lag 0) or an earlier layer's (lag 1: look-ahead)
+//   lowrank    one linear pair without bias or ReLU per layer, trained as a classifier of the top k (DejaVu's own)
+//   sequence   one net for all layers behind self-attention over the token embeddings of the whole context (ble)
+// Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller. A larger score means: keep the unit.
+#pragma once
+#include "opt.h"
+
+typedef enum { PREDICTOR_SHADOW, PREDICTOR_DEJAVU, PREDICTOR_LOWRANK, PREDICTOR_SEQUENCE } predictor_design;
+extern const char *const predictor_design_names[];  // "shadow", "dejavu", "dejavu-lowrank", "sequence"
+
+typedef struct predictor predictor;
+
+typedef struct {
+    predictor_design design;
+    bool per_layer;               // dejavu, lowrank: net of layer l reads the state of layer l - lag
+    bool target_layer;            // targets were normalised per layer, so scores compare within layers first
+    bool compat;                  // trained on compat scores and features, by the published settings
+    int lag, from;                // from: the layer whose state a net for all layers reads
+    opt_state state[2];           // read by the nets of heads, of neurons
+    bool has[2];                  // nets for heads, for neurons
+    int L, H, E, F, hidden;
+    const char *criterion;
+    char hash[33];                // of the nets' numbers and this description
+} predictor_info;
+
+// The nets of one criterion, checked against the model (hash and shape). NULL and err_set: missing, damaged, of another model, or
+// without this criterion (the ones that are there are listed). criterion NULL: the only one in the file.
+predictor *predictor_open(const char *path, const char *criterion, const opt *m);
+void predictor_close(predictor *p);  // NULL allowed
+const predictor_info *predictor_about(const predictor *p);
+
+// Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all layers. x: the state
+// [E] of shadow (heads and neurons each read their own state: x[0], x[1]); of sequence the token embeddings [T, E], x[0].
+void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons);
+// Scores of one layer, heads [H] and neurons [F] (NULL: not wanted), of the designs with a net per layer. Layers before `lag` have no
+// net: their scores are 0.
+void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
+
+// Multiply-adds, and bytes of weights read, of one prediction of all layers: [0] heads, [1] neurons.
+void predictor_cost(const predictor *p, double macs[2], double bytes[2]);
