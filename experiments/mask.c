@@ -1,4 +1,4 @@
-// mask - selection of units by score, random masks, mask files. Contract in mask.h, rules in SEMANTICS 4.2, 4.3, 12.
+// mask - masks from scores, random masks, mask files. Contract in mask.h; the selection itself is in mask_select.c.
 #include "mask.h"
 #include "cli.h"
 #include <hdf5.h>
@@ -60,102 +60,6 @@ void mask_fill(mask *m, const opt_config *c) {
     memset(m->neurons, 1, units_of(c, true));
 }
 
-typedef struct { double score; int32_t unit; } ranked;
-
-static int by_importance(const void *a, const void *b) {
-    const ranked *x = a, *y = b;
-    if (x->score != y->score) return x->score < y->score ? -1 : 1;
-    return x->unit < y->unit ? -1 : x->unit > y->unit;
-}
-
-// Units [first, end) in the order in which they are pruned. order has room for end - first.
-static void rank_units(ranked *order, const double *score, long first, long end) {
-    for (long i = first; i < end; i++) order[i - first] = (ranked){score[i], (int32_t)i};
-    qsort(order, (size_t)(end - first), sizeof *order, by_importance);
-}
-
-static void set_all(uint8_t *keep, const ranked *order, long n, uint8_t value) {
-    for (long i = 0; i < n; i++) keep[order[i].unit] = value;
-}
-
-// Prunes the k lowest running units among `order`.
-static void prune_running(uint8_t *keep, const ranked *order, long n, long k) {
-    for (long i = 0; i < n && k > 0; i++)
-        if (keep[order[i].unit]) {
-            keep[order[i].unit] = 0;
-            k--;
-        }
-}
-
-static void select_local(uint8_t *keep, const double *score, int first, int L, int U, long k, ranked *order) {
-    for (int l = first; l < L; l++) {
-        rank_units(order, score, (long)l * U, (long)(l + 1) * U);
-        set_all(keep, order, k, 0);
-    }
-}
-
-// Exactly `keep_n` units run: m of every layer, the rest by rank over all layers.
-static void select_hybrid(uint8_t *keep, const double *score, int first, int L, int U, int m, long k, ranked *order) {
-    long n = (long)(L - first) * U, kept = n - k;
-    if ((long)m * (L - first) > kept) m = (int)(kept / (L - first));
-    uint8_t *reserved = xcalloc((size_t)L * (size_t)U, 1);
-    for (int l = first; l < L; l++) {
-        rank_units(order, score, (long)l * U, (long)(l + 1) * U);
-        set_all(reserved, order + (U - m), m, 1);
-    }
-    rank_units(order, score, (long)first * U, (long)L * U);
-    for (long i = 0; i < n && k > 0; i++)
-        if (!reserved[order[i].unit]) {
-            keep[order[i].unit] = 0;
-            k--;
-        }
-    ASSERT(k == 0);
-    free(reserved);
-}
-
-// The published hybrid (SEMANTICS 4.3): it repairs layers that fell below m after the global cut, and does not preserve the count.
-static void select_hybrid_compat(uint8_t *keep, const double *score, int L, int U, int m, long k, ranked *order) {
-    long n = (long)L * U;
-    rank_units(order, score, 0, n);
-    set_all(keep, order, k, 0);
-    uint8_t *poor = xcalloc((size_t)L, 1);
-    long repaired = 0;
-    for (int l = 0; l < L; l++) {
-        int running = 0;
-        for (int u = 0; u < U; u++) running += keep[(long)l * U + u];
-        repaired += poor[l] = running < m;
-    }
-    prune_running(keep, order, n, repaired * m);
-    for (int l = 0; l < L; l++) {
-        if (!poor[l]) continue;
-        rank_units(order, score, (long)l * U, (long)(l + 1) * U);
-        set_all(keep, order + (U - m), m, 1);
-    }
-    free(poor);
-}
-
-void mask_select(uint8_t *keep, const double *score, int L, int U, int m, const mask_rule *rule) {
-    int dense = rule->dense_layers < L ? rule->dense_layers : L, first = rule->compat ? 0 : dense;
-    long n = (long)(L - first) * U;
-    memset(keep, 1, (size_t)L * (size_t)U);
-    if (n == 0) return;
-    ranked *order = xmalloc((size_t)n * sizeof *order);
-    if (m > U) m = U;
-    switch (rule->scope) {
-    case SCOPE_LOCAL: select_local(keep, score, first, L, U, mask_count(rule->sparsity, U), order); break;
-    case SCOPE_GLOBAL:
-        rank_units(order, score, (long)first * U, (long)L * U);
-        set_all(keep, order, mask_count(rule->sparsity, n), 0);
-        break;
-    case SCOPE_HYBRID:
-        (rule->compat ? select_hybrid_compat(keep, score, L, U, m, mask_count(rule->sparsity, n), order)
-                      : select_hybrid(keep, score, first, L, U, m, mask_count(rule->sparsity, n), order));
-        break;
-    }
-    memset(keep, 1, (size_t)dense * (size_t)U);
-    free(order);
-}
-
 static int check_finite(const double *score, int L, int U, const char *kind) {
     for (int l = 0; l < L; l++)
         for (int u = 0; u < U; u++)
@@ -164,17 +68,32 @@ static int check_finite(const double *score, int L, int U, const char *kind) {
     return 0;
 }
 
+bool mask_prunes(const mask_rule *rule, unsigned kind) { return rule->units & kind && !(kind == UNITS_NEURONS && rule->compat); }
+
+int mask_make_kind(mask *m, const opt_config *c, unsigned kind, const double *score, const mask_rule *rule) {
+    const bool heads = kind == UNITS_HEADS;
+    const int U = heads ? c->H : c->F;
+    if (!mask_prunes(rule, kind)) return 0;
+    if (check_finite(score, c->L, U, heads ? "head" : "neuron")) return -1;
+    mask_select(heads ? m->heads : m->neurons, score, c->L, U, heads ? 1 : U / 32 > 1 ? U / 32 : 1, rule);
+    return 0;
+}
+
+int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const double *score, const mask_rule *rule) {
+    const bool heads = kind == UNITS_HEADS;
+    const int U = heads ? c->H : c->F;
+    ASSERT(rule->scope == SCOPE_LOCAL);
+    if (!mask_prunes(rule, kind) || layer < rule->dense_layers) return 0;
+    if (check_finite(score, 1, U, heads ? "head" : "neuron")) return err_prefix("predicted for layer %d", layer);
+    mask_rule one = *rule;
+    one.dense_layers = 0;
+    mask_select((heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U, score, 1, U, 0, &one);
+    return 0;
+}
+
 int mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule) {
     mask_fill(m, c);
-    if (rule->units & UNITS_HEADS) {
-        if (check_finite(heads, c->L, c->H, "head")) return -1;
-        mask_select(m->heads, heads, c->L, c->H, 1, rule);
-    }
-    if ((rule->units & UNITS_NEURONS) && !rule->compat) {
-        if (check_finite(neurons, c->L, c->F, "neuron")) return -1;
-        mask_select(m->neurons, neurons, c->L, c->F, c->F / 32 > 1 ? c->F / 32 : 1, rule);
-    }
-    return 0;
+    return mask_make_kind(m, c, UNITS_HEADS, heads, rule) ? -1 : mask_make_kind(m, c, UNITS_NEURONS, neurons, rule);
 }
 
 void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed) {

@@ -1,4 +1,5 @@
 // mask - which units run: from scores by scope and sparsity, from a file, at random; and the one interface of mask sources.
+// mask.c makes and reads masks, mask_select.c holds the rules.
 //
 // A kind of unit (heads or neurons) has scores [L, U]; larger = more important. Of n units, k = floor(p n / 100) are pruned at p
 // percent, the lowest first, among equal scores the lower (layer, unit) first.
@@ -38,6 +39,11 @@ void mask_fill(mask *m, const opt_config *c);  // every unit runs
 void mask_select(uint8_t *keep, const double *score, int L, int U, int m, const mask_rule *rule);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or infinite.
 int  mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule);
+// The part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local scope): what else is in the mask
+// stays. Nothing happens where the rule does not prune the kind, or the layer.
+int  mask_make_kind(mask *m, const opt_config *c, unsigned kind, const double *score, const mask_rule *rule);
+int  mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const double *score, const mask_rule *rule);
+bool mask_prunes(const mask_rule *rule, unsigned kind);  // compat never prunes neurons
 // The scores of a random mask: uniform, from (seed, kind, layer, unit) alone, so a sparser mask of one seed prunes a superset.
 void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed);
 // /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.

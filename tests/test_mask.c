@@ -120,6 +120,55 @@ static void properties(void **state) {
     }
 }
 
+// Against full sorting, on sizes where buckets work: smooth, skewed over hundreds of octaves, tied, signed, constant, almost constant
+// and nearly infinite scores.
+typedef struct { double score; int unit; } ranked;
+static int pruned_first(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    return x->score != y->score ? (x->score < y->score ? -1 : 1) : x->unit - y->unit;
+}
+
+static double any_score(rng *r, int shape) {
+    const double u = rng_uniform(r);
+    switch (shape) {
+    case 0: return u;
+    case 1: return exp(1400 * (u - 0.5));
+    case 2: return (double)rng_below(r, 5) * (rng_below(r, 2) ? 1 : -1);
+    case 3: return rng_normal(r);
+    case 4: return 0.25;
+    case 5: return u < 0.999 ? 1 + 0x1p-52 * (double)rng_below(r, 3) : 1e300;
+    case 6: return (u - 0.5) * 2 * 1.7e308;
+    default: return u < 0.5 ? 0.0 : -0.0;
+    }
+}
+
+static void as_sorted(void **state) {
+    (void)state;
+    rng r = rng_make(11);
+    for (int round = 0; round < 400; round++) {
+        const int L = 1 + (int)rng_below(&r, 5), U = 1 + (int)rng_below(&r, round % 4 ? 700 : 40), n = L * U, shape = round % 8;
+        const long p = (long)rng_below(&r, 100001);
+        double *s = xmalloc((size_t)n * sizeof *s);
+        uint8_t *keep = xmalloc((size_t)n), *want = xmalloc((size_t)n);
+        ranked *order = xmalloc((size_t)n * sizeof *order);
+        for (int i = 0; i < n; i++) s[i] = any_score(&r, shape);
+        for (int scope = SCOPE_LOCAL; scope <= SCOPE_GLOBAL; scope++) {
+            const mask_rule rule = {.scope = (mask_scope)scope, .units = UNITS_HEADS, .sparsity = p};
+            const int size = scope == SCOPE_LOCAL ? U : n;
+            memset(want, 1, (size_t)n);
+            for (int first = 0; first < n; first += size) {
+                for (int i = 0; i < size; i++) order[i] = (ranked){s[first + i], first + i};
+                qsort(order, (size_t)size, sizeof *order, pruned_first);
+                for (long i = 0; i < p * size / 100000; i++) want[order[i].unit] = 0;
+            }
+            mask_select(keep, s, L, U, 1, &rule);
+            if (memcmp(keep, want, (size_t)n) != 0) fail_msg("round %d, scope %d: [%d, %d] at %ld of shape %d", round, scope, L, U, p, shape);
+        }
+        void *blocks[] = {s, keep, want, order};
+        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    }
+}
+
 static opt_config config(int L, int H, int F) { return (opt_config){.L = L, .H = H, .F = F}; }
 
 static void both_kinds(void **state) {
@@ -254,7 +303,7 @@ static void mask_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat), cmocka_unit_test(properties), cmocka_unit_test(both_kinds),
+        cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat), cmocka_unit_test(properties), cmocka_unit_test(as_sorted), cmocka_unit_test(both_kinds),
         cmocka_unit_test(random_masks), cmocka_unit_test(sparsities), cmocka_unit_test(mask_files),
     };
     return cmocka_run_group_tests_name("mask", tests, NULL, NULL);
