@@ -12,7 +12,7 @@ WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-format-truncation -Wshad
 OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)
 KIT_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPTIM) -g -fopenmp -fno-math-errno $(WARN) -Imodel -Icriteria -Idata -Ipredictor -Iexperiments -I$(B) \
           $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null) -MMD -MP
-LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/dev/null)) -lm  # one CBLAS: OpenBLAS, for GSL too
+LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/dev/null)) -lm -ldl -rdynamic  # one CBLAS: OpenBLAS, for GSL too
 
 CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
 MAINS := $(wildcard */*_main.c)

@@ -11,6 +11,8 @@
 #include <string.h>
 
 enum { TILE = 128, STAGE_GRAD = 0, STAGE_HESS, STAGE_COMPAT, STAGE_REMOVAL, STAGES };
+// Arrays of the layer at work as the criteria read them, in host memory.
+enum { VIEW_A, VIEW_DA, VIEW_Z, VIEW_DZ, VIEW_X, VIEW_OUT, VIEW_HA, VIEW_HZ, VIEW_TX, VIEWS };
 enum { SLOT_W = 8, SLOT_DW, SLOT_HU_W, SLOT_OUT };
 
 const char *const feat_names[FEAT_KINDS] = {"head_output", "residual", "residual_mid"};
@@ -22,9 +24,11 @@ struct probe {
     unsigned needs[STAGES];  // union over the criteria of a stage
     opt_run *run;
     opt_run *removal;        // forward only
-    float *residuals;        // [variants of a batch, E] entering rows of the removal oracle
+    float *residuals;        // [variants of a batch, E] entering rows of the removal oracle, device memory
+    const float *view[VIEWS];
+    float *copy[VIEWS];      // of another device's memory
     mask *masks;             // one per variant
-    int variants, removal_tokens;
+    int variants, removal_tokens, max_tokens;
     float *xcorr, **xcorr_of;
     float *xmax, *xabs;      // [rows]: as crit_in.xmax; plain max |x|
     size_t xcorr_floats;
@@ -66,7 +70,7 @@ static int removal_room(const opt *m, int max_tokens) {  // tokens of a batch of
 // ---------------------------------------------------------------- life
 probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens) {
     probe *p = xcalloc(1, sizeof *p);
-    *p = (probe){.m = m, .plan = *plan};
+    *p = (probe){.m = m, .plan = *plan, .max_tokens = max_tokens};
     collect_needs(plan, p->needs);
     p->run = opt_run_new(m, max_tokens, max_tokens, run_flags(p->needs));
     p->xmax = xcalloc((size_t)max_tokens, sizeof *p->xmax);
@@ -77,7 +81,7 @@ probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens) {
         p->removal_tokens = removal_room(m, max_tokens);
         p->variants = p->removal_tokens / 2 < 256 ? p->removal_tokens / 2 : 256;
         p->removal = opt_run_new(m, p->removal_tokens, p->variants, OPT_FORWARD);
-        p->residuals = xaligned(sizeof(float) * (size_t)p->removal_tokens * (size_t)m->c.E);
+        p->residuals = m->o->alloc(sizeof(float) * (size_t)p->removal_tokens * (size_t)m->c.E);
         p->masks = xcalloc((size_t)p->variants, sizeof *p->masks);
         for (int i = 0; i < p->variants; i++) {
             const size_t heads = (size_t)m->c.L * (size_t)m->c.H, neurons = (size_t)m->c.L * (size_t)m->c.F;
@@ -97,7 +101,9 @@ void probe_free(probe *p) {
         free(p->masks[i].heads);
         free(p->masks[i].neurons);
     }
-    void *blocks[] = {p->masks, p->residuals, p->xcorr, p->xcorr_of, p->xmax, p->xabs, p->seqs, p};
+    if (p->residuals) p->m->o->release(p->residuals);
+    for (int i = 0; i < VIEWS; i++) free(p->copy[i]);
+    void *blocks[] = {p->masks, p->xcorr, p->xcorr_of, p->xmax, p->xabs, p->seqs, p};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
@@ -139,11 +145,30 @@ void probe_times(const probe *p, double seconds[4]) {
     seconds[3] = p->seconds_total - p->gemm - p->attention - p->seconds_criteria;
 }
 
+// ---------------------------------------------------------------- what the criteria read
+static void look(probe *p, int view, const float *from, int width) {
+    const ops *o = p->m->o;
+    p->view[view] = from;
+    if (o->host) return;
+    const size_t rows = (size_t)opt_row(p->run, p->n - 1) + (size_t)p->ex[p->n - 1].n, bytes = rows * (size_t)width * sizeof *from;
+    if (!p->copy[view]) p->copy[view] = xaligned((size_t)p->max_tokens * (size_t)width * sizeof *from);
+    o->get(p->copy[view], from, bytes);
+    p->view[view] = p->copy[view];
+}
+
+static void look_at_taps(probe *p, int layer) {
+    look(p, VIEW_A, opt_tap_a(p->run, layer), p->m->c.E);
+    look(p, VIEW_DA, opt_grad_a(p->run, layer), p->m->c.E);
+    look(p, VIEW_Z, opt_tap_z(p->run, layer), p->m->c.F);
+    look(p, VIEW_DZ, opt_grad_z(p->run, layer), p->m->c.F);
+    look(p, VIEW_X, opt_tap_x(p->run, layer), p->m->c.E);
+}
+
 // ---------------------------------------------------------------- correlations between the rows of fc1's input
 // xmax, xabs of every row; with `correlate`, Pearson correlations within each example.
-static void correlate_rows(probe *p, int layer, bool correlate) {
+static void correlate_rows(probe *p, bool correlate) {
     const int E = p->m->c.E;
-    const float *x = opt_tap_x(p->run, layer);
+    const float *x = p->view[VIEW_X];
     size_t floats = 0;
     for (int i = 0; i < p->n; i++) floats += (size_t)p->ex[i].n * (size_t)p->ex[i].n;
     if (correlate && p->xcorr_floats < floats) {
@@ -234,11 +259,11 @@ static void head_tile(probe *p, int stage, int layer, int i, int h) {
     in.D = c->D;
     in.ld = c->E;
     in.unit = h;
-    in.act = opt_tap_a(p->run, layer) + at;
-    in.grad = opt_grad_a(p->run, layer) + at;
-    if (stage == STAGE_GRAD) in.out_grad = opt_grad_out(p->run, layer) + row * (size_t)c->E;
-    if (stage == STAGE_HESS) in.hv = opt_hess_a(p->run, layer) + at;
-    if (stage == STAGE_COMPAT) in.hu = opt_hess_a(p->run, layer) + at;
+    in.act = p->view[VIEW_A] + at;
+    in.grad = p->view[VIEW_DA] + at;
+    if (stage == STAGE_GRAD && p->view[VIEW_OUT]) in.out_grad = p->view[VIEW_OUT] + row * (size_t)c->E;
+    if (stage == STAGE_HESS) in.hv = p->view[VIEW_HA] + at;
+    if (stage == STAGE_COMPAT) in.hu = p->view[VIEW_HA] + at;
     call_criteria(p, stage, &in, i, true);
 }
 
@@ -252,13 +277,13 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
     in.D = 1;
     in.ld = F;
     in.unit = first;
-    in.act = opt_tap_z(p->run, layer) + at;
-    in.grad = opt_grad_z(p->run, layer) + at;
-    in.x = opt_tap_x(p->run, layer) + row * (size_t)E;
+    in.act = p->view[VIEW_Z] + at;
+    in.grad = p->view[VIEW_DZ] + at;
+    in.x = p->view[VIEW_X] + row * (size_t)E;
     in.xmax = p->xmax + row;
     in.xcorr = p->xcorr_of[i];
-    if (stage == STAGE_HESS) in.hv = opt_hess_z(p->run, layer) + at;
-    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->layer[layer].w1, first, in.U, SLOT_W);
+    if (stage == STAGE_HESS) in.hv = p->view[VIEW_HZ] + at;
+    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->stored[layer].w1, first, in.U, SLOT_W);
     if (needs & CRIT_WGRAD) {
         float *dw = cpu_scratch(SLOT_DW, (size_t)in.U * (size_t)E);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, in.grad, F, in.x, E, 0, dw, E);
@@ -266,8 +291,8 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
     }
     if (stage == STAGE_COMPAT) {  // tangent of dz' x: tdz' x + dz' tx
         float *hu_w = cpu_scratch(SLOT_HU_W, (size_t)in.U * (size_t)E);
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, opt_hess_z(p->run, layer) + at, F, in.x, E, 0, hu_w, E);
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, in.grad, F, opt_tangent_x(p->run, layer) + row * (size_t)E, E, 1, hu_w, E);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, p->view[VIEW_HZ] + at, F, in.x, E, 0, hu_w, E);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, in.grad, F, p->view[VIEW_TX] + row * (size_t)E, E, 1, hu_w, E);
         in.hu_w = hu_w;
     }
     call_criteria(p, stage, &in, i, false);
@@ -291,9 +316,9 @@ static void keep_rows(probe *p, int layer) {
     for (int k = 0; k < p->n_rows; k++) {
         probe_row *r = &p->rows[k];
         const size_t row = (size_t)(opt_row(p->run, r->example) + r->position);
-        memcpy(r->da + (size_t)layer * E, opt_grad_a(p->run, layer) + row * E, E * sizeof(float));
-        memcpy(r->x + (size_t)layer * E, opt_tap_x(p->run, layer) + row * E, E * sizeof(float));
-        const float *dz = opt_grad_z(p->run, layer) + row * F;
+        memcpy(r->da + (size_t)layer * E, p->view[VIEW_DA] + row * E, E * sizeof(float));
+        memcpy(r->x + (size_t)layer * E, p->view[VIEW_X] + row * E, E * sizeof(float));
+        const float *dz = p->view[VIEW_DZ] + row * F;
         for (size_t j = 0; j < F; j++) r->active[(size_t)layer * F + j] = fabsf(dz[j]) * p->xabs[row] > 1e-30f;
     }
 }
@@ -302,13 +327,29 @@ static void after_backward(void *ctx, opt_run *r, int layer) {
     (void)r;
     probe *p = ctx;
     const double start = clock_s();
-    correlate_rows(p, layer, p->needs[STAGE_GRAD] & CRIT_XCORR);
+    look_at_taps(p, layer);
+    if (p->needs[STAGE_GRAD] & CRIT_OUT_GRAD) look(p, VIEW_OUT, opt_grad_out(p->run, layer), p->m->c.E);
+    correlate_rows(p, p->needs[STAGE_GRAD] & CRIT_XCORR);
     keep_rows(p, layer);
     p->seconds_criteria += clock_s() - start;
     score_layer(p, STAGE_GRAD, layer);
 }
-static void after_hessian(void *ctx, opt_run *r, int layer) { (void)r, score_layer(ctx, STAGE_HESS, layer); }
-static void after_compat(void *ctx, opt_run *r, int layer) { (void)r, score_layer(ctx, STAGE_COMPAT, layer); }
+static void look_at_products(probe *p, int layer) {
+    look_at_taps(p, layer);
+    look(p, VIEW_HA, opt_hess_a(p->run, layer), p->m->c.E);
+    look(p, VIEW_HZ, opt_hess_z(p->run, layer), p->m->c.F);
+    look(p, VIEW_TX, opt_tangent_x(p->run, layer), p->m->c.E);
+}
+static void after_hessian(void *ctx, opt_run *r, int layer) {
+    (void)r;
+    look_at_products(ctx, layer);
+    score_layer(ctx, STAGE_HESS, layer);
+}
+static void after_compat(void *ctx, opt_run *r, int layer) {
+    (void)r;
+    look_at_products(ctx, layer);
+    score_layer(ctx, STAGE_COMPAT, layer);
+}
 
 static void keep_features(probe *p) {
     const size_t E = (size_t)p->m->c.E;
@@ -318,7 +359,7 @@ static void keep_features(probe *p) {
                 const size_t row = (size_t)(opt_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
                 const float *from[FEAT_KINDS] = {opt_tap_a(p->run, l), opt_tap_res(p->run, l), opt_tap_mid(p->run, l)};
                 for (int k = 0; k < FEAT_KINDS; k++)
-                    if (p->out[i].features[m][k]) memcpy(p->out[i].features[m][k] + (size_t)l * E, from[k] + row * E, E * sizeof(float));
+                    if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)l * E, from[k] + row * E, E * sizeof(float));
             }
 }
 
@@ -330,7 +371,7 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
     ASSERT(most >= 1);
     double *lp = xmalloc(sizeof *lp * (size_t)p->removal_tokens), intact = 0;
     opt_seq *s = xcalloc((size_t)p->variants, sizeof *s);
-    for (int i = 0; i < most; i++) memcpy(p->residuals + (size_t)i * (size_t)T * (size_t)c->E, res, sizeof(float) * (size_t)T * (size_t)c->E);
+    for (int i = 0; i < most; i++) p->m->o->copy(p->residuals + (size_t)i * (size_t)T * (size_t)c->E, res, sizeof(float) * (size_t)T * (size_t)c->E);
     for (int first = -1; first < U; first += most) {  // variant -1: nothing removed
         const int n = U - first < most ? U - first : most;
         for (int i = 0; i < n; i++) {

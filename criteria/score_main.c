@@ -4,6 +4,7 @@
 // Under mpirun every process takes its share of the batches (by the launcher's variables, so that nothing needs MPI to build).
 #include "score.h"
 #include "cli.h"
+#include "ops.h"
 #include <errno.h>
 #include <omp.h>
 #include <signal.h>
@@ -118,7 +119,7 @@ int main(int argc, char **argv) {
         {"seed", CLI_INT, &o->seed, "N", "seed of the examples, of random and of drawn rows", false, NULL, 0, 9e15},
         {"threads", CLI_INT, &o->threads, "N", "threads; 0: all", false, NULL, 0, 4096},
         {"batch-tokens", CLI_INT, &o->batch_tokens, "N", "tokens a batch; 0: as fit into 1 GiB; changes no result", false, NULL, 0, 1e6},
-        {"device", CLI_STR, &o->device, "cpu", "where to compute", false, NULL, 0, 0},
+        {"device", CLI_STR, &o->device, "NAME", ops_devices, false, NULL, 0, 0},
         {"out", CLI_STR, &o->out, "STORE", "HDF5 file to make, to finish or to extend", false, NULL, 0, 0},
         {"estimate", CLI_FLAG, &o->estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
         {"list", CLI_FLAG, &o->list, NULL, "print the criteria with their formulas, and stop", false, NULL, 0, 0},
@@ -131,7 +132,8 @@ int main(int argc, char **argv) {
     const char *needed[] = {"model", "data", "out"};
     for (int i = 0; i < 3; i++)
         if (!cli_given(options, needed[i])) die(2, "--%s is required; see --help", needed[i]);
-    if (strcmp(o->device, "cpu") != 0) die(1, "--device %s: this build has the CPU only", o->device);
+    const ops *device = ops_open(o->device);
+    if (!device) die(1, "%s", err_get());
     if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "%s", err_get());
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     if (o->threads) omp_set_num_threads((int)o->threads);
@@ -152,7 +154,7 @@ int main(int argc, char **argv) {
     }
     printf("score: %s\n", resolved);
     opt m = {0};
-    if (opt_load(&m, o->model) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
+    if (opt_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
     j.model = &m;
     if (!(j.tok = tok_open(o->model, m.c.V))) die(1, "%s", err_get());
     if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());

@@ -1,5 +1,6 @@
 // eval - runs items through the model in batches, and what the log-likelihoods say. Contract in eval.h.
 #include "eval.h"
+#include "ops.h"
 #include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ eval *eval_new(const opt *m, bool compat, void (*tick)(void *, double), void *ct
 void eval_free(eval *e) {
     if (!e) return;
     opt_run_free(e->run);
-    free(e->block);
+    if (e->block) e->m->o->release(e->block);
     free(e->logprob);
     free(e);
 }
@@ -70,8 +71,8 @@ static void run_shared(eval *e, const eval_item *item, int n, const mask *const 
     for (int i = 0; i < n; i++) floats += row * (size_t)item[i].shared;
     if (floats == 0) return;
     if (floats > e->block_floats) {
-        free(e->block);
-        e->block = xaligned((e->block_floats = floats) * sizeof *e->block);
+        if (e->block) e->m->o->release(e->block);
+        e->block = e->m->o->alloc((e->block_floats = floats) * sizeof *e->block);
     }
     for (int i = 0; i < n; i++) {
         const int cap = item[i].shared;

@@ -1,6 +1,7 @@
 // oracle - mask source of the exact removal scores: L(unit removed) - L of one input. Contract in mask.h; SEMANTICS 11, 12.
 // The layers below a unit do not see its removal, so its pass starts from the residual that enters its layer.
 #include "mask.h"
+#include "ops.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ struct oracle {
     int first_layer, max_tokens;
     opt_run *intact, *removed;
     mask mask[ORACLE_SEQS];
-    float *res;       // [max_tokens, E]
+    float *res;       // [max_tokens, E] device memory
     double *logprob;  // [max_tokens]
 };
 
@@ -21,7 +22,7 @@ oracle *oracle_new(const opt *m, int first_layer, int max_tokens) {
     o->intact = opt_run_new(m, m->c.positions, 1, OPT_TAPS);
     o->removed = opt_run_new(m, o->max_tokens, ORACLE_SEQS, OPT_FORWARD);
     for (int i = 0; i < ORACLE_SEQS; i++) mask_alloc(&o->mask[i], &m->c);
-    o->res = xaligned((size_t)o->max_tokens * (size_t)m->c.E * sizeof *o->res);
+    o->res = m->o->alloc((size_t)o->max_tokens * (size_t)m->c.E * sizeof *o->res);
     o->logprob = xmalloc((size_t)o->max_tokens * sizeof *o->logprob);
     return o;
 }
@@ -31,7 +32,7 @@ void oracle_free(oracle *o) {
     opt_run_free(o->intact);
     opt_run_free(o->removed);
     for (int i = 0; i < ORACLE_SEQS; i++) mask_free(&o->mask[i]);
-    free(o->res);
+    o->m->o->release(o->res);
     free(o->logprob);
     free(o);
 }
@@ -74,7 +75,7 @@ static int oracle_scores(void *self, const opt_seq *input, unsigned units, doubl
     memset(neurons, 0, (size_t)c->L * (size_t)c->F * sizeof *neurons);
     for (int l = o->first_layer; l < c->L; l++) {
         for (int i = 0; i < ORACLE_SEQS && (i + 1) * input->n <= o->max_tokens; i++)
-            memcpy(o->res + (size_t)i * floats, opt_tap_res(o->intact, l), floats * sizeof *o->res);
+            o->m->o->copy(o->res + (size_t)i * floats, opt_tap_res(o->intact, l), floats * sizeof *o->res);
         if (units & UNITS_HEADS) remove_each(o, input, l, true, loss, heads);
         if (units & UNITS_NEURONS) remove_each(o, input, l, false, loss, neurons);
     }

@@ -10,6 +10,7 @@
 #include <time.h>
 #include "cli.h"
 #include "eval.h"
+#include "ops.h"
 #include "registry.h"
 #include "results.h"
 #include "store.h"
@@ -61,7 +62,7 @@ static const cli_option options[] = {
     {"details", CLI_STR, &details_file, "FILE", "JSON lines, one per document and page (needs --out)", false, NULL, 0, 0},
     {"out", CLI_STR, &out_file, "FILE", "CSV file, appended; rows present are skipped. Without it: standard output", false, NULL, 0, 0},
     {"threads", CLI_INT, &threads, "N", "threads; 0: as many as there are cores", false, NULL, 0, 1024},
-    {"device", CLI_STR, &device, "DEVICE", "where the model runs", false, "cpu", 0, 0},
+    {"device", CLI_STR, &device, "NAME", ops_devices, false, NULL, 0, 0},
     {"list", CLI_FLAG, &list, NULL, "print the names of tasks, masks, scopes and criteria", false, NULL, 0, 0},
     {0},
 };
@@ -642,7 +643,8 @@ int main(int argc, char **argv) {
         if (!scores) die(1, "%s", err_get());
         store_close(scores);
     }
-    if (opt_load(&w.model, model_dir)) die(1, "%s", err_get());
+    const ops *o = ops_open(device);
+    if (!o || opt_load_on(&w.model, model_dir, o)) die(1, "%s", err_get());
     if (dense_layers > w.model.c.L) die(2, "--dense-layers %ld: the model has %d layers", dense_layers, w.model.c.L);
     if (!(w.tok = tok_open(model_dir, w.model.c.V))) die(1, "%s", err_get());
     char *name = realpath(model_dir, NULL);

@@ -1,7 +1,7 @@
 // generate - text from a prompt: greedy or sampled, with a K/V cache, dense or with a static mask.
 #include "cli.h"
 #include "mask.h"
-#include "opt.h"
+#include "ops.h"
 #include "store.h"
 #include "tok.h"
 #include <math.h>
@@ -10,11 +10,11 @@
 #include <string.h>
 
 static struct {
-    char *model, *prompt, *mask, *scores, *criterion, *scope, *units, *sparsity;
+    char *model, *device, *prompt, *mask, *scores, *criterion, *scope, *units, *sparsity;
     long tokens, top_k, seed, threads, dense_layers;
     double temperature, top_p;
     bool no_bos, stats;
-} arg = {.tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1};
+} arg = {.device = "cpu", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1};
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory with its tokenizer", .required = true},
@@ -33,6 +33,7 @@ static const cli_option options[] = {
     {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
     {.name = "dense-layers", .type = CLI_INT, .value = &arg.dense_layers, .arg = "N", .help = "first layers that are never pruned", .min = 0, .max = 1e6},
     {.name = "stats", .type = CLI_FLAG, .value = &arg.stats, .help = "print tokens, seconds and the effective sparsity on stderr"},
+    {.name = "device", .type = CLI_STR, .value = &arg.device, .arg = "NAME", .help = ops_devices},
     {.name = "threads", .type = CLI_INT, .value = &arg.threads, .arg = "N", .help = "threads; 0: all cores", .min = 0, .max = 4096},
     {0}};
 
@@ -98,7 +99,8 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "continues a prompt with an OPT model", options);
     if (arg.threads) omp_set_num_threads((int)arg.threads);
     opt m;
-    if (opt_load(&m, arg.model) != 0) die(1, "%s", err_get());
+    const ops *device = ops_open(arg.device);
+    if (!device || opt_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
     tok *t = tok_open(arg.model, m.c.V);
     if (!t) die(1, "%s", err_get());
     mask units = {0};

@@ -1,4 +1,5 @@
-// ops - the device seam: everything above works on device memory through one table of operations. The CPU table is ops_cpu().
+// ops - the device seam: everything above works on device memory through one table of operations. The CPU table is ops_cpu(); that
+// of a GPU comes from a library of its own, which ops_open loads when it is asked for.
 //
 // Arrays are row major, one row per token. A batch packs sequences; a span is the rows of one sequence that an op works on. No
 // number of one span depends on another span, on the thread count or on what else is in the batch. Accumulation is fp32 or wider.
@@ -17,12 +18,17 @@ typedef struct {                      // one sequence in attention
 
 // Every op: result, name, arguments.
 #define OPS(X) \
-    X(void *, alloc, (size_t bytes))                             /* zeroed, 64-byte aligned */ \
+    /* Memory of the device, which the host reads and writes through get, put, zero and copy only (the CPU's is host memory). alloc: zeroed, */ \
+    /* 64-byte aligned; the program ends where it is missing. room: bytes that can still be allocated; reserve: the allocs that follow take */ \
+    /* so much together, so that one block can hold them */ \
+    X(void *, alloc, (size_t bytes)) \
     X(void, release, (void *p)) \
     X(void, put, (void *device, const void *host, size_t bytes)) \
     X(void, get, (void *host, const void *device, size_t bytes)) \
     X(void, zero, (void *p, size_t bytes)) \
-    X(void, copy, (void *to, const void *from, size_t bytes)) \
+    X(void, copy, (void *to, const void *from, size_t bytes))    /* within the device */ \
+    X(size_t, room, (void)) \
+    X(void, reserve, (size_t bytes)) \
     /* y (rows, W cols) = embed[tokens[row]] */ \
     X(void, embed, (float *y, const int32_t *tokens, const weight *w, const span *s, int n)) \
     /* dw[tokens[row]] += dy (rows, W cols) */ \
@@ -68,10 +74,20 @@ struct ops {
 #define X(type, name, args) type (*name) args;
     OPS(X)
 #undef X
-    const char *device;
+    const char *device;  // "cpu", "cuda:0"
+    const char *about;   // what it is: the GPU's name
+    bool host;           // its memory is host memory
 };
 typedef struct ops ops;
 
 const ops *ops_cpu(void);
+// The table of a device by its name on the command line: cpu, cuda (the first GPU) or cuda:1. NULL and err_set where there is none.
+const ops *ops_open(const char *device);
+extern const char ops_devices[];  // help text of --device
+// Before `bytes` are allocated for `what` (a plural): nothing on the CPU; elsewhere prints the size, and sets it aside as one block. 0, or -1
+// and err_set where it does not fit.
+int ops_plan(const ops *o, size_t bytes, const char *what);
+// What the library of a GPU exports: the table of its GPU number `index`; NULL, and why, where it cannot be used.
+typedef const ops *ops_cuda_fn(int index, char *why, size_t room);
 // Seconds spent in matrix products and in attention since the program began (CPU: wall time of the calling thread).
 extern double ops_seconds_gemm, ops_seconds_attention;

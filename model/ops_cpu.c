@@ -116,6 +116,8 @@ static void cpu_put(void *device, const void *host, size_t bytes) { memcpy(devic
 static void cpu_get(void *host, const void *device, size_t bytes) { memcpy(host, device, bytes); }
 static void cpu_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
 static void cpu_copy(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); }
+static size_t cpu_room(void) { return SIZE_MAX; }  // of virtual memory
+static void cpu_reserve(size_t bytes) { (void)bytes; }
 
 // ---------------------------------------------------------------- embeddings
 static void cpu_embed(float *y, const int32_t *tokens, const weight *w, const span *s, int n) {
@@ -461,7 +463,7 @@ const ops *ops_cpu(void) {
 #define X(type, name, args) .name = cpu_##name,
         OPS(X)
 #undef X
-        .device = "cpu"};
+        .device = "cpu", .about = "CPU", .host = true};
     openblas_set_num_threads(1);
     return &table;
 }

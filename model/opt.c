@@ -58,7 +58,7 @@ tensor *opt_tensor_list(const opt_config *c, int *n) {
 }
 
 // ---------------------------------------------------------------- loading
-struct source { const tensor *t; int n; float *wide; size_t used; };
+struct source { const tensor *t; int n; float *wide; size_t used, bytes; const ops *o; char *block; };
 
 static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
     struct source *s = ctx;
@@ -85,33 +85,75 @@ static int bind(opt *m, const tensor *t, int n) {
         for (int d = 0; d < t[i].rank; d++) count *= (size_t)t[i].dim[d];
         if (t[i].type != DT_F32) narrow += count;
     }
-    if (narrow && narrow * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(narrow * sizeof(float));
-    m->layer = xcalloc((size_t)m->c.L, sizeof *m->layer);
+    if (m->o->host && narrow && narrow * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(narrow * sizeof(float));
+    m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     return each_weight(m, bind_weight, &s);
 }
 
-int opt_load(opt *m, const char *dir) {
-    *m = (opt){0};
+// On another device matrices keep their type; vectors are fp32, so that kernels need one form of them.
+static size_t device_bytes(const weight *w) {
+    const size_t n = (size_t)w->rows * (size_t)w->cols * (w->cols == 1 ? sizeof(float) : dtype_bytes(w->type));
+    return (n + 255) / 256 * 256;
+}
+
+static int count_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
+    (void)name, (void)rows, (void)cols;
+    ((struct source *)ctx)->bytes += device_bytes(where);
+    return 0;
+}
+
+static int put_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
+    (void)name, (void)cols;
+    struct source *s = ctx;
+    void *to = s->block + s->used;
+    if (where->cols == 1) {
+        float *wide = xmalloc((size_t)rows * sizeof *wide);
+        cpu_widen(wide, where->data, where->type, (size_t)rows);
+        s->o->put(to, wide, (size_t)rows * sizeof *wide);
+        free(wide);
+        where->type = DT_F32;
+    } else s->o->put(to, where->data, (size_t)rows * (size_t)where->cols * dtype_bytes(where->type));
+    s->used += device_bytes(where);
+    where->data = to;
+    return 0;
+}
+
+static int upload(opt *m) {
+    struct source s = {.o = m->o};
+    each_weight(m, count_weight, &s);
+    if (ops_plan(m->o, s.bytes, "weights") != 0) return -1;
+    m->layer = xmalloc((size_t)m->c.L * sizeof *m->layer);
+    memcpy(m->layer, m->stored, (size_t)m->c.L * sizeof *m->layer);
+    m->block = s.block = m->o->alloc(s.bytes);
+    return each_weight(m, put_weight, &s);
+}
+
+int opt_load(opt *m, const char *dir) { return opt_load_on(m, dir, ops_cpu()); }
+
+int opt_load_on(opt *m, const char *dir, const ops *o) {
+    *m = (opt){.o = o};
     if (ckpt_open(&m->file, dir) != 0) return -1;
     if (ckpt_check_values(&m->file) != 0) {
         opt_free(m);
         return -1;
     }
     m->c = m->file.config;
-    if (bind(m, m->file.tensors, m->file.n_tensors) == 0) return 0;
+    if (bind(m, m->file.tensors, m->file.n_tensors) == 0 && (o->host || upload(m) == 0)) return 0;
     err_prefix("%s", dir);
     opt_free(m);
     return -1;
 }
 
 int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) {
-    *m = (opt){.c = *c};
+    *m = (opt){.c = *c, .o = ops_cpu()};
     if (bind(m, tensors, n) == 0) return 0;
     opt_free(m);
     return -1;
 }
 
 void opt_free(opt *m) {
+    if (m->block) m->o->release(m->block);
+    if (m->stored != m->layer) free(m->stored);
     free(m->layer);
     free(m->wide);
     ckpt_close(&m->file);
@@ -122,13 +164,13 @@ void opt_free(opt *m) {
 opt_cache *opt_cache_new(const opt *m, int cap) {
     opt_cache *c = xcalloc(1, sizeof *c);
     const size_t floats = (size_t)m->c.L * (size_t)cap * (size_t)m->c.E;
-    *c = (opt_cache){.k = xaligned(floats * sizeof(float)), .v = xaligned(floats * sizeof(float)), .cap = cap, .L = m->c.L, .E = m->c.E};
+    *c = (opt_cache){.k = m->o->alloc(floats * sizeof(float)), .v = m->o->alloc(floats * sizeof(float)), .cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o};
     return c;
 }
 
 void opt_cache_free(opt_cache *c) {
     if (!c) return;
-    free(c->k);
-    free(c->v);
+    c->o->release(c->k);
+    c->o->release(c->v);
     free(c);
 }

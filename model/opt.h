@@ -25,16 +25,19 @@ typedef struct {
 typedef struct {
     opt_config c;
     ckpt file;
+    const struct ops *o;                                  // whose memory the weights are in and whose operations a run calls
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
     opt_layer *layer;                                     // L of them
+    opt_layer *stored;                                    // the same in host memory and in the checkpoint's types; on the CPU: layer
     float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
+    void *block;                                          // all weights on another device
 } opt;
 
 // Which units run: heads [L, H], neurons [L, F], 1 = runs. NULL mask: all.
 typedef struct { uint8_t *heads, *neurons; } mask;
 
 // K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E].
-typedef struct { float *k, *v; int n, cap, L, E; } opt_cache;
+typedef struct { float *k, *v; int n, cap, L, E; const struct ops *o; } opt_cache;  // o: whose memory k and v are
 
 // A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual sparsity). What
 // sees a state may write the sequence's mask, for units that have not run yet: at OPT_RESIDUAL of layer l heads and neurons of l and
@@ -62,8 +65,9 @@ typedef struct {
 } opt_seq;
 enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 
-// Loads config and weights; 0, or -1 and err_set. opt_free is safe on {0}.
+// Loads config and weights onto a device (opt_load: the CPU); 0, or -1 and err_set. opt_free is safe on {0}.
 int  opt_load(opt *m, const char *dir);
+int  opt_load_on(opt *m, const char *dir, const struct ops *o);
 void opt_free(opt *m);
 // A model from tensors in memory (pretrain, tests, seeded random benchmarks): tensor data must outlive it.
 int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
@@ -90,7 +94,7 @@ void opt_forward(opt_run *r, const opt_seq *seqs, int n);
 void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab);
 // Logits of the last row of sequence i: out [V].
 void opt_logits(opt_run *r, int i, float *out);
-// Continue: layers from `layer` on with the residual entering it given (packed rows, E each), used by the removal oracle.
+// Continue: layers from `layer` on with the residual entering it given (device memory, packed rows, E each), used by the removal oracle.
 void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res);
 
 opt_cache *opt_cache_new(const opt *m, int cap);  // room for cap tokens
@@ -104,7 +108,7 @@ typedef void opt_layer_fn(void *ctx, opt_run *r, int layer);
 // each sequence apart). After opt_forward with OPT_TAPS and no mask. logprob as opt_logprobs (NULL: not wanted). grads (NULL: taps only;
 // needs OPT_WEIGHT_GRADS): a model whose weights are fp32 gradients, added to.
 void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx);
-// During `each` (and afterwards with OPT_TANGENT): dL/da [rows, E], dL/dz [rows, F], dL/d(out_proj's output) [rows, E].
+// Device memory, during `each` (and afterwards with OPT_TANGENT): dL/da [rows, E], dL/dz [rows, F], dL/d(out_proj's output) [rows, E].
 const float *opt_grad_a(const opt_run *r, int layer);
 const float *opt_grad_z(const opt_run *r, int layer);
 const float *opt_grad_out(const opt_run *r, int layer);  // during `each` only
@@ -118,7 +122,7 @@ const float *opt_hess_a(const opt_run *r, int layer);
 const float *opt_hess_z(const opt_run *r, int layer);
 const float *opt_tangent_x(const opt_run *r, int layer);  // only where scale_w was given
 
-// Views of the last forward's arrays; row of sequence i, token t is opt_row(r, i) + t. NULL where not kept. Of the last layer, what
+// Views of the last forward's arrays, in device memory (ops.h: get copies from it); row of sequence i, token t is opt_row(r, i) + t. NULL where not kept. Of the last layer, what
 // follows fc1 exists at output rows only.
 int          opt_row(const opt_run *r, int i);
 const float *opt_tap_res(const opt_run *r, int layer);   // [rows, E]; layer 0..L (L: what leaves the last layer)

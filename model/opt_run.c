@@ -8,6 +8,7 @@ enum { LOGIT_FLOATS = 1 << 24 };  // of the logits buffer: 64 MiB, whatever the 
 // ---------------------------------------------------------------- workspace
 // With dry set, only the bytes are counted.
 static float *cut(opt_run *r, size_t floats, bool dry) {
+    floats = (floats + 63) / 64 * 64;
     r->bytes += floats * sizeof(float);
     if (dry) return NULL;
     float *p = r->o->alloc(floats * sizeof(float));
@@ -74,7 +75,7 @@ size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags)
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
     ASSERT(max_tokens > 0 && max_seqs > 0 && (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS)) || (flags & OPT_TAPS)));
     opt_run *r = xcalloc(1, sizeof *r);
-    *r = (opt_run){.m = m, .o = ops_cpu(), .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
+    *r = (opt_run){.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     const size_t N = (size_t)max_seqs, T = (size_t)max_tokens;
     r->tokens = xcalloc(T, sizeof *r->tokens);
     r->target = xcalloc(T, sizeof *r->target);
@@ -90,6 +91,7 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
     r->seen = xcalloc((size_t)m->c.E, sizeof *r->seen);
+    if (ops_plan(m->o, opt_run_bytes(m, max_tokens, max_seqs, flags), "activations of a batch") != 0) die(1, "%s", err_get());
     plan(r, false);
     return r;
 }
