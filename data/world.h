@@ -17,22 +17,21 @@ typedef struct { const char *name; bool woman; } world_person;
 // A question form: the rows x of `table` that make up one group differ in `differ`. Context and choice are expanded for each row;
 // the question of one row has the choices of all rows of the group. same: NULL, or a column in which the rows agree.
 typedef struct { const char *table, *differ, *same, *context, *choice; } world_form;
-// An entailment that depends on the row: true when the values of `differ` of the rows behind premise (x) and hypothesis (y) agree.
-typedef struct { const char *table, *differ, *premise, *hypothesis; } world_typed;
-// An entailment that depends on who did it: premise and its twin with P and Q exchanged; hypothesis is true after the premise only.
-typedef struct { const char *premise, *hypothesis; } world_role;
+// Premise and hypothesis, of each two variants; the hypothesis is true when both are of the same variant. table: the variants are two rows
+// that differ in `differ`, x behind the premise and y behind the hypothesis. table NULL: the second variant has the persons `differ` names
+// (PQ) exchanged, or another word of the list that it names (#colour).
+typedef struct { const char *table, *differ, *premise, *hypothesis; } world_entailment;
 // One sentence about a row of a table (table NULL: about persons and lists only).
 typedef struct { const char *table, *text; } world_statement;
 // A sentence with _ for one of two options, and what follows it for each.
 typedef struct { const char *sentence, *option[2], *rest[2]; } world_twin;
 
-// The data: world_words.c, world_facts.c, world_forms.c, world_twins.c. All end with a NULL name (text).
+// The data: world_words.c, world_facts.c, world_forms.c, world_twins.c, world_entail.c. All end with a NULL name (text).
 extern const world_table world_tables[];
 extern const world_list world_lists[];
 extern const world_person world_persons[];
 extern const world_form world_arc[], world_obqa[], world_piqa[], world_copa[];
-extern const world_typed world_rte_typed[];
-extern const world_role world_rte_roles[];
+extern const world_entailment world_rte_said[], world_rte_roles[], world_rte_known[];
 extern const world_statement world_statements[], world_scenes[];
 extern const world_twin world_twins[];
 
@@ -56,7 +55,9 @@ void world_open(world *w, uint64_t seed);
 void world_close(world *w);
 int  world_table_find(const world *w, const char *name);
 const char *world_cell(const world *w, int table, int row, const char *column);  // column NULL: the first
+int  world_list_find(const world *w, const char *name);                         // a digit at the end of the name is passed over
 binding world_binding(void);                                                    // nothing drawn yet
+void world_draw(world *w, binding *b, const char *differ);                      // the persons ("PQ"), or two words of the list ("#colour")
 // Appends the filled template, its first letter capitalised when `sentence`. False if the row lacks a property it needs ("-").
 bool world_fill(world *w, binding *b, prose *out, const char *tmpl, bool sentence);
 

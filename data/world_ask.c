@@ -75,34 +75,42 @@ static void entail(question *q, char *premise, char *hypothesis, bool truth) {
     *q = (question){ .head = premise, .tail = hypothesis, .choice = { xstrdup("True"), xstrdup("False") }, .n = 2, .gold = truth ? 0 : 1 };
 }
 
+// Exchanges what the two variants of an entailment differ in: two persons, or the first and second word of a list.
+static void exchange(const world *w, binding *b, const char *differ) {
+    if (*differ != '#') {
+        const int p = differ[0] - 'P', q = differ[1] - 'P', held = b->person[p];
+        b->person[p] = b->person[q];
+        b->person[q] = held;
+    } else {
+        signed char *word = b->word[world_list_find(w, differ + 1)], held = word[0];
+        word[0] = word[1];
+        word[1] = held;
+    }
+}
+
 static int ask_rte(world *w, question g[]) {
-    int typed = 0, roles = 0, rows[2];
-    while (world_rte_typed[typed].premise) typed++;
-    while (world_rte_roles[roles].premise) roles++;
+    static const world_entailment *const kinds[] = { world_rte_said, world_rte_said, world_rte_said, world_rte_said, world_rte_roles, world_rte_known, world_rte_known, world_rte_known };
+    const world_entailment *f = kinds[below(w, sizeof kinds / sizeof *kinds)];
+    int n = 0, rows[2];
+    while (f[n].premise) n++;
+    f += below(w, n);
     binding b = world_binding();
     bool good = true;
-    if (below(w, 8)) {
-        const world_typed *f = &world_rte_typed[below(w, typed)];
+    if (f->table) {
         b.table = world_table_find(w, f->table);
         if (!pick_rows(w, b.table, f->differ, NULL, 2, rows)) return 0;
-        for (int i = 0; i < 4; i++) {
-            b.x = rows[i / 2];
-            b.y = rows[i % 2];
-            char *premise = filled(w, &b, f->premise, true);  // first the premise: it draws the slots that the hypothesis takes up
-            entail(&g[i], premise, filled(w, &b, f->hypothesis, true), i / 2 == i % 2);
-            good &= g[i].head && g[i].tail;
+    } else world_draw(w, &b, f->differ);
+    for (int i = 0; i < 4; i++) {  // the premise of row i has the variant i / 2, its hypothesis i % 2; both take up what was drawn for the first
+        char *side[2];
+        for (int s = 0; s < 2; s++) {
+            const int variant = s ? i % 2 : i / 2;
+            if (f->table) *(s ? &b.y : &b.x) = rows[variant];
+            else if (variant) exchange(w, &b, f->differ);
+            side[s] = filled(w, &b, s ? f->hypothesis : f->premise, true);
+            if (!f->table && variant) exchange(w, &b, f->differ);
         }
-    } else {
-        const world_role *f = &world_rte_roles[below(w, roles)];
-        for (int i = 0; i < 4; i++) {
-            char *side[2];
-            for (int s = 0; s < 2; s++) {
-                binding c = b;
-                if (s ? i % 2 : i / 2) c.person[0] = b.person[1], c.person[1] = b.person[0];
-                side[s] = filled(w, i ? &c : &b, s ? f->hypothesis : f->premise, true);
-            }
-            entail(&g[i], side[0], side[1], i / 2 == i % 2);
-        }
+        entail(&g[i], side[0], side[1], i / 2 == i % 2);
+        good &= side[0] && side[1];
     }
     if (!good)
         for (int i = 0; i < 4; i++) question_free(&g[i]);

@@ -1,4 +1,4 @@
-// world_forms - how the world is asked about, in five of the seven ways (two more in world_twins.c). Format: world.h.
+// world_forms - how the world is asked about, in four of the seven ways (others in world_twins.c and world_entail.c). Format: world.h.
 #include "world.h"
 
 const world_form world_arc[] = {
@@ -25,10 +25,10 @@ const world_form world_arc[] = {
     { "job", "tool", NULL, "{P} became {a x} in {#town}. Which tool does {he P} use at work?", "{x.tool}" },
     { "job", "does", NULL, "The {#family} of {P} is {a x} in {#town}. What is the work of {a x}?", "{a x} {x.does}" },
     { "job", "does", NULL, "In {#town} {P} {x.does}. What is the job of {P}?", "{x}" },
-    { "thing", "material", NULL, "{P} owns a {#colour} {x} in {#town}. Of which material is {a x} usually made?", "{x.material}" },
+    { "thing", "material", NULL, "{P} owns {a #colour} {x} in {#town}. Of which material is {a x} usually made?", "{x.material}" },
     { "thing", "kind", NULL, "{P} gave {Q} {a x} on {#day}. What is {a x}?", "{x.kind}" },
-    { "thing", "room", NULL, "{P} has lost a {#colour} {x}. Where should {Q} look for it first?", "{x.room}" },
-    { "thing", "quality", NULL, "{P} holds a {#colour} {x} on {#day}. Which word describes it best?", "{x.quality}" },
+    { "thing", "room", NULL, "{P} has lost {a #colour} {x}. Where should {Q} look for it first?", "{x.room}" },
+    { "thing", "quality", NULL, "{P} holds {a #colour} {x} on {#day}. Which word describes it best?", "{x.quality}" },
     { "change", "result", NULL, "{P} in {#town} wants to know what happens when {x} {x.when}. What is the right answer?", "it {x.result}" },
     { "place", "act", NULL, "{P} goes to the {x} of {#town} on {#day}. What can {he P} do there?", "{x.act}" },
     { "place", "act", NULL, "{P} wants to {x.act} in {#town} on {#day}. Where should {he P} go?", "to the {x}" },
@@ -39,7 +39,7 @@ const world_form world_arc[] = {
 
 const world_form world_obqa[] = {
     { "animal", "home", NULL, "When {P} looks for a {#size} {x}, the best place to go is the", "{x.home}" },
-    { "animal", "food", NULL, "If {P} leaves a {#colour} bowl for {a x}, the bowl should hold", "{x.food}" },
+    { "animal", "food", NULL, "If {P} leaves {a #colour} bowl for {a x}, the bowl should hold", "{x.food}" },
     { "animal", "cover", NULL, "The body of the {#colour} {x} that {P} saw is covered with", "{x.cover}" },
     { "animal", "class", NULL, "When {P} reads about {a x} on {#day}, {he P} reads about a kind of", "{x.class}" },
     { "animal", "sound", NULL, "When the {#size} {x} of {P} wants to be heard, it", "{x.sound}" },
@@ -53,7 +53,7 @@ const world_form world_obqa[] = {
     { "job", "does", NULL, "{P} of {#town} is {a x}, so every {#day} {he P}", "{x.does}" },
     { "job", "place", NULL, "{P} of {#town} is {a x} and spends the {#time} in the", "{x.place}" },
     { "job", "stuff", NULL, "{P} of {#town} is {a x} and every {#day} {he P} has to do with", "{x.stuff}" },
-    { "thing", "material", NULL, "To make a {#colour} {x} for {P}, people in {#town} need", "{x.material}" },
+    { "thing", "material", NULL, "To make {a #colour} {x} for {P}, people in {#town} need", "{x.material}" },
     { "thing", "quality", NULL, "When {P} lifts the {#colour} {x} of {Q}, {he P} notes that it is", "{x.quality}" },
     { "thing", "room", NULL, "At the house of {P} the {#colour} {x} has its place in the", "{x.room}" },
     { "change", "result", NULL, "{P} shows {Q} on {#day} that when {x} {x.when}, it", "{x.result}" },
@@ -77,7 +77,7 @@ const world_form world_piqa[] = {
     { "weather", "need", NULL, "What can {P} do when there is {x} in {#town} on {#day}?", "{He P} can get {a x.need}." },
     { "job", "name", NULL, "{P} of {#town} needs somebody who {x.does}.", "{P} should call {a x}." },
     { "job", "place", NULL, "How can {P} find {a x} in {#town} on {#day}?", "{He P} can go to the {x.place} and ask." },
-    { "thing", "room", NULL, "How can {P} find a {#colour} {x} for {Q}?", "{He P} can search the {x.room}." },
+    { "thing", "room", NULL, "How can {P} find {a #colour} {x} for {Q}?", "{He P} can search the {x.room}." },
     { "food", "source", NULL, "Where can {P} of {#town} get {a x} on {#day}?", "It comes from a {x.source}." },
     { "script", "1", NULL, "{P} is alone in {#town} and {x.doing}. What is the first step?", "{P} {x.1}." },
     { "script", "5", NULL, "{P} is with {Q} and {x.doing}. What is the last step?", "{P} {x.5}." },
@@ -98,22 +98,6 @@ const world_form world_copa[] = {
     { NULL, NULL, NULL, NULL, NULL },
 };
 
-const world_typed world_rte_typed[] = {
-    { "animal", "class", "{P} saw {a x} near the {#spot} on {#day}.", "{P} saw {a y.class}." },
-    { "animal", "cover", "{P} has a {#colour} {x} in {#town}.", "The animal of {P} has {y.cover}." },
-    { "food", "kind", "{P} bought {a x} at the market on {#day}.", "{P} bought this: {y.kind}." },
-    { "food", "taste", "{P} and {Q} ate {a x} in {#town}.", "They ate something {y.taste}." },
-    { "job", "place", "The {#family} of {P} is {a x} in {#town}.", "The {#family} of {P} works in a {y.place}." },
-    { "job", "does", "{P} of {#town} is {a x}.", "{P} {y.does}." },
-    { "thing", "material", "{P} gave {Q} a {#colour} {x}.", "{Q} got something made of {y.material}." },
-    { "thing", "kind", "{P} sold {a x} to {Q} on {#day}.", "{Q} bought this: {y.kind}." },
-    { "tool", "goal", "{P} took {the x} on {#day} {#time}.", "{P} wanted to {y.goal}." },
-    { "tool", "name", "On {#day} {P} had to {x.goal}.", "{P} had a use for {a y}." },
-    { "place", "act", "On {#day} {P} went to the {x} of {#town}.", "{P} wanted to {y.act}." },
-    { "place", "name", "On {#day} {P} wanted to {x.act}.", "{P} went to the {y}." },
-    { NULL, NULL, NULL, NULL },
-};
-
 const world_statement world_statements[] = {
     { "animal", "{A x} is {a x.class}." }, { "animal", "{The x} belongs to the group of animals called {x.class}." }, { "animal", "The home of {the x} is the {x.home}." },
     { "animal", "Most {s x} live in or near the {x.home}." }, { "animal", "It eats {x.food}." }, { "animal", "The food of {the x} is {x.food}." }, { "animal", "When it is hungry, {the x} looks for {x.food}." },
@@ -129,7 +113,7 @@ const world_statement world_statements[] = {
     { "job", "{A x} works in the {x.place}." }, { "job", "{A x} {x.does}." }, { "job", "The most important tool of {a x} is the {x.tool}." }, { "job", "The work of {a x} has to do with {x.stuff}." }, { "job", "Somebody who {x.does} is called {a x}." },
     { "job", "{P} is {a x} and {x.does} in the {x.place}." }, { "job", "In the {x.place} you can meet {a x}." }, { "job", "Every {x} knows how to use the {x.tool}." }, { "job", "{P} learned how {a x} {x.does} from an old {x} in {#town}." },
     { "thing", "{A x} is made of {x.material}." }, { "thing", "{A x} is usually {x.quality}." }, { "thing", "The place of {the x} is the {x.room}." }, { "thing", "{The x} is a kind of {x.kind}." }, { "thing", "People need {x.material} to make {a x}." },
-    { "thing", "{P} has a {#colour} {x} in the {x.room}." }, { "thing", "Because it is made of {x.material}, {the x} is {x.quality}." }, { "thing", "{P} looked for {the x} in the {x.room} and found it there." },
+    { "thing", "{P} has {a #colour} {x} in the {x.room}." }, { "thing", "Because it is made of {x.material}, {the x} is {x.quality}." }, { "thing", "{P} looked for {the x} in the {x.room} and found it there." },
     { "change", "When {x} {x.when}, it {x.result}." }, { "change", "If {x} {x.when}, then it {x.result}." }, { "change", "It is well known that {x} {x.result} as soon as it {x.when}." }, { "change", "{P} has seen that {x} {x.result} when it {x.when}." },
     { "change", "It {x.result} every time when {x} {x.when}." },
     { "place", "In the {x} you can {x.act}." }, { "place", "People go to the {x} to {x.act}." }, { "place", "In the {x} there are {x.sight}." }, { "place", "Who wants to {x.act} goes to the {x}." }, { "place", "{P} went to the {x} to {x.act}." },
@@ -145,13 +129,13 @@ const world_statement world_statements[] = {
 };
 
 const world_statement world_scenes[] = {
-    { NULL, "On {#day} {P} met {Q} at the {#spot}." }, { NULL, "{P} and {Q} are good friends and live in {#town}." }, { NULL, "{P} gave {Q} a {#colour} {#gift}." }, { NULL, "It was a quiet {#time} in {#town}." },
+    { NULL, "On {#day} {P} met {Q} at the {#spot}." }, { NULL, "{P} and {Q} are good friends and live in {#town}." }, { NULL, "{P} gave {Q} {a #colour} {#gift}." }, { NULL, "It was a quiet {#time} in {#town}." },
     { NULL, "{P} came from {#town} in the {#direction}." }, { NULL, "{P} was {#mood} that {#time}." }, { NULL, "{Q} asked {P} about the {#fair}." }, { NULL, "They drank {#drink} and ate {#meal}." },
     { NULL, "{P} showed {Q} the {#colour} {#gift} of {his P} {#family}." }, { NULL, "The {#family} of {Q} had {#number} {#pet}s." }, { NULL, "{P} walked {#direction} to the {#spot} with the {#pet}." }, { NULL, "Before the {#time} was over, {Q} went home." },
     { NULL, "{P} told {Q} a long story." }, { NULL, "\"Will you help me with the {#chore}?\" asked {Q}." }, { NULL, "\"Of course,\" said {P}, who was always ready to help." }, { NULL, "Nobody in {#town} knew the way better than {Q}." },
     { NULL, "{P} had painted the {#surface} {#colour} on {#day}." }, { NULL, "{P} lost the {#gift}, but {Q} found it near the {#spot}." }, { NULL, "After {#number} days {P} came back to {#town}." }, { NULL, "{Q} wrote {P} a letter about {his Q} {#pet}." },
     { "animal", "{P} heard something and saw that it was {a x} from the {x.home}." }, { "animal", "A {#size} {x} came out of the {x.home} and {x.move} past {Q}." }, { "tool", "{P} had {a x} with {him P}, for {he P} wanted to {x.goal}." }, { "tool", "\"I have to {x.goal},\" said {P}. \"Then take {a x},\" said {Q}." },
-    { "food", "{Q} had {a x} in {his Q} bag, and {P} found it {x.taste}." }, { "job", "They met {a x}, who {x.does} in the {x.place}." }, { "job", "\"My {#family} is {a x} and {x.does},\" said {P}." }, { "thing", "In the {x.room} stood a {#colour} {x} of {x.material}." },
+    { "food", "{Q} had {a x} in {his Q} bag, and {P} found it {x.taste}." }, { "job", "They met {a x}, who {x.does} in the {x.place}." }, { "job", "\"My {#family} is {a x} and {x.does},\" said {P}." }, { "thing", "In the {x.room} stood {a #colour} {x} of {x.material}." },
     { "place", "{P} wanted to {x.act}, so they went to the {x}." }, { "place", "At the {x} they saw {x.sight}." }, { "weather", "Then came {x}, and {x.effect}." }, { "weather", "Because of {x}, {P} was glad about {his P} {x.need}." },
     { "change", "\"What happens when {x} {x.when}?\" asked {Q}. \"It {x.result},\" said {P}." }, { "cause", "{^ x.cause}, so {x.effect}." }, { "cause", "{^ x.effect} because {x.cause}." }, { "script", "{P} {x.doing} and {x.1}." }, { "script", "{Q} is glad, for {he Q} {x.doing}. {He Q} {x.3} and then {x.4}." },
     { NULL, NULL },

@@ -93,9 +93,9 @@ static void draw_rows(world *w, int task, int n, const world_probes *held, world
 // One document: some questions of one task with their answers, a paragraph or story, or a page.
 static void document(world *w, prose *t, world_counts *c) {
     const uint64_t kind = rng_below(&w->r, 20);
-    if (kind < 14) {
-        static const int share[] = { PIQA, COPA, COPA, OPENBOOKQA, OPENBOOKQA, WINOGRANDE, WINOGRANDE, RTE, RTE, RTE, RTE, HELLASWAG, HELLASWAG, ARC_EASY, ARC_EASY, PIQA };
-        const int task = share[rng_below(&w->r, sizeof share / sizeof *share)], n = 1 + (int)rng_below(&w->r, 4);
+    if (kind < 15) {
+        static const int share[] = { PIQA, PIQA, COPA, COPA, OPENBOOKQA, OPENBOOKQA, WINOGRANDE, WINOGRANDE, HELLASWAG, HELLASWAG, ARC_EASY, ARC_EASY, RTE, RTE, RTE, RTE, RTE, RTE };
+        const int task = share[rng_below(&w->r, sizeof share / sizeof *share)], n = 1 + (int)rng_below(&w->r, task == RTE ? 6 : 4);
         for (int i = 0; i < n; i++) {
             question g[GROUP_MAX];
             const int k = world_ask(w, task, g), one = (int)rng_below(&w->r, (uint64_t)k);

@@ -129,7 +129,8 @@ int world_template_count(void) {
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         for (const world_form *f = forms[i]; f->context; f++) n++;
     for (const world_twin *t = world_twins; t->sentence; t++) n++;
-    for (const world_typed *t = world_rte_typed; t->premise; t++) n += 2;
-    for (const world_role *t = world_rte_roles; t->premise; t++) n += 2;
+    const world_entailment *const rte[] = { world_rte_said, world_rte_roles, world_rte_known };
+    for (size_t i = 0; i < sizeof rte / sizeof *rte; i++)
+        for (const world_entailment *e = rte[i]; e->premise; e++) n += 2;
     return n;
 }

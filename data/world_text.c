@@ -111,12 +111,18 @@ static int person(world *w, binding *b, int which) {
     return b->person[which];
 }
 
+int world_list_find(const world *w, const char *name) {
+    const size_t n = strcspn(name, "123");
+    for (int l = 0; l < w->n_lists; l++)
+        if (strlen(world_lists[l].name) == n && memcmp(world_lists[l].name, name, n) == 0) return l;
+    ASSERT(!"a template names a list that is not there");
+    return -1;
+}
+
 static const char *list_word(world *w, binding *b, const char *name) {
-    size_t n = strlen(name);
-    const int nth = n && isdigit((unsigned char)name[n - 1]) ? name[--n] - '1' : 0;
-    int l = 0;
-    while (l < w->n_lists && (strlen(world_lists[l].name) != n || memcmp(world_lists[l].name, name, n) != 0)) l++;
-    ASSERT(l < w->n_lists && nth >= 0 && nth < 3);
+    const char last = name[strlen(name) - 1];
+    const int l = world_list_find(w, name), nth = isdigit((unsigned char)last) ? last - '1' : 0;
+    ASSERT(nth >= 0 && nth < 3);
     for (bool fresh = b->word[l][nth] >= 0; !fresh;) {  // two slots never stand for the same word
         b->word[l][nth] = (signed char)rng_below(&w->r, (uint64_t)w->list_n[l]);
         const char *word = w->list_words[l][(int)b->word[l][nth]];
@@ -126,6 +132,16 @@ static const char *list_word(world *w, binding *b, const char *name) {
                 if ((k != l || i != nth) && b->word[k][i] >= 0 && strcmp(w->list_words[k][(int)b->word[k][i]], word) == 0) fresh = false;
     }
     return w->list_words[l][(int)b->word[l][nth]];
+}
+
+void world_draw(world *w, binding *b, const char *differ) {
+    for (const char *p = differ; *differ != '#' && *p; p++) person(w, b, *p - 'P');
+    if (*differ == '#') {
+        char second[24];
+        snprintf(second, sizeof second, "%s2", differ + 1);
+        list_word(w, b, differ + 1);
+        list_word(w, b, second);
+    }
 }
 
 static bool ends(const char *s, size_t n, const char *tail) {

@@ -1,4 +1,4 @@
-// world_twins - twin sentences (one of two things is meant; one word decides which) and entailments by role. Format: world.h.
+// world_twins - twin sentences (one of two things is meant; one word decides which). Format: world.h.
 #include "world.h"
 
 const world_twin world_twins[] = {
@@ -29,11 +29,4 @@ const world_twin world_twins[] = {
     { "{P} cleaned the {#cloth} with water in {#town} until the _", { "{#cloth}", "water" }, { "was clean.", "was dirty." } },
     { "{P} gave the {#plant} some water in {#town} because the _", { "{#plant}", "water" }, { "was dry.", "was good for plants." } },
     { NULL, { NULL, NULL }, { NULL, NULL } },
-};
-
-const world_role world_rte_roles[] = {
-    { "{P} gave {Q} a {#colour} {#gift}.", "{Q} got a {#gift} from {P}." }, { "{P} sold {Q} a {#gift} on {#day}.", "{Q} bought a {#gift} from {P}." }, { "{P} taught {Q} in {#town}.", "{Q} was taught by {P}." },
-    { "{P} helped {Q} with the {#chore}.", "{Q} was helped by {P}." }, { "{P} saw {Q} at the {#spot}.", "{Q} was seen by {P}." }, { "{P} lent {Q} a {#gift}.", "{Q} borrowed a {#gift} from {P}." },
-    { "{P} came before {Q} in the race at the {#fair}.", "{Q} came after {P}." }, { "{P} is older than {Q}.", "{Q} is younger than {P}." },
-    { NULL, NULL },
 };

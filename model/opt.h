@@ -61,6 +61,7 @@ typedef struct {
     int mask_from;          // absolute position (prefix included)
     const opt_watch *watch; // NULL: nobody
     int targets_from;       // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
+    const float *weights;   // of the targets, in order of row: opt_backward's loss counts each so many times; NULL: once
     int32_t last_target;    // row n-1: a token id, or OPT_NO_OUTPUT: no output row, or OPT_NO_TARGET: logits wanted, nothing scored
 } opt_seq;
 enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };

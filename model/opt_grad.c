@@ -17,7 +17,8 @@ static float *data(const weight *w) { return (float *)(uintptr_t)w->data; }  // 
 // ---------------------------------------------------------------- the head
 static void set_scale(opt_run *r, const float *scale) {
     for (int i = 0; i < r->n; i++)
-        for (int t = 0; t < r->out[i].n; t++) r->row_scale[r->out[i].row + t] = scale ? scale[i] : 1.0f / (float)r->out[i].n;
+        for (int t = 0; t < r->out[i].n; t++)
+            r->row_scale[r->out[i].row + t] = (scale ? scale[i] : 1.0f / (float)r->out[i].n) * (r->seq[i]->weights ? r->seq[i]->weights[t] : 1.0f);
 }
 
 // Packed rows of the head <-> rows of the batch.

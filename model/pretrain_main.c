@@ -2,7 +2,8 @@
 //
 // The text is every *.txt of a folder, in order of name; blank lines part documents. A training sequence begins at the start of a random
 // document (behind </s> every other time), its length drawn log-uniformly from 32 to the model's positions; a step packs
-// sequences up to --batch tokens. Loss: mean cross-entropy of all predicted tokens. AdamW: Loshchilov & Hutter 2019 (decoupled
+// sequences up to --batch tokens. Loss: mean cross-entropy of all predicted tokens, the one behind "Answer:" counted --answer-weight times:
+// a yes or no is one token of a question's thirty, and whether premise and hypothesis agree is not learnt from so small a part of the loss. AdamW: Loshchilov & Hutter 2019 (decoupled
 // decay, on matrices only). Initialisation: normal 0.02, the projections into the residual divided by sqrt(2 L) (GPT-2).
 #include "cli.h"
 #include "ops_cpu.h"
@@ -17,14 +18,14 @@
 #include <sys/utsname.h>
 #include <time.h>
 
-typedef struct { int32_t *ids; int n, cap; int *doc; int n_docs, cap_docs; int first_valid; } corpus;
+typedef struct { int32_t *ids; float *weight; int n, cap; int *doc; int n_docs, cap_docs; int first_valid; } corpus;
 
 static struct {
     char *text, *out;
     long layers, heads, hidden, ffn, positions, vocab, batch, tokens, seed, threads, save_every, stop_after;
-    double lr, decay, clip, warmup, valid;
+    double lr, decay, clip, warmup, valid, answer_weight;
 } arg = {.layers = 6, .heads = 8, .hidden = 256, .ffn = 1024, .positions = 512, .vocab = 2000, .batch = 4096, .tokens = 10000000,
-         .seed = 1, .threads = 0, .save_every = 100, .lr = 2e-3, .decay = 0.05, .clip = 1.0, .warmup = 0.02, .valid = 0.005};
+         .seed = 1, .threads = 0, .save_every = 100, .lr = 2e-3, .decay = 0.05, .clip = 1.0, .warmup = 0.02, .valid = 0.005, .answer_weight = 1};
 
 static const cli_option options[] = {
     {.name = "text", .type = CLI_STR, .value = &arg.text, .arg = "DIR", .help = "folder of *.txt to train on", .required = true},
@@ -42,6 +43,7 @@ static const cli_option options[] = {
     {.name = "decay", .type = CLI_FLOAT, .value = &arg.decay, .arg = "X", .help = "weight decay of AdamW", .min = 0, .max = 10},
     {.name = "clip", .type = CLI_FLOAT, .value = &arg.clip, .arg = "X", .help = "largest norm of the gradient", .min = 1e-6, .max = 1e9},
     {.name = "valid", .type = CLI_FLOAT, .value = &arg.valid, .arg = "X", .help = "fraction of the documents (the last) kept for validation", .min = 0.0001, .max = 0.5},
+    {.name = "answer-weight", .type = CLI_FLOAT, .value = &arg.answer_weight, .arg = "X", .help = "how often the token behind \"Answer:\" counts in the loss", .min = 0, .max = 1000},
     {.name = "save-every", .type = CLI_INT, .value = &arg.save_every, .arg = "N", .help = "steps between resumable states", .min = 1, .max = 1e9},
     {.name = "stop-after", .type = CLI_INT, .value = &arg.stop_after, .arg = "N", .help = "stop after N steps of this run, to be resumed; 0: do not", .min = 0, .max = 1e9},
     {.name = "seed", .type = CLI_INT, .value = &arg.seed, .arg = "N", .help = "seed of initialisation and data order"},
@@ -91,6 +93,12 @@ static corpus tokenise(const tok *t, const char *text, size_t bytes) {
         if (tok_encode(t, p, (size_t)(next - p), &c.ids, &c.n, &c.cap) != 0) die(1, "%s", err_get());
         p = next;
     }
+    int32_t *cue = NULL;
+    int n_cue = 0, cap_cue = 0;
+    if (tok_encode(t, "Answer:", 7, &cue, &n_cue, &cap_cue) != 0) die(1, "%s", err_get());
+    c.weight = xmalloc(sizeof *c.weight * ((size_t)c.n + 1));
+    for (int i = 0; i <= c.n; i++) c.weight[i] = i >= n_cue && memcmp(c.ids + i - n_cue, cue, sizeof *cue * (size_t)n_cue) == 0 ? (float)arg.answer_weight : 1.0f;
+    free(cue);
     c.first_valid = c.n_docs - 1 - (int)(arg.valid * c.n_docs);
     if (c.first_valid < 1) die(1, "the text has only %d documents (parted by blank lines); more are needed", c.n_docs);
     return c;
@@ -163,12 +171,13 @@ static void adamw(params *p, double lr, double scale, long step) {
 }
 
 // ---------------------------------------------------------------- sequences
-typedef struct { opt_seq *seq; int n; int32_t *ids; int used; } batch;
+typedef struct { opt_seq *seq; int n; int32_t *ids; int used; double weight; } batch;
 
 // Sequences of a step (or of the validation set, step < 0: every document once), up to `room` tokens.
 static void fill(batch *b, const corpus *c, const opt_config *cfg, long step, int room) {
     rng r = rng_make(rng_hash((uint64_t)arg.seed, (uint64_t)step, 0x62617463));
     b->n = b->used = 0;
+    b->weight = 0;
     while (room - b->used >= 32) {
         const int doc = (int)rng_below(&r, (uint64_t)c->first_valid), at = c->doc[doc], bos = (int)rng_below(&r, 2);
         int n = (int)(32.0 * pow((double)cfg->positions / 32.0, rng_uniform(&r))), end = c->doc[c->first_valid];
@@ -178,7 +187,8 @@ static void fill(batch *b, const corpus *c, const opt_config *cfg, long step, in
         int32_t *ids = b->ids + b->used;
         if (bos) ids[0] = cfg->bos;
         memcpy(ids + bos, c->ids + at, sizeof *ids * (size_t)(n - bos));
-        b->seq[b->n++] = (opt_seq){.tokens = ids, .n = n, .targets_from = 0, .last_target = c->ids[at + n - bos]};
+        b->seq[b->n++] = (opt_seq){.tokens = ids, .n = n, .targets_from = 0, .weights = c->weight + at + 1 - bos, .last_target = c->ids[at + n - bos]};
+        for (int i = 0; i < n; i++) b->weight += b->seq[b->n - 1].weights[i];
         b->used += n;
     }
 }
@@ -312,8 +322,8 @@ int main(int argc, char **argv) {
     opt model, grad;
     params p = params_new(&cfg, &model, &grad);
     const long steps = (arg.tokens + arg.batch - 1) / arg.batch;
-    char key[33], *resolved = xasprintf("%ld %ld %ld %ld %ld %ld %ld %ld %ld %g %g %g %g %g %016llx", arg.layers, arg.heads, arg.hidden, arg.ffn, arg.positions, arg.vocab,
-                                        arg.batch, arg.tokens, arg.seed, arg.lr, arg.decay, arg.clip, arg.warmup, arg.valid, (unsigned long long)hash64(text, bytes));
+    char key[33], *resolved = xasprintf("%ld %ld %ld %ld %ld %ld %ld %ld %ld %g %g %g %g %g %g %016llx", arg.layers, arg.heads, arg.hidden, arg.ffn, arg.positions, arg.vocab,
+                                        arg.batch, arg.tokens, arg.seed, arg.lr, arg.decay, arg.clip, arg.warmup, arg.valid, arg.answer_weight, (unsigned long long)hash64(text, bytes));
     hash_bytes(key, resolved, strlen(resolved));
     long step = 0;
     double before = 0;
@@ -334,7 +344,7 @@ int main(int argc, char **argv) {
     while (step < steps && !(arg.stop_after && step - first >= arg.stop_after)) {
         fill(&b, &c, &cfg, step, (int)arg.batch);
         step++;
-        for (int i = 0; i < b.n; i++) scale[i] = 1.0f / (float)b.used;
+        for (int i = 0; i < b.n; i++) scale[i] = (float)(1 / b.weight);
         memset(p.g, 0, p.floats * sizeof *p.g);
         opt_forward(run, b.seq, b.n);
         opt_backward(run, scale, lp, &grad, NULL, NULL);
@@ -373,7 +383,7 @@ int main(int argc, char **argv) {
         free(path);
     }
     printf("%s: %s, validation loss %.4f nats per token\n", arg.out, step == steps ? "trained" : "in work", validate(valid_run, &c, &cfg, 20000));
-    void *blocks[] = {text, vocab_file, resolved, command, lp, scale, b.seq, b.ids, c.ids, c.doc, p.w, p.g, p.m, p.v};
+    void *blocks[] = {text, vocab_file, resolved, command, lp, scale, b.seq, b.ids, c.ids, c.weight, c.doc, p.w, p.g, p.m, p.v};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     tensors_free(p.t, p.n);
     opt_run_free(run);
