@@ -115,7 +115,7 @@ sweep-full: all                              ## every criterion and sparsity on 
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/full
 remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
-	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000
+	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
 
 # Figures of a folder of results; plots/README.md lists what each reads.
 PLOT_IN  ?= results/demo ## plots: folder of the CSV files
