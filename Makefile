@@ -117,6 +117,12 @@ remake: all                                  ## make the default model and its d
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
 
+# Speed of scoring beside PyTorch, one example and four examples at a time. The peer needs torch and transformers.
+PYTHON ?= python3 ## bench: a Python with torch and transformers
+bench: all                                   ## tokens/s of scoring beside PyTorch's forward-backward pass, on OPT-125m's shape
+	bin/bench_score --peer $(PYTHON)
+	bin/bench_score --peer $(PYTHON) --batch 4 --batches 1
+
 # Figures of a folder of results; plots/README.md lists what each reads.
 PLOT_IN  ?= results/demo ## plots: folder of the CSV files
 PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
@@ -124,6 +130,6 @@ FIGURES  := $(filter-out plots/common.gp plots/criteria.gp,$(wildcard plots/*.gp
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
+.PHONY: bench demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -86,6 +86,7 @@ typedef struct {
 
 // score_plan.c. All return 0, or -1 and err_set.
 int    score_plan(score_job *j);
+int    score_plan_rows(score_job *j);  // its second half, where examples and tasks are given: fields, classes, side rows, batches
 void   score_free(score_job *j);
 char  *score_stage_group(const score_job *j, const score_stage *s);  // caller frees
 int    score_put_stage_none(const score_job *j, store *to, const score_stage *s, const char *why);
@@ -113,6 +114,14 @@ typedef struct {
 } score_source;
 int    score_source_row(void *source, long i, float *out);
 int    score_run(score_job *j, parts *p, int rank, int ranks);
+// One batch into a part file. {0} is a fresh engine; it holds the probe of the class of the last batch.
+typedef struct {
+    probe *probe;
+    probe_plan plan;
+    int class, *index;  // plan's criterion i is j->crit[index[i]]
+} score_engine;
+int    score_step(score_job *j, score_engine *e, int batch, parts *p);
+void   score_engine_free(score_engine *e);
 int    score_task_stage(const score_job *j, const score_stage *s, parts *p, float *heads, float *neurons);
 
 // score_merge.c

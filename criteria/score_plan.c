@@ -446,7 +446,10 @@ int score_plan(score_job *j) {
     fix_attributes(j);
     if (file_exists(j->o.out) && !(j->old = store_open(j->o.out))) return -1;
     if (j->old && (fits(j) || unite_criteria(j))) return -1;
-    if (choose_examples(j)) return -1;
+    return choose_examples(j) ? -1 : score_plan_rows(j);
+}
+
+int score_plan_rows(score_job *j) {
     list_fields(j);
     if (read_old_index(j)) return -1;
     classify(j);

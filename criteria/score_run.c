@@ -6,11 +6,7 @@
 #include <unistd.h>
 
 // ---------------------------------------------------------------- one batch
-typedef struct {
-    probe *probe;
-    probe_plan plan;
-    int class, *index;  // plan's criterion i is j->crit[index[i]]
-} engine;
+typedef score_engine engine;
 
 static void engine_start(score_job *j, engine *e, int class) {
     e->class = class;
@@ -23,7 +19,7 @@ static void engine_stop(engine *e) {
     probe_free(e->probe);
     free(e->plan.crit);
     free(e->index);
-    *e = (engine){.class = -1};
+    *e = (engine){0};
 }
 
 static uint64_t key_of(const score_job *j, int row) {
@@ -102,27 +98,33 @@ static bool batch_done(const score_job *j, const parts *p, const score_batch *b)
     return true;
 }
 
+int score_step(score_job *j, engine *e, int batch, parts *p) {
+    const score_batch *b = &j->batch[batch];
+    parts_record *record = xcalloc((size_t)b->n, sizeof *record);
+    uint8_t *payload = NULL;
+    size_t bytes;
+    if (!e->probe || e->class != b->class) {
+        engine_stop(e);
+        engine_start(j, e, b->class);
+    }
+    int bad = run_batch(j, e, b, &payload, &bytes, record) || parts_add(p, record, b->n, payload, bytes) ? -1 : 0;
+    free(payload);
+    free(record);
+    return bad;
+}
+
+void score_engine_free(engine *e) { engine_stop(e); }
+
 int score_run(score_job *j, parts *p, int rank, int ranks) {
-    engine e = {.class = -1};
+    engine e = {0};
     progress bar;
-    parts_record *record = xcalloc((size_t)j->most_rows, sizeof *record);
     double spent[4] = {0};
     long done = 0;
     int bad = 0;
     progress_begin(&bar, "examples", j->n_order);
     for (int i = 0; !bad && i < j->n_batch; i++) {
-        const score_batch *b = &j->batch[i];
-        uint8_t *payload = NULL;
-        size_t bytes;
-        if (i % ranks == rank && !batch_done(j, p, b)) {
-            if (e.class != b->class) {
-                engine_stop(&e);
-                engine_start(j, &e, b->class);
-            }
-            bad = run_batch(j, &e, b, &payload, &bytes, record) || parts_add(p, record, b->n, payload, bytes) ? -1 : 0;
-            free(payload);
-        }
-        progress_at(&bar, done += b->n);
+        if (i % ranks == rank && !batch_done(j, p, &j->batch[i])) bad = score_step(j, &e, i, p);
+        progress_at(&bar, done += j->batch[i].n);
     }
     progress_end(&bar);
     if (e.probe) {
@@ -135,7 +137,6 @@ int score_run(score_job *j, parts *p, int rank, int ranks) {
         }
     }
     engine_stop(&e);
-    free(record);
     return bad;
 }
 
@@ -292,7 +293,7 @@ int score_estimate(score_job *j, score_cost *cost) {
     if (heavy < 0) return 0;
 
     // a quarter and three quarters into the batches of the class that costs most: one run each, the first twice to warm up
-    engine e = {.class = -1};
+    engine e = {0};
     engine_start(j, &e, heavy);
     int first = 0, count = 0;
     for (int i = j->n_batch - 1; i >= 0; i--)

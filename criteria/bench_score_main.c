@@ -1,0 +1,355 @@
+// bench_score - how fast examples are scored: tokens/s of the whole way from tokens to the finished store, where the time goes, the share
+// of the machine's GEMM peak, peak memory; beside PyTorch + transformers' forward-backward pass of the same batches (bench_score_peer.py).
+//
+// Every contender is a process of its own: our own are forked from this one, the peer is a Python program. They answer "N" on their input
+// by the seconds that N batches took. Rounds go over all contenders in turn, so that a slow phase of the machine hits all of them; a rate is
+// the median over the rounds. The store is written at the end and its time is shared out over the examples.
+#include "cli.h"
+#include "ops.h"
+#include "score.h"
+#include <cblas.h>
+#include <errno.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PARTS = 5, GEMM_SIDE = 3072, MOST_ROUNDS = 99, CONTINUATION_WORDS = 16 };
+static const char *const part_names[PARTS] = {"GEMM", "attention", "criteria", "store", "other"};
+
+typedef struct {
+    const char *model, *shape, *criteria, *peer, *scratch;
+    long rounds, batches, batch, tokens, continuation, threads, seed;
+} bench_options;
+
+// ---------------------------------------------------------------- the model
+typedef struct { opt m; tensor *t; int n; double bytes; } bench_model;
+
+static opt_config shape_config(const char *shape) {
+    opt_config c = {.pre_ln = true, .final_ln = true, .bias = true};
+    char end;
+    if (sscanf(shape, "%d,%d,%d,%d,%d,%d%c", &c.L, &c.H, &c.E, &c.F, &c.V, &c.positions, &end) != 6 || c.L < 1 || c.H < 1 || c.E < 1 || c.F < 1 || c.V < 64 || c.positions < 2 || c.E % c.H)
+        die(2, "--shape %s: want six numbers L,H,E,F,V,P, E a multiple of H, V at least 64", shape);
+    c.D = c.E / c.H;
+    c.P = c.E;
+    return c;
+}
+
+// Weights as they are before training: standard deviation 0.02, gains 1, biases 0.
+static void random_weights(bench_model *b, const opt_config *c, uint64_t seed) {
+    b->t = opt_tensor_list(c, &b->n);
+    rng r = rng_make(seed);
+    for (int i = 0; i < b->n; i++) {
+        const size_t count = (size_t)b->t[i].dim[0] * (size_t)b->t[i].dim[1];
+        const bool gain = strstr(b->t[i].name, "layer_norm.weight"), bias = !gain && b->t[i].rank == 1;
+        float *w = xaligned(count * sizeof *w);
+        for (size_t k = 0; k < count; k++) w[k] = gain ? 1 : bias ? 0 : (float)((rng_uniform(&r) - 0.5) * 0.02 * sqrt(12));
+        b->t[i].data = w;
+        b->bytes += (double)count * sizeof *w;
+    }
+    if (opt_from_tensors(&b->m, c, b->t, b->n) != 0) die(1, "%s", err_get());
+}
+
+static void open_model(bench_model *b, const bench_options *o) {
+    if (!*o->model) {
+        const opt_config c = shape_config(o->shape);
+        random_weights(b, &c, (uint64_t)o->seed);
+        return;
+    }
+    if (opt_load(&b->m, o->model) != 0) die(1, "%s", err_get());
+    for (int i = 0; i < b->m.file.n_tensors; i++) {
+        double count = sizeof(float);
+        for (int d = 0; d < b->m.file.tensors[i].rank; d++) count *= (double)b->m.file.tensors[i].dim[d];
+        b->bytes += count;
+    }
+}
+
+// ---------------------------------------------------------------- our contenders
+// One task of random examples. Continuations share a few words, so that epenas has classes.
+static void make_examples(score_job *j, const bench_options *o, int n) {
+    const opt_config *c = &j->model->c;
+    rng r = rng_make((uint64_t)o->seed + 1);
+    const size_t T = (size_t)o->tokens;
+    store_examples *e = &j->ex;
+    *e = (store_examples){.n = n, .id = xcalloc((size_t)n, sizeof *e->id), .task = xcalloc((size_t)n, sizeof *e->task), .tokens = xcalloc((size_t)n * T, sizeof *e->tokens),
+                          .offset = xcalloc((size_t)n + 1, sizeof *e->offset), .context = xcalloc((size_t)n, sizeof *e->context), .loss = xcalloc((size_t)n, sizeof *e->loss)};
+    j->old_row = xcalloc((size_t)n, sizeof *j->old_row);
+    for (int i = 0; i < n; i++) {
+        e->id[i] = xasprintf("%d", i);
+        e->task[i] = xstrdup("random");
+        e->context[i] = (int)(o->tokens - o->continuation);
+        e->offset[i + 1] = e->offset[i] + (int64_t)T;
+        j->old_row[i] = -1;
+        for (size_t t = 0; t < T; t++) e->tokens[(size_t)i * T + t] = (int32_t)rng_below(&r, (int)t < e->context[i] ? (uint64_t)c->V : CONTINUATION_WORDS);
+    }
+    j->task = xcalloc(1, sizeof *j->task);
+    j->task[0] = (score_task){.name = "random", .asked = true, .n = n, .considered = n};
+    for (int k = 0; k < 4; k++) j->task[0].attr[k] = xstrdup("random");
+    j->n_task = 1;
+}
+
+static void answer(const double *value, int n) {
+    for (int k = 0; k < n; k++) printf("%.9g%c", value[k], k < n - 1 ? ' ' : '\n');
+    fflush(stdout);
+}
+
+// Answers "N" by the seconds of N batches and their parts: GEMM, attention, criteria, store, other; the end of input by those
+// of writing the store, per example.
+static int serve_scoring(const bench_options *o, opt *m, const char *criteria, const char *dir) {
+    score_job j = {.model = m, .sound = true, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
+                   .o = {.data = "random", .model = "random", .device = "cpu", .mode = "sound", .batch_tokens = o->batch * o->tokens}};
+    j.o.out = xasprintf("%s.h5", dir);
+    if (!(j.crit = crit_select(criteria, &j.n_crit))) die(2, "%s", err_get());
+    make_examples(&j, o, (int)((o->rounds + 1) * o->batches * o->batch));
+    omp_set_num_threads((int)o->threads);
+    if (score_plan_rows(&j) != 0) die(1, "%s", err_get());
+    parts p = {0};
+    score_engine e = {0};
+    if (parts_open(&p, dir, j.plan_text, j.ex.n) != 0) die(1, "%s", err_get());
+    char line[64];
+    for (int done = 0; fgets(line, sizeof line, stdin);) {
+        double before[4] = {0}, after[4];
+        if (e.probe) probe_times(e.probe, before);
+        const double start = clock_s();
+        for (int k = atoi(line); k > 0; k--)
+            if (score_step(&j, &e, done++, &p) != 0) die(1, "%s", err_get());
+        const double all = clock_s() - start;
+        probe_times(e.probe, after);
+        for (int k = 0; k < 4; k++) after[k] -= before[k];
+        answer((double[]){all, after[0], after[1], after[2], all - after[0] - after[1] - after[2] - after[3], after[3]}, 1 + PARTS);
+    }
+    score_engine_free(&e);
+    const double start = clock_s();
+    if (score_merge(&j, &p, "bench_score") != 0) die(1, "%s", err_get());
+    answer((double[]){(clock_s() - start) / j.ex.n}, 1);
+    parts_close(&p);
+    unlink(j.o.out);
+    if (parts_remove(dir) != 0) die(1, "%s", err_get());
+    score_free(&j);
+    return 0;
+}
+
+// Answers by the seconds of a product of squares of GEMM_SIDE.
+static int serve_gemm(const bench_options *o) {
+    const size_t n = (size_t)GEMM_SIDE * GEMM_SIDE;
+    float *a = xaligned(n * sizeof *a), *b = xaligned(n * sizeof *b), *c = xaligned(n * sizeof *c);
+    for (size_t i = 0; i < n; i++) a[i] = (float)(i % 17) - 8, b[i] = (float)(i % 13) - 6, c[i] = 0;
+    openblas_set_num_threads((int)o->threads);
+    char line[64];
+    while (fgets(line, sizeof line, stdin)) {
+        double best = INFINITY;
+        for (int k = 0; k < 3; k++) {
+            const double start = clock_s();
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, GEMM_SIDE, GEMM_SIDE, GEMM_SIDE, 1, a, GEMM_SIDE, b, GEMM_SIDE, 0, c, GEMM_SIDE);
+            best = fmin(best, clock_s() - start);
+        }
+        answer(&best, 1);
+    }
+    free(c);
+    free(b);
+    free(a);
+    return 0;
+}
+
+// ---------------------------------------------------------------- contenders as processes
+typedef struct {
+    const char *name, *criteria;  // criteria NULL: not ours
+    pid_t pid;
+    FILE *to, *from;
+    double seconds[MOST_ROUNDS], part[PARTS], merge, peak_bytes;
+} contender;
+
+// A child whose standard input and output are pipes to this process; true in the child.
+static bool split_off(contender *c) {
+    int in[2], out[2];
+    fflush(NULL);
+    if (pipe(in) != 0 || pipe(out) != 0 || (c->pid = fork()) < 0) die(1, "cannot start a process: %s", strerror(errno));
+    if (c->pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        close_range(3, ~0u, 0);  // the pipes of the others, too, or they would never see the end of their input
+        return true;
+    }
+    close(in[0]);
+    close(out[1]);
+    c->to = fdopen(in[1], "w");
+    c->from = fdopen(out[0], "r");
+    setvbuf(c->to, NULL, _IOLBF, 0);
+    return false;
+}
+
+static void numbers(contender *c, double *value, int n) {
+    for (int k = 0; k < n; k++)
+        if (fscanf(c->from, "%lf", &value[k]) != 1) die(1, "%s: ended before its time", c->name);
+}
+
+static double ask(contender *c, int batches, bool count) {
+    double value[1 + PARTS];
+    fprintf(c->to, "%d\n", batches);
+    numbers(c, value, c->criteria ? 1 + PARTS : 1);
+    for (int k = 0; c->criteria && count && k < PARTS; k++) c->part[k] += value[1 + k];
+    return value[0];
+}
+
+static void stop(contender *c) {
+    struct rusage used = {0};
+    int status = 0;
+    fclose(c->to);
+    if (c->criteria) numbers(c, &c->merge, 1);
+    fclose(c->from);
+    if (wait4(c->pid, &status, 0, &used) < 0 || status != 0) die(1, "%s: failed", c->name);
+    c->peak_bytes = (double)used.ru_maxrss * 1024;
+}
+
+static void start_ours(contender *c, const bench_options *o, opt *m) {
+    if (!split_off(c)) return;
+    char *dir = xasprintf("%s/bench_score.XXXXXX", o->scratch);
+    if (!mkdtemp(dir)) die(1, "%s: %s", dir, strerror(errno));
+    const int status = serve_scoring(o, m, c->criteria, dir);
+    exit(status);
+}
+
+// The line of JSON that the peer begins with, or NULL: it cannot run here.
+static char *start_peer(contender *c, const bench_options *o) {
+    char line[512] = "";
+    if (split_off(c)) {
+        char *program = realpath("/proc/self/exe", NULL);  // in build/opt/bin of the tree
+        char *script = xasprintf("%.*s/../../../criteria/bench_score_peer.py", program ? (int)(strrchr(program, '/') - program) : 0, program);
+        // freed memory stays with the process: without that the peer fetches its tensors from the system in every pass, 10 % slower
+        setenv("MALLOC_MMAP_MAX_", "0", 0);
+        setenv("MALLOC_TRIM_THRESHOLD_", "100000000000", 0);
+        setenv("MALLOC_TOP_PAD_", "1000000000", 0);
+        char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens), *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->threads);
+        execlp(o->peer, o->peer, script, "--serve", "--batch", batch, "--tokens", tokens, "--continuation", scored, "--threads", threads, *o->model ? "--model" : "--shape",
+               *o->model ? o->model : o->shape, (char *)NULL);
+        die(1, "%s: %s", o->peer, strerror(errno));
+    }
+    if (!fgets(line, sizeof line, c->from)) {
+        fclose(c->to);
+        fclose(c->from);
+        waitpid(c->pid, NULL, 0);
+        return NULL;
+    }
+    line[strcspn(line, "\n")] = 0;
+    return xstrdup(line);
+}
+
+// ---------------------------------------------------------------- results
+static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+static double median(const double *x, long n) {
+    double sorted[MOST_ROUNDS];
+    memcpy(sorted, x, sizeof *x * (size_t)n);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_size);
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static void print_result(const contender *c, const bench_options *o, const bench_model *m, double peer, double gemm) {
+    const double batches = (double)o->batches, tokens = (double)(o->batch * o->tokens) * batches, merge = c->merge * (double)o->batch * batches;
+    const double seconds = median(c->seconds, o->rounds) + merge;
+    printf("%-22s %8.1f tokens/s, %.3f s per batch", c->name, tokens / seconds, seconds / batches);
+    if (peer > 0 && c->criteria) printf(", %.2f times the peer", peer / seconds);
+    printf("; peak memory %.2f GB", c->peak_bytes / 1e9);
+    if (!c->criteria) {
+        printf("\n");
+        return;
+    }
+    double all = 0, part[PARTS];
+    for (int k = 0; k < PARTS; k++) all += part[k] = c->part[k] / (double)o->rounds + (k == 3 ? merge : 0);
+    printf(" = weights + %.2f GB\n%22s", (c->peak_bytes - m->bytes) / 1e9, "");
+    for (int k = 0; k < PARTS; k++) printf(" %s %.1f %%%s", part_names[k], 100 * part[k] / all, k < PARTS - 1 ? "," : "");
+    probe_plan plan = {.sound = true};
+    plan.crit = crit_select(c->criteria, &plan.n_crit);
+    const double work = probe_macs(&m->m, &plan, (int)o->tokens, (int)(o->tokens - o->continuation)) * (double)o->batch * batches;
+    printf("; %.1f G multiply-adds a batch, %.0f %% of the GEMM peak\n", work / batches / 1e9, 100 * work / seconds / gemm);
+    free(plan.crit);
+}
+
+// Names of the criteria of SEMANTICS 11 that are in `all`, without one of them.
+static char *all_but(const char *left_out) {
+    int n;
+    const criterion **all = crit_select("all", &n);
+    char *names = xstrdup("");
+    for (int i = 0; i < n; i++) {
+        if (strcmp(all[i]->name, left_out) == 0) continue;
+        char *more = xasprintf("%s%s%s", names, *names ? "," : "", all[i]->name);
+        free(names);
+        names = more;
+    }
+    free(all);
+    return names;
+}
+
+int main(int argc, char **argv) {
+    const char *tmp = getenv("TMPDIR");
+    bench_options o = {.model = "", .shape = "12,12,768,3072,50272,2048", .criteria = "", .peer = "python3", .scratch = tmp ? tmp : "/tmp", .rounds = 5, .batches = 2, .batch = 1,
+                       .tokens = 512, .continuation = 16, .threads = 2, .seed = 1};
+    const cli_option options[] = {
+        {"model", CLI_STR, &o.model, "DIR", "checkpoint directory; without it random weights of --shape", false, NULL, 0, 0},
+        {"shape", CLI_STR, &o.shape, "L,H,E,F,V,P", "layers, heads, hidden size, neurons, vocabulary, positions", false, NULL, 0, 0},
+        {"criteria", CLI_STR, &o.criteria, "NAME,...", "time these only; without it all, and all but grasp", false, NULL, 0, 0},
+        {"peer", CLI_STR, &o.peer, "PYTHON", "a Python with torch and transformers, or none", false, NULL, 0, 0},
+        {"rounds", CLI_INT, &o.rounds, "N", "rounds over all contenders", false, NULL, 1, MOST_ROUNDS},
+        {"batches", CLI_INT, &o.batches, "N", "batches a round", false, NULL, 1, 1000},
+        {"batch", CLI_INT, &o.batch, "N", "examples a batch, for us and for the peer", false, NULL, 1, 256},
+        {"tokens", CLI_INT, &o.tokens, "N", "tokens of an example", false, NULL, 2, 1e5},
+        {"continuation", CLI_INT, &o.continuation, "N", "the last of them, which are scored", false, NULL, 1, 1e5},
+        {"threads", CLI_INT, &o.threads, "N", "threads of every contender", false, NULL, 1, 4096},
+        {"seed", CLI_INT, &o.seed, "N", "seed of weights and tokens", false, NULL, 0, 9e15},
+        {"scratch", CLI_STR, &o.scratch, "DIR", "where part files and store are written, and removed", false, NULL, 0, 0},
+        {0}};
+    cli_parse(argc, argv, "tokens/s of scoring beside PyTorch's forward-backward pass of the same batches, in one run", options);
+    if (o.continuation >= o.tokens) die(2, "--continuation %ld: want fewer than --tokens %ld", o.continuation, o.tokens);
+    int n_crit;
+    const criterion **known = *o.criteria ? crit_select(o.criteria, &n_crit) : NULL;
+    if (*o.criteria && !known) die(2, "%s", err_get());
+    free(known);
+    char *resolved = cli_resolved(options), *some = all_but("grasp"), *all = all_but(""), *about = NULL;
+    bench_model m = {0};
+    open_model(&m, &o);
+    if (o.tokens > m.m.c.positions) die(2, "--tokens %ld: the model has %d positions", o.tokens, m.m.c.positions);
+    printf("bench_score: %s\n", resolved);
+
+    contender gemm = {.name = "GEMM"}, peer = {.name = "PyTorch"};
+    contender ours[2] = {{.name = *o.criteria ? o.criteria : "without grasp", .criteria = *o.criteria ? o.criteria : some}, {.name = "all criteria", .criteria = all}};
+    const int n = *o.criteria ? 1 : 2;
+    if (strcmp(o.peer, "none") != 0) {
+        if (!(about = start_peer(&peer, &o))) printf("no peer: %s has no torch and transformers; give another --peer\n", o.peer);
+    }
+    if (split_off(&gemm)) exit(serve_gemm(&o));
+    for (int i = 0; i < n; i++) start_ours(&ours[i], &o, &m.m);
+    for (int i = 0; i < n; i++) ask(&ours[i], (int)o.batches, false);  // warm-up
+    if (about) ask(&peer, (int)o.batches, false);
+    for (long r = 0; r < o.rounds; r++) {
+        gemm.seconds[r] = ask(&gemm, 1, false);
+        for (int i = 0; i < n; i++) {
+            ours[i].seconds[r] = ask(&ours[i], (int)o.batches, true);
+            if (about && i == 0) peer.seconds[r] = ask(&peer, (int)o.batches, false);
+        }
+    }
+    for (int i = 0; i < n; i++) stop(&ours[i]);
+    stop(&gemm);
+    if (about) stop(&peer);
+
+    double best = gemm.seconds[0];
+    for (long r = 1; r < o.rounds; r++) best = fmin(best, gemm.seconds[r]);
+    const double rate = pow(GEMM_SIDE, 3) / best;
+    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G multiply-adds/s; weights %.2f GB\n", o.threads, o.batch, o.tokens, o.continuation,
+           o.rounds, rate / 1e9, m.bytes / 1e9);
+    if (about) {
+        print_result(&peer, &o, &m, 0, rate);
+        printf("%22s %s\n", "", about);
+    }
+    for (int i = 0; i < n; i++) print_result(&ours[i], &o, &m, about ? median(peer.seconds, o.rounds) : 0, rate);
+    for (int i = 0; i < m.n; i++) free((void *)m.t[i].data);
+    tensors_free(m.t, m.n);
+    opt_free(&m.m);
+    free(about);
+    free(all);
+    free(some);
+    free(resolved);
+    return fflush(stdout) ? 1 : 0;
+}
