@@ -517,5 +517,6 @@ int main(int argc, char **argv) {
     free(truth[1]);
     free(command);
     free(resolved);
-    return fflush(stdout) ? 1 : 0;
+    stdout_end();
+    return 0;
 }

@@ -127,14 +127,16 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "scores of attention heads and neurons over few-shot tasks, into an HDF5 store", options);
     if (o->list) {
         list_criteria();
-        return fflush(stdout) ? 1 : 0;
+        stdout_end();
+        return 0;
     }
     const char *needed[] = {"model", "data", "out"};
     for (int i = 0; i < 3; i++)
         if (!cli_given(options, needed[i])) die(2, "--%s is required; see --help", needed[i]);
     const ops *device = ops_open(o->device);
     if (!device) die(1, "%s", err_get());
-    if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "%s", err_get());
+    if (task_select(o->tasks, (bool[TASK_COUNT]){false}) < 0) die(2, "--tasks: %s", err_get());
+    if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "--criteria: %s", err_get());
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     if (o->threads) omp_set_num_threads((int)o->threads);
     j.threads = omp_get_max_threads();
@@ -187,5 +189,6 @@ int main(int argc, char **argv) {
     free(dir);
     free(command);
     free(resolved);
-    return fflush(stdout) ? 1 : 0;
+    stdout_end();
+    return 0;
 }

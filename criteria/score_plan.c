@@ -180,27 +180,15 @@ static bool folder_there(const score_job *j, const char *task) {
 }
 
 static int choose_examples(score_job *j) {
-    int n_asked, n_names = 0, too_long = 0, bad = 0;
-    while (task_names[n_names]) n_names++;
-    char **asked = cli_split(strcmp(j->o.tasks, "all") == 0 ? "" : j->o.tasks, &n_asked);
-    bool all = strcmp(j->o.tasks, "all") == 0;
-    for (int i = 0; !bad && i < n_asked; i++) {
-        int k = 0;
-        while (k < n_names && strcmp(task_names[k], asked[i]) != 0) k++;
-        if (k < n_names) continue;
-        char text[256] = "";
-        for (k = 0; k < n_names; k++) snprintf(text + strlen(text), sizeof text - strlen(text), " %s", task_names[k]);
-        bad = err_set("unknown task %s; the tasks are: all%s", asked[i], text);
-    }
-    if (!bad && !all && n_asked == 0) bad = err_set("no task is named; give --tasks all or some of them");
+    bool all = strcmp(j->o.tasks, "all") == 0, asked[TASK_COUNT] = {false};
+    int too_long = 0, bad = task_select(j->o.tasks, asked) < 0;
     store_examples old = {0};
     if (!bad && j->old) bad = store_read_examples(j->old, &old);
-    j->task = xcalloc((size_t)n_names, sizeof *j->task);
+    j->task = xcalloc(TASK_COUNT, sizeof *j->task);
     room r = {0};
-    for (int k = 0; !bad && k < n_names; k++) {
+    for (int k = 0; !bad && k < TASK_COUNT; k++) {
         score_task *t = &j->task[j->n_task];
-        *t = (score_task){.name = task_names[k], .asked = all};
-        for (int i = 0; i < n_asked; i++) t->asked |= strcmp(asked[i], t->name) == 0;
+        *t = (score_task){.name = task_names[k], .asked = asked[k]};
         if (all && !folder_there(j, t->name)) {
             log_info("%s: not in %s, left out", t->name, j->o.data);
             t->asked = false;
@@ -211,7 +199,6 @@ static int choose_examples(score_job *j) {
         if (!bad && (t->asked || t->n_old)) bad = add_task(j, &r, t, &old, &too_long);
     }
     store_examples_free(&old);
-    free(asked);
     if (!bad && too_long && strcmp(j->o.over_long, "stop") == 0)
         bad = err_set("%d examples are longer than the model's %d positions; use --over-long skip or cut, or fewer --shots", too_long, j->model->c.positions);
     if (!bad && j->ex.n == 0) bad = err_set("%s: no example to score; data/README.md says how the folder is laid out", j->o.data);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include "cli.h"
 #include "task_form.h"
 #include "text.h"
 
@@ -17,8 +18,21 @@ static const task_form *form_find(const char *name) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, " %s", f->name);
     }
-    err_set("unknown task %s; there are:%s", name, known);
+    err_set("unknown task %s; the tasks are:%s", name, known);
     return NULL;
+}
+
+int task_select(const char *list, bool take[TASK_COUNT]) {
+    int n = 0, taken = 0;
+    char **name = cli_split(list, &n);
+    for (int i = 0; i < n && taken >= 0; i++) {
+        bool all = !strcmp(name[i], "all");
+        if (!all && !form_find(name[i])) taken = -1;
+        for (int k = 0; k < TASK_COUNT && taken >= 0; k++)
+            if ((all || !strcmp(name[i], task_names[k])) && !take[k]) take[k] = true, taken++;
+    }
+    free(name);
+    return taken == 0 ? err_set("no task is named; give all or some of them") : taken;
 }
 
 static bool has_prefix(const char *s, const char *prefix) { return !strncmp(s, prefix, strlen(prefix)); }

@@ -26,6 +26,9 @@ typedef struct {
 
 // The seven names, NULL-terminated, in the order of SEMANTICS 5.1.
 extern const char *const task_names[];
+enum { TASK_COUNT = 7 };
+// Marks the tasks of a comma-separated list ("all": every one) in take[], which starts false. Their number, or -1 and err_set with the valid names.
+int  task_select(const char *list, bool take[TASK_COUNT]);
 // Reads DIR/<name>/ ; want: "train", "val", "test", or NULL: for_score ? first of train, val, test with labels
 // : the labelled split of 5.1, else val, else test, else train with a warning on stderr (SEMANTICS 12, "Splits").
 // A malformed row: -1 and "file:line: field: what". task_close is safe on {0}.

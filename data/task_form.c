@@ -248,3 +248,4 @@ static void read_hellaswag(task_doc *d, task_row *r) {
 #define NAME(name, split, bare, tsv, id, label) #name,
 const task_form task_forms[] = {TASKS(FORM){0}};
 const char *const task_names[] = {TASKS(NAME) NULL};
+_Static_assert(sizeof task_names / sizeof *task_names == TASK_COUNT + 1, "TASK_COUNT of task.h is the number of tasks");

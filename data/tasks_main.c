@@ -90,12 +90,14 @@ static bool anything_of(const char *name) {
 
 int main(int argc, char **argv) {
     cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored", options);
+    bool take[TASK_COUNT] = {false};
+    if (task_select(tasks, take) < 0) die(2, "--tasks: %s", err_get());
     tok *t = model ? tok_open(model, 0) : NULL;
     if (model && !t) die(1, "%s", err_get());
     bool all = !strcmp(tasks, "all");
-    int n = 0, found = 0;
-    char **names = all ? NULL : cli_split(tasks, &n);
-    for (const char *const *name = all ? task_names : (const char *const *)names; *name; name++) {
+    int found = 0;
+    for (const char *const *name = task_names; *name; name++) {
+        if (!take[name - task_names]) continue;
         if (all && !anything_of(*name)) {
             printf("%-11s not in %s\n", *name, data);
             continue;
@@ -110,8 +112,7 @@ int main(int argc, char **argv) {
         found++;
     }
     if (!found) die(1, "%s: holds none of the tasks; data/README.md says how it is laid out", data);
-    free(names);
     tok_close(t);
-    if (fflush(stdout) || ferror(stdout)) die(1, "standard output: cannot write");
+    stdout_end();
     return 0;
 }

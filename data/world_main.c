@@ -29,6 +29,7 @@ static int check(const char *dir) {
     printf("facts: %d, of which the text does not tell %d%s%s\n", r.facts, r.untold, r.untold ? ", first " : "", r.first_untold);
     good &= !r.untold && r.text.templates >= 200 && r.text.vocabulary >= 1400 && r.text.bytes >= 2000000 * 4L;
     printf("%s\n", good ? "all conditions hold" : "some condition does not hold (marked !, or a count above)");
+    stdout_end();
     return good ? 0 : 1;
 }
 
@@ -54,5 +55,6 @@ int main(int argc, char **argv) {
     if (world_write(out, &size, &c)) die(1, "%s", err_get());
     printf("text: %ld bytes, %ld words, %ld sentences, vocabulary %ld, %d templates, %ld questions with answers, %ld documents dropped; %d held-out pages\n", c.bytes,
            c.words, c.sentences, c.vocabulary, c.templates, c.questions, c.dropped, c.pages);
+    stdout_end();
     return 0;
 }

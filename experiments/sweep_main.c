@@ -29,7 +29,7 @@ enum { COLUMNS(X) N_COLUMNS };
 static const results_column columns[] = {COLUMNS(X)};
 #undef X
 
-enum { MAX_TASKS = 16, MAX_TARGETS = MAX_TASKS + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
+enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
 
 // ---------------------------------------------------------------- options
 static char *model_dir, *data_dir, *task_list, *wikitext_file, *mask_list = "none", *scores_file, *criterion_list = "all", *scope_list = "global",
@@ -382,7 +382,7 @@ static void run_target(sweep *w, const point *p, int n, target *t, outcome *o) {
 
 // Hash of the hashes of all tasks.
 static void set_hash_of_all(char *field, const sweep *w, const target *t, bool scores) {
-    char all[33 * MAX_TASKS] = "", hash[33];
+    char all[33 * TASK_COUNT] = "", hash[33];
     for (int k = 0; k < w->n_tasks; k++) snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s", scores ? t[k].scores_hash : t[k].task.hash);
     hash_bytes(hash, all, strlen(all));
     if (*all) snprintf(field, FIELD, "%.*s", HASH_DIGITS, hash);
@@ -404,7 +404,7 @@ static void write_means(sweep *w, const point *p, const target *t, const outcome
     set_hash_of_all(r.text[COL_scores_hash], w, t, true);
     for (int geometric = 0; geometric < 2; geometric++)
         for (int k = 0; k < 2; k++) {
-            eval_metric each[MAX_TASKS];
+            eval_metric each[TASK_COUNT];
             for (int i = 0; i < w->n_tasks; i++) each[i] = o[i * stride].m[k];
             const eval_metric mean = eval_mean(name[geometric][k], each, w->n_tasks, geometric);
             write_row(w, &r, &mean, effective);
@@ -439,21 +439,11 @@ static void print_list(void) {
 }
 
 static void choose_tasks(sweep *w) {
-    int n = 0;
-    char **name = task_list ? cli_split(task_list, &n) : NULL;
-    w->task = xcalloc(MAX_TASKS, sizeof *w->task);
-    for (int i = 0; i < n; i++) {
-        bool known = false;
-        for (const char *const *t = task_names; *t; t++) {
-            if (strcmp(name[i], "all") != 0 && strcmp(name[i], *t) != 0) continue;
-            known = true;
-            bool twice = false;
-            for (int k = 0; k < w->n_tasks; k++) twice |= w->task[k] == *t;
-            if (!twice) w->task[w->n_tasks++] = *t;
-        }
-        if (!known) die(2, "--tasks: unknown task %s; sweep --list prints the names", name[i]);
-    }
-    free(name);
+    bool take[TASK_COUNT] = {false};
+    if (task_list && task_select(task_list, take) < 0) die(2, "--tasks: %s", err_get());
+    w->task = xcalloc(TASK_COUNT, sizeof *w->task);
+    for (int k = 0; k < TASK_COUNT; k++)
+        if (take[k]) w->task[w->n_tasks++] = task_names[k];
     if (w->n_tasks && !data_dir) die(2, "--tasks needs --data DIR");
     if (w->n_tasks == 0 && !wikitext_file) die(2, "nothing to measure: name --tasks, --wikitext or both");
 }
@@ -622,6 +612,7 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "accuracy and perplexity over sparsities, for masks none, random, static, oracle and file", options);
     if (list) {
         print_list();
+        stdout_end();
         return 0;
     }
     if (!model_dir) die(2, "--model is required (checkpoint directory); see --help");
@@ -682,5 +673,6 @@ int main(int argc, char **argv) {
     free(name);
     tok_close(w.tok);
     opt_free(&w.model);
+    stdout_end();
     return 0;
 }

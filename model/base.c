@@ -55,6 +55,11 @@ _Noreturn void die(int status, const char *fmt, ...) {
     exit(status);
 }
 
+void stdout_end(void) {
+    errno = 0;
+    if (fflush(stdout) || ferror(stdout)) die(1, "standard output: cannot write: %s", errno ? strerror(errno) : "the disk may be full");
+}
+
 // ---------------------------------------------------------------- memory
 static void *checked(void *p, size_t bytes) {
     if (!p && bytes) die(1, "out of memory: %zu bytes asked for; use fewer threads, shorter examples or a smaller model", bytes);

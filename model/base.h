@@ -1,5 +1,5 @@
 // base - what every file may use: errors, memory, clock, logging, progress, random numbers, hashes.
-// Three kinds of error (../README.md, "Errors"): ASSERT for our own bugs; x* helpers that end the program when a
+// Three kinds of error: ASSERT for our own bugs; x* helpers that end the program when a
 // resource is missing; err_set + return -1 for the outside world (files, options, data), printed by the *_main.c.
 #pragma once
 #include <stdbool.h>
@@ -19,6 +19,8 @@ int err_prefix(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *err_get(void);
 // Prints "PROGRAM: text" on stderr and exits; status 1 failure, 2 usage.
 _Noreturn void die(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// Ends what the program printed: exits 1 with a line if part of it could not be written (a full disk). The last call of a main that prints.
+void stdout_end(void);
 // The name that die and messages carry; set by cli_parse.
 extern const char *program_name;
 

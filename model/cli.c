@@ -27,7 +27,7 @@ static void help(const char *summary, const cli_option *options) {
         printf("%*s%s", n < 26 ? 26 - n : 1, "", o->help);
         if (o->choices && !strchr(o->arg ? o->arg : "", '|')) printf("; one of %s", o->choices);
         if (o->required) printf(" (required)");
-        else if (o->type != CLI_FLAG && !(o->type == CLI_STR && !*(char **)o->value)) {
+        else if (o->type != CLI_FLAG && !(o->type == CLI_STR && (!*(char **)o->value || !**(char **)o->value))) {
             printf(" (default ");
             print_value(stdout, o);
             printf(")");
@@ -35,15 +35,17 @@ static void help(const char *summary, const cli_option *options) {
         printf("\n");
     }
     printf("  --help                  this text\n");
-    if (fflush(stdout)) exit(1);
+    stdout_end();
     exit(0);
 }
 
 static bool in_choices(const char *list, const char *value) {
     size_t n = strlen(value);
-    for (const char *p = list; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
-        if (strncmp(p, value, n) == 0 && (p[n] == '|' || !p[n])) return true;
-    return false;
+    for (const char *p = list;; p += strcspn(p, "|") + 1) {
+        size_t len = strcspn(p, "|");
+        if (len == n && memcmp(p, value, n) == 0) return true;
+        if (!p[len]) return false;
+    }
 }
 
 static void unknown(const char *name, const cli_option *options) {

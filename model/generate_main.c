@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
         log_info("%d prompt tokens in %.3f s, %d tokens in %.3f s (%.1f a second); pruned: %.1f %% of the heads, %.1f %% of the neurons", prompt, filled - start, made,
                  clock_s() - filled, made / (clock_s() - filled), 100 * heads, 100 * neurons);
     }
-    if (ferror(stdout) || fflush(stdout) != 0) die(1, "standard output: cannot write");
+    stdout_end();
     opt_run_free(prefill);
     opt_run_free(decode);
     opt_cache_free(cache);

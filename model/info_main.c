@@ -104,6 +104,6 @@ int main(int argc, char **argv) {
     if (print_tokenizer(&c.config)) die(1, "%s", err_get());
     printf("values        all finite\nhash          %s\n", ckpt_hash(&c));
     ckpt_close(&c);
-    if (fflush(stdout)) die(1, "cannot write: the output may be full");
+    stdout_end();
     return 0;
 }

@@ -391,5 +391,6 @@ int main(int argc, char **argv) {
     opt_free(&model);
     opt_free(&grad);
     tok_close(t);
+    stdout_end();
     return 0;
 }

@@ -160,7 +160,7 @@ static void malformed_rows(void **state) {
         {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\xc3\tb\tentailment\n", NULL, "dev.tsv:2: sentence1: is not UTF-8"},
         {"rte", "dev.tsv", "index\tsentence1\tsentence1\tlabel\n0\ta\tb\tentailment\n", NULL, "dev.tsv:1: header: two columns have one name"},
         {"rte", "dev.tsv", "index\tpremises\n0\ta\n", NULL, "dev.tsv:2: sentence1: is missing"},
-        {"boolq", "dev.jsonl", "{}", NULL, "unknown task boolq; there are: piqa copa openbookqa winogrande rte hellaswag arc_easy"},
+        {"boolq", "dev.jsonl", "{}", NULL, "unknown task boolq; the tasks are: piqa copa openbookqa winogrande rte hellaswag arc_easy"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         task_split s;

@@ -1,0 +1,68 @@
+#!/bin/sh
+# test_oracle [full [SEED ...]] - bin/score against ../shared/oracle/oracle.py, an independent float64 PyTorch statement of the model and
+# of every criterion: random checkpoints, scored, recomputed and compared; a line that begins with FAR fails.
+# Without an argument: one small case. full (make oracle): pre-LN, post-LN with projection and odd sizes, each stored as float32, float16
+# and bfloat16, 0 and 5 shots, both formulas, epenas and removal; about 20 minutes on 2 cores. PYTHON: an interpreter with torch, numpy and h5py.
+oracle=../shared/oracle/oracle.py data=../shared/data PYTHON=${PYTHON:-python3}
+score=${BIN:-bin}/score tmp=$(mktemp -d) bad=0 cases=0
+trap 'rm -rf "$tmp"' EXIT
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
+[ -f $oracle ] && [ -d $data ] || { echo "SKIP: no $oracle and $data"; exit 77; }
+"$PYTHON" -c 'import torch, numpy, h5py' 2>/dev/null || { echo "SKIP: $PYTHON has no torch, numpy and h5py (set PYTHON)"; exit 77; }
+
+make_model() { "$PYTHON" $oracle make "$tmp/model" --kind "$1" --dtype "$2" --seed "$3" || exit 1; }
+
+# scored NAME OPTION...
+scored() {
+    name=$1
+    shift
+    "$score" --model "$tmp/model" --data $data --mode both --out "$tmp/$name.h5" "$@" >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
+}
+
+# compared LABEL NAME OPTION... : prints what is far and the summary.
+compared() {
+    label=$1 name=$2
+    shift 2
+    "$PYTHON" $oracle compare "$tmp/$name.h5" --model "$tmp/model" "$@" >"$tmp/log" 2>&1
+    code=$?
+    cases=$((cases + 1))
+    echo "$label: $(tail -n 1 "$tmp/log")"
+    if [ $code -ne 0 ] || grep -q '^FAR' "$tmp/log"; then
+        bad=1
+        grep '^FAR' "$tmp/log" || cat "$tmp/log"
+    fi
+}
+
+# case_of KIND DTYPE SHOTS SEED
+case_of() {
+    what="$1 $2 $3-shot seed $4"
+    rm -f "$tmp"/*.h5
+    scored many --tasks "$tasks" --shots "$3" --examples 4 --criteria all --seed "$4"
+    compared "$what sound" many --examples 20 --mode sound
+    compared "$what compat" many --examples 20 --mode compat
+    scored rows --tasks rte,winogrande --shots "$3" --examples 16 --criteria all --seed "$4"
+    compared "$what epenas" rows --examples 1 --tasks
+    scored one --tasks copa,arc_easy --shots "$3" --examples 1 --criteria all,removal --removal-neurons 1 --seed "$4"
+    compared "$what removal" one --examples 2 --removal
+}
+
+if [ "${1:-}" = full ]; then
+    shift
+    [ $# -gt 0 ] || set -- 1
+    tasks=piqa,copa,openbookqa,winogrande,arc_easy
+    for seed; do
+        for kind in pre post odd; do
+            for dtype in float32 float16 bfloat16; do
+                make_model $kind $dtype "$seed"
+                for shots in 0 5; do case_of $kind $dtype $shots "$seed"; done
+            done
+        done
+    done
+else
+    make_model odd float16 3
+    scored few --tasks copa,openbookqa --shots 1 --examples 2 --criteria all
+    compared "odd float16 1-shot sound" few --examples 4 --mode sound
+    compared "odd float16 1-shot compat" few --examples 4 --mode compat
+fi
+echo "$cases comparisons, $([ $bad = 0 ] && echo "none" || echo "some") far"
+exit $bad
