@@ -67,6 +67,8 @@ check: all $(TESTS)                          ## run the tests (nothing is instal
 	  printf '%s %-40s %4d s\n' $$s "$$(basename $$t)" $$took; \
 	  case $$s in FAIL) tail -n 25 $$log;; SKIP) tail -n 1 $$log;; PASS) grep -h '^SKIP' $$log || true;; esac; \
 	done; echo "$$pass passed, $$fail failed, $$skip skipped"; [ $$fail = 0 ]
+oracle: all                                  ## compare the scores with ../shared/oracle in full (PYTHON: one with torch, numpy, h5py; long)
+	BIN=$(B)/bin tests/test_oracle.sh full
 test: install                                ## install what is missing, build, run the tests
 	@$(MAKE) --no-print-directory check
 install:                                     ## install the Debian packages that are missing (as root, or with sudo)
@@ -130,6 +132,6 @@ FIGURES  := $(filter-out plots/common.gp plots/criteria.gp,$(wildcard plots/*.gp
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: bench demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
+.PHONY: bench oracle demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

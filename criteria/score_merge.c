@@ -46,7 +46,7 @@ static int put_formulas(const score_job *j, store *s) {
     for (int i = 0; !bad && i < j->n_field; i++) {
         const score_field *f = &j->field[i];
         if (f->kind == FIELD_FEATURE) bad = store_put_text(s, f->dataset, "position", f->mode ? "the last token" : "the last token of the context");
-        if (f->kind < FIELD_HEADS) continue;
+        if (f->kind < FIELD_HEADS || !store_has(s, f->dataset)) continue;  // removal of neurons: no example may ask for it
         const criterion *c = j->crit[f->what];
         const crit_mode *of = f->mode ? &c->compat : &c->sound;
         const char *doc = f->kind == FIELD_HEADS ? of->heads_doc : of->neurons_doc;
