@@ -5,6 +5,7 @@
 // sequences up to --batch tokens. Loss: mean cross-entropy of all predicted tokens, the one behind "Answer:" counted --answer-weight times:
 // a yes or no is one token of a question's thirty, and whether premise and hypothesis agree is not learnt from so small a part of the loss. AdamW: Loshchilov & Hutter 2019 (decoupled
 // decay, on matrices only). Initialisation: normal 0.02, the projections into the residual divided by sqrt(2 L) (GPT-2).
+#include "adamw.h"
 #include "cli.h"
 #include "ops_cpu.h"
 #include "tok.h"
@@ -139,7 +140,7 @@ static void init_weights(params *p, int layers) {
     }
 }
 
-enum { PIECE = 1 << 16 };  // the gradient's norm adds up pieces in order, whatever the thread count
+enum { PIECE = 1 << 16 };  // parameters of a work item; the gradient's norm adds up pieces in order, whatever the thread count
 
 static double grad_norm(const params *p) {
     const size_t pieces = (p->floats + PIECE - 1) / PIECE;
@@ -152,20 +153,15 @@ static double grad_norm(const params *p) {
     return sqrt(sum);
 }
 
-static void adamw(params *p, double lr, double scale, long step) {
-    const float b1 = 0.9f, b2 = 0.95f, eps = 1e-8f;
-    const float c1 = (float)(1 - pow(0.9, (double)step)), c2 = (float)(1 - pow(0.95, (double)step));
+static void update(params *p, double lr, double scale, long step) {
+    const adamw a = adamw_step(lr, arg.decay, 0.9, 0.95, scale, step);
     size_t at = 0;
     for (int k = 0; k < p->n; at += count(&p->t[k++])) {
-        const float shrink = p->t[k].rank > 1 ? (float)(lr * arg.decay) : 0, rate = (float)lr, s = (float)scale;
-        float *w = p->w + at, *g = p->g + at, *m = p->m + at, *v = p->v + at;
         const size_t n = count(&p->t[k]);
-#pragma omp parallel for simd schedule(static)
-        for (size_t i = 0; i < n; i++) {
-            const float gi = g[i] * s;
-            m[i] = b1 * m[i] + (1 - b1) * gi;
-            v[i] = b2 * v[i] + (1 - b2) * gi * gi;
-            w[i] -= shrink * w[i] + rate * (m[i] / c1) / (sqrtf(v[i] / c2) + eps);
+#pragma omp parallel for schedule(static)
+        for (size_t i = 0; i < n; i += PIECE) {
+            const size_t from = at + i, some = n - i < PIECE ? n - i : PIECE;
+            (p->t[k].rank > 1 ? adamw_update : adamw_update_plain)(&a, p->w + from, p->g + from, p->m + from, p->v + from, some);
         }
     }
 }
@@ -354,7 +350,7 @@ int main(int argc, char **argv) {
         if (!isfinite(loss) || !isfinite(norm)) die(1, "step %ld: loss %g, gradient norm %g: training diverged; use a smaller --lr", step, loss, norm);
         double lr = arg.lr * (0.505 + 0.495 * cos(3.14159265358979 * (double)step / (double)steps));
         if ((double)step < warm) lr = arg.lr * (double)step / warm;
-        adamw(&p, lr, norm > arg.clip ? arg.clip / norm : 1, step);
+        update(&p, lr, norm > arg.clip ? arg.clip / norm : 1, step);
         mean += loss;
         averaged++;
         progress_at(&bar, step);
