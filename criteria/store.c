@@ -112,7 +112,9 @@ static hid_t file_access(bool memory) {
     return p;
 }
 
-store *store_open(const char *path) {
+store *store_open(const char *path) { return store_open_as(path, FORMAT, "bin/score or bin/aggregate"); }
+
+store *store_open_as(const char *path, const char *format, const char *maker) {
     start();
     if (access(path, R_OK) != 0) {
         err_set("%s: cannot open: %s", path, strerror(errno));
@@ -124,15 +126,15 @@ store *store_open(const char *path) {
     bool hdf5 = H5Fis_hdf5(path) > 0;
     s->file = hdf5 ? H5Fopen(path, H5F_ACC_RDONLY, access_list) : -1;
     H5Pclose(access_list);
-    char *format = s->file >= 0 ? store_attr(s, "/", "format") : NULL;
-    if (format && strcmp(format, FORMAT) == 0) {
-        free(format);
+    char *there = s->file >= 0 ? store_attr(s, "/", "format") : NULL;
+    if (there && strcmp(there, format) == 0) {
+        free(there);
         return s;
     }
-    if (!hdf5) err_set("%s: not an HDF5 file; give a file made by bin/score or bin/aggregate", path);
+    if (!hdf5) err_set("%s: not an HDF5 file; give a file made by %s", path, maker);
     else if (s->file < 0) fail(s, "the file (damaged?)");
-    else err_set("%s: not made by bin/score or bin/aggregate (attribute format is %s)", path, format ? format : "missing");
-    free(format);
+    else err_set("%s: not made by %s (attribute format is %s)", path, maker, there ? there : "missing");
+    free(there);
     store_close(s);
     return NULL;
 }
@@ -367,7 +369,7 @@ void store_aggregate_free(store_aggregate *a) {
 }
 
 // ---------------------------------------------------------------- writing
-static store *create(const char *path, bool memory) {
+static store *create(const char *path, bool memory, const char *format) {
     start();
     store *s = xcalloc(1, sizeof *s);
     s->path = xstrdup(path);
@@ -376,14 +378,15 @@ static store *create(const char *path, bool memory) {
     hid_t access_list = file_access(memory);
     s->file = H5Fcreate(s->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, access_list);
     H5Pclose(access_list);
-    if (s->file >= 0 && store_put_text(s, "/", "format", FORMAT) == 0) return s;
+    if (s->file >= 0 && store_put_text(s, "/", "format", format) == 0) return s;
     if (s->file < 0) fail(s, "the file");
     store_close(s);
     return NULL;
 }
 
-store *store_create(const char *path) { return create(path, false); }
-store *store_create_memory(void) { return create("memory", true); }
+store *store_create(const char *path) { return create(path, false, FORMAT); }
+store *store_create_as(const char *path, const char *format) { return create(path, false, format); }
+store *store_create_memory(void) { return create("memory", true, FORMAT); }
 
 long store_bytes(const store *s) {
     hsize_t n = 0;
@@ -483,6 +486,10 @@ int store_put_doubles(store *s, const char *dataset, int rank, const long *dim, 
 
 int store_put_floats(store *s, const char *dataset, int rank, const long *dim, const float *values) {
     return put(s, dataset, rank, dim, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values, rank > 1);
+}
+
+int store_put_plain(store *s, const char *dataset, int rank, const long *dim, const float *values) {
+    return put(s, dataset, rank, dim, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values, false);
 }
 
 int store_put_int64(store *s, const char *dataset, long n, const int64_t *values) {

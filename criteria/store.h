@@ -28,6 +28,8 @@ void store_aggregate_free(store_aggregate *a);
 
 // ---------------------------------------------------------------- reading
 store *store_open(const char *path);  // NULL and err_set: missing, not HDF5, damaged, or not made by bin/score or bin/aggregate
+// A file of another kind, told by its root attribute `format`; maker is the program that error messages name.
+store *store_open_as(const char *path, const char *format, const char *maker);
 void   store_close(store *s);         // NULL allowed; a file being written is thrown away
 const char *store_path(const store *s);
 bool   store_has(const store *s, const char *object);
@@ -57,6 +59,7 @@ void store_examples_free(store_examples *e);  // safe on {0}
 // Everything goes to PATH.tmp; store_commit syncs and renames, so that PATH is the old file or the whole new one. All return -1 and
 // err_set (disk full, path not writable).
 store *store_create(const char *path);
+store *store_create_as(const char *path, const char *format);
 store *store_create_memory(void);     // never on disk: to measure time and size of a store
 int    store_commit(store *s);        // closes s, whether it succeeds or not
 long   store_bytes(const store *s);   // size of the file so far
@@ -65,6 +68,7 @@ int    store_put_number(store *s, const char *object, const char *key, double va
 int    store_put_examples(store *s, const store_examples *e);
 int    store_put_doubles(store *s, const char *dataset, int rank, const long *dim, const double *values);
 int    store_put_floats(store *s, const char *dataset, int rank, const long *dim, const float *values);
+int    store_put_plain(store *s, const char *dataset, int rank, const long *dim, const float *values);  // contiguous: for weights
 int    store_put_int64(store *s, const char *dataset, long n, const int64_t *values);
 int    store_put_names(store *s, const char *dataset, int n, char *const *names);  // text, one dimension
 // Copies one object of another file, groups with all they hold.

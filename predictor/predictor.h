@@ -22,15 +22,18 @@ typedef struct {
     int lag, from;                // from: the layer whose state a net for all layers reads
     opt_state state[2];           // read by the nets of heads, of neurons
     bool has[2];                  // nets for heads, for neurons
-    int L, H, E, F, hidden;
+    int L, H, E, F;
+    int hidden[2];                // of the nets of heads, of neurons
     const char *criterion;
     char hash[33];                // of the nets' numbers and this description
 } predictor_info;
 
-// The nets of one criterion, checked against the model (hash and shape). NULL and err_set: missing, damaged, of another model, or
+// The nets of one criterion, checked against the model (shape and m->file.hash, which ckpt_hash or ckpt_check_values has filled). NULL and err_set: missing, damaged, of another model, or
 // without this criterion (the ones that are there are listed). criterion NULL: the only one in the file.
 predictor *predictor_open(const char *path, const char *criterion, const opt *m);
 void predictor_close(predictor *p);  // NULL allowed
+// Untrained nets of a description (hash ignored; criterion may be NULL): what training begins with, and enough to measure time.
+predictor *predictor_new(const predictor_info *what, uint64_t seed);
 const predictor_info *predictor_about(const predictor *p);
 
 // Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all layers. x: the state

@@ -1,0 +1,61 @@
+// net - the small nets that predict scores: parameters in one block, forward, gradient fused with the AdamW step.
+//   NET_MLP   y = W2 relu(W1 x + b1) + b2
+//   NET_PAIR  y = W2 W1 x                                   (DejaVu's low-rank pair: no bias, no non-linearity)
+//   NET_POOL  the MLP behind attention pooling of T tokens X [T, E] (b1e of the whole sequence, SEMANTICS 3.1): one head,
+//             P = softmax((X Wq' + bq)(X Wk' + bk)' / sqrt(E)), x = mean over the T tokens of (P (X Wv' + bv)) Wo' + bo
+// Sequences are packed one after the other, so there is no padding to mask or to average over. Since value and output maps are linear
+// and the mean is taken over queries, x = Wo (Wv c + bv) + bo with c = X' p, p_s = mean_t P[t, s]: the same numbers without V and
+// output rows of every token.
+#pragma once
+#include "adamw.h"
+#include "ops.h"
+
+typedef enum { NET_MLP, NET_PAIR, NET_POOL } net_kind;
+enum { NET_TENSORS = 12 };
+
+typedef struct { const char *name; int rows, cols; size_t at; } net_tensor;  // (rows, cols) at w + at; a bias has cols 1
+typedef struct {
+    net_kind kind;
+    int in, hidden, out;       // in: E
+    net_tensor t[NET_TENSORS];
+    int n;
+    size_t floats;             // of the block: tensors begin at multiples of 16 numbers, what lies between is 0
+    float *w;                  // borrowed
+} net;
+
+// Fills all but w.
+void net_shape(net *n, net_kind kind, int in, int hidden, int out);
+// PyTorch's default initialisation of Linear (uniform, |w| <= 1 / sqrt(columns), biases too) and of its attention (Xavier for q, k, v;
+// zero biases).
+void net_init(net *n, uint64_t seed);
+// Makes a net with biases give y [out] whatever it reads: the last layer's weights 0, its bias y.
+void net_start(net *n, const double *y);
+// Multiply-adds of one prediction; T tokens for NET_POOL.
+double net_macs(const net *n, int T);
+
+// ---------------------------------------------------------------- batches
+typedef struct {
+    int batch;
+    float *x, *h, *y, *dy, *dh;     // [batch, in], [batch, hidden], [batch, out], gradients of y and of the hidden layer's input
+    // NET_POOL: fill tokens, rows and call net_work_tokens first
+    int rows, cap;
+    span *s;                        // [batch] rows of an example
+    float *tokens, *q, *k, *dq, *dk;  // [rows, E]
+    float *lse, *p, *dp;            // [rows]
+    float *part;                    // column sums of tiles
+    size_t part_cap;
+    float *c, *u, *du, *dc, *dx;    // [batch, E]
+    bool training;
+} net_work;
+void net_work_new(net_work *k, const net *n, int batch, bool training);
+void net_work_tokens(net_work *k, const net *n, int rows);  // room for so many packed rows
+void net_work_free(net_work *k);                             // safe on {0}
+size_t net_work_bytes(const net *n, int batch);
+
+// y of the first B examples from x (NET_POOL: from tokens and s).
+void net_forward(const net *n, net_work *k, int B);
+
+// What backward does with the gradient of the first B examples, whose dL/dy is k->dy: an AdamW step on n->w with moments m, v laid out like
+// w; or, where grad is given, only that gradient into grad (laid out like w). After net_forward of the same batch, which it overwrites.
+typedef struct { adamw a; float *m, *v, *grad; } net_update;
+void net_backward(net *n, net_work *k, int B, const net_update *u);

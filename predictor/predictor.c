@@ -1,0 +1,277 @@
+// predictor - reading, writing and running the nets of one criterion. Contracts in predictor.h and nets.h.
+#include "nets.h"
+#include "target.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const predictor_design_names[] = {"shadow", "dejavu", "dejavu-lowrank", "sequence", NULL};
+const char *const predictor_kinds[2] = {"heads", "neurons"};
+const char *const predictor_states[] = {"head_output", "residual", "residual_mid", NULL};
+
+void predictor_shape(net *n, const predictor_info *a, int kind) {
+    const int units = predictor_units(a, kind) * (a->per_layer ? 1 : a->L);
+    net_shape(n, a->design == PREDICTOR_LOWRANK ? NET_PAIR : a->design == PREDICTOR_SEQUENCE ? NET_POOL : NET_MLP, a->E, a->hidden[kind], units);
+}
+
+// Shapes, memory, no values.
+static predictor *make(const predictor_info *what) {
+    predictor *p = xcalloc(1, sizeof *p);
+    size_t floats = 0;
+    p->about = *what;
+    p->about.criterion = p->criterion = xstrdup(what->criterion ? what->criterion : "");
+    p->n = what->per_layer ? what->L - what->lag : 1;
+    for (int k = 0; k < 2; k++) {
+        if (!what->has[k]) continue;
+        p->net[k] = xcalloc((size_t)p->n, sizeof *p->net[k]);
+        for (int i = 0; i < p->n; i++) {
+            predictor_shape(&p->net[k][i], what, k);
+            floats += p->net[k][i].floats;
+        }
+        net_work_new(&p->work[k], &p->net[k][0], 1, false);
+    }
+    p->w = xaligned(floats * sizeof *p->w);
+    floats = 0;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; floats += p->net[k][i++].floats) p->net[k][i].w = p->w + floats;
+    return p;
+}
+
+predictor *predictor_new(const predictor_info *what, uint64_t seed) {
+    predictor *p = make(what);
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; i++) net_init(&p->net[k][i], rng_hash(seed, (uint64_t)k, (uint64_t)i));
+    predictor_hash(p);
+    return p;
+}
+
+void predictor_close(predictor *p) {
+    if (!p) return;
+    for (int k = 0; k < 2; k++) {
+        free(p->net[k]);
+        net_work_free(&p->work[k]);
+    }
+    free(p->criterion);
+    free(p->w);
+    free(p);
+}
+
+const predictor_info *predictor_about(const predictor *p) { return &p->about; }
+
+// ---------------------------------------------------------------- file
+char *predictor_group(const predictor_info *a, const char *criterion, int kind, int layer) {
+    return a->per_layer ? xasprintf("/predictors/%s/%s/layer_%03d", criterion, predictor_kinds[kind], layer) : xasprintf("/predictors/%s/%s", criterion, predictor_kinds[kind]);
+}
+
+void predictor_hash(predictor *p) {
+    const predictor_info *a = &p->about;
+    size_t floats = 0;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; i++) floats += p->net[k][i].floats;
+    char weights[33], *text;
+    hash_bytes(weights, p->w, floats * sizeof *p->w);
+    text = xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", weights, predictor_design_names[a->design], a->per_layer, a->target_layer, a->compat, a->lag,
+                     a->from, a->state[0], a->state[1], a->L, a->H, a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
+    hash_bytes(p->about.hash, text, strlen(text));
+    free(text);
+}
+
+int predictor_put_about(store *s, const predictor_info *a, const char *model_hash) {
+    const struct { const char *key; double value; } number[] = {{"per_layer", a->per_layer}, {"lag", a->lag}, {"from_layer", a->from}, {"layers", a->L}, {"heads", a->H}, {"width", a->E}, {"neurons", a->F}};
+    int bad = store_put_text(s, "/", "model_hash", model_hash) || store_put_text(s, "/", "design", predictor_design_names[a->design]) ||
+              store_put_text(s, "/", "target", a->target_layer ? "layer" : "global") || store_put_text(s, "/", "mode", a->compat ? "compat" : "sound");
+    for (size_t i = 0; !bad && i < sizeof number / sizeof *number; i++) bad = store_put_number(s, "/", number[i].key, number[i].value);
+    return bad ? -1 : 0;
+}
+
+int predictor_put(store *s, const predictor *p) {
+    const predictor_info *a = &p->about;
+    int bad = 0;
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; !bad && p->net[k] && i < p->n; i++) {
+            char *group = predictor_group(a, a->criterion, k, i + predictor_first(a));
+            for (int j = 0; !bad && j < p->net[k][i].n; j++) {
+                const net_tensor *t = &p->net[k][i].t[j];
+                const long dim[2] = {t->rows, t->cols};
+                char *name = xasprintf("%s/%s", group, t->name);
+                bad = store_put_plain(s, name, t->cols == 1 && strstr(t->name, "bias") ? 1 : 2, dim, p->net[k][i].w + t->at);
+                free(name);
+            }
+            free(group);
+        }
+        if (bad || !p->net[k]) continue;
+        char *group = xasprintf("/predictors/%s/%s", a->criterion, predictor_kinds[k]);
+        bad = store_put_number(s, group, "hidden", a->hidden[k]) || store_put_text(s, group, "state", predictor_states[a->state[k]]);
+        free(group);
+    }
+    char *group = xasprintf("/predictors/%s", a->criterion);
+    if (!bad) bad = store_put_text(s, group, "hash", a->hash);
+    free(group);
+    return bad ? -1 : 0;
+}
+
+// An attribute's place in a list of names, or -1 and err_set.
+static int choice(const store *s, const char *object, const char *key, const char *const *names) {
+    char *text = store_attr(s, object, key);
+    int at = -1;
+    for (int i = 0; text && names[i] && at < 0; i++)
+        if (strcmp(text, names[i]) == 0) at = i;
+    if (at < 0) err_set("%s: attribute %s of %s is %s, which this program does not know", store_path(s), key, object, text ? text : "missing");
+    free(text);
+    return at;
+}
+
+static int number(const store *s, const char *object, const char *key, int least, int most, int *out) {
+    char *text = store_attr(s, object, key), *end = text;
+    const double x = text ? strtod(text, &end) : NAN;
+    const bool ok = text && end != text && !*end && x >= least && x <= most && x == floor(x);
+    if (!ok) err_set("%s: attribute %s of %s is %s, not a whole number of %d..%d", store_path(s), key, object, text ? text : "missing", least, most);
+    else *out = (int)x;
+    free(text);
+    return ok ? 0 : -1;
+}
+
+static int read_about(const store *s, predictor_info *a, const char *criterion) {
+    static const char *const targets[] = {"global", "layer", NULL}, *const modes[] = {"sound", "compat", NULL};
+    const int design = choice(s, "/", "design", predictor_design_names), target = choice(s, "/", "target", targets), mode = choice(s, "/", "mode", modes);
+    int per_layer;
+    if (design < 0 || target < 0 || mode < 0 || number(s, "/", "layers", 1, 1 << 16, &a->L) || number(s, "/", "heads", 1, 1 << 16, &a->H) ||
+        number(s, "/", "width", 1, 1 << 20, &a->E) || number(s, "/", "neurons", 1, 1 << 24, &a->F) || number(s, "/", "per_layer", 0, 1, &per_layer) ||
+        number(s, "/", "lag", 0, a->L - 1, &a->lag) || number(s, "/", "from_layer", 0, a->L - 1, &a->from))
+        return -1;
+    a->design = (predictor_design)design;
+    a->target_layer = target == 1;
+    a->compat = mode == 1;
+    a->per_layer = per_layer == 1;
+    a->criterion = criterion;
+    if (a->per_layer != (a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK)) return err_set("%s: attribute per_layer does not fit the design", store_path(s));
+    for (int k = 0; k < 2; k++) {
+        char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]);
+        int state = 0;
+        if ((a->has[k] = store_has(s, group)) && (number(s, group, "hidden", 1, 1 << 20, &a->hidden[k]) || (state = choice(s, group, "state", predictor_states)) < 0)) {
+            free(group);
+            return -1;
+        }
+        a->state[k] = (opt_state)state;
+        free(group);
+    }
+    return a->has[0] || a->has[1] ? 0 : err_set("%s: /predictors/%s has neither heads nor neurons", store_path(s), criterion);
+}
+
+static int read_net(const store *s, const predictor *p, int kind, int i) {
+    const net *n = &p->net[kind][i];
+    char *group = predictor_group(&p->about, p->criterion, kind, i + predictor_first(&p->about));
+    int bad = 0;
+    for (int j = 0; !bad && j < n->n; j++) {
+        const net_tensor *t = &n->t[j];
+        char *name = xasprintf("%s/%s", group, t->name);
+        long dim[3];
+        const int rank = store_shape(s, name, dim);
+        if (rank < 0) bad = -1;
+        else if (rank < 1 || rank > 2 || dim[0] != t->rows || dim[1] != t->cols)
+            bad = err_set("%s: %s is [%ld, %ld], want [%d, %d]; the file is damaged", store_path(s), name, dim[0], dim[1], t->rows, t->cols);
+        else bad = store_read(s, name, 0, t->rows, n->w + t->at);
+        free(name);
+    }
+    free(group);
+    return bad;
+}
+
+// The criterion asked for, or the only one; NULL and err_set.
+static char *find_criterion(const store *s, const char *criterion) {
+    int n;
+    char **names = store_list(s, "/predictors", &n), list[512] = "", *found = NULL;
+    for (int i = 0; i < n; i++) {
+        snprintf(list + strlen(list), sizeof list - strlen(list), " %s", names[i]);
+        if (criterion ? strcmp(names[i], criterion) == 0 : n == 1) found = xstrdup(names[i]);
+    }
+    if (!found && criterion) err_set("%s: no predictor of criterion %s; there are:%s", store_path(s), criterion, n ? list : " none");
+    else if (!found) err_set("%s: holds predictors of%s; name a criterion", store_path(s), n ? list : " none");
+    free(names);
+    return found;
+}
+
+predictor *predictor_open(const char *path, const char *criterion, const opt *m) {
+    store *s = store_open_as(path, PREDICTOR_FORMAT, "bin/train");
+    if (!s) return NULL;
+    predictor_info a = {0};
+    predictor *p = NULL;
+    char *model = store_attr(s, "/", "model_hash"), *name = find_criterion(s, criterion), *group = xasprintf("/predictors/%s", name ? name : ""), *hash = store_attr(s, group, "hash");
+    int bad = !name || read_about(s, &a, name) ? -1 : 0;
+    if (!bad && (a.L != m->c.L || a.H != m->c.H || a.E != m->c.E || a.F != m->c.F))
+        bad = err_set("%s: of a model of %d layers, %d heads, width %d, %d neurons, not %d, %d, %d, %d; train one for this model", path, a.L, a.H, a.E, a.F, m->c.L, m->c.H, m->c.E, m->c.F);
+    if (!bad && (!model || strcmp(model, m->file.hash) != 0)) bad = err_set("%s: of another model (hash %.8s, not %.8s); train one for this model", path, model ? model : "missing", m->file.hash);
+    if (!bad) {
+        size_t floats = 0;
+        p = make(&a);
+        for (int k = 0; k < 2; k++)
+            for (int i = 0; p->net[k] && i < p->n; i++) floats += p->net[k][i].floats;
+        memset(p->w, 0, floats * sizeof *p->w);
+        for (int k = 0; !bad && k < 2; k++)
+            for (int i = 0; !bad && p->net[k] && i < p->n; i++) bad = read_net(s, p, k, i);
+        predictor_hash(p);
+        if (!bad && (!hash || strcmp(hash, p->about.hash) != 0)) bad = err_set("%s: the nets of %s are not those that were written (hash differs); the file is damaged", path, name);
+    }
+    if (bad) {
+        predictor_close(p);
+        p = NULL;
+    }
+    free(hash);
+    free(group);
+    free(name);
+    free(model);
+    store_close(s);
+    return p;
+}
+
+// ---------------------------------------------------------------- prediction
+static void widen(double *to, const float *from, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] = (double)from[i];
+}
+
+void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons) {
+    ASSERT(!p->about.per_layer);
+    double *out[2] = {heads, neurons};
+    for (int k = 0; k < 2; k++) {
+        if (!out[k]) continue;
+        ASSERT(p->net[k]);
+        const net *n = p->net[k];
+        net_work *w = &p->work[k];
+        const size_t E = (size_t)n->in;
+        if (n->kind == NET_POOL) {
+            net_work_tokens(w, n, T);
+            w->s[0] = (span){0, T};
+            minmax(w->tokens, x[0], (size_t)T * E);
+        } else minmax(w->x, x[k], E);
+        net_forward(n, w, 1);
+        widen(out[k], w->y, (size_t)n->out);
+    }
+}
+
+void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) {
+    const predictor_info *a = &p->about;
+    ASSERT(a->per_layer && layer >= 0 && layer < a->L);
+    double *out[2] = {heads, neurons};
+    for (int k = 0; k < 2; k++) {
+        if (!out[k]) continue;
+        ASSERT(p->net[k]);
+        if (layer < a->lag) {
+            memset(out[k], 0, (size_t)predictor_units(a, k) * sizeof *out[k]);
+            continue;
+        }
+        const net *n = &p->net[k][layer - a->lag];
+        minmax(p->work[k].x, x[k], (size_t)n->in);
+        net_forward(n, &p->work[k], 1);
+        widen(out[k], p->work[k].y, (size_t)n->out);
+    }
+}
+
+void predictor_cost(const predictor *p, double macs[2], double bytes[2]) {
+    for (int k = 0; k < 2; k++) {
+        macs[k] = bytes[k] = 0;
+        for (int i = 0; p->net[k] && i < p->n; i++) {
+            macs[k] += net_macs(&p->net[k][i], 1);
+            for (int j = 0; j < p->net[k][i].n; j++) bytes[k] += 4.0 * p->net[k][i].t[j].rows * p->net[k][i].t[j].cols;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+// rows - see rows.h.
+#include "rows.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// ---------------------------------------------------------------- scratch file
+int scratch_open(scratch *s, const char *beside) {
+    *s = (scratch){.path = xasprintf("%s.scratch", beside)};
+    s->fd = open(s->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (s->fd < 0) return err_set("%s: cannot write: %s", s->path, strerror(errno));
+    unlink(s->path);  // a kill leaves nothing behind
+    return 0;
+}
+
+void scratch_close(scratch *s) {
+    if (s->fd >= 0) close(s->fd);
+    free(s->path);
+    *s = (scratch){.fd = -1};
+}
+
+plane scratch_plane(scratch *s, int width, int rows) {
+    const plane p = {s, s->floats, width, width};
+    s->floats += (int64_t)width * rows;
+    return p;
+}
+
+plane plane_slice(const plane *p, int at, int width) {
+    ASSERT(at >= 0 && at + width <= p->width);
+    return (plane){p->file, p->at + at, p->stride, width};
+}
+
+int plane_write(const plane *p, int row, int n, const float *from) {
+    const char *data = (const char *)from;
+    int64_t at = (p->at + (int64_t)row * p->stride) * 4, left = (int64_t)n * p->width * 4;
+    ASSERT(p->width == p->stride);
+    while (left > 0) {
+        const ssize_t wrote = pwrite(p->file->fd, data, (size_t)left, at);
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote <= 0) return err_set("%s: cannot write: %s", p->file->path, wrote < 0 ? strerror(errno) : "the disk may be full");
+        data += wrote;
+        at += wrote;
+        left -= wrote;
+    }
+    return 0;
+}
+
+int plane_read(const plane *p, int row, float *to) {
+    char *data = (char *)to;
+    int64_t at = (p->at + (int64_t)row * p->stride) * 4, left = (int64_t)p->width * 4;
+    while (left > 0) {
+        const ssize_t got = pread(p->file->fd, data, (size_t)left, at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return err_set("%s: cannot read: %s", p->file->path, got ? strerror(errno) : "the file ends early");
+        data += got;
+        at += got;
+        left -= got;
+    }
+    return 0;
+}
+
+// ---------------------------------------------------------------- planes
+enum { CHUNK_BYTES = 8 << 20 };
+
+int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int first, int layers, rows_form form, int top, long *constant) {
+    long dim[3];
+    if (store_shape(s, dataset, dim) != 3) return store_has(s, dataset) ? err_set("%s: %s is not [examples, layers, units]", store_path(s), dataset) : -1;
+    const size_t L = (size_t)dim[1], U = (size_t)dim[2], width = (size_t)layers * U, piece = form == ROWS_GLOBAL ? width : U;
+    ASSERT(first >= 0 && layers > 0 && first + layers <= dim[1]);
+    const long N = dim[0], most = (long)(CHUNK_BYTES / (L * U * 4)), step = most < 1 ? 1 : most;
+    float *x = xmalloc((size_t)step * L * U * sizeof *x), *out = xmalloc((size_t)step * width * sizeof *out);
+    *p = scratch_plane(to, (int)width, (int)N);
+    *constant = 0;
+    int bad = 0;
+    for (long row = 0; !bad && row < N; row += step) {
+        const long n = N - row < step ? N - row : step;
+        bad = store_read(s, dataset, row, n, x);
+        for (size_t i = 0; !bad && i < (size_t)n * L * U; i++)
+            if (!isfinite(x[i])) bad = err_set("%s: %s: row %zu, layer %zu, unit %zu is %g; score again", store_path(s), dataset, (size_t)row + i / (L * U), i / U % L, i % U, (double)x[i]);
+        for (size_t r = 0; !bad && r < (size_t)n; r++)
+            for (size_t u = 0; u < width; u += piece) {
+                const float *from = x + (r * L + (size_t)first) * U + u;
+                float *at = out + r * width + u;
+                if (form == ROWS_TOP) top_labels(at, from, (int)piece, top);
+                else *constant += !minmax(at, from, piece);
+            }
+        if (!bad) bad = plane_write(p, (int)row, (int)n, out);
+    }
+    free(out);
+    free(x);
+    return bad;
+}
+
+// ---------------------------------------------------------------- batches
+void embed_tokens(float *x, const opt *m, const int32_t *tokens, int T) {
+    const span all = {0, T};
+    if (!m->proj_in.data) {
+        ops_cpu()->embed(x, tokens, &m->embed, &all, 1);
+        return;
+    }
+    float *narrow = xaligned((size_t)T * (size_t)m->c.P * sizeof *narrow);
+    ops_cpu()->embed(narrow, tokens, &m->embed, &all, 1);
+    ops_cpu()->linear(x, narrow, &m->proj_in, NULL, false, &all, 1);
+    free(narrow);
+}
+
+int row_tokens(const row_source *s, int row) { return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row]; }
+
+int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count) {
+    if (n->kind == NET_POOL) {
+        int rows = 0;
+        for (int i = 0; i < count; i++) {
+            k->s[i] = (span){rows, row_tokens(s, row[i])};
+            rows += k->s[i].n;
+        }
+        net_work_tokens(k, n, rows);
+        for (int i = 0; i < count; i++) {
+            float *x = k->tokens + (size_t)k->s[i].row * (size_t)n->in;
+            embed_tokens(x, s->model, s->ex->tokens + s->ex->offset[row[i]], k->s[i].n);
+            minmax(x, x, (size_t)k->s[i].n * (size_t)n->in);
+        }
+    }
+    for (int i = 0; i < count; i++)
+        if ((n->kind != NET_POOL && plane_read(&s->x, row[i], k->x + (size_t)i * (size_t)n->in)) || plane_read(&s->t, row[i], t + (size_t)i * (size_t)n->out)) return -1;
+    return 0;
+}

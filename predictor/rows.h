@@ -1,0 +1,37 @@
+// rows - what nets are trained on, streamed: normalised features and targets go once from the store into a scratch file without a name
+// (beside the output, gone when the program ends), as planes of equal rows, and are read back row by row. Memory holds a batch, whatever
+// the number of examples.
+#pragma once
+#include "net.h"
+#include "store.h"
+#include "target.h"
+
+typedef struct { int fd; char *path; int64_t floats; } scratch;
+typedef struct { const scratch *file; int64_t at; long stride; int width; } plane;  // row r: width floats from float at + r * stride on
+
+int   scratch_open(scratch *s, const char *beside);  // -1 and err_set; scratch_close is safe on {.fd = -1}
+void  scratch_close(scratch *s);
+plane scratch_plane(scratch *s, int width, int rows);  // room for rows; what they hold is whatever is written
+plane plane_slice(const plane *p, int at, int width);  // width floats from float `at` of each row on
+int   plane_write(const plane *p, int row, int n, const float *from);  // n whole rows; not of a slice
+int   plane_read(const plane *p, int row, float *to);
+
+// What becomes of the rows of a dataset [N, L, U]: min-max over all layers together, within every layer, or 1 for the `top` largest of every
+// layer and 0 for the others.
+typedef enum { ROWS_GLOBAL, ROWS_LAYER, ROWS_TOP } rows_form;
+// Layers [first, first + layers) of every row into a new plane of width layers * U. constant: how many rows (of ROWS_LAYER: layers of rows) had all
+// values equal and became zeros. A value that is NaN or infinite is refused with its place. 0, or -1 and err_set.
+int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int first, int layers, rows_form form, int top, long *constant);
+
+// Where one net's batches come from: planes of inputs and targets; or, for NET_POOL, token embeddings of the examples.
+typedef struct {
+    plane x, t;
+    const store_examples *ex;  // NET_POOL: the context of an example, or all its tokens where whole (compat)
+    const opt *model;
+    bool whole;
+} row_source;
+// Inputs of n rows into k (by n->kind) and targets into t [n, out].
+int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count);
+int row_tokens(const row_source *s, int row);  // how many tokens NET_POOL sees
+// Token embeddings [T, E], as the model's first layer gets them but for the positions, not normalised.
+void embed_tokens(float *x, const opt *m, const int32_t *tokens, int T);

@@ -1,0 +1,78 @@
+// target - see target.h.
+#include "target.h"
+#include "base.h"
+#include "simd.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+HOT static void rescale(float *out, const float *x, float least, float span, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - least) / span;
+}
+
+bool minmax(float *out, const float *x, size_t n) {
+    float least = x[0], most = x[0];
+    for (size_t i = 1; i < n; i++) {
+        least = x[i] < least ? x[i] : least;
+        most = x[i] > most ? x[i] : most;
+    }
+    if (!(most > least)) {
+        memset(out, 0, n * sizeof *out);
+        return false;
+    }
+    // halves: the difference of two finite numbers may overflow
+    const float span = most - least;
+    if (isfinite(span)) rescale(out, x, least, span, n);
+    else
+        for (size_t i = 0; i < n; i++) out[i] = (x[i] / 2 - least / 2) / (most / 2 - least / 2);
+    return true;
+}
+
+typedef struct { float x; int index; } entry;
+static int larger_first(const void *a, const void *b) {
+    const entry *x = a, *y = b;
+    return x->x != y->x ? (x->x < y->x ? 1 : -1) : (x->index < y->index) - (x->index > y->index);
+}
+
+void top_labels(float *out, const float *x, int n, int k) {
+    entry *e = xmalloc((size_t)n * sizeof *e);
+    for (int i = 0; i < n; i++) e[i] = (entry){x[i], i};
+    qsort(e, (size_t)n, sizeof *e, larger_first);
+    for (int i = 0; i < n; i++) out[e[i].index] = i < k;
+    free(e);
+}
+
+// ---------------------------------------------------------------- split
+typedef struct { uint64_t key; const char *task, *id; int row; } document;
+
+static int same_document(const document *x, const document *y) {
+    const int by_task = strcmp(x->task, y->task);
+    return by_task ? by_task : strcmp(x->id, y->id);
+}
+
+static int by_key(const void *a, const void *b) {
+    const document *x = a, *y = b;
+    if (x->key != y->key) return x->key < y->key ? -1 : 1;
+    const int by_name = same_document(x, y);
+    return by_name ? by_name : (x->row > y->row) - (x->row < y->row);
+}
+
+int split_documents(uint8_t *parts, char *const *task, char *const *id, int n, double train, double test, uint64_t seed) {
+    document *d = xmalloc((size_t)n * sizeof *d);
+    for (int i = 0; i < n; i++) d[i] = (document){rng_hash(seed, hash64(task[i], strlen(task[i])), hash64(id[i], strlen(id[i]))), task[i], id[i], i};
+    qsort(d, (size_t)n, sizeof *d, by_key);
+    int count = 0;
+    for (int i = 0; i < n; i++) count += i == 0 || same_document(&d[i - 1], &d[i]) != 0;
+    int n_train = (int)floor(train * count + 1e-9), n_test = (int)ceil(test * count - 1e-9);
+    if (n_train < 1) n_train = 1;
+    if (n_test < 1) n_test = 1;
+    const bool valid = train + test < 1 - 1e-9;
+    if (valid && n_train + n_test >= count) n_train = count - n_test - 1;
+    if (!valid) n_train = count - n_test;
+    for (int i = 0, at = -1; i < n; i++) {
+        at += i == 0 || same_document(&d[i - 1], &d[i]) != 0;
+        parts[d[i].row] = at < n_train ? PART_TRAIN : at >= count - n_test ? PART_TEST : PART_VALID;
+    }
+    free(d);
+    return n_train < 1 ? err_set("%d documents are too few for the parts of the split; score more examples", count) : 0;
+}

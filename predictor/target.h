@@ -1,0 +1,17 @@
+// target - what a predictor is trained on (SEMANTICS 3.2, 12): normalised features and scores, and the split of the examples.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// out [n] = (x - min) / (max - min), in [0, 1]; false, and zeros, where all x are equal. out may be x.
+bool minmax(float *out, const float *x, size_t n);
+// Labels of DejaVu's classifiers: 1 for the k largest of x [n], else 0; among equal ones the larger index counts as larger.
+void top_labels(float *out, const float *x, int n, int k);
+
+// The parts that examples fall into, by document: rows with the same (task, id) stay together. Documents are ordered by a hash of
+// (seed, task, id), so the order does not depend on the order of the store; the first floor(train * documents) are for training, the
+// last ceil(test * documents) for the test, the rest for validation. part[i] of row i. Each part that is asked for gets at least one document; 0, or -1 and
+// err_set where there are too few.
+typedef enum { PART_TRAIN, PART_VALID, PART_TEST } split_part;
+int split_documents(uint8_t *parts, char *const *task, char *const *id, int n, double train, double test, uint64_t seed);

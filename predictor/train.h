@@ -1,0 +1,70 @@
+// train - what bin/train does between its options and the finished predictor file: choose criteria and parts of the examples, stream features
+// and targets to scratch, fit the nets of one criterion after the other, measure them on the test part, write. Stages: train_plan.c, train_run.c,
+// train_report.c; glue in train_main.c.
+//
+// While a run lasts, OUT.work holds its plan (settings, one key=value a line), the states of nets in work (fit.h) and one finished HDF5 file per
+// criterion; the same command goes on from there. The end merges the criteria into OUT, with those that OUT holds already.
+#pragma once
+#include "fit.h"
+#include "nets.h"
+#include "quality.h"
+#include "stats.h"
+
+typedef struct {
+    const char *store, *model, *criterion, *design, *target, *features, *mode, *predictions, *out, *curve;
+    long hidden, seed, epochs, batch, early_stop, dense_layers, threads;
+    double lr, valid, test, top, save_every;
+    bool estimate;
+} train_options;
+
+enum { BY_PREDICTOR, BY_MEAN, BY_NORM, BY_ALL };  // what predicts: the nets, the mean of the training part, the l2 norm of the layer's input
+
+typedef struct {              // one kind of unit of one criterion
+    plane target, label;      // [L, U] normalised; label: what dejavu-lowrank learns, else unused
+    double *mean;             // [L, U] mean target of the training part
+    quality q[BY_ALL];
+    stats_moments gain[2];    // paired difference of the nets' rho to the mean's, per test example: joint, within layers
+} train_kind;
+
+typedef struct {
+    train_options o;
+    opt m;
+    store *in;
+    store_examples ex;
+    char **criteria;          // in order of name
+    bool (*has)[2];           // [n_criteria] scores of every example for heads, neurons
+    int n_criteria;
+    predictor_info about;     // but for has, criterion, hash
+    int epochs[2], batch[2];
+    int *row[2], n_row[2][3]; // rows of the store by part, ascending within a part: train, valid, test of heads, of neurons
+    scratch features, targets;
+    plane x[OPT_STATES];      // normalised, of the states that the design reads: [L, E], or [E] of the layer that it reads
+    plane norm[2];            // [N] of L: l2 norm of what heads, what neurons read
+    train_kind kind[2];
+    char *settings, *work, *command;
+} train_job;
+
+static inline const int *train_rows(const train_job *j, int kind, split_part p) {
+    return j->row[kind] + (p > PART_TRAIN ? j->n_row[kind][0] : 0) + (p > PART_VALID ? j->n_row[kind][1] : 0);
+}
+
+// train_plan.c. All return 0, or -1 and err_set.
+int  train_plan(train_job *j);
+int  train_features(train_job *j);                        // streams the features to scratch
+int  train_targets(train_job *j, int criterion);          // and one criterion's scores
+void train_free(train_job *j);
+bool train_done(const train_job *j, const char *path, const char *criterion);  // a finished file that holds it, by these settings
+
+// train_run.c
+int  train_estimate(train_job *j, int criterion, double *seconds);  // of this criterion, whose targets are there
+int  train_criterion(train_job *j, int criterion, void (*tick)(void *, long), void *ctx);
+long train_steps(const train_job *j, int criterion);
+int  train_merge(train_job *j);
+
+// train_report.c
+int  train_measure(train_job *j, predictor *p, int most, double *seconds);  // at most so many test examples; fills kind[].q
+int  train_put_quality(const train_job *j, store *s, const predictor *p);
+void train_print_head(const train_job *j);
+int  train_print_row(const train_job *j, const store *s, const char *criterion);
+int  train_predictions(train_job *j, const store *out);
+int  train_curve(const train_job *j, const store *out);

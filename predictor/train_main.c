@@ -1,0 +1,194 @@
+// train - predictors of unit scores from the states of early layers (or of each layer, or the tokens): store -> predictor file, measured on held-out
+// documents. Designs and settings: SEMANTICS 3, 10, 12.
+#include "cli.h"
+#include "train.h"
+#include <errno.h>
+#include <omp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static train_job job = {.o = {.criterion = "all", .design = "shadow", .target = "", .features = "", .mode = "sound", .predictions = "", .curve = "", .seed = 1, .lr = 1e-3, .valid = 0.15,
+                              .test = 0.15, .top = 50, .dense_layers = 1, .save_every = 30}};
+
+static const cli_option options[] = {
+    {"store", CLI_STR, &job.o.store, "STORE", "scores and features, from bin/score", true, NULL, 0, 0},
+    {"model", CLI_STR, &job.o.model, "DIR", "the model that was scored", true, NULL, 0, 0},
+    {"criterion", CLI_STR, &job.o.criterion, "NAME,...|all", "criteria to predict", false, NULL, 0, 0},
+    {"design", CLI_STR, &job.o.design, "NAME", "shadow: one net, from layer 0's heads; dejavu: a net per layer; dejavu-lowrank: DejaVu's own pair; sequence: one net behind self-attention over the tokens", false,
+     "shadow|dejavu|dejavu-lowrank|sequence", 0, 0},
+    {"target", CLI_STR, &job.o.target, "global|layer", "scores are min-max normalised over all layers or within each; default: global for shadow and sequence, layer for dejavu", false, "global|layer", 0, 0},
+    {"features", CLI_STR, &job.o.features, "same|ahead", "dejavu: what layer l's net reads: the head outputs of l itself, or the residual entering l-1; dejavu-lowrank: residual (heads) and residual after attention (neurons) of l, or of l-1; default: dejavu same, dejavu-lowrank ahead", false, "same|ahead", 0, 0},
+    {"hidden", CLI_INT, &job.o.hidden, "N", "hidden units, or rank; 0: the smaller of the model's width and 2048 (heads), 1024 (neurons)", false, NULL, 0, 1 << 20},
+    {"top", CLI_FLOAT, &job.o.top, "PERCENT", "dejavu-lowrank: share of each layer's units that are labelled 1", false, NULL, 1, 99},
+    {"epochs", CLI_INT, &job.o.epochs, "N", "0: 100 for heads, 20 for neurons, more on a small store so that there are 2,000 steps (not in compat)", false, NULL, 0, 1e6},
+    {"batch", CLI_INT, &job.o.batch, "N", "examples a step; 0: 32 for heads, 16 for neurons", false, NULL, 0, 1e5},
+    {"lr", CLI_FLOAT, &job.o.lr, "X", "first learning rate of AdamW, annealed to 0 by a cosine", false, NULL, 1e-9, 10},
+    {"early-stop", CLI_INT, &job.o.early_stop, "N", "stop after N epochs without a better validation loss; 0: do not", false, NULL, 0, 1e6},
+    {"valid", CLI_FLOAT, &job.o.valid, "X", "fraction of the documents for choosing the epoch", false, NULL, 0.01, 0.5},
+    {"test", CLI_FLOAT, &job.o.test, "X", "fraction of the documents for the numbers printed", false, NULL, 0.01, 0.45},
+    {"dense-layers", CLI_INT, &job.o.dense_layers, "N", "first layers that are never pruned: not in the overlaps", false, NULL, 0, 1e5},
+    {"mode", CLI_STR, &job.o.mode, "sound|compat", "compat: published settings: scores and features of score --mode compat, 80/20 (heads) and 90/10 (neurons) without validation, last epoch", false, "sound|compat", 0, 0},
+    {"seed", CLI_INT, &job.o.seed, "N", "seed of split, initialisation and order", false, NULL, 0, 9e15},
+    {"threads", CLI_INT, &job.o.threads, "N", "threads; 0: all (the result is the same)", false, NULL, 0, 4096},
+    {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from", false, NULL, 0, 1e9},
+    {"predictions", CLI_STR, &job.o.predictions, "FILE.h5", "write the predictions of the test part", false, NULL, 0, 0},
+    {"curve", CLI_STR, &job.o.curve, "FILE.csv", "write the loss of every epoch", false, NULL, 0, 0},
+    {"estimate", CLI_FLAG, &job.o.estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
+    {"out", CLI_STR, &job.o.out, "FILE", "predictor file to make, to finish or to extend", true, NULL, 0, 0},
+    {0}};
+
+typedef struct { progress bar; long done; } ticker;
+static void tick(void *ctx, long steps) {
+    ticker *t = ctx;
+    progress_at(&t->bar, t->done += steps);
+}
+
+static bool finished(const train_job *j, int c) {
+    char *part = xasprintf("%s/%s.h5", j->work, j->criteria[c]);
+    const bool done = train_done(j, j->o.out, j->criteria[c]) || train_done(j, part, j->criteria[c]);
+    free(part);
+    return done;
+}
+
+static void print_plan(const train_job *j) {
+    const predictor_info *a = &j->about;
+    printf("%d examples; documents for training, validation, test: %d, %d, %d examples", j->ex.n, j->n_row[0][0], j->n_row[0][1], j->n_row[0][2]);
+    if (a->compat) printf(" (neurons %d, %d, %d)", j->n_row[1][0], j->n_row[1][1], j->n_row[1][2]);
+    printf("\n%d criteria:", j->n_criteria);
+    for (int c = 0; c < j->n_criteria; c++) printf(" %s%s", j->criteria[c], j->has[c][0] && j->has[c][1] ? "" : j->has[c][0] ? " (heads)" : " (neurons)");
+    printf("\nnets of %s: %d per criterion and kind, hidden %d for heads, %d for neurons, %d and %d epochs of batches of %d and %d\n", predictor_design_names[a->design],
+           a->per_layer ? a->L - a->lag : 1, a->hidden[0], a->hidden[1], j->epochs[0], j->epochs[1], j->batch[0], j->batch[1]);
+    if (a->design == PREDICTOR_LOWRANK)
+        printf("dejavu-lowrank departs from DejaVu: features at the end of the context and the top %g %% of the criterion's scores as labels, not every token's activations\n", j->o.top);
+}
+
+static double criterion_memory(const train_job *j) {
+    double most = 0, weights = 0;
+    for (int k = 0; k < 2; k++) {
+        net n;
+        predictor_shape(&n, &j->about, k);
+        const double fit = (double)fit_bytes(&n, j->batch[k]);
+        most = fit > most ? fit : most;
+        weights += 4.0 * (double)n.floats * (j->about.per_layer ? j->about.L - j->about.lag : 1);
+    }
+    return most + weights;
+}
+
+// From the first criterion that is not finished, whose targets are streamed for it.
+static int estimate(train_job *j, int first, int left) {
+    double seconds, start = clock_s();
+    if (train_features(j)) return -1;
+    const double features = clock_s() - start;
+    start = clock_s();
+    if (train_targets(j, first)) return -1;
+    const double targets = clock_s() - start;
+    start = clock_s();
+    if (train_estimate(j, first, &seconds)) return -1;
+    long steps = 0;
+    for (int c = 0; c < j->n_criteria; c++) steps += finished(j, c) ? 0 : train_steps(j, c);
+    const double scale = (double)steps / (double)train_steps(j, first);
+    const double disk = 4.0 * (double)(j->features.floats + j->targets.floats);
+    printf("about %.0f s for %d criteria (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB\n", seconds * scale + targets * (left - 1), left,
+           features + targets * left, criterion_memory(j) / 1048576 + 40, disk / 1048576);
+    fflush(stdout);
+    return 0;
+}
+
+static int run(train_job *j) {
+    int left = 0, first = -1;
+    for (int c = 0; c < j->n_criteria; c++)
+        if (!finished(j, c)) {
+            left++;
+            first = first < 0 ? c : first;
+        }
+    if (!left) return 0;
+    if (estimate(j, first, left)) return -1;
+    if (j->o.estimate) return 0;
+    ticker t = {.done = 0};
+    long total = 0;
+    for (int c = 0; c < j->n_criteria; c++) total += finished(j, c) ? 0 : train_steps(j, c);
+    progress_begin(&t.bar, "steps", total);
+    for (int c = first; c < j->n_criteria; c++) {
+        if (finished(j, c)) continue;
+        if (c != first && train_targets(j, c)) return -1;
+        if (train_criterion(j, c, tick, &t)) {
+            progress_end(&t.bar);
+            return -1;
+        }
+    }
+    progress_end(&t.bar);
+    return 0;
+}
+
+static int report(train_job *j) {
+    store *s = store_open_as(j->o.out, PREDICTOR_FORMAT, "bin/train");
+    if (!s) return -1;
+    int bad = 0;
+    train_print_head(j);
+    for (int c = 0; !bad && c < j->n_criteria; c++) bad = train_print_row(j, s, j->criteria[c]);
+    fflush(stdout);
+    if (!bad && *j->o.curve) bad = train_curve(j, s);
+    if (!bad && *j->o.predictions) {
+        if (j->features.fd < 0) bad = train_features(j);
+        if (!bad) bad = train_predictions(j, s);
+    }
+    store_close(s);
+    return bad;
+}
+
+// OUT.work and what a run leaves in it.
+static void clean(const train_job *j) {
+    for (int c = 0; c < j->n_criteria; c++) {
+        char *part = xasprintf("%s/%s.h5", j->work, j->criteria[c]);
+        unlink(part);
+        free(part);
+    }
+    char *plan = xasprintf("%s/plan", j->work);
+    unlink(plan);
+    free(plan);
+    rmdir(j->work);
+}
+
+int main(int argc, char **argv) {
+    train_job *j = &job;
+    cli_parse(argc, argv, "trains nets that predict the scores of heads and neurons for each input, and measures them on held-out documents", options);
+    if (j->o.valid + j->o.test > 0.9) die(2, "--valid %g and --test %g leave less than a tenth for training", j->o.valid, j->o.test);
+    if (j->o.threads) omp_set_num_threads((int)j->o.threads);
+    signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
+    const double start = clock_s();
+    char *resolved = cli_resolved(options);
+    j->command = cli_command(argc, argv);
+    printf("train: %s\n", resolved);
+    if (opt_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file)) die(1, "%s", err_get());
+    const int lock = store_lock(j->o.out);
+    if (lock < 0) die(1, "%s", err_get());
+    int bad = train_plan(j);
+    if (!bad) {
+        print_plan(j);
+        fflush(stdout);
+        bad = run(j);
+    }
+    bool merge = false;
+    for (int c = 0; !bad && c < j->n_criteria; c++) merge |= !train_done(j, j->o.out, j->criteria[c]);
+    if (!bad && !j->o.estimate) {
+        if (merge) bad = train_merge(j);
+        else printf("%s: complete, nothing to train\n", j->o.out);
+        if (!bad) clean(j);
+        if (!bad) bad = report(j);
+    }
+    char *why = bad ? xstrdup(err_get()) : NULL;
+    store_unlock(j->o.out, lock);
+    if (bad) die(1, "%s", why);
+    if (!j->o.estimate) {
+        struct rusage used;
+        getrusage(RUSAGE_SELF, &used);
+        printf("%s: %.1f s, peak memory %.0f MiB\n", j->o.out, clock_s() - start, (double)used.ru_maxrss / 1024);
+    }
+    train_free(j);
+    free(j->command);
+    free(resolved);
+    return fflush(stdout) ? 1 : 0;
+}

@@ -1,0 +1,297 @@
+// train_report - the finished predictor on the test part, beside two that know nothing of the example's features: the mean target of the training
+// part, and, for every unit of a layer alike, the l2 norm of what the layer's heads (the residual entering it) or neurons (the residual after
+// attention) read. The second shows how much of the joint numbers is the difference between layers. Predictions go through predictor_all and
+// predictor_layer, as in use.
+#include "train.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---------------------------------------------------------------- predictions
+// Scores of one row, heads [L, H] and neurons [L, F] (NULL: not wanted). x: room for the inputs.
+static int predict(const train_job *j, predictor *p, int row, double *const out[2], float *x) {
+    const predictor_info *a = &p->about;
+    if (a->design == PREDICTOR_SEQUENCE) {
+        const row_source from = {.ex = &j->ex, .whole = a->compat};
+        const int T = row_tokens(&from, row);
+        embed_tokens(x, &j->m, j->ex.tokens + j->ex.offset[row], T);
+        const float *const in[2] = {x, x};
+        predictor_all(p, in, T, out[0], out[1]);
+        return 0;
+    }
+    float *at[2] = {x, x + j->x[a->state[0]].width};
+    for (int k = 0; k < 2; k++)
+        if (out[k] && plane_read(&j->x[a->state[k]], row, at[k])) return -1;
+    if (!a->per_layer) {
+        predictor_all(p, (const float *const[2]){at[0], at[1]}, 0, out[0], out[1]);
+        return 0;
+    }
+    for (int l = 0; l < a->L; l++) {
+        const int from = l < a->lag ? 0 : l - a->lag;
+        predictor_layer(p, l, (const float *const[2]){at[0] + (size_t)from * (size_t)a->E, at[1] + (size_t)from * (size_t)a->E}, out[0] ? out[0] + (size_t)l * (size_t)a->H : NULL,
+                        out[1] ? out[1] + (size_t)l * (size_t)a->F : NULL);
+    }
+    return 0;
+}
+
+// Room for the inputs of a prediction, or for a row of targets.
+static float *input_room(const train_job *j) {
+    const size_t L = (size_t)j->about.L, inputs = 2 * L * (size_t)j->about.E, units = L * (size_t)(j->about.F > j->about.H ? j->about.F : j->about.H);
+    size_t floats = inputs > units ? inputs : units;
+    const row_source from = {.ex = &j->ex, .whole = j->about.compat};
+    for (int i = 0; j->about.design == PREDICTOR_SEQUENCE && i < j->ex.n; i++)
+        if ((size_t)row_tokens(&from, i) * (size_t)j->about.E > floats) floats = (size_t)row_tokens(&from, i) * (size_t)j->about.E;
+    return xaligned(floats * sizeof(float));
+}
+
+// ---------------------------------------------------------------- quality
+enum { BLOCK_BYTES = 64 << 20 };
+
+// What is compared of one example: predictions and truth [L, U].
+typedef struct { double *value[BY_ALL], *truth; quality q[BY_ALL]; } sample;
+
+static int load_sample(const train_job *j, predictor *p, int k, int row, sample *s, float *x) {
+    const int L = j->about.L, U = predictor_units(&j->about, k), n = L * U;
+    double *out[2] = {k ? NULL : s->value[BY_PREDICTOR], k ? s->value[BY_PREDICTOR] : NULL};
+    if (predict(j, p, row, out, x) || plane_read(&j->kind[k].target, row, x)) return -1;
+    for (int i = 0; i < n; i++) s->truth[i] = (double)x[i];
+    if (plane_read(&j->norm[k], row, x)) return -1;
+    // in the space of the targets: of the layers together, or, within a layer, one constant
+    if (j->about.target_layer) memset(x, 0, (size_t)L * sizeof *x);
+    else minmax(x, x, (size_t)L);
+    for (int i = 0; i < n; i++) s->value[BY_NORM][i] = (double)x[i / U];
+    memcpy(s->value[BY_MEAN], j->kind[k].mean, (size_t)n * sizeof(double));
+    return 0;
+}
+
+static void compare(const train_job *j, int k, sample *s) {
+    const int L = j->about.L, U = predictor_units(&j->about, k);
+    for (int b = 0; b < BY_ALL; b++) quality_of(&s->q[b], s->value[b], s->truth, L, U, predictor_first(&j->about), (int)j->o.dense_layers);
+    // labels have no space in common with classifiers' logits
+    if (j->about.design == PREDICTOR_LOWRANK) s->q[BY_PREDICTOR].mse = NAN;
+}
+
+static void add_gain(stats_moments gain[2], const quality *p, const quality *m) {
+    if (!p->undefined && !m->undefined) stats_add(&gain[0], p->joint - m->joint);
+    if (p->constant < p->layers && m->constant < m->layers) stats_add(&gain[1], p->within / (double)(p->layers - p->constant) - m->within / (double)(m->layers - m->constant));
+}
+
+static int measure(train_job *j, predictor *p, int k, int most, float *x) {
+    train_kind *t = &j->kind[k];
+    const int *row = train_rows(j, k, PART_TEST), all = j->n_row[k][PART_TEST], n = all < most ? all : most;
+    const size_t units = (size_t)j->about.L * (size_t)predictor_units(&j->about, k), each = (BY_ALL + 1) * units;
+    int block = (int)(BLOCK_BYTES / (each * sizeof(double)));
+    block = block < 1 ? 1 : block > n ? n : block;
+    double *values = xmalloc((size_t)block * each * sizeof *values);
+    sample *s = xcalloc((size_t)block, sizeof *s);
+    for (int i = 0; i < block; i++) {
+        for (int b = 0; b < BY_ALL; b++) s[i].value[b] = values + (size_t)i * each + (size_t)b * units;
+        s[i].truth = values + (size_t)i * each + BY_ALL * units;
+    }
+    memset(t->q, 0, sizeof t->q);
+    memset(t->gain, 0, sizeof t->gain);
+    int bad = 0;
+    for (int at = 0; !bad && at < n; at += block) {
+        const int some = n - at < block ? n - at : block;
+        for (int i = 0; !bad && i < some; i++) bad = load_sample(j, p, k, row[at + i], &s[i], x);
+        if (bad) break;
+#pragma omp parallel for schedule(dynamic)
+        for (int i = 0; i < some; i++) compare(j, k, &s[i]);
+        for (int i = 0; i < some; i++) {
+            for (int b = 0; b < BY_ALL; b++) quality_add(&t->q[b], &s[i].q[b]);
+            add_gain(t->gain, &s[i].q[BY_PREDICTOR], &s[i].q[BY_MEAN]);
+        }
+    }
+    for (int b = 0; b < BY_ALL; b++) quality_mean(&t->q[b]);
+    free(s);
+    free(values);
+    return bad;
+}
+
+int train_measure(train_job *j, predictor *p, int most, double *seconds) {
+    const double start = clock_s();
+    float *x = input_room(j);
+    int bad = 0;
+    for (int k = 0; !bad && k < 2; k++)
+        if (p->net[k]) bad = measure(j, p, k, most, x);
+    free(x);
+    *seconds = clock_s() - start;
+    return bad;
+}
+
+// ---------------------------------------------------------------- in the file
+static const char *const gain_names[2] = {"gain_joint", "gain_within"};
+
+int train_put_quality(const train_job *j, store *s, const predictor *p) {
+    double macs[2], bytes[2];
+    predictor_cost(p, macs, bytes);
+    int bad = 0;
+    for (int k = 0; !bad && k < 2; k++) {
+        if (!p->net[k]) continue;
+        const train_kind *t = &j->kind[k];
+        char *group = xasprintf("/predictors/%s/%s", p->criterion, predictor_kinds[k]), *name = xasprintf("%s/quality", group);
+        const long dim[2] = {BY_ALL, QUALITY_COLUMNS};
+        double rows[BY_ALL * QUALITY_COLUMNS];
+        for (int b = 0; b < BY_ALL; b++) quality_row(&t->q[b], rows + b * QUALITY_COLUMNS);
+        bad = store_put_doubles(s, name, 2, dim, rows) || store_put_text(s, name, "columns", quality_columns) || store_put_text(s, name, "rows", "predictor,static_mean,input_norm") ||
+              store_put_number(s, group, "parameters", bytes[k] / 4) || store_put_number(s, group, "multiply_adds", macs[k]) ||
+              store_put_number(s, group, "test_examples", (double)t->q[0].examples) || store_put_number(s, group, "test_layers_constant", (double)t->q[0].constant) ||
+              store_put_number(s, group, "test_layers", (double)t->q[0].layers) || store_put_number(s, group, "test_examples_constant", (double)t->q[0].undefined);
+        for (int g = 0; !bad && g < 2; g++) {
+            char *se = xasprintf("%s_stderr", gain_names[g]);
+            bad = store_put_number(s, group, gain_names[g], t->gain[g].n ? t->gain[g].mean : NAN) || store_put_number(s, group, se, sqrt(stats_variance(&t->gain[g]) / (double)t->gain[g].n));
+            free(se);
+        }
+        free(name);
+        free(group);
+    }
+    return bad ? -1 : 0;
+}
+
+// ---------------------------------------------------------------- table
+void train_print_head(const train_job *j) {
+    const bool layer = j->about.target_layer;
+    printf("\n%s, target %s: means over the test part (%d examples). rho: Spearman, over all units together and within layers; mean: predicted by the mean of\n"
+           "the training part; norm: by the l2 norm of the layer's input. kept: top-half overlap within layers. gain: rho %s above the mean's, with its standard error.\n",
+           predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST], layer ? "within layers" : "over all units");
+    printf("%-10s %-8s %9s %9s %6s %9s | %7s %7s %7s | %7s %7s | %6s %6s | %s\n", "criterion", "units", "parameters", "mult-adds", "epoch", "MSE", "rho", "mean", "norm", "within", "mean",
+           "kept", "mean", "gain");
+}
+
+static double attribute(const store *s, const char *group, const char *key) {
+    char *text = store_attr(s, group, key);
+    const double x = text ? strtod(text, NULL) : NAN;
+    free(text);
+    return x;
+}
+
+static void cell(const char *format, double x, int width) {
+    if (isfinite(x)) printf(format, width, x);
+    else printf(" %*s", width, "-");
+}
+
+static const char *verdict(double gain, double se) {
+    return !isfinite(gain) ? "undefined" : gain > 2 * se ? "" : gain > 0 ? "NOT above the static mean by two standard errors" : "WORSE than the static mean: no contextual predictor";
+}
+
+int train_print_row(const train_job *j, const store *s, const char *criterion) {
+    for (int k = 0; k < 2; k++) {
+        char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]), *name = xasprintf("%s/quality", group);
+        double q[BY_ALL][QUALITY_COLUMNS];
+        const int middle = 3 + QUALITY_POINTS + 4;  // overlap within layers at 50 %
+        int bad = store_has(s, group) && store_read_double(s, name, 0, BY_ALL, q[0]);
+        if (!bad && store_has(s, group)) {
+            const int g = j->about.target_layer;
+            char *se_name = xasprintf("%s_stderr", gain_names[g]);
+            const double gain = attribute(s, group, gain_names[g]), se = attribute(s, group, se_name);
+            free(se_name);
+            printf("%-10s %-8s %10.3g %9.3g", criterion, predictor_kinds[k], attribute(s, group, "parameters"), attribute(s, group, "multiply_adds"));
+            cell(" %*.0f", attribute(s, group, "epoch_kept"), 6);
+            cell(" %*.5f", q[BY_PREDICTOR][0], 9);
+            printf(" |");
+            for (int b = 0; b < BY_ALL; b++) cell(" %*.3f", q[b][1], 7);
+            printf(" |");
+            for (int b = 0; b < BY_NORM; b++) cell(" %*.3f", q[b][2], 7);
+            printf(" |");
+            for (int b = 0; b < BY_NORM; b++) cell(" %*.3f", q[b][middle], 6);
+            printf(" | %+.3f +- %.3f %s\n", gain, se, verdict(gain, se));
+        }
+        free(name);
+        free(group);
+        if (bad) return -1;
+    }
+    return 0;
+}
+
+// ---------------------------------------------------------------- predictions file
+typedef struct { const train_job *j; predictor *p; int kind; const int *row; float *x; double *out; } prediction;
+
+static int predict_row(void *ctx, long i, float *to) {
+    prediction *f = ctx;
+    const size_t n = (size_t)f->j->about.L * (size_t)predictor_units(&f->j->about, f->kind);
+    double *out[2] = {f->kind ? NULL : f->out, f->kind ? f->out : NULL};
+    if (predict(f->j, f->p, f->row[i], out, f->x)) return -1;
+    for (size_t u = 0; u < n; u++) to[u] = (float)out[f->kind][u];
+    return 0;
+}
+
+static int put_predictions(train_job *j, store *to, const char *criterion, float *x, double *out) {
+    predictor *p = predictor_open(j->o.out, criterion, &j->m);
+    if (!p) return -1;
+    int bad = 0;
+    for (int k = 0; !bad && k < 2; k++) {
+        if (!p->net[k]) continue;
+        const int *row = train_rows(j, k, PART_TEST), n = j->n_row[k][PART_TEST];
+        const bool apart = k && p->net[0] && (n != j->n_row[0][PART_TEST]);  // compat: neurons have a test part of their own
+        char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, predictor_kinds[k]), *index = xasprintf("%s/%s", group, apart ? "neurons_index" : "index");
+        int64_t *at = xmalloc((size_t)n * sizeof *at);
+        for (int i = 0; i < n; i++) at[i] = row[i];
+        if (!store_has(to, index)) bad = store_put_int64(to, index, n, at);
+        prediction f = {j, p, k, row, x, out};
+        const store_rows rows = {.dataset = name, .n = n, .L = j->about.L, .U = predictor_units(&j->about, k), .get = predict_row, .ctx = &f};
+        if (!bad) bad = store_put_rows(to, &rows, NULL);
+        if (!bad) bad = store_put_text(to, group, "predictor", p->about.hash);
+        free(at);
+        free(index);
+        free(name);
+        free(group);
+    }
+    predictor_close(p);
+    return bad;
+}
+
+int train_predictions(train_job *j, const store *from) {
+    store *to = store_create_as(j->o.predictions, "opt unit predictions 1");
+    if (!to) return -1;
+    float *x = input_room(j);
+    double *out = xmalloc((size_t)j->about.L * (size_t)(j->about.H > j->about.F ? j->about.H : j->about.F) * sizeof *out);
+    int n, bad = store_put_text(to, "/", "store", j->o.store) || store_put_text(to, "/", "command", j->command) || store_put_text(to, "/", "settings", j->settings) ? -1 : 0;
+    char **names = store_list(from, "/predictors", &n);
+    for (int i = 0; !bad && i < n; i++) bad = put_predictions(j, to, names[i], x, out);
+    free(names);
+    free(out);
+    free(x);
+    if (!bad) bad = store_commit(to);
+    else store_close(to);
+    return bad;
+}
+
+// ---------------------------------------------------------------- loss curves
+static int write_curve(const train_job *j, const store *from, const char *criterion, int kind, int layer, FILE *f) {
+    predictor_info a = j->about;
+    char *group = predictor_group(&a, criterion, kind, layer), *name = xasprintf("%s/loss", group), where[16] = "";
+    long dim[3];
+    if (a.per_layer) snprintf(where, sizeof where, "%d", layer);
+    int bad = store_shape(from, name, dim) == 2 ? 0 : -1;
+    double *loss = bad ? NULL : xmalloc((size_t)(dim[0] * dim[1]) * sizeof *loss);
+    if (!bad) bad = store_read_double(from, name, 0, dim[0], loss);
+    for (long e = 0; !bad && e < dim[0]; e++) {
+        fprintf(f, "%s,%s,%s,%ld,%.8g,", criterion, predictor_kinds[kind], where, e + 1, loss[2 * e]);
+        if (isfinite(loss[2 * e + 1])) fprintf(f, "%.8g", loss[2 * e + 1]);
+        fprintf(f, "\n");
+    }
+    free(loss);
+    free(name);
+    free(group);
+    return bad;
+}
+
+int train_curve(const train_job *j, const store *from) {
+    file_out o = {0};
+    if (file_out_open(&o, j->o.curve)) return -1;
+    fprintf(o.f, "# %s\n# code %s\ncriterion,units,layer,epoch,train_loss,validation_loss\n", j->command, code_version());
+    int n, bad = 0;
+    char **names = store_list(from, "/predictors", &n);
+    for (int i = 0; !bad && i < n; i++)
+        for (int k = 0; !bad && k < 2; k++) {
+            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]);
+            const int last = j->about.per_layer ? j->about.L : predictor_first(&j->about) + 1;
+            for (int l = predictor_first(&j->about); !bad && store_has(from, group) && l < last; l++) bad = write_curve(j, from, names[i], k, l, o.f);
+            free(group);
+        }
+    free(names);
+    if (bad) file_out_abandon(&o);
+    else bad = file_out_close(&o);
+    return bad;
+}
