@@ -21,6 +21,9 @@ typedef struct { const char *table, *differ, *same, *context, *choice; } world_f
 // that differ in `differ`, x behind the premise and y behind the hypothesis. table NULL: the second variant has the persons `differ` names
 // (PQ) exchanged, or another word of the list that it names (#colour).
 typedef struct { const char *table, *differ, *premise, *hypothesis; } world_entailment;
+// Two premises and what the first entails and the second excludes; hypothesis[1], if there is one, the other way round. table as in a
+// world_form, or NULL.
+typedef struct { const char *table, *premise[2], *hypothesis[2]; } world_contrast;
 // One sentence about a row of a table (table NULL: about persons and lists only).
 typedef struct { const char *table, *text; } world_statement;
 // A sentence with _ for one of two options, and what follows it for each.
@@ -31,6 +34,7 @@ extern const world_table world_tables[];
 extern const world_list world_lists[];
 extern const world_person world_persons[];
 extern const world_form world_arc[], world_obqa[], world_piqa[], world_copa[];
+extern const world_contrast world_rte_contrasts[];
 extern const world_entailment world_rte_said[], world_rte_roles[], world_rte_known[];
 extern const world_statement world_statements[], world_scenes[];
 extern const world_twin world_twins[];

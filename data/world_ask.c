@@ -88,8 +88,28 @@ static void exchange(const world *w, binding *b, const char *differ) {
     }
 }
 
-static int ask_rte(world *w, question g[]) {
-    static const world_entailment *const kinds[] = { world_rte_said, world_rte_said, world_rte_said, world_rte_said, world_rte_roles, world_rte_known, world_rte_known, world_rte_known };
+static int ask_contrast(world *w, question g[]) {
+    int n = 0;
+    while (world_rte_contrasts[n].premise[0]) n++;
+    const world_contrast *f = &world_rte_contrasts[below(w, n)];
+    binding b = world_binding();
+    if (f->table) {
+        b.table = world_table_find(w, f->table);
+        b.x = (int)below(w, w->table_rows[b.table]);
+    }
+    const int other = f->hypothesis[1] && below(w, 4) == 0;
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        char *premise = filled(w, &b, f->premise[i], true);
+        entail(&g[i], premise, filled(w, &b, f->hypothesis[other], true), i == other);
+        good &= g[i].head && g[i].tail;
+    }
+    for (int i = 0; i < 2 && !good; i++) question_free(&g[i]);
+    return good ? 2 : 0;
+}
+
+static int ask_entailment(world *w, question g[]) {
+    static const world_entailment *const kinds[] = { world_rte_said, world_rte_roles, world_rte_known };
     const world_entailment *f = kinds[below(w, sizeof kinds / sizeof *kinds)];
     int n = 0, rows[2];
     while (f[n].premise) n++;
@@ -156,7 +176,7 @@ int world_ask(world *w, int task, question g[GROUP_MAX]) {
         case COPA: n = ask_form(w, world_copa, 2, g); break;
         case OPENBOOKQA: n = ask_form(w, world_obqa, 4, g); break;
         case WINOGRANDE: n = ask_twin(w, g); break;
-        case RTE: n = ask_rte(w, g); break;
+        case RTE: n = below(w, 4) ? ask_contrast(w, g) : ask_entailment(w, g); break;
         case HELLASWAG: n = ask_script(w, g); break;
         case ARC_EASY: n = ask_form(w, world_arc, 4, g); break;
         default: ASSERT(!"unknown task");

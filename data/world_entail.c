@@ -1,12 +1,47 @@
-// world_entail - premises and hypotheses: what was said again, what follows from who did it, what follows from what is known. Format: world.h.
+// world_entail - premises and hypotheses: what a turn of the premise does to what follows from it; what was said again; what follows from
+// who did it; what follows from what is known. Format: world.h.
 #include "world.h"
+
+const world_contrast world_rte_contrasts[] = {
+    { "tool", { "On {#day} {P} managed to {x.goal}.", "On {#day} {P} failed to {x.goal}." }, { "{P} was able to {x.goal}.", "{P} could not {x.goal}." } },
+    { "tool", { "{P} remembered to {x.goal}.", "{P} forgot to {x.goal}." }, { "In the end {P} did {x.goal}.", "In the end {P} did not {x.goal}." } },
+    { "tool", { "{P} agreed to {x.goal} for {Q}.", "{P} refused to {x.goal} for {Q}." }, { "{Q} asked and {P} was ready to {x.goal}.", NULL } },
+    { "tool", { "It was easy for {P} to {x.goal}.", "It was impossible for {P} to {x.goal}." }, { "{P} could {x.goal}.", NULL } },
+    { "place", { "{P} loves to {x.act} in {#town}.", "{P} hates to {x.act} in {#town}." }, { "{P} is happy to {x.act}.", NULL } },
+    { "place", { "{P} always wants to {x.act} on {#day}.", "{P} never wants to {x.act} on {#day}." }, { "On {#day} {P} likes to {x.act}.", NULL } },
+    { "place", { "{P} was allowed to {x.act} in {#town}.", "{P} was forbidden to {x.act} in {#town}." }, { "{P} may {x.act} there.", "{P} may not {x.act} there." } },
+    { "animal", { "Everybody in {#town} has seen {a x}.", "Nobody in {#town} has seen {a x}." }, { "{P} of {#town} has seen {a x}.", "{P} of {#town} has never seen {a x}." } },
+    { "animal", { "{P} is fond of the {#colour} {x}.", "{P} is afraid of the {#colour} {x}." }, { "{P} likes the {x}.", NULL } },
+    { "food", { "{P} has plenty of {s x} at home.", "{P} has run out of {s x} at home." }, { "{P} still has {s x} at home.", "{P} has no {s x} at home." } },
+    { "food", { "{P} enjoyed the taste of {s x} on {#day}.", "{P} disliked the taste of {s x} on {#day}." }, { "{P} would like to have {s x} again.", NULL } },
+    { "thing", { "{P} bought {a x} from {Q} on {#day}.", "{P} sold {a x} to {Q} on {#day}." }, { "The {x} belongs to {P} now.", "The {x} belongs to {Q} now." } },
+    { "thing", { "{P} found the {#colour} {x} on {#day}.", "{P} lost the {#colour} {x} on {#day}." }, { "{P} has the {x} again.", "{P} must look for the {x}." } },
+    { "thing", { "{P} repaired the {#colour} {x} of {Q}.", "{P} broke the {#colour} {x} of {Q}." }, { "The {x} can be used again.", NULL } },
+    { "thing", { "{P} borrowed the {x} of {Q}.", "{P} returned the {x} of {Q}." }, { "{P} has the {x} now.", "{Q} has the {x} now." } },
+    { NULL, { "{P} opened the door of the {#room}.", "{P} closed the door of the {#room}." }, { "The door of the {#room} is open.", "The door of the {#room} is shut." } },
+    { NULL, { "{P} filled the {#colour} {#fragile} with {#drink}.", "{P} emptied the {#colour} {#fragile} of {#drink}." }, { "There is {#drink} in the {#fragile}.", NULL } },
+    { NULL, { "{P} washed the {#colour} {#cloth} on {#day}.", "{P} soiled the {#colour} {#cloth} on {#day}." }, { "The {#cloth} is clean.", "The {#cloth} is dirty." } },
+    { NULL, { "{P} put on the {#colour} {#cloth}.", "{P} took off the {#colour} {#cloth}." }, { "{P} is wearing the {#cloth}.", NULL } },
+    { NULL, { "{P} won the race at the {#fair}.", "{P} lost the race at the {#fair}." }, { "{P} was the fastest at the {#fair}.", NULL } },
+    { NULL, { "{P} came to the {#spot} early on {#day}.", "{P} came to the {#spot} late on {#day}." }, { "{P} was at the {#spot} in good time.", "{P} was not at the {#spot} in good time." } },
+    { NULL, { "{P} praised {his P} {#pet} on {#day}.", "{P} scolded {his P} {#pet} on {#day}." }, { "{P} was pleased with the {#pet}.", "{P} was angry with the {#pet}." } },
+    { NULL, { "{P} fed the {#pet} of {Q}.", "{P} did not feed the {#pet} of {Q}." }, { "The {#pet} got food from {P}.", "The {#pet} got no food from {P}." } },
+    { NULL, { "{P} arrived in {#town} on {#day}.", "{P} departed from {#town} on {#day}." }, { "At the end of {#day} {P} was in {#town}.", NULL } },
+    { NULL, { "It is true that {P} has {a #gift}.", "It is false that {P} has {a #gift}." }, { "{P} has {a #gift}.", "{P} has no {#gift}." } },
+    { NULL, { "{P} is awake in the {#room}.", "{P} is asleep in the {#room}." }, { "{P} has open eyes.", "{P} has closed eyes." } },
+    { NULL, { "{P} finished the {#chore} on {#day}.", "{P} began the {#chore} on {#day}." }, { "The {#chore} was done on {#day}.", NULL } },
+    { NULL, { "All children in {#town} know {P}.", "No children in {#town} know {P}." }, { "{Q} is a child of {#town} and knows {P}.", NULL } },
+    { NULL, { "{P} kept the {#colour} {#gift}.", "{P} gave away the {#colour} {#gift}." }, { "{P} still has the {#gift}.", NULL } },
+    { NULL, { "{P} lit the candle in the {#room}.", "{P} blew out the candle in the {#room}." }, { "The {#room} is bright.", "The {#room} is dark." } },
+    { NULL, { NULL, NULL }, { NULL, NULL } },
+};
 
 const world_entailment world_rte_said[] = {
     { NULL, "#colour", "{P} has {a #colour} {#gift}.", "The {#gift} of {P} is {#colour}." },
     { NULL, "#colour", "{P} painted the {#surface} {#colour} on {#day}.", "The {#surface} is {#colour} now." },
     { NULL, "#colour", "{P} gave {Q} {a #colour} {#gift}.", "The {#gift} was {#colour}." },
     { NULL, "#gift", "{P} gave {Q} {a #colour} {#gift}.", "{Q} got {a #gift}." },
-    { NULL, "#gift", "{P} found {a #gift} near the {#spot}.", "There was {a #gift} near the {#spot}." },
+    { NULL, "#gift", "{P} saw {a #gift} near the {#spot}.", "There was {a #gift} near the {#spot}." },
     { NULL, "#day", "On {#day} {P} met {Q}.", "{Q} met {P} on {#day}." },
     { NULL, "#day", "{P} came to {#town} on {#day}.", "It was {#day} when {P} came." },
     { NULL, "#spot", "On {#day} {P} met {Q} at the {#spot}.", "{Q} was at the {#spot}." },

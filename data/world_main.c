@@ -4,7 +4,28 @@
 #include <math.h>
 #include <stdlib.h>
 
-static int check(const char *dir) {
+// The model's part of the check; false if it can do without the question.
+static bool check_model(const char *dir, const char *model) {
+    world_model_report r;
+    if (world_check_model(dir, model, &r)) die(1, "%s", err_get());
+    bool good = true;
+    double mean = 0;
+    printf("\n%-12s %7s %22s %22s %10s\n", "set", "chance", "without question,train", "without question,valid", "accuracy");
+    for (int t = 0; t < WORLD_TASKS; t++) {
+        printf("%-12s %7.3f", world_task_names[t], r.chance[t]);
+        for (int v = 0; v < 2; v++) {
+            const bool fair = fabs(r.blind[t][v] - r.chance[t]) <= 0.1;
+            printf(" %21.3f%c", r.blind[t][v], fair ? ' ' : '!');
+            good &= fair;
+        }
+        printf(" %10.3f\n", r.accuracy[t]);
+        mean += r.accuracy[t] / WORLD_TASKS;
+    }
+    printf("%-12s %64s %.3f\n", "mean", "", mean);
+    return good;
+}
+
+static int check(const char *dir, const char *model) {
     world_report r;
     if (world_check(dir, &r)) die(1, "%s", err_get());
     bool good = true;
@@ -28,13 +49,14 @@ static int check(const char *dir) {
     printf("text: %ld bytes, %ld words, %ld sentences, vocabulary %ld, %d templates\n", r.text.bytes, r.text.words, r.text.sentences, r.text.vocabulary, r.text.templates);
     printf("facts: %d, of which the text does not tell %d%s%s\n", r.facts, r.untold, r.untold ? ", first " : "", r.first_untold);
     good &= !r.untold && r.text.templates >= 200 && r.text.vocabulary >= 1400 && r.text.bytes >= 2000000 * 4L;
+    if (*model) good &= check_model(dir, model);
     printf("%s\n", good ? "all conditions hold" : "some condition does not hold (marked !, or a count above)");
     stdout_end();
     return good ? 0 : 1;
 }
 
 int main(int argc, char **argv) {
-    char *out = "build/world", *dir = "";
+    char *out = "build/world", *dir = "", *model = "";
     long seed = 1, tokens = 2300000, train = 600, valid = 300;
     const cli_option options[] = {
         { .name = "out", .type = CLI_STR, .value = &out, .arg = "DIR", .help = "folder to write" },
@@ -43,10 +65,12 @@ int main(int argc, char **argv) {
         { .name = "train", .type = CLI_INT, .value = &train, .arg = "N", .help = "least rows of a training set", .min = 4, .max = 5000 },
         { .name = "valid", .type = CLI_INT, .value = &valid, .arg = "N", .help = "least rows of a validation set", .min = 4, .max = 2000 },
         { .name = "check", .type = CLI_STR, .value = &dir, .arg = "DIR", .help = "check the world written there instead: balance, held-out questions, facts, counts" },
+        { .name = "model", .type = CLI_STR, .value = &model, .arg = "DIR", .help = "with --check: this model's accuracy, and the candidates that it finds likeliest without the question" },
         { 0 },
     };
     cli_parse(argc, argv, "writes English text about a small consistent world and seven task sets about it, from a seed", options);
-    if (*dir) return check(dir);
+    if (*model && !*dir) die(2, "--model DIR goes with --check DIR");
+    if (*dir) return check(dir, model);
     char *resolved = cli_resolved(options);
     printf("world: %s\n", resolved);
     free(resolved);

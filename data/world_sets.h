@@ -31,3 +31,10 @@ typedef struct {
     char first_untold[128];
 } world_report;
 int world_check(const char *dir, world_report *r);  // -1 and err_set when something cannot be read
+
+// ---------------------------------------------------------------- what a model makes of it (world_model.c)
+typedef struct {
+    double chance[WORLD_TASKS], accuracy[WORLD_TASKS];  // of the validation set, zero-shot
+    double blind[WORLD_TASKS][2];                       // training, validation: the candidate likeliest without its question
+} world_model_report;
+int world_check_model(const char *dir, const char *model, world_model_report *r);  // -1 and err_set

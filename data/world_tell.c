@@ -129,6 +129,7 @@ int world_template_count(void) {
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         for (const world_form *f = forms[i]; f->context; f++) n++;
     for (const world_twin *t = world_twins; t->sentence; t++) n++;
+    for (const world_contrast *c = world_rte_contrasts; c->premise[0]; c++) n += c->hypothesis[1] ? 4 : 3;
     const world_entailment *const rte[] = { world_rte_said, world_rte_roles, world_rte_known };
     for (size_t i = 0; i < sizeof rte / sizeof *rte; i++)
         for (const world_entailment *e = rte[i]; e->premise; e++) n += 2;
