@@ -103,7 +103,7 @@ run-demo: all
 	bin/score --model $(MODEL) --data $(WORLD) --tasks all --shots 2 --examples 30 --criteria all --out results/demo/scores.h5
 	bin/aggregate --store results/demo/scores.h5 --out results/demo/aggregates.h5 --csv results/demo >results/demo/aggregate.txt
 	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --limit 20 --mask none,random,static \
-	  --scores results/demo/aggregates.h5 --criterion plainact,snip,l2_norm --units both --sparsity 0,20,40,60 --token-perplexity none --out results/demo/sweep.csv
+	  --scores results/demo/aggregates.h5 --criterion plainact,snip,l2_norm --units both --sparsity 0,20,40,60 --token-perplexity none --out results/demo/sweep.csv >results/demo/sweep.txt
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo
 	@echo; echo "mean accuracy of the seven tasks, heads and neurons pruned (results/demo/plots has the figures):"
 	@awk -F, '/^#/ {next} !c["metric"] {for (i = 1; i <= NF; i++) c[$$i] = i; next} $$c["task"] == "mean" && $$c["metric"] == "acc" \
@@ -113,7 +113,7 @@ sweep-full: all                              ## every criterion and sparsity on 
 	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
 	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
 	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --mask random,static --scope local,global \
-	  --scores results/full/aggregates.h5 --criterion all --out results/full/sweep.csv
+	  --scores results/full/aggregates.h5 --criterion all --out results/full/sweep.csv >results/full/sweep.txt
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/full
 remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1

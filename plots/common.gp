@@ -11,7 +11,8 @@ set encoding utf8
 set border 3 linecolor rgb "#606060"
 set tics nomirror textcolor rgb "#303030"
 set grid linecolor rgb "#e2e2e2" linetype 1 linewidth 1
-set key noenhanced
+set key noenhanced Left reverse  # text behind the line, flush left
+set format "%g"                # gnuplot's own format has a space in front, which moves the labels off their tics
 
 terminal(ext, w, h) = ext eq "png" ? sprintf("set terminal pngcairo enhanced size %d,%d font 'DejaVu Sans,13' background '#ffffff'", w, h) \
                                    : sprintf("set terminal svg enhanced size %d,%d font 'DejaVu Sans,13' background '#ffffff'", w, h)

@@ -8,7 +8,7 @@ array criteria[words(kinds)]
 do for [k = 1:words(kinds)] { criteria[k] = distinct(correlation, "criterion", sprintf("f[\"mode\"] == \"%s\" && f[\"units\"] == \"%s\"", mode, word(kinds, k))) }
 at(list, name) = (_a = 0, sum [_i = 1:words(list)] (word(list, _i) eq name ? (_a = _i) : 0), _a)
 rho(kind) = is("mode", mode) && is("units", kind) ? column("spearman") : NaN
-text(kind) = rho(kind) == rho(kind) ? sprintf("%.2f", rho(kind)) : ""
+text(kind) = rho(kind) == rho(kind) ? sprintf("%.2f", abs(rho(kind)) < 0.005 ? 0 : rho(kind)) : ""
 set palette defined (-1 "#1b4f8a", -0.5 "#8fb8de", 0 "#f7f7f7", 0.5 "#f0a58f", 1 "#a61c28")
 set cbrange [-1:1]
 set cbtics 0.5

@@ -15,7 +15,6 @@ set tics scale 0 font ",10"
 set xtics 1 offset 0,0.4
 set ytics 1 offset 0.5,0
 set cbtics font ",9" offset -0.5,0
-set format cb "%.2g"
 do for [ext in "png svg"] {
     eval terminal(ext, 330 * columns + 40, 290 * lines + 60)
     set output dst . "/head_scores." . ext
@@ -25,9 +24,12 @@ do for [ext in "png svg"] {
         set xrange [*:*]
         set yrange [*:*]
         set xlabel "head" offset 0,0.9
-        set ylabel "layer" offset 1,0
+        set ylabel "layer" offset 0.3,0
         stats scores using (is("mode", mode) && is("task", task) && is("criterion", name) ? column("head") : NaN) nooutput name "H"
         stats scores using (is("mode", mode) && is("task", task) && is("criterion", name) ? column("layer") : NaN) nooutput name "L"
+        stats scores using (score(name)) nooutput name "S"
+        if (S_max > S_min) { set cbrange [S_min:S_max] } else { set cbrange [S_min - 1:S_min + 1] }
+        set cbtics (sprintf("%.2g", S_min) S_min, sprintf("%.2g", (S_min + S_max) / 2) (S_min + S_max) / 2, sprintf("%.2g", S_max) S_max)
         set xrange [-0.5:H_max + 0.5]
         set yrange [-0.5:L_max + 0.5]
         plot scores using (column("head")):(column("layer")):(0.5):(0.5):(score(name)) with boxxyerror fillstyle solid 1 noborder fillcolor palette

@@ -13,8 +13,8 @@ set format y "10^{%T}"
 set xtics 1
 set xlabel "layer" offset 0,0.3
 set xrange [*:*] noextend
-set yrange [*:0.15]
-set offsets graph 0.03, graph 0.03, 0, 0
+set yrange [*:0.3] noextend  # a rank that is now the first, now the last has 1/4
+set offsets graph 0.03, graph 0.03, 0, graph 0.05
 # One key for all panels, right of the last.
 left(k) = (k - 1 + 0.15) * 0.87 / words(kinds)
 right(k) = (k - 0.02) * 0.87 / words(kinds)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # fuzz.sh DIR RUNS SEED [NAME ...] - runs the fuzz targets (all, if none is named) that were built in DIR on RUNS inputs each, from the seed files that its source names
-# in a line "// seeds: GLOB ...", and prints the machine and one line of figures each. Exit 1 if one found something. An input that takes 100 seconds by the
+# in a line "// seeds: GLOB ...", and prints the machine and one line of figures each. Exit 1 if one found something. An input that takes 1000 seconds by the
 # clock counts as found; so long, because the machine may be busy otherwise. fuzz.log is the output of the last full run.
 dir=$1 runs=$2 seed=$3 status=0
 shift 3
@@ -15,7 +15,7 @@ for name; do
     done
     seeds=$(ls "$dir/corpus/$name" | wc -l)
     start=$(date +%s)
-    "$dir/$name" -runs="$runs" -seed="$seed" -timeout=100 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$dir/$name-" \
+    "$dir/$name" -runs="$runs" -seed="$seed" -timeout=1000 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="$dir/$name-" \
         "$dir/corpus/$name" >"$dir/$name.log" 2>&1
     code=$?
     units=$(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/$name.log")
