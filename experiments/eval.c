@@ -1,25 +1,13 @@
 // eval - runs items through the model in batches, and what the log-likelihoods say. Contract in eval.h.
-#include "eval.h"
-#include "ops.h"
+#include "eval_batch.h"
 #include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ops.h"
 #include "results.h"
 
-enum { BATCH_TOKENS = 2048, BATCH_SEQS = 512, SCORED_ITEMS = 32, COMPAT_VOCAB = 50265, DRAWS = 1000 };
-
-struct eval {
-    const opt *m;
-    opt_run *run;
-    int vocab, max_tokens;
-    void (*tick)(void *, double);
-    void *ctx;
-    opt_cache cache[BATCH_SEQS];  // K and V of shared tokens, cut from one block
-    float *block;
-    size_t block_floats;
-    double *logprob;              // [max_tokens]
-};
+enum { COMPAT_VOCAB = 50265, DRAWS = 1000 };
 
 eval *eval_new(const opt *m, bool compat, void (*tick)(void *, double), void *ctx) {
     eval *e = xcalloc(1, sizeof *e);
@@ -51,8 +39,7 @@ double eval_tokens(const eval_item *item, int n) {
     return tokens;
 }
 
-// Items from `first` on whose shared tokens, and whose other tokens, fit one batch each; at least one.
-static int take_items(const eval *e, const eval_item *item, int n, int most) {
+int eval_take(const eval *e, const eval_item *item, int n, int most) {
     int shared = 0, rest = 0, seqs = 0, k = 0;
     for (; k < n && k < most; k++) {
         shared += item[k].shared;
@@ -63,61 +50,72 @@ static int take_items(const eval *e, const eval_item *item, int n, int most) {
     return k;
 }
 
-static void run_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
-    const size_t row = 2 * (size_t)e->m->c.L * (size_t)e->m->c.E;
-    opt_seq seq[BATCH_SEQS];
-    size_t floats = 0, used = 0;
-    int k = 0;
-    for (int i = 0; i < n; i++) floats += row * (size_t)item[i].shared;
-    if (floats == 0) return;
-    if (floats > e->block_floats) {
-        if (e->block) e->m->o->release(e->block);
-        e->block = e->m->o->alloc((e->block_floats = floats) * sizeof *e->block);
-    }
+static size_t cache_floats(const eval *e, size_t tokens) { return 2 * (size_t)e->m->c.L * (size_t)e->m->c.E * tokens; }
+
+void eval_reserve(eval *e, size_t tokens) {
+    const size_t floats = cache_floats(e, tokens);
+    e->block_used = 0;
+    if (floats <= e->block_floats) return;
+    if (e->block) e->m->o->release(e->block);
+    e->block = e->m->o->alloc((e->block_floats = floats) * sizeof *e->block);
+}
+
+opt_cache eval_cut(eval *e, int cap) {
+    const size_t floats = cache_floats(e, (size_t)cap);
+    float *at = e->block + e->block_used;
+    ASSERT(e->block_used + floats <= e->block_floats);
+    e->block_used += floats;
+    return (opt_cache){.k = at, .v = at + floats / 2, .cap = cap, .L = e->m->c.L, .E = e->m->c.E, .o = e->m->o};
+}
+
+void eval_flush(eval *e) {
+    bool targets = false;
+    if (e->n_seqs == 0) return;
+    opt_forward(e->run, e->seq, e->n_seqs);
+    for (int i = 0; i < e->n_seqs; i++) targets |= e->sum[i] != NULL;
+    if (targets) opt_logprobs(e->run, e->logprob, NULL, e->vocab);
+    const double *lp = e->logprob;
+    for (int i = 0; i < e->n_seqs; i++)
+        if (e->sum[i])
+            for (int t = e->seq[i].targets_from; t < e->seq[i].n; t++) *e->sum[i] += *lp++;
+    e->n_seqs = e->n_tokens = 0;
+}
+
+void eval_add(eval *e, const opt_seq *s, double *sum) {
+    ASSERT(!sum == (s->last_target < 0));  // a sequence with any target has one at every output row
+    if (e->n_seqs == BATCH_SEQS || e->n_tokens + s->n > e->max_tokens) eval_flush(e);
+    e->sum[e->n_seqs] = sum;
+    e->seq[e->n_seqs++] = *s;
+    e->n_tokens += s->n;
+}
+
+void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
+    size_t tokens = 0;
+    for (int i = 0; i < n; i++) tokens += (size_t)item[i].shared;
+    eval_reserve(e, tokens);
     for (int i = 0; i < n; i++) {
         const int cap = item[i].shared;
         if (cap == 0) continue;
-        float *at = e->block + used;
-        used += row * (size_t)cap;
-        e->cache[i] = (opt_cache){.k = at, .v = at + row / 2 * (size_t)cap, .cap = cap, .L = e->m->c.L, .E = e->m->c.E};
-        seq[k++] = (opt_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m[i], .targets_from = cap, .last_target = OPT_NO_OUTPUT};
+        e->cache[i] = eval_cut(e, cap);
+        eval_add(e, &(opt_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m[i], .targets_from = cap, .last_target = OPT_NO_OUTPUT}, NULL);
     }
-    opt_forward(e->run, seq, k);
+    eval_flush(e);
 }
 
-// Runs a batch and hands every sequence its sum.
-static void run_batch(eval *e, const opt_seq *seq, int n, double **sum) {
-    opt_forward(e->run, seq, n);
-    opt_logprobs(e->run, e->logprob, NULL, e->vocab);
-    const double *lp = e->logprob;
-    for (int i = 0; i < n; i++) {
-        double s = 0;
-        for (int t = seq[i].targets_from; t < seq[i].n; t++) s += *lp++;
-        *sum[i] = s;
-    }
-}
-
-static void run_items(eval *e, const eval_item *item, int n, const mask *const *m, double *ll) {
-    opt_seq seq[BATCH_SEQS];
-    double *sum[BATCH_SEQS];
-    int k = 0, tokens = 0;
-    run_shared(e, item, n, m);
+void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, double *ll) {
+    eval_shared(e, item, n, m);
     for (int i = 0; i < n; i++)
         for (int j = 0; j < item[i].n_seqs; j++) {
             const int shared = item[i].shared, length = item[i].seq[j].n - shared;
-            if (tokens + length > e->max_tokens) {
-                run_batch(e, seq, k, sum);
-                k = tokens = 0;
-            }
-            sum[k] = &ll[i * TASK_MAX_CHOICES + j];
-            seq[k++] = (opt_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
-                                 .targets_from = item[i].seq[j].from - shared, .last_target = item[i].seq[j].tokens[item[i].seq[j].n]};
-            tokens += length;
+            double *sum = &ll[i * TASK_MAX_CHOICES + j];
+            *sum = 0;
+            eval_add(e, &(opt_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
+                                   .targets_from = item[i].seq[j].from - shared, .last_target = item[i].seq[j].tokens[item[i].seq[j].n]}, sum);
         }
-    run_batch(e, seq, k, sum);
+    eval_flush(e);
 }
 
-static int check_sums(const eval_item *item, int first, int n, const double *ll) {
+int eval_check(const eval_item *item, int first, int n, const double *ll) {
     for (int i = 0; i < n; i++)
         for (int j = 0; j < item[i].n_seqs; j++)
             if (!isfinite(ll[i * TASK_MAX_CHOICES + j]))
@@ -126,7 +124,7 @@ static int check_sums(const eval_item *item, int first, int n, const double *ll)
     return 0;
 }
 
-static long scored(const eval_item *it) {
+long eval_scored(const eval_item *it) {
     long n = 0;
     for (int j = 0; j < it->n_seqs; j++) n += it->seq[j].n - it->seq[j].from;
     return n;
@@ -134,6 +132,7 @@ static long scored(const eval_item *it) {
 
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
              double (*effective)[2]) {
+    if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, effective);
     const opt_config *c = &e->m->c;
     const size_t nh = (size_t)c->L * (size_t)c->H, nn = (size_t)c->L * (size_t)c->F;
     const bool fixed = !source->scores;
@@ -145,7 +144,7 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
     for (int r = 0; r < n_rules; r++) effective[r][0] = effective[r][1] = 0;
     for (int first = 0, k; first < n && !bad; first += k) {
         const eval_item *it = item + first;
-        k = take_items(e, it, n - first, fixed ? BATCH_SEQS : SCORED_ITEMS);
+        k = eval_take(e, it, n - first, fixed ? BATCH_SEQS : SCORED_ITEMS);
         for (int i = 0; i < k && !fixed && !bad; i++) {
             const int g = it[i].gold;
             if (i == n_own) mask_alloc(&own[n_own++], c);
@@ -159,16 +158,16 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
                 if (!fixed) bad = mask_make(&own[i], c, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh, &rule[r]);
                 if (!fixed || (first == 0 && i == 0)) mask_effective(use[i], c, &heads, &neurons);
                 if (fixed && (first > 0 || i > 0)) continue;
-                effective[r][0] += heads * (fixed ? 1 : (double)scored(&it[i]));
-                effective[r][1] += neurons * (fixed ? 1 : (double)scored(&it[i]));
+                effective[r][0] += heads * (fixed ? 1 : (double)eval_scored(&it[i]));
+                effective[r][1] += neurons * (fixed ? 1 : (double)eval_scored(&it[i]));
             }
             if (bad) break;
             double *out = ll[r] + (size_t)first * TASK_MAX_CHOICES;
-            run_items(e, it, k, use, out);
-            bad = check_sums(it, first, k, out);
+            eval_items(e, it, k, use, out);
+            bad = eval_check(it, first, k, out);
             if (e->tick) e->tick(e->ctx, eval_tokens(it, k));
         }
-        for (int i = 0; i < k; i++) positions += (double)scored(&it[i]);
+        for (int i = 0; i < k; i++) positions += (double)eval_scored(&it[i]);
     }
     for (int r = 0; r < n_rules && !fixed; r++) {
         effective[r][0] /= positions;

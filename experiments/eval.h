@@ -4,7 +4,7 @@
 // contexts (run once, kept as K and V), or one window of text. Items are tokenised once and evaluated many times. Log-probabilities
 // come from fp32 logits and are summed in double.
 #pragma once
-#include "mask.h"
+#include "contextual.h"
 #include "task.h"
 #include "tok.h"
 #include "wikitext.h"
@@ -12,6 +12,7 @@
 typedef struct {
     int n_seqs, gold;         // gold: the sequence whose loss the oracle may look at
     int shared;               // leading tokens that all sequences have in common and that score nothing
+    bool window;              // of running text
     struct {
         const int32_t *tokens;  // [n + 1]: n inputs, and the target of the last one
         int n, from;            // the inputs from..n-1 have a target that is scored: the token after it
@@ -71,6 +72,8 @@ int    eval_run(eval *e, const eval_item *item, int n, const mask_source *source
                 double (*effective)[2]);
 // Tokens that pass through the model for this, the source's own apart.
 double eval_tokens(const eval_item *item, int n);
+// The same for n_rules contextual masks at once.
+double eval_context_tokens(const eval_item *item, int n, const contextual_source *source, int n_rules);
 
 typedef struct { const char *name; double value, error; long n; } eval_metric;  // error NaN: undefined (one document, one page)
 void eval_task_metrics(eval_metric out[2], const eval_task *t, const double *ll);                // acc, acc_norm

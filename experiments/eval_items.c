@@ -160,7 +160,7 @@ static int keep_pages(wikitext *w, long limit) {
 // Windows over the stream at `tokens`; each is its own group, or all belong to the page `page`.
 static void add_windows(eval_text *t, int *cap, const int32_t *tokens, const text_window *w, int n, int page) {
     for (int i = 0; i < n; i++) {
-        eval_item it = {.n_seqs = 1};
+        eval_item it = {.n_seqs = 1, .window = true};
         it.seq[0].tokens = tokens + w[i].start;
         it.seq[0].n = w[i].n;
         it.seq[0].from = w[i].n - w[i].predicted;

@@ -54,13 +54,14 @@ void mask_hash(char out[33], const mask *m, const opt_config *c);
 
 // ---------------------------------------------------------------- sources
 // Where the masks of an evaluation come from. Either one fixed mask for every input, or scores for each input (a document's context
-// and gold continuation, a window of text), which the evaluation turns into one mask per rule.
+// and gold continuation, a window of text), which the evaluation turns into one mask per rule, or a predictor that sees the input's states.
 typedef struct {
-    const mask *fixed;  // when scores is NULL; NULL: dense
+    const mask *fixed;  // when scores and context are NULL; NULL: dense
     // Fills heads [L, H] and neurons [L, F] (those of the kinds in `units`); 0, or -1 and err_set.
     int (*scores)(void *self, const opt_seq *input, unsigned units, double *heads, double *neurons);
     void *self;
     bool uses_label;    // the scores depend on the gold answer
+    struct contextual_source *context;  // contextual.h
 } mask_source;
 
 // The oracle: the exact rise of the input's loss when one unit is removed, for every unit of the kinds asked for. first_layer: layers

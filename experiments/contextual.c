@@ -1,0 +1,140 @@
+// contextual - a predictor that watches a pass and makes its mask. Contract in contextual.h.
+#include "contextual.h"
+#include <stdlib.h>
+#include <string.h>
+#include "ops.h"
+
+const char *const contextual_feature_names[] = {"early", "stream", "dense"};
+
+static const unsigned kind_bit[2] = {UNITS_HEADS, UNITS_NEURONS};
+
+static bool one_net(const predictor_info *p) { return p->design == PREDICTOR_SHADOW || p->design == PREDICTOR_SEQUENCE; }
+
+// The first layer whose units of a kind have not run when a state of `layer` is seen.
+static int first_open(opt_state state, int kind, int layer) { return kind == 1 || state == OPT_RESIDUAL ? layer : layer + 1; }
+
+contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule) {
+    contextual_features worst = FEATURES_EARLY;
+    if (p->design == PREDICTOR_SEQUENCE) return worst;
+    for (int k = 0; k < 2; k++) {
+        if (!mask_prunes(rule, kind_bit[k])) continue;
+        contextual_features f;
+        if (one_net(p)) {
+            // a net for all layers reads layer `from`: nothing before that state, nor in its layer, may be pruned by its own prediction
+            f = first_open(p->state[k], k, p->from) <= rule->dense_layers && p->from <= rule->dense_layers ? FEATURES_EARLY : FEATURES_DENSE;
+        } else f = rule->scope == SCOPE_LOCAL && first_open(p->state[k], k, 0) <= p->lag ? FEATURES_STREAM : FEATURES_DENSE;
+        if (f > worst) worst = f;
+    }
+    return worst;
+}
+
+int contextual_check(const predictor_info *p, const mask_rule *rule) {
+    static const char *const name[2] = {"heads", "neurons"};
+    if (rule->compat && !p->compat) return err_set("the predictor was trained on sound scores; compat masks need one trained with --mode compat");
+    if (!rule->compat && p->compat) return err_set("the predictor was trained on compat scores; it makes masks in --mode compat only");
+    for (int k = 0; k < 2; k++)
+        if (mask_prunes(rule, kind_bit[k]) && !p->has[k])
+            return err_set("the predictor of %s has no nets for %s; --units %s, or train one that has", p->criterion, name[k], name[1 - k]);
+    if (!one_net(p) && p->lag > rule->dense_layers)
+        return err_set("the %s predictor looks %d layer%s ahead, so the first %s no net; --dense-layers %d or more", predictor_design_names[p->design],
+                       p->lag, p->lag == 1 ? "" : "s", p->lag == 1 ? "layer has" : "layers have", p->lag);
+    return 0;
+}
+
+// ---------------------------------------------------------------- predicting
+static double *scores_of(contextual *c, int kind) { return kind ? c->neurons : c->heads; }
+
+// Scores of one kind from x have come, of all layers (layer < 0) or of one: into the mask, if it is written now.
+static void choose(contextual *c, int kind, int layer) {
+    if (!c->out) return;
+    const double start = clock_s();
+    const opt_config *o = &c->m->c;
+    const int U = kind ? o->F : o->H;
+    c->bad |= (layer < 0 ? mask_make_kind(c->out, o, kind_bit[kind], scores_of(c, kind), c->rule)
+                         : mask_make_layer(c->out, o, kind_bit[kind], layer, scores_of(c, kind) + (size_t)layer * (size_t)U, c->rule)) != 0;
+    c->select_s += clock_s() - start;
+}
+
+static void see(void *self, opt_state state, int layer, const float *x) {
+    contextual *c = self;
+    const predictor_info *p = predictor_about(c->p);
+    const opt_config *o = &c->m->c;
+    for (int k = 0; k < 2; k++) {
+        if (!(c->units & kind_bit[k]) || p->state[k] != state) continue;
+        const float *in[2] = {k ? NULL : x, k ? x : NULL};
+        const int of = one_net(p) ? -1 : layer + p->lag;
+        if (one_net(p) ? layer != p->from : of >= o->L || (c->out && of < c->rule->dense_layers)) continue;
+        const double start = clock_s();
+        if (of < 0) predictor_all(c->p, in, 1, k ? NULL : c->heads, k ? c->neurons : NULL);
+        else predictor_layer(c->p, of, in, k ? NULL : c->heads + (size_t)of * (size_t)o->H, k ? c->neurons + (size_t)of * (size_t)o->F : NULL);
+        c->predict_s += clock_s() - start;
+        choose(c, k, of);
+    }
+}
+
+// Token embeddings as the model's first layer gets them, positions apart: [n, E] in host memory.
+static float *embed(const opt *m, const int32_t *tokens, int n) {
+    const ops *o = m->o;
+    const span all = {0, n};
+    const size_t wide = (size_t)n * (size_t)m->c.E * sizeof(float);
+    float *x = o->alloc((size_t)n * (size_t)m->c.P * sizeof *x), *out = xaligned(wide);
+    o->embed(x, tokens, &m->embed, &all, 1);
+    if (m->c.P != m->c.E) {
+        float *y = o->alloc(wide);
+        o->linear(y, x, &m->proj_in, NULL, false, &all, 1);
+        o->release(x);
+        x = y;
+    }
+    o->get(out, x, wide);
+    o->release(x);
+    return out;
+}
+
+void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units) {
+    const predictor_info *info = predictor_about(p);
+    const size_t heads = (size_t)m->c.L * (size_t)m->c.H, neurons = (size_t)m->c.L * (size_t)m->c.F;
+    *c = (contextual){.p = p, .m = m, .units = units};
+    c->heads = xcalloc(heads + neurons, sizeof *c->heads);
+    c->neurons = c->heads + heads;
+    c->watch = (opt_watch){.see = see, .self = c};
+    for (int k = 0; k < 2; k++) {
+        if (!(units & kind_bit[k])) continue;
+        ASSERT(info->has[k]);
+        if (info->design != PREDICTOR_SEQUENCE) c->watch.states |= 1u << info->state[k];
+    }
+}
+
+void contextual_close(contextual *c) {
+    free(c->heads);
+    *c = (contextual){0};
+}
+
+void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask *out, const mask_rule *rule) {
+    c->watch.row = row;
+    c->watch.self = c;
+    c->out = out;
+    c->rule = rule;
+    c->bad = false;
+    if (out) {
+        ASSERT(rule && contextual_kind(predictor_about(c->p), rule) != FEATURES_DENSE);
+        mask_fill(out, &c->m->c);
+    }
+    if (predictor_about(c->p)->design != PREDICTOR_SEQUENCE) return;
+    const double start = clock_s();
+    float *x = embed(c->m, tokens, n);
+    const float *in[2] = {x, x};
+    predictor_all(c->p, in, n, c->units & UNITS_HEADS ? c->heads : NULL, c->units & UNITS_NEURONS ? c->neurons : NULL);
+    free(x);
+    c->predict_s += clock_s() - start;
+    for (int k = 0; k < 2; k++)
+        if (c->units & kind_bit[k]) choose(c, k, -1);
+}
+
+int contextual_end(contextual *c) { return c->bad ? -1 : 0; }
+
+int contextual_mask(contextual *c, mask *out, const mask_rule *rule) {
+    const double start = clock_s();
+    const int bad = mask_make(out, &c->m->c, c->heads, c->neurons, rule);
+    c->select_s += clock_s() - start;
+    return bad;
+}

@@ -1,0 +1,61 @@
+// contextual - masks that a predictor makes for each input (SEMANTICS 3, 4, 12): what watches one row of a pass, predicts scores of units from
+// the states it sees, and makes the mask.
+//
+// A sequence's mask and its watch are the whole seam: opt_seq.mask = the mask, opt_seq.watch = &contextual.watch, and contextual_begin
+// before the pass. Which states a predictor reads decides when a mask can act:
+//   early   from states before anything that is pruned (shadow behind dense layers; sequence: the token embeddings). They do not depend on the
+//           mask, so scores of any pass serve every rule, and a mask made during the pass acts on the watched row itself.
+//   stream  nets per layer that read a state before the layer's own units run (look-ahead, or the layer's input), local scope: every layer is
+//           cut as its scores come, from the stream as earlier cuts left it. What an online system does.
+//   dense   everything else: nets per layer with a scope that compares layers, or that read what the layer's own heads put out. Scores come
+//           from a pass without mask, and the mask acts in what runs after it. In a prompt that runs dense anyway this costs nothing; at
+//           every token it would need a dense pass first, which is an oracle's privilege (SEMANTICS B4).
+#pragma once
+#include "mask.h"
+#include "predictor.h"
+
+typedef enum { FEATURES_EARLY, FEATURES_STREAM, FEATURES_DENSE } contextual_features;
+extern const char *const contextual_feature_names[];  // "early", "stream", "dense"
+contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule);
+
+// Whether masks of this rule can be made by this predictor; -1 and err_set: no nets of the units, prunable layers without nets, or sound
+// and compat mixed.
+int contextual_check(const predictor_info *p, const mask_rule *rule);
+
+// What an evaluation wants of its masks (SEMANTICS 12, "Where a mask acts").
+typedef enum {
+    SPAN_DECODE,              // predicted at the end of the context, acts from that position on; running text: segment by segment
+    SPAN_ALL,                 // acts at every position, in a second pass
+    SPAN_COMPAT               // SPAN_ALL, predicted at the last input position of the scored text, as published (it looks ahead)
+} mask_span;
+
+typedef struct contextual_source {
+    predictor *p;
+    mask_span span;
+    int refresh;              // SPAN_DECODE: input positions of a segment of running text
+    double predict_s, select_s;  // seconds spent so far
+} contextual_source;
+
+typedef struct {
+    opt_watch watch;          // for opt_seq.watch of the next pass
+    double *heads, *neurons;  // [L, H], [L, F] scores after that pass; 0 in layers without nets
+    double predict_s, select_s;  // seconds spent so far: in the predictor, in the choice of units
+    predictor *p;
+    const opt *m;
+    unsigned units;           // kinds that are predicted
+    mask *out;                // written during the pass; NULL: scores only
+    const mask_rule *rule;
+    bool bad;
+} contextual;
+
+// p and m must outlive c. units: the kinds to predict, which p must have.
+void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units);
+void contextual_close(contextual *c);  // safe on {0}
+// The next pass shows row `row` of its sequence. tokens [n]: the whole context, from the first token to the watched one (only the sequence
+// design reads them). out: every unit runs until its scores are there, then the rule's mask (early and stream features); it must be the
+// mask of that pass. NULL: scores only.
+void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask *out, const mask_rule *rule);
+// After the pass: -1 and err_set when a predicted score was NaN or infinite.
+int  contextual_end(contextual *c);
+// The mask of a rule from the scores that are there. -1 and err_set as mask_make.
+int  contextual_mask(contextual *c, mask *out, const mask_rule *rule);

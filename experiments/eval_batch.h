@@ -1,0 +1,39 @@
+// eval_batch - what the parts of the evaluation share: the state, K and V cut from one block, sequences collected into batches.
+#pragma once
+#include "eval.h"
+
+enum { BATCH_TOKENS = 2048, BATCH_SEQS = 512, SCORED_ITEMS = 32 };
+
+struct eval {
+    const opt *m;
+    opt_run *run;
+    int vocab, max_tokens;
+    void (*tick)(void *, double);
+    void *ctx;
+    opt_cache cache[BATCH_SEQS];  // K and V of the shared tokens of items, cut from the block
+    float *block;
+    size_t block_floats, block_used;
+    double *logprob;              // [max_tokens]
+    opt_seq seq[BATCH_SEQS];      // the batch that is being collected
+    double *sum[BATCH_SEQS];      // what the log-probabilities of a sequence's targets are added to; NULL: it has none
+    int n_seqs, n_tokens;
+};
+
+// The block becomes empty and holds at least this many tokens' K and V; then caches are cut from it.
+void      eval_reserve(eval *e, size_t tokens);
+opt_cache eval_cut(eval *e, int cap);
+// Adds a sequence to the batch, which runs first where it would not fit any more; eval_flush runs what is left.
+void eval_add(eval *e, const opt_seq *s, double *sum);
+void eval_flush(eval *e);
+
+// Items from `first` on whose shared tokens, and whose other tokens, fit one batch each; at least one, `most` at most.
+int  eval_take(const eval *e, const eval_item *item, int n, int most);
+// The shared tokens of n items under their masks (m[i] NULL: dense) into e->cache[0..n), then the rest of every sequence behind them.
+void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m);
+void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, double *ll);
+int  eval_check(const eval_item *item, int first, int n, const double *ll);  // -1 and err_set: a sum that is not a number
+long eval_scored(const eval_item *it);  // positions
+
+// eval_run for masks that depend on the input's own states.
+int  eval_context(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
+                  double (*effective)[2]);

@@ -1,0 +1,96 @@
+// sweep - what the parts of bin/sweep share: options, what is measured and compared, rows. sweep_main.c reads options and sets up,
+// sweep_points.c runs points, sweep_rows.c writes them.
+#pragma once
+#include "eval.h"
+#include "registry.h"
+#include "results.h"
+
+// Columns in the order of the specification, then what else belongs to a row's key. 1: part of the key.
+#define COLUMNS(X)                                                                                                          \
+    X(mode, 1) X(model, 1) X(task, 1) X(split, 1) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1) X(criterion, 1)   \
+    X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1) X(effective_heads, 0)                \
+    X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 1) X(limit, 1) X(seed, 1) X(bos, 1)       \
+    X(over_long, 1) X(token_windows, 1) X(uses_label, 1) X(lag, 1) X(hidden, 1) X(features, 1) X(model_hash, 1)              \
+    X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)
+#define X(name, key) COL_##name,
+enum { COLUMNS(X) N_COLUMNS };
+#undef X
+extern const results_column sweep_columns[N_COLUMNS];
+
+enum { MAX_TASKS = 16, MAX_TARGETS = MAX_TASKS + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
+
+typedef struct {
+    char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
+        *token_windows, *mode, *details, *out, *device;
+    long dense_layers, refresh, shots, limit, threads;
+    bool bos, list;
+} sweep_options;
+
+// What is measured: a task, or a text in one of its forms. dense: the log-likelihoods under no mask, once known; scores_hash: of the
+// scores, predictor or mask file that the series at work has for it.
+typedef struct { const char *name; eval_task task; eval_text text; bool is_text; double *dense; char scores_hash[33]; } target;
+
+// What is compared: a kind of mask and, for static and contextual ones, a criterion. path: of the mask or predictor file; {seed} in it stands
+// for the seed.
+typedef struct { const char *kind; const criterion *crit; const char *path; unsigned units; } series;
+
+typedef struct {
+    const sweep_options *o;
+    opt model;
+    char *model_name;
+    tok *tok;
+    eval *eval;
+    oracle *oracle;
+    results out;
+    details details;
+    bool compat, all_criteria;
+    unsigned units;
+    mask_span span;
+    series *series;
+    int n_series;
+    mask_scope scope[3];
+    int n_scopes;
+    long *sparsity;
+    int n_sparsities;
+    uint64_t *seed;
+    int n_seeds;
+    const char **task;
+    int n_tasks;
+    target (*targets)[MAX_TARGETS];  // [n_seeds]
+    int n_targets;
+    // one pass over all points, first to count, then to run
+    bool counting;
+    long rows_present, rows_missing;
+    double tokens_missing, tokens_done;
+    progress bar;
+} sweep;
+
+// about: of the predictor of a contextual series, else NULL.
+typedef struct {
+    const series *s;
+    mask_rule rule;
+    int seed;
+    const predictor_info *about;
+} point;
+
+typedef struct { eval_metric m[2]; double effective[2]; bool done; } outcome;  // of a point on a target
+
+static inline bool series_is(const series *s, const char *kind) { return strcmp(s->kind, kind) == 0; }
+static inline bool series_has_rule(const series *s) { return !series_is(s, "none") && !series_is(s, "file"); }
+static inline const char *sweep_aggregate(const sweep *w, const target *t) { return t->is_text || strcmp(w->o->aggregate, "all") == 0 ? "all" : t->name; }
+
+// sweep_points.c: runs every point that has no rows yet, or counts them.
+void sweep_visit(sweep *w, bool counting);
+const eval_item *sweep_items(const target *t, int *n);
+
+// sweep_rows.c. A row of a point on a target, first without metric and value.
+typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } row;
+void row_options(row *r, const sweep *w, const point *p);
+void row_target(row *r, const sweep *w, const point *p, const target *t);
+int  target_metric_names(const target *t, const char *name[2]);
+// True when every row of the point is there; its values are then read back from them.
+bool row_present(const sweep *w, row *r, const target *t, outcome *o);
+// Metrics from log-likelihoods, rows and details.
+void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o);
+// The rows of a point's mean over the tasks, once all of them are done. o: the point's outcome on task k is o[k * stride].
+void sweep_means(sweep *w, const point *p, const target *t, const outcome *o, int stride);

@@ -1,0 +1,203 @@
+// sweep_points - runs the points of bin/sweep: a series (a kind of mask, a criterion, a predictor) over scopes and sparsities on every
+// target. Contract in sweep.h.
+#include <stdlib.h>
+#include <string.h>
+#include "store.h"
+#include "sweep.h"
+
+const eval_item *sweep_items(const target *t, int *n) {
+    *n = t->is_text ? t->text.n : t->task.n;
+    return t->is_text ? t->text.item : t->task.item;
+}
+
+// ---------------------------------------------------------------- scores of a series
+typedef struct { double *heads, *neurons; } unit_scores;
+
+static bool read_static(const sweep *w, const series *s, target *t, unit_scores *out) {
+    const opt_config *c = &w->model.c;
+    store_aggregate a = {0};
+    bool there = store_read_aggregate(&a, w->o->scores, w->compat, sweep_aggregate(w, t), s->crit->name) == 0;
+    if (there && (a.L != c->L || a.H != c->H || a.F != c->F || strcmp(a.model_hash, w->model.file.hash) != 0))
+        die(1, "%s: scores of another model than %s; score that model first", w->o->scores, w->o->model);
+    if (there && (((w->units & UNITS_HEADS) && !a.heads) || ((w->units & UNITS_NEURONS) && !w->compat && !a.neurons))) {
+        err_set("%s: criterion %s has no %s scores over %s", w->o->scores, s->crit->name, a.heads ? "neuron" : "head", sweep_aggregate(w, t));
+        there = false;
+    }
+    if (!there && !w->all_criteria) die(1, "%s", err_get());
+    if (!there && w->counting) log_info("%s on %s is left out: %s", s->crit->name, t->name, err_get());
+    if (there) {
+        *out = (unit_scores){a.heads, a.neurons};
+        memcpy(t->scores_hash, a.hash, sizeof t->scores_hash);
+        a.heads = a.neurons = NULL;
+    }
+    store_aggregate_free(&a);
+    return there;
+}
+
+// Scores, or the mask itself; false: this series has none for this target (said, and only where all criteria were asked for).
+static bool read_scores(const sweep *w, const series *s, target *t, uint64_t seed, unit_scores *out, mask *file) {
+    const opt_config *c = &w->model.c;
+    *out = (unit_scores){0};
+    t->scores_hash[0] = 0;
+    if (series_is(s, "static")) return read_static(w, s, t, out);
+    if (series_is(s, "random")) {
+        out->heads = xmalloc((size_t)c->L * (size_t)c->H * sizeof *out->heads);
+        out->neurons = xmalloc((size_t)c->L * (size_t)c->F * sizeof *out->neurons);
+        mask_random_scores(out->heads, out->neurons, c, seed);
+    } else if (series_is(s, "file")) {
+        if (mask_read(file, c, s->path)) die(1, "%s", err_get());
+        mask_hash(t->scores_hash, file, c);
+        if (w->compat) memset(file->neurons, 1, (size_t)c->L * (size_t)c->F);  // the published FFN mask never acts
+    }
+    return true;
+}
+
+// The predictor of a contextual series and seed; NULL: it has none of this criterion (said, and only where all were asked for).
+static predictor *open_predictor(const sweep *w, const series *s, uint64_t seed) {
+    const char *at = strstr(s->path, "{seed}");
+    char *path = at ? xasprintf("%.*s%llu%s", (int)(at - s->path), s->path, (unsigned long long)seed, at + strlen("{seed}")) : xstrdup(s->path);
+    predictor *p = predictor_open(path, s->crit->name, &w->model);
+    if (!p && (!w->all_criteria || !file_exists(path))) die(1, "%s", err_get());
+    if (!p && w->counting) log_info("%s", err_get());
+    free(path);
+    return p;
+}
+
+// ---------------------------------------------------------------- points on a target
+static double *run_one(sweep *w, const target *t, const mask_source *source, const mask_rule *rule, int n, double (*effective)[2]) {
+    int n_items;
+    const eval_item *item = sweep_items(t, &n_items);
+    const size_t each = (size_t)n_items * TASK_MAX_CHOICES;
+    double *ll = xcalloc((size_t)n * each, sizeof *ll), **per_rule = xmalloc((size_t)n * sizeof *per_rule);
+    for (int i = 0; i < n; i++) per_rule[i] = ll + (size_t)i * each;
+    if (eval_run(w->eval, item, n_items, source, rule, n, per_rule, effective)) die(1, "%s: %s", t->name, err_get());
+    free(per_rule);
+    return ll;
+}
+
+static void run_dense(sweep *w, row *r, target *t, uint64_t seed, outcome *o) {
+    const mask_source none = {0};
+    double effective[1][2] = {{0, 0}};
+    if (!t->dense) t->dense = run_one(w, t, &none, NULL, 1, effective);
+    sweep_finish(w, r, t, t->dense, seed, o);
+}
+
+static void run_masked(sweep *w, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
+    const mask_source fixed = {.fixed = m};
+    double effective[1][2];
+    double *ll = run_one(w, t, &fixed, NULL, 1, effective);
+    memcpy(o->effective, effective[0], sizeof o->effective);
+    sweep_finish(w, r, t, ll, seed, o);
+    free(ll);
+}
+
+// What is run for all rules at once, because what costs is the same for all: the oracle's scores, or a predictor's dense pass.
+typedef struct {
+    row **row;
+    mask_rule *rule;
+    outcome **o;
+    int n;
+} batch;
+
+static void run_batch(sweep *w, const batch *b, target *t, uint64_t seed, predictor *p) {
+    if (b->n == 0) return;
+    int n_items;
+    sweep_items(t, &n_items);
+    if (!p && !w->oracle) w->oracle = oracle_new(&w->model, w->compat ? 0 : (int)w->o->dense_layers, ORACLE_TOKENS);
+    contextual_source context = {.p = p, .span = w->span, .refresh = (int)w->o->refresh};
+    const mask_source source = p ? (mask_source){.context = &context} : oracle_source(w->oracle);
+    double (*effective)[2] = xcalloc((size_t)b->n, sizeof *effective), *ll = run_one(w, t, &source, b->rule, b->n, effective);
+    for (int i = 0; i < b->n; i++) {
+        memcpy(b->o[i]->effective, effective[i], sizeof effective[i]);
+        sweep_finish(w, b->row[i], t, ll + (size_t)i * (size_t)n_items * TASK_MAX_CHOICES, seed, b->o[i]);
+    }
+    free(ll);
+    free(effective);
+}
+
+static void count_batch(sweep *w, const batch *b, const target *t, bool predicted) {
+    int n;
+    const eval_item *item = sweep_items(t, &n);
+    const contextual_source context = {.span = w->span, .refresh = (int)w->o->refresh};
+    if (b->n == 0) return;
+    if (predicted) {
+        w->tokens_missing += eval_context_tokens(item, n, &context, b->n);
+        return;
+    }
+    w->tokens_missing += b->n * eval_tokens(item, n);
+    for (int k = 0; k < n; k++)
+        w->tokens_missing += oracle_cost(&w->model.c, w->compat ? 0 : (int)w->o->dense_layers, b->rule[0].units, item[k].seq[item[k].gold].n);
+}
+
+static void count_point(sweep *w, target *t, bool dense) {
+    static double known;  // stands for log-likelihoods while counting
+    int n;
+    const eval_item *item = sweep_items(t, &n);
+    if (!dense || !t->dense) w->tokens_missing += eval_tokens(item, n);
+    if (dense) t->dense = &known;
+}
+
+// Evaluates the points of one series and seed on one target, those that have no rows yet.
+static void run_target(sweep *w, const point *p, int n, target *t, predictor *with, outcome *o) {
+    const series *s = p->s;
+    const uint64_t seed = w->seed[p->seed];
+    unit_scores scores;
+    mask m = {0};
+    mask_alloc(&m, &w->model.c);
+    row *r = xcalloc((size_t)n, sizeof *r);
+    batch late = {xcalloc((size_t)n, sizeof *late.row), xcalloc((size_t)n, sizeof *late.rule), xcalloc((size_t)n, sizeof *late.o), 0};
+    const bool there = read_scores(w, s, t, seed, &scores, &m);
+    if (with) memcpy(t->scores_hash, p->about->hash, sizeof t->scores_hash);
+    for (int i = 0; i < n && there; i++) {
+        const char *name[2];
+        const bool dense = series_has_rule(s) ? p[i].rule.sparsity == 0 : series_is(s, "none");
+        row_options(&r[i], w, &p[i]);
+        row_target(&r[i], w, &p[i], t);
+        o[i].done = row_present(w, &r[i], t, &o[i]);
+        *(o[i].done ? &w->rows_present : &w->rows_missing) += target_metric_names(t, name);
+        if (o[i].done) continue;
+        if (!dense && (series_is(s, "oracle") || with)) {
+            late.row[late.n] = &r[i];
+            late.rule[late.n] = p[i].rule;
+            late.o[late.n++] = &o[i];
+        } else if (w->counting) {
+            count_point(w, t, dense);
+        } else if (dense) {
+            run_dense(w, &r[i], t, seed, &o[i]);
+        } else {
+            if (series_has_rule(s) && mask_make(&m, &w->model.c, scores.heads, scores.neurons, &p[i].rule))
+                die(1, "%s over %s: %s", s->crit ? s->crit->name : s->kind, sweep_aggregate(w, t), err_get());
+            run_masked(w, &r[i], t, seed, &m, &o[i]);
+        }
+    }
+    if (w->counting) count_batch(w, &late, t, with != NULL);
+    else run_batch(w, &late, t, seed, with);
+    mask_free(&m);
+    void *blocks[] = {r, late.row, late.rule, late.o, scores.heads, scores.neurons};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+}
+
+static void run_series(sweep *w, const series *s, int seed) {
+    const bool predicted = series_is(s, "contextual");
+    const int n = series_has_rule(s) ? w->n_scopes * w->n_sparsities : 1;
+    predictor *with = predicted ? open_predictor(w, s, w->seed[seed]) : NULL;
+    if (predicted && !with) return;
+    point *p = xcalloc((size_t)n, sizeof *p);
+    for (int i = 0; i < n; i++) {
+        p[i] = (point){s, {w->scope[i / w->n_sparsities], s->units, w->sparsity[i % w->n_sparsities], (int)w->o->dense_layers, w->compat}, seed,
+                       with ? predictor_about(with) : NULL};
+        if (with && contextual_check(p[i].about, &p[i].rule)) die(1, "%s: %s", s->path, err_get());
+    }
+    outcome *o = xcalloc((size_t)n * (size_t)w->n_targets, sizeof *o);
+    for (int k = 0; k < w->n_targets; k++) run_target(w, p, n, &w->targets[seed][k], with, o + k * n);
+    for (int i = 0; i < n && w->n_tasks && !w->counting; i++) sweep_means(w, &p[i], w->targets[seed], o + i, n);
+    free(o);
+    free(p);
+    predictor_close(with);
+}
+
+void sweep_visit(sweep *w, bool counting) {
+    w->counting = counting;
+    for (int seed = 0; seed < w->n_seeds; seed++)
+        for (int i = 0; i < w->n_series; i++) run_series(w, &w->series[i], seed);
+}

@@ -1,0 +1,190 @@
+// sweep_rows - the rows of bin/sweep: their fields, metrics, details, means over tasks. Contract in sweep.h.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "sweep.h"
+
+#define X(name, key) {#name, key},
+const results_column sweep_columns[N_COLUMNS] = {COLUMNS(X)};
+#undef X
+
+#define SET(r, column, ...) snprintf((r)->text[COL_##column], FIELD, __VA_ARGS__)
+
+static void set_predictor(row *r, const sweep *w, const point *p) {
+    const predictor_info *a = p->about;
+    const bool both = a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1];
+    SET(r, design, "%s", predictor_design_names[a->design]);
+    SET(r, target, "%s", a->target_layer ? "layer" : "global");
+    if (a->per_layer) SET(r, lag, "%d", a->lag);
+    if (both) SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
+    else SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+    // a second pass has no stream of its own to look at: the first one was dense
+    const contextual_features f = contextual_kind(a, &p->rule);
+    SET(r, features, "%s", contextual_feature_names[f == FEATURES_STREAM && w->span != SPAN_DECODE ? FEATURES_DENSE : f]);
+    SET(r, mask_span, "%s", w->span == SPAN_DECODE ? "decode" : "all");
+}
+
+void row_options(row *r, const sweep *w, const point *p) {
+    const sweep_options *o = w->o;
+    for (int i = 0; i < N_COLUMNS; i++) {
+        r->text[i][0] = 0;
+        r->field[i] = r->text[i];
+    }
+    SET(r, mode, "%s", o->mode);
+    SET(r, model, "%s", w->model_name);
+    SET(r, mask, "%s", p->s->kind);
+    SET(r, criterion, "%s", p->s->crit ? p->s->crit->name : series_is(p->s, "oracle") ? "removal" : "");
+    if (series_has_rule(p->s)) {
+        SET(r, scope, "%s", mask_scope_names[p->rule.scope]);
+        SET(r, units, "%s", mask_units_name(p->rule.units));
+        SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
+        SET(r, dense_layers, "%d", p->rule.dense_layers);
+        SET(r, mask_span, "all");
+    } else if (series_is(p->s, "none")) {
+        SET(r, sparsity, "0");
+    }
+    if (p->about) set_predictor(r, w, p);
+    SET(r, shots, "%ld", o->shots);
+    SET(r, limit, "%ld", o->limit);
+    SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
+    SET(r, bos, "%d", o->bos);
+    SET(r, over_long, "%s", o->over_long);
+    SET(r, uses_label, "%d", series_is(p->s, "oracle"));
+    SET(r, model_hash, "%.*s", HASH_DIGITS, w->model.file.hash);
+    SET(r, tokenizer_hash, "%.*s", HASH_DIGITS, tok_hash(w->tok));
+    SET(r, code, "%s", code_version());
+}
+
+void row_target(row *r, const sweep *w, const point *p, const target *t) {
+    SET(r, task, "%s", t->name);
+    SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
+    if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", w->o->token_windows);
+    if (series_is(p->s, "static")) SET(r, aggregate, "%s", strcmp(sweep_aggregate(w, t), "all") == 0 ? "all" : "task");
+    if (p->about && t->is_text && w->span == SPAN_DECODE) SET(r, refresh, "%ld", w->o->refresh);
+    SET(r, data_hash, "%.*s", HASH_DIGITS, t->is_text ? t->text.hash : t->task.hash);
+    SET(r, scores_hash, "%.*s", HASH_DIGITS, t->scores_hash);
+}
+
+static void set_value(row *r, const eval_metric *m, const double effective[2]) {
+    SET(r, metric, "%s", m->name);
+    SET(r, value, "%.12g", m->value);
+    if (isfinite(m->error)) SET(r, stderr, "%.6g", m->error);
+    SET(r, n, "%ld", m->n);
+    SET(r, effective_heads, "%.6g", effective[0]);
+    SET(r, effective_neurons, "%.6g", effective[1]);
+}
+
+int target_metric_names(const target *t, const char *name[2]) {
+    name[0] = !t->is_text ? "acc" : t->text.kind == TEXT_PAGES ? "word_perplexity" : "token_perplexity";
+    name[1] = !t->is_text ? "acc_norm" : t->text.kind == TEXT_PAGES ? "byte_perplexity" : NULL;
+    return name[1] ? 2 : 1;
+}
+
+bool row_present(const sweep *w, row *r, const target *t, outcome *o) {
+    const char *name[2];
+    const int n = target_metric_names(t, name);
+    for (int k = 0; k < n; k++) {
+        SET(r, metric, "%s", name[k]);
+        char *const *old = results_find(&w->out, r->field);
+        if (!old) return false;
+        o->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN, atol(old[COL_n])};
+        o->effective[0] = atof(old[COL_effective_heads]);
+        o->effective[1] = atof(old[COL_effective_neurons]);
+    }
+    return true;
+}
+
+// Appends the row unless it is there, and tells a reader at the terminal.
+static void write_row(sweep *w, row *r, const eval_metric *m, const double effective[2]) {
+    set_value(r, m, effective);
+    if (results_find(&w->out, r->field)) return;
+    if (results_append(&w->out, r->field)) die(1, "%s", err_get());
+    if (!w->o->out) return;
+    const char *const part[] = {r->text[COL_mask], r->text[COL_design], r->text[COL_lag], r->text[COL_criterion], r->text[COL_scope]};
+    char what[4 * FIELD] = "";
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        if (*part[i]) snprintf(what + strlen(what), sizeof what - strlen(what), "%s%s", *what ? " " : "", part[i]);
+    printf("%-26s %7s %5s%%  %-11s %-17s %10.5g", what, r->text[COL_units], r->text[COL_sparsity], r->text[COL_task], m->name, m->value);
+    if (isfinite(m->error)) printf(" +- %.3g", m->error);
+    printf("\n");
+    fflush(stdout);
+}
+
+// What a reader of the details needs to know of the row: the options that differ within a sweep.
+static char *details_head(const row *r, const char *key) {
+    static const struct { const char *name; int column; } field[] = {
+        {"mode", COL_mode}, {"mask", COL_mask}, {"criterion", COL_criterion}, {"design", COL_design}, {"target", COL_target}, {"lag", COL_lag},
+        {"hidden", COL_hidden}, {"scope", COL_scope}, {"units", COL_units}, {"sparsity", COL_sparsity}, {"mask_span", COL_mask_span},
+        {"refresh", COL_refresh}, {"seed", COL_seed}};
+    char *text;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    fprintf(f, "{\"row\":\"%s\",", key);
+    for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
+        const bool number = field[i].column == COL_seed;
+        fprintf(f, "\"%s\":%s%s%s,", field[i].name, number ? "" : "\"", r->text[field[i].column], number ? "" : "\"");
+    }
+    fclose(f);
+    return text;
+}
+
+static void write_details(sweep *w, const row *r, const target *t, const double *ll) {
+    char key[17], *text;
+    size_t bytes;
+    if (!w->o->details || (t->is_text && t->text.kind != TEXT_PAGES)) return;
+    results_key(key, &w->out, r->field);
+    char *head = details_head(r, key);
+    FILE *f = open_memstream(&text, &bytes);
+    if (t->is_text) eval_text_details(f, head, &t->text, ll);
+    else eval_task_details(f, head, &t->task, ll);
+    fclose(f);
+    if (details_append(&w->details, text, bytes)) die(1, "%s", err_get());
+    free(head);
+    free(text);
+}
+
+static int target_metrics(eval_metric m[2], const target *t, const double *ll, uint64_t seed) {
+    if (t->is_text) return eval_text_metrics(m, &t->text, ll, seed);
+    eval_task_metrics(m, &t->task, ll);
+    return 2;
+}
+
+void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
+    const int n = target_metrics(o->m, t, ll, seed);
+    for (int k = 0; k < n; k++) {
+        SET(r, metric, "%s", o->m[k].name);
+        if (k == 0 && !results_find(&w->out, r->field)) write_details(w, r, t, ll);
+        write_row(w, r, &o->m[k], o->effective);
+    }
+    o->done = true;
+}
+
+// Hash of the hashes of all tasks.
+static void set_hash_of_all(char *field, const sweep *w, const target *t, bool scores) {
+    char all[33 * MAX_TASKS] = "", hash[33];
+    for (int k = 0; k < w->n_tasks; k++) snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s", scores ? t[k].scores_hash : t[k].task.hash);
+    hash_bytes(hash, all, strlen(all));
+    if (*all) snprintf(field, FIELD, "%.*s", HASH_DIGITS, hash);
+}
+
+void sweep_means(sweep *w, const point *p, const target *t, const outcome *o, int stride) {
+    static const char *const name[2][2] = {{"acc", "acc_norm"}, {"acc_gmean", "acc_norm_gmean"}};
+    double effective[2] = {0, 0};
+    for (int k = 0; k < w->n_tasks; k++) {
+        if (!o[k * stride].done) return;
+        for (int u = 0; u < 2; u++) effective[u] += o[k * stride].effective[u] / w->n_tasks;
+    }
+    row r;
+    row_options(&r, w, p);
+    SET(&r, task, "mean");
+    if (series_is(p->s, "static")) SET(&r, aggregate, "%s", strcmp(w->o->aggregate, "all") == 0 ? "all" : "task");
+    set_hash_of_all(r.text[COL_data_hash], w, t, false);
+    set_hash_of_all(r.text[COL_scores_hash], w, t, true);
+    for (int geometric = 0; geometric < 2; geometric++)
+        for (int k = 0; k < 2; k++) {
+            eval_metric each[MAX_TASKS];
+            for (int i = 0; i < w->n_tasks; i++) each[i] = o[i * stride].m[k];
+            const eval_metric mean = eval_mean(name[geometric][k], each, w->n_tasks, geometric);
+            write_row(w, &r, &mean, effective);
+        }
+}
