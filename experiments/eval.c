@@ -97,20 +97,24 @@ void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
         const int cap = item[i].shared;
         if (cap == 0) continue;
         e->cache[i] = eval_cut(e, cap);
-        eval_add(e, &(opt_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m[i], .targets_from = cap, .last_target = OPT_NO_OUTPUT}, NULL);
+        eval_add(e, &(opt_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m ? m[i] : NULL, .targets_from = cap, .last_target = OPT_NO_OUTPUT}, NULL);
     }
     eval_flush(e);
 }
 
-void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, double *ll) {
-    eval_shared(e, item, n, m);
+// The first position at which a mask acts on sequence j; after as in mask_source.
+static int acts_from(const eval_item *it, int j, int after) { return !after ? 0 : it->window ? after : it->seq[j].from; }
+
+void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int after, double *ll) {
+    eval_shared(e, item, n, after ? NULL : m);  // what candidates share ends before the end of the context
     for (int i = 0; i < n; i++)
         for (int j = 0; j < item[i].n_seqs; j++) {
             const int shared = item[i].shared, length = item[i].seq[j].n - shared;
             double *sum = &ll[i * TASK_MAX_CHOICES + j];
             *sum = 0;
             eval_add(e, &(opt_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
-                                   .targets_from = item[i].seq[j].from - shared, .last_target = item[i].seq[j].tokens[item[i].seq[j].n]}, sum);
+                                   .mask_from = acts_from(&item[i], j, after), .targets_from = item[i].seq[j].from - shared,
+                                   .last_target = item[i].seq[j].tokens[item[i].seq[j].n]}, sum);
         }
     eval_flush(e);
 }
@@ -130,6 +134,16 @@ long eval_scored(const eval_item *it) {
     return n;
 }
 
+// Those of them where a mask acts.
+static long scored_under_mask(const eval_item *it, int after) {
+    long n = 0;
+    for (int j = 0; j < it->n_seqs; j++) {
+        const int from = acts_from(it, j, after) > it->seq[j].from ? acts_from(it, j, after) : it->seq[j].from;
+        n += from < it->seq[j].n ? it->seq[j].n - from : 0;
+    }
+    return n;
+}
+
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
              double (*effective)[2]) {
     if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, effective);
@@ -138,7 +152,7 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
     const bool fixed = !source->scores;
     const mask *use[BATCH_SEQS];
     mask own[SCORED_ITEMS] = {{0}};
-    double *score = fixed ? NULL : xmalloc(SCORED_ITEMS * (nh + nn) * sizeof *score), positions = 0;
+    double *score = fixed ? NULL : xmalloc(SCORED_ITEMS * (nh + nn) * sizeof *score), positions = 0, heads = 0, neurons = 0;
     int bad = 0, n_own = 0;
     ASSERT(!fixed || n_rules == 1);
     for (int r = 0; r < n_rules; r++) effective[r][0] = effective[r][1] = 0;
@@ -153,23 +167,21 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
         }
         for (int r = 0; r < n_rules && !bad; r++) {
             for (int i = 0; i < k && !bad; i++) {
-                double heads, neurons;
                 use[i] = fixed ? source->fixed : &own[i];
                 if (!fixed) bad = mask_make(&own[i], c, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh, &rule[r]);
                 if (!fixed || (first == 0 && i == 0)) mask_effective(use[i], c, &heads, &neurons);
-                if (fixed && (first > 0 || i > 0)) continue;
-                effective[r][0] += heads * (fixed ? 1 : (double)eval_scored(&it[i]));
-                effective[r][1] += neurons * (fixed ? 1 : (double)eval_scored(&it[i]));
+                effective[r][0] += heads * (double)scored_under_mask(&it[i], source->after);
+                effective[r][1] += neurons * (double)scored_under_mask(&it[i], source->after);
             }
             if (bad) break;
             double *out = ll[r] + (size_t)first * TASK_MAX_CHOICES;
-            eval_items(e, it, k, use, out);
+            eval_items(e, it, k, use, source->after, out);
             bad = eval_check(it, first, k, out);
             if (e->tick) e->tick(e->ctx, eval_tokens(it, k));
         }
         for (int i = 0; i < k; i++) positions += (double)eval_scored(&it[i]);
     }
-    for (int r = 0; r < n_rules && !fixed; r++) {
+    for (int r = 0; r < n_rules; r++) {
         effective[r][0] /= positions;
         effective[r][1] /= positions;
     }

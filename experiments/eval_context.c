@@ -281,9 +281,8 @@ static int take_windows(const run *r, const eval_item *item, int n) {
 
 // ---------------------------------------------------------------- a mask for every position, in a second pass
 static int watch_dense(run *r, const eval_item *item, int n, int first) {
-    const mask *dense[SCORED_ITEMS] = {NULL};
     double tokens = 0;
-    eval_shared(r->e, item, n, dense);
+    eval_shared(r->e, item, n, NULL);
     for (int i = 0; i < n; i++) tokens += item[i].shared;
     for (int i = 0; i < r->n; i++) {
         stream *s = &r->s[i];
@@ -324,7 +323,7 @@ static int run_spans(run *r, const eval_item *item, int n, int first) {
         }
         for (int at = 0, take; at < r->n && !bad; at += take) {
             take = eval_take(r->e, part + at, r->n - at, r->n);
-            eval_items(r->e, part + at, take, m + at, ll + (size_t)at * TASK_MAX_CHOICES);
+            eval_items(r->e, part + at, take, m + at, 0, ll + (size_t)at * TASK_MAX_CHOICES);
         }
         if (bad) break;
         tick(r, eval_tokens(part, r->n));

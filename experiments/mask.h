@@ -61,6 +61,8 @@ typedef struct {
     int (*scores)(void *self, const opt_seq *input, unsigned units, double *heads, double *neurons);
     void *self;
     bool uses_label;    // the scores depend on the gold answer
+    int after;          // 0: the mask acts at every position; else from the end of the context on, in a window of running text from
+                        // position `after` on, as contextual masks do (whose source says so itself)
     struct contextual_source *context;  // contextual.h
 } mask_source;
 

@@ -45,7 +45,8 @@ typedef struct {
     details details;
     bool compat, all_criteria;
     unsigned units;
-    mask_span span;
+    mask_span span;   // of contextual masks
+    int after;        // mask_source.after of the others
     series *series;
     int n_series;
     mask_scope scope[3];

@@ -30,8 +30,8 @@ static const cli_option options[] = {
     {"units", CLI_STR, &arg.units, "UNITS", "what is pruned; oracle masks prune heads unless this is given", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &arg.sparsity, "a,b", "percentages pruned", false, NULL, 0, 0},
     {"dense-layers", CLI_INT, &arg.dense_layers, "N", "first layers that are never pruned", false, NULL, 0, 1e6},
-    {"mask-span", CLI_STR, &arg.mask_span, "SPAN", "contextual masks act from the end of the context on, or everywhere in a second pass", false, "decode|all", 0, 0},
-    {"refresh", CLI_INT, &arg.refresh, "N", "input positions of running text that share a contextual mask", false, NULL, 1, 1e6},
+    {"mask-span", CLI_STR, &arg.mask_span, "SPAN", "where masks act: from the end of the context on (contextual ones, unless this is given) or everywhere (all others)", false, "decode|all", 0, 0},
+    {"refresh", CLI_INT, &arg.refresh, "N", "running text in span decode: input positions that share a contextual mask; the first N run dense", false, NULL, 1, 1e6},
     {"aggregate", CLI_STR, &arg.aggregate, "task|all", "static scores of a task: its own (default) or those over all", false, "|task|all", 0, 0},
     {"shots", CLI_INT, &arg.shots, "K", "few-shot examples before each question", false, NULL, 0, 1000},
     {"split", CLI_STR, &arg.split, "SPLIT", "split of the tasks instead of the usual one", false, "train|val|test", 0, 0},
@@ -130,6 +130,7 @@ static void choose_masks(sweep *w) {
 static void check_compat(sweep *w) {
     bool has_static = false;
     w->span = w->compat ? SPAN_COMPAT : strcmp(arg.mask_span, "all") == 0 ? SPAN_ALL : SPAN_DECODE;
+    w->after = w->span == SPAN_DECODE && cli_given(options, "mask-span") ? (int)arg.refresh : 0;
     for (int i = 0; i < w->n_series; i++) has_static |= series_is(&w->series[i], "static");
     if (!w->compat) return;
     if (has_static && cli_given(options, "scope") && strcmp(arg.scope, "global") != 0)
@@ -137,7 +138,7 @@ static void check_compat(sweep *w) {
     if (has_static && cli_given(options, "units") && strcmp(arg.units, "heads") != 0)
         die(2, "--units %s: the published FFN mask never acted, so published static masks prune heads only; use --mode sound for neurons", arg.units);
     if (cli_given(options, "mask-span") && strcmp(arg.mask_span, "all") != 0)
-        die(2, "--mask-span %s: published contextual masks act at every position; use --mode sound for masks of decoding", arg.mask_span);
+        die(2, "--mask-span %s: published masks act at every position; use --mode sound for masks of decoding", arg.mask_span);
     if (w->units != UNITS_HEADS) log_info("the published FFN mask never acted: neurons all run in --mode compat");
 }
 

@@ -83,7 +83,7 @@ static void run_dense(sweep *w, row *r, target *t, uint64_t seed, outcome *o) {
 }
 
 static void run_masked(sweep *w, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
-    const mask_source fixed = {.fixed = m};
+    const mask_source fixed = {.fixed = m, .after = w->after};
     double effective[1][2];
     double *ll = run_one(w, t, &fixed, NULL, 1, effective);
     memcpy(o->effective, effective[0], sizeof o->effective);
@@ -105,7 +105,8 @@ static void run_batch(sweep *w, const batch *b, target *t, uint64_t seed, predic
     sweep_items(t, &n_items);
     if (!p && !w->oracle) w->oracle = oracle_new(&w->model, w->compat ? 0 : (int)w->o->dense_layers, ORACLE_TOKENS);
     contextual_source context = {.p = p, .span = w->span, .refresh = (int)w->o->refresh};
-    const mask_source source = p ? (mask_source){.context = &context} : oracle_source(w->oracle);
+    mask_source source = p ? (mask_source){.context = &context} : oracle_source(w->oracle);
+    source.after = w->after;
     double (*effective)[2] = xcalloc((size_t)b->n, sizeof *effective), *ll = run_one(w, t, &source, b->rule, b->n, effective);
     for (int i = 0; i < b->n; i++) {
         memcpy(b->o[i]->effective, effective[i], sizeof effective[i]);

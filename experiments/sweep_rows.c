@@ -21,8 +21,10 @@ static void set_predictor(row *r, const sweep *w, const point *p) {
     // a second pass has no stream of its own to look at: the first one was dense
     const contextual_features f = contextual_kind(a, &p->rule);
     SET(r, features, "%s", contextual_feature_names[f == FEATURES_STREAM && w->span != SPAN_DECODE ? FEATURES_DENSE : f]);
-    SET(r, mask_span, "%s", w->span == SPAN_DECODE ? "decode" : "all");
 }
+
+// Whether the mask acts from the end of the context on.
+static bool decodes(const sweep *w, const point *p) { return p->about ? w->span == SPAN_DECODE : w->after > 0; }
 
 void row_options(row *r, const sweep *w, const point *p) {
     const sweep_options *o = w->o;
@@ -39,10 +41,10 @@ void row_options(row *r, const sweep *w, const point *p) {
         SET(r, units, "%s", mask_units_name(p->rule.units));
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
         SET(r, dense_layers, "%d", p->rule.dense_layers);
-        SET(r, mask_span, "all");
     } else if (series_is(p->s, "none")) {
         SET(r, sparsity, "0");
     }
+    if (!series_is(p->s, "none")) SET(r, mask_span, "%s", decodes(w, p) ? "decode" : "all");
     if (p->about) set_predictor(r, w, p);
     SET(r, shots, "%ld", o->shots);
     SET(r, limit, "%ld", o->limit);
@@ -60,7 +62,7 @@ void row_target(row *r, const sweep *w, const point *p, const target *t) {
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
     if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", w->o->token_windows);
     if (series_is(p->s, "static")) SET(r, aggregate, "%s", strcmp(sweep_aggregate(w, t), "all") == 0 ? "all" : "task");
-    if (p->about && t->is_text && w->span == SPAN_DECODE) SET(r, refresh, "%ld", w->o->refresh);
+    if (t->is_text && !series_is(p->s, "none") && decodes(w, p)) SET(r, refresh, "%ld", w->o->refresh);
     SET(r, data_hash, "%.*s", HASH_DIGITS, t->is_text ? t->text.hash : t->task.hash);
     SET(r, scores_hash, "%.*s", HASH_DIGITS, t->scores_hash);
 }
@@ -110,16 +112,19 @@ static void write_row(sweep *w, row *r, const eval_metric *m, const double effec
     fflush(stdout);
 }
 
-// What a reader of the details needs to know of the row: the options that differ within a sweep.
-static char *details_head(const row *r, const char *key) {
+// What a reader of the details needs to know of the row: the options that differ within a sweep. refresh is that of the sweep also where
+// the row is a task's, so that tasks and text of one mask can be told to belong together.
+static char *details_head(const sweep *w, const row *r, const char *key) {
     static const struct { const char *name; int column; } field[] = {
         {"mode", COL_mode}, {"mask", COL_mask}, {"criterion", COL_criterion}, {"design", COL_design}, {"target", COL_target}, {"lag", COL_lag},
         {"hidden", COL_hidden}, {"scope", COL_scope}, {"units", COL_units}, {"sparsity", COL_sparsity}, {"mask_span", COL_mask_span},
-        {"refresh", COL_refresh}, {"seed", COL_seed}};
+        {"seed", COL_seed}};
     char *text;
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
-    fprintf(f, "{\"row\":\"%s\",", key);
+    fprintf(f, "{\"row\":\"%s\",\"refresh\":\"", key);
+    if (strcmp(r->text[COL_mask_span], "decode") == 0) fprintf(f, "%ld", w->o->refresh);
+    fputs("\",", f);
     for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
         const bool number = field[i].column == COL_seed;
         fprintf(f, "\"%s\":%s%s%s,", field[i].name, number ? "" : "\"", r->text[field[i].column], number ? "" : "\"");
@@ -133,7 +138,7 @@ static void write_details(sweep *w, const row *r, const target *t, const double 
     size_t bytes;
     if (!w->o->details || (t->is_text && t->text.kind != TEXT_PAGES)) return;
     results_key(key, &w->out, r->field);
-    char *head = details_head(r, key);
+    char *head = details_head(w, r, key);
     FILE *f = open_memstream(&text, &bytes);
     if (t->is_text) eval_text_details(f, head, &t->text, ll);
     else eval_task_details(f, head, &t->task, ll);

@@ -401,6 +401,42 @@ static void running_text(void **state) {
     random_opt_free(&o);
 }
 
+// A fixed mask in the same span: whole passes with the mask from the end of the context, or from the second segment on.
+static void fixed_mask(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 3);
+    reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), NULL};
+    int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
+    static int32_t text[WINDOWS * MOST];
+    eval_item *item = documents(pool, small.V), win[WINDOWS];
+    windows(win, text, small.V);
+    mask m;
+    double heads[12], neurons[144], sums[DOCS * TASK_MAX_CHOICES], *ll = sums, effective[1][2];
+    const mask_rule rule = rule_of(SCOPE_GLOBAL, 50, false);
+    mask_alloc(&m, &small);
+    mask_random_scores(heads, neurons, &small, 2);
+    assert_int_equal(mask_make(&m, &small, heads, neurons, &rule), 0);
+    const mask_source source = {.fixed = &m, .after = 8};
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, effective), 0);
+    assert_float_equal(effective[0][0], 4.0 / 12, 1e-12);
+    for (int i = 0; i < DOCS; i++)
+        for (int j = 0; j < item[i].n_seqs; j++)
+            assert_float_equal(sums[i * TASK_MAX_CHOICES + j], log_likelihood(&f, item[i].seq[j].tokens, item[i].seq[j].n, item[i].seq[j].from, &m, item[i].seq[j].from), 2e-3);
+    assert_int_equal(eval_run(e, win, WINDOWS, &source, NULL, 1, &ll, effective), 0);
+    for (int i = 0; i < WINDOWS; i++)
+        assert_float_equal(sums[i * TASK_MAX_CHOICES], log_likelihood(&f, win[i].seq[0].tokens, win[i].seq[0].n, win[i].seq[0].from, &m, 8), 2e-3);
+    // scored: 60, 8, 6, 1, 13, 1, 1, of which the mask reaches 52, 0, 1 (position 8 of 9), 0, 13, 1, 1
+    assert_float_equal(effective[0][1], 48.0 / 144 * 68 / 90, 1e-12);
+    mask_free(&m);
+    eval_free(e);
+    free(item);
+    free(pool);
+    opt_run_free(f.taps);
+    random_opt_free(&o);
+}
+
 // Two windows of 20 and 12 inputs in segments of 8, scored from 5 and 0 on: 3 + 8 positions are dense of 15 + 12, the others lack 1 of 4
 // heads in 2 of 3 layers (local 25 %) and 12 of 48 neurons.
 static void effective_by_hand(void **state) {
@@ -503,7 +539,7 @@ static void predicted_nan(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kinds),          cmocka_unit_test(refusals),     cmocka_unit_test(planted_masks),     cmocka_unit_test(documents_decode),
-        cmocka_unit_test(documents_all),  cmocka_unit_test(running_text), cmocka_unit_test(effective_by_hand), cmocka_unit_test(causal),
+        cmocka_unit_test(documents_all),  cmocka_unit_test(running_text), cmocka_unit_test(fixed_mask), cmocka_unit_test(effective_by_hand), cmocka_unit_test(causal),
         cmocka_unit_test(predicted_nan),
     };
     return cmocka_run_group_tests_name("contextual", tests, NULL, NULL);
