@@ -371,5 +371,6 @@ int main(int argc, char **argv) {
     free(p);
     free(a.parts);
     free(b.parts);
+    stdout_end();
     return 0;
 }

@@ -17,7 +17,7 @@ enum { COLUMNS(X) N_COLUMNS };
 #undef X
 extern const results_column sweep_columns[N_COLUMNS];
 
-enum { MAX_TASKS = 16, MAX_TARGETS = MAX_TASKS + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
+enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
 
 typedef struct {
     char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
@@ -83,6 +83,7 @@ static inline const char *sweep_aggregate(const sweep *w, const target *t) { ret
 // sweep_points.c: runs every point that has no rows yet, or counts them.
 void sweep_visit(sweep *w, bool counting);
 const eval_item *sweep_items(const target *t, int *n);
+char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced; caller frees
 
 // sweep_rows.c. A row of a point on a target, first without metric and value.
 typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } row;

@@ -92,12 +92,22 @@ static unsigned oracle_units(const sweep *w) { return cli_given(options, "units"
 
 static const char masks[] = "none, random, static, contextual, oracle, file:PATH";
 
+// Of a predictor file, all criteria that it has, or those named.
 static void add_contextual(sweep *w, const criterion *const *crit, int n_crit) {
-    int n = 0;
+    int n = 0, n_there;
     char **file = arg.predictor ? cli_split(arg.predictor, &n) : NULL;
     if (n == 0) die(2, "--mask contextual needs --predictor FILE, written by bin/train");
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < n_crit; k++) add_series(w, "contextual", crit[k], xstrdup(file[i]));
+    for (int i = 0; i < n; i++) {
+        char *path = sweep_predictor_path(file[i], w->seed[0]), **there = predictor_criteria(path, &n_there);
+        if (!there) die(1, "%s", err_get());
+        for (int k = 0; k < n_crit; k++) {
+            bool has = !w->all_criteria;
+            for (int j = 0; j < n_there; j++) has |= strcmp(there[j], crit[k]->name) == 0;
+            if (has) add_series(w, "contextual", crit[k], xstrdup(file[i]));
+        }
+        free(there);
+        free(path);
+    }
     free(file);
 }
 
@@ -262,9 +272,9 @@ int main(int argc, char **argv) {
     if (arg.threads) omp_set_num_threads((int)arg.threads);
     choose_tasks(&w);
     choose_scopes(&w);
+    choose_seeds(&w);
     choose_masks(&w);
     check_compat(&w);
-    choose_seeds(&w);
     if (!(w.sparsity = mask_parse_sparsities(arg.sparsity, &w.n_sparsities))) die(2, "%s", err_get());
 
     if (arg.scores) {

@@ -52,13 +52,15 @@ static bool read_scores(const sweep *w, const series *s, target *t, uint64_t see
     return true;
 }
 
-// The predictor of a contextual series and seed; NULL: it has none of this criterion (said, and only where all were asked for).
+char *sweep_predictor_path(const char *name, uint64_t seed) {
+    const char *at = strstr(name, "{seed}");
+    return at ? xasprintf("%.*s%llu%s", (int)(at - name), name, (unsigned long long)seed, at + strlen("{seed}")) : xstrdup(name);
+}
+
 static predictor *open_predictor(const sweep *w, const series *s, uint64_t seed) {
-    const char *at = strstr(s->path, "{seed}");
-    char *path = at ? xasprintf("%.*s%llu%s", (int)(at - s->path), s->path, (unsigned long long)seed, at + strlen("{seed}")) : xstrdup(s->path);
+    char *path = sweep_predictor_path(s->path, seed);
     predictor *p = predictor_open(path, s->crit->name, &w->model);
-    if (!p && (!w->all_criteria || !file_exists(path))) die(1, "%s", err_get());
-    if (!p && w->counting) log_info("%s", err_get());
+    if (!p) die(1, "%s", err_get());
     free(path);
     return p;
 }
@@ -179,10 +181,8 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
 }
 
 static void run_series(sweep *w, const series *s, int seed) {
-    const bool predicted = series_is(s, "contextual");
     const int n = series_has_rule(s) ? w->n_scopes * w->n_sparsities : 1;
-    predictor *with = predicted ? open_predictor(w, s, w->seed[seed]) : NULL;
-    if (predicted && !with) return;
+    predictor *with = series_is(s, "contextual") ? open_predictor(w, s, w->seed[seed]) : NULL;
     point *p = xcalloc((size_t)n, sizeof *p);
     for (int i = 0; i < n; i++) {
         p[i] = (point){s, {w->scope[i / w->n_sparsities], s->units, w->sparsity[i % w->n_sparsities], (int)w->o->dense_layers, w->compat}, seed,

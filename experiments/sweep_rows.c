@@ -166,7 +166,7 @@ void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t 
 
 // Hash of the hashes of all tasks.
 static void set_hash_of_all(char *field, const sweep *w, const target *t, bool scores) {
-    char all[33 * MAX_TASKS] = "", hash[33];
+    char all[33 * TASK_COUNT] = "", hash[33];
     for (int k = 0; k < w->n_tasks; k++) snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s", scores ? t[k].scores_hash : t[k].task.hash);
     hash_bytes(hash, all, strlen(all));
     if (*all) snprintf(field, FIELD, "%.*s", HASH_DIGITS, hash);
@@ -187,7 +187,7 @@ void sweep_means(sweep *w, const point *p, const target *t, const outcome *o, in
     set_hash_of_all(r.text[COL_scores_hash], w, t, true);
     for (int geometric = 0; geometric < 2; geometric++)
         for (int k = 0; k < 2; k++) {
-            eval_metric each[MAX_TASKS];
+            eval_metric each[TASK_COUNT];
             for (int i = 0; i < w->n_tasks; i++) each[i] = o[i * stride].m[k];
             const eval_metric mean = eval_mean(name[geometric][k], each, w->n_tasks, geometric);
             write_row(w, &r, &mean, effective);

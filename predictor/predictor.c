@@ -191,6 +191,13 @@ static char *find_criterion(const store *s, const char *criterion) {
     return found;
 }
 
+char **predictor_criteria(const char *path, int *n) {
+    store *s = store_open_as(path, PREDICTOR_FORMAT, "bin/train");
+    char **names = s ? store_list(s, "/predictors", n) : NULL;
+    store_close(s);
+    return names;
+}
+
 predictor *predictor_open(const char *path, const char *criterion, const opt *m) {
     store *s = store_open_as(path, PREDICTOR_FORMAT, "bin/train");
     if (!s) return NULL;

@@ -31,6 +31,8 @@ typedef struct {
 // The nets of one criterion, checked against the model (shape and m->file.hash, which ckpt_hash or ckpt_check_values has filled). NULL and err_set: missing, damaged, of another model, or
 // without this criterion (the ones that are there are listed). criterion NULL: the only one in the file.
 predictor *predictor_open(const char *path, const char *criterion, const opt *m);
+// The criteria in a predictor file, sorted; one block: free the array. NULL and err_set: missing, or not made by bin/train.
+char **predictor_criteria(const char *path, int *n);
 void predictor_close(predictor *p);  // NULL allowed
 // Untrained nets of a description (hash ignored; criterion may be NULL): what training begins with, and enough to measure time.
 predictor *predictor_new(const predictor_info *what, uint64_t seed);
