@@ -1,0 +1,114 @@
+#!/bin/sh
+# test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs that go on, refusals,
+# paired differences against NumPy.
+bin=${BIN:-bin} model=model/default data=data/world tmp=$(mktemp -d) bad=0
+trap 'rm -rf "$tmp"' EXIT
+export OMP_NUM_THREADS=1
+
+fail() { echo "$*"; bad=1; }
+
+# expect STATUS TEXT PROGRAM ARGUMENT... : exit status and a piece of what it prints.
+expect() {
+    want=$1 text=$2
+    shift 2
+    "$@" >"$tmp/o" 2>"$tmp/e"
+    got=$?
+    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "$*: exit $got, wanted $want with \"$text\": $(tail -n 2 "$tmp/e")"
+}
+
+"$bin"/score --model $model --data $data --tasks piqa,copa,rte --shots 0 --examples 8 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
+train() { "$bin"/train --store "$tmp/s.h5" --model $model --hidden 8 --epochs 3 "$@" >/dev/null 2>"$tmp/e" || fail "train: $(cat "$tmp/e")"; }
+train --design shadow --target layer --seed 0 --out "$tmp/p0.h5"
+train --design shadow --target layer --seed 1 --out "$tmp/p1.h5"
+train --design dejavu --features ahead --criterion plainact --out "$tmp/d.h5"
+
+run() { "$bin"/sweep --model $model --data $data --tasks copa,winogrande --wikitext $data/wikitext/held-out.raw --token-perplexity none --limit 4 --mask none,random,contextual \
+        --predictor "$tmp/p0.h5,$tmp/d.h5" --scope local,global --sparsity 0,50 "$@"; }
+rows() { grep -v '^#' "$1"; }
+
+run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "the undisturbed run failed: $(cat "$tmp/e")"
+cp "$tmp/a.csv" "$tmp/whole.csv"
+run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "the rerun failed"
+grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$tmp/e")"
+cmp -s "$tmp/a.csv" "$tmp/whole.csv" || fail "a rerun changed the file"
+for delay in 0.2 0.4 0.6 0.8 1.0 1.2; do
+    run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &
+    sleep $delay
+    kill -9 $! 2>/dev/null
+    wait $! 2>/dev/null
+done
+OMP_NUM_THREADS=2 run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 || fail "the resumed run failed"
+rows "$tmp/a.csv" >"$tmp/1"
+rows "$tmp/k.csv" >"$tmp/2"
+cmp -s "$tmp/1" "$tmp/2" || fail "a killed and resumed sweep differs from an undisturbed one: $(diff "$tmp/1" "$tmp/2" | head -n 4)"
+cmp -s "$tmp/a.jsonl" "$tmp/k.jsonl" || fail "details of a killed and resumed sweep differ"
+
+"$bin"/compare --details "$tmp/a.jsonl" --a mask=contextual,design=shadow --b mask=random --match mode,scope,sparsity,seed,criterion --out "$tmp/c.csv" >"$tmp/o" 2>"$tmp/e" && fail "compare paired l2_norm with no criterion"
+"$bin"/compare --details "$tmp/a.jsonl" --a mask=contextual,design=shadow,criterion=plainact --b mask=random --match mode,scope,sparsity,seed --out "$tmp/c.csv" >"$tmp/o" 2>"$tmp/e" || fail "compare: $(cat "$tmp/e")"
+expect 1 'design is "shadow" and "dejavu"' "$bin"/compare --details "$tmp/a.jsonl" --a mask=random --b mask=contextual,criterion=plainact --match mode,scope,sparsity,seed
+expect 1 "agree in none" "$bin"/compare --details "$tmp/a.jsonl" --a mask=oracle --b mask=random
+expect 2 "unknown field colour" "$bin"/compare --details "$tmp/a.jsonl" --a colour=red --b mask=random
+expect 2 "field=value is wanted" "$bin"/compare --details "$tmp/a.jsonl" --a mask --b mask=random
+head -c 5000 "$tmp/a.jsonl" >"$tmp/torn.jsonl"
+expect 1 "not whole" "$bin"/compare --details "$tmp/torn.jsonl" --a mask=none --b mask=random
+
+/usr/bin/python3 - "$tmp" <<'PY' || bad=1
+import csv, json, sys, numpy as np
+tmp = sys.argv[1]
+read = lambda path: list(csv.DictReader(l for l in open(path) if not l.startswith("#")))
+rows = [r for r in read(tmp + "/a.csv") if r["mask"] == "contextual"]
+assert {(r["design"], r["target"], r["lag"], r["criterion"]) for r in rows} == {("shadow", "layer", "", "plainact"), ("shadow", "layer", "", "l2_norm"), ("dejavu", "layer", "1", "plainact")}
+for r in rows:
+    assert r["mask_span"] == "decode" and len(r["scores_hash"]) == 12 and r["hidden"] == "8" and r["refresh"] == ("128" if r["task"] == "wikitext" else ""), r
+    assert r["features"] == ("early" if r["design"] == "shadow" else "stream" if r["scope"] == "local" else "dense"), r
+    if r["task"] != "wikitext":  # 5 of 6 layers prunable: 20 of 48 heads, 2,560 of 6,144 neurons
+        half = 0 if r["sparsity"] == "0" else 20 / 48
+        assert abs(float(r["effective_heads"]) - half) < 1e-5 and abs(float(r["effective_neurons"]) - half) < 1e-5, r
+    elif r["sparsity"] == "50":
+        assert 0 < float(r["effective_heads"]) < 20 / 48, r
+none = {(r["task"], r["metric"]): r["value"] for r in read(tmp + "/a.csv") if r["mask"] == "none"}
+for r in rows:
+    if r["sparsity"] == "0":
+        assert r["value"] == none[r["task"], r["metric"]], r
+# paired differences, and their intervals by an independent bootstrap
+docs = {}
+for line in open(tmp + "/a.jsonl"):
+    d = json.loads(line)
+    if d["sparsity"] != "50" or not (d["mask"] == "random" or (d["design"], d["criterion"]) == ("shadow", "plainact")):
+        continue
+    value = (d["log_likelihood"], d["words"]) if d["task"] == "wikitext" else float(d["prediction"] == d["gold"])
+    docs.setdefault((d["mask"], d["scope"]), {})[d["task"], d["id"]] = value
+rng = np.random.default_rng(3)
+got = {(r["scope"], r["metric"]): r for r in read(tmp + "/c.csv")}
+for scope in ("local", "global"):
+    a, b = docs["contextual", scope], docs["random", scope]
+    assert a.keys() == b.keys() and len(a) == 12
+    diff = [np.array([a[k] - b[k] for k in a if k[0] == t]) for t in ("copa", "winogrande")]
+    r = got[scope, "acc"]
+    assert abs(float(r["effect"]) - np.mean([d.mean() for d in diff])) < 1e-9, r
+    draws = sum(d[rng.integers(4, size=(20000, 4))].mean(1) for d in diff) / 2
+    assert abs(float(r["low"]) - np.quantile(draws, 0.025)) <= 0.13 and abs(float(r["high"]) - np.quantile(draws, 0.975)) <= 0.13, r
+    pages = [k for k in a if k[0] == "wikitext"]
+    la, lb, w = (np.array(v) for v in ([a[k][0] for k in pages], [b[k][0] for k in pages], [a[k][1] for k in pages]))
+    r = got[scope, "word_perplexity"]
+    assert abs(float(r["effect"]) - np.exp((lb.sum() - la.sum()) / w.sum())) < 1e-6, r
+    i = rng.integers(4, size=(20000, 4))
+    draws = np.exp((lb[i].sum(1) - la[i].sum(1)) / w[i].sum(1))
+    for side, q in (("low", 0.025), ("high", 0.975)):
+        assert abs(np.log(float(r[side]) / np.quantile(draws, q))) < 0.1 * abs(np.log(np.quantile(draws, 0.975) / np.quantile(draws, 0.025))) + 1e-3, (r, np.quantile(draws, q))
+PY
+
+small() { "$bin"/sweep --model $model --data $data --tasks copa --limit 2 --mask contextual --sparsity 50 "$@"; }
+expect 2 "needs --predictor" "$bin"/sweep --model $model --data $data --tasks copa --mask contextual
+expect 2 "act at every position" small --predictor "$tmp/p0.h5" --mode compat --mask-span decode
+expect 1 "trained on sound scores" small --predictor "$tmp/p0.h5" --mode compat
+expect 1 "no predictor of criterion fisher; there are: l2_norm plainact" small --predictor "$tmp/p0.h5" --criterion fisher
+expect 1 "not made by bin/train" small --predictor "$tmp/s.h5"
+expect 1 "--dense-layers 1 or more" small --predictor "$tmp/d.h5" --dense-layers 0
+small --predictor "$tmp/p{seed}.h5" --criterion plainact --seed 0,1 --out "$tmp/seeds.csv" >/dev/null 2>"$tmp/e" || fail "{seed}: $(cat "$tmp/e")"
+[ "$(rows "$tmp/seeds.csv" | awk -F, 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == "scores_hash") c = i; next} !seen[$c]++ {n++} END {print n}')" -ge 2 ] || fail "{seed} took one predictor for two seeds"
+cp -r $model "$tmp/other"
+chmod -R u+w "$tmp/other"
+printf '\001' | dd of="$tmp/other/model.safetensors" bs=1 seek=$(($(wc -c <"$tmp/other/model.safetensors") - 2)) conv=notrunc 2>/dev/null
+expect 1 "of another model" "$bin"/sweep --model "$tmp/other" --data $data --tasks copa --limit 2 --mask contextual --sparsity 50 --predictor "$tmp/p0.h5"
+exit $bad
