@@ -1,0 +1,404 @@
+// test_predictor - nets, loss, AdamW and quality of predictors against PyTorch and scipy (tests/golden/make_predictor.py), finite differences, the
+// split of documents, normalisation, files of predictors.
+#include "opt_fixture.h"
+#include "adamw.h"
+#include "fit.h"
+#include "nets.h"
+#include "quality.h"
+#include <unistd.h>
+
+static golden fixture;  // of it only the file is used
+
+static int open_fixture(void **state) {
+    (void)state;
+    fixture = (golden){.name = "predictor.h5", .file = H5Fopen("tests/golden/predictor.h5", H5F_ACC_RDONLY, H5P_DEFAULT)};
+    return fixture.file >= 0 ? 0 : -1;
+}
+
+static int close_fixture(void **state) {
+    (void)state;
+    return H5Fclose(fixture.file) >= 0 ? 0 : -1;
+}
+
+static double *read_of(const char *net_name, const char *what, size_t *n) {
+    char *path = xasprintf("/%s/%s", net_name, what);
+    double *x = golden_read_as(&fixture, path, H5T_NATIVE_DOUBLE, sizeof *x, n);
+    free(path);
+    return x;
+}
+
+static void narrow(float *to, const double *from, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] = (float)from[i];
+}
+
+// ---------------------------------------------------------------- nets against PyTorch
+enum { STEPS = 6, BATCH = 4, IN = 12, OUT = 10 };
+typedef struct { const char *name; net_kind kind; int hidden; fit_loss loss; double positive; } case_of;
+static const case_of cases[] = {{"mlp", NET_MLP, 9, FIT_MSE, 0}, {"pair", NET_PAIR, 5, FIT_BCE, 0.4}, {"pool", NET_POOL, 9, FIT_MSE, 0}};
+
+typedef struct { net n; net_work k; double *x, *y, *t, *loss; size_t row; int length[BATCH]; float target[BATCH * OUT]; } run;
+
+static void parameters(const case_of *c, const char *when, const net *n, float *w) {
+    memset(w, 0, n->floats * sizeof *w);
+    for (int i = 0; i < n->n; i++) {
+        char *name = xasprintf("%s/%s", when, n->t[i].name);
+        size_t count;
+        double *v = read_of(c->name, name, &count);
+        assert_int_equal(count, (size_t)n->t[i].rows * (size_t)n->t[i].cols);
+        narrow(w + n->t[i].at, v, count);
+        free(v);
+        free(name);
+    }
+}
+
+static run begin(const case_of *c) {
+    run r = {0};
+    net_shape(&r.n, c->kind, IN, c->hidden, OUT);
+    r.n.w = xaligned(r.n.floats * sizeof(float));
+    parameters(c, "start", &r.n, r.n.w);
+    net_work_new(&r.k, &r.n, BATCH, true);
+    size_t n;
+    r.x = read_of(c->name, c->kind == NET_POOL ? "tokens" : "x", &n);
+    r.row = n / STEPS;
+    r.y = read_of(c->name, "y", NULL);
+    r.t = read_of(c->name, "t", NULL);
+    r.loss = read_of(c->name, "loss", NULL);
+    if (c->kind == NET_POOL) {
+        double *length = read_of(c->name, "length", NULL);
+        for (int i = 0; i < BATCH; i++) r.length[i] = (int)length[i];
+        free(length);
+    }
+    return r;
+}
+
+static void end(run *r) {
+    net_work_free(&r->k);
+    void *all[] = {r->n.w, r->x, r->y, r->t, r->loss};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+// Forward of batch s; the loss, and its gradient at the outputs.
+static double forward(const case_of *c, run *r, int s) {
+    if (c->kind == NET_POOL) {
+        net_work_tokens(&r->k, &r->n, (int)(r->row / IN));
+        for (int i = 0, row = 0; i < BATCH; row += r->length[i++]) r->k.s[i] = (span){row, r->length[i]};
+    }
+    narrow(c->kind == NET_POOL ? r->k.tokens : r->k.x, r->x + (size_t)s * r->row, r->row);
+    narrow(r->target, r->t + s * BATCH * OUT, BATCH * OUT);
+    net_forward(&r->n, &r->k, BATCH);
+    return fit_loss_of(r->k.dy, r->k.y, r->target, c->loss, c->positive, BATCH * OUT);
+}
+
+static void outputs_gradients_and_steps(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const case_of *c = &cases[i];
+        run r = begin(c);
+        const size_t bytes = r.n.floats * sizeof(float);
+        float *m = xcalloc(1, bytes), *v = xcalloc(1, bytes), *got = xcalloc(1, bytes);
+        for (int s = 0; s < STEPS; s++) {
+            const double loss = forward(c, &r, s);
+            assert_agree(c->name, r.k.y, r.y + s * BATCH * OUT, BATCH * OUT, 1e-4);
+            assert_true(fabs(loss - r.loss[s]) <= 1e-5 * r.loss[s]);
+            if (s == 0) {
+                const net_update only = {.grad = got};
+                net_backward(&r.n, &r.k, BATCH, &only);
+                for (int j = 0; j < r.n.n; j++) {
+                    char *name = xasprintf("gradient/%s", r.n.t[j].name);
+                    size_t count;
+                    double *want = read_of(c->name, name, &count);
+                    // the scores of a query all move alike with the keys' bias, so its gradient is zero but for rounding
+                    if (strcmp(r.n.t[j].name, "key.bias") != 0) assert_agree(name, got + r.n.t[j].at, want, count, 1e-4);
+                    free(want);
+                    free(name);
+                }
+                forward(c, &r, s);
+            }
+            const net_update u = {.a = adamw_step(cosine(1e-2, s, STEPS), 0.01, 0.9, 0.999, 1, s + 1), .m = m, .v = v};
+            net_backward(&r.n, &r.k, BATCH, &u);
+        }
+        for (int j = 0; j < r.n.n; j++) {
+            char *name = xasprintf("end/%s", r.n.t[j].name);
+            size_t count;
+            double *want = read_of(c->name, name, &count);
+            // a step is at most lr: 1e-4 of the way that parameters went
+            for (size_t k = 0; k < count && strcmp(r.n.t[j].name, "key.bias") != 0; k++)
+                if (!(fabs((double)r.n.w[r.n.t[j].at + k] - want[k]) <= 1e-4 * STEPS * 1e-2 + 1e-5 * fabs(want[k])))
+                    fail_msg("%s %s: value %zu is %.9g, want %.9g", c->name, name, k, (double)r.n.w[r.n.t[j].at + k], want[k]);
+            free(want);
+            free(name);
+        }
+        free(got);
+        free(v);
+        free(m);
+        end(&r);
+    }
+}
+
+// The slope along a random direction, of every kind of net and of every tensor apart.
+static void finite_differences(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const case_of *c = &cases[i];
+        run r = begin(c);
+        float *grad = xcalloc(r.n.floats, sizeof *grad), *w = xcalloc(r.n.floats, sizeof *w);
+        forward(c, &r, 0);
+        const net_update only = {.grad = grad};
+        net_backward(&r.n, &r.k, BATCH, &only);
+        memcpy(w, r.n.w, r.n.floats * sizeof *w);
+        for (int j = 0; j < r.n.n; j++) {
+            const size_t count = (size_t)r.n.t[j].rows * (size_t)r.n.t[j].cols, at = r.n.t[j].at;
+            double norm = 0, ends[2];
+            for (size_t k = at; k < at + count; k++) norm += (double)grad[k] * (double)grad[k];
+            norm = sqrt(norm);
+            if (norm < 1e-6) continue;
+            const double h = 2e-3;  // along the gradient itself the slope is its norm
+            for (int side = 0; side < 2; side++) {
+                for (size_t k = at; k < at + count; k++) r.n.w[k] = w[k] + (float)((side ? h : -h) * (double)grad[k] / norm);
+                ends[side] = forward(c, &r, 0);
+            }
+            memcpy(r.n.w, w, r.n.floats * sizeof *w);
+            const double slope = (ends[1] - ends[0]) / (2 * h);
+            if (!(fabs(slope - norm) <= 0.01 * norm + 1e-4)) fail_msg("%s %s: slope %.6g, norm of the gradient %.6g", c->name, r.n.t[j].name, slope, norm);
+        }
+        free(w);
+        free(grad);
+        end(&r);
+    }
+}
+
+static void a_started_net_gives_what_it_was_told(void **state) {
+    (void)state;
+    run r = begin(&cases[0]);
+    double y[OUT];
+    for (int i = 0; i < OUT; i++) y[i] = 0.25 * i;
+    net_start(&r.n, y);
+    forward(&cases[0], &r, 0);
+    for (int i = 0; i < BATCH * OUT; i++) assert_true(r.k.y[i] == (float)y[i % OUT]);
+    end(&r);
+}
+
+// ---------------------------------------------------------------- quality against scipy
+static void near(const char *what, double got, double want) {
+    if (!(fabs(got - want) <= 1e-12)) fail_msg("%s is %.15g, want %.15g", what, got, want);
+}
+
+static void quality_of_examples(void **state) {
+    (void)state;
+    enum { N = 6, L = 4, U = 13 };
+    double *p = read_of("quality", "predicted", NULL), *t = read_of("quality", "true", NULL), *joint = read_of("quality", "joint", NULL), *within = read_of("quality", "within", NULL);
+    double *oj = read_of("quality", "overlap_joint", NULL), *ow = read_of("quality", "overlap_within", NULL), mse = 0;
+    quality sum = {0}, q;
+    for (int i = 0; i < N; i++) {
+        quality_of(&q, p + i * L * U, t + i * L * U, L, U, 0, 1);
+        near("joint", q.joint, joint[i]);
+        near("within", q.within / (double)(q.layers - q.constant), within[i]);
+        assert_int_equal(q.constant, i == 3 || i == 4);
+        for (int s = 0; s < QUALITY_POINTS; s++) {
+            near("overlap, joint", q.overlap_joint[s], oj[i * QUALITY_POINTS + s]);
+            near("overlap, within", q.overlap_within[s], ow[i * QUALITY_POINTS + s]);
+        }
+        double square = 0;
+        for (int k = i * L * U; k < (i + 1) * L * U; k++) square += (p[k] - t[k]) * (p[k] - t[k]) / (L * U);
+        near("mse", q.mse, square);
+        mse += square / N;
+        quality_add(&sum, &q);
+    }
+    quality_mean(&sum);
+    near("mean of mse", sum.mse, mse);
+    assert_int_equal(sum.constant, 2);
+    assert_int_equal(sum.layers, N * L);
+    quality_of(&q, p, p, L, U, 1, 0);
+    near("joint of itself", q.joint, 1);
+    assert_int_equal(q.layers, L - 1);
+    quality_of(&q, t, (double[L * U]){0}, L, U, 0, 1);
+    quality_mean(&q);
+    assert_true(isnan(q.joint) && isnan(q.within));  // a constant has no ranks
+    void *all[] = {p, t, joint, within, oj, ow};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+// ---------------------------------------------------------------- targets and parts
+static void normalisation(void **state) {
+    (void)state;
+    float x[4] = {-2, 6, 0, 2}, y[4];
+    assert_true(minmax(y, x, 4));
+    const float want[4] = {0, 1, 0.25f, 0.5f};
+    assert_memory_equal(y, want, sizeof want);
+    assert_true(minmax(y, y, 4));
+    assert_memory_equal(y, want, sizeof want);
+    assert_false(minmax(y, (float[]){3, 3, 3}, 3));
+    for (int i = 0; i < 3; i++) assert_true(y[i] == 0);
+    assert_true(minmax(y, (float[]){-3e38f, 3e38f, 0}, 3));
+    assert_true(y[0] == 0 && y[1] == 1 && y[2] == 0.5f);
+    top_labels(y, (float[]){1, 5, 5, 0}, 4, 1);
+    assert_memory_equal(y, ((float[]){0, 0, 1, 0}), 16);
+    top_labels(y, x, 4, 2);
+    assert_memory_equal(y, ((float[]){0, 1, 0, 1}), 16);
+}
+
+static void documents_stay_together(void **state) {
+    (void)state;
+    enum { N = 400 };
+    char *task[N], *id[N];
+    for (int i = 0; i < N; i++) {
+        task[i] = i % 2 ? "a" : "b";
+        id[i] = xasprintf("%d", i / 4);  // two rows of each of 200 documents
+    }
+    uint8_t parts[N], again[N];
+    assert_int_equal(split_documents(parts, task, id, N, 0.7, 0.15, 7), 0);
+    int count[3] = {0};
+    for (int i = 0; i < N; i++) {
+        count[parts[i]]++;
+        assert_int_equal(parts[i], parts[i / 4 * 4 + i % 2]);
+    }
+    assert_int_equal(count[PART_TRAIN], 280);
+    assert_int_equal(count[PART_VALID], 60);
+    assert_int_equal(count[PART_TEST], 60);
+    // the same documents in the reverse order
+    char *task2[N], *id2[N];
+    for (int i = 0; i < N; i++) {
+        task2[i] = task[N - 1 - i];
+        id2[i] = id[N - 1 - i];
+    }
+    split_documents(again, task2, id2, N, 0.7, 0.15, 7);
+    for (int i = 0; i < N; i++) assert_int_equal(again[i], parts[N - 1 - i]);
+    split_documents(again, task, id, N, 0.7, 0.15, 8);
+    assert_memory_not_equal(again, parts, N);
+    // a smaller test part is inside a larger one; no validation part
+    split_documents(again, task, id, N, 0.9, 0.1, 7);
+    memset(count, 0, sizeof count);
+    for (int i = 0; i < N; i++) {
+        count[again[i]]++;
+        if (again[i] == PART_TEST) assert_int_equal(parts[i], PART_TEST);
+    }
+    assert_int_equal(count[PART_VALID], 0);
+    assert_int_equal(count[PART_TEST], 40);
+    assert_int_equal(split_documents(again, task, id, 12, 0.7, 0.15, 1), 0);  // six documents: at least one in each part
+    assert_int_equal(split_documents(again, task, id, 3, 0.7, 0.15, 1), -1);   // two
+    for (int i = 0; i < N; i++) free(id[i]);
+}
+
+// ---------------------------------------------------------------- files
+static opt model;
+
+static predictor_info describe(predictor_design d) {
+    predictor_info a = {.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = d == PREDICTOR_LOWRANK, .has = {true, true}, .L = model.c.L, .H = model.c.H,
+                        .E = model.c.E, .F = model.c.F, .hidden = {7, 5}, .criterion = "snip"};
+    a.state[0] = d == PREDICTOR_LOWRANK ? OPT_RESIDUAL : OPT_HEAD_OUTPUT;
+    a.state[1] = d == PREDICTOR_LOWRANK ? OPT_MID : OPT_HEAD_OUTPUT;
+    return a;
+}
+
+static void scores_of(predictor *p, double *heads, double *neurons) {
+    const predictor_info *a = predictor_about(p);
+    enum { T = 3 };
+    float *x = xmalloc((size_t)T * (size_t)a->E * sizeof *x);
+    for (int i = 0; i < T * a->E; i++) x[i] = sinf((float)i * 0.37f);
+    const float *const in[2] = {x, x + a->E};
+    if (!a->per_layer) predictor_all(p, in, T, heads, neurons);
+    for (int l = 0; a->per_layer && l < a->L; l++) predictor_layer(p, l, in, heads + l * a->H, neurons + l * a->F);
+    free(x);
+}
+
+static void files_give_back_what_was_written(void **state) {
+    (void)state;
+    char path[] = "/tmp/test_predictor.XXXXXX";
+    close(mkstemp(path));
+    assert_int_equal(opt_load(&model, "tests/golden/opt/odd"), 0);
+    ckpt_hash(&model.file);
+    const size_t h = (size_t)model.c.L * (size_t)model.c.H, f = (size_t)model.c.L * (size_t)model.c.F;
+    double *first = xmalloc((h + f) * sizeof *first), *second = xmalloc((h + f) * sizeof *second);
+    for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++) {
+        const predictor_info a = describe(d);
+        predictor *p = predictor_new(&a, 3);
+        store *s = store_create_as(path, PREDICTOR_FORMAT);
+        assert_int_equal(predictor_put_about(s, &a, model.file.hash) || predictor_put(s, p) || store_commit(s), 0);
+        predictor *q = predictor_open(path, NULL, &model);
+        if (!q) fail_msg("%s", err_get());
+        const predictor_info *b = predictor_about(q);
+        assert_string_equal(b->hash, predictor_about(p)->hash);
+        assert_string_equal(b->criterion, "snip");
+        assert_true(b->design == d && b->lag == a.lag && b->per_layer == a.per_layer && b->state[0] == a.state[0] && b->state[1] == a.state[1] && b->hidden[0] == 7 && b->hidden[1] == 5);
+        scores_of(p, first, first + h);
+        scores_of(q, second, second + h);
+        assert_memory_equal(first, second, (h + f) * sizeof *first);
+        for (size_t i = 0; i < (size_t)model.c.H; i++) assert_true((first[i] == 0) == (a.lag == 1));  // a layer before the lag has no net
+        double macs[2], bytes[2];
+        predictor_cost(q, macs, bytes);
+        const double E = model.c.E, n = a.per_layer ? model.c.L - a.lag : 1, out = (a.per_layer ? 1 : model.c.L) * model.c.F;
+        if (d != PREDICTOR_SEQUENCE) {
+            assert_true(macs[1] == n * (E * 5 + 5 * out));
+            assert_true(bytes[1] == 4 * (macs[1] + (d == PREDICTOR_LOWRANK ? 0 : n * (5 + out))));
+        }
+        predictor_close(p);
+        predictor_close(q);
+        assert_null(predictor_open(path, "fisher", &model));
+        assert_non_null(strstr(err_get(), "there are: snip"));
+    }
+    opt other = {0};
+    assert_int_equal(opt_load(&other, "tests/golden/opt/pre"), 0);
+    ckpt_hash(&other.file);
+    assert_null(predictor_open(path, NULL, &other));
+    assert_non_null(strstr(err_get(), "of a model of"));
+    char keep = model.file.hash[0];
+    model.file.hash[0] = keep == '0' ? '1' : '0';
+    assert_null(predictor_open(path, NULL, &model));
+    assert_non_null(strstr(err_get(), "of another model"));
+    model.file.hash[0] = keep;
+    // one weight changed behind our back, then half a file
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), set = H5Dopen2(file, "/predictors/snip/heads/fc1.bias", H5P_DEFAULT);
+    float bias[7] = {0};
+    assert_true(H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, bias) >= 0);
+    H5Dclose(set);
+    H5Fclose(file);
+    assert_null(predictor_open(path, NULL, &model));
+    assert_non_null(strstr(err_get(), "damaged"));
+    assert_int_equal(truncate(path, 3000), 0);
+    assert_null(predictor_open(path, NULL, &model));
+    free(first);
+    free(second);
+    opt_free(&other);
+    opt_free(&model);
+    unlink(path);
+}
+
+// A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.
+static void inputs_are_normalised_inside(void **state) {
+    (void)state;
+    const predictor_info a = {.design = PREDICTOR_SHADOW, .has = {true, true}, .L = 2, .H = 3, .E = 8, .F = 4, .hidden = {6, 6}};
+    predictor *p = predictor_new(&a, 1);
+    float x[8] = {0, 1, 0.5f, 0.25f, 0.75f, 0, 1, 0.125f}, y[8];
+    for (int i = 0; i < 8; i++) y[i] = 4 * x[i] - 8;  // exact in binary
+    double h[2][6], n[2][8];
+    predictor_all(p, (const float *const[2]){x, x}, 0, h[0], n[0]);
+    predictor_all(p, (const float *const[2]){y, y}, 0, h[1], n[1]);
+    assert_memory_equal(h[0], h[1], sizeof h[0]);
+    assert_memory_equal(n[0], n[1], sizeof n[0]);
+    // and it is relu(x W1' + b1) W2' + b2
+    const net *t = p->net[0];
+    for (int u = 0; u < 6; u++) {
+        double s = (double)t->w[t->t[3].at + (size_t)u];
+        for (int k = 0; k < 6; k++) {
+            double z = (double)t->w[t->t[1].at + (size_t)k];
+            for (int e = 0; e < 8; e++) z += (double)t->w[t->t[0].at + (size_t)(k * 8 + e)] * (double)x[e];
+            s += fmax(z, 0) * (double)t->w[t->t[2].at + (size_t)(u * 6 + k)];
+        }
+        assert_true(fabs(h[0][u] - s) <= 1e-5);
+    }
+    predictor_close(p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(outputs_gradients_and_steps),
+        cmocka_unit_test(finite_differences),
+        cmocka_unit_test(a_started_net_gives_what_it_was_told),
+        cmocka_unit_test(quality_of_examples),
+        cmocka_unit_test(normalisation),
+        cmocka_unit_test(documents_stay_together),
+        cmocka_unit_test(files_give_back_what_was_written),
+        cmocka_unit_test(inputs_are_normalised_inside),
+    };
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}
