@@ -130,7 +130,7 @@ PLOT_IN  ?= results/demo ## plots: folder of the CSV files
 PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
 FIGURES  := $(filter-out plots/common.gp plots/criteria.gp,$(wildcard plots/*.gp))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
-	$(Q)for f in $(FIGURES); do gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
+	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
 .PHONY: bench oracle demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
