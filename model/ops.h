@@ -14,7 +14,15 @@ typedef struct {                      // one sequence in attention
     int from;                         // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
     const float *past_k, *past_v;     // [past, E] of the tokens before, or NULL
     int past;
+    const uint8_t *past_has;          // [past, heads] live_attention only: 0 where a head has no K and V of a token; NULL: all have
 } attn_seq;
+
+// The live units of a layer: those that at least one sequence of a batch runs. Device memory.
+typedef struct {
+    const int32_t *unit;              // [n] ascending
+    int n, seqs;
+    const uint8_t *wants;             // [n, seqs] 1 where the sequence (its place among the spans) runs the unit; NULL: all run all of them
+} live_units;
 
 // Every op: result, name, arguments.
 #define OPS(X) \
@@ -57,6 +65,12 @@ typedef struct {                      // one sequence in attention
     X(void, drop_units, (float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n)) \
     /* causal attention over the past and the span's own tokens */ \
     X(void, attention, (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n)) \
+    /* The same maps where only live units (u) count: a unit is D rows of W. live_linear: y = x W' + b at the columns of live units, then ReLU */ \
+    /* where asked; other columns stay as they are. live_linear_t: y += x Wt + b over the live rows of Wt (units * D, out); other columns of x */ \
+    /* are not read. live_attention: heads of width D; other heads of out stay as they are */ \
+    X(void, live_linear, (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n)) \
+    X(void, live_linear_t, (float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u, const span *s, int n)) \
+    X(void, live_attention, (float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n)) \
     X(void, attention_back, (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, \
                              int E, int H, const attn_seq *s, int n)) \
     X(void, attention_jvp, (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, \

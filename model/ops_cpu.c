@@ -16,7 +16,6 @@ double ops_seconds_gemm, ops_seconds_attention;
 
 enum {
     ROWS = 32,    // rows of an element-wise work item
-    THIN = 4,     // below so many rows a product is bound by reading the weight: dot products instead of GEMM
     CHUNK = 512   // rows of a 16-bit weight widened at a time in linear_back
 };
 
@@ -67,16 +66,6 @@ __attribute__((target("avx2,f16c"))) static size_t widen_f16c(float *to, const u
 }
 #endif
 
-static float half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
-    union { uint32_t u; float f; } x;
-    if (exponent == 0) {
-        x.f = (float)mantissa * 0x1p-24f;
-        x.u |= sign;
-    } else x.u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
-    return x.f;
-}
-
 void cpu_widen(float *to, const void *from, dtype type, size_t n) {
     size_t i = 0;
     if (type == DT_F32) {
@@ -96,6 +85,7 @@ void cpu_widen(float *to, const void *from, dtype type, size_t n) {
 
 const float *cpu_weight_rows(const weight *w, int row, int rows, int slot) {
     size_t at = (size_t)row * w->cols, n = (size_t)rows * w->cols;
+    if (w->wide) return w->wide + at;
     if (w->type == DT_F32) return (const float *)w->data + at;
     float *out = cpu_scratch(slot, n);
     cpu_widen(out, (const char *)w->data + at * dtype_bytes(w->type), w->type, n);
@@ -148,37 +138,21 @@ static void cpu_add_positions(float *x, const weight *pos, const int *first, con
 }
 
 // ---------------------------------------------------------------- linear maps
-// y[t][j] (+)= b[j] + sum_k x[t][k] w[j][k] for few rows t: every weight is read once.
-HOT static void thin_rows(float *y, const float *x, const float *w, const float *b, bool add, int rows, int out, int in, int ldy) {
-    for (int j = 0; j < out; j++) {
-        const float *wj = w + (size_t)j * in;
-        for (int t = 0; t < rows; t++) {
-            const float *xt = x + (size_t)t * in;
-            float s = 0;
-#pragma omp simd reduction(+ : s)
-            for (int k = 0; k < in; k++) s += xt[k] * wj[k];
-            float *o = y + (size_t)t * ldy + j;
-            *o = (add ? *o : 0) + (b ? b[j] : 0) + s;
-        }
-    }
-}
-
 static void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const double start = clock_s();
     const int out = w->rows, in = w->cols, width = tile_width(out), tiles = (out + width - 1) / width;
     const float *b = vector(bias, 2);
-#pragma omp parallel for schedule(dynamic) collapse(2)
+    bool many = false;
+    for (int i = 0; i < n; i++) many |= s[i].n >= CPU_THIN;
+    cpu_thin_linear(y, x, w, b, add, s, n);
+#pragma omp parallel for schedule(dynamic) collapse(2) if (many)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {
             const int j0 = tile * width, cols = out - j0 < width ? out - j0 : width, rows = s[i].n;
-            if (!rows) continue;
+            if (rows < CPU_THIN) continue;
             const float *wt = cpu_weight_rows(w, j0, cols, 3), *bt = b ? b + j0 : NULL;
             const float *xs = x + (size_t)s[i].row * in;
             float *ys = y + (size_t)s[i].row * out + j0;
-            if (rows < THIN) {
-                thin_rows(ys, xs, wt, bt, add, rows, cols, in, out);
-                continue;
-            }
             if (bt)
                 for (int t = 0; t < rows; t++)
                     for (int j = 0; j < cols; j++) ys[(size_t)t * out + j] = bt[j] + (add ? ys[(size_t)t * out + j] : 0);
@@ -197,8 +171,8 @@ static void cpu_linear_back(float *dx, const float *dy, const weight *w, bool ad
             if (!rows) continue;
             const float *dys = dy + (size_t)s[i].row * out;
             float *dxs = dx + (size_t)s[i].row * in + k0;
-            if (w->type == DT_F32) {
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out, (const float *)w->data + k0, in, add ? 1 : 0, dxs, in);
+            if (w->wide || w->type == DT_F32) {
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out, cpu_weight_rows(w, 0, out, 3) + k0, in, add ? 1 : 0, dxs, in);
                 continue;
             }
             float *wide = cpu_scratch(3, (size_t)CHUNK * cols);
@@ -327,7 +301,7 @@ HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy
 #define FOR_BLOCKS(s, n)                              \
     int n_blocks_;                                    \
     const span *blocks_ = blocks(s, n, ROWS, &n_blocks_); \
-    _Pragma("omp parallel for schedule(static)")      \
+    _Pragma("omp parallel for schedule(static) if (n_blocks_ > 1)") \
     for (int i_ = 0; i_ < n_blocks_; i_++)
 #define ROW(p, width) ((p) + (size_t)blocks_[i_].row * (size_t)(width))
 #define COUNT (blocks_[i_].n)

@@ -2,7 +2,10 @@
 #pragma once
 #include "ops.h"
 
-enum { CPU_SCRATCH_SLOTS = 12 };
+enum {
+    CPU_SCRATCH_SLOTS = 12,
+    CPU_THIN = 8  // below so many rows of a sequence a product is bound by reading the weight: dot products instead of GEMM
+};
 // A buffer of this thread, kept between calls and grown as needed; a second call with the same slot invalidates the first.
 float *cpu_scratch(int slot, size_t floats);
 // Exact conversion of n stored numbers to fp32.
@@ -10,7 +13,16 @@ void cpu_widen(float *to, const void *from, dtype type, size_t n);
 // Rows of a weight in fp32: the stored ones, or widened into a scratch slot.
 const float *cpu_weight_rows(const weight *w, int row, int rows, int slot);
 
+// y (+)= x W' + b for the spans of fewer than CPU_THIN rows; attention of the sequences with fewer queries; attention of one head, query
+// rows in blocks.
+void cpu_thin_linear(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n);
+void cpu_thin_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int n);
+void cpu_attention_head(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head);
+
 #define X(type, name, args) type cpu_##name args;
+X(void, live_linear, (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n))
+X(void, live_linear_t, (float *y, const float *x, const weight *w, const weight *b, int D, const live_units *u, const span *s, int n))
+X(void, live_attention, (float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n))
 X(void, attention, (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
 X(void, attention_back, (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
 X(void, attention_jvp, (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))

@@ -92,17 +92,23 @@ static void one_head(float *out, const float *q, const float *k, const float *v,
     }
 }
 
+void cpu_attention_head(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head) {
+    static const float none[1] = {0};
+    const head_shape h = shape_of(E, E / D, s->past + s->s.n);
+    attn_seq seq = *s;
+    if (!seq.past) seq.past_k = seq.past_v = none;
+    one_head(out, q, k, v, &seq, h, head);
+}
+
 void cpu_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
     const double start = clock_s();
-    const head_shape h = shape_of(E, H, most_columns(s, n));
-#pragma omp parallel for schedule(dynamic) collapse(2)
+    bool many = false;
+    for (int i = 0; i < n; i++) many |= s[i].s.n - s[i].from >= CPU_THIN;
+    cpu_thin_attention(out, q, k, v, E, E / H, s, n);
+#pragma omp parallel for schedule(dynamic) collapse(2) if (many)
     for (int i = 0; i < n; i++)
-        for (int head = 0; head < H; head++) {
-            static const float none[1] = {0};
-            attn_seq seq = s[i];
-            if (!seq.past) seq.past_k = seq.past_v = none;
-            one_head(out, q, k, v, &seq, h, head);
-        }
+        for (int head = 0; head < H; head++)
+            if (s[i].s.n - s[i].from >= CPU_THIN) cpu_attention_head(out, q, k, v, E, E / H, &s[i], head);
     ops_seconds_attention += clock_s() - start;
 }
 

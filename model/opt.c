@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// 16-bit weights whose fp32 form takes at most this many bytes are widened once; larger ones tile by tile in every product.
+// 16-bit weights whose fp32 form takes at most this many bytes are widened once, for products that are bound by arithmetic; larger ones tile
+// by tile in every product.
 static const size_t widen_limit = (size_t)1 << 30;
 
 // ---------------------------------------------------------------- names and shapes
@@ -67,12 +68,11 @@ static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *
         if (strcmp(s->t[i].name, name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", name);
     if (t->dim[0] != rows || (cols ? t->rank != 2 || t->dim[1] != cols : t->rank != 1)) return err_set("tensor %s has another shape than the configuration says", name);
-    *where = (weight){t->data, t->type, rows, cols ? cols : 1};
+    *where = (weight){t->data, t->type, rows, cols ? cols : 1, NULL};
     if (!s->wide || t->type == DT_F32) return 0;
     const size_t n = (size_t)rows * (size_t)where->cols;
     cpu_widen(s->wide + s->used, t->data, t->type, n);
-    where->data = s->wide + s->used;
-    where->type = DT_F32;
+    where->wide = s->wide + s->used;
     s->used += n;
     return 0;
 }

@@ -14,8 +14,9 @@
 
 struct ops;
 
-// A weight in its stored type, as device memory of the ops table.
-typedef struct { const void *data; dtype type; int rows, cols; } weight;  // (rows, cols); a bias has cols 1
+// A weight in its stored type, as device memory of the ops table. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit data for
+// matrix products, or NULL.
+typedef struct { const void *data; dtype type; int rows, cols; const float *wide; } weight;
 typedef struct {
     weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
     weight wq, wk, wv, wo, bq, bk, bv, bo;          // (E, E), (E)

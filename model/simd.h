@@ -1,4 +1,4 @@
-// simd - what vector loops share: function clones per x86-64 level chosen at run time, and exp for softmax.
+// simd - what vector loops share: function clones per x86-64 level chosen at run time, exp for softmax, half floats.
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -9,6 +9,17 @@
 #else
 #define HOT
 #endif
+
+// IEEE binary16 to fp32, exactly.
+static inline float half_to_float(uint16_t h) {
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
+    union { uint32_t u; float f; } x;
+    if (exponent == 0) {
+        x.f = (float)mantissa * 0x1p-24f;
+        x.u |= sign;
+    } else x.u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
+    return x.f;
+}
 
 // exp(x) for x <= 88, 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, degree-6 minimax polynomial (Cephes expf); below -87.3: 0.
 // Written without branches so that loops over it vectorise.

@@ -1,0 +1,27 @@
+// ops_cpu_vec - vector kernels of products with few rows, which are bound by reading the weights: dot products with a row of a matrix, and
+// sums of rows. Weights are read in their stored type and accumulated in fp32.
+//
+// One set of kernels per instruction set: AVX-512, AVX2 (with FMA and F16C), plain C. Sets differ in the order of additions only. Within a
+// set no number depends on how many rows a call takes, so the bits do not depend on the rest of a batch or on the thread count.
+//
+// Rows that lie one behind the other are fetched by the processor itself. Scattered ones are not: `next` is a row of the near future, fetched
+// into the second-level cache meanwhile (NULL: none). Four places of it in turn, because in ascending order the processor would take it for
+// a stream and read on behind its end (measured on Zen 4, two cores, rows of 3 KiB of which half are read: 41 GB/s so, 38 in order, 24
+// without; 58 where all rows are read).
+#pragma once
+#include "ckpt.h"
+
+enum { VEC_ROWS = 4 };  // most rows of x of one dot
+
+typedef struct {
+    const char *name;  // "avx512", "avx2", "plain"
+    void (*dot[3])(float *out, const void *w, const void *next, const float *const *x, int R, int n);  // [dtype]: out[r] = sum_k x[r][k] w[k]
+    void (*sum[3])(float *y, float c, const void *w, const void *next, int n);                         // [dtype]: y[i] += c w[i]
+} vec_kernels;
+
+// The widest set that the processor has. KIT_SIMD=avx512|avx2|plain in the environment takes another one, for debugging and tests; one that
+// the processor lacks ends the program.
+const vec_kernels *vec(void);
+// The set of that name; NULL: unknown, or the processor lacks it. vec_use: vec() gives it from now on (tests).
+const vec_kernels *vec_find(const char *name);
+void vec_use(const vec_kernels *k);
