@@ -18,7 +18,8 @@ enum {
     TILE = 384,        // columns of a gathered tile
     MOST_ROWS = 32,    // rows of x that share a pass over a transposed weight
     W_BYTES = 1 << 18, // of weights that stay in the second-level cache while blocks of x pass
-    X_BYTES = 1 << 15  // of such a block
+    X_BYTES = 1 << 15, // of such a block
+    SMALL = 1 << 14    // bytes below which waking threads costs more than it saves
 };
 
 // ---------------------------------------------------------------- rows of x, rows of weights
@@ -37,6 +38,12 @@ static int count_rows(const span *s, int n) {
     int k = 0;
     for (int i = 0; i < n; i++) k += s[i].n;
     return k;
+}
+
+static bool has_many(const span *s, int n) {
+    for (int i = 0; i < n; i++)
+        if (s[i].n >= CPU_THIN) return true;
+    return false;
 }
 
 static bool wants(const live_units *u, int k, int seq) { return !u || !u->wants || u->wants[(size_t)k * (size_t)u->seqs + (size_t)seq]; }
@@ -99,7 +106,7 @@ static void thin(const product *p, const live_units *u, int D, const span *s, in
     const int share = at_least(list.n / (8 * omp_get_max_threads()), CHUNK), held = at_least((int)(W_BYTES / (list.bytes + 1)), 1);
     const int chunk = n_rows <= x_rows || share < held ? share : held, chunks = (list.n + chunk - 1) / chunk;
     vec();
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if ((size_t)list.n * list.bytes > SMALL)
     for (int c = 0; c < chunks; c++)
         for (int r = 0; r < n_rows; r += x_rows)
             thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, c * chunk, (c + 1) * chunk < list.n ? (c + 1) * chunk : list.n, !r);
@@ -137,7 +144,7 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     const int tiles = (list.n + TILE - 1) / TILE;
     ASSERT(w->rows % D == 0);
     thin(&p, u, D, s, n);
-#pragma omp parallel for schedule(dynamic) collapse(2)
+#pragma omp parallel for schedule(dynamic) collapse(2) if (has_many(s, n))
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++)
             if (s[i].n >= CPU_THIN) gathered_tile(&p, &list, &s[i], i, tile * TILE, (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
@@ -174,7 +181,7 @@ static void thin_transposed(float *y, const float *x, const weight *w, const flo
         first[block] = k * D;
     }
     vec();
-#pragma omp parallel
+#pragma omp parallel if ((size_t)list.n * list.bytes > SMALL)
     {
 #pragma omp for schedule(dynamic)
         for (int block = 0; block < blocks; block++)
@@ -224,7 +231,7 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
     const row_list list = list_weights(w, u, D);
     ASSERT(w->rows % D == 0);
     for (int r = 0; r < n_rows; r += MOST_ROWS) thin_transposed(y, x, w, b, D, u, rows + r, n_rows - r < MOST_ROWS ? n_rows - r : MOST_ROWS);
-#pragma omp parallel for schedule(dynamic) collapse(2)
+#pragma omp parallel for schedule(dynamic) collapse(2) if (has_many(s, n))
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++)
             if (s[i].n >= CPU_THIN) gathered_columns(y, x, w, b, &list, &s[i], i, tile * width, E - tile * width < width ? E - tile * width : width);
@@ -281,8 +288,11 @@ static void few_rows(float *out, const float *q, const float *k, const float *v,
 
 static void attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n, bool few_only) {
     const int H = E / D, threads = omp_get_max_threads(), parts = threads < H ? threads : H;
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (s[i].from < s[i].s.n) bytes += (size_t)(s[i].past + s[i].s.n) * (size_t)E * 2 * sizeof *q;
     vec();
-#pragma omp parallel for schedule(dynamic) collapse(2)
+#pragma omp parallel for schedule(dynamic) collapse(2) if (bytes > SMALL)
     for (int i = 0; i < n; i++)
         for (int part = 0; part < parts; part++) {
             const bool few = s[i].s.n - s[i].from < CPU_THIN;

@@ -156,21 +156,39 @@ void opt_free(opt *m) {
     if (m->stored != m->layer) free(m->stored);
     free(m->layer);
     free(m->wide);
+    if (m->transposed) m->o->release(m->transposed);
     ckpt_close(&m->file);
     *m = (opt){0};
 }
 
 // ---------------------------------------------------------------- K/V cache
-opt_cache *opt_cache_new(const opt *m, int cap) {
+const char *const kv_policy_names[] = {"compute", "repair", "skip"};
+
+opt_cache *opt_cache_new(const opt *m, int cap) { return opt_cache_new_kv(m, cap, KV_COMPUTE); }
+
+opt_cache *opt_cache_new_kv(const opt *m, int cap, kv_policy kv) {
     opt_cache *c = xcalloc(1, sizeof *c);
-    const size_t floats = (size_t)m->c.L * (size_t)cap * (size_t)m->c.E;
-    *c = (opt_cache){.k = m->o->alloc(floats * sizeof(float)), .v = m->o->alloc(floats * sizeof(float)), .cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o};
+    const size_t bytes = (size_t)m->c.L * (size_t)cap * (size_t)m->c.E * sizeof(float);
+    *c = (opt_cache){.k = m->o->alloc(bytes), .v = m->o->alloc(bytes), .cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o, .kv = kv, .H = m->c.H};
+    if (kv == KV_REPAIR) c->in = m->o->alloc(bytes);
+    if (kv != KV_COMPUTE) {
+        c->has = xcalloc((size_t)m->c.L * (size_t)cap, (size_t)m->c.H);
+        c->lack = xcalloc((size_t)m->c.L * (size_t)m->c.H, sizeof *c->lack);
+    }
     return c;
+}
+
+void opt_cache_clear(opt_cache *c) {
+    c->n = 0;
+    if (c->lack) memset(c->lack, 0, (size_t)c->L * (size_t)c->H * sizeof *c->lack);
 }
 
 void opt_cache_free(opt_cache *c) {
     if (!c) return;
     c->o->release(c->k);
     c->o->release(c->v);
+    if (c->in) c->o->release(c->in);
+    free(c->has);
+    free(c->lack);
     free(c);
 }

@@ -21,6 +21,7 @@ typedef struct {
     weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
     weight wq, wk, wv, wo, bq, bk, bv, bo;          // (E, E), (E)
     weight w1, b1, w2, b2;                          // fc1 (F, E), (F); fc2 (E, F), (E)
+    weight wo_t, w2_t;                              // out_proj and fc2 transposed, (E, E), (F, E), by opt_sparse_prepare; else no data
 } opt_layer;
 
 typedef struct {
@@ -32,13 +33,31 @@ typedef struct {
     opt_layer *stored;                                    // the same in host memory and in the checkpoint's types; on the CPU: layer
     float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
     void *block;                                          // all weights on another device
+    void *transposed;                                     // what wo_t and w2_t point into
 } opt;
 
 // Which units run: heads [L, H], neurons [L, F], 1 = runs. NULL mask: all.
 typedef struct { uint8_t *heads, *neurons; } mask;
 
-// K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E].
-typedef struct { float *k, *v; int n, cap, L, E; const struct ops *o; } opt_cache;  // o: whose memory k and v are
+// What becomes of K and V of a head that a mask drops, in passes that compute live units only (opt_sparse_prepare).
+typedef enum {
+    KV_COMPUTE,  // they are computed all the same
+    KV_REPAIR,   // when the head becomes live again, from what the maps of K and V read, which the cache keeps: as KV_COMPUTE, later
+    KV_SKIP      // never: a head that becomes live again attends to the tokens that it ran for only
+} kv_policy;
+extern const char *const kv_policy_names[];  // "compute", "repair", "skip"
+
+// K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E]; o: whose memory they are. in [L, cap, E] (KV_REPAIR): what the maps of
+// K and V read. has [L, cap, H] in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without.
+typedef struct {
+    float *k, *v;
+    int n, cap, L, E;
+    const struct ops *o;
+    kv_policy kv;
+    float *in;
+    uint8_t *has;
+    int *lack, H;
+} opt_cache;
 
 // A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual sparsity). What
 // sees a state may write the sequence's mask, for units that have not run yet: at OPT_RESIDUAL of layer l heads and neurons of l and
@@ -76,13 +95,21 @@ int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n)
 // All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
 tensor *opt_tensor_list(const opt_config *c, int *n);
 
+// Makes transposed copies of out_proj and fc2 in the stored type, once, and returns their bytes. From then on a sequence whose mask acts on
+// all of its new tokens is computed from the weights of its live heads and neurons alone, in a pass that keeps no taps; the others are not
+// read. Logits are those of the same mask by zeroing within 1e-5.
+size_t opt_sparse_prepare(opt *m);
+size_t opt_sparse_bytes(const opt *m);  // what it will take, or takes
+
 // ---------------------------------------------------------------- a run: workspace for batches
 typedef struct opt_run opt_run;
 enum {
     OPT_FORWARD = 0,     // outputs only; nothing kept per layer
     OPT_TAPS = 1,        // keep what backward and the criteria need
     OPT_TANGENT = 2,     // and what Hessian-vector products need
-    OPT_WEIGHT_GRADS = 4 // and gradients of all weights (pretrain)
+    OPT_WEIGHT_GRADS = 4,// and gradients of all weights (pretrain)
+    OPT_MASK_BY_ZERO = 8,// dropped units are computed and set to zero, even where opt_sparse_prepare was called
+    OPT_OWN_LISTS = 16   // every sequence goes by its own list of live units, instead of the union that reads each weight once
 };
 // Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL allowed).
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags);
@@ -96,10 +123,14 @@ void opt_forward(opt_run *r, const opt_seq *seqs, int n);
 void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab);
 // Logits of the last row of sequence i: out [V].
 void opt_logits(opt_run *r, int i, float *out);
+// Logits of the last row of every sequence, each of which has output rows: out [n, V]. Reads the vocabulary matrix once.
+void opt_last_logits(opt_run *r, float *out);
 // Continue: layers from `layer` on with the residual entering it given (device memory, packed rows, E each), used by the removal oracle.
 void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res);
 
-opt_cache *opt_cache_new(const opt *m, int cap);  // room for cap tokens
+opt_cache *opt_cache_new(const opt *m, int cap);  // room for cap tokens, KV_COMPUTE
+opt_cache *opt_cache_new_kv(const opt *m, int cap, kv_policy kv);
+void       opt_cache_clear(opt_cache *c);         // no tokens
 void       opt_cache_free(opt_cache *c);
 
 // ---------------------------------------------------------------- gradients

@@ -91,6 +91,7 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
     r->seen = xcalloc((size_t)m->c.E, sizeof *r->seen);
+    sparse_alloc(r);
     if (ops_plan(m->o, opt_run_bytes(m, max_tokens, max_seqs, flags), "activations of a batch") != 0) die(1, "%s", err_get());
     plan(r, false);
     return r;
@@ -101,6 +102,7 @@ void opt_run_free(opt_run *r) {
     for (int i = 0; i < r->n_blocks; i++) r->o->release(r->blocks[i]);
     if (r->g1) r->o->release(r->g1);
     free_lists(r);
+    sparse_free(r);
     void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq, r->seen};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
@@ -124,6 +126,7 @@ static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
         r->first[i] = past;
         r->mask_from[i] = s->mask_from > past ? s->mask_from - past : 0;
         r->attn[i] = (attn_seq){.s = r->all[i], .past = past};
+        ASSERT(!s->prefix || s->prefix->kv == KV_COMPUTE || !s->append || s->append == s->prefix);
         for (int t = 0; t < s->n; t++) {
             ASSERT(s->tokens[t] >= 0 && s->tokens[t] < c->V);
             r->tokens[r->rows + t] = s->tokens[t];
@@ -140,17 +143,6 @@ static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
 int opt_row(const opt_run *r, int i) { return r->all[i].row; }
 
 // ---------------------------------------------------------------- layers
-static void append_cache(opt_run *r, int layer) {
-    const size_t E = (size_t)r->m->c.E;
-    for (int i = 0; i < r->n; i++) {
-        opt_cache *c = r->seq[i]->append;
-        if (!c) continue;
-        const size_t to = ((size_t)layer * (size_t)c->cap + (size_t)c->n) * E, from = (size_t)r->all[i].row * E, bytes = (size_t)r->all[i].n * E * sizeof(float);
-        r->o->copy(c->k + to, r->k[layer] + from, bytes);
-        r->o->copy(c->v + to, r->v[layer] + from, bytes);
-    }
-}
-
 // Shows the watched rows of x [rows, E]; at: the rows of it that were computed.
 static void show(opt_run *r, opt_state state, int layer, const float *x, const span *at) {
     for (int i = 0; i < r->n; i++) {
@@ -169,53 +161,63 @@ static void layer_forward(opt_run *r, int l) {
     const opt_config *c = &m->c;
     const opt_layer *w = &m->layer[l];
     const ops *o = r->o;
-    const int n = r->n, E = c->E, F = c->F;
+    const int n = r->n, E = c->E, D = c->D, H = w->wq.rows / D, F = w->w1.rows;
     const bool last = l == c->L - 1;
     // what leaves the last layer matters at output rows only; so does all of its second half when no tap is kept
-    const span *all = r->all, *half = last && r->forward_only ? r->act : all, *after = last ? r->act : all;
+    const bool cut_half = last && r->forward_only;
+    const span *all = r->all, *half = cut_half ? r->act : all, *after = last ? r->act : all;
+    const span *dense_half = cut_half ? r->dense.act : r->dense.all, *dense_after = last ? r->dense.act : r->dense.all;
+    const span *sparse_half = cut_half ? r->sparse.act : r->sparse.all;  // live sequences keep no taps: after is half
+    const bool any_dense = r->n_live < n, any_live = r->n_live > 0;
     const float *h = r->res[l];
     show(r, OPT_RESIDUAL, l, r->res[l], all);
+    sparse_heads(r, l);
     if (c->pre_ln) {
         o->norm(r->h, r->res[l], &w->ln1_g, &w->ln1_b, E, all, n);
         h = r->h;
     }
-    o->linear(r->k[l], h, &w->wk, maybe(&w->bk), false, all, n);
-    o->linear(r->v[l], h, &w->wv, maybe(&w->bv), false, all, n);
-    append_cache(r, l);
+    sparse_kv(r, l, h);
     if (half == r->act && r->out_rows == 0) return;
-    o->linear(r->q[l], h, &w->wq, maybe(&w->bq), false, half, n);
     for (int i = 0; i < n; i++) {
-        const opt_cache *p = r->seq[i]->prefix;
-        const size_t at = p ? (size_t)l * (size_t)p->cap * (size_t)E : 0;
-        r->attn[i].past_k = p ? p->k + at : NULL;
-        r->attn[i].past_v = p ? p->v + at : NULL;
-        r->attn[i].from = half[i].n ? half[i].row - all[i].row : all[i].n;
         r->heads[i] = r->seq[i]->mask ? r->seq[i]->mask->heads + (size_t)l * (size_t)c->H : NULL;
-        r->neurons[i] = r->seq[i]->mask ? r->seq[i]->mask->neurons + (size_t)l * (size_t)F : NULL;
+        r->neurons[i] = r->seq[i]->mask && !r->live[i] ? r->seq[i]->mask->neurons + (size_t)l * (size_t)c->F : NULL;
+        const opt_watch *watch = r->seq[i]->watch;  // of live sequences other heads are never written: only what is shown must be zero
+        if (r->live[i] && !(watch && watch->states >> OPT_HEAD_OUTPUT & 1)) r->heads[i] = NULL;
     }
-    o->attention(r->a[l], r->q[l], r->k[l], r->v[l], E, c->H, r->attn, n);
-    o->drop_units(r->a[l], r->heads, r->mask_from, c->H, c->D, all, n);
+    if (any_dense) o->linear(r->q[l], h, &w->wq, maybe(&w->bq), false, dense_half, n);
+    if (any_live) sparse_linear(r, r->q[l], h, &w->wq, maybe(&w->bq), false, &r->live_heads, D, sparse_half);
+    sparse_attention(r, l, half);
+    o->drop_units(r->a[l], r->heads, r->mask_from, H, D, all, n);
     show(r, OPT_HEAD_OUTPUT, l, r->a[l], half);
     float *sum1 = c->pre_ln ? r->mid[l] : r->s1[l];
     if (sum1 != r->res[l]) o->move(sum1, r->res[l], E, half, n);
-    o->linear(sum1, r->a[l], &w->wo, maybe(&w->bo), true, half, n);
+    if (any_dense) o->linear(sum1, r->a[l], &w->wo, maybe(&w->bo), true, dense_half, n);
+    if (any_live) sparse_linear_t(r, sum1, r->a[l], &w->wo_t, maybe(&w->bo), &r->live_heads, D, sparse_half);
     if (!c->pre_ln) o->norm(r->mid[l], sum1, &w->ln1_g, &w->ln1_b, E, half, n);
     show(r, OPT_MID, l, r->mid[l], half);
+    sparse_neurons(r, l);
     const float *x = r->mid[l];
     if (c->pre_ln) {
         o->norm(r->x[l], r->mid[l], &w->ln2_g, &w->ln2_b, E, half, n);
         x = r->x[l];
     }
-    o->linear(r->z[l], x, &w->w1, maybe(&w->b1), false, half, n);
-    o->relu(r->r, r->z[l], F, after, n);
-    o->drop_units(r->r, r->neurons, r->mask_from, F, 1, all, n);
+    if (any_dense) {
+        o->linear(r->z[l], x, &w->w1, maybe(&w->b1), false, dense_half, n);
+        o->relu(r->r, r->z[l], F, dense_after, n);
+        o->drop_units(r->r, r->neurons, r->mask_from, F, 1, r->dense.all, n);
+    }
     float *sum2 = c->pre_ln ? r->res[l + 1] : r->s2[l];
     if (sum2 != r->mid[l]) o->move(sum2, r->mid[l], E, after, n);
-    o->linear(sum2, r->r, &w->w2, maybe(&w->b2), true, after, n);
+    if (any_dense) o->linear(sum2, r->r, &w->w2, maybe(&w->b2), true, dense_after, n);
+    if (any_live) {
+        sparse_linear(r, r->r, x, &w->w1, maybe(&w->b1), true, &r->live_neurons, 1, sparse_half);
+        sparse_linear_t(r, sum2, r->r, &w->w2_t, maybe(&w->b2), &r->live_neurons, 1, sparse_half);
+    }
     if (!c->pre_ln) o->norm(r->res[l + 1], sum2, &w->ln2_g, &w->ln2_b, E, after, n);
 }
 
 static void layers(opt_run *r, int from) {
+    sparse_begin(r);
     r->forward_only = !(r->flags & OPT_TAPS);
     for (int l = from; l < r->m->c.L; l++) layer_forward(r, l);
     for (int i = 0; i < r->n; i++)
@@ -313,6 +315,24 @@ void opt_logits(opt_run *r, int i, float *out) {
     const span one = {0, 1};
     run_head(r, y, &one, 1, r->out[i].row + r->out[i].n - 1, r->logits);
     r->o->get(out, r->logits, (size_t)r->m->c.V * sizeof *out);
+}
+
+void opt_last_logits(opt_run *r, float *out) {
+    const int V = r->m->c.V, width = r->m->embed.cols;
+    const float *y = run_output(r);
+    float *last = y == r->yp ? r->proj : y == r->h ? r->y : r->h;  // the last output row of each sequence, one after the other
+    span *s = xcalloc((size_t)r->n, sizeof *s);
+    for (int i = 0; i < r->n; i++) {
+        ASSERT(r->out[i].n > 0);
+        r->o->copy(last + (size_t)i * (size_t)width, y + (size_t)(r->out[i].row + r->out[i].n - 1) * (size_t)width, (size_t)width * sizeof *last);
+    }
+    for (int first = 0; first < r->n; first += r->logit_rows) {
+        const int rows = r->n - first < r->logit_rows ? r->n - first : r->logit_rows;
+        for (int i = 0; i < rows; i++) s[i] = (span){i, 1};
+        run_head(r, last, s, rows, first, r->logits);
+        r->o->get(out + (size_t)first * (size_t)V, r->logits, (size_t)rows * (size_t)V * sizeof *out);
+    }
+    free(s);
 }
 
 const float *opt_tap_res(const opt_run *r, int layer) { return r->flags & OPT_TAPS || layer == r->m->c.L ? r->res[layer] : NULL; }

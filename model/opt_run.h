@@ -12,6 +12,18 @@
     X(tq, E, OPT_TANGENT) X(tk, E, OPT_TANGENT) X(tv, E, OPT_TANGENT)                       \
     X(tn1, E, OPT_TANGENT) X(tn2, E, OPT_TANGENT) X(tx, E, OPT_TANGENT) /* tangents of the norms' inputs, of fc1's */
 
+// The live units of a layer as device arrays (units [U], wants [U, N]; with OPT_OWN_LISTS units [N, U]) and the lists over them: one for all
+// live sequences together, or one for each.
+typedef struct {
+    int32_t *unit, *device_unit;
+    uint8_t *wants, *device_wants;
+    live_units *list;       // [1], or [N] with OPT_OWN_LISTS
+} live_lists;
+
+// Spans of all rows and of the output rows, of those sequences only that are computed from live units (live) or not (dense); the others' are
+// empty.
+typedef struct { span *all, *act; } span_set;
+
 struct opt_run {
     const opt *m;
     const ops *o;
@@ -30,6 +42,14 @@ struct opt_run {
     int32_t *target;        // [out_rows], -1: none
     float *seen;            // [E] a watched row, in host memory
     bool forward_only;      // rows that no output depends on are left out
+    // live units (opt_sparse.c)
+    bool *live;             // sequences that are computed from them
+    int n_live;
+    span_set dense, sparse;
+    span *kv_dense, *kv_sparse;  // rows whose K and V are computed for all heads, for live heads
+    attn_seq *attn_sparse;
+    live_lists live_heads, live_neurons;
+    uint8_t *device_has;    // [positions, H]
     // arrays
     float **res;            // [L + 1]
 #define X(name, width, flag) float **name;
@@ -57,3 +77,17 @@ int  run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows);
 void run_head(opt_run *r, const float *y, const span *s, int n, int first, float *out);
 // The packed output rows of the residual that leaves the last layer, through the last norm and projection, into r->y and r->yp.
 const float *run_output(opt_run *r);
+
+// opt_sparse.c: the part of a pass that computes live units only. begin: which sequences; heads, neurons: their lists for a layer, after the
+// watch had its say; kv: K and V of a layer from h, as the caches' policies want them, and into the caches.
+void sparse_alloc(opt_run *r);
+void sparse_free(opt_run *r);
+void sparse_begin(opt_run *r);
+void sparse_heads(opt_run *r, int layer);
+void sparse_neurons(opt_run *r, int layer);
+void sparse_kv(opt_run *r, int layer, const float *h);
+// Products of the live sequences over the spans s (one of r->sparse): y = x W' + b at live units, and ReLU; y += x Wt + b from them.
+void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s);
+void sparse_linear_t(opt_run *r, float *y, const float *x, const weight *wt, const weight *b, const live_lists *u, int D, const span *s);
+// Attention of every sequence whose queries are the rows `half`.
+void sparse_attention(opt_run *r, int layer, const span *half);

@@ -1,0 +1,303 @@
+// opt_sparse - the part of a forward pass that reads the weights of live heads and neurons only. Contract in opt.h (opt_sparse_prepare) and
+// opt_run.h.
+//
+// A sequence is live where its mask acts on all of its new rows. Its lists are read off the mask layer by layer, because who watches the pass
+// may still write it. Sequences that are not live take the dense way in the same pass.
+#include "ops_cpu.h"
+#include "opt_run.h"
+#include <stdlib.h>
+#include <string.h>
+
+// ---------------------------------------------------------------- transposed copies
+static size_t bytes_of(const weight *w) { return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64; }
+
+size_t opt_sparse_bytes(const opt *m) {
+    size_t bytes = 0;
+    for (int l = 0; l < m->c.L; l++) bytes += bytes_of(&m->stored[l].wo) + bytes_of(&m->stored[l].w2);
+    return bytes;
+}
+
+static void transpose(void *to, const weight *w) {
+    enum { SIDE = 32 };
+    const size_t rows = (size_t)w->rows, cols = (size_t)w->cols;
+#pragma omp parallel for schedule(static)
+    for (size_t j0 = 0; j0 < cols; j0 += SIDE)
+        for (size_t i0 = 0; i0 < rows; i0 += SIDE)
+            for (size_t j = j0; j < j0 + SIDE && j < cols; j++)
+                for (size_t i = i0; i < i0 + SIDE && i < rows; i++)
+                    if (w->type == DT_F32) ((float *)to)[j * rows + i] = ((const float *)w->data)[i * cols + j];
+                    else ((uint16_t *)to)[j * rows + i] = ((const uint16_t *)w->data)[i * cols + j];
+}
+
+size_t opt_sparse_prepare(opt *m) {
+    const size_t bytes = opt_sparse_bytes(m);
+    if (m->transposed) return bytes;
+    if (ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
+    char *block = m->transposed = m->o->alloc(bytes);
+    for (int l = 0; l < m->c.L; l++) {
+        const weight *from[] = {&m->stored[l].wo, &m->stored[l].w2};
+        weight *to[] = {&m->layer[l].wo_t, &m->layer[l].w2_t};
+        for (int k = 0; k < 2; k++, block += bytes_of(from[k - 1])) {
+            void *host = m->o->host ? block : xaligned(bytes_of(from[k]));
+            transpose(host, from[k]);
+            if (!m->o->host) {
+                m->o->put(block, host, bytes_of(from[k]));
+                free(host);
+            }
+            *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL};
+        }
+    }
+    return bytes;
+}
+
+// ---------------------------------------------------------------- workspace
+static void lists_alloc(opt_run *r, live_lists *u, int units) {
+    const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = r->flags & OPT_OWN_LISTS ? N : 1;
+    u->list = xcalloc(lists, sizeof *u->list);
+    if (!r->m->transposed) return;
+    u->unit = xcalloc(lists * U, sizeof *u->unit);
+    u->device_unit = r->o->alloc(lists * U * sizeof *u->unit);
+    if (lists == N && N > 1) return;
+    u->wants = xcalloc(U, N);
+    u->device_wants = r->o->alloc(U * N);
+}
+
+static void lists_free(opt_run *r, live_lists *u) {
+    if (u->device_unit) r->o->release(u->device_unit);
+    if (u->device_wants) r->o->release(u->device_wants);
+    free(u->unit);
+    free(u->wants);
+    free(u->list);
+}
+
+void sparse_alloc(opt_run *r) {
+    const size_t N = (size_t)r->max_seqs;
+    span **spans[] = {&r->dense.all, &r->dense.act, &r->sparse.all, &r->sparse.act, &r->kv_dense, &r->kv_sparse};
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) *spans[i] = xcalloc(N, sizeof(span));
+    r->live = xcalloc(N, sizeof *r->live);
+    r->attn_sparse = xcalloc(N, sizeof *r->attn_sparse);
+    lists_alloc(r, &r->live_heads, r->m->c.H);
+    lists_alloc(r, &r->live_neurons, r->m->c.F);
+}
+
+void sparse_free(opt_run *r) {
+    void *lists[] = {r->dense.all, r->dense.act, r->sparse.all, r->sparse.act, r->kv_dense, r->kv_sparse, r->live, r->attn_sparse};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
+    lists_free(r, &r->live_heads);
+    lists_free(r, &r->live_neurons);
+    if (r->device_has) r->o->release(r->device_has);
+}
+
+// ---------------------------------------------------------------- which sequences, which units
+void sparse_begin(opt_run *r) {
+    const bool able = r->m->transposed && r->live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
+    r->n_live = 0;
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *to = r->seq[i]->append;
+        const span none_all = {r->all[i].row, 0}, none_act = {r->act[i].row, 0};
+        const bool live = able && r->seq[i]->mask && r->mask_from[i] == 0;
+        // K and V that nobody will read again are needed for live heads only
+        const bool all_heads = !live || (to && to->kv == KV_COMPUTE);
+        r->live[i] = live;
+        r->n_live += live;
+        r->dense.all[i] = live ? none_all : r->all[i];
+        r->dense.act[i] = live ? none_act : r->act[i];
+        r->sparse.all[i] = live ? r->all[i] : none_all;
+        r->sparse.act[i] = live ? r->act[i] : none_act;
+        r->kv_dense[i] = all_heads ? r->all[i] : none_all;
+        r->kv_sparse[i] = all_heads ? none_all : r->all[i];
+    }
+}
+
+static const uint8_t *mask_bytes(const opt_run *r, int i, bool heads, int layer, int U) {
+    const mask *m = r->seq[i]->mask;
+    return m ? (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U : NULL;
+}
+
+static void own_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
+    for (int i = 0; i < r->n; i++) {
+        int32_t *unit = u->unit + (size_t)i * (size_t)U, *to = u->device_unit + (size_t)i * (size_t)U;
+        int n = 0;
+        const uint8_t *m = mask_bytes(r, i, heads, layer, U);
+        for (int k = 0; k < n_units && r->live[i]; k++) {
+            unit[n] = k;
+            n += m[k] != 0;
+        }
+        r->o->put(to, unit, (size_t)n * sizeof *unit);
+        u->list[i] = (live_units){to, n, 1, NULL};
+    }
+}
+
+static void common_list(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
+    const uint8_t *first = NULL;
+    bool same = true;
+    for (int i = 0; i < r->n; i++) {
+        if (!r->live[i]) continue;
+        if (!first) first = mask_bytes(r, i, heads, layer, U);
+        same &= first == mask_bytes(r, i, heads, layer, U);
+    }
+    int n = 0;
+    for (int k = 0; k < n_units; k++) {
+        uint8_t any = 0;
+        if (same) any = first[k];
+        else
+            for (int i = 0; i < r->n; i++) any |= u->wants[(size_t)n * (size_t)r->n + (size_t)i] = r->live[i] && mask_bytes(r, i, heads, layer, U)[k];
+        u->unit[n] = k;
+        n += any != 0;
+    }
+    r->o->put(u->device_unit, u->unit, (size_t)n * sizeof *u->unit);
+    if (!same) r->o->put(u->device_wants, u->wants, (size_t)n * (size_t)r->n);
+    u->list[0] = (live_units){u->device_unit, n, r->n, same ? NULL : u->device_wants};
+}
+
+static void make_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
+    if (r->n_live == 0) return;
+    if (r->flags & OPT_OWN_LISTS && r->max_seqs > 1) own_lists(r, u, heads, layer, U, n_units);
+    else common_list(r, u, heads, layer, U, n_units);
+}
+
+void sparse_heads(opt_run *r, int layer) { make_lists(r, &r->live_heads, true, layer, r->m->c.H, r->m->layer[layer].wq.rows / r->m->c.D); }
+void sparse_neurons(opt_run *r, int layer) { make_lists(r, &r->live_neurons, false, layer, r->m->c.F, r->m->layer[layer].w1.rows); }
+
+// ---------------------------------------------------------------- products
+static int lists_of(const opt_run *r, int *width) {
+    const bool own = r->flags & OPT_OWN_LISTS && r->max_seqs > 1;
+    *width = own ? 1 : r->n;
+    return own ? r->n : 1;
+}
+
+void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s) {
+    int width;
+    const int lists = lists_of(r, &width);
+    for (int k = 0; k < lists; k++) r->o->live_linear(y, x, w, b, relu, D, &u->list[k], s + k, width);
+}
+
+void sparse_linear_t(opt_run *r, float *y, const float *x, const weight *wt, const weight *b, const live_lists *u, int D, const span *s) {
+    int width;
+    const int lists = lists_of(r, &width);
+    for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, wt, b, D, &u->list[k], s + k, width);
+}
+
+// ---------------------------------------------------------------- K and V
+// Does the pass leave K and V of head h at the new row t of sequence i?
+static bool leaves_kv(const opt_run *r, int i, int t, const uint8_t *heads, int h) {
+    if (!heads || heads[h]) return true;
+    return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
+}
+
+static void append(opt_run *r, int i, int layer, const float *h, int width) {
+    opt_cache *c = r->seq[i]->append;
+    const size_t row = (size_t)width, at = (size_t)layer * (size_t)c->cap * (size_t)c->E + (size_t)c->n * row, from = (size_t)r->all[i].row * row;
+    const size_t n = (size_t)r->all[i].n;
+    r->o->copy(c->k + at, r->k[layer] + from, n * row * sizeof(float));
+    r->o->copy(c->v + at, r->v[layer] + from, n * row * sizeof(float));
+    if (c->kv == KV_COMPUTE) return;
+    const size_t E = (size_t)c->E;
+    if (c->in) r->o->copy(c->in + ((size_t)layer * (size_t)c->cap + (size_t)c->n) * E, h + (size_t)r->all[i].row * E, n * E * sizeof(float));
+    const uint8_t *heads = mask_bytes(r, i, true, layer, c->H);
+    for (int t = 0; t < r->all[i].n; t++)
+        for (int k = 0; k < c->H; k++) {
+            const bool there = leaves_kv(r, i, t, heads, k);
+            c->has[((size_t)layer * (size_t)c->cap + (size_t)(c->n + t)) * (size_t)c->H + (size_t)k] = there;
+            c->lack[layer * c->H + k] += !there;
+        }
+}
+
+// Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.
+static void repair(opt_run *r, int i, int layer, int n_heads) {
+    const opt_cache *c = r->seq[i]->prefix;
+    const int H = c->H, D = r->m->c.D;
+    const opt_layer *w = &r->m->layer[layer];
+    const uint8_t *heads = mask_bytes(r, i, true, layer, H);
+    const size_t base = (size_t)layer * (size_t)c->cap, width = (size_t)w->wk.rows;
+    int *lack = c->lack + layer * H;
+    uint8_t *has = c->has + base * (size_t)H;
+    int32_t *unit = NULL, *device = NULL;
+    for (int h = 0; h < n_heads; h++)
+        while ((!heads || heads[h]) && lack[h] > 0) {
+            if (!unit) {
+                unit = xcalloc((size_t)H, sizeof *unit);
+                device = r->o->alloc((size_t)H * sizeof *unit);
+            }
+            int from = 0, end, n = 0;
+            while (has[(size_t)from * (size_t)H + (size_t)h]) from++;
+            for (end = from; end < c->n && !has[(size_t)end * (size_t)H + (size_t)h]; end++) {}
+            for (int k = h; k < n_heads; k++) {
+                bool alike = (!heads || heads[k]) && lack[k] > 0;
+                for (int t = from; t < end && alike; t++) alike = !has[(size_t)t * (size_t)H + (size_t)k];
+                if (!alike) continue;
+                unit[n++] = k;
+                for (int t = from; t < end; t++) has[(size_t)t * (size_t)H + (size_t)k] = 1;
+                lack[k] -= end - from;
+            }
+            r->o->put(device, unit, (size_t)n * sizeof *unit);
+            const live_units u = {device, n, 1, NULL};
+            const span s = {from, end - from};
+            const size_t at = base * (size_t)c->E;
+            ASSERT(width <= (size_t)c->E);
+            r->o->live_linear(c->k + at, c->in + at, &w->wk, maybe(&w->bk), false, D, &u, &s, 1);
+            r->o->live_linear(c->v + at, c->in + at, &w->wv, maybe(&w->bv), false, D, &u, &s, 1);
+        }
+    if (device) r->o->release(device);
+    free(unit);
+}
+
+void sparse_kv(opt_run *r, int layer, const float *h) {
+    const opt_layer *w = &r->m->layer[layer];
+    const int D = r->m->c.D, width = w->wk.rows;
+    r->o->linear(r->k[layer], h, &w->wk, maybe(&w->bk), false, r->kv_dense, r->n);
+    r->o->linear(r->v[layer], h, &w->wv, maybe(&w->bv), false, r->kv_dense, r->n);
+    if (r->n_live) {
+        sparse_linear(r, r->k[layer], h, &w->wk, maybe(&w->bk), false, &r->live_heads, D, r->kv_sparse);
+        sparse_linear(r, r->v[layer], h, &w->wv, maybe(&w->bv), false, &r->live_heads, D, r->kv_sparse);
+    }
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *prefix = r->seq[i]->prefix;
+        if (prefix && prefix->kv == KV_REPAIR) repair(r, i, layer, width / D);
+        if (r->seq[i]->append) append(r, i, layer, h, width);
+    }
+}
+
+// ---------------------------------------------------------------- attention
+// A sequence whose prefix lacks K and V of some head (KV_SKIP): its has, in device memory.
+static const uint8_t *missing_kv(opt_run *r, int i, int layer) {
+    const opt_cache *p = r->seq[i]->prefix;
+    bool lacks = false;
+    for (int h = 0; p && p->kv == KV_SKIP && h < p->H; h++) lacks |= p->lack[layer * p->H + h] > 0;
+    if (!lacks) return NULL;
+    const size_t bytes = (size_t)r->m->c.positions * (size_t)p->H;
+    if (!r->device_has) r->device_has = r->o->alloc(bytes * (size_t)r->max_seqs);
+    uint8_t *to = r->device_has + bytes * (size_t)i;
+    r->o->put(to, p->has + (size_t)layer * (size_t)p->cap * (size_t)p->H, (size_t)p->n * (size_t)p->H);
+    return to;
+}
+
+void sparse_attention(opt_run *r, int layer, const span *half) {
+    const opt *m = r->m;
+    const int D = m->c.D, width = m->layer[layer].wq.rows;
+    const float *q = r->q[layer], *k = r->k[layer], *v = r->v[layer];
+    float *a = r->a[layer];
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *p = r->seq[i]->prefix;
+        const size_t at = p ? (size_t)layer * (size_t)p->cap * (size_t)p->E : 0;
+        attn_seq *s = &r->attn[i], none = {.s = {r->all[i].row, 0}};
+        s->s = r->all[i];
+        s->past = r->first[i];
+        s->past_k = p ? p->k + at : NULL;
+        s->past_v = p ? p->v + at : NULL;
+        s->past_has = missing_kv(r, i, layer);
+        s->from = half[i].n ? half[i].row - r->all[i].row : r->all[i].n;
+        r->attn_sparse[i] = r->live[i] ? *s : none;
+        if (r->live[i]) {
+            *s = none;
+        } else if (s->past_has) {
+            r->o->live_attention(a, q, k, v, width, D, NULL, s, 1);
+            *s = none;
+        }
+    }
+    r->o->attention(a, q, k, v, width, width / D, r->attn, r->n);
+    if (r->n_live == 0) return;
+    int count;
+    const int lists = lists_of(r, &count);
+    for (int l = 0; l < lists; l++) r->o->live_attention(a, q, k, v, width, D, &r->live_heads.list[l], r->attn_sparse + l, count);
+}
