@@ -31,7 +31,7 @@ static int fc1(const net *n) { return first(n); }
 static int fc2(const net *n) { return first(n) + (n->kind == NET_PAIR ? 1 : 2); }
 static bool biased(const net *n) { return n->kind != NET_PAIR; }
 
-static weight view(const net *n, int i) { return (weight){n->w + n->t[i].at, DT_F32, n->t[i].rows, n->t[i].cols}; }
+static weight view(const net *n, int i) { return (weight){n->w + n->t[i].at, DT_F32, n->t[i].rows, n->t[i].cols, NULL}; }
 
 void net_init(net *n, uint64_t seed) {
     memset(n->w, 0, n->floats * sizeof *n->w);
