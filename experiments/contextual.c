@@ -2,7 +2,6 @@
 #include "contextual.h"
 #include <stdlib.h>
 #include <string.h>
-#include "ops.h"
 
 const char *const contextual_feature_names[] = {"early", "stream", "dense"};
 
@@ -72,24 +71,6 @@ static void see(void *self, opt_state state, int layer, const float *x) {
     }
 }
 
-// Token embeddings as the model's first layer gets them, positions apart: [n, E] in host memory.
-static float *embed(const opt *m, const int32_t *tokens, int n) {
-    const ops *o = m->o;
-    const span all = {0, n};
-    const size_t wide = (size_t)n * (size_t)m->c.E * sizeof(float);
-    float *x = o->alloc((size_t)n * (size_t)m->c.P * sizeof *x), *out = xaligned(wide);
-    o->embed(x, tokens, &m->embed, &all, 1);
-    if (m->c.P != m->c.E) {
-        float *y = o->alloc(wide);
-        o->linear(y, x, &m->proj_in, NULL, false, &all, 1);
-        o->release(x);
-        x = y;
-    }
-    o->get(out, x, wide);
-    o->release(x);
-    return out;
-}
-
 void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units) {
     const predictor_info *info = predictor_about(p);
     const size_t heads = (size_t)m->c.L * (size_t)m->c.H, neurons = (size_t)m->c.L * (size_t)m->c.F;
@@ -121,7 +102,8 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
     }
     if (predictor_about(c->p)->design != PREDICTOR_SEQUENCE) return;
     const double start = clock_s();
-    float *x = embed(c->m, tokens, n);
+    float *x = xaligned((size_t)n * (size_t)c->m->c.E * sizeof *x);
+    predictor_embed(x, c->m, tokens, n);
     const float *in[2] = {x, x};
     predictor_all(c->p, in, n, c->units & UNITS_HEADS ? c->heads : NULL, c->units & UNITS_NEURONS ? c->neurons : NULL);
     free(x);

@@ -236,6 +236,19 @@ static void widen(double *to, const float *from, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = (double)from[i];
 }
 
+void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T) {
+    const span all = {0, T};
+    const size_t bytes = (size_t)T * (size_t)m->c.E * sizeof *x;
+    float *wide = m->o->alloc(bytes), *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : wide;
+    m->o->embed(narrow, tokens, &m->embed, &all, 1);
+    if (narrow != wide) {
+        m->o->linear(wide, narrow, &m->proj_in, NULL, false, &all, 1);
+        m->o->release(narrow);
+    }
+    m->o->get(x, wide, bytes);
+    m->o->release(wide);
+}
+
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons) {
     ASSERT(!p->about.per_layer);
     double *out[2] = {heads, neurons};

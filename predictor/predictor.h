@@ -38,6 +38,8 @@ void predictor_close(predictor *p);  // NULL allowed
 predictor *predictor_new(const predictor_info *what, uint64_t seed);
 const predictor_info *predictor_about(const predictor *p);
 
+// Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence reads.
+void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T);
 // Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all layers. x: the state
 // [E] of shadow (heads and neurons each read their own state: x[0], x[1]); of sequence the token embeddings [T, E], x[0].
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons);

@@ -1,5 +1,6 @@
 // rows - see rows.h.
 #include "rows.h"
+#include "predictor.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -95,18 +96,6 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int f
 }
 
 // ---------------------------------------------------------------- batches
-void embed_tokens(float *x, const opt *m, const int32_t *tokens, int T) {
-    const span all = {0, T};
-    if (!m->proj_in.data) {
-        ops_cpu()->embed(x, tokens, &m->embed, &all, 1);
-        return;
-    }
-    float *narrow = xaligned((size_t)T * (size_t)m->c.P * sizeof *narrow);
-    ops_cpu()->embed(narrow, tokens, &m->embed, &all, 1);
-    ops_cpu()->linear(x, narrow, &m->proj_in, NULL, false, &all, 1);
-    free(narrow);
-}
-
 int row_tokens(const row_source *s, int row) { return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row]; }
 
 int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count) {
@@ -119,7 +108,7 @@ int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int
         net_work_tokens(k, n, rows);
         for (int i = 0; i < count; i++) {
             float *x = k->tokens + (size_t)k->s[i].row * (size_t)n->in;
-            embed_tokens(x, s->model, s->ex->tokens + s->ex->offset[row[i]], k->s[i].n);
+            predictor_embed(x, s->model, s->ex->tokens + s->ex->offset[row[i]], k->s[i].n);
             minmax(x, x, (size_t)k->s[i].n * (size_t)n->in);
         }
     }

@@ -33,5 +33,3 @@ typedef struct {
 // Inputs of n rows into k (by n->kind) and targets into t [n, out].
 int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count);
 int row_tokens(const row_source *s, int row);  // how many tokens NET_POOL sees
-// Token embeddings [T, E], as the model's first layer gets them but for the positions, not normalised.
-void embed_tokens(float *x, const opt *m, const int32_t *tokens, int T);

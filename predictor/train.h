@@ -11,7 +11,7 @@
 #include "stats.h"
 
 typedef struct {
-    const char *store, *model, *criterion, *design, *target, *features, *mode, *predictions, *out, *curve;
+    const char *store, *model, *criterion, *design, *target, *features, *mode, *predictions, *out, *curve, *metrics;
     long hidden, seed, epochs, batch, early_stop, dense_layers, threads;
     double lr, valid, test, top, save_every;
     bool estimate;
@@ -68,3 +68,4 @@ void train_print_head(const train_job *j);
 int  train_print_row(const train_job *j, const store *s, const char *criterion);
 int  train_predictions(train_job *j, const store *out);
 int  train_curve(const train_job *j, const store *out);
+int  train_metrics(const train_job *j, const store *out);

@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static train_job job = {.o = {.criterion = "all", .design = "shadow", .target = "", .features = "", .mode = "sound", .predictions = "", .curve = "", .seed = 1, .lr = 1e-3, .valid = 0.15,
+static train_job job = {.o = {.criterion = "all", .design = "shadow", .target = "", .features = "", .mode = "sound", .predictions = "", .curve = "", .metrics = "", .seed = 1, .lr = 1e-3, .valid = 0.15,
                               .test = 0.15, .top = 50, .dense_layers = 1, .save_every = 30}};
 
 static const cli_option options[] = {
@@ -36,6 +36,7 @@ static const cli_option options[] = {
     {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from", false, NULL, 0, 1e9},
     {"predictions", CLI_STR, &job.o.predictions, "FILE.h5", "write the predictions of the test part", false, NULL, 0, 0},
     {"curve", CLI_STR, &job.o.curve, "FILE.csv", "write the loss of every epoch", false, NULL, 0, 0},
+    {"metrics", CLI_STR, &job.o.metrics, "FILE.csv", "write the numbers of the table, and the overlaps at 10..90 %", false, NULL, 0, 0},
     {"estimate", CLI_FLAG, &job.o.estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
     {"out", CLI_STR, &job.o.out, "FILE", "predictor file to make, to finish or to extend", true, NULL, 0, 0},
     {0}};
@@ -131,6 +132,7 @@ static int report(train_job *j) {
     for (int c = 0; !bad && c < j->n_criteria; c++) bad = train_print_row(j, s, j->criteria[c]);
     fflush(stdout);
     if (!bad && *j->o.curve) bad = train_curve(j, s);
+    if (!bad && *j->o.metrics) bad = train_metrics(j, s);
     if (!bad && *j->o.predictions) {
         if (j->features.fd < 0) bad = train_features(j);
         if (!bad) bad = train_predictions(j, s);

@@ -15,7 +15,7 @@ static int predict(const train_job *j, predictor *p, int row, double *const out[
     if (a->design == PREDICTOR_SEQUENCE) {
         const row_source from = {.ex = &j->ex, .whole = a->compat};
         const int T = row_tokens(&from, row);
-        embed_tokens(x, &j->m, j->ex.tokens + j->ex.offset[row], T);
+        predictor_embed(x, &j->m, j->ex.tokens + j->ex.offset[row], T);
         const float *const in[2] = {x, x};
         predictor_all(p, in, T, out[0], out[1]);
         return 0;
@@ -288,6 +288,43 @@ int train_curve(const train_job *j, const store *from) {
             char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]);
             const int last = j->about.per_layer ? j->about.L : predictor_first(&j->about) + 1;
             for (int l = predictor_first(&j->about); !bad && store_has(from, group) && l < last; l++) bad = write_curve(j, from, names[i], k, l, o.f);
+            free(group);
+        }
+    free(names);
+    if (bad) file_out_abandon(&o);
+    else bad = file_out_close(&o);
+    return bad;
+}
+
+// ---------------------------------------------------------------- numbers of every predictor in the file
+int train_metrics(const train_job *j, const store *from) {
+    const predictor_info *a = &j->about;
+    file_out o = {0};
+    if (file_out_open(&o, j->o.metrics)) return -1;
+    fprintf(o.f, "# %s\n# code %s\ncriterion,units,design,target,lag,hidden,seed,by,%s,parameters,multiply_adds,gain,gain_stderr\n", j->command, code_version(), quality_columns);
+    int n, bad = 0;
+    char **names = store_list(from, "/predictors", &n);
+    for (int i = 0; !bad && i < n; i++)
+        for (int k = 0; !bad && k < 2; k++) {
+            static const char *const by[BY_ALL] = {"predictor", "static_mean", "input_norm"};
+            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]), *name = xasprintf("%s/quality", group),
+                 *se = xasprintf("%s_stderr", gain_names[a->target_layer]);
+            double q[BY_ALL][QUALITY_COLUMNS];
+            const bool there = store_has(from, group);
+            if (there) bad = store_read_double(from, name, 0, BY_ALL, q[0]);
+            for (int b = 0; there && !bad && b < BY_ALL; b++) {
+                fprintf(o.f, "%s,%s,%s,%s,%d,%d,%ld,%s", names[i], predictor_kinds[k], predictor_design_names[a->design], a->target_layer ? "layer" : "global", a->lag, a->hidden[k],
+                        j->o.seed, by[b]);
+                for (int c = 0; c < QUALITY_COLUMNS; c++)
+                    if (isfinite(q[b][c])) fprintf(o.f, ",%.8g", q[b][c]);
+                    else fputc(',', o.f);
+                if (b == BY_PREDICTOR)
+                    fprintf(o.f, ",%.10g,%.10g,%.8g,%.4g\n", attribute(from, group, "parameters"), attribute(from, group, "multiply_adds"),
+                            attribute(from, group, gain_names[a->target_layer]), attribute(from, group, se));
+                else fputs(",,,,\n", o.f);
+            }
+            free(se);
+            free(name);
             free(group);
         }
     free(names);
