@@ -79,6 +79,7 @@ void question_prompt(prose *out, int task, const question *q, int c);
 
 // ---------------------------------------------------------------- prose (world_tell.c)
 void world_tell(world *w, prose *out);                      // a paragraph or a story
+void world_about(world *w, prose *out, int table, int row, int sentences);  // so many statements about a row, none twice in succession
 void world_page(world *w, prose *out);                      // an encyclopedia page: "= Title =", sections, detokenised
 void world_wikitext(prose *out, const char *page);          // the same page in WikiText's raw form
 int  world_template_count(void);

@@ -116,20 +116,35 @@ static bool told(const char *text, const char *a, const char *b) {
     return false;
 }
 
+// The two pieces of text of a row's property that make a fact, owned by the caller; false: that property is none.
+static bool fact(const world *w, int t, int row, int c, char **a, char **b) {
+    // who of a cause and doing of a script are manners of speaking; the fact of a cause is the pair of the others
+    const bool cause = strcmp(world_tables[t].name, "cause") == 0, script = strcmp(world_tables[t].name, "script") == 0;
+    if (c == 0 || strcmp(w->cell[t][row][c], "-") == 0 || (c == 1 && (cause || script))) return false;
+    *a = plain(w->cell[t][row][cause]);
+    *b = plain(w->cell[t][row][c]);
+    return true;
+}
+
+bool world_told(const world *w, int table, int row, int column, const char *text) {
+    char *a, *b;
+    if (!fact(w, table, row, column, &a, &b)) return true;
+    const bool is = told(text, a, b);
+    free(a);
+    free(b);
+    return is;
+}
+
 static void check_facts(const char *text, world_report *r) {
     world w;
+    char *a, *b;
     world_open(&w, 0);
     for (int t = 0; t < w.n_tables; t++)
         for (int i = 0; i < w.table_rows[t]; i++)
             for (int c = 1; c < w.table_cols[t]; c++) {
-                // who of a cause and doing of a script are manners of speaking; the fact of a cause is the pair of the others
-                const bool cause = strcmp(world_tables[t].name, "cause") == 0, script = strcmp(world_tables[t].name, "script") == 0;
-                if (strcmp(w.cell[t][i][c], "-") == 0 || (c == 1 && (cause || script))) continue;
-                char *a = plain(w.cell[t][i][cause]), *b = plain(w.cell[t][i][c]);
+                if (!fact(&w, t, i, c, &a, &b)) continue;
                 r->facts++;
-                if (!told(text, a, b)) {
-                    if (!r->untold++) snprintf(r->first_untold, sizeof r->first_untold, "%s: %s", a, b);
-                }
+                if (!told(text, a, b) && !r->untold++) snprintf(r->first_untold, sizeof r->first_untold, "%s: %s", a, b);
                 free(a);
                 free(b);
             }

@@ -221,6 +221,23 @@ static int write_text(const char *dir, const char *sub, const char *name, const 
 
 enum { BYTES_PER_TOKEN = 4, HELD_OUT_PAGES = 160 };  // of a byte-pair vocabulary of 2,000 made from this text, rounded down
 
+// Facts that no document happens to tell get a sentence of their own.
+static void tell_rest(world *w, prose *all, const world_probes *held) {
+    prose doc = { 0 };
+    for (int t = 0; t < w->n_tables; t++)
+        for (int i = 0; i < w->table_rows[t]; i++)
+            for (int c = 1; c < w->table_cols[t]; c++) {
+                bool told = world_told(w, t, i, c, all->s);
+                for (int tries = 0; !told && tries < 1000; tries++) {
+                    prose_clear(&doc);
+                    world_about(w, &doc, t, i, 1);
+                    told = world_told(w, t, i, c, doc.s) && !world_probes_count(held, doc.s, doc.n);
+                    if (told) prose_add(all, "%s\n\n", doc.s);
+                }
+            }
+    prose_free(&doc);
+}
+
 int world_write(const char *dir, const world_size *size, world_counts *c) {
     world w;
     world_open(&w, size->seed);
@@ -253,6 +270,7 @@ int world_write(const char *dir, const world_size *size, world_counts *c) {
         if (world_probes_count(&held, doc.s, doc.n)) c->dropped++;
         else prose_add(&all, "%s", doc.s);
     }
+    if (!bad) tell_rest(&w, &all, &held);
     if (!bad) bad = write_text(dir, "text", "world.txt", &all) || write_text(dir, "wikitext", "held-out.raw", &raw);
     world_count_words(all.s, all.n, c);
     prose_free(&all);

@@ -30,6 +30,7 @@ typedef struct {
     int facts, untold;       // facts of the tables; those that no paragraph of the text tells
     char first_untold[128];
 } world_report;
+bool world_told(const world *w, int table, int row, int column, const char *text);  // or there is no such fact
 int world_check(const char *dir, world_report *r);  // -1 and err_set when something cannot be read
 
 // ---------------------------------------------------------------- what a model makes of it (world_model.c)

@@ -18,8 +18,7 @@ static bool say(world *w, binding *b, prose *out, const world_statement *s) {
     return false;
 }
 
-// So many statements about a row, none twice in succession.
-static void about(world *w, prose *out, int table, int row, int sentences) {
+void world_about(world *w, prose *out, int table, int row, int sentences) {
     const int n = count(world_statements);
     int last = -1;
     for (int k = 0; k < sentences;) {
@@ -57,7 +56,7 @@ void world_tell(world *w, prose *out) {
         const int rows = event ? 3 : 1 + (int)rng_below(&w->r, 2);
         for (int i = 0; i < rows; i++) {
             const int sentences = event ? 1 : 3 + (int)rng_below(&w->r, 3);
-            about(w, out, table, (int)rng_below(&w->r, (uint64_t)w->table_rows[table]), sentences);
+            world_about(w, out, table, (int)rng_below(&w->r, (uint64_t)w->table_rows[table]), sentences);
         }
     } else story(w, &b, out, 5 + (int)rng_below(&w->r, 5));
     prose_add(out, "\n");
@@ -83,7 +82,7 @@ void world_page(world *w, prose *out) {
     world_fill(w, &b, out, "{^ x}", true);
     prose_add(out, " =\n\n");
     world_fill(w, &b, out, openings[rng_below(&w->r, sizeof openings / sizeof *openings)], true);
-    about(w, out, table, row, 4);
+    world_about(w, out, table, row, 4);
     prose_add(out, "\n\n");
     const int n = 2 + (int)rng_below(&w->r, 2);
     for (int i = 0; i < n; i++) {
@@ -95,7 +94,7 @@ void world_page(world *w, prose *out) {
         if (rng_below(&w->r, 2)) story(w, &c, out, 5 + (int)rng_below(&w->r, 4));
         else {
             const int other = (int)rng_below(&w->r, LEAST_ROWS);
-            about(w, out, (int)rng_below(&w->r, (uint64_t)w->n_tables), other, 5);
+            world_about(w, out, (int)rng_below(&w->r, (uint64_t)w->n_tables), other, 5);
         }
         prose_add(out, i + 1 < n ? "\n\n" : "\n");
     }
