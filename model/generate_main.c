@@ -1,8 +1,8 @@
-// generate - text from a prompt: greedy or sampled, with a K/V cache, dense or with a static mask.
+// generate - text from a prompt: greedy or sampled, with a K/V cache, dense, with a fixed mask or with masks that a predictor makes.
 #include "cli.h"
-#include "mask.h"
+#include "decode.h"
+#include "mask_option.h"
 #include "ops.h"
-#include "store.h"
 #include "tok.h"
 #include <math.h>
 #include <omp.h>
@@ -10,11 +10,11 @@
 #include <string.h>
 
 static struct {
-    char *model, *device, *prompt, *mask, *scores, *criterion, *scope, *units, *sparsity;
-    long tokens, top_k, seed, threads, dense_layers;
+    char *model, *device, *prompt, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *kv;
+    long tokens, top_k, seed, threads, dense_layers, refresh;
     double temperature, top_p;
     bool no_bos, stats;
-} arg = {.device = "cpu", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1};
+} arg = {.device = "cpu", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair"};
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory with its tokenizer", .required = true},
@@ -25,9 +25,12 @@ static const cli_option options[] = {
     {.name = "top-p", .type = CLI_FLOAT, .value = &arg.top_p, .arg = "X", .help = "sample among the likeliest that make up this probability", .min = 0.0001, .max = 1},
     {.name = "seed", .type = CLI_INT, .value = &arg.seed, .arg = "N", .help = "seed of sampling and of a random mask"},
     {.name = "no-bos", .type = CLI_FLAG, .value = &arg.no_bos, .help = "do not put </s> before the prompt"},
-    {.name = "mask", .type = CLI_STR, .value = &arg.mask, .arg = "KIND", .help = "none, random, static, or file:PATH"},
+    {.name = "mask", .type = CLI_STR, .value = &arg.mask, .arg = "KIND", .help = "none, random, static, contextual, or file:PATH"},
     {.name = "scores", .type = CLI_STR, .value = &arg.scores, .arg = "FILE", .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
-    {.name = "criterion", .type = CLI_STR, .value = &arg.criterion, .arg = "NAME", .help = "criterion of a static mask"},
+    {.name = "criterion", .type = CLI_STR, .value = &arg.criterion, .arg = "NAME", .help = "criterion of a static mask, or of the predictor's nets"},
+    {.name = "predictor", .type = CLI_STR, .value = &arg.predictor, .arg = "FILE", .help = "predictor (bin/train) of a contextual mask"},
+    {.name = "refresh", .type = CLI_INT, .value = &arg.refresh, .arg = "K", .help = "contextual: a new mask at every K-th token; 0: one, at the end of the prompt", .min = 0, .max = 1e6},
+    {.name = "kv", .type = CLI_STR, .value = &arg.kv, .arg = "POLICY", .help = "K and V of dropped heads: computed, repaired when the head comes back, or skipped", .choices = "compute|repair|skip"},
     {.name = "scope", .type = CLI_STR, .value = &arg.scope, .arg = "SCOPE", .help = "where units compete", .choices = "local|global|hybrid"},
     {.name = "units", .type = CLI_STR, .value = &arg.units, .arg = "UNITS", .help = "what is pruned", .choices = "heads|neurons|both"},
     {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
@@ -37,32 +40,26 @@ static const cli_option options[] = {
     {.name = "threads", .type = CLI_INT, .value = &arg.threads, .arg = "N", .help = "threads; 0: all cores", .min = 0, .max = 4096},
     {0}};
 
-// The one mask of this run; false: dense.
-static bool make_mask(mask *m, const opt_config *c) {
+static predictor *nets;
+static mask_rule rule;
+
+// The one mask of this run, or the predictor of its masks; false: dense.
+static bool make_mask(mask *m, opt *model) {
+    const mask_option o = {arg.model, arg.scores, arg.criterion, arg.scope, arg.units, arg.dense_layers, (uint64_t)arg.seed};
+    const long sparsity = mask_parse_sparsity(arg.sparsity);
+    if (sparsity < 0) die(2, "--sparsity: %s", err_get());
     if (strcmp(arg.mask, "none") == 0) return false;
-    mask_alloc(m, c);
-    if (strncmp(arg.mask, "file:", 5) == 0) {
-        if (mask_read(m, c, arg.mask + 5) != 0) die(1, "%s", err_get());
+    rule = mask_option_rule(&o, sparsity);
+    if (strcmp(arg.mask, "contextual") == 0) {
+        if (!arg.predictor) die(2, "--mask contextual needs --predictor FILE, which bin/train writes");
+        if (!(nets = predictor_open(arg.predictor, arg.criterion && cli_given(options, "criterion") ? arg.criterion : NULL, model))) die(1, "%s", err_get());
         return true;
     }
-    const bool random = strcmp(arg.mask, "random") == 0;
-    if (!random && strcmp(arg.mask, "static") != 0) die(2, "--mask %s: not one of none, random, static, file:PATH", arg.mask);
-    mask_rule rule = {.dense_layers = (int)arg.dense_layers, .sparsity = mask_parse_sparsity(arg.sparsity),
-                      .units = arg.units[0] == 'h' ? UNITS_HEADS : arg.units[0] == 'n' ? UNITS_NEURONS : UNITS_BOTH};
-    if (rule.sparsity < 0) die(2, "--sparsity: %s", err_get());
-    while (strcmp(mask_scope_names[rule.scope], arg.scope) != 0) rule.scope++;
-    const size_t heads = (size_t)c->L * (size_t)c->H, neurons = (size_t)c->L * (size_t)c->F;
-    double *score = xcalloc(heads + neurons, sizeof *score);
-    store_aggregate a = {0};
-    if (random) mask_random_scores(score, score + heads, c, (uint64_t)arg.seed);
-    else {
-        if (!arg.scores) die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
-        if (store_read_aggregate(&a, arg.scores, false, "all", arg.criterion) != 0) die(1, "%s", err_get());
-        if (a.L != c->L || a.H != c->H || a.F != c->F) die(1, "%s: of a model with %d layers, %d heads and %d neurons a layer, not of %s", arg.scores, a.L, a.H, a.F, arg.model);
-    }
-    if (mask_make(m, c, random ? score : a.heads, random ? score + heads : a.neurons, &rule) != 0) die(1, "%s", err_get());
-    store_aggregate_free(&a);
-    free(score);
+    mask_alloc(m, &model->c);
+    const bool kind = strcmp(arg.mask, "random") == 0 || strcmp(arg.mask, "static") == 0 || strncmp(arg.mask, "file:", 5) == 0;
+    if (!kind) die(2, "--mask %s: not one of none, random, static, contextual, file:PATH", arg.mask);
+    if (strcmp(arg.mask, "static") == 0 && !arg.scores) die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
+    if (mask_option_make(m, arg.mask, &o, sparsity, &model->c) != 0) die(1, "%s", err_get());
     return true;
 }
 
@@ -104,7 +101,8 @@ int main(int argc, char **argv) {
     tok *t = tok_open(arg.model, m.c.V);
     if (!t) die(1, "%s", err_get());
     mask units = {0};
-    const bool masked = make_mask(&units, &m.c);
+    const bool masked = make_mask(&units, &m);
+    if (masked) opt_sparse_prepare(&m);
     int32_t *ids = NULL;
     int n = 0, cap = 0;
     if (!arg.no_bos) VEC_PUSH(ids, n, cap, m.c.bos);
@@ -112,20 +110,20 @@ int main(int argc, char **argv) {
     if (n == 0) die(2, "--prompt is empty and --no-bos leaves nothing to begin with");
     if (n >= m.c.positions) die(1, "the prompt has %d tokens, and %s only %d positions; shorten it", n, arg.model, m.c.positions);
     const int room = m.c.positions - n, most = arg.tokens < room ? (int)arg.tokens : room, prompt = n;
-    opt_cache *cache = opt_cache_new(&m, n + most);
-    opt_run *prefill = opt_run_new(&m, n, 1, OPT_FORWARD), *decode = opt_run_new(&m, 1, 1, OPT_FORWARD);
-    float *logits = xmalloc(sizeof *logits * (size_t)m.c.V);
+    decode_options o = {.predictor = nets, .rule = rule, .refresh = (int)arg.refresh};
+    while (strcmp(kv_policy_names[o.kv], arg.kv) != 0) o.kv++;
+    decode *d = decode_new(&m, &o, 1, n, n + most);
+    if (!d) die(1, "%s", err_get());
     candidate *c = xmalloc(sizeof *c * (size_t)m.c.V);
     rng r = rng_make((uint64_t)arg.seed);
-    opt_seq s = {.tokens = ids, .n = n, .prefix = cache, .append = cache, .mask = masked ? &units : NULL, .targets_from = n - 1, .last_target = OPT_NO_TARGET};
+    const decode_seq s = {.prompt = ids, .n = n, .mask = masked && !nets ? &units : NULL};
     const double start = clock_s();
-    opt_forward(prefill, &s, 1);
-    opt_logits(prefill, 0, logits);
+    if (decode_prompt(d, &s, 1) != 0) die(1, "%s", err_get());
     const double filled = clock_s();
     fputs(arg.prompt, stdout);
     int made = 0;
     while (made < most) {
-        const int32_t id = choose(logits, m.c.V, &r, c);
+        const int32_t id = choose(decode_logits(d, 0), m.c.V, &r, c);
         if (id == m.c.eos) break;
         made++;
         size_t bytes;
@@ -133,26 +131,20 @@ int main(int argc, char **argv) {
         fwrite(text, 1, bytes, stdout);
         fflush(stdout);
         if (made == most) break;
-        s.tokens = &id;
-        s.n = 1;
-        s.targets_from = 0;
-        opt_forward(decode, &s, 1);
-        opt_logits(decode, 0, logits);
+        if (decode_step(d, &id) != 0) die(1, "%s", err_get());
     }
     fputc('\n', stdout);
     if (arg.stats) {
         double heads = 0, neurons = 0;
-        if (masked) mask_effective(&units, &m.c, &heads, &neurons);
+        if (masked) mask_effective(decode_mask(d, 0), &m.c, &heads, &neurons);
         log_info("%d prompt tokens in %.3f s, %d tokens in %.3f s (%.1f a second); pruned: %.1f %% of the heads, %.1f %% of the neurons", prompt, filled - start, made,
                  clock_s() - filled, made / (clock_s() - filled), 100 * heads, 100 * neurons);
     }
     stdout_end();
-    opt_run_free(prefill);
-    opt_run_free(decode);
-    opt_cache_free(cache);
+    decode_free(d);
+    predictor_close(nets);
     mask_free(&units);
     free(ids);
-    free(logits);
     free(c);
     tok_close(t);
     opt_free(&m);

@@ -1,0 +1,198 @@
+// decode - prompts, then token by token. Contract in decode.h.
+#include "decode.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    opt_cache *cache;
+    int32_t *tokens;        // all so far
+    mask own;               // the predictor's
+    const mask *use;
+    contextual c;
+} sequence;
+
+struct decode {
+    const opt *m;
+    decode_options o;
+    bool dense_features;
+    int max_seqs, prompt, max_tokens, n, steps;
+    opt_run *first, *next;
+    sequence *s;
+    opt_seq *seq;
+    float *logits;          // [n, V]
+};
+
+decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
+    ASSERT(max_seqs > 0 && prompt > 0 && tokens >= prompt);
+    if (tokens > m->c.positions) {
+        err_set("%d tokens in a sequence: the model has %d positions; shorten the prompt or generate fewer tokens", tokens, m->c.positions);
+        return NULL;
+    }
+    bool dense_features = false;
+    if (o->predictor) {
+        const predictor_info *about = predictor_about(o->predictor);
+        if (contextual_check(about, &o->rule) != 0) return NULL;
+        dense_features = contextual_kind(about, &o->rule) == FEATURES_DENSE;
+        if (dense_features && o->refresh) {
+            err_set("--refresh %d: this %s predictor with scope %s needs a dense pass before its mask, which a prompt has and a token has not; use scope local "
+                    "with a look-ahead predictor, or a shadow predictor behind dense layers", o->refresh, predictor_design_names[about->design], mask_scope_names[o->rule.scope]);
+            return NULL;
+        }
+    }
+    decode *d = xcalloc(1, sizeof *d);
+    *d = (decode){.m = m, .o = *o, .dense_features = dense_features, .max_seqs = max_seqs, .prompt = prompt, .max_tokens = tokens};
+    d->first = opt_run_new(m, max_seqs * prompt, max_seqs, o->flags);
+    d->next = opt_run_new(m, max_seqs, max_seqs, o->flags);
+    d->s = xcalloc((size_t)max_seqs, sizeof *d->s);
+    d->seq = xcalloc((size_t)max_seqs, sizeof *d->seq);
+    d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);
+    for (int i = 0; i < max_seqs; i++) {
+        sequence *s = &d->s[i];
+        s->cache = opt_cache_new_kv(m, tokens, o->kv);
+        s->tokens = xcalloc((size_t)tokens, sizeof *s->tokens);
+        if (!o->predictor) continue;
+        mask_alloc(&s->own, &m->c);
+        contextual_open(&s->c, o->predictor, m, o->rule.units);
+    }
+    return d;
+}
+
+void decode_free(decode *d) {
+    if (!d) return;
+    for (int i = 0; i < d->max_seqs; i++) {
+        opt_cache_free(d->s[i].cache);
+        free(d->s[i].tokens);
+        mask_free(&d->s[i].own);
+        contextual_close(&d->s[i].c);
+    }
+    opt_run_free(d->first);
+    opt_run_free(d->next);
+    free(d->s);
+    free(d->seq);
+    free(d->logits);
+    free(d);
+}
+
+// Runs the sequences' new tokens; with `choose` the predictor watches the last of them.
+static int run(decode *d, opt_run *r, bool choose) {
+    for (int i = 0; i < d->n && choose; i++) {
+        sequence *s = &d->s[i];
+        opt_seq *q = &d->seq[i];
+        const int past = s->cache->n, row = q->n - 1;
+        contextual_begin(&s->c, s->tokens, past + q->n, row, d->dense_features ? NULL : &s->own, &d->o.rule);
+        q->watch = &s->c.watch;
+        q->mask = d->dense_features ? NULL : &s->own;
+        q->mask_from = past + row;
+    }
+    opt_forward(r, d->seq, d->n);
+    opt_last_logits(r, d->logits);
+    for (int i = 0; i < d->n && choose; i++) {
+        sequence *s = &d->s[i];
+        if (contextual_end(&s->c) != 0) return -1;
+        if (d->dense_features && contextual_mask(&s->c, &s->own, &d->o.rule) != 0) return -1;
+        s->use = &s->own;
+    }
+    return 0;
+}
+
+int decode_prompt(decode *d, const decode_seq *s, int n) {
+    ASSERT(n > 0 && n <= d->max_seqs);
+    d->n = n;
+    d->steps = 0;
+    for (int i = 0; i < n; i++) {
+        ASSERT(s[i].n > 0 && s[i].n <= d->prompt);
+        sequence *q = &d->s[i];
+        opt_cache_clear(q->cache);
+        memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
+        q->use = s[i].mask;
+        q->c.predict_s = q->c.select_s = 0;
+        d->seq[i] = (opt_seq){.tokens = q->tokens, .n = s[i].n, .prefix = q->cache, .append = q->cache, .mask = q->use, .targets_from = s[i].n - 1, .last_target = OPT_NO_TARGET};
+    }
+    return run(d, d->first, d->o.predictor != NULL);
+}
+
+int decode_step(decode *d, const int32_t *next) {
+    d->steps++;
+    for (int i = 0; i < d->n; i++) {
+        sequence *q = &d->s[i];
+        ASSERT(q->cache->n < d->max_tokens);
+        q->tokens[q->cache->n] = next[i];
+        d->seq[i] = (opt_seq){.tokens = q->tokens + q->cache->n, .n = 1, .prefix = q->cache, .append = q->cache, .mask = q->use, .last_target = OPT_NO_TARGET};
+    }
+    return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
+}
+
+const float *decode_logits(const decode *d, int i) { return d->logits + (size_t)i * (size_t)d->m->c.V; }
+
+int32_t decode_likeliest(const decode *d, int i) {
+    const float *x = decode_logits(d, i);
+    int32_t best = 0;
+    for (int v = 1; v < d->m->c.V; v++)
+        if (x[v] > x[best] || isnan(x[best])) best = v;
+    return best;
+}
+
+const mask *decode_mask(const decode *d, int i) { return d->s[i].use; }
+
+void decode_overhead(const decode *d, double *predict_s, double *select_s) {
+    *predict_s = *select_s = 0;
+    for (int i = 0; i < d->n; i++) {
+        *predict_s += d->s[i].c.predict_s;
+        *select_s += d->s[i].c.select_s;
+    }
+}
+
+// ---------------------------------------------------------------- bytes
+static double bytes_of(const weight *w) { return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0; }
+static double bytes_of_row(const weight *w) { return (double)w->cols * (double)dtype_bytes(w->type); }
+
+// What every token reads whatever is live: norms, biases of what is added, projections, the vocabulary matrix, the rows looked up.
+static double fixed_bytes(const opt *m, int n) {
+    double b = bytes_of(&m->embed) + n * (bytes_of_row(&m->embed) + bytes_of_row(&m->pos)) + bytes_of(&m->proj_in) + bytes_of(&m->proj_out) + bytes_of(&m->lnf_g) + bytes_of(&m->lnf_b);
+    for (int l = 0; l < m->c.L; l++) {
+        const opt_layer *w = &m->layer[l];
+        b += bytes_of(&w->ln1_g) + bytes_of(&w->ln1_b) + bytes_of(&w->ln2_g) + bytes_of(&w->ln2_b) + bytes_of(&w->bo) + bytes_of(&w->b2);
+    }
+    return b;
+}
+
+static double layer_bytes(const opt_layer *w, double heads, double kv_heads, double neurons) {
+    return heads * (bytes_of(&w->wq) + bytes_of(&w->bq) + bytes_of(&w->wo)) + kv_heads * (bytes_of(&w->wk) + bytes_of(&w->bk) + bytes_of(&w->wv) + bytes_of(&w->bv)) +
+           neurons * (bytes_of(&w->w1) + bytes_of(&w->b1) + bytes_of(&w->w2));
+}
+
+double decode_dense_bytes(const opt *m) {
+    double b = fixed_bytes(m, 1);
+    for (int l = 0; l < m->c.L; l++) b += layer_bytes(&m->layer[l], 1, 1, 1);
+    return b;
+}
+
+decode_bytes decode_step_bytes(const decode *d) {
+    const opt_config *c = &d->m->c;
+    const bool by_zero = d->o.flags & OPT_MASK_BY_ZERO || !d->m->transposed;
+    decode_bytes b = {.weights = fixed_bytes(d->m, d->n)};
+    for (int l = 0; l < c->L; l++) {
+        const opt_layer *w = &d->m->layer[l];
+        const int H = w->wq.rows / c->D, F = w->w1.rows;
+        int heads = 0, neurons = 0;
+        for (int k = 0; k < H; k++) {
+            bool any = false;
+            for (int i = 0; i < d->n; i++) {
+                const mask *m = d->s[i].use;
+                const bool live = by_zero || !m || m->heads[l * c->H + k];
+                any |= live;
+                if (live) b.kv += 2.0 * (d->s[i].cache->n + 1) * c->D * (double)sizeof(float);
+            }
+            heads += any;
+        }
+        for (int k = 0; k < F; k++) {
+            bool any = false;
+            for (int i = 0; i < d->n && !any; i++) any = by_zero || !d->s[i].use || d->s[i].use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
+            neurons += any;
+        }
+        const double live_heads = H ? (double)heads / H : 0;
+        b.weights += layer_bytes(w, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_heads, F ? (double)neurons / F : 0);
+    }
+    return b;
+}

@@ -1,0 +1,46 @@
+// decode - a batch of prompts and then one token at a time, under fixed masks or masks that a predictor makes on the way: what generation,
+// timing and verification run.
+//
+// A predictor makes each sequence's mask from the states of the last prompt token and, with `refresh`, anew from those of every refresh-th
+// token behind it. In the pass that makes it the mask acts on that token already; features of the kind "dense" (contextual.h) act on the
+// tokens behind, and cannot be refreshed.
+#pragma once
+#include "contextual.h"
+
+typedef struct {
+    predictor *predictor;   // NULL: the masks of the sequences are fixed
+    mask_rule rule;         // of the predictor's masks
+    int refresh;            // 0: never
+    kv_policy kv;           // of heads that a mask drops
+    unsigned flags;         // OPT_MASK_BY_ZERO, OPT_OWN_LISTS
+} decode_options;
+
+typedef struct {
+    const int32_t *prompt;
+    int n;
+    const mask *mask;       // fixed, acts on every token; NULL: dense, or the predictor's
+} decode_seq;
+
+typedef struct decode decode;
+
+// Room for max_seqs sequences of at most `prompt` tokens and `tokens` tokens in all each. -> NULL and err_set: more tokens than the model has
+// positions, a predictor that does not fit the rule, a refresh that it cannot do.
+decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prompt, int tokens);
+void    decode_free(decode *d);  // NULL allowed
+// Begins anew with these prompts. -1 and err_set when a predicted score is NaN or infinite; so does decode_step.
+int     decode_prompt(decode *d, const decode_seq *s, int n);
+// One token more for each sequence.
+int     decode_step(decode *d, const int32_t *next);
+// Logits [V] behind the last token of sequence i, until the next call.
+const float *decode_logits(const decode *d, int i);
+int32_t decode_likeliest(const decode *d, int i);  // the first of equals; a NaN is never one
+// The mask that sequence i runs under now; NULL: none.
+const mask *decode_mask(const decode *d, int i);
+// Seconds spent in the predictor and in the choice of units since decode_prompt began.
+void    decode_overhead(const decode *d, double *predict_s, double *select_s);
+
+// Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
+typedef struct { double weights, kv; } decode_bytes;
+decode_bytes decode_step_bytes(const decode *d);
+// Bytes of all weights that a token of the dense model reads; embeddings: only the rows looked up, and the vocabulary matrix once.
+double  decode_dense_bytes(const opt *m);
