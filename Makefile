@@ -16,7 +16,7 @@ LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/
 
 CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
 MAINS := $(wildcard */*_main.c)
-SRCS  := $(filter-out $(MAINS) tests/%,$(wildcard */*.c))
+SRCS  := $(filter-out $(MAINS) tests/% model/ops_cuda.c,$(wildcard */*.c))
 OBJS  := $(SRCS:%.c=$(B)/%.o)
 PROGS := $(patsubst %_main.c,$(B)/bin/%,$(notdir $(MAINS)))
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
@@ -56,10 +56,52 @@ $(TESTS): $(B)/libkit.a
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
+# The GPU's table of operations is a library of its own, which programs load for --device cuda (model/device.c): model/ops_cuda.c and the
+# kernels, model/cuda_*.cu. shim/libkit_cuda.so is the same sources compiled as host C++ over a CUDA runtime that runs on the CPU (tests/cuda), so that
+# the tests execute every kernel; it needs CUDA's headers, no GPU and no nvcc.
+CUDA_HOME ?= /usr/local/cuda
+NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_HOME)/bin/nvcc))
+CUDA      ?= 0   ## CUDA=1: build the GPU library with nvcc
+ARCHS     := -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90
+CUDA_INC  := $(firstword $(dir $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h /usr/include/cuda_runtime_api.h)))
+KERNELS   := $(wildcard model/cuda_*.cu)
+SHIM      := $(if $(CUDA_INC),$(B)/shim/libkit_cuda.so)
+SHIM_SRCS := tests/cuda/cu_host.cpp tests/cuda/cpu_cudart.cpp tests/cuda/cpu_cublas.cpp
+SHIM_CXXFLAGS = -std=c++17 -fno-strict-aliasing -fPIC -fvisibility=hidden -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Imodel -Itests/cuda -isystem $(CUDA_INC) \
+          $(if $(filter 1,$(SAN)),$(filter-out -O3,$(OPTIM)) -DCUH_ONE_WORKER,-O2) -MMD -MP
+
+ifeq ($(CUDA),1)
+all: $(B)/libkit_cuda.so
+endif
+$(B)/cuda/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  NVCC  $<")
+	$(Q)$(NVCC) -std=c++17 -O3 $(ARCHS) -Xptxas -v,--warn-on-spills -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra -MMD -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.log) 2>&1 || { cat $(@:.o=.log); exit 1; }
+	$(Q)! grep -E 'warning|[1-9][0-9]* bytes spill' $(@:.o=.log) || { rm -f $@; exit 1; }
+$(B)/cuda/%.o $(B)/shim/%.o: KIT_CFLAGS += -fPIC -fvisibility=hidden -isystem $(CUDA_INC)
+$(B)/cuda/%.o $(B)/shim/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC    $<")
+	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) -c $< -o $@
+$(B)/libkit_cuda.so: $(B)/cuda/model/ops_cuda.o $(KERNELS:%=$(B)/cuda/%.o)
+	$(if $(Q),@echo "  LINK  $(@F)")
+	$(Q)$(NVCC) -shared -cudart shared $^ -lcublas -Xlinker -rpath,$(CUDA_HOME)/lib64 -o $@
+$(B)/shim/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX   $<")
+	$(Q)$(CXX) $(SHIM_CXXFLAGS) -x c++ -c $< -o $@
+$(B)/shim/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX   $<")
+	$(Q)$(CXX) $(SHIM_CXXFLAGS) -c $< -o $@
+$(B)/shim/libkit_cuda.so: $(B)/shim/model/ops_cuda.o $(KERNELS:%=$(B)/shim/%.o) $(SHIM_SRCS:%.cpp=$(B)/shim/%.o)
+	$(if $(Q),@echo "  LINK  shim/$(@F)")
+	$(Q)$(CXX) -shared $(OPTIM) $^ $(LDFLAGS) $(shell pkg-config --libs openblas) -lpthread -ldl -o $@
+
 # Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
 # relative path through BIN. tests.log keeps the output.
 SCRIPTS := $(wildcard tests/test_*.sh)
-check: all $(TESTS)                          ## run the tests (nothing is installed)
+check: all $(TESTS) $(SHIM)                  ## run the tests (nothing is installed)
 	@pass=0; fail=0; skip=0; \
 	for t in $(TESTS) $(SCRIPTS); do \
 	  log=$(B)/tests/$$(basename $$t).log; start=$$(date +%s); BIN=$(B)/bin $$t >$$log 2>&1; r=$$?; took=$$(($$(date +%s) - start)); \

@@ -1,0 +1,57 @@
+// cuda - the seam between the table (ops_cuda.c, C) and the kernels (cuda_*.cu): launchers with plain arguments, in stream order. An
+// operation's arguments are those of ops.h. All pointers are device memory unless said otherwise.
+#pragma once
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { CUDA_SPANS = 120, CUDA_SEQS = 80, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32 };
+
+// The rows that a launch works on. They travel with the launch, so it needs no upload and nothing has to outlive it.
+typedef struct { int row, n, first, extra; } cuda_span;  // first: blocks of the spans before; extra: the operation's own
+typedef struct { int n, blocks; cuda_span s[CUDA_SPANS]; } cuda_spans;
+typedef struct { const float *past_k, *past_v; int row, n, from, past, first; } cuda_seq;  // as attn_seq; first: tiles of the sequences before
+typedef struct { int n, tiles; cuda_seq s[CUDA_SEQS]; } cuda_seqs;
+typedef struct { int E, H; } cuda_heads;
+
+// cuda_rows.cu. Element-wise: blocks of CUDA_CHUNK floats of a span. type: dtype of ckpt.h.
+void cuda_launch_embed(float *y, const int32_t *tokens, const void *w, int type, int cols, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, int first, int rows, cudaStream_t st);  // rows first..
+void cuda_launch_positions(float *x, const void *pos, int type, int cols, const cuda_spans *s, cudaStream_t st);   // extra: first position
+void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_bias(float *y, const float *b, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
+void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);         // extra: first byte in units
+void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
+void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);           // to += sums of rows first..
+
+// cuda_norm.cu. Blocks of CUDA_WARPS rows of a span.
+void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *g, int E, int add,
+                               const cuda_spans *s, cudaStream_t st);
+void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first, int rows, cudaStream_t st);  // stat [rows, 2] scratch
+
+// cuda_attention.cu, cuda_attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats per row and head, of rows
+// base.. of the batch.
+enum { CUDA_STATS = 5 };
+void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
+                               const cuda_seqs *keys, cudaStream_t st);  // tiles of keys
+void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
+                              const cuda_seqs *s, cudaStream_t st);
+typedef struct { const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout; } cuda_tangents;
+void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
+void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+
+// cuda_xent.cu. A block per row.
+void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);
+void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
+void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
+#ifdef __cplusplus
+}
+#endif

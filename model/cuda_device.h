@@ -1,0 +1,49 @@
+// cuda_device - what the kernels share: launches, sums over warps and blocks, the span of a block.
+// CU_LAUNCH and CU_DYN_SHARED are CUDA's own syntax under nvcc; tests/cuda/cu_host.h gives them another meaning to run kernels on a CPU.
+#pragma once
+#include "cuda.h"
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define CU_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
+#define CU_DYN_SHARED(type, name) extern __shared__ __align__(16) unsigned char cu_dyn_shared_[]; type *name = reinterpret_cast<type *>(cu_dyn_shared_)
+#else
+#include "cu_host.h"
+#endif
+
+enum { ALL_LANES = -1, THREADS = 256 };
+
+template <class T> __device__ __forceinline__ T warp_sum(T v) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync((unsigned)ALL_LANES, v, o);
+    return v;
+}
+
+// Sum over a block of THREADS; part: THREADS / 32 numbers of shared memory. Every thread gets the same bits.
+template <class T> __device__ __forceinline__ T block_sum(T v, T *part) {
+    v = warp_sum(v);
+    __syncthreads();  // part may still be read from an earlier call
+    if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = v;
+    __syncthreads();
+    T sum = part[0];
+#pragma unroll
+    for (int w = 1; w < THREADS / 32; w++) sum += part[w];
+    return sum;
+}
+
+// The last span or sequence that begins at or before a block.
+template <class List> __device__ __forceinline__ int find_span(const List &list, int block) {
+    int low = 0, high = list.n - 1;
+    while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (list.s[middle].first <= block) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+__device__ __forceinline__ float widen(const void *w, int type, size_t i) {  // type: dtype of ckpt.h
+    if (type == 0) return static_cast<const float *>(w)[i];
+    if (type == 1) return __half2float(static_cast<const __half *>(w)[i]);
+    return __bfloat162float(static_cast<const __nv_bfloat16 *>(w)[i]);
+}

@@ -1,0 +1,146 @@
+// t_runtime.cu - the runtime's own test: lazy streams, events, graphs, peers, faults, protection. exit 0 = all hold.
+#include <cstdio>
+#include <cstdlib>
+#include <csetjmp>
+#include <csignal>
+#ifndef __CUDACC__
+#include "cu_host.h"
+#else
+#define CU_LAUNCH(k, g, b, s, st, ...) k<<<g, b, s, st>>>(__VA_ARGS__)
+#endif
+#include <cuda_runtime.h>
+#include <cublas_v2.h>
+#include <curand.h>
+__global__ void add(float *x, float v, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) x[i] += v;
+}
+__global__ void mul(float *x, float v, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) x[i] *= v;
+}
+static int bad;
+#define OK(c)                                                                                                                                                  \
+    do {                                                                                                                                                       \
+        if (!(c)) {                                                                                                                                            \
+            bad++;                                                                                                                                             \
+            printf("FAIL line %d: %s\n", __LINE__, #c);                                                                                                        \
+        }                                                                                                                                                      \
+    } while (0)
+static sigjmp_buf jb;
+static void segv(int) { siglongjmp(jb, 1); }
+int main() {
+    const int n = 1000;
+    float *d, *h, *hp;
+    cudaStream_t a, b;
+    cudaEvent_t e, e2;
+    h = (float *)calloc(n, 4);
+    OK(!cudaMallocHost((void **)&hp, n * 4));
+    OK(!cudaMalloc((void **)&d, n * 4));
+    cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking);
+    cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking);
+    cudaEventCreate(&e);
+    cudaEventCreate(&e2);
+    OK(!cudaMemsetAsync(d, 0, n * 4, a));
+    CU_LAUNCH(add, 4, 256, 0, a, d, 1.0f, n);
+    hp[0] = -1;
+    cudaMemcpyAsync(hp, d, n * 4, cudaMemcpyDeviceToHost, a);
+    const char *m = getenv("CU_FAKE_STREAMS");
+    if (!m || !strcmp(m, "lazy")) OK(hp[0] == -1); // not yet: nobody waited
+    cudaEventRecord(e, a);
+    cudaStreamWaitEvent(b, e, 0);
+    CU_LAUNCH(mul, 4, 256, 0, b, d, 3.0f, n);
+    cudaStreamSynchronize(b);
+    OK(hp[0] == 1 && hp[n - 1] == 1);
+    cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);
+    OK(h[0] == 3 && h[n - 1] == 3);
+    // graph with a forked branch
+    cudaGraph_t g;
+    cudaGraphExec_t x;
+    float *d2;
+    cudaMalloc((void **)&d2, n * 4);
+    cudaMemset(d2, 0, n * 4);
+    cudaDeviceSynchronize();
+    OK(!cudaStreamBeginCapture(a, cudaStreamCaptureModeGlobal));
+    CU_LAUNCH(add, 4, 256, 0, a, d, 1.0f, n);
+    cudaEventRecord(e, a);
+    cudaStreamWaitEvent(b, e, 0);
+    CU_LAUNCH(add, 4, 256, 0, b, d2, 2.0f, n);
+    cudaEventRecord(e2, b);
+    CU_LAUNCH(mul, 4, 256, 0, a, d, 2.0f, n);
+    cudaStreamWaitEvent(a, e2, 0);
+    OK(!cudaStreamEndCapture(a, &g));
+    OK(!cudaGraphInstantiate(&x, g, 0));
+    cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);
+    OK(h[5] == 3); // captured, not run
+    for (int i = 0; i < 3; i++) OK(!cudaGraphLaunch(x, a));
+    cudaStreamSynchronize(a);
+    cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);
+    OK(h[5] == ((3 + 1) * 2 + 1) * 2 * 2 + 2);
+    cudaMemcpy(h, d2, n * 4, cudaMemcpyDeviceToHost);
+    OK(h[5] == 6);
+    // host access to device memory faults
+    const char *p = getenv("CU_FAKE_PROTECT");
+    if (!p || atoi(p)) {
+        signal(SIGSEGV, segv);
+        volatile float v = 0;
+        if (!sigsetjmp(jb, 1)) {
+            v = d[0];
+            OK(!"host read device memory");
+        }
+        (void)v;
+        signal(SIGSEGV, SIG_DFL);
+    }
+    // cuBLAS in stream order, cuRAND
+    cublasHandle_t cb;
+    cublasCreate(&cb);
+    cublasSetStream(cb, a);
+    float one = 1, zero = 0;
+    float *A;
+    cudaMalloc((void **)&A, 16);
+    float ha[4] = {1, 2, 3, 4}, hc[4];
+    cudaMemcpy(A, ha, 16, cudaMemcpyHostToDevice);
+    float *C;
+    cudaMalloc((void **)&C, 16);
+    OK(!cublasSgemm(cb, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, A, 2, A, 2, &zero, C, 2));
+    cudaStreamSynchronize(a);
+    cudaMemcpy(hc, C, 16, cudaMemcpyDeviceToHost);
+    OK(hc[0] == 7 && hc[3] == 22);
+    curandGenerator_t r;
+    if (!curandCreateGenerator(&r, CURAND_RNG_PSEUDO_PHILOX4_32_10)) {
+        curandSetPseudoRandomGeneratorSeed(r, 7);
+        OK(!curandGenerateNormal(r, d, n, 0, 1));
+        cudaDeviceSynchronize();
+        cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);
+        double s = 0, q = 0;
+        for (int i = 0; i < n; i++) {
+            s += h[i];
+            q += h[i] * h[i];
+        }
+        OK(s / n < .2 && s / n > -.2 && q / n > .8 && q / n < 1.2);
+    } else
+        printf("no libcurand: skipped\n");
+    int nd;
+    cudaGetDeviceCount(&nd);
+    if (nd > 1) {
+        float *q;
+        cudaSetDevice(1);
+        cudaMalloc((void **)&q, n * 4);
+        cudaMemcpyPeer(q, 1, d2, 0, n * 4);
+        CU_LAUNCH(add, 4, 256, 0, 0, q, 1.0f, n);
+        cudaMemcpy(h, q, n * 4, cudaMemcpyDeviceToHost);
+        OK(h[3] == 7);
+        CU_LAUNCH(add, 4, 256, 0, a, q, 1.0f, n);
+        OK(cudaGetLastError() == cudaErrorInvalidResourceHandle);
+        cudaSetDevice(0);
+    }
+    void *big = 0;
+    OK(cudaMalloc(&big, (size_t)1 << 50) == cudaErrorMemoryAllocation && !big);
+    cudaGetLastError();
+    OK(cudaMemcpy(h, (char *)d + n * 4 - 8, 16, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);
+    cudaGetLastError();
+    CU_LAUNCH(add, 1, 2048, 0, a, d, 1.0f, n);
+    OK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    printf(bad ? "%d FAILED\n" : "RUNTIME OK\n", bad);
+    return bad != 0;
+}

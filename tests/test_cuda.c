@@ -1,0 +1,434 @@
+// test_cuda - the CUDA table of operations against the CPU's: every operation on awkward shapes at 1e-5, the bits of a span whatever else
+// is in the batch, guard words around every array; then whole passes with every criterion on the golden models. The library is that of
+// CUDA on the CPU (tests/cuda), or the one that KIT_CUDA names.
+#include "opt_fixture.h"
+#include <libgen.h>
+#include <limits.h>
+#include <unistd.h>
+#include "ops.h"
+#include "probe.h"
+
+static const ops *cpu, *gpu;
+
+// ---------------------------------------------------------------- arrays on both sides
+enum { GUARD = 64, ARRAYS = 11, MOST_SEQS = 200 };
+static const float guard_word = 12345.5f;
+
+static float *put_guarded(const ops *o, const float *x, size_t n) {
+    float *all = xmalloc((n + 2 * GUARD) * sizeof *all);
+    for (size_t i = 0; i < n + 2 * GUARD; i++) all[i] = i < GUARD || i >= n + GUARD ? guard_word : x[i - GUARD];
+    float *p = o->alloc((n + 2 * GUARD) * sizeof *p);
+    o->put(p, all, (n + 2 * GUARD) * sizeof *p);
+    free(all);
+    return p + GUARD;
+}
+
+static float *get_guarded(const ops *o, const float *p, size_t n, const char *what) {
+    float *all = xmalloc((n + 2 * GUARD) * sizeof *all);
+    o->get(all, p - GUARD, (n + 2 * GUARD) * sizeof *all);
+    for (int i = 0; i < GUARD; i++)
+        if (all[i] != guard_word || all[n + GUARD + (size_t)i] != guard_word) fail_msg("%s: writes outside its array", what);
+    memmove(all, all + GUARD, n * sizeof *all);
+    return all;
+}
+
+static void release_guarded(const ops *o, float *p) { o->release(p - GUARD); }
+
+static float *random_floats(uint64_t seed, size_t n) {
+    rng r = rng_make(seed);
+    float *x = xmalloc((n + 1) * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (float)rng_normal(&r);
+    return x;
+}
+
+static void agree(const char *what, const float *got, const float *want, size_t n, double tol) {
+    double *w = xmalloc((n + 1) * sizeof *w);
+    for (size_t i = 0; i < n; i++) w[i] = (double)want[i];
+    assert_agree(what, got, w, n, tol);
+    free(w);
+}
+
+// A weight of random numbers in one of the stored types, on both sides.
+typedef struct { weight on[2]; void *host; } both_weight;  // on[0]: CPU
+static both_weight make_weight(uint64_t seed, dtype type, int rows, int cols) {
+    const size_t n = (size_t)rows * (size_t)cols;
+    float *x = random_floats(seed, n);
+    both_weight w = {.host = x};
+    if (type != DT_F32) {
+        uint16_t *h = xmalloc(n * sizeof *h);
+        for (size_t i = 0; i < n; i++) {
+            union { float f; uint32_t u; } v = {.f = x[i]};
+            const int exponent = (int)(v.u >> 23 & 255) - 127;
+            if (type == DT_BF16) h[i] = (uint16_t)(v.u >> 16);
+            else if (exponent < -14) h[i] = (uint16_t)(v.u >> 31 << 15 | (uint32_t)(fabsf(x[i]) * 0x1p24f));  // subnormal
+            else h[i] = (uint16_t)(v.u >> 31 << 15 | (uint32_t)(exponent + 15) << 10 | (v.u >> 13 & 1023));
+        }
+        free(x);
+        w.host = h;
+    }
+    void *device = gpu->alloc(n * dtype_bytes(type));
+    gpu->put(device, w.host, n * dtype_bytes(type));
+    w.on[0] = (weight){w.host, type, rows, cols};
+    w.on[1] = (weight){device, type, rows, cols};
+    return w;
+}
+static void free_weight(both_weight *w) {
+    gpu->release((void *)(uintptr_t)w->on[1].data);
+    free(w->host);
+}
+
+// ---------------------------------------------------------------- operations
+// Sizes: E of E-wide arrays (H heads), F of F-wide ones, V of logits. w: (F, E) matrix, g and b: vectors of E, c of F, p: positions.
+typedef struct {
+    int E, F, H, V, rows, n, vocab;
+    dtype type;
+    span s[MOST_SEQS];
+    attn_seq a[MOST_SEQS];
+    int first[MOST_SEQS], from[MOST_SEQS];
+    const uint8_t *heads[MOST_SEQS], *neurons[MOST_SEQS];
+    int32_t *tokens;
+    float *scale;
+    both_weight w, g, b, c, p;
+} shape;
+typedef struct { const ops *o; const shape *h; const weight *w, *g, *b, *c, *p; const float *past_k, *past_v; float **x; } call;
+
+static const attn_seq *sequences(const call *c, bool past) {
+    static attn_seq s[MOST_SEQS];
+    for (int i = 0; i < c->h->n; i++) {
+        s[i] = c->h->a[i];
+        if (past && s[i].past) s[i].past_k = c->past_k, s[i].past_v = c->past_v;
+        else s[i].past = 0;
+    }
+    return s;
+}
+
+#define RUN(name) static void run_##name(const call *c)
+#define S c->h->s, c->h->n
+RUN(embed) { c->o->embed(c->x[0], c->h->tokens, c->w, S); }
+RUN(embed_grad) { c->o->embed_grad(c->x[0], c->x[1], c->h->tokens, c->h->E, S); }
+RUN(add_positions) { c->o->add_positions(c->x[0], c->p, c->h->first, S); }
+RUN(linear) {
+    c->o->linear(c->x[0], c->x[1], c->w, NULL, false, S);
+    c->o->linear(c->x[2], c->x[1], c->w, c->c, false, S);
+    c->o->linear(c->x[3], c->x[1], c->w, c->c, true, S);
+    c->o->linear(c->x[4], c->x[1], c->w, NULL, true, S);
+}
+RUN(linear_back) {
+    c->o->linear_back(c->x[0], c->x[1], c->w, false, S);
+    c->o->linear_back(c->x[2], c->x[1], c->w, true, S);
+}
+RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->h->F, c->h->E, S); }
+RUN(norm) { c->o->norm(c->x[0], c->x[1], c->g, c->b, c->h->E, S); }
+RUN(norm_back) {
+    c->o->norm_back(c->x[0], c->x[1], c->x[2], c->g, c->h->E, false, S);
+    c->o->norm_back(c->x[3], c->x[1], c->x[2], c->g, c->h->E, true, S);
+    c->o->norm_back(c->x[4], c->x[1], c->x[4], c->g, c->h->E, false, S);  // in place, as the last norm's
+}
+RUN(norm_grad) { c->o->norm_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->h->E, S); }
+RUN(norm_jvp) { c->o->norm_jvp(c->x[0], c->x[1], c->x[2], c->g, c->h->E, S); }
+RUN(norm_back_jvp) {
+    c->o->norm_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->g, c->h->E, false, S);
+    c->o->norm_back_jvp(c->x[5], c->x[1], c->x[2], c->x[3], c->x[4], c->g, c->h->E, true, S);
+}
+RUN(relu) { c->o->relu(c->x[0], c->x[1], c->h->F, S); }
+RUN(gate) {
+    c->o->gate(c->x[0], c->x[1], c->x[2], c->h->F, S);
+    c->o->gate(c->x[3], c->x[3], c->x[2], c->h->F, S);
+}
+RUN(move) { c->o->move(c->x[0], c->x[1], c->h->E, S); }
+RUN(add) { c->o->add(c->x[0], c->x[1], 0.7f, c->h->E, S); }
+RUN(drop_units) {
+    c->o->drop_units(c->x[0], c->h->heads, c->h->from, c->h->H, c->h->E / c->h->H, S);
+    c->o->drop_units(c->x[1], c->h->neurons, c->h->from, c->h->F, 1, S);
+}
+RUN(attention) {
+    c->o->attention(c->x[0], c->x[1], c->x[2], c->x[3], c->h->E, c->h->H, sequences(c, false), c->h->n);
+    c->o->attention(c->x[4], c->x[1], c->x[2], c->x[3], c->h->E, c->h->H, sequences(c, true), c->h->n);
+}
+RUN(attention_back) {
+    c->o->attention_back(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->h->E, c->h->H, sequences(c, false), c->h->n);
+}
+RUN(attention_jvp) {
+    c->o->attention_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->h->E, c->h->H, sequences(c, false), c->h->n);
+}
+RUN(attention_back_jvp) {
+    c->o->attention_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->x[7], c->x[8], c->x[9], c->x[10], c->h->E, c->h->H,
+                             sequences(c, false), c->h->n);
+}
+RUN(logprob) {  // the results are host memory: they come back through an array
+    double *lp = xmalloc((size_t)c->h->rows * sizeof *lp);
+    int32_t *top = xmalloc((size_t)c->h->rows * sizeof *top);
+    float *out = xmalloc((size_t)c->h->rows * 3 * sizeof *out);
+    c->o->logprob(lp, top, c->x[1], c->h->tokens, c->h->V, c->h->vocab, c->h->rows);
+    for (int i = 0; i < c->h->rows; i++) out[i] = isinf(lp[i]) ? -1e4f : (float)lp[i], out[c->h->rows + i] = (float)top[i];
+    c->o->logprob(lp, NULL, c->x[1], c->h->tokens, c->h->V, c->h->V, c->h->rows);
+    for (int i = 0; i < c->h->rows; i++) out[2 * c->h->rows + i] = (float)lp[i];
+    c->o->put(c->x[0], out, (size_t)c->h->rows * 3 * sizeof *out);
+    free(lp), free(top), free(out);
+}
+RUN(xent_back) { c->o->xent_back(c->x[0], c->h->tokens, c->h->scale, c->h->V, c->h->rows); }
+RUN(xent_back_jvp) {
+    c->o->xent_back(c->x[1], c->h->tokens, c->h->scale, c->h->V, c->h->rows);
+    c->o->xent_back_jvp(c->x[0], c->x[1], c->h->tokens, c->h->scale, c->h->V, c->h->rows);
+}
+
+// arrays: the width of each, by letter: E, F, V [rows, .], m (F, E), e and f vectors, w (rows of the matrix, E), 3 [3, rows].
+static const struct { const char *name, *arrays; void (*run)(const call *); } cases[] = {
+#define CASE(name, arrays) {#name, arrays, run_##name}
+    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(norm, "EE"),
+    CASE(norm_back, "EEEEE"), CASE(norm_grad, "eeEE"), CASE(norm_jvp, "EEE"), CASE(norm_back_jvp, "EEEEEE"), CASE(relu, "FF"), CASE(gate, "FFFF"), CASE(move, "EE"),
+    CASE(add, "EE"), CASE(drop_units, "EF"), CASE(attention, "EEEEE"), CASE(attention_back, "EEEEEEE"), CASE(attention_jvp, "EEEEEEE"),
+    CASE(attention_back_jvp, "EEEEEEEEEEE"), CASE(logprob, "3V"), CASE(xent_back, "V"), CASE(xent_back_jvp, "VV")};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static size_t array_floats(char kind, const shape *h) {
+    const size_t rows = (size_t)h->rows, E = (size_t)h->E, F = (size_t)h->F;
+    switch (kind) {
+    case 'E': return rows * E;
+    case 'F': return rows * F;
+    case 'V': return rows * (size_t)h->V;
+    case 'm': return F * E;
+    case 'e': return E;
+    case 'f': return F;
+    default: return 3 * rows;
+    }
+}
+
+static void run_case(int k, const shape *h, const float *past_k[2], const float *past_v[2]) {
+    const int n = (int)strlen(cases[k].arrays);
+    float *x[2][ARRAYS];
+    char what[120];
+    for (int i = 0; i < n; i++) {
+        const size_t floats = array_floats(cases[k].arrays[i], h);
+        float *start = random_floats(rng_hash(7, (uint64_t)k, (uint64_t)i), floats);
+        for (int side = 0; side < 2; side++) x[side][i] = put_guarded(side ? gpu : cpu, start, floats);
+        free(start);
+    }
+    for (int side = 0; side < 2; side++) {
+        const call c = {side ? gpu : cpu, h, &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], past_k[side], past_v[side], x[side]};
+        cases[k].run(&c);
+    }
+    for (int i = 0; i < n; i++) {
+        const size_t floats = array_floats(cases[k].arrays[i], h);
+        snprintf(what, sizeof what, "%s, argument %d, E %d, F %d, D %d, %d spans, %s", cases[k].name, i, h->E, h->F, h->E / h->H, h->n, dtype_name(h->type));
+        float *want = get_guarded(cpu, x[0][i], floats, what), *got = get_guarded(gpu, x[1][i], floats, what);
+        agree(what, got, want, floats, 1e-5);
+        free(want), free(got);
+        for (int side = 0; side < 2; side++) release_guarded(side ? gpu : cpu, x[side][i]);
+    }
+}
+
+// Spans of lengths from `length`, with rows that belong to none between them.
+static void make_shape(shape *h, int E, int F, int H, int V, dtype type, const int *length, int lengths, int n) {
+    *h = (shape){.E = E, .F = F, .H = H, .V = V, .n = n, .type = type, .vocab = V - 3};
+    rng r = rng_make((uint64_t)(E * 31 + n));
+    for (int i = 0; i < n; i++) {
+        const int rows = length[i % lengths], gap = i % 3 == 1;
+        h->s[i] = (span){h->rows + gap, rows};
+        h->a[i] = (attn_seq){.s = h->s[i], .from = i % 2 ? rows / 3 : 0, .past = i % 4 ? (int)rng_below(&r, 45) : 0};
+        h->first[i] = (int)rng_below(&r, 7);
+        h->from[i] = i % 5 ? rows / 2 : 0;
+        h->rows += gap + rows;
+    }
+    const size_t units = (size_t)H + (size_t)F;
+    uint8_t *masks = xmalloc(2 * units);
+    for (size_t u = 0; u < 2 * units; u++) masks[u] = rng_uniform(&r) < 0.6;
+    for (int i = 0; i < n; i++) {
+        h->heads[i] = i % 3 == 2 ? NULL : masks + (size_t)(i & 1) * units;
+        h->neurons[i] = i % 3 == 2 ? NULL : masks + (size_t)(i & 1) * units + H;
+    }
+    h->tokens = xmalloc((size_t)h->rows * sizeof *h->tokens);
+    h->scale = xmalloc((size_t)h->rows * sizeof *h->scale);
+    for (int t = 0; t < h->rows; t++) {
+        h->tokens[t] = (int32_t)rng_below(&r, (uint64_t)(F < V ? F : V));
+        h->scale[t] = 0.1f + (float)rng_uniform(&r);
+    }
+    h->w = make_weight(1, type, F, E);
+    h->g = make_weight(2, DT_F32, E, 1);
+    h->b = make_weight(3, DT_F32, E, 1);
+    h->c = make_weight(4, DT_F32, F, 1);
+    h->p = make_weight(5, type, 100, E);
+}
+
+static void free_shape(shape *h) {
+    free_weight(&h->w), free_weight(&h->g), free_weight(&h->b), free_weight(&h->c), free_weight(&h->p);
+    free((void *)(uintptr_t)h->heads[0]);
+    free(h->tokens), free(h->scale);
+}
+
+static void every_operation(void **state) {
+    (void)state;
+    static const int ragged[] = {1, 33, 0, 70, 2}, short_ones[] = {1, 2};
+    static const struct { int E, F, H, V; dtype type; const int *length; int lengths, n; } shapes[] = {
+        {21, 31, 3, 67, DT_F32, ragged, 5, 5},        {64, 100, 2, 1000, DT_F16, ragged, 5, 4},     {96, 40, 2, 50, DT_BF16, ragged, 4, 4},
+        {128, 129, 1, 300, DT_F32, ragged, 4, 2},     {160, 24, 2, 40, DT_F32, ragged, 2, 2},       {12, 24, 3, 40, DT_F32, short_ones, 2, 190}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        shape h;
+        make_shape(&h, shapes[i].E, shapes[i].F, shapes[i].H, shapes[i].V, shapes[i].type, shapes[i].length, shapes[i].lengths, shapes[i].n);
+        float *past = random_floats(9, 100 * (size_t)h.E);
+        const size_t half = 50 * (size_t)h.E;
+        float *on_gpu = put_guarded(gpu, past, 2 * half);
+        const float *k[2] = {past, on_gpu}, *v[2] = {past + half, on_gpu + half};
+        for (int c = 0; c < CASES; c++) run_case(c, &h, k, v);
+        release_guarded(gpu, on_gpu);
+        free(past);
+        free_shape(&h);
+    }
+}
+
+static void no_operation_is_forgotten(void **state) {
+    (void)state;
+    static const char *const ops_names[] = {
+#define X(type, name, args) #name,
+        OPS(X)
+#undef X
+    };
+    static const char *const memory[] = {"alloc", "release", "put", "get", "zero", "copy", "room", "reserve"};
+    for (size_t i = 0; i < sizeof ops_names / sizeof *ops_names; i++) {
+        bool found = false;
+        for (int k = 0; k < CASES; k++) found |= strcmp(cases[k].name, ops_names[i]) == 0;
+        for (size_t k = 0; k < sizeof memory / sizeof *memory; k++) found |= strcmp(memory[k], ops_names[i]) == 0;
+        if (!found) fail_msg("operation %s has no case here", ops_names[i]);
+    }
+}
+
+// Copies of all sizes about the limits of the pinned buffers, zero, room.
+static void memory_of_the_device(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1, 4, 65536, 65537, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 9 << 20};
+    const size_t most = 9 << 20;
+    uint8_t *from = xmalloc(most), *to = xmalloc(most);
+    for (size_t i = 0; i < most; i++) from[i] = (uint8_t)(i * 2654435761u >> 13);
+    const size_t room = gpu->room();
+    gpu->reserve(3 * most);
+    assert_true(gpu->room() <= room - 3 * most);
+    uint8_t *a = gpu->alloc(most), *b = gpu->alloc(most);
+    gpu->get(to, a, most);
+    for (size_t i = 0; i < most; i++) assert_int_equal(to[i], 0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        gpu->put(a, from + i, sizes[i] - (i == 7) * 8);
+        gpu->copy(b, a, sizes[i]);
+        memset(to, 0xAA, most);
+        gpu->get(to, b, sizes[i] - (i == 7) * 8);
+        assert_same_bits("copy", to, from + i, sizes[i] - (i == 7) * 8);
+    }
+    gpu->zero(b, most);
+    gpu->get(to, b, most);
+    for (size_t i = 0; i < most; i++) assert_int_equal(to[i], 0);
+    gpu->release(a);
+    gpu->release(b);
+    assert_true(gpu->room() == room);
+    free(from), free(to);
+}
+
+// ---------------------------------------------------------------- whole passes
+static void probe_both(const opt *m[2], const golden *g, const probe_plan *plan, double *score[2], double *loss[2], int only) {
+    const opt_config *c = &g->m.c;
+    const size_t H = (size_t)c->L * (size_t)c->H, F = (size_t)c->L * (size_t)c->F, all = (size_t)plan->n_crit * 2 * (H + F), E = (size_t)c->L * (size_t)c->E;
+    const int n = only >= 0 ? 1 : g->N, first = only >= 0 ? only : 0;
+    for (int side = 0; side < 2; side++) {
+        probe *p = probe_new(m[side], plan, g->rows);
+        probe_example *ex = xcalloc((size_t)n, sizeof *ex);
+        probe_result *out = xcalloc((size_t)n, sizeof *out);
+        float *plane = xcalloc((size_t)n * (all + 6 * E), sizeof *plane), **to = xcalloc((size_t)n * (size_t)plan->n_crit * 4, sizeof *to);
+        for (int i = 0; i < n; i++) {
+            ex[i] = (probe_example){g->tokens + g->offset[first + i], golden_length(g, first + i), g->context[first + i], 5};
+            float *at = plane + (size_t)i * (all + 6 * E);
+            float **rows = to + (size_t)i * (size_t)plan->n_crit * 4;
+            for (int mode = 0; mode < 2; mode++) {
+                out[i].heads[mode] = rows + mode * plan->n_crit;
+                out[i].neurons[mode] = rows + (2 + mode) * plan->n_crit;
+                for (int k = 0; k < plan->n_crit; k++, at += H + F) out[i].heads[mode][k] = at, out[i].neurons[mode][k] = at + H;
+                for (int k = 0; k < FEAT_KINDS; k++, at += E) out[i].features[mode][k] = at;
+            }
+        }
+        if (probe_run(p, ex, n, out, NULL, 0) != 0) fail_msg("%s", err_get());
+        score[side] = xmalloc((size_t)n * (all + 6 * E) * sizeof **score);
+        loss[side] = xmalloc((size_t)n * sizeof **loss);
+        for (size_t i = 0; i < (size_t)n * (all + 6 * E); i++) score[side][i] = (double)plane[i];
+        for (int i = 0; i < n; i++) loss[side][i] = out[i].loss;
+        probe_free(p);
+        free(ex), free(out), free(plane), free(to);
+    }
+}
+
+static void agree_within(const char *model, const criterion *crit, const char *what, const double *got, const double *want, size_t n) {
+    char text[100];
+    float *x = xmalloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (float)got[i];
+    snprintf(text, sizeof text, "%s: %s of %s", model, crit ? crit->name : "feature", what);
+    assert_agree(text, x, want, n, crit && strcmp(crit->name, "grasp") == 0 ? 2e-3 : 2e-4);
+    free(x);
+}
+
+// Every criterion in both modes, removal too, and every feature, on every golden model: within the agreement of two implementations.
+static void scores_agree(void **state) {
+    (void)state;
+    probe_plan plan = {.sound = true, .compat = true, .seed = 3};
+    plan.crit = crit_select("all", &plan.n_crit);
+    for (int k = 0; k < GOLDEN; k++) {
+        golden g;
+        golden_open(&g, golden_names[k]);
+        char path[100];
+        opt on_gpu;
+        snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
+        if (opt_load_on(&on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
+        const opt *m[2] = {&g.m, &on_gpu};
+        double *score[2], *loss[2], *alone[2], *alone_loss[2];
+        probe_both(m, &g, &plan, score, loss, -1);
+        probe_both(m, &g, &plan, alone, alone_loss, 1);
+        const opt_config *c = &g.m.c;
+        const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L, E = (size_t)c->E, each = 2 * ((size_t)plan.n_crit * L * (H + F) + 3 * L * E);
+        assert_same_bits("an example alone and in a batch", alone[1], score[1] + each, each * sizeof **score);
+        for (int i = 0; i < g.N; i++) {
+            assert_true(fabs(loss[1][i] - loss[0][i]) <= 2e-5 * fabs(loss[0][i]));
+            size_t at = (size_t)i * each;
+            for (int mode = 0; mode < 2; mode++) {
+                for (int q = 0; q < plan.n_crit; q++) {
+                    for (size_t l = 0; l < L; l++, at += H) agree_within(golden_names[k], plan.crit[q], "heads", score[1] + at, score[0] + at, H);
+                    for (size_t l = 0; l < L; l++, at += F) agree_within(golden_names[k], plan.crit[q], "neurons", score[1] + at, score[0] + at, F);
+                }
+                for (size_t l = 0; l < 3 * L; l++, at += E) agree_within(golden_names[k], NULL, "a layer", score[1] + at, score[0] + at, E);
+            }
+        }
+        for (int side = 0; side < 2; side++) free(score[side]), free(loss[side]), free(alone[side]), free(alone_loss[side]);
+        opt_free(&on_gpu);
+        golden_close(&g);
+    }
+    free(plan.crit);
+}
+
+static void errors_have_a_line(void **state) {
+    (void)state;
+    assert_null(ops_open("cuda:99"));
+    assert_non_null(strstr(err_get(), "--device cuda:99: there is no such GPU"));
+    assert_null(ops_open("cuda:x"));
+    assert_non_null(strstr(err_get(), "not one of cpu, cuda"));
+    assert_ptr_equal(ops_open("cuda"), gpu);
+    assert_int_equal(ops_plan(gpu, (size_t)1 << 60, "activations"), -1);
+    assert_non_null(strstr(err_get(), "activations take 1099511627776.0 MiB, and cuda:0"));
+}
+
+int main(void) {
+    char self[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (!getenv("KIT_CUDA") && n > 0) {
+        self[n] = 0;
+        char *path = xasprintf("%s/shim/libkit_cuda.so", dirname(dirname(self)));
+        setenv("KIT_CUDA", path, 1);
+        free(path);
+    }
+    if (!getenv("KIT_CUDA") || access(getenv("KIT_CUDA"), R_OK) != 0) {
+        printf("SKIP: %s is not built: CUDA's headers are not there\n", getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
+        return 77;
+    }
+    cpu = ops_cpu();
+    gpu = ops_open("cuda");
+    if (!gpu) {
+        fprintf(stderr, "%s\n", err_get());
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(memory_of_the_device), cmocka_unit_test(every_operation),
+                                       cmocka_unit_test(scores_agree), cmocka_unit_test(errors_have_a_line)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
