@@ -12,9 +12,10 @@ enum { CUDA_SPANS = 120, CUDA_SEQS = 80, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA
 // The rows that a launch works on. They travel with the launch, so it needs no upload and nothing has to outlive it.
 typedef struct { int row, n, first, extra; } cuda_span;  // first: blocks of the spans before; extra: the operation's own
 typedef struct { int n, blocks; cuda_span s[CUDA_SPANS]; } cuda_spans;
-typedef struct { const float *past_k, *past_v; int row, n, from, past, first; } cuda_seq;  // as attn_seq; first: tiles of the sequences before
+typedef struct { const float *past_k, *past_v; const uint8_t *past_has; int row, n, from, past, first, seq; } cuda_seq;  // as attn_seq; first: tiles before; seq: its place
 typedef struct { int n, tiles; cuda_seq s[CUDA_SEQS]; } cuda_seqs;
 typedef struct { int E, H; } cuda_heads;
+typedef struct { const int32_t *unit; const uint8_t *wants; int n, seqs; } cuda_live;  // as live_units; unit NULL: all
 
 // cuda_rows.cu. Element-wise: blocks of CUDA_CHUNK floats of a span. type: dtype of ckpt.h.
 void cuda_launch_embed(float *y, const int32_t *tokens, const void *w, int type, int cols, const cuda_spans *s, cudaStream_t st);
@@ -38,7 +39,8 @@ void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, c
 // cuda_attention.cu, cuda_attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats per row and head, of rows
 // base.. of the batch.
 enum { CUDA_STATS = 5 };
-void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
+                           cudaStream_t st);
 void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
                                const cuda_seqs *keys, cudaStream_t st);  // tiles of keys
 void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
@@ -47,6 +49,12 @@ typedef struct { const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout; } cuda_ta
 void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
 void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
 void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+
+// cuda_live.cu. Blocks of CUDA_LIVE_ROWS rows of a span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
+enum { CUDA_LIVE_ROWS = 8, CUDA_LIVE_PARTS = 16 };
+void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+                               cudaStream_t st);
 
 // cuda_xent.cu. A block per row.
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);

@@ -12,11 +12,13 @@
 
 // out, or (stat) the row's largest score, 1 / sum of exp, and dout . out.
 template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) attention_k(float *__restrict__ out, float *__restrict__ stat, const float *__restrict__ dout, const float *__restrict__ q,
-                                                                                  const float *__restrict__ k, const float *__restrict__ v, int base, cuda_heads h, const cuda_seqs s) {
+                                                                                  const float *__restrict__ k, const float *__restrict__ v, int base, cuda_heads h, cuda_live u,
+                                                                                  const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     float *tq = shared, *tkv = tq + tile_floats<DP>(), *tp = tkv + tile_floats<DP>();
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = u.unit ? u.unit[blockIdx.y] : (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
+    if (u.wants && !u.wants[(size_t)blockIdx.y * u.seqs + p.seq]) return;
     const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = p.past + i0 + queries;
     const size_t at = (size_t)p.row * E + (size_t)head * D, past_at = (size_t)head * D;
     const float c = 1.0f / sqrtf((float)D);
@@ -35,16 +37,18 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
             float most = top[i];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                w[i][j] = tx + 8 * j <= visible ? w[i][j] * c : -INFINITY;
+                const int key = j0 + tx + 8 * j;
+                const bool there = !p.past_has || key >= p.past || p.past_has[(size_t)key * h.H + head];
+                w[i][j] = there && tx + 8 * j <= visible ? w[i][j] * c : -INFINITY;
                 most = fmaxf(most, w[i][j]);
             }
             most = row_max8(most);
-            const float shrink = expf(top[i] - most);
+            const float shrink = top[i] == -INFINITY ? 0 : expf(top[i] - most);  // a tile may have no key for this head
             top[i] = most;
             float part = 0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                w[i][j] = expf(w[i][j] - most);
+                w[i][j] = w[i][j] == -INFINITY ? 0 : expf(w[i][j] - most);
                 part += w[i][j];
             }
             sum[i] = sum[i] * shrink + row_sum8(part);
@@ -153,8 +157,9 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
     store_rows<DP>(dq + at + (size_t)i0 * E, g, c, queries, E, D, tx, ty);
 }
 
-extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_k, FORWARD_FLOATS, h.E / h.H, s->tiles, h.H, st, out, stat, dout, q, k, v, base, h, *s);
+extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
+                                      cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_k, FORWARD_FLOATS, h.E / h.H, s->tiles, u.unit ? u.n : h.H, st, out, stat, dout, q, k, v, base, h, u, *s);
 }
 extern "C" void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
                                           const cuda_seqs *keys, cudaStream_t st) {

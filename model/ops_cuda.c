@@ -350,7 +350,7 @@ static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, bool by
         if (H && out->n && (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > WORK_BYTES) break;
         const int rows = by_key ? q->s.n : q->s.n - q->from;
         if (rows <= 0) continue;
-        out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->s.row, q->s.n, q->from, q->past, out->tiles};
+        out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->past_has, q->s.row, q->s.n, q->from, q->past, out->tiles, *at};
         out->tiles += (rows + CUDA_TILE - 1) / CUDA_TILE;
     }
     return out->n > 0;
@@ -363,7 +363,7 @@ static void check_heads(int E, int H) {
 static void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
     check_heads(E, H);
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, H}, &seqs, g.stream);
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, H}, (cuda_live){0}, &seqs, g.stream);
     LAUNCHED("attention");
 }
 
@@ -387,7 +387,7 @@ static void cuda_attention_back(float *dq, float *dk, float *dv, const float *do
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, true, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention(NULL, g.work, dout, q, k, v, base, h, &seqs, g.stream);
+        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention(NULL, g.work, dout, q, k, v, base, h, (cuda_live){0}, &seqs, g.stream);
         cuda_launch_attention_dkv(dk, dv, g.work, dout, q, k, v, base, h, &keys, g.stream);
         if (seqs.n) cuda_launch_attention_dq(dq, g.work, dout, q, k, v, base, h, &seqs, g.stream);
     }
@@ -417,6 +417,44 @@ static void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const fl
         if (seqs.n) cuda_launch_attention_tdq(tdq, g.work, &x, base, h, &seqs, g.stream);
     }
     LAUNCHED("attention_back_jvp");
+}
+
+// ---------------------------------------------------------------- live units
+static cuda_live live(const live_units *u) { return u ? (cuda_live){u->unit, u->wants, u->n, u->seqs} : (cuda_live){0}; }
+
+static void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n) {
+    cuda_spans spans;
+    for (int at = 0; u->n && next_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
+        cuda_launch_live_linear(y, x, w->data, w->type, b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g.stream);
+    LAUNCHED("live_linear");
+}
+
+// As many rows at a time as their partial sums fit the workspace.
+static void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u, const span *s, int n) {
+    const size_t each = (size_t)CUDA_LIVE_PARTS * CUDA_LIVE_ROWS * (size_t)wt->cols * sizeof(float);
+    const int most = (int)(WORK_BYTES / each);
+    ASSERT(most > 0);
+    for (int i = 0, t = 0; i < n;) {
+        cuda_spans spans = {0};
+        while (i < n && spans.n < CUDA_SPANS && spans.blocks < most) {
+            const int left = s[i].n - t, room = (most - spans.blocks) * CUDA_LIVE_ROWS, take = left < room ? left : room;
+            if (take > 0) spans.s[spans.n++] = (cuda_span){s[i].row + t, take, spans.blocks, i};
+            spans.blocks += (take + CUDA_LIVE_ROWS - 1) / CUDA_LIVE_ROWS;
+            t += take;
+            if (take == left) i++, t = 0;
+        }
+        if (spans.n) cuda_launch_live_linear_t(y, g.work, x, wt->data, wt->type, b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u), &spans, g.stream);
+    }
+    LAUNCHED("live_linear_t");
+}
+
+static void cuda_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n) {
+    check_heads(E, E / D);
+    cuda_seqs seqs;
+    if (u && !u->n) return;
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);)
+        cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, E / D}, live(u), &seqs, g.stream);
+    LAUNCHED("live_attention");
 }
 
 // ---------------------------------------------------------------- cross-entropy

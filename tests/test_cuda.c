@@ -68,8 +68,8 @@ static both_weight make_weight(uint64_t seed, dtype type, int rows, int cols) {
     }
     void *device = gpu->alloc(n * dtype_bytes(type));
     gpu->put(device, w.host, n * dtype_bytes(type));
-    w.on[0] = (weight){w.host, type, rows, cols};
-    w.on[1] = (weight){device, type, rows, cols};
+    w.on[0] = (weight){w.host, type, rows, cols, NULL};
+    w.on[1] = (weight){device, type, rows, cols, NULL};
     return w;
 }
 static void free_weight(both_weight *w) {
@@ -88,9 +88,11 @@ typedef struct {
     const uint8_t *heads[MOST_SEQS], *neurons[MOST_SEQS];
     int32_t *tokens;
     float *scale;
-    both_weight w, g, b, c, p;
+    both_weight w, g, b, c, p, q;
+    live_units live_heads[2], live_neurons[2], all_heads[2];  // [side]
+    const uint8_t *has[2];
 } shape;
-typedef struct { const ops *o; const shape *h; const weight *w, *g, *b, *c, *p; const float *past_k, *past_v; float **x; } call;
+typedef struct { const ops *o; const shape *h; const weight *w, *g, *b, *c, *p, *q; const live_units *heads, *neurons, *all; const uint8_t *has; const float *past_k, *past_v; float **x; } call;
 
 static const attn_seq *sequences(const call *c, bool past) {
     static attn_seq s[MOST_SEQS];
@@ -145,6 +147,21 @@ RUN(attention) {
     c->o->attention(c->x[0], c->x[1], c->x[2], c->x[3], c->h->E, c->h->H, sequences(c, false), c->h->n);
     c->o->attention(c->x[4], c->x[1], c->x[2], c->x[3], c->h->E, c->h->H, sequences(c, true), c->h->n);
 }
+RUN(live_linear) {
+    c->o->live_linear(c->x[0], c->x[1], c->w, c->c, true, 1, c->neurons, S);
+    c->o->live_linear(c->x[2], c->x[1], c->q, NULL, false, c->h->E / c->h->H, c->heads, S);
+}
+RUN(live_linear_t) {
+    c->o->live_linear_t(c->x[0], c->x[1], c->w, c->b, 1, c->neurons, S);
+    c->o->live_linear_t(c->x[2], c->x[3], c->q, NULL, c->h->E / c->h->H, c->heads, S);
+}
+RUN(live_attention) {
+    const int D = c->h->E / c->h->H;
+    attn_seq *s = (attn_seq *)(uintptr_t)sequences(c, true);
+    c->o->live_attention(c->x[0], c->x[1], c->x[2], c->x[3], c->h->E, D, c->heads, s, c->h->n);
+    for (int i = 0; i < c->h->n; i++) s[i].past_has = s[i].past ? c->has : NULL;
+    c->o->live_attention(c->x[4], c->x[1], c->x[2], c->x[3], c->h->E, D, c->all, s, c->h->n);
+}
 RUN(attention_back) {
     c->o->attention_back(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->h->E, c->h->H, sequences(c, false), c->h->n);
 }
@@ -177,7 +194,7 @@ static const struct { const char *name, *arrays; void (*run)(const call *); } ca
 #define CASE(name, arrays) {#name, arrays, run_##name}
     CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(norm, "EE"),
     CASE(norm_back, "EEEEE"), CASE(norm_grad, "eeEE"), CASE(norm_jvp, "EEE"), CASE(norm_back_jvp, "EEEEEE"), CASE(relu, "FF"), CASE(gate, "FFFF"), CASE(move, "EE"),
-    CASE(add, "EE"), CASE(drop_units, "EF"), CASE(attention, "EEEEE"), CASE(attention_back, "EEEEEEE"), CASE(attention_jvp, "EEEEEEE"),
+    CASE(add, "EE"), CASE(drop_units, "EF"), CASE(attention, "EEEEE"), CASE(live_linear, "FEE"), CASE(live_linear_t, "EFEE"), CASE(live_attention, "EEEEE"), CASE(attention_back, "EEEEEEE"), CASE(attention_jvp, "EEEEEEE"),
     CASE(attention_back_jvp, "EEEEEEEEEEE"), CASE(logprob, "3V"), CASE(xent_back, "V"), CASE(xent_back_jvp, "VV")};
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -205,7 +222,7 @@ static void run_case(int k, const shape *h, const float *past_k[2], const float 
         free(start);
     }
     for (int side = 0; side < 2; side++) {
-        const call c = {side ? gpu : cpu, h, &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], past_k[side], past_v[side], x[side]};
+        const call c = {side ? gpu : cpu, h, &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], &h->q.on[side], &h->live_heads[side], &h->live_neurons[side], &h->all_heads[side], h->has[side], past_k[side], past_v[side], x[side]};
         cases[k].run(&c);
     }
     for (int i = 0; i < n; i++) {
@@ -216,6 +233,27 @@ static void run_case(int k, const shape *h, const float *past_k[2], const float 
         free(want), free(got);
         for (int side = 0; side < 2; side++) release_guarded(side ? gpu : cpu, x[side][i]);
     }
+}
+
+static void make_live(live_units out[2], int units, int seqs, bool all, rng *r) {
+    int32_t *unit = xmalloc((size_t)units * sizeof *unit);
+    uint8_t *wants = xmalloc((size_t)units * (size_t)seqs);
+    int n = 0;
+    for (int u = 0; u < units; u++)
+        if (all || u == 0 || rng_uniform(r) < 0.6) unit[n++] = u;
+    for (size_t i = 0; i < (size_t)n * (size_t)seqs; i++) wants[i] = rng_uniform(r) < 0.7;
+    int32_t *device_unit = gpu->alloc((size_t)n * sizeof *unit);
+    uint8_t *device_wants = gpu->alloc((size_t)n * (size_t)seqs);
+    gpu->put(device_unit, unit, (size_t)n * sizeof *unit);
+    gpu->put(device_wants, wants, (size_t)n * (size_t)seqs);
+    out[0] = (live_units){unit, n, seqs, all ? NULL : wants};
+    out[1] = (live_units){device_unit, n, seqs, all ? NULL : device_wants};
+    if (all) free(wants), gpu->release(device_wants);
+}
+static void free_live(live_units u[2]) {
+    free((void *)(uintptr_t)u[0].unit), free((void *)(uintptr_t)u[0].wants);
+    gpu->release((void *)(uintptr_t)u[1].unit);
+    if (u[1].wants) gpu->release((void *)(uintptr_t)u[1].wants);
 }
 
 // Spans of lengths from `length`, with rows that belong to none between them.
@@ -248,9 +286,21 @@ static void make_shape(shape *h, int E, int F, int H, int V, dtype type, const i
     h->b = make_weight(3, DT_F32, E, 1);
     h->c = make_weight(4, DT_F32, F, 1);
     h->p = make_weight(5, type, 100, E);
+    h->q = make_weight(6, type, E, E);
+    make_live(h->live_heads, H, n, false, &r);
+    make_live(h->live_neurons, F, n, false, &r);
+    make_live(h->all_heads, H, n, true, &r);
+    uint8_t *has = xmalloc(50 * (size_t)H), *device_has = gpu->alloc(50 * (size_t)H);
+    for (int i = 0; i < 50 * H; i++) has[i] = rng_uniform(&r) < 0.3 && i / H > 35 * (i % H == 0);  // of the first head a whole tile is missing
+    gpu->put(device_has, has, 50 * (size_t)H);
+    h->has[0] = has;
+    h->has[1] = device_has;
 }
 
 static void free_shape(shape *h) {
+    free_live(h->live_heads), free_live(h->live_neurons), free_live(h->all_heads), free_weight(&h->q);
+    free((void *)(uintptr_t)h->has[0]);
+    gpu->release((void *)(uintptr_t)h->has[1]);
     free_weight(&h->w), free_weight(&h->g), free_weight(&h->b), free_weight(&h->c), free_weight(&h->p);
     free((void *)(uintptr_t)h->heads[0]);
     free(h->tokens), free(h->scale);

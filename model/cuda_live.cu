@@ -1,0 +1,89 @@
+// cuda_live - products over the live units of a layer: weights of the others are not read. A unit is D rows of the matrix.
+//   y = x W' + b at the columns of live units: a warp per live row of W, for up to CUDA_LIVE_ROWS rows of x at once
+//   y += x Wt + b over the live rows of Wt: a thread per column; the rows are cut into CUDA_LIVE_PARTS parts by unit number, whose sums are
+//   added in order, so the bits do not depend on who is live elsewhere and there are no atomics
+#include "cuda_device.h"
+
+enum { ROWS = CUDA_LIVE_ROWS, PARTS = CUDA_LIVE_PARTS };
+
+struct row_block { int row, n, seq; };
+__device__ __forceinline__ row_block rows_of(const cuda_spans &s, int block) {
+    const cuda_span p = s.s[find_span(s, block)];
+    const int from = (block - p.first) * ROWS;
+    return {p.row + from, p.n - from < ROWS ? p.n - from : (int)ROWS, p.extra};
+}
+__device__ __forceinline__ bool wanted(const cuda_live &u, int k, int seq) { return !u.wants || u.wants[(size_t)k * u.seqs + seq]; }
+
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y, const float *__restrict__ x, const void *__restrict__ w, int type, const float *__restrict__ b, int relu,
+                                                                      int rows, int cols, int D, cuda_live u, const cuda_spans s) {
+    const int i = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
+    const row_block r = rows_of(s, (int)blockIdx.y);
+    if (i >= u.n * D || !wanted(u, i / D, r.seq)) return;
+    const int row = u.unit[i / D] * D + i % D;
+    const float *xs = x + (size_t)r.row * cols;
+    float sum[ROWS] = {0};
+    for (int k = lane; k < cols; k += 32) {
+        const float v = widen(w, type, (size_t)row * cols + k);
+#pragma unroll
+        for (int t = 0; t < ROWS; t++)
+            if (t < r.n) sum[t] += v * xs[(size_t)t * cols + k];
+    }
+#pragma unroll
+    for (int t = 0; t < ROWS; t++) {
+        const float all = warp_sum(sum[t]) + (b ? b[row] : 0);
+        if (lane == 0 && t < r.n) y[(size_t)(r.row + t) * rows + row] = relu && all <= 0 ? 0 : all;  // in this order a NaN passes
+    }
+}
+
+// First place in the list whose unit is at least `unit`.
+__device__ __forceinline__ int first_of(const cuda_live &u, int unit) {
+    int low = 0, high = u.n;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (u.unit[middle] < unit) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static __global__ void __launch_bounds__(THREADS) live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type, int rows, int cols, int D,
+                                                             cuda_live u, const cuda_spans s) {
+    const int e = (int)(blockIdx.x * THREADS + threadIdx.x), size = (rows / D + PARTS - 1) / PARTS;
+    const row_block r = rows_of(s, (int)blockIdx.y);
+    if (e >= cols) return;
+    const int from = first_of(u, (int)blockIdx.z * size), to = first_of(u, ((int)blockIdx.z + 1) * size);
+    float sum[ROWS] = {0};
+    for (int k = from; k < to; k++) {
+        if (!wanted(u, k, r.seq)) continue;
+        for (int d = 0; d < D; d++) {
+            const int row = u.unit[k] * D + d;
+            const float v = widen(wt, type, (size_t)row * cols + e);
+#pragma unroll
+            for (int t = 0; t < ROWS; t++)
+                if (t < r.n) sum[t] += v * x[(size_t)(r.row + t) * rows + row];
+        }
+    }
+#pragma unroll
+    for (int t = 0; t < ROWS; t++) part[(((size_t)blockIdx.z * gridDim.y + blockIdx.y) * ROWS + t) * cols + e] = sum[t];
+}
+
+static __global__ void __launch_bounds__(THREADS) live_add_k(float *__restrict__ y, const float *__restrict__ part, const float *__restrict__ b, int cols, const cuda_spans s) {
+    const int e = (int)(blockIdx.x * THREADS + threadIdx.x);
+    const row_block r = rows_of(s, (int)blockIdx.y);
+    for (int t = 0; e < cols && t < r.n; t++) {
+        float sum = b ? b[e] : 0;
+        for (int z = 0; z < PARTS; z++) sum += part[(((size_t)z * gridDim.y + blockIdx.y) * ROWS + t) * cols + e];
+        y[(size_t)(r.row + t) * cols + e] += sum;
+    }
+}
+
+extern "C" void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+                                        cudaStream_t st) {
+    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.n * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks), 32 * CUDA_WARPS, 0, st, y, x, w, type, b, relu, rows, cols, D, u, *s);
+}
+extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+                                          cudaStream_t st) {
+    const unsigned columns = (unsigned)((cols + THREADS - 1) / THREADS), blocks = (unsigned)s->blocks;
+    CU_LAUNCH(live_parts_k, dim3(columns, blocks, (unsigned)PARTS), THREADS, 0, st, part, x, wt, type, rows, cols, D, u, *s);
+    CU_LAUNCH(live_add_k, dim3(columns, blocks), THREADS, 0, st, y, part, b, cols, *s);
+}
