@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs that go on, refusals,
 # paired differences against NumPy.
-bin=${BIN:-bin} model=model/default data=data/world tmp=$(mktemp -d) bad=0
+bin=${BIN:-bin} model=model/default data=data/world tmp=$(mktemp -d) bad=0 exec=
 trap 'rm -rf "$tmp"' EXIT
 export OMP_NUM_THREADS=1
 
@@ -22,7 +22,7 @@ train --design shadow --target layer --seed 0 --out "$tmp/p0.h5"
 train --design shadow --target layer --seed 1 --out "$tmp/p1.h5"
 train --design dejavu --features ahead --criterion plainact --out "$tmp/d.h5"
 
-run() { "$bin"/sweep --model $model --data $data --tasks copa,winogrande --wikitext $data/wikitext/held-out.raw --token-perplexity none --limit 4 --mask none,random,contextual \
+run() { $exec "$bin"/sweep --model $model --data $data --tasks copa,winogrande --wikitext $data/wikitext/held-out.raw --token-perplexity none --limit 4 --mask none,random,contextual \
         --predictor "$tmp/p0.h5,$tmp/d.h5" --scope local,global --sparsity 0,50 "$@"; }
 rows() { grep -v '^#' "$1"; }
 
@@ -32,7 +32,7 @@ run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "t
 grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$tmp/e")"
 cmp -s "$tmp/a.csv" "$tmp/whole.csv" || fail "a rerun changed the file"
 for delay in 0.2 0.4 0.6 0.8 1.0 1.2; do
-    run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &
+    exec=exec run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &  # so that the kill meets the sweep, not a shell around it
     sleep $delay
     kill -9 $! 2>/dev/null
     wait $! 2>/dev/null
