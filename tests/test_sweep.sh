@@ -31,7 +31,8 @@ expect 2 "never acted" --model x --tasks copa --data x --mask static --scores x 
 expect 1 "x/config.json: " --model x --tasks copa --data x
 [ -d $model ] && [ -d $data ] || { echo "SKIP: no $model and $data: only options were tested"; exit $bad; }
 
-run() { "$sweep" --model $model --data $data --tasks copa,winogrande --limit 8 --mask none,random --units heads --sparsity 0,30,60 "$@"; }
+exec=
+run() { $exec "$sweep" --model $model --data $data --tasks copa,winogrande --limit 8 --mask none,random --units heads --sparsity 0,30,60 "$@"; }
 rows() { grep -v '^#' "$1"; }
 
 run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>&1 || fail "the undisturbed run failed"
@@ -41,7 +42,7 @@ grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$
 cmp -s "$tmp/a.csv" "$tmp/whole.csv" || fail "a rerun changed the file"
 
 for delay in 0.3 0.5 0.6 0.7 0.8 0.9 1.1; do
-    run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &
+    exec=exec run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &
     sleep $delay
     kill -9 $! 2>/dev/null
     wait $! 2>/dev/null
