@@ -69,11 +69,11 @@ void row_target(row *r, const sweep *w, const point *p, const target *t) {
 
 static void set_value(row *r, const eval_metric *m, const double effective[2]) {
     SET(r, metric, "%s", m->name);
-    SET(r, value, "%.12g", m->value);
-    if (isfinite(m->error)) SET(r, stderr, "%.6g", m->error);
+    SET(r, value, "%.17g", m->value);
+    if (isfinite(m->error)) SET(r, stderr, "%.17g", m->error);
     SET(r, n, "%ld", m->n);
-    SET(r, effective_heads, "%.6g", effective[0]);
-    SET(r, effective_neurons, "%.6g", effective[1]);
+    SET(r, effective_heads, "%.17g", effective[0]);
+    SET(r, effective_neurons, "%.17g", effective[1]);
 }
 
 int target_metric_names(const target *t, const char *name[2]) {
