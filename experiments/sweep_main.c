@@ -195,7 +195,7 @@ static char *provenance(const sweep *w, int argc, char **argv) {
     size_t bytes;
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     FILE *f = open_memstream(&text, &bytes);
-    fprintf(f, "command: %s\noptions: %s\ncode: %s\ndate: %s\ndevice: %s, %d arg.threads\nmodel: %s %s\ntokenizer: %s", command, resolved, code_version(), date, arg.device,
+    fprintf(f, "command: %s\noptions: %s\ncode: %s\ndate: %s\ndevice: %s, %d threads\nmodel: %s %s\ntokenizer: %s", command, resolved, code_version(), date, arg.device,
             omp_get_max_threads(), arg.model, w->model.file.hash, tok_hash(w->tok));
     for (int k = 0; k < w->n_targets; k++) {
         const target *t = &w->targets[0][k];
