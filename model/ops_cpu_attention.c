@@ -26,16 +26,7 @@ static void tn(float *c, const float *a, const float *b, int m, int n, int k, in
 HOT static void softmax_rows(float *p, int rows, int columns, int visible, int ld) {
     for (int t = 0; t < rows; t++, p += ld) {
         const int n = visible + t;
-        float top = p[0];
-        for (int j = 1; j < n; j++) top = p[j] > top ? p[j] : top;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int j = 0; j < n; j++) {
-            p[j] = exp_f(p[j] - top);
-            sum += p[j];
-        }
-        const float inv = 1.0f / sum;
-        for (int j = 0; j < n; j++) p[j] *= inv;
+        softmax_f(p, n);
         for (int j = n; j < columns; j++) p[j] = 0;
     }
 }

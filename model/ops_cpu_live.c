@@ -240,17 +240,7 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
 
 // ---------------------------------------------------------------- attention of few rows
 // K and V rows hold the heads side by side: positions in the outer loop read them in the order of memory.
-HOT static void softmax(float *p, int n) {
-    float top = p[0], sum = 0;
-    for (int j = 1; j < n; j++) top = p[j] > top ? p[j] : top;
-#pragma omp simd reduction(+ : sum)
-    for (int j = 0; j < n; j++) {
-        p[j] = exp_f(p[j] - top);
-        sum += p[j];
-    }
-    const float inv = 1.0f / sum;
-    for (int j = 0; j < n; j++) p[j] *= inv;
-}
+HOT static void softmax(float *p, int n) { softmax_f(p, n); }
 
 static void few_rows(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, const int *head, int heads) {
     const int most = s->past + s->s.n, H = E / D;

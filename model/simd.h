@@ -38,3 +38,16 @@ static inline float exp_f(float x) {
     union { uint32_t u; float f; } scale = {.u = (uint32_t)((int32_t)n + 127) << 23};
     return x < -87.3f ? 0.0f : p * scale.f;
 }
+
+// p[0..n) becomes its softmax. For callers that are HOT themselves.
+static inline __attribute__((always_inline)) void softmax_f(float *p, int n) {
+    float top = p[0], sum = 0;
+    for (int j = 1; j < n; j++) top = p[j] > top ? p[j] : top;
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < n; j++) {
+        p[j] = exp_f(p[j] - top);
+        sum += p[j];
+    }
+    const float inv = 1.0f / sum;
+    for (int j = 0; j < n; j++) p[j] *= inv;
+}
