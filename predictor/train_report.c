@@ -153,7 +153,8 @@ int train_put_quality(const train_job *j, store *s, const predictor *p) {
 void train_print_head(const train_job *j) {
     const bool layer = j->about.target_layer;
     printf("\n%s, target %s: means over the test part (%d examples). rho: Spearman, over all units together and within layers; mean: predicted by the mean of\n"
-           "the training part; norm: by the l2 norm of the layer's input. kept: top-half overlap within layers. gain: rho %s above the mean's, with its standard error.\n",
+           "the training part; norm: by the l2 norm of the layer's input. kept: top-half overlap within layers. gain: rho %s above the mean's, with its standard error;\n"
+           "what does not exceed two standard errors is no contextual predictor.\n",
            predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST], layer ? "within layers" : "over all units");
     printf("%-10s %-8s %9s %9s %6s %9s | %7s %7s %7s | %7s %7s | %6s %6s | %s\n", "criterion", "units", "parameters", "mult-adds", "epoch", "MSE", "rho", "mean", "norm", "within", "mean",
            "kept", "mean", "gain");
@@ -172,7 +173,7 @@ static void cell(const char *format, double x, int width) {
 }
 
 static const char *verdict(double gain, double se) {
-    return !isfinite(gain) ? "undefined" : gain > 2 * se ? "" : gain > 0 ? "NOT above the static mean by two standard errors" : "WORSE than the static mean: no contextual predictor";
+    return !isfinite(gain) ? "undefined" : gain > 2 * se ? "" : gain < -2 * se ? "WORSE than the static mean" : "NO BETTER than the static mean";
 }
 
 int train_print_row(const train_job *j, const store *s, const char *criterion) {

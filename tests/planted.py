@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""planted.py STORE HASH: a store of random features for the model tests/golden/opt/pre whose scores are functions of what a design reads, one
+criterion per design, so that the design must find it: early (layer 0's head outputs), same (each layer's own), residual (the residual entering the
+layer before), lowrank (that for heads, the residual after attention for neurons), tokens (which tokens are in the context), and noise.
+planted.py --check STORE PREDICTIONS PREDICTORS DESIGN: recomputes from the predictions the numbers that stand with the predictor; prints the predictor's rho (dejavu-lowrank: overlap)
+and the static mean's."""
+import sys
+import h5py
+import numpy as np
+
+L, H, E, F, N = 3, 4, 24, 32, 640
+USED = 3  # features of a state that matter
+
+
+def scale(x, axis):
+    low, high = x.min(axis=axis, keepdims=True), x.max(axis=axis, keepdims=True)
+    return np.divide(x - low, high - low, out=np.zeros_like(x), where=high > low)
+
+
+def ranks(x):
+    order = np.argsort(x, kind="stable")
+    r = np.empty(len(x))
+    r[order] = np.arange(len(x))
+    for v in np.unique(x):
+        r[x == v] = r[x == v].mean()
+    return r
+
+
+def rho(a, b):
+    return np.corrcoef(ranks(a), ranks(b))[0, 1]
+
+
+def make(path, model_hash):
+    rng = np.random.default_rng(1)
+    state = {k: rng.random((N, L, E)) for k in ("head_output", "residual", "residual_mid")}
+    x = {k: scale(v, 2)[:, :, :USED] for k, v in state.items()}
+    length = rng.integers(20, 40, N)
+    tokens = [rng.choice(np.arange(100, 104), n, p=rng.dirichlet(np.ones(4))) for n in length]
+    share = np.array([[(t[:-4] == 100 + k).mean() for k in range(4)] for t in tokens])
+
+    def function(v, units):
+        return v @ rng.normal(size=(v.shape[1], units))
+
+    def layers(parts):
+        return np.stack(parts, 1)
+
+    scores = {}
+    for kind, units in (("heads", H), ("neurons", F)):
+        mid = "residual" if kind == "heads" else "residual_mid"
+        before = lambda key: layers([rng.normal(size=(N, units))] + [function(x[key][:, l - 1], units) for l in range(1, L)])
+        scores[kind] = {
+            "early": function(x["head_output"][:, 0], L * units).reshape(N, L, units),
+            "same": layers([function(x["head_output"][:, l], units) for l in range(L)]),
+            "residual": before("residual"),
+            "lowrank": before(mid),
+            "tokens": function(share, L * units).reshape(N, L, units),
+            "noise": rng.normal(size=(N, L, units)),
+        }
+    with h5py.File(path, "w") as f:
+        f.attrs["format"], f.attrs["model_hash"] = "opt unit scores 1", model_hash
+        f["examples/id"] = np.array([str(i // 2) for i in range(N)], "S8")  # two examples of every document
+        f["examples/task"] = np.array(["copa"] * N, "S8")
+        f["examples/tokens"] = np.concatenate(tokens).astype(np.int32)
+        f["examples/offset"] = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        f["examples/context_length"] = (length - 4).astype(np.int32)
+        f["examples/loss"] = np.ones(N)
+        for suffix in ("", "_compat"):
+            for k, v in state.items():
+                f[f"features{suffix}/{k}"] = v.astype(np.float32)
+            for kind in scores:
+                for c, v in scores[kind].items():
+                    f[f"scores{suffix}/{c}/{kind}"] = v.astype(np.float32)
+
+
+def check(store, predictions, predictors, design):
+    with h5py.File(store) as s, h5py.File(predictions) as p, h5py.File(predictors) as t:
+        layer, lag = t.attrs["target"] == "layer", int(t.attrs["lag"])
+        for c in p["predictions"]:
+            for kind in ("heads", "neurons"):
+                index = p[f"predictions/{c}/index"][:]
+                ids = s["examples/id"][:]
+                if kind == "neurons" and f"predictions/{c}/neurons_index" in p:
+                    index = p[f"predictions/{c}/neurons_index"][:]
+                assert set(ids[index]).isdisjoint(set(np.delete(ids, index))), "a document is in two parts"
+                got, raw = p[f"predictions/{c}/{kind}"][:].astype(float), s[f"scores/{c}/{kind}"][:].astype(np.float32)[index]
+                want = (scale(raw, 2) if layer else scale(raw.reshape(len(raw), -1), 1).reshape(raw.shape)).astype(float)
+                q = t[f"predictors/{c}/{kind}/quality"]
+                columns = q.attrs["columns"].split(",")
+                stored = dict(zip(columns, q[0]))
+                got, want = got[:, lag:], want[:, lag:]
+                joint = np.mean([rho(a.ravel(), b.ravel()) for a, b in zip(got, want)])
+                within = np.mean([rho(a[l], b[l]) for a, b in zip(got, want) for l in range(got.shape[1])])
+                assert abs(stored["joint_rho"] - joint) < 1e-4 and abs(stored["within_rho"] - within) < 1e-4, (c, kind, joint, within, stored)
+                if design != "dejavu-lowrank":
+                    assert abs(stored["mse"] - ((got - want) ** 2).mean()) < 1e-6, (c, kind)
+                assert q.shape == (3, 21) and t[f"predictors/{c}/{kind}"].attrs["parameters"] > 0
+                # a classifier of the top half is judged by what it keeps
+                column = columns.index("overlap_within_50" if design == "dejavu-lowrank" else "within_rho" if layer else "joint_rho")
+                print(f"{design} {c} {kind} {q[0][column]:.4f} {q[1][column]:.4f}")
+
+
+if sys.argv[1] == "--check":
+    check(*sys.argv[2:])
+else:
+    make(*sys.argv[1:])
