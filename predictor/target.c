@@ -28,18 +28,19 @@ bool minmax(float *out, const float *x, size_t n) {
     return true;
 }
 
-typedef struct { float x; int index; } entry;
 static int larger_first(const void *a, const void *b) {
-    const entry *x = a, *y = b;
-    return x->x != y->x ? (x->x < y->x ? 1 : -1) : (x->index < y->index) - (x->index > y->index);
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
 }
 
 void top_labels(float *out, const float *x, int n, int k) {
-    entry *e = xmalloc((size_t)n * sizeof *e);
-    for (int i = 0; i < n; i++) e[i] = (entry){x[i], i};
-    qsort(e, (size_t)n, sizeof *e, larger_first);
-    for (int i = 0; i < n; i++) out[e[i].index] = i < k;
-    free(e);
+    float *sorted = xmalloc((size_t)n * sizeof *sorted);
+    memcpy(sorted, x, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, larger_first);
+    const float least = sorted[k - 1];
+    const bool fit = k == n || sorted[k] < least;
+    for (int i = 0; i < n; i++) out[i] = fit ? x[i] >= least : x[i] > least;
+    free(sorted);
 }
 
 // ---------------------------------------------------------------- split

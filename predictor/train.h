@@ -20,8 +20,9 @@ typedef struct {
 enum { BY_PREDICTOR, BY_MEAN, BY_NORM, BY_ALL };  // what predicts: the nets, the mean of the training part, the l2 norm of the layer's input
 
 typedef struct {              // one kind of unit of one criterion
-    plane target, label;      // [L, U] normalised; label: what dejavu-lowrank learns, else unused
+    plane target, label;      // [L, U] normalised; label: what dejavu-lowrank learns; else unused
     double *mean;             // [L, U] mean target of the training part
+    double *positive;         // [L] fraction of its labels that are 1
     quality q[BY_ALL];
     stats_moments gain[2];    // paired difference of the nets' rho to the mean's, per test example: joint, within layers
 } train_kind;

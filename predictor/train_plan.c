@@ -225,6 +225,7 @@ int train_plan(train_job *j) {
 void train_free(train_job *j) {
     for (int k = 0; k < 2; k++) {
         free(j->kind[k].mean);
+        free(j->kind[k].positive);
         free(j->row[k]);
     }
     for (int i = 0; i < j->n_criteria; i++) free(j->criteria[i]);
@@ -279,7 +280,7 @@ int train_features(train_job *j) {
     return 0;
 }
 
-// Mean target of the training part.
+// Means over the training part.
 static int fill_mean(train_job *j, int k) {
     train_kind *t = &j->kind[k];
     const int *row = train_rows(j, k, PART_TRAIN), n = j->n_row[k][PART_TRAIN], width = t->target.width;
@@ -289,6 +290,12 @@ static int fill_mean(train_job *j, int k) {
     for (int i = 0; !bad && i < n; i++) {
         bad = plane_read(&t->target, row[i], x);
         for (int u = 0; u < width; u++) t->mean[u] += (double)x[u] / n;
+    }
+    const int L = j->about.L, U = width / L;
+    t->positive = xcalloc((size_t)L, sizeof *t->positive);
+    for (int i = 0; !bad && t->label.file && i < n; i++) {
+        bad = plane_read(&t->label, row[i], x);
+        for (int u = 0; u < width; u++) t->positive[u / U] += (double)x[u] / ((double)n * U);
     }
     free(x);
     return bad;
@@ -301,6 +308,7 @@ int train_targets(train_job *j, int c) {
     for (int k = 0; k < 2; k++) {
         train_kind *t = &j->kind[k];
         free(t->mean);
+        free(t->positive);
         *t = (train_kind){0};
         if (!j->has[c][k]) continue;
         char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], predictor_kinds[k]);

@@ -33,9 +33,8 @@ static fit_plan plan_of(const train_job *j, int kind, int layer) {
     // a sound net begins as the static mean; the published ones, and DejaVu's without biases, as PyTorch does
     if (!a->compat && a->design != PREDICTOR_LOWRANK) p.start = t->mean + (a->per_layer ? (size_t)layer * (size_t)U : 0);
     if (a->design == PREDICTOR_LOWRANK) {
-        const int top = (int)(j->o.top / 100 * U + 0.5);
         p.loss = FIT_BCE;
-        p.positive = (double)(top < 1 ? 1 : top) / U;
+        p.positive = t->positive[layer];
     }
     return p;
 }
