@@ -174,8 +174,53 @@ static void test_check_sees(void **state) {
     assert_true(r.set[PIQA].blind[1][BY_LAST] == 1.0 && r.set[PIQA].blind[1][BY_FIRST] == 0.0);
 }
 
+// The hypothesis alone does not give the answer away: each stands behind as many premises that entail it as not.
+static void test_hypothesis_alone(void **state) {
+    (void)state;
+    task_split s = { 0 };
+    assert_int_equal(task_open(&s, "data/world", "rte", "val", false), 0);
+    for (int i = 0; i < s.n; i++) {
+        const char *mine = strchr(s.docs[i].context[0], '\n');
+        int sum = 0;
+        assert_non_null(mine);
+        for (int k = 0; k < s.n; k++)
+            if (strcmp(strchr(s.docs[k].context[0], '\n'), mine) == 0) sum += s.docs[k].gold ? 1 : -1;
+        assert_int_equal(sum, 0);
+    }
+    task_close(&s);
+}
+
+// The default model on questions of another seed; and a set whose answers a model can tell without the question is seen.
+static void test_model(void **state) {
+    (void)state;
+    const world_size size = { 20000, 10, 30, 11 };
+    world_counts c;
+    world_model_report r;
+    assert_int_equal(world_write(folder_a, &size, &c), 0);
+    assert_int_equal(world_check_model(folder_a, "model/default", &r), 0);
+    for (int t = 0; t < WORLD_TASKS; t++) {
+        for (int v = 0; v < 2; v++) assert_true(r.blind[t][v] > r.chance[t] - 1e-6 && r.blind[t][v] < r.chance[t] + 1e-6);
+        if (r.accuracy[t] < r.chance[t] + 0.15) fail_msg("%s: accuracy %.3f", world_task_names[t], r.accuracy[t]);
+    }
+    char *path = xasprintf("%s/rte/dev.jsonl", folder_a), *rows = file_read(path, NULL);
+    assert_non_null(rows);
+    for (char *at = rows; (at = strstr(at, "\"label\": 1")); at++) at[9] = '0';
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(rows, f);
+    fclose(f);
+    free(rows);
+    free(path);
+    assert_int_equal(world_check_model(folder_a, "model/default", &r), 0);
+    assert_true(r.blind[RTE][1] == 0.0 || r.blind[RTE][1] == 1.0);  // its candidates are the same in every row, and so is the choice
+    assert_true(r.blind[RTE][0] > 0.5 - 1e-6 && r.blind[RTE][0] < 0.5 + 1e-6);
+    assert_int_equal(world_check_model(folder_a, "/nonexistent", &r), -1);
+    assert_non_null(strstr(err_get(), "/nonexistent"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_fill), cmocka_unit_test(test_raw_form), cmocka_unit_test(test_deterministic),
-        cmocka_unit_test(test_fair_and_complete), cmocka_unit_test(test_check_sees) };
+        cmocka_unit_test(test_fair_and_complete), cmocka_unit_test(test_check_sees), cmocka_unit_test(test_hypothesis_alone),
+        cmocka_unit_test(test_model) };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
