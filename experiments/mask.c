@@ -44,6 +44,12 @@ long mask_count(long sparsity, long n) { return sparsity * n / 100000; }
 // ---------------------------------------------------------------- masks
 static size_t units_of(const opt_config *c, bool neurons) { return (size_t)c->L * (size_t)(neurons ? c->F : c->H); }
 
+// The units of a compacted model that are gone: 0.
+static void clear_absent(uint8_t *keep, const opt_config *c, int kind) {
+    const int U = kind == OPT_HEADS ? c->H : c->F;
+    for (int l = 0; l < c->L; l++) memset(keep + (size_t)l * (size_t)U + opt_units(c, l, kind), 0, (size_t)(U - opt_units(c, l, kind)));
+}
+
 void mask_alloc(mask *m, const opt_config *c) {
     m->heads = xmalloc(units_of(c, false) + units_of(c, true));
     m->neurons = m->heads + units_of(c, false);
@@ -58,11 +64,14 @@ void mask_free(mask *m) {
 void mask_fill(mask *m, const opt_config *c) {
     memset(m->heads, 1, units_of(c, false));
     memset(m->neurons, 1, units_of(c, true));
+    clear_absent(m->heads, c, OPT_HEADS);
+    clear_absent(m->neurons, c, OPT_NEURONS);
 }
 
-static int check_finite(const double *score, int L, int U, const char *kind) {
+// units [L]: how many of the U each layer has; NULL: all.
+static int check_finite(const double *score, const int *units, int L, int U, const char *kind) {
     for (int l = 0; l < L; l++)
-        for (int u = 0; u < U; u++)
+        for (int u = 0; u < (units ? units[l] : U); u++)
             if (!isfinite(score[(long)l * U + u]))
                 return err_set("the score of layer %d %s %d is %g; units cannot be ranked by it", l, kind, u, score[(long)l * U + u]);
     return 0;
@@ -74,8 +83,9 @@ int mask_make_kind(mask *m, const opt_config *c, unsigned kind, const double *sc
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     if (!mask_prunes(rule, kind)) return 0;
-    if (check_finite(score, c->L, U, heads ? "head" : "neuron")) return -1;
-    mask_select(heads ? m->heads : m->neurons, score, c->L, U, heads ? 1 : U / 32 > 1 ? U / 32 : 1, rule);
+    const int *units = heads ? c->heads : c->neurons;
+    if (check_finite(score, units, c->L, U, heads ? "head" : "neuron")) return -1;
+    mask_select(heads ? m->heads : m->neurons, score, units, c->L, U, heads ? 1 : U / 32 > 1 ? U / 32 : 1, rule);
     return 0;
 }
 
@@ -84,10 +94,11 @@ int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, cons
     const int U = heads ? c->H : c->F;
     ASSERT(rule->scope == SCOPE_LOCAL);
     if (!mask_prunes(rule, kind) || layer < rule->dense_layers) return 0;
-    if (check_finite(score, 1, U, heads ? "head" : "neuron")) return err_prefix("predicted for layer %d", layer);
+    const int units = opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS);
+    if (check_finite(score, &units, 1, U, heads ? "head" : "neuron")) return err_prefix("predicted for layer %d", layer);
     mask_rule one = *rule;
     one.dense_layers = 0;
-    mask_select((heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U, score, 1, U, 0, &one);
+    mask_select((heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U, score, &units, 1, U, 0, &one);
     return 0;
 }
 
@@ -102,12 +113,17 @@ void mask_random_scores(double *heads, double *neurons, const opt_config *c, uin
 }
 
 void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons) {
-    size_t nh = units_of(c, false), nn = units_of(c, true), off = 0;
-    for (size_t i = 0; m && i < nh; i++) off += !m->heads[i];
-    *heads = (double)off / (double)nh;
-    off = 0;
-    for (size_t i = 0; m && i < nn; i++) off += !m->neurons[i];
-    *neurons = (double)off / (double)nn;
+    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) {
+        const uint8_t *keep = !m ? NULL : kind == OPT_HEADS ? m->heads : m->neurons;
+        size_t off = 0, units = 0;
+        for (int l = 0; l < c->L; l++) {
+            const int n = opt_units(c, l, kind);
+            for (int u = 0; keep && u < n; u++) off += !keep[u];
+            if (keep) keep += kind == OPT_HEADS ? c->H : c->F;
+            units += (size_t)n;
+        }
+        *(kind == OPT_HEADS ? heads : neurons) = units ? (double)off / (double)units : 0;
+    }
 }
 
 void mask_hash(char out[33], const mask *m, const opt_config *c) { hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true)); }
@@ -142,5 +158,7 @@ int mask_read(mask *m, const opt_config *c, const char *path) {
     int bad = read_kind(m->heads, file, path, "/mask/heads", c->L, c->H);
     if (!bad) bad = read_kind(m->neurons, file, path, "/mask/neurons", c->L, c->F);
     H5Fclose(file);
+    clear_absent(m->heads, c, OPT_HEADS);
+    clear_absent(m->neurons, c, OPT_NEURONS);
     return bad;
 }

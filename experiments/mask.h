@@ -6,6 +6,7 @@
 //   local   k of every layer;  global  k over all layers;  hybrid  global, but every layer keeps at least its top m.
 // sound counts over the prunable layers only (all but the first `dense_layers`). compat counts over all layers, then sets the dense
 // layers running again, and leaves the neurons alone, because the published FFN mask never acted (SEMANTICS 4.3, 4.5, 12).
+// Of a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
 #pragma once
 #include "opt.h"
 
@@ -35,8 +36,9 @@ void mask_alloc(mask *m, const opt_config *c);
 void mask_free(mask *m);
 void mask_fill(mask *m, const opt_config *c);  // every unit runs
 
-// keep [L, U] from score [L, U]. m: what hybrid reserves in every layer before it is lowered to what the sparsity leaves.
-void mask_select(uint8_t *keep, const double *score, int L, int U, int m, const mask_rule *rule);
+// keep [L, U] from score [L, U]. units [L]: how many of the U each layer has, NULL: all. m: what hybrid reserves in every layer before it is
+// lowered to what the sparsity leaves.
+void mask_select(uint8_t *keep, const double *score, const int *units, int L, int U, int m, const mask_rule *rule);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or infinite.
 int  mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule);
 // The part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local scope): what else is in the mask
@@ -48,7 +50,7 @@ bool mask_prunes(const mask_rule *rule, unsigned kind);  // compat never prunes 
 void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed);
 // /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.
 int  mask_read(mask *m, const opt_config *c, const char *path);
-// Units that do not run / all units of the model, dense layers included.
+// Units that do not run / all units of the model (of a compacted one those that are left), dense layers included.
 void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons);
 void mask_hash(char out[33], const mask *m, const opt_config *c);
 

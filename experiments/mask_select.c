@@ -88,64 +88,88 @@ static void cut(uint8_t *keep, const double *score, const uint8_t *only, long fi
     }
 }
 
-// top [U] becomes 1 at the m highest of one layer.
-static void layer_top(uint8_t *top, const double *score, int U, int m, double *scratch) {
-    memset(top, 1, (size_t)U);
-    cut(top, score, NULL, 0, U, U - m, scratch);
+// A layer that has fewer units than U has the first ones of its row; the others are 0 in keep from the start and never in a cut.
+typedef struct {
+    const double *score;   // [L, U]
+    const int *units;      // [L], NULL: U
+    const uint8_t *there;  // [L, U], NULL: all
+    int L, U;
+    double *scratch;       // [L, U]
+} ranking;
+
+static int units_of(const ranking *r, int layer) { return r->units ? r->units[layer] : r->U; }
+
+static void all_run(uint8_t *keep, const ranking *r, int layers) {
+    for (int l = 0; l < layers; l++) {
+        memset(keep + (size_t)l * (size_t)r->U, 1, (size_t)units_of(r, l));
+        memset(keep + (size_t)l * (size_t)r->U + units_of(r, l), 0, (size_t)(r->U - units_of(r, l)));
+    }
 }
 
-// Exactly n - k of the prunable units run: the top m of every layer, the rest by rank over all layers.
-static void select_hybrid(uint8_t *keep, const double *score, int first, int L, int U, int m, long k, double *scratch) {
-    const long n = (long)(L - first) * U, kept = n - k;
-    if ((long)m * (L - first) > kept) m = (int)(kept / (L - first));
-    uint8_t *rest = xcalloc((size_t)L * (size_t)U, 1);  // what no layer reserves
-    for (int l = first; l < L; l++) {
-        uint8_t *layer = rest + (size_t)l * (size_t)U;
-        layer_top(layer, score + (size_t)l * (size_t)U, U, m, scratch);
-        for (int u = 0; u < U; u++) layer[u] = !layer[u];
+// top [U] becomes 1 at the m highest of layer l, 0 elsewhere.
+static void layer_top(uint8_t *top, const ranking *r, int l, int m) {
+    memset(top, 0, (size_t)r->U);
+    memset(top, 1, (size_t)units_of(r, l));
+    cut(top, r->score + (size_t)l * (size_t)r->U, NULL, 0, units_of(r, l), units_of(r, l) - m, r->scratch);
+}
+
+// Exactly n - k of the n prunable units run: the top m of every layer, the rest by rank over all layers.
+static void select_hybrid(uint8_t *keep, const ranking *r, int first, int m, long n, long k) {
+    const long kept = n - k;
+    if ((long)m * (r->L - first) > kept) m = (int)(kept / (r->L - first));
+    uint8_t *rest = xcalloc((size_t)r->L * (size_t)r->U, 1);  // what no layer reserves
+    for (int l = first; l < r->L; l++) {
+        uint8_t *layer = rest + (size_t)l * (size_t)r->U;
+        layer_top(layer, r, l, m);
+        for (int u = 0; u < units_of(r, l); u++) layer[u] = !layer[u];
     }
-    cut(keep, score, rest, (long)first * U, (long)L * U, k, scratch);
+    cut(keep, r->score, rest, (long)first * r->U, (long)r->L * r->U, k, r->scratch);
     free(rest);
 }
 
 // The published hybrid (SEMANTICS 4.3): it repairs layers that fell below m after the global cut, and does not preserve the count.
-static void select_hybrid_compat(uint8_t *keep, const double *score, int L, int U, int m, long k, double *scratch) {
-    const long n = (long)L * U;
-    uint8_t *poor = xcalloc((size_t)L, 1), *top = xmalloc((size_t)U);
+static void select_hybrid_compat(uint8_t *keep, const ranking *r, int m, long k) {
+    const long n = (long)r->L * r->U;
+    uint8_t *poor = xcalloc((size_t)r->L, 1), *top = xmalloc((size_t)r->U);
     long repaired = 0;
-    cut(keep, score, NULL, 0, n, k, scratch);
-    for (int l = 0; l < L; l++) {
+    cut(keep, r->score, r->there, 0, n, k, r->scratch);
+    for (int l = 0; l < r->L; l++) {
         int running = 0;
-        for (int u = 0; u < U; u++) running += keep[(long)l * U + u];
+        for (int u = 0; u < r->U; u++) running += keep[(long)l * r->U + u];
         repaired += poor[l] = running < m;
     }
-    cut(keep, score, keep, 0, n, repaired * m, scratch);
-    for (int l = 0; l < L; l++) {
+    cut(keep, r->score, keep, 0, n, repaired * m, r->scratch);
+    for (int l = 0; l < r->L; l++) {
         if (!poor[l]) continue;
-        layer_top(top, score + (size_t)l * (size_t)U, U, m, scratch);
-        for (int u = 0; u < U; u++) keep[(long)l * U + u] |= top[u];
+        layer_top(top, r, l, m);
+        for (int u = 0; u < r->U; u++) keep[(long)l * r->U + u] |= top[u];
     }
     free(top);
     free(poor);
 }
 
-void mask_select(uint8_t *keep, const double *score, int L, int U, int m, const mask_rule *rule) {
+void mask_select(uint8_t *keep, const double *score, const int *units, int L, int U, int m, const mask_rule *rule) {
     const int dense = rule->dense_layers < L ? rule->dense_layers : L, first = rule->compat ? 0 : dense;
-    const long n = (long)(L - first) * U;
-    memset(keep, 1, (size_t)L * (size_t)U);
+    ranking r = {.score = score, .units = units, .L = L, .U = U};
+    long n = 0;
+    all_run(keep, &r, L);
+    for (int l = first; l < L; l++) n += units_of(&r, l);
     if (n == 0) return;
-    double *scratch = xmalloc((size_t)n * sizeof *scratch);
+    uint8_t *there = NULL;
+    if (units) r.there = memcpy(there = xmalloc((size_t)L * (size_t)U), keep, (size_t)L * (size_t)U);
+    r.scratch = xmalloc((size_t)L * (size_t)U * sizeof *r.scratch);
     if (m > U) m = U;
     switch (rule->scope) {
     case SCOPE_LOCAL:
-        for (int l = first; l < L; l++) cut(keep, score, NULL, (long)l * U, (long)(l + 1) * U, mask_count(rule->sparsity, U), scratch);
+        for (int l = first; l < L; l++) cut(keep, score, NULL, (long)l * U, (long)l * U + units_of(&r, l), mask_count(rule->sparsity, units_of(&r, l)), r.scratch);
         break;
-    case SCOPE_GLOBAL: cut(keep, score, NULL, (long)first * U, (long)L * U, mask_count(rule->sparsity, n), scratch); break;
+    case SCOPE_GLOBAL: cut(keep, score, r.there, (long)first * U, (long)L * U, mask_count(rule->sparsity, n), r.scratch); break;
     case SCOPE_HYBRID:
-        (rule->compat ? select_hybrid_compat(keep, score, L, U, m, mask_count(rule->sparsity, n), scratch)
-                      : select_hybrid(keep, score, first, L, U, m, mask_count(rule->sparsity, n), scratch));
+        if (rule->compat) select_hybrid_compat(keep, &r, m, mask_count(rule->sparsity, n));
+        else select_hybrid(keep, &r, first, m, n, mask_count(rule->sparsity, n));
         break;
     }
-    memset(keep, 1, (size_t)dense * (size_t)U);
-    free(scratch);
+    all_run(keep, &r, dense);
+    free(r.scratch);
+    free(there);
 }

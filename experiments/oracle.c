@@ -45,11 +45,11 @@ static double mean_loss(const double *logprob, int n) {
 
 static void remove_each(oracle *o, const opt_seq *input, int l, bool heads, double loss, double *score) {
     const opt_config *c = &o->m->c;
-    const int U = heads ? c->H : c->F, targets = input->n - input->targets_from;
+    const int U = heads ? c->H : c->F, units = opt_units(c, l, heads ? OPT_HEADS : OPT_NEURONS), targets = input->n - input->targets_from;
     int at_once = o->max_tokens / input->n < ORACLE_SEQS ? o->max_tokens / input->n : ORACLE_SEQS;
-    for (int u = 0, k; u < U; u += k) {
+    for (int u = 0, k; u < units; u += k) {
         opt_seq seq[ORACLE_SEQS];
-        k = U - u < at_once ? U - u : at_once;
+        k = units - u < at_once ? units - u : at_once;
         for (int i = 0; i < k; i++) {
             (heads ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 0;
             seq[i] = *input;
@@ -85,6 +85,8 @@ static int oracle_scores(void *self, const opt_seq *input, unsigned units, doubl
 mask_source oracle_source(oracle *o) { return (mask_source){.scores = oracle_scores, .self = o, .uses_label = true}; }
 
 double oracle_cost(const opt_config *c, int first_layer, unsigned units, int n) {
-    const double each = (units & UNITS_HEADS ? c->H : 0) + (units & UNITS_NEURONS ? c->F : 0), layers = c->L - first_layer;
-    return n * (1 + each * layers * (layers + 1) / 2 / c->L);
+    double passes = 0;
+    for (int l = first_layer; l < c->L; l++)
+        passes += ((units & UNITS_HEADS ? opt_units(c, l, OPT_HEADS) : 0) + (units & UNITS_NEURONS ? opt_units(c, l, OPT_NEURONS) : 0)) * (double)(c->L - l) / c->L;
+    return n * (1 + passes);
 }

@@ -224,6 +224,7 @@ void ckpt_close(ckpt *c) {
         else munmap(c->maps[i].base, c->maps[i].bytes);
     free(c->maps);
     free(c->dir);
+    opt_config_free(&c->config);
     *c = (ckpt){0};
 }
 

@@ -12,6 +12,10 @@ const char *dtype_name(dtype t);  // "float32", "float16", "bfloat16"
 
 // What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P width of
 // the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.
+//
+// A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the model that it was made
+// from (so D = E/H holds); "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many each layer has, 0 allowed. Arrays [L, H] and
+// [L, F] over units keep their shape: units of layer l are the first opt_units(c, l, kind) of its row; masks are 0 behind them, scores NaN.
 typedef struct {
     int L, H, E, F, D, P, V, positions;  // positions without OPT's offset of 2
     bool pre_ln;       // do_layer_norm_before; false: OPT-350m
@@ -20,7 +24,16 @@ typedef struct {
     bool tied;         // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
     int bos, eos, pad; // token ids
     dtype declared;    // torch_dtype
+    int *heads, *neurons; // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct share them
 } opt_config;
+
+enum { OPT_HEADS, OPT_NEURONS };  // kinds of units
+static inline int opt_units(const opt_config *c, int layer, int kind) {
+    const int *of = kind == OPT_HEADS ? c->heads : c->neurons;
+    return of ? of[layer] : kind == OPT_HEADS ? c->H : c->F;
+}
+static inline bool opt_compacted(const opt_config *c) { return c->heads || c->neurons; }
+void opt_config_free(opt_config *c);  // the lists; safe on {0}
 
 typedef struct {
     char *name;        // without "model." and "decoder."
@@ -67,6 +80,6 @@ char *opt_config_text(const opt_config *c);
 // alignment (two tensors of a .bin may share them); caller frees names and array with tensors_free. On failure *tensors is NULL.
 int  st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // safetensors
 int  pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // torch.save zip
-int  opt_config_parse(const char *json, size_t n, const char *path, opt_config *config);
+int  opt_config_parse(const char *json, size_t n, const char *path, opt_config *config);  // caller: opt_config_free
 void tensors_free(tensor *tensors, int n);
 size_t tensor_bytes(const tensor *t);  // SIZE_MAX: the product of the sizes overflows

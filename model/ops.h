@@ -43,7 +43,8 @@ typedef struct {
     X(void, embed_grad, (float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n)) \
     /* x (rows, E) += pos[first[i] + t + 2] */ \
     X(void, add_positions, (float *x, const weight *pos, const int *first, const span *s, int n)) \
-    /* y = x W' + b, or y += x W' where add; b may be NULL. W (out, in), x (rows, in), y (rows, out) */ \
+    /* y = x W' + b, or y += x W' + b where add; b may be NULL. W (out, in), x (rows, in), y (rows, out); in the three linear maps out or in may */ \
+    /* be 0 */ \
     X(void, linear, (float *y, const float *x, const weight *w, const weight *b, bool add, const span *s, int n)) \
     /* dx = dy W, or dx += dy W where add */ \
     X(void, linear_back, (float *dx, const float *dy, const weight *w, bool add, const span *s, int n)) \

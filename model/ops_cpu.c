@@ -156,7 +156,9 @@ static void cpu_linear(float *y, const float *x, const weight *w, const weight *
             if (bt)
                 for (int t = 0; t < rows; t++)
                     for (int j = 0; j < cols; j++) ys[(size_t)t * out + j] = bt[j] + (add ? ys[(size_t)t * out + j] : 0);
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, in, 1, xs, in, wt, in, add || bt ? 1 : 0, ys, out);
+            // BLAS wants a leading dimension of at least 1 even of an empty matrix
+            const int ld = in ? in : 1;
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, in, 1, xs, ld, wt, ld, add || bt ? 1 : 0, ys, out);
         }
     ops_seconds_gemm += clock_s() - start;
 }
@@ -171,8 +173,8 @@ static void cpu_linear_back(float *dx, const float *dy, const weight *w, bool ad
             if (!rows) continue;
             const float *dys = dy + (size_t)s[i].row * out;
             float *dxs = dx + (size_t)s[i].row * in + k0;
-            if (w->wide || w->type == DT_F32) {
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out, cpu_weight_rows(w, 0, out, 3) + k0, in, add ? 1 : 0, dxs, in);
+            if (w->wide || w->type == DT_F32 || !out) {
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out ? out : 1, cpu_weight_rows(w, 0, out, 3) + k0, in, add ? 1 : 0, dxs, in);
                 continue;
             }
             float *wide = cpu_scratch(3, (size_t)CHUNK * cols);
@@ -204,7 +206,7 @@ static void cpu_linear_grad(float *dw, float *db, const float *dy, const float *
             int rows = s[i].n;  // neighbouring spans make one product
             for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
             const float *dys = dy + (size_t)s[i].row * out + j0, *xs = x + (size_t)s[i].row * in;
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dys, out, xs, in, 1, dw + (size_t)j0 * in, in);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dys, out, xs, in ? in : 1, 1, dw + (size_t)j0 * in, in ? in : 1);
             if (db) column_sums(db + j0, dys, rows, cols, out);
         }
     }

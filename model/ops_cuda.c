@@ -209,7 +209,7 @@ static const float *vector(const weight *w) {
 
 // Rows of a weight in fp32; at most work_rows of them.
 static int work_rows(const weight *w) {
-    const int rows = WORK_BYTES / (int)sizeof(float) / w->cols;
+    const int rows = WORK_BYTES / (int)sizeof(float) / (w->cols ? w->cols : 1);
     ASSERT(rows > 0);
     return w->type == DT_F32 || rows > w->rows ? w->rows : rows;
 }
@@ -221,16 +221,21 @@ static const float *wide_rows(const weight *w, int row, int rows) {
     return g.work;
 }
 
+static void zero_rows(float *y, int width, const span *s, int n) {
+    for (int i = 0; i < n; i++) cuda_zero(y + (size_t)s[i].row * (size_t)width, (size_t)s[i].n * (size_t)width * sizeof *y);
+}
+
 // cuBLAS counts by columns, so a row-major matrix is its transpose there: y' = W x' for y = x W'.
 static void cuda_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const int out = w->rows, in = w->cols, step = work_rows(w);
     const float one = 1, beta = add || bias ? 1 : 0;
     cuda_spans spans;
-    if (bias) {
+    if (bias && out) {
         EACH_CHUNK(out) cuda_launch_bias(y, vector(bias), add, out, &spans, g.stream);
         LAUNCHED("bias");
     }
-    for (int j = 0; j < out; j += step) {
+    if (!in && !add && !bias) zero_rows(y, out, s, n);
+    for (int j = 0; j < out && in; j += step) {
         const int some = out - j < step ? out - j : step;
         const float *wide = wide_rows(w, j, some);
         for (int i = 0; i < n; i++)
@@ -241,7 +246,8 @@ static void cuda_linear(float *y, const float *x, const weight *w, const weight 
 static void cuda_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
     const int out = w->rows, in = w->cols, step = work_rows(w);
     const float one = 1;
-    for (int j = 0; j < out; j += step) {
+    if (!out && !add) zero_rows(dx, in, s, n);
+    for (int j = 0; j < out && in; j += step) {
         const int some = out - j < step ? out - j : step;
         const float *wide = wide_rows(w, j, some), beta = add || j ? 1 : 0;
         for (int i = 0; i < n; i++)
@@ -254,9 +260,9 @@ static void cuda_linear_grad(float *dw, float *db, const float *dy, const float 
     for (int i = 0, next; i < n; i = next) {
         int rows = s[i].n;  // neighbouring spans make one product
         for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
-        if (!rows) continue;
+        if (!rows || !out) continue;
         const float *dys = dy + (size_t)s[i].row * (size_t)out, *xs = x + (size_t)s[i].row * (size_t)in;
-        BLAS(cublasSgemm(g.blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
+        if (in) BLAS(cublasSgemm(g.blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
         if (db) cuda_launch_column_sums(db, dy, s[i].row, rows, out, g.stream);
     }
     LAUNCHED("linear_grad");

@@ -10,7 +10,9 @@
 static const size_t widen_limit = (size_t)1 << 30;
 
 // ---------------------------------------------------------------- names and shapes
-// Every weight of a configuration: fn(ctx, name, rows, cols, where); cols 0: a vector. `m` may lack layers when fn ignores `where`.
+enum { VECTOR = -1 };  // columns of what is no matrix
+
+// Every weight of a configuration: fn(ctx, name, rows, cols or VECTOR, where). `m` may lack layers when fn ignores `where`.
 typedef int weight_fn(void *ctx, const char *name, int rows, int cols, weight *where);
 
 static int each_weight(opt *m, weight_fn *fn, void *ctx) {
@@ -19,15 +21,16 @@ static int each_weight(opt *m, weight_fn *fn, void *ctx) {
     if (c->P != c->E) bad |= fn(ctx, "project_in.weight", c->E, c->P, &m->proj_in) | fn(ctx, "project_out.weight", c->P, c->E, &m->proj_out);
     for (int l = 0; l < c->L && !bad; l++) {
         opt_layer *w = &m->layer[l];
+        const int A = opt_units(c, l, OPT_HEADS) * c->D, F = opt_units(c, l, OPT_NEURONS);
         const struct { const char *name; int rows, cols; weight *at; bool bias; } list[] = {
-            {"self_attn.q_proj.weight", c->E, c->E, &w->wq, false}, {"self_attn.q_proj.bias", c->E, 0, &w->bq, true},
-            {"self_attn.k_proj.weight", c->E, c->E, &w->wk, false}, {"self_attn.k_proj.bias", c->E, 0, &w->bk, true},
-            {"self_attn.v_proj.weight", c->E, c->E, &w->wv, false}, {"self_attn.v_proj.bias", c->E, 0, &w->bv, true},
-            {"self_attn.out_proj.weight", c->E, c->E, &w->wo, false}, {"self_attn.out_proj.bias", c->E, 0, &w->bo, true},
-            {"self_attn_layer_norm.weight", c->E, 0, &w->ln1_g, false}, {"self_attn_layer_norm.bias", c->E, 0, &w->ln1_b, false},
-            {"fc1.weight", c->F, c->E, &w->w1, false}, {"fc1.bias", c->F, 0, &w->b1, true},
-            {"fc2.weight", c->E, c->F, &w->w2, false}, {"fc2.bias", c->E, 0, &w->b2, true},
-            {"final_layer_norm.weight", c->E, 0, &w->ln2_g, false}, {"final_layer_norm.bias", c->E, 0, &w->ln2_b, false}};
+            {"self_attn.q_proj.weight", A, c->E, &w->wq, false}, {"self_attn.q_proj.bias", A, VECTOR, &w->bq, true},
+            {"self_attn.k_proj.weight", A, c->E, &w->wk, false}, {"self_attn.k_proj.bias", A, VECTOR, &w->bk, true},
+            {"self_attn.v_proj.weight", A, c->E, &w->wv, false}, {"self_attn.v_proj.bias", A, VECTOR, &w->bv, true},
+            {"self_attn.out_proj.weight", c->E, A, &w->wo, false}, {"self_attn.out_proj.bias", c->E, VECTOR, &w->bo, true},
+            {"self_attn_layer_norm.weight", c->E, VECTOR, &w->ln1_g, false}, {"self_attn_layer_norm.bias", c->E, VECTOR, &w->ln1_b, false},
+            {"fc1.weight", F, c->E, &w->w1, false}, {"fc1.bias", F, VECTOR, &w->b1, true},
+            {"fc2.weight", c->E, F, &w->w2, false}, {"fc2.bias", c->E, VECTOR, &w->b2, true},
+            {"final_layer_norm.weight", c->E, VECTOR, &w->ln2_g, false}, {"final_layer_norm.bias", c->E, VECTOR, &w->ln2_b, false}};
         for (size_t i = 0; i < sizeof list / sizeof *list && !bad; i++) {
             if (list[i].bias && !c->bias) continue;
             char name[80];
@@ -35,7 +38,7 @@ static int each_weight(opt *m, weight_fn *fn, void *ctx) {
             bad = fn(ctx, name, list[i].rows, list[i].cols, list[i].at);
         }
     }
-    if (!bad && c->final_ln) bad = fn(ctx, "final_layer_norm.weight", c->E, 0, &m->lnf_g) | fn(ctx, "final_layer_norm.bias", c->E, 0, &m->lnf_b);
+    if (!bad && c->final_ln) bad = fn(ctx, "final_layer_norm.weight", c->E, VECTOR, &m->lnf_g) | fn(ctx, "final_layer_norm.bias", c->E, VECTOR, &m->lnf_b);
     return bad;
 }
 
@@ -44,7 +47,7 @@ struct listing { tensor *t; int n, cap; };
 static int list_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
     (void)where;
     struct listing *list = ctx;
-    tensor t = {.name = xstrdup(name), .type = DT_F32, .rank = cols ? 2 : 1, .dim = {rows, cols ? cols : 1}};
+    tensor t = {.name = xstrdup(name), .type = DT_F32, .rank = cols == VECTOR ? 1 : 2, .dim = {rows, cols == VECTOR ? 1 : cols}};
     VEC_PUSH(list->t, list->n, list->cap, t);
     return 0;
 }
@@ -67,8 +70,8 @@ static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *
     for (int i = 0; i < s->n && !t; i++)
         if (strcmp(s->t[i].name, name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", name);
-    if (t->dim[0] != rows || (cols ? t->rank != 2 || t->dim[1] != cols : t->rank != 1)) return err_set("tensor %s has another shape than the configuration says", name);
-    *where = (weight){t->data, t->type, rows, cols ? cols : 1, NULL};
+    if (t->dim[0] != rows || (cols == VECTOR ? t->rank != 1 : t->rank != 2 || t->dim[1] != cols)) return err_set("tensor %s has another shape than the configuration says", name);
+    *where = (weight){t->data, t->type, rows, cols == VECTOR ? 1 : cols, NULL};
     if (!s->wide || t->type == DT_F32) return 0;
     const size_t n = (size_t)rows * (size_t)where->cols;
     cpu_widen(s->wide + s->used, t->data, t->type, n);

@@ -19,9 +19,10 @@ struct ops;
 typedef struct { const void *data; dtype type; int rows, cols; const float *wide; } weight;
 typedef struct {
     weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
-    weight wq, wk, wv, wo, bq, bk, bv, bo;          // (E, E), (E)
+    // A = D times the heads of the layer, F its neurons (opt_units); A = E and F the same everywhere unless the model was compacted
+    weight wq, wk, wv, wo, bq, bk, bv, bo;          // (A, E) of q, k, v, with biases (A); out_proj (E, A), (E)
     weight w1, b1, w2, b2;                          // fc1 (F, E), (F); fc2 (E, F), (E)
-    weight wo_t, w2_t;                              // out_proj and fc2 transposed, (E, E), (F, E), by opt_sparse_prepare; else no data
+    weight wo_t, w2_t;                              // out_proj and fc2 transposed, (A, E), (F, E), by opt_sparse_prepare; else no data
 } opt_layer;
 
 typedef struct {
@@ -36,7 +37,7 @@ typedef struct {
     void *transposed;                                     // what wo_t and w2_t point into
 } opt;
 
-// Which units run: heads [L, H], neurons [L, F], 1 = runs. NULL mask: all.
+// Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count (opt_units). NULL mask: all.
 typedef struct { uint8_t *heads, *neurons; } mask;
 
 // What becomes of K and V of a head that a mask drops, in passes that compute live units only (opt_sparse_prepare).
@@ -48,7 +49,8 @@ typedef enum {
 extern const char *const kv_policy_names[];  // "compute", "repair", "skip"
 
 // K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E]; o: whose memory they are. in [L, cap, E] (KV_REPAIR): what the maps of
-// K and V read. has [L, cap, H] in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without.
+// K and V read. has [L, cap, H] in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without. The rows
+// of a layer with fewer heads are that much shorter and packed, in k, v and has.
 typedef struct {
     float *k, *v;
     int n, cap, L, E;
@@ -67,7 +69,8 @@ typedef enum { OPT_HEAD_OUTPUT, OPT_RESIDUAL, OPT_MID, OPT_STATES } opt_state;  
 typedef struct {
     int row;          // of the sequence's new tokens
     unsigned states;  // 1 << opt_state, those that are shown
-    void (*see)(void *self, opt_state state, int layer, const float *x);  // x [E] in host memory, valid during the call
+    void (*see)(void *self, opt_state state, int layer, const float *x);  // x [E] (head output: [heads of the layer * D]) in host memory, valid
+                                                                          // during the call
     void *self;
 } opt_watch;
 
@@ -90,7 +93,7 @@ enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 int  opt_load(opt *m, const char *dir);
 int  opt_load_on(opt *m, const char *dir, const struct ops *o);
 void opt_free(opt *m);
-// A model from tensors in memory (pretrain, tests, seeded random benchmarks): tensor data must outlive it.
+// A model from tensors in memory (pretrain, tests, seeded random benchmarks): tensor data and the lists of *c must outlive it.
 int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
 // All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
 tensor *opt_tensor_list(const opt_config *c, int *n);
@@ -141,7 +144,8 @@ typedef void opt_layer_fn(void *ctx, opt_run *r, int layer);
 // each sequence apart). After opt_forward with OPT_TAPS and no mask. logprob as opt_logprobs (NULL: not wanted). grads (NULL: taps only;
 // needs OPT_WEIGHT_GRADS): a model whose weights are fp32 gradients, added to.
 void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx);
-// Device memory, during `each` (and afterwards with OPT_TANGENT): dL/da [rows, E], dL/dz [rows, F], dL/d(out_proj's output) [rows, E].
+// Device memory, during `each` (and afterwards with OPT_TANGENT): dL/da [rows, A], dL/dz [rows, F], dL/d(out_proj's output) [rows, E]; A, F of
+// the layer (opt_layer).
 const float *opt_grad_a(const opt_run *r, int layer);
 const float *opt_grad_z(const opt_run *r, int layer);
 const float *opt_grad_out(const opt_run *r, int layer);  // during `each` only
@@ -150,7 +154,7 @@ const float *opt_grad_out(const opt_run *r, int layer);  // during `each` only
 // taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on fc1's weight, where scale_w is not NULL: G1 = dz' x of
 // that sequence and layer). After opt_backward with the same scale, with OPT_TANGENT. NULL scale_a, scale_z: ones.
 void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx);
-// During `each`: (H v) at a [rows, E] and z [rows, F]; the tangent of fc1's input [rows, E].
+// During `each`: (H v) at a [rows, A] and z [rows, F]; the tangent of fc1's input [rows, E].
 const float *opt_hess_a(const opt_run *r, int layer);
 const float *opt_hess_z(const opt_run *r, int layer);
 const float *opt_tangent_x(const opt_run *r, int layer);  // only where scale_w was given
@@ -159,7 +163,7 @@ const float *opt_tangent_x(const opt_run *r, int layer);  // only where scale_w 
 // follows fc1 exists at output rows only.
 int          opt_row(const opt_run *r, int i);
 const float *opt_tap_res(const opt_run *r, int layer);   // [rows, E]; layer 0..L (L: what leaves the last layer)
-const float *opt_tap_a(const opt_run *r, int layer);     // [rows, E]
+const float *opt_tap_a(const opt_run *r, int layer);     // [rows, A], A and F of the layer (opt_layer)
 const float *opt_tap_mid(const opt_run *r, int layer);   // [rows, E]
 const float *opt_tap_x(const opt_run *r, int layer);     // [rows, E]
 const float *opt_tap_z(const opt_run *r, int layer);     // [rows, F]

@@ -59,6 +59,22 @@ static int get_dtype(const json_t *root, const char *path, dtype *out) {
                    json_is_string(v) ? json_string_value(v) : "not a text");
 }
 
+// A list of L whole numbers in [0, max]; absent: NULL.
+static int get_list(const json_t *root, const char *path, const char *key, int L, int max, int **out) {
+    const json_t *v = json_object_get(root, key);
+    if (!v || json_is_null(v)) return 0;
+    if (!json_is_array(v) || json_array_size(v) != (size_t)L)
+        return err_set("%s: \"%s\" is not a list of %d numbers, one per layer", path, key, L);
+    *out = xcalloc((size_t)L, sizeof **out);
+    for (int l = 0; l < L; l++) {
+        const json_t *x = json_array_get(v, (size_t)l);
+        if (!json_is_integer(x) || json_integer_value(x) < 0 || json_integer_value(x) > max)
+            return err_set("%s: \"%s\": layer %d is no whole number in 0..%d", path, key, l, max);
+        (*out)[l] = (int)json_integer_value(x);
+    }
+    return 0;
+}
+
 static int config_read(const json_t *root, const char *path, opt_config *c) {
     bool affine, remove_final;
     if (!json_is_object(root)) return err_set("%s: not a JSON object", path);
@@ -74,6 +90,8 @@ static int config_read(const json_t *root, const char *path, opt_config *c) {
     if (get_int(root, path, "word_embed_proj_dim", c->E, 1, MAX_DIM, &c->P)) return -1;
     if (c->E % c->H) return err_set("%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", path, c->E, c->H);
     c->D = c->E / c->H;
+    if (get_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
+    if (get_list(root, path, "ffn_dim_per_layer", c->L, c->F, &c->neurons)) return -1;
     if (get_int(root, path, "bos_token_id", 2, 0, MAX_DIM, &c->bos)) return -1;
     if (get_int(root, path, "eos_token_id", 2, 0, MAX_DIM, &c->eos)) return -1;
     if (get_int(root, path, "pad_token_id", 1, 0, MAX_DIM, &c->pad)) return -1;
@@ -96,10 +114,24 @@ int opt_config_parse(const char *json, size_t n, const char *path, opt_config *c
     if (!root) return err_set("%s: line %d: not valid JSON: %s", path, e.line, e.text);
     int bad = config_read(root, path, config);
     json_decref(root);
+    if (bad) opt_config_free(config);
     return bad;
 }
 
+void opt_config_free(opt_config *c) {
+    free(c->heads);
+    free(c->neurons);
+    c->heads = c->neurons = NULL;
+}
+
 // ---------------------------------------------------------------- writing
+static void put_list(json_t *root, const char *key, const int *list, int n) {
+    if (!list) return;
+    json_t *v = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(v, json_integer(list[i]));
+    json_object_set_new(root, key, v);
+}
+
 char *opt_config_text(const opt_config *c) {
     json_t *root = json_pack(
         "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:s}",
@@ -111,6 +143,8 @@ char *opt_config_text(const opt_config *c) {
         "layer_norm_elementwise_affine", 1, "tie_word_embeddings", 1,
         "dropout", 0.0, "attention_dropout", 0.0, "layerdrop", 0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
+    put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
+    put_list(root, "ffn_dim_per_layer", c->neurons, c->L);
     char *body = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)), *text = xasprintf("%s\n", body);
     free(body);
     json_decref(root);

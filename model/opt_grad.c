@@ -68,7 +68,7 @@ static void half_back(opt_run *r, int l, opt *g) {
     const opt_config *c = &r->m->c;
     const opt_layer *w = &r->m->layer[l], *gw = g ? &g->layer[l] : NULL;
     const ops *o = r->o;
-    const int n = r->n, E = c->E, F = c->F;
+    const int n = r->n, E = c->E, A = w->wq.rows, F = w->w1.rows;
     const span *rows = live(r, l);
     const float *x = c->pre_ln ? r->x[l] : r->mid[l], *dout = r->dres;
     if (!c->pre_ln) {  // dmid is the gradient of what enters the second norm
@@ -80,10 +80,10 @@ static void half_back(opt_run *r, int l, opt *g) {
     }
     if (last_layer(r, l)) {
         clear(r, r->dz[l], F);
-        clear(r, r->da[l], E);
+        clear(r, r->da[l], A);
     }
     o->linear_back(r->dz[l], dout, &w->w2, false, rows, n);
-    o->gate(r->dz[l], r->dz[l], r->z[l], F, rows, n);
+    if (F) o->gate(r->dz[l], r->dz[l], r->z[l], F, rows, n);
     if (gw) {
         o->relu(r->r, r->z[l], F, rows, n);
         o->linear_grad(data(&gw->w2), data(&gw->b2), dout, r->r, E, F, rows, n);
@@ -102,7 +102,7 @@ static void half_back(opt_run *r, int l, opt *g) {
         if (gw) o->norm_grad(data(&gw->ln1_g), data(&gw->ln1_b), r->dmid, r->s1[l], E, rows, n);
     }
     o->linear_back(r->da[l], r->dsum, &w->wo, false, rows, n);
-    if (gw) o->linear_grad(data(&gw->wo), data(&gw->bo), r->dsum, r->a[l], E, E, rows, n);
+    if (gw) o->linear_grad(data(&gw->wo), data(&gw->bo), r->dsum, r->a[l], E, A, rows, n);
 }
 
 // From r->da[l] and r->dsum to r->dres, the gradient of the residual entering layer l.
@@ -110,18 +110,18 @@ static void attention_half_back(opt_run *r, int l, opt *g) {
     const opt_config *c = &r->m->c;
     const opt_layer *w = &r->m->layer[l], *gw = g ? &g->layer[l] : NULL;
     const ops *o = r->o;
-    const int n = r->n, E = c->E;
+    const int n = r->n, E = c->E, A = w->wq.rows;
     set_from(r, l);
-    o->attention_back(r->dq, r->dk, r->dv, r->da[l], r->q[l], r->k[l], r->v[l], E, c->H, r->attn, n);
+    if (A) o->attention_back(r->dq, r->dk, r->dv, r->da[l], r->q[l], r->k[l], r->v[l], A, A / c->D, r->attn, n);
     if (gw) {
         const float *h = r->res[l];
         if (c->pre_ln) {
             o->norm(r->h, r->res[l], &w->ln1_g, &w->ln1_b, E, r->all, n);
             h = r->h;
         }
-        o->linear_grad(data(&gw->wq), data(&gw->bq), r->dq, h, E, E, r->all, n);
-        o->linear_grad(data(&gw->wk), data(&gw->bk), r->dk, h, E, E, r->all, n);
-        o->linear_grad(data(&gw->wv), data(&gw->bv), r->dv, h, E, E, r->all, n);
+        o->linear_grad(data(&gw->wq), data(&gw->bq), r->dq, h, A, E, r->all, n);
+        o->linear_grad(data(&gw->wk), data(&gw->bk), r->dk, h, A, E, r->all, n);
+        o->linear_grad(data(&gw->wv), data(&gw->bv), r->dv, h, A, E, r->all, n);
     }
     float *dh = c->pre_ln ? r->dh[l] : r->dsum;
     o->linear_back(dh, r->dk, &w->wk, !c->pre_ln, r->all, n);
@@ -180,14 +180,14 @@ static void add_direction(opt_run *r, float *t, const float *v, const float *fac
 // Sequence i's direction on fc1's weight, factor * dz' x, into r->g1; the scaled dz passes through r->tdz.
 static weight weight_direction(opt_run *r, int l, int i, float factor) {
     const opt_config *c = &r->m->c;
+    const int F = r->m->layer[l].w1.rows;
     const span *s = &live(r, l)[i];
-    const size_t floats = (size_t)c->F * (size_t)c->E;
-    if (!r->g1) r->g1 = r->o->alloc(floats * sizeof *r->g1);
-    r->o->zero(r->g1, floats * sizeof *r->g1);
-    r->o->zero(r->r + (size_t)s->row * (size_t)c->F, (size_t)s->n * (size_t)c->F * sizeof *r->r);
-    r->o->add(r->r, r->dz[l], factor, c->F, s, 1);
-    r->o->linear_grad(r->g1, NULL, r->r, opt_tap_x(r, l), c->F, c->E, s, 1);
-    return (weight){r->g1, DT_F32, c->F, c->E, NULL};
+    if (!r->g1) r->g1 = r->o->alloc((size_t)c->F * (size_t)c->E * sizeof *r->g1);
+    r->o->zero(r->g1, (size_t)F * (size_t)c->E * sizeof *r->g1);
+    r->o->zero(r->r + (size_t)s->row * (size_t)F, (size_t)s->n * (size_t)F * sizeof *r->r);
+    r->o->add(r->r, r->dz[l], factor, F, s, 1);
+    r->o->linear_grad(r->g1, NULL, r->r, opt_tap_x(r, l), F, c->E, s, 1);
+    return (weight){r->g1, DT_F32, F, c->E, NULL};
 }
 
 // In: r->tcur, the tangent of the residual entering layer l. Out: that of the residual leaving it.
@@ -195,35 +195,35 @@ static void layer_jvp(opt_run *r, int l, const direction *v) {
     const opt_config *c = &r->m->c;
     const opt_layer *w = &r->m->layer[l];
     const ops *o = r->o;
-    const int n = r->n, E = c->E, F = c->F;
+    const int n = r->n, E = c->E, A = w->wq.rows, F = w->w1.rows;
     const span *rows = live(r, l);
-    clear(r, r->ta, E);
-    if (l > 0) {  // nothing is perturbed below the first tap
+    clear(r, r->ta, A);
+    if (l > 0 && A > 0) {  // nothing is perturbed below the first tap
         const float *th = r->tcur;
         if (c->pre_ln) {
             o->norm_jvp(r->h, r->res[l], r->tcur, &w->ln1_g, E, r->all, n);
             th = r->h;
         }
-        if (last_layer(r, l)) clear(r, r->tq[l], E);
+        if (last_layer(r, l)) clear(r, r->tq[l], A);
         o->linear(r->tq[l], th, &w->wq, NULL, false, rows, n);
         o->linear(r->tk[l], th, &w->wk, NULL, false, r->all, n);
         o->linear(r->tv[l], th, &w->wv, NULL, false, r->all, n);
         set_from(r, l);
-        o->attention_jvp(r->ta, r->q[l], r->k[l], r->v[l], r->tq[l], r->tk[l], r->tv[l], E, c->H, r->attn, n);
+        o->attention_jvp(r->ta, r->q[l], r->k[l], r->v[l], r->tq[l], r->tk[l], r->tv[l], A, A / c->D, r->attn, n);
     }
-    add_direction(r, r->ta, r->da[l], v->a, E, rows);
+    if (A) add_direction(r, r->ta, r->da[l], v->a, A, rows);
     float *sum1 = c->pre_ln ? r->tn2[l] : r->tn1[l];
     if (c->pre_ln) o->move(r->tn1[l], r->tcur, E, r->all, n);
     o->move(sum1, r->tcur, E, rows, n);
     o->linear(sum1, r->ta, &w->wo, NULL, true, rows, n);
     o->norm_jvp(r->tx[l], c->pre_ln ? r->mid[l] : r->s1[l], sum1, c->pre_ln ? &w->ln2_g : &w->ln1_g, E, rows, n);
     o->linear(r->tdz, r->tx[l], &w->w1, NULL, false, rows, n);
-    add_direction(r, r->tdz, r->dz[l], v->z, F, rows);
-    for (int i = 0; v->w && i < n; i++) {
+    if (F) add_direction(r, r->tdz, r->dz[l], v->z, F, rows);
+    for (int i = 0; v->w && F && i < n; i++) {
         const weight g1 = weight_direction(r, l, i, v->w[i]);
         o->linear(r->tdz, opt_tap_x(r, l), &g1, NULL, true, &rows[i], 1);
     }
-    o->gate(r->r, r->tdz, r->z[l], F, rows, n);
+    if (F) o->gate(r->r, r->tdz, r->z[l], F, rows, n);
     float *sum2 = c->pre_ln ? r->tcur : r->tn2[l];
     o->move(sum2, c->pre_ln ? r->tn2[l] : r->tx[l], E, rows, n);
     o->linear(sum2, r->r, &w->w2, NULL, true, rows, n);
@@ -272,7 +272,7 @@ static void half_back_jvp(opt_run *r, int l, const direction *v) {
     const opt_config *c = &r->m->c;
     const opt_layer *w = &r->m->layer[l];
     const ops *o = r->o;
-    const int n = r->n, E = c->E, F = c->F;
+    const int n = r->n, E = c->E, A = w->wq.rows, F = w->w1.rows;
     const span *rows = live(r, l);
     float *tdout = r->tdres;
     if (!c->pre_ln) {
@@ -281,13 +281,13 @@ static void half_back_jvp(opt_run *r, int l, const direction *v) {
     }
     if (last_layer(r, l)) {
         clear(r, r->tdz, F);
-        clear(r, r->tda, E);
+        clear(r, r->tda, A);
         clear(r, r->tdmid, E);
     }
     o->linear_back(r->tdz, tdout, &w->w2, false, rows, n);
-    o->gate(r->tdz, r->tdz, r->z[l], F, rows, n);
+    if (F) o->gate(r->tdz, r->tdz, r->z[l], F, rows, n);
     o->linear_back(r->tdx, r->tdz, &w->w1, !c->pre_ln, rows, n);
-    for (int i = 0; v->w && i < n; i++) {
+    for (int i = 0; v->w && F && i < n; i++) {
         const weight g1 = weight_direction(r, l, i, v->w[i]);
         o->linear_back(r->tdx, r->dz[l], &g1, true, &rows[i], 1);
     }
@@ -302,9 +302,9 @@ static void attention_half_back_jvp(opt_run *r, int l) {
     const opt_config *c = &r->m->c;
     const opt_layer *w = &r->m->layer[l];
     const ops *o = r->o;
-    const int n = r->n, E = c->E;
+    const int n = r->n, E = c->E, A = w->wq.rows;
     set_from(r, l);
-    o->attention_back_jvp(r->dq, r->dk, r->dv, r->da[l], r->tda, r->q[l], r->k[l], r->v[l], r->tq[l], r->tk[l], r->tv[l], E, c->H, r->attn, n);
+    if (A) o->attention_back_jvp(r->dq, r->dk, r->dv, r->da[l], r->tda, r->q[l], r->k[l], r->v[l], r->tq[l], r->tk[l], r->tv[l], A, A / c->D, r->attn, n);
     float *tdh = c->pre_ln ? r->tdx : r->tdmid;
     o->linear_back(tdh, r->dk, &w->wk, !c->pre_ln, r->all, n);
     o->linear_back(tdh, r->dv, &w->wv, true, r->all, n);

@@ -143,15 +143,15 @@ static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
 int opt_row(const opt_run *r, int i) { return r->all[i].row; }
 
 // ---------------------------------------------------------------- layers
-// Shows the watched rows of x [rows, E]; at: the rows of it that were computed.
-static void show(opt_run *r, opt_state state, int layer, const float *x, const span *at) {
+// Shows the watched rows of x [rows, width]; at: the rows of it that were computed.
+static void show(opt_run *r, opt_state state, int layer, const float *x, int width, const span *at) {
     for (int i = 0; i < r->n; i++) {
         const opt_watch *w = r->seq[i]->watch;
         if (!w || !(w->states >> state & 1)) continue;
         const int row = r->all[i].row + w->row;
         ASSERT(w->row >= 0 && w->row < r->all[i].n);
         if (row < at[i].row || row >= at[i].row + at[i].n) continue;
-        r->o->get(r->seen, x + (size_t)row * (size_t)r->m->c.E, (size_t)r->m->c.E * sizeof *r->seen);
+        r->o->get(r->seen, x + (size_t)row * (size_t)width, (size_t)width * sizeof *r->seen);
         w->see(w->self, state, layer, r->seen);
     }
 }
@@ -170,7 +170,7 @@ static void layer_forward(opt_run *r, int l) {
     const span *sparse_half = cut_half ? r->sparse.act : r->sparse.all;  // live sequences keep no taps: after is half
     const bool any_dense = r->n_live < n, any_live = r->n_live > 0;
     const float *h = r->res[l];
-    show(r, OPT_RESIDUAL, l, r->res[l], all);
+    show(r, OPT_RESIDUAL, l, r->res[l], E, all);
     sparse_heads(r, l);
     if (c->pre_ln) {
         o->norm(r->h, r->res[l], &w->ln1_g, &w->ln1_b, E, all, n);
@@ -184,32 +184,34 @@ static void layer_forward(opt_run *r, int l) {
         const opt_watch *watch = r->seq[i]->watch;  // of live sequences other heads are never written: only what is shown must be zero
         if (r->live[i] && !(watch && watch->states >> OPT_HEAD_OUTPUT & 1)) r->heads[i] = NULL;
     }
-    if (any_dense) o->linear(r->q[l], h, &w->wq, maybe(&w->bq), false, dense_half, n);
-    if (any_live) sparse_linear(r, r->q[l], h, &w->wq, maybe(&w->bq), false, &r->live_heads, D, sparse_half);
-    sparse_attention(r, l, half);
-    o->drop_units(r->a[l], r->heads, r->mask_from, H, D, all, n);
-    show(r, OPT_HEAD_OUTPUT, l, r->a[l], half);
+    if (H > 0) {
+        if (any_dense) o->linear(r->q[l], h, &w->wq, maybe(&w->bq), false, dense_half, n);
+        if (any_live) sparse_linear(r, r->q[l], h, &w->wq, maybe(&w->bq), false, &r->live_heads, D, sparse_half);
+        sparse_attention(r, l, half);
+        o->drop_units(r->a[l], r->heads, r->mask_from, H, D, all, n);
+    }
+    show(r, OPT_HEAD_OUTPUT, l, r->a[l], H * D, half);
     float *sum1 = c->pre_ln ? r->mid[l] : r->s1[l];
     if (sum1 != r->res[l]) o->move(sum1, r->res[l], E, half, n);
-    if (any_dense) o->linear(sum1, r->a[l], &w->wo, maybe(&w->bo), true, dense_half, n);
-    if (any_live) sparse_linear_t(r, sum1, r->a[l], &w->wo_t, maybe(&w->bo), &r->live_heads, D, sparse_half);
+    if (any_dense || !H) o->linear(sum1, r->a[l], &w->wo, maybe(&w->bo), true, H ? dense_half : half, n);  // of no heads the bias is left
+    if (any_live && H) sparse_linear_t(r, sum1, r->a[l], &w->wo_t, maybe(&w->bo), &r->live_heads, D, sparse_half);
     if (!c->pre_ln) o->norm(r->mid[l], sum1, &w->ln1_g, &w->ln1_b, E, half, n);
-    show(r, OPT_MID, l, r->mid[l], half);
+    show(r, OPT_MID, l, r->mid[l], E, half);
     sparse_neurons(r, l);
     const float *x = r->mid[l];
     if (c->pre_ln) {
         o->norm(r->x[l], r->mid[l], &w->ln2_g, &w->ln2_b, E, half, n);
         x = r->x[l];
     }
-    if (any_dense) {
+    if (any_dense && F > 0) {
         o->linear(r->z[l], x, &w->w1, maybe(&w->b1), false, dense_half, n);
         o->relu(r->r, r->z[l], F, dense_after, n);
         o->drop_units(r->r, r->neurons, r->mask_from, F, 1, r->dense.all, n);
     }
     float *sum2 = c->pre_ln ? r->res[l + 1] : r->s2[l];
     if (sum2 != r->mid[l]) o->move(sum2, r->mid[l], E, after, n);
-    if (any_dense) o->linear(sum2, r->r, &w->w2, maybe(&w->b2), true, dense_after, n);
-    if (any_live) {
+    if (any_dense || !F) o->linear(sum2, r->r, &w->w2, maybe(&w->b2), true, F ? dense_after : after, n);
+    if (any_live && F > 0) {
         sparse_linear(r, r->r, x, &w->w1, maybe(&w->b1), true, &r->live_neurons, 1, sparse_half);
         sparse_linear_t(r, sum2, r->r, &w->w2_t, maybe(&w->b2), &r->live_neurons, 1, sparse_half);
     }

@@ -187,6 +187,7 @@ static bool leaves_kv(const opt_run *r, int i, int t, const uint8_t *heads, int 
 
 static void append(opt_run *r, int i, int layer, const float *h, int width) {
     opt_cache *c = r->seq[i]->append;
+    const int n_heads = width / r->m->c.D;
     const size_t row = (size_t)width, at = (size_t)layer * (size_t)c->cap * (size_t)c->E + (size_t)c->n * row, from = (size_t)r->all[i].row * row;
     const size_t n = (size_t)r->all[i].n;
     r->o->copy(c->k + at, r->k[layer] + from, n * row * sizeof(float));
@@ -195,10 +196,11 @@ static void append(opt_run *r, int i, int layer, const float *h, int width) {
     const size_t E = (size_t)c->E;
     if (c->in) r->o->copy(c->in + ((size_t)layer * (size_t)c->cap + (size_t)c->n) * E, h + (size_t)r->all[i].row * E, n * E * sizeof(float));
     const uint8_t *heads = mask_bytes(r, i, true, layer, c->H);
+    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H + (size_t)c->n * (size_t)n_heads;
     for (int t = 0; t < r->all[i].n; t++)
-        for (int k = 0; k < c->H; k++) {
+        for (int k = 0; k < n_heads; k++) {
             const bool there = leaves_kv(r, i, t, heads, k);
-            c->has[((size_t)layer * (size_t)c->cap + (size_t)(c->n + t)) * (size_t)c->H + (size_t)k] = there;
+            *has++ = there;
             c->lack[layer * c->H + k] += !there;
         }
 }
@@ -206,12 +208,12 @@ static void append(opt_run *r, int i, int layer, const float *h, int width) {
 // Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.
 static void repair(opt_run *r, int i, int layer, int n_heads) {
     const opt_cache *c = r->seq[i]->prefix;
-    const int H = c->H, D = r->m->c.D;
+    const int H = n_heads, D = r->m->c.D;
     const opt_layer *w = &r->m->layer[layer];
-    const uint8_t *heads = mask_bytes(r, i, true, layer, H);
+    const uint8_t *heads = mask_bytes(r, i, true, layer, c->H);
     const size_t base = (size_t)layer * (size_t)c->cap, width = (size_t)w->wk.rows;
-    int *lack = c->lack + layer * H;
-    uint8_t *has = c->has + base * (size_t)H;
+    int *lack = c->lack + layer * c->H;
+    uint8_t *has = c->has + base * (size_t)c->H;
     int32_t *unit = NULL, *device = NULL;
     for (int h = 0; h < n_heads; h++)
         while ((!heads || heads[h]) && lack[h] > 0) {
@@ -260,15 +262,15 @@ void sparse_kv(opt_run *r, int layer, const float *h) {
 
 // ---------------------------------------------------------------- attention
 // A sequence whose prefix lacks K and V of some head (KV_SKIP): its has, in device memory.
-static const uint8_t *missing_kv(opt_run *r, int i, int layer) {
+static const uint8_t *missing_kv(opt_run *r, int i, int layer, int n_heads) {
     const opt_cache *p = r->seq[i]->prefix;
     bool lacks = false;
-    for (int h = 0; p && p->kv == KV_SKIP && h < p->H; h++) lacks |= p->lack[layer * p->H + h] > 0;
+    for (int h = 0; p && p->kv == KV_SKIP && h < n_heads; h++) lacks |= p->lack[layer * p->H + h] > 0;
     if (!lacks) return NULL;
     const size_t bytes = (size_t)r->m->c.positions * (size_t)p->H;
     if (!r->device_has) r->device_has = r->o->alloc(bytes * (size_t)r->max_seqs);
     uint8_t *to = r->device_has + bytes * (size_t)i;
-    r->o->put(to, p->has + (size_t)layer * (size_t)p->cap * (size_t)p->H, (size_t)p->n * (size_t)p->H);
+    r->o->put(to, p->has + (size_t)layer * (size_t)p->cap * (size_t)p->H, (size_t)p->n * (size_t)n_heads);
     return to;
 }
 
@@ -285,7 +287,7 @@ void sparse_attention(opt_run *r, int layer, const span *half) {
         s->past = r->first[i];
         s->past_k = p ? p->k + at : NULL;
         s->past_v = p ? p->v + at : NULL;
-        s->past_has = missing_kv(r, i, layer);
+        s->past_has = missing_kv(r, i, layer, width / D);
         s->from = half[i].n ? half[i].row - r->all[i].row : r->all[i].n;
         r->attn_sparse[i] = r->live[i] ? *s : none;
         if (r->live[i]) {

@@ -14,6 +14,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *text = opt_config_text(&c);
     ASSERT(opt_config_parse(text, strlen(text), "written", &again) == 0);
     ASSERT(again.L == c.L && again.E == c.E && again.P == c.P && again.final_ln == c.final_ln && again.bias == c.bias && again.declared == c.declared);
+    for (int l = 0; l < c.L; l++)
+        for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) ASSERT(opt_units(&c, l, kind) >= 0 && opt_units(&c, l, kind) == opt_units(&again, l, kind));
+    opt_config_free(&c);
+    opt_config_free(&again);
     free(text);
     return 0;
 }

@@ -49,7 +49,7 @@ static void closed_cases(void **state) {
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         mask_rule r = rule_of(t[i].scope, t[i].percent, t[i].dense, t[i].compat);
-        mask_select(keep, hand, 3, 4, t[i].m, &r);
+        mask_select(keep, hand, NULL, 3, 4, t[i].m, &r);
         check(keep, t[i].want);
     }
 }
@@ -63,14 +63,14 @@ static void hybrid_compat(void **state) {
     const double score[12] = {9, 8, 7, 6, 0.1, 0.2, 0.3, 0.4, 1, 1.5, 2, 3};
     uint8_t keep[12];
     mask_rule r = rule_of(SCOPE_HYBRID, 50, 0, true);
-    mask_select(keep, score, 3, 4, 2, &r);
+    mask_select(keep, score, NULL, 3, 4, 2, &r);
     check(keep, "1111 0011 0000");
     const double score2[12] = {3, 2, 1.5, 1, 0.1, 0.2, 0.3, 9, 8, 7, 6, 5};  // Z = {0, 1}: layer 0 has one, layer 1 one
-    mask_select(keep, score2, 3, 4, 2, &r);
+    mask_select(keep, score2, NULL, 3, 4, 2, &r);
     // Six lowest: 0.1 0.2 0.3 1 1.5 2; running 3 | 9 | 8 7 6 5; Z = {0, 1}, four more go: 3 5 6 7; repaired: 3 2 | 0.3 9.
     check(keep, "1100 0011 1000");
     r.dense_layers = 1;
-    mask_select(keep, score2, 3, 4, 2, &r);
+    mask_select(keep, score2, NULL, 3, 4, 2, &r);
     check(keep, "1111 0011 1000");
 }
 
@@ -90,7 +90,7 @@ static void properties(void **state) {
         int prunable = (L - dense) * U, first = dense * U;
         for (int scope = 0; scope < 3; scope++) {
             mask_rule rule = rule_of((mask_scope)scope, p, dense, false);
-            mask_select(keep, s, L, U, m, &rule);
+            mask_select(keep, s, NULL, L, U, m, &rule);
             assert_int_equal(count(keep, first), first);
             int want = scope == SCOPE_LOCAL ? (L - dense) * (int)(p * U / 100) : (int)(p * prunable / 100);
             assert_int_equal(n - count(keep, n), want);
@@ -111,7 +111,7 @@ static void properties(void **state) {
                 }
         }
         mask_rule rule = rule_of(SCOPE_GLOBAL, p, 1, true);
-        mask_select(keep, s, L, U, m, &rule);
+        mask_select(keep, s, NULL, L, U, m, &rule);
         for (int i = 0; i < n; i++) {
             int rank = 0;
             for (int j = 0; j < n; j++) rank += j != i && before(s, j, i);
@@ -161,7 +161,7 @@ static void as_sorted(void **state) {
                 qsort(order, (size_t)size, sizeof *order, pruned_first);
                 for (long i = 0; i < p * size / 100000; i++) want[order[i].unit] = 0;
             }
-            mask_select(keep, s, L, U, 1, &rule);
+            mask_select(keep, s, NULL, L, U, 1, &rule);
             if (memcmp(keep, want, (size_t)n) != 0) fail_msg("round %d, scope %d: [%d, %d] at %ld of shape %d", round, scope, L, U, p, shape);
         }
         void *blocks[] = {s, keep, want, order};
