@@ -2,7 +2,7 @@
 // target. Contract in sweep.h.
 #include <stdlib.h>
 #include <string.h>
-#include "store.h"
+#include "mask_option.h"
 #include "sweep.h"
 
 const eval_item *sweep_items(const target *t, int *n) {
@@ -17,8 +17,7 @@ static bool read_static(const sweep *w, const series *s, target *t, unit_scores 
     const opt_config *c = &w->model.c;
     store_aggregate a = {0};
     bool there = store_read_aggregate(&a, w->o->scores, w->compat, sweep_aggregate(w, t), s->crit->name) == 0;
-    if (there && (a.L != c->L || a.H != c->H || a.F != c->F || strcmp(a.model_hash, w->model.file.hash) != 0))
-        die(1, "%s: scores of another model than %s; score that model first", w->o->scores, w->o->model);
+    if (there && mask_scores_check(&a, w->o->scores, c, w->o->model, w->model.file.hash)) die(1, "%s", err_get());
     if (there && (((w->units & UNITS_HEADS) && !a.heads) || ((w->units & UNITS_NEURONS) && !w->compat && !a.neurons))) {
         err_set("%s: criterion %s has no %s scores over %s", w->o->scores, s->crit->name, a.heads ? "neuron" : "head", sweep_aggregate(w, t));
         there = false;

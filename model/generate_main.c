@@ -45,7 +45,8 @@ static mask_rule rule;
 
 // The one mask of this run, or the predictor of its masks; false: dense.
 static bool make_mask(mask *m, opt *model) {
-    const mask_option o = {arg.model, arg.scores, arg.criterion, arg.scope, arg.units, arg.dense_layers, (uint64_t)arg.seed};
+    const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .units = arg.units,
+                           .dense_layers = arg.dense_layers, .seed = (uint64_t)arg.seed};
     const long sparsity = mask_parse_sparsity(arg.sparsity);
     if (sparsity < 0) die(2, "--sparsity: %s", err_get());
     if (strcmp(arg.mask, "none") == 0) return false;
@@ -59,7 +60,7 @@ static bool make_mask(mask *m, opt *model) {
     const bool kind = strcmp(arg.mask, "random") == 0 || strcmp(arg.mask, "static") == 0 || strncmp(arg.mask, "file:", 5) == 0;
     if (!kind) die(2, "--mask %s: not one of none, random, static, contextual, file:PATH", arg.mask);
     if (strcmp(arg.mask, "static") == 0 && !arg.scores) die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
-    if (mask_option_make(m, arg.mask, &o, sparsity, &model->c) != 0) die(1, "%s", err_get());
+    if (mask_option_make(m, arg.mask, &o, sparsity, &model->c, model->file.hash) != 0) die(1, "%s", err_get());
     return true;
 }
 
