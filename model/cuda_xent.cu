@@ -1,9 +1,10 @@
 // cuda_xent - log-probabilities and the gradient of the cross-entropy, in place over the logits: there is no second copy of them. A block
-// per row; a thread's sum is fp32 over some hundred columns, sums of threads are double.
+// per row; a thread's sum is fp32 over some hundred columns, sums of threads are double. Terms of the largest logit, each 1, are counted apart: in an
+// fp32 sum with them the others lose their digits, and those are all that the gradient of a well predicted target is made of.
 #include "cuda_device.h"
 #include <math.h>
 
-struct row_sum { float top; double lse; };  // largest logit, log of the sum of exp
+struct row_sum { float top; double log_sum; };  // largest logit, log of the sum of exp(x - top)
 
 __device__ __forceinline__ row_sum log_sum_exp(const float *x, int n, double *part) {
     float top = -INFINITY;
@@ -13,9 +14,11 @@ __device__ __forceinline__ row_sum log_sum_exp(const float *x, int n, double *pa
     if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = (double)top;
     __syncthreads();
     for (int w = 0; w < THREADS / 32; w++) top = fmaxf(top, (float)part[w]);
-    float sum = 0;
-    for (int i = (int)threadIdx.x; i < n; i += THREADS) sum += expf(x[i] - top);
-    return {top, (double)top + log(block_sum((double)sum, part))};
+    float sum = 0, ones = 0;
+    for (int i = (int)threadIdx.x; i < n; i += THREADS)
+        if (x[i] == top) ones += 1;
+        else sum += expf(x[i] - top);
+    return {top, log(block_sum((double)sum + (double)ones, part))};
 }
 
 static __global__ void __launch_bounds__(THREADS) logprob_k(double *__restrict__ logprob, int32_t *__restrict__ top, const float *__restrict__ logits, const int32_t *__restrict__ target, int V, int vocab) {
@@ -24,7 +27,7 @@ static __global__ void __launch_bounds__(THREADS) logprob_k(double *__restrict__
     const int row = (int)blockIdx.x;
     const float *x = logits + (size_t)row * V;
     const row_sum s = log_sum_exp(x, vocab, part);
-    if (threadIdx.x == 0) logprob[row] = target[row] < vocab ? (double)x[target[row]] - s.lse : -INFINITY;
+    if (threadIdx.x == 0) logprob[row] = target[row] < vocab ? (double)x[target[row]] - (double)s.top - s.log_sum : -INFINITY;
     if (!top) return;
     int best = vocab - 1;  // the lowest index that has the largest logit
     for (int i = (int)threadIdx.x; i < vocab; i += THREADS)
@@ -49,9 +52,9 @@ static __global__ void __launch_bounds__(THREADS) xent_back_k(float *__restrict_
     const float c = scale[row];
     const row_sum s = log_sum_exp(x, V, part);
     // p - 1 of the target cancels when p is near 1: expm1 keeps its digits
-    const float d = (float)expm1((double)x[t] - s.lse) * c, lse = (float)s.lse;
+    const float d = (float)expm1((double)x[t] - (double)s.top - s.log_sum) * c, log_sum = (float)s.log_sum;
     __syncthreads();  // x[t] is read by all before it is written
-    for (int i = (int)threadIdx.x; i < V; i += THREADS) x[i] = i == t ? d : expf(x[i] - lse) * c;
+    for (int i = (int)threadIdx.x; i < V; i += THREADS) x[i] = i == t ? d : expf(x[i] - s.top - log_sum) * c;
 }
 
 // dlogits = scale (p - [target]); tangent: scale p (t - sum p t).

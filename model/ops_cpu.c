@@ -375,47 +375,54 @@ static void cpu_drop_units(float *x, const uint8_t *const *units, const int *fro
 }
 
 // ---------------------------------------------------------------- cross-entropy
-HOT static double log_sum_exp(const float *x, int n, float *largest) {
+// Of a row: the largest logit, and the log of the sum of exp(x - top). The terms of the largest, each 1, are counted apart: in an fp32 sum with
+// them the others lose their digits, and those are all that the gradient of a well predicted target is made of.
+typedef struct { float top; double log_sum; } row_sum;
+
+HOT static row_sum log_sum_exp(const float *x, int n) {
     float top = x[0];
     for (int i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
     double sum = 0;
     for (int i = 0; i < n; i += 256) {  // short fp32 sums, gathered in double
-        float part = 0;
+        float part = 0, ones = 0;
         const int end = i + 256 < n ? i + 256 : n;
-#pragma omp simd reduction(+ : part)
-        for (int j = i; j < end; j++) part += exp_f(x[j] - top);
-        sum += (double)part;
+#pragma omp simd reduction(+ : part, ones)
+        for (int j = i; j < end; j++) {
+            const float e = exp_f(x[j] - top);
+            part += x[j] == top ? 0 : e;
+            ones += x[j] == top ? 1 : 0;
+        }
+        sum += (double)part + (double)ones;
     }
-    *largest = top;
-    return (double)top + log(sum);
+    return (row_sum){top, log(sum)};
 }
 
 static void cpu_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows) {
 #pragma omp parallel for schedule(static)
     for (int r = 0; r < rows; r++) {
         const float *x = logits + (size_t)r * V;
-        float largest;
-        const double lse = log_sum_exp(x, vocab, &largest);
-        logprob[r] = target[r] < vocab ? (double)x[target[r]] - lse : -INFINITY;
+        const row_sum s = log_sum_exp(x, vocab);
+        logprob[r] = target[r] < vocab ? (double)x[target[r]] - (double)s.top - s.log_sum : -INFINITY;
         if (!top) continue;
         int best = 0;
-        while (best < vocab - 1 && !(x[best] >= largest)) best++;
+        while (best < vocab - 1 && !(x[best] >= s.top)) best++;
         top[r] = best;
     }
 }
 
-HOT static void softmax_scaled(float *x, int n, float lse, float scale) {
-    for (int i = 0; i < n; i++) x[i] = exp_f(x[i] - lse) * scale;
+HOT static void softmax_scaled(float *x, int n, row_sum s, float scale) {
+    const float log_sum = (float)s.log_sum;
+    for (int i = 0; i < n; i++) x[i] = exp_f(x[i] - s.top - log_sum) * scale;
 }
 
 static void cpu_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows) {
 #pragma omp parallel for schedule(static)
     for (int r = 0; r < rows; r++) {
-        float *x = logits + (size_t)r * V, largest;
-        const double lse = log_sum_exp(x, V, &largest);
+        float *x = logits + (size_t)r * V;
+        const row_sum s = log_sum_exp(x, V);
         // p - 1 of the target cancels when p is near 1: expm1 keeps its digits
-        const float d = (float)expm1((double)x[target[r]] - lse) * scale[r];
-        softmax_scaled(x, V, (float)lse, scale[r]);
+        const float d = (float)expm1((double)x[target[r]] - (double)s.top - s.log_sum) * scale[r];
+        softmax_scaled(x, V, s, scale[r]);
         x[target[r]] = d;
     }
 }

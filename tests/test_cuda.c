@@ -2,11 +2,8 @@
 // is in the batch, guard words around every array; then whole passes with every criterion on the golden models. The library is that of
 // CUDA on the CPU (tests/cuda), or the one that KIT_CUDA names.
 #include "opt_fixture.h"
-#include <libgen.h>
-#include <limits.h>
-#include <unistd.h>
-#include "ops.h"
 #include "probe.h"
+#include "shim.h"
 
 static const ops *cpu, *gpu;
 
@@ -460,24 +457,9 @@ static void errors_have_a_line(void **state) {
 }
 
 int main(void) {
-    char self[PATH_MAX];
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (!getenv("KIT_CUDA") && n > 0) {
-        self[n] = 0;
-        char *path = xasprintf("%s/shim/libkit_cuda.so", dirname(dirname(self)));
-        setenv("KIT_CUDA", path, 1);
-        free(path);
-    }
-    if (!getenv("KIT_CUDA") || access(getenv("KIT_CUDA"), R_OK) != 0) {
-        printf("SKIP: %s is not built: CUDA's headers are not there\n", getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
-        return 77;
-    }
     cpu = ops_cpu();
-    gpu = ops_open("cuda");
-    if (!gpu) {
-        fprintf(stderr, "%s\n", err_get());
-        return 1;
-    }
+    gpu = shim_open();
+    if (!gpu) return 77;
     const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(memory_of_the_device), cmocka_unit_test(every_operation),
                                        cmocka_unit_test(scores_agree), cmocka_unit_test(errors_have_a_line)};
     return cmocka_run_group_tests(tests, NULL, NULL);

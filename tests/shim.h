@@ -1,0 +1,28 @@
+// shim - the CUDA table of operations for a test: the library that KIT_CUDA names, or CUDA on the CPU (tests/cuda) where it was built.
+#pragma once
+#include "ops.h"
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test.
+static inline const ops *shim_open(void) {
+    char self[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (!getenv("KIT_CUDA") && n > 0) {
+        self[n] = 0;
+        char *path = xasprintf("%s/shim/libkit_cuda.so", dirname(dirname(self)));
+        setenv("KIT_CUDA", path, 1);
+        free(path);
+    }
+    if (!getenv("KIT_CUDA") || access(getenv("KIT_CUDA"), R_OK) != 0) {
+        printf("SKIP: %s is not built: CUDA's headers are not there\n", getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
+        return NULL;
+    }
+    const ops *gpu = ops_open("cuda");
+    if (!gpu) die(1, "%s", err_get());
+    return gpu;
+}
