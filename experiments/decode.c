@@ -107,7 +107,8 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
         memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
         q->use = s[i].mask;
         q->c.predict_s = q->c.select_s = 0;
-        d->seq[i] = (opt_seq){.tokens = q->tokens, .n = s[i].n, .prefix = q->cache, .append = q->cache, .mask = q->use, .targets_from = s[i].n - 1, .last_target = OPT_NO_TARGET};
+        d->seq[i] = (opt_seq){.tokens = q->tokens, .n = s[i].n, .prefix = q->cache, .append = q->cache, .mask = q->use, .mask_from = s[i].mask_from,
+                              .targets_from = s[i].n - 1, .last_target = OPT_NO_TARGET};
     }
     return run(d, d->first, d->o.predictor != NULL);
 }
@@ -122,6 +123,13 @@ int decode_step(decode *d, const int32_t *next) {
     }
     return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
 }
+
+void decode_set_mask(decode *d, int i, const mask *m) {
+    ASSERT(!d->o.predictor);
+    d->s[i].use = m;
+}
+
+bool decode_acts_behind(const decode *d) { return d->dense_features; }
 
 const float *decode_logits(const decode *d, int i) { return d->logits + (size_t)i * (size_t)d->m->c.V; }
 

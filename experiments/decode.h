@@ -18,7 +18,8 @@ typedef struct {
 typedef struct {
     const int32_t *prompt;
     int n;
-    const mask *mask;       // fixed, acts on every token; NULL: dense, or the predictor's
+    const mask *mask;       // fixed; NULL: dense, or the predictor's
+    int mask_from;          // the first token that a fixed mask acts on
 } decode_seq;
 
 typedef struct decode decode;
@@ -31,6 +32,10 @@ void    decode_free(decode *d);  // NULL allowed
 int     decode_prompt(decode *d, const decode_seq *s, int n);
 // One token more for each sequence.
 int     decode_step(decode *d, const int32_t *next);
+// Another fixed mask (NULL: none) for the tokens to come of sequence i.
+void    decode_set_mask(decode *d, int i, const mask *m);
+// Whether predicted masks act on the tokens behind the one they were made at only (features of the kind "dense").
+bool    decode_acts_behind(const decode *d);
 // Logits [V] behind the last token of sequence i, until the next call.
 const float *decode_logits(const decode *d, int i);
 int32_t decode_likeliest(const decode *d, int i);  // the first of equals; a NaN is never one

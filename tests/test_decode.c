@@ -32,7 +32,7 @@ static float *run(world *w, const decode_options *o, const mask *masks, decode_b
     if (!d) fail_msg("%s", err_get());
     for (int again = 0; again < 2; again++) {  // a second run of the same decoder begins anew
         decode_seq s[N];
-        for (int i = 0; i < N; i++) s[i] = (decode_seq){w->tokens[i], PROMPT - i, masks ? &masks[i] : NULL};
+        for (int i = 0; i < N; i++) s[i] = (decode_seq){.prompt = w->tokens[i], .n = PROMPT - i, .mask = masks ? &masks[i] : NULL};
         assert_int_equal(decode_prompt(d, s, N), 0);
         for (int step = 0; step <= STEPS; step++) {
             int32_t next[N];
