@@ -405,7 +405,7 @@ static int begin(job *j, const char *path, bool same) {
         if (holds_scores) return err_set("%s: is a store of its own; give its name to --store too, or another --out", path);
     }
     if (!(j->out = store_create(path))) return -1;
-    bad = store_copy_attrs(j->out, j->in);
+    bad = store_copy_attrs(j->out, j->in, "/");
     char **names = store_list(j->in, "/", &n);
     for (int i = 0; !bad && same && i < n; i++)
         if (!is_made_here(names[i])) bad = store_copy(j->out, j->in, names[i]);

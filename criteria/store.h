@@ -71,9 +71,9 @@ int    store_put_floats(store *s, const char *dataset, int rank, const long *dim
 int    store_put_plain(store *s, const char *dataset, int rank, const long *dim, const float *values);  // contiguous: for weights
 int    store_put_int64(store *s, const char *dataset, long n, const int64_t *values);
 int    store_put_names(store *s, const char *dataset, int n, char *const *names);  // text, one dimension
-// Copies one object of another file, groups with all they hold.
+// Copies one object of another file, groups with all they hold, and the attributes.
 int    store_copy(store *s, const store *from, const char *object);
-int    store_copy_attrs(store *s, const store *from);  // of the root
+int    store_copy_attrs(store *s, const store *from, const char *object);
 
 // A dataset [n, L, U] written row by row; a row comes from `old` (raw, not rescaled: the same bits) or from `get`.
 typedef struct {

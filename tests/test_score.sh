@@ -124,6 +124,9 @@ $python tests/h5aggregates.py "$dir/whole.h5" "$dir/aggregates.h5" || fail "aggr
 for f in rank_variance head_scores correlation removal; do [ -s "$dir/csv/$f.csv" ] || fail "$f.csv is missing"; done
 "$BIN/aggregate" --store "$dir/whole.h5" --out "$dir/grown.h5" >"$dir/log" 2>&1 && fail "aggregate writes over another store"
 cp "$dir/removal.h5" "$dir/before.h5"
-(ulimit -f 20; "$BIN/aggregate" --store "$dir/removal.h5" --out "$dir/removal.h5" >"$dir/log" 2>&1) && fail "aggregate: a full disk goes unnoticed"
+for blocks in 2 20 $(($(stat -c %s "$dir/removal.h5") / 2048)); do
+  (ulimit -f $blocks; "$BIN/aggregate" --store "$dir/removal.h5" --out "$dir/removal.h5" >"$dir/log" 2>&1) && fail "aggregate: a full disk goes unnoticed at $blocks blocks"
+  [ "$(grep -c '^aggregate: .*cannot write' "$dir/log")" = 1 ] || fail "aggregate: a full disk is not said in one line at $blocks blocks: $(tail -n 3 "$dir/log")"
+done
 cmp -s "$dir/before.h5" "$dir/removal.h5" || fail "aggregate: a full disk changed the store"
 echo "all passed"

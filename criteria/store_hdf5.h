@@ -1,0 +1,20 @@
+// store_hdf5 - what the reading and the writing half of store.h share. These two and nothing else include hdf5.h.
+#pragma once
+#include "store.h"
+#include <hdf5.h>
+
+#define STORE_FORMAT "opt unit scores 1"
+
+struct store {
+    hid_t file;
+    char *path, *tmp;  // tmp: being written
+    bool memory;
+};
+
+void  store_start(void);                            // before the library's first call
+int   store_fail(const store *s, const char *what); // -1 and err_set with the library's reason for the last call that failed
+bool  store_exists(hid_t file, const char *object);
+hid_t store_access(bool memory);                    // property list to open a file with; caller closes it
+int   store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out);  // rows [row, row + n) as `type`
+hid_t store_half_type(void);                        // IEEE 754 binary16; caller closes it
+float store_half_value(uint16_t h);
