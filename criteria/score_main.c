@@ -183,8 +183,8 @@ int main(int argc, char **argv) {
     char *why = bad ? xstrdup(err_get()) : NULL;
     if (rank == 0 && !o->estimate) store_unlock(o->out, lock);
     if (bad) die(1, "%s", why);
-    score_free(&j);
     tok_close(j.tok);
+    score_free(&j);
     opt_free(&m);
     free(dir);
     free(command);

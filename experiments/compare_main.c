@@ -114,9 +114,17 @@ static void merge_documents(void) {
     int n = 0;
     memcpy(u, all.d, (size_t)all.n_docs * sizeof *u);
     qsort(u, (size_t)all.n_docs, sizeof *u, by_record_document);
-    for (int i = 0; i < all.n_docs; i++)
-        if (i == 0 || by_record_document(&u[i], &u[i - 1]) != 0) u[n++] = u[i];
+    for (int i = 0; i < all.n_docs; i++) {  // what is there already moves behind the first n
+        if (n && by_record_document(&u[i], &u[n - 1]) == 0) continue;
+        const document first = u[i];
+        u[i] = u[n];
+        u[n++] = first;
+    }
     for (int i = 0; i < all.n_records; i++) all.r[i].document = (int)((document *)bsearch(&all.d[all.r[i].document], u, (size_t)n, sizeof *u, by_record_document) - u);
+    for (int i = n; i < all.n_docs; i++) {
+        free(u[i].task);
+        free(u[i].id);
+    }
     free(all.d);
     all.d = u;
     all.n_docs = n;
