@@ -35,6 +35,10 @@ std::vector<float> widen(const void *p, cudaDataType t, int rows, int cols, int 
 }
 void gemm(int ta, int tb, int m, int n, int k, float al, const void *A, cudaDataType At, int lda, const void *B, cudaDataType Bt, int ldb, float be, void *C,
           cudaDataType Ct, int ldc) {
+    if (At == CUDA_R_32F && Bt == CUDA_R_32F && Ct == CUDA_R_32F) {
+        cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al, (const float *)A, lda, (const float *)B, ldb, be, (float *)C, ldc);
+        return;
+    }
     auto a = widen(A, At, ta ? k : m, ta ? m : k, lda), b = widen(B, Bt, tb ? n : k, tb ? k : n, ldb);
     auto c = be != 0 ? widen(C, Ct, m, n, ldc) : std::vector<float>((size_t)ldc * n);
     cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al, a.data(), lda, b.data(), ldb, be, c.data(), ldc);

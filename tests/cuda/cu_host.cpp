@@ -237,7 +237,7 @@ void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body) {
         static thread_local Worker w;
         for (unsigned i; (i = next++) < nb;) run_block(w, g, b, smem, mode == 1 ? nb - 1 - i : i, body, mode, seed);
     };
-    int k = std::min<unsigned>(nthr, nb);
+    int k = nb < 16 ? 1 : std::min<unsigned>(nthr, nb); // starting a thread costs more than a few blocks
     std::vector<std::thread> v;
     for (int i = 1; i < k; i++) v.emplace_back(work);
     work();
