@@ -161,19 +161,29 @@ remake: all                                  ## make the default model and its d
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
 
-# Speed of scoring beside PyTorch, one example and four examples at a time. The peer needs torch and transformers.
-PYTHON ?= python3 ## bench: a Python with torch and transformers
+# Speed of scoring beside PyTorch, one example and four examples at a time; and of decoding. The peers need torch and transformers, and ctranslate2.
+PYTHON ?= python3 ## bench, bench-decode: a Python with torch, transformers and ctranslate2
 bench: all                                   ## tokens/s of scoring beside PyTorch's forward-backward pass, on OPT-125m's shape
 	bin/bench_score --peer $(PYTHON)
 	bin/bench_score --peer $(PYTHON) --batch 4 --batches 1
+TIMES ?= results/time ## bench-decode, bench-sweep: folder of the CSV file and the figures
+bench-decode: all                            ## time of a token beside PyTorch and CTranslate2, dense and under masks, on OPT-125m's shape
+	@mkdir -p $(TIMES)
+	bin/bench --shape opt-125m --weights fp32,fp16 --mask none,static,contextual --refresh 0,16,1 --peer $(PYTHON) --out $(TIMES)/bench.csv
+bench-sweep: all                             ## time over sparsity, length and size -> TIMES, with figures
+	@mkdir -p $(TIMES)
+	bin/bench --shape opt-125m --mask none,static,contextual --refresh 1 --sparsity 0,10,20,30,40,50,60,70,80,90 --tokens 32 --out $(TIMES)/bench.csv
+	bin/bench --shape opt-125m --mask none,static,contextual --refresh 1 --prompt 128 --tokens 32,64,128,256,512 --rounds 1 --out $(TIMES)/bench.csv
+	bin/bench --shape opt-125m,opt-350m,opt-1.3b --mask none,static,contextual --refresh 1 --tokens 32 --out $(TIMES)/bench.csv
+	@$(MAKE) --no-print-directory plots PLOT_IN=$(TIMES)
 
 # Figures of a folder of results; plots/README.md lists what each reads.
 PLOT_IN  ?= results/demo ## plots: folder of the CSV files
 PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
-FIGURES  := $(filter-out plots/common.gp plots/criteria.gp,$(wildcard plots/*.gp))
+FIGURES  := $(filter-out plots/common.gp plots/criteria.gp plots/times.gp,$(wildcard plots/*.gp))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: bench oracle demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
+.PHONY: bench bench-decode bench-sweep oracle demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -5,7 +5,8 @@
 // by the seconds that N batches took. Rounds go over all contenders in turn, so that a slow phase of the machine hits all of them; a rate is
 // the median over the rounds. The store is written at the end and its time is shared out over the examples.
 #include "cli.h"
-#include "ops.h"
+#include "child.h"
+#include "opt_random.h"
 #include "score.h"
 #include <cblas.h>
 #include <errno.h>
@@ -13,8 +14,6 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { PARTS = 5, GEMM_SIDE = 3072, MOST_ROUNDS = 99, CONTINUATION_WORDS = 16 };
@@ -26,37 +25,16 @@ typedef struct {
 } bench_options;
 
 // ---------------------------------------------------------------- the model
-typedef struct { opt m; tensor *t; int n; double bytes; } bench_model;
-
-static opt_config shape_config(const char *shape) {
-    opt_config c = {.pre_ln = true, .final_ln = true, .bias = true};
-    char end;
-    if (sscanf(shape, "%d,%d,%d,%d,%d,%d%c", &c.L, &c.H, &c.E, &c.F, &c.V, &c.positions, &end) != 6 || c.L < 1 || c.H < 1 || c.E < 1 || c.F < 1 || c.V < 64 || c.positions < 2 || c.E % c.H)
-        die(2, "--shape %s: want six numbers L,H,E,F,V,P, E a multiple of H, V at least 64", shape);
-    c.D = c.E / c.H;
-    c.P = c.E;
-    return c;
-}
-
-// Weights as they are before training: standard deviation 0.02, gains 1, biases 0.
-static void random_weights(bench_model *b, const opt_config *c, uint64_t seed) {
-    b->t = opt_tensor_list(c, &b->n);
-    rng r = rng_make(seed);
-    for (int i = 0; i < b->n; i++) {
-        const size_t count = (size_t)b->t[i].dim[0] * (size_t)b->t[i].dim[1];
-        const bool gain = strstr(b->t[i].name, "layer_norm.weight"), bias = !gain && b->t[i].rank == 1;
-        float *w = xaligned(count * sizeof *w);
-        for (size_t k = 0; k < count; k++) w[k] = gain ? 1 : bias ? 0 : (float)((rng_uniform(&r) - 0.5) * 0.02 * sqrt(12));
-        b->t[i].data = w;
-        b->bytes += (double)count * sizeof *w;
-    }
-    if (opt_from_tensors(&b->m, c, b->t, b->n) != 0) die(1, "%s", err_get());
-}
+typedef struct { opt_random random; opt m; double bytes; } bench_model;
 
 static void open_model(bench_model *b, const bench_options *o) {
     if (!*o->model) {
-        const opt_config c = shape_config(o->shape);
-        random_weights(b, &c, (uint64_t)o->seed);
+        opt_config c;
+        if (opt_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
+        if (c.V < CONTINUATION_WORDS || c.positions < 2) die(2, "--shape %s: want a vocabulary of at least %d and two positions", o->shape, CONTINUATION_WORDS);
+        if (opt_random_make(&b->random, &c, DT_F32, (uint64_t)o->seed, ops_cpu()) != 0) die(1, "%s", err_get());
+        b->m = b->random.m;
+        b->bytes = (double)b->random.bytes;
         return;
     }
     if (opt_load(&b->m, o->model) != 0) die(1, "%s", err_get());
@@ -157,38 +135,18 @@ static int serve_gemm(const bench_options *o) {
 // ---------------------------------------------------------------- contenders as processes
 typedef struct {
     const char *name, *criteria;  // criteria NULL: not ours
-    pid_t pid;
-    FILE *to, *from;
+    child c;
     double seconds[MOST_ROUNDS], part[PARTS], merge, peak_bytes;
 } contender;
 
-// A child whose standard input and output are pipes to this process; true in the child.
-static bool split_off(contender *c) {
-    int in[2], out[2];
-    fflush(NULL);
-    if (pipe(in) != 0 || pipe(out) != 0 || (c->pid = fork()) < 0) die(1, "cannot start a process: %s", strerror(errno));
-    if (c->pid == 0) {
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        close_range(3, ~0u, 0);  // the pipes of the others, too, or they would never see the end of their input
-        return true;
-    }
-    close(in[0]);
-    close(out[1]);
-    c->to = fdopen(in[1], "w");
-    c->from = fdopen(out[0], "r");
-    setvbuf(c->to, NULL, _IOLBF, 0);
-    return false;
-}
-
 static void numbers(contender *c, double *value, int n) {
     for (int k = 0; k < n; k++)
-        if (fscanf(c->from, "%lf", &value[k]) != 1) die(1, "%s: ended before its time", c->name);
+        if (fscanf(c->c.from, "%lf", &value[k]) != 1) die(1, "%s: ended before its time", c->name);
 }
 
 static double ask(contender *c, int batches, bool count) {
     double value[1 + PARTS];
-    fprintf(c->to, "%d\n", batches);
+    fprintf(c->c.to, "%d\n", batches);
     numbers(c, value, c->criteria ? 1 + PARTS : 1);
     for (int k = 0; c->criteria && count && k < PARTS; k++) c->part[k] += value[1 + k];
     return value[0];
@@ -196,16 +154,15 @@ static double ask(contender *c, int batches, bool count) {
 
 static void stop(contender *c) {
     struct rusage used = {0};
-    int status = 0;
-    fclose(c->to);
+    fclose(c->c.to);
+    c->c.to = NULL;
     if (c->criteria) numbers(c, &c->merge, 1);
-    fclose(c->from);
-    if (wait4(c->pid, &status, 0, &used) < 0 || status != 0) die(1, "%s: failed", c->name);
+    if (child_end(&c->c, &used) != 0) die(1, "%s: failed", c->name);
     c->peak_bytes = (double)used.ru_maxrss * 1024;
 }
 
 static void start_ours(contender *c, const bench_options *o, opt *m) {
-    if (!split_off(c)) return;
+    if (!child_fork(&c->c)) return;
     char *dir = xasprintf("%s/bench_score.XXXXXX", o->scratch);
     if (!mkdtemp(dir)) die(1, "%s: %s", dir, strerror(errno));
     const int status = serve_scoring(o, m, c->criteria, dir);
@@ -213,24 +170,21 @@ static void start_ours(contender *c, const bench_options *o, opt *m) {
 }
 
 // The line of JSON that the peer begins with, or NULL: it cannot run here.
-static char *start_peer(contender *c, const bench_options *o) {
+static char *start_peer(contender *c, const bench_options *o, const opt_config *shape) {
     char line[512] = "";
-    if (split_off(c)) {
-        char *program = realpath("/proc/self/exe", NULL);  // in build/opt/bin of the tree
-        char *script = xasprintf("%.*s/../../../criteria/bench_score_peer.py", program ? (int)(strrchr(program, '/') - program) : 0, program);
-        // freed memory stays with the process: without that the peer fetches its tensors from the system in every pass, 10 % slower
-        setenv("MALLOC_MMAP_MAX_", "0", 0);
-        setenv("MALLOC_TRIM_THRESHOLD_", "100000000000", 0);
-        setenv("MALLOC_TOP_PAD_", "1000000000", 0);
-        char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens), *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->threads);
-        execlp(o->peer, o->peer, script, "--serve", "--batch", batch, "--tokens", tokens, "--continuation", scored, "--threads", threads, *o->model ? "--model" : "--shape",
-               *o->model ? o->model : o->shape, (char *)NULL);
-        die(1, "%s: %s", o->peer, strerror(errno));
-    }
-    if (!fgets(line, sizeof line, c->from)) {
-        fclose(c->to);
-        fclose(c->from);
-        waitpid(c->pid, NULL, 0);
+    // freed memory stays with the process: without that the peer fetches its tensors from the system in every pass, 10 % slower
+    setenv("MALLOC_MMAP_MAX_", "0", 0);
+    setenv("MALLOC_TRIM_THRESHOLD_", "100000000000", 0);
+    setenv("MALLOC_TOP_PAD_", "1000000000", 0);
+    char *script = child_script("criteria/bench_score_peer.py"), *numbers = xasprintf("%d,%d,%d,%d,%d,%d", shape->L, shape->H, shape->E, shape->F, shape->V, shape->positions);
+    char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens), *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->threads);
+    const char *const argument[] = {o->peer, script, "--serve", "--batch", batch, "--tokens", tokens, "--continuation", scored, "--threads", threads, *o->model ? "--model" : "--shape",
+                                    *o->model ? o->model : numbers, NULL};
+    child_start(&c->c, argument);
+    char *const blocks[] = {script, numbers, batch, tokens, scored, threads};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    if (!fgets(line, sizeof line, c->c.from)) {
+        child_end(&c->c, NULL);
         return NULL;
     }
     line[strcspn(line, "\n")] = 0;
@@ -285,11 +239,11 @@ static char *all_but(const char *left_out) {
 
 int main(int argc, char **argv) {
     const char *tmp = getenv("TMPDIR");
-    bench_options o = {.model = "", .shape = "12,12,768,3072,50272,2048", .criteria = "", .peer = "python3", .scratch = tmp ? tmp : "/tmp", .rounds = 5, .batches = 2, .batch = 1,
+    bench_options o = {.model = "", .shape = "opt-125m", .criteria = "", .peer = "python3", .scratch = tmp ? tmp : "/tmp", .rounds = 5, .batches = 2, .batch = 1,
                        .tokens = 512, .continuation = 16, .threads = 2, .seed = 1};
     const cli_option options[] = {
         {"model", CLI_STR, &o.model, "DIR", "checkpoint directory; without it random weights of --shape", false, NULL, 0, 0},
-        {"shape", CLI_STR, &o.shape, "L,H,E,F,V,P", "layers, heads, hidden size, neurons, vocabulary, positions", false, NULL, 0, 0},
+        {"shape", CLI_STR, &o.shape, "SHAPE", opt_shape_help, false, NULL, 0, 0},
         {"criteria", CLI_STR, &o.criteria, "NAME,...", "time these only; without it all, and all but grasp", false, NULL, 0, 0},
         {"peer", CLI_STR, &o.peer, "PYTHON", "a Python with torch and transformers, or none", false, NULL, 0, 0},
         {"rounds", CLI_INT, &o.rounds, "N", "rounds over all contenders", false, NULL, 1, MOST_ROUNDS},
@@ -317,9 +271,9 @@ int main(int argc, char **argv) {
     contender ours[2] = {{.name = *o.criteria ? o.criteria : "without grasp", .criteria = *o.criteria ? o.criteria : some}, {.name = "all criteria", .criteria = all}};
     const int n = *o.criteria ? 1 : 2;
     if (strcmp(o.peer, "none") != 0) {
-        if (!(about = start_peer(&peer, &o))) printf("no peer: %s has no torch and transformers; give another --peer\n", o.peer);
+        if (!(about = start_peer(&peer, &o, &m.m.c))) printf("no peer: %s has no torch and transformers; give another --peer\n", o.peer);
     }
-    if (split_off(&gemm)) exit(serve_gemm(&o));
+    if (child_fork(&gemm.c)) exit(serve_gemm(&o));
     for (int i = 0; i < n; i++) start_ours(&ours[i], &o, &m.m);
     for (int i = 0; i < n; i++) ask(&ours[i], (int)o.batches, false);  // warm-up
     if (about) ask(&peer, (int)o.batches, false);
@@ -344,9 +298,8 @@ int main(int argc, char **argv) {
         printf("%22s %s\n", "", about);
     }
     for (int i = 0; i < n; i++) print_result(&ours[i], &o, &m, about ? median(peer.seconds, o.rounds) : 0, rate);
-    for (int i = 0; i < m.n; i++) free((void *)m.t[i].data);
-    tensors_free(m.t, m.n);
-    opt_free(&m.m);
+    if (*o.model) opt_free(&m.m);
+    opt_random_free(&m.random);
     free(about);
     free(all);
     free(some);

@@ -147,9 +147,11 @@ int opt_load_on(opt *m, const char *dir, const ops *o) {
     return -1;
 }
 
-int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) {
-    *m = (opt){.c = *c, .o = ops_cpu()};
-    if (bind(m, tensors, n) == 0) return 0;
+int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) { return opt_from_tensors_on(m, c, tensors, n, ops_cpu()); }
+
+int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o) {
+    *m = (opt){.c = *c, .o = o};
+    if (bind(m, tensors, n) == 0 && (o->host || upload(m) == 0)) return 0;
     opt_free(m);
     return -1;
 }

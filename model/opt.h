@@ -93,8 +93,9 @@ enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 int  opt_load(opt *m, const char *dir);
 int  opt_load_on(opt *m, const char *dir, const struct ops *o);
 void opt_free(opt *m);
-// A model from tensors in memory (pretrain, tests, seeded random benchmarks): tensor data and the lists of *c must outlive it.
+// A model from tensors in memory (pretrain, tests, opt_random.h): tensor data and the lists of *c must outlive it.
 int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
+int  opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o);
 // All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
 tensor *opt_tensor_list(const opt_config *c, int *n);
 

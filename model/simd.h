@@ -21,6 +21,26 @@ static inline float half_to_float(uint16_t h) {
     return x.f;
 }
 
+// fp32 to binary16, to nearest, ties to even; beyond its range infinity.
+static inline uint16_t float_to_half(float f) {
+    union { float f; uint32_t u; } x = {.f = f};
+    const uint32_t sign = x.u >> 16 & 0x8000;
+    x.u &= 0x7fffffff;
+    if (x.u >= 0x7f800000) return (uint16_t)(sign | 0x7c00 | (x.u > 0x7f800000 ? 0x200 : 0));
+    if (x.u >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+    if (x.u < 0x38800000) {  // subnormal: adding 1/2 shifts the mantissa to its place and rounds it
+        x.f += 0.5f;
+        return (uint16_t)(sign | (x.u - 0x3f000000));
+    }
+    return (uint16_t)(sign | ((x.u + 0xc8000fff + (x.u >> 13 & 1)) >> 13));
+}
+
+// fp32 to bfloat16, to nearest, ties to even. f is no NaN.
+static inline uint16_t float_to_bf16(float f) {
+    const union { float f; uint32_t u; } x = {.f = f};
+    return (uint16_t)((x.u + 0x7fff + (x.u >> 16 & 1)) >> 16);
+}
+
 // exp(x) for x <= 88, 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, degree-6 minimax polynomial (Cephes expf); below -87.3: 0.
 // Written without branches so that loops over it vectorise.
 static inline float exp_f(float x) {

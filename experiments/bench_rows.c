@@ -1,0 +1,180 @@
+// bench_rows - the rows and the table of bin/bench. Contract in bench.h.
+#include "bench.h"
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define X(name, key) {#name, key},
+const results_column bench_columns[BENCH_N_COLUMNS] = {BENCH_COLUMNS(X)};
+#undef X
+
+typedef struct { char text[BENCH_N_COLUMNS][BENCH_FIELD]; const char *field[BENCH_N_COLUMNS]; } row;
+#define SET(r, column, ...) snprintf((r)->text[BENCH_##column], BENCH_FIELD, __VA_ARGS__)
+
+static double parameters(const opt_config *c) { return (double)opt_random_bytes(c, DT_F32) / 4; }  // but for padding
+
+// What says what a row is about.
+static void set_key(row *r, const bench_group *g, const char *engine, const char *weights, const char *metric) {
+    const bench_options *o = g->o;
+    for (int i = 0; i < BENCH_N_COLUMNS; i++) {
+        r->text[i][0] = 0;
+        r->field[i] = r->text[i];
+    }
+    SET(r, mode, "%s", o->mode);
+    SET(r, model, "%s", g->model->name);
+    SET(r, metric, "%s", metric);
+    SET(r, mask, "none");
+    SET(r, sparsity, "0");
+    SET(r, seed, "%ld", o->seed);
+    SET(r, engine, "%s", engine);
+    SET(r, weights, "%s", weights);
+    SET(r, prompt, "%d", g->prompt);
+    SET(r, tokens, "%d", g->tokens);
+    SET(r, batch, "%d", g->batch);
+    SET(r, rounds, "%ld", o->rounds);
+    SET(r, device, "%s", g->device->device);
+    SET(r, threads, "%d", omp_get_max_threads());
+    SET(r, parameters, "%.0f", parameters(&g->model->m.c));
+    SET(r, model_hash, "%.*s", BENCH_HASH_DIGITS, g->model->m.file.hash);
+    SET(r, code, "%s", code_version());
+}
+
+static void set_config(row *r, const bench_group *g, const bench_config *c) {
+    const bool ruled = strcmp(c->kind, "none") != 0 && strcmp(c->kind, "file") != 0;
+    SET(r, mask, "%s", c->kind);
+    if (strcmp(c->kind, "none") == 0) return;
+    SET(r, criterion, "%s", c->criterion ? c->criterion : "");
+    SET(r, mask_span, "%s", c->p ? "decode" : "all");
+    SET(r, kv, "%s", kv_policy_names[c->kv]);
+    SET(r, lists, "%s", g->batch < 2 ? "" : g->o->own_lists ? "own" : "union");
+    SET(r, scores_hash, "%.*s", BENCH_HASH_DIGITS, c->scores_hash);
+    r->text[BENCH_sparsity][0] = 0;
+    if (c->criterion && strcmp(c->kind, "static") == 0) SET(r, aggregate, "all");
+    if (!ruled) return;
+    SET(r, scope, "%s", mask_scope_names[c->rule.scope]);
+    SET(r, units, "%s", mask_units_name(c->rule.units));
+    SET(r, sparsity, "%.10g", (double)c->rule.sparsity / 1000);
+    SET(r, dense_layers, "%d", c->rule.dense_layers);
+    if (!c->p) return;
+    const predictor_info *a = predictor_about(c->p);
+    SET(r, refresh, "%d", c->refresh);
+    SET(r, design, "%s", predictor_design_names[a->design]);
+    SET(r, target, "%s", c->untrained ? "" : a->target_layer ? "layer" : "global");
+    if (a->per_layer) SET(r, lag, "%d", a->lag);
+    if (a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1]) SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
+    else SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+    SET(r, features, "%s", contextual_feature_names[contextual_kind(a, &c->rule)]);
+}
+
+static const char *const metrics[] = {"prefill_ms", "token_ms"};
+
+bool bench_rows_present(const bench_group *g, const bench_config *c) {
+    row *r = xmalloc(sizeof *r);
+    bool all = true;
+    for (int k = 0; k < 2; k++) {
+        set_key(r, g, "own", g->model->weights, metrics[k]);
+        set_config(r, g, c);
+        all &= results_find(g->out, r->field) != NULL;
+    }
+    free(r);
+    return all;
+}
+
+int bench_rows_write(const bench_group *g, const bench_config *c) {
+    const bench_times t = bench_summary(g, c);
+    row *r = xmalloc(sizeof *r);
+    int bad = 0;
+    for (int k = 0; k < 2 && !bad; k++) {
+        set_key(r, g, "own", g->model->weights, metrics[k]);
+        set_config(r, g, c);
+        SET(r, value, "%.6g", k ? t.token_ms : t.prefill_ms);
+        SET(r, n, "%d", k ? c->done * g->tokens : c->done);
+        SET(r, p10, "%.6g", k ? t.p10 : t.prefill_p10);
+        SET(r, p90, "%.6g", k ? t.p90 : t.prefill_p90);
+        SET(r, effective_heads, "%.17g", c->effective[0]);
+        SET(r, effective_neurons, "%.17g", c->effective[1]);
+        SET(r, weight_bytes, "%.0f", k ? c->weight_bytes : bench_prompt_bytes(g, c));
+        SET(r, bandwidth, "%.6g", t.bandwidth);
+        SET(r, roofline, "%.4f", k ? t.roofline : t.prefill_roofline);
+        if (k) {
+            SET(r, mean, "%.6g", t.mean);
+            SET(r, amortised, "%.6g", t.amortised);
+            SET(r, predict_ms, "%.6g", t.predict_ms);
+            SET(r, select_ms, "%.6g", t.select_ms);
+            SET(r, kv_bytes, "%.0f", c->kv_bytes);
+            SET(r, predictor_bytes, "%.0f", c->predictor_bytes);
+        }
+        bad = results_append(g->out, r->field);
+    }
+    free(r);
+    return bad;
+}
+
+int bench_peer_rows(const bench_group *g) {
+    row *r = xmalloc(sizeof *r);
+    const int rounds = (int)g->o->rounds;
+    int bad = 0;
+    for (int i = 0; i < g->n_peers && !bad; i++)
+        for (int k = 0; k < 2 && !bad; k++) {
+            const bench_peer *p = &g->peer[i];
+            const double *x = k ? p->token : p->prefill;
+            set_key(r, g, p->engine, p->weights, metrics[k]);
+            SET(r, value, "%.6g", 1e3 * bench_median(x, rounds));
+            SET(r, n, "%d", rounds);
+            SET(r, p10, "%.6g", 1e3 * bench_quantile(x, rounds, 0.1));
+            SET(r, p90, "%.6g", 1e3 * bench_quantile(x, rounds, 0.9));
+            SET(r, bandwidth, "%.6g", bench_median(g->bandwidth, rounds));
+            if (!results_find(g->out, r->field)) bad = results_append(g->out, r->field);
+        }
+    free(r);
+    return bad;
+}
+
+// ---------------------------------------------------------------- table
+static char *name_of(const bench_config *c) {
+    if (!c->p) return xstrdup(c->kind);
+    const predictor_info *a = predictor_about(c->p);
+    const int hidden = a->hidden[a->has[0] ? 0 : 1];
+    return c->refresh ? xasprintf("%s %d every %d", predictor_design_names[a->design], hidden, c->refresh) : xasprintf("%s %d once", predictor_design_names[a->design], hidden);
+}
+
+static void rule_text(char *out, size_t n, const bench_config *c) {
+    if (strcmp(c->kind, "none") == 0 || strcmp(c->kind, "file") == 0) snprintf(out, n, "-");
+    else snprintf(out, n, "%.5g%% %s %s", (double)c->rule.sparsity / 1000, mask_scope_names[c->rule.scope], kv_policy_names[c->kv]);
+}
+
+void bench_table(FILE *f, const bench_group *g) {
+    const int rounds = (int)g->o->rounds;
+    const bench_config *dense = NULL;
+    bench_times base = {0};
+    for (int i = 0; i < g->n && !dense; i++)
+        if (g->config[i].done && strcmp(g->config[i].kind, "none") == 0) base = bench_summary(g, dense = &g->config[i]);
+    fprintf(f, "\n%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; memory is read at %.1f GB/s (best round %.1f)\n", g->model->name, g->model->weights, g->prompt,
+            g->tokens, g->batch, g->device->device, omp_get_max_threads(), rounds, bench_median(g->bandwidth, rounds) / 1e9, bench_quantile(g->bandwidth, rounds, 1) / 1e9);
+    fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s | %s\n", "mask", "rule", "heads", "neur.", "prompt ms", "token ms", "p10", "p90", "mean", "predict", "choose", "MB/token", "roof",
+            dense ? "of dense: time, bytes" : "");
+    for (int i = 0; i < g->n; i++) {
+        const bench_config *c = &g->config[i];
+        if (!c->done) continue;
+        const bench_times t = bench_summary(g, c);
+        char *name = name_of(c), rule[64];
+        rule_text(rule, sizeof rule, c);
+        const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
+        fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %4.0f%%", name, rule, 100 * c->effective[0], 100 * c->effective[1], t.prefill_ms, t.token_ms, t.p10,
+                t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, 100 * t.roofline);
+        if (dense) fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
+        fputc('\n', f);
+        free(name);
+    }
+    for (int i = 0; i < g->n_peers; i++) {
+        const bench_peer *p = &g->peer[i];
+        const double token = 1e3 * bench_median(p->token, rounds);
+        char *name = xasprintf("%s %s", p->engine, p->weights);
+        fprintf(f, "%-28s %-22s %6s %6s %9.2f | %8.3f %8.3f %8.3f %8.3f |", name, "-", "", "", 1e3 * bench_median(p->prefill, rounds), token, 1e3 * bench_quantile(p->token, rounds, 0.1),
+                1e3 * bench_quantile(p->token, rounds, 0.9), token);
+        if (dense) fprintf(f, " our tokens/s, dense, are %.2f times its", token / base.amortised);
+        fprintf(f, "; %s\n", p->about);
+        free(name);
+    }
+    fflush(f);
+}

@@ -1,0 +1,151 @@
+// bench_run - the times. Contract in bench.h.
+//
+// A round takes every configuration in turn, each from its prompt to its last token, and the memory's bandwidth, so that a slow phase of the machine
+// meets all of them. A token's time runs from the choice of the token before, greedy, to its logits.
+#include "bench.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+int32_t *bench_prompt(const bench_group *g, int sequence) {
+    const opt_config *c = &g->model->m.c;
+    int32_t *tokens = xmalloc((size_t)g->prompt * sizeof *tokens);
+    rng r = rng_make(rng_hash((uint64_t)g->o->seed, (uint64_t)sequence, 0x70726f6d7074));
+    for (int t = 0; t < g->prompt; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
+    return tokens;
+}
+
+static decode *open_decoder(const bench_group *g, const bench_config *c) {
+    const decode_options o = {.predictor = c->p, .rule = c->rule, .refresh = c->refresh, .kv = c->kv, .flags = g->o->own_lists ? OPT_OWN_LISTS : 0};
+    return decode_new(&g->model->m, &o, g->batch, g->prompt, g->prompt + g->tokens);
+}
+
+// A part of the prompt and a few tokens, not timed: weights and workspace are touched for the first time.
+static int warm_up(const bench_group *g, const bench_config *c, decode_seq *s) {
+    decode *d = open_decoder(g, c);
+    int bad = d ? 0 : -1;
+    int32_t *next = xcalloc((size_t)g->batch, sizeof *next);
+    for (int i = 0; i < g->batch; i++) s[i].n = g->prompt < 16 ? g->prompt : 16;
+    if (!bad) bad = decode_prompt(d, s, g->batch);
+    for (int t = 0; t < 3 && t < g->tokens && !bad; t++) bad = decode_step(d, next);
+    for (int i = 0; i < g->batch; i++) s[i].n = g->prompt;
+    free(next);
+    decode_free(d);
+    return bad;
+}
+
+static int take(const bench_group *g, bench_config *c, const decode_seq *s, int round) {
+    decode *d = open_decoder(g, c);
+    if (!d) return -1;
+    int32_t *next = xcalloc((size_t)g->batch, sizeof *next);
+    double predict, select, weights = 0, kv = 0, start = clock_s();
+    int bad = decode_prompt(d, s, g->batch);
+    c->prefill[round] = clock_s() - start;
+    decode_overhead(d, &predict, &select);
+    c->prompt_overhead[0] += predict;
+    c->prompt_overhead[1] += select;
+    for (int t = 0; t < g->tokens && !bad; t++) {
+        const decode_bytes b = decode_step_bytes(d);  // of the masks that this step begins with
+        weights += b.weights;
+        kv += b.kv;
+        start = clock_s();
+        for (int i = 0; i < g->batch; i++) next[i] = decode_likeliest(d, i);
+        bad = decode_step(d, next);
+        c->step[(size_t)round * (size_t)g->tokens + (size_t)t] = clock_s() - start;
+    }
+    decode_overhead(d, &predict, &select);
+    c->overhead[0] += predict;
+    c->overhead[1] += select;
+    c->weight_bytes = weights / g->tokens;
+    c->kv_bytes = kv / g->tokens;
+    c->effective[0] = c->effective[1] = 0;
+    for (int i = 0; i < g->batch && !bad; i++) {
+        double heads, neurons;
+        if (!decode_mask(d, i)) continue;
+        mask_effective(decode_mask(d, i), &g->model->m.c, &heads, &neurons);
+        c->effective[0] += heads / g->batch;
+        c->effective[1] += neurons / g->batch;
+    }
+    c->done = round + 1;
+    free(next);
+    decode_free(d);
+    return bad;
+}
+
+static void begin(const bench_group *g, bench_config *c) {
+    const size_t rounds = (size_t)g->o->rounds;
+    c->prefill = xcalloc(rounds, sizeof *c->prefill);
+    c->step = xcalloc(rounds * (size_t)g->tokens, sizeof *c->step);
+    if (!c->p || !c->refresh) return;
+    double macs[2], bytes[2];
+    predictor_cost(c->p, macs, bytes);
+    for (int k = 0; k < 2; k++)
+        if (mask_prunes(&c->rule, k ? UNITS_NEURONS : UNITS_HEADS)) c->predictor_bytes += bytes[k];
+    c->predictor_bytes *= (double)g->batch * (g->tokens / c->refresh) / g->tokens;
+}
+
+int bench_run(bench_group *g, const bool *present) {
+    const int rounds = (int)g->o->rounds;
+    decode_seq *s = xcalloc((size_t)g->batch, sizeof *s);
+    int32_t **prompt = xcalloc((size_t)g->batch, sizeof *prompt);
+    int bad = 0;
+    progress bar;
+    for (int i = 0; i < g->batch; i++) s[i] = (decode_seq){.prompt = prompt[i] = bench_prompt(g, i), .n = g->prompt};
+    progress_begin(&bar, "bench", (long)rounds * g->n);
+    for (int round = -1; round < rounds && !bad; round++) {  // the first round warms up
+        if (round >= 0) g->bandwidth[round] = bench_bandwidth(8);
+        for (int k = 0; k < g->n && !bad; k++) {
+            bench_config *c = &g->config[k];
+            if (present[k]) continue;
+            for (int i = 0; i < g->batch; i++) s[i].mask = c->fixed ? &c->fixed[c->n_fixed > 1 ? i : 0] : NULL;
+            if (round < 0) begin(g, c);
+            bad = round < 0 ? warm_up(g, c, s) : take(g, c, s, round);
+            if (round >= 0) progress_at(&bar, (long)round * g->n + k + 1);
+        }
+        if (!bad && round >= 0) bad = bench_peers_ask(g, round);
+    }
+    progress_end(&bar);
+    for (int i = 0; i < g->batch; i++) free(prompt[i]);
+    free(prompt);
+    free(s);
+    return bad;
+}
+
+// ---------------------------------------------------------------- statistics
+static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+double bench_quantile(const double *x, int n, double q) {
+    double *sorted = xmalloc((size_t)n * sizeof *sorted);
+    memcpy(sorted, x, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_size);
+    const double at = q * (n - 1);
+    const int i = (int)at;
+    const double v = i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[i];
+    free(sorted);
+    return v;
+}
+
+double bench_median(const double *x, int n) { return bench_quantile(x, n, 0.5); }
+
+double bench_prompt_bytes(const bench_group *g, const bench_config *c) { return c->p ? decode_dense_bytes(&g->model->m) : c->weight_bytes; }
+
+bench_times bench_summary(const bench_group *g, const bench_config *c) {
+    const int rounds = c->done, steps = g->tokens, all = rounds * steps;
+    bench_times t = {.prefill_ms = 1e3 * bench_median(c->prefill, rounds), .prefill_p10 = 1e3 * bench_quantile(c->prefill, rounds, 0.1),
+                     .prefill_p90 = 1e3 * bench_quantile(c->prefill, rounds, 0.9), .token_ms = 1e3 * bench_median(c->step, all), .p10 = 1e3 * bench_quantile(c->step, all, 0.1),
+                     .p90 = 1e3 * bench_quantile(c->step, all, 0.9), .bandwidth = bench_median(g->bandwidth, rounds)};
+    double *one = xmalloc((size_t)rounds * sizeof *one);
+    for (int k = 0; k < steps; k++) {
+        for (int r = 0; r < rounds; r++) one[r] = c->step[(size_t)r * (size_t)steps + (size_t)k];
+        t.mean += 1e3 * bench_median(one, rounds) / steps;
+    }
+    free(one);
+    const double per_token = 1e3 / rounds / steps;
+    t.predict_ms = c->overhead[0] * per_token;
+    t.select_ms = c->overhead[1] * per_token;
+    t.amortised = t.mean + (c->prompt_overhead[0] + c->prompt_overhead[1]) * per_token;
+    const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
+    t.roofline = 1e3 * bytes / t.bandwidth / t.mean;
+    t.prefill_roofline = 1e3 * bench_prompt_bytes(g, c) / t.bandwidth / t.prefill_ms;
+    return t;
+}

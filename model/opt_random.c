@@ -1,0 +1,91 @@
+// opt_random - published shapes and random weights. Contract in opt_random.h.
+#include "opt_random.h"
+#include "simd.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct { const char *name; int L, H, E, F, P; } shapes[] = {
+    {"opt-125m", 12, 12, 768, 3072, 768},     {"opt-350m", 24, 16, 1024, 4096, 512},    {"opt-1.3b", 24, 32, 2048, 8192, 2048},
+    {"opt-2.7b", 32, 32, 2560, 10240, 2560},  {"opt-6.7b", 32, 32, 4096, 16384, 4096},  {"opt-13b", 40, 40, 5120, 20480, 5120},
+    {"opt-30b", 48, 56, 7168, 28672, 7168},   {"opt-66b", 64, 72, 9216, 36864, 9216}};
+#define SHAPES "opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, opt-30b, opt-66b, or LxHxExFxVxP"
+const char opt_shape_help[] = "random weights of a published shape: " SHAPES " (layers, heads, hidden size, neurons, vocabulary, positions)";
+
+int opt_shape(opt_config *c, const char *shape) {
+    *c = (opt_config){.V = 50272, .positions = 2048, .pre_ln = true, .final_ln = true, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1};
+    char end;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !c->L; i++) {
+        if (strcmp(shape, shapes[i].name) != 0) continue;
+        c->L = shapes[i].L, c->H = shapes[i].H, c->E = shapes[i].E, c->F = shapes[i].F, c->P = shapes[i].P;
+        c->pre_ln = c->final_ln = c->P == c->E;
+    }
+    if (!c->L) {
+        if (sscanf(shape, "%dx%dx%dx%dx%dx%d%c", &c->L, &c->H, &c->E, &c->F, &c->V, &c->positions, &end) != 6) return err_set("%s: not one of %s", shape, SHAPES);
+        const int number[] = {c->L, c->H, c->E, c->F, c->V, c->positions};
+        for (int i = 0; i < 6; i++)
+            if (number[i] < 1 || number[i] > 1 << 24) return err_set("%s: the six numbers are layers, heads, hidden size, neurons, vocabulary, positions, each from 1 to %d", shape, 1 << 24);
+        if (c->E % c->H) return err_set("%s: hidden size %d is no multiple of %d heads", shape, c->E, c->H);
+        if (c->V < 4) return err_set("%s: a vocabulary of %d has no room for the special tokens", shape, c->V);
+        c->P = c->E;
+    }
+    c->D = c->E / c->H;
+    return 0;
+}
+
+static size_t count_of(const tensor *t) { return (size_t)t->dim[0] * (size_t)(t->rank > 1 ? t->dim[1] : 1); }
+static size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+size_t opt_random_bytes(const opt_config *c, dtype type) {
+    int n;
+    tensor *t = opt_tensor_list(c, &n);
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) bytes += padded(count_of(&t[i]) * dtype_bytes(type));
+    tensors_free(t, n);
+    return bytes;
+}
+
+void opt_narrow(void *to, dtype type, const float *from, size_t count) {
+    if (type == DT_F32) memcpy(to, from, count * sizeof *from);
+    else
+        for (size_t k = 0; k < count; k++) ((uint16_t *)to)[k] = type == DT_F16 ? float_to_half(from[k]) : float_to_bf16(from[k]);
+}
+
+enum { PIECE = 1 << 14 };  // numbers of one stream, so that threads share a tensor
+
+static void fill(const tensor *t, uint64_t key) {
+    const size_t count = count_of(t), width = dtype_bytes(t->type);
+    const bool gain = strstr(t->name, "layer_norm.weight"), bias = !gain && t->rank == 1;
+#pragma omp parallel for schedule(static)
+    for (size_t from = 0; from < count; from += PIECE) {
+        const size_t m = count - from < PIECE ? count - from : PIECE;
+        float w[PIECE];
+        rng r = rng_make(rng_hash(key, from, 0));
+        for (size_t k = 0; k < m; k++) w[k] = gain ? 1 : bias ? 0 : (float)((rng_uniform(&r) - 0.5) * 0.02 * sqrt(12));
+        opt_narrow((char *)t->data + from * width, t->type, w, m);
+    }
+}
+
+int opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o) {
+    *r = (opt_random){.bytes = opt_random_bytes(c, type)};
+    opt_config stored = *c;
+    stored.declared = type;
+    r->t = opt_tensor_list(c, &r->n);
+    char *at = r->block = xaligned(r->bytes);
+    for (int i = 0; i < r->n; i++) {
+        r->t[i].type = type;
+        r->t[i].data = at;
+        fill(&r->t[i], rng_hash(seed, (uint64_t)i, 0x776569676874));
+        at += padded(count_of(&r->t[i]) * dtype_bytes(type));
+    }
+    if (opt_from_tensors_on(&r->m, &stored, r->t, r->n, o) == 0) return 0;
+    opt_random_free(r);
+    return -1;
+}
+
+void opt_random_free(opt_random *r) {
+    opt_free(&r->m);
+    if (r->t) tensors_free(r->t, r->n);
+    free(r->block);
+    *r = (opt_random){0};
+}

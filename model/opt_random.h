@@ -1,0 +1,26 @@
+// opt_random - models of published shapes with seeded random weights: what timing needs, because times do not depend on values.
+#pragma once
+#include "ops.h"
+
+extern const char opt_shape_help[];  // help text of --shape
+
+// The configuration of a shape: opt-125m, opt-350m, opt-1.3b .. opt-66b (Zhang et al. 2022, table 1; 350m post-LN with projections), or six numbers
+// LxHxExFxVxP: layers, heads, hidden size, neurons, vocabulary, positions. -1 and err_set with the names there are.
+int opt_shape(opt_config *c, const char *shape);
+
+typedef struct {
+    opt m;
+    tensor *t;     // in the order of opt_tensor_list, data in one block
+    int n;
+    void *block;
+    size_t bytes;
+} opt_random;
+
+// Weights as they are before training: standard deviation 0.02, gains 1, biases 0; from (seed, tensor, place) alone. -1 and err_set where the device has no
+// room. opt_random_free is safe on {0}.
+int    opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o);
+void   opt_random_free(opt_random *r);
+size_t opt_random_bytes(const opt_config *c, dtype type);  // of the weights
+
+// count numbers in `type` from fp32.
+void opt_narrow(void *to, dtype type, const float *from, size_t count);

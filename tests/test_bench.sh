@@ -1,0 +1,132 @@
+#!/bin/sh
+# test_bench - bin/bench from the outside: options, columns, the bytes of a token against a closed form, what is refused, the same masks at any thread
+# count, reruns. No time is looked at.
+bin=${BIN:-bin} bench=$bin/bench tmp=$(mktemp -d) bad=0 model=model/default data=data/world
+trap 'rm -rf "$tmp"' EXIT
+export OMP_WAIT_POLICY=passive  # threads that wait do not take the time of others
+
+fail() { echo "$*"; bad=1; }
+
+# expect STATUS TEXT ARGUMENT... : exit status, and a piece of one line.
+expect() {
+    want=$1 text=$2
+    shift 2
+    "$bench" "$@" >"$tmp/o" 2>"$tmp/e"
+    got=$?
+    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "bench $*: exit $got, wanted $want with \"$text\": $(tail -n 2 "$tmp/e")"
+    [ "$want" -eq 0 ] || [ "$(grep -c . "$tmp/e")" -eq 1 ] || fail "bench $*: not one line: $(cat "$tmp/e")"
+}
+tiny=3x4x32x96x61x50
+
+expect 0 "usage: bench" --help
+expect 2 "unknown option" --shap opt-125m
+expect 2 "give --model DIR or --shape NAME" --mask none
+expect 2 "give --model DIR or --shape NAME" --model x --shape opt-125m
+expect 2 "not one of opt-125m, opt-350m" --shape opt-175b
+expect 2 "hidden size 30 is no multiple of 4 heads" --shape 3x4x30x96x61x50
+expect 2 "not one of fp32, fp16, bf16" --shape $tiny --weights int8
+expect 2 "a whole number from 1" --shape $tiny --tokens 0
+expect 1 "has 50 positions, and a prompt of 40 with 20 tokens needs 60" --shape $tiny --prompt 40 --tokens 20
+expect 1 "percentage from 0 to 100" --shape $tiny --prompt 4 --tokens 4 --sparsity 101
+expect 1 "not one of none, random, static" --shape $tiny --prompt 4 --tokens 4 --mask foo
+expect 1 "not one of shadow, dejavu" --shape $tiny --prompt 4 --tokens 4 --mask contextual --design foo
+expect 1 "needs a dense pass before its mask" --shape $tiny --prompt 4 --tokens 4 --mask contextual --design dejavu --scope global --refresh 2
+expect 1 "random weights have no trained predictor" --shape $tiny --prompt 4 --tokens 4 --mask contextual --predictor x
+expect 2 "--dense-layers 4: $tiny has 3 layers" --shape $tiny --prompt 4 --tokens 4 --dense-layers 4
+expect 1 "needs --scores FILE" --model $model --prompt 4 --tokens 4 --mask static
+expect 1 "x/config.json: " --model x
+expect 1 "needs" --shape opt-66b --mask none
+/usr/bin/python3 - "$tmp/e" <<'PY' || bad=1
+import re, sys
+text = open(sys.argv[1]).read()
+L, E, F, V, P = 64, 9216, 36864, 50272, 2048
+weights = 4 * (V * E + (P + 2) * E + L * (4 * E * (E + 1) + 2 * E * F + F + E + 4 * E) + 2 * E)  # 66b in fp32
+m = re.search(r"opt-66b with fp32 weights needs (\d+) bytes of memory \(\S+ GB: weights (\S+),", text)
+assert m, text
+assert weights < int(m[1]) < 1.02 * weights, (weights, m[1])
+assert m[2] == f"{weights / 1e9:.1f}", (weights, m[2])
+PY
+
+run() { "$bench" --shape $tiny --prompt 4 --tokens 6 --rounds 2 --mask none,random,static,contextual,oracle --sparsity 0,50 --hidden 8 --refresh 0,1,2 --kv compute,repair,skip "$@" >"$tmp/o" 2>"$tmp/e" || fail "bench $*: $(cat "$tmp/e")"; }
+OMP_NUM_THREADS=1 run --out "$tmp/a.csv"
+OMP_NUM_THREADS=2 run --out "$tmp/b.csv"
+run --out "$tmp/h.csv" --weights fp16,bf16 --batch 3 --scope global --design shadow
+run --out "$tmp/l.csv" --weights fp16 --batch 3 --scope global --design shadow --own-lists
+cp "$tmp/a.csv" "$tmp/before.csv"
+OMP_NUM_THREADS=1 run --out "$tmp/a.csv"
+cmp -s "$tmp/a.csv" "$tmp/before.csv" || fail "a rerun times again what has its rows"
+
+/usr/bin/python3 - "$tmp" <<'PY' || bad=1
+import csv, sys
+tmp = sys.argv[1]
+specified = ("mode model task split metric value stderr n mask criterion design target scope units sparsity dense_layers effective_heads effective_neurons aggregate mask_span "
+             "refresh shots limit seed").split()
+def rows(name):
+    r = list(csv.DictReader(l for l in open(f"{tmp}/{name}") if not l.startswith("#")))
+    assert list(r[0])[:len(specified)] == specified, list(r[0])
+    return r
+a, b = rows("a.csv"), rows("b.csv")
+assert len(a) == 2 * (1 + 2 * 2 * 3 + 2 * 2 * 3 * 3 + 2 * 3), len(a)  # prompt and token of: dense; random, static; two designs at three refreshes; oracle
+for x, y in zip(a, b):  # everything but times is the same at any thread count
+    for k in x:
+        assert x[k] == y[k] or k in "value p10 p90 mean amortised predict_ms select_ms bandwidth roofline threads".split(), (k, x[k], y[k])
+L, H, E, F, V, P = 3, 4, 32, 96, 61, 50
+D, prompt, tokens, hidden = E // H, 4, 6, 8
+def want(r):
+    """Weights, K/V and predictor bytes of a token, by counting."""
+    wide, N = {"fp32": 4, "fp16": 2, "bf16": 2}[r["weights"]], int(r["batch"])
+    s = float(r["sparsity"]) / 100
+    kept = [(H, F)] + [(H - int(s * H), F - int(s * F))] * (L - 1)  # local scope behind one dense layer
+    kv_all = r["kv"] in ("", "compute")
+    weights = V * E + 2 * N * E + 2 * E  # vocabulary matrix; rows looked up; last norm
+    kv = 0
+    for h, f in kept:
+        all_or = H if kv_all else h
+        weights += 2 * (h * D * E + all_or * D * E) + h * D + 2 * all_or * D + f * (2 * E + 1) + 2 * E + 4 * E
+        kv += 2 * 4 * h * D * (prompt + (tokens + 1) / 2)
+    nets = L - 1 if r["design"] == "dejavu" else 1
+    out = (H, F) if r["design"] == "dejavu" else (L * H, L * F)
+    refresh = int(r["refresh"] or 0)
+    predictor = nets * sum(4 * (hidden * (E + 1) + (hidden + 1) * o) for o in out) / refresh if refresh else 0
+    return wide * weights, N * kv, N * predictor
+for r in a:
+    if r["metric"] != "token_ms": continue
+    w, kv, p = want(r)
+    assert float(r["weight_bytes"]) == w and float(r["kv_bytes"]) == kv and float(r["predictor_bytes"]) == p, (r, w, kv, p)
+    if r["mask"] != "none":
+        cut = float(r["sparsity"]) / 100 * 2 / 3
+        assert abs(float(r["effective_heads"]) - cut) < 1e-12 and abs(float(r["effective_neurons"]) - cut) < 1e-12, r
+for r in rows("h.csv"):  # three sequences read the dense model's weights once
+    if r["metric"] == "token_ms" and r["mask"] == "none":
+        w, kv, p = want(r)
+        assert float(r["weight_bytes"]) == w and float(r["kv_bytes"]) == kv, (r, w, kv)
+assert {r["weights"] for r in rows("h.csv")} == {"fp16", "bf16"}
+union = {tuple(r[k] for k in ("metric", "mask", "sparsity", "refresh", "kv", "weights")): r for r in rows("h.csv")}
+for r in rows("l.csv"):  # the same masks; bytes of oracle masks are those of the union
+    u = union[tuple(r[k] for k in ("metric", "mask", "sparsity", "refresh", "kv", "weights"))]
+    assert u["effective_neurons"] == r["effective_neurons"] and u["scores_hash"] == r["scores_hash"], (u, r)
+for r in a:
+    for k in ("value", "p10", "p90"): assert float(r[k]) > 0, (k, r)
+    assert float(r["p10"]) <= float(r["value"]) <= float(r["p90"]) and float(r["bandwidth"]) > 0 and float(r["roofline"]) > 0, r
+PY
+
+# A real model: static masks of its scores, a trained predictor, removal as the oracle; and a predictor of another model.
+"$bin"/score --model $model --data $data --tasks copa --shots 0 --examples 8 --criteria snip --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
+"$bin"/train --store "$tmp/s.h5" --model $model --hidden 8 --epochs 1 --design shadow --out "$tmp/p.h5" >/dev/null 2>"$tmp/e" || fail "train: $(cat "$tmp/e")"
+"$bin"/aggregate --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
+real() { "$bench" --model $model --prompt 5 --tokens 4 --rounds 1 --units heads --mask none,static,contextual,oracle --scores "$tmp/s.h5" --criterion snip --predictor "$tmp/p.h5" --out "$tmp/r.csv" "$@" >"$tmp/o" 2>"$tmp/e" || fail "bench of $model: $(cat "$tmp/e")"; }
+real
+real --weights fp32
+real --mode compat --mask static --scope global
+/usr/bin/python3 - "$tmp" <<'PY' || bad=1
+import csv, sys
+r = list(csv.DictReader(l for l in open(sys.argv[1] + "/r.csv") if not l.startswith("#")))
+assert len(r) == 8 + 8 + 2, len(r)
+assert {x["criterion"] for x in r} == {"", "snip", "removal"} and {x["model"] for x in r} == {"default"}
+assert len({x["model_hash"] for x in r}) == 1 and len(r[0]["model_hash"]) == 12
+dense = {x["weights"]: float(x["weight_bytes"]) for x in r if x["mask"] == "none" and x["metric"] == "token_ms"}
+assert len(dense) == 2 and dense["fp32"] == 2 * dense["fp16"], dense
+PY
+expect 1 "of a model of 6 layers, 8 heads" --model tests/golden/opt/pre --prompt 2 --tokens 2 --mask contextual --predictor "$tmp/p.h5"
+expect 1 "trained on sound scores" --model $model --prompt 2 --tokens 2 --mask contextual --predictor "$tmp/p.h5" --mode compat
+exit $bad
