@@ -30,10 +30,8 @@ static int design_of(const char *name) {
 }
 
 static mask_rule rule_of(const bench_options *o, const char *scope, long sparsity) {
-    const mask_option m = {.scope = scope, .units = o->units, .dense_layers = o->dense_layers};
-    mask_rule rule = mask_option_rule(&m, sparsity);
-    rule.compat = strcmp(o->mode, "compat") == 0;
-    return rule;
+    const mask_option m = {.scope = scope, .units = o->units, .dense_layers = o->dense_layers, .compat = strcmp(o->mode, "compat") == 0};
+    return mask_option_rule(&m, sparsity);
 }
 
 static bool asks(const bench_options *o, const char *kind) {
@@ -132,10 +130,10 @@ static int fixed_mask(bench_group *g, const char *kind, const char *name, const 
     c->path = strncmp(name, "file:", 5) == 0 ? name + 5 : NULL;
     c->criterion = is_static && o->scores ? o->criterion ? o->criterion : "plainact" : NULL;
     fix(g, c, 1);
-    const mask_option m = {g->model->name, o->scores, c->criterion, scope, o->units, o->dense_layers, (uint64_t)o->seed};
+    const mask_option m = {g->model->name, o->scores, c->criterion, scope, o->units, o->dense_layers, (uint64_t)o->seed, rule->compat};
     // nothing is known about random weights: a static mask of theirs keeps what a seed says
-    if (mask_option_make(&c->fixed[0], is_static && !o->scores ? "random" : name, &m, rule->sparsity, &g->model->m.c) != 0) return -1;
-    if (rule->compat && rule->units & UNITS_NEURONS) memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);  // the published FFN mask never acts
+    if (mask_option_make(&c->fixed[0], is_static && !o->scores ? "random" : name, &m, rule->sparsity, &g->model->m.c, g->model->m.file.hash) != 0) return -1;
+    if (rule->compat && c->path) memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);  // the published FFN mask never acts
     mask_hash(c->scores_hash, &c->fixed[0], &g->model->m.c);
     return 0;
 }

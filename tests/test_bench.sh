@@ -117,7 +117,7 @@ PY
 real() { "$bench" --model $model --prompt 5 --tokens 4 --rounds 1 --units heads --mask none,static,contextual,oracle --scores "$tmp/s.h5" --criterion snip --predictor "$tmp/p.h5" --out "$tmp/r.csv" "$@" >"$tmp/o" 2>"$tmp/e" || fail "bench of $model: $(cat "$tmp/e")"; }
 real
 real --weights fp32
-real --mode compat --mask static --scope global
+real --mode compat --mask random --scope global
 /usr/bin/python3 - "$tmp" <<'PY' || bad=1
 import csv, sys
 r = list(csv.DictReader(l for l in open(sys.argv[1] + "/r.csv") if not l.startswith("#")))
