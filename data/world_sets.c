@@ -308,10 +308,8 @@ void world_count_words(const char *s, size_t n, world_counts *c) {
         }
         i = k > i ? k : i + 1;
     }
-    qsort(word, (size_t)kinds, sizeof *word, by_text);
-    for (int j = 0; j < kinds; j++) {
-        c->vocabulary += j == 0 || strcmp(word[j - 1], word[j]) != 0;
-    }
+    if (kinds) qsort(word, (size_t)kinds, sizeof *word, by_text);
+    for (int j = 0; j < kinds; j++) c->vocabulary += j == 0 || strcmp(word[j - 1], word[j]) != 0;
     for (int j = 0; j < kinds; j++) free(word[j]);
     free(word);
 }

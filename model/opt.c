@@ -1,65 +1,14 @@
-// opt - an OPT model's weights: names and shapes of a configuration, loading, K/V caches. Contract in opt.h; the passes are in
-// opt_run.c and opt_grad.c.
+// opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in opt_tensors.c, the passes in opt_run.c and
+// opt_grad.c.
 #include "ops.h"
 #include "ops_cpu.h"
+#include "opt_tensors.h"
 #include <stdlib.h>
 #include <string.h>
 
 // 16-bit weights whose fp32 form takes at most this many bytes are widened once, for products that are bound by arithmetic; larger ones tile
 // by tile in every product.
 static const size_t widen_limit = (size_t)1 << 30;
-
-// ---------------------------------------------------------------- names and shapes
-enum { VECTOR = -1 };  // columns of what is no matrix
-
-// Every weight of a configuration: fn(ctx, name, rows, cols or VECTOR, where). `m` may lack layers when fn ignores `where`.
-typedef int weight_fn(void *ctx, const char *name, int rows, int cols, weight *where);
-
-static int each_weight(opt *m, weight_fn *fn, void *ctx) {
-    const opt_config *c = &m->c;
-    int bad = fn(ctx, "embed_tokens.weight", c->V, c->P, &m->embed) | fn(ctx, "embed_positions.weight", c->positions + 2, c->E, &m->pos);
-    if (c->P != c->E) bad |= fn(ctx, "project_in.weight", c->E, c->P, &m->proj_in) | fn(ctx, "project_out.weight", c->P, c->E, &m->proj_out);
-    for (int l = 0; l < c->L && !bad; l++) {
-        opt_layer *w = &m->layer[l];
-        const int A = opt_units(c, l, OPT_HEADS) * c->D, F = opt_units(c, l, OPT_NEURONS);
-        const struct { const char *name; int rows, cols; weight *at; bool bias; } list[] = {
-            {"self_attn.q_proj.weight", A, c->E, &w->wq, false}, {"self_attn.q_proj.bias", A, VECTOR, &w->bq, true},
-            {"self_attn.k_proj.weight", A, c->E, &w->wk, false}, {"self_attn.k_proj.bias", A, VECTOR, &w->bk, true},
-            {"self_attn.v_proj.weight", A, c->E, &w->wv, false}, {"self_attn.v_proj.bias", A, VECTOR, &w->bv, true},
-            {"self_attn.out_proj.weight", c->E, A, &w->wo, false}, {"self_attn.out_proj.bias", c->E, VECTOR, &w->bo, true},
-            {"self_attn_layer_norm.weight", c->E, VECTOR, &w->ln1_g, false}, {"self_attn_layer_norm.bias", c->E, VECTOR, &w->ln1_b, false},
-            {"fc1.weight", F, c->E, &w->w1, false}, {"fc1.bias", F, VECTOR, &w->b1, true},
-            {"fc2.weight", c->E, F, &w->w2, false}, {"fc2.bias", c->E, VECTOR, &w->b2, true},
-            {"final_layer_norm.weight", c->E, VECTOR, &w->ln2_g, false}, {"final_layer_norm.bias", c->E, VECTOR, &w->ln2_b, false}};
-        for (size_t i = 0; i < sizeof list / sizeof *list && !bad; i++) {
-            if (list[i].bias && !c->bias) continue;
-            char name[80];
-            snprintf(name, sizeof name, "layers.%d.%s", l, list[i].name);
-            bad = fn(ctx, name, list[i].rows, list[i].cols, list[i].at);
-        }
-    }
-    if (!bad && c->final_ln) bad = fn(ctx, "final_layer_norm.weight", c->E, VECTOR, &m->lnf_g) | fn(ctx, "final_layer_norm.bias", c->E, VECTOR, &m->lnf_b);
-    return bad;
-}
-
-struct listing { tensor *t; int n, cap; };
-
-static int list_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)where;
-    struct listing *list = ctx;
-    tensor t = {.name = xstrdup(name), .type = DT_F32, .rank = cols == VECTOR ? 1 : 2, .dim = {rows, cols == VECTOR ? 1 : cols}};
-    VEC_PUSH(list->t, list->n, list->cap, t);
-    return 0;
-}
-
-tensor *opt_tensor_list(const opt_config *c, int *n) {
-    opt m = {.c = *c, .layer = xcalloc((size_t)c->L, sizeof(opt_layer))};
-    struct listing list = {0};
-    each_weight(&m, list_weight, &list);
-    free(m.layer);
-    *n = list.n;
-    return list.t;
-}
 
 // ---------------------------------------------------------------- loading
 struct source { const tensor *t; int n; float *wide; size_t used, bytes; const ops *o; char *block; };
@@ -70,8 +19,8 @@ static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *
     for (int i = 0; i < s->n && !t; i++)
         if (strcmp(s->t[i].name, name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", name);
-    if (t->dim[0] != rows || (cols == VECTOR ? t->rank != 1 : t->rank != 2 || t->dim[1] != cols)) return err_set("tensor %s has another shape than the configuration says", name);
-    *where = (weight){t->data, t->type, rows, cols == VECTOR ? 1 : cols, NULL};
+    if (t->dim[0] != rows || (cols == OPT_VECTOR ? t->rank != 1 : t->rank != 2 || t->dim[1] != cols)) return err_set("tensor %s has another shape than the configuration says", name);
+    *where = (weight){t->data, t->type, rows, cols == OPT_VECTOR ? 1 : cols, NULL};
     if (!s->wide || t->type == DT_F32) return 0;
     const size_t n = (size_t)rows * (size_t)where->cols;
     cpu_widen(s->wide + s->used, t->data, t->type, n);
@@ -90,7 +39,7 @@ static int bind(opt *m, const tensor *t, int n) {
     }
     if (m->o->host && narrow && narrow * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(narrow * sizeof(float));
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
-    return each_weight(m, bind_weight, &s);
+    return opt_each_weight(m, bind_weight, &s);
 }
 
 // On another device matrices keep their type; vectors are fp32, so that kernels need one form of them.
@@ -123,12 +72,12 @@ static int put_weight(void *ctx, const char *name, int rows, int cols, weight *w
 
 static int upload(opt *m) {
     struct source s = {.o = m->o};
-    each_weight(m, count_weight, &s);
+    opt_each_weight(m, count_weight, &s);
     if (ops_plan(m->o, s.bytes, "weights") != 0) return -1;
     m->layer = xmalloc((size_t)m->c.L * sizeof *m->layer);
     memcpy(m->layer, m->stored, (size_t)m->c.L * sizeof *m->layer);
     m->block = s.block = m->o->alloc(s.bytes);
-    return each_weight(m, put_weight, &s);
+    return opt_each_weight(m, put_weight, &s);
 }
 
 int opt_load(opt *m, const char *dir) { return opt_load_on(m, dir, ops_cpu()); }
