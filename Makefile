@@ -61,16 +61,17 @@ $(TESTS): $(B)/libkit.a
 # the tests execute every kernel; it needs CUDA's headers, no GPU and no nvcc.
 CUDA_HOME ?= /usr/local/cuda
 NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_HOME)/bin/nvcc))
-CUDA      ?= 0   ## CUDA=1: build the GPU library with nvcc
+CUDA      ?= $(if $(and $(NVCC),$(CUDA_INC)),$(if $(filter 1,$(SAN)),0,1),0) ## CUDA=0: no GPU library; without it, nvcc builds one where it is found
 ARCHS     := -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90
 CUDA_INC  := $(firstword $(dir $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h /usr/include/cuda_runtime_api.h)))
 KERNELS   := $(wildcard model/cuda_*.cu)
 SHIM      := $(if $(CUDA_INC),$(B)/shim/libkit_cuda.so)
+SHIM_TEST := $(if $(SHIM),$(B)/tests/test_cuda_runtime)
 SHIM_SRCS := tests/cuda/cu_host.cpp tests/cuda/cpu_cudart.cpp tests/cuda/cpu_cublas.cpp
 SHIM_CXXFLAGS = -std=c++17 -fno-strict-aliasing -fPIC -fvisibility=hidden -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Imodel -Itests/cuda -isystem $(CUDA_INC) \
           $(if $(filter 1,$(SAN)),$(filter-out -O3,$(OPTIM)) -DCUH_ONE_WORKER,-O2) -MMD -MP
 
-ifeq ($(CUDA),1)
+ifeq ($(strip $(CUDA)),1)
 all: $(B)/libkit_cuda.so
 endif
 $(B)/cuda/%.cu.o: %.cu
@@ -98,12 +99,27 @@ $(B)/shim/libkit_cuda.so: $(B)/shim/model/ops_cuda.o $(KERNELS:%=$(B)/shim/%.o) 
 	$(if $(Q),@echo "  LINK  shim/$(@F)")
 	$(Q)$(CXX) -shared $(OPTIM) $^ $(LDFLAGS) $(shell pkg-config --libs openblas) -lpthread -ldl -o $@
 
+$(SHIM_TEST): $(B)/shim/tests/cuda/runtime_test.cu.o $(SHIM_SRCS:%.cpp=$(B)/shim/%.o)
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LINK  $(@F)")
+	$(Q)$(CXX) $(OPTIM) $^ $(LDFLAGS) $(shell pkg-config --libs openblas) -lpthread -ldl -o $@
+
+# Registers, shared memory and roofline times of the kernels, at a shape (here OPT-13b): a table made from ptxas's output and formulas.
+SHAPE ?= E=5120 H=40 F=20480 V=50272 T=512 wbytes=2 live=0.5 ## cuda-report: the shape
+cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes, FLOPs and roofline times of the kernels (needs nvcc)
+	@awk $(SHAPE:%=-v %) -f model/cuda_report.awk $(KERNELS:%=$(B)/cuda/%.log)
+# The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked.
+PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null)) ## ptxrun: the translator
+ptxrun: $(if $(NVCC),$(if $(PTXRUN),$(B)/libkit_cuda.so $(B)/tests/test_cuda $(B)/tests/test_xent)) ## the CUDA tests on the PTX that nvcc emits (needs nvcc and ptxrun)
+	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; else \
+	  for t in test_xent test_cuda; do KIT_CUDA=$(CURDIR)/$(B)/libkit_cuda.so PTX_CHECK=1 $(PTXRUN) env LD_PRELOAD=libcudart.so.13 $(B)/tests/$$t || exit 1; done; fi
+
 # Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
 # relative path through BIN. tests.log keeps the output.
 SCRIPTS := $(wildcard tests/test_*.sh)
-check: all $(TESTS) $(SHIM)                  ## run the tests (nothing is installed)
+check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
 	@pass=0; fail=0; skip=0; \
-	for t in $(TESTS) $(SCRIPTS); do \
+	for t in $(TESTS) $(SHIM_TEST) $(SCRIPTS); do \
 	  log=$(B)/tests/$$(basename $$t).log; start=$$(date +%s); BIN=$(B)/bin $$t >$$log 2>&1; r=$$?; took=$$(($$(date +%s) - start)); \
 	  case $$r in 0) s=PASS; pass=$$((pass + 1));; 77) s=SKIP; skip=$$((skip + 1));; *) s=FAIL; fail=$$((fail + 1));; esac; \
 	  printf '%s %-40s %4d s\n' $$s "$$(basename $$t)" $$took; \

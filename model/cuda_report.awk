@@ -1,0 +1,86 @@
+# cuda_report.awk - the table of `make cuda-report`: registers, shared memory and spills of every kernel as ptxas reports them for sm_80 and sm_90,
+# and beside them the bytes and FLOPs of one launch on a sequence of T tokens of a model (L, E, H, F, V: all given by -v), with the time that the
+# memory or the arithmetic of an A100 or H100 allows at best. Computed, not measured.
+#
+# Bytes: every array once, what a perfect cache would leave; weights in `wbytes` bytes. FLOPs: a multiply-add is two; of causal attention the T (T + 1) / 2
+# pairs of a head that are seen. live_*: one token of decoding with the share `live` of a matrix' units. A kernel that has no line here
+# ends the report, so that none is forgotten.
+BEGIN {
+    D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
+    # NVIDIA A100 80GB SXM and H100 80GB SXM data sheets: bytes/s, fp32 FLOP/s outside of tensor cores
+    bw["A100"] = 2.039e12; peak["A100"] = 19.5e12; bw["H100"] = 3.35e12; peak["H100"] = 66.9e12
+    # name, floats moved, FLOPs, what
+    kernel("embed_k", rows, 0, "token embeddings; weights " wbytes " bytes", rows)
+    kernel("embed_grad_k", 3 * rows, rows, "gradient of the embeddings, tokens in order")
+    kernel("positions_k", 2 * rows, rows, "position embeddings", rows)
+    kernel("gate_k", 3 * T * F, 0, "ReLU, its gradient")
+    kernel("add_k", 3 * rows, 2 * rows, "y += c x")
+    kernel("bias_k", T * F, 0, "a bias, T x F, before the product adds to it")
+    kernel("drop_k", 0.5 * rows, 0, "half of the heads set to zero")
+    kernel("widen_k", 8388608, 0, "a tile of 16-bit weights to fp32", 8388608)
+    kernel("column_sums_k", T * F, T * F, "gradient of a bias")
+    kernel("norm_k", 2 * rows, 8 * rows, "layer norm")
+    kernel("norm_back_k", 4 * rows, 14 * rows, "its gradient, added")
+    kernel("norm_jvp_k", 3 * rows, 16 * rows, "its tangent")
+    kernel("norm_back_jvp_k", 6 * rows, 40 * rows, "the tangent of its gradient, added")
+    kernel("norm_stat_k", rows, 5 * rows, "mean and deviation of rows")
+    kernel("norm_grad_k", 2 * rows, 5 * rows, "gradient of gain and bias")
+    kernel("attention_k", 4 * rows, 4 * pairs, "attention, online softmax")
+    kernel("attention_dkv_k", 6 * rows + stat, 8 * pairs, "dK, dV")
+    kernel("attention_dq_k", 5 * rows + stat, 6 * pairs, "dQ")
+    kernel("attention_jvp_k", 7 * rows, 12 * pairs, "tangent of attention")
+    kernel("attention_tdkv_k", 10 * rows + stat, 20 * pairs, "tangents of dK, dV")
+    kernel("attention_tdq_k", 9 * rows + stat, 16 * pairs, "tangent of dQ")
+    kernel("live_linear_k", 0, 2 * live * F * E, "fc1 of one token, live rows", live * F * E)
+    kernel("live_parts_k", 16 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
+    kernel("live_add_k", 18 * E, 17 * E, "sum of its parts")
+    kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
+    kernel("xent_back_k", 2 * head, 8 * head, "gradient of the loss in place")
+    kernel("xent_back_jvp_k", 3 * head, 6 * head, "its tangent in place")
+    tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
+    shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
+    shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8
+    scores["attention_k"] = 1; scores["attention_dkv_k"] = 2; scores["attention_dq_k"] = 1
+    scores["attention_jvp_k"] = 2; scores["attention_tdkv_k"] = 4; scores["attention_tdq_k"] = 2
+}
+function kernel(name, floats, flops, about, weights) {
+    bytes[name] = 4 * floats + wbytes * weights; work[name] = flops; what[name] = about; order[++n] = name
+}
+/Compiling entry function/ { split($0, q, "'"); mangled = q[2]; arch = q[4] }
+/bytes spill stores/ { spill[mangled, arch] = $5 + $9 }
+/Used [0-9]+ registers/ {
+    name = mangled; sub(/^_Z/, "", name); sub(/^L/, "", name)
+    match(name, /^[0-9]+/); len = substr(name, 1, RLENGTH); rest = substr(name, RLENGTH + 1); name = substr(rest, 1, len)
+    width = match(rest, /ILi[0-9]+E/) ? substr(rest, RSTART + 3, RLENGTH - 4) : 0
+    id = width ? name "<" width ">" : name
+    if (!(name in work)) { print "model/cuda_report.awk: no bytes and FLOPs for kernel " name >"/dev/stderr"; bad = 1; exit 1 }
+    for (i = 1; i <= NF; i++) {
+        if ($i == "registers,") registers[id, arch] = $(i - 1)
+        if ($i ~ /^smem/) static[id] = $(i - 2) ~ /^[0-9]+$/ ? $(i - 2) : $(i - 1)
+    }
+    spills[id, arch] = spill[mangled, arch]
+    if (!(id in seen)) { seen[id] = 1; variants[name] = variants[name] " " id }
+}
+function time(name, gpu,   m, f) {
+    m = bytes[name] / bw[gpu]; f = work[name] / peak[gpu]
+    return sprintf("%.1f %s", 1e6 * (m > f ? m : f), m > f ? "memory" : "arithmetic")
+}
+END {
+    if (bad) exit 1
+    printf "A sequence of T = %d tokens; E = %d, %d heads, F = %d, V = %d; weights of %d bytes; of live_*, one token and %g of the units.\n\n", T, E, H, F, V, wbytes, live
+    print "| kernel | registers sm_80 / sm_90 | shared bytes | spilled | MB | MFLOP | A100 us | H100 us | does |"
+    print "|---|---|---|---|---|---|---|---|---|"
+    for (k = 1; k <= n; k++) {
+        name = order[k]; count = split(variants[name], v, " ")
+        if (!count) { print "model/cuda_report.awk: kernel " name " is in no log" >"/dev/stderr"; exit 1 }
+        for (i = 1; i <= count; i++) {
+            id = v[i]; width = 0
+            if (match(id, /<[0-9]+>/)) width = substr(id, RSTART + 1, RLENGTH - 2) + 0
+            dynamic = width ? 4 * 32 * (width + 4) * shared[name] + tile * scores[name] : 0
+            mine = !width || (D <= 32 ? 32 : D <= 64 ? 64 : 128) == width
+            printf "| %s | %d / %d | %d | %d |", id, registers[id, "sm_80"], registers[id, "sm_90"], static[id] + dynamic, spills[id, "sm_80"] + spills[id, "sm_90"]
+            if (mine) printf " %.2f | %.1f | %s | %s | %s |\n", bytes[name] / 1e6, work[name] / 1e6, time(name, "A100"), time(name, "H100"), what[name]
+            else print " | | | | other head sizes |"
+        }
+    }
+}
