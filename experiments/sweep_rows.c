@@ -70,6 +70,7 @@ void row_target(row *r, const sweep *w, const point *p, const target *t) {
 static void set_value(row *r, const eval_metric *m, const double effective[2]) {
     SET(r, metric, "%s", m->name);
     SET(r, value, "%.17g", m->value);
+    r->text[COL_stderr][0] = 0;  // of the metric before
     if (isfinite(m->error)) SET(r, stderr, "%.17g", m->error);
     SET(r, n, "%ld", m->n);
     SET(r, effective_heads, "%.17g", effective[0]);
