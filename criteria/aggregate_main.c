@@ -245,7 +245,7 @@ static void agree(agreement *a, const job *j, int kind, const double *x, const d
         for (int i = 0; i < SPARSITIES; i++) a->overlap[!joint][i] += stats_overlap(x, truth, j->L, j->U[kind], j->dense, sparsities[i], joint);
 }
 
-// Means over the examples that both have; removal is the same in both modes and kept with the sound scores.
+// Means over the examples that both have.
 static int agree_rows(agreement *a, const job *j, int kind, const char *dataset, const char *truth) {
     const size_t n = (size_t)j->L * (size_t)j->U[kind];
     long rows, truth_rows;
@@ -295,9 +295,14 @@ static int report(job *j, int kind, const char *crit, const char *over, const ag
     return bad;
 }
 
+// Removal is the same in both modes; a store of mode compat has it with the published scores only.
 static int against_removal(job *j, int kind, const double *truth) {
     char *exact = xasprintf("/scores/removal/%s", kind_names[kind]);
     int bad = 0;
+    if (!store_has(j->in, exact)) {
+        free(exact);
+        exact = xasprintf("/scores_compat/removal/%s", kind_names[kind]);
+    }
     if (store_has(j->in, exact) && truth) {
         printf("\n%s, %s: agreement with exact removal (layers from %d on: share of the kept units that agree, at sparsity %%)\n%-10s %-10s %9s", mode_name(j), kind_names[kind], j->dense,
                "", "over", "rank corr");
@@ -344,7 +349,7 @@ static void free_criteria(job *j) {
     j->n_crit = 0;
 }
 
-// truth: removal over all of each kind, from the sound pass.
+// truth: removal over all of each kind, from the first mode that has it.
 static int run_mode(job *j, double *truth[2]) {
     int n, bad = 0;
     char *group = xasprintf("/scores%s", suffix(j)), **names = store_list(j->in, group, &n);
@@ -363,7 +368,7 @@ static int run_mode(job *j, double *truth[2]) {
             char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, kind_names[kind]);
             bad = store_has(j->in, name) ? aggregate_rows(j, &j->crit[k], kind, name) : aggregate_tasks(j, &j->crit[k], kind);
             free(name);
-            if (!bad && strcmp(j->crit[k].name, "removal") == 0 && !j->compat && j->crit[k].all[kind]) {
+            if (!bad && strcmp(j->crit[k].name, "removal") == 0 && !truth[kind] && j->crit[k].all[kind]) {
                 size_t bytes = (size_t)j->L * (size_t)j->U[kind] * sizeof(double);
                 truth[kind] = memcpy(xmalloc(bytes), j->crit[k].all[kind], bytes);
             }
