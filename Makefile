@@ -162,10 +162,14 @@ run-demo: all
 	bin/aggregate --store results/demo/scores.h5 --out results/demo/aggregates.h5 --csv results/demo >results/demo/aggregate.txt
 	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --limit 20 --mask none,random,static \
 	  --scores results/demo/aggregates.h5 --criterion plainact,snip,l2_norm --units both --sparsity 0,20,40,60 --token-perplexity none --out results/demo/sweep.csv >results/demo/sweep.txt
+	@echo; echo "predictors and contextual masks -> results/demo/contextual:"
+	@experiments/contextual.sh small results/demo/scores.h5 results/demo/aggregates.h5 results/demo/contextual $(MODEL) $(WORLD) >results/demo/contextual.txt
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo
 	@echo; echo "mean accuracy of the seven tasks, heads and neurons pruned (results/demo/plots has the figures):"
 	@awk -F, '/^#/ {next} !c["metric"] {for (i = 1; i <= NF; i++) c[$$i] = i; next} $$c["task"] == "mean" && $$c["metric"] == "acc" \
 	  {printf "  %-7s %-9s %3s %%  %.3f +- %.3f\n", $$c["mask"], $$c["criterion"], $$c["sparsity"], $$c["value"], $$c["stderr"]}' results/demo/sweep.csv
+	@echo; echo "masks that act from the end of the context on: static ones and contextual ones by two designs of predictors, accuracy and word perplexity:"
+	@cat results/demo/contextual.txt
 sweep-full: all                              ## every criterion and sparsity on the default model -> results/full (prints its time first)
 	@mkdir -p results/full
 	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
@@ -173,6 +177,12 @@ sweep-full: all                              ## every criterion and sparsity on 
 	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --mask random,static --scope local,global \
 	  --scores results/full/aggregates.h5 --criterion all --out results/full/sweep.csv >results/full/sweep.txt
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/full
+contextual-full: all                         ## predictors and contextual masks of the default model -> results/contextual (447 points; prints its time first)
+	@mkdir -p results/full
+	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
+	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
+	experiments/contextual.sh full results/full/scores.h5 results/full/aggregates.h5 results/contextual $(MODEL) $(WORLD)
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual
 remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
@@ -200,6 +210,6 @@ FIGURES  := $(filter-out plots/common.gp plots/criteria.gp plots/times.gp,$(wild
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: bench bench-decode bench-sweep oracle demo run-demo sweep-full remake plots fuzz check test install all clean help FORCE
+.PHONY: bench bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -126,15 +126,20 @@ double probe_macs(const opt *m, const probe_plan *plan, int n, int context) {
     unsigned needs[STAGES], all = 0;
     collect_needs(plan, needs);
     for (int s = 0; s < STAGES; s++) all |= needs[s];
-    const double T = n, E = c->E, F = c->F, L = c->L, out = n - context, head = out * (double)c->V * c->P;
-    const double pass = L * T * (4 * E * E + 2 * E * F + T * E), attn = L * T * T * E;
+    double A = 0, F = 0;  // mean widths of a layer
+    for (int l = 0; l < c->L; l++) {
+        A += (double)opt_units(c, l, OPT_HEADS) * c->D / c->L;
+        F += (double)opt_units(c, l, OPT_NEURONS) / c->L;
+    }
+    const double T = n, E = c->E, L = c->L, out = n - context, head = out * (double)c->V * c->P;
+    const double pass = L * T * (4 * E * A + 2 * E * F + T * A), attn = L * T * T * A;
     double macs = pass + head;                                         // forward
     macs += pass + 1.5 * attn + head;                                  // backward, with the probabilities again
     if (all & (CRIT_WGRAD | CRIT_HESS_COMPAT)) macs += L * T * E * F;
     if (all & CRIT_XCORR) macs += L * T * T * E;
     if (all & CRIT_HESS) macs += 2 * pass + 5 * attn + 3 * head;
     if (all & CRIT_HESS_COMPAT) macs += 2 * pass + 5 * attn + 3 * head + 6 * L * T * E * F;
-    if (all & CRIT_REMOVAL) macs += L * (double)c->H * 0.5 * pass;
+    if (all & CRIT_REMOVAL) macs += L * A / c->D * 0.5 * pass;
     return macs;
 }
 
@@ -146,22 +151,25 @@ void probe_times(const probe *p, double seconds[4]) {
 }
 
 // ---------------------------------------------------------------- what the criteria read
-static void look(probe *p, int view, const float *from, int width) {
+// width: of this layer; most: of any.
+static void look(probe *p, int view, const float *from, int width, int most) {
     const ops *o = p->m->o;
     p->view[view] = from;
     if (o->host) return;
     const size_t rows = (size_t)opt_row(p->run, p->n - 1) + (size_t)p->ex[p->n - 1].n, bytes = rows * (size_t)width * sizeof *from;
-    if (!p->copy[view]) p->copy[view] = xaligned((size_t)p->max_tokens * (size_t)width * sizeof *from);
+    if (!p->copy[view]) p->copy[view] = xaligned((size_t)p->max_tokens * (size_t)most * sizeof *from);
     o->get(p->copy[view], from, bytes);
     p->view[view] = p->copy[view];
 }
 
 static void look_at_taps(probe *p, int layer) {
-    look(p, VIEW_A, opt_tap_a(p->run, layer), p->m->c.E);
-    look(p, VIEW_DA, opt_grad_a(p->run, layer), p->m->c.E);
-    look(p, VIEW_Z, opt_tap_z(p->run, layer), p->m->c.F);
-    look(p, VIEW_DZ, opt_grad_z(p->run, layer), p->m->c.F);
-    look(p, VIEW_X, opt_tap_x(p->run, layer), p->m->c.E);
+    const opt_config *c = &p->m->c;
+    const int A = opt_units(c, layer, OPT_HEADS) * c->D, F = opt_units(c, layer, OPT_NEURONS);
+    look(p, VIEW_A, opt_tap_a(p->run, layer), A, c->E);
+    look(p, VIEW_DA, opt_grad_a(p->run, layer), A, c->E);
+    look(p, VIEW_Z, opt_tap_z(p->run, layer), F, c->F);
+    look(p, VIEW_DZ, opt_grad_z(p->run, layer), F, c->F);
+    look(p, VIEW_X, opt_tap_x(p->run, layer), c->E, c->E);
 }
 
 // ---------------------------------------------------------------- correlations between the rows of fc1's input
@@ -253,11 +261,12 @@ static crit_in tile_base(const probe *p, int i, int layer) {
 
 static void head_tile(probe *p, int stage, int layer, int i, int h) {
     const opt_config *c = &p->m->c;
-    const size_t row = (size_t)opt_row(p->run, i), at = row * (size_t)c->E + (size_t)h * (size_t)c->D;
+    const int A = opt_units(c, layer, OPT_HEADS) * c->D;
+    const size_t row = (size_t)opt_row(p->run, i), at = row * (size_t)A + (size_t)h * (size_t)c->D;
     crit_in in = tile_base(p, i, layer);
     in.U = 1;
     in.D = c->D;
-    in.ld = c->E;
+    in.ld = A;
     in.unit = h;
     in.act = p->view[VIEW_A] + at;
     in.grad = p->view[VIEW_DA] + at;
@@ -270,8 +279,8 @@ static void head_tile(probe *p, int stage, int layer, int i, int h) {
 static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
     const opt_config *c = &p->m->c;
     const unsigned needs = p->needs[stage];
-    const size_t row = (size_t)opt_row(p->run, i), at = row * (size_t)c->F + (size_t)first;
-    const int E = c->E, F = c->F, T = p->ex[i].n;
+    const int E = c->E, F = opt_units(c, layer, OPT_NEURONS), T = p->ex[i].n;
+    const size_t row = (size_t)opt_row(p->run, i), at = row * (size_t)F + (size_t)first;
     crit_in in = tile_base(p, i, layer);
     in.U = F - first < TILE ? F - first : TILE;
     in.D = 1;
@@ -300,7 +309,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
 
 static void score_layer(probe *p, int stage, int layer) {
     const double start = clock_s();
-    const int H = p->m->c.H, tiles = (p->m->c.F + TILE - 1) / TILE;
+    const int H = opt_units(&p->m->c, layer, OPT_HEADS), tiles = (opt_units(&p->m->c, layer, OPT_NEURONS) + TILE - 1) / TILE;
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < tiles + H; k++) {
@@ -312,14 +321,14 @@ static void score_layer(probe *p, int stage, int layer) {
 
 static void keep_rows(probe *p, int layer) {
     const opt_config *c = &p->m->c;
-    const size_t E = (size_t)c->E, F = (size_t)c->F;
+    const size_t E = (size_t)c->E, A = (size_t)opt_units(c, layer, OPT_HEADS) * (size_t)c->D, F = (size_t)opt_units(c, layer, OPT_NEURONS);
     for (int k = 0; k < p->n_rows; k++) {
         probe_row *r = &p->rows[k];
         const size_t row = (size_t)(opt_row(p->run, r->example) + r->position);
-        memcpy(r->da + (size_t)layer * E, p->view[VIEW_DA] + row * E, E * sizeof(float));
+        memcpy(r->da + (size_t)layer * E, p->view[VIEW_DA] + row * A, A * sizeof(float));
         memcpy(r->x + (size_t)layer * E, p->view[VIEW_X] + row * E, E * sizeof(float));
         const float *dz = p->view[VIEW_DZ] + row * F;
-        for (size_t j = 0; j < F; j++) r->active[(size_t)layer * F + j] = fabsf(dz[j]) * p->xabs[row] > 1e-30f;
+        for (size_t j = 0; j < F; j++) r->active[(size_t)layer * (size_t)c->F + j] = fabsf(dz[j]) * p->xabs[row] > 1e-30f;
     }
 }
 
@@ -328,7 +337,7 @@ static void after_backward(void *ctx, opt_run *r, int layer) {
     probe *p = ctx;
     const double start = clock_s();
     look_at_taps(p, layer);
-    if (p->needs[STAGE_GRAD] & CRIT_OUT_GRAD) look(p, VIEW_OUT, opt_grad_out(p->run, layer), p->m->c.E);
+    if (p->needs[STAGE_GRAD] & CRIT_OUT_GRAD) look(p, VIEW_OUT, opt_grad_out(p->run, layer), p->m->c.E, p->m->c.E);
     correlate_rows(p, p->needs[STAGE_GRAD] & CRIT_XCORR);
     keep_rows(p, layer);
     p->seconds_criteria += clock_s() - start;
@@ -336,9 +345,10 @@ static void after_backward(void *ctx, opt_run *r, int layer) {
 }
 static void look_at_products(probe *p, int layer) {
     look_at_taps(p, layer);
-    look(p, VIEW_HA, opt_hess_a(p->run, layer), p->m->c.E);
-    look(p, VIEW_HZ, opt_hess_z(p->run, layer), p->m->c.F);
-    look(p, VIEW_TX, opt_tangent_x(p->run, layer), p->m->c.E);
+    const opt_config *c = &p->m->c;
+    look(p, VIEW_HA, opt_hess_a(p->run, layer), opt_units(c, layer, OPT_HEADS) * c->D, c->E);
+    look(p, VIEW_HZ, opt_hess_z(p->run, layer), opt_units(c, layer, OPT_NEURONS), c->F);
+    look(p, VIEW_TX, opt_tangent_x(p->run, layer), c->E, c->E);
 }
 static void after_hessian(void *ctx, opt_run *r, int layer) {
     (void)r;
@@ -358,8 +368,9 @@ static void keep_features(probe *p) {
             for (int l = 0; l < p->m->c.L; l++) {
                 const size_t row = (size_t)(opt_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
                 const float *from[FEAT_KINDS] = {opt_tap_a(p->run, l), opt_tap_res(p->run, l), opt_tap_mid(p->run, l)};
+                const size_t width[FEAT_KINDS] = {(size_t)opt_units(&p->m->c, l, OPT_HEADS) * (size_t)p->m->c.D, E, E};
                 for (int k = 0; k < FEAT_KINDS; k++)
-                    if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)l * E, from[k] + row * E, E * sizeof(float));
+                    if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)l * E, from[k] + row * width[k], width[k] * sizeof(float));
             }
 }
 
@@ -367,13 +378,13 @@ static void keep_features(probe *p) {
 // L(unit removed) - L for units of one layer of one example, the intact model riding along in every batch. res: [T, E] entering it.
 static void remove_units(probe *p, const probe_example *ex, int layer, bool heads, const float *res, double *change) {
     const opt_config *c = &p->m->c;
-    const int U = heads ? c->H : c->F, T = ex->n, most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
+    const int U = heads ? c->H : c->F, units = opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS), T = ex->n, most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
     ASSERT(most >= 1);
     double *lp = xmalloc(sizeof *lp * (size_t)p->removal_tokens), intact = 0;
     opt_seq *s = xcalloc((size_t)p->variants, sizeof *s);
     for (int i = 0; i < most; i++) p->m->o->copy(p->residuals + (size_t)i * (size_t)T * (size_t)c->E, res, sizeof(float) * (size_t)T * (size_t)c->E);
-    for (int first = -1; first < U; first += most) {  // variant -1: nothing removed
-        const int n = U - first < most ? U - first : most;
+    for (int first = -1; first < units; first += most) {  // variant -1: nothing removed
+        const int n = units - first < most ? units - first : most;
         for (int i = 0; i < n; i++) {
             const int u = first + i;
             uint8_t *unit = u < 0 ? NULL : (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U + u;
@@ -414,7 +425,7 @@ static void run_removal(probe *p) {
     for (int i = 0; i < p->n; i++)
         for (int heads = 0; heads < 2; heads++)
             for (int l = 0; wants_removal(p, i, heads) && l < c->L; l++) {
-                const int U = heads ? c->H : c->F;
+                const int U = opt_units(c, l, heads ? OPT_HEADS : OPT_NEURONS);
                 remove_units(p, &p->ex[i], l, heads, opt_tap_res(p->run, l) + (size_t)opt_row(p->run, i) * (size_t)c->E, change);
                 for (int u = 0; u < U; u += TILE) {
                     crit_in in = tile_base(p, i, l);
@@ -428,6 +439,20 @@ static void run_removal(probe *p) {
 }
 
 // ---------------------------------------------------------------- a batch
+// Scores of units that a compacted model has lost.
+static void mark_absent(probe *p) {
+    const opt_config *c = &p->m->c;
+    for (int i = 0; opt_compacted(c) && i < p->n; i++)
+        for (int k = 0; k < p->plan.n_crit; k++)
+            for (int m = 0; m < 2; m++)
+                for (int heads = 0; wants(&p->plan, m) && heads < 2; heads++) {
+                    float *s = heads ? p->out[i].heads[m][k] : p->out[i].neurons[m][k];
+                    const int U = heads ? c->H : c->F;
+                    for (int l = 0; s && l < c->L; l++)
+                        for (int u = opt_units(c, l, heads ? OPT_HEADS : OPT_NEURONS); u < U; u++) s[(size_t)l * (size_t)U + (size_t)u] = NAN;
+                }
+}
+
 static int check(const probe *p, int i) {
     const opt_config *c = &p->m->c;
     const probe_result *r = &p->out[i];
@@ -440,7 +465,7 @@ static int check(const probe *p, int i) {
                 const int U = heads ? c->H : c->F;
                 if (!s || !(heads ? mode->heads : mode->neurons)) continue;
                 for (int u = 0; u < c->L * U; u++)
-                    if (!isfinite(s[u]))
+                    if (!isfinite(s[u]) && u % U < opt_units(c, u / U, heads ? OPT_HEADS : OPT_NEURONS))
                         return err_set("example %d of the batch: criterion %s%s of %s %d in layer %d is %g", i, p->plan.crit[k]->name, m ? " (compat)" : "",
                                        heads ? "head" : "neuron", u % U, u / U, (double)s[u]);
             }
@@ -482,6 +507,7 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
         free(factor);
     }
     if (p->needs[STAGE_REMOVAL]) run_removal(p);
+    mark_absent(p);
     p->gemm += ops_seconds_gemm - gemm;
     p->attention += ops_seconds_attention - attention;
     p->seconds_total += clock_s() - start;

@@ -23,8 +23,9 @@ extern const char *const feat_names[FEAT_KINDS];  // "head_output", "residual", 
 // Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: 0 sound, 1 compat.
 typedef struct {
     double loss;             // mean cross-entropy of the continuation, nats
-    float *features[2][FEAT_KINDS];  // [L, E] each, at position context - 1 (sound), n - 1 (compat)
-    float **heads[2];        // [n_crit] -> [L, H] or NULL
+    float *features[2][FEAT_KINDS];  // [L, E] each, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
+                             // its heads do not fill stays as it is
+    float **heads[2];        // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
     float **neurons[2];      // [n_crit] -> [L, F] or NULL
 } probe_result;
 

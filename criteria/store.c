@@ -1,8 +1,8 @@
 // store - the HDF5 file of scores: reading, and the lock. Contract and layout in store.h; store_write.c writes.
+#include "simd.h"
 #include "store_hdf5.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -55,12 +55,6 @@ bool store_exists(hid_t file, const char *object) {
 }
 
 // ---------------------------------------------------------------- reading
-float store_half_value(uint16_t h) {
-    uint32_t e = h >> 10 & 31, m = h & 1023;
-    float x = e ? ldexpf((float)(m | 1024), (int)e - 25) : ldexpf((float)m, -24);
-    return h & 0x8000 ? -x : x;
-}
-
 hid_t store_half_type(void) {
     hid_t t = H5Tcopy(H5T_IEEE_F32LE);
     H5Tset_fields(t, 15, 10, 5, 0, 10);
@@ -204,7 +198,7 @@ int store_read(const store *s, const char *dataset, long row, long n, float *out
     char *name = xasprintf("%s_scale", dataset);
     hid_t type = store_half_type();
     int bad = store_read_rows(s, dataset, row, n, type, raw) || store_read_rows(s, name, row, n, H5T_NATIVE_FLOAT, scale) ? -1 : 0;
-    for (size_t i = 0; !bad && i < (size_t)n * width; i++) out[i] = store_half_value(raw[i]) * scale[i / width];
+    for (size_t i = 0; !bad && i < (size_t)n * width; i++) out[i] = half_to_float(raw[i]) * scale[i / width];
     H5Tclose(type);
     free(name);
     free(scale);

@@ -17,4 +17,3 @@ bool  store_exists(hid_t file, const char *object);
 hid_t store_access(bool memory);                    // property list to open a file with; caller closes it
 int   store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out);  // rows [row, row + n) as `type`
 hid_t store_half_type(void);                        // IEEE 754 binary16; caller closes it
-float store_half_value(uint16_t h);

@@ -1,4 +1,5 @@
 // store_write - the writing half of store.h.
+#include "simd.h"
 #include "store_hdf5.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -6,23 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-// IEEE 754 binary16 with round to nearest even; finite |x| < 65520 only.
-static uint16_t half_of(float x) {
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
-    u &= 0x7fffffff;
-    if (u < 0x38800000) {  // below 2^-14: the sum with 1/2 has the last place of the subnormals
-        float y;
-        memcpy(&y, &u, 4);
-        y += 0.5f;
-        memcpy(&u, &y, 4);
-        return (uint16_t)(sign | (u - 0x3f000000));
-    }
-    u += 0xfff + (u >> 13 & 1);
-    return (uint16_t)(sign | ((u >> 13) - (112 << 10)));
-}
 
 // The power of two that brings the largest value into [2^14, 2^15): most of the range of 16 bits lies below it.
 static float half_scale(const float *x, size_t n) {
@@ -286,10 +270,10 @@ static int fill_row(const store_rows *r, long row, float *exact, void *block, lo
     if (r->get(r->ctx, row, x) || check_row(r, row, x)) return -1;
     if (!r->half) return 0;
     float unit = scale[row] = half_scale(x, width);
-    for (size_t j = 0; j < width; j++) packed[j] = half_of(x[j] / unit);
+    for (size_t j = 0; j < width; j++) packed[j] = float_to_half(x[j] / unit);
     if (lost) {
         float *stored = exact + width;
-        for (size_t j = 0; j < width; j++) stored[j] = store_half_value(packed[j]) * unit;
+        for (size_t j = 0; j < width; j++) stored[j] = half_to_float(packed[j]) * unit;
         lost(r->ctx, exact, stored, r->L, r->U);
     }
     return 0;

@@ -50,6 +50,7 @@ bool mask_prunes(const mask_rule *rule, unsigned kind);  // compat never prunes 
 void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed);
 // /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.
 int  mask_read(mask *m, const opt_config *c, const char *path);
+int  mask_write(const mask *m, const opt_config *c, const char *path);  // the same; 0, or -1 and err_set (a full disk)
 // Units that do not run / all units of the model (of a compacted one those that are left), dense layers included.
 void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons);
 void mask_hash(char out[33], const mask *m, const opt_config *c);

@@ -293,7 +293,7 @@ static json_t *header_entry(const tensor *t, size_t begin) {
 }
 
 // tensors in the order of the file: 4-byte elements first, so that every tensor is aligned.
-static void write_safetensors(FILE *f, const tensor **ts, int n) {
+static int write_safetensors(FILE *f, const tensor **ts, int n, tensor_fill *fill, void *ctx) {
     json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t at = 0;
     for (int i = 0; i < n; at += tensor_bytes(ts[i++])) {
@@ -306,12 +306,20 @@ static void write_safetensors(FILE *f, const tensor **ts, int n) {
     const size_t length = strlen(text), padded = (length + 7) / 8 * 8;
     for (int i = 0; i < 8; i++) fputc((int)(padded >> 8 * i & 255), f);
     fprintf(f, "%-*s", (int)padded, text);
-    for (int i = 0; i < n; i++) fwrite(ts[i]->data, 1, tensor_bytes(ts[i]), f);
+    int bad = 0;
+    for (int i = 0; i < n && !bad; i++) {
+        const void *data = fill ? fill(ctx, ts[i]) : ts[i]->data;
+        if (!data) bad = -1;
+        else if (fwrite(data, 1, tensor_bytes(ts[i]), f) != tensor_bytes(ts[i])) break;  // file_out_close says why
+    }
     free(text);
     json_decref(root);
+    return bad;
 }
 
-int ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n) {
+int ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n) { return ckpt_save_from(dir, config, tensors, n, NULL, NULL); }
+
+int ckpt_save_from(const char *dir, const opt_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx) {
     file_out weights = {0}, conf = {0};
     const tensor **order = xcalloc((size_t)n + 1, sizeof *order);
     tensor *sorted = xcalloc((size_t)n + 1, sizeof *sorted);
@@ -328,7 +336,7 @@ int ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, 
         goto done;
     }
     if (file_out_open(&weights, weights_path) || file_out_open(&conf, conf_path)) goto done;
-    write_safetensors(weights.f, order, n);
+    if (write_safetensors(weights.f, order, n, fill, ctx)) goto done;
     text = opt_config_text(config);
     fputs(text, conf.f);
     bad = file_out_close(&weights) || file_out_close(&conf) ? -1 : 0;

@@ -72,6 +72,9 @@ const char *ckpt_hash(ckpt *c);
 // Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them: names with
 // "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
 int  ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n);
+// The same with the data of one tensor at a time, in any order: fill returns them, good until its next call, or NULL and err_set.
+typedef const void *tensor_fill(void *ctx, const tensor *t);
+int  ckpt_save_from(const char *dir, const opt_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx);
 
 // config.json of a configuration, as transformers writes it; caller frees.
 char *opt_config_text(const opt_config *c);

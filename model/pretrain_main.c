@@ -8,6 +8,7 @@
 #include "adamw.h"
 #include "cli.h"
 #include "ops_cpu.h"
+#include "simd.h"
 #include "tok.h"
 #include <dirent.h>
 #include <errno.h>
@@ -244,16 +245,6 @@ static bool state_load(params *p, const char *key, long *step, double *seconds) 
     return true;
 }
 
-static uint16_t to_half(float x) {  // round to nearest even; weights of such models are far from fp16's limits, and that is checked
-    union { float f; uint32_t u; } v = {x};
-    const uint32_t sign = v.u >> 16 & 0x8000, mag = v.u & 0x7fffffff;
-    if (mag < 0x38800000) {  // below 2^-14: subnormal, a multiple of 2^-24
-        union { float f; uint32_t u; } a = {.u = mag};
-        return (uint16_t)(sign | (uint32_t)lrintf(a.f * 0x1p24f));
-    }
-    return (uint16_t)(sign | ((mag - 0x38000000 + 0xfff + (mag >> 13 & 1)) >> 13));
-}
-
 static void save_model(const params *p, const opt_config *c) {
     tensor *t = xmalloc(sizeof *t * (size_t)p->n);
     size_t at = 0;
@@ -261,7 +252,7 @@ static void save_model(const params *p, const opt_config *c) {
     for (int i = 0; i < p->n; at += count(&p->t[i++])) {
         for (size_t k = 0; k < count(&p->t[i]); k++) {
             if (!(fabsf(p->w[at + k]) < 65504.0f)) die(1, "%s: weight %zu is %g, outside fp16; use a smaller --lr", p->t[i].name, k, (double)p->w[at + k]);
-            half[at + k] = to_half(p->w[at + k]);
+            half[at + k] = float_to_half(p->w[at + k]);
         }
         t[i] = p->t[i];
         t[i].type = DT_F16;

@@ -7,7 +7,7 @@ if (!exists("scope")) scope = word(distinct(sweep, "scope", rows) . " global", 1
 if (!exists("units")) units = word(distinct(sweep, "units", rows) . " heads", 1)
 ours = sprintf("%s && f[\"scope\"] == \"%s\" && f[\"units\"] == \"%s\"", rows, scope, units)
 criteria = distinct(sweep, "criterion", ours . " && f[\"mask\"] == \"static\"")
-others = distinct(sweep, "mask", ours . " && f[\"mask\"] != \"static\"")
+others = distinct(sweep, "mask", ours . " && f[\"mask\"] != \"static\" && f[\"mask\"] != \"contextual\"")
 dense = word(distinct(sweep, "value", rows . " && f[\"mask\"] == \"none\""), 1)
 spread = word(distinct(sweep, "stderr", rows . " && f[\"mask\"] == \"none\""), 1) . " 0"
 if (words(criteria) + words(others) == 0) { print sprintf("%s: no rows of %s, %s masks; this figure is left out", sweep, metric, scope); exit }

@@ -13,6 +13,7 @@ struct Handle {
     cublasMath_t math = CUBLAS_DEFAULT_MATH;
 };
 cublasStatus_t put(cublasHandle_t h, std::function<void()> f) {
+    if (cpu_cuda::injected("launch")) return CUBLAS_STATUS_EXECUTION_FAILED;
     return cpu_cuda::enqueue(((Handle *)h)->stream, "cublas", std::move(f)) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }
 size_t width(cudaDataType t) { return t == CUDA_R_32F ? 4 : t == CUDA_R_16F || t == CUDA_R_16BF ? 2 : 0; }
@@ -51,6 +52,8 @@ bool bad(int m, int n, int k, int ta, int tb, int lda, int ldb, int ldc) {
 } // namespace
 extern "C" {
 cublasStatus_t cublasCreate_v2(cublasHandle_t *h) {
+    *h = nullptr;
+    if (cpu_cuda::injected("malloc")) return CUBLAS_STATUS_ALLOC_FAILED;
     *h = (cublasHandle_t) new Handle;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -86,6 +89,7 @@ const char *cublasGetStatusString(cublasStatus_t s) {
     return s == CUBLAS_STATUS_SUCCESS         ? "success"
            : s == CUBLAS_STATUS_INVALID_VALUE ? "invalid value"
            : s == CUBLAS_STATUS_NOT_SUPPORTED ? "not supported"
+           : s == CUBLAS_STATUS_ALLOC_FAILED  ? "the resource allocation failed"
                                               : "execution failed";
 }
 const char *cublasGetStatusName(cublasStatus_t s) {

@@ -7,7 +7,9 @@
 //   CU_FAKE_PROTECT=0                 device memory is unreadable to the host (PROT_NONE) unless a kernel or copy runs; 0 switches that off
 //   CU_FAKE_DEVICES=N                 N devices (default 1); memory and streams belong to one; peers need cudaDeviceEnablePeerAccess
 //   CU_FAKE_MEM=BYTES                 memory per device (default 8 GiB)
-//   CU_FAKE_FAIL=malloc:K|copy:K|launch:K|lost:K    the K-th such call fails; lost: from the K-th piece of work on, every call fails
+//   CU_FAKE_FAIL=KIND:K               the K-th such call fails. KIND: malloc, pinned (host memory), copy, launch (cuBLAS too); lost: from the K-th
+//                                     piece of work on, every call fails. list: nothing fails; of every place in the program that makes such
+//                                     calls, a line "KIND:K PLACE" on standard error names the first
 //   CU_FAKE_LOG=1                     prints each call that enqueues or waits
 #include "cpu_cudart.h"
 #include <algorithm>
@@ -16,6 +18,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <dlfcn.h>
+#include <execinfo.h>
 #include <map>
 #include <mutex>
 #include <random>
@@ -106,7 +110,22 @@ cudaError_t fail(cudaError_t e) {
     if (e) last_error = e;
     return e;
 }
-static bool injected(const char *what) {
+static void list_site(const char *what) {
+    enum { FRAMES = 5 }; // past this file: the launcher, the operation
+    static std::map<std::string, long> calls;
+    static std::set<std::string> seen;
+    void *at[FRAMES];
+    std::string site = what;
+    for (int i = 0, n = backtrace(at, FRAMES); i < n; i++) { // offsets within a library: the same in every process
+        Dl_info d;
+        char offset[32];
+        snprintf(offset, sizeof offset, ".%zx", dladdr(at[i], &d) ? (size_t)((char *)at[i] - (char *)d.dli_fbase) : 0);
+        site += offset;
+    }
+    long k = ++calls[what];
+    if (seen.insert(site).second) fprintf(stderr, "%s:%ld %s\n", what, k, site.c_str());
+}
+bool injected(const char *what) {
     static std::string kind;
     static long k = -1;
     static bool read;
@@ -114,11 +133,11 @@ static bool injected(const char *what) {
         read = true;
         std::string v = env("CU_FAKE_FAIL", "");
         size_t c = v.find(':');
-        if (c != v.npos) {
-            kind = v.substr(0, c);
-            k = atol(v.c_str() + c + 1);
-        }
+        kind = v.substr(0, c);
+        if (c != v.npos) k = atol(v.c_str() + c + 1);
     }
+    Lock g(big);
+    if (kind == "list") list_site(what);
     return kind == what && --k == 0;
 }
 static size_t pages(size_t n) { return (n + 4095) & ~(size_t)4095; }
@@ -317,6 +336,7 @@ cudaError_t cudaMallocManaged(void **p, size_t n, unsigned) {
 }
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned) {
     Lock g(big);
+    if (injected("pinned")) return fail(cudaErrorMemoryAllocation);
     return (*p = device_alloc(n, -1)) ? cudaSuccess : fail(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaMallocHost(void **p, size_t n) { return cudaHostAlloc(p, n, 0); }

@@ -1,0 +1,118 @@
+// compact - a checkpoint without the units that a mask drops. Contract in compact.h.
+#include "compact.h"
+#include "ops_cpu.h"
+#include "simd.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const ckpt *from;
+    const mask *keep;
+    void *data;        // of the tensor in work
+    int *row, *col;    // kept rows and columns of it
+    void *cells;       // a row's kept columns
+    float *wide;
+} job;
+
+// Which side of a layer's tensor belongs to units, and of which kind.
+typedef struct { int kind; bool rows, cols; } cut;
+static cut cut_of(const char *name) {
+    static const struct { const char *name; cut c; } cuts[] = {
+        {"self_attn.q_proj.", {OPT_HEADS, true, false}}, {"self_attn.k_proj.", {OPT_HEADS, true, false}}, {"self_attn.v_proj.", {OPT_HEADS, true, false}},
+        {"self_attn.out_proj.weight", {OPT_HEADS, false, true}}, {"fc1.", {OPT_NEURONS, true, false}}, {"fc2.weight", {OPT_NEURONS, false, true}}};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++)
+        if (strncmp(name, cuts[i].name, strlen(cuts[i].name)) == 0) return cuts[i].c;
+    return (cut){0};
+}
+
+static const uint8_t *kept(const job *j, int kind, int layer) {
+    const opt_config *c = &j->from->config;
+    return kind == OPT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H : j->keep->neurons + (size_t)layer * (size_t)c->F;
+}
+
+static int count_kept(const job *j, int kind, int layer) {
+    int n = 0;
+    for (int u = 0; u < opt_units(&j->from->config, layer, kind); u++) n += kept(j, kind, layer)[u] != 0;
+    return n;
+}
+
+// The indices that stay of `size`, all of them or those of kept units.
+static int list_kept(const job *j, int *out, int64_t size, bool cut_it, int kind, int layer) {
+    const int D = !cut_it ? 1 : kind == OPT_HEADS ? j->from->config.D : 1;
+    int n = 0;
+    for (int i = 0; i < size; i++)
+        if (!cut_it || kept(j, kind, layer)[i / D]) out[n++] = i;
+    return n;
+}
+
+static int narrow(void *to, dtype type, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (type == DT_F32) ((float *)to)[i] = x[i];
+        else ((uint16_t *)to)[i] = type == DT_F16 ? float_to_half(x[i]) : float_to_bf16(x[i]);
+        if (type == DT_F16 && !(fabsf(x[i]) < 65520)) return err_set("a weight is %g, outside the range of float16; use bf16 or fp32", (double)x[i]);
+        if (type == DT_BF16 && !isfinite(x[i])) return err_set("a weight is %g", (double)x[i]);
+    }
+    return 0;
+}
+
+static const void *fill(void *ctx, const tensor *t) {
+    job *j = ctx;
+    const tensor *from = ckpt_find(j->from, t->name);
+    int layer = 0, at = 0;
+    const bool of_layer = sscanf(t->name, "layers.%d.%n", &layer, &at) == 1 && at > 0;
+    const cut c = of_layer ? cut_of(t->name + at) : (cut){0};
+    const bool same = t->type == from->type;
+    if (same && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
+    const int64_t from_cols = from->rank > 1 ? from->dim[1] : 1;
+    const size_t width = dtype_bytes(from->type), to_width = dtype_bytes(t->type);
+    j->row = xrealloc(j->row, ((size_t)from->dim[0] + 1) * sizeof *j->row);
+    j->col = xrealloc(j->col, ((size_t)from_cols + 1) * sizeof *j->col);
+    j->data = xrealloc(j->data, tensor_bytes(t) + 1);
+    j->cells = xrealloc(j->cells, ((size_t)from_cols + 1) * width);
+    j->wide = xrealloc(j->wide, ((size_t)from_cols + 1) * sizeof *j->wide);
+    const int rows = list_kept(j, j->row, from->dim[0], c.rows, c.kind, layer), cols = list_kept(j, j->col, from_cols, c.cols, c.kind, layer);
+    for (int r = 0; r < rows; r++) {
+        const char *line = (const char *)from->data + (size_t)j->row[r] * (size_t)from_cols * width;
+        char *to = (char *)j->data + (size_t)r * (size_t)cols * to_width, *cells = same ? to : j->cells;
+        for (int k = 0; k < cols; k++)
+            if (width == 4) memcpy(cells + 4 * (size_t)k, line + 4 * (size_t)j->col[k], 4);
+            else memcpy(cells + 2 * (size_t)k, line + 2 * (size_t)j->col[k], 2);
+        if (same) continue;
+        cpu_widen(j->wide, cells, from->type, (size_t)cols);
+        if (narrow(to, t->type, j->wide, (size_t)cols)) {
+            err_prefix("%s", t->name);
+            return NULL;
+        }
+    }
+    return j->data;
+}
+
+// The counts of one kind; NULL where no layer has lost any.
+static int *counts(const job *j, int kind) {
+    const opt_config *c = &j->from->config;
+    const int all = kind == OPT_HEADS ? c->H : c->F;
+    int *n = xcalloc((size_t)c->L, sizeof *n);
+    bool whole = true;
+    for (int l = 0; l < c->L; l++) whole &= (n[l] = count_kept(j, kind, l)) == all;
+    if (!whole) return n;
+    free(n);
+    return NULL;
+}
+
+int compact_save(const char *dir, const ckpt *from, const mask *keep, int type) {
+    job j = {.from = from, .keep = keep};
+    opt_config c = from->config;
+    c.heads = counts(&j, OPT_HEADS);
+    c.neurons = counts(&j, OPT_NEURONS);
+    if (type != COMPACT_AS_STORED) c.declared = (dtype)type;
+    int n;
+    tensor *t = opt_tensor_list(&c, &n);
+    for (int i = 0; i < n; i++) t[i].type = type == COMPACT_AS_STORED ? ckpt_find(from, t[i].name)->type : (dtype)type;
+    const int bad = ckpt_save_from(dir, &c, t, n, fill, &j);
+    tensors_free(t, n);
+    opt_config_free(&c);
+    void *blocks[] = {j.data, j.row, j.col, j.cells, j.wide};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    return bad;
+}

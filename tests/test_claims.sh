@@ -1,0 +1,61 @@
+#!/bin/sh
+# test_claims - experiments/claims.sh on made-up details of a sweep: effects, seeds and verdicts that follow from how they were made.
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+export BIN=${BIN:-bin}
+fail() { echo "FAIL: $*"; exit 1; }
+
+/usr/bin/python3 - "$tmp/details.jsonl" <<'PY' || fail "python3"
+import json, sys
+# mask, criterion, design, target, lag, scope -> share of right answers of 40 documents of each of two tasks, log-likelihood of a word
+masks = {("static", "plainact", "", "", "", "local"): (0.75, -3.0), ("static", "l2_norm", "", "", "", "local"): (0.5, -2.5), ("random", "", "", "", "", "local"): (0.25, -3.0),
+         ("contextual", "plainact", "shadow", "layer", "", "local"): (0.75, -2.0), ("contextual", "l2_norm", "shadow", "layer", "", "local"): (0.75, -2.0),
+         ("contextual", "plainact", "dejavu", "layer", "1", "local"): (1.0, -1.5)}
+with open(sys.argv[1], "w") as out:
+    for (mask, criterion, design, target, lag, scope), (share, ll) in masks.items():
+        for sparsity in ("30", "50"):
+            for seed in "01":
+                row = dict(mode="sound", mask=mask, criterion=criterion, design=design, target=target, lag=lag, hidden="", scope=scope, units="both", sparsity=sparsity,
+                           mask_span="decode", refresh="", seed=seed)
+                right = 40 * share - (4 if seed == "1" and mask == "random" else 0)
+                for task in ("copa", "piqa"):
+                    for i in range(40):
+                        print(json.dumps(dict(row, task=task, id=str(i), gold=1, prediction=int((i * 7) % 40 < right), prediction_norm=0)), file=out)
+                for page in range(10):
+                    print(json.dumps(dict(row, task="wikitext", id=str(page), words=100 + page, log_likelihood=(100 + page) * (ll + (0.01 if page % 2 else -0.01)))), file=out)
+PY
+experiments/claims.sh "$tmp/details.jsonl" "$tmp/claims.csv" 1000 >"$tmp/table" 2>"$tmp/e" || fail "$(cat "$tmp/e")"
+/usr/bin/python3 - "$tmp/claims.csv" <<'PY' || fail "$(cat "$tmp/table")"
+import csv, math, sys
+got = {(r["claim"], r["metric"]): r for r in csv.DictReader(l for l in open(sys.argv[1]) if l[0] != "#")}
+assert len(got) == 2 * len({c for c, _ in got})
+
+def expect(claim, metric, verdict, pairs, effect, seeds):
+    r = got[claim, metric]
+    assert r["verdict"] == verdict and int(r["pairs"]) == pairs, r
+    assert abs(float(r["effect"]) - effect) < 1e-6, r
+    assert float(r["low"]) - 1e-8 <= effect <= float(r["high"]) + 1e-8, r
+    for name, value in zip(("seed_low", "seed_high"), seeds):
+        assert abs(float(r[name]) - value) < 1e-6, r
+
+early, over = "contextual (early predictor) over static", "contextual (per-layer look-ahead predictors) over static"
+# plainact 0.75 - 0.75, l2_norm 0.75 - 0.5: both seeds the same; log-likelihoods -2 against -3 and -2.5
+expect(early, "acc", "holds", 4 * 2, 0.125, (0.125, 0.125))
+expect(early, "word_perplexity", "holds", 4 * 2, math.exp(-0.75), (math.exp(-0.75),) * 2)
+expect(over, "acc", "holds", 4, 0.25, (0.25, 0.25))
+expect("early over per-layer predictors, look-ahead", "acc", "reversed", 4, -0.25, (-0.25, -0.25))
+expect("early over per-layer predictors, look-ahead", "word_perplexity", "reversed", 4, math.exp(0.5), (math.exp(0.5),) * 2)
+expect("gradient (plainact) over magnitude (l2_norm), contextual", "acc", "open", 4, 0, (0, 0))
+expect("gradient (plainact) over magnitude (l2_norm), static", "acc", "holds", 4, 0.25, (0.25, 0.25))
+expect("gradient (plainact) over magnitude (l2_norm), static", "word_perplexity", "reversed", 4, math.exp(0.5), (math.exp(0.5),) * 2)
+# random masks are right 10 or 6 times of 40
+expect("static (plainact) over random", "acc", "holds", 4, (0.5 + 0.6) / 2, (0.5, 0.6))
+assert not any("fisher" in c or "hybrid" in c or "sequence" in c for c, _ in got), got.keys()
+PY
+grep -q 'reversed$' "$tmp/table" && [ "$(grep -c 'perplex' "$tmp/table")" -gt 4 ] || fail "table: $(cat "$tmp/table")"
+experiments/claims.sh "$tmp/nothing.jsonl" "$tmp/no.csv" >"$tmp/o" 2>&1 && fail "missing details were not refused"
+[ ! -e "$tmp/no.csv" ] && grep -q 'nothing.jsonl' "$tmp/o" || fail "missing details: $(cat "$tmp/o")"
+head -n 100 "$tmp/details.jsonl" >"$tmp/few.jsonl"
+experiments/claims.sh "$tmp/few.jsonl" "$tmp/no.csv" >"$tmp/o" 2>&1 && fail "details without pairs were not refused"
+grep -q 'masks of no claim' "$tmp/o" || fail "few: $(cat "$tmp/o")"
+echo ok
