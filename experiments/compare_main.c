@@ -28,7 +28,7 @@ static const cli_option options[] = {
 enum { FIELDS = 13 };
 static const char *const field_names[FIELDS] = {"mode", "mask", "criterion", "design", "target", "lag", "hidden", "scope", "units", "sparsity", "mask_span", "refresh", "seed"};
 
-typedef struct { char *task, *id; } document;
+typedef struct { char *task, *id; int task_begin; } document;  // task_begin: the first document of its task, once they are sorted
 typedef struct { char *field[FIELDS]; } config;
 // value: 0 or 1 on a task, log-likelihood of a page; words: of a page
 typedef struct { int config, document; double value, words; } record;
@@ -90,7 +90,7 @@ static void read_line(const char *path, long line, const char *text) {
     if (gold) r.value = json_integer_value(gold) == json_integer_value(chosen);
     else r = (record){r.config, r.document, json_real_value(ll), (double)json_integer_value(words)};
     VEC_PUSH(all.r, all.n_records, all.cap_records, r);
-    VEC_PUSH(all.d, all.n_docs, all.cap_docs, ((document){task, id}));
+    VEC_PUSH(all.d, all.n_docs, all.cap_docs, ((document){task, id, 0}));
     for (int k = 0; k < FIELDS; k++) free(field[k]);
     json_decref(j);
 }
@@ -128,6 +128,7 @@ static void merge_documents(void) {
     free(all.d);
     all.d = u;
     all.n_docs = n;
+    for (int i = 1; i < n; i++) u[i].task_begin = strcmp(u[i].task, u[i - 1].task) == 0 ? u[i - 1].task_begin : i;
 }
 
 // ---------------------------------------------------------------- pairs
@@ -206,8 +207,9 @@ static pair *make_pairs(const selection *a, const selection *b, int *n) {
 }
 
 // ---------------------------------------------------------------- statistics
-// Values of every pair and document [pair * n_docs + document]; NAN: not measured.
-typedef struct { double *a, *b; double *words; bool text; } table;
+// Values of every pair and document [pair * n_docs + document]; NAN: not measured. measured: the documents of a pair, in order, at the same place, and
+// their number.
+typedef struct { double *a, *b; double *words; bool text; int *measured, *n_measured; } table;
 
 static double *blank(int n_pairs) {
     double *v = xmalloc((size_t)n_pairs * (size_t)all.n_docs * sizeof *v);
@@ -218,7 +220,7 @@ static double *blank(int n_pairs) {
 static bool is_text(int d) { return strcmp(all.d[d].task, "wikitext") == 0; }
 
 static table fill_table(const pair *p, int n, bool text) {
-    table t = {blank(n), blank(n), xcalloc((size_t)all.n_docs, sizeof(double)), text};
+    table t = {blank(n), blank(n), xcalloc((size_t)all.n_docs, sizeof(double)), text, xcalloc((size_t)n * (size_t)all.n_docs, sizeof(int)), xcalloc((size_t)n, sizeof(int))};
     for (int i = 0; i < all.n_records; i++) {
         const record *r = &all.r[i];
         if (is_text(r->document) != text) continue;
@@ -234,6 +236,7 @@ static table fill_table(const pair *p, int n, bool text) {
             if (isnan(t.a[at]) != isnan(t.b[at]))
                 die(1, "document %s of %s was measured under one mask of a pair only (seed %s); run both with the same --limit, --seed and tasks", all.d[d].id, all.d[d].task,
                     all.c[p[k].a].field[FIELDS - 1]);
+            if (!isnan(t.a[at])) t.measured[(size_t)k * (size_t)all.n_docs + (size_t)t.n_measured[k]++] = d;
         }
     return t;
 }
@@ -245,22 +248,23 @@ static summary summarise(const table *t, int k, const double *weight) {
     const double *a = t->a + (size_t)k * (size_t)all.n_docs, *b = t->b + (size_t)k * (size_t)all.n_docs;
     summary s = {0};
     int tasks = 0;
-    for (int d = 0; d < all.n_docs;) {  // documents lie sorted by task
-        const char *task = all.d[d].task;
+    const int *doc = t->measured + (size_t)k * (size_t)all.n_docs, n = t->n_measured[k];
+    for (int i = 0; i < n;) {  // documents lie sorted by task
+        const int task = all.d[doc[i]].task_begin;
         double sum = 0, in_a = 0, in_b = 0;
-        for (; d < all.n_docs && strcmp(all.d[d].task, task) == 0; d++) {
-            if (isnan(a[d])) continue;
+        for (; i < n && all.d[doc[i]].task_begin == task; i++) {
+            const int d = doc[i];
             const double w = weight ? weight[d] : 1;
             sum += t->text ? w * t->words[d] : w;
             in_a += w * a[d];
             in_b += w * b[d];
-            s.n++;
         }
         if (sum == 0) continue;
         s.a += in_a / sum;
         s.b += in_b / sum;
         tasks++;
     }
+    s.n = n;
     if (tasks == 0) return (summary){NAN, NAN, NAN, 0};
     s.a /= tasks;
     s.b /= tasks;
@@ -277,7 +281,7 @@ static int ascending(const void *a, const void *b) {
 static void draw_weights(rng *r, double *weight) {
     for (int d = 0; d < all.n_docs; d++) weight[d] = 0;
     for (int d = 0, end; d < all.n_docs; d = end) {
-        for (end = d; end < all.n_docs && strcmp(all.d[end].task, all.d[d].task) == 0;) end++;
+        for (end = d; end < all.n_docs && all.d[end].task_begin == all.d[d].task_begin;) end++;
         for (int i = d; i < end; i++) weight[d + (int)rng_below(r, (uint64_t)(end - d))]++;
     }
 }
@@ -349,6 +353,8 @@ static void compare_on(FILE *csv, const pair *p, int n, bool text) {
     free(t.a);
     free(t.b);
     free(t.words);
+    free(t.measured);
+    free(t.n_measured);
 }
 
 int main(int argc, char **argv) {
