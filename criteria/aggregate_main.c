@@ -8,6 +8,7 @@
 //   /correlation[_compat]/{heads, neurons} [C, C] Spearman of the aggregates over all, their names in {heads, neurons}_criteria; NaN: a
 //       constant score
 //   /removal[_compat]/{heads, neurons}/<criterion>: attributes, agreement with the exact loss change
+// Of a compacted model the units that it has lost are NaN in the store and in every plane here, and count nowhere.
 #include "cli.h"
 #include "stats.h"
 #include "store.h"
@@ -32,6 +33,9 @@ typedef struct {
 typedef struct {
     store *in, *out;
     int L, U[2], dense, n;
+    int *units[2];         // [L] of a compacted model, NULL: U each
+    size_t *place[2];      // where in [L, U] the units are that exist, [n_units]
+    size_t n_units[2];
     char **task;           // n_task names, in the store's order
     int n_task, *task_of;  // [n]
     bool compat;           // the mode in work
@@ -40,6 +44,7 @@ typedef struct {
     file_out ranks_csv, heads_csv, correlation_csv, removal_csv;
 } job;
 
+static int units_of(const job *j, int kind, int layer) { return j->units[kind] ? j->units[kind][layer] : j->U[kind]; }
 static const char *suffix(const job *j) { return j->compat ? "_compat" : ""; }
 static const char *mode_name(const job *j) { return j->compat ? "compat" : "sound"; }
 static const char *number(char text[32], double x) {
@@ -60,20 +65,23 @@ static int put_plane(job *j, const char *group, const char *task, const char *cr
 static void csv_plane(job *j, const char *task, const char *crit, int kind, const double *score, const stats_moments *m) {
     char a[32];
     int U = j->U[kind];
-    double n2 = (double)j->L * U * j->L * U;
+    double n2 = (double)j->n_units[kind] * (double)j->n_units[kind];
     for (int l = 0; m && j->ranks_csv.f && l < j->L; l++) {
         double mean = 0, variance = 0;
-        for (int u = 0; u < U; u++) {
-            mean += m[l * U + u].mean / U;
-            variance += stats_variance(&m[l * U + u]) / n2 / U;
+        const int here = units_of(j, kind, l);
+        for (int u = 0; u < here; u++) {
+            mean += m[l * U + u].mean / here;
+            variance += stats_variance(&m[l * U + u]) / n2 / here;
         }
-        fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, kind_names[kind], l, mean, number(a, variance), m[0].n);
+        if (here) fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, kind_names[kind], l, mean, number(a, variance), m[0].n);
     }
-    for (int i = 0; kind == HEADS && j->heads_csv.f && i < j->L * U; i++) fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
+    for (int i = 0; kind == HEADS && j->heads_csv.f && i < j->L * U; i++)
+        if (i % U < units_of(j, kind, i / U)) fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
 }
 
 static int put_ranks(job *j, const char *task, const char *crit, int kind, const stats_moments *m, double *mean_variance) {
-    size_t n = (size_t)j->L * (size_t)j->U[kind];
+    const size_t n = (size_t)j->L * (size_t)j->U[kind];
+    const double units = (double)j->n_units[kind];
     double *x = xmalloc(n * sizeof *x), sum = 0;
     char *name = xasprintf("%s_mean", kind_names[kind]);
     for (size_t i = 0; i < n; i++) x[i] = m[i].mean;
@@ -81,11 +89,12 @@ static int put_ranks(job *j, const char *task, const char *crit, int kind, const
     free(name);
     if (!bad && m[0].n > 1) {
         name = xasprintf("%s_variance", kind_names[kind]);
-        for (size_t i = 0; i < n; i++) sum += x[i] = stats_variance(&m[i]) / ((double)n * (double)n);
+        for (size_t i = 0; i < n; i++) x[i] = stats_variance(&m[i]) / (units * units);
+        for (size_t k = 0; k < j->n_units[kind]; k++) sum += x[j->place[kind][k]];
         bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
         free(name);
     }
-    if (mean_variance) *mean_variance = m[0].n > 1 ? sum / (double)n : NAN;
+    if (mean_variance) *mean_variance = m[0].n > 1 ? sum / units : NAN;
     free(x);
     return bad;
 }
@@ -119,13 +128,16 @@ static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
         const long got = row + block < rows ? block : rows - row;
         if ((bad = store_read(j->in, dataset, row, got, x))) break;
         for (size_t i = 0; i < (size_t)got * n; i++)
-            if (!isfinite(x[i])) bad = err_set("%s: %s: row %ld holds a value that is not finite", store_path(j->in), dataset, row + (long)(i / n));
+            if (!isfinite(x[i]) && (int)(i % (size_t)U) < units_of(j, kind, (int)(i % n / (size_t)U))) bad = err_set("%s: %s: row %ld holds a value that is not finite", store_path(j->in), dataset, row + (long)(i / n));
         if (bad) break;
 #pragma omp parallel for schedule(dynamic)
         for (long r = 0; r < got; r++) {
-            double *wide = xmalloc(n * sizeof *wide);
-            for (size_t i = 0; i < n; i++) wide[i] = x[(size_t)r * n + i];
-            stats_ranks(rank + (size_t)r * n, wide, n);
+            const size_t units = j->n_units[kind], *place = j->place[kind];
+            double *wide = xmalloc(2 * (units + 1) * sizeof *wide), *order = wide + units, *to = rank + (size_t)r * n;
+            for (size_t k = 0; k < units; k++) wide[k] = x[(size_t)r * n + place[k]];
+            stats_ranks(order, wide, units);
+            for (size_t i = 0; units < n && i < n; i++) to[i] = NAN;
+            for (size_t k = 0; k < units; k++) to[place[k]] = order[k];
             free(wide);
         }
         for (long r = 0; r < got; r++) {
@@ -195,7 +207,7 @@ static int aggregate_tasks(job *j, summary *c, int kind) {
 
 // ---------------------------------------------------------------- correlation between criteria
 static int correlate(job *j, int kind) {
-    const size_t n = (size_t)j->L * (size_t)j->U[kind];
+    const size_t n = j->n_units[kind];
     int used = 0, *which = xmalloc((size_t)j->n_crit * sizeof *which), bad = 0;
     for (int k = 0; k < j->n_crit; k++)
         if (j->crit[k].all[kind]) which[used++] = k;
@@ -203,11 +215,12 @@ static int correlate(job *j, int kind) {
         free(which);
         return 0;
     }
-    double *rank = xmalloc((size_t)used * n * sizeof *rank), *rho = xmalloc((size_t)used * (size_t)used * sizeof *rho);
+    double *rank = xmalloc((size_t)used * n * sizeof *rank), *rho = xmalloc(((size_t)used * (size_t)used + n) * sizeof *rho);
     char **names = xmalloc((size_t)used * sizeof *names), text[32];
     for (int a = 0; a < used; a++) {
         names[a] = j->crit[which[a]].name;
-        stats_ranks(rank + (size_t)a * n, j->crit[which[a]].all[kind], n);
+        for (size_t i = 0; i < n; i++) rho[i] = j->crit[which[a]].all[kind][j->place[kind][i]];
+        stats_ranks(rank + (size_t)a * n, rho, n);
     }
     printf("\n%s, %s: rank correlation of the aggregates over all tasks\n%-10s", mode_name(j), kind_names[kind], "");
     for (int a = 0; a < used; a++) printf(" %9.9s", names[a]);
@@ -237,12 +250,19 @@ static int correlate(job *j, int kind) {
 typedef struct { double rho, overlap[2][SPARSITIES]; long n, undefined; } agreement;  // overlap: joint, within layers
 
 static void agree(agreement *a, const job *j, int kind, const double *x, const double *truth) {
-    double rho = stats_spearman(x, truth, (size_t)j->L * (size_t)j->U[kind]);
+    const size_t n = j->n_units[kind];
+    double *packed = xmalloc((2 * n + 1) * sizeof *packed);
+    for (size_t k = 0; k < n; k++) {
+        packed[k] = x[j->place[kind][k]];
+        packed[n + k] = truth[j->place[kind][k]];
+    }
+    const double rho = stats_spearman(packed, packed + n, n);
+    free(packed);
     a->n++;
     if (isnan(rho)) a->undefined++;
     else a->rho += rho;
     for (int joint = 0; joint < 2; joint++)
-        for (int i = 0; i < SPARSITIES; i++) a->overlap[!joint][i] += stats_overlap(x, truth, j->L, j->U[kind], j->dense, sparsities[i], joint);
+        for (int i = 0; i < SPARSITIES; i++) a->overlap[!joint][i] += stats_overlap(x, truth, j->units[kind], j->L, j->U[kind], j->dense, sparsities[i], joint);
 }
 
 // Means over the examples that both have.
@@ -462,6 +482,12 @@ static int read_layout(job *j, store_examples *e) {
     j->U[HEADS] = number_of(j->in, "heads");
     j->U[NEURONS] = number_of(j->in, "neurons");
     if (j->L < 1 || j->U[0] < 1 || j->U[1] < 1 || !store_has(j->in, "/examples")) return err_set("%s: holds no scores; give a store made by bin/score", store_path(j->in));
+    for (int kind = 0; kind < 2; kind++) {
+        if (store_read_units(j->in, kind == HEADS ? "heads_per_layer" : "neurons_per_layer", j->L, j->U[kind], &j->units[kind])) return -1;
+        j->place[kind] = xmalloc((size_t)j->L * (size_t)j->U[kind] * sizeof *j->place[kind]);
+        for (int l = 0; l < j->L; l++)
+            for (int u = 0; u < units_of(j, kind, l); u++) j->place[kind][j->n_units[kind]++] = (size_t)l * (size_t)j->U[kind] + (size_t)u;
+    }
     if (store_read_examples(j->in, e)) return -1;
     j->n = e->n;
     j->task_of = xcalloc((size_t)e->n, sizeof *j->task_of);
@@ -518,8 +544,11 @@ int main(int argc, char **argv) {
     store_examples_free(&e);
     free(j.task);
     free(j.task_of);
-    free(truth[0]);
-    free(truth[1]);
+    for (int kind = 0; kind < 2; kind++) {
+        free(truth[kind]);
+        free(j.units[kind]);
+        free(j.place[kind]);
+    }
     free(command);
     free(resolved);
     stdout_end();

@@ -92,6 +92,10 @@ char  *score_stage_group(const score_job *j, const score_stage *s);  // caller f
 int    score_put_stage_none(const score_job *j, store *to, const score_stage *s, const char *why);
 bool   score_missing(const score_job *j, int class, const score_field *f);
 size_t score_field_bytes(const score_job *j, const score_field *f);
+// Units of every layer that the rows of a field hold; NULL: all.
+static inline const int *score_units(const score_job *j, const score_field *f) {
+    return f->kind == FIELD_HEADS ? j->model->c.heads : f->kind == FIELD_NEURONS ? j->model->c.neurons : NULL;
+}
 size_t score_field_at(const score_job *j, int class, const score_field *f);  // first byte in a record
 size_t score_side_bytes(const score_job *j);            // of one side row
 size_t score_record_bytes(const score_job *j, int row);  // what a part file holds for a row

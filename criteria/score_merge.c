@@ -58,13 +58,15 @@ static int put_formulas(const score_job *j, store *s) {
 // ---------------------------------------------------------------- rows
 static void note_loss(void *source, const float *exact, const float *stored, int L, int U) {
     score_source *s = source;
-    size_t n = (size_t)L * (size_t)U;
-    double *a = xmalloc(2 * n * sizeof *a), *b = a + n;
-    for (size_t i = 0; i < n; i++) {
-        a[i] = exact[i];
-        b[i] = stored[i];
-    }
-    double rho = stats_spearman(a, b, n), overlap = stats_overlap(a, b, L, U, 0, 50, true);
+    const opt_config *c = &s->j->model->c;
+    size_t n = 0;
+    double *a = xmalloc(2 * (size_t)L * (size_t)U * sizeof *a), *b = a + (size_t)L * (size_t)U;
+    for (int l = 0; l < L; l++)
+        for (int u = 0; u < opt_units(c, l, s->field->kind == FIELD_HEADS ? OPT_HEADS : OPT_NEURONS); u++, n++) {
+            a[n] = exact[(size_t)l * (size_t)U + (size_t)u];
+            b[n] = stored[(size_t)l * (size_t)U + (size_t)u];
+        }
+    double rho = stats_spearman(a, b, n), overlap = stats_overlap(a, b, NULL, 1, (int)n, 0, 50, true);
     if (!isnan(rho)) {  // a constant row has no ranks to lose
         s->rho += rho;
         s->overlap += overlap;
@@ -89,7 +91,7 @@ static int put_field(score_job *j, store *s, parts *p, const score_field *f) {
     }
     score_source from = {.j = j, .field = f, .p = p, .row = row};
     // few rows are exact removal scores: they stay in fp32, as the truth that others are measured against
-    store_rows rows = {f->dataset, n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, score_source_row, &from, j->old, old};
+    store_rows rows = {f->dataset, n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, score_source_row, &from, j->old, old, score_units(j, f)};
     if (n) bad = store_put_rows(s, &rows, j->half ? note_loss : NULL);
     if (n && !bad && f->some) {
         char *name = xasprintf("%.*sindex", (int)(strrchr(f->dataset, '/') + 1 - f->dataset), f->dataset);
@@ -106,12 +108,12 @@ static int put_field(score_job *j, store *s, parts *p, const score_field *f) {
 }
 
 // ---------------------------------------------------------------- task-level criteria
-static int put_plane(const score_job *j, store *s, const char *group, const char *kind, int U, const float *values, const char *doc) {
+static int put_plane(const score_job *j, store *s, const char *group, const char *kind, int U, const int *units, const float *values, const char *doc) {
     char *name = xasprintf("%s/%s", group, kind);
     long dim[2] = {j->model->c.L, U};
     int bad = 0;
     for (long i = 0; !bad && i < dim[0] * dim[1]; i++)
-        if (!isfinite(values[i])) bad = err_set("%s: layer %ld, unit %ld is %g; the model or the criterion is broken", name, i / U, i % U, (double)values[i]);
+        if (!isfinite(values[i]) && (!units || i % U < units[i / U])) bad = err_set("%s: layer %ld, unit %ld is %g; the model or the criterion is broken", name, i / U, i % U, (double)values[i]);
     bad = bad || store_put_floats(s, name, 2, dim, values) || store_put_text(s, name, "formula", doc ? doc : "");
     free(name);
     return bad ? -1 : 0;
@@ -131,8 +133,8 @@ static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
     } else {
         float *heads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *heads), *neurons = xcalloc((size_t)c->L * (size_t)c->F, sizeof *neurons);
         bad = score_task_stage(j, of, p, heads, neurons);
-        if (!bad && stage->heads) bad = put_plane(j, s, group, "heads", c->H, heads, stage->heads_doc);
-        if (!bad && stage->neurons) bad = put_plane(j, s, group, "neurons", c->F, neurons, stage->neurons_doc);
+        if (!bad && stage->heads) bad = put_plane(j, s, group, "heads", c->H, c->heads, heads, stage->heads_doc);
+        if (!bad && stage->neurons) bad = put_plane(j, s, group, "neurons", c->F, c->neurons, neurons, stage->neurons_doc);
         free(neurons);
         free(heads);
     }

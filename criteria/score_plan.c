@@ -9,6 +9,15 @@ static void fixed(score_job *j, const char *key, bool number, char *value) {
     VEC_PUSH(j->attr, j->n_attr, j->cap_attr, ((score_attr){key, value, number}));
 }
 
+static char *list_text(const int *list, int n) {
+    char *text;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    for (int i = 0; i < n; i++) fprintf(f, i ? ",%d" : "%d", list[i]);
+    fclose(f);
+    return text;
+}
+
 static void fix_attributes(score_job *j) {
     const opt_config *c = &j->model->c;
     fixed(j, "model_hash", false, xstrdup(j->model->file.hash));
@@ -23,6 +32,8 @@ static void fix_attributes(score_job *j) {
     fixed(j, "heads", true, xasprintf("%d", c->H));
     fixed(j, "hidden", true, xasprintf("%d", c->E));
     fixed(j, "neurons", true, xasprintf("%d", c->F));
+    if (c->heads) fixed(j, "heads_per_layer", false, list_text(c->heads, c->L));
+    if (c->neurons) fixed(j, "neurons_per_layer", false, list_text(c->neurons, c->L));
 }
 
 static int fits(const score_job *j) {

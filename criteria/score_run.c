@@ -160,21 +160,24 @@ static int side_of(const score_job *j, int row, int position) {
 int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *heads, float *neurons) {
     const opt_config *c = &j->model->c;
     const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
-    const size_t E = (size_t)c->E, F = (size_t)c->F, L = (size_t)c->L, n = (size_t)s->n;
+    const size_t E = (size_t)c->E, most_F = (size_t)c->F, L = (size_t)c->L, n = (size_t)s->n;
     float *da = xmalloc(n * E * sizeof *da), *x = xmalloc(n * E * sizeof *x);
-    uint8_t *active = xmalloc(n * F);
+    uint8_t *active = xmalloc(n * most_F);
     int bad = 0;
     for (size_t l = 0; !bad && l < L; l++) {
+        const size_t H = (size_t)opt_units(c, (int)l, OPT_HEADS), F = (size_t)opt_units(c, (int)l, OPT_NEURONS);
         for (size_t i = 0; !bad && i < n; i++) {
             int row = j->task[s->task].first + s->row[i].example;
             size_t sides = (size_t)(j->side_first[row + 1] - j->side_first[row]), side_bytes = score_side_bytes(j);
             size_t at = score_record_bytes(j, row) - (sides - (size_t)side_of(j, row, s->row[i].position)) * side_bytes;
             bad = parts_read(p, row, (int64_t)(at + l * E * 4), E * 4, da + i * E) || parts_read(p, row, (int64_t)(at + (L + l) * E * 4), E * 4, x + i * E) ||
-                  parts_read(p, row, (int64_t)(at + 2 * L * E * 4 + l * F), F, active + i * F);
+                  parts_read(p, row, (int64_t)(at + 2 * L * E * 4 + l * most_F), F, active + i * F);
         }
-        task_layer layer = {s->n, c->E, c->H, c->D, c->F, (int)l, c->L, s->row, da, x, active};
-        if (!bad && of->heads) of->heads(heads + l * (size_t)c->H, &layer, j->seed);
-        if (!bad && of->neurons) of->neurons(neurons + l * F, &layer, j->seed);
+        task_layer layer = {s->n, c->E, (int)H, c->D, (int)F, (int)l, c->L, s->row, da, x, active};
+        if (!bad && of->heads && H) of->heads(heads + l * (size_t)c->H, &layer, j->seed);
+        if (!bad && of->neurons && F) of->neurons(neurons + l * most_F, &layer, j->seed);
+        for (size_t h = H; h < (size_t)c->H; h++) heads[l * (size_t)c->H + h] = NAN;
+        for (size_t f = F; f < most_F; f++) neurons[l * most_F + f] = NAN;
     }
     free(active);
     free(x);
@@ -229,7 +232,7 @@ static int measure_store(score_job *j, const score_batch *b, const uint8_t *payl
     for (int i = 1; !bad && i < j->n_field; i++) {
         const score_field *f = &j->field[i];
         score_source from = {.j = j, .field = f, .row = j->order + b->row, .payload = payload, .record = record};
-        store_rows rows = {f->dataset, b->n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, zero ? zero_row : score_source_row, &from, NULL, NULL};
+        store_rows rows = {f->dataset, b->n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, zero ? zero_row : score_source_row, &from, NULL, NULL, score_units(j, f)};
         if (score_missing(j, b->class, f)) bad = store_put_rows(s, &rows, NULL);
     }
     *bytes = (double)store_bytes(s);

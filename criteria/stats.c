@@ -5,6 +5,7 @@
 #include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 void stats_ranks(double *rank, const double *x, size_t n) {
     size_t *order = xmalloc(n * sizeof *order);
@@ -63,13 +64,22 @@ static double overlap(const double *a, const double *b, size_t n, double p) {
     return (double)both / (double)(n - prune);
 }
 
-double stats_overlap(const double *a, const double *b, int L, int U, int dense, double p, bool joint) {
+double stats_overlap(const double *a, const double *b, const int *units, int L, int U, int dense, double p, bool joint) {
     if (dense >= L) return NAN;
-    size_t from = (size_t)dense * (size_t)U, n = (size_t)(L - dense) * (size_t)U;
-    if (joint) return overlap(a + from, b + from, n, p);
-    double sum = 0;
-    for (int l = dense; l < L; l++) sum += overlap(a + (size_t)l * (size_t)U, b + (size_t)l * (size_t)U, (size_t)U, p);
-    return sum / (L - dense);
+    double *packed = xmalloc(2 * (size_t)(L - dense) * (size_t)U * sizeof *packed), *other = packed + (size_t)(L - dense) * (size_t)U, sum = 0;
+    size_t n = 0;
+    int layers = 0;
+    for (int l = dense; l < L; l++) {
+        const size_t here = (size_t)(units ? units[l] : U), at = (size_t)l * (size_t)U;
+        if (!joint && here) sum += overlap(a + at, b + at, here, p);
+        layers += here > 0;
+        memcpy(packed + n, a + at, here * sizeof *packed);
+        memcpy(other + n, b + at, here * sizeof *other);
+        n += here;
+    }
+    if (joint) sum = overlap(packed, other, n, p);
+    free(packed);
+    return joint ? sum : layers ? sum / layers : NAN;
 }
 
 void stats_add(stats_moments *m, double x) {

@@ -13,8 +13,9 @@ double stats_spearman_ranks(const double *rank_a, const double *rank_b, size_t n
 // Which of n units survive pruning `prune` of them: the lowest scores go, among equal scores the lower index first.
 void   stats_keep(uint8_t *keep, const double *score, size_t n, size_t prune);
 // Top-k overlap at sparsity p (percent) of two scores [L, U]: |kept by a and by b| / kept, floor(p n / 100) of n units pruned; the first
-// `dense` layers are left out. joint: over all their units together; else the mean within layers. NAN if nothing is prunable.
-double stats_overlap(const double *a, const double *b, int L, int U, int dense, double p, bool joint);
+// `dense` layers are left out. units [L]: how many of a row's U exist, NULL: all. joint: over all their units together; else the mean within
+// layers, of those that have units. NAN if nothing is prunable.
+double stats_overlap(const double *a, const double *b, const int *units, int L, int U, int dense, double p, bool joint);
 
 // Mean and sample variance of n numbers one by one (Welford 1962); variance NAN for n < 2.
 typedef struct { long n; double mean, m2; } stats_moments;

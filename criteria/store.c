@@ -265,6 +265,22 @@ void store_examples_free(store_examples *e) {
     *e = (store_examples){0};
 }
 
+int store_read_units(const store *s, const char *key, int L, int most, int **list) {
+    char *text = store_attr(s, "/", key), *at = text, *end = text;
+    *list = text ? xcalloc((size_t)L, sizeof **list) : NULL;
+    bool ok = true;
+    for (int l = 0; text && ok && l < L; l++, at = end + (*end == ',')) {
+        const long n = strtol(at, &end, 10);
+        ok = end > at && n >= 0 && n <= most && *end == (l < L - 1 ? ',' : 0);
+        (*list)[l] = (int)n;
+    }
+    free(text);
+    if (ok) return 0;
+    free(*list);
+    *list = NULL;
+    return err_set("%s: attribute %s is not a list of %d numbers up to %d", s->path, key, L, most);
+}
+
 // ---------------------------------------------------------------- aggregates
 static int not_there(const store *s, const char *what, const char *name, const char *group) {
     int n;

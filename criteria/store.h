@@ -8,7 +8,8 @@
 //   /task_scores[_compat]/<task>/<criterion>/{heads [L, H], neurons [L, F]}
 //   /tasks/<task>: attributes only: split, files, hash, number of examples
 //   /aggregates[_compat]/<task or all>/<criterion>/{heads, neurons}  written by bin/aggregate, see aggregate_main.c
-// The suffix _compat marks the published formulas. Score datasets are chunked by rows, shuffled, deflated.
+// Of a compacted model (ckpt.h) the root attributes heads_per_layer and neurons_per_layer list how many units each layer has; scores of the
+// others are NaN. The suffix _compat marks the published formulas. Score datasets are chunked by rows, shuffled, deflated.
 #pragma once
 #include "base.h"
 
@@ -55,6 +56,9 @@ typedef struct {
 int  store_read_examples(const store *s, store_examples *e);
 void store_examples_free(store_examples *e);  // safe on {0}
 
+// The list of root attribute `key` ("heads_per_layer", "neurons_per_layer"), L numbers from 0 to most; *list NULL: not there. Caller frees.
+int    store_read_units(const store *s, const char *key, int L, int most, int **list);
+
 // ---------------------------------------------------------------- writing
 // Everything goes to PATH.tmp; store_commit syncs and renames, so that PATH is the old file or the whole new one. All return -1 and
 // err_set (disk full, path not writable).
@@ -85,6 +89,7 @@ typedef struct {
     void *ctx;
     const store *old;      // may be NULL
     const int64_t *old_row;  // [n] row of the same dataset in `old`, or -1: ask `get`; NULL: always `get`
+    const int *units;      // [L] how many of the U a layer has, the others being NaN; NULL: all
 } store_rows;
 // A value that is NaN or infinite is refused with its dataset, row, layer and unit. `lost`, or NULL: told the exact and the stored
 // value of every fresh 16-bit row.

@@ -248,7 +248,7 @@ int store_copy_attrs(store *s, const store *from, const char *object) {
 // ---------------------------------------------------------------- rows
 static int check_row(const store_rows *r, long row, const float *x) {
     for (size_t i = 0; i < (size_t)r->L * (size_t)r->U; i++)
-        if (!isfinite(x[i]))
+        if (!isfinite(x[i]) && (!r->units || (int)(i % (size_t)r->U) < r->units[i / (size_t)r->U]))
             return err_set("%s: row %ld, layer %zu, unit %zu is %g; the model or the criterion is broken", r->dataset, row, i / (size_t)r->U, i % (size_t)r->U, (double)x[i]);
     return 0;
 }

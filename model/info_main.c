@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "opt.h"
 #include "tok.h"
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,28 @@ static void print_architecture(const opt_config *c) {
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
            c->pre_ln && !c->final_ln ? ", no final norm" : "", c->bias ? "" : ", no biases");
     printf("              tokens: begin %d, end %d, padding %d\n", c->bos, c->eos, c->pad);
+}
+
+static const char *text_of(const json_t *root, const char *key) { return json_is_string(json_object_get(root, key)) ? json_string_value(json_object_get(root, key)) : "?"; }
+
+// Of a compacted model: what each layer has left, and the mask that made it.
+static void print_compaction(const opt_config *c) {
+    if (!opt_compacted(c)) return;
+    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) {
+        printf("%s", kind == OPT_HEADS ? "compacted     heads" : "              neurons");
+        for (int l = 0; l < c->L; l++) printf(" %d", opt_units(c, l, kind));
+        printf(" of %d a layer\n", kind == OPT_HEADS ? c->H : c->F);
+    }
+    char *path = xasprintf("%s/compaction.json", model);
+    json_t *root = json_load_file(path, 0, NULL);
+    if (root) {
+        printf("              from %s (hash %.8s), mask %s", text_of(root, "source"), text_of(root, "source_hash"), text_of(root, "mask"));
+        if (json_object_get(root, "criterion")) printf(" %s", text_of(root, "criterion"));
+        if (json_object_get(root, "scope")) printf(" %s %s %s %%", text_of(root, "scope"), text_of(root, "units"), text_of(root, "sparsity"));
+        printf("\n");
+    }
+    json_decref(root);
+    free(path);
 }
 
 static void print_tensors(const ckpt *c) {
@@ -99,6 +122,7 @@ int main(int argc, char **argv) {
     ckpt c;
     if (ckpt_open(&c, model) || ckpt_check_values(&c)) die(1, "%s", err_get());
     print_architecture(&c.config);
+    print_compaction(&c.config);
     print_tensors(&c);
     if (list) print_list(&c);
     if (print_tokenizer(&c.config)) die(1, "%s", err_get());

@@ -195,6 +195,7 @@ static void choose_epochs(train_job *j) {
 }
 
 static int check_store(train_job *j) {
+    if (opt_compacted(&j->m.c)) return err_set("%s: predictors of a compacted model are not implemented; train one for the model that it was made from", j->o.model);
     char *hash = store_attr(j->in, "/", "model_hash");
     int bad = !hash || strcmp(hash, j->m.file.hash) != 0
                   ? err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one", j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model) : 0;

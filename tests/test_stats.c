@@ -46,10 +46,10 @@ static void overlaps(void **state) {
     (void)state;
     // layer 0 is dense; layers 1 and 2 keep {2, 3}, {6, 7} by x and {3, 6}, {0, 1 of that layer} by y
     const double x[12] = {9, 9, 9, 9, 1, 2, 3, 4, 5, 6, 7, 8}, y[12] = {0, 0, 0, 0, 1, 2, 0, 9, 8, 7, 6, 5};
-    near(stats_overlap(x, y, 3, 4, 1, 50, false), 0.25);  // {2,3} and {1,3}: 1/2; {2,3} and {0,1}: 0
-    near(stats_overlap(x, y, 3, 4, 1, 50, true), 0.75);   // {4,5,6,7} and {3,4,5,6}
-    near(stats_overlap(x, y, 3, 4, 1, 37, true), 5 / 6.0);  // floor(2.96) = 2 pruned: {2..7} and {1, 3..7}
-    assert_true(isnan(stats_overlap(x, y, 3, 4, 3, 50, true)));
+    near(stats_overlap(x, y, NULL, 3, 4, 1, 50, false), 0.25);  // {2,3} and {1,3}: 1/2; {2,3} and {0,1}: 0
+    near(stats_overlap(x, y, NULL, 3, 4, 1, 50, true), 0.75);   // {4,5,6,7} and {3,4,5,6}
+    near(stats_overlap(x, y, NULL, 3, 4, 1, 37, true), 5 / 6.0);  // floor(2.96) = 2 pruned: {2..7} and {1, 3..7}
+    assert_true(isnan(stats_overlap(x, y, NULL, 3, 4, 3, 50, true)));
 }
 
 static void moments(void **state) {

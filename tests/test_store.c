@@ -66,7 +66,7 @@ static void write_store(const char *path, bool half, long n, const store *old, c
     store *s = store_create(path);
     assert_non_null(s);
     store_examples e = examples((int)n);
-    store_rows rows = {"/scores/snip/heads", n, L, U, half, get, NULL, old, old_row};
+    store_rows rows = {"/scores/snip/heads", n, L, U, half, get, NULL, old, old_row, NULL};
     assert_int_equal(store_put_examples(s, &e), 0);
     assert_int_equal(store_put_text(s, "/", "model", "tiny"), 0);
     assert_int_equal(store_put_number(s, "/", "seed", 7), 0);
@@ -161,7 +161,7 @@ static void sixteen_bits_within_bounds(void **state) {
 static void nan_is_refused_by_name(void **state) {
     (void)state;
     store *s = store_create(in_dir("nan.h5"));
-    store_rows rows = {"/scores/snip/heads", N, L, U, false, row_nan, NULL, NULL, NULL};
+    store_rows rows = {"/scores/snip/heads", N, L, U, false, row_nan, NULL, NULL, NULL, NULL};
     assert_int_equal(store_put_rows(s, &rows, NULL), -1);
     assert_non_null(strstr(err_get(), "/scores/snip/heads: row 5, layer 1, unit 7 is nan"));
     store_close(s);
@@ -226,7 +226,7 @@ static int full_disk(size_t limit) {
         setrlimit(RLIMIT_FSIZE, &r);
         store *s = store_create(in_dir("full.h5"));
         store_examples e = examples(N);
-        store_rows rows = {"/scores/snip/heads", N, L, U, false, row_value, NULL, NULL, NULL};
+        store_rows rows = {"/scores/snip/heads", N, L, U, false, row_value, NULL, NULL, NULL, NULL};
         int bad = !s || store_put_examples(s, &e) || store_put_rows(s, &rows, NULL);
         if (!bad) bad = store_commit(s) != 0;
         _exit(bad ? (strstr(err_get(), "cannot write") && strstr(err_get(), "File too large") ? 1 : 2) : 0);

@@ -1,0 +1,87 @@
+#!/bin/sh
+# test_prune - bin/prune from the outside: a compacted checkpoint has the perplexity, the accuracy and the greedy text of its source under the same
+# mask, and is scored, aggregated, swept, verified and compacted again; scores of another model, a folder that exists, a full disk and
+# two at once are refused, with nothing left that looks whole.
+bin=${BIN:-bin} model=model/default data=data/world text=data/world/wikitext/held-out.raw tmp=$(mktemp -d) bad=0
+trap 'rm -rf "$tmp"' EXIT
+export OMP_NUM_THREADS=1
+fail() { echo "FAIL: $*"; bad=1; }
+
+# expect STATUS TEXT PROGRAM ARGUMENT... : exit status, and a piece of what is printed; one line on stderr where it fails.
+expect() {
+    want=$1 said=$2 program=$3
+    shift 3
+    "$bin/$program" "$@" >"$tmp/o" 2>"$tmp/e"
+    got=$?
+    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$said" || fail "$program $*: exit $got, wanted $want with \"$said\": $(tail -n 2 "$tmp/e")"
+    [ $got -eq 0 ] || [ "$program" = sweep ] || [ "$(wc -l <"$tmp/e")" -eq 1 ] || fail "$program $*: not one line on stderr"
+}
+
+"$bin/score" --model $model --data $data --tasks copa,rte --shots 0 --examples 3 --criteria snip --out "$tmp/s.h5" >/dev/null 2>&1 || fail "score"
+"$bin/aggregate" --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>&1 || fail "aggregate"
+rule="--scores $tmp/s.h5 --criterion snip --scope global --units both --sparsity 60"
+expect 0 "are gone" prune --model $model $rule --out "$tmp/small"
+expect 0 "of 1024 a layer" info --model "$tmp/small"
+expect 0 "mask static snip global both 60 %" info --model "$tmp/small"
+
+# values NAME ARGUMENT... : the values of a sweep, in order
+values() {
+    name=$1
+    shift
+    "$bin/sweep" --data $data --tasks copa,rte --limit 6 --wikitext $text --token-perplexity none --out "$tmp/$name.csv" "$@" >/dev/null 2>&1 || fail "sweep $*"
+    awk -F, '/^#/ {next} !c["metric"] {for (i = 1; i <= NF; i++) c[$i] = i; next} {print $c["task"], $c["metric"], $c["value"]}' "$tmp/$name.csv" >"$tmp/$name"
+}
+same() {
+    paste "$tmp/$1" "$tmp/$2" | awk '$1 != $4 || $2 != $5 || !($3 - $6 <= 1e-5 * $6 && $6 - $3 <= 1e-5 * $6) {bad = 1; print} END {exit bad || NR < 6}' || fail "$1 and $2 differ"
+}
+values compacted --model "$tmp/small" --mask none
+values by_rule --model $model --mask static --aggregate all $rule
+values by_file --model $model --mask "file:$tmp/small/mask.h5"
+same compacted by_rule
+same compacted by_file
+for kind in "--temperature 0" "--temperature 0 --mask random --units neurons --sparsity 10"; do
+    "$bin/generate" --model "$tmp/small" --prompt "Anna watered the" --tokens 20 $kind >"$tmp/g1" 2>/dev/null || fail "generate"
+    [ "$(wc -c <"$tmp/g1")" -gt 40 ] || fail "generate: no text"
+done
+"$bin/generate" --model $model --mask static $rule --prompt "Anna watered the" --tokens 20 >"$tmp/g2" 2>/dev/null
+"$bin/generate" --model "$tmp/small" --prompt "Anna watered the" --tokens 20 >"$tmp/g1" 2>/dev/null
+cmp -s "$tmp/g1" "$tmp/g2" || fail "generate: another text than under the mask"
+expect 0 "everything holds" verify --model "$tmp/small" --inputs 1 --context 12 --steps 3
+
+# scored, aggregated, pruned by its own scores, and compacted again
+"$bin/score" --model "$tmp/small" --data $data --tasks copa --shots 0 --examples 3 --criteria snip,jacov,epenas --mode both --store-type fp16 --out "$tmp/t.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
+"$bin/aggregate" --store "$tmp/t.h5" --out "$tmp/t.h5" --csv "$tmp" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
+grep -qi nan "$tmp/head_scores.csv" && fail "scores of heads that are gone"
+own="--mask static --scores $tmp/t.h5 --criterion snip --sparsity 30"
+expect 0 "are gone" prune --model "$tmp/small" $own --dense-layers 0 --out "$tmp/smaller"
+values twice --model "$tmp/smaller" --mask none
+values masked --model "$tmp/small" --aggregate all --dense-layers 0 $own
+same twice masked
+grep -q '"before": {' "$tmp/smaller/compaction.json" || fail "compaction.json forgets the first mask"
+expect 1 "predictors of a compacted model are not implemented" train --model "$tmp/small" --store "$tmp/t.h5" --criterion snip --out "$tmp/p.h5"
+
+# other types of weights; a model of the same shape whose scores these are not
+expect 0 "are gone" prune --model $model --mask none --weights bf16 --out "$tmp/bf16"
+expect 0 "100 bfloat16" info --model "$tmp/bf16"
+grep -q per_layer "$tmp/bf16/config.json" && fail "lists in a config that needs none"
+expect 1 "scores of another model than $tmp/bf16, though of the same shape" generate --model "$tmp/bf16" --prompt x --tokens 1 --mask static $rule
+expect 1 "scores of another model than $tmp/bf16, though of the same shape" prune --model "$tmp/bf16" $rule --out "$tmp/x"
+expect 1 "scores of another model than $tmp/bf16, though of the same shape" sweep --model "$tmp/bf16" --data $data --tasks copa --limit 1 --mask static $rule
+expect 1 "scores of another model than $tmp/small" sweep --model "$tmp/small" --data $data --tasks copa --limit 1 --mask static $rule
+
+# bad input
+expect 1 "$tmp/small: exists" prune --model $model $rule --out "$tmp/small/"
+expect 2 "needs --scores" prune --model $model --out "$tmp/x"
+expect 2 "not one of none, random" prune --model $model --mask contextual --out "$tmp/x"
+expect 2 "a percentage from 0 to 100" prune --model $model --mask random --sparsity 101 --out "$tmp/x"
+expect 1 "the model has 6 layers" prune --model $model --mask random --dense-layers 7 --out "$tmp/x"
+expect 1 "cannot write" prune --model $model --mask random --out "$tmp/none/x"
+(ulimit -f 2000; "$bin/prune" --model $model --mask random --out "$tmp/x" >/dev/null 2>"$tmp/e") && fail "a full disk goes unnoticed"
+[ "$(wc -l <"$tmp/e")" -eq 1 ] && grep -q 'cannot write' "$tmp/e" || fail "full disk: $(cat "$tmp/e")"
+mkdir "$tmp/x.tmp" && : >"$tmp/x.tmp/config.json.tmp"  # what a killed run leaves
+expect 0 "are gone" prune --model $model --mask random --out "$tmp/x"
+[ -e "$tmp/x.tmp" ] && fail "the temporary folder stays"
+ls "$tmp/x" | tr '\n' ' ' | grep -qx 'compaction.json config.json mask.h5 merges.txt model.safetensors vocab.json ' || fail "files of the checkpoint: $(ls "$tmp/x")"
+sed -i 's/"num_attention_heads_per_layer": \[/&8,/' "$tmp/x/config.json"
+expect 1 "is not a list of 6 numbers, one per layer" info --model "$tmp/x"
+exit $bad
