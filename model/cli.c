@@ -55,12 +55,18 @@ static void unknown(const char *name, const cli_option *options) {
     exit(2);
 }
 
+// An empty name of a file or folder is an unset variable of the caller's script.
+static bool is_path(const cli_option *o) {
+    return o->arg && (strncmp(o->arg, "DIR", 3) == 0 || strncmp(o->arg, "FILE", 4) == 0 || strcmp(o->arg, "STORE") == 0);
+}
+
 static void set(const cli_option *o, const char *value) {
     char *end;
     errno = 0;
     double x = NAN;
     switch (o->type) {
     case CLI_STR:
+        if (!*value && is_path(o)) die(2, "--%s: an empty name; want %s (%s)", o->name, o->arg, o->help);
         if (o->choices && !in_choices(o->choices, value)) die(2, "--%s %s: not one of %s", o->name, value, o->choices);
         *(const char **)o->value = value;
         return;

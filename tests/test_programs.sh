@@ -37,6 +37,7 @@ for path in "$bin"/*; do
         expect 2 "$option" "$program" "$option" many
         expect 2 "$option: a value is missing" "$program" "$option"
     fi
+    for option in $(sed -n 's/^  \(--[a-z-]*\) \(DIR\|FILE\|STORE\).*/\1/p' "$tmp/help"); do expect 2 "$option: an empty name" "$program" "$option" ""; done
     if [ -w /dev/full ]; then
         "$bin/$program" --help >/dev/full 2>"$tmp/err"
         [ $? -eq 1 ] && grep -q 'standard output: cannot write' "$tmp/err" || fail "$program: a full standard output goes unnoticed"
