@@ -1,5 +1,6 @@
 #!/bin/sh
-# test_claims - experiments/claims.sh on made-up details of a sweep: effects, seeds and verdicts that follow from how they were made.
+# test_claims - experiments/claims.sh on made-up details of a sweep: effects, seeds and verdicts that follow from how they were made; and
+# experiments/contextual.sh on a few documents.
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export BIN=${BIN:-bin}
@@ -58,4 +59,17 @@ experiments/claims.sh "$tmp/nothing.jsonl" "$tmp/no.csv" >"$tmp/o" 2>&1 && fail 
 head -n 100 "$tmp/details.jsonl" >"$tmp/few.jsonl"
 experiments/claims.sh "$tmp/few.jsonl" "$tmp/no.csv" >"$tmp/o" 2>&1 && fail "details without pairs were not refused"
 grep -q 'masks of no claim' "$tmp/o" || fail "few: $(cat "$tmp/o")"
+
+"$BIN"/score --model model/default --data data/world --tasks copa,piqa --shots 0 --examples 12 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" &&
+    "$BIN"/aggregate --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "scores: $(cat "$tmp/e")"
+small() { LIMIT=2 experiments/contextual.sh small "$tmp/s.h5" "$tmp/s.h5" "$tmp/out" model/default data/world >"$tmp/table" 2>"$tmp/e" || fail "contextual.sh: $(cat "$tmp/e")"; }
+small
+[ "$(grep -c '^none\|^random\|^static\|^contextual' "$tmp/table")" = 15 ] && [ "$(awk 'NR > 1 {print $(NF - 5), $NF}' "$tmp/table" | grep -c '^[01][.0-9]* [0-9.]*$')" = 15 ] || fail "points: $(cat "$tmp/table")"
+[ "$(awk -F, '/^#/ {next} !t {for (i = 1; i <= NF; i++) if ($i == "task") t = i; next} {print $t}' "$tmp/out/sweep.csv" | sort -u | tr '\n' ' ')" = "mean wikitext " ] || fail "sweep.csv"
+[ "$(grep -c '^plainact.*,predictor,\|^l2_norm.*,predictor,' "$tmp/out/metrics.csv")" = 8 ] && [ "$(grep -c '^criterion' "$tmp/out/metrics.csv")" = 1 ] || fail "metrics.csv"
+cp "$tmp/out/sweep.csv" "$tmp/once.csv"
+small
+cmp -s "$tmp/out/sweep.csv" "$tmp/once.csv" || fail "a second run computes anew"
+experiments/contextual.sh medium 1 2 3 4 5 >/dev/null 2>&1
+[ $? = 2 ] || fail "usage"
 echo ok
