@@ -16,7 +16,7 @@ LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/
 
 CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
 MAINS := $(wildcard */*_main.c)
-SRCS  := $(filter-out $(MAINS) tests/% model/ops_cuda.c,$(wildcard */*.c))
+SRCS  := $(filter-out $(MAINS) tests/% model/ops_cuda%,$(wildcard */*.c))
 OBJS  := $(SRCS:%.c=$(B)/%.o)
 PROGS := $(patsubst %_main.c,$(B)/bin/%,$(notdir $(MAINS)))
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
@@ -56,7 +56,7 @@ $(TESTS): $(B)/libkit.a
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
-# The GPU's table of operations is a library of its own, which programs load for --device cuda (model/device.c): model/ops_cuda.c and the
+# The GPU's table of operations is a library of its own, which programs load for --device cuda (model/device.c): model/ops_cuda*.c and the
 # kernels, model/cuda_*.cu. shim/libkit_cuda.so is the same sources compiled as host C++ over a CUDA runtime that runs on the CPU (tests/cuda), so that
 # the tests execute every kernel; it needs CUDA's headers, no GPU and no nvcc.
 CUDA_HOME ?= /usr/local/cuda
@@ -64,6 +64,7 @@ NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_HOME)/b
 CUDA      ?= $(if $(and $(NVCC),$(CUDA_INC)),$(if $(filter 1,$(SAN)),0,1),0) ## CUDA=0: no GPU library; without it, nvcc builds one where it is found
 ARCHS     := -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90
 CUDA_INC  := $(firstword $(dir $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h /usr/include/cuda_runtime_api.h)))
+CUDA_C    := $(wildcard model/ops_cuda*.c)
 KERNELS   := $(wildcard model/cuda_*.cu)
 SHIM      := $(if $(CUDA_INC),$(B)/shim/libkit_cuda.so)
 SHIM_TEST := $(if $(SHIM),$(B)/tests/test_cuda_runtime)
@@ -84,7 +85,7 @@ $(B)/cuda/%.o $(B)/shim/%.o: %.c
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC    $<")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) -c $< -o $@
-$(B)/libkit_cuda.so: $(B)/cuda/model/ops_cuda.o $(KERNELS:%=$(B)/cuda/%.o)
+$(B)/libkit_cuda.so: $(CUDA_C:%.c=$(B)/cuda/%.o) $(KERNELS:%=$(B)/cuda/%.o)
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(NVCC) -shared -cudart shared $^ -lcublas -Xlinker -rpath,$(CUDA_HOME)/lib64 -o $@
 $(B)/shim/%.cu.o: %.cu
@@ -95,7 +96,7 @@ $(B)/shim/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CXX   $<")
 	$(Q)$(CXX) $(SHIM_CXXFLAGS) -c $< -o $@
-$(B)/shim/libkit_cuda.so: $(B)/shim/model/ops_cuda.o $(KERNELS:%=$(B)/shim/%.o) $(SHIM_SRCS:%.cpp=$(B)/shim/%.o)
+$(B)/shim/libkit_cuda.so: $(CUDA_C:%.c=$(B)/shim/%.o) $(KERNELS:%=$(B)/shim/%.o) $(SHIM_SRCS:%.cpp=$(B)/shim/%.o)
 	$(if $(Q),@echo "  LINK  shim/$(@F)")
 	$(Q)$(CXX) -shared $(OPTIM) $^ $(LDFLAGS) $(shell pkg-config --libs openblas) -lpthread -ldl -o $@
 

@@ -178,7 +178,7 @@ double decode_dense_bytes(const opt *m) {
 
 decode_bytes decode_step_bytes(const decode *d) {
     const opt_config *c = &d->m->c;
-    const bool by_zero = d->o.flags & OPT_MASK_BY_ZERO || !d->m->transposed;
+    const bool by_zero = d->o.flags & OPT_MASK_BY_ZERO || !d->m->transposed[0];
     decode_bytes b = {.weights = fixed_bytes(d->m, d->n)};
     for (int l = 0; l < c->L; l++) {
         const opt_layer *w = &d->m->layer[l];

@@ -21,7 +21,8 @@ eval *eval_new(const opt *m, bool compat, void (*tick)(void *, double), void *ct
 void eval_free(eval *e) {
     if (!e) return;
     opt_run_free(e->run);
-    if (e->block) e->m->o->release(e->block);
+    for (int p = 0; p < OPS_PARTS; p++)
+        if (e->block[p]) e->m->o->release(e->block[p]);
     free(e->logprob);
     free(e);
 }
@@ -50,22 +51,31 @@ int eval_take(const eval *e, const eval_item *item, int n, int most) {
     return k;
 }
 
-static size_t cache_floats(const eval *e, size_t tokens) { return 2 * (size_t)e->m->c.L * (size_t)e->m->c.E * tokens; }
+// Of K and V each, for the layers of a part.
+static size_t cache_floats(const eval *e, int part, size_t tokens) {
+    return (size_t)(e->m->first[part + 1] - e->m->first[part]) * (size_t)e->m->c.E * tokens;
+}
 
 void eval_reserve(eval *e, size_t tokens) {
-    const size_t floats = cache_floats(e, tokens);
     e->block_used = 0;
-    if (floats <= e->block_floats) return;
-    if (e->block) e->m->o->release(e->block);
-    e->block = e->m->o->alloc((e->block_floats = floats) * sizeof *e->block);
+    if (tokens <= e->block_tokens) return;
+    e->block_tokens = tokens;
+    for (int p = 0; p < e->m->parts; p++) {
+        if (e->block[p]) e->m->o->release(e->block[p]);
+        e->m->o->use(p);
+        e->block[p] = e->m->o->alloc(2 * cache_floats(e, p, tokens) * sizeof *e->block[p]);
+    }
 }
 
 opt_cache eval_cut(eval *e, int cap) {
-    const size_t floats = cache_floats(e, (size_t)cap);
-    float *at = e->block + e->block_used;
-    ASSERT(e->block_used + floats <= e->block_floats);
-    e->block_used += floats;
-    return (opt_cache){.k = at, .v = at + floats / 2, .cap = cap, .L = e->m->c.L, .E = e->m->c.E, .o = e->m->o};
+    opt_cache c = {.cap = cap, .L = e->m->c.L, .E = e->m->c.E, .o = e->m->o};
+    ASSERT(e->block_used + (size_t)cap <= e->block_tokens);
+    for (int p = 0; p < e->m->parts; p++) {
+        c.k[p] = e->block[p] + 2 * cache_floats(e, p, e->block_used);
+        c.v[p] = c.k[p] + cache_floats(e, p, (size_t)cap);
+    }
+    e->block_used += (size_t)cap;
+    return c;
 }
 
 void eval_flush(eval *e) {

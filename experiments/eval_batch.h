@@ -11,8 +11,8 @@ struct eval {
     void (*tick)(void *, double);
     void *ctx;
     opt_cache cache[BATCH_SEQS];  // K and V of the shared tokens of items, cut from the block
-    float *block;
-    size_t block_floats, block_used;
+    float *block[OPS_PARTS];      // of every part of the device
+    size_t block_tokens, block_used;
     double *logprob;              // [max_tokens]
     opt_seq seq[BATCH_SEQS];      // the batch that is being collected
     double *sum[BATCH_SEQS];      // what the log-probabilities of a sequence's targets are added to; NULL: it has none

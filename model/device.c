@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const char ops_devices[] = "where to compute: cpu, cuda, or cuda:I for GPU number I";
+const char ops_devices[] = "where to compute: cpu, cuda, cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
 
 static char *library(void) {
     if (getenv("KIT_CUDA")) return xstrdup(getenv("KIT_CUDA"));
@@ -19,7 +19,7 @@ static char *library(void) {
     return xasprintf("%s/libkit_cuda.so", dirname(dirname(self)));
 }
 
-static const ops *open_cuda(const char *device, int index) {
+static const ops *open_cuda(const char *device, const int *index, int n) {
     char *path = library(), why[256] = "";
     const ops *o = NULL;
     if (access(path, R_OK) != 0) {
@@ -31,26 +31,52 @@ static const ops *open_cuda(const char *device, int index) {
     ops_cuda_fn *open = NULL;
     if (lib) *(void **)&open = dlsym(lib, "ops_cuda");
     if (!open) err_set("--device %s: %s", device, dlerror());
-    else if (!(o = open(index, why, sizeof why))) err_set("--device %s: %s", device, why);
+    else if (!(o = open(index, n, why, sizeof why))) err_set("--device %s: %s", device, why);
     free(path);
     return o;
 }
 
+// Numbers of GPUs from a list like 0,2; how many, or -1.
+static int list_of(const char *text, int index[OPS_PARTS]) {
+    int n = 0;
+    for (const char *at = text; n < OPS_PARTS; at++) {
+        char *end;
+        const long k = *at >= '0' && *at <= '9' ? strtol(at, &end, 10) : -1;
+        if (k < 0 || k > 1023 || (*end && *end != ',')) return -1;
+        for (int i = 0; i < n; i++)
+            if (index[i] == k) return -1;
+        index[n++] = (int)k;
+        at = end;
+        if (!*end) return n;
+    }
+    return -1;
+}
+
 const ops *ops_open(const char *device) {
-    char *end = NULL;
+    int index[OPS_PARTS] = {0};
     if (strcmp(device, "cpu") == 0) return ops_cpu();
-    if (strcmp(device, "cuda") == 0) return open_cuda(device, 0);
-    const long index = strncmp(device, "cuda:", 5) == 0 && device[5] >= '0' && device[5] <= '9' ? strtol(device + 5, &end, 10) : -1;
-    if (index >= 0 && index < 1024 && !*end) return open_cuda(device, (int)index);
-    err_set("--device %s: not one of cpu, cuda, cuda:0, cuda:1 and so on", device);
+    if (strcmp(device, "cuda") == 0) return open_cuda(device, index, 1);
+    const int n = strncmp(device, "cuda:", 5) == 0 ? list_of(device + 5, index) : -1;
+    if (n > 0) return open_cuda(device, index, n);
+    err_set("--device %s: not one of cpu, cuda, cuda:0, cuda:1, cuda:0,1 and so on (at most %d different GPUs)", device, OPS_PARTS);
     return NULL;
 }
 
-int ops_plan(const ops *o, size_t bytes, const char *what) {
+int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {
     if (o->host) return 0;
-    const double mib = 1 << 20, need = (double)bytes / mib, room = (double)o->room() / mib;
-    if (need > room) return err_set("%s take %.1f MiB, and %s (%s) has %.1f MiB free", what, need, o->device, o->about, room);
-    log_info("%s (%s): %s take %.1f of %.1f MiB free", o->device, o->about, what, need, room);
-    o->reserve(bytes);
+    const double mib = 1 << 20;
+    for (int p = 0; p < o->parts; p++) {
+        const char *name = o->use(p);
+        const double need = (double)bytes[p] / mib, room = (double)o->room() / mib;
+        if (need > room)
+            return err_set("%s take %.1f MiB of %s, which has %.1f MiB free%s", what, need, name, room, o->parts > 1 ? "" : "; smaller batches, 16-bit weights or more GPUs (cuda:0,1) take less of each");
+    }
+    for (int p = 0; p < o->parts; p++) {
+        if (!bytes[p]) continue;
+        const char *name = o->use(p);
+        log_info("%s: %s take %.1f of %.1f MiB free", name, what, (double)bytes[p] / mib, (double)o->room() / mib);
+        o->reserve(bytes[p]);
+    }
+    o->use(0);
     return 0;
 }

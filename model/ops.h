@@ -37,6 +37,9 @@ typedef struct {
     X(void, copy, (void *to, const void *from, size_t bytes))    /* within the device */ \
     X(size_t, room, (void)) \
     X(void, reserve, (size_t bytes)) \
+    /* A device of several parts (GPUs) has layers on each: what is allocated, reserved and computed from here on is of this part; the arrays of a */ \
+    /* computation are all of its part; put, get, zero, copy and release find out whose memory they are given. Returns the part's name */ \
+    X(const char *, use, (int part)) \
     /* y (rows, W cols) = embed[tokens[row]] */ \
     X(void, embed, (float *y, const int32_t *tokens, const weight *w, const span *s, int n)) \
     /* dw[tokens[row]] += dy (rows, W cols) */ \
@@ -89,20 +92,21 @@ struct ops {
 #define X(type, name, args) type (*name) args;
     OPS(X)
 #undef X
-    const char *device;  // "cpu", "cuda:0"
+    const char *device;  // "cpu", "cuda:0", "cuda:0,1"
     const char *about;   // what it is: the GPU's name
     bool host;           // its memory is host memory
+    int parts;           // 1.. OPS_PARTS
 };
 typedef struct ops ops;
 
 const ops *ops_cpu(void);
-// The table of a device by its name on the command line: cpu, cuda (the first GPU) or cuda:1. NULL and err_set where there is none.
+// The table of a device by its name on the command line: cpu, cuda (the first GPU), cuda:1 or cuda:0,1. NULL and err_set where there is none.
 const ops *ops_open(const char *device);
 extern const char ops_devices[];  // help text of --device
-// Before `bytes` are allocated for `what` (a plural): nothing on the CPU; elsewhere prints the size, and sets it aside as one block. 0, or -1
-// and err_set where it does not fit.
-int ops_plan(const ops *o, size_t bytes, const char *what);
-// What the library of a GPU exports: the table of its GPU number `index`; NULL, and why, where it cannot be used.
-typedef const ops *ops_cuda_fn(int index, char *why, size_t room);
+// Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes, and sets each aside as one
+// block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.
+int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what);
+// What the library of a GPU exports: the table of its GPUs number index[0..n), a part each; NULL, and why, where they cannot be used.
+typedef const ops *ops_cuda_fn(const int *index, int n, char *why, size_t room);
 // Seconds spent in matrix products and in attention since the program began (CPU: wall time of the calling thread).
 extern double ops_seconds_gemm, ops_seconds_attention;

@@ -108,6 +108,7 @@ static void cpu_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
 static void cpu_copy(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); }
 static size_t cpu_room(void) { return SIZE_MAX; }  // of virtual memory
 static void cpu_reserve(size_t bytes) { (void)bytes; }
+static const char *cpu_use(int part) { return (void)part, "cpu"; }
 
 // ---------------------------------------------------------------- embeddings
 static void cpu_embed(float *y, const int32_t *tokens, const weight *w, const span *s, int n) {
@@ -446,7 +447,7 @@ const ops *ops_cpu(void) {
 #define X(type, name, args) .name = cpu_##name,
         OPS(X)
 #undef X
-        .device = "cpu", .about = "CPU", .host = true};
+        .device = "cpu", .about = "CPU", .host = true, .parts = 1};
     openblas_set_num_threads(1);
     return &table;
 }

@@ -1,158 +1,13 @@
-// ops_cuda - the CUDA table of operations (ops.h): one GPU, one stream, memory in blocks, uploads, cuBLAS calls. The kernels are in
+// ops_cuda - the CUDA table of operations (ops.h): spans into launches, cuBLAS calls. Memory and streams are in ops_cuda_memory.c, the kernels in
 // cuda_*.cu. Built as a library of its own (device.c).
 //
 // The same bits whatever else is in the batch: a matrix product is one cuBLAS call per span, so its shape, and with it cuBLAS's choice of
 // kernel, depends on that span alone; no kernel adds with atomics. fp32 products are fp32 throughout (no TF32); 16-bit weights are
 // widened, exactly, a tile at a time into the workspace.
-// Work is in stream order. The host waits where an operation hands it numbers (get, logprob) and where pinned memory is used again.
-#include "cuda.h"
-#include "ops_cpu.h"
-#include <cublas_v2.h>
+#include "ops_cuda.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    WORK_BYTES = 32 << 20,    // workspace: widened weights, row sums of attention
-    STAGE_BYTES = 4 << 20,    // each half of the ring for arguments that are arrays of the host
-    PIECE_BYTES = 4 << 20,    // each of the two pinned buffers for large copies
-    SMALL_COPY = 64 << 10     // copies up to this size go without them
-};
-
-typedef struct { char *base; size_t bytes, used; int live; } segment;
-
-static struct {
-    ops table;
-    char name[32], about[300];
-    int device;
-    bool slow;                // KIT_SYNC=1: wait for every launch, so that an error names its own
-    cudaStream_t stream;
-    cublasHandle_t blas;
-    segment *segment;         // blocks of memory; allocations are cut from their ends, and a block goes when its last one does
-    int n_segments, cap_segments;
-    float *work;
-    char *stage, *stage_pinned;  // two halves each, on the device and on the host
-    cudaEvent_t stage_done[2];   // recorded when a half was left
-    bool stage_left[2];
-    int half;
-    size_t staged;               // bytes used of the half
-    char *piece[2];
-    cudaEvent_t piece_done[2];
-} g;
-
-// ---------------------------------------------------------------- errors
-static void check(cudaError_t e, const char *what, int line) {
-    if (e != cudaSuccess) die(1, "%s (%s): %s: %s (ops_cuda.c:%d)", g.name, g.about, what, cudaGetErrorString(e), line);
-}
-static void check_blas(cublasStatus_t s, const char *what, int line) {
-    if (s != CUBLAS_STATUS_SUCCESS) die(1, "%s (%s): %s: %s (ops_cuda.c:%d)", g.name, g.about, what, cublasGetStatusString(s), line);
-}
-static void check_launch(const char *what, int line) {
-    check(cudaGetLastError(), what, line);
-    if (g.slow) check(cudaStreamSynchronize(g.stream), what, line);
-}
-#define CHECK(call) check(call, #call, __LINE__)
-#define BLAS(call) check_blas(call, #call, __LINE__)
-#define LAUNCHED(name) check_launch(name, __LINE__)
-
-// ---------------------------------------------------------------- memory
-static size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
-static void add_segment(size_t bytes) {
-    void *p = NULL;
-    const cudaError_t e = cudaMalloc(&p, bytes);
-    if (e != cudaSuccess) die(1, "%s (%s): %.1f MiB of device memory: %s; smaller batches take less", g.name, g.about, (double)bytes / (1 << 20), cudaGetErrorString(e));
-    VEC_PUSH(g.segment, g.n_segments, g.cap_segments, ((segment){p, bytes, 0, 0}));
-}
-
-static void *cuda_alloc(size_t bytes) {
-    bytes = rounded(bytes ? bytes : 1);
-    int i = 0;
-    while (i < g.n_segments && g.segment[i].bytes - g.segment[i].used < bytes) i++;
-    if (i == g.n_segments) add_segment(bytes);
-    segment *s = &g.segment[i];
-    void *p = s->base + s->used;
-    s->used += bytes;
-    s->live++;
-    CHECK(cudaMemsetAsync(p, 0, bytes, g.stream));
-    return p;
-}
-
-static void cuda_release(void *p) {
-    if (!p) return;
-    int i = 0;
-    while (i < g.n_segments && !((char *)p >= g.segment[i].base && (char *)p < g.segment[i].base + g.segment[i].bytes)) i++;
-    ASSERT(i < g.n_segments);
-    if (--g.segment[i].live) return;
-    CHECK(cudaStreamSynchronize(g.stream));
-    CHECK(cudaFree(g.segment[i].base));
-    g.segment[i] = g.segment[--g.n_segments];
-}
-
-static size_t cuda_room(void) {
-    size_t left = 0, all = 0;
-    CHECK(cudaMemGetInfo(&left, &all));
-    return left;
-}
-
-static void cuda_reserve(size_t bytes) { add_segment(rounded(bytes)); }
-static void cuda_zero(void *p, size_t bytes) { if (bytes) CHECK(cudaMemsetAsync(p, 0, bytes, g.stream)); }
-static void cuda_copy(void *to, const void *from, size_t bytes) { if (bytes) CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, g.stream)); }
-
-// Large copies pass through two pinned buffers in turn, so that the GPU copies one piece while the host fills or empties the other.
-static void cuda_put(void *device, const void *host, size_t bytes) {
-    if (bytes <= SMALL_COPY) {
-        if (bytes) CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, g.stream));  // CUDA has read pageable memory on return
-        return;
-    }
-    for (size_t at = 0, k = 0, n; at < bytes; at += n, k ^= 1) {
-        n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        CHECK(cudaEventSynchronize(g.piece_done[k]));
-        memcpy(g.piece[k], (const char *)host + at, n);
-        CHECK(cudaMemcpyAsync((char *)device + at, g.piece[k], n, cudaMemcpyHostToDevice, g.stream));
-        CHECK(cudaEventRecord(g.piece_done[k], g.stream));
-    }
-}
-
-static void cuda_get(void *host, const void *device, size_t bytes) {
-    if (bytes <= SMALL_COPY) {
-        if (bytes) CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, g.stream));
-        CHECK(cudaStreamSynchronize(g.stream));
-        return;
-    }
-    size_t before = 0, waiting = 0;
-    for (size_t at = 0, k = 0, n; before < bytes; at += n, k ^= 1) {
-        n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        if (n) {
-            CHECK(cudaMemcpyAsync(g.piece[k], (const char *)device + at, n, cudaMemcpyDeviceToHost, g.stream));
-            CHECK(cudaEventRecord(g.piece_done[k], g.stream));
-        }
-        if (waiting) {
-            CHECK(cudaEventSynchronize(g.piece_done[k ^ 1]));
-            memcpy((char *)host + before, g.piece[k ^ 1], waiting);
-            before += waiting;
-        }
-        waiting = n;
-    }
-}
-
-// A copy on the device of an argument that is an array of the host, good for launches until the ring comes round.
-static void *stage(const void *host, size_t bytes) {
-    bytes = rounded(bytes);
-    ASSERT(bytes <= STAGE_BYTES);
-    if (g.staged + bytes > STAGE_BYTES) {
-        CHECK(cudaEventRecord(g.stage_done[g.half], g.stream));
-        g.stage_left[g.half] = true;
-        g.half ^= 1;
-        g.staged = 0;
-        if (g.stage_left[g.half]) CHECK(cudaEventSynchronize(g.stage_done[g.half]));
-    }
-    const size_t at = (size_t)g.half * STAGE_BYTES + g.staged;
-    g.staged += bytes;
-    memcpy(g.stage_pinned + at, host, bytes);
-    CHECK(cudaMemcpyAsync(g.stage + at, g.stage_pinned + at, bytes, cudaMemcpyHostToDevice, g.stream));
-    return g.stage + at;
-}
 
 // ---------------------------------------------------------------- spans
 // Spans from *at on, as many as a launch takes; neighbours become one where `merge`. Blocks hold `each` of a span's rows * width numbers.
@@ -175,20 +30,20 @@ static bool next_spans(cuda_spans *out, const span *s, int n, int *at, int width
 static const int32_t *staged_tokens(const int32_t *tokens, const span *s, int n) {
     int rows = 0;
     for (int i = 0; i < n; i++) rows = s[i].row + s[i].n > rows ? s[i].row + s[i].n : rows;
-    return stage(tokens, (size_t)rows * sizeof *tokens);
+    return gpu_stage(tokens, (size_t)rows * sizeof *tokens);
 }
 
 static void cuda_embed(float *y, const int32_t *tokens, const weight *w, const span *s, int n) {
     const int32_t *on_device = staged_tokens(tokens, s, n);
     cuda_spans spans;
-    EACH_CHUNK(w->cols) cuda_launch_embed(y, on_device, w->data, w->type, w->cols, &spans, g.stream);
+    EACH_CHUNK(w->cols) cuda_launch_embed(y, on_device, w->data, w->type, w->cols, &spans, g->stream);
     LAUNCHED("embed");
 }
 
 static void cuda_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n) {
     const int32_t *on_device = staged_tokens(tokens, s, n);
     for (int i = 0; i < n; i++)
-        if (s[i].n) cuda_launch_embed_grad(dw, dy, on_device, cols, s[i].row, s[i].n, g.stream);
+        if (s[i].n) cuda_launch_embed_grad(dw, dy, on_device, cols, s[i].row, s[i].n, g->stream);
     LAUNCHED("embed_grad");
 }
 
@@ -196,7 +51,7 @@ static void cuda_add_positions(float *x, const weight *pos, const int *first, co
     cuda_spans spans;
     for (int at = 0; next_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);) {
         for (int i = 0; i < spans.n; i++) spans.s[i].extra = first[spans.s[i].extra] + 2 - spans.s[i].row;
-        cuda_launch_positions(x, pos->data, pos->type, pos->cols, &spans, g.stream);
+        cuda_launch_positions(x, pos->data, pos->type, pos->cols, &spans, g->stream);
     }
     LAUNCHED("add_positions");
 }
@@ -216,9 +71,9 @@ static int work_rows(const weight *w) {
 static const float *wide_rows(const weight *w, int row, int rows) {
     const size_t at = (size_t)row * (size_t)w->cols;
     if (w->type == DT_F32) return (const float *)w->data + at;
-    cuda_launch_widen(g.work, (const uint16_t *)w->data + at, w->type, (size_t)rows * (size_t)w->cols, g.stream);
+    cuda_launch_widen(g->work, (const uint16_t *)w->data + at, w->type, (size_t)rows * (size_t)w->cols, g->stream);
     LAUNCHED("widen");
-    return g.work;
+    return g->work;
 }
 
 static void zero_rows(float *y, int width, const span *s, int n) {
@@ -231,7 +86,7 @@ static void cuda_linear(float *y, const float *x, const weight *w, const weight 
     const float one = 1, beta = add || bias ? 1 : 0;
     cuda_spans spans;
     if (bias && out) {
-        EACH_CHUNK(out) cuda_launch_bias(y, vector(bias), add, out, &spans, g.stream);
+        EACH_CHUNK(out) cuda_launch_bias(y, vector(bias), add, out, &spans, g->stream);
         LAUNCHED("bias");
     }
     if (!in && !add && !bias) zero_rows(y, out, s, n);
@@ -239,7 +94,7 @@ static void cuda_linear(float *y, const float *x, const weight *w, const weight 
         const int some = out - j < step ? out - j : step;
         const float *wide = wide_rows(w, j, some);
         for (int i = 0; i < n; i++)
-            if (s[i].n) BLAS(cublasSgemm(g.blas, CUBLAS_OP_T, CUBLAS_OP_N, some, s[i].n, in, &one, wide, in, x + (size_t)s[i].row * (size_t)in, in, &beta, y + (size_t)s[i].row * (size_t)out + j, out));
+            if (s[i].n) BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, some, s[i].n, in, &one, wide, in, x + (size_t)s[i].row * (size_t)in, in, &beta, y + (size_t)s[i].row * (size_t)out + j, out));
     }
 }
 
@@ -251,7 +106,7 @@ static void cuda_linear_back(float *dx, const float *dy, const weight *w, bool a
         const int some = out - j < step ? out - j : step;
         const float *wide = wide_rows(w, j, some), beta = add || j ? 1 : 0;
         for (int i = 0; i < n; i++)
-            if (s[i].n) BLAS(cublasSgemm(g.blas, CUBLAS_OP_N, CUBLAS_OP_N, in, s[i].n, some, &one, wide, in, dy + (size_t)s[i].row * (size_t)out + j, out, &beta, dx + (size_t)s[i].row * (size_t)in, in));
+            if (s[i].n) BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_N, in, s[i].n, some, &one, wide, in, dy + (size_t)s[i].row * (size_t)out + j, out, &beta, dx + (size_t)s[i].row * (size_t)in, in));
     }
 }
 
@@ -262,8 +117,8 @@ static void cuda_linear_grad(float *dw, float *db, const float *dy, const float 
         for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
         if (!rows || !out) continue;
         const float *dys = dy + (size_t)s[i].row * (size_t)out, *xs = x + (size_t)s[i].row * (size_t)in;
-        if (in) BLAS(cublasSgemm(g.blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
-        if (db) cuda_launch_column_sums(db, dy, s[i].row, rows, out, g.stream);
+        if (in) BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
+        if (db) cuda_launch_column_sums(db, dy, s[i].row, rows, out, g->stream);
     }
     LAUNCHED("linear_grad");
 }
@@ -271,35 +126,35 @@ static void cuda_linear_grad(float *dw, float *db, const float *dy, const float 
 // ---------------------------------------------------------------- layer norm
 static void cuda_norm(float *y, const float *x, const weight *gain, const weight *b, int E, const span *s, int n) {
     cuda_spans spans;
-    EACH_ROWS cuda_launch_norm(y, x, vector(gain), vector(b), E, &spans, g.stream);
+    EACH_ROWS cuda_launch_norm(y, x, vector(gain), vector(b), E, &spans, g->stream);
     LAUNCHED("norm");
 }
 static void cuda_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s, int n) {
     cuda_spans spans;
-    EACH_ROWS cuda_launch_norm_back(dx, dy, x, vector(gain), E, add, &spans, g.stream);
+    EACH_ROWS cuda_launch_norm_back(dx, dy, x, vector(gain), E, add, &spans, g->stream);
     LAUNCHED("norm_back");
 }
 static void cuda_norm_jvp(float *ty, const float *x, const float *tx, const weight *gain, int E, const span *s, int n) {
     cuda_spans spans;
-    EACH_ROWS cuda_launch_norm_jvp(ty, x, tx, vector(gain), E, &spans, g.stream);
+    EACH_ROWS cuda_launch_norm_jvp(ty, x, tx, vector(gain), E, &spans, g->stream);
     LAUNCHED("norm_jvp");
 }
 static void cuda_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *gain, int E, bool add, const span *s, int n) {
     cuda_spans spans;
-    EACH_ROWS cuda_launch_norm_back_jvp(tdx, dy, tdy, x, tx, vector(gain), E, add, &spans, g.stream);
+    EACH_ROWS cuda_launch_norm_back_jvp(tdx, dy, tdy, x, tx, vector(gain), E, add, &spans, g->stream);
     LAUNCHED("norm_back_jvp");
 }
 static void cuda_norm_grad(float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n) {
     const int most = WORK_BYTES / (2 * (int)sizeof(float));
     for (int i = 0; i < n; i++)
-        for (int t = 0; t < s[i].n; t += most) cuda_launch_norm_grad(dg, db, g.work, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most, g.stream);
+        for (int t = 0; t < s[i].n; t += most) cuda_launch_norm_grad(dg, db, g->work, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most, g->stream);
     LAUNCHED("norm_grad");
 }
 
 // ---------------------------------------------------------------- element-wise
 static void cuda_gate(float *y, const float *x, const float *gate, int F, const span *s, int n) {
     cuda_spans spans;
-    EACH_CHUNK(F) cuda_launch_gate(y, x, gate, F, &spans, g.stream);
+    EACH_CHUNK(F) cuda_launch_gate(y, x, gate, F, &spans, g->stream);
     LAUNCHED("gate");
 }
 static void cuda_relu(float *y, const float *x, int F, const span *s, int n) { cuda_gate(y, x, x, F, s, n); }
@@ -313,7 +168,7 @@ static void cuda_move(float *y, const float *x, int E, const span *s, int n) {
 }
 static void cuda_add(float *y, const float *x, float scale, int E, const span *s, int n) {
     cuda_spans spans;
-    EACH_CHUNK(E) cuda_launch_add(y, x, scale, E, &spans, g.stream);
+    EACH_CHUNK(E) cuda_launch_add(y, x, scale, E, &spans, g->stream);
     LAUNCHED("add");
 }
 
@@ -339,7 +194,7 @@ static void cuda_drop_units(float *x, const uint8_t *const *units, const int *fr
             spans.blocks += (int)(((size_t)rows * (size_t)U * (size_t)D + CUDA_CHUNK - 1) / CUDA_CHUNK);
         }
         if (!spans.n) break;
-        cuda_launch_drop(x, stage(bytes, (size_t)distinct * (size_t)U), U, D, &spans, g.stream);
+        cuda_launch_drop(x, gpu_stage(bytes, (size_t)distinct * (size_t)U), U, D, &spans, g->stream);
         LAUNCHED("drop_units");
     }
     free(bytes);
@@ -363,13 +218,13 @@ static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, bool by
 }
 
 static void check_heads(int E, int H) {
-    if (E / H > 128) die(1, "%s: heads of %d values; the CUDA kernels take up to 128", g.name, E / H);
+    if (E / H > 128) die(1, "%s: heads of %d values; the CUDA kernels take up to 128", g->name, E / H);
 }
 
 static void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
     check_heads(E, H);
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, H}, (cuda_live){0}, &seqs, g.stream);
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, H}, (cuda_live){0}, &seqs, g->stream);
     LAUNCHED("attention");
 }
 
@@ -393,9 +248,9 @@ static void cuda_attention_back(float *dq, float *dk, float *dv, const float *do
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, true, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention(NULL, g.work, dout, q, k, v, base, h, (cuda_live){0}, &seqs, g.stream);
-        cuda_launch_attention_dkv(dk, dv, g.work, dout, q, k, v, base, h, &keys, g.stream);
-        if (seqs.n) cuda_launch_attention_dq(dq, g.work, dout, q, k, v, base, h, &seqs, g.stream);
+        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention(NULL, g->work, dout, q, k, v, base, h, (cuda_live){0}, &seqs, g->stream);
+        cuda_launch_attention_dkv(dk, dv, g->work, dout, q, k, v, base, h, &keys, g->stream);
+        if (seqs.n) cuda_launch_attention_dq(dq, g->work, dout, q, k, v, base, h, &seqs, g->stream);
     }
     LAUNCHED("attention_back");
 }
@@ -404,7 +259,7 @@ static void cuda_attention_jvp(float *tout, const float *q, const float *k, cons
     check_heads(E, H);
     const cuda_tangents x = {q, k, v, tq, tk, tv, NULL, NULL};
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g.stream);
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g->stream);
     LAUNCHED("attention_jvp");
 }
 
@@ -418,9 +273,9 @@ static void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const fl
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, true, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention_jvp(NULL, g.work, &x, base, h, &seqs, g.stream);
-        cuda_launch_attention_tdkv(tdk, tdv, g.work, &x, base, h, &keys, g.stream);
-        if (seqs.n) cuda_launch_attention_tdq(tdq, g.work, &x, base, h, &seqs, g.stream);
+        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention_jvp(NULL, g->work, &x, base, h, &seqs, g->stream);
+        cuda_launch_attention_tdkv(tdk, tdv, g->work, &x, base, h, &keys, g->stream);
+        if (seqs.n) cuda_launch_attention_tdq(tdq, g->work, &x, base, h, &seqs, g->stream);
     }
     LAUNCHED("attention_back_jvp");
 }
@@ -431,7 +286,7 @@ static cuda_live live(const live_units *u) { return u ? (cuda_live){u->unit, u->
 static void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n) {
     cuda_spans spans;
     for (int at = 0; u->n && next_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
-        cuda_launch_live_linear(y, x, w->data, w->type, b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g.stream);
+        cuda_launch_live_linear(y, x, w->data, w->type, b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g->stream);
     LAUNCHED("live_linear");
 }
 
@@ -449,7 +304,7 @@ static void cuda_live_linear_t(float *y, const float *x, const weight *wt, const
             t += take;
             if (take == left) i++, t = 0;
         }
-        if (spans.n) cuda_launch_live_linear_t(y, g.work, x, wt->data, wt->type, b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u), &spans, g.stream);
+        if (spans.n) cuda_launch_live_linear_t(y, g->work, x, wt->data, wt->type, b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u), &spans, g->stream);
     }
     LAUNCHED("live_linear_t");
 }
@@ -459,30 +314,30 @@ static void cuda_live_attention(float *out, const float *q, const float *k, cons
     cuda_seqs seqs;
     if (u && !u->n) return;
     for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);)
-        cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, E / D}, live(u), &seqs, g.stream);
+        cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, E / D}, live(u), &seqs, g->stream);
     LAUNCHED("live_attention");
 }
 
 // ---------------------------------------------------------------- cross-entropy
 static void cuda_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows) {
-    double *on_device = (double *)g.work;
+    double *on_device = (double *)g->work;
     int32_t *tops = (int32_t *)(on_device + rows);
     ASSERT((size_t)rows * (sizeof *on_device + sizeof *tops) <= WORK_BYTES);
-    cuda_launch_logprob(on_device, top ? tops : NULL, logits, stage(target, (size_t)rows * sizeof *target), V, vocab, rows, g.stream);
+    cuda_launch_logprob(on_device, top ? tops : NULL, logits, gpu_stage(target, (size_t)rows * sizeof *target), V, vocab, rows, g->stream);
     LAUNCHED("logprob");
     if (top) cuda_get(top, tops, (size_t)rows * sizeof *top);
     cuda_get(logprob, on_device, (size_t)rows * sizeof *logprob);
 }
 
 static void cuda_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows) {
-    const int32_t *targets = stage(target, (size_t)rows * sizeof *target);
-    cuda_launch_xent_back(logits, targets, stage(scale, (size_t)rows * sizeof *scale), V, rows, g.stream);
+    const int32_t *targets = gpu_stage(target, (size_t)rows * sizeof *target);
+    cuda_launch_xent_back(logits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows, g->stream);
     LAUNCHED("xent_back");
 }
 
 static void cuda_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows) {
-    const int32_t *targets = stage(target, (size_t)rows * sizeof *target);
-    cuda_launch_xent_back_jvp(tlogits, dlogits, targets, stage(scale, (size_t)rows * sizeof *scale), V, rows, g.stream);
+    const int32_t *targets = gpu_stage(target, (size_t)rows * sizeof *target);
+    cuda_launch_xent_back_jvp(tlogits, dlogits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows, g->stream);
     LAUNCHED("xent_back_jvp");
 }
 
@@ -493,56 +348,9 @@ static const ops table = {
 #undef X
 };
 
-static const char *try_open(int index) {
-    struct cudaDeviceProp p;
-    cudaError_t e = cudaGetDeviceProperties(&p, index);
-    if (e == cudaSuccess) e = cudaSetDevice(index);
-    if (e != cudaSuccess) return cudaGetErrorString(e);
-    snprintf(g.about, sizeof g.about, "%s", p.name);
-    if (p.major < 8) return "its compute capability is below 8.0, which the kernels are built for";
-    return NULL;
-}
-
 __attribute__((visibility("default"))) ops_cuda_fn ops_cuda;
-const ops *ops_cuda(int index, char *why, size_t room) {
-    int count = 0;
-    const cudaError_t e = cudaGetDeviceCount(&count);
-    if (e != cudaSuccess || index >= count) {
-        if (e != cudaSuccess) snprintf(why, room, "%s", cudaGetErrorString(e));
-        else snprintf(why, room, "there is no such GPU; this machine has %d", count);
-        return NULL;
-    }
-    if (g.stream) {
-        if (index == g.device) return &g.table;
-        snprintf(why, room, "a program uses one GPU, and %s is open", g.name);
-        return NULL;
-    }
-    snprintf(g.name, sizeof g.name, "cuda:%d", index);
-    const char *bad = try_open(index);
-    if (bad) {
-        snprintf(why, room, "%s", bad);
-        return NULL;
-    }
-    g.device = index;
-    g.slow = getenv("KIT_SYNC") && atoi(getenv("KIT_SYNC"));
-    CHECK(cudaStreamCreateWithFlags(&g.stream, cudaStreamNonBlocking));
-    BLAS(cublasCreate(&g.blas));
-    BLAS(cublasSetStream(g.blas, g.stream));
-    g.table = table;
-    g.table.device = g.name;
-    g.table.about = g.about;
-    add_segment(rounded(WORK_BYTES) + 2 * STAGE_BYTES);
-    g.work = (float *)g.segment[0].base;
-    g.stage = g.segment[0].base + rounded(WORK_BYTES);
-    g.segment[0].used = g.segment[0].bytes;
-    g.segment[0].live = 1;
-    void *pinned = NULL;
-    CHECK(cudaMallocHost(&pinned, 2 * STAGE_BYTES + 2 * PIECE_BYTES));
-    g.stage_pinned = pinned;
-    for (int i = 0; i < 2; i++) {
-        g.piece[i] = g.stage_pinned + 2 * STAGE_BYTES + i * PIECE_BYTES;
-        CHECK(cudaEventCreateWithFlags(&g.piece_done[i], cudaEventDisableTiming));
-        CHECK(cudaEventCreateWithFlags(&g.stage_done[i], cudaEventDisableTiming));
-    }
-    return &g.table;
+const ops *ops_cuda(const int *index, int n, char *why, size_t room) {
+    static ops opened;
+    if (!opened.parts) opened = table;
+    return gpu_open(index, n, &opened, why, room) ? NULL : &opened;
 }

@@ -11,7 +11,16 @@
 static const size_t widen_limit = (size_t)1 << 30;
 
 // ---------------------------------------------------------------- loading
-struct source { const tensor *t; int n; float *wide; size_t used, bytes; const ops *o; char *block; };
+struct source {
+    const tensor *t;
+    int n;
+    float *wide;
+    size_t used;
+    opt *m;
+    const ops *o;
+    size_t *layer_bytes, bytes[OPS_PARTS];
+    char *block[OPS_PARTS];
+};
 
 static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
     struct source *s = ctx;
@@ -39,7 +48,11 @@ static int bind(opt *m, const tensor *t, int n) {
     }
     if (m->o->host && narrow && narrow * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(narrow * sizeof(float));
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
-    return opt_each_weight(m, bind_weight, &s);
+    m->parts = 1;
+    m->first[1] = m->c.L;
+    if (opt_each_weight(m, bind_weight, &s) != 0) return -1;
+    m->head = m->embed;
+    return 0;
 }
 
 // On another device matrices keep their type; vectors are fp32, so that kernels need one form of them.
@@ -48,36 +61,86 @@ static size_t device_bytes(const weight *w) {
     return (n + 255) / 256 * 256;
 }
 
+// The layer of a weight; -1: before the first, L: after the last.
+static int layer_of(const opt *m, const weight *w) {
+    for (int l = 0; l < m->c.L; l++)
+        if ((const char *)w >= (const char *)&m->layer[l] && (const char *)w < (const char *)&m->layer[l + 1]) return l;
+    return w == &m->embed || w == &m->pos || w == &m->proj_in ? -1 : m->c.L;
+}
+
 static int count_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
     (void)name, (void)rows, (void)cols;
-    ((struct source *)ctx)->bytes += device_bytes(where);
+    struct source *s = ctx;
+    s->layer_bytes[layer_of(s->m, where) + 1] += device_bytes(where);
     return 0;
+}
+
+static void put_one(struct source *s, weight *w, int part) {
+    void *to = s->block[part] + s->bytes[part];
+    s->bytes[part] += device_bytes(w);
+    if (w->cols == 1) {
+        float *wide = xmalloc((size_t)w->rows * sizeof *wide);
+        cpu_widen(wide, w->data, w->type, (size_t)w->rows);
+        s->o->put(to, wide, (size_t)w->rows * sizeof *wide);
+        free(wide);
+        w->type = DT_F32;
+    } else s->o->put(to, w->data, (size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type));
+    w->data = to;
 }
 
 static int put_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)name, (void)cols;
+    (void)name, (void)rows, (void)cols;
     struct source *s = ctx;
-    void *to = s->block + s->used;
-    if (where->cols == 1) {
-        float *wide = xmalloc((size_t)rows * sizeof *wide);
-        cpu_widen(wide, where->data, where->type, (size_t)rows);
-        s->o->put(to, wide, (size_t)rows * sizeof *wide);
-        free(wide);
-        where->type = DT_F32;
-    } else s->o->put(to, where->data, (size_t)rows * (size_t)where->cols * dtype_bytes(where->type));
-    s->used += device_bytes(where);
-    where->data = to;
+    const int layer = layer_of(s->m, where);
+    put_one(s, where, layer < 0 ? 0 : opt_part(s->m, layer));
     return 0;
 }
 
+// Layers in order onto the parts, so that each has about the same bytes, and one layer at least. layer_bytes[1 + l]; [0] and [L + 1]: what stands before
+// and behind them, head among the latter.
+static void place(opt *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
+    const int L = m->c.L;
+    size_t all = 0, before = layer_bytes[0];
+    for (int i = 0; i < L + 2; i++) all += layer_bytes[i];
+    bytes[0] = before;
+    for (int l = 0, p = 0; l < L; l++) {
+        const int parts_left = m->parts - 1 - p;
+        const bool full = before + layer_bytes[1 + l] / 2 > all / (size_t)m->parts * (size_t)(p + 1);
+        if (parts_left > 0 && l > m->first[p] && (full || L - l <= parts_left)) m->first[++p] = l;
+        bytes[p] += layer_bytes[1 + l];
+        before += layer_bytes[1 + l];
+    }
+    m->first[m->parts] = L;
+    bytes[m->parts - 1] += layer_bytes[L + 1];
+}
+
 static int upload(opt *m) {
-    struct source s = {.o = m->o};
-    opt_each_weight(m, count_weight, &s);
-    if (ops_plan(m->o, s.bytes, "weights") != 0) return -1;
+    const ops *o = m->o;
+    const int last = o->parts - 1;
+    size_t bytes[OPS_PARTS] = {0};
+    struct source s = {.m = m, .o = o, .layer_bytes = xcalloc((size_t)m->c.L + 2, sizeof *s.layer_bytes)};
+    if (m->c.L < o->parts) {
+        free(s.layer_bytes);
+        return err_set("%d layers do not share %d GPUs", m->c.L, o->parts);
+    }
+    m->parts = o->parts;
     m->layer = xmalloc((size_t)m->c.L * sizeof *m->layer);
     memcpy(m->layer, m->stored, (size_t)m->c.L * sizeof *m->layer);
-    m->block = s.block = m->o->alloc(s.bytes);
-    return opt_each_weight(m, put_weight, &s);
+    opt_each_weight(m, count_weight, &s);
+    m->head = m->embed;
+    if (last) s.layer_bytes[m->c.L + 1] += device_bytes(&m->head);
+    place(m, s.layer_bytes, bytes);
+    free(s.layer_bytes);
+    if (ops_plan(o, bytes, "weights") != 0) return -1;
+    for (int p = 0; p < m->parts; p++) {
+        o->use(p);
+        m->block[p] = s.block[p] = o->alloc(bytes[p]);
+        if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
+    }
+    opt_each_weight(m, put_weight, &s);
+    if (last) put_one(&s, &m->head, last);
+    else m->head = m->embed;
+    return 0;
 }
 
 int opt_load(opt *m, const char *dir) { return opt_load_on(m, dir, ops_cpu()); }
@@ -106,11 +169,13 @@ int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int 
 }
 
 void opt_free(opt *m) {
-    if (m->block) m->o->release(m->block);
+    for (int p = 0; p < OPS_PARTS; p++) {
+        if (m->block[p]) m->o->release(m->block[p]);
+        if (m->transposed[p]) m->o->release(m->transposed[p]);
+    }
     if (m->stored != m->layer) free(m->stored);
     free(m->layer);
     free(m->wide);
-    if (m->transposed) m->o->release(m->transposed);
     ckpt_close(&m->file);
     *m = (opt){0};
 }
@@ -122,9 +187,14 @@ opt_cache *opt_cache_new(const opt *m, int cap) { return opt_cache_new_kv(m, cap
 
 opt_cache *opt_cache_new_kv(const opt *m, int cap, kv_policy kv) {
     opt_cache *c = xcalloc(1, sizeof *c);
-    const size_t bytes = (size_t)m->c.L * (size_t)cap * (size_t)m->c.E * sizeof(float);
-    *c = (opt_cache){.k = m->o->alloc(bytes), .v = m->o->alloc(bytes), .cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o, .kv = kv, .H = m->c.H};
-    if (kv == KV_REPAIR) c->in = m->o->alloc(bytes);
+    *c = (opt_cache){.cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o, .kv = kv, .H = m->c.H};
+    for (int p = 0; p < m->parts; p++) {
+        const size_t bytes = (size_t)(m->first[p + 1] - m->first[p]) * (size_t)cap * (size_t)m->c.E * sizeof(float);
+        m->o->use(p);
+        c->k[p] = m->o->alloc(bytes);
+        c->v[p] = m->o->alloc(bytes);
+        if (kv == KV_REPAIR) c->in[p] = m->o->alloc(bytes);
+    }
     if (kv != KV_COMPUTE) {
         c->has = xcalloc((size_t)m->c.L * (size_t)cap, (size_t)m->c.H);
         c->lack = xcalloc((size_t)m->c.L * (size_t)m->c.H, sizeof *c->lack);
@@ -139,9 +209,11 @@ void opt_cache_clear(opt_cache *c) {
 
 void opt_cache_free(opt_cache *c) {
     if (!c) return;
-    c->o->release(c->k);
-    c->o->release(c->v);
-    if (c->in) c->o->release(c->in);
+    for (int p = 0; p < OPS_PARTS; p++) {
+        float *blocks[] = {c->k[p], c->v[p], c->in[p]};
+        for (int i = 0; i < 3; i++)
+            if (blocks[i]) c->o->release(blocks[i]);
+    }
     free(c->has);
     free(c->lack);
     free(c);

@@ -13,6 +13,7 @@
 #include "ckpt.h"
 
 struct ops;
+enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 
 // A weight in its stored type, as device memory of the ops table. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit data for
 // matrix products, or NULL.
@@ -30,11 +31,13 @@ typedef struct {
     ckpt file;
     const struct ops *o;                                  // whose memory the weights are in and whose operations a run calls
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
+    weight head;                                          // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
     opt_layer *layer;                                     // L of them
     opt_layer *stored;                                    // the same in host memory and in the checkpoint's types; on the CPU: layer
     float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
-    void *block;                                          // all weights on another device
-    void *transposed;                                     // what wo_t and w2_t point into
+    int parts, first[OPS_PARTS + 1];                      // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
+    void *block[OPS_PARTS];                               // all weights of a part of another device
+    void *transposed[OPS_PARTS];                          // what wo_t and w2_t point into
 } opt;
 
 // Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count (opt_units). NULL mask: all.
@@ -48,15 +51,15 @@ typedef enum {
 } kv_policy;
 extern const char *const kv_policy_names[];  // "compute", "repair", "skip"
 
-// K and V of `n` tokens of one sequence, all layers: k, v [L, cap, E]; o: whose memory they are. in [L, cap, E] (KV_REPAIR): what the maps of
-// K and V read. has [L, cap, H] in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without. The rows
+// K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, E] on every part of the device (opt_cache_rows); o: whose memory
+// they are. in, likewise (KV_REPAIR): what the maps of K and V read. has [L, cap, H] in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without. The rows
 // of a layer with fewer heads are that much shorter and packed, in k, v and has.
 typedef struct {
-    float *k, *v;
+    float *k[OPS_PARTS], *v[OPS_PARTS];
     int n, cap, L, E;
     const struct ops *o;
     kv_policy kv;
-    float *in;
+    float *in[OPS_PARTS];
     uint8_t *has;
     int *lack, H;
 } opt_cache;
@@ -93,6 +96,12 @@ enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 int  opt_load(opt *m, const char *dir);
 int  opt_load_on(opt *m, const char *dir, const struct ops *o);
 void opt_free(opt *m);
+// The part of the device that a layer is on; of layer L, the last.
+static inline int opt_part(const opt *m, int layer) {
+    int p = 0;
+    while (p < m->parts - 1 && layer >= m->first[p + 1]) p++;
+    return p;
+}
 // A model from tensors in memory (pretrain, tests, opt_random.h): tensor data and the lists of *c must outlive it.
 int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
 int  opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o);
@@ -134,6 +143,11 @@ void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const f
 
 opt_cache *opt_cache_new(const opt *m, int cap);  // room for cap tokens, KV_COMPUTE
 opt_cache *opt_cache_new_kv(const opt *m, int cap, kv_policy kv);
+// The first row of a layer in k, v or in of a cache.
+static inline float *opt_cache_rows(const opt *m, float *const block[OPS_PARTS], const opt_cache *c, int layer) {
+    const int p = opt_part(m, layer);
+    return block[p] + (size_t)(layer - m->first[p]) * (size_t)c->cap * (size_t)c->E;
+}
 void       opt_cache_clear(opt_cache *c);         // no tokens
 void       opt_cache_free(opt_cache *c);
 

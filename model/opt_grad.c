@@ -46,7 +46,7 @@ static void head_back(opt_run *r, double *logprob, opt *g) {
         run_head(r, y, s, n, first, r->logits);
         if (logprob) o->logprob(logprob + first, NULL, r->logits, r->target + first, c->V, c->V, rows);
         o->xent_back(r->logits, r->target + first, r->row_scale + first, c->V, rows);
-        o->linear_back(dy + (size_t)first * (size_t)c->P, r->logits, &m->embed, false, s, n);
+        o->linear_back(dy + (size_t)first * (size_t)c->P, r->logits, &m->head, false, s, n);
         if (g) o->linear_grad(data(&g->embed), NULL, r->logits, y + (size_t)first * (size_t)c->P, c->V, c->P, s, n);
     }
     free(s);
@@ -153,12 +153,13 @@ static void embedding_grad(opt_run *r, opt *g) {
 }
 
 void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx) {
-    ASSERT(r->flags & OPT_TAPS && (!grads || r->flags & OPT_WEIGHT_GRADS));
+    ASSERT(r->flags & OPT_TAPS && (!grads || (r->flags & OPT_WEIGHT_GRADS && r->m->parts == 1)));
     for (int i = 0; i < r->n; i++) ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix);
     for (int i = 0; i < r->out_rows; i++) ASSERT(r->target[i] >= 0);
     set_scale(r, scale);
     head_back(r, logprob, grads);
     for (int l = r->m->c.L - 1; l >= 0; l--) {
+        run_carry(r, l, &r->dres);
         half_back(r, l, grads);
         if (each) each(ctx, r, l);
         if (l > 0 || grads) attention_half_back(r, l, grads);  // below the first tap, only weights want gradients
@@ -256,7 +257,7 @@ static void head_back_jvp(opt_run *r) {
         o->xent_back(r->logits, r->target + first, r->row_scale + first, c->V, rows);
         run_head(r, t, s, n, first, r->tlogits);
         o->xent_back_jvp(r->tlogits, r->logits, r->target + first, r->row_scale + first, c->V, rows);
-        o->linear_back(tdy + (size_t)first * (size_t)c->P, r->tlogits, &m->embed, false, s, n);
+        o->linear_back(tdy + (size_t)first * (size_t)c->P, r->tlogits, &m->head, false, s, n);
     }
     free(s);
     if (project) o->linear_back(r->tda, r->typ, &m->proj_out, false, r->out, r->n);
@@ -317,10 +318,15 @@ void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const flo
     ASSERT(r->flags & OPT_TANGENT);
     const direction v = {scale_a, scale_z, scale_w};
     set_scale(r, scale);
+    run_enter(r, 0);
     clear(r, r->tcur, r->m->c.E);
-    for (int l = 0; l < r->m->c.L; l++) layer_jvp(r, l, &v);
+    for (int l = 0; l < r->m->c.L; l++) {
+        run_carry(r, l, &r->tcur);
+        layer_jvp(r, l, &v);
+    }
     head_back_jvp(r);
     for (int l = r->m->c.L - 1; l >= 0; l--) {
+        run_carry(r, l, &r->tdres);
         half_back_jvp(r, l, &v);
         each(ctx, r, l);
         if (l > 0) attention_half_back_jvp(r, l);

@@ -6,55 +6,97 @@
 enum { LOGIT_FLOATS = 1 << 24 };  // of the logits buffer: 64 MiB, whatever the vocabulary
 
 // ---------------------------------------------------------------- workspace
-// With dry set, only the bytes are counted.
+void run_enter(opt_run *r, int part) {
+    if (r->at != part) {
+        run_part *from = &r->part[r->at], *to = &r->part[part];
+#define X(type, name) from->name = r->name, r->name = to->name;
+        RUN_PART(X)
+#undef X
+        r->at = part;
+    }
+    r->o->use(part);
+}
+
+void run_carry(opt_run *r, int layer, float **carried) {
+    const float *from = *carried;
+    run_enter(r, opt_part(r->m, layer));
+    if (*carried != from) r->o->copy(*carried, from, (size_t)r->rows * (size_t)r->m->c.E * sizeof *from);
+}
+
+// Of the part at work. With dry set, only the bytes are counted.
 static float *cut(opt_run *r, size_t floats, bool dry) {
     floats = (floats + 63) / 64 * 64;
-    r->bytes += floats * sizeof(float);
+    r->bytes[r->at] += floats * sizeof(float);
     if (dry) return NULL;
     float *p = r->o->alloc(floats * sizeof(float));
     VEC_PUSH(r->blocks, r->n_blocks, r->cap_blocks, (void *)p);
     return p;
 }
 
-static float **per_layer(opt_run *r, int layers, int distinct, size_t floats, bool dry) {
+// An array of each layer, on its part; without `own` the layers of a part share one.
+static float **per_layer(opt_run *r, int layers, bool own, size_t floats, bool dry) {
+    const opt *m = r->m;
     float **p = xcalloc((size_t)layers, sizeof *p);
-    for (int l = 0; l < layers; l++) p[l] = l < distinct ? cut(r, floats, dry) : p[0];
+    for (int l = 0; l < layers; l++) {
+        const int part = opt_part(m, l);
+        run_enter(r, part);
+        p[l] = own || l == m->first[part] ? cut(r, floats, dry) : p[m->first[part]];
+    }
     return p;
+}
+
+static void plan_part(opt_run *r, bool dry) {
+    const opt_config *c = &r->m->c;
+    const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, P = (size_t)c->P;
+    const bool keep = r->flags & OPT_TAPS, tangent = r->flags & OPT_TANGENT, last = r->at == r->m->parts - 1;
+    r->h = cut(r, T * E, dry);
+    r->r = cut(r, T * F, dry);
+    if (!last) r->leave = cut(r, T * E, dry);
+    if (last || r->at == 0) r->proj = cut(r, T * P, dry);
+    if (keep) {
+        float **backward[] = {&r->dres, &r->dmid, &r->dq, &r->dk, &r->dv, &r->dsum};
+        for (size_t i = 0; i < sizeof backward / sizeof *backward; i++) *backward[i] = cut(r, T * E, dry);
+    }
+    if (tangent) {
+        float **tangents[] = {&r->tcur, &r->ta, &r->tdres, &r->tdmid, &r->tdx, &r->tda};
+        for (size_t i = 0; i < sizeof tangents / sizeof *tangents; i++) *tangents[i] = cut(r, T * E, dry);
+        r->tdz = cut(r, T * F, dry);
+    }
+    if (!last) return;
+    r->logit_rows = LOGIT_FLOATS / c->V < 32 ? 32 : LOGIT_FLOATS / c->V;
+    if (r->logit_rows > r->max_tokens) r->logit_rows = r->max_tokens;
+    const size_t logits = (size_t)r->logit_rows * (size_t)c->V;
+    r->y = cut(r, T * E, dry);
+    r->yp = cut(r, T * P, dry);
+    r->logits = cut(r, logits, dry);
+    if (keep) {
+        r->dy = cut(r, T * E, dry);
+        r->dyp = cut(r, T * P, dry);
+    }
+    if (tangent) {
+        r->ty = cut(r, T * E, dry);
+        r->typ = cut(r, T * P, dry);
+        r->tlogits = cut(r, logits, dry);
+    }
 }
 
 static void plan(opt_run *r, bool dry) {
     const opt_config *c = &r->m->c;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F;
     const bool keep = r->flags & OPT_TAPS, tangent = r->flags & OPT_TANGENT;
-    r->res = per_layer(r, c->L + 1, keep ? c->L + 1 : 1, T * E, dry);
+    r->res = per_layer(r, c->L + 1, keep, T * E, dry);
 #define X(name, width, flag)                                                                                        \
     r->name = NULL;                                                                                                 \
     if ((r->flags & (flag)) == (flag))                                                                              \
-        r->name = per_layer(r, c->L, (flag) == OPT_TAPS ? (tangent ? c->L : 1) : keep ? c->L : 1,                   \
+        r->name = per_layer(r, c->L, (flag) == OPT_TAPS ? tangent : keep,                                           \
                             (c->pre_ln && (strcmp(#name, "s1") == 0 || strcmp(#name, "s2") == 0)) ? 16 : T * width, dry);
     OPT_ARRAYS(X)
 #undef X
     if (!keep && c->pre_ln)
-        for (int l = 0; l < c->L; l++) r->mid[l] = r->res[0];  // the residual is updated in place
-    r->h = cut(r, T * E, dry);
-    r->r = cut(r, T * F, dry);
-    r->proj = cut(r, T * (size_t)c->P, dry);
-    r->y = cut(r, T * E, dry);
-    r->yp = cut(r, T * (size_t)c->P, dry);
-    r->logit_rows = LOGIT_FLOATS / c->V < 32 ? 32 : LOGIT_FLOATS / c->V;
-    if (r->logit_rows > r->max_tokens) r->logit_rows = r->max_tokens;
-    r->logits = cut(r, (size_t)r->logit_rows * (size_t)c->V, dry);
-    if (keep) {
-        float **backward[] = {&r->dres, &r->dmid, &r->dq, &r->dk, &r->dv, &r->dsum, &r->dy};
-        for (size_t i = 0; i < sizeof backward / sizeof *backward; i++) *backward[i] = cut(r, T * E, dry);
-        r->dyp = cut(r, T * (size_t)c->P, dry);
-    }
-    if (tangent) {
-        float **tangents[] = {&r->tcur, &r->ta, &r->tdres, &r->tdmid, &r->tdx, &r->tda, &r->ty};
-        for (size_t i = 0; i < sizeof tangents / sizeof *tangents; i++) *tangents[i] = cut(r, T * E, dry);
-        r->tdz = cut(r, T * F, dry);
-        r->typ = cut(r, T * (size_t)c->P, dry);
-        r->tlogits = cut(r, (size_t)r->logit_rows * (size_t)c->V, dry);
+        for (int l = 0; l < c->L; l++) r->mid[l] = r->res[l];  // the residual is updated in place
+    for (int p = 0; p < r->m->parts; p++) {
+        run_enter(r, p);
+        plan_part(r, dry);
     }
 }
 
@@ -65,11 +107,18 @@ static void free_lists(opt_run *r) {
 #undef X
 }
 
-size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
-    opt_run r = {.m = m, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
+static void count_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]) {
+    opt_run r = {.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     plan(&r, true);
     free_lists(&r);
-    return r.bytes;
+    memcpy(bytes, r.bytes, sizeof r.bytes);
+}
+
+size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
+    size_t bytes[OPS_PARTS], all = 0;
+    count_bytes(m, max_tokens, max_seqs, flags, bytes);
+    for (int p = 0; p < m->parts; p++) all += bytes[p];
+    return all;
 }
 
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
@@ -92,7 +141,9 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->seq = xcalloc(N, sizeof *r->seq);
     r->seen = xcalloc((size_t)m->c.E, sizeof *r->seen);
     sparse_alloc(r);
-    if (ops_plan(m->o, opt_run_bytes(m, max_tokens, max_seqs, flags), "activations of a batch") != 0) die(1, "%s", err_get());
+    size_t bytes[OPS_PARTS];
+    count_bytes(m, max_tokens, max_seqs, flags, bytes);
+    if (ops_plan(m->o, bytes, "activations of a batch") != 0) die(1, "%s", err_get());
     plan(r, false);
     return r;
 }
@@ -100,7 +151,10 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
 void opt_run_free(opt_run *r) {
     if (!r) return;
     for (int i = 0; i < r->n_blocks; i++) r->o->release(r->blocks[i]);
-    if (r->g1) r->o->release(r->g1);
+    for (int p = 0; p < r->m->parts; p++) {
+        run_enter(r, p);
+        if (r->g1) r->o->release(r->g1);
+    }
     free_lists(r);
     sparse_free(r);
     void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq, r->seen};
@@ -208,20 +262,25 @@ static void layer_forward(opt_run *r, int l) {
         o->relu(r->r, r->z[l], F, dense_after, n);
         o->drop_units(r->r, r->neurons, r->mask_from, F, 1, r->dense.all, n);
     }
-    float *sum2 = c->pre_ln ? r->res[l + 1] : r->s2[l];
+    const bool leaves = opt_part(m, l + 1) != r->at;
+    float *out = leaves ? r->leave : r->res[l + 1], *sum2 = c->pre_ln ? out : r->s2[l];
     if (sum2 != r->mid[l]) o->move(sum2, r->mid[l], E, after, n);
     if (any_dense || !F) o->linear(sum2, r->r, &w->w2, maybe(&w->b2), true, F ? dense_after : after, n);
     if (any_live && F > 0) {
         sparse_linear(r, r->r, x, &w->w1, maybe(&w->b1), true, &r->live_neurons, 1, sparse_half);
         sparse_linear_t(r, sum2, r->r, &w->w2_t, maybe(&w->b2), &r->live_neurons, 1, sparse_half);
     }
-    if (!c->pre_ln) o->norm(r->res[l + 1], sum2, &w->ln2_g, &w->ln2_b, E, after, n);
+    if (!c->pre_ln) o->norm(out, sum2, &w->ln2_g, &w->ln2_b, E, after, n);
+    if (leaves) o->copy(r->res[l + 1], out, (size_t)r->rows * (size_t)E * sizeof *out);
 }
 
 static void layers(opt_run *r, int from) {
     sparse_begin(r);
     r->forward_only = !(r->flags & OPT_TAPS);
-    for (int l = from; l < r->m->c.L; l++) layer_forward(r, l);
+    for (int l = from; l < r->m->c.L; l++) {
+        run_enter(r, opt_part(r->m, l));
+        layer_forward(r, l);
+    }
     for (int i = 0; i < r->n; i++)
         if (r->seq[i]->append) r->seq[i]->append->n += r->seq[i]->n;
 }
@@ -229,6 +288,7 @@ static void layers(opt_run *r, int from) {
 void opt_forward(opt_run *r, const opt_seq *seqs, int n) {
     const opt *m = r->m;
     set_batch(r, seqs, n);
+    run_enter(r, 0);
     if (m->c.P != m->c.E) {
         r->o->embed(r->proj, r->tokens, &m->embed, r->all, n);
         r->o->linear(r->res[0], r->proj, &m->proj_in, NULL, false, r->all, n);
@@ -248,6 +308,7 @@ void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const f
 const float *run_output(opt_run *r) {
     const opt *m = r->m;
     const int E = m->c.E;
+    run_enter(r, m->parts - 1);
     for (int i = 0; i < r->n; i++)
         r->o->copy(r->y + (size_t)r->out[i].row * (size_t)E, r->res[m->c.L] + (size_t)r->act[i].row * (size_t)E, (size_t)r->out[i].n * (size_t)E * sizeof(float));
     const float *y = r->y;
@@ -280,7 +341,7 @@ int run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows) {
 }
 
 void run_head(opt_run *r, const float *y, const span *s, int n, int first, float *out) {
-    const weight *w = &r->m->embed;
+    const weight *w = &r->m->head;
     r->o->linear(out, y + (size_t)first * (size_t)w->cols, w, NULL, false, s, n);
 }
 
@@ -320,7 +381,7 @@ void opt_logits(opt_run *r, int i, float *out) {
 }
 
 void opt_last_logits(opt_run *r, float *out) {
-    const int V = r->m->c.V, width = r->m->embed.cols;
+    const int V = r->m->c.V, width = r->m->head.cols;
     const float *y = run_output(r);
     float *last = y == r->yp ? r->proj : y == r->h ? r->y : r->h;  // the last output row of each sequence, one after the other
     span *s = xcalloc((size_t)r->n, sizeof *s);

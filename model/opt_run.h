@@ -24,6 +24,22 @@ typedef struct {
 // empty.
 typedef struct { span *all, *act; } span_set;
 
+// Workspace that every part of the device has of its own; an opt_run holds that of the part at work (run_enter).
+#define RUN_PART(X)                                                                                                      \
+    X(live_lists, live_heads) X(live_lists, live_neurons)                                                                \
+    X(uint8_t *, device_has)                                                 /* [positions, H] of each sequence */       \
+    X(float *, h) X(float *, r) X(float *, proj)                             /* scratch: [rows, E], [rows, F], [rows, P] */ \
+    X(float *, leave)                                                        /* [rows, E] the residual that goes to the next part */ \
+    X(float *, dres) X(float *, dmid) X(float *, dq) X(float *, dk) X(float *, dv) X(float *, dsum)      /* [rows, E] */ \
+    X(float *, tcur) X(float *, ta) X(float *, tdres) X(float *, tdmid) X(float *, tdx) X(float *, tda)                  \
+    X(float *, tdz)                                                          /* tangents, of the gradients with td: [rows, E or F] */ \
+    X(float *, g1)                                                           /* [F, E] opt_hessian with scale_w */
+typedef struct {
+#define X(type, name) type name;
+    RUN_PART(X)
+#undef X
+} run_part;
+
 struct opt_run {
     const opt *m;
     const ops *o;
@@ -48,26 +64,30 @@ struct opt_run {
     span_set dense, sparse;
     span *kv_dense, *kv_sparse;  // rows whose K and V are computed for all heads, for live heads
     attn_seq *attn_sparse;
-    live_lists live_heads, live_neurons;
-    uint8_t *device_has;    // [positions, H]
     // arrays
     float **res;            // [L + 1]
 #define X(name, width, flag) float **name;
     OPT_ARRAYS(X)
 #undef X
-    float *h, *r, *proj;           // scratch: [rows, E], [rows, F], [rows, P]
-    float *dres, *dmid, *dq, *dk, *dv, *dsum;  // [rows, E]
-    float *tcur, *ta, *tdres, *tdmid, *tdx, *tda, *tdz;  // tangents, of the gradients with td: [rows, E or F]
-    float *y, *yp, *dy, *dyp, *ty, *typ;  // head: [rows, E or P] packed output rows
+#define X(type, name) type name;
+    RUN_PART(X)
+#undef X
+    run_part part[OPS_PARTS];      // of the parts that are not at work
+    int at;                        // the part at work
+    float *y, *yp, *dy, *dyp, *ty, *typ;  // head, on the last part: [rows, E or P] packed output rows
     float *logits, *tlogits;        // [logit_rows, V]
     int logit_rows;
     double *row_logprob;            // [rows]
     float *row_scale;               // [rows]
-    float *g1;                      // [F, E] opt_hessian with scale_w
     void **blocks;
     int n_blocks, cap_blocks;
-    size_t bytes;
+    size_t bytes[OPS_PARTS];
 };
+
+// What follows works on a part of the device, in its workspace.
+void run_enter(opt_run *r, int part);
+// The same for the part of a layer, whose workspace gets the rows of the array *carried [rows, E] that the part at work has.
+void run_carry(opt_run *r, int layer, float **carried);
 
 static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
 // The output rows in pieces that fit the logits buffer: pieces never join sequences, so their products depend on one sequence only.

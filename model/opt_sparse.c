@@ -30,11 +30,18 @@ static void transpose(void *to, const weight *w) {
 }
 
 size_t opt_sparse_prepare(opt *m) {
-    const size_t bytes = opt_sparse_bytes(m);
-    if (m->transposed) return bytes;
+    const size_t all = opt_sparse_bytes(m);
+    if (m->transposed[0]) return all;
+    size_t bytes[OPS_PARTS] = {0};
+    for (int l = 0; l < m->c.L; l++) bytes[opt_part(m, l)] += bytes_of(&m->stored[l].wo) + bytes_of(&m->stored[l].w2);
     if (ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
-    char *block = m->transposed = m->o->alloc(bytes);
+    char *block = NULL;
     for (int l = 0; l < m->c.L; l++) {
+        const int p = opt_part(m, l);
+        if (l == m->first[p]) {
+            m->o->use(p);
+            block = m->transposed[p] = m->o->alloc(bytes[p]);
+        }
         const weight *from[] = {&m->stored[l].wo, &m->stored[l].w2};
         weight *to[] = {&m->layer[l].wo_t, &m->layer[l].w2_t};
         for (int k = 0; k < 2; k++, block += bytes_of(from[k - 1])) {
@@ -47,14 +54,14 @@ size_t opt_sparse_prepare(opt *m) {
             *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL};
         }
     }
-    return bytes;
+    return all;
 }
 
 // ---------------------------------------------------------------- workspace
 static void lists_alloc(opt_run *r, live_lists *u, int units) {
     const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = r->flags & OPT_OWN_LISTS ? N : 1;
     u->list = xcalloc(lists, sizeof *u->list);
-    if (!r->m->transposed) return;
+    if (!r->m->transposed[0]) return;
     u->unit = xcalloc(lists * U, sizeof *u->unit);
     u->device_unit = r->o->alloc(lists * U * sizeof *u->unit);
     if (lists == N && N > 1) return;
@@ -76,21 +83,27 @@ void sparse_alloc(opt_run *r) {
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) *spans[i] = xcalloc(N, sizeof(span));
     r->live = xcalloc(N, sizeof *r->live);
     r->attn_sparse = xcalloc(N, sizeof *r->attn_sparse);
-    lists_alloc(r, &r->live_heads, r->m->c.H);
-    lists_alloc(r, &r->live_neurons, r->m->c.F);
+    for (int p = 0; p < r->m->parts; p++) {
+        run_enter(r, p);
+        lists_alloc(r, &r->live_heads, r->m->c.H);
+        lists_alloc(r, &r->live_neurons, r->m->c.F);
+    }
 }
 
 void sparse_free(opt_run *r) {
     void *lists[] = {r->dense.all, r->dense.act, r->sparse.all, r->sparse.act, r->kv_dense, r->kv_sparse, r->live, r->attn_sparse};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
-    lists_free(r, &r->live_heads);
-    lists_free(r, &r->live_neurons);
-    if (r->device_has) r->o->release(r->device_has);
+    for (int p = 0; p < r->m->parts; p++) {
+        run_enter(r, p);
+        lists_free(r, &r->live_heads);
+        lists_free(r, &r->live_neurons);
+        if (r->device_has) r->o->release(r->device_has);
+    }
 }
 
 // ---------------------------------------------------------------- which sequences, which units
 void sparse_begin(opt_run *r) {
-    const bool able = r->m->transposed && r->live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
+    const bool able = r->m->transposed[0] && r->live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
     r->n_live = 0;
     for (int i = 0; i < r->n; i++) {
         const opt_cache *to = r->seq[i]->append;
@@ -188,13 +201,13 @@ static bool leaves_kv(const opt_run *r, int i, int t, const uint8_t *heads, int 
 static void append(opt_run *r, int i, int layer, const float *h, int width) {
     opt_cache *c = r->seq[i]->append;
     const int n_heads = width / r->m->c.D;
-    const size_t row = (size_t)width, at = (size_t)layer * (size_t)c->cap * (size_t)c->E + (size_t)c->n * row, from = (size_t)r->all[i].row * row;
+    const size_t row = (size_t)width, at = (size_t)c->n * row, from = (size_t)r->all[i].row * row;
     const size_t n = (size_t)r->all[i].n;
-    r->o->copy(c->k + at, r->k[layer] + from, n * row * sizeof(float));
-    r->o->copy(c->v + at, r->v[layer] + from, n * row * sizeof(float));
+    r->o->copy(opt_cache_rows(r->m, c->k, c, layer) + at, r->k[layer] + from, n * row * sizeof(float));
+    r->o->copy(opt_cache_rows(r->m, c->v, c, layer) + at, r->v[layer] + from, n * row * sizeof(float));
     if (c->kv == KV_COMPUTE) return;
     const size_t E = (size_t)c->E;
-    if (c->in) r->o->copy(c->in + ((size_t)layer * (size_t)c->cap + (size_t)c->n) * E, h + (size_t)r->all[i].row * E, n * E * sizeof(float));
+    if (c->in[0]) r->o->copy(opt_cache_rows(r->m, c->in, c, layer) + (size_t)c->n * E, h + (size_t)r->all[i].row * E, n * E * sizeof(float));
     const uint8_t *heads = mask_bytes(r, i, true, layer, c->H);
     uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H + (size_t)c->n * (size_t)n_heads;
     for (int t = 0; t < r->all[i].n; t++)
@@ -235,10 +248,10 @@ static void repair(opt_run *r, int i, int layer, int n_heads) {
             r->o->put(device, unit, (size_t)n * sizeof *unit);
             const live_units u = {device, n, 1, NULL};
             const span s = {from, end - from};
-            const size_t at = base * (size_t)c->E;
+            const float *in = opt_cache_rows(r->m, c->in, c, layer);
             ASSERT(width <= (size_t)c->E);
-            r->o->live_linear(c->k + at, c->in + at, &w->wk, maybe(&w->bk), false, D, &u, &s, 1);
-            r->o->live_linear(c->v + at, c->in + at, &w->wv, maybe(&w->bv), false, D, &u, &s, 1);
+            r->o->live_linear(opt_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, D, &u, &s, 1);
+            r->o->live_linear(opt_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, D, &u, &s, 1);
         }
     if (device) r->o->release(device);
     free(unit);
@@ -281,12 +294,11 @@ void sparse_attention(opt_run *r, int layer, const span *half) {
     float *a = r->a[layer];
     for (int i = 0; i < r->n; i++) {
         const opt_cache *p = r->seq[i]->prefix;
-        const size_t at = p ? (size_t)layer * (size_t)p->cap * (size_t)p->E : 0;
         attn_seq *s = &r->attn[i], none = {.s = {r->all[i].row, 0}};
         s->s = r->all[i];
         s->past = r->first[i];
-        s->past_k = p ? p->k + at : NULL;
-        s->past_v = p ? p->v + at : NULL;
+        s->past_k = p ? opt_cache_rows(m, p->k, p, layer) : NULL;
+        s->past_v = p ? opt_cache_rows(m, p->v, p, layer) : NULL;
         s->past_has = missing_kv(r, i, layer, width / D);
         s->from = half[i].n ? half[i].row - r->all[i].row : r->all[i].n;
         r->attn_sparse[i] = r->live[i] ? *s : none;

@@ -239,6 +239,7 @@ static void widen(double *to, const float *from, size_t n) {
 void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T) {
     const span all = {0, T};
     const size_t bytes = (size_t)T * (size_t)m->c.E * sizeof *x;
+    m->o->use(0);
     float *wide = m->o->alloc(bytes), *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : wide;
     m->o->embed(narrow, tokens, &m->embed, &all, 1);
     if (narrow != wide) {

@@ -331,7 +331,7 @@ static void no_operation_is_forgotten(void **state) {
         OPS(X)
 #undef X
     };
-    static const char *const memory[] = {"alloc", "release", "put", "get", "zero", "copy", "room", "reserve"};
+    static const char *const memory[] = {"alloc", "release", "put", "get", "zero", "copy", "room", "reserve", "use"};
     for (size_t i = 0; i < sizeof ops_names / sizeof *ops_names; i++) {
         bool found = false;
         for (int k = 0; k < CASES; k++) found |= strcmp(cases[k].name, ops_names[i]) == 0;
@@ -453,8 +453,14 @@ static void errors_have_a_line(void **state) {
     assert_null(ops_open("cuda:x"));
     assert_non_null(strstr(err_get(), "not one of cpu, cuda"));
     assert_ptr_equal(ops_open("cuda"), gpu);
-    assert_int_equal(ops_plan(gpu, (size_t)1 << 60, "activations"), -1);
-    assert_non_null(strstr(err_get(), "activations take 1099511627776.0 MiB, and cuda:0"));
+    const size_t bytes[OPS_PARTS] = {(size_t)1 << 60};
+    assert_int_equal(ops_plan(gpu, bytes, "activations"), -1);
+    assert_non_null(strstr(err_get(), "activations take 1099511627776.0 MiB of cuda:0"));
+    const char *const wrong[] = {"cuda:", "cuda:0,", "cuda:0,0", "cuda:,1", "cuda:-1", "cuda:0 1", "cuda:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_null(ops_open(wrong[i]));
+        assert_non_null(strstr(err_get(), "not one of cpu, cuda"));
+    }
 }
 
 // This program once more, in another order, as only a new process can; its name is `self`.

@@ -399,8 +399,8 @@ static void policies(void **state) {
                 for (int h = 0; h < c->H; h++) {
                     const size_t at = ((size_t)l * T + (size_t)t) * (size_t)c->E + (size_t)(h * c->D);
                     if (!cache[KV_REPAIR]->has[((size_t)l * T + (size_t)t) * (size_t)c->H + (size_t)h]) continue;
-                    assert_close("K", cache[KV_REPAIR]->k + at, cache[KV_COMPUTE]->k + at, c->D);
-                    assert_close("V", cache[KV_REPAIR]->v + at, cache[KV_COMPUTE]->v + at, c->D);
+                    assert_close("K", cache[KV_REPAIR]->k[0] + at, cache[KV_COMPUTE]->k[0] + at, c->D);
+                    assert_close("V", cache[KV_REPAIR]->v[0] + at, cache[KV_COMPUTE]->v[0] + at, c->D);
                 }
         for (int kv = 0; kv < 3; kv++) opt_cache_free(cache[kv]);
         opt_run_free(run);

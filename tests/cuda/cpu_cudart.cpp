@@ -6,6 +6,7 @@
 //                                     eager: at once; a number: a random part of the pending work after every call
 //   CU_FAKE_PROTECT=0                 device memory is unreadable to the host (PROT_NONE) unless a kernel or copy runs; 0 switches that off
 //   CU_FAKE_DEVICES=N                 N devices (default 1); memory and streams belong to one; peers need cudaDeviceEnablePeerAccess
+//   CU_FAKE_PEERS=0                   a machine whose devices do not reach each other's memory; a kernel that does faults (unless CU_FAKE_PROTECT=0)
 //   CU_FAKE_MEM=BYTES                 memory per device (default 8 GiB)
 //   CU_FAKE_FAIL=KIND:K               the K-th such call fails. KIND: malloc, pinned (host memory), copy, launch (cuBLAS too); lost: from the K-th
 //                                     piece of work on, every call fails. list: nothing fails; of every place in the program that makes such
@@ -34,6 +35,7 @@ struct Op {
     std::vector<std::shared_ptr<Op>> deps;
     bool done = false;
     int dev = 0;
+    bool alone = false; // touches memory of its own device only, and of peers
 };
 using OpP = std::shared_ptr<Op>;
 struct Node {
@@ -146,6 +148,12 @@ static void open_memory(bool open) {
     for (auto &a : allocs)
         if (a.second.dev >= 0) mprotect((void *)a.first, pages(a.second.n), open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
+// Within a Running: only what a kernel of this device may touch.
+static void open_own(int dev) {
+    if (!protect() || n_dev() < 2) return;
+    for (auto &a : allocs)
+        if (a.second.dev >= 0 && a.second.dev != dev && !peers.count({dev, a.second.dev})) mprotect((void *)a.first, pages(a.second.n), PROT_NONE);
+}
 struct Running {
     Running() {
         if (depth++ == 0) open_memory(true);
@@ -163,7 +171,9 @@ static void run(const OpP &o) {
     if (o->fn) {
         int keep = run_dev;
         run_dev = o->dev;
+        if (o->alone) open_own(o->dev);
         o->fn();
+        if (o->alone && n_dev() > 1) open_memory(true);
         run_dev = keep;
     }
     o->fn = nullptr;
@@ -237,7 +247,7 @@ cudaError_t enqueue(cudaStream_t st, const char *what, std::function<void()> fn)
     }
     for (Stream *t : streams)
         if (t->cap && s == legacy[s->dev] && t->blocking) return fail(cudaErrorStreamCaptureImplicit);
-    push(s, std::move(fn));
+    push(s, std::move(fn))->alone = strcmp(what, "copy") != 0;
     run_some();
     return cudaSuccess;
 }
@@ -524,12 +534,12 @@ cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceCanAccessPeer(int *v, int a, int b) {
-    *v = a != b && a < n_dev() && b < n_dev();
+    *v = atoi(env("CU_FAKE_PEERS", "1")) && a != b && a < n_dev() && b < n_dev();
     return cudaSuccess;
 }
 cudaError_t cudaDeviceEnablePeerAccess(int d, unsigned) {
     Lock g(big);
-    if (d == cur_dev || d < 0 || d >= n_dev()) return fail(cudaErrorInvalidDevice);
+    if (d == cur_dev || d < 0 || d >= n_dev() || !atoi(env("CU_FAKE_PEERS", "1"))) return fail(cudaErrorInvalidDevice);
     return peers.insert({cur_dev, d}).second ? cudaSuccess : fail(cudaErrorPeerAccessAlreadyEnabled);
 }
 cudaError_t cudaDriverGetVersion(int *v) {

@@ -1,0 +1,54 @@
+// ops_cuda - what the files of the GPU library share: the state of a GPU, errors, arguments on the device. Contract of the table in ops.h.
+#pragma once
+#include "cuda.h"
+#include "ops_cpu.h"
+#include <cublas_v2.h>
+
+enum {
+    WORK_BYTES = 32 << 20,    // workspace: widened weights, row sums of attention
+    STAGE_BYTES = 4 << 20     // each half of the ring for arguments that are arrays of the host
+};
+
+typedef struct { char *base; size_t bytes, used; int live; } segment;
+
+typedef struct {
+    char name[32], about[300];
+    int device;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    segment *segment;            // blocks of memory; allocations are cut from their ends, and a block goes when its last one does
+    int n_segments, cap_segments;
+    float *work;
+    char *stage, *stage_pinned;  // two halves each, on the device and on the host
+    cudaEvent_t stage_done[2];   // recorded when a half was left
+    bool stage_left[2];
+    int half;
+    size_t staged;               // bytes used of the half
+    char *piece[2];
+    cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
+} gpu;
+
+extern gpu *g;  // the GPU whose part is being worked on: CUDA's current device, too
+
+void gpu_check(cudaError_t e, const char *what, const char *file, int line);
+void gpu_check_blas(cublasStatus_t s, const char *what, const char *file, int line);
+void gpu_check_launch(const char *what, const char *file, int line);
+#define CHECK(call) gpu_check(call, #call, __FILE__, __LINE__)
+#define BLAS(call) gpu_check_blas(call, #call, __FILE__, __LINE__)
+#define LAUNCHED(name) gpu_check_launch(name, __FILE__, __LINE__)
+
+// A copy on the device of an argument that is an array of the host, good for launches until the ring comes round.
+void *gpu_stage(const void *host, size_t bytes);
+
+// ops_cuda_memory.c: the operations of memory.
+void *cuda_alloc(size_t bytes);
+void cuda_release(void *p);
+void cuda_put(void *device, const void *host, size_t bytes);
+void cuda_get(void *host, const void *device, size_t bytes);
+void cuda_zero(void *p, size_t bytes);
+void cuda_copy(void *to, const void *from, size_t bytes);
+size_t cuda_room(void);
+void cuda_reserve(size_t bytes);
+const char *cuda_use(int part);
+// Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
+const char *gpu_open(const int *index, int n, ops *table, char *why, size_t room);

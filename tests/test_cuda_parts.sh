@@ -1,0 +1,56 @@
+#!/bin/sh
+# test_cuda_parts - layers shared by several GPUs (CUDA on the CPU, tests/cuda): scores, sweeps and decoding on two and three devices, whose kernels
+# cannot touch each other's memory, have the bits of one device; a model that one device has no room for runs on two.
+bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
+KIT_CUDA=${KIT_CUDA:-$(dirname "$bin")/shim/libkit_cuda.so} CUH_THREADS=1 CU_FAKE_DEVICES=3 CU_FAKE_PROTECT=0
+export KIT_CUDA CUH_THREADS CU_FAKE_DEVICES CU_FAKE_PROTECT
+[ -e "$KIT_CUDA" ] || { echo "SKIP test_cuda_parts: $KIT_CUDA is not built: CUDA's headers are not there"; exit 77; }
+$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_cuda_parts: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+fail() { echo "FAIL: $*"; tail -n 5 "$dir/log"; exit 1; }
+mkdir -p "$dir/data/copa"
+for i in 0 1 2 3 4 5 6 7; do
+    echo "{\"premise\": \"The cat $i ran.\", \"choice1\": \"It ate.\", \"choice2\": \"It hid then.\", \"question\": \"cause\", \"label\": $((i % 2)), \"idx\": $i}"
+done >"$dir/data/copa/train.jsonl"
+score() { device=$1 out=$2; shift 2; "$bin/score" --device "$device" --model $model --data "$dir/data" --tasks copa --shots 0 --mode both --out "$out" "$@" >"$dir/log" 2>&1 || fail "score on $device"; }
+
+score cuda:1 "$dir/one.h5" --examples 1 --criteria all
+CU_FAKE_STREAMS=5 score cuda:0,1 "$dir/two.h5" --examples 1 --criteria all
+grep -q 'layers 0 to 0 are on cuda:0' "$dir/log" && grep -q 'layers 1 to 2 are on cuda:1' "$dir/log" || fail "which layer is where is not printed"
+CU_FAKE_STREAMS=eager score cuda:2,0,1 "$dir/three.h5" --examples 1 --criteria all
+for store in two three; do $python tests/h5same.py "$dir/one.h5" "$dir/$store.h5" || fail "$store devices make another store"; done
+score cuda:1 "$dir/grasp.h5" --examples 1 --criteria grasp
+CU_FAKE_PEERS=0 CU_FAKE_PROTECT=1 score cuda:2,1 "$dir/apart.h5" --examples 1 --criteria grasp
+$python tests/h5same.py "$dir/grasp.h5" "$dir/apart.h5" || fail "devices that do not reach each other: another store"
+score cuda:1 "$dir/removal.h5" --examples 1 --criteria removal --removal-neurons 0
+score cuda:1,2 "$dir/removal2.h5" --examples 1 --criteria removal --removal-neurons 0
+$python tests/h5same.py "$dir/removal.h5" "$dir/removal2.h5" || fail "two devices: another removal"
+
+score cpu "$dir/more.h5" --examples 8 --criteria snip
+"$bin/aggregate" --store "$dir/more.h5" --out "$dir/aggregates.h5" >"$dir/log" 2>&1 || fail "aggregate"
+"$bin/train" --store "$dir/more.h5" --model $model --criterion snip --hidden 8 --epochs 2 --out "$dir/predictor.h5" >"$dir/log" 2>&1 || fail "train"
+printf '= A cat =\n\nThe cat ran .\n' >"$dir/text.raw"
+for device in cuda:1 cuda:0,2; do
+    CU_FAKE_PEERS=0 "$bin/sweep" --device $device --model $model --data "$dir/data" --tasks copa --wikitext "$dir/text.raw" --limit 2 --mask none,static,contextual --scores "$dir/aggregates.h5" \
+        --predictor "$dir/predictor.h5" --criterion snip --sparsity 50 --refresh 4 --out "$dir/$device.csv" --details "$dir/$device.jsonl" >"$dir/log" 2>&1 || fail "sweep on $device"
+    grep -v '^#' "$dir/$device.csv" >"$dir/$device.rows"
+    for kv in compute repair skip; do
+        protect=0
+        [ $kv$device != repaircuda:0,2 ] || protect=1
+        CU_FAKE_PEERS=0 CU_FAKE_PROTECT=$protect "$bin/generate" --device $device --model $model --prompt "The cat" --no-bos --tokens 4 --mask contextual --refresh 2 --kv $kv --predictor "$dir/predictor.h5" \
+            --criterion snip --sparsity 50 2>"$dir/log" >>"$dir/$device.txt" || fail "generate on $device"
+    done
+done
+[ "$(wc -l <"$dir/cuda:1.rows")" -ge 15 ] && [ -s "$dir/cuda:1.txt" ] || fail "the sweep or the text is empty"
+for kind in rows txt jsonl; do cmp "$dir/cuda:1.$kind" "$dir/cuda:0,2.$kind" || fail "two devices: another $kind"; done
+
+# 40 MiB of a device are workspace; the default model has 10.3 MiB of weights
+say() { CU_FAKE_MEM=$1 "$bin/generate" --device "$2" --model model/default --prompt "Anna" --tokens 2 >"$dir/text" 2>"$dir/log"; }
+say 49000000 cuda && fail "a device without room was not refused"
+[ "$(grep -c 'weights take 10.3 MiB of cuda:0 (.*), which has [0-9.]* MiB free; ' "$dir/log")" = 1 ] && [ ! -s "$dir/text" ] || fail "no clear line"
+say 49000000 cuda:0,1 || fail "two devices"
+[ -s "$dir/text" ] || fail "no text"
+"$bin/generate" --device cuda:0,7 --model model/default --prompt "Anna" >"$dir/log" 2>&1 && fail "a GPU that is not there"
+grep -q 'there is no such GPU as cuda:7; this machine has 3' "$dir/log" || fail "no clear line"
+echo "test_cuda_parts: several devices have the bits of one"
