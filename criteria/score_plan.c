@@ -431,7 +431,7 @@ static char *plan_text(const score_job *j) {
     size_t n;
     FILE *f = open_memstream(&text, &n);
     for (int i = 0; i < j->n_attr; i++) fprintf(f, "%s=%s\n", j->attr[i].key, j->attr[i].value);
-    fprintf(f, "criteria=");
+    fprintf(f, "code=%s\ncriteria=", code_version());  // the store will name one version for all rows
     for (int k = 0; k < j->n_crit; k++) fprintf(f, "%s%s", k ? "," : "", j->crit[k]->name);
     fprintf(f, "\nremoval_neurons=%d\n", j->removal_neurons);
     for (int t = 0; t < j->n_task; t++)

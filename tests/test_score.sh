@@ -100,6 +100,10 @@ for blocks in 8 90; do
   [ "$(grep -c '^score: .*cannot write' "$dir/log")" = 1 ] || fail "a full disk is not said in one line: $(tail -n 3 "$dir/log")"
   [ ! -e "$dir/full.h5" ] || fail "a store that is not whole looks whole"
 done
+cp "$dir/full.h5.parts/plan" "$dir/plan"
+sed -i 's/^code=.*/code=older/' "$dir/full.h5.parts/plan"
+refused 'there code=older; here code=' full.h5 --tasks piqa,copa --examples 12 --criteria all
+cp "$dir/plan" "$dir/full.h5.parts/plan"
 must full.h5 --tasks piqa,copa --examples 12 --criteria all
 same "$dir/whole.h5" "$dir/full.h5" "after a full disk the numbers differ"
 
