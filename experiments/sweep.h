@@ -62,7 +62,8 @@ typedef struct {
     // one pass over all points, first to count, then to run
     bool counting;
     long rows_present, rows_missing;
-    double tokens_missing, tokens_done;
+    double tokens_missing, tokens_done;  // a token of a compacted model counts as the share of the dense one that is left of it
+    double token_share;                  // that share at the point in work
     progress bar;
 } sweep;
 

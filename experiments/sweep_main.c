@@ -215,7 +215,7 @@ static char *provenance(const sweep *w, int argc, char **argv) {
 // ---------------------------------------------------------------- running
 static void tick(void *ctx, double tokens) {
     sweep *w = ctx;
-    w->tokens_done += tokens;
+    w->tokens_done += tokens * w->token_share;
     progress_at(&w->bar, (long)w->tokens_done);
 }
 
@@ -250,13 +250,13 @@ static void announce(sweep *w) {
         return;
     }
     const double speed = measure_speed(w), seconds = w->tokens_missing / speed;
-    log_info("%ld values present, %ld to compute: %.3g million tokens, about %.0f %s at %.0f tokens/s", w->rows_present, w->rows_missing,
+    log_info("%ld values present, %ld to compute: %.3g million dense tokens, about %.0f %s at %.0f tokens/s", w->rows_present, w->rows_missing,
              w->tokens_missing / 1e6, seconds < 600 ? seconds : seconds / 60, seconds < 600 ? "s" : "min", speed);
     w->tokens_done = 0;
 }
 
 int main(int argc, char **argv) {
-    static sweep w = {.o = &arg};
+    static sweep w = {.o = &arg, .token_share = 1};
     cli_parse(argc, argv, "accuracy and perplexity over sparsities, for masks none, random, static, contextual, oracle and file", options);
     if (arg.list) {
         print_list();

@@ -2,7 +2,11 @@
 // target. Contract in sweep.h.
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "compact.h"
+#include "eval_batch.h"
 #include "mask_option.h"
+#include "ops.h"
 #include "sweep.h"
 
 const eval_item *sweep_items(const target *t, int *n) {
@@ -83,11 +87,39 @@ static void run_dense(sweep *w, row *r, target *t, uint64_t seed, outcome *o) {
     sweep_finish(w, r, t, t->dense, seed, o);
 }
 
+// A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length of the inputs: passes
+// over live units (opt_sparse_prepare) pick their weights anew for every input and pay from half of the units on. Not on another device,
+// and not where the copy would take more than a quarter of the machine's memory.
+static bool compacts(const sweep *w, const mask *m) {
+    const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    return !w->after && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
+}
+
+// Multiply-adds of a token in the layers, relative to the dense model.
+static double token_share(const opt_config *c, double heads_left, double neurons_left) {
+    return (2.0 * c->E * heads_left + c->F * neurons_left) / (2.0 * c->E + c->F);
+}
+
 static void run_masked(sweep *w, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
-    const mask_source fixed = {.fixed = m, .after = w->after};
-    double effective[1][2];
-    double *ll = run_one(w, t, &fixed, NULL, 1, effective);
-    memcpy(o->effective, effective[0], sizeof o->effective);
+    const mask_source fixed = {.fixed = m, .after = w->after}, none = {0};
+    const opt_config *c = &w->model.c;
+    double effective[1][2], *ll;
+    if (compacts(w, m)) {
+        compact_model small;
+        eval *whole = w->eval;
+        mask_effective(m, c, &o->effective[0], &o->effective[1]);
+        compact_make(&small, &w->model.file, m);
+        w->eval = eval_new(&small.m, w->compat, whole->tick, whole->ctx);
+        w->token_share = token_share(c, 1 - o->effective[0], 1 - o->effective[1]);
+        ll = run_one(w, t, &none, NULL, 1, effective);
+        w->token_share = 1;
+        eval_free(w->eval);
+        w->eval = whole;
+        compact_free(&small);
+    } else {
+        ll = run_one(w, t, &fixed, NULL, 1, effective);
+        memcpy(o->effective, effective[0], sizeof o->effective);
+    }
     sweep_finish(w, r, t, ll, seed, o);
     free(ll);
 }
@@ -131,11 +163,14 @@ static void count_batch(sweep *w, const batch *b, const target *t, bool predicte
         w->tokens_missing += oracle_cost(&w->model.c, w->compat ? 0 : (int)w->o->dense_layers, b->rule[0].units, item[k].seq[item[k].gold].n);
 }
 
-static void count_point(sweep *w, target *t, bool dense) {
+// rule NULL: of a mask file, or none.
+static void count_point(sweep *w, target *t, const mask_rule *rule, bool dense) {
     static double known;  // stands for log-likelihoods while counting
     int n;
     const eval_item *item = sweep_items(t, &n);
-    if (!dense || !t->dense) w->tokens_missing += eval_tokens(item, n);
+    const double pruned = dense || !rule || w->after || !w->model.o->host ? 0 : (double)rule->sparsity / 1e5 * (w->model.c.L - rule->dense_layers) / w->model.c.L;
+    const double share = pruned > 0 ? token_share(&w->model.c, 1 - (mask_prunes(rule, UNITS_HEADS) ? pruned : 0), 1 - (mask_prunes(rule, UNITS_NEURONS) ? pruned : 0)) : 1;
+    if (!dense || !t->dense) w->tokens_missing += share * eval_tokens(item, n);
     if (dense) t->dense = &known;
 }
 
@@ -163,7 +198,7 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
             late.rule[late.n] = p[i].rule;
             late.o[late.n++] = &o[i];
         } else if (w->counting) {
-            count_point(w, t, dense);
+            count_point(w, t, series_has_rule(s) ? &p[i].rule : NULL, dense);
         } else if (dense) {
             run_dense(w, &r[i], t, seed, &o[i]);
         } else {

@@ -1,4 +1,4 @@
-// compact - a checkpoint without the units that a mask drops. Contract in compact.h.
+// compact - a model without the units that a mask drops. Contract in compact.h.
 #include "compact.h"
 #include "ops_cpu.h"
 #include "simd.h"
@@ -100,19 +100,69 @@ static int *counts(const job *j, int kind) {
     return NULL;
 }
 
+// Configuration and tensors (no data) of what is left.
+static tensor *list_tensors(const job *j, opt_config *c, int type, int *n) {
+    *c = j->from->config;
+    c->heads = counts(j, OPT_HEADS);
+    c->neurons = counts(j, OPT_NEURONS);
+    if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
+    tensor *t = opt_tensor_list(c, n);
+    for (int i = 0; i < *n; i++) t[i].type = type == COMPACT_AS_STORED ? ckpt_find(j->from, t[i].name)->type : (dtype)type;
+    return t;
+}
+
+static void free_job(job *j) {
+    void *blocks[] = {j->data, j->row, j->col, j->cells, j->wide};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+}
+
 int compact_save(const char *dir, const ckpt *from, const mask *keep, int type) {
     job j = {.from = from, .keep = keep};
-    opt_config c = from->config;
-    c.heads = counts(&j, OPT_HEADS);
-    c.neurons = counts(&j, OPT_NEURONS);
-    if (type != COMPACT_AS_STORED) c.declared = (dtype)type;
+    opt_config c;
     int n;
-    tensor *t = opt_tensor_list(&c, &n);
-    for (int i = 0; i < n; i++) t[i].type = type == COMPACT_AS_STORED ? ckpt_find(from, t[i].name)->type : (dtype)type;
+    tensor *t = list_tensors(&j, &c, type, &n);
     const int bad = ckpt_save_from(dir, &c, t, n, fill, &j);
     tensors_free(t, n);
     opt_config_free(&c);
-    void *blocks[] = {j.data, j.row, j.col, j.cells, j.wide};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    free_job(&j);
     return bad;
+}
+
+// ---------------------------------------------------------------- in memory
+void compact_make(compact_model *out, const ckpt *from, const mask *keep) {
+    job j = {.from = from, .keep = keep};
+    opt_config c;
+    *out = (compact_model){0};
+    out->t = list_tensors(&j, &c, COMPACT_AS_STORED, &out->n);
+    for (int i = 0; i < out->n; i++) {
+        out->t[i].data = fill(&j, &out->t[i]);
+        if (out->t[i].data != j.data) continue;
+        VEC_PUSH(out->owned, out->n_owned, out->cap_owned, j.data);
+        j.data = NULL;
+    }
+    free_job(&j);
+    const int bad = opt_from_tensors(&out->m, &c, out->t, out->n);
+    ASSERT(!bad);  // names and shapes are of its own making
+}
+
+void compact_free(compact_model *c) {
+    opt_config lists = c->m.c;
+    opt_free(&c->m);
+    opt_config_free(&lists);
+    for (int i = 0; i < c->n_owned; i++) free(c->owned[i]);
+    free(c->owned);
+    tensors_free(c->t, c->n);
+    *c = (compact_model){0};
+}
+
+size_t compact_bytes(const ckpt *from, const mask *keep) {
+    job j = {.from = from, .keep = keep};
+    opt_config c;
+    int n;
+    size_t bytes = 0;
+    tensor *t = list_tensors(&j, &c, COMPACT_AS_STORED, &n);
+    for (int i = 0; i < n; i++) bytes += tensor_bytes(&t[i]) + (t[i].type == DT_F32 ? 0 : tensor_bytes(&t[i]) * 2);
+    tensors_free(t, n);
+    opt_config_free(&c);
+    return bytes;
 }

@@ -1,4 +1,4 @@
-// compact - a physically smaller model: a checkpoint without the heads and neurons that a mask drops.
+// compact - a physically smaller model, without the heads and neurons that a mask drops: as a checkpoint, or in memory.
 #pragma once
 #include "opt.h"
 
@@ -9,3 +9,15 @@
 // weight outside the range of fp16, a full disk).
 enum { COMPACT_AS_STORED = -1 };
 int compact_save(const char *dir, const ckpt *from, const mask *keep, int type);
+
+// The same model in the memory of the CPU; what it has unchanged it shares with `from`, which must outlive it.
+typedef struct {
+    opt m;
+    tensor *t;
+    int n;
+    void **owned;
+    int n_owned, cap_owned;
+} compact_model;
+void compact_make(compact_model *out, const ckpt *from, const mask *keep);
+void compact_free(compact_model *c);
+size_t compact_bytes(const ckpt *from, const mask *keep);  // of its weights in their stored type, and of their fp32 copy where opt_load would make one
