@@ -21,8 +21,8 @@ contextual (per-layer look-ahead predictors) over static|mask=contextual,design=
 contextual (per-layer same-layer predictors) over static|mask=contextual,design=dejavu,lag=0|mask=static|
 early over per-layer predictors, same layer|mask=contextual,design=shadow,target=layer|mask=contextual,design=dejavu,lag=0|
 early over per-layer predictors, look-ahead|mask=contextual,design=shadow,target=layer|mask=contextual,design=dejavu,lag=1|
-the same, local masks only|mask=contextual,design=shadow,target=layer,scope=local|mask=contextual,design=dejavu,lag=1,scope=local|
-the same, global masks only|mask=contextual,design=shadow,target=layer,scope=global|mask=contextual,design=dejavu,lag=1,scope=global|
+early over per-layer predictors, look-ahead, local masks|mask=contextual,design=shadow,target=layer,scope=local|mask=contextual,design=dejavu,lag=1,scope=local|
+early over per-layer predictors, look-ahead, global masks|mask=contextual,design=shadow,target=layer,scope=global|mask=contextual,design=dejavu,lag=1,scope=global|
 as published: early and plainact over per-layer and l2_norm|mask=contextual,design=shadow,target=layer,criterion=plainact|mask=contextual,design=dejavu,lag=0,criterion=l2_norm|
 early over per-layer, both plainact|mask=contextual,design=shadow,target=layer,criterion=plainact|mask=contextual,design=dejavu,lag=0,criterion=plainact|
 early over per-layer, both l2_norm|mask=contextual,design=shadow,target=layer,criterion=l2_norm|mask=contextual,design=dejavu,lag=0,criterion=l2_norm|
