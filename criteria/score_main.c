@@ -5,6 +5,8 @@
 #include "score.h"
 #include "cli.h"
 #include "ops.h"
+#include "ranks.h"
+#include "workers.h"
 #include <errno.h>
 #include <omp.h>
 #include <signal.h>
@@ -52,50 +54,19 @@ static bool anything_missing(const score_job *j) {
 }
 
 // ---------------------------------------------------------------- several processes
-static int launcher_number(const char *const *names, int otherwise) {
-    for (int i = 0; names[i]; i++)
-        if (getenv(names[i])) return atoi(getenv(names[i]));
-    return otherwise;
-}
-
-static const char *const rank_names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", NULL};
-static const char *const size_names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", NULL};
-
-// A worker waits for process 0 to lock the store and lay the folder of parts, and shows that it lives by a lock of its own.
-static int worker_lock(const char *dir, const char *plan, int rank) {
-    char *name = xasprintf("%s/worker-%d", dir, rank);
-    int lock = -1;
-    for (int tries = 0; tries < 600 && lock < 0; tries++) {
-        if (parts_match(dir, plan)) lock = store_lock(name);
-        if (lock < 0) usleep(100000);
-    }
-    free(name);
-    return lock;
-}
-
-static void wait_for_workers(const char *dir, int ranks) {
-    for (int r = 1; r < ranks; r++) {
-        char *name = xasprintf("%s/worker-%d", dir, r);
-        for (int lock; (lock = store_lock(name)) < 0;) usleep(100000);  // held while the worker works, free when it is done or dead
-        free(name);
-    }
-}
-
 static int compute(score_job *j, const char *dir, const char *plan, int rank, int ranks, const char *command) {
     parts p = {0};
-    char *worker = xasprintf("%s/worker-%d", dir, rank);
-    int lock = rank ? worker_lock(dir, plan, rank) : -1;
-    int bad = rank && lock < 0 ? err_set("%s: process 0 did not begin within a minute", dir) : parts_open(&p, dir, plan, j->ex.n);
+    int lock = rank ? worker_begin(dir, plan, rank) : -1;
+    int bad = rank && lock < 0 ? -1 : parts_open(&p, dir, plan, j->ex.n);
     if (!bad) bad = score_run(j, &p, rank, ranks);
-    if (rank) store_unlock(worker, lock);
+    if (rank) worker_end(dir, rank, lock);
     if (!bad && rank == 0 && ranks > 1) {
-        wait_for_workers(dir, ranks);
+        workers_wait(dir, ranks);
         bad = parts_scan(&p) || score_run(j, &p, 0, 1) ? -1 : 0;  // what a worker that died has left
     }
     if (!bad && rank == 0) bad = score_merge(j, &p, command);
     parts_close(&p);
     if (!bad && rank == 0) bad = parts_remove(dir);
-    free(worker);
     return bad;
 }
 
@@ -148,7 +119,7 @@ int main(int argc, char **argv) {
     for (int k = 0; k < j.n_crit; k++)
         if ((j.sound && j.crit[k]->sound.needs_neurons & CRIT_REMOVAL) || (j.compat && j.crit[k]->compat.needs_neurons & CRIT_REMOVAL)) j.removal_neurons = (int)o->removal_neurons;
 
-    int rank = launcher_number(rank_names, 0), ranks = launcher_number(size_names, 1), lock = -1;
+    int rank = rank_number(), ranks = rank_count(), lock = -1;
     char *resolved = cli_resolved(options), *command = cli_command(argc, argv), *dir = xasprintf("%s.parts", o->out);
     if (rank) {
         FILE *quiet = freopen("/dev/null", "w", stdout);

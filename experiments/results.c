@@ -182,6 +182,17 @@ int results_open(results *r, const char *path, const results_column *column, int
     return bad;
 }
 
+int results_read(results *r, const char *path, const results_column *column, int n_columns) {
+    size_t bytes = 0;
+    *r = (results){.fd = -1, .column = column, .n_columns = n_columns, .provenance = xstrdup(""), .path = xstrdup(path)};
+    char *text = file_exists(path) ? file_read(path, &bytes) : NULL;
+    if (!text) return 0;
+    const int bad = parse_file(r, text, after_last_line(text, bytes));
+    free(text);
+    if (bad) results_close(r);
+    return bad;
+}
+
 void results_close(results *r) {
     if (r->fd > STDERR_FILENO) close(r->fd);
     for (long i = 0; i < r->n; i++) free(r->row[i]);

@@ -25,6 +25,8 @@ typedef struct {
 // Opens PATH (made if absent; NULL: standard output, nothing is found again) and locks it against other processes. Refused: another
 // process has it, other columns, a file of something else. provenance: lines of text without #. -1 and err_set.
 int  results_open(results *r, const char *path, const results_column *column, int n_columns, const char *provenance);
+// The rows of PATH (none if absent), to be looked up only: no lock, nothing can be appended.
+int  results_read(results *r, const char *path, const results_column *column, int n_columns);
 void results_close(results *r);      // safe on {0, .fd = -1} and twice
 // The row whose key fields equal those of `field`, or NULL: n_columns fields.
 char *const *results_find(const results *r, const char *const *field);

@@ -2,6 +2,7 @@
 // sweep_points.c runs points, sweep_rows.c writes them.
 #pragma once
 #include "eval.h"
+#include "parts.h"
 #include "registry.h"
 #include "results.h"
 
@@ -61,6 +62,11 @@ typedef struct {
     int n_targets;
     // one pass over all points, first to count, then to run
     bool counting;
+    // several processes: first each runs its share of the points into parts, then process 0 makes the rows
+    int rank, ranks;
+    parts parts;
+    bool sharing;
+    long point, group;  // numbers of the point, and of its series on a target, in the pass
     long rows_present, rows_missing;
     double tokens_missing, tokens_done;  // a token of a compacted model counts as the share of the dense one that is left of it
     double token_share;                  // that share at the point in work
@@ -86,6 +92,15 @@ void sweep_visit(sweep *w, bool counting);
 const eval_item *sweep_items(const target *t, int *n);
 char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced; caller frees
 
+// sweep_share.c: the points of a sweep that several processes share. Runs this process' share, and in process 0 waits for the others; 0, or -1 and
+// err_set. Then process 0 goes on with sweep_visit, which takes what is shared (sweep_shared) and runs what is missing.
+int  sweep_share(sweep *w, const char *plan);
+bool sweep_shares(const sweep *w, const char *plan);  // several processes, or what is left of them
+void sweep_share_end(sweep *w);                       // removes the parts
+bool sweep_mine(const sweep *w, long number);
+void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const double effective[2]);
+bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, double effective[2]);  // ll NULL: is it there?
+
 // sweep_rows.c. A row of a point on a target, first without metric and value.
 typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } row;
 void row_options(row *r, const sweep *w, const point *p);
@@ -93,6 +108,7 @@ void row_target(row *r, const sweep *w, const point *p, const target *t);
 int  target_metric_names(const target *t, const char *name[2]);
 // True when every row of the point is there; its values are then read back from them.
 bool row_present(const sweep *w, row *r, const target *t, outcome *o);
+uint64_t row_key(const sweep *w, row *r, const target *t);  // of its first metric
 // Metrics from log-likelihoods, rows and details.
 void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o);
 // The rows of a point's mean over the tasks, once all of them are done. o: the point's outcome on task k is o[k * stride].

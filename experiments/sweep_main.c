@@ -10,6 +10,7 @@
 #include <time.h>
 #include "cli.h"
 #include "ops.h"
+#include "ranks.h"
 #include "store.h"
 #include "sweep.h"
 
@@ -212,6 +213,13 @@ static char *provenance(const sweep *w, int argc, char **argv) {
     return text;
 }
 
+// What several processes of this command must agree on.
+static char *plan_of(const sweep *w) {
+    char *resolved = cli_resolved(options), *text = xasprintf("options=%s\ncode=%s\nmodel=%s\npoints=%ld\n", resolved, code_version(), w->model.file.hash, w->point);
+    free(resolved);
+    return text;
+}
+
 // ---------------------------------------------------------------- running
 static void tick(void *ctx, double tokens) {
     sweep *w = ctx;
@@ -249,7 +257,8 @@ static void announce(sweep *w) {
         log_info("%ld values, all of them present in %s", w->rows_present, w->out.path);
         return;
     }
-    const double speed = measure_speed(w), seconds = w->tokens_missing / speed;
+    if (w->rank) return;
+    const double speed = measure_speed(w) * w->ranks, seconds = w->tokens_missing / speed;
     log_info("%ld values present, %ld to compute: %.3g million dense tokens, about %.0f %s at %.0f tokens/s", w->rows_present, w->rows_missing,
              w->tokens_missing / 1e6, seconds < 600 ? seconds : seconds / 60, seconds < 600 ? "s" : "min", speed);
     w->tokens_done = 0;
@@ -269,6 +278,10 @@ int main(int argc, char **argv) {
     w.units = strcmp(arg.units, "heads") == 0 || (w.compat && !cli_given(options, "units")) ? UNITS_HEADS
               : strcmp(arg.units, "neurons") == 0                                           ? UNITS_NEURONS
                                                                                              : UNITS_BOTH;
+    w.rank = rank_number();
+    w.ranks = rank_count();
+    if (w.ranks > 1 && !arg.out) die(2, "several processes need --out FILE, which process 0 writes");
+    if (w.rank && !freopen("/dev/null", "w", stdout)) die(1, "/dev/null: cannot open");
     if (arg.threads) omp_set_num_threads((int)arg.threads);
     choose_tasks(&w);
     choose_scopes(&w);
@@ -292,15 +305,20 @@ int main(int argc, char **argv) {
     w.out.fd = w.details.fd = -1;
     open_targets(&w);
     char *lines = provenance(&w, argc, argv);
-    if (results_open(&w.out, arg.out, sweep_columns, N_COLUMNS, lines)) die(1, "%s", err_get());
+    if (w.rank ? results_read(&w.out, arg.out, sweep_columns, N_COLUMNS) : results_open(&w.out, arg.out, sweep_columns, N_COLUMNS, lines)) die(1, "%s", err_get());
     free(lines);
-    if (arg.details && details_open(&w.details, arg.details, &w.out)) die(1, "%s", err_get());
+    if (arg.details && w.rank == 0 && details_open(&w.details, arg.details, &w.out)) die(1, "%s", err_get());
     w.eval = eval_new(&w.model, w.compat, tick, &w);
 
     announce(&w);
-    progress_begin(&w.bar, "sweep, tokens", (long)w.tokens_missing);
-    sweep_visit(&w, false);
+    progress_begin(&w.bar, "sweep, tokens", (long)(w.tokens_missing / w.ranks));
+    char *plan = plan_of(&w);
+    const bool share = w.rows_missing && sweep_shares(&w, plan);
+    if (share && sweep_share(&w, plan)) die(1, "%s", err_get());
+    if (w.rank == 0) sweep_visit(&w, false);
     progress_end(&w.bar);
+    if (share && w.rank == 0) sweep_share_end(&w);
+    free(plan);
 
     details_close(&w.details);
     results_close(&w.out);

@@ -80,11 +80,32 @@ static double *run_one(sweep *w, const target *t, const mask_source *source, con
     return ll;
 }
 
-static void run_dense(sweep *w, row *r, target *t, uint64_t seed, outcome *o) {
+static int ll_count(const target *t) {
+    int n;
+    sweep_items(t, &n);
+    return n * TASK_MAX_CHOICES;
+}
+
+// What is known of a point becomes its rows, or goes to the process that writes them.
+static void deliver(sweep *w, long at, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
+    if (w->sharing) sweep_put(w, at, row_key(w, r, t), ll, ll_count(t), o->effective);
+    else sweep_finish(w, r, t, ll, seed, o);
+}
+
+static bool take_shared(sweep *w, long at, row *r, const target *t, uint64_t seed, outcome *o) {
+    const int n = ll_count(t);
+    double *ll = xmalloc((size_t)n * sizeof *ll);
+    const bool there = sweep_shared(w, at, row_key(w, r, t), ll, n, o->effective);
+    if (there) sweep_finish(w, r, t, ll, seed, o);
+    free(ll);
+    return there;
+}
+
+static void run_dense(sweep *w, long at, row *r, target *t, uint64_t seed, outcome *o) {
     const mask_source none = {0};
     double effective[1][2] = {{0, 0}};
     if (!t->dense) t->dense = run_one(w, t, &none, NULL, 1, effective);
-    sweep_finish(w, r, t, t->dense, seed, o);
+    deliver(w, at, r, t, t->dense, seed, o);
 }
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length of the inputs: passes
@@ -100,7 +121,7 @@ static double token_share(const opt_config *c, double heads_left, double neurons
     return (2.0 * c->E * heads_left + c->F * neurons_left) / (2.0 * c->E + c->F);
 }
 
-static void run_masked(sweep *w, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
+static void run_masked(sweep *w, long at, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
     const mask_source fixed = {.fixed = m, .after = w->after}, none = {0};
     const opt_config *c = &w->model.c;
     double effective[1][2], *ll;
@@ -120,7 +141,7 @@ static void run_masked(sweep *w, row *r, target *t, uint64_t seed, const mask *m
         ll = run_one(w, t, &fixed, NULL, 1, effective);
         memcpy(o->effective, effective[0], sizeof o->effective);
     }
-    sweep_finish(w, r, t, ll, seed, o);
+    deliver(w, at, r, t, ll, seed, o);
     free(ll);
 }
 
@@ -129,6 +150,7 @@ typedef struct {
     row **row;
     mask_rule *rule;
     outcome **o;
+    long *point;
     int n;
 } batch;
 
@@ -143,7 +165,7 @@ static void run_batch(sweep *w, const batch *b, target *t, uint64_t seed, predic
     double (*effective)[2] = xcalloc((size_t)b->n, sizeof *effective), *ll = run_one(w, t, &source, b->rule, b->n, effective);
     for (int i = 0; i < b->n; i++) {
         memcpy(b->o[i]->effective, effective[i], sizeof effective[i]);
-        sweep_finish(w, b->row[i], t, ll + (size_t)i * (size_t)n_items * TASK_MAX_CHOICES, seed, b->o[i]);
+        deliver(w, b->point[i], b->row[i], t, ll + (size_t)i * (size_t)n_items * TASK_MAX_CHOICES, seed, b->o[i]);
     }
     free(ll);
     free(effective);
@@ -182,7 +204,9 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
     mask m = {0};
     mask_alloc(&m, &w->model.c);
     row *r = xcalloc((size_t)n, sizeof *r);
-    batch late = {xcalloc((size_t)n, sizeof *late.row), xcalloc((size_t)n, sizeof *late.rule), xcalloc((size_t)n, sizeof *late.o), 0};
+    batch late = {xcalloc((size_t)n, sizeof *late.row), xcalloc((size_t)n, sizeof *late.rule), xcalloc((size_t)n, sizeof *late.o), xcalloc((size_t)n, sizeof *late.point), 0};
+    const long first = w->point, group = w->group++;
+    w->point += n;
     const bool there = read_scores(w, s, t, seed, &scores, &m);
     if (with) memcpy(t->scores_hash, p->about->hash, sizeof t->scores_hash);
     for (int i = 0; i < n && there; i++) {
@@ -193,24 +217,29 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
         o[i].done = row_present(w, &r[i], t, &o[i]);
         *(o[i].done ? &w->rows_present : &w->rows_missing) += target_metric_names(t, name);
         if (o[i].done) continue;
-        if (!dense && (series_is(s, "oracle") || with)) {
+        const bool together = !dense && (series_is(s, "oracle") || with);
+        const long number = first + i;
+        if (w->sharing && (!sweep_mine(w, together ? group : number) || sweep_shared(w, number, row_key(w, &r[i], t), NULL, 0, o[i].effective))) continue;
+        if (!w->counting && !w->sharing && take_shared(w, number, &r[i], t, seed, &o[i])) continue;
+        if (together) {
+            late.point[late.n] = number;
             late.row[late.n] = &r[i];
             late.rule[late.n] = p[i].rule;
             late.o[late.n++] = &o[i];
         } else if (w->counting) {
             count_point(w, t, series_has_rule(s) ? &p[i].rule : NULL, dense);
         } else if (dense) {
-            run_dense(w, &r[i], t, seed, &o[i]);
+            run_dense(w, number, &r[i], t, seed, &o[i]);
         } else {
             if (series_has_rule(s) && mask_make(&m, &w->model.c, scores.heads, scores.neurons, &p[i].rule))
                 die(1, "%s over %s: %s", s->crit ? s->crit->name : s->kind, sweep_aggregate(w, t), err_get());
-            run_masked(w, &r[i], t, seed, &m, &o[i]);
+            run_masked(w, number, &r[i], t, seed, &m, &o[i]);
         }
     }
     if (w->counting) count_batch(w, &late, t, with != NULL);
     else run_batch(w, &late, t, seed, with);
     mask_free(&m);
-    void *blocks[] = {r, late.row, late.rule, late.o, scores.heads, scores.neurons};
+    void *blocks[] = {r, late.row, late.rule, late.o, late.point, scores.heads, scores.neurons};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
@@ -225,7 +254,7 @@ static void run_series(sweep *w, const series *s, int seed) {
     }
     outcome *o = xcalloc((size_t)n * (size_t)w->n_targets, sizeof *o);
     for (int k = 0; k < w->n_targets; k++) run_target(w, p, n, &w->targets[seed][k], with, o + k * n);
-    for (int i = 0; i < n && w->n_tasks && !w->counting; i++) sweep_means(w, &p[i], w->targets[seed], o + i, n);
+    for (int i = 0; i < n && w->n_tasks && !w->counting && !w->sharing; i++) sweep_means(w, &p[i], w->targets[seed], o + i, n);
     free(o);
     free(p);
     predictor_close(with);
@@ -233,6 +262,7 @@ static void run_series(sweep *w, const series *s, int seed) {
 
 void sweep_visit(sweep *w, bool counting) {
     w->counting = counting;
+    w->point = w->group = 0;
     for (int seed = 0; seed < w->n_seeds; seed++)
         for (int i = 0; i < w->n_series; i++) run_series(w, &w->series[i], seed);
 }

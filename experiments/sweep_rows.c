@@ -97,6 +97,15 @@ bool row_present(const sweep *w, row *r, const target *t, outcome *o) {
     return true;
 }
 
+uint64_t row_key(const sweep *w, row *r, const target *t) {
+    char key[17];
+    const char *name[2];
+    target_metric_names(t, name);
+    SET(r, metric, "%s", name[0]);
+    results_key(key, &w->out, r->field);
+    return strtoull(key, NULL, 16);
+}
+
 // Appends the row unless it is there, and tells a reader at the terminal.
 static void write_row(sweep *w, row *r, const eval_metric *m, const double effective[2]) {
     set_value(r, m, effective);

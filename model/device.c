@@ -1,6 +1,7 @@
 // device - from a name on the command line to a table of operations. The GPU's table is a shared library, libkit_cuda.so in the folder
 // above the program's, so that programs start without CUDA's libraries and run where there are none; KIT_CUDA names another one.
 #include "ops.h"
+#include "ranks.h"
 #include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const char ops_devices[] = "where to compute: cpu, cuda, cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
+const char ops_devices[] = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
 
 static char *library(void) {
     if (getenv("KIT_CUDA")) return xstrdup(getenv("KIT_CUDA"));
@@ -55,7 +56,7 @@ static int list_of(const char *text, int index[OPS_PARTS]) {
 const ops *ops_open(const char *device) {
     int index[OPS_PARTS] = {0};
     if (strcmp(device, "cpu") == 0) return ops_cpu();
-    if (strcmp(device, "cuda") == 0) return open_cuda(device, index, 1);
+    if (strcmp(device, "cuda") == 0) return open_cuda(device, (const int[]){-1 - rank_local()}, 1);
     const int n = strncmp(device, "cuda:", 5) == 0 ? list_of(device + 5, index) : -1;
     if (n > 0) return open_cuda(device, index, n);
     err_set("--device %s: not one of cpu, cuda, cuda:0, cuda:1, cuda:0,1 and so on (at most %d different GPUs)", device, OPS_PARTS);

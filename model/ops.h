@@ -100,13 +100,13 @@ struct ops {
 typedef struct ops ops;
 
 const ops *ops_cpu(void);
-// The table of a device by its name on the command line: cpu, cuda (the first GPU), cuda:1 or cuda:0,1. NULL and err_set where there is none.
+// The table of a device by its name on the command line: cpu, cuda (the first GPU, or that of the process's number on its machine), cuda:1 or cuda:0,1. NULL and err_set where there is none.
 const ops *ops_open(const char *device);
 extern const char ops_devices[];  // help text of --device
 // Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes, and sets each aside as one
 // block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.
 int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what);
-// What the library of a GPU exports: the table of its GPUs number index[0..n), a part each; NULL, and why, where they cannot be used.
+// What the library of a GPU exports: the table of its GPUs number index[0..n), a part each (-1 - k: GPU k of those there, counted round); NULL, and why, where they cannot be used.
 typedef const ops *ops_cuda_fn(const int *index, int n, char *why, size_t room);
 // Seconds spent in matrix products and in attention since the program began (CPU: wall time of the calling thread).
 extern double ops_seconds_gemm, ops_seconds_attention;

@@ -51,4 +51,4 @@ size_t cuda_room(void);
 void cuda_reserve(size_t bytes);
 const char *cuda_use(int part);
 // Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
-const char *gpu_open(const int *index, int n, ops *table, char *why, size_t room);
+const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room);

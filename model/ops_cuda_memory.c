@@ -254,10 +254,12 @@ static bool same_list(const int *index, int n) {
     return same;
 }
 
-const char *gpu_open(const int *index, int n, ops *table, char *why, size_t room) {
-    int count = 0;
+const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room) {
+    int count = 0, index[OPS_PARTS];
     const cudaError_t e = cudaGetDeviceCount(&count);
     if (e != cudaSuccess) return snprintf(why, room, "%s", cudaGetErrorString(e)), why;
+    if (count < 1) return snprintf(why, room, "this machine has no GPU"), why;
+    for (int k = 0; k < n; k++) index[k] = wanted[k] < 0 ? (-1 - wanted[k]) % count : wanted[k];
     for (int k = 0; k < n; k++)
         if (index[k] >= count) return snprintf(why, room, "there is no such GPU as cuda:%d; this machine has %d", index[k], count), why;
     if (n_gpus && !same_list(index, n)) return snprintf(why, room, "a program uses one list of GPUs, and %s is open", names), why;

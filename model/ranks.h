@@ -1,0 +1,6 @@
+// ranks - one command run as several processes (mpirun, srun): which of them this is, by the launcher's variables, so that nothing needs MPI to build.
+#pragma once
+
+int rank_number(void);  // 0 .. rank_count() - 1
+int rank_count(void);   // 1 without a launcher
+int rank_local(void);   // among the processes of this machine
