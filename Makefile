@@ -165,7 +165,8 @@ run-demo: all
 	  --scores results/demo/aggregates.h5 --criterion plainact,snip,l2_norm --units both --sparsity 0,20,40,60 --token-perplexity none --out results/demo/sweep.csv >results/demo/sweep.txt
 	@echo; echo "predictors and contextual masks -> results/demo/contextual:"
 	@experiments/contextual.sh small results/demo/scores.h5 results/demo/aggregates.h5 results/demo/contextual $(MODEL) $(WORLD) >results/demo/contextual.txt
-	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo FIGURES="$(MAIN_FIGURES)"
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo/contextual FIGURES="plots/contextual_scopes.gp plots/contextual_designs.gp"
 	@echo; echo "mean accuracy of the seven tasks, heads and neurons pruned (results/demo/plots has the figures):"
 	@awk -F, '/^#/ {next} !c["metric"] {for (i = 1; i <= NF; i++) c[$$i] = i; next} $$c["task"] == "mean" && $$c["metric"] == "acc" \
 	  {printf "  %-7s %-9s %3s %%  %.3f +- %.3f\n", $$c["mask"], $$c["criterion"], $$c["sparsity"], $$c["value"], $$c["stderr"]}' results/demo/sweep.csv
@@ -177,13 +178,15 @@ sweep-full: all                              ## every criterion and sparsity on 
 	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
 	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --mask random,static --scope local,global \
 	  --scores results/full/aggregates.h5 --criterion all --out results/full/sweep.csv >results/full/sweep.txt
-	@$(MAKE) --no-print-directory plots PLOT_IN=results/full
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/full FIGURES="$(MAIN_FIGURES)"
 contextual-full: all                         ## predictors and contextual masks of the default model -> results/contextual (447 points; prints its time first)
 	@mkdir -p results/full
 	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
 	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
 	experiments/contextual.sh full results/full/scores.h5 results/full/aggregates.h5 results/contextual $(MODEL) $(WORLD)
-	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual
+	bin/bench --model $(MODEL) --mask none,static,contextual --scores results/full/aggregates.h5 --criterion plainact --scope global --sparsity 30,50,70 --prompt 64 --tokens 64 --rounds 9 \
+	  --predictor results/contextual/work/shadow-0.h5,results/contextual/work/ahead-0.h5 --out results/contextual/bench.csv
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES="$(CONTEXTUAL_FIGURES)"
 remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
@@ -207,7 +210,9 @@ bench-sweep: all                             ## time over sparsity, length and s
 # Figures of a folder of results; plots/README.md lists what each reads.
 PLOT_IN  ?= results/demo ## plots: folder of the CSV files
 PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
-FIGURES  := $(filter-out plots/common.gp plots/criteria.gp plots/times.gp,$(wildcard plots/*.gp))
+FIGURES  := $(filter-out plots/common.gp plots/criteria.gp plots/contextual.gp plots/times.gp,$(wildcard plots/*.gp))
+CONTEXTUAL_FIGURES := $(wildcard plots/contextual_*.gp) plots/predictability.gp plots/quality_time.gp
+MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 

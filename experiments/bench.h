@@ -73,6 +73,7 @@ typedef struct {
     // measured
     double *prefill;            // [rounds] seconds
     double *step;               // [rounds, steps] seconds
+    double *bandwidth;          // [rounds] bytes a second, median of passes between the tokens of a round
     double prompt_overhead[2], overhead[2];  // seconds of predictions and of choices: in the prompt, in all; sums over rounds
     double weight_bytes, kv_bytes, predictor_bytes;  // of a token, mean over the tokens; bytes a prediction reads times predictions a token
     int done;                   // rounds
@@ -87,7 +88,6 @@ typedef struct {
     bench_config *config;
     int n;
     char **names;               // of --mask, which paths of mask files point into
-    double *bandwidth;          // [rounds] bytes a second
     struct bench_peer *peer;
     int n_peers;
     predictor **net;            // of the model
@@ -106,8 +106,8 @@ void   bench_configs_free(bench_group *g);
 int    bench_run(bench_group *g, const bool *present);
 int32_t *bench_prompt(const bench_group *g, int sequence);  // seeded; caller frees
 
-// Bytes a second that all threads together read from memory, best of `passes` over a buffer that no cache holds. The buffer is made at the first call.
-double bench_bandwidth(int passes);
+// Bytes a second that all threads together read from memory just now: one pass over 128 MiB that no cache holds. The buffer is made at the first call.
+double bench_bandwidth(void);
 
 // ---------------------------------------------------------------- statistics, rows
 double bench_median(const double *x, int n);
@@ -118,7 +118,8 @@ typedef struct {
     double mean;                // over the tokens of the median over rounds: refreshes count, disturbances do not
     double amortised;           // mean, and the prompt's prediction shared out over the tokens
     double predict_ms, select_ms;  // per token, the prompt's shared out
-    double bandwidth, roofline, prefill_roofline;  // bytes a second; time that reading takes / time
+    double bandwidth;              // bytes a second, median over the rounds
+    double roofline, prefill_roofline;  // time that reading takes / time: median over the rounds, each by its own bandwidth
 } bench_times;
 double bench_prompt_bytes(const bench_group *g, const bench_config *c);  // weights that the prompt reads: all of them until a predictor has seen it
 bench_times bench_summary(const bench_group *g, const bench_config *c);

@@ -260,6 +260,7 @@ void bench_configs_free(bench_group *g) {
         free(c->fixed);
         free(c->prefill);
         free(c->step);
+        free(c->bandwidth);
     }
     free(g->config);
     free(g->names);

@@ -91,7 +91,6 @@ static void run_group(bench_group *g) {
     for (int i = 0; i < g->n; i++) missing += !(present[i] = g->out && bench_rows_present(g, &g->config[i]));
     if (missing < g->n) log_info("%s, %s, prompt %d, %d tokens, batch %d: %d of %d have their rows in %s", g->model->name, g->model->weights, g->prompt, g->tokens, g->batch, g->n - missing, g->n, g->out->path);
     if (missing) {
-        g->bandwidth = xcalloc((size_t)arg.rounds, sizeof *g->bandwidth);
         bench_peers_start(g);
         if (bench_run(g, present) != 0) die(1, "%s", err_get());
         for (int i = 0; i < g->n && g->out; i++)
@@ -99,7 +98,6 @@ static void run_group(bench_group *g) {
         if (g->out && bench_peer_rows(g) != 0) die(1, "%s", err_get());
         bench_table(stdout, g);
         bench_peers_stop(g);
-        free(g->bandwidth);
     }
     free(present);
     bench_configs_free(g);

@@ -1,7 +1,8 @@
 // bench_run - the times. Contract in bench.h.
 //
-// A round takes every configuration in turn, each from its prompt to its last token, and the memory's bandwidth, so that a slow phase of the machine
-// meets all of them. A token's time runs from the choice of the token before, greedy, to its logits.
+// A round takes every configuration in turn, each from its prompt to its last token, so that a slow phase of the machine meets all of them; the memory's
+// bandwidth is taken between tokens, because it changes from second to second where machines are shared. A token's time runs from the choice of the token
+// before, greedy, to its logits.
 #include "bench.h"
 #include <math.h>
 #include <stdlib.h>
@@ -34,9 +35,13 @@ static int warm_up(const bench_group *g, const bench_config *c, decode_seq *s) {
     return bad;
 }
 
+enum { BETWEEN = 16, SAMPLES = 64 };  // tokens between two passes over memory; passes of a round, at most
+
 static int take(const bench_group *g, bench_config *c, const decode_seq *s, int round) {
     decode *d = open_decoder(g, c);
     if (!d) return -1;
+    double bandwidth[SAMPLES];
+    int samples = 0;
     int32_t *next = xcalloc((size_t)g->batch, sizeof *next);
     double predict, select, weights = 0, kv = 0, start = clock_s();
     int bad = decode_prompt(d, s, g->batch);
@@ -45,6 +50,7 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
     c->prompt_overhead[0] += predict;
     c->prompt_overhead[1] += select;
     for (int t = 0; t < g->tokens && !bad; t++) {
+        if (t % BETWEEN == 0 && samples < SAMPLES) bandwidth[samples++] = bench_bandwidth();
         const decode_bytes b = decode_step_bytes(d);  // of the masks that this step begins with
         weights += b.weights;
         kv += b.kv;
@@ -66,6 +72,7 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
         c->effective[0] += heads / g->batch;
         c->effective[1] += neurons / g->batch;
     }
+    c->bandwidth[round] = bench_median(bandwidth, samples);
     c->done = round + 1;
     free(next);
     decode_free(d);
@@ -76,6 +83,7 @@ static void begin(const bench_group *g, bench_config *c) {
     const size_t rounds = (size_t)g->o->rounds;
     c->prefill = xcalloc(rounds, sizeof *c->prefill);
     c->step = xcalloc(rounds * (size_t)g->tokens, sizeof *c->step);
+    c->bandwidth = xcalloc(rounds, sizeof *c->bandwidth);
     if (!c->p || !c->refresh) return;
     double macs[2], bytes[2];
     predictor_cost(c->p, macs, bytes);
@@ -93,7 +101,6 @@ int bench_run(bench_group *g, const bool *present) {
     for (int i = 0; i < g->batch; i++) s[i] = (decode_seq){.prompt = prompt[i] = bench_prompt(g, i), .n = g->prompt};
     progress_begin(&bar, "bench", (long)rounds * g->n);
     for (int round = -1; round < rounds && !bad; round++) {  // the first round warms up
-        if (round >= 0) g->bandwidth[round] = bench_bandwidth(8);
         for (int k = 0; k < g->n && !bad; k++) {
             bench_config *c = &g->config[k];
             if (present[k]) continue;
@@ -133,7 +140,7 @@ bench_times bench_summary(const bench_group *g, const bench_config *c) {
     const int rounds = c->done, steps = g->tokens, all = rounds * steps;
     bench_times t = {.prefill_ms = 1e3 * bench_median(c->prefill, rounds), .prefill_p10 = 1e3 * bench_quantile(c->prefill, rounds, 0.1),
                      .prefill_p90 = 1e3 * bench_quantile(c->prefill, rounds, 0.9), .token_ms = 1e3 * bench_median(c->step, all), .p10 = 1e3 * bench_quantile(c->step, all, 0.1),
-                     .p90 = 1e3 * bench_quantile(c->step, all, 0.9), .bandwidth = bench_median(g->bandwidth, rounds)};
+                     .p90 = 1e3 * bench_quantile(c->step, all, 0.9), .bandwidth = bench_median(c->bandwidth, rounds)};
     double *one = xmalloc((size_t)rounds * sizeof *one);
     for (int k = 0; k < steps; k++) {
         for (int r = 0; r < rounds; r++) one[r] = c->step[(size_t)r * (size_t)steps + (size_t)k];
@@ -145,7 +152,13 @@ bench_times bench_summary(const bench_group *g, const bench_config *c) {
     t.select_ms = c->overhead[1] * per_token;
     t.amortised = t.mean + (c->prompt_overhead[0] + c->prompt_overhead[1]) * per_token;
     const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
-    t.roofline = 1e3 * bytes / t.bandwidth / t.mean;
-    t.prefill_roofline = 1e3 * bench_prompt_bytes(g, c) / t.bandwidth / t.prefill_ms;
+    double *of = xmalloc(2 * (size_t)rounds * sizeof *of);
+    for (int r = 0; r < rounds; r++) {
+        of[r] = bytes / c->bandwidth[r] / bench_median(c->step + (size_t)r * (size_t)steps, steps);
+        of[rounds + r] = bench_prompt_bytes(g, c) / c->bandwidth[r] / c->prefill[r];
+    }
+    t.roofline = bench_median(of, rounds);
+    t.prefill_roofline = bench_median(of + rounds, rounds);
+    free(of);
     return t;
 }

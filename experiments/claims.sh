@@ -59,8 +59,8 @@ while IFS='|' read -r claim a b match; do
             m = order[i]; split(last[m], f, ",")
             low = high = ""; k = split(seeds[m], each, " ")
             for (j = 1; j <= k; j++) {e = sum[m, each[j]] / count[m, each[j]]; if (ratio[m]) e = exp(e); if (low == "" || e < low) low = e; if (high == "" || e > high) high = e}
-            lo = f[col["low"]]; hi = f[col["high"]]
-            verdict = ratio[m] ? (hi < 1 ? "holds" : lo > 1 ? "reversed" : "open") : (lo > 0 ? "holds" : hi < 0 ? "reversed" : "open")
+            tiny = 1e-12; lo = f[col["low"]]; hi = f[col["high"]]
+            verdict = ratio[m] ? (hi < 1 - tiny ? "holds" : lo > 1 + tiny ? "reversed" : "open") : (lo > tiny ? "holds" : hi < -tiny ? "reversed" : "open")
             print quoted(claim), m, f[col["kind"]], f[col["pairs"]], f[col["n"]], f[col["a"]], f[col["b"]], f[col["effect"]], lo, hi, f[col["p"]], low, high, verdict, quoted(a), quoted(b)
         }}' "$tmp/pairs.csv" >>"$tmp/rows"
 done <"$tmp/claims"

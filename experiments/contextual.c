@@ -27,6 +27,8 @@ contextual_features contextual_kind(const predictor_info *p, const mask_rule *ru
     return worst;
 }
 
+bool contextual_raw(const predictor_info *p, const mask_rule *rule) { return rule->compat && p->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL; }
+
 int contextual_check(const predictor_info *p, const mask_rule *rule) {
     static const char *const name[2] = {"heads", "neurons"};
     if (rule->compat && !p->compat) return err_set("the predictor was trained on sound scores; compat masks need one trained with --mode compat");
@@ -65,16 +67,16 @@ static void see(void *self, opt_state state, int layer, const float *x) {
         if (one_net(p) ? layer != p->from : of >= o->L || (c->out && of < c->rule->dense_layers)) continue;
         const double start = clock_s();
         if (of < 0) predictor_all(c->p, in, 1, k ? NULL : c->heads, k ? c->neurons : NULL);
-        else predictor_layer(c->p, of, in, k ? NULL : c->heads + (size_t)of * (size_t)o->H, k ? c->neurons + (size_t)of * (size_t)o->F : NULL);
+        else (c->raw ? predictor_layer_raw : predictor_layer)(c->p, of, in, k ? NULL : c->heads + (size_t)of * (size_t)o->H, k ? c->neurons + (size_t)of * (size_t)o->F : NULL);
         c->predict_s += clock_s() - start;
         choose(c, k, of);
     }
 }
 
-void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units) {
+void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, bool raw) {
     const predictor_info *info = predictor_about(p);
     const size_t heads = (size_t)m->c.L * (size_t)m->c.H, neurons = (size_t)m->c.L * (size_t)m->c.F;
-    *c = (contextual){.p = p, .m = m, .units = units};
+    *c = (contextual){.p = p, .m = m, .units = units, .raw = raw};
     c->heads = xcalloc(heads + neurons, sizeof *c->heads);
     c->neurons = c->heads + heads;
     c->watch = (opt_watch){.see = see, .self = c};

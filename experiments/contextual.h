@@ -18,6 +18,9 @@ typedef enum { FEATURES_EARLY, FEATURES_STREAM, FEATURES_DENSE } contextual_feat
 extern const char *const contextual_feature_names[];  // "early", "stream", "dense"
 contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule);
 
+// Whether a predictor of nets per layer reads its inputs as they are, not normalised: in compat, where masks compare layers (SEMANTICS B2).
+bool contextual_raw(const predictor_info *p, const mask_rule *rule);
+
 // Whether masks of this rule can be made by this predictor; -1 and err_set: no nets of the units, prunable layers without nets, or sound
 // and compat mixed.
 int contextual_check(const predictor_info *p, const mask_rule *rule);
@@ -43,13 +46,14 @@ typedef struct {
     predictor *p;
     const opt *m;
     unsigned units;           // kinds that are predicted
+    bool raw;                 // contextual_raw
     mask *out;                // written during the pass; NULL: scores only
     const mask_rule *rule;
     bool bad;
 } contextual;
 
-// p and m must outlive c. units: the kinds to predict, which p must have.
-void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units);
+// p and m must outlive c. units: the kinds to predict, which p must have. raw: contextual_raw of every rule that the scores are for.
+void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, bool raw);
 void contextual_close(contextual *c);  // safe on {0}
 // The next pass shows row `row` of its sequence. tokens [n]: the whole context, from the first token to the watched one (only the sequence
 // design reads them). out: every unit runs until its scores are there, then the rule's mask (early and stream features); it must be the

@@ -3,16 +3,17 @@
 # random masks that act on the same positions (from the end of the context on). A killed run goes on; a finished one computes nothing anew.
 #   full   four designs, three scopes, criteria, sparsities and seeds (of training, of the documents, of the random mask), and two designs more on one
 #          criterion and sparsity: 447 points
-#   small  two designs, scopes and criteria, one sparsity and seed: 15 points, for the demo
+#   small  two designs, scopes and criteria, three sparsities, one seed: 43 points, for the demo
 # OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (means over the tasks, and the text), points.txt (the same as a table, means over
-# the seeds) and claims.csv, claims.txt (claims.sh); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of each task and seed.
+# the seeds) and claims.csv, claims.txt (claims.sh); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of
+# each task (and pages of the text) and seed, TEXT the text.
 set -e
 [ $# = 6 ] || { echo "usage: $0 full|small SCORES AGGREGATES OUT MODEL DATA" >&2; exit 2; }
-size=$1 scores=$2 aggregates=$3 out=$4 model=$5 data=$6 work=$4/work bin=${BIN:-bin}
+size=$1 scores=$2 aggregates=$3 out=$4 model=$5 data=$6 work=$4/work text=${TEXT:-$6/wikitext/held-out.raw} bin=${BIN:-bin}
 case $size in
-full) criteria=plainact,fisher,l2_norm scopes=local,global,hybrid sparsities=30,50,70 seeds="0 1 2" limit=${LIMIT:-40} epochs=0
+full) criteria=plainact,fisher,l2_norm scopes=local,global,hybrid sparsities=30,50,70 seeds="0 1 2" limit=${LIMIT:-30} epochs=0
     designs="shadow shadow-global same ahead" few="lowrank sequence" ;;
-small) criteria=plainact,l2_norm scopes=local,global sparsities=40 seeds=0 limit=${LIMIT:-20} epochs=40 designs="shadow ahead" few= ;;
+small) criteria=plainact,l2_norm scopes=local,global sparsities=20,40,60 seeds=0 limit=${LIMIT:-20} epochs=40 designs="shadow ahead" few= ;;
 *) echo "$0: $size: not one of full, small" >&2; exit 2 ;;
 esac
 mkdir -p "$work"
@@ -45,7 +46,7 @@ fi
 sweep() {
     files=
     for name in $2; do files=$files,$work/$name-{seed}.h5; done
-    "$bin/sweep" --model "$model" --data "$data" --tasks all --wikitext "$data/wikitext/held-out.raw" --token-perplexity none --limit $limit --seed $(echo $seeds | tr ' ' ,) \
+    "$bin/sweep" --model "$model" --data "$data" --tasks all --wikitext "$text" --token-perplexity none --limit $limit --seed $(echo $seeds | tr ' ' ,) \
         --mask $1 --mask-span decode --scores "$aggregates" --aggregate all --predictor "${files#,}" --criterion $3 --scope $4 --sparsity $5 \
         --out "$work/sweep.csv" --details "$work/sweep.jsonl" >>"$work/sweep.txt"
 }
@@ -67,7 +68,7 @@ awk -F, '/^#/ {next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; next}
     {design = $c["design"] == "dejavu" ? ($c["lag"] ? "per layer, ahead" : "per layer, same") : $c["design"] == "shadow" && $c["target"] == "global" ? "shadow, global targets" : $c["design"]
      mask = sprintf("%-10s %-22s %-9s %-6s", $c["mask"], design, $c["criterion"], $c["scope"]); p = $c["sparsity"]
      if (!(mask in seen)) {seen[mask] = 1; order[++masks] = mask}
-     if (p > 0 && !(p in known)) {known[p] = 1; ps[++np] = p}
+     if (p > 0 && !(p in known)) {known[p] = 1; for (i = ++np; i > 1 && ps[i - 1] + 0 > p + 0; i--) ps[i] = ps[i - 1]; ps[i] = p}
      k = mask SUBSEP p SUBSEP $c["metric"]; sum[k] += $c["value"]; count[k]++}
     function cell(m, p, metric, format) {k = m SUBSEP p SUBSEP metric; return k in sum ? sprintf(format, sum[k] / count[k]) : sprintf("%8s", "")}
     END {

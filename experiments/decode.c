@@ -53,7 +53,7 @@ decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prom
         s->tokens = xcalloc((size_t)tokens, sizeof *s->tokens);
         if (!o->predictor) continue;
         mask_alloc(&s->own, &m->c);
-        contextual_open(&s->c, o->predictor, m, o->rule.units);
+        contextual_open(&s->c, o->predictor, m, o->rule.units, contextual_raw(predictor_about(o->predictor), &o->rule));
     }
     return d;
 }

@@ -33,7 +33,7 @@ typedef struct {
     const mask_rule *rule;
     int n_rules;
     unsigned units;          // that any rule prunes
-    bool any_ahead, any_live;
+    bool any_ahead, any_live, raw;
     double **ll, (*effective)[2];
     stream *s;
     int n, cap;
@@ -67,8 +67,8 @@ static void add_streams(run *r, const eval_item *it, int item) {
         if (leader(r, it, j) != j) continue;
         stream s = {.it = it, .item = item, .seq = j, .at = watched(r, it, j)};
         mask_alloc(&s.m, r->c);
-        if (r->any_ahead) contextual_open(&s.ahead, r->source->p, r->e->m, r->units);
-        if (r->any_live) contextual_open(&s.live, r->source->p, r->e->m, r->units);
+        if (r->any_ahead) contextual_open(&s.ahead, r->source->p, r->e->m, r->units, r->raw);
+        if (r->any_live) contextual_open(&s.live, r->source->p, r->e->m, r->units, r->raw);
         VEC_PUSH(r->s, r->n, r->cap, s);
     }
 }
@@ -349,9 +349,10 @@ static int take_documents(const run *r, const eval_item *item, int n) {
     return most;
 }
 
-int eval_context(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
-                 double (*effective)[2]) {
-    run r = {.e = e, .c = &e->m->c, .source = source, .rule = rule, .n_rules = n_rules, .ll = ll, .effective = effective};
+// All rules read their inputs in the same way.
+static int run_rules(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll, double (*effective)[2]) {
+    run r = {.e = e, .c = &e->m->c, .source = source, .rule = rule, .n_rules = n_rules, .ll = ll, .effective = effective,
+             .raw = contextual_raw(predictor_about(source->p), &rule[0])};
     double positions = 0;
     int bad = 0;
     for (int k = 0; k < n_rules && !bad; k++) {
@@ -375,6 +376,29 @@ int eval_context(eval *e, const eval_item *item, int n, contextual_source *sourc
         effective[k][1] /= positions;
     }
     free(r.s);
+    return bad;
+}
+
+int eval_context(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
+                 double (*effective)[2]) {
+    mask_rule *some = xmalloc((size_t)n_rules * sizeof *some);
+    double **sum = xmalloc((size_t)n_rules * sizeof *sum), (*fraction)[2] = xmalloc((size_t)n_rules * sizeof *fraction);
+    int bad = 0;
+    for (int raw = 0; raw < 2 && !bad; raw++) {
+        int m = 0;
+        for (int k = 0; k < n_rules; k++) {
+            if (contextual_raw(predictor_about(source->p), &rule[k]) != raw) continue;
+            some[m] = rule[k];
+            sum[m++] = ll[k];
+        }
+        if (m) bad = run_rules(e, item, n, source, some, m, sum, fraction);
+        m = 0;
+        for (int k = 0; k < n_rules && !bad; k++)
+            if (contextual_raw(predictor_about(source->p), &rule[k]) == raw) memcpy(effective[k], fraction[m++], sizeof effective[k]);
+    }
+    free(some);
+    free(sum);
+    free(fraction);
     return bad;
 }
 

@@ -20,7 +20,7 @@ static void set_predictor(row *r, const sweep *w, const point *p) {
     else SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
     // a second pass has no stream of its own to look at: the first one was dense
     const contextual_features f = contextual_kind(a, &p->rule);
-    SET(r, features, "%s", contextual_feature_names[f == FEATURES_STREAM && w->span != SPAN_DECODE ? FEATURES_DENSE : f]);
+    SET(r, features, "%s%s", contextual_feature_names[f == FEATURES_STREAM && w->span != SPAN_DECODE ? FEATURES_DENSE : f], contextual_raw(a, &p->rule) ? " raw" : "");
 }
 
 // Whether the mask acts from the end of the context on.

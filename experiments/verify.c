@@ -107,7 +107,7 @@ static int causal(verify *v) {
     mask m[2] = {{0}};
     int32_t *other = xmalloc((size_t)v->in->n * sizeof *other);
     int bad = 0;
-    contextual_open(&watch, source->p, v->w->m, v->w->rule->units);
+    contextual_open(&watch, source->p, v->w->m, v->w->rule->units, contextual_raw(predictor_about(source->p), v->w->rule));
     const bool during = contextual_kind(predictor_about(source->p), v->w->rule) != FEATURES_DENSE;
     memcpy(other, v->in->tokens, (size_t)v->in->n * sizeof *other);
     for (int i = v->at + 1; i < v->in->n; i++) other[i] = (other[i] + 1) % c->V;

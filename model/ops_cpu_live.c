@@ -13,7 +13,9 @@
 
 enum {
     AHEAD = 4,         // rows between the one at work and the one fetched
-    CHUNK = 64,        // rows of weights of a work item, at least
+    GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
+    CHUNK = 64,        // columns of partial sums that are added up at a time
+    LINE = 16,         // floats of a cache line, which only one thread should write
     BLOCKS = 32,       // partial sums of a transposed product, at most
     TILE = 384,        // columns of a gathered tile
     MOST_ROWS = 32,    // rows of x that share a pass over a transposed weight
@@ -56,11 +58,26 @@ static row_list list_weights(const weight *w, const live_units *u, int D) {
 static int weight_row(const row_list *r, int i) { return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i; }
 static const void *row_data(const row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
 
-// What to fetch while row i is at work; end: behind the last row of this thread.
-static const void *row_ahead(const row_list *r, int i, int end) {
-    if (!r->u || end <= i) return NULL;
-    const int to = i + AHEAD < end ? i + AHEAD : end - 1, row = weight_row(r, to);
-    return row - weight_row(r, i) == to - i ? NULL : row_data(r, row);
+// Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile; end: behind the last row of this thread. -> whether anything is to be
+// fetched: rows one behind the other are not.
+typedef struct { int32_t row[GROUP + AHEAD]; const void *data[GROUP], *next[GROUP]; } group;
+static bool take_rows(group *g, const row_list *r, int from, int n, int end) {
+    if (!r->u) {
+        for (int i = 0; i < n; i++) g->row[i] = from + i;
+        for (int i = 0; i < n; i++) g->data[i] = row_data(r, from + i);
+        return false;
+    }
+    const int all = from + n + AHEAD < end ? n + AHEAD : end - from;
+    for (int i = 0, unit = from / r->D, d = from % r->D; i < all; unit++, d = 0)
+        for (; d < r->D && i < all; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
+    bool any = false;
+    for (int i = 0; i < n; i++) {
+        const int to = i + AHEAD < all ? i + AHEAD : all - 1;
+        g->data[i] = row_data(r, g->row[i]);
+        g->next[i] = g->row[to] - g->row[i] == to - i ? NULL : row_data(r, g->row[to]);
+        any |= g->next[i] != NULL;
+    }
+    return any;
 }
 
 // ---------------------------------------------------------------- y = x W' + b
@@ -72,30 +89,51 @@ static float finish(const product *p, float s, float was, int row) {
     return p->relu && s <= 0 ? 0 : s;  // in this order a NaN passes
 }
 
-static void thin_rows(const product *p, const row_list *list, const source *rows, int n, int from, int to, bool fetch) {
+// Outputs of `rows` rows of the weight from the rows of x that want them, all of one unit or all wanted by everybody.
+static void thin_group(const product *p, const row_list *list, const source *rows, int n, int unit, const int32_t *row, const void *const *data, const void *const *next, int count) {
     const int in = p->w->cols, out = p->w->rows;
     const vec_kernels *k = vec();
-    for (int i = from; i < to; i++) {
-        const int row = weight_row(list, i), unit = i / list->D;
-        const void *w = row_data(list, row), *next = fetch ? row_ahead(list, i, to) : NULL;
-        for (int r = 0; r < n;) {
-            const float *x[VEC_ROWS];
-            float *y[VEC_ROWS], sum[VEC_ROWS];
-            int m = 0;
-            for (; r < n && m < VEC_ROWS; r++) {
-                if (!wants(list->u, unit, rows[r].seq)) continue;
-                x[m] = p->x + (size_t)rows[r].row * (size_t)in;
-                y[m++] = p->y + (size_t)rows[r].row * (size_t)out + row;
-            }
-            if (!m) break;
-            k->dot[p->w->type](sum, w, next, x, m, in);
-            next = NULL;
-            for (int j = 0; j < m; j++) *y[j] = finish(p, sum[j], *y[j], row);
+    for (int r = 0; r < n;) {
+        const float *x[VEC_ROWS];
+        float *y[VEC_ROWS], sum[GROUP * VEC_ROWS];
+        int m = 0;
+        for (; r < n && m < VEC_ROWS; r++) {
+            if (!wants(list->u, unit, rows[r].seq)) continue;
+            x[m] = p->x + (size_t)rows[r].row * (size_t)in;
+            y[m++] = p->y + (size_t)rows[r].row * (size_t)out;
         }
+        if (!m) break;
+        k->dot[p->w->type](sum, data, next, count, x, m, in);
+        next = NULL;
+        for (int j = 0; j < m; j++)
+            for (int i = 0; i < count; i++) y[j][row[i]] = finish(p, sum[i * m + j], y[j][row[i]], row[i]);
+    }
+}
+
+static void thin_rows(const product *p, const row_list *list, const source *rows, int n, int from, int to, bool fetch) {
+    group g;
+    for (int i = from; i < to; i += GROUP) {
+        const int m = to - i < GROUP ? to - i : GROUP;
+        const bool scattered = take_rows(&g, list, i, m, to) && fetch;
+        if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.data, scattered ? g.next : NULL, m);
+        else
+            for (int j = 0; j < m; j++) thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, g.data + j, scattered ? g.next + j : NULL, 1);
     }
 }
 
 static int at_least(int x, int least) { return x < least ? least : x; }
+
+// Rows cut into pieces: a large one for each thread, read from one end to the other, then small ones for whoever comes first.
+typedef struct { int n, threads, large, small, pieces; } cut;
+static cut cut_rows(int n) {
+    const int threads = omp_get_max_threads(), large = n * 3 / 4 / threads / LINE * LINE, rest = n - large * threads;
+    const int small = at_least((rest + 4 * threads - 1) / (4 * threads) / LINE * LINE, LINE);
+    return (cut){n, threads, large, small, threads + (rest + small - 1) / small};
+}
+static int cut_at(const cut *c, int piece) {
+    const int row = piece < c->threads ? piece * c->large : c->threads * c->large + (piece - c->threads) * c->small;
+    return row < c->n ? row : c->n;
+}
 
 static void thin(const product *p, const live_units *u, int D, const span *s, int n) {
     source *rows = (source *)cpu_scratch(8, 2 * (size_t)count_rows(s, n) + 2);
@@ -103,13 +141,14 @@ static void thin(const product *p, const live_units *u, int D, const span *s, in
     if (!n_rows) return;
     const row_list list = list_weights(p->w, u, D);
     const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
-    const int share = at_least(list.n / (8 * omp_get_max_threads()), CHUNK), held = at_least((int)(W_BYTES / (list.bytes + 1)), 1);
-    const int chunk = n_rows <= x_rows || share < held ? share : held, chunks = (list.n + chunk - 1) / chunk;
+    cut c = cut_rows(list.n);
+    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1);
+    if (n_rows > x_rows) c = (cut){list.n, 0, 0, held, (list.n + held - 1) / held};
     vec();
 #pragma omp parallel for schedule(dynamic) if ((size_t)list.n * list.bytes > SMALL)
-    for (int c = 0; c < chunks; c++)
+    for (int k = 0; k < c.pieces; k++)
         for (int r = 0; r < n_rows; r += x_rows)
-            thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, c * chunk, (c + 1) * chunk < list.n ? (c + 1) * chunk : list.n, !r);
+            thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, cut_at(&c, k), cut_at(&c, k + 1), !r);
 }
 
 void cpu_thin_linear(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
@@ -156,15 +195,23 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
 static bool sum_block(float *part, const float *x, const weight *w, const row_list *list, const source *rows, int n, int from, int to) {
     const int E = w->cols;
     const vec_kernels *k = vec();
+    group g;
+    float c[GROUP];
+    const void *wanted[GROUP];
     if (from == to) return false;
     memset(part, 0, sizeof *part * (size_t)n * (size_t)E);
-    for (int i = from; i < to; i++) {
-        const int row = weight_row(list, i), unit = i / list->D;
-        const void *data = row_data(list, row), *next = row_ahead(list, i, to);
+    for (int i = from; i < to; i += GROUP) {
+        const int m = to - i < GROUP ? to - i : GROUP;
+        const bool scattered = take_rows(&g, list, i, m, to);
         for (int r = 0; r < n; r++) {
-            if (!wants(list->u, unit, rows[r].seq)) continue;
-            k->sum[w->type](part + (size_t)r * (size_t)E, x[(size_t)rows[r].row * (size_t)w->rows + (size_t)row], data, next, E);
-            next = NULL;
+            const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
+            int count = 0;
+            for (int j = 0; j < m; j++) {
+                if (!wants(list->u, (i + j) / list->D, rows[r].seq)) continue;
+                c[count] = xs[g.row[j]];
+                wanted[count++] = g.data[j];
+            }
+            k->sum[w->type](part + (size_t)r * (size_t)E, c, wanted, scattered && r == 0 && count == m ? g.next : NULL, count, E);
         }
     }
     return true;
@@ -242,35 +289,73 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
 // K and V rows hold the heads side by side: positions in the outer loop read them in the order of memory.
 HOT static void softmax(float *p, int n) { softmax_f(p, n); }
 
+typedef struct { const float *row[GROUP]; int n; } tokens;
+
+// Keys or values of the tokens from t on, at most GROUP.
+static void take_tokens(tokens *to, const float *past, const float *own, const attn_seq *s, int E, int t, int n) {
+    to->n = n - t < GROUP ? n - t : GROUP;
+    for (int j = 0; j < to->n; j++) to->row[j] = t + j < s->past ? past + (size_t)(t + j) * (size_t)E : own + (size_t)(t + j - s->past) * (size_t)E;
+}
+
+// Fetches part `part` of `parts` of what some heads have of them.
+static void fetch_tokens(const tokens *to, int first, int width, int part, int parts) {
+    for (int j = to->n * part / parts; j < to->n * (part + 1) / parts; j++)
+        for (int e = 0; e < width; e += LINE) __builtin_prefetch(to->row[j] + first + e, 0, 2);
+}
+
+static bool lacks(const attn_seq *s, int t, int head, int H) { return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head]; }
+
+// Scores (values: false), or sums of values, of some tokens from t on for each head: p [head, most].
+static void few_tokens(float *out, float *p, const float *q, const tokens *now, const tokens *soon, const attn_seq *s, int t, int most, int H, int D, const int *head, int heads, bool values) {
+    const vec_kernels *kernel = vec();
+    const int first = head[0] * D, width = head[heads - 1] * D + D - first;
+    for (int h = 0; h < heads; h++) {
+        const void *row[GROUP];
+        float share[GROUP], *ph = p + (size_t)h * (size_t)most + t;
+        const float *qh = q + head[h] * D;
+        int n = now->n;
+        for (int j = 0; j < n; j++) row[j] = now->row[j] + head[h] * D;
+        fetch_tokens(soon, first, width, h, heads);
+        if (!values) {
+            kernel->dot[DT_F32](ph, row, NULL, n, &qh, 1, D);
+            continue;
+        }
+        if (s->past_has) {  // what a head lacks is not looked at
+            n = 0;
+            for (int j = 0; j < now->n; j++) {
+                if (lacks(s, t + j, head[h], H)) continue;
+                row[n] = row[j];
+                share[n++] = ph[j];
+            }
+        }
+        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, row, NULL, n, D);
+    }
+}
+
 static void few_rows(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, const int *head, int heads) {
     const int most = s->past + s->s.n, H = E / D;
     const float c = 1.0f / sqrtf((float)D);
     float *p = cpu_scratch(4, (size_t)heads * (size_t)most);
-    const vec_kernels *kernel = vec();
-    for (int i = s->from; i < s->s.n; i++) {
-        const size_t at = (size_t)(s->s.row + i) * (size_t)E;
+    tokens at[2];
+    for (int i = s->from; i < s->s.n && heads; i++) {
+        const size_t row = (size_t)(s->s.row + i) * (size_t)E;
         const int n = s->past + i + 1;
-        for (int t = 0; t < n; t++) {
-            const float *row = t < s->past ? s->past_k + (size_t)t * (size_t)E : k + (size_t)(s->s.row + t - s->past) * (size_t)E;
-            for (int h = 0; h < heads; h++) {
-                const size_t first = (size_t)(head[h] * D);
-                const float *qh = q + at + first;
-                float dot;
-                if (t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head[h]]) dot = -INFINITY;
-                else kernel->dot[DT_F32](&dot, row + first, NULL, &qh, 1, D);
-                p[(size_t)h * (size_t)most + (size_t)t] = c * dot;
+        for (int values = 0; values < 2; values++) {
+            const float *past = values ? s->past_v : s->past_k, *own = (values ? v : k) + (size_t)s->s.row * (size_t)E;
+            take_tokens(&at[0], past, own, s, E, 0, n);
+            for (int t = 0, now = 0; t < n; t += GROUP, now ^= 1) {
+                if (t + GROUP < n) take_tokens(&at[!now], past, own, s, E, t + GROUP, n);
+                else if (!values) take_tokens(&at[!now], s->past_v, v + (size_t)s->s.row * (size_t)E, s, E, 0, n);
+                else at[!now].n = 0;
+                few_tokens(out + row, p, q + row, &at[now], &at[!now], s, t, most, H, D, head, heads, values);
             }
-        }
-        for (int h = 0; h < heads; h++) {
-            softmax(p + (size_t)h * (size_t)most, n);
-            memset(out + at + head[h] * D, 0, sizeof *out * (size_t)D);
-        }
-        for (int t = 0; t < n; t++) {
-            const float *row = t < s->past ? s->past_v + (size_t)t * (size_t)E : v + (size_t)(s->s.row + t - s->past) * (size_t)E;
-            for (int h = 0; h < heads; h++) {
-                const size_t first = (size_t)(head[h] * D);
-                const float share = p[(size_t)h * (size_t)most + (size_t)t];
-                if (share != 0) kernel->sum[DT_F32](out + at + first, share, row + first, NULL, D);
+            for (int h = 0; h < heads && !values; h++) {
+                float *ph = p + (size_t)h * (size_t)most;
+                for (int t = 0; t < n; t++) ph[t] *= c;
+                for (int t = 0; t < s->past && s->past_has; t++)
+                    if (lacks(s, t, head[h], H)) ph[t] = -INFINITY;
+                softmax(ph, n);
+                memset(out + row + head[h] * D, 0, sizeof *out * (size_t)D);
             }
         }
     }

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #endif
 
+#define TWICE(a, b, p) ((a) = LOAD(p), (b) = LOAD((p) + LANES))
 #define INLINE static inline __attribute__((always_inline))
 
 static inline float bf16_to_float(uint16_t h) {
@@ -42,16 +43,19 @@ INLINE v4 v4_load_bf16(const uint16_t *p) { return (v4){bf16_to_float(p[0]), bf1
 #define NAME(f) f##_plain_f32
 #define W float
 #define LOAD v4_load
+#define LOAD2 TWICE
 #define WIDEN(w) (w)
 #include "ops_cpu_vec_tile.h"
 #define NAME(f) f##_plain_f16
 #define W uint16_t
 #define LOAD v4_load_f16
+#define LOAD2 TWICE
 #define WIDEN half_to_float
 #include "ops_cpu_vec_tile.h"
 #define NAME(f) f##_plain_bf16
 #define W uint16_t
 #define LOAD v4_load_bf16
+#define LOAD2 TWICE
 #define WIDEN bf16_to_float
 #include "ops_cpu_vec_tile.h"
 #undef TARGET
@@ -71,8 +75,17 @@ INLINE v4 v4_load_bf16(const uint16_t *p) { return (v4){bf16_to_float(p[0]), bf1
 // ---------------------------------------------------------------- AVX2, FMA, F16C
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 TARGET INLINE __m256 v8_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-TARGET INLINE __m256 v8_load_bf16(const uint16_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+TARGET INLINE void v8_load2_f16(__m256 *a, __m256 *b, const uint16_t *p) {
+    const __m256i h = _mm256_loadu_si256((const __m256i *)p);
+    *a = _mm256_cvtph_ps(_mm256_castsi256_si128(h));
+    *b = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
+}
+TARGET INLINE __m256 v8_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+TARGET INLINE __m256 v8_load_bf16(const uint16_t *p) { return v8_bf16(_mm_loadu_si128((const __m128i *)p)); }
+TARGET INLINE void v8_load2_bf16(__m256 *a, __m256 *b, const uint16_t *p) {
+    const __m256i h = _mm256_loadu_si256((const __m256i *)p);
+    *a = v8_bf16(_mm256_castsi256_si128(h));
+    *b = v8_bf16(_mm256_extracti128_si256(h, 1));
 }
 TARGET INLINE float v8_sum(__m256 v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -93,16 +106,19 @@ TARGET INLINE float v8_sum(__m256 v) {
 #define NAME(f) f##_avx2_f32
 #define W float
 #define LOAD _mm256_loadu_ps
+#define LOAD2 TWICE
 #define WIDEN(w) (w)
 #include "ops_cpu_vec_tile.h"
 #define NAME(f) f##_avx2_f16
 #define W uint16_t
 #define LOAD v8_load_f16
+#define LOAD2(a, b, p) v8_load2_f16(&(a), &(b), p)
 #define WIDEN half_to_float
 #include "ops_cpu_vec_tile.h"
 #define NAME(f) f##_avx2_bf16
 #define W uint16_t
 #define LOAD v8_load_bf16
+#define LOAD2(a, b, p) v8_load2_bf16(&(a), &(b), p)
 #define WIDEN bf16_to_float
 #include "ops_cpu_vec_tile.h"
 #undef TARGET
@@ -121,8 +137,17 @@ TARGET INLINE float v8_sum(__m256 v) {
 // ---------------------------------------------------------------- AVX-512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
 TARGET INLINE __m512 v16_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-TARGET INLINE __m512 v16_load_bf16(const uint16_t *p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+TARGET INLINE void v16_load2_f16(__m512 *a, __m512 *b, const uint16_t *p) {
+    const __m512i h = _mm512_loadu_si512(p);
+    *a = _mm512_cvtph_ps(_mm512_castsi512_si256(h));
+    *b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(h, 1));
+}
+TARGET INLINE __m512 v16_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+TARGET INLINE __m512 v16_load_bf16(const uint16_t *p) { return v16_bf16(_mm256_loadu_si256((const __m256i *)p)); }
+TARGET INLINE void v16_load2_bf16(__m512 *a, __m512 *b, const uint16_t *p) {
+    const __m512i h = _mm512_loadu_si512(p);
+    *a = v16_bf16(_mm512_castsi512_si256(h));
+    *b = v16_bf16(_mm512_extracti64x4_epi64(h, 1));
 }
 #define V __m512
 #define LANES 16
@@ -138,16 +163,19 @@ TARGET INLINE __m512 v16_load_bf16(const uint16_t *p) {
 #define NAME(f) f##_avx512_f32
 #define W float
 #define LOAD _mm512_loadu_ps
+#define LOAD2 TWICE
 #define WIDEN(w) (w)
 #include "ops_cpu_vec_tile.h"
 #define NAME(f) f##_avx512_f16
 #define W uint16_t
 #define LOAD v16_load_f16
+#define LOAD2(a, b, p) v16_load2_f16(&(a), &(b), p)
 #define WIDEN half_to_float
 #include "ops_cpu_vec_tile.h"
 #define NAME(f) f##_avx512_bf16
 #define W uint16_t
 #define LOAD v16_load_bf16
+#define LOAD2(a, b, p) v16_load2_bf16(&(a), &(b), p)
 #define WIDEN bf16_to_float
 #include "ops_cpu_vec_tile.h"
 #endif

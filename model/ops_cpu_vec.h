@@ -13,10 +13,13 @@
 
 enum { VEC_ROWS = 4 };  // most rows of x of one dot
 
+// Rows of weights are given by pointers; next (may be NULL): a row to fetch with each, or NULL.
 typedef struct {
     const char *name;  // "avx512", "avx2", "plain"
-    void (*dot[3])(float *out, const void *w, const void *next, const float *const *x, int R, int n);  // [dtype]: out[r] = sum_k x[r][k] w[k]
-    void (*sum[3])(float *y, float c, const void *w, const void *next, int n);                         // [dtype]: y[i] += c w[i]
+    // [dtype]: out[i * R + r] = sum_k x[r][k] w[i][k] for i < rows, r < R, k < n
+    void (*dot[3])(float *out, const void *const *w, const void *const *next, int rows, const float *const *x, int R, int n);
+    // [dtype]: y[k] += sum_i c[i] w[i][k], added row by row
+    void (*sum[3])(float *y, const float *c, const void *const *w, const void *const *next, int rows, int n);
 } vec_kernels;
 
 // The widest set that the processor has. KIT_SIMD=avx512|avx2|plain in the environment takes another one, for debugging and tests; one that

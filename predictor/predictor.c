@@ -269,7 +269,7 @@ void predictor_all(predictor *p, const float *const x[2], int T, double *heads, 
     }
 }
 
-void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) {
+static void score_layer(predictor *p, int layer, const float *const x[2], bool raw, double *heads, double *neurons) {
     const predictor_info *a = &p->about;
     ASSERT(a->per_layer && layer >= 0 && layer < a->L);
     double *out[2] = {heads, neurons};
@@ -281,11 +281,16 @@ void predictor_layer(predictor *p, int layer, const float *const x[2], double *h
             continue;
         }
         const net *n = &p->net[k][layer - a->lag];
-        minmax(p->work[k].x, x[k], (size_t)n->in);
+        if (raw) memcpy(p->work[k].x, x[k], (size_t)n->in * sizeof(float));
+        else minmax(p->work[k].x, x[k], (size_t)n->in);
         net_forward(n, &p->work[k], 1);
         widen(out[k], p->work[k].y, (size_t)n->out);
     }
 }
+
+void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) { score_layer(p, layer, x, false, heads, neurons); }
+
+void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) { score_layer(p, layer, x, true, heads, neurons); }
 
 void predictor_cost(const predictor *p, double macs[2], double bytes[2]) {
     for (int k = 0; k < 2; k++) {

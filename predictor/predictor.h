@@ -5,7 +5,8 @@
 //   dejavu     one net per layer: E -> hidden -> U, from the same layer's state (lag 0) or an earlier layer's (lag 1: look-ahead)
 //   lowrank    one linear pair without bias or ReLU per layer, trained as a classifier of the top k (DejaVu's own)
 //   sequence   one net for all layers behind self-attention over the token embeddings of the whole context (ble)
-// Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller. A larger score means: keep the unit.
+// Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller (but predictor_layer_raw). A larger score means: keep the
+// unit.
 #pragma once
 #include "opt.h"
 
@@ -46,6 +47,9 @@ void predictor_all(predictor *p, const float *const x[2], int T, double *heads, 
 // Scores of one layer, heads [H] and neurons [F] (NULL: not wanted), of the designs with a net per layer. Layers before `lag` have no
 // net: their scores are 0.
 void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
+// The same without normalising the inputs that the nets were trained on normalised: the published fault of dejavu's global and hybrid masks
+// (SEMANTICS 4.3, B2), for compat.
+void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
 
 // Multiply-adds, and bytes of weights read, of one prediction of all layers: [0] heads, [1] neurons.
 void predictor_cost(const predictor *p, double macs[2], double bytes[2]);

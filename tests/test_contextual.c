@@ -107,7 +107,7 @@ static void planted_masks(void **state) {
             for (int percent = 0; percent <= 100; percent += 25) {
                 const mask_rule rule = rule_of((mask_scope)scope, percent, false);
                 contextual c;
-                contextual_open(&c, p, &o.m, UNITS_BOTH);
+                contextual_open(&c, p, &o.m, UNITS_BOTH, false);
                 assert_int_equal(mask_make(&want, &small, heads, neurons, &rule), 0);
                 for (int during = 0; during < 2; during++) {
                     if (during && contextual_kind(&what[i], &rule) == FEATURES_DENSE) continue;
@@ -151,7 +151,7 @@ static void pass(const reference *f, const int32_t *tokens, int n, const mask *m
 }
 
 // Scores of all layers from the states of row `at` of the last pass.
-static void predict(const reference *f, const int32_t *tokens, int at, double *heads, double *neurons) {
+static void predict(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, double *heads, double *neurons) {
     const predictor_info *a = predictor_about(f->p);
     const opt_config *c = &f->m->c;
     if (a->design == PREDICTOR_SEQUENCE) {
@@ -176,7 +176,9 @@ static void predict(const reference *f, const int32_t *tokens, int at, double *h
         memset(neurons, 0, (size_t)(c->L * c->F) * sizeof *neurons);
         for (int l = a->lag; l < c->L; l++) {
             const float *in[2] = {state_at(f, a->state[0], l - a->lag, at), state_at(f, a->state[1], l - a->lag, at)};
-            predictor_layer(f->p, l, in, heads + (size_t)l * (size_t)c->H, neurons + (size_t)l * (size_t)c->F);
+            // as published, masks of compat that compare layers come from inputs that are not normalised
+            const bool raw = rule->compat && a->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
+            (raw ? predictor_layer_raw : predictor_layer)(f->p, l, in, heads + (size_t)l * (size_t)c->H, neurons + (size_t)l * (size_t)c->F);
         }
     }
 }
@@ -188,7 +190,7 @@ static void mask_at(const reference *f, const int32_t *tokens, int at, const mas
     double heads[12], neurons[144];
     if (!stream) {
         pass(f, tokens, at + 1, NULL, 0);
-        predict(f, tokens, at, heads, neurons);
+        predict(f, tokens, at, rule, heads, neurons);
         assert_int_equal(mask_make(m, c, heads, neurons, rule), 0);
         return;
     }
@@ -198,7 +200,7 @@ static void mask_at(const reference *f, const int32_t *tokens, int at, const mas
     for (int l = rule->dense_layers; l < c->L; l++)
         for (int kind = 0; kind < 2; kind++) {
             pass(f, tokens, at + 1, m, at);
-            predict(f, tokens, at, heads, neurons);
+            predict(f, tokens, at, rule, heads, neurons);
             assert_int_equal(mask_make(&all, c, heads, neurons, rule), 0);
             if (kind == 0) memcpy(m->heads + l * c->H, all.heads + l * c->H, (size_t)c->H);
             else memcpy(m->neurons + l * c->F, all.neurons + l * c->F, (size_t)c->F);
@@ -340,7 +342,7 @@ static double step_by_step(const reference *f, opt_run *one, const eval_item *it
             }
         } else {
             pass(f, t, i + 1, NULL, 0);
-            predict(f, t, i, heads, neurons);
+            predict(f, t, i, rule, heads, neurons);
         }
         assert_int_equal(mask_make(&m, c, heads, neurons, rule), 0);
     }
@@ -483,7 +485,7 @@ static void causal(void **state) {
         uint8_t first[UNITS], last[UNITS];
         int moved = 0;
         mask_alloc(&m, &small);
-        contextual_open(&c, p, &o.m, UNITS_BOTH);
+        contextual_open(&c, p, &o.m, UNITS_BOTH, false);
         for (int tail = 0; tail < 5; tail++)
             for (int look = 0; look < 2; look++) {
                 int32_t tokens[30];

@@ -105,6 +105,22 @@ expect 1 "trained on sound scores" small --predictor "$tmp/p0.h5" --mode compat
 expect 1 "no predictor of criterion fisher; there are: l2_norm plainact" small --predictor "$tmp/p0.h5" --criterion fisher
 expect 1 "not made by bin/train" small --predictor "$tmp/s.h5"
 expect 1 "--dense-layers 1 or more" small --predictor "$tmp/d.h5" --dense-layers 0
+# the published protocol: one mask for every position from the last one; per-layer nets read raw inputs where masks compare layers
+"$bin"/score --model $model --data $data --tasks copa --shots 0 --examples 20 --criteria plainact --mode compat --out "$tmp/cs.h5" >/dev/null 2>"$tmp/e" || fail "score compat: $(cat "$tmp/e")"
+for design in shadow dejavu; do
+    "$bin"/train --store "$tmp/cs.h5" --model $model --mode compat --hidden 8 --epochs 2 --design $design --out "$tmp/c$design.h5" >/dev/null 2>"$tmp/e" || fail "train compat: $(cat "$tmp/e")"
+done
+small --mode compat --criterion plainact --predictor "$tmp/cshadow.h5,$tmp/cdejavu.h5" --scope local,global,hybrid --out "$tmp/compat.csv" >/dev/null 2>"$tmp/e" || fail "compat: $(cat "$tmp/e")"
+rows "$tmp/compat.csv" | awk -F, 'NR == 1 {for (i = 1; i <= NF; i++) c[$i] = i; next} $c["task"] == "copa" && $c["metric"] == "acc" {print $c["design"], $c["scope"], $c["units"], $c["mask_span"], $c["features"]}' >"$tmp/1"
+cat >"$tmp/2" <<END
+shadow local heads all early
+shadow global heads all early
+shadow hybrid heads all early
+dejavu local heads all dense
+dejavu global heads all dense raw
+dejavu hybrid heads all dense raw
+END
+cmp -s "$tmp/1" "$tmp/2" || fail "compat rows: $(diff "$tmp/1" "$tmp/2")"
 small --predictor "$tmp/p{seed}.h5" --criterion plainact --seed 0,1 --out "$tmp/seeds.csv" >/dev/null 2>"$tmp/e" || fail "{seed}: $(cat "$tmp/e")"
 [ "$(rows "$tmp/seeds.csv" | awk -F, 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == "scores_hash") c = i; next} !seen[$c]++ {n++} END {print n}')" -ge 2 ] || fail "{seed} took one predictor for two seeds"
 cp -r $model "$tmp/other"

@@ -391,6 +391,31 @@ static void inputs_are_normalised_inside(void **state) {
     predictor_close(p);
 }
 
+// Raw inputs reach the net of a layer as they are; normalised ones give the same either way.
+static void raw_inputs(void **state) {
+    (void)state;
+    const predictor_info a = {.design = PREDICTOR_DEJAVU, .per_layer = true, .has = {true, true}, .L = 2, .H = 3, .E = 8, .F = 4, .hidden = {6, 6}};
+    predictor *p = predictor_new(&a, 1);
+    const float x[8] = {0, 1, 0.5f, 0.25f, 0.75f, 0, 1, 0.125f}, y[8] = {-3, 2, 0.5f, 7, -1, 0, 4, 0.125f};
+    double h[2][3], n[2][4];
+    predictor_layer(p, 1, (const float *const[2]){x, x}, h[0], n[0]);
+    predictor_layer_raw(p, 1, (const float *const[2]){x, x}, h[1], n[1]);
+    assert_memory_equal(h[0], h[1], sizeof h[0]);
+    assert_memory_equal(n[0], n[1], sizeof n[0]);
+    predictor_layer_raw(p, 1, (const float *const[2]){y, y}, h[1], n[1]);
+    const net *t = &p->net[0][1];
+    for (int u = 0; u < 3; u++) {
+        double s = (double)t->w[t->t[3].at + (size_t)u];
+        for (int k = 0; k < 6; k++) {
+            double z = (double)t->w[t->t[1].at + (size_t)k];
+            for (int e = 0; e < 8; e++) z += (double)t->w[t->t[0].at + (size_t)(k * 8 + e)] * (double)y[e];
+            s += fmax(z, 0) * (double)t->w[t->t[2].at + (size_t)(u * 6 + k)];
+        }
+        assert_true(fabs(h[1][u] - s) <= 1e-5);
+    }
+    predictor_close(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_gradients_and_steps),
@@ -401,6 +426,7 @@ int main(void) {
         cmocka_unit_test(documents_stay_together),
         cmocka_unit_test(files_give_back_what_was_written),
         cmocka_unit_test(inputs_are_normalised_inside),
+        cmocka_unit_test(raw_inputs),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -57,28 +57,43 @@ static void kernels(void **state) {
         found++;
         for (int type = 0; type < TYPES; type++)
             for (int n = 0; n <= 301; n += n < 70 ? 1 : 33) {
-                float *exact, *next_exact, sums[VEC_ROWS + 1], alone;
-                void *w = random_type(&r, (dtype)type, (size_t)n, &exact), *next = random_type(&r, (dtype)type, (size_t)n, &next_exact);
+                enum { ROWS = 5 };
+                const size_t width = dtype_bytes((dtype)type);
+                float *exact, sums[ROWS * VEC_ROWS + 1], alone, c[ROWS];
+                char *w = random_type(&r, (dtype)type, ROWS * (size_t)n, &exact);
                 float *x = random_floats(&r, VEC_ROWS * (size_t)n), *y = random_floats(&r, (size_t)n + 1), *before = xmalloc(((size_t)n + 1) * sizeof *before);
                 memcpy(before, y, ((size_t)n + 1) * sizeof *y);
                 const float *rows[VEC_ROWS];
+                const void *data[ROWS], *next[ROWS];
+                for (int i = 0; i < ROWS; i++) {
+                    data[i] = w + (size_t)(ROWS - 1 - i) * (size_t)n * width;  // in no order of memory
+                    next[i] = i % 2 ? NULL : w + (size_t)i * (size_t)n * width;
+                    c[i] = (float)rng_normal(&r);
+                }
                 for (int R = 1; R <= VEC_ROWS; R++) {
                     for (int i = 0; i < R; i++) rows[i] = x + i * n;
-                    sums[R] = GUARD;
-                    k->dot[type](sums, w, R % 2 ? next : NULL, rows, R, n);
-                    assert_true(sums[R] == GUARD);
-                    for (int i = 0; i < R; i++) {
+                    sums[ROWS * R] = GUARD;
+                    k->dot[type](sums, data, R % 2 ? next : NULL, ROWS, rows, R, n);
+                    assert_true(sums[ROWS * R] == GUARD);
+                    for (int i = 0; i < ROWS * R; i++) {
                         double want = 0, scale = 0;
-                        for (int j = 0; j < n; j++) want += (double)x[i * n + j] * (double)exact[j], scale += fabs((double)x[i * n + j] * (double)exact[j]);
+                        const float *xs = rows[i % R], *ws = exact + (ROWS - 1 - i / R) * n;
+                        for (int j = 0; j < n; j++) want += (double)xs[j] * (double)ws[j], scale += fabs((double)xs[j] * (double)ws[j]);
                         assert_sum("dot", sums[i], want, scale);
-                        k->dot[type](&alone, w, NULL, &rows[i], 1, n);
+                        k->dot[type](&alone, data + i / R, NULL, 1, &xs, 1, n);
                         assert_same_bits("dot of one row and of many", &alone, &sums[i], sizeof alone);
                     }
                 }
-                k->sum[type](y, 0.7f, w, next, n);
-                for (int j = 0; j < n; j++) assert_sum("sum", y[j], (double)before[j] + 0.7 * (double)exact[j], 1);
+                k->sum[type](y, c, (const void *const *)data, next, ROWS, n);
+                for (int j = 0; j < n; j++) {
+                    double want = (double)before[j], scale = fabs(want);
+                    for (int i = 0; i < ROWS; i++) want += (double)c[i] * (double)exact[(ROWS - 1 - i) * n + j], scale += fabs((double)c[i] * (double)exact[(ROWS - 1 - i) * n + j]);
+                    assert_sum("sum", y[j], want, scale);
+                }
                 assert_true(y[n] == before[n]);
-                free(w), free(next), free(exact), free(next_exact), free(x), free(y), free(before);
+                for (int i = 0; i < ROWS; i++) k->sum[type](before, &c[i], (const void *const *)&data[i], NULL, 1, n);
+                assert_same_bits("sums of rows one by one and together", before, y, (size_t)n * sizeof *y);
+                free(w), free(exact), free(x), free(y), free(before);
             }
     }
     assert_true(found >= 1 && vec_find("plain"));
