@@ -28,7 +28,7 @@ typedef struct {
     long limit;                // documents per task, pages of a text; 0: all
     uint64_t seed;
     bool compat, bos;          // bos: </s> before the context
-    over_long over;            // cut: the last positions + 1 tokens stay, as published
+    over_long over;            // cut: the last positions + 1 tokens stay, as published; with bos </s> before the last positions
 } eval_options;
 
 typedef struct {

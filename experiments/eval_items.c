@@ -19,10 +19,10 @@ static int make_seq(eval_item *it, int j, task_example *e, const eval_options *o
         e->n++;
         e->context_length++;
     }
-    const int over = e->n - (positions + 1);
-    const bool whole = over <= 0, possible = whole || (o->over == OVER_LONG_CUT && over < e->context_length);
+    const int over = e->n - (positions + 1), bos = o->bos;  // </s> stays in front, as in bin/score
+    const bool whole = over <= 0, possible = whole || (o->over == OVER_LONG_CUT && over < e->context_length - bos);
     if (!whole && possible) {
-        memmove(e->tokens, e->tokens + over, (size_t)(positions + 1) * sizeof *e->tokens);
+        memmove(e->tokens + bos, e->tokens + bos + over, (size_t)(positions + 1 - bos) * sizeof *e->tokens);
         e->n -= over;
         e->context_length -= over;
     }

@@ -304,6 +304,17 @@ static void over_long_documents(void **state) {
             assert_int_equal(n - t.item[i].seq[j].from, was - whole.item[i].seq[j].from);
         }
     eval_task_close(&t);
+    o.bos = true;
+    assert_int_equal(eval_task_open(&t, "rte", &o, tk, &c), 0);
+    for (int i = 0; i < 20; i++)
+        for (int j = 0; j < 2; j++) {
+            const int n = t.item[i].seq[j].n, was = whole.item[i].seq[j].n;
+            assert_int_equal(n, was + 1 < 200 ? was + 1 : 200);
+            assert_int_equal(t.item[i].seq[j].tokens[0], 2);
+            assert_memory_equal(t.item[i].seq[j].tokens + 1, whole.item[i].seq[j].tokens + (was + 1 - n), (size_t)n * sizeof(int32_t));
+            assert_int_equal(n - t.item[i].seq[j].from, was - whole.item[i].seq[j].from);
+        }
+    eval_task_close(&t);
     eval_task_close(&whole);
     tok_close(tk);
 }
