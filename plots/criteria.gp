@@ -36,7 +36,7 @@ if (logarithmic) {
     set yrange [low / (high / low) ** 0.05:high * (high / low) ** 0.05]
     set ytics ()
     set grid ytics
-    do for [e = -2:8] { do for [m in high / low < 8 ? "1 1.5 2 3 4 5 6 7 8 9" : high / low < 300 ? "1 2 5" : "1"] { set ytics add (sprintf("%g", m * 10 ** e) m * 10 ** e) } }
+    do for [e = -2:8] { do for [m in high / low < 8 ? "1 1.2 1.5 2 3 4 5 6 7 8 9" : high / low < 300 ? "1 2 5" : "1"] { set ytics add (sprintf("%g", m * 10 ** e) m * 10 ** e) } }
 } else {
     set yrange [low - 0.05 * (high - low):high + 0.05 * (high - low)]
 }
