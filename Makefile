@@ -174,14 +174,20 @@ run-demo: all
 	@cat results/demo/contextual.txt
 sweep-full: all                              ## every criterion and sparsity on the default model -> results/full (prints its time first)
 	@mkdir -p results/full
-	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
+	@echo "the time it takes, scoring and the sweep (its points are counted with scores of a few examples):"
+	@bin/score $(SCORE_FULL) --out results/full/scores.h5 --estimate | grep -E '^estimate|complete'
+	@test -e results/full/points.h5 || { bin/score --model $(MODEL) --data $(WORLD) --tasks copa --examples 30 --criteria all --out results/full/points.h5 && \
+	  bin/aggregate --store results/full/points.h5 --out results/full/points.h5; } >/dev/null
+	@bin/sweep $(SWEEP_FULL) --scores results/full/points.h5 --out results/full/sweep.csv --estimate 2>&1 | tail -n 1
+	bin/score $(SCORE_FULL) --out results/full/scores.h5
 	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
-	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --mask random,static --scope local,global \
-	  --scores results/full/aggregates.h5 --criterion all --out results/full/sweep.csv >results/full/sweep.txt
+	bin/sweep $(SWEEP_FULL) --scores results/full/aggregates.h5 --out results/full/sweep.csv >results/full/sweep.txt
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/full FIGURES="$(MAIN_FIGURES)"
+SCORE_FULL = --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all
+SWEEP_FULL = --model $(MODEL) --data $(WORLD) --tasks all --wikitext $(WORLD)/wikitext/held-out.raw --mask random,static --scope local,global --criterion all
 contextual-full: all                         ## predictors and contextual masks of the default model -> results/contextual (447 points; prints its time first)
 	@mkdir -p results/full
-	bin/score --model $(MODEL) --data $(WORLD) --tasks all --examples 200 --criteria all --out results/full/scores.h5
+	bin/score $(SCORE_FULL) --out results/full/scores.h5
 	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
 	experiments/contextual.sh full results/full/scores.h5 results/full/aggregates.h5 results/contextual $(MODEL) $(WORLD)
 	bin/bench --model $(MODEL) --mask none,static,contextual --scores results/full/aggregates.h5 --criterion plainact --scope global --sparsity 30,50,70 --prompt 64 --tokens 64 --rounds 9 \

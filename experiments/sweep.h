@@ -24,7 +24,7 @@ typedef struct {
     char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
         *token_windows, *mode, *details, *out, *device;
     long dense_layers, refresh, shots, limit, threads;
-    bool bos, list;
+    bool bos, list, estimate;
 } sweep_options;
 
 // What is measured: a task, or a text in one of its forms. dense: the log-likelihoods under no mask, once known; scores_hash: of the

@@ -46,6 +46,7 @@ static const cli_option options[] = {
     {"out", CLI_STR, &arg.out, "FILE", "CSV file, appended; rows present are skipped. Without it: standard output", false, NULL, 0, 0},
     {"threads", CLI_INT, &arg.threads, "N", "threads; 0: as many as there are cores", false, NULL, 0, 1024},
     {"device", CLI_STR, &arg.device, "NAME", ops_devices, false, NULL, 0, 0},
+    {"estimate", CLI_FLAG, &arg.estimate, NULL, "print how long it would take, and stop", false, NULL, 0, 0},
     {"list", CLI_FLAG, &arg.list, NULL, "print the names of tasks, masks, scopes and criteria", false, NULL, 0, 0},
     {0},
 };
@@ -305,12 +306,13 @@ int main(int argc, char **argv) {
     w.out.fd = w.details.fd = -1;
     open_targets(&w);
     char *lines = provenance(&w, argc, argv);
-    if (w.rank ? results_read(&w.out, arg.out, sweep_columns, N_COLUMNS) : results_open(&w.out, arg.out, sweep_columns, N_COLUMNS, lines)) die(1, "%s", err_get());
+    if (w.rank || (arg.estimate && arg.out) ? results_read(&w.out, arg.out, sweep_columns, N_COLUMNS) : results_open(&w.out, arg.out, sweep_columns, N_COLUMNS, lines)) die(1, "%s", err_get());
     free(lines);
-    if (arg.details && w.rank == 0 && details_open(&w.details, arg.details, &w.out)) die(1, "%s", err_get());
+    if (arg.details && w.rank == 0 && !arg.estimate && details_open(&w.details, arg.details, &w.out)) die(1, "%s", err_get());
     w.eval = eval_new(&w.model, w.compat, tick, &w);
 
     announce(&w);
+    if (arg.estimate) return 0;
     progress_begin(&w.bar, "sweep, tokens", (long)(w.tokens_missing / w.ranks));
     char *plan = plan_of(&w);
     const bool share = w.rows_missing && sweep_shares(&w, plan);

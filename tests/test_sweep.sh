@@ -105,4 +105,7 @@ if command -v flock >/dev/null; then
     run --out "$tmp/a.csv" >/dev/null 2>"$tmp/e" && fail "two processes wrote one file"
     grep -q "another process writes to it" "$tmp/e" || fail "the lock is not named: $(cat "$tmp/e")"
 fi
+# the estimate alone counts what is there and what is not, and writes nothing
+run --out "$tmp/e.csv" --estimate >/dev/null 2>"$tmp/e" || fail "--estimate"
+grep -q '^sweep: 0 values present, [0-9]* to compute: ' "$tmp/e" && [ ! -e "$tmp/e.csv" ] || fail "--estimate: $(cat "$tmp/e")"
 exit $bad
