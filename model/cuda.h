@@ -26,6 +26,10 @@ void cuda_launch_add(float *y, const float *x, float scale, int width, const cud
 void cuda_launch_bias(float *y, const float *b, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
 void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);         // extra: first byte in units
 void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
+// Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to [CUDA_HALF_PARTS, n].
+enum { CUDA_ROW_PARTS = 3, CUDA_HALF_PARTS = 2 };
+void cuda_launch_split_rows(void *to, const float *x, int rows, int cols, int ld, cudaStream_t st);
+void cuda_launch_split_half(void *to, const void *w, size_t n, cudaStream_t st);
 void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);           // to += sums of rows first..
 
 // cuda_norm.cu. Blocks of CUDA_WARPS rows of a span.

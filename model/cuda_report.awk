@@ -18,6 +18,8 @@ BEGIN {
     kernel("bias_k", T * F, 0, "a bias, T x F, before the product adds to it")
     kernel("drop_k", 0.5 * rows, 0, "half of the heads set to zero")
     kernel("widen_k", 8388608, 0, "a tile of 16-bit weights to fp32", 8388608)
+    kernel("split_rows_k", 2.5 * rows, 5 * rows, "T x E numbers into three bf16 each")
+    kernel("split_half_k", 6291456, 0, "a tile of fp16 weights into two bf16 each")
     kernel("column_sums_k", T * F, T * F, "gradient of a bias")
     kernel("norm_k", 2 * rows, 8 * rows, "layer norm")
     kernel("norm_back_k", 4 * rows, 14 * rows, "its gradient, added")

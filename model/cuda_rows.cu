@@ -1,4 +1,4 @@
-// cuda_rows - kernels bound by memory: embeddings, element-wise operations, dropped units, bias, conversions, column sums.
+// cuda_rows - kernels bound by memory: embeddings, element-wise operations, dropped units, bias, conversions, splits into bf16, column sums.
 #include "cuda_device.h"
 
 // Elements i0.. of the block's span: `at` is the first's index in the array, `count` their number in the block.
@@ -58,6 +58,27 @@ static __global__ void __launch_bounds__(THREADS) widen_k(float *__restrict__ to
     for (size_t i = at + threadIdx.x; i < end; i += THREADS) to[i] = widen(from, type, i);
 }
 
+// v = the sum of n bf16 numbers, the largest first: three hold the 24 bits of any fp32 number, two the 11 bits of any fp16 one, so that products of
+// 16-bit numbers with sums in fp32, which is what tensor cores do, add up to a product in fp32. Number k of element i is to[k * count + i].
+__device__ __forceinline__ void split(__nv_bfloat16 *to, float v, size_t i, size_t count, int n) {
+    for (int k = 0; k < n; k++) {
+        const __nv_bfloat16 part = __float2bfloat16(v);
+        to[(size_t)k * count + i] = part;
+        v -= __bfloat162float(part);
+    }
+}
+
+// x [rows, cols] of distance ld.
+static __global__ void __launch_bounds__(THREADS) split_rows_k(void *__restrict__ to, const float *__restrict__ x, int rows, int cols, int ld) {
+    const size_t n = (size_t)rows * cols, at = (size_t)blockIdx.x * CUDA_CHUNK, end = at + CUDA_CHUNK < n ? at + CUDA_CHUNK : n;
+    for (size_t i = at + threadIdx.x; i < end; i += THREADS) split(static_cast<__nv_bfloat16 *>(to), x[i / cols * ld + i % cols], i, n, CUDA_ROW_PARTS);
+}
+
+static __global__ void __launch_bounds__(THREADS) split_half_k(void *__restrict__ to, const void *__restrict__ w, size_t n) {
+    const size_t at = (size_t)blockIdx.x * CUDA_CHUNK, end = at + CUDA_CHUNK < n ? at + CUDA_CHUNK : n;
+    for (size_t i = at + threadIdx.x; i < end; i += THREADS) split(static_cast<__nv_bfloat16 *>(to), __half2float(static_cast<const __half *>(w)[i]), i, n, CUDA_HALF_PARTS);
+}
+
 static __global__ void __launch_bounds__(THREADS) column_sums_k(float *__restrict__ to, const float *__restrict__ x, int rows, int cols) {
     const int j = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (j >= cols) return;
@@ -89,6 +110,13 @@ extern "C" void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, c
 }
 extern "C" void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st) {
     CU_LAUNCH(widen_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, from, type, n);
+}
+extern "C" void cuda_launch_split_rows(void *to, const float *x, int rows, int cols, int ld, cudaStream_t st) {
+    const size_t n = (size_t)rows * cols;
+    CU_LAUNCH(split_rows_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, x, rows, cols, ld);
+}
+extern "C" void cuda_launch_split_half(void *to, const void *w, size_t n, cudaStream_t st) {
+    CU_LAUNCH(split_half_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, w, n);
 }
 extern "C" void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st) {
     CU_LAUNCH(column_sums_k, (cols + THREADS - 1) / THREADS, THREADS, 0, st, to, x + (size_t)first * cols, rows, cols);
