@@ -58,26 +58,29 @@ static row_list list_weights(const weight *w, const live_units *u, int D) {
 static int weight_row(const row_list *r, int i) { return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i; }
 static const void *row_data(const row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
 
-// Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile; end: behind the last row of this thread. -> whether anything is to be
-// fetched: rows one behind the other are not.
-typedef struct { int32_t row[GROUP + AHEAD]; const void *data[GROUP], *next[GROUP]; } group;
-static bool take_rows(group *g, const row_list *r, int from, int n, int end) {
+// Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile (rows one behind the other are not); end: behind the last row of
+// this thread.
+typedef struct { int32_t row[GROUP + AHEAD]; const void *data[GROUP], *next[GROUP]; vec_rows rows; } group;
+static void take_rows(group *g, const row_list *r, int from, int n, int end) {
+    g->rows = (vec_rows){.first = row_data(r, from), .stride = r->bytes, .n = n};
     if (!r->u) {
         for (int i = 0; i < n; i++) g->row[i] = from + i;
-        for (int i = 0; i < n; i++) g->data[i] = row_data(r, from + i);
-        return false;
+        return;
     }
     const int all = from + n + AHEAD < end ? n + AHEAD : end - from;
     for (int i = 0, unit = from / r->D, d = from % r->D; i < all; unit++, d = 0)
         for (; d < r->D && i < all; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
-    bool any = false;
+    bool scattered = false;
     for (int i = 0; i < n; i++) {
         const int to = i + AHEAD < all ? i + AHEAD : all - 1;
         g->data[i] = row_data(r, g->row[i]);
         g->next[i] = g->row[to] - g->row[i] == to - i ? NULL : row_data(r, g->row[to]);
-        any |= g->next[i] != NULL;
+        scattered |= g->next[i] != NULL;
     }
-    return any;
+    g->rows.first = g->data[0];
+    if (!scattered && g->row[n - 1] - g->row[0] == n - 1) return;
+    g->rows.row = g->data;
+    if (scattered) g->rows.next = g->next;
 }
 
 // ---------------------------------------------------------------- y = x W' + b
@@ -89,8 +92,8 @@ static float finish(const product *p, float s, float was, int row) {
     return p->relu && s <= 0 ? 0 : s;  // in this order a NaN passes
 }
 
-// Outputs of `rows` rows of the weight from the rows of x that want them, all of one unit or all wanted by everybody.
-static void thin_group(const product *p, const row_list *list, const source *rows, int n, int unit, const int32_t *row, const void *const *data, const void *const *next, int count) {
+// Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or wanted by everybody.
+static void thin_group(const product *p, const row_list *list, const source *rows, int n, int unit, const int32_t *row, vec_rows w) {
     const int in = p->w->cols, out = p->w->rows;
     const vec_kernels *k = vec();
     for (int r = 0; r < n;) {
@@ -103,10 +106,10 @@ static void thin_group(const product *p, const row_list *list, const source *row
             y[m++] = p->y + (size_t)rows[r].row * (size_t)out;
         }
         if (!m) break;
-        k->dot[p->w->type](sum, data, next, count, x, m, in);
-        next = NULL;
+        k->dot[p->w->type](sum, &w, x, m, in);
+        w.next = NULL;
         for (int j = 0; j < m; j++)
-            for (int i = 0; i < count; i++) y[j][row[i]] = finish(p, sum[i * m + j], y[j][row[i]], row[i]);
+            for (int i = 0; i < w.n; i++) y[j][row[i]] = finish(p, sum[i * m + j], y[j][row[i]], row[i]);
     }
 }
 
@@ -114,10 +117,14 @@ static void thin_rows(const product *p, const row_list *list, const source *rows
     group g;
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
-        const bool scattered = take_rows(&g, list, i, m, to) && fetch;
-        if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.data, scattered ? g.next : NULL, m);
+        take_rows(&g, list, i, m, to);
+        if (!fetch) g.rows.next = NULL;
+        if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.rows);
         else
-            for (int j = 0; j < m; j++) thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, g.data + j, scattered ? g.next + j : NULL, 1);
+            for (int j = 0; j < m; j++) {
+                const vec_rows one = {.row = g.data + j, .next = g.rows.next ? g.next + j : NULL, .n = 1};
+                thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, one);
+            }
     }
 }
 
@@ -202,7 +209,7 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
     memset(part, 0, sizeof *part * (size_t)n * (size_t)E);
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
-        const bool scattered = take_rows(&g, list, i, m, to);
+        take_rows(&g, list, i, m, to);
         for (int r = 0; r < n; r++) {
             const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
             int count = 0;
@@ -211,7 +218,9 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
                 c[count] = xs[g.row[j]];
                 wanted[count++] = g.data[j];
             }
-            k->sum[w->type](part + (size_t)r * (size_t)E, c, wanted, scattered && r == 0 && count == m ? g.next : NULL, count, E);
+            vec_rows those = count == m ? g.rows : (vec_rows){.row = wanted, .n = count};
+            if (r) those.next = NULL;
+            k->sum[w->type](part + (size_t)r * (size_t)E, c, &those, E);
         }
     }
     return true;
@@ -317,7 +326,7 @@ static void few_tokens(float *out, float *p, const float *q, const tokens *now, 
         for (int j = 0; j < n; j++) row[j] = now->row[j] + head[h] * D;
         fetch_tokens(soon, first, width, h, heads);
         if (!values) {
-            kernel->dot[DT_F32](ph, row, NULL, n, &qh, 1, D);
+            kernel->dot[DT_F32](ph, &(vec_rows){.row = row, .n = n}, &qh, 1, D);
             continue;
         }
         if (s->past_has) {  // what a head lacks is not looked at
@@ -328,7 +337,7 @@ static void few_tokens(float *out, float *p, const float *q, const tokens *now, 
                 share[n++] = ph[j];
             }
         }
-        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, row, NULL, n, D);
+        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, &(vec_rows){.row = row, .n = n}, D);
     }
 }
 

@@ -15,78 +15,126 @@ TARGET INLINE void NAME(fetch)(const W *next, int k, int n) {
         for (int part = 0; part < 4; part++) __builtin_prefetch(p + (part * quarter + i) * 64, 0, 2);
 }
 
-TARGET INLINE void NAME(dot_row)(float *out, const W *w, const W *next, const float *const *x, int n, const int R) {
-    V sum[VEC_ROWS][4];
-    for (int r = 0; r < R; r++)
+// What is left of a row behind the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of its loops cost a tenth of
+// every row, though widths are multiples as a rule.
+TARGET static __attribute__((noinline, cold)) float NAME(dot_tail)(const W *w, const float *x, int n) {
+    V sum = ZERO;
+    int k = 0;
+    for (; k + LANES <= n; k += LANES) sum = FMA(LOADF(x + k), LOAD(w + k), sum);
+    float s = SUM(sum);
+    for (; k < n; k++) s += x[k] * WIDEN(w[k]);
+    return s;
+}
+
+#define FETCH(next, k, n) do { if (next && (4 * LANES * sizeof(W) >= 256 || (k) % (256 / (int)sizeof(W)) == 0)) NAME(fetch)(next, k, n); } while (0)
+
+TARGET INLINE float NAME(dot_one)(const W *w, const W *next, const float *x, int n) {
+    V s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO, v0, v1, v2, v3;
+    int k = 0;
+    for (; k + 4 * LANES <= n; k += 4 * LANES) {
+        FETCH(next, k, n);
+        LOAD2(v0, v1, w + k);
+        LOAD2(v2, v3, w + k + 2 * LANES);
+        s0 = FMA(LOADF(x + k), v0, s0);
+        s1 = FMA(LOADF(x + k + LANES), v1, s1);
+        s2 = FMA(LOADF(x + k + 2 * LANES), v2, s2);
+        s3 = FMA(LOADF(x + k + 3 * LANES), v3, s3);
+    }
+    const float s = SUM(ADD(ADD(s0, s1), ADD(s2, s3)));
+    return k < n ? s + NAME(dot_tail)(w + k, x + k, n - k) : s;
+}
+
+// The same numbers for several rows of x, each weight loaded once.
+TARGET INLINE void NAME(dot_many)(float *out, const W *w, const W *next, const float *const *x, int n) {
+    V sum[MOST][4], v[4];
+    for (int r = 0; r < MOST; r++)
         for (int i = 0; i < 4; i++) sum[r][i] = ZERO;
     int k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        if (next && (4 * LANES * sizeof(W) >= 256 || k % (256 / (int)sizeof(W)) == 0)) NAME(fetch)(next, k, n);
-        V v[4];
+        FETCH(next, k, n);
         LOAD2(v[0], v[1], w + k);
         LOAD2(v[2], v[3], w + k + 2 * LANES);
         for (int i = 0; i < 4; i++)
-            for (int r = 0; r < R; r++) sum[r][i] = FMA(LOADF(x[r] + k + i * LANES), v[i], sum[r][i]);
+            for (int r = 0; r < MOST; r++) sum[r][i] = FMA(LOADF(x[r] + k + i * LANES), v[i], sum[r][i]);
     }
-    for (; k + LANES <= n; k += LANES)
-        for (int r = 0; r < R; r++) sum[r][0] = FMA(LOADF(x[r] + k), LOAD(w + k), sum[r][0]);
-    for (int r = 0; r < R; r++) {
-        float s = SUM(ADD(ADD(sum[r][0], sum[r][1]), ADD(sum[r][2], sum[r][3])));
-        for (int i = k; i < n; i++) s += x[r][i] * WIDEN(w[i]);
-        out[r] = s;
+    for (int r = 0; r < MOST; r++) {
+        const float s = SUM(ADD(ADD(sum[r][0], sum[r][1]), ADD(sum[r][2], sum[r][3])));
+        out[r] = k < n ? s + NAME(dot_tail)(w + k, x[r] + k, n - k) : s;
     }
 }
 
-TARGET INLINE void NAME(dot_rows)(float *out, int ld, const void *const *w, const void *const *next, int rows, const float *const *x, int n, const int R) {
-    if (!next)
-        for (int i = 0; i < rows; i++) NAME(dot_row)(out + i * ld, w[i], NULL, x, n, R);
-    else
-        for (int i = 0; i < rows; i++) NAME(dot_row)(out + i * ld, w[i], next[i], x, n, R);
-}
+#define ROW(i) ((const W *)(w->row ? w->row[i] : (const char *)w->first + (size_t)(i) * w->stride))
 
-TARGET static void NAME(dot)(float *out, const void *const *w, const void *const *next, int rows, const float *const *x, int R, int n) {
+TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *x, int R, int n) {
+    const int rows = w->n;
     int r = 0;
-    for (; r + MOST <= R; r += MOST) NAME(dot_rows)(out + r, R, w, r ? NULL : next, rows, x + r, n, MOST);
-    for (; r < R; r++) NAME(dot_rows)(out + r, R, w, r ? NULL : next, rows, x + r, n, 1);
+    for (; MOST > 1 && r + MOST <= R; r += MOST)
+        for (int i = 0; i < rows; i++) NAME(dot_many)(out + i * R + r, ROW(i), w->next && !r ? w->next[i] : NULL, x + r, n);
+    for (; r < R; r++)
+        if (!w->row) {
+            const char *p = w->first;
+            for (int i = 0; i < rows; i++, p += w->stride) out[i * R + r] = NAME(dot_one)((const W *)p, NULL, x[r], n);
+        } else if (!w->next || r)
+            for (int i = 0; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], NULL, x[r], n);
+        else
+            for (int i = 0; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], w->next[i], x[r], n);
 }
 
 // Columns k .. k + 4 * LANES of all rows: y stays in registers.
-TARGET INLINE void NAME(sum_columns)(float *y, const float *c, const void *const *w, int rows, int k) {
-    V s[4];
-    for (int j = 0; j < 4; j++) s[j] = LOADF(y + k + j * LANES);
-    for (int i = 0; i < rows; i++) {
-        const W *p = (const W *)w[i] + k;
+TARGET INLINE void NAME(sum_columns)(float *y, const float *c, const vec_rows *w, int k) {
+    V s0 = LOADF(y + k), s1 = LOADF(y + k + LANES), s2 = LOADF(y + k + 2 * LANES), s3 = LOADF(y + k + 3 * LANES), v0, v1, v2, v3;
+    for (int i = 0; i < w->n; i++) {
+        const W *p = ROW(i) + k;
         const V cs = SET1(c[i]);
-        V v[4];
-        LOAD2(v[0], v[1], p);
-        LOAD2(v[2], v[3], p + 2 * LANES);
-        for (int j = 0; j < 4; j++) s[j] = FMA(cs, v[j], s[j]);
+        LOAD2(v0, v1, p);
+        LOAD2(v2, v3, p + 2 * LANES);
+        s0 = FMA(cs, v0, s0);
+        s1 = FMA(cs, v1, s1);
+        s2 = FMA(cs, v2, s2);
+        s3 = FMA(cs, v3, s3);
     }
-    for (int j = 0; j < 4; j++) STORE(y + k + j * LANES, s[j]);
+    STORE(y + k, s0);
+    STORE(y + k + LANES, s1);
+    STORE(y + k + 2 * LANES, s2);
+    STORE(y + k + 3 * LANES, s3);
 }
 
-TARGET INLINE void NAME(sum_row)(float *y, float c, const W *w, const W *next, int from, int n) {
+TARGET static __attribute__((noinline, cold)) void NAME(sum_tail)(float *y, float c, const W *w, int n) {
     const V cs = SET1(c);
-    int k = from;
-    for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        if (next && (4 * LANES * sizeof(W) >= 256 || k % (256 / (int)sizeof(W)) == 0)) NAME(fetch)(next, k, n);
-        V v[4];
-        LOAD2(v[0], v[1], w + k);
-        LOAD2(v[2], v[3], w + k + 2 * LANES);
-        for (int j = 0; j < 4; j++) STORE(y + k + j * LANES, FMA(cs, v[j], LOADF(y + k + j * LANES)));
-    }
+    int k = 0;
     for (; k + LANES <= n; k += LANES) STORE(y + k, FMA(cs, LOAD(w + k), LOADF(y + k)));
     for (; k < n; k++) y[k] = FMA1(c, WIDEN(w[k]), y[k]);
 }
 
+TARGET INLINE void NAME(sum_row)(float *y, float c, const W *w, const W *next, int from, int n) {
+    const V cs = SET1(c);
+    V v0, v1, v2, v3;
+    int k = from;
+    for (; k + 4 * LANES <= n; k += 4 * LANES) {
+        FETCH(next, k, n);
+        LOAD2(v0, v1, w + k);
+        LOAD2(v2, v3, w + k + 2 * LANES);
+        STORE(y + k, FMA(cs, v0, LOADF(y + k)));
+        STORE(y + k + LANES, FMA(cs, v1, LOADF(y + k + LANES)));
+        STORE(y + k + 2 * LANES, FMA(cs, v2, LOADF(y + k + 2 * LANES)));
+        STORE(y + k + 3 * LANES, FMA(cs, v3, LOADF(y + k + 3 * LANES)));
+    }
+    if (k < n) NAME(sum_tail)(y + k, c, w + k, n - k);
+}
+
 // Short rows: columns outside. Long ones: row by row, in the order of memory. Each y[k] adds up in the order of the rows either way.
-TARGET static void NAME(sum)(float *y, const float *c, const void *const *w, const void *const *next, int rows, int n) {
+TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n) {
     int from = 0;
     if (n <= 16 * LANES)
-        for (; from + 4 * LANES <= n; from += 4 * LANES) NAME(sum_columns)(y, c, w, rows, from);
+        for (; from + 4 * LANES <= n; from += 4 * LANES) NAME(sum_columns)(y, c, w, from);
     if (from == n) return;
-    for (int i = 0; i < rows; i++) NAME(sum_row)(y, c[i], w[i], next ? next[i] : NULL, from, n);
+    if (w->next)
+        for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], ROW(i), w->next[i], from, n);
+    else
+        for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], ROW(i), NULL, from, n);
 }
+#undef ROW
+#undef FETCH
 #undef NAME
 #undef W
 #undef LOAD

@@ -73,26 +73,35 @@ static void kernels(void **state) {
                 for (int R = 1; R <= VEC_ROWS; R++) {
                     for (int i = 0; i < R; i++) rows[i] = x + i * n;
                     sums[ROWS * R] = GUARD;
-                    k->dot[type](sums, data, R % 2 ? next : NULL, ROWS, rows, R, n);
+                    k->dot[type](sums, &(vec_rows){.row = data, .next = R % 2 ? next : NULL, .n = ROWS}, rows, R, n);
                     assert_true(sums[ROWS * R] == GUARD);
                     for (int i = 0; i < ROWS * R; i++) {
                         double want = 0, scale = 0;
                         const float *xs = rows[i % R], *ws = exact + (ROWS - 1 - i / R) * n;
                         for (int j = 0; j < n; j++) want += (double)xs[j] * (double)ws[j], scale += fabs((double)xs[j] * (double)ws[j]);
                         assert_sum("dot", sums[i], want, scale);
-                        k->dot[type](&alone, data + i / R, NULL, 1, &xs, 1, n);
+                        k->dot[type](&alone, &(vec_rows){.first = data[i / R], .n = 1}, &xs, 1, n);
                         assert_same_bits("dot of one row and of many", &alone, &sums[i], sizeof alone);
                     }
                 }
-                k->sum[type](y, c, (const void *const *)data, next, ROWS, n);
+                k->sum[type](y, c, &(vec_rows){.row = data, .next = next, .n = ROWS}, n);
                 for (int j = 0; j < n; j++) {
                     double want = (double)before[j], scale = fabs(want);
                     for (int i = 0; i < ROWS; i++) want += (double)c[i] * (double)exact[(ROWS - 1 - i) * n + j], scale += fabs((double)c[i] * (double)exact[(ROWS - 1 - i) * n + j]);
                     assert_sum("sum", y[j], want, scale);
                 }
                 assert_true(y[n] == before[n]);
-                for (int i = 0; i < ROWS; i++) k->sum[type](before, &c[i], (const void *const *)&data[i], NULL, 1, n);
+                for (int i = 0; i < ROWS; i++) k->sum[type](before, &c[i], &(vec_rows){.first = data[i], .n = 1}, n);
                 assert_same_bits("sums of rows one by one and together", before, y, (size_t)n * sizeof *y);
+                const vec_rows stretch = {.first = w, .stride = (size_t)n * width, .n = ROWS};
+                k->dot[type](sums, &stretch, rows, 1, n);
+                for (int i = 0; i < ROWS; i++) {
+                    k->dot[type](&alone, &(vec_rows){.first = data[ROWS - 1 - i], .n = 1}, rows, 1, n);
+                    assert_same_bits("dots of a stretch of rows", &alone, &sums[i], sizeof alone);
+                    k->sum[type](before, &c[i], &(vec_rows){.first = data[ROWS - 1 - i], .n = 1}, n);
+                }
+                k->sum[type](y, c, &stretch, n);
+                assert_same_bits("sums of a stretch of rows", before, y, (size_t)n * sizeof *y);
                 free(w), free(exact), free(x), free(y), free(before);
             }
     }
