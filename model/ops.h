@@ -22,6 +22,7 @@ typedef struct {
     const int32_t *unit;              // [n] ascending
     int n, seqs;
     const uint8_t *wants;             // [n, seqs] 1 where the sequence (its place among the spans) runs the unit; NULL: all run all of them
+    bool packed;                      // W has only these units' rows, one behind the other (its `rows` still count all); host memory only
 } live_units;
 
 // Every op: result, name, arguments.

@@ -9,13 +9,14 @@
 #include <cblas.h>
 #include <math.h>
 #include <omp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
     AHEAD = 4,         // rows between the one at work and the one fetched
     GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
     CHUNK = 64,        // columns of partial sums that are added up at a time
-    LINE = 16,         // floats of a cache line, which only one thread should write
+    LINE = 16,         // floats of a cache line
     BLOCKS = 32,       // partial sums of a transposed product, at most
     TILE = 384,        // columns of a gathered tile
     MOST_ROWS = 32,    // rows of x that share a pass over a transposed weight
@@ -51,12 +52,13 @@ static bool has_many(const span *s, int n) {
 static bool wants(const live_units *u, int k, int seq) { return !u || !u->wants || u->wants[(size_t)k * (size_t)u->seqs + (size_t)seq]; }
 
 // Rows of the weight in the order in which they are read: all of them, or those of the live units.
-typedef struct { const char *data; size_t bytes; const live_units *u; int D, n; } row_list;
+typedef struct { const char *data; size_t bytes; const live_units *u; int D, n; bool packed; } row_list;
 static row_list list_weights(const weight *w, const live_units *u, int D) {
-    return (row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows};
+    return (row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows, u && u->packed};
 }
 static int weight_row(const row_list *r, int i) { return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i; }
 static const void *row_data(const row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
+static int place(const row_list *r, int i) { return r->packed ? i : weight_row(r, i); }  // of row i among those that are there
 
 // Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile (rows one behind the other are not); end: behind the last row of
 // this thread.
@@ -70,6 +72,10 @@ static void take_rows(group *g, const row_list *r, int from, int n, int end) {
     const int all = from + n + AHEAD < end ? n + AHEAD : end - from;
     for (int i = 0, unit = from / r->D, d = from % r->D; i < all; unit++, d = 0)
         for (; d < r->D && i < all; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
+    if (r->packed) {
+        for (int i = 0; i < n; i++) g->data[i] = row_data(r, from + i);
+        return;
+    }
     bool scattered = false;
     for (int i = 0; i < n; i++) {
         const int to = i + AHEAD < all ? i + AHEAD : all - 1;
@@ -130,17 +136,9 @@ static void thin_rows(const product *p, const row_list *list, const source *rows
 
 static int at_least(int x, int least) { return x < least ? least : x; }
 
-// Rows cut into pieces: a large one for each thread, read from one end to the other, then small ones for whoever comes first.
-typedef struct { int n, threads, large, small, pieces; } cut;
-static cut cut_rows(int n) {
-    const int threads = omp_get_max_threads(), large = n * 3 / 4 / threads / LINE * LINE, rest = n - large * threads;
-    const int small = at_least((rest + 4 * threads - 1) / (4 * threads) / LINE * LINE, LINE);
-    return (cut){n, threads, large, small, threads + (rest + small - 1) / small};
-}
-static int cut_at(const cut *c, int piece) {
-    const int row = piece < c->threads ? piece * c->large : c->threads * c->large + (piece - c->threads) * c->small;
-    return row < c->n ? row : c->n;
-}
+// Each thread has a stretch of the rows, which it takes group by group in the order of memory; then it helps the others. What is taken of each stretch stands in cache lines of
+// their own.
+typedef struct { _Alignas(64) atomic_int taken; } stretch;
 
 static void thin(const product *p, const live_units *u, int D, const span *s, int n) {
     source *rows = (source *)cpu_scratch(8, 2 * (size_t)count_rows(s, n) + 2);
@@ -148,14 +146,20 @@ static void thin(const product *p, const live_units *u, int D, const span *s, in
     if (!n_rows) return;
     const row_list list = list_weights(p->w, u, D);
     const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
-    cut c = cut_rows(list.n);
-    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1);
-    if (n_rows > x_rows) c = (cut){list.n, 0, 0, held, (list.n + held - 1) / held};
+    // several blocks of x pass over rows that stay in the cache
+    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP, steps = (list.n + step - 1) / step;
+    const bool wake = (size_t)list.n * list.bytes > SMALL;
+    const int threads = wake ? omp_get_max_threads() : 1;
+    stretch *of = (stretch *)cpu_scratch(10, (size_t)threads * sizeof *of / sizeof(float));
+    for (int t = 0; t < threads; t++) atomic_init(&of[t].taken, steps * t / threads);
     vec();
-#pragma omp parallel for schedule(dynamic) if ((size_t)list.n * list.bytes > SMALL)
-    for (int k = 0; k < c.pieces; k++)
-        for (int r = 0; r < n_rows; r += x_rows)
-            thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, cut_at(&c, k), cut_at(&c, k + 1), !r);
+#pragma omp parallel num_threads(threads) if (wake)
+    for (int t = 0; t < threads; t++) {
+        const int at = (omp_get_thread_num() + t) % threads, end = steps * (at + 1) / threads;
+        for (int k; (k = atomic_fetch_add_explicit(&of[at].taken, 1, memory_order_relaxed)) < end;)
+            for (int r = 0; r < n_rows; r += x_rows)
+                thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step, (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
+    }
 }
 
 void cpu_thin_linear(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
@@ -171,7 +175,7 @@ static void gathered_tile(const product *p, const row_list *list, const span *s,
     for (int i = from; i < to; i++) {
         if (!wants(list->u, i / list->D, seq)) continue;
         kept[m] = weight_row(list, i);
-        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, kept[m], 1, 2), sizeof *w * (size_t)in);
+        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, place(list, i), 1, 2), sizeof *w * (size_t)in);
         m++;
     }
     if (!m || !in) return;
@@ -268,7 +272,7 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
         for (; i < list->n && m < TILE; i++) {
             if (!wants(list->u, i / list->D, seq)) continue;
             kept[m] = weight_row(list, i);
-            cpu_widen(piece + (size_t)m * (size_t)cols, (const char *)row_data(list, kept[m]) + (size_t)c0 * dtype_bytes(w->type), w->type, (size_t)cols);
+            cpu_widen(piece + (size_t)m * (size_t)cols, (const char *)row_data(list, place(list, i)) + (size_t)c0 * dtype_bytes(w->type), w->type, (size_t)cols);
             m++;
         }
         if (!m) break;

@@ -123,7 +123,7 @@ static void random_live(random_list *u, rng *r, int units, int D, int seqs, bool
         u->wants[n * seqs + (int)rng_below(r, (uint64_t)seqs)] = 1;
         n++;
     }
-    u->list = (live_units){u->unit, n, seqs, wants ? u->wants : NULL};
+    u->list = (live_units){u->unit, n, seqs, wants ? u->wants : NULL, false};
 }
 
 static bool runs(const random_list *u, int unit, int seq) {
