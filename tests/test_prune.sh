@@ -39,6 +39,18 @@ values by_rule --model $model --mask static --aggregate all $rule
 values by_file --model $model --mask "file:$tmp/small/mask.h5"
 same compacted by_rule
 same compacted by_file
+
+# a sweep runs such masks as compacted models on the CPU, by zeroing elsewhere: the same log-likelihoods
+export KIT_CUDA=${KIT_CUDA:-$PWD/$bin/../shim/libkit_cuda.so}
+if [ -r "$KIT_CUDA" ]; then
+    for device in cpu cuda; do
+        "$bin/sweep" --model $model --data $data --tasks copa --limit 2 --mask static $rule --device $device --details "$tmp/$device.jsonl" --out "$tmp/$device.csv" >/dev/null 2>&1 || fail "sweep --device $device"
+        grep -o 'log_likelihood":[-0-9.]*' "$tmp/$device.jsonl" | cut -d: -f2 >"$tmp/$device"
+    done
+    paste "$tmp/cpu" "$tmp/cuda" | awk '!(($1 - $2) ^ 2 <= (1e-5 * $2) ^ 2) {bad = 1; print} END {exit bad || NR != 4}' || fail "compacted and zeroed differ"
+else
+    echo "SKIP: compacted against zeroed in a sweep: $KIT_CUDA is not built"
+fi
 for kind in "--temperature 0" "--temperature 0 --mask random --units neurons --sparsity 10"; do
     "$bin/generate" --model "$tmp/small" --prompt "Anna watered the" --tokens 20 $kind >"$tmp/g1" 2>/dev/null || fail "generate"
     [ "$(wc -c <"$tmp/g1")" -gt 40 ] || fail "generate: no text"
