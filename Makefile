@@ -202,6 +202,9 @@ PYTHON ?= python3 ## bench, bench-decode: a Python with torch, transformers and 
 bench: all                                   ## tokens/s of scoring beside PyTorch's forward-backward pass, on OPT-125m's shape
 	bin/bench_score --peer $(PYTHON)
 	bin/bench_score --peer $(PYTHON) --batch 4 --batches 1
+bench-train: all                             ## examples/s of training predictors beside PyTorch
+	bin/bench_train --peer $(PYTHON)
+	bin/bench_train --peer $(PYTHON) --shape 6x8x256x1024x2000x512
 TIMES ?= results/time ## bench-decode, bench-sweep: folder of the CSV file and the figures
 bench-decode: all                            ## time of a token beside PyTorch and CTranslate2, dense and under masks, on OPT-125m's shape
 	@mkdir -p $(TIMES)
@@ -222,6 +225,6 @@ MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: bench bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full remake plots fuzz check test install all clean help FORCE
+.PHONY: bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
