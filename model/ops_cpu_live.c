@@ -15,7 +15,6 @@
 enum {
     AHEAD = 4,         // rows between the one at work and the one fetched
     GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
-    CHUNK = 64,        // columns of partial sums that are added up at a time
     LINE = 16,         // floats of a cache line
     BLOCKS = 32,       // partial sums of a transposed product, at most
     TILE = 384,        // columns of a gathered tile
@@ -136,9 +135,27 @@ static void thin_rows(const product *p, const row_list *list, const source *rows
 
 static int at_least(int x, int least) { return x < least ? least : x; }
 
-// Each thread has a stretch of the rows, which it takes group by group in the order of memory; then it helps the others. What is taken of each stretch stands in cache lines of
-// their own.
+// Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the others. What is taken of each stretch stands in a
+// cache line of its own.
 typedef struct { _Alignas(64) atomic_int taken; } stretch;
+
+static int share_out(const row_list *list, int steps) {
+    const int threads = (size_t)list->n * list->bytes > SMALL ? omp_get_max_threads() : 1;
+    return steps < threads ? at_least(steps, 1) : threads;
+}
+
+static stretch *stretches(int threads, int steps) {
+    stretch *of = (stretch *)cpu_scratch(10, (size_t)threads * sizeof *of / sizeof(float));
+    for (int t = 0; t < threads; t++) atomic_init(&of[t].taken, steps * t / threads);
+    return of;
+}
+
+// The next step of the stretch of the thread that is `help` behind this one, or -1.
+static int take_next(stretch *of, int threads, int help, int steps) {
+    const int at = (omp_get_thread_num() + help) % threads, end = steps * (at + 1) / threads;
+    const int k = atomic_fetch_add_explicit(&of[at].taken, 1, memory_order_relaxed);
+    return k < end ? k : -1;
+}
 
 static void thin(const product *p, const live_units *u, int D, const span *s, int n) {
     source *rows = (source *)cpu_scratch(8, 2 * (size_t)count_rows(s, n) + 2);
@@ -148,18 +165,14 @@ static void thin(const product *p, const live_units *u, int D, const span *s, in
     const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
     // several blocks of x pass over rows that stay in the cache
     const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP, steps = (list.n + step - 1) / step;
-    const bool wake = (size_t)list.n * list.bytes > SMALL;
-    const int threads = wake ? omp_get_max_threads() : 1;
-    stretch *of = (stretch *)cpu_scratch(10, (size_t)threads * sizeof *of / sizeof(float));
-    for (int t = 0; t < threads; t++) atomic_init(&of[t].taken, steps * t / threads);
+    const int threads = share_out(&list, steps);
+    stretch *of = stretches(threads, steps);
     vec();
-#pragma omp parallel num_threads(threads) if (wake)
-    for (int t = 0; t < threads; t++) {
-        const int at = (omp_get_thread_num() + t) % threads, end = steps * (at + 1) / threads;
-        for (int k; (k = atomic_fetch_add_explicit(&of[at].taken, 1, memory_order_relaxed)) < end;)
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int k, thread = 0; thread < threads; thread++)
+        while ((k = take_next(of, threads, thread, steps)) >= 0)
             for (int r = 0; r < n_rows; r += x_rows)
                 thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step, (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
-    }
 }
 
 void cpu_thin_linear(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
@@ -230,34 +243,58 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
     return true;
 }
 
+// Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with half of the blocks each meet once.
+typedef struct {
+    float *part;             // [block][rows of x, E]
+    size_t floats;           // of a block
+    int blocks;
+    bool used[BLOCKS];
+    atomic_int met[BLOCKS];  // by the right one of a pair: 1 when one of both is there
+} tree;
+
+// Block `at` is complete; true for whoever completes the sum, in block 0.
+static bool climb(tree *t, int at) {
+    for (int step = 1; step < t->blocks; step *= 2) {
+        const int left = at & ~(2 * step - 1), right = left + step;
+        if (right >= t->blocks) continue;
+        if (atomic_fetch_add_explicit(&t->met[right], 1, memory_order_acq_rel) == 0) return false;
+        float *to = t->part + (size_t)left * t->floats;
+        const float *from = t->part + (size_t)right * t->floats;
+        if (!t->used[right]) continue;
+        if (t->used[left])
+            for (size_t e = 0; e < t->floats; e++) to[e] += from[e];
+        else memcpy(to, from, t->floats * sizeof *to);
+        t->used[left] = true;
+    }
+    return true;
+}
+
 static void thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u, const source *rows, int n) {
     const row_list list = list_weights(w, u, D);
-    const int E = w->cols, size = (w->rows / D + BLOCKS - 1) / BLOCKS, blocks = size ? (w->rows / D + size - 1) / size : 0;
-    float *part = cpu_scratch(9, (size_t)BLOCKS * (size_t)n * (size_t)E);
-    bool used[BLOCKS] = {false};
+    const int E = w->cols, size = (w->rows / D + BLOCKS - 1) / BLOCKS;
+    tree t = {.part = cpu_scratch(9, (size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E, .blocks = size ? (w->rows / D + size - 1) / size : 0};
     int first[BLOCKS + 1] = {0};
-    for (int k = 0, block = 0; block <= blocks; block++) {
+    for (int k = 0, block = 0; block <= t.blocks; block++) {
         while (k < u->n && u->unit[k] < block * size) k++;
         first[block] = k * D;
     }
+    const int threads = share_out(&list, t.blocks);
+    stretch *of = stretches(threads, t.blocks);
     vec();
-#pragma omp parallel if ((size_t)list.n * list.bytes > SMALL)
-    {
-#pragma omp for schedule(dynamic)
-        for (int block = 0; block < blocks; block++)
-            used[block] = sum_block(part + (size_t)block * (size_t)n * (size_t)E, x, w, &list, rows, n, first[block], first[block + 1]);
-#pragma omp for schedule(static)
-        for (int c = 0; c < E; c += CHUNK)
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int k, thread = 0; thread < threads; thread++)
+        while ((k = take_next(of, threads, thread, t.blocks)) >= 0) {
+            t.used[k] = sum_block(t.part + (size_t)k * t.floats, x, w, &list, rows, n, first[k], first[k + 1]);
+            if (!climb(&t, k)) continue;
             for (int r = 0; r < n; r++) {
                 float *to = y + (size_t)rows[r].row * (size_t)E;
-                float sum[CHUNK];
-                const int m = E - c < CHUNK ? E - c : CHUNK;
-                for (int e = 0; e < m; e++) sum[e] = b ? b[c + e] : 0;
-                for (int block = 0; block < blocks; block++)
-                    for (int e = 0; e < m && used[block]; e++) sum[e] += part[((size_t)block * (size_t)n + (size_t)r) * (size_t)E + (size_t)(c + e)];
-                for (int e = 0; e < m; e++) to[c + e] += sum[e];
+                const float *sum = t.part + (size_t)r * (size_t)E;
+                for (int e = 0; e < E; e++) to[e] += (b ? b[e] : 0) + (t.used[0] ? sum[e] : 0);
             }
-    }
+        }
+    if (t.blocks == 0)
+        for (int r = 0; r < n && b; r++)
+            for (int e = 0; e < E; e++) y[(size_t)rows[r].row * (size_t)E + (size_t)e] += b[e];
 }
 
 // Many rows: tiles of output columns; x and the rows of Wt gathered by pieces of the list.

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PAGE = 1 << 21 };
+
 typedef struct packed_rows {
     int32_t *unit;     // the list of the last pass
     int n;             // -1: none yet
@@ -28,7 +30,10 @@ void pack_alloc(opt_run *r) {
     const opt *m = r->m;
     if (!(r->flags & OPT_PACK) || !m->o->host || !m->transposed[0] || (r->flags & OPT_OWN_LISTS && r->max_seqs > 1)) return;
     r->pack = xcalloc((size_t)m->c.L + 1, sizeof *r->pack);
-    char *at = xaligned(opt_pack_bytes(m));  // the system gives pages when they are written
+    const size_t bytes = opt_pack_bytes(m);
+    char *at = xaligned(bytes);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < bytes; i += PAGE) memset(at + i, 0, bytes - i < PAGE ? bytes - i : PAGE);  // a token should not wait for the system to find the pages
     r->pack[m->c.L].w1 = at;                 // the block itself
     for (int l = 0; l < m->c.L; l++) {
         const weight *w1 = &m->layer[l].w1;
