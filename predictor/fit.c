@@ -253,6 +253,7 @@ int fit_net(net *n, const fit_plan *p, fit_result *r) {
         const double now = clock_s();
         const bool finished = s.epoch == p->epochs || s.stopped;
         s.seconds += now - start;
+        r->spent += now - start;
         start = now;
         if (bad || !p->state || (!finished && now - saved < p->save_every)) continue;
         bad = save(&s, p);
@@ -278,18 +279,21 @@ void fit_result_free(fit_result *r) {
     *r = (fit_result){0};
 }
 
+static int shorter(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
 int fit_estimate(const net *shape, const fit_plan *p, double budget, double *seconds) {
     training s;
     training_new(&s, shape, p);
     begin(&s, p);
-    double begun = clock_s(), spent = 0, loss, forward = 0;
+    enum { MOST_STEPS = 40 };
+    double begun = clock_s(), took[MOST_STEPS], loss, forward = 0;
     int bad = 0, steps = 0;
-    // the first step also pays for first touches of the memory
-    for (int i = 0; !bad && (i < 3 || clock_s() - begun < budget) && i < 40; i++) {
+    // the first step also pays for first touches of the memory; of the others the median, because a busy machine makes some of them long
+    for (int i = 0; !bad && (i < 4 || clock_s() - begun < budget) && i <= MOST_STEPS; i++) {
         const int B = p->n_train < p->batch ? p->n_train : p->batch, at = p->n_train > B ? i * B % (p->n_train - B) : 0;
         const double start = clock_s();
         bad = train_step(&s, p, 0, p->train + at, B, &loss);
-        if (i) spent += clock_s() - start, steps++;
+        if (i) took[steps++] = clock_s() - start;
         if (clock_s() - begun > 4 * budget && i) break;
     }
     if (!bad && p->n_valid) {
@@ -298,7 +302,8 @@ int fit_estimate(const net *shape, const fit_plan *p, double budget, double *sec
         bad = evaluate(&s.n, p, &s.k, s.t, p->valid, B, &loss);
         forward = (clock_s() - start) * p->n_valid / B;
     }
-    if (!bad) *seconds = p->epochs * (spent / steps * (double)p->n_train / (p->n_train < p->batch ? p->n_train : p->batch) + forward);
+    qsort(took, (size_t)steps, sizeof *took, shorter);
+    if (!bad) *seconds = p->epochs * (took[steps / 2] * (double)p->n_train / (p->n_train < p->batch ? p->n_train : p->batch) + forward);
     training_free(&s);
     return bad;
 }

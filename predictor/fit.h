@@ -30,7 +30,8 @@ typedef struct {
     int epochs, best;           // done; epoch that was kept, from 1; 0: as it began
     double *train, *valid;      // [epochs] losses; valid NAN where there is no validation part
     double seconds;             // spent, those of earlier runs included
-    long examples;              // trained on in this run
+    long examples;              // trained on in this run, in so many seconds
+    double spent;
 } fit_result;
 
 // Trains n->w in place (what is in it before is overwritten). 0, or -1 and err_set: diverged, a file cannot be read or written.

@@ -64,7 +64,7 @@ int plane_read(const plane *p, int row, float *to) {
 }
 
 // ---------------------------------------------------------------- planes
-enum { CHUNK_BYTES = 8 << 20 };
+enum { CHUNK_BYTES = 1 << 20 };  // of a dataset in memory: a few of its chunks
 
 int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int first, int layers, rows_form form, int top, long *constant) {
     long dim[3];

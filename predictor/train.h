@@ -43,6 +43,8 @@ typedef struct {
     plane norm[2];            // [N] of L: l2 norm of what heads, what neurons read
     train_kind kind[2];
     char *settings, *work, *command;
+    long trained;             // examples that nets were trained on in this run, and the seconds of it
+    double train_s;
 } train_job;
 
 static inline const int *train_rows(const train_job *j, int kind, split_part p) {

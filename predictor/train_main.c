@@ -17,7 +17,7 @@ static const cli_option options[] = {
     {"store", CLI_STR, &job.o.store, "STORE", "scores and features, from bin/score", true, NULL, 0, 0},
     {"model", CLI_STR, &job.o.model, "DIR", "the model that was scored", true, NULL, 0, 0},
     {"criterion", CLI_STR, &job.o.criterion, "NAME,...|all", "criteria to predict", false, NULL, 0, 0},
-    {"design", CLI_STR, &job.o.design, "NAME", "shadow: one net, from layer 0's heads; dejavu: a net per layer; dejavu-lowrank: DejaVu's own pair; sequence: one net behind self-attention over the tokens", false,
+    {"design", CLI_STR, &job.o.design, "NAME", "shadow: one net, from layer 0's heads; dejavu: a net per layer; dejavu-lowrank: DejaVu's own pair, trained on the features at the end of the context and top-k labels, where DejaVu trains on every token's activations; sequence: one net behind self-attention over the tokens", false,
      "shadow|dejavu|dejavu-lowrank|sequence", 0, 0},
     {"target", CLI_STR, &job.o.target, "global|layer", "scores are min-max normalised over all layers or within each; default: global for shadow and sequence, layer for dejavu", false, "global|layer", 0, 0},
     {"features", CLI_STR, &job.o.features, "same|ahead", "dejavu: what layer l's net reads: the head outputs of l itself, or the residual entering l-1; dejavu-lowrank: residual (heads) and residual after attention (neurons) of l, or of l-1; default: dejavu same, dejavu-lowrank ahead", false, "same|ahead", 0, 0},
@@ -187,7 +187,9 @@ int main(int argc, char **argv) {
     if (!j->o.estimate) {
         struct rusage used;
         getrusage(RUSAGE_SELF, &used);
-        printf("%s: %.1f s, peak memory %.0f MiB\n", j->o.out, clock_s() - start, (double)used.ru_maxrss / 1024);
+        printf("%s: %.1f s", j->o.out, clock_s() - start);
+        if (j->train_s > 0) printf(", %.0f examples/s in training", (double)j->trained / j->train_s);
+        printf(", peak memory %.0f MiB\n", (double)used.ru_maxrss / 1024);
     }
     train_free(j);
     free(j->command);

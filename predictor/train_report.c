@@ -5,6 +5,7 @@
 #include "train.h"
 #include <errno.h>
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +47,7 @@ static float *input_room(const train_job *j) {
 }
 
 // ---------------------------------------------------------------- quality
-enum { BLOCK_BYTES = 64 << 20 };
+enum { BLOCK = 8 };  // examples in memory that are compared at a time, or as many as there are threads
 
 // What is compared of one example: predictions and truth [L, U].
 typedef struct { double *value[BY_ALL], *truth; quality q[BY_ALL]; } sample;
@@ -81,8 +82,7 @@ static int measure(train_job *j, predictor *p, int k, int most, float *x) {
     train_kind *t = &j->kind[k];
     const int *row = train_rows(j, k, PART_TEST), all = j->n_row[k][PART_TEST], n = all < most ? all : most;
     const size_t units = (size_t)j->about.L * (size_t)predictor_units(&j->about, k), each = (BY_ALL + 1) * units;
-    int block = (int)(BLOCK_BYTES / (each * sizeof(double)));
-    block = block < 1 ? 1 : block > n ? n : block;
+    const int threads = omp_get_max_threads(), block = threads > BLOCK ? threads : BLOCK;
     double *values = xmalloc((size_t)block * each * sizeof *values);
     sample *s = xcalloc((size_t)block, sizeof *s);
     for (int i = 0; i < block; i++) {

@@ -112,6 +112,8 @@ static int fit_one(train_job *j, predictor *p, int kind, int i, void (*tick)(voi
     plan.ctx = ctx;
     int bad = fit_net(&p->net[kind][i], &plan, r);
     if (bad) err_prefix("%s, %s, layer %d", p->criterion, predictor_kinds[kind], layer);
+    j->trained += r->examples;
+    j->train_s += r->spent;
     free(state);
     free(text);
     return bad;
