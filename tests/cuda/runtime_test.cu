@@ -131,6 +131,8 @@ int main() {
     cudaGetLastError();
     CU_LAUNCH(add, 1, 2048, 0, a, d, 1.0f, n);
     OK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    cudaEventDestroy(e);
+    cudaEventDestroy(e2);
     printf(bad ? "%d FAILED\n" : "RUNTIME OK\n", bad);
     return bad != 0;
 }
