@@ -1,6 +1,7 @@
 // crit_plainact - size of the first-order loss change, token by token (heads) or weight by weight (neurons).
 // Head: sum_t |sum_i a*da|. Neuron: sum_e |W1*dW1|. Both modes alike.
 // Molchanov et al. 2017, "Pruning convolutional neural networks for resource efficient inference", eq. 7.
+#include "ops.h"
 #include "tile.h"
 #include <math.h>
 
@@ -11,16 +12,10 @@ CRIT_WIDE static void heads(float *out, const crit_in *in) {
     out[0] = (float)sum;
 }
 
-CRIT_WIDE static void neurons(float *out, const crit_in *in) {
-    for (int u = 0; u < in->U; u++) {
-        const float *w = in->w + (size_t)u * in->E, *dw = in->dw + (size_t)u * in->E;
-        double sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int e = 0; e < in->E; e++) sum += fabsf(w[e] * dw[e]);
-        out[u] = (float)sum;
-    }
+static void neurons(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) out[u] = (float)in->wsums[u * WSUMS + WSUM_SIZE];
 }
 
-#define MODE {heads, neurons, CRIT_ACT | CRIT_GRAD, CRIT_WEIGHT | CRIT_WGRAD, "sum_t |sum_i a*da|", "sum_e |W1*dW1|", NULL}
+#define MODE {heads, neurons, CRIT_ACT | CRIT_GRAD, CRIT_WSUMS, "sum_t |sum_i a*da|", "sum_e |W1*dW1|", NULL}
 const criterion crit_plainact = {
     .name = "plainact", .about = "first-order change of the loss (Molchanov 2017)", .sound = MODE, .compat = MODE};

@@ -14,11 +14,12 @@ enum {                      // what a criterion reads; arrays nobody asked for a
     CRIT_ACT = 1,           // act
     CRIT_GRAD = 2,          // grad
     CRIT_WEIGHT = 4,        // w   (neurons only)
-    CRIT_WGRAD = 8,         // dw  (neurons only)
+    CRIT_WGRAD = 8,         // dw  (neurons only); the sums over it that are wanted most come cheaper by CRIT_WSUMS
     CRIT_HESS = 16,         // hv  = (H v) of SEMANTICS 11
     CRIT_XCORR = 32,        // xcorr, xmax (neurons only)
     CRIT_OUT_GRAD = 64,     // out_grad (heads only)
-    CRIT_HESS_COMPAT = 128, // hu, hu_w: the second Hessian-vector product of SEMANTICS 12, "Compat grasp"
+    CRIT_HESS_COMPAT = 128, // hu, and hu_w or its sum in wsums: the second Hessian-vector product of SEMANTICS 12, "Compat grasp"
+    CRIT_WSUMS = 512,       // wsums (neurons only)
     CRIT_REMOVAL = 256      // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
 };
 
@@ -41,7 +42,8 @@ typedef struct {
     const float *hv, *hu;
     const float *x;         // [T, E] fc1's input (neurons; NULL for heads)
     const float *w, *dw;    // [U, E] rows of fc1's weight, and their gradient in this example
-    const float *hu_w;      // [U, E]
+    const float *hu_w;      // [U, E] with CRIT_WGRAD
+    const double *wsums;    // [U, WSUMS] sums over a row of fc1's weight and its gradient, and (CRIT_HESS_COMPAT) hu_w: WSUM_SIZE .. of model/ops.h
     const float *xcorr;     // [T, T] Pearson correlation between the rows of x, see xmax
     const float *xmax;      // [T] max |x_t|; 0 for a row that is constant (max |x - mean| <= 1e-6 max |x|) or zero
     const float *out_grad;  // [T, E] dL/d(output of out_proj); head h's slice is columns unit*D .. unit*D + D - 1

@@ -27,6 +27,8 @@ struct probe {
     float *residuals;        // [variants of a batch, E] entering rows of the removal oracle, device memory
     const float *view[VIEWS];
     float *copy[VIEWS];      // of another device's memory
+    double *wsums;           // [examples, neurons of the layer, WSUMS] by another device
+    size_t wsums_room;
     mask *masks;             // one per variant
     int variants, removal_tokens, max_tokens;
     float *xcorr, **xcorr_of;
@@ -103,6 +105,7 @@ void probe_free(probe *p) {
     }
     if (p->residuals) p->m->o->release(p->residuals);
     for (int i = 0; i < VIEWS; i++) free(p->copy[i]);
+    free(p->wsums);
     void *blocks[] = {p->masks, p->xcorr, p->xcorr_of, p->xmax, p->xabs, p->seqs, p};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
@@ -135,7 +138,7 @@ double probe_macs(const opt *m, const probe_plan *plan, int n, int context) {
     const double pass = L * T * (4 * E * A + 2 * E * F + T * A), attn = L * T * T * A;
     double macs = pass + head;                                         // forward
     macs += pass + 1.5 * attn + head;                                  // backward, with the probabilities again
-    if (all & (CRIT_WGRAD | CRIT_HESS_COMPAT)) macs += L * T * E * F;
+    if (all & (CRIT_WGRAD | CRIT_WSUMS | CRIT_HESS_COMPAT)) macs += L * T * E * F;
     if (all & CRIT_XCORR) macs += L * T * T * E;
     if (all & CRIT_HESS) macs += 2 * pass + 5 * attn + 3 * head;
     if (all & CRIT_HESS_COMPAT) macs += 2 * pass + 5 * attn + 3 * head + 6 * L * T * E * F;
@@ -232,6 +235,7 @@ static crit_in declared(const crit_in *in, unsigned needs) {
     if (!(needs & CRIT_GRAD)) s.grad = NULL;
     if (!(needs & CRIT_WEIGHT)) s.w = NULL;
     if (!(needs & CRIT_WGRAD)) s.dw = NULL;
+    if (!(needs & CRIT_WSUMS)) s.wsums = NULL;
     if (!(needs & CRIT_XCORR)) s.xcorr = s.xmax = NULL;
     if (!(needs & CRIT_OUT_GRAD)) s.out_grad = NULL;
     return s;
@@ -276,6 +280,26 @@ static void head_tile(probe *p, int stage, int layer, int i, int h) {
     call_criteria(p, stage, &in, i, true);
 }
 
+// Of neurons first.. of an example. The gradients are those of the stage's pass; views, or the device's own.
+static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, const float *dz, const float *x, const float *tdz, const float *tx, int first, int n) {
+    const span s = {opt_row(p->run, i), p->ex[i].n};
+    const bool tangent = stage == STAGE_COMPAT;
+    p->m->o->weight_sums(sums, dz, x, tangent ? tdz : NULL, tangent ? tx : NULL, &p->m->layer[layer].w1, first, n, &s);
+}
+
+// On another device all neurons of an example at once; on the host tile by tile (neuron_tile).
+static void device_weight_sums(probe *p, int stage, int layer) {
+    const size_t F = (size_t)opt_units(&p->m->c, layer, OPT_NEURONS), need = (size_t)p->n * F * WSUMS;
+    if (p->m->o->host || !(p->needs[stage] & CRIT_WSUMS)) return;
+    if (p->wsums_room < need) {
+        free(p->wsums);
+        p->wsums = xmalloc((p->wsums_room = need) * sizeof *p->wsums);
+    }
+    const float *tdz = stage == STAGE_COMPAT ? opt_hess_z(p->run, layer) : NULL, *tx = stage == STAGE_COMPAT ? opt_tangent_x(p->run, layer) : NULL;
+    for (int i = 0; i < p->n; i++)
+        weight_sums(p->wsums + (size_t)i * F * WSUMS, p, stage, layer, i, opt_grad_z(p->run, layer), opt_tap_x(p->run, layer), tdz, tx, 0, (int)F);
+}
+
 static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
     const opt_config *c = &p->m->c;
     const unsigned needs = p->needs[stage];
@@ -292,13 +316,18 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
     in.xmax = p->xmax + row;
     in.xcorr = p->xcorr_of[i];
     if (stage == STAGE_HESS) in.hv = p->view[VIEW_HZ] + at;
+    double sums[TILE * WSUMS];
+    if (needs & CRIT_WSUMS) {
+        if (p->m->o->host) weight_sums(sums, p, stage, layer, i, p->view[VIEW_DZ], p->view[VIEW_X], p->view[VIEW_HZ], p->view[VIEW_TX], first, in.U);
+        in.wsums = p->m->o->host ? sums : p->wsums + ((size_t)i * (size_t)F + (size_t)first) * WSUMS;
+    }
     if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->stored[layer].w1, first, in.U, SLOT_W);
     if (needs & CRIT_WGRAD) {
         float *dw = cpu_scratch(SLOT_DW, (size_t)in.U * (size_t)E);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, in.grad, F, in.x, E, 0, dw, E);
         in.dw = dw;
     }
-    if (stage == STAGE_COMPAT) {  // tangent of dz' x: tdz' x + dz' tx
+    if (stage == STAGE_COMPAT && needs & CRIT_WGRAD) {  // tangent of dz' x: tdz' x + dz' tx
         float *hu_w = cpu_scratch(SLOT_HU_W, (size_t)in.U * (size_t)E);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, p->view[VIEW_HZ] + at, F, in.x, E, 0, hu_w, E);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in.U, E, T, 1, in.grad, F, p->view[VIEW_TX] + row * (size_t)E, E, 1, hu_w, E);
@@ -310,6 +339,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first) {
 static void score_layer(probe *p, int stage, int layer) {
     const double start = clock_s();
     const int H = opt_units(&p->m->c, layer, OPT_HEADS), tiles = (opt_units(&p->m->c, layer, OPT_NEURONS) + TILE - 1) / TILE;
+    device_weight_sums(p, stage, layer);
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < tiles + H; k++) {

@@ -60,6 +60,9 @@ void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, 
 void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                cudaStream_t st);
 
+// cuda_sums.cu. A block per row: sums [rows, 4] in the order of ops.h.
+void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols, cudaStream_t st);
+
 // cuda_xent.cu. A block per row.
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);
 void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);

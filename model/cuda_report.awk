@@ -20,6 +20,7 @@ BEGIN {
     kernel("widen_k", 8388608, 0, "a tile of 16-bit weights to fp32", 8388608)
     kernel("split_rows_k", 2.5 * rows, 5 * rows, "T x E numbers into three bf16 each")
     kernel("split_half_k", 6291456, 0, "a tile of fp16 weights into two bf16 each")
+    kernel("weight_sums_k", 2 * 1638 * E, 10 * 1638 * E, "criteria over 1,638 rows of fc1: its gradient (and tangent) with the weight", 1638 * E)
     kernel("column_sums_k", T * F, T * F, "gradient of a bias")
     kernel("norm_k", 2 * rows, 8 * rows, "layer norm")
     kernel("norm_back_k", 4 * rows, 14 * rows, "its gradient, added")

@@ -25,6 +25,9 @@ typedef struct {
     bool packed;                      // W has only these units' rows, one behind the other (its `rows` still count all); host memory only
 } live_units;
 
+// Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).
+enum { WSUM_SIZE, WSUM_SQUARE, WSUM_SIGNED, WSUM_TANGENT, WSUMS };  // sum |W G|, sum G G, sum W G, sum W H
+
 // Every op: result, name, arguments.
 #define OPS(X) \
     /* Memory of the device, which the host reads and writes through get, put, zero and copy only (the CPU's is host memory). alloc: zeroed, */ \
@@ -54,6 +57,9 @@ typedef struct {
     X(void, linear_back, (float *dx, const float *dy, const weight *w, bool add, const span *s, int n)) \
     /* dw (out, in) += dy' x and db (out) += column sums of dy, summed over the spans in order; db may be NULL */ \
     X(void, linear_grad, (float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n)) \
+    /* sums [rows, WSUMS] in host memory, of rows from.. of W (F, E) over one span: G = dz' x, H = tdz' x + dz' tx (0 where tdz is NULL). May be called */ \
+    /* by several threads at once where the memory is the host's */ \
+    X(void, weight_sums, (double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s)) \
     /* y = g (x - mean) / sqrt(var + 1e-5) + b over each row of width E */ \
     X(void, norm, (float *y, const float *x, const weight *g, const weight *b, int E, const span *s, int n)) \
     X(void, norm_back, (float *dx, const float *dy, const float *x, const weight *g, int E, bool add, const span *s, int n)) \

@@ -183,6 +183,32 @@ static void cuda_linear_grad(float *dw, float *db, const float *dy, const float 
     LAUNCHED("linear_grad");
 }
 
+static void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
+    const int E = w->cols, F = w->rows;
+    const float one = 1, zero = 0;
+    if (!rows || !E) return;
+    double *on_device = (double *)g->work;
+    const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float), floats = WORK_BYTES / sizeof(float);
+    ASSERT(sum_floats < floats / 2);
+    const int step = (int)((floats - sum_floats) / 2 / (size_t)E);
+    float *grad = g->work + sum_floats, *tangent = grad + (size_t)step * (size_t)E;
+    const float *xs = x + (size_t)s->row * (size_t)E, *txs = tdz ? tx + (size_t)s->row * (size_t)E : NULL;
+    ASSERT(step > 0);
+    for (int j = 0, n; j < rows; j += n) {
+        n = rows - j < step ? rows - j : step;
+        const size_t at = (size_t)s->row * (size_t)F + (size_t)(from + j);
+        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, s->n, &one, xs, E, dz + at, F, &zero, grad, E));
+        if (tdz) {
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, s->n, &one, xs, E, tdz + at, F, &zero, tangent, E));
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, s->n, &one, txs, E, dz + at, F, &one, tangent, E));
+        }
+        const char *rows_of_w = (const char *)w->data + (size_t)(from + j) * (size_t)E * dtype_bytes(w->type);
+        cuda_launch_weight_sums(on_device + (size_t)j * WSUMS, rows_of_w, w->type, grad, tdz ? tangent : NULL, n, E, g->stream);
+        LAUNCHED("weight_sums");
+    }
+    cuda_get(sums, on_device, (size_t)rows * WSUMS * sizeof *sums);
+}
+
 // ---------------------------------------------------------------- layer norm
 static void cuda_norm(float *y, const float *x, const weight *gain, const weight *b, int E, const span *s, int n) {
     cuda_spans spans;

@@ -189,9 +189,9 @@ void cuda_get(void *host, const void *device, size_t bytes) {
 }
 
 void *gpu_stage(const void *host, size_t bytes) {
-    bytes = rounded(bytes);
-    ASSERT(bytes <= STAGE_BYTES);
-    if (g->staged + bytes > STAGE_BYTES) {
+    const size_t room = rounded(bytes);
+    ASSERT(room <= STAGE_BYTES);
+    if (g->staged + room > STAGE_BYTES) {
         CHECK(cudaEventRecord(g->stage_done[g->half], g->stream));
         g->stage_left[g->half] = true;
         g->half ^= 1;
@@ -199,7 +199,7 @@ void *gpu_stage(const void *host, size_t bytes) {
         if (g->stage_left[g->half]) CHECK(cudaEventSynchronize(g->stage_done[g->half]));
     }
     const size_t at = (size_t)g->half * STAGE_BYTES + g->staged;
-    g->staged += bytes;
+    g->staged += room;
     memcpy(g->stage_pinned + at, host, bytes);
     CHECK(cudaMemcpyAsync(g->stage + at, g->stage_pinned + at, bytes, cudaMemcpyHostToDevice, g->stream));
     return g->stage + at;

@@ -1,6 +1,6 @@
 // test_criteria - every registered criterion: properties, formulas against plain double loops, closed forms. The formulas are written
 // here from the definitions (determinants by elimination, eigenvalues by GSL on the full matrices), without the code under test.
-#include "base.h"
+#include "ops.h"
 #include "registry.h"
 #include <gsl/gsl_eigen.h>
 #include <math.h>
@@ -26,6 +26,7 @@ typedef struct {
     float *z, *dz, *z_hv, *z_hu;       // [T, F]
     float *x, *xcorr, *xmax;           // [T, E], [T, T], [T]
     float *w, *dw, *hu_w;              // [F, E]
+    double *wsums;                     // [F, WSUMS]
     double *removal;                   // [F]
 } taps;
 
@@ -54,6 +55,19 @@ static bool row_counts(const float *p, int d) {
     return most > 1e-30 && off > 1e-6 * most;
 }
 
+// What the driver sums over rows of the weight and its gradients.
+static void sum_weights(double *sums, const float *w, const float *dw, const float *hu_w, int rows, int E) {
+    for (int i = 0; i < rows * WSUMS; i++) sums[i] = 0;
+    for (int i = 0; i < rows * E; i++) {
+        double *to = sums + i / E * WSUMS;
+        const double we = w[i], g = dw[i], h = hu_w[i];
+        to[WSUM_SIZE] += fabs(we * g);
+        to[WSUM_SQUARE] += g * g;
+        to[WSUM_SIGNED] += we * g;
+        to[WSUM_TANGENT] += we * h;
+    }
+}
+
 static taps taps_make(shape s, uint64_t seed) {
     rng r = rng_make(seed);
     int T = s.T, E = s.H * s.D, F = s.F;
@@ -61,7 +75,8 @@ static taps taps_make(shape s, uint64_t seed) {
               .a_hu = normals(&r, T, E, 1e-6), .od = normals(&r, T, E, 1e-3), .z = normals(&r, T, F, 1), .dz = normals(&r, T, F, 1e-3),
               .z_hv = normals(&r, T, F, 1e-4), .z_hu = normals(&r, T, F, 1e-6), .x = normals(&r, T, E, 1), .xcorr = normals(&r, T, T, 0),
               .xmax = normals(&r, T, 1, 0), .w = normals(&r, F, E, 0.1), .dw = normals(&r, F, E, 1e-3), .hu_w = normals(&r, F, E, 1e-3),
-              .removal = xcalloc((size_t)(F + E), sizeof(double))};
+              .removal = xcalloc((size_t)(F + E), sizeof(double)), .wsums = xcalloc((size_t)F * WSUMS, sizeof(double))};
+    sum_weights(p.wsums, p.w, p.dw, p.hu_w, F, E);
     for (int i = 0; i < T * F; i++)
         if (p.z[i] <= 0.3f * (float)(i % F % 7)) p.dz[i] = p.z[i] <= 0 ? 0 : p.dz[i] * (float)(i % 2);
     for (int u = 0; u < F + E; u++) p.removal[u] = rng_normal(&r);
@@ -94,6 +109,7 @@ static void taps_free(taps *p) {
     float *all[] = {p->a, p->da, p->a_hv, p->a_hu, p->od, p->z, p->dz, p->z_hv, p->z_hu, p->x, p->xcorr, p->xmax, p->w, p->dw, p->hu_w};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(p->removal);
+    free(p->wsums);
 }
 
 // ---------------------------------------------------------------- running a criterion on tiles
@@ -129,8 +145,9 @@ static bool run(float *out, crit_fn *f, unsigned needs, int kind, const taps *p,
         } else {
             in.x = p->x;
             if (needs & CRIT_WEIGHT) in.w = p->w + (size_t)u * (size_t)E;
+            if (needs & CRIT_WSUMS) in.wsums = p->wsums + u * WSUMS;
             if (needs & CRIT_WGRAD) in.dw = p->dw + (size_t)u * (size_t)E;
-            if (needs & CRIT_HESS_COMPAT) in.hu_w = p->hu_w + (size_t)u * (size_t)E;
+            if (needs & CRIT_HESS_COMPAT && needs & CRIT_WGRAD) in.hu_w = p->hu_w + (size_t)u * (size_t)E;
             if (needs & CRIT_XCORR) in.xcorr = p->xcorr, in.xmax = p->xmax;
         }
         float guarded[CRIT_TILE + 2];
@@ -604,6 +621,9 @@ static void test_closed_first_order(void **state) {
     check_value(score("l2_norm", HEADS, false, in), sqrt(square));
     float z[T] = {3, -12, 4, 0};
     crit_in n = {.T = T, .U = 1, .D = 1, .E = D, .ld = 1, .act = z, .grad = z, .w = a, .dw = a + D, .hu_w = a + 2 * D};
+    double sums[WSUMS];
+    sum_weights(sums, n.w, n.dw, n.hu_w, 1, D);
+    n.wsums = sums;
     check_value(score("l2_norm", NEURONS, false, n), 5);
     check_value(score("l2_norm", NEURONS, true, n), 13);
     check_value(score("plainact", NEURONS, false, n), 15 + 4 + 12);

@@ -3,6 +3,7 @@
 // CUDA on the CPU (tests/cuda), or the one that KIT_CUDA names. With CUDA on the CPU the operations run again with a block's threads in other
 // orders (CUH_ORDER) and with streams that run at once or at random (CU_FAKE_STREAMS): a missing barrier or synchronisation shows.
 #include "opt_fixture.h"
+#include "ops_cpu.h"
 #include "probe.h"
 #include "shim.h"
 
@@ -75,6 +76,12 @@ static void free_weight(both_weight *w) {
     free(w->host);
 }
 
+static double stored_value(const void *data, dtype type, int i) {
+    float x;
+    cpu_widen(&x, (const char *)data + (size_t)i * dtype_bytes(type), type, 1);
+    return (double)x;
+}
+
 // ---------------------------------------------------------------- operations
 // Sizes: E of E-wide arrays (H heads), F of F-wide ones, V of logits. w: (F, E) matrix, g and b: vectors of E, c of F, p: positions.
 typedef struct {
@@ -90,7 +97,7 @@ typedef struct {
     live_units live_heads[2], live_neurons[2], all_heads[2];  // [side]
     const uint8_t *has[2];
 } shape;
-typedef struct { const ops *o; const shape *h; const weight *w, *g, *b, *c, *p, *q; const live_units *heads, *neurons, *all; const uint8_t *has; const float *past_k, *past_v; float **x; } call;
+typedef struct { const ops *o; const shape *h; const weight *w, *g, *b, *c, *p, *q; const live_units *heads, *neurons, *all; const uint8_t *has; const float *past_k, *past_v; float **x; const void *host_w; } call;
 
 static const attn_seq *sequences(const call *c, bool past) {
     static attn_seq s[MOST_SEQS];
@@ -118,6 +125,44 @@ RUN(linear_back) {
     c->o->linear_back(c->x[2], c->x[1], c->w, true, S);
 }
 RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->h->F, c->h->E, S); }
+// Of every span the sums of a middle stretch of rows, with and without the tangent, each divided by the size of its terms; against plain double on both sides.
+RUN(weight_sums) {
+    const int F = c->h->F, E = c->h->E, from = F / 3, rows = F - from - 1;
+    const size_t n = (size_t)c->h->rows;
+    float *host[4], *out = xcalloc((size_t)F * WSUMS * 2, sizeof *out);
+    double *sums = xmalloc(sizeof *sums * (size_t)rows * WSUMS);
+    for (int k = 0; k < 4; k++) {
+        const size_t floats = n * (size_t)(k % 2 ? E : F);
+        host[k] = xmalloc(floats * sizeof *host[k]);
+        c->o->get(host[k], c->x[1 + k], floats * sizeof *host[k]);
+    }
+    for (int i = 0; i < c->h->n; i++)
+        for (int tangent = 0; tangent < 2; tangent++) {
+            const span *s = &c->h->s[i];
+            c->o->weight_sums(sums, c->x[1], c->x[2], tangent ? c->x[3] : NULL, tangent ? c->x[4] : NULL, c->w, from, rows, s);
+            for (int j = 0; j < rows && i < 5; j++) {
+                double want[WSUMS] = {0}, size[WSUMS] = {1e-30, 1e-30, 1e-30, 1e-30};
+                for (int e = 0; e < E; e++) {
+                    double g = 0, h = 0;
+                    for (int t = s->row; t < s->row + s->n; t++) {
+                        const double dz = host[0][t * F + from + j], tdz = host[2][t * F + from + j];
+                        g += dz * (double)host[1][t * E + e];
+                        h += tdz * (double)host[1][t * E + e] + dz * (double)host[3][t * E + e];
+                    }
+                    const double w = stored_value(c->host_w, c->w->type, (from + j) * E + e), term[WSUMS] = {fabs(w * g), g * g, w * g, tangent ? w * h : 0};
+                    for (int k = 0; k < WSUMS; k++) want[k] += term[k], size[k] += fabs(term[k]);
+                }
+                for (int k = 0; k < WSUMS; k++) {
+                    const double got = sums[(size_t)j * WSUMS + (size_t)k];
+                    if (!(fabs(got - want[k]) <= 2e-5 * size[k])) fail_msg("%s: weight_sums: sum %d of row %d, span %d: %.9g, want %.9g", c->o->device, k, from + j, i, got, want[k]);
+                    out[((size_t)tangent * (size_t)F + (size_t)j) * WSUMS + (size_t)k] += (float)(got / size[k]);
+                }
+            }
+        }
+    c->o->put(c->x[0], out, (size_t)F * WSUMS * 2 * sizeof *out);
+    for (int k = 0; k < 4; k++) free(host[k]);
+    free(out), free(sums);
+}
 RUN(norm) { c->o->norm(c->x[0], c->x[1], c->g, c->b, c->h->E, S); }
 RUN(norm_back) {
     c->o->norm_back(c->x[0], c->x[1], c->x[2], c->g, c->h->E, false, S);
@@ -187,10 +232,10 @@ RUN(xent_back_jvp) {
     c->o->xent_back_jvp(c->x[0], c->x[1], c->h->tokens, c->h->scale, c->h->V, c->h->rows);
 }
 
-// arrays: the width of each, by letter: E, F, V [rows, .], m (F, E), e and f vectors, w (rows of the matrix, E), 3 [3, rows].
+// arrays: the width of each, by letter: E, F, V [rows, .], m (F, E), e and f vectors, s [2, F, WSUMS], 3 [3, rows].
 static const struct { const char *name, *arrays; void (*run)(const call *); } cases[] = {
 #define CASE(name, arrays) {#name, arrays, run_##name}
-    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(norm, "EE"),
+    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(weight_sums, "sFEFE"), CASE(norm, "EE"),
     CASE(norm_back, "EEEEE"), CASE(norm_grad, "eeEE"), CASE(norm_jvp, "EEE"), CASE(norm_back_jvp, "EEEEEE"), CASE(relu, "FF"), CASE(gate, "FFFF"), CASE(move, "EE"),
     CASE(add, "EE"), CASE(drop_units, "EF"), CASE(attention, "EEEEE"), CASE(live_linear, "FEE"), CASE(live_linear_t, "EFEE"), CASE(live_attention, "EEEEE"), CASE(attention_back, "EEEEEEE"), CASE(attention_jvp, "EEEEEEE"),
     CASE(attention_back_jvp, "EEEEEEEEEEE"), CASE(logprob, "3V"), CASE(xent_back, "V"), CASE(xent_back_jvp, "VV")};
@@ -205,6 +250,7 @@ static size_t array_floats(char kind, const shape *h) {
     case 'm': return F * E;
     case 'e': return E;
     case 'f': return F;
+    case 's': return F * WSUMS * 2;
     default: return 3 * rows;
     }
 }
@@ -220,7 +266,7 @@ static void run_case(int k, const shape *h, const float *past_k[2], const float 
         free(start);
     }
     for (int side = 0; side < 2; side++) {
-        const call c = {side ? gpu : cpu, h, &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], &h->q.on[side], &h->live_heads[side], &h->live_neurons[side], &h->all_heads[side], h->has[side], past_k[side], past_v[side], x[side]};
+        const call c = {side ? gpu : cpu, h, &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], &h->q.on[side], &h->live_heads[side], &h->live_neurons[side], &h->all_heads[side], h->has[side], past_k[side], past_v[side], x[side], h->w.host};
         cases[k].run(&c);
     }
     for (int i = 0; i < n; i++) {

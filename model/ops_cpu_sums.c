@@ -1,0 +1,39 @@
+// ops_cpu_sums - sums over the rows of a weight's gradient, which is made a tile of rows at a time and never kept. Serial: callers share rows out.
+#include "ops_cpu.h"
+#include "simd.h"
+#include <cblas.h>
+#include <math.h>
+
+enum { ROWS = 128, SLOT_W = 8, SLOT_G, SLOT_H };  // the slots of probe.c
+
+HOT static void row_sums(double *sums, const float *w, const float *g, const float *h, int n) {
+    double size = 0, square = 0, with = 0, tangent = 0;
+#pragma omp simd reduction(+ : size, square, with, tangent)
+    for (int e = 0; e < n; e++) {
+        size += fabsf(w[e] * g[e]);
+        square += (double)g[e] * g[e];
+        with += (double)w[e] * g[e];
+        tangent += h ? (double)w[e] * h[e] : 0;
+    }
+    sums[WSUM_SIZE] = size;
+    sums[WSUM_SQUARE] = square;
+    sums[WSUM_SIGNED] = with;
+    sums[WSUM_TANGENT] = tangent;
+}
+
+void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
+    const int E = w->cols, F = w->rows, T = s->n;
+    const float *xs = x + (size_t)s->row * (size_t)E, *txs = tdz ? tx + (size_t)s->row * (size_t)E : NULL;
+    for (int j = 0, n; j < rows; j += n) {
+        n = rows - j < ROWS ? rows - j : ROWS;
+        const size_t at = (size_t)s->row * (size_t)F + (size_t)(from + j);
+        const float *wide = cpu_weight_rows(w, from + j, n, SLOT_W);
+        float *g = cpu_scratch(SLOT_G, (size_t)n * (size_t)E), *h = tdz ? cpu_scratch(SLOT_H, (size_t)n * (size_t)E) : NULL;
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, dz + at, F, xs, E, 0, g, E);
+        if (tdz) {
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, tdz + at, F, xs, E, 0, h, E);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, dz + at, F, txs, E, 1, h, E);
+        }
+        for (int u = 0; u < n; u++) row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E, h ? h + (size_t)u * (size_t)E : NULL, E);
+    }
+}
