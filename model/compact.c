@@ -1,7 +1,7 @@
 // compact - a model without the units that a mask drops. Contract in compact.h.
 #include "compact.h"
 #include "ops_cpu.h"
-#include "simd.h"
+#include "opt_random.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,13 +46,11 @@ static int list_kept(const job *j, int *out, int64_t size, bool cut_it, int kind
     return n;
 }
 
-static int narrow(void *to, dtype type, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (type == DT_F32) ((float *)to)[i] = x[i];
-        else ((uint16_t *)to)[i] = type == DT_F16 ? float_to_half(x[i]) : float_to_bf16(x[i]);
-        if (type == DT_F16 && !(fabsf(x[i]) < 65520)) return err_set("a weight is %g, outside the range of float16; use bf16 or fp32", (double)x[i]);
-        if (type == DT_BF16 && !isfinite(x[i])) return err_set("a weight is %g", (double)x[i]);
-    }
+// A row in another type; what float16 cannot hold is refused.
+static int convert(void *to, dtype type, const float *x, size_t n) {
+    for (size_t i = 0; i < n && type == DT_F16; i++)
+        if (!(fabsf(x[i]) < 65520)) return err_set("a weight is %g, outside the range of float16; use bf16 or fp32", (double)x[i]);
+    opt_narrow(to, type, x, n);
     return 0;
 }
 
@@ -80,7 +78,7 @@ static const void *fill(void *ctx, const tensor *t) {
             else memcpy(cells + 2 * (size_t)k, line + 2 * (size_t)j->col[k], 2);
         if (same) continue;
         cpu_widen(j->wide, cells, from->type, (size_t)cols);
-        if (narrow(to, t->type, j->wide, (size_t)cols)) {
+        if (convert(to, t->type, j->wide, (size_t)cols)) {
             err_prefix("%s", t->name);
             return NULL;
         }

@@ -2,13 +2,9 @@
 // further mask, on the CUDA table; its gradients and Hessian-vector products are those of the whole model whose dropped units put out
 // nothing; compacting twice is compacting once; masks rank and count the units that are left; number formats; configs that do not fit.
 #include "opt_fixture.h"
-#include <libgen.h>
-#include <limits.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "compact.h"
 #include "mask.h"
-#include "ops.h"
+#include "shim.h"
 #include "simd.h"
 
 static char root[] = "/tmp/test_compact_XXXXXX";
@@ -279,11 +275,8 @@ static void gradients(void **state) {
 // ---------------------------------------------------------------- another device
 static void on_cuda(void **state) {
     (void)state;
-    const ops *gpu = getenv("KIT_CUDA") && access(getenv("KIT_CUDA"), R_OK) == 0 ? ops_open("cuda") : NULL;
-    if (!gpu) {
-        printf("SKIP: the CUDA table on compacted models: the library is not built\n");
-        return;
-    }
+    const ops *gpu = shim_open();
+    if (!gpu) return;
     rng r = rng_make(6);
     float *want = xmalloc(T * V * sizeof *want), *got = xmalloc(T * V * sizeof *got);
     for (int shape = 0; shape < SHAPES; shape++)
@@ -535,14 +528,6 @@ static int remove_root(void **state) {
 }
 
 int main(void) {
-    char self[PATH_MAX];
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (!getenv("KIT_CUDA") && n > 0) {
-        self[n] = 0;
-        char *path = xasprintf("%s/shim/libkit_cuda.so", dirname(dirname(self)));
-        setenv("KIT_CUDA", path, 1);
-        free(path);
-    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(compacted_is_masked), cmocka_unit_test(repair_of_layers_that_differ), cmocka_unit_test(gradients), cmocka_unit_test(on_cuda),
                                        cmocka_unit_test(twice_is_once), cmocka_unit_test(types), cmocka_unit_test(weights_outside_fp16), cmocka_unit_test(bad_configs),
                                        cmocka_unit_test(masks_of_what_is_left)};

@@ -1,11 +1,17 @@
 #!/bin/sh
-# test_train_memory - peak memory of train does not depend on the number of examples: a store and one of 20 times its examples, within 5 %.
+# test_train_memory - peak memory of train does not depend on the number of examples: a store and one of 20 times its examples, within 5 %; and
+# bin/bench_train gives a rate for every design's nets.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d) few=60 times=20
 trap 'rm -rf "$out"' EXIT
 ldd "$bin/train" | grep -q libasan && { echo "SKIP test_train_memory: sanitizers take memory of their own"; exit 77; }
 /usr/bin/python3 -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_train_memory: /usr/bin/python3 has no h5py or numpy"; exit 77; }
 export OMP_WAIT_POLICY=passive
 "$bin/score" --model model/default --data data/world --tasks copa --shots 0 --examples $few --criteria l2_norm --out "$out/few.h5" >/dev/null 2>"$out/log" || { cat "$out/log"; exit 1; }
+
+"$bin/bench_train" --peer none --shape 2x2x8x12x20x64 --tokens 5 --steps 2 --rounds 1 >"$out/log" 2>&1 || { cat "$out/log"; exit 1; }
+awk '$1 ~ /^(shadow|dejavu|dejavu-lowrank|sequence)$/ && $7 > 0 && NF == 7 {n++} END {exit n != 8}' "$out/log" || { cat "$out/log"; echo "FAIL: rates of eight nets"; exit 1; }
+"$bin/bench_train" --design other >"$out/log" 2>&1
+[ $? -eq 2 ] && grep -q 'not one of shadow, dejavu' "$out/log" || { cat "$out/log"; echo "FAIL: an unknown design"; exit 1; }
 
 # the store again with every example so many times, each time a document of its own
 /usr/bin/python3 - "$out" $times <<'PY' || exit 1
