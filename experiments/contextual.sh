@@ -4,7 +4,7 @@
 #   full   four designs, three scopes, criteria, sparsities and seeds (of training, of the documents, of the random mask), and two designs more on one
 #          criterion and sparsity: 447 points
 #   small  two designs, scopes and criteria, three sparsities, one seed: 43 points, for the demo
-# OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (means over the tasks, and the text), points.txt (the same as a table, means over
+# OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (mean accuracy of the tasks, word perplexity), points.txt (the same as a table, means over
 # the seeds) and claims.csv, claims.txt (claims.sh); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of
 # each task (and pages of the text) and seed, TEXT the text.
 set -e
@@ -60,7 +60,8 @@ for name in $few; do
     sweep contextual $name plainact local,global 50
 done
 awk '/^#/ {if (NR == FNR) print; next} /^criterion,/ && n++ {next} 1' "$work"/*-[0-9].csv >"$out/metrics.csv"
-awk -F, '/^#/ {print; next} !task {for (i = 1; i <= NF; i++) if ($i == "task") task = i; print; next} $task == "mean" || $task == "wikitext"' "$work/sweep.csv" >"$out/sweep.csv"
+awk -F, '/^#/ {print; next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; print; next}
+    ($c["task"] == "mean" && $c["metric"] == "acc") || $c["metric"] == "word_perplexity"' "$work/sweep.csv" >"$out/sweep.csv"
 
 # Accuracy and perplexity of every kind of mask, means over the seeds, a column for each sparsity.
 awk -F, '/^#/ {next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; next}

@@ -6,7 +6,9 @@ if (!present(sweep)) { print missing(sweep); exit }
 criteria = distinct(sweep, "criterion", "f[\"mask\"] == \"contextual\"")
 if (!exists("criterion")) criterion = words(distinct(sweep, "task", "f[\"mask\"] == \"contextual\" && f[\"criterion\"] == \"plainact\"")) ? "plainact" : word(criteria . " none", 1)
 rows(task) = sprintf("f[\"mode\"] == \"%s\" && f[\"task\"] == \"%s\" && f[\"metric\"] == \"%s\"", mode, task, task eq "mean" ? "acc" : "word_perplexity")
-of(c, task) = sprintf("%s && (f[\"mask\"] == \"none\" || (f[\"mask_span\"] == \"decode\" && %s))", rows(task), which(c))
+# measured at one sparsity only: a point, not a line from the dense model
+single(c) = words(distinct(sweep, "sparsity", rows("mean") . " && f[\"mask_span\"] == \"decode\" && " . which(c))) == 1
+of(c, task) = sprintf("%s && (%sf[\"mask_span\"] == \"decode\" && %s)", rows(task), single(c) ? "" : "f[\"mask\"] == \"none\" || ", which(c))
 there = ""
 do for [c in curves] { if (words(distinct(sweep, "task", sprintf("%s && %s", rows("mean"), which(c))))) { there = there . " " . c } }
 if (words(there) < 2 || words(distinct(sweep, "sparsity", rows("mean") . " && f[\"mask\"] == \"contextual\"")) < 2) {

@@ -13,7 +13,8 @@ rho(kind, by) = is("units", kind) && is("by", by) && is("design", design) && is(
 set xtics () rotate by 35 right noenhanced scale 0
 do for [i = 1:words(criteria)] { set xtics add (word(criteria, i) i) }
 set xrange [0.4:words(criteria) + 0.6]
-set yrange [0:1]
+set yrange [0:1.2]  # room for the key
+set ytics 0, 0.2, 1
 unset grid
 set grid ytics
 set boxwidth 0.36

@@ -27,6 +27,7 @@ criterion = word(distinct(times, "criterion", "f[\"mask\"] == \"static\"") . " -
 model = word(distinct(times, "model", "1") . " -", 1)
 unset datafile columnheaders
 set xlabel "ms per token" offset 0,0.3
+set xtics font ",10"
 do for [ext in "png svg"] {
     eval terminal(ext, 1440, 600)
     set output dst . "/quality_time." . ext
