@@ -1,21 +1,11 @@
 #!/bin/sh
 # test_bench - bin/bench from the outside: options, columns, the bytes of a token against a closed form, what is refused, the same masks at any thread
 # count, reruns. No time is looked at.
-bin=${BIN:-bin} bench=$bin/bench tmp=$(mktemp -d) bad=0 model=model/default data=data/world
-trap 'rm -rf "$tmp"' EXIT
+program=bench
+. tests/expect.sh
+model=model/default data=data/world bench=$bin/bench
+unset OMP_NUM_THREADS
 export OMP_WAIT_POLICY=passive  # threads that wait do not take the time of others
-
-fail() { echo "$*"; bad=1; }
-
-# expect STATUS TEXT ARGUMENT... : exit status, and a piece of one line.
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$bench" "$@" >"$tmp/o" 2>"$tmp/e"
-    got=$?
-    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "bench $*: exit $got, wanted $want with \"$text\": $(tail -n 2 "$tmp/e")"
-    [ "$want" -eq 0 ] || [ "$(grep -c . "$tmp/e")" -eq 1 ] || fail "bench $*: not one line: $(cat "$tmp/e")"
-}
 tiny=3x4x32x96x61x50
 
 expect 0 "usage: bench" --help

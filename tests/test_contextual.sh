@@ -1,20 +1,8 @@
 #!/bin/sh
 # test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs that go on, refusals,
 # paired differences against NumPy.
-bin=${BIN:-bin} model=model/default data=data/world tmp=$(mktemp -d) bad=0 exec=
-trap 'rm -rf "$tmp"' EXIT
-export OMP_NUM_THREADS=1
-
-fail() { echo "$*"; bad=1; }
-
-# expect STATUS TEXT PROGRAM ARGUMENT... : exit status and a piece of what it prints.
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$@" >"$tmp/o" 2>"$tmp/e"
-    got=$?
-    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "$*: exit $got, wanted $want with \"$text\": $(tail -n 2 "$tmp/e")"
-}
+. tests/expect.sh
+model=model/default data=data/world exec=
 
 "$bin"/score --model $model --data $data --tasks piqa,copa,rte --shots 0 --examples 8 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
 train() { "$bin"/train --store "$tmp/s.h5" --model $model --hidden 8 --epochs 3 "$@" >/dev/null 2>"$tmp/e" || fail "train: $(cat "$tmp/e")"; }
@@ -45,12 +33,12 @@ cmp -s "$tmp/a.jsonl" "$tmp/k.jsonl" || fail "details of a killed and resumed sw
 
 "$bin"/compare --details "$tmp/a.jsonl" --a mask=contextual,design=shadow --b mask=random --match mode,scope,sparsity,seed,criterion --out "$tmp/c.csv" >"$tmp/o" 2>"$tmp/e" && fail "compare paired l2_norm with no criterion"
 "$bin"/compare --details "$tmp/a.jsonl" --a mask=contextual,design=shadow,criterion=plainact --b mask=random --match mode,scope,sparsity,seed --out "$tmp/c.csv" >"$tmp/o" 2>"$tmp/e" || fail "compare: $(cat "$tmp/e")"
-expect 1 'design is "shadow" and "dejavu"' "$bin"/compare --details "$tmp/a.jsonl" --a mask=random --b mask=contextual,criterion=plainact --match mode,scope,sparsity,seed
-expect 1 "agree in none" "$bin"/compare --details "$tmp/a.jsonl" --a mask=oracle --b mask=random
-expect 2 "unknown field colour" "$bin"/compare --details "$tmp/a.jsonl" --a colour=red --b mask=random
-expect 2 "field=value is wanted" "$bin"/compare --details "$tmp/a.jsonl" --a mask --b mask=random
+expect 1 'design is "shadow" and "dejavu"' compare --details "$tmp/a.jsonl" --a mask=random --b mask=contextual,criterion=plainact --match mode,scope,sparsity,seed
+expect 1 "agree in none" compare --details "$tmp/a.jsonl" --a mask=oracle --b mask=random
+expect 2 "unknown field colour" compare --details "$tmp/a.jsonl" --a colour=red --b mask=random
+expect 2 "field=value is wanted" compare --details "$tmp/a.jsonl" --a mask --b mask=random
 head -c 5000 "$tmp/a.jsonl" >"$tmp/torn.jsonl"
-expect 1 "not whole" "$bin"/compare --details "$tmp/torn.jsonl" --a mask=none --b mask=random
+expect 1 "not whole" compare --details "$tmp/torn.jsonl" --a mask=none --b mask=random
 
 /usr/bin/python3 - "$tmp" <<'PY' || bad=1
 import csv, json, sys, numpy as np
@@ -98,19 +86,19 @@ for scope in ("local", "global"):
         assert abs(np.log(float(r[side]) / np.quantile(draws, q))) < 0.1 * abs(np.log(np.quantile(draws, 0.975) / np.quantile(draws, 0.025))) + 1e-3, (r, np.quantile(draws, q))
 PY
 
-small() { "$bin"/sweep --model $model --data $data --tasks copa --limit 2 --mask contextual --sparsity 50 "$@"; }
-expect 2 "needs --predictor" "$bin"/sweep --model $model --data $data --tasks copa --mask contextual
-expect 2 "act at every position" small --predictor "$tmp/p0.h5" --mode compat --mask-span decode
-expect 1 "trained on sound scores" small --predictor "$tmp/p0.h5" --mode compat
-expect 1 "no predictor of criterion fisher; there are: l2_norm plainact" small --predictor "$tmp/p0.h5" --criterion fisher
-expect 1 "not made by bin/train" small --predictor "$tmp/s.h5"
-expect 1 "--dense-layers 1 or more" small --predictor "$tmp/d.h5" --dense-layers 0
+small="sweep --model $model --data $data --tasks copa --limit 2 --mask contextual --sparsity 50"
+expect 2 "needs --predictor" sweep --model $model --data $data --tasks copa --mask contextual
+expect 2 "act at every position" $small --predictor "$tmp/p0.h5" --mode compat --mask-span decode
+expect 1 "trained on sound scores" $small --predictor "$tmp/p0.h5" --mode compat
+expect 1 "no predictor of criterion fisher; there are: l2_norm plainact" $small --predictor "$tmp/p0.h5" --criterion fisher
+expect 1 "not made by bin/train" $small --predictor "$tmp/s.h5"
+expect 1 "--dense-layers 1 or more" $small --predictor "$tmp/d.h5" --dense-layers 0
 # the published protocol: one mask for every position from the last one; per-layer nets read raw inputs where masks compare layers
 "$bin"/score --model $model --data $data --tasks copa --shots 0 --examples 20 --criteria plainact --mode compat --out "$tmp/cs.h5" >/dev/null 2>"$tmp/e" || fail "score compat: $(cat "$tmp/e")"
 for design in shadow dejavu; do
     "$bin"/train --store "$tmp/cs.h5" --model $model --mode compat --hidden 8 --epochs 2 --design $design --out "$tmp/c$design.h5" >/dev/null 2>"$tmp/e" || fail "train compat: $(cat "$tmp/e")"
 done
-small --mode compat --criterion plainact --predictor "$tmp/cshadow.h5,$tmp/cdejavu.h5" --scope local,global,hybrid --out "$tmp/compat.csv" >/dev/null 2>"$tmp/e" || fail "compat: $(cat "$tmp/e")"
+"$bin"/$small --mode compat --criterion plainact --predictor "$tmp/cshadow.h5,$tmp/cdejavu.h5" --scope local,global,hybrid --out "$tmp/compat.csv" >/dev/null 2>"$tmp/e" || fail "compat: $(cat "$tmp/e")"
 rows "$tmp/compat.csv" | awk -F, 'NR == 1 {for (i = 1; i <= NF; i++) c[$i] = i; next} $c["task"] == "copa" && $c["metric"] == "acc" {print $c["design"], $c["scope"], $c["units"], $c["mask_span"], $c["features"]}' >"$tmp/1"
 cat >"$tmp/2" <<END
 shadow local heads all early
@@ -121,10 +109,10 @@ dejavu global heads all dense raw
 dejavu hybrid heads all dense raw
 END
 cmp -s "$tmp/1" "$tmp/2" || fail "compat rows: $(diff "$tmp/1" "$tmp/2")"
-small --predictor "$tmp/p{seed}.h5" --criterion plainact --seed 0,1 --out "$tmp/seeds.csv" >/dev/null 2>"$tmp/e" || fail "{seed}: $(cat "$tmp/e")"
+"$bin"/$small --predictor "$tmp/p{seed}.h5" --criterion plainact --seed 0,1 --out "$tmp/seeds.csv" >/dev/null 2>"$tmp/e" || fail "{seed}: $(cat "$tmp/e")"
 [ "$(rows "$tmp/seeds.csv" | awk -F, 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == "scores_hash") c = i; next} !seen[$c]++ {n++} END {print n}')" -ge 2 ] || fail "{seed} took one predictor for two seeds"
 cp -r $model "$tmp/other"
 chmod -R u+w "$tmp/other"
 printf '\001' | dd of="$tmp/other/model.safetensors" bs=1 seek=$(($(wc -c <"$tmp/other/model.safetensors") - 2)) conv=notrunc 2>/dev/null
-expect 1 "of another model" "$bin"/sweep --model "$tmp/other" --data $data --tasks copa --limit 2 --mask contextual --sparsity 50 --predictor "$tmp/p0.h5"
+expect 1 "of another model" sweep --model "$tmp/other" --data $data --tasks copa --limit 2 --mask contextual --sparsity 50 --predictor "$tmp/p0.h5"
 exit $bad

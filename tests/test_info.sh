@@ -1,24 +1,8 @@
 #!/bin/sh
 # test_info - bin/info from the outside: what it prints of good checkpoints, one line and exit 1 for broken ones, 2 for wrong usage.
-info=${BIN:-bin}/info golden=tests/golden/ckpt tmp=$(mktemp -d) bad=0
-trap 'rm -rf "$tmp"' EXIT
-
-# expect STATUS TEXT ARGUMENT... : exit status, and a piece of what is printed (stderr: exactly one line when it fails).
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$info" "$@" >"$tmp/out" 2>"$tmp/err"
-    got=$?
-    if [ $got -ne "$want" ] || ! cat "$tmp/out" "$tmp/err" | grep -qF -e "$text"; then
-        echo "info $*: exit $got, wanted $want with \"$text\":"
-        cat "$tmp/out" "$tmp/err"
-        bad=1
-    fi
-    if [ $got -ne 0 ] && [ "$(wc -l <"$tmp/err")" -ne 1 ]; then
-        echo "info $*: not one line on stderr"
-        bad=1
-    fi
-}
+program=info
+. tests/expect.sh
+golden=tests/golden/ckpt
 
 expect 0 "usage: info" --help
 expect 0 "pre-LN, 2 layers, 2 heads of 3, hidden 6, FFN 10" --model $golden/st
@@ -46,7 +30,7 @@ cp $golden/st/model.safetensors "$tmp/model"
 echo '{' >"$tmp/model/vocab.json"
 : >"$tmp/model/merges.txt"
 expect 1 "vocab.json" --model "$tmp/model"
-if "$info" --model $golden/st >/dev/full 2>/dev/null; then
+if "$bin/info" --model $golden/st >/dev/full 2>/dev/null; then
     echo "info reports success though its output was lost"
     bad=1
 fi

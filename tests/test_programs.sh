@@ -2,52 +2,40 @@
 # test_programs - every program from the outside: --help names each option and exits 0, a wrong option or name exits 2 with the valid ones, missing
 # options and wrong values exit 2, a full standard output and an unwritable or full output exit 1 with one line and leave nothing behind.
 # Programs are found, not listed: a new one is tested for what all have in common.
-bin=${BIN:-bin} golden=tests/golden/opt/pre tmp=$(mktemp -d) bad=0
+. tests/expect.sh
 trap 'umount "$tmp/disk" 2>/dev/null; rm -rf "$tmp"' EXIT
-export OMP_NUM_THREADS=1
-fail() { echo "FAIL: $*"; bad=1; }
-
-# expect STATUS TEXT PROGRAM ARGUMENT... : exit status, a piece of what is printed, one line on stderr from a program that refuses.
-expect() {
-    want=$1 text=$2 program=$3
-    shift 3
-    "$bin/$program" "$@" >"$tmp/out" 2>"$tmp/err"
-    got=$?
-    [ $got -eq "$want" ] || fail "$program $*: exit $got, wanted $want: $(tail -n 1 "$tmp/err")"
-    cat "$tmp/out" "$tmp/err" | grep -qF -e "$text" || fail "$program $*: no \"$text\" in: $(tail -n 2 "$tmp/err")"
-    [ "$got" -ne 2 ] || [ "$(wc -l <"$tmp/err")" -eq 1 ] || fail "$program $*: not one line on stderr"
-}
+golden=tests/golden/opt/pre
 
 n=0
 for path in "$bin"/*; do
-    program=$(basename "$path")
+    each=$(basename "$path")
     n=$((n + 1))
-    expect 0 "usage: $program" "$program" --help
-    cp "$tmp/out" "$tmp/help"
-    [ -s "$tmp/err" ] && fail "$program --help writes to stderr"
-    grep -q '(default )' "$tmp/help" && fail "$program --help shows an empty default"
-    expect 2 "the options are: --" "$program" --no-such-option
-    for option in $(sed 's/.*the options are: //' "$tmp/err"); do
-        grep -q "^  $option " "$tmp/help" || fail "$program --help does not explain $option"
-        [ "$option" = --help ] || { "$bin/$program" "$option" >/dev/null 2>"$tmp/err"; [ $? -ne 139 ] || fail "$program $option crashes"; }
+    expect 0 "usage: $each" "$each" --help
+    cp "$tmp/o" "$tmp/help"
+    [ -s "$tmp/e" ] && fail "$each --help writes to stderr"
+    grep -q '(default )' "$tmp/help" && fail "$each --help shows an empty default"
+    expect 2 "the options are: --" "$each" --no-such-option
+    for option in $(sed 's/.*the options are: //' "$tmp/e"); do
+        grep -q "^  $option " "$tmp/help" || fail "$each --help does not explain $option"
+        [ "$option" = --help ] || { "$bin/$each" "$option" >/dev/null 2>"$tmp/e"; [ $? -ne 139 ] || fail "$each $option crashes"; }
     done
-    expect 2 "not an option" "$program" word
+    expect 2 "not an option" "$each" word
     option=$(sed -n 's/^  \(--[a-z-]*\) N .*/\1/p' "$tmp/help" | head -n 1)  # a numeric one
     if [ -n "$option" ]; then
-        expect 2 "$option" "$program" "$option" many
-        expect 2 "$option: a value is missing" "$program" "$option"
+        expect 2 "$option" "$each" "$option" many
+        expect 2 "$option: a value is missing" "$each" "$option"
     fi
-    for option in $(sed -n 's/^  \(--[a-z-]*\) \(DIR\|FILE\|STORE\).*/\1/p' "$tmp/help"); do expect 2 "$option: an empty name" "$program" "$option" ""; done
+    for option in $(sed -n 's/^  \(--[a-z-]*\) \(DIR\|FILE\|STORE\).*/\1/p' "$tmp/help"); do expect 2 "$option: an empty name" "$each" "$option" ""; done
     if [ -w /dev/full ]; then
-        "$bin/$program" --help >/dev/full 2>"$tmp/err"
-        [ $? -eq 1 ] && grep -q 'standard output: cannot write' "$tmp/err" || fail "$program: a full standard output goes unnoticed"
+        "$bin/$each" --help >/dev/full 2>"$tmp/e"
+        [ $? -eq 1 ] && grep -q 'standard output: cannot write' "$tmp/e" || fail "$each: a full standard output goes unnoticed"
     fi
 done
 [ $n -gt 5 ] || fail "$bin holds only $n programs"
 grep -q -- "--model" "$tmp/help" || grep -q -- "--out" "$tmp/help" || fail "the help texts are not those of the programs"
 
 # missing options, names, values
-for program in info generate aggregate tasks pretrain; do expect 2 "is required" $program; done
+for each in info generate aggregate tasks pretrain; do expect 2 "is required" $each; done
 expect 2 "--model is required" score --data x --out y
 expect 2 "--out is required" score --data x --model y
 expect 2 "unknown criterion foo; the criteria are: all epenas" score --model x --data x --out x --criteria snip,foo
@@ -73,7 +61,7 @@ expect 1 "nowhere" pretrain --text nowhere --out "$tmp/x"
 expect 1 "nowhere" world --check nowhere
 expect 1 "/proc/nowhere" world --out /proc/nowhere
 expect 1 "/proc/nowhere" pretrain --text tests/golden/tok --out /proc/nowhere
-[ -z "$(find "$tmp" -type f ! -name out ! -name err ! -name help)" ] || fail "a refused command left $(ls "$tmp")"
+[ -z "$(find "$tmp" -type f ! -name o ! -name e ! -name help)" ] || fail "a refused command left $(ls "$tmp")"
 
 # a checkpoint of another tokenizer, a weight that is not a number: every program that loads a model refuses it
 mkdir "$tmp/wrong" "$tmp/nan"
@@ -102,9 +90,9 @@ if mount -t tmpfs -o size=64k tmpfs "$tmp/disk" 2>/dev/null; then
         rm -rf "$tmp"/disk/*
         head -c $((65536 - $1 * 1024)) /dev/zero >"$tmp/disk/fill"
         shift
-        "$bin/$@" >"$tmp/out" 2>"$tmp/err"
+        "$bin/$@" >"$tmp/o" 2>"$tmp/e"
         [ $? -eq 1 ] || fail "$*: a full disk goes unnoticed"
-        [ "$(grep -c 'cannot write\|No space left' "$tmp/err")" = 1 ] || fail "$*: a full disk is not named once: $(tail -n 3 "$tmp/err")"
+        [ "$(grep -c 'cannot write\|No space left' "$tmp/e")" = 1 ] || fail "$*: a full disk is not named once: $(tail -n 3 "$tmp/e")"
         left=$(find "$tmp/disk" -type f ! -name fill ! -path '*.parts/*' ! -name vocab.json ! -name merges.txt ! -name config.json ! -name train.csv)
         [ -z "$left" ] || fail "$*: left behind: $left"
     }
@@ -119,11 +107,11 @@ if mount -t tmpfs -o size=64k tmpfs "$tmp/disk" 2>/dev/null; then
         full $free pretrain --text tests/golden/tok --vocab 300 --layers 1 --heads 2 --hidden 32 --ffn 64 --positions 32 --batch 64 --tokens 64 --out "$tmp/disk"
     done
     head -c 65536 /dev/zero >"$tmp/disk/fill" 2>/dev/null
-    "$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/disk/sweep.csv" >"$tmp/out" 2>"$tmp/err"
+    "$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/disk/sweep.csv" >"$tmp/o" 2>"$tmp/e"
     [ $? -eq 1 ] || fail "sweep: a full disk goes unnoticed"
-    grep -q 'cannot write\|No space left' "$tmp/err" || fail "sweep: a full disk is not named: $(tail -n 1 "$tmp/err")"
+    grep -q 'cannot write\|No space left' "$tmp/e" || fail "sweep: a full disk is not named: $(tail -n 1 "$tmp/e")"
     rm "$tmp/disk/fill"
-    "$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/disk/sweep.csv" >"$tmp/out" 2>"$tmp/err" || fail "sweep does not go on after a full disk: $(tail -n 1 "$tmp/err")"
+    "$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/disk/sweep.csv" >"$tmp/o" 2>"$tmp/e" || fail "sweep does not go on after a full disk: $(tail -n 1 "$tmp/e")"
     "$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/sweep.csv" >/dev/null 2>&1
     grep -v '^#' "$tmp/disk/sweep.csv" >"$tmp/1"
     grep -v '^#' "$tmp/sweep.csv" | cmp -s - "$tmp/1" || fail "after a full disk a sweep's rows differ"

@@ -2,20 +2,8 @@
 # test_prune - bin/prune from the outside: a compacted checkpoint has the perplexity, the accuracy and the greedy text of its source under the same
 # mask, and is scored, aggregated, swept, verified and compacted again; scores of another model, a folder that exists, a full disk and
 # two at once are refused, with nothing left that looks whole.
-bin=${BIN:-bin} model=model/default data=data/world text=data/world/wikitext/held-out.raw tmp=$(mktemp -d) bad=0
-trap 'rm -rf "$tmp"' EXIT
-export OMP_NUM_THREADS=1
-fail() { echo "FAIL: $*"; bad=1; }
-
-# expect STATUS TEXT PROGRAM ARGUMENT... : exit status, and a piece of what is printed; one line on stderr where it fails.
-expect() {
-    want=$1 said=$2 program=$3
-    shift 3
-    "$bin/$program" "$@" >"$tmp/o" 2>"$tmp/e"
-    got=$?
-    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$said" || fail "$program $*: exit $got, wanted $want with \"$said\": $(tail -n 2 "$tmp/e")"
-    [ $got -eq 0 ] || [ "$program" = sweep ] || [ "$(wc -l <"$tmp/e")" -eq 1 ] || fail "$program $*: not one line on stderr"
-}
+. tests/expect.sh
+model=model/default data=data/world text=data/world/wikitext/held-out.raw
 
 "$bin/score" --model $model --data $data --tasks copa,rte --shots 0 --examples 3 --criteria snip --out "$tmp/s.h5" >/dev/null 2>&1 || fail "score"
 "$bin/aggregate" --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>&1 || fail "aggregate"

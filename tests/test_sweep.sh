@@ -1,20 +1,9 @@
 #!/bin/sh
 # test_sweep - bin/sweep from the outside: killed runs that go on, reruns that add nothing, two processes, mask files, details that
 # recompute to the rows, compat rules, bad options.
-sweep=${BIN:-bin}/sweep model=../shared/models/opt-en-8m data=../shared/data tmp=$(mktemp -d) bad=0
-trap 'rm -rf "$tmp"' EXIT
-export OMP_NUM_THREADS=1
-
-fail() { echo "$*"; bad=1; }
-
-# expect STATUS TEXT ARGUMENT... : exit status and a piece of the one line on stderr.
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$sweep" "$@" >"$tmp/o" 2>"$tmp/e"
-    got=$?
-    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "sweep $*: exit $got, wanted $want with \"$text\": $(tail -n 2 "$tmp/e")"
-}
+program=sweep
+. tests/expect.sh
+sweep=$bin/sweep model=../shared/models/opt-en-8m data=../shared/data
 
 expect 0 "usage: sweep" --help
 expect 0 "scopes: local global hybrid" --list

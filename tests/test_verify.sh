@@ -1,17 +1,8 @@
 #!/bin/sh
 # test_verify - bin/verify from the outside: every kind of mask on the default model, mask files, 16-bit and other architectures, bad options.
-bin=${BIN:-bin} model=model/default tmp=$(mktemp -d) bad=0
-trap 'rm -rf "$tmp"' EXIT
-export OMP_NUM_THREADS=1
-
-fail() { echo "$*"; bad=1; }
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$bin"/verify "$@" >"$tmp/o" 2>"$tmp/e"
-    got=$?
-    [ $got -eq "$want" ] && cat "$tmp/o" "$tmp/e" | grep -qF -e "$text" || fail "verify $*: exit $got, wanted $want with \"$text\": $(cat "$tmp/o" "$tmp/e" | tail -n 3)"
-}
+program=verify
+. tests/expect.sh
+model=model/default
 small="--inputs 2 --context 16 --steps 5"
 
 expect 0 "everything holds" --model $model $small --mask none
