@@ -8,16 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
-// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test.
-static inline const ops *shim_open(void) {
+// Sets KIT_CUDA to CUDA on the CPU, unless it names a library already.
+static inline void shim_name(void) {
     char self[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (!getenv("KIT_CUDA") && n > 0) {
-        self[n] = 0;
-        char *path = xasprintf("%s/shim/libkit_cuda.so", dirname(dirname(self)));
-        setenv("KIT_CUDA", path, 1);
-        free(path);
-    }
+    if (getenv("KIT_CUDA") || n <= 0) return;
+    self[n] = 0;
+    char *path = xasprintf("%s/shim/libkit_cuda.so", dirname(dirname(self)));
+    setenv("KIT_CUDA", path, 1);
+    free(path);
+}
+
+// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test.
+static inline const ops *shim_open(void) {
+    shim_name();
     if (!getenv("KIT_CUDA") || access(getenv("KIT_CUDA"), R_OK) != 0) {
         printf("SKIP: %s is not built: CUDA's headers are not there\n", getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
         return NULL;
