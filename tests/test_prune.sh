@@ -51,6 +51,11 @@ expect 0 "everything holds" verify --model "$tmp/small" --inputs 1 --context 12 
 # scored, aggregated, pruned by its own scores, and compacted again
 "$bin/score" --model "$tmp/small" --data $data --tasks copa --shots 0 --examples 3 --criteria snip,jacov,epenas --mode both --store-type fp16 --out "$tmp/t.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
 "$bin/aggregate" --store "$tmp/t.h5" --out "$tmp/t.h5" --csv "$tmp" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
+if /usr/bin/python3 -c 'import h5py, numpy' 2>/dev/null; then
+    /usr/bin/python3 tests/compacted.py "$tmp/small" "$tmp/t.h5" || fail "losses of the compacted model are not those of numpy"
+else
+    echo "SKIP: compacted models against numpy: /usr/bin/python3 has no h5py or numpy"
+fi
 grep -qi nan "$tmp/head_scores.csv" && fail "scores of heads that are gone"
 own="--mask static --scores $tmp/t.h5 --criterion snip --sparsity 30"
 expect 0 "are gone" prune --model "$tmp/small" $own --dense-layers 0 --out "$tmp/smaller"
