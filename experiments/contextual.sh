@@ -35,11 +35,12 @@ train() {
 # The predictability of every criterion is shown for one design.
 criteria_of() { [ $size-$1-$2 = full-shadow-0 ] && echo all || echo $criteria; }
 
-if [ $size = full ]; then
-    for seed in $seeds; do
-        for name in $designs; do train $name $seed $(criteria_of $name $seed) --estimate && sed -n 's/^about \([0-9]*\) s.*/\1/p' "$work/$name-$seed.txt"; done
-        for name in $few; do train $name $seed plainact --estimate && sed -n 's/^about \([0-9]*\) s.*/\1/p' "$work/$name-$seed.txt"; done
-    done | awk '{s += $1} END {printf "predictors: about %.0f minutes of training; then the sweep says its own time\n", s / 60}' >&2
+if [ $size = full ]; then  # of one seed, times the seeds
+    seed=${seeds%% *}
+    for name in $designs $few; do
+        case " $few " in *" $name "*) what=plainact ;; *) what=$(criteria_of $name $seed) ;; esac
+        [ -e "$work/$name-$seed.h5" ] || { train $name $seed $what --estimate && sed -n 's/^about \([0-9]*\) s.*/\1/p' "$work/$name-$seed.txt"; }
+    done | awk -v seeds="$(echo $seeds | wc -w)" '{s += $1} END {printf "predictors: about %.0f minutes of training; then the sweep says its own time\n", s * seeds / 60}' >&2
 fi
 
 # sweep MASKS DESIGNS CRITERIA SCOPES SPARSITIES
