@@ -49,8 +49,8 @@ int    bench_model_open(bench_model *b, const char *dir, const char *shape, cons
 void   bench_model_close(bench_model *b);  // safe on {0}
 // Bytes that can still be had: on the CPU what the system (and its control group) has available.
 double bench_room(const ops *o);
-// Refuses, with err_set, what does not fit: weights of `type` of this configuration, their transposed copies if masks want them, predictors, and the workspace and caches of the
-// largest batch.
+// Refuses, with err_set, what does not fit: weights of `type` of this configuration, their transposed copies if masks want them, predictors, and the
+// workspace and caches of the largest batch.
 typedef struct { int prompt, tokens, batch; bool masked; kv_policy kv; double predictors; } bench_need;
 int    bench_fits(const char *name, const opt_config *c, dtype type, const bench_need *n, const ops *o);
 int    bench_dtype(const char *name);      // dtype of "fp32", "fp16", "bf16", or -1

@@ -1,7 +1,7 @@
 // bench_bandwidth - how fast all threads together read memory: the roof of everything that reads its weights once. Contract in bench.h.
 //
-// Each thread adds up a stretch of its own, in the order of memory, 512 bytes a step into eight independent sums, from large pages where the system gives them. The
-// sums are looked at, so that no read can be left out.
+// Each thread adds up a stretch of its own, in the order of memory, 512 bytes a step into eight independent sums, from large pages where the system
+// gives them. The sums are looked at, so that no read can be left out.
 #include "bench.h"
 #include "simd.h"
 #include <omp.h>

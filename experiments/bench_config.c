@@ -100,7 +100,8 @@ int bench_predictors(bench_group *g) {
     for (int i = 0; i < n && !bad; i++) {
         predictor *p = g->model->is_random ? NULL : predictor_open(path[i], o->criterion, &g->model->m);
         if (p) VEC_PUSH(g->net, g->n_nets, g->cap_nets, p);
-        else bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, or --design and --hidden", path[i]) : -1;
+        else bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, or --design and --hidden",
+                                                 path[i]) : -1;
     }
     free(path);
     return bad;
@@ -138,7 +139,8 @@ static int fixed_mask(bench_group *g, const char *kind, const char *name, const 
     return 0;
 }
 
-// Scores for every sequence's own prompt: exact removal where there is a trained model; random weights have none that mean anything, and get seeded ones.
+// Scores for every sequence's own prompt: exact removal where there is a trained model; random weights have none that mean anything, and get seeded
+// ones.
 static double *oracle_scores(bench_group *g) {
     const opt_config *c = &g->model->m.c;
     const size_t heads = (size_t)c->L * (size_t)c->H, each = heads + (size_t)c->L * (size_t)c->F;

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .units = "both", .sparsity = "50", .refresh = "0", .kv = "repair",
+static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .units = "both",
+                            .sparsity = "50", .refresh = "0", .kv = "repair",
                             .mode = "sound", .prompt = "128", .tokens = "128", .batch = "1", .device = "cpu", .dense_layers = 1, .rounds = 3};
 
 static const cli_option options[] = {
@@ -44,7 +45,8 @@ static char *provenance(int argc, char **argv) {
     char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(options);
     const time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
-    char *text = xasprintf("command: %s\noptions: %s\ncode: %s\ndate: %s\ndevice: %s, %d threads", command, resolved, code_version(), date, arg.device, omp_get_max_threads());
+    char *text = xasprintf("command: %s\noptions: %s\ncode: %s\ndate: %s\ndevice: %s, %d threads", command, resolved, code_version(), date,
+                           arg.device, omp_get_max_threads());
     free(command);
     free(resolved);
     return text;
@@ -77,7 +79,8 @@ typedef struct { int *prompt, *tokens, *batch, n_prompt, n_tokens, n_batch; } le
 // Everything that can be wrong with a model is said before one is made.
 static void check(const opt_config *c, const char *name, const char *weights, dtype stored, const lengths *x, const ops *o) {
     const int longest = most(x->prompt, x->n_prompt) + most(x->tokens, x->n_tokens);
-    if (longest > c->positions) die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name, c->positions, most(x->prompt, x->n_prompt),
+    if (longest > c->positions) die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
+                                    c->positions, most(x->prompt, x->n_prompt),
                                     most(x->tokens, x->n_tokens), longest);
     if (arg.dense_layers > c->L) die(2, "--dense-layers %ld: %s has %d layers", arg.dense_layers, name, c->L);
     bench_need need = {most(x->prompt, x->n_prompt), most(x->tokens, x->n_tokens), most(x->batch, x->n_batch), masked(), strstr(arg.kv, "repair") ? KV_REPAIR : KV_COMPUTE, bench_predictor_bytes(&arg, c)};
@@ -89,7 +92,8 @@ static void run_group(bench_group *g) {
     bool *present = xcalloc((size_t)g->n, sizeof *present);
     int missing = 0;
     for (int i = 0; i < g->n; i++) missing += !(present[i] = g->out && bench_rows_present(g, &g->config[i]));
-    if (missing < g->n) log_info("%s, %s, prompt %d, %d tokens, batch %d: %d of %d have their rows in %s", g->model->name, g->model->weights, g->prompt, g->tokens, g->batch, g->n - missing, g->n, g->out->path);
+    if (missing < g->n) log_info("%s, %s, prompt %d, %d tokens, batch %d: %d of %d have their rows in %s", g->model->name, g->model->weights,
+                                 g->prompt, g->tokens, g->batch, g->n - missing, g->n, g->out->path);
     if (missing) {
         bench_peers_start(g);
         if (bench_run(g, present) != 0) die(1, "%s", err_get());

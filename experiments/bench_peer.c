@@ -11,7 +11,8 @@ static bool start(bench_peer *p, const bench_group *g, const char *config) {
     const bench_options *o = g->o;
     char *script = child_script("experiments/bench_peer.py"), line[512] = "";
     char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch), xasprintf("%ld", o->threads)};
-    const char *const argument[] = {o->peer, script, "--engine", p->engine, "--weights", p->weights, o->model ? "--model" : "--config", o->model ? o->model : config,
+    const char *const argument[] = {o->peer, script, "--engine", p->engine, "--weights", p->weights, o->model ? "--model" : "--config",
+                                    o->model ? o->model : config,
                                     "--prompt", number[0], "--tokens", number[1], "--batch", number[2], "--threads", number[3], NULL};
     child_start(&p->c, argument);
     for (int k = 0; k < 4; k++) free(number[k]);

@@ -150,7 +150,8 @@ void bench_table(FILE *f, const bench_group *g) {
         if (g->config[i].done && strcmp(g->config[i].kind, "none") == 0) base = bench_summary(g, dense = &g->config[i]);
     fprintf(f, "\n%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of memory between the tokens, roof: what it would take / median\n", g->model->name, g->model->weights,
             g->prompt, g->tokens, g->batch, g->device->device, omp_get_max_threads(), rounds);
-    fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads", "neur.", "prompt ms", "token ms", "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",
+    fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads", "neur.", "prompt ms", "token ms",
+            "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",
             dense ? "of dense: time, bytes" : "");
     for (int i = 0; i < g->n; i++) {
         const bench_config *c = &g->config[i];
@@ -159,7 +160,8 @@ void bench_table(FILE *f, const bench_group *g) {
         char *name = name_of(c), rule[64];
         rule_text(rule, sizeof rule, c);
         const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
-        fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %5.1f %4.0f%%", name, rule, 100 * c->effective[0], 100 * c->effective[1], t.prefill_ms, t.token_ms, t.p10,
+        fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %5.1f %4.0f%%", name, rule,
+                100 * c->effective[0], 100 * c->effective[1], t.prefill_ms, t.token_ms, t.p10,
                 t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, t.bandwidth / 1e9, 100 * t.roofline);
         if (dense) fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
         fputc('\n', f);
@@ -169,7 +171,8 @@ void bench_table(FILE *f, const bench_group *g) {
         const bench_peer *p = &g->peer[i];
         const double token = 1e3 * bench_median(p->token, rounds);
         char *name = xasprintf("%s %s", p->engine, p->weights);
-        fprintf(f, "%-28s %-22s %6s %6s %9.2f | %8.3f %8.3f %8.3f %8.3f |", name, "-", "", "", 1e3 * bench_median(p->prefill, rounds), token, 1e3 * bench_quantile(p->token, rounds, 0.1),
+        fprintf(f, "%-28s %-22s %6s %6s %9.2f | %8.3f %8.3f %8.3f %8.3f |", name, "-", "", "", 1e3 * bench_median(p->prefill, rounds), token,
+                1e3 * bench_quantile(p->token, rounds, 0.1),
                 1e3 * bench_quantile(p->token, rounds, 0.9), token);
         if (dense) fprintf(f, " our tokens/s, dense, are %.2f times its", token / base.amortised);
         fprintf(f, "; %s\n", p->about);

@@ -1,8 +1,8 @@
 // bench_run - the times. Contract in bench.h.
 //
-// A round takes every configuration in turn, each from its prompt to its last token, so that a slow phase of the machine meets all of them; the memory's
-// bandwidth is taken between tokens, because it changes from second to second where machines are shared. A token's time runs from the choice of the token
-// before, greedy, to its logits.
+// A round takes every configuration in turn, each from its prompt to its last token, so that a slow phase of the machine meets all of them; the
+// memory's bandwidth is taken between tokens, because it changes from second to second where machines are shared. A token's time runs from the choice
+// of the token before, greedy, to its logits.
 #include "bench.h"
 #include <math.h>
 #include <stdlib.h>

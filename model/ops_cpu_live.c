@@ -59,8 +59,8 @@ static int weight_row(const row_list *r, int i) { return r->u ? r->u->unit[i / r
 static const void *row_data(const row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
 static int place(const row_list *r, int i) { return r->packed ? i : weight_row(r, i); }  // of row i among those that are there
 
-// Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile (rows one behind the other are not); end: behind the last row of
-// this thread.
+// Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile (rows one behind the other are not); end:
+// behind the last row of this thread.
 typedef struct { int32_t row[GROUP + AHEAD]; const void *data[GROUP], *next[GROUP]; vec_rows rows; } group;
 static void take_rows(group *g, const row_list *r, int from, int n, int end) {
     g->rows = (vec_rows){.first = row_data(r, from), .stride = r->bytes, .n = n};
@@ -135,8 +135,8 @@ static void thin_rows(const product *p, const row_list *list, const source *rows
 
 static int at_least(int x, int least) { return x < least ? least : x; }
 
-// Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the others. What is taken of each stretch stands in a
-// cache line of its own.
+// Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the others. What is taken of each
+// stretch stands in a cache line of its own.
 typedef struct { _Alignas(64) atomic_int taken; } stretch;
 
 static int share_out(const row_list *list, int steps) {
@@ -243,7 +243,8 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
     return true;
 }
 
-// Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with half of the blocks each meet once.
+// Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with half of the blocks each meet
+// once.
 typedef struct {
     float *part;             // [block][rows of x, E]
     size_t floats;           // of a block
@@ -272,7 +273,8 @@ static bool climb(tree *t, int at) {
 static void thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u, const source *rows, int n) {
     const row_list list = list_weights(w, u, D);
     const int E = w->cols, size = (w->rows / D + BLOCKS - 1) / BLOCKS;
-    tree t = {.part = cpu_scratch(9, (size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E, .blocks = size ? (w->rows / D + size - 1) / size : 0};
+    tree t = {.part = cpu_scratch(9, (size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E,
+              .blocks = size ? (w->rows / D + size - 1) / size : 0};
     int first[BLOCKS + 1] = {0};
     for (int k = 0, block = 0; block <= t.blocks; block++) {
         while (k < u->n && u->unit[k] < block * size) k++;
@@ -309,7 +311,8 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
         for (; i < list->n && m < TILE; i++) {
             if (!wants(list->u, i / list->D, seq)) continue;
             kept[m] = weight_row(list, i);
-            cpu_widen(piece + (size_t)m * (size_t)cols, (const char *)row_data(list, place(list, i)) + (size_t)c0 * dtype_bytes(w->type), w->type, (size_t)cols);
+            cpu_widen(piece + (size_t)m * (size_t)cols, (const char *)row_data(list, place(list, i)) + (size_t)c0 * dtype_bytes(w->type), w->type,
+                      (size_t)cols);
             m++;
         }
         if (!m) break;
@@ -356,7 +359,8 @@ static void fetch_tokens(const tokens *to, int first, int width, int part, int p
 static bool lacks(const attn_seq *s, int t, int head, int H) { return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head]; }
 
 // Scores (values: false), or sums of values, of some tokens from t on for each head: p [head, most].
-static void few_tokens(float *out, float *p, const float *q, const tokens *now, const tokens *soon, const attn_seq *s, int t, int most, int H, int D, const int *head, int heads, bool values) {
+static void few_tokens(float *out, float *p, const float *q, const tokens *now, const tokens *soon, const attn_seq *s, int t, int most, int H, int D,
+                       const int *head, int heads, bool values) {
     const vec_kernels *kernel = vec();
     const int first = head[0] * D, width = head[heads - 1] * D + D - first;
     for (int h = 0; h < heads; h++) {

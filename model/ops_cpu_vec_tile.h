@@ -63,8 +63,8 @@ TARGET INLINE void NAME(dot_many)(float *out, const W *w, const W *next, const f
     }
 }
 
-// The same numbers for several rows of weights, each piece of x loaded once: where x takes most of the first-level cache, row by row it would have to come
-// from the second one every time (Zen 4, rows of 32 KiB: 53 GB/s, else 41).
+// The same numbers for several rows of weights, each piece of x loaded once: where x takes most of the first-level cache, row by row it would have to
+// come from the second one every time (Zen 4, rows of 32 KiB: 53 GB/s, else 41).
 enum { NAME(LONG) = 5 << 10 };  // floats of such an x
 TARGET INLINE void NAME(dot_long)(float *out, int ld, const W *const *w, const float *x, int n) {
     V sum[MOST][4], v[4];

@@ -123,8 +123,8 @@ enum {
     OPT_TANGENT = 2,     // and what Hessian-vector products need
     OPT_WEIGHT_GRADS = 4,// and gradients of all weights (pretrain)
     OPT_MASK_BY_ZERO = 8,// dropped units are computed and set to zero, even where opt_sparse_prepare was called
-    OPT_PACK = 32,       // where passes with one list of live neurons follow each other, the second copies their weights together: scattered rows are read at half the speed. Host
-                         // memory for up to opt_pack_bytes; not with OPT_OWN_LISTS of several sequences
+    OPT_PACK = 32,       // where passes with one list of live neurons follow each other, the second copies their weights together, because scattered
+                         // rows are read at half the speed. opt_pack_bytes of host memory; not with OPT_OWN_LISTS of several sequences
     OPT_OWN_LISTS = 16   // every sequence goes by its own list of live units, instead of the union that reads each weight once
 };
 // Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL allowed).

@@ -1,5 +1,5 @@
-// opt_pack - weights of live neurons copied together, for passes that go by the same list again and again: tokens under a fixed mask, or between two predictions. Contract in
-// opt_run.h and opt.h (OPT_PACK).
+// opt_pack - weights of live neurons copied together, for passes that go by the same list again and again: tokens under a fixed mask, or between two
+// predictions. Contract in opt_run.h and opt.h (OPT_PACK).
 //
 // Rows of a few KiB in no order are read at half the speed of a stretch, because the processor fetches on behind the end of each and begins anew at the
 // next (Zen 4, half of rows of 3 KiB: 29 of 60 GB/s). So the second pass with a list copies its rows, at the cost of about one token; where more than
@@ -32,8 +32,9 @@ void pack_alloc(opt_run *r) {
     r->pack = xcalloc((size_t)m->c.L + 1, sizeof *r->pack);
     const size_t bytes = opt_pack_bytes(m);
     char *at = xaligned(bytes);
+    // a token should not wait for the system to find the pages
 #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < bytes; i += PAGE) memset(at + i, 0, bytes - i < PAGE ? bytes - i : PAGE);  // a token should not wait for the system to find the pages
+    for (size_t i = 0; i < bytes; i += PAGE) memset(at + i, 0, bytes - i < PAGE ? bytes - i : PAGE);
     r->pack[m->c.L].w1 = at;                 // the block itself
     for (int l = 0; l < m->c.L; l++) {
         const weight *w1 = &m->layer[l].w1;

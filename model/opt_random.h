@@ -16,8 +16,8 @@ typedef struct {
     size_t bytes;
 } opt_random;
 
-// Weights as they are before training: standard deviation 0.02, gains 1, biases 0; from (seed, tensor, place) alone. -1 and err_set where the device has no
-// room. opt_random_free is safe on {0}.
+// Weights as they are before training: standard deviation 0.02, gains 1, biases 0; from (seed, tensor, place) alone. -1 and err_set where the device
+// has no room. opt_random_free is safe on {0}.
 int    opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o);
 void   opt_random_free(opt_random *r);
 size_t opt_random_bytes(const opt_config *c, dtype type);  // of the weights

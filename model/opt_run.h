@@ -99,8 +99,8 @@ void run_head(opt_run *r, const float *y, const span *s, int n, int first, float
 // The packed output rows of the residual that leaves the last layer, through the last norm and projection, into r->y and r->yp.
 const float *run_output(opt_run *r);
 
-// opt_pack.c: with OPT_PACK, fc1 and fc2 of the live neurons in memory of their own. rows: looks at the list of a layer's neurons that was just made; weight: what a product over
-// a list should read.
+// opt_pack.c: with OPT_PACK, fc1 and fc2 of the live neurons in memory of their own. rows: looks at the list of a layer's neurons that was just
+// made; weight: what a product over a list should read.
 void   pack_alloc(opt_run *r);
 void   pack_free(opt_run *r);
 void   pack_rows(opt_run *r, int layer);
