@@ -92,7 +92,7 @@ static int estimate(train_job *j, int first, int left) {
     for (int c = 0; c < j->n_criteria; c++) steps += finished(j, c) ? 0 : train_steps(j, c);
     const double scale = (double)steps / (double)train_steps(j, first);
     const double disk = 4.0 * (double)(j->features.floats + j->targets.floats);
-    printf("about %.0f s for %d criteria (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB\n", seconds * scale + targets * (left - 1), left,
+    printf("about %.1f s for %d criteria (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB\n", seconds * scale + targets * (left - 1), left,
            features + targets * left, criterion_memory(j) / 1048576 + 40, disk / 1048576);
     fflush(stdout);
     return 0;
