@@ -172,8 +172,7 @@ static void start_ours(contender *c, const bench_options *o, opt *m) {
     if (!child_fork(&c->c)) return;
     char *dir = xasprintf("%s/bench_score.XXXXXX", o->scratch);
     if (!mkdtemp(dir)) die(1, "%s: %s", dir, strerror(errno));
-    const int status = serve_scoring(o, m, c->criteria, dir);
-    exit(status);
+    _exit(serve_scoring(o, m, c->criteria, dir));
 }
 
 // The line of JSON that the peer begins with, or NULL: it cannot run here.
@@ -280,7 +279,7 @@ int main(int argc, char **argv) {
     if (strcmp(o.peer, "none") != 0) {
         if (!(about = start_peer(&peer, &o, &m.m.c))) printf("no peer: %s has no torch and transformers; give another --peer\n", o.peer);
     }
-    if (child_fork(&gemm.c)) exit(serve_gemm(&o));
+    if (child_fork(&gemm.c)) _exit(serve_gemm(&o));
     for (int i = 0; i < n; i++) start_ours(&ours[i], &o, &m.m);
     for (int i = 0; i < n; i++) ask(&ours[i], (int)o.batches, false);  // warm-up
     if (about) ask(&peer, (int)o.batches, false);
