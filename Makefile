@@ -38,10 +38,13 @@ $(B)/version.h: FORCE
 	  cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 $(B)/model/base.o: $(B)/version.h
 
-$(B)/%.o: %.c
+define COMPILE
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC    $<")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) -c $< -o $@
+endef
+$(B)/%.o: %.c
+	$(COMPILE)
 $(B)/libkit.a: $(OBJS)
 	$(Q)rm -f $@; ar rcs $@ $^
 
@@ -81,10 +84,10 @@ $(B)/cuda/%.cu.o: %.cu
 	$(Q)$(NVCC) -std=c++17 -O3 $(ARCHS) -Xptxas -v,--warn-on-spills -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra -MMD -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.log) 2>&1 || { cat $(@:.o=.log); exit 1; }
 	$(Q)! grep -E 'warning|[1-9][0-9]* bytes spill' $(@:.o=.log) || { rm -f $@; exit 1; }
 $(B)/cuda/%.o $(B)/shim/%.o: KIT_CFLAGS += -fPIC -fvisibility=hidden -isystem $(CUDA_INC)
-$(B)/cuda/%.o $(B)/shim/%.o: %.c
-	@mkdir -p $(@D)
-	$(if $(Q),@echo "  CC    $<")
-	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) -c $< -o $@
+$(B)/cuda/%.o: %.c  # not one rule with the next: make takes a pattern of two targets as making both at once
+	$(COMPILE)
+$(B)/shim/%.o: %.c
+	$(COMPILE)
 $(B)/libkit_cuda.so: $(CUDA_C:%.c=$(B)/cuda/%.o) $(KERNELS:%=$(B)/cuda/%.o)
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(NVCC) -shared -cudart shared $^ -lcublas -Xlinker -rpath,$(CUDA_HOME)/lib64 -o $@
