@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void print_formula(const char *mode, const char *units, const char *doc) {
@@ -54,9 +55,24 @@ static bool anything_missing(const score_job *j) {
 }
 
 // ---------------------------------------------------------------- several processes
-static int compute(score_job *j, const char *dir, const char *plan, int rank, int ranks, const char *command) {
+// The store as it was before this process planned by it: process 0 puts another in its place when all is done.
+typedef struct { const char *path; bool there; struct stat as; } store_state;
+
+static store_state state_of(const char *path) {
+    store_state s = {.path = path};
+    s.there = stat(path, &s.as) == 0;
+    return s;
+}
+
+static bool has_changed(void *ctx) {
+    const store_state *before = ctx, now = state_of(before->path);
+    return now.there && (!before->there || now.as.st_ino != before->as.st_ino || now.as.st_mtim.tv_sec != before->as.st_mtim.tv_sec || now.as.st_mtim.tv_nsec != before->as.st_mtim.tv_nsec);
+}
+
+static int compute(score_job *j, const char *dir, const char *plan, int rank, int ranks, const char *command, store_state *before) {
     parts p = {0};
-    int lock = rank ? worker_begin(dir, plan, rank) : -1;
+    int lock = rank ? worker_begin(dir, plan, rank, has_changed, before) : -1;
+    if (lock == WORKER_LATE) return 0;
     int bad = rank && lock < 0 ? -1 : parts_open(&p, dir, plan, j->ex.n);
     if (!bad) bad = score_run(j, &p, rank, ranks);
     if (rank) worker_end(dir, rank, lock);
@@ -131,6 +147,7 @@ int main(int argc, char **argv) {
     j.model = &m;
     if (!(j.tok = tok_open(o->model, m.c.V))) die(1, "%s", err_get());
     if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());
+    store_state before = state_of(o->out);
     int bad = score_plan(&j);
     if (!bad) {
         char *plan = xasprintf("%sbase=%s\n", j.plan_text, j.base_text ? j.base_text : "none");
@@ -141,7 +158,7 @@ int main(int argc, char **argv) {
         if (!bad && rank == 0 && more) score_print_cost(&j, &cost);
         fflush(stdout);
         double start = clock_s();
-        if (!bad && more && !o->estimate) bad = compute(&j, dir, plan, rank, ranks, command);
+        if (!bad && more && !o->estimate) bad = compute(&j, dir, plan, rank, ranks, command, &before);
         else if (!bad && !more && !o->estimate && rank == 0 && parts_match(dir, j.plan_text)) bad = parts_remove(dir);  // killed just before that
         if (!bad && !more) printf("%s: complete, nothing to compute\n", o->out);
         else if (!bad && !o->estimate) {

@@ -7,15 +7,16 @@
 
 static char *lock_name(const char *dir, int rank) { return xasprintf("%s/worker-%d", dir, rank); }
 
-int worker_begin(const char *dir, const char *plan, int rank) {
+int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(void *ctx), void *ctx) {
     char *name = lock_name(dir, rank);
     int lock = -1;
-    for (int tries = 0; tries < 600 && lock < 0; tries++) {
+    for (int tries = 0; tries < 600 && lock == -1; tries++) {
         if (parts_match(dir, plan)) lock = store_lock(name);
-        if (lock < 0) usleep(100000);
+        else if (tries % 10 == 9 && finished(ctx)) lock = WORKER_LATE;
+        if (lock == -1) usleep(100000);
     }
     free(name);
-    return lock < 0 ? err_set("%s: process 0 did not begin within a minute", dir) : lock;
+    return lock == -1 ? err_set("%s: process 0 did not begin within a minute", dir) : lock;
 }
 
 void worker_end(const char *dir, int rank, int lock) {

@@ -89,6 +89,7 @@ static inline const char *sweep_aggregate(const sweep *w, const target *t) { ret
 
 // sweep_points.c: runs every point that has no rows yet, or counts them.
 void sweep_visit(sweep *w, bool counting);
+void sweep_count(sweep *w);  // rows_present, rows_missing, tokens_missing of the file as read last
 const eval_item *sweep_items(const target *t, int *n);
 char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced; caller frees
 

@@ -250,9 +250,7 @@ static double measure_speed(sweep *w) {
 }
 
 static void announce(sweep *w) {
-    sweep_visit(w, true);
-    for (int s = 0; s < w->n_seeds; s++)
-        for (int k = 0; k < w->n_targets; k++) w->targets[s][k].dense = NULL;
+    sweep_count(w);
     if (w->rows_present + w->rows_missing == 0) die(1, "nothing to evaluate: %s has no scores that fit", arg.scores ? arg.scores : arg.predictor ? arg.predictor : arg.mask);
     if (w->rows_missing == 0) {
         log_info("%ld values, all of them present in %s", w->rows_present, w->out.path);

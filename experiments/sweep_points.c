@@ -266,3 +266,11 @@ void sweep_visit(sweep *w, bool counting) {
     for (int seed = 0; seed < w->n_seeds; seed++)
         for (int i = 0; i < w->n_series; i++) run_series(w, &w->series[i], seed);
 }
+
+void sweep_count(sweep *w) {
+    w->rows_present = w->rows_missing = 0;
+    w->tokens_missing = 0;
+    sweep_visit(w, true);
+    for (int s = 0; s < w->n_seeds; s++)
+        for (int k = 0; k < w->n_targets; k++) w->targets[s][k].dense = NULL;
+}

@@ -17,9 +17,22 @@ bool sweep_shares(const sweep *w, const char *plan) {
     return w->ranks > 1 || left;
 }
 
+// Every row stands in the file.
+static bool finished(void *ctx) {
+    sweep *w = ctx;
+    results_close(&w->out);
+    if (results_read(&w->out, w->o->out, sweep_columns, N_COLUMNS)) die(1, "%s", err_get());
+    sweep_count(w);
+    return w->rows_missing == 0;
+}
+
 int sweep_share(sweep *w, const char *plan) {
     char *dir = folder(w);
-    const int lock = w->rank ? worker_begin(dir, plan, w->rank) : -1;
+    const int lock = w->rank ? worker_begin(dir, plan, w->rank, finished, w) : -1;
+    if (lock == WORKER_LATE) {
+        free(dir);
+        return 0;
+    }
     int bad = w->rank && lock < 0 ? -1 : parts_open(&w->parts, dir, plan, w->point);
     w->sharing = true;
     if (!bad) sweep_visit(w, false);

@@ -34,21 +34,26 @@ grep -q '^estimate: 24 of 24' "$dir/log" || fail "no estimate is printed"
 # the same numbers whatever the threads, the batches, the processes
 must one.h5 --tasks copa,piqa --examples 12 --criteria all --threads 1 --batch-tokens 300
 same "$dir/whole.h5" "$dir/one.h5" "threads and batches change the store"
+pids=
 for r in 0 1 2; do
   PMI_RANK=$r PMI_SIZE=3 "$score" --model $model --data "$dir/data" --shots 1 --mode both --threads 1 --batch-tokens 300 --tasks piqa,copa --examples 12 --criteria all --out "$dir/three.h5" >"$dir/log.$r" 2>&1 &
+  pids="$pids $!"
 done
-wait
+for pid in $pids; do wait $pid || fail "one of three processes: $(cat "$dir"/log.?)"; done
 same "$dir/whole.h5" "$dir/three.h5" "three processes change the store: $(cat "$dir"/log.?)"
 
-# killed at 20 random moments; a stubborn user runs the same command again until it is done
-kills=0 runs=0 at=7
+# killed at 20 random moments of the time that a run takes; a stubborn user runs the same command again until it is done
+start=$(date +%s%3N)
+must killed.h5 --tasks piqa,copa --examples 12 --criteria all --batch-tokens 250
+kills=0 runs=0 at=7 took=$(($(date +%s%3N) - start))
+[ $took -lt 999 ] || took=999
 while [ $kills -lt 20 ]; do
   rm -rf "$dir"/killed.h5*
   for again in 1 2 3 4 5 6 7 8; do
     at=$(((at * 1103515245 + 12345) % 2147483648))
     "$score" --model $model --data "$dir/data" --shots 1 --mode both --threads 2 --batch-tokens 250 --tasks piqa,copa --examples 12 --criteria all --out "$dir/killed.h5" >"$dir/log" 2>&1 &
     pid=$!
-    sleep "0.$(printf %03d $((at / 65536 % 900)))"
+    sleep "0.$(printf %03d $((at / 65536 % took)))"
     kill -9 $pid 2>/dev/null && kills=$((kills + 1))
     wait $pid 2>/dev/null
     runs=$((runs + 1))
