@@ -58,18 +58,7 @@ INLINE v4 v4_load_bf16(const uint16_t *p) { return (v4){bf16_to_float(p[0]), bf1
 #define LOAD2 TWICE
 #define WIDEN bf16_to_float
 #include "ops_cpu_vec_tile.h"
-#undef TARGET
-#undef V
-#undef LANES
-#undef MOST
-#undef ZERO
-#undef SET1
-#undef LOADF
-#undef STORE
-#undef FMA
-#undef FMA1
-#undef ADD
-#undef SUM
+#include "ops_cpu_vec_undef.h"
 
 #if defined(__x86_64__)
 // ---------------------------------------------------------------- AVX2, FMA, F16C
@@ -121,18 +110,7 @@ TARGET INLINE float v8_sum(__m256 v) {
 #define LOAD2(a, b, p) v8_load2_bf16(&(a), &(b), p)
 #define WIDEN bf16_to_float
 #include "ops_cpu_vec_tile.h"
-#undef TARGET
-#undef V
-#undef LANES
-#undef MOST
-#undef ZERO
-#undef SET1
-#undef LOADF
-#undef STORE
-#undef FMA
-#undef FMA1
-#undef ADD
-#undef SUM
+#include "ops_cpu_vec_undef.h"
 
 // ---------------------------------------------------------------- AVX-512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
