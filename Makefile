@@ -71,7 +71,7 @@ CUDA_C    := $(wildcard model/ops_cuda*.c)
 KERNELS   := $(wildcard model/cuda_*.cu)
 SHIM      := $(if $(CUDA_INC),$(B)/shim/libkit_cuda.so)
 SHIM_TEST := $(if $(SHIM),$(B)/tests/test_cuda_runtime)
-SHIM_SRCS := tests/cuda/cu_host.cpp tests/cuda/cpu_cudart.cpp tests/cuda/cpu_cublas.cpp
+SHIM_SRCS := $(wildcard tests/cuda/*.cpp)
 SHIM_CXXFLAGS = -std=c++17 -fno-strict-aliasing -fPIC -fvisibility=hidden -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Imodel -Itests/cuda -isystem $(CUDA_INC) \
           $(if $(filter 1,$(SAN)),$(filter-out -O3,$(OPTIM)) -DCUH_ONE_WORKER,-O2) -MMD -MP
 

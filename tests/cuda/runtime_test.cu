@@ -80,6 +80,10 @@ int main() {
     cudaEventRecord(e2, b);
     CU_LAUNCH(mul, 4, 256, 0, a, d, 2.0f, n);
     cudaStreamWaitEvent(a, e2, 0);
+    void *none = nullptr;
+    OK(cudaMemcpyAsync(h, d, 4, cudaMemcpyDeviceToHost, a) == cudaErrorStreamCaptureUnsupported); // h is pageable: a replay might find it gone
+    OK(cudaMalloc(&none, 4) == cudaErrorStreamCaptureUnsupported && cudaStreamSynchronize(a) == cudaErrorStreamCaptureUnsupported);
+    cudaGetLastError();
     OK(!cudaStreamEndCapture(a, &g));
     OK(!cudaGraphInstantiate(&x, g, 0));
     cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);
