@@ -43,7 +43,7 @@ decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prom
     decode *d = xcalloc(1, sizeof *d);
     *d = (decode){.m = m, .o = *o, .dense_features = dense_features, .max_seqs = max_seqs, .prompt = prompt, .max_tokens = tokens};
     d->first = opt_run_new(m, max_seqs * prompt, max_seqs, o->flags);
-    d->next = opt_run_new(m, max_seqs, max_seqs, o->flags | OPT_PACK);
+    d->next = opt_run_new(m, max_seqs, max_seqs, o->flags);
     d->s = xcalloc((size_t)max_seqs, sizeof *d->s);
     d->seq = xcalloc((size_t)max_seqs, sizeof *d->seq);
     d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);

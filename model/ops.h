@@ -22,7 +22,6 @@ typedef struct {
     const int32_t *unit;              // [n] ascending
     int n, seqs;
     const uint8_t *wants;             // [n, seqs] 1 where the sequence (its place among the spans) runs the unit; NULL: all run all of them
-    bool packed;                      // W has only these units' rows, one behind the other (its `rows` still count all); host memory only
 } live_units;
 
 // Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).

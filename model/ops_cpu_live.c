@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 enum {
-    AHEAD = 4,         // rows between the one at work and the one fetched
     GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
     LINE = 16,         // floats of a cache line
     BLOCKS = 32,       // partial sums of a transposed product, at most
@@ -51,41 +50,30 @@ static bool has_many(const span *s, int n) {
 static bool wants(const live_units *u, int k, int seq) { return !u || !u->wants || u->wants[(size_t)k * (size_t)u->seqs + (size_t)seq]; }
 
 // Rows of the weight in the order in which they are read: all of them, or those of the live units.
-typedef struct { const char *data; size_t bytes; const live_units *u; int D, n; bool packed; } row_list;
+typedef struct { const char *data; size_t bytes; const live_units *u; int D, n; } row_list;
 static row_list list_weights(const weight *w, const live_units *u, int D) {
-    return (row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows, u && u->packed};
+    return (row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows};
 }
 static int weight_row(const row_list *r, int i) { return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i; }
 static const void *row_data(const row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
-static int place(const row_list *r, int i) { return r->packed ? i : weight_row(r, i); }  // of row i among those that are there
 
-// Rows from .. from + n of the list, n <= GROUP: their numbers, their data, and what to fetch meanwhile (rows one behind the other are not); end:
-// behind the last row of this thread.
-typedef struct { int32_t row[GROUP + AHEAD]; const void *data[GROUP], *next[GROUP]; vec_rows rows; } group;
-static void take_rows(group *g, const row_list *r, int from, int n, int end) {
-    g->rows = (vec_rows){.first = row_data(r, from), .stride = r->bytes, .n = n};
+// Rows from .. from + n of the list, n <= GROUP: their numbers and data, and those of the next VEC_AHEAD rows (at the end the last again), which are
+// fetched meanwhile unless all of them lie one behind the other.
+typedef struct { int32_t row[GROUP + VEC_AHEAD]; const void *data[GROUP + VEC_AHEAD]; vec_rows rows; } group;
+static void take_rows(group *g, const row_list *r, int from, int n) {
+    const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
     if (!r->u) {
         for (int i = 0; i < n; i++) g->row[i] = from + i;
+        g->rows = (vec_rows){.first = row_data(r, from), .stride = r->bytes, .n = n};
         return;
     }
-    const int all = from + n + AHEAD < end ? n + AHEAD : end - from;
-    for (int i = 0, unit = from / r->D, d = from % r->D; i < all; unit++, d = 0)
-        for (; d < r->D && i < all; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
-    if (r->packed) {
-        for (int i = 0; i < n; i++) g->data[i] = row_data(r, from + i);
-        return;
-    }
-    bool scattered = false;
-    for (int i = 0; i < n; i++) {
-        const int to = i + AHEAD < all ? i + AHEAD : all - 1;
-        g->data[i] = row_data(r, g->row[i]);
-        g->next[i] = g->row[to] - g->row[i] == to - i ? NULL : row_data(r, g->row[to]);
-        scattered |= g->next[i] != NULL;
-    }
-    g->rows.first = g->data[0];
-    if (!scattered && g->row[n - 1] - g->row[0] == n - 1) return;
+    for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
+        for (; d < r->D && i < there; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
+    for (int i = 0; i < all; i++) g->data[i] = row_data(r, g->row[i < there ? i : there - 1]);
+    g->rows = (vec_rows){.first = g->data[0], .stride = r->bytes, .n = n};
+    if (g->row[there - 1] - g->row[0] == there - 1) return;
     g->rows.row = g->data;
-    if (scattered) g->rows.next = g->next;
+    g->rows.fetch = true;
 }
 
 // ---------------------------------------------------------------- y = x W' + b
@@ -112,7 +100,7 @@ static void thin_group(const product *p, const row_list *list, const source *row
         }
         if (!m) break;
         k->dot[p->w->type](sum, &w, x, m, in);
-        w.next = NULL;
+        w.fetch = false;
         for (int j = 0; j < m; j++)
             for (int i = 0; i < w.n; i++) y[j][row[i]] = finish(p, sum[i * m + j], y[j][row[i]], row[i]);
     }
@@ -122,12 +110,12 @@ static void thin_rows(const product *p, const row_list *list, const source *rows
     group g;
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
-        take_rows(&g, list, i, m, to);
-        if (!fetch) g.rows.next = NULL;
+        take_rows(&g, list, i, m);
+        g.rows.fetch &= fetch;
         if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.rows);
         else
             for (int j = 0; j < m; j++) {
-                const vec_rows one = {.row = g.data + j, .next = g.rows.next ? g.next + j : NULL, .n = 1};
+                const vec_rows one = {.row = g.data + j, .n = 1, .fetch = g.rows.fetch};
                 thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, one);
             }
     }
@@ -188,7 +176,7 @@ static void gathered_tile(const product *p, const row_list *list, const span *s,
     for (int i = from; i < to; i++) {
         if (!wants(list->u, i / list->D, seq)) continue;
         kept[m] = weight_row(list, i);
-        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, place(list, i), 1, 2), sizeof *w * (size_t)in);
+        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, weight_row(list, i), 1, 2), sizeof *w * (size_t)in);
         m++;
     }
     if (!m || !in) return;
@@ -226,7 +214,7 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
     memset(part, 0, sizeof *part * (size_t)n * (size_t)E);
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
-        take_rows(&g, list, i, m, to);
+        take_rows(&g, list, i, m);
         for (int r = 0; r < n; r++) {
             const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
             int count = 0;
@@ -236,7 +224,7 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
                 wanted[count++] = g.data[j];
             }
             vec_rows those = count == m ? g.rows : (vec_rows){.row = wanted, .n = count};
-            if (r) those.next = NULL;
+            those.fetch &= r == 0;
             k->sum[w->type](part + (size_t)r * (size_t)E, c, &those, E);
         }
     }
@@ -311,7 +299,7 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
         for (; i < list->n && m < TILE; i++) {
             if (!wants(list->u, i / list->D, seq)) continue;
             kept[m] = weight_row(list, i);
-            cpu_widen(piece + (size_t)m * (size_t)cols, (const char *)row_data(list, place(list, i)) + (size_t)c0 * dtype_bytes(w->type), w->type,
+            cpu_widen(piece + (size_t)m * (size_t)cols, (const char *)row_data(list, kept[m]) + (size_t)c0 * dtype_bytes(w->type), w->type,
                       (size_t)cols);
             m++;
         }

@@ -7,12 +7,10 @@
 //   LOAD2(a, b, p)        two vectors in a row by as few reads as there can be: 16-bit weights that are read by halves of a line come at two
 //                         thirds of the speed (Zen 4)
 
-// Fetches the lines of `next` that belong to the step at k of n: one in each quarter in turn.
-TARGET INLINE void NAME(fetch)(const W *next, int k, int n) {
-    const int lines = n * (int)sizeof(W) / 64, quarter = lines / 4, first = k * (int)sizeof(W) / 64, step = (int)(4 * LANES * sizeof(W)) / 64;
-    const char *p = (const char *)next + first / 4 * 64;
-    for (int i = 0; i < (step < 4 ? 1 : step / 4); i++)
-        for (int part = 0; part < 4; part++) __builtin_prefetch(p + (part * quarter + i) * 64, 0, 2);
+// Fetches, of rows to come, the lines that belong to the step at k.
+TARGET INLINE void NAME(fetch)(const void *const *row, int k) {
+    for (int line = 0; line < (int)(4 * LANES * sizeof(W)); line += 64)
+        for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART) __builtin_prefetch((const char *)row[i] + (size_t)k * sizeof(W) + line, 0, 2);
 }
 
 // What is left of a row behind the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of its loops cost a tenth of
@@ -26,13 +24,13 @@ TARGET static __attribute__((noinline, cold)) float NAME(dot_tail)(const W *w, c
     return s;
 }
 
-#define FETCH(next, k, n) do { if (next && (4 * LANES * sizeof(W) >= 256 || (k) % (256 / (int)sizeof(W)) == 0)) NAME(fetch)(next, k, n); } while (0)
+#define FETCH(row, k) do { if (row && (size_t)(k) * sizeof(W) % 64 == 0) NAME(fetch)(row, k); } while (0)
 
-TARGET INLINE float NAME(dot_one)(const W *w, const W *next, const float *x, int n) {
+TARGET INLINE float NAME(dot_one)(const W *w, const void *const *soon, const float *x, int n) {
     V s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO, v0, v1, v2, v3;
     int k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        FETCH(next, k, n);
+        FETCH(soon, k);
         LOAD2(v0, v1, w + k);
         LOAD2(v2, v3, w + k + 2 * LANES);
         s0 = FMA(LOADF(x + k), v0, s0);
@@ -45,13 +43,13 @@ TARGET INLINE float NAME(dot_one)(const W *w, const W *next, const float *x, int
 }
 
 // The same numbers for several rows of x, each weight loaded once.
-TARGET INLINE void NAME(dot_many)(float *out, const W *w, const W *next, const float *const *x, int n) {
+TARGET INLINE void NAME(dot_many)(float *out, const W *w, const void *const *soon, const float *const *x, int n) {
     V sum[MOST][4], v[4];
     for (int r = 0; r < MOST; r++)
         for (int i = 0; i < 4; i++) sum[r][i] = ZERO;
     int k = 0;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        FETCH(next, k, n);
+        FETCH(soon, k);
         LOAD2(v[0], v[1], w + k);
         LOAD2(v[2], v[3], w + k + 2 * LANES);
         for (int i = 0; i < 4; i++)
@@ -89,7 +87,7 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
     const int rows = w->n;
     int r = 0;
     for (; MOST > 1 && r + MOST <= R; r += MOST)
-        for (int i = 0; i < rows; i++) NAME(dot_many)(out + i * R + r, ROW(i), w->next && !r ? w->next[i] : NULL, x + r, n);
+        for (int i = 0; i < rows; i++) NAME(dot_many)(out + i * R + r, ROW(i), w->fetch && !r ? w->row + i : NULL, x + r, n);
     for (; r < R; r++) {
         int i = 0;
         for (; MOST > 1 && n >= NAME(LONG) && i + MOST <= rows; i += MOST) {
@@ -100,10 +98,10 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
         if (!w->row) {
             const char *p = (const char *)w->first + (size_t)i * w->stride;
             for (; i < rows; i++, p += w->stride) out[i * R + r] = NAME(dot_one)((const W *)p, NULL, x[r], n);
-        } else if (!w->next || r)
+        } else if (!w->fetch || r)
             for (; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], NULL, x[r], n);
         else
-            for (; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], w->next[i], x[r], n);
+            for (; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], w->row + i, x[r], n);
     }
 }
 
@@ -133,12 +131,12 @@ TARGET static __attribute__((noinline, cold)) void NAME(sum_tail)(float *y, floa
     for (; k < n; k++) y[k] = FMA1(c, WIDEN(w[k]), y[k]);
 }
 
-TARGET INLINE void NAME(sum_row)(float *y, float c, const W *w, const W *next, int from, int n) {
+TARGET INLINE void NAME(sum_row)(float *y, float c, const W *w, const void *const *soon, int from, int n) {
     const V cs = SET1(c);
     V v0, v1, v2, v3;
     int k = from;
     for (; k + 4 * LANES <= n; k += 4 * LANES) {
-        FETCH(next, k, n);
+        FETCH(soon, k);
         LOAD2(v0, v1, w + k);
         LOAD2(v2, v3, w + k + 2 * LANES);
         STORE(y + k, FMA(cs, v0, LOADF(y + k)));
@@ -155,8 +153,8 @@ TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n)
     if (n <= 16 * LANES)
         for (; from + 4 * LANES <= n; from += 4 * LANES) NAME(sum_columns)(y, c, w, from);
     if (from == n) return;
-    if (w->next)
-        for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], ROW(i), w->next[i], from, n);
+    if (w->fetch)
+        for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], w->row[i], w->row + i, from, n);
     else
         for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], ROW(i), NULL, from, n);
 }

@@ -113,7 +113,6 @@ tensor *opt_tensor_list(const opt_config *c, int *n);
 // read. Logits are those of the same mask by zeroing within 1e-5.
 size_t opt_sparse_prepare(opt *m);
 size_t opt_sparse_bytes(const opt *m);  // what it will take, or takes
-size_t opt_pack_bytes(const opt *m);    // what a run with OPT_PACK takes at most beside
 
 // ---------------------------------------------------------------- a run: workspace for batches
 typedef struct opt_run opt_run;
@@ -123,8 +122,6 @@ enum {
     OPT_TANGENT = 2,     // and what Hessian-vector products need
     OPT_WEIGHT_GRADS = 4,// and gradients of all weights (pretrain)
     OPT_MASK_BY_ZERO = 8,// dropped units are computed and set to zero, even where opt_sparse_prepare was called
-    OPT_PACK = 32,       // where passes with one list of live neurons follow each other, the second copies their weights together, because scattered
-                         // rows are read at half the speed. opt_pack_bytes of host memory; not with OPT_OWN_LISTS of several sequences
     OPT_OWN_LISTS = 16   // every sequence goes by its own list of live units, instead of the union that reads each weight once
 };
 // Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL allowed).

@@ -141,7 +141,6 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->seq = xcalloc(N, sizeof *r->seq);
     r->seen = xcalloc((size_t)m->c.E, sizeof *r->seen);
     sparse_alloc(r);
-    pack_alloc(r);
     size_t bytes[OPS_PARTS];
     count_bytes(m, max_tokens, max_seqs, flags, bytes);
     if (ops_plan(m->o, bytes, "activations of a batch") != 0) die(1, "%s", err_get());
@@ -158,7 +157,6 @@ void opt_run_free(opt_run *r) {
     }
     free_lists(r);
     sparse_free(r);
-    pack_free(r);
     void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq, r->seen};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);

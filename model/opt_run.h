@@ -64,7 +64,6 @@ struct opt_run {
     span_set dense, sparse;
     span *kv_dense, *kv_sparse;  // rows whose K and V are computed for all heads, for live heads
     attn_seq *attn_sparse;
-    struct packed_rows *pack;      // [L] live neurons' weights, with OPT_PACK (opt_pack.c)
     // arrays
     float **res;            // [L + 1]
 #define X(name, width, flag) float **name;
@@ -98,13 +97,6 @@ int  run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows);
 void run_head(opt_run *r, const float *y, const span *s, int n, int first, float *out);
 // The packed output rows of the residual that leaves the last layer, through the last norm and projection, into r->y and r->yp.
 const float *run_output(opt_run *r);
-
-// opt_pack.c: with OPT_PACK, fc1 and fc2 of the live neurons in memory of their own. rows: looks at the list of a layer's neurons that was just
-// made; weight: what a product over a list should read.
-void   pack_alloc(opt_run *r);
-void   pack_free(opt_run *r);
-void   pack_rows(opt_run *r, int layer);
-weight pack_weight(const opt_run *r, const weight *w, const live_units *u);
 
 // opt_sparse.c: the part of a pass that computes live units only. begin: which sequences; heads, neurons: their lists for a layer, after the
 // watch had its say; kv: K and V of a layer from h, as the caches' policies want them, and into the caches.

@@ -137,7 +137,7 @@ static void own_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, i
             n += m[k] != 0;
         }
         r->o->put(to, unit, (size_t)n * sizeof *unit);
-        u->list[i] = (live_units){to, n, 1, NULL, false};
+        u->list[i] = (live_units){to, n, 1, NULL};
     }
 }
 
@@ -160,7 +160,7 @@ static void common_list(opt_run *r, live_lists *u, bool heads, int layer, int U,
     }
     r->o->put(u->device_unit, u->unit, (size_t)n * sizeof *u->unit);
     if (!same) r->o->put(u->device_wants, u->wants, (size_t)n * (size_t)r->n);
-    u->list[0] = (live_units){u->device_unit, n, r->n, same ? NULL : u->device_wants, false};
+    u->list[0] = (live_units){u->device_unit, n, r->n, same ? NULL : u->device_wants};
 }
 
 static void make_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
@@ -172,7 +172,6 @@ static void make_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, 
 void sparse_heads(opt_run *r, int layer) { make_lists(r, &r->live_heads, true, layer, r->m->c.H, r->m->layer[layer].wq.rows / r->m->c.D); }
 void sparse_neurons(opt_run *r, int layer) {
     make_lists(r, &r->live_neurons, false, layer, r->m->c.F, r->m->layer[layer].w1.rows);
-    if (r->pack && r->n_live) pack_rows(r, layer);
 }
 
 // ---------------------------------------------------------------- products
@@ -185,15 +184,13 @@ static int lists_of(const opt_run *r, int *width) {
 void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s) {
     int width;
     const int lists = lists_of(r, &width);
-    const weight those = pack_weight(r, w, &u->list[0]);
-    for (int k = 0; k < lists; k++) r->o->live_linear(y, x, &those, b, relu, D, &u->list[k], s + k, width);
+    for (int k = 0; k < lists; k++) r->o->live_linear(y, x, w, b, relu, D, &u->list[k], s + k, width);
 }
 
 void sparse_linear_t(opt_run *r, float *y, const float *x, const weight *wt, const weight *b, const live_lists *u, int D, const span *s) {
     int width;
     const int lists = lists_of(r, &width);
-    const weight those = pack_weight(r, wt, &u->list[0]);
-    for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, &those, b, D, &u->list[k], s + k, width);
+    for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, wt, b, D, &u->list[k], s + k, width);
 }
 
 // ---------------------------------------------------------------- K and V
@@ -251,7 +248,7 @@ static void repair(opt_run *r, int i, int layer, int n_heads) {
                 lack[k] -= end - from;
             }
             r->o->put(device, unit, (size_t)n * sizeof *unit);
-            const live_units u = {device, n, 1, NULL, false};
+            const live_units u = {device, n, 1, NULL};
             const span s = {from, end - from};
             const float *in = opt_cache_rows(r->m, c->in, c, layer);
             ASSERT(width <= (size_t)c->E);

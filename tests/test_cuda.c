@@ -288,8 +288,8 @@ static void make_live(live_units out[2], int units, int seqs, bool all, rng *r) 
     uint8_t *device_wants = gpu->alloc((size_t)n * (size_t)seqs);
     gpu->put(device_unit, unit, (size_t)n * sizeof *unit);
     gpu->put(device_wants, wants, (size_t)n * (size_t)seqs);
-    out[0] = (live_units){unit, n, seqs, all ? NULL : wants, false};
-    out[1] = (live_units){device_unit, n, seqs, all ? NULL : device_wants, false};
+    out[0] = (live_units){unit, n, seqs, all ? NULL : wants};
+    out[1] = (live_units){device_unit, n, seqs, all ? NULL : device_wants};
     if (all) free(wants), gpu->release(device_wants);
 }
 static void free_live(live_units u[2]) {

@@ -170,40 +170,7 @@ static int close_world(void **state) {
     return 0;
 }
 
-// Weights of live neurons copied together (OPT_PACK) give the same bits as in their place: under a mask that stays, one that changes, one that comes back, and one that leaves too
-// much to copy.
-static void packed(void **state) {
-    world *w = *state;
-    enum { MASKS = 4, PASSES = 3 };
-    static const int live_in_8[MASKS] = {4, 2, 8, 0};
-    mask masks[MASKS];
-    rng r = rng_make(6);
-    for (int i = 0; i < MASKS; i++) {
-        mask_alloc(&masks[i], &config);
-        for (int k = 0; k < config.L * config.F; k++) masks[i].neurons[k] = (int)rng_below(&r, 8) < live_in_8[i];
-    }
-    assert_true(opt_pack_bytes(&w->o.m) >= 2 * sizeof(float) * (size_t)(config.L * config.F * 3 / 4 * config.E));
-    for (int n = 1; n <= 2; n++) {
-        opt_run *run[2] = {opt_run_new(&w->o.m, n, n, OPT_FORWARD), opt_run_new(&w->o.m, n, n, OPT_PACK)};
-        for (int turn = 0; turn < 2 * MASKS; turn++)
-            for (int pass = 0; pass < PASSES; pass++) {
-                float logits[2][2][60];
-                for (int k = 0; k < 2; k++) {
-                    opt_seq s[2];
-                    for (int i = 0; i < n; i++)
-                        s[i] = (opt_seq){.tokens = &w->tokens[i][pass], .n = 1, .mask = &masks[(turn + i) % MASKS], .last_target = OPT_NO_TARGET};
-                    opt_forward(run[k], s, n);
-                    opt_last_logits(run[k], logits[k][0]);
-                }
-                assert_same_bits("packed weights", logits[1], logits[0], (size_t)(n * config.V) * sizeof(float));
-            }
-        opt_run_free(run[0]);
-        opt_run_free(run[1]);
-    }
-    for (int i = 0; i < MASKS; i++) mask_free(&masks[i]);
-}
-
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks), cmocka_unit_test(packed), cmocka_unit_test(bytes_are_counted), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks), cmocka_unit_test(bytes_are_counted), cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world) != 0;
 }

@@ -64,16 +64,16 @@ static void kernels(void **state) {
                 float *x = random_floats(&r, VEC_ROWS * (size_t)n), *y = random_floats(&r, (size_t)n + 1), *before = xmalloc(((size_t)n + 1) * sizeof *before);
                 memcpy(before, y, ((size_t)n + 1) * sizeof *y);
                 const float *rows[VEC_ROWS];
-                const void *data[ROWS], *next[ROWS];
+                const void *data[ROWS + VEC_AHEAD];
                 for (int i = 0; i < ROWS; i++) {
                     data[i] = w + (size_t)(ROWS - 1 - i) * (size_t)n * width;  // in no order of memory
-                    next[i] = i % 2 ? NULL : w + (size_t)i * (size_t)n * width;
                     c[i] = (float)rng_normal(&r);
                 }
+                for (int i = 0; i < VEC_AHEAD; i++) data[ROWS + i] = data[i % ROWS];
                 for (int R = 1; R <= VEC_ROWS; R++) {
                     for (int i = 0; i < R; i++) rows[i] = x + i * n;
                     sums[ROWS * R] = GUARD;
-                    k->dot[type](sums, &(vec_rows){.row = data, .next = R % 2 ? next : NULL, .n = ROWS}, rows, R, n);
+                    k->dot[type](sums, &(vec_rows){.row = data, .n = ROWS, .fetch = R % 2}, rows, R, n);
                     assert_true(sums[ROWS * R] == GUARD);
                     for (int i = 0; i < ROWS * R; i++) {
                         double want = 0, scale = 0;
@@ -84,7 +84,7 @@ static void kernels(void **state) {
                         assert_same_bits("dot of one row and of many", &alone, &sums[i], sizeof alone);
                     }
                 }
-                k->sum[type](y, c, &(vec_rows){.row = data, .next = next, .n = ROWS}, n);
+                k->sum[type](y, c, &(vec_rows){.row = data, .n = ROWS, .fetch = true}, n);
                 for (int j = 0; j < n; j++) {
                     double want = (double)before[j], scale = fabs(want);
                     for (int i = 0; i < ROWS; i++) want += (double)c[i] * (double)exact[(ROWS - 1 - i) * n + j], scale += fabs((double)c[i] * (double)exact[(ROWS - 1 - i) * n + j]);
@@ -123,7 +123,7 @@ static void random_live(random_list *u, rng *r, int units, int D, int seqs, bool
         u->wants[n * seqs + (int)rng_below(r, (uint64_t)seqs)] = 1;
         n++;
     }
-    u->list = (live_units){u->unit, n, seqs, wants ? u->wants : NULL, false};
+    u->list = (live_units){u->unit, n, seqs, wants ? u->wants : NULL};
 }
 
 static bool runs(const random_list *u, int unit, int seq) {
