@@ -90,7 +90,7 @@ $(B)/shim/%.o: %.c
 	$(COMPILE)
 $(B)/libkit_cuda.so: $(CUDA_C:%.c=$(B)/cuda/%.o) $(KERNELS:%=$(B)/cuda/%.o)
 	$(if $(Q),@echo "  LINK  $(@F)")
-	$(Q)$(NVCC) -shared -cudart shared $^ -lcublas -Xlinker -rpath,$(CUDA_HOME)/lib64 -o $@
+	$(Q)$(NVCC) -shared -cudart shared $^ -lcublas -lcurand -Xlinker -rpath,$(CUDA_HOME)/lib64 -o $@
 $(B)/shim/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CXX   $<")

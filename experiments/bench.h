@@ -106,8 +106,10 @@ void   bench_configs_free(bench_group *g);
 int    bench_run(bench_group *g, const bool *present);
 int32_t *bench_prompt(const bench_group *g, int sequence);  // seeded; caller frees
 
-// Bytes a second that all threads together read from memory just now: one pass over 128 MiB that no cache holds. The buffer is made at the first call.
-double bench_bandwidth(void);
+// Bytes a second that the device reads its memory with just now: 128 MiB of more than any cache holds, on each of its GPUs in turn. The buffers are
+// made at the first call.
+double bench_bandwidth(const ops *o);
+size_t bench_bandwidth_bytes(const ops *o);  // of the buffers on another device
 
 // ---------------------------------------------------------------- statistics, rows
 double bench_median(const double *x, int n);

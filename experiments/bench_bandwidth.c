@@ -1,44 +1,37 @@
-// bench_bandwidth - how fast all threads together read memory: the roof of everything that reads its weights once. Contract in bench.h.
-//
-// Each thread adds up a stretch of its own, in the order of memory, 512 bytes a step into eight independent sums, from large pages where the system
-// gives them. The sums are looked at, so that no read can be left out.
+// bench_bandwidth - how fast the device reads its memory: the roof of everything that reads its weights once. Contract in bench.h. What is read is
+// added up and looked at, so that no read can be left out.
 #include "bench.h"
-#include "simd.h"
-#include <omp.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-enum { LANES = 8, SUMS = 8 };
-typedef uint64_t v __attribute__((vector_size(LANES * sizeof(uint64_t))));
+static const size_t PASS = (size_t)1 << 27;  // bytes of a pass, in turn over the buffer
+static const int ONES = 0x01;
 
-static const size_t BYTES = (size_t)1 << 29, PASS = (size_t)1 << 27;  // of the buffer, which no cache holds; of a pass, in turn over the buffer
+static size_t buffer_bytes(const ops *o) { return (o->host ? 4 : 2) * PASS; }
+size_t bench_bandwidth_bytes(const ops *o) { return o->host ? 0 : (size_t)o->parts * buffer_bytes(o); }
 
-HOT static uint64_t add_up(const char *p, size_t bytes) {
-    v sum[SUMS] = {0};
-    const v *x = (const v *)p;
-    for (size_t i = 0; i < bytes / sizeof *x; i += SUMS)
-        for (int k = 0; k < SUMS; k++) sum[k] += x[i + (size_t)k];
-    uint64_t all = 0;
-    for (int k = 0; k < SUMS; k++)
-        for (int l = 0; l < LANES; l++) all += sum[k][l];
-    return all;
+static void *make_buffer(const ops *o) {
+    const size_t page = 4096, all = buffer_bytes(o), bytes = o->host ? all : PASS;
+    char *ones = xaligned(bytes), *buffer = o->host ? ones : o->alloc(all);
+#pragma omp parallel for schedule(static)  // each thread's part near to it
+    for (size_t i = 0; i < bytes / page; i++) memset(ones + i * page, ONES, page);
+    for (size_t at = 0; !o->host && at < all; at += PASS) o->put(buffer + at, ones, PASS);
+    if (!o->host) free(ones);
+    return buffer;
 }
 
-double bench_bandwidth(void) {
-    static char *buffer;
+double bench_bandwidth(const ops *o) {
+    static char *buffer[OPS_PARTS];
     static size_t at;
-    const size_t n = (size_t)omp_get_max_threads(), share = PASS / n / 4096 * 4096;
-    if (!buffer) {
-        buffer = xaligned(BYTES);
-#pragma omp parallel for schedule(static)
-        for (size_t i = 0; i < BYTES / 4096; i++) memset(buffer + i * 4096, 1, 4096);
+    double took = 0;
+    for (int p = 0; p < o->parts; p++) {
+        uint64_t sum;
+        o->use(p);
+        if (!buffer[p]) buffer[p] = make_buffer(o);
+        took += o->read(&sum, buffer[p] + at, PASS);
+        ASSERT(sum == PASS / sizeof sum * 0x0101010101010101u);  // it was read
     }
-    uint64_t all = 0;
-    const double start = clock_s();
-#pragma omp parallel for schedule(static) reduction(+ : all)
-    for (size_t i = 0; i < n; i++) all += add_up(buffer + at + i * share, share);
-    const double took = clock_s() - start;
-    ASSERT(all == share / 8 * n * 0x0101010101010101u);  // it was read
-    at = (at + PASS) % BYTES;
-    return (double)(share * n) / took;
+    o->use(0);
+    at = (at + PASS) % buffer_bytes(o);
+    return (double)(PASS * (size_t)o->parts) / took;
 }

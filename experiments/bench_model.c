@@ -132,7 +132,7 @@ int bench_fits(const char *name, const opt_config *c, dtype type, const bench_ne
     const double wide = type != DT_F32 && o->host && 2 * weights <= (double)((size_t)1 << 30) ? 2 * weights : 0;
     const double transposed = n->masked ? L * (E * E + E * c->F) * (double)dtype_bytes(type) : 0;
     const double caches = (n->kv == KV_REPAIR && n->masked ? 3 : 2) * (double)n->batch * (n->prompt + n->tokens) * L * E * (double)sizeof(float);
-    const double work = (double)opt_run_bytes(&m, n->prompt * n->batch, n->batch, OPT_FORWARD) + (double)opt_run_bytes(&m, n->batch, n->batch, OPT_FORWARD);
+    const double work = (double)bench_bandwidth_bytes(o) + (double)opt_run_bytes(&m, n->prompt * n->batch, n->batch, OPT_FORWARD) + (double)opt_run_bytes(&m, n->batch, n->batch, OPT_FORWARD);
     const double need = weights + wide + transposed + caches + work + n->predictors, room = bench_room(o);
     if (need <= room) return 0;
     return err_set("%s with %s weights needs %.0f bytes of memory (%.1f GB: weights %.1f, copies for masks %.1f, predictors %.1f, caches and workspace %.1f), and %.1f GB are available; "

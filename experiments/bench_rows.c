@@ -13,6 +13,9 @@ typedef struct { char text[BENCH_N_COLUMNS][BENCH_FIELD]; const char *field[BENC
 
 static double parameters(const opt_config *c) { return (double)opt_random_bytes(c, DT_F32) / 4; }  // but for padding
 
+// "cpu", "cuda:0,1 NVIDIA H100": times on another GPU are other rows.
+static void device_name(char out[BENCH_FIELD], const ops *o) { snprintf(out, BENCH_FIELD, o->host ? "%s" : "%s %s", o->device, o->about); }
+
 // What says what a row is about.
 static void set_key(row *r, const bench_group *g, const char *engine, const char *weights, const char *metric) {
     const bench_options *o = g->o;
@@ -32,7 +35,7 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
     SET(r, tokens, "%d", g->tokens);
     SET(r, batch, "%d", g->batch);
     SET(r, rounds, "%ld", o->rounds);
-    SET(r, device, "%s", g->device->device);
+    device_name(r->text[BENCH_device], g->device);
     SET(r, threads, "%d", omp_get_max_threads());
     SET(r, parameters, "%.0f", parameters(&g->model->m.c));
     SET(r, model_hash, "%.*s", BENCH_HASH_DIGITS, g->model->m.file.hash);
@@ -148,8 +151,10 @@ void bench_table(FILE *f, const bench_group *g) {
     bench_times base = {0};
     for (int i = 0; i < g->n && !dense; i++)
         if (g->config[i].done && strcmp(g->config[i].kind, "none") == 0) base = bench_summary(g, dense = &g->config[i]);
+    char device[BENCH_FIELD];
+    device_name(device, g->device);
     fprintf(f, "\n%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of memory between the tokens, roof: what it would take / median\n", g->model->name, g->model->weights,
-            g->prompt, g->tokens, g->batch, g->device->device, omp_get_max_threads(), rounds);
+            g->prompt, g->tokens, g->batch, device, omp_get_max_threads(), rounds);
     fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads", "neur.", "prompt ms", "token ms",
             "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",
             dense ? "of dense: time, bytes" : "");

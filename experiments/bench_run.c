@@ -50,7 +50,7 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
     c->prompt_overhead[0] += predict;
     c->prompt_overhead[1] += select;
     for (int t = 0; t < g->tokens && !bad; t++) {
-        if (t % BETWEEN == 0 && samples < SAMPLES) bandwidth[samples++] = bench_bandwidth();
+        if (t % BETWEEN == 0 && samples < SAMPLES) bandwidth[samples++] = bench_bandwidth(g->device);
         const decode_bytes b = decode_step_bytes(d);  // of the masks that this step begins with
         weights += b.weights;
         kv += b.kv;

@@ -32,6 +32,11 @@ void cuda_launch_split_rows(void *to, const float *x, int rows, int cols, int ld
 void cuda_launch_split_half(void *to, const void *w, size_t n, cudaStream_t st);
 void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);           // to += sums of rows first..
 
+// cuda_blocks.cu. random: uniform numbers of (0, 1] to a type, within +-bound. sum += words, whose first call of a pass finds sum 0.
+void cuda_launch_random(void *to, int type, const float *uniform, float bound, size_t n, cudaStream_t st);
+void cuda_launch_transpose(void *to, const void *from, int bytes, int rows, int cols, cudaStream_t st);  // numbers of 2 or 4 bytes
+void cuda_launch_read(unsigned long long *sum, const void *p, size_t bytes, int processors, cudaStream_t st);  // bytes: a multiple of 16
+
 // cuda_norm.cu. Blocks of CUDA_WARPS rows of a span.
 void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add, const cuda_spans *s, cudaStream_t st);

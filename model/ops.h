@@ -43,6 +43,13 @@ enum { WSUM_SIZE, WSUM_SQUARE, WSUM_SIGNED, WSUM_TANGENT, WSUMS };  // sum |W G|
     /* A device of several parts (GPUs) has layers on each: what is allocated, reserved and computed from here on is of this part; the arrays of a */ \
     /* computation are all of its part; put, get, zero, copy and release find out whose memory they are given. Returns the part's name */ \
     X(const char *, use, (int part)) \
+    /* n random numbers of a type, uniform within +-bound, for weights that only have to be there; number i comes from (seed, i) alone, on every kind of */ \
+    /* device from another generator */ \
+    X(void, random, (void *to, dtype type, size_t n, double bound, uint64_t seed)) \
+    /* to (W cols, W rows) = w transposed, in its type */ \
+    X(void, transpose, (void *to, const weight *w)) \
+    /* the sum of the 64-bit words of p, by all of the device together; returns the seconds that reading them took */ \
+    X(double, read, (uint64_t *sum, const void *p, size_t bytes)) \
     /* y (rows, W cols) = embed[tokens[row]] */ \
     X(void, embed, (float *y, const int32_t *tokens, const weight *w, const span *s, int n)) \
     /* dw[tokens[row]] += dy (rows, W cols) */ \

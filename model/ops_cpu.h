@@ -20,6 +20,9 @@ void cpu_thin_attention(float *out, const float *q, const float *k, const float 
 void cpu_attention_head(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head);
 
 #define X(type, name, args) type cpu_##name args;
+X(void, random, (void *to, dtype type, size_t n, double bound, uint64_t seed))
+X(void, transpose, (void *to, const weight *w))
+X(double, read, (uint64_t *sum, const void *p, size_t bytes))
 X(void, weight_sums, (double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s))
 X(void, live_linear, (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n))
 X(void, live_linear_t, (float *y, const float *x, const weight *w, const weight *b, int D, const live_units *u, const span *s, int n))

@@ -3,6 +3,7 @@
 #include "cuda.h"
 #include "ops_cpu.h"
 #include <cublas_v2.h>
+#include <curand.h>
 
 enum {
     WORK_BYTES = 32 << 20,    // workspace: widened weights, row sums of attention
@@ -13,9 +14,10 @@ typedef struct { char *base; size_t bytes, used; int live; } segment;
 
 typedef struct {
     char name[32], about[300];
-    int device;
+    int device, processors;
     cudaStream_t stream;
     cublasHandle_t blas;
+    curandGenerator_t random;    // made when it is first asked for
     segment *segment;            // blocks of memory; allocations are cut from their ends, and a block goes when its last one does
     int n_segments, cap_segments;
     float *work;
@@ -26,15 +28,18 @@ typedef struct {
     size_t staged;               // bytes used of the half
     char *piece[2];
     cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
+    cudaEvent_t clock[2];        // begin and end of what is timed
 } gpu;
 
 extern gpu *g;  // the GPU whose part is being worked on: CUDA's current device, too
 
 void gpu_check(cudaError_t e, const char *what, const char *file, int line);
 void gpu_check_blas(cublasStatus_t s, const char *what, const char *file, int line);
+void gpu_check_rand(curandStatus_t s, const char *what, const char *file, int line);
 void gpu_check_launch(const char *what, const char *file, int line);
 #define CHECK(call) gpu_check(call, #call, __FILE__, __LINE__)
 #define BLAS(call) gpu_check_blas(call, #call, __FILE__, __LINE__)
+#define RAND(call) gpu_check_rand(call, #call, __FILE__, __LINE__)
 #define LAUNCHED(name) gpu_check_launch(name, __FILE__, __LINE__)
 
 // A copy on the device of an argument that is an array of the host, good for launches until the ring comes round.
@@ -50,5 +55,11 @@ void cuda_copy(void *to, const void *from, size_t bytes);
 size_t cuda_room(void);
 void cuda_reserve(size_t bytes);
 const char *cuda_use(int part);
+
+// ops_cuda_blocks.c
+void cuda_random(void *to, dtype type, size_t n, double bound, uint64_t seed);
+void cuda_transpose(void *to, const weight *w);
+double cuda_read(uint64_t *sum, const void *p, size_t bytes);
+
 // Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
 const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room);

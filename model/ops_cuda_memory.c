@@ -25,6 +25,9 @@ void gpu_check(cudaError_t e, const char *what, const char *file, int line) {
 void gpu_check_blas(cublasStatus_t s, const char *what, const char *file, int line) {
     if (s != CUBLAS_STATUS_SUCCESS) die(1, "%s (%s): %s: %s (%s:%d)", g->name, g->about, what, cublasGetStatusString(s), file, line);
 }
+void gpu_check_rand(curandStatus_t s, const char *what, const char *file, int line) {
+    if (s != CURAND_STATUS_SUCCESS) die(1, "%s (%s): %s: cuRAND's error %d (%s:%d)", g->name, g->about, what, (int)s, file, line);
+}
 void gpu_check_launch(const char *what, const char *file, int line) {
     gpu_check(cudaGetLastError(), what, file, line);
     if (slow) gpu_check(cudaStreamSynchronize(g->stream), what, file, line);
@@ -212,6 +215,7 @@ static const char *try_open(gpu *of, int index) {
     if (e == cudaSuccess) e = cudaSetDevice(index);
     if (e != cudaSuccess) return cudaGetErrorString(e);
     snprintf(of->about, sizeof of->about, "%s", p.name);
+    of->processors = p.multiProcessorCount;
     if (p.major < 8) return "its compute capability is below 8.0, which the kernels are built for";
     return NULL;
 }
@@ -235,6 +239,7 @@ static void start(void) {
         CHECK(cudaEventCreateWithFlags(&g->stage_done[i], cudaEventDisableTiming));
     }
     CHECK(cudaEventCreateWithFlags(&g->turn, cudaEventDisableTiming));
+    for (int i = 0; i < 2; i++) CHECK(cudaEventCreate(&g->clock[i]));
 }
 
 // Direct copies between every two GPUs, where the machine has them; CUDA goes through the host elsewhere.

@@ -20,6 +20,8 @@ struct source {
     const ops *o;
     size_t *layer_bytes, bytes[OPS_PARTS];
     char *block[OPS_PARTS];
+    opt_fill_fn *fill;
+    void *ctx;
 };
 
 static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
@@ -75,10 +77,14 @@ static int count_weight(void *ctx, const char *name, int rows, int cols, weight 
     return 0;
 }
 
-static void put_one(struct source *s, weight *w, int part) {
+static void put_one(struct source *s, const char *name, weight *w, int part) {
     void *to = s->block[part] + s->bytes[part];
     s->bytes[part] += device_bytes(w);
-    if (w->cols == 1) {
+    if (s->fill) {
+        if (w->cols == 1) w->type = DT_F32;
+        s->o->use(part);
+        s->fill(s->ctx, name, to, w->type, (size_t)w->rows * (size_t)w->cols);
+    } else if (w->cols == 1) {
         float *wide = xmalloc((size_t)w->rows * sizeof *wide);
         cpu_widen(wide, w->data, w->type, (size_t)w->rows);
         s->o->put(to, wide, (size_t)w->rows * sizeof *wide);
@@ -89,10 +95,10 @@ static void put_one(struct source *s, weight *w, int part) {
 }
 
 static int put_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)name, (void)rows, (void)cols;
+    (void)rows, (void)cols;
     struct source *s = ctx;
     const int layer = layer_of(s->m, where);
-    put_one(s, where, layer < 0 ? 0 : opt_part(s->m, layer));
+    put_one(s, name, where, layer < 0 ? 0 : opt_part(s->m, layer));
     return 0;
 }
 
@@ -114,11 +120,12 @@ static void place(opt *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
     bytes[m->parts - 1] += layer_bytes[L + 1];
 }
 
-static int upload(opt *m) {
+// fill NULL: the numbers are copied from host memory.
+static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
     const ops *o = m->o;
     const int last = o->parts - 1;
     size_t bytes[OPS_PARTS] = {0};
-    struct source s = {.m = m, .o = o, .layer_bytes = xcalloc((size_t)m->c.L + 2, sizeof *s.layer_bytes)};
+    struct source s = {.m = m, .o = o, .layer_bytes = xcalloc((size_t)m->c.L + 2, sizeof *s.layer_bytes), .fill = fill, .ctx = ctx};
     if (m->c.L < o->parts) {
         free(s.layer_bytes);
         return err_set("%d layers do not share %d GPUs", m->c.L, o->parts);
@@ -138,7 +145,7 @@ static int upload(opt *m) {
         if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
     }
     opt_each_weight(m, put_weight, &s);
-    if (last) put_one(&s, &m->head, last);
+    if (last) put_one(&s, "embed_tokens.weight", &m->head, last);
     else m->head = m->embed;
     return 0;
 }
@@ -153,7 +160,7 @@ int opt_load_on(opt *m, const char *dir, const ops *o) {
         return -1;
     }
     m->c = m->file.config;
-    if (bind(m, m->file.tensors, m->file.n_tensors) == 0 && (o->host || upload(m) == 0)) return 0;
+    if (bind(m, m->file.tensors, m->file.n_tensors) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
     err_prefix("%s", dir);
     opt_free(m);
     return -1;
@@ -163,7 +170,15 @@ int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) 
 
 int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o) {
     *m = (opt){.c = *c, .o = o};
-    if (bind(m, tensors, n) == 0 && (o->host || upload(m) == 0)) return 0;
+    if (bind(m, tensors, n) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
+    opt_free(m);
+    return -1;
+}
+
+int opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o, opt_fill_fn *fill, void *ctx) {
+    ASSERT(!o->host);
+    *m = (opt){.c = *c, .o = o};
+    if (bind(m, tensors, n) == 0 && upload(m, fill, ctx) == 0) return 0;
     opt_free(m);
     return -1;
 }

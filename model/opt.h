@@ -33,7 +33,7 @@ typedef struct {
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
     weight head;                                          // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
     opt_layer *layer;                                     // L of them
-    opt_layer *stored;                                    // the same in host memory and in the checkpoint's types; on the CPU: layer
+    opt_layer *stored;                                    // the same in host memory and in the checkpoint's types (without data after opt_filled_on); on the CPU: layer
     float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
     int parts, first[OPS_PARTS + 1];                      // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
     void *block[OPS_PARTS];                               // all weights of a part of another device
@@ -105,6 +105,10 @@ static inline int opt_part(const opt *m, int layer) {
 // A model from tensors in memory (pretrain, tests, opt_random.h): tensor data and the lists of *c must outlive it.
 int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
 int  opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o);
+// The same on another device without numbers in host memory (tensor data NULL): fill makes the n numbers of each tensor where they will be, in the type
+// that the device keeps; twice, if the logits have a copy of the embedding.
+typedef void opt_fill_fn(void *ctx, const char *name, void *to, dtype type, size_t n);
+int  opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o, opt_fill_fn *fill, void *ctx);
 // All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
 tensor *opt_tensor_list(const opt_config *c, int *n);
 

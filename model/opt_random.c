@@ -51,34 +51,47 @@ void opt_narrow(void *to, dtype type, const float *from, size_t count) {
         for (size_t k = 0; k < count; k++) ((uint16_t *)to)[k] = type == DT_F16 ? float_to_half(from[k]) : float_to_bf16(from[k]);
 }
 
-enum { PIECE = 1 << 14 };  // numbers of one stream, so that threads share a tensor
+// The numbers of tensor i, in the memory of a device: standard deviation 0.02, gains 1, biases 0.
+typedef struct { const opt_random *r; const ops *o; uint64_t seed; } filler;
 
-static void fill(const tensor *t, uint64_t key) {
-    const size_t count = count_of(t), width = dtype_bytes(t->type);
-    const bool gain = strstr(t->name, "layer_norm.weight"), bias = !gain && t->rank == 1;
-#pragma omp parallel for schedule(static)
-    for (size_t from = 0; from < count; from += PIECE) {
-        const size_t m = count - from < PIECE ? count - from : PIECE;
-        float w[PIECE];
-        rng r = rng_make(rng_hash(key, from, 0));
-        for (size_t k = 0; k < m; k++) w[k] = gain ? 1 : bias ? 0 : (float)((rng_uniform(&r) - 0.5) * 0.02 * sqrt(12));
-        opt_narrow((char *)t->data + from * width, t->type, w, m);
+static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
+    const tensor *t = &f->r->t[i];
+    if (t->rank > 1) {
+        f->o->random(to, type, count, 0.01 * sqrt(12), rng_hash(f->seed, (uint64_t)i, 0x776569676874));
+        return;
     }
+    float *w = xmalloc(count * sizeof *w);
+    void *narrow = xmalloc(count * sizeof *w);
+    for (size_t k = 0; k < count; k++) w[k] = strstr(t->name, "layer_norm.weight") ? 1 : 0;
+    opt_narrow(narrow, type, w, count);
+    f->o->put(to, narrow, count * dtype_bytes(type));
+    free(narrow);
+    free(w);
 }
 
+static void fill_named(void *ctx, const char *name, void *to, dtype type, size_t n) {
+    const filler *f = ctx;
+    int i = 0;
+    while (strcmp(f->r->t[i].name, name) != 0) i++;
+    fill(f, i, to, type, n);
+}
+
+// On the CPU the tensors are in one block of host memory; elsewhere nothing is: a model may be larger than the host.
 int opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o) {
     *r = (opt_random){.bytes = opt_random_bytes(c, type)};
+    const filler f = {r, o, seed};
     opt_config stored = *c;
     stored.declared = type;
     r->t = opt_tensor_list(c, &r->n);
-    char *at = r->block = xaligned(r->bytes);
-    for (int i = 0; i < r->n; i++) {
-        r->t[i].type = type;
-        r->t[i].data = at;
-        fill(&r->t[i], rng_hash(seed, (uint64_t)i, 0x776569676874));
-        at += padded(count_of(&r->t[i]) * dtype_bytes(type));
+    for (int i = 0; i < r->n; i++) r->t[i].type = type;
+    if (o->host) {
+        char *at = r->block = xaligned(r->bytes);
+        for (int i = 0; i < r->n; at += padded(count_of(&r->t[i++]) * dtype_bytes(type))) {
+            r->t[i].data = at;
+            fill(&f, i, at, type, count_of(&r->t[i]));
+        }
     }
-    if (opt_from_tensors_on(&r->m, &stored, r->t, r->n, o) == 0) return 0;
+    if ((o->host ? opt_from_tensors_on(&r->m, &stored, r->t, r->n, o) : opt_filled_on(&r->m, &stored, r->t, r->n, o, fill_named, (void *)(uintptr_t)&f)) == 0) return 0;
     opt_random_free(r);
     return -1;
 }

@@ -10,13 +10,14 @@ int opt_shape(opt_config *c, const char *shape);
 
 typedef struct {
     opt m;
-    tensor *t;     // in the order of opt_tensor_list, data in one block
+    tensor *t;     // in the order of opt_tensor_list, data in one block of host memory; on another device without data
     int n;
     void *block;
     size_t bytes;
 } opt_random;
 
-// Weights as they are before training: standard deviation 0.02, gains 1, biases 0; from (seed, tensor, place) alone. -1 and err_set where the device
+// Weights as they are before training, made on the device: standard deviation 0.02 (uniform), gains 1, biases 0; from (seed, tensor, place) alone, not
+// from where layers are, but CPU and CUDA draw by different generators (ops.h: random). -1 and err_set where the device
 // has no room. opt_random_free is safe on {0}.
 int    opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o);
 void   opt_random_free(opt_random *r);

@@ -17,18 +17,6 @@ size_t opt_sparse_bytes(const opt *m) {
     return bytes;
 }
 
-static void transpose(void *to, const weight *w) {
-    enum { SIDE = 32 };
-    const size_t rows = (size_t)w->rows, cols = (size_t)w->cols;
-#pragma omp parallel for schedule(static)
-    for (size_t j0 = 0; j0 < cols; j0 += SIDE)
-        for (size_t i0 = 0; i0 < rows; i0 += SIDE)
-            for (size_t j = j0; j < j0 + SIDE && j < cols; j++)
-                for (size_t i = i0; i < i0 + SIDE && i < rows; i++)
-                    if (w->type == DT_F32) ((float *)to)[j * rows + i] = ((const float *)w->data)[i * cols + j];
-                    else ((uint16_t *)to)[j * rows + i] = ((const uint16_t *)w->data)[i * cols + j];
-}
-
 size_t opt_sparse_prepare(opt *m) {
     const size_t all = opt_sparse_bytes(m);
     if (m->transposed[0]) return all;
@@ -42,15 +30,10 @@ size_t opt_sparse_prepare(opt *m) {
             m->o->use(p);
             block = m->transposed[p] = m->o->alloc(bytes[p]);
         }
-        const weight *from[] = {&m->stored[l].wo, &m->stored[l].w2};
+        const weight *from[] = {&m->layer[l].wo, &m->layer[l].w2};
         weight *to[] = {&m->layer[l].wo_t, &m->layer[l].w2_t};
         for (int k = 0; k < 2; k++, block += bytes_of(from[k - 1])) {
-            void *host = m->o->host ? block : xaligned(bytes_of(from[k]));
-            transpose(host, from[k]);
-            if (!m->o->host) {
-                m->o->put(block, host, bytes_of(from[k]));
-                free(host);
-            }
+            m->o->transpose(block, from[k]);
             *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL};
         }
     }

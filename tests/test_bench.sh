@@ -117,6 +117,31 @@ assert len({x["model_hash"] for x in r}) == 1 and len(r[0]["model_hash"]) == 12
 dense = {x["weights"]: float(x["weight_bytes"]) for x in r if x["mask"] == "none" and x["metric"] == "token_ms"}
 assert len(dense) == 2 and dense["fp32"] == 2 * dense["fp16"], dense
 PY
+
+# On a GPU, here CUDA on the CPU: its name is in the rows and above the table, the roof is its own memory's, and bytes and masks are those of the CPU.
+: "${KIT_CUDA:=$(dirname "$bin")/shim/libkit_cuda.so}"
+export KIT_CUDA
+if [ -e "$KIT_CUDA" ]; then
+    gpu() { CU_FAKE_DEVICES=2 CU_FAKE_PROTECT=0 "$bench" --shape $tiny --prompt 4 --tokens 3 --rounds 1 --mask none,static,contextual --hidden 8 --design shadow --out "$tmp/g.csv" --device "$1" >"$tmp/o" 2>"$tmp/e" || fail "bench on $1: $(cat "$tmp/e")"; }
+    gpu cpu
+    gpu cuda
+    grep -q 'batch 1; cuda:0 CPU stand-in 0, [0-9]* threads' "$tmp/o" || fail "the GPU's name is not above the table: $(cat "$tmp/o")"
+    gpu cuda:0,1
+    /usr/bin/python3 - "$tmp" <<'PY' || bad=1
+import csv, sys
+r = list(csv.DictReader(l for l in open(sys.argv[1] + "/g.csv") if not l.startswith("#")))
+names = ["cpu", "cuda:0 CPU stand-in 0", "cuda:0,1 CPU stand-in 0"]
+of = [[x for x in r if x["device"] == n] for n in names]
+assert len(r) == 18 and all(len(x) == 6 for x in of), [(x["device"], x["mask"]) for x in r]
+for x in r: assert float(x["bandwidth"]) > 0 and float(x["roofline"]) > 0, x
+for i, x in enumerate(of[0]):
+    for y in of[1:]:
+        for k in "metric mask weight_bytes kv_bytes predictor_bytes effective_heads effective_neurons scores_hash".split(): assert x[k] == y[i][k], (k, x, y[i])
+PY
+    CU_FAKE_MEM=300000000 expect 1 " bytes of memory (0.3 GB: weights 0.0, " --shape $tiny --prompt 4 --tokens 4 --device cuda
+else
+    echo "SKIP bench on a GPU: $KIT_CUDA is not built: CUDA's headers are not there"
+fi
 expect 1 "of a model of 6 layers, 8 heads" --model tests/golden/opt/pre --prompt 2 --tokens 2 --mask contextual --predictor "$tmp/p.h5"
 expect 1 "trained on sound scores" --model $model --prompt 2 --tokens 2 --mask contextual --predictor "$tmp/p.h5" --mode compat
 exit $bad
