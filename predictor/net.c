@@ -87,12 +87,12 @@ void net_work_new(net_work *k, const net *n, int batch, bool training) {
 
 void net_work_tokens(net_work *k, const net *n, int rows) {
     if (rows <= k->cap) return;
-    float **wide[] = {&k->tokens, &k->q, &k->k, &k->dq, &k->dk}, **narrow[] = {&k->lse, &k->p, &k->dp};
+    float **wide[] = {&k->tokens, &k->q, &k->k, &k->dq, &k->dk}, **narrow[] = {&k->count, &k->lse, &k->p, &k->dp};
     for (int i = 0; i < 5; i++) {
         free(*wide[i]);
         *wide[i] = i < 3 || k->training ? room((size_t)rows * (size_t)n->in) : NULL;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         free(*narrow[i]);
         *narrow[i] = room((size_t)rows);
     }
@@ -100,7 +100,7 @@ void net_work_tokens(net_work *k, const net *n, int rows) {
 }
 
 void net_work_free(net_work *k) {
-    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->s, k->tokens, k->q, k->k, k->dq, k->dk, k->lse, k->p, k->dp, k->part, k->c, k->u, k->du, k->dc, k->dx};
+    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->s, k->tokens, k->q, k->k, k->dq, k->dk, k->count, k->lse, k->p, k->dp, k->part, k->c, k->u, k->du, k->dc, k->dx};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     *k = (net_work){0};
 }
@@ -138,17 +138,23 @@ static void attend(float *score, const net *n, const net_work *k, const span *s,
                 score, s->n);
 }
 
-// Row by row the log of the sum of exponentials, and what each key gets from all rows together.
-HOT static void softmax_sums(float *lse, float *sum, float *score, int rows, int T) {
+static float tokens_of(const net_work *k, const span *s) {
+    float tokens = 0;
+    for (int r = 0; r < s->n; r++) tokens += k->count[s->row + r];
+    return tokens;
+}
+
+// Row by row the log of the sum of exponentials, and what each of T keys gets from all rows together. of: the rows' counts, keys: the keys'.
+HOT static void softmax_sums(float *lse, float *sum, float *score, const float *of, const float *keys, int rows, int T) {
     memset(sum, 0, (size_t)T * sizeof *sum);
     for (int r = 0; r < rows; r++, score += T) {
         float most = score[0], all = 0;
         for (int j = 1; j < T; j++) most = score[j] > most ? score[j] : most;
-        for (int j = 0; j < T; j++) score[j] = exp_f(score[j] - most);
+        for (int j = 0; j < T; j++) score[j] = keys[j] * exp_f(score[j] - most);
 #pragma omp simd reduction(+ : all)
         for (int j = 0; j < T; j++) all += score[j];
         lse[r] = most + logf(all);
-        const float share = 1 / all;
+        const float share = of[r] / all;
         for (int j = 0; j < T; j++) sum[j] += score[j] * share;
     }
 }
@@ -170,12 +176,13 @@ static void pool(const net *n, net_work *k, int B) {
         const span *s = &k->s[t[i].example];
         float *score = cpu_scratch(4, (size_t)TILE * (size_t)s->n);
         attend(score, n, k, s, t[i].row, t[i].n);
-        softmax_sums(k->lse + t[i].row, k->part + t[i].part, score, t[i].n, s->n);
+        softmax_sums(k->lse + t[i].row, k->part + t[i].part, score, k->count + t[i].row, k->count + s->row, t[i].n, s->n);
     }
     for (int i = 0; i < B; i++) memset(k->p + k->s[i].row, 0, (size_t)k->s[i].n * sizeof *k->p);
     for (int i = 0; i < count; i++) {
         const span *s = &k->s[t[i].example];
-        for (int j = 0; j < s->n; j++) k->p[s->row + j] += k->part[t[i].part + (size_t)j] / (float)s->n;
+        const float tokens = tokens_of(k, s);
+        for (int j = 0; j < s->n; j++) k->p[s->row + j] += k->part[t[i].part + (size_t)j] / tokens;
     }
     free(t);
 #pragma omp parallel for schedule(dynamic)
@@ -231,14 +238,14 @@ static void back(float *dx, const float *dy, const net *n, int i, int B) {
     ops_cpu()->linear_back(dx, dy, &w, false, &all, 1);
 }
 
-// P = exp(score - lse); dscore = P (dp - sum P dp) / T, through the scale 1 / sqrt(E).
-HOT static void softmax_back(float *score, const float *lse, const float *dp, float scale, int rows, int T) {
+// P[t, s] = n_s exp(score - lse); dscore = n_t P (dp - sum P dp) / tokens, through the scale 1 / sqrt(E).
+HOT static void softmax_back(float *score, const float *lse, const float *dp, const float *of, const float *keys, float scale, int rows, int T) {
     for (int r = 0; r < rows; r++, score += T) {
         float mean = 0;
-        for (int j = 0; j < T; j++) score[j] = exp_f(score[j] - lse[r]);
+        for (int j = 0; j < T; j++) score[j] = keys[j] * exp_f(score[j] - lse[r]);
 #pragma omp simd reduction(+ : mean)
         for (int j = 0; j < T; j++) mean += score[j] * dp[j];
-        for (int j = 0; j < T; j++) score[j] *= (dp[j] - mean) * scale;
+        for (int j = 0; j < T; j++) score[j] *= (dp[j] - mean) * scale * of[r];
     }
 }
 
@@ -252,11 +259,12 @@ static void pool_back(const net *n, net_work *k, int B, const net_update *up) {
         const span *s = &k->s[i];
         const float *x = k->tokens + (size_t)s->row * (size_t)E;
         float *dq = k->dq + (size_t)s->row * (size_t)E, *dk = k->dk + (size_t)s->row * (size_t)E, *score = cpu_scratch(4, (size_t)TILE * (size_t)s->n);
+        const float scale = 1 / (sqrtf((float)E) * tokens_of(k, s));
         cblas_sgemv(CblasRowMajor, CblasNoTrans, s->n, E, 1, x, E, k->dc + (size_t)i * (size_t)E, 1, 0, k->dp + s->row, 1);
         for (int r = 0; r < s->n; r += TILE) {
             const int rows = s->n - r < TILE ? s->n - r : TILE;
             attend(score, n, k, s, s->row + r, rows);
-            softmax_back(score, k->lse + s->row + r, k->dp + s->row, 1 / (sqrtf((float)E) * (float)s->n), rows, s->n);
+            softmax_back(score, k->lse + s->row + r, k->dp + s->row, k->count + s->row + r, k->count + s->row, scale, rows, s->n);
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, E, s->n, 1, score, s->n, k->k + (size_t)s->row * (size_t)E, E, 0, dq + (size_t)r * (size_t)E, E);
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, s->n, E, rows, 1, score, s->n, k->q + (size_t)(s->row + r) * (size_t)E, E, r ? 1 : 0, dk, E);
         }

@@ -5,7 +5,8 @@
 //             P = softmax((X Wq' + bq)(X Wk' + bk)' / sqrt(E)), x = mean over the T tokens of (P (X Wv' + bv)) Wo' + bo
 // Sequences are packed one after the other, so there is no padding to mask or to average over. Since value and output maps are linear
 // and the mean is taken over queries, x = Wo (Wv c + bv) + bo with c = X' p, p_s = mean_t P[t, s]: the same numbers without V and
-// output rows of every token.
+// output rows of every token. Nothing tells one place of a sequence from another, so equal tokens have equal rows of P: a row stands for all n_s
+// tokens that are equal, P[t, s] = n_s exp(score) / sum over the rows, p_s = sum_t n_t P[t, s] / sum_t n_t. A text of few words has few rows.
 #pragma once
 #include "adamw.h"
 #include "ops.h"
@@ -37,11 +38,11 @@ double net_macs(const net *n, int T);
 typedef struct {
     int batch;
     float *x, *h, *y, *dy, *dh;     // [batch, in], [batch, hidden], [batch, out], gradients of y and of the hidden layer's input
-    // NET_POOL: fill tokens, rows and call net_work_tokens first
+    // NET_POOL: call net_work_tokens, then fill s, tokens and count
     int rows, cap;
     span *s;                        // [batch] rows of an example
     float *tokens, *q, *k, *dq, *dk;  // [rows, E]
-    float *lse, *p, *dp;            // [rows]
+    float *count, *lse, *p, *dp;    // [rows]; count: tokens that the row stands for, to be filled
     float *part;                    // column sums of tiles
     size_t part_cap;
     float *c, *u, *du, *dc, *dx;    // [batch, E]
@@ -52,7 +53,7 @@ void net_work_tokens(net_work *k, const net *n, int rows);  // room for so many 
 void net_work_free(net_work *k);                             // safe on {0}
 size_t net_work_bytes(const net *n, int batch);
 
-// y of the first B examples from x (NET_POOL: from tokens and s).
+// y of the first B examples from x (NET_POOL: from tokens, count and s).
 void net_forward(const net *n, net_work *k, int B);
 
 // What backward does with the gradient of the first B examples, whose dL/dy is k->dy: an AdamW step on n->w with moments m, v laid out like

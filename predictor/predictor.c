@@ -262,6 +262,7 @@ void predictor_all(predictor *p, const float *const x[2], int T, double *heads, 
         if (n->kind == NET_POOL) {
             net_work_tokens(w, n, T);
             w->s[0] = (span){0, T};
+            for (int t = 0; t < T; t++) w->count[t] = 1;
             minmax(w->tokens, x[0], (size_t)T * E);
         } else minmax(w->x, x[k], E);
         net_forward(n, w, 1);

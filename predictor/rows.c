@@ -98,20 +98,44 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int f
 // ---------------------------------------------------------------- batches
 int row_tokens(const row_source *s, int row) { return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row]; }
 
-int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count) {
-    if (n->kind == NET_POOL) {
-        int rows = 0;
-        for (int i = 0; i < count; i++) {
-            k->s[i] = (span){rows, row_tokens(s, row[i])};
-            rows += k->s[i].n;
+static int by_token(const void *a, const void *b) {
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// The different tokens among t [n], in order, and how often each is there; returns their number.
+static int different(int32_t *t, float *times, int n) {
+    int m = 0;
+    qsort(t, (size_t)n, sizeof *t, by_token);
+    for (int i = 0; i < n; i++) {
+        if (i == 0 || t[i] != t[m - 1]) {
+            t[m] = t[i];
+            times[m++] = 0;
         }
-        net_work_tokens(k, n, rows);
-        for (int i = 0; i < count; i++) {
-            float *x = k->tokens + (size_t)k->s[i].row * (size_t)n->in;
-            predictor_embed(x, s->model, s->ex->tokens + s->ex->offset[row[i]], k->s[i].n);
-            minmax(x, x, (size_t)k->s[i].n * (size_t)n->in);
-        }
+        times[m - 1]++;
     }
+    return m;
+}
+
+static void fill_tokens(const row_source *s, const net *n, net_work *k, const int *row, int count) {
+    int most = 0, at = 0;
+    for (int i = 0; i < count; i++) most += row_tokens(s, row[i]);
+    net_work_tokens(k, n, most);
+    int32_t *t = xmalloc((size_t)most * sizeof *t);
+    for (int i = 0; i < count; i++) {
+        const int T = row_tokens(s, row[i]);
+        memcpy(t, s->ex->tokens + s->ex->offset[row[i]], (size_t)T * sizeof *t);
+        k->s[i] = (span){at, different(t, k->count + at, T)};
+        float *x = k->tokens + (size_t)at * (size_t)n->in;
+        predictor_embed(x, s->model, t, k->s[i].n);
+        minmax(x, x, (size_t)k->s[i].n * (size_t)n->in);
+        at += k->s[i].n;
+    }
+    free(t);
+}
+
+int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count) {
+    if (n->kind == NET_POOL) fill_tokens(s, n, k, row, count);
     for (int i = 0; i < count; i++)
         if ((n->kind != NET_POOL && plane_read(&s->x, row[i], k->x + (size_t)i * (size_t)n->in)) || plane_read(&s->t, row[i], t + (size_t)i * (size_t)n->out)) return -1;
     return 0;

@@ -82,6 +82,7 @@ static double forward(const case_of *c, run *r, int s) {
     if (c->kind == NET_POOL) {
         net_work_tokens(&r->k, &r->n, (int)(r->row / IN));
         for (int i = 0, row = 0; i < BATCH; row += r->length[i++]) r->k.s[i] = (span){row, r->length[i]};
+        for (size_t row = 0; row < r->row / IN; row++) r->k.count[row] = 1;
     }
     narrow(c->kind == NET_POOL ? r->k.tokens : r->k.x, r->x + (size_t)s * r->row, r->row);
     narrow(r->target, r->t + s * BATCH * OUT, BATCH * OUT);
@@ -165,6 +166,38 @@ static void finite_differences(void **state) {
         free(grad);
         end(&r);
     }
+}
+
+// Rows that stand for several tokens, and the same tokens row by row.
+static void a_row_stands_for_equal_tokens(void **state) {
+    (void)state;
+    enum { MOST = 3 };
+    const case_of *c = &cases[2];
+    run r = begin(c);
+    float *grad[2], y[BATCH * OUT];
+    for (int written_out = 0; written_out < 2; written_out++) {
+        grad[written_out] = xcalloc(r.n.floats, sizeof **grad);
+        net_work_tokens(&r.k, &r.n, MOST * (int)(r.row / IN));
+        for (int i = 0, from = 0, at = 0; i < BATCH; from += r.length[i++]) {
+            const int start = at;
+            for (int t = 0; t < r.length[i]; t++)
+                for (int times = 1 + (from + t) % MOST, copy = 0; copy < (written_out ? times : 1); copy++, at++) {
+                    narrow(r.k.tokens + at * IN, r.x + (from + t) * IN, IN);
+                    r.k.count[at] = written_out ? 1 : (float)times;
+                }
+            r.k.s[i] = (span){start, at - start};
+        }
+        net_forward(&r.n, &r.k, BATCH);
+        for (int j = 0; written_out && j < BATCH * OUT; j++) assert_true(fabsf(r.k.y[j] - y[j]) <= 1e-6f);
+        memcpy(y, r.k.y, sizeof y);
+        narrow(r.target, r.t, BATCH * OUT);
+        fit_loss_of(r.k.dy, r.k.y, r.target, c->loss, c->positive, BATCH * OUT);
+        net_backward(&r.n, &r.k, BATCH, &(net_update){.grad = grad[written_out]});
+    }
+    for (size_t j = 0; j < r.n.floats; j++) assert_true(fabsf(grad[0][j] - grad[1][j]) <= 1e-6f);
+    free(grad[0]);
+    free(grad[1]);
+    end(&r);
 }
 
 static void a_started_net_gives_what_it_was_told(void **state) {
@@ -420,6 +453,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_gradients_and_steps),
         cmocka_unit_test(finite_differences),
+        cmocka_unit_test(a_row_stands_for_equal_tokens),
         cmocka_unit_test(a_started_net_gives_what_it_was_told),
         cmocka_unit_test(quality_of_examples),
         cmocka_unit_test(normalisation),
