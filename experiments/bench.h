@@ -15,7 +15,7 @@
     X(mode, 1) X(model, 1) X(task, 0) X(split, 0) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1) X(criterion, 1)     \
     X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1) X(effective_heads, 0)                  \
     X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 0) X(limit, 0) X(seed, 1)                   \
-    X(lag, 1) X(hidden, 1) X(features, 1) X(engine, 1) X(weights, 1) X(kv, 1) X(lists, 1) X(prompt, 1) X(tokens, 1)            \
+    X(lag, 1) X(hidden, 1) X(predictor_weights, 1) X(features, 1) X(engine, 1) X(weights, 1) X(kv, 1) X(lists, 1) X(prompt, 1) X(tokens, 1)            \
     X(batch, 1) X(rounds, 1) X(device, 1) X(threads, 1) X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0)        \
     X(predict_ms, 0) X(select_ms, 0) X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0)    \
     X(model_hash, 1) X(scores_hash, 1) X(code, 1)
@@ -27,7 +27,7 @@ extern const results_column bench_columns[BENCH_N_COLUMNS];
 enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
-    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *design, *hidden, *scope, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *peer;
+    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *peer;
     long dense_layers, rounds, threads, seed;
     bool own_lists;
 } bench_options;
@@ -53,8 +53,6 @@ double bench_room(const ops *o);
 // workspace and caches of the largest batch.
 typedef struct { int prompt, tokens, batch; bool masked; kv_policy kv; double predictors; } bench_need;
 int    bench_fits(const char *name, const opt_config *c, dtype type, const bench_need *n, const ops *o);
-int    bench_dtype(const char *name);      // dtype of "fp32", "fp16", "bf16", or -1
-extern const char *const bench_dtype_names[];
 
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
@@ -95,8 +93,11 @@ typedef struct {
     results *out;
 } bench_group;
 
-// Bytes of all predictors that the options ask for with this model (counted before they are made). -1 and err_set: a bad list.
-double bench_predictor_bytes(const bench_options *o, const opt_config *c);
+// The type of a predictor's weights with a model of these: that of --predictor-weights, else the model's (mixed: fp32).
+dtype bench_predictor_type(const bench_options *o, const char *weights);
+// Bytes of all predictors that the options ask for with this model, and beside them, while they are made, one in fp32 (counted before). -1 and err_set:
+// a bad list.
+double bench_predictor_bytes(const bench_options *o, const opt_config *c, dtype type);
 // Makes or opens the predictors; lists the configurations and makes their masks. -1 and err_set.
 int    bench_predictors(bench_group *g);
 int    bench_configs(bench_group *g);

@@ -62,33 +62,54 @@ static int each_untrained(const bench_options *o, const opt_config *c, net_fn *f
     return bad;
 }
 
+dtype bench_predictor_type(const bench_options *o, const char *weights) {
+    const int type = dtype_of_option(o->predictor_weights ? o->predictor_weights : weights);
+    return type < 0 ? DT_F32 : (dtype)type;
+}
+
+typedef struct { double all, largest; } weight_count;
+static void count_weights(weight_count *c, double weights) {
+    c->all += weights;
+    if (weights > c->largest) c->largest = weights;
+}
+
 static int count_net(void *ctx, const predictor_info *a) {
     const double E = a->E, nets = a->per_layer ? a->L - a->lag : 1, layers = a->per_layer ? 1 : a->L;
+    double weights = 0;
     for (int k = 0; k < 2; k++)
         if (a->has[k])
-            *(double *)ctx += 4 * nets * (a->hidden[k] * (E + 1) + (a->hidden[k] + 1) * layers * (k ? a->F : a->H) + (a->design == PREDICTOR_SEQUENCE ? 4 * E * (E + 1) : 0));
+            weights += nets * (a->hidden[k] * (E + 1) + (a->hidden[k] + 1) * layers * (k ? a->F : a->H) + (a->design == PREDICTOR_SEQUENCE ? 4 * E * (E + 1) : 0));
+    count_weights(ctx, weights);
     return 0;
 }
 
-double bench_predictor_bytes(const bench_options *o, const opt_config *c) {
-    double bytes = 0;
+double bench_predictor_bytes(const bench_options *o, const opt_config *c, dtype type) {
+    weight_count count = {0};
     if (!asks(o, "contextual")) return 0;
-    if (!o->predictor) return each_untrained(o, c, count_net, &bytes) ? -1 : bytes;
-    int n;
-    char **path = cli_split(o->predictor, &n);
-    for (int i = 0; i < n; i++) {
-        FILE *f = fopen(path[i], "rb");
-        if (f && fseek(f, 0, SEEK_END) == 0) bytes += (double)ftell(f);
-        if (f) fclose(f);
+    if (!o->predictor) {
+        if (each_untrained(o, c, count_net, &count) != 0) return -1;
+    } else {
+        int n;
+        char **path = cli_split(o->predictor, &n);
+        for (int i = 0; i < n; i++) {
+            FILE *f = fopen(path[i], "rb");
+            if (f && fseek(f, 0, SEEK_END) == 0) count_weights(&count, (double)ftell(f) / (double)dtype_bytes(DT_F32));
+            if (f) fclose(f);
+        }
+        free(path);
     }
-    free(path);
-    return bytes;
+    return count.all * (double)dtype_bytes(type) + (type == DT_F32 ? 0 : count.largest * (double)dtype_bytes(DT_F32));
+}
+
+static int keep(bench_group *g, predictor *p) {
+    if (!p) return -1;
+    VEC_PUSH(g->net, g->n_nets, g->cap_nets, p);
+    return predictor_narrow(p, bench_predictor_type(g->o, g->model->weights));
 }
 
 static int make_net(void *ctx, const predictor_info *a) {
     bench_group *g = ctx;
-    VEC_PUSH(g->net, g->n_nets, g->cap_nets, predictor_new(a, (uint64_t)g->o->seed));
-    return 0;
+    return keep(g, predictor_new(a, (uint64_t)g->o->seed));
 }
 
 int bench_predictors(bench_group *g) {
@@ -98,10 +119,8 @@ int bench_predictors(bench_group *g) {
     int n, bad = 0;
     char **path = cli_split(o->predictor, &n);
     for (int i = 0; i < n && !bad; i++) {
-        predictor *p = g->model->is_random ? NULL : predictor_open(path[i], o->criterion, &g->model->m);
-        if (p) VEC_PUSH(g->net, g->n_nets, g->cap_nets, p);
-        else bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, or --design and --hidden",
-                                                 path[i]) : -1;
+        bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, or --design and --hidden", path[i])
+                                  : keep(g, predictor_open(path[i], o->criterion, &g->model->m));
     }
     free(path);
     return bad;

@@ -19,6 +19,7 @@ static const cli_option options[] = {
     {"scores", CLI_STR, &arg.scores, "FILE", "aggregates (bin/aggregate) for static masks; with random weights static masks are seeded", false, NULL, 0, 0},
     {"criterion", CLI_STR, &arg.criterion, "NAME", "criterion of a static mask (plainact unless given) and of the predictor's nets", false, NULL, 0, 0},
     {"predictor", CLI_STR, &arg.predictor, "a,b", "predictor files (bin/train) for contextual masks; without it untrained nets of --design and --hidden", false, NULL, 0, 0},
+    {"predictor-weights", CLI_STR, &arg.predictor_weights, "TYPE", "type that predictors run with; without it that of the model's weights", false, "fp32|fp16|bf16", 0, 0},
     {"design", CLI_STR, &arg.design, "a,b", "untrained nets: shadow, dejavu, dejavu-lowrank, sequence", false, NULL, 0, 0},
     {"hidden", CLI_STR, &arg.hidden, "a,b", "hidden units (rank) of untrained nets", false, NULL, 0, 0},
     {"refresh", CLI_STR, &arg.refresh, "a,b", "contextual masks are made anew at every K-th token; 0: once, at the end of the prompt", false, NULL, 0, 0},
@@ -83,8 +84,10 @@ static void check(const opt_config *c, const char *name, const char *weights, dt
                                     c->positions, most(x->prompt, x->n_prompt),
                                     most(x->tokens, x->n_tokens), longest);
     if (arg.dense_layers > c->L) die(2, "--dense-layers %ld: %s has %d layers", arg.dense_layers, name, c->L);
-    bench_need need = {most(x->prompt, x->n_prompt), most(x->tokens, x->n_tokens), most(x->batch, x->n_batch), masked(), strstr(arg.kv, "repair") ? KV_REPAIR : KV_COMPUTE, bench_predictor_bytes(&arg, c)};
-    if (need.predictors < 0 || bench_fits(name, c, weights ? (dtype)bench_dtype(weights) : stored, &need, o) != 0) die(1, "%s", err_get());
+    const dtype type = weights ? (dtype)dtype_of_option(weights) : stored;
+    bench_need need = {most(x->prompt, x->n_prompt), most(x->tokens, x->n_tokens), most(x->batch, x->n_batch), masked(), strstr(arg.kv, "repair") ? KV_REPAIR : KV_COMPUTE,
+                       bench_predictor_bytes(&arg, c, bench_predictor_type(&arg, dtype_options[type]))};
+    if (need.predictors < 0 || bench_fits(name, c, type, &need, o) != 0) die(1, "%s", err_get());
 }
 
 static void run_group(bench_group *g) {
@@ -148,7 +151,7 @@ int main(int argc, char **argv) {
     int n_weights = 0, n_shapes = 1;
     char **weights = arg.weights ? cli_split(arg.weights, &n_weights) : NULL, **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
     for (int i = 0; i < n_weights; i++)
-        if (bench_dtype(weights[i]) < 0) die(2, "--weights %s: not one of fp32, fp16, bf16", weights[i]);
+        if (dtype_of_option(weights[i]) < 0) die(2, "--weights %s: not one of fp32, fp16, bf16", weights[i]);
     const ops *o = ops_open(arg.device);
     if (!o) die(1, "%s", err_get());
     results out = {.fd = -1};

@@ -5,14 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const bench_dtype_names[] = {"fp32", "fp16", "bf16", NULL};
-
-int bench_dtype(const char *name) {
-    for (int k = 0; bench_dtype_names[k]; k++)
-        if (strcmp(name, bench_dtype_names[k]) == 0) return k;
-    return -1;
-}
-
 // ---------------------------------------------------------------- loading
 static size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 static size_t numbers(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
@@ -20,7 +12,7 @@ static size_t numbers(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t-
 static const char *stored_as(const ckpt *file) {
     for (int i = 1; i < file->n_tensors; i++)
         if (file->tensors[i].type != file->tensors[0].type) return "mixed";
-    return bench_dtype_names[file->tensors[0].type];
+    return dtype_options[file->tensors[0].type];
 }
 
 // The checkpoint's tensors in another type, in one block of ours.
@@ -62,7 +54,7 @@ static int open_checkpoint(bench_model *b, const char *dir, const char *weights,
     if (ckpt_open(&file, dir) != 0) return -1;
     int bad = ckpt_check_values(&file);
     if (!bad) {
-        cast(b, &file, (dtype)bench_dtype(weights));
+        cast(b, &file, (dtype)dtype_of_option(weights));
         bad = opt_from_tensors_on(&b->m, &file.config, b->cast, b->n_cast, o);
     }
     if (bad) ckpt_close(&file);
@@ -80,7 +72,7 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, const c
         b->is_random = true;
         b->name = xstrdup(shape);
         b->weights = weights ? weights : "fp32";
-        bad = opt_shape(&c, shape) != 0 || opt_random_make(&b->random, &c, (dtype)bench_dtype(b->weights), seed, o) != 0 ? -1 : 0;
+        bad = opt_shape(&c, shape) != 0 || opt_random_make(&b->random, &c, (dtype)dtype_of_option(b->weights), seed, o) != 0 ? -1 : 0;
         b->m = b->random.m;
     }
     if (bad) bench_model_close(b);
@@ -136,6 +128,6 @@ int bench_fits(const char *name, const opt_config *c, dtype type, const bench_ne
     const double need = weights + wide + transposed + caches + work + n->predictors, room = bench_room(o);
     if (need <= room) return 0;
     return err_set("%s with %s weights needs %.0f bytes of memory (%.1f GB: weights %.1f, copies for masks %.1f, predictors %.1f, caches and workspace %.1f), and %.1f GB are available; "
-                   "take a smaller shape, --weights fp16 or a machine with more memory", name, bench_dtype_names[type], need, need * gb, (weights + wide) * gb, transposed * gb, n->predictors * gb,
+                   "take a smaller shape, --weights fp16 or a machine with more memory", name, dtype_options[type], need, need * gb, (weights + wide) * gb, transposed * gb, n->predictors * gb,
                    (caches + work) * gb, room * gb);
 }

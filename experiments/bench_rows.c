@@ -66,6 +66,7 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     if (a->per_layer) SET(r, lag, "%d", a->lag);
     if (a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1]) SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
     else SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+    SET(r, predictor_weights, "%s", dtype_options[a->weights]);
     SET(r, features, "%s", contextual_feature_names[contextual_kind(a, &c->rule)]);
 }
 
@@ -136,8 +137,10 @@ int bench_peer_rows(const bench_group *g) {
 static char *name_of(const bench_config *c) {
     if (!c->p) return xstrdup(c->kind);
     const predictor_info *a = predictor_about(c->p);
-    const int hidden = a->hidden[a->has[0] ? 0 : 1];
-    return c->refresh ? xasprintf("%s %d every %d", predictor_design_names[a->design], hidden, c->refresh) : xasprintf("%s %d once", predictor_design_names[a->design], hidden);
+    char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[a->has[0] ? 0 : 1], dtype_options[a->weights]), *name;
+    name = c->refresh ? xasprintf("%s every %d", net, c->refresh) : xasprintf("%s once", net);
+    free(net);
+    return name;
 }
 
 static void rule_text(char *out, size_t n, const bench_config *c) {

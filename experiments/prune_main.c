@@ -145,10 +145,7 @@ int main(int argc, char **argv) {
     make_mask(&m, &from);
     const int lock = store_lock(arg.out);
     if (lock < 0) die(1, "%s", err_get());
-    int type = DT_F32;
-    static const char *const types[] = {[DT_F32] = "fp32", [DT_F16] = "fp16", [DT_BF16] = "bf16"};
-    if (strcmp(arg.weights, "stored") == 0) type = COMPACT_AS_STORED;
-    else while (strcmp(types[type], arg.weights) != 0) type++;
+    const int type = strcmp(arg.weights, "stored") == 0 ? COMPACT_AS_STORED : dtype_of_option(arg.weights);
     char *dir = xasprintf("%s.tmp", arg.out), *mask_path = xasprintf("%s/mask.h5", dir), *command = cli_command(argc, argv);
     int bad = mkdir(dir, 0777) != 0 && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
     bad = bad || compact_save(dir, &from, &m, type) || copy_file(dir, "vocab.json") || copy_file(dir, "merges.txt") || mask_write(&m, &from.config, mask_path) ||

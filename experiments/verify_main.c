@@ -10,11 +10,11 @@
 #include "verify.h"
 
 static struct {
-    char *model, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *text, *mode, *device;
+    char *model, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *text, *mode, *device;
     long dense_layers, refresh, inputs, context, steps, seed, threads;
     double tolerance;
 } arg = {.mask = "random", .criterion = "", .scope = "global", .units = "both", .sparsity = "50", .mode = "sound", .device = "cpu", .dense_layers = 1, .inputs = 4,
-         .context = 32, .steps = 12, .tolerance = 2e-4};
+         .context = 32, .steps = 12, .tolerance = 2e-4, .predictor_weights = "fp32"};
 
 static const cli_option options[] = {
     {"model", CLI_STR, &arg.model, "DIR", "checkpoint directory", true, NULL, 0, 0},
@@ -22,6 +22,7 @@ static const cli_option options[] = {
     {"scores", CLI_STR, &arg.scores, "FILE", "aggregates (bin/aggregate) for a static mask; those over all tasks are used", false, NULL, 0, 0},
     {"criterion", CLI_STR, &arg.criterion, "NAME", "criterion of a static or contextual mask; default: plainact, or the only one of the predictor", false, NULL, 0, 0},
     {"predictor", CLI_STR, &arg.predictor, "FILE", "predictor file (bin/train) for a contextual mask", false, NULL, 0, 0},
+    {"predictor-weights", CLI_STR, &arg.predictor_weights, "TYPE", "type that the predictor's weights are narrowed to", false, "fp32|fp16|bf16", 0, 0},
     {"scope", CLI_STR, &arg.scope, "SCOPE", "where units compete", false, "local|global|hybrid", 0, 0},
     {"units", CLI_STR, &arg.units, "UNITS", "what is pruned", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &arg.sparsity, "P", "percentage pruned", false, NULL, 0, 0},
@@ -99,6 +100,7 @@ int main(int argc, char **argv) {
     }
     if (contextual_mask_wanted) {
         if (!(context.p = predictor_open(arg.predictor, *arg.criterion ? arg.criterion : NULL, &model))) die(1, "%s", err_get());
+        if (predictor_narrow(context.p, (dtype)dtype_of_option(arg.predictor_weights)) != 0) die(1, "%s", err_get());
         source = (mask_source){.context = &context};
     }
     verify_input *in = make_inputs(&model, &pool);

@@ -9,6 +9,8 @@
 typedef enum { DT_F32, DT_F16, DT_BF16 } dtype;
 static inline size_t dtype_bytes(dtype t) { return t == DT_F32 ? 4 : 2; }
 const char *dtype_name(dtype t);  // "float32", "float16", "bfloat16"
+extern const char *const dtype_options[];  // "fp32", "fp16", "bf16", NULL: as options and tables name them
+int dtype_of_option(const char *name);     // or -1
 
 // What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P width of
 // the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.

@@ -10,11 +10,11 @@
 #include <string.h>
 
 static struct {
-    char *model, *device, *prompt, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *kv;
+    char *model, *device, *prompt, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *kv;
     long tokens, top_k, seed, threads, dense_layers, refresh;
     double temperature, top_p;
     bool no_bos, stats;
-} arg = {.device = "cpu", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair"};
+} arg = {.device = "cpu", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair", .predictor_weights = "fp32"};
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory with its tokenizer", .required = true},
@@ -29,6 +29,7 @@ static const cli_option options[] = {
     {.name = "scores", .type = CLI_STR, .value = &arg.scores, .arg = "FILE", .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
     {.name = "criterion", .type = CLI_STR, .value = &arg.criterion, .arg = "NAME", .help = "criterion of a static mask, or of the predictor's nets"},
     {.name = "predictor", .type = CLI_STR, .value = &arg.predictor, .arg = "FILE", .help = "predictor (bin/train) of a contextual mask"},
+    {.name = "predictor-weights", .type = CLI_STR, .value = &arg.predictor_weights, .arg = "TYPE", .help = "type that the predictor's weights are narrowed to", .choices = "fp32|fp16|bf16"},
     {.name = "refresh", .type = CLI_INT, .value = &arg.refresh, .arg = "K", .help = "contextual: a new mask at every K-th token; 0: one, at the end of the prompt", .min = 0, .max = 1e6},
     {.name = "kv", .type = CLI_STR, .value = &arg.kv, .arg = "POLICY", .help = "K and V of dropped heads: computed, repaired when the head comes back, or skipped", .choices = "compute|repair|skip"},
     {.name = "scope", .type = CLI_STR, .value = &arg.scope, .arg = "SCOPE", .help = "where units compete", .choices = "local|global|hybrid"},
@@ -54,6 +55,7 @@ static bool make_mask(mask *m, opt *model) {
     if (strcmp(arg.mask, "contextual") == 0) {
         if (!arg.predictor) die(2, "--mask contextual needs --predictor FILE, which bin/train writes");
         if (!(nets = predictor_open(arg.predictor, arg.criterion && cli_given(options, "criterion") ? arg.criterion : NULL, model))) die(1, "%s", err_get());
+        if (predictor_narrow(nets, (dtype)dtype_of_option(arg.predictor_weights)) != 0) die(1, "%s", err_get());
         return true;
     }
     mask_alloc(m, &model->c);

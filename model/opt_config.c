@@ -15,6 +15,13 @@ const char *dtype_name(dtype t) {
     return dtype_names[t];
 }
 
+const char *const dtype_options[] = {[DT_F32] = "fp32", [DT_F16] = "fp16", [DT_BF16] = "bf16", NULL};
+int dtype_of_option(const char *name) {
+    for (int t = 0; dtype_options[t]; t++)
+        if (strcmp(dtype_options[t], name) == 0) return t;
+    return -1;
+}
+
 // One whole number in [min, max]; an absent key (or null) gives `preset`, and is an error where preset is below min.
 static int get_int(const json_t *root, const char *path, const char *key, int preset, int min, int max, int *out) {
     const json_t *v = json_object_get(root, key);

@@ -31,7 +31,11 @@ static int fc1(const net *n) { return first(n); }
 static int fc2(const net *n) { return first(n) + (n->kind == NET_PAIR ? 1 : 2); }
 static bool biased(const net *n) { return n->kind != NET_PAIR; }
 
-static weight view(const net *n, int i) { return (weight){n->w + n->t[i].at, DT_F32, n->t[i].rows, n->t[i].cols, NULL}; }
+static weight view(const net *n, int i) {
+    const net_tensor *t = &n->t[i];
+    if (n->narrow) return (weight){(const char *)n->narrow + t->at * dtype_bytes(n->type), n->type, t->rows, t->cols, NULL};
+    return (weight){n->w + t->at, DT_F32, t->rows, t->cols, NULL};
+}
 
 void net_init(net *n, uint64_t seed) {
     memset(n->w, 0, n->floats * sizeof *n->w);

@@ -18,6 +18,8 @@ typedef struct { const char *name; int rows, cols; size_t at; } net_tensor;  // 
 typedef struct {
     net_kind kind;
     int in, hidden, out;       // in: E
+    const void *narrow;        // NULL, or what forward passes read instead of w: the same in 16 bit, borrowed
+    dtype type;                // of narrow
     net_tensor t[NET_TENSORS];
     int n;
     size_t floats;             // of the block: tensors begin at multiples of 16 numbers, what lies between is 0

@@ -18,6 +18,7 @@ struct predictor {
     int n;               // nets of a kind: 1, or L - lag
     net *net[2];         // [n] of heads, of neurons
     float *w;            // all parameters
+    void *narrow;        // or, instead of w, all in about.weights, laid out alike
     net_work work[2];
 };
 

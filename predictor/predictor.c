@@ -1,5 +1,6 @@
 // predictor - reading, writing and running the nets of one criterion. Contracts in predictor.h and nets.h.
 #include "nets.h"
+#include "opt_random.h"
 #include "target.h"
 #include <math.h>
 #include <stdlib.h>
@@ -12,6 +13,13 @@ const char *const predictor_states[] = {"head_output", "residual", "residual_mid
 void predictor_shape(net *n, const predictor_info *a, int kind) {
     const int units = predictor_units(a, kind) * (a->per_layer ? 1 : a->L);
     net_shape(n, a->design == PREDICTOR_LOWRANK ? NET_PAIR : a->design == PREDICTOR_SEQUENCE ? NET_POOL : NET_MLP, a->E, a->hidden[kind], units);
+}
+
+static size_t count_floats(const predictor *p) {
+    size_t floats = 0;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; i++) floats += p->net[k][i].floats;
+    return floats;
 }
 
 // Shapes, memory, no values.
@@ -53,10 +61,32 @@ void predictor_close(predictor *p) {
     }
     free(p->criterion);
     free(p->w);
+    free(p->narrow);
     free(p);
 }
 
 const predictor_info *predictor_about(const predictor *p) { return &p->about; }
+
+int predictor_narrow(predictor *p, dtype type) {
+    const size_t floats = count_floats(p);
+    size_t at = 0;
+    if (type == p->about.weights) return 0;
+    ASSERT(p->about.weights == DT_F32);
+    for (size_t i = 0; i < floats && type == DT_F16; i++)
+        if (!(fabsf(p->w[i]) < 65520)) return err_set("a weight of the predictor of %s is %g, beyond the range of fp16; take bf16 or fp32", p->criterion, (double)p->w[i]);
+    p->narrow = xaligned(floats * dtype_bytes(type));
+    opt_narrow(p->narrow, type, p->w, floats);
+    free(p->w);
+    p->w = NULL;
+    p->about.weights = type;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats) {
+            p->net[k][i].w = NULL;
+            p->net[k][i].narrow = (const char *)p->narrow + at * dtype_bytes(type);
+            p->net[k][i].type = type;
+        }
+    return 0;
+}
 
 // ---------------------------------------------------------------- file
 char *predictor_group(const predictor_info *a, const char *criterion, int kind, int layer) {
@@ -65,11 +95,8 @@ char *predictor_group(const predictor_info *a, const char *criterion, int kind, 
 
 void predictor_hash(predictor *p) {
     const predictor_info *a = &p->about;
-    size_t floats = 0;
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; p->net[k] && i < p->n; i++) floats += p->net[k][i].floats;
     char weights[33], *text;
-    hash_bytes(weights, p->w, floats * sizeof *p->w);
+    hash_bytes(weights, p->w, count_floats(p) * sizeof *p->w);
     text = xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", weights, predictor_design_names[a->design], a->per_layer, a->target_layer, a->compat, a->lag,
                      a->from, a->state[0], a->state[1], a->L, a->H, a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
     hash_bytes(p->about.hash, text, strlen(text));
@@ -209,11 +236,8 @@ predictor *predictor_open(const char *path, const char *criterion, const opt *m)
         bad = err_set("%s: of a model of %d layers, %d heads, width %d, %d neurons, not %d, %d, %d, %d; train one for this model", path, a.L, a.H, a.E, a.F, m->c.L, m->c.H, m->c.E, m->c.F);
     if (!bad && (!model || strcmp(model, m->file.hash) != 0)) bad = err_set("%s: of another model (hash %.8s, not %.8s); train one for this model", path, model ? model : "missing", m->file.hash);
     if (!bad) {
-        size_t floats = 0;
         p = make(&a);
-        for (int k = 0; k < 2; k++)
-            for (int i = 0; p->net[k] && i < p->n; i++) floats += p->net[k][i].floats;
-        memset(p->w, 0, floats * sizeof *p->w);
+        memset(p->w, 0, count_floats(p) * sizeof *p->w);
         for (int k = 0; !bad && k < 2; k++)
             for (int i = 0; !bad && p->net[k] && i < p->n; i++) bad = read_net(s, p, k, i);
         predictor_hash(p);
@@ -298,7 +322,7 @@ void predictor_cost(const predictor *p, double macs[2], double bytes[2]) {
         macs[k] = bytes[k] = 0;
         for (int i = 0; p->net[k] && i < p->n; i++) {
             macs[k] += net_macs(&p->net[k][i], 1);
-            for (int j = 0; j < p->net[k][i].n; j++) bytes[k] += 4.0 * p->net[k][i].t[j].rows * p->net[k][i].t[j].cols;
+            for (int j = 0; j < p->net[k][i].n; j++) bytes[k] += (double)dtype_bytes(p->about.weights) * p->net[k][i].t[j].rows * p->net[k][i].t[j].cols;
         }
     }
 }

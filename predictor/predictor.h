@@ -26,6 +26,7 @@ typedef struct {
     int L, H, E, F;
     int hidden[2];                // of the nets of heads, of neurons
     const char *criterion;
+    dtype weights;                // that it runs with (predictor_narrow)
     char hash[33];                // of the nets' numbers and this description
 } predictor_info;
 
@@ -38,6 +39,10 @@ void predictor_close(predictor *p);  // NULL allowed
 // Untrained nets of a description (hash ignored; criterion may be NULL): what training begins with, and enough to measure time.
 predictor *predictor_new(const predictor_info *what, uint64_t seed);
 const predictor_info *predictor_about(const predictor *p);
+
+// From now on the nets predict with weights of this type, half as many bytes to read, and can only predict. A file stays fp32. -1 and err_set: a weight
+// beyond the range of fp16; the nets are as they were.
+int predictor_narrow(predictor *p, dtype type);
 
 // Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence reads.
 void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T);

@@ -41,6 +41,7 @@ run() { "$bench" --shape $tiny --prompt 4 --tokens 6 --rounds 2 --mask none,rand
 OMP_NUM_THREADS=1 run --out "$tmp/a.csv"
 OMP_NUM_THREADS=2 run --out "$tmp/b.csv"
 run --out "$tmp/h.csv" --weights fp16,bf16 --batch 3 --scope global --design shadow
+run --out "$tmp/p.csv" --weights fp32 --predictor-weights bf16 --mask none,contextual --sparsity 50 --kv repair
 run --out "$tmp/l.csv" --weights fp16 --batch 3 --scope global --design shadow --own-lists
 cp "$tmp/a.csv" "$tmp/before.csv"
 OMP_NUM_THREADS=1 run --out "$tmp/a.csv"
@@ -62,9 +63,10 @@ for x, y in zip(a, b):  # everything but times is the same at any thread count
         assert x[k] == y[k] or k in "value p10 p90 mean amortised predict_ms select_ms bandwidth roofline threads".split(), (k, x[k], y[k])
 L, H, E, F, V, P = 3, 4, 32, 96, 61, 50
 D, prompt, tokens, hidden = E // H, 4, 6, 8
+size = {"fp32": 4, "fp16": 2, "bf16": 2}
 def want(r):
     """Weights, K/V and predictor bytes of a token, by counting."""
-    wide, N = {"fp32": 4, "fp16": 2, "bf16": 2}[r["weights"]], int(r["batch"])
+    wide, N = size[r["weights"]], int(r["batch"])
     s = float(r["sparsity"]) / 100
     kept = [(H, F)] + [(H - int(s * H), F - int(s * F))] * (L - 1)  # local scope behind one dense layer
     kv_all = r["kv"] in ("", "compute")
@@ -77,7 +79,7 @@ def want(r):
     nets = L - 1 if r["design"] == "dejavu" else 1
     out = (H, F) if r["design"] == "dejavu" else (L * H, L * F)
     refresh = int(r["refresh"] or 0)
-    predictor = nets * sum(4 * (hidden * (E + 1) + (hidden + 1) * o) for o in out) / refresh if refresh else 0
+    predictor = size[r["predictor_weights"] or "fp32"] * nets * sum((hidden * (E + 1) + (hidden + 1) * o) for o in out) / refresh if refresh else 0
     return wide * weights, N * kv, N * predictor
 for r in a:
     if r["metric"] != "token_ms": continue
@@ -91,6 +93,10 @@ for r in rows("h.csv"):  # three sequences read the dense model's weights once
         w, kv, p = want(r)
         assert float(r["weight_bytes"]) == w and float(r["kv_bytes"]) == kv, (r, w, kv)
 assert {r["weights"] for r in rows("h.csv")} == {"fp16", "bf16"}
+assert all(r["predictor_weights"] == (r["weights"] if r["design"] else "") for r in a + rows("h.csv")), "predictors have the type of the model unless told otherwise"
+for r in rows("p.csv"):
+    assert r["predictor_weights"] == ("bf16" if r["design"] else ""), r
+    assert r["metric"] != "token_ms" or float(r["predictor_bytes"]) == want(r)[2], r
 union = {tuple(r[k] for k in ("metric", "mask", "sparsity", "refresh", "kv", "weights")): r for r in rows("h.csv")}
 for r in rows("l.csv"):  # the same masks; bytes of oracle masks are those of the union
     u = union[tuple(r[k] for k in ("metric", "mask", "sparsity", "refresh", "kv", "weights"))]

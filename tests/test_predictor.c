@@ -398,6 +398,51 @@ static void files_give_back_what_was_written(void **state) {
     unlink(path);
 }
 
+// What 16-bit weights predict is what fp32 weights rounded one by one predict, and near what was trained.
+static void narrow_weights(void **state) {
+    (void)state;
+    assert_int_equal(opt_load(&model, "tests/golden/opt/odd"), 0);
+    const size_t n = (size_t)model.c.L * (size_t)(model.c.H + model.c.F), h = (size_t)model.c.L * (size_t)model.c.H;
+    double *wide = xmalloc(n * sizeof *wide), *want = xmalloc(n * sizeof *want), *got = xmalloc(n * sizeof *got);
+    for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++)
+        for (dtype type = DT_F16; type <= DT_BF16; type++) {
+            const predictor_info a = describe(d);
+            predictor *p = predictor_new(&a, 3), *rounded = predictor_new(&a, 3);
+            scores_of(p, wide, wide + h);
+            for (int k = 0; k < 2; k++)
+                for (int i = 0; i < p->n; i++)
+                    for (size_t j = 0; j < p->net[k][i].floats; j++) {
+                        float *w = &rounded->net[k][i].w[j];
+                        const int e = *w == 0 ? 0 : ilogbf(*w), last = type == DT_BF16 ? e - 7 : (e < -14 ? -14 : e) - 10;  // exponent of the last digit
+                        *w = ldexpf(rintf(ldexpf(*w, -last)), last);
+                    }
+            scores_of(rounded, want, want + h);
+            double macs[2], bytes[2], fewer[2];
+            predictor_cost(p, macs, bytes);
+            assert_int_equal(predictor_narrow(p, type), 0);
+            predictor_cost(p, macs, fewer);
+            assert_true(2 * fewer[0] == bytes[0] && 2 * fewer[1] == bytes[1] && predictor_about(p)->weights == type);
+            scores_of(p, got, got + h);
+            double differs = 0;
+            for (size_t i = 0; i < n; i++) {
+                near("narrow weights against rounded ones", got[i], want[i]);
+                differs = fmax(differs, fabs(got[i] - wide[i]));
+            }
+            assert_true(differs > 0 && differs < (type == DT_F16 ? 2e-3 : 2e-2));
+            predictor_close(p);
+            predictor_close(rounded);
+        }
+    const predictor_info a = describe(PREDICTOR_SHADOW);
+    predictor *p = predictor_new(&a, 3);
+    p->net[1]->w[0] = 70000;
+    assert_int_equal(predictor_narrow(p, DT_F16), -1);
+    assert_non_null(strstr(err_get(), "beyond the range of fp16"));
+    assert_int_equal(predictor_narrow(p, DT_BF16), 0);
+    predictor_close(p);
+    free(wide), free(want), free(got);
+    opt_free(&model);
+}
+
 // A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.
 static void inputs_are_normalised_inside(void **state) {
     (void)state;
@@ -458,7 +503,7 @@ int main(void) {
         cmocka_unit_test(quality_of_examples),
         cmocka_unit_test(normalisation),
         cmocka_unit_test(documents_stay_together),
-        cmocka_unit_test(files_give_back_what_was_written),
+        cmocka_unit_test(files_give_back_what_was_written), cmocka_unit_test(narrow_weights),
         cmocka_unit_test(inputs_are_normalised_inside),
         cmocka_unit_test(raw_inputs),
     };

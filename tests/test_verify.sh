@@ -14,7 +14,7 @@ expect 0 "everything holds" --model $model --inputs 1 --context 8 --steps 3 --ma
 "$bin"/train --store "$tmp/s.h5" --model $model --hidden 8 --epochs 2 --out "$tmp/p.h5" >/dev/null 2>&1
 expect 0 "everything holds" --model $model $small --mask static --scores "$tmp/s.h5" --scope hybrid --sparsity 80
 expect 0 "reads head outputs of layer 0; features: early" --model $model $small --mask contextual --predictor "$tmp/p.h5"
-expect 0 "everything holds" --model $model $small --mask contextual --predictor "$tmp/p.h5" --scope local --refresh 2 --text data/world/wikitext/held-out.raw
+expect 0 "everything holds" --model $model $small --mask contextual --predictor "$tmp/p.h5" --predictor-weights fp16 --scope local --refresh 2 --text data/world/wikitext/held-out.raw
 for name in pre post odd half bf16; do expect 0 "everything holds" --model tests/golden/opt/$name --inputs 2 --context 6 --steps 4 --mask random --dense-layers 0; done
 /usr/bin/python3 - "$tmp/mask.h5" <<'PY'
 import h5py, numpy as np, sys
@@ -28,6 +28,7 @@ expect 1 "FAIL" --model $model $small --mask random --tolerance 1e-12
 expect 2 "--model is required" --mask random
 expect 2 "not one of none, random" --model $model --mask foo
 expect 2 "needs --predictor" --model $model --mask contextual
+expect 2 "not one of fp32" --model $model --mask contextual --predictor "$tmp/p.h5" --predictor-weights int8
 expect 2 "a percentage from 0 to 100" --model $model --sparsity 101
 expect 2 "the model has 512 positions" --model $model --context 600
 expect 1 "trained on sound scores" --model $model $small --mask contextual --predictor "$tmp/p.h5" --mode compat
