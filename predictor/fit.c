@@ -194,6 +194,31 @@ int fit_evaluate(const net *n, const fit_plan *p, const int *row, int count, dou
     return bad;
 }
 
+// Pooled tokens, all numbers between 0 and 1, are nearly the same for every example: their mean is twenty times their deviation. Nets that begin with
+// them as they are learn the noise of the mean and never what tells examples apart, so the value map begins with them standardised.
+static int standardise(training *s, const fit_plan *p) {
+    const size_t E = (size_t)s->n.in;
+    double *mean = xcalloc(2 * E, sizeof *mean), *deviation = mean + E;
+    int bad = 0;
+    for (int i = 0; !bad && i < p->n_train; i += p->batch) {
+        const int B = p->n_train - i < p->batch ? p->n_train - i : p->batch;
+        bad = row_fill(&p->from, &s->n, &s->k, s->t, p->train + i, B);
+        if (!bad) net_forward(&s->n, &s->k, B);
+        for (size_t at = 0; !bad && at < (size_t)B * E; at++) {
+            const double c = (double)s->k.c[at];
+            mean[at % E] += c / p->n_train;
+            deviation[at % E] += c * c / p->n_train;
+        }
+    }
+    for (size_t e = 0; e < E; e++) {
+        const double variance = deviation[e] - mean[e] * mean[e];
+        deviation[e] = variance > 1e-12 ? sqrt(variance) : 1;
+    }
+    if (!bad) net_start_pool(&s->n, mean, deviation);
+    free(mean);
+    return bad;
+}
+
 static long steps_of(const fit_plan *p) { return (p->n_train + p->batch - 1) / p->batch; }
 
 static int train_step(training *s, const fit_plan *p, long step, const int *row, int B, double *loss) {
@@ -241,7 +266,8 @@ int fit_net(net *n, const fit_plan *p, fit_result *r) {
     if (!p->state || !load(&s, p)) {
         begin(&s, p);
         s.kept_loss = NAN;
-        if (s.best && p->start) {
+        if (n->kind == NET_POOL && p->start) bad = standardise(&s, p);
+        if (!bad && s.best && p->start) {
             bad = evaluate(&s.n, p, &s.k, s.t, p->valid, p->n_valid, &s.kept_loss);
             memcpy(s.best, s.w, s.n.floats * sizeof *s.w);
         }

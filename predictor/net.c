@@ -57,6 +57,16 @@ void net_start(net *n, const double *y) {
     for (int i = 0; i < n->out; i++) n->w[w[1].at + (size_t)i] = (float)y[i];
 }
 
+void net_start_pool(net *n, const double *mean, const double *deviation) {
+    float *w = n->w + n->t[WV].at, *b = n->w + n->t[BV].at;
+    ASSERT(n->kind == NET_POOL);
+    for (int i = 0; i < n->in; i++, w += n->in)
+        for (int j = 0; j < n->in; j++) {
+            w[j] = (float)((double)w[j] / deviation[j]);
+            b[i] -= (float)((double)w[j] * mean[j]);
+        }
+}
+
 double net_macs(const net *n, int T) {
     const double E = n->in, mlp = E * n->hidden + (double)n->hidden * n->out;
     return n->kind == NET_POOL ? mlp + 2 * T * E * E + (double)T * T * E + T * E + 2 * E * E : mlp;

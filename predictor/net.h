@@ -33,6 +33,8 @@ void net_shape(net *n, net_kind kind, int in, int hidden, int out);
 void net_init(net *n, uint64_t seed);
 // Makes a net with biases give y [out] whatever it reads: the last layer's weights 0, its bias y.
 void net_start(net *n, const double *y);
+// NET_POOL: makes the value map of a new net read (c - mean) / deviation, column by column [in], where it read c, what is pooled.
+void net_start_pool(net *n, const double *mean, const double *deviation);
 // Multiply-adds of one prediction; T tokens for NET_POOL.
 double net_macs(const net *n, int T);
 

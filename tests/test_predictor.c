@@ -200,6 +200,27 @@ static void a_row_stands_for_equal_tokens(void **state) {
     end(&r);
 }
 
+static void a_started_pool_reads_standardised(void **state) {
+    (void)state;
+    run r = begin(&cases[2]);
+    const float *w = r.n.w + r.n.t[4].at, *b = r.n.w + r.n.t[5].at;
+    double mean[IN], deviation[IN], want[BATCH * IN];
+    forward(&cases[2], &r, 0);
+    for (int e = 0; e < IN; e++) {
+        mean[e] = 0.5 + 0.01 * e;
+        deviation[e] = 0.02 + 0.003 * e;
+    }
+    assert_string_equal(r.n.t[4].name, "value.weight");
+    for (int i = 0; i < BATCH * IN; i++) {
+        want[i] = (double)b[i % IN];
+        for (int e = 0; e < IN; e++) want[i] += (double)w[i % IN * IN + e] * ((double)r.k.c[i / IN * IN + e] - mean[e]) / deviation[e];
+    }
+    net_start_pool(&r.n, mean, deviation);
+    forward(&cases[2], &r, 0);
+    assert_agree("values", r.k.u, want, BATCH * IN, 1e-5);
+    end(&r);
+}
+
 static void a_started_net_gives_what_it_was_told(void **state) {
     (void)state;
     run r = begin(&cases[0]);
@@ -500,6 +521,7 @@ int main(void) {
         cmocka_unit_test(finite_differences),
         cmocka_unit_test(a_row_stands_for_equal_tokens),
         cmocka_unit_test(a_started_net_gives_what_it_was_told),
+        cmocka_unit_test(a_started_pool_reads_standardised),
         cmocka_unit_test(quality_of_examples),
         cmocka_unit_test(normalisation),
         cmocka_unit_test(documents_stay_together),
