@@ -142,6 +142,7 @@ int main(int argc, char **argv) {
         if (!quiet) die(1, "/dev/null: cannot open: %s", strerror(errno));
     }
     printf("score: %s\n", resolved);
+    if (rank == 0 && ranks > 1 && !o->estimate && leader_begin(dir)) die(1, "%s", err_get());
     opt m = {0};
     if (opt_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
     j.model = &m;

@@ -372,6 +372,16 @@ int store_lock(const char *path) {
     return fd;
 }
 
+bool store_locked(const char *path) {
+    char *name = xasprintf("%s.lock", path);
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    free(name);
+    if (fd < 0) return false;
+    const bool held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return held;
+}
+
 void store_unlock(const char *path, int handle) {
     if (handle < 0) return;
     char *name = xasprintf("%s.lock", path);

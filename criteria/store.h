@@ -98,4 +98,5 @@ int    store_put_rows(store *s, const store_rows *r, void (*lost)(void *ctx, con
 // ---------------------------------------------------------------- one process at a time
 // Locks PATH.lock (freed by the kernel when the process dies, however). The handle, or -1 and err_set: another process has it.
 int  store_lock(const char *path);
+bool store_locked(const char *path);           // somebody has it now
 void store_unlock(const char *path, int handle);  // removes PATH.lock

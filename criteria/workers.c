@@ -5,18 +5,34 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+double worker_patience = 60;
+
+static char *leading;  // folder
+static int lead = -1;
+
+static void leader_end(void) { store_unlock(leading, lead); }
+
+int leader_begin(const char *dir) {
+    for (int tries = 0; tries < 50 && (lead = store_lock(dir)) < 0; tries++) usleep(20000);  // a worker that looks at the lock has it for a moment
+    if (lead < 0) return -1;
+    leading = xstrdup(dir);
+    return atexit(leader_end) ? err_set("atexit: no room") : 0;
+}
+
 static char *lock_name(const char *dir, int rank) { return xasprintf("%s/worker-%d", dir, rank); }
 
 int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(void *ctx), void *ctx) {
     char *name = lock_name(dir, rank);
     int lock = -1;
-    for (int tries = 0; tries < 600 && lock == -1; tries++) {
+    double seen = clock_s();
+    for (int tries = 0; lock == -1 && clock_s() - seen < worker_patience; tries++) {
         if (parts_match(dir, plan)) lock = store_lock(name);
         else if (tries % 10 == 9 && finished(ctx)) lock = WORKER_LATE;
+        if (store_locked(dir)) seen = clock_s();
         if (lock == -1) usleep(100000);
     }
     free(name);
-    return lock == -1 ? err_set("%s: process 0 did not begin within a minute", dir) : lock;
+    return lock == -1 ? err_set("%s: no sign of process 0 for %g s; did it fail?", dir, worker_patience) : lock;
 }
 
 void worker_end(const char *dir, int rank, int lock) {

@@ -96,6 +96,7 @@ char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced
 // sweep_share.c: the points of a sweep that several processes share. Runs this process' share, and in process 0 waits for the others; 0, or -1 and
 // err_set. Then process 0 goes on with sweep_visit, which takes what is shared (sweep_shared) and runs what is missing.
 int  sweep_share(sweep *w, const char *plan);
+int  sweep_lead(const sweep *w);                         // of process 0 of several, before the model is read: leader_begin
 bool sweep_shares(const sweep *w, const char *plan);  // several processes, or what is left of them
 void sweep_share_end(sweep *w);                       // removes the parts
 bool sweep_mine(const sweep *w, long number);

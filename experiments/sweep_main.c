@@ -281,6 +281,7 @@ int main(int argc, char **argv) {
     w.ranks = rank_count();
     if (w.ranks > 1 && !arg.out) die(2, "several processes need --out FILE, which process 0 writes");
     if (w.rank && !freopen("/dev/null", "w", stdout)) die(1, "/dev/null: cannot open");
+    if (w.rank == 0 && w.ranks > 1 && !arg.estimate && sweep_lead(&w)) die(1, "%s", err_get());
     if (arg.threads) omp_set_num_threads((int)arg.threads);
     choose_tasks(&w);
     choose_scopes(&w);

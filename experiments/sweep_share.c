@@ -10,6 +10,13 @@ bool sweep_mine(const sweep *w, long number) { return number % w->ranks == w->ra
 
 static char *folder(const sweep *w) { return xasprintf("%s.parts", w->o->out); }
 
+int sweep_lead(const sweep *w) {
+    char *dir = folder(w);
+    const int bad = leader_begin(dir);
+    free(dir);
+    return bad;
+}
+
 bool sweep_shares(const sweep *w, const char *plan) {
     char *dir = w->o->out ? folder(w) : NULL;
     const bool left = dir && parts_match(dir, plan);
