@@ -1,6 +1,7 @@
 // cuda - the seam between the table (ops_cuda.c, C) and the kernels (cuda_*.cu): launchers with plain arguments, in stream order. An
 // operation's arguments are those of ops.h. All pointers are device memory unless said otherwise.
 #pragma once
+#include "adamw.h"
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 #ifdef __cplusplus
@@ -72,6 +73,14 @@ void cuda_launch_weight_sums(double *sums, const void *w, int type, const float 
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);
 void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
+
+// cuda_train.cu. part: a double for every CUDA_CHUNK of n. pool_softmax: scores [rows, T] of the queries first.. of a span, whose counts are count [T]; minmax:
+// a block per span.
+void cuda_launch_adamw(float *w, float *m, float *v, const float *g, const adamw *a, size_t n, cudaStream_t st);
+void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, const float *t, int bce, double positive, float scale, size_t n, cudaStream_t st);
+void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T, cudaStream_t st);
+void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *dp, const float *count, float scale, int first, int rows, int T, cudaStream_t st);
+void cuda_launch_minmax(float *y, const float *x, int width, const cuda_spans *s, cudaStream_t st);
 #ifdef __cplusplus
 }
 #endif

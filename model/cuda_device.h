@@ -31,6 +31,19 @@ template <class T> __device__ __forceinline__ T block_sum(T v, T *part) {
     return sum;
 }
 
+// The largest, likewise.
+__device__ __forceinline__ float block_max(float v, float *part) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync((unsigned)ALL_LANES, v, o));
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = v;
+    __syncthreads();
+    float top = part[0];
+#pragma unroll
+    for (int w = 1; w < THREADS / 32; w++) top = fmaxf(top, part[w]);
+    return top;
+}
+
 // The last span or sequence that begins at or before a block.
 template <class List> __device__ __forceinline__ int find_span(const List &list, int block) {
     int low = 0, high = list.n - 1;

@@ -43,6 +43,12 @@ BEGIN {
     kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
     kernel("xent_back_k", 2 * head, 8 * head, "gradient of the loss in place")
     kernel("xent_back_jvp_k", 3 * head, 6 * head, "its tangent in place")
+    kernel("adamw_k", 7 * 8388608, 16 * 8388608, "AdamW step of a tile of a predictor's weights")
+    kernel("loss_k", 3 * 16 * F, 4 * 16 * F, "loss of 16 examples of F outputs and its gradient")
+    kernel("loss_mean_k", 2 * 16 * F / 2048, 16 * F / 2048, "sum of its parts")
+    kernel("pool_softmax_k", 2 * 256 * T, 6 * 256 * T, "pooling attention: softmax of 256 queries' scores")
+    kernel("pool_softmax_back_k", 2 * 256 * T, 8 * 256 * T, "its gradient")
+    kernel("minmax_k", 2 * rows, 4 * rows, "min-max normalisation of T x E numbers together")
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8

@@ -11,6 +11,8 @@
 
 const char ops_devices[] = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
 
+static const double MIB = 1 << 20;
+
 static char *library(void) {
     if (getenv("KIT_CUDA")) return xstrdup(getenv("KIT_CUDA"));
     char self[PATH_MAX];
@@ -63,21 +65,29 @@ const ops *ops_open(const char *device) {
     return NULL;
 }
 
-int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {
-    if (o->host) return 0;
-    const double mib = 1 << 20;
+static int check_room(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {
     for (int p = 0; p < o->parts; p++) {
         const char *name = o->use(p);
-        const double need = (double)bytes[p] / mib, room = (double)o->room() / mib;
+        const double need = (double)bytes[p] / MIB, room = (double)o->room() / MIB;
         if (need > room)
             return err_set("%s take %.1f MiB of %s, which has %.1f MiB free%s", what, need, name, room, o->parts > 1 ? "" : "; smaller batches, 16-bit weights or more GPUs (cuda:0,1) take less of each");
     }
+    return 0;
+}
+
+static int reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what, bool tell) {
+    if (o->host) return 0;
+    if (check_room(o, bytes, what) != 0) return -1;
     for (int p = 0; p < o->parts; p++) {
         if (!bytes[p]) continue;
         const char *name = o->use(p);
-        log_info("%s: %s take %.1f of %.1f MiB free", name, what, (double)bytes[p] / mib, (double)o->room() / mib);
+        if (tell) log_info("%s: %s take %.1f of %.1f MiB free", name, what, (double)bytes[p] / MIB, (double)o->room() / MIB);
         o->reserve(bytes[p]);
     }
     o->use(0);
     return 0;
 }
+
+int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what) { return reserve(o, bytes, what, true); }
+
+int ops_reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what) { return reserve(o, bytes, what, false); }

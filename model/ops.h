@@ -5,6 +5,7 @@
 // number of one span depends on another span, on the thread count or on what else is in the batch. Accumulation is fp32 or wider.
 // Suffixes: _back = gradient with respect to the input; _jvp = forward tangent; _back_jvp = tangent of the gradient.
 #pragma once
+#include "adamw.h"
 #include "opt.h"
 
 typedef struct { int row, n; } span;  // rows row .. row + n - 1
@@ -26,6 +27,11 @@ typedef struct {
 
 // Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).
 enum { WSUM_SIZE, WSUM_SQUARE, WSUM_SIGNED, WSUM_TANGENT, WSUMS };  // sum |W G|, sum G G, sum W G, sum W H
+
+// The loss of outputs y and targets t: the mean of
+//   LOSS_MSE  (y - t)^2
+//   LOSS_BCE  w(t) (log(1 + e^y) - t y), labels t, w = t (1 - positive) + positive: DejaVu's weighting by the fraction of positives
+typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
 
 // Every op: result, name, arguments.
 #define OPS(X) \
@@ -99,7 +105,18 @@ enum { WSUM_SIZE, WSUM_SQUARE, WSUM_SIGNED, WSUM_TANGENT, WSUMS };  // sum |W G|
     /* logits become d(-scale[row] log p[target]) / dlogits, in place */ \
     X(void, xent_back, (float *logits, const int32_t *target, const float *scale, int V, int rows)) \
     /* tlogits becomes the tangent of that gradient; dlogits is the gradient */ \
-    X(void, xent_back_jvp, (float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows))
+    X(void, xent_back_jvp, (float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows)) \
+    /* An AdamW step of W (out, in) by its gradient dy' x, which is never kept; w, m, v: W and its moments. bias: the same of a bias, so many floats behind W; */ \
+    /* 0: there is none */ \
+    X(void, linear_step, (float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows)) \
+    /* *mean (device memory) becomes the loss of n outputs, dy [n] (may be NULL) its gradient */ \
+    X(void, loss, (double *mean, float *dy, const float *y, const float *t, loss_kind kind, double positive, size_t n)) \
+    /* One head of attention, no mask, the mean over its queries: of span i, P = softmax(q k' / sqrt(E)), p [rows] = the mean of P's rows, c[i] = x' p; a row */ \
+    /* stands for count [rows] equal ones, as query and as key. lse [rows] is for _back, which gives dq and dk, and dp [rows] */ \
+    X(void, pool, (float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n)) \
+    X(void, pool_back, (float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n)) \
+    /* y = (x - min) / (max - min) over all numbers of a span together, zeros where they are equal; y may be x */ \
+    X(void, minmax, (float *y, const float *x, int E, const span *s, int n))
 
 struct ops {
 #define X(type, name, args) type (*name) args;
@@ -119,6 +136,7 @@ extern const char ops_devices[];  // help text of --device
 // Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes, and sets each aside as one
 // block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.
 int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what);
+int ops_reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what);  // the same without a line
 // What the library of a GPU exports: the table of its GPUs number index[0..n), a part each (-1 - k: GPU k of those there, counted round); NULL, and why, where they cannot be used.
 typedef const ops *ops_cuda_fn(const int *index, int n, char *why, size_t room);
 // Seconds spent in matrix products and in attention since the program began (CPU: wall time of the calling thread).

@@ -12,6 +12,8 @@ float *cpu_scratch(int slot, size_t floats);
 void cpu_widen(float *to, const void *from, dtype type, size_t n);
 // Rows of a weight in fp32: the stored ones, or widened into a scratch slot.
 const float *cpu_weight_rows(const weight *w, int row, int rows, int slot);
+// out [n] = (x - min) / (max - min), in [0, 1]; false, and zeros, where all x are equal. out may be x.
+bool minmax(float *out, const float *x, size_t n);
 
 // y (+)= x W' + b for the spans of fewer than CPU_THIN rows; attention of the sequences with fewer queries; attention of one head, query
 // rows in blocks.
@@ -31,4 +33,9 @@ X(void, attention, (float *out, const float *q, const float *k, const float *v, 
 X(void, attention_back, (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
 X(void, attention_jvp, (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))
 X(void, attention_back_jvp, (float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))
+X(void, linear_step, (float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows))
+X(void, loss, (double *mean, float *dy, const float *y, const float *t, loss_kind kind, double positive, size_t n))
+X(void, pool, (float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n))
+X(void, pool_back, (float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n))
+X(void, minmax, (float *y, const float *x, int E, const span *s, int n))
 #undef X

@@ -61,5 +61,11 @@ void cuda_random(void *to, dtype type, size_t n, double bound, uint64_t seed);
 void cuda_transpose(void *to, const weight *w);
 double cuda_read(uint64_t *sum, const void *p, size_t bytes);
 
+// ops_cuda_train.c
+void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows);
+void cuda_loss(double *mean, float *dy, const float *y, const float *t, loss_kind kind, double positive, size_t n);
+void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n);
+void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n);
+void cuda_minmax(float *y, const float *x, int E, const span *s, int n);
 // Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
 const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room);

@@ -150,6 +150,21 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
     return 0;
 }
 
+int opt_move_embeddings(opt *m, const ops *o) {
+    if (o->host) return 0;
+    weight *moved[] = {&m->embed, &m->proj_in};
+    size_t bytes[OPS_PARTS] = {device_bytes(&m->embed) + device_bytes(&m->proj_in)};
+    if (ops_plan(o, bytes, "token embeddings") != 0) return -1;
+    struct source s = {.o = o};
+    m->o = o;
+    m->block[0] = s.block[0] = o->alloc(bytes[0]);
+    for (int i = 0; i < 2; i++) {
+        moved[i]->wide = NULL;
+        if (moved[i]->data) put_one(&s, NULL, moved[i], 0);
+    }
+    return 0;
+}
+
 int opt_load(opt *m, const char *dir) { return opt_load_on(m, dir, ops_cpu()); }
 
 int opt_load_on(opt *m, const char *dir, const ops *o) {

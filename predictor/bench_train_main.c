@@ -6,6 +6,7 @@
 #include "child.h"
 #include "cli.h"
 #include "fit.h"
+#include "ops_cpu.h"
 #include "opt_random.h"
 #include "predictor.h"
 #include "nets.h"
@@ -78,7 +79,7 @@ static void close_training(training *t) {
 
 // Seconds of one epoch; weights and moments begin anew, which is not timed.
 static double run(training *t) {
-    const fit_plan p = {.from = t->from, .train = t->row, .n_train = t->n, .loss = t->c.shape.kind == NET_PAIR ? FIT_BCE : FIT_MSE, .positive = 0.5, .batch = t->c.batch,
+    const fit_plan p = {.o = ops_cpu(), .from = t->from, .train = t->row, .n_train = t->n, .loss = t->c.shape.kind == NET_PAIR ? LOSS_BCE : LOSS_MSE, .positive = 0.5, .batch = t->c.batch,
                         .epochs = 1, .keep_last = true, .lr = 1e-3, .decay = 0.01, .seed = 1};
     net n = t->c.shape;
     fit_result r;

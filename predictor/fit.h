@@ -1,18 +1,15 @@
-// fit - training of one net: AdamW with cosine annealing, epochs over a seeded order, the best validation epoch kept (SEMANTICS 3.3).
-// The loss is the mean over outputs and examples of a batch of
-//   FIT_MSE  (y - t)^2
-//   FIT_BCE  w(t) (log(1 + e^y) - t y), labels t, w = t (1 - positive) + positive: DejaVu's weighting by the fraction of positives
+// fit - training of one net on any device: AdamW with cosine annealing, epochs over a seeded order, the best validation epoch kept (SEMANTICS 3.3).
+// The loss of a batch is the mean over its outputs and examples.
 #pragma once
 #include "rows.h"
 
-typedef enum { FIT_MSE, FIT_BCE } fit_loss;
-
 typedef struct {
+    const ops *o;               // where it is computed
     row_source from;
     const int *train, *valid;   // rows of the store; valid may be empty
     int n_train, n_valid;
-    fit_loss loss;
-    double positive;            // FIT_BCE
+    loss_kind loss;
+    double positive;            // LOSS_BCE
     int batch, epochs, patience;  // patience: epochs without a better validation loss before it stops; 0: never
     bool keep_last;             // instead of the best epoch
     double lr, decay;
@@ -34,13 +31,10 @@ typedef struct {
     double spent;
 } fit_result;
 
-// Trains n->w in place (what is in it before is overwritten). 0, or -1 and err_set: diverged, a file cannot be read or written.
+// Trains n->w, host memory, in place (what is in it before is overwritten). 0, or -1 and err_set: diverged, a file cannot be read or written, the device has
+// too little room.
 int  fit_net(net *n, const fit_plan *p, fit_result *r);
 void fit_result_free(fit_result *r);
-// Mean loss of rows.
-int  fit_evaluate(const net *n, const fit_plan *p, const int *row, int count, double *loss);
 // Seconds that fit_net will take, from some steps on a copy of the net; at most about `budget` seconds are spent on it.
 int  fit_estimate(const net *shape, const fit_plan *p, double budget, double *seconds);
-// Loss of B examples: the sum over outputs and examples divided by both; dy (may be NULL) its gradient.
-double fit_loss_of(float *dy, const float *y, const float *t, fit_loss loss, double positive, size_t n);
-size_t fit_bytes(const net *n, int batch);  // memory of fit_net
+size_t fit_bytes(const net *n, const fit_plan *p);  // memory of the device that fit_net takes

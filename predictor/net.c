@@ -1,14 +1,10 @@
-// net - see net.h. Matrix products are single-threaded tiles shared out by OpenMP, so the bits do not depend on the thread count; a tile
-// of a weight's gradient is used for its AdamW step while it is in the cache and never stored.
+// net - see net.h.
 #include "net.h"
-#include "ops_cpu.h"
-#include "simd.h"
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WQ, BQ, WK, BK, WV, BV, WO, BO, POOL_TENSORS, TILE = 64 };
+enum { WQ, BQ, WK, BK, WV, BV, WO, BO, POOL_TENSORS };
 
 // ---------------------------------------------------------------- parameters
 static void tensor_add(net *n, const char *name, int rows, int cols) {
@@ -73,229 +69,107 @@ double net_macs(const net *n, int T) {
 }
 
 // ---------------------------------------------------------------- workspace
-static float *room(size_t floats) {
-    float *p = xaligned(floats * sizeof *p);
-    memset(p, 0, floats * sizeof *p);
-    return p;
-}
+static float *room(const ops *o, size_t floats) { return o->alloc(floats * sizeof(float)); }
 
-void net_work_new(net_work *k, const net *n, int batch, bool training) {
-    *k = (net_work){.batch = batch, .training = training};
+void net_work_new(net_work *k, const ops *o, const net *n, int batch, bool training) {
+    *k = (net_work){.o = o, .batch = batch, .training = training};
     const size_t B = (size_t)batch, E = (size_t)n->in;
-    k->x = room(B * E);
-    k->h = room(B * (size_t)n->hidden);
-    k->y = room(B * (size_t)n->out);
+    k->x = room(o, B * E);
+    k->h = room(o, B * (size_t)n->hidden);
+    k->y = room(o, B * (size_t)n->out);
     if (training) {
-        k->dy = room(B * (size_t)n->out);
-        k->dh = room(B * (size_t)n->hidden);
+        k->dy = room(o, B * (size_t)n->out);
+        k->dh = room(o, B * (size_t)n->hidden);
     }
     if (n->kind != NET_POOL) return;
     k->s = xcalloc(B, sizeof *k->s);
-    k->c = room(B * E);
-    k->u = room(B * E);
+    k->c = room(o, B * E);
+    k->u = room(o, B * E);
     if (!training) return;
-    k->du = room(B * E);
-    k->dc = room(B * E);
-    k->dx = room(B * E);
+    k->du = room(o, B * E);
+    k->dc = room(o, B * E);
+    k->dx = room(o, B * E);
 }
 
 void net_work_tokens(net_work *k, const net *n, int rows) {
     if (rows <= k->cap) return;
     float **wide[] = {&k->tokens, &k->q, &k->k, &k->dq, &k->dk}, **narrow[] = {&k->count, &k->lse, &k->p, &k->dp};
     for (int i = 0; i < 5; i++) {
-        free(*wide[i]);
-        *wide[i] = i < 3 || k->training ? room((size_t)rows * (size_t)n->in) : NULL;
+        k->o->release(*wide[i]);
+        *wide[i] = i < 3 || k->training ? room(k->o, (size_t)rows * (size_t)n->in) : NULL;
     }
     for (int i = 0; i < 4; i++) {
-        free(*narrow[i]);
-        *narrow[i] = room((size_t)rows);
+        k->o->release(*narrow[i]);
+        *narrow[i] = room(k->o, (size_t)rows);
     }
     k->cap = rows;
 }
 
 void net_work_free(net_work *k) {
-    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->s, k->tokens, k->q, k->k, k->dq, k->dk, k->count, k->lse, k->p, k->dp, k->part, k->c, k->u, k->du, k->dc, k->dx};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->tokens, k->q, k->k, k->dq, k->dk, k->count, k->lse, k->p, k->dp, k->c, k->u, k->du, k->dc, k->dx};
+    for (size_t i = 0; k->o && i < sizeof all / sizeof *all; i++) k->o->release(all[i]);
+    free(k->s);
     *k = (net_work){0};
 }
 
-size_t net_work_bytes(const net *n, int batch) { return (size_t)batch * 4 * (size_t)(n->in * (n->kind == NET_POOL ? 6 : 1) + 2 * n->hidden + 2 * n->out); }
+size_t net_work_bytes(const net *n, int batch, int rows) {
+    const size_t B = (size_t)batch, E = (size_t)n->in, mlp = B * (E + 2 * (size_t)n->hidden + 2 * (size_t)n->out);
+    return 4 * (n->kind == NET_POOL ? mlp + 5 * B * E + (size_t)rows * (5 * E + 4) : mlp);
+}
 
 // ---------------------------------------------------------------- forward
-static void linear(float *y, const float *x, const net *n, int i, bool bias, int B) {
+static void linear(const net *n, net_work *k, int i, bool bias, float *y, const float *x, int B) {
     const weight w = view(n, i), b = bias ? view(n, i + 1) : (weight){0};
     const span all = {0, B};
-    ops_cpu()->linear(y, x, &w, bias ? &b : NULL, false, &all, 1);
-}
-
-// Work items of attention: TILE query rows of one example.
-typedef struct { int example, row, n; size_t part; } tile;
-
-static tile *tiles_of(const net_work *k, int B, int *count, size_t *floats) {
-    int total = 0;
-    for (int i = 0; i < B; i++) total += (k->s[i].n + TILE - 1) / TILE;
-    tile *t = xmalloc((size_t)total * sizeof *t);
-    *count = 0;
-    *floats = 0;
-    for (int i = 0; i < B; i++)
-        for (int r = 0; r < k->s[i].n; r += TILE) {
-            t[(*count)++] = (tile){i, k->s[i].row + r, k->s[i].n - r < TILE ? k->s[i].n - r : TILE, *floats};
-            *floats += (size_t)k->s[i].n;
-        }
-    return t;
-}
-
-// Scaled scores of some queries against all T keys.
-static void attend(float *score, const net *n, const net_work *k, const span *s, int row, int rows) {
-    const int E = n->in;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, s->n, E, 1 / sqrtf((float)E), k->q + (size_t)row * (size_t)E, E, k->k + (size_t)s->row * (size_t)E, E, 0,
-                score, s->n);
-}
-
-static float tokens_of(const net_work *k, const span *s) {
-    float tokens = 0;
-    for (int r = 0; r < s->n; r++) tokens += k->count[s->row + r];
-    return tokens;
-}
-
-// Row by row the log of the sum of exponentials, and what each of T keys gets from all rows together. of: the rows' counts, keys: the keys'.
-HOT static void softmax_sums(float *lse, float *sum, float *score, const float *of, const float *keys, int rows, int T) {
-    memset(sum, 0, (size_t)T * sizeof *sum);
-    for (int r = 0; r < rows; r++, score += T) {
-        float most = score[0], all = 0;
-        for (int j = 1; j < T; j++) most = score[j] > most ? score[j] : most;
-        for (int j = 0; j < T; j++) score[j] = keys[j] * exp_f(score[j] - most);
-#pragma omp simd reduction(+ : all)
-        for (int j = 0; j < T; j++) all += score[j];
-        lse[r] = most + logf(all);
-        const float share = of[r] / all;
-        for (int j = 0; j < T; j++) sum[j] += score[j] * share;
-    }
+    k->o->linear(y, x, &w, bias ? &b : NULL, false, &all, 1);
 }
 
 static void pool(const net *n, net_work *k, int B) {
     const weight wq = view(n, WQ), bq = view(n, BQ), wk = view(n, WK), bk = view(n, BK);
-    const int E = n->in;
-    ops_cpu()->linear(k->q, k->tokens, &wq, &bq, false, k->s, B);
-    ops_cpu()->linear(k->k, k->tokens, &wk, &bk, false, k->s, B);
-    int count;
-    size_t floats;
-    tile *t = tiles_of(k, B, &count, &floats);
-    if (floats > k->part_cap) {
-        free(k->part);
-        k->part = room(k->part_cap = floats);
-    }
-#pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < count; i++) {
-        const span *s = &k->s[t[i].example];
-        float *score = cpu_scratch(4, (size_t)TILE * (size_t)s->n);
-        attend(score, n, k, s, t[i].row, t[i].n);
-        softmax_sums(k->lse + t[i].row, k->part + t[i].part, score, k->count + t[i].row, k->count + s->row, t[i].n, s->n);
-    }
-    for (int i = 0; i < B; i++) memset(k->p + k->s[i].row, 0, (size_t)k->s[i].n * sizeof *k->p);
-    for (int i = 0; i < count; i++) {
-        const span *s = &k->s[t[i].example];
-        const float tokens = tokens_of(k, s);
-        for (int j = 0; j < s->n; j++) k->p[s->row + j] += k->part[t[i].part + (size_t)j] / tokens;
-    }
-    free(t);
-#pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < B; i++) {
-        const span *s = &k->s[i];
-        cblas_sgemv(CblasRowMajor, CblasTrans, s->n, E, 1, k->tokens + (size_t)s->row * (size_t)E, E, k->p + s->row, 1, 0, k->c + (size_t)i * (size_t)E, 1);
-    }
-    linear(k->u, k->c, n, WV, true, B);
-    linear(k->x, k->u, n, WO, true, B);
+    k->o->linear(k->q, k->tokens, &wq, &bq, false, k->s, B);
+    k->o->linear(k->k, k->tokens, &wk, &bk, false, k->s, B);
+    k->o->pool(k->c, k->p, k->lse, k->tokens, k->count, k->q, k->k, n->in, k->s, B);
+    linear(n, k, WV, true, k->u, k->c, B);
+    linear(n, k, WO, true, k->x, k->u, B);
 }
 
 void net_forward(const net *n, net_work *k, int B) {
     ASSERT(B <= k->batch);
     if (n->kind == NET_POOL) pool(n, k, B);
-    linear(k->h, k->x, n, fc1(n), biased(n), B);
-    if (biased(n)) {
-        const span all = {0, B};
-        ops_cpu()->relu(k->h, k->h, n->hidden, &all, 1);
-    }
-    linear(k->y, k->h, n, fc2(n), biased(n), B);
+    linear(n, k, fc1(n), biased(n), k->h, k->x, B);
+    if (biased(n)) k->o->relu(k->h, k->h, n->hidden, &(span){0, B}, 1);
+    linear(n, k, fc2(n), biased(n), k->y, k->h, B);
 }
 
 // ---------------------------------------------------------------- backward
-static void apply(const net *n, const net_update *u, size_t at, const float *g, size_t count) {
-    if (u->grad) memcpy(u->grad + at, g, count * sizeof *g);
-    else adamw_update(&u->a, n->w + at, g, u->m + at, u->v + at, count);
-}
-
-// Gradient dy' x of tensor i (and of its bias), used at once. dy [rows, out], x [rows, in].
-static void step(const net *n, const net_update *u, int i, bool bias, const float *dy, const float *x, int rows) {
+// Tensor i (and the bias behind it) by its gradient dy' x. dy [rows, out], x [rows, in].
+static void step(const net *n, net_work *k, const net_update *u, int i, bool bias, const float *dy, const float *x, int rows) {
     const net_tensor *t = &n->t[i];
-    const int in = t->cols, out = t->rows;
-    const int some = in >= 4096 ? 16 : in >= 512 ? (1 << 16) / in : 128, tiles = (out + some - 1) / some;
-#pragma omp parallel for schedule(dynamic)
-    for (int k = 0; k < tiles; k++) {
-        const int j0 = k * some, cols = out - j0 < some ? out - j0 : some;
-        float *g = cpu_scratch(4, (size_t)some * (size_t)in), *gb = cpu_scratch(5, (size_t)some);
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dy + j0, out, x, in, 0, g, in);
-        apply(n, u, t->at + (size_t)j0 * (size_t)in, g, (size_t)cols * (size_t)in);
-        if (!bias) continue;
-        for (int j = 0; j < cols; j++) {
-            double sum = 0;
-            for (int r = 0; r < rows; r++) sum += (double)dy[(size_t)r * (size_t)out + (size_t)(j0 + j)];
-            gb[j] = (float)sum;
-        }
-        apply(n, u, n->t[i + 1].at + (size_t)j0, gb, (size_t)cols);
-    }
+    k->o->linear_step(n->w + t->at, u->m + t->at, u->v + t->at, &u->a, bias ? t[1].at - t->at : 0, dy, x, t->rows, t->cols, rows);
 }
 
-static void back(float *dx, const float *dy, const net *n, int i, int B) {
+static void back(const net *n, net_work *k, int i, float *dx, const float *dy, int B) {
     const weight w = view(n, i);
-    const span all = {0, B};
-    ops_cpu()->linear_back(dx, dy, &w, false, &all, 1);
+    k->o->linear_back(dx, dy, &w, false, &(span){0, B}, 1);
 }
 
-// P[t, s] = n_s exp(score - lse); dscore = n_t P (dp - sum P dp) / tokens, through the scale 1 / sqrt(E).
-HOT static void softmax_back(float *score, const float *lse, const float *dp, const float *of, const float *keys, float scale, int rows, int T) {
-    for (int r = 0; r < rows; r++, score += T) {
-        float mean = 0;
-        for (int j = 0; j < T; j++) score[j] = keys[j] * exp_f(score[j] - lse[r]);
-#pragma omp simd reduction(+ : mean)
-        for (int j = 0; j < T; j++) mean += score[j] * dp[j];
-        for (int j = 0; j < T; j++) score[j] *= (dp[j] - mean) * scale * of[r];
-    }
-}
-
-// From dx [B, E] to the gradients of the pooling's parameters.
-static void pool_back(const net *n, net_work *k, int B, const net_update *up) {
-    const int E = n->in;
-    back(k->du, k->dx, n, WO, B);
-    back(k->dc, k->du, n, WV, B);
-#pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < B; i++) {
-        const span *s = &k->s[i];
-        const float *x = k->tokens + (size_t)s->row * (size_t)E;
-        float *dq = k->dq + (size_t)s->row * (size_t)E, *dk = k->dk + (size_t)s->row * (size_t)E, *score = cpu_scratch(4, (size_t)TILE * (size_t)s->n);
-        const float scale = 1 / (sqrtf((float)E) * tokens_of(k, s));
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, s->n, E, 1, x, E, k->dc + (size_t)i * (size_t)E, 1, 0, k->dp + s->row, 1);
-        for (int r = 0; r < s->n; r += TILE) {
-            const int rows = s->n - r < TILE ? s->n - r : TILE;
-            attend(score, n, k, s, s->row + r, rows);
-            softmax_back(score, k->lse + s->row + r, k->dp + s->row, k->count + s->row + r, k->count + s->row, scale, rows, s->n);
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, E, s->n, 1, score, s->n, k->k + (size_t)s->row * (size_t)E, E, 0, dq + (size_t)r * (size_t)E, E);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, s->n, E, rows, 1, score, s->n, k->q + (size_t)(s->row + r) * (size_t)E, E, r ? 1 : 0, dk, E);
-        }
-    }
+// From dx [B, E] to the pooling's parameters.
+static void pool_back(net *n, net_work *k, int B, const net_update *u) {
     const int rows = k->s[B - 1].row + k->s[B - 1].n;
-    step(n, up, WO, true, k->dx, k->u, B);
-    step(n, up, WV, true, k->du, k->c, B);
-    step(n, up, WQ, true, k->dq, k->tokens, rows);
-    step(n, up, WK, true, k->dk, k->tokens, rows);
+    back(n, k, WO, k->du, k->dx, B);
+    back(n, k, WV, k->dc, k->du, B);
+    k->o->pool_back(k->dq, k->dk, k->dp, k->dc, k->tokens, k->count, k->q, k->k, k->lse, n->in, k->s, B);
+    step(n, k, u, WO, true, k->dx, k->u, B);
+    step(n, k, u, WV, true, k->du, k->c, B);
+    step(n, k, u, WQ, true, k->dq, k->tokens, rows);
+    step(n, k, u, WK, true, k->dk, k->tokens, rows);
 }
 
 void net_backward(net *n, net_work *k, int B, const net_update *u) {
-    const span all = {0, B};
-    back(k->dh, k->dy, n, fc2(n), B);
-    if (biased(n)) ops_cpu()->gate(k->dh, k->dh, k->h, n->hidden, &all, 1);
-    step(n, u, fc2(n), biased(n), k->dy, k->h, B);
-    if (n->kind == NET_POOL) back(k->dx, k->dh, n, fc1(n), B);  // before fc1 changes
-    step(n, u, fc1(n), biased(n), k->dh, k->x, B);
+    back(n, k, fc2(n), k->dh, k->dy, B);
+    if (biased(n)) k->o->gate(k->dh, k->dh, k->h, n->hidden, &(span){0, B}, 1);
+    step(n, k, u, fc2(n), biased(n), k->dy, k->h, B);
+    if (n->kind == NET_POOL) back(n, k, fc1(n), k->dx, k->dh, B);  // before fc1 changes
+    step(n, k, u, fc1(n), biased(n), k->dh, k->x, B);
     if (n->kind == NET_POOL) pool_back(n, k, B, u);
 }

@@ -1,4 +1,4 @@
-// net - the small nets that predict scores: parameters in one block, forward, gradient fused with the AdamW step.
+// net - the small nets that predict scores: parameters in one block, forward, gradient fused with the AdamW step, on any device.
 //   NET_MLP   y = W2 relu(W1 x + b1) + b2
 //   NET_PAIR  y = W2 W1 x                                   (DejaVu's low-rank pair: no bias, no non-linearity)
 //   NET_POOL  the MLP behind attention pooling of T tokens X [T, E] (b1e of the whole sequence, SEMANTICS 3.1): one head,
@@ -8,7 +8,6 @@
 // output rows of every token. Nothing tells one place of a sequence from another, so equal tokens have equal rows of P: a row stands for all n_s
 // tokens that are equal, P[t, s] = n_s exp(score) / sum over the rows, p_s = sum_t n_t P[t, s] / sum_t n_t. A text of few words has few rows.
 #pragma once
-#include "adamw.h"
 #include "ops.h"
 
 typedef enum { NET_MLP, NET_PAIR, NET_POOL } net_kind;
@@ -23,7 +22,7 @@ typedef struct {
     net_tensor t[NET_TENSORS];
     int n;
     size_t floats;             // of the block: tensors begin at multiples of 16 numbers, what lies between is 0
-    float *w;                  // borrowed
+    float *w;                  // borrowed; memory of the device that computes (net_init, net_start: of the host)
 } net;
 
 // Fills all but w.
@@ -40,27 +39,26 @@ double net_macs(const net *n, int T);
 
 // ---------------------------------------------------------------- batches
 typedef struct {
+    const ops *o;                   // whose memory the arrays are, but for s
     int batch;
     float *x, *h, *y, *dy, *dh;     // [batch, in], [batch, hidden], [batch, out], gradients of y and of the hidden layer's input
     // NET_POOL: call net_work_tokens, then fill s, tokens and count
-    int rows, cap;
+    int cap;
     span *s;                        // [batch] rows of an example
     float *tokens, *q, *k, *dq, *dk;  // [rows, E]
     float *count, *lse, *p, *dp;    // [rows]; count: tokens that the row stands for, to be filled
-    float *part;                    // column sums of tiles
-    size_t part_cap;
     float *c, *u, *du, *dc, *dx;    // [batch, E]
     bool training;
 } net_work;
-void net_work_new(net_work *k, const net *n, int batch, bool training);
+void net_work_new(net_work *k, const ops *o, const net *n, int batch, bool training);
 void net_work_tokens(net_work *k, const net *n, int rows);  // room for so many packed rows
 void net_work_free(net_work *k);                             // safe on {0}
-size_t net_work_bytes(const net *n, int batch);
+size_t net_work_bytes(const net *n, int batch, int rows);    // in training
 
 // y of the first B examples from x (NET_POOL: from tokens, count and s).
 void net_forward(const net *n, net_work *k, int B);
 
-// What backward does with the gradient of the first B examples, whose dL/dy is k->dy: an AdamW step on n->w with moments m, v laid out like
-// w; or, where grad is given, only that gradient into grad (laid out like w). After net_forward of the same batch, which it overwrites.
-typedef struct { adamw a; float *m, *v, *grad; } net_update;
+// An AdamW step on n->w by the gradient of the first B examples, whose dL/dy is k->dy; m, v: moments, laid out like w. After net_forward of the
+// same batch. (With b1 = 0 and rate = 0 nothing but m changes, which becomes the gradient.)
+typedef struct { adamw a; float *m, *v; } net_update;
 void net_backward(net *n, net_work *k, int B, const net_update *u);

@@ -1,7 +1,7 @@
 // predictor - reading, writing and running the nets of one criterion. Contracts in predictor.h and nets.h.
 #include "nets.h"
+#include "ops_cpu.h"
 #include "opt_random.h"
-#include "target.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static predictor *make(const predictor_info *what) {
             predictor_shape(&p->net[k][i], what, k);
             floats += p->net[k][i].floats;
         }
-        net_work_new(&p->work[k], &p->net[k][0], 1, false);
+        net_work_new(&p->work[k], ops_cpu(), &p->net[k][0], 1, false);
     }
     p->w = xaligned(floats * sizeof *p->w);
     floats = 0;
@@ -260,16 +260,18 @@ static void widen(double *to, const float *from, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = (double)from[i];
 }
 
+void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *tokens, const span *s, int n) {
+    m->o->embed(narrow ? narrow : x, tokens, &m->embed, s, n);
+    if (narrow) m->o->linear(x, narrow, &m->proj_in, NULL, false, s, n);
+}
+
 void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T) {
     const span all = {0, T};
     const size_t bytes = (size_t)T * (size_t)m->c.E * sizeof *x;
     m->o->use(0);
-    float *wide = m->o->alloc(bytes), *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : wide;
-    m->o->embed(narrow, tokens, &m->embed, &all, 1);
-    if (narrow != wide) {
-        m->o->linear(wide, narrow, &m->proj_in, NULL, false, &all, 1);
-        m->o->release(narrow);
-    }
+    float *wide = m->o->alloc(bytes), *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
+    predictor_embed_rows(wide, narrow, m, tokens, &all, 1);
+    m->o->release(narrow);
     m->o->get(x, wide, bytes);
     m->o->release(wide);
 }

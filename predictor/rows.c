@@ -1,6 +1,8 @@
 // rows - see rows.h.
 #include "rows.h"
+#include "ops_cpu.h"
 #include "predictor.h"
+#include "target.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -98,6 +100,32 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int f
 // ---------------------------------------------------------------- batches
 int row_tokens(const row_source *s, int row) { return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row]; }
 
+void row_stage_new(row_stage *g, const row_source *s, const net *n, const net_work *k) {
+    *g = (row_stage){0};
+    if (!k->o->host) g->rows = xaligned((size_t)k->batch * (size_t)(n->in > n->out ? n->in : n->out) * sizeof *g->rows);
+    if (n->kind != NET_POOL) return;
+    g->tokens = xmalloc((size_t)k->cap * sizeof *g->tokens);
+    if (!k->o->host) g->times = xmalloc((size_t)k->cap * sizeof *g->times);
+    if (s->model->proj_in.data) g->narrow = k->o->alloc((size_t)k->cap * (size_t)s->model->c.P * sizeof *g->narrow);
+}
+
+void row_stage_free(row_stage *g, const net_work *k) {
+    free(g->rows);
+    free(g->tokens);
+    free(g->times);
+    k->o->release(g->narrow);
+    *g = (row_stage){0};
+}
+
+// Rows of a plane onto the device. The host reads the next batch while the device computes: put has read what it was given when it returns.
+static int fill(const plane *p, const net_work *k, row_stage *g, float *to, const int *row, int count) {
+    float *host = g->rows ? g->rows : to;
+    for (int i = 0; i < count; i++)
+        if (plane_read(p, row[i], host + (size_t)i * (size_t)p->width)) return -1;
+    if (g->rows) k->o->put(to, host, (size_t)count * (size_t)p->width * sizeof *to);
+    return 0;
+}
+
 static int by_token(const void *a, const void *b) {
     const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
     return (x > y) - (x < y);
@@ -117,26 +145,22 @@ static int different(int32_t *t, float *times, int n) {
     return m;
 }
 
-static void fill_tokens(const row_source *s, const net *n, net_work *k, const int *row, int count) {
-    int most = 0, at = 0;
-    for (int i = 0; i < count; i++) most += row_tokens(s, row[i]);
-    net_work_tokens(k, n, most);
-    int32_t *t = xmalloc((size_t)most * sizeof *t);
-    for (int i = 0; i < count; i++) {
+static void fill_tokens(const row_source *s, const net *n, net_work *k, row_stage *g, const int *row, int count) {
+    float *times = g->times ? g->times : k->count;
+    int at = 0;
+    for (int i = 0; i < count; at += k->s[i++].n) {
         const int T = row_tokens(s, row[i]);
-        memcpy(t, s->ex->tokens + s->ex->offset[row[i]], (size_t)T * sizeof *t);
-        k->s[i] = (span){at, different(t, k->count + at, T)};
-        float *x = k->tokens + (size_t)at * (size_t)n->in;
-        predictor_embed(x, s->model, t, k->s[i].n);
-        minmax(x, x, (size_t)k->s[i].n * (size_t)n->in);
-        at += k->s[i].n;
+        ASSERT(at + T <= k->cap);
+        memcpy(g->tokens + at, s->ex->tokens + s->ex->offset[row[i]], (size_t)T * sizeof *g->tokens);
+        k->s[i] = (span){at, different(g->tokens + at, times + at, T)};
     }
-    free(t);
+    if (g->times) k->o->put(k->count, times, (size_t)at * sizeof *times);
+    predictor_embed_rows(k->tokens, g->narrow, s->model, g->tokens, k->s, count);
+    k->o->minmax(k->tokens, k->tokens, n->in, k->s, count);
 }
 
-int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count) {
-    if (n->kind == NET_POOL) fill_tokens(s, n, k, row, count);
-    for (int i = 0; i < count; i++)
-        if ((n->kind != NET_POOL && plane_read(&s->x, row[i], k->x + (size_t)i * (size_t)n->in)) || plane_read(&s->t, row[i], t + (size_t)i * (size_t)n->out)) return -1;
-    return 0;
+int row_fill(const row_source *s, const net *n, net_work *k, row_stage *g, float *t, const int *row, int count) {
+    if (n->kind == NET_POOL) fill_tokens(s, n, k, g, row, count);
+    else if (fill(&s->x, k, g, k->x, row, count)) return -1;
+    return fill(&s->t, k, g, t, row, count);
 }

@@ -4,7 +4,6 @@
 #pragma once
 #include "net.h"
 #include "store.h"
-#include "target.h"
 
 typedef struct { int fd; char *path; int64_t floats; } scratch;
 typedef struct { const scratch *file; int64_t at; long stride; int width; } plane;  // row r: width floats from float at + r * stride on
@@ -27,9 +26,15 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int f
 typedef struct {
     plane x, t;
     const store_examples *ex;  // NET_POOL: the context of an example, or all its tokens where whole (compat)
-    const opt *model;
+    const opt *model;          // NET_POOL: on the device that computes
     bool whole;
 } row_source;
-// Inputs of n rows into k (by n->kind) and targets into t [n, out].
-int row_fill(const row_source *s, const net *n, net_work *k, float *t, const int *row, int count);
 int row_tokens(const row_source *s, int row);  // how many tokens NET_POOL sees
+
+// What batches pass through on their way to a device: rows in host memory (NULL where the device's is the host's); NET_POOL: tokens of a batch and how
+// often each is there (likewise) in host memory, and on the device their embeddings before a projection [tokens, P] (NULL: the model has none).
+typedef struct { float *rows; int32_t *tokens; float *times, *narrow; } row_stage;
+void row_stage_new(row_stage *g, const row_source *s, const net *n, const net_work *k);  // after net_work_tokens
+void row_stage_free(row_stage *g, const net_work *k);                                   // before net_work_free
+// Inputs of n rows into k (by n->kind) and targets into t [n, out] of the same device.
+int row_fill(const row_source *s, const net *n, net_work *k, row_stage *g, float *t, const int *row, int count);

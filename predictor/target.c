@@ -1,32 +1,9 @@
 // target - see target.h.
 #include "target.h"
 #include "base.h"
-#include "simd.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-HOT static void rescale(float *out, const float *x, float least, float span, size_t n) {
-    for (size_t i = 0; i < n; i++) out[i] = (x[i] - least) / span;
-}
-
-bool minmax(float *out, const float *x, size_t n) {
-    float least = x[0], most = x[0];
-    for (size_t i = 1; i < n; i++) {
-        least = x[i] < least ? x[i] : least;
-        most = x[i] > most ? x[i] : most;
-    }
-    if (!(most > least)) {
-        memset(out, 0, n * sizeof *out);
-        return false;
-    }
-    // halves: the difference of two finite numbers may overflow
-    const float span = most - least;
-    if (isfinite(span)) rescale(out, x, least, span, n);
-    else
-        for (size_t i = 0; i < n; i++) out[i] = (x[i] / 2 - least / 2) / (most / 2 - least / 2);
-    return true;
-}
 
 static int larger_first(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;

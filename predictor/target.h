@@ -4,8 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// out [n] = (x - min) / (max - min), in [0, 1]; false, and zeros, where all x are equal. out may be x.
-bool minmax(float *out, const float *x, size_t n);
 // Labels of DejaVu's classifiers: 1 for the k largest of x [n], else 0. Of equal ones that do not all fit none is labelled: which of them a mask
 // keeps is a matter of their index, which is not to be learnt.
 void top_labels(float *out, const float *x, int n, int k);

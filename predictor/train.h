@@ -9,9 +9,10 @@
 #include "nets.h"
 #include "quality.h"
 #include "stats.h"
+#include "target.h"
 
 typedef struct {
-    const char *store, *model, *criterion, *design, *target, *features, *mode, *predictions, *out, *curve, *metrics;
+    const char *store, *model, *criterion, *design, *target, *features, *mode, *predictions, *out, *curve, *metrics, *device;
     long hidden, seed, epochs, batch, early_stop, dense_layers, threads;
     double lr, valid, test, top, save_every;
     bool estimate;
@@ -29,6 +30,7 @@ typedef struct {              // one kind of unit of one criterion
 
 typedef struct {
     train_options o;
+    const ops *device;        // where nets are trained; the sequence design's embeddings are there too
     opt m;
     store *in;
     store_examples ex;
@@ -62,6 +64,7 @@ bool train_done(const train_job *j, const char *path, const char *criterion);  /
 int  train_estimate(train_job *j, int criterion, double *seconds);  // of this criterion, whose targets are there
 int  train_criterion(train_job *j, int criterion, void (*tick)(void *, long), void *ctx);
 long train_steps(const train_job *j, int criterion);
+double train_bytes(const train_job *j, int criterion);     // memory of the device that its largest net takes in training
 int  train_merge(train_job *j);
 
 // train_report.c

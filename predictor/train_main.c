@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static train_job job = {.o = {.criterion = "all", .design = "shadow", .target = "", .features = "", .mode = "sound", .predictions = "", .curve = "", .metrics = "", .seed = 1, .lr = 1e-3, .valid = 0.15,
+static train_job job = {.o = {.criterion = "all", .design = "shadow", .target = "", .features = "", .mode = "sound", .predictions = "", .curve = "", .metrics = "", .device = "cpu", .seed = 1, .lr = 1e-3, .valid = 0.15,
                               .test = 0.15, .top = 50, .dense_layers = 1, .save_every = 30}};
 
 static const cli_option options[] = {
@@ -31,6 +31,7 @@ static const cli_option options[] = {
     {"test", CLI_FLOAT, &job.o.test, "X", "fraction of the documents for the numbers printed", false, NULL, 0.01, 0.45},
     {"dense-layers", CLI_INT, &job.o.dense_layers, "N", "first layers that are never pruned: not in the overlaps", false, NULL, 0, 1e5},
     {"mode", CLI_STR, &job.o.mode, "sound|compat", "compat: published settings: scores and features of score --mode compat, 80/20 (heads) and 90/10 (neurons) without validation, last epoch", false, "sound|compat", 0, 0},
+    {"device", CLI_STR, &job.o.device, "NAME", "where nets are trained: cpu, cuda (the first GPU) or cuda:I; of several GPUs, the first", false, NULL, 0, 0},
     {"seed", CLI_INT, &job.o.seed, "N", "seed of split, initialisation and order", false, NULL, 0, 9e15},
     {"threads", CLI_INT, &job.o.threads, "N", "threads; 0: all (the result is the same)", false, NULL, 0, 4096},
     {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from", false, NULL, 0, 1e9},
@@ -66,16 +67,17 @@ static void print_plan(const train_job *j) {
         printf("dejavu-lowrank departs from DejaVu: features at the end of the context and the top %g %% of the criterion's scores as labels, not every token's activations\n", j->o.top);
 }
 
-static double criterion_memory(const train_job *j) {
-    double most = 0, weights = 0;
+// Of the host: the nets of a criterion, and what trains them.
+static double host_memory(const train_job *j, int c) {
+    double weights = 0, most = 0;
     for (int k = 0; k < 2; k++) {
         net n;
         predictor_shape(&n, &j->about, k);
-        const double fit = (double)fit_bytes(&n, j->batch[k]);
-        most = fit > most ? fit : most;
-        weights += 4.0 * (double)n.floats * (j->about.per_layer ? j->about.L - j->about.lag : 1);
+        const double bytes = 4.0 * (double)n.floats;
+        most = bytes > most ? bytes : most;
+        weights += bytes * (j->about.per_layer ? j->about.L - j->about.lag : 1);
     }
-    return most + weights;
+    return weights + (j->device->host ? train_bytes(j, c) : most);
 }
 
 // From the first criterion that is not finished, whose targets are streamed for it.
@@ -92,8 +94,10 @@ static int estimate(train_job *j, int first, int left) {
     for (int c = 0; c < j->n_criteria; c++) steps += finished(j, c) ? 0 : train_steps(j, c);
     const double scale = (double)steps / (double)train_steps(j, first);
     const double disk = 4.0 * (double)(j->features.floats + j->targets.floats);
-    printf("about %.1f s for %d criteria (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB\n", seconds * scale + targets * (left - 1), left,
-           features + targets * left, criterion_memory(j) / 1048576 + 40, disk / 1048576);
+    printf("about %.1f s for %d criteria (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB", seconds * scale + targets * (left - 1), left,
+           features + targets * left, host_memory(j, first) / 1048576 + 40, disk / 1048576);
+    if (j->device->host) printf("\n");
+    else printf(", of %s (%s) %.0f MiB\n", j->device->device, j->device->about, train_bytes(j, first) / 1048576);
     fflush(stdout);
     return 0;
 }
@@ -164,7 +168,9 @@ int main(int argc, char **argv) {
     char *resolved = cli_resolved(options);
     j->command = cli_command(argc, argv);
     printf("train: %s\n", resolved);
+    if (!(j->device = ops_open(j->o.device))) die(1, "%s", err_get());
     if (opt_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file)) die(1, "%s", err_get());
+    if (strcmp(j->o.design, "sequence") == 0 && opt_move_embeddings(&j->m, j->device)) die(1, "%s", err_get());
     const int lock = store_lock(j->o.out);
     if (lock < 0) die(1, "%s", err_get());
     int bad = train_plan(j);

@@ -3,6 +3,7 @@
 // attention) read. The second shows how much of the joint numbers is the difference between layers. Predictions go through predictor_all and
 // predictor_layer, as in use.
 #include "train.h"
+#include "ops_cpu.h"
 #include <errno.h>
 #include <math.h>
 #include <omp.h>

@@ -20,8 +20,8 @@ static fit_plan plan_of(const train_job *j, int kind, int layer) {
     const predictor_info *a = &j->about;
     const train_kind *t = &j->kind[kind];
     const int U = predictor_units(a, kind);
-    fit_plan p = {.from = {.ex = &j->ex, .model = &j->m, .whole = a->compat}, .train = train_rows(j, kind, PART_TRAIN), .valid = train_rows(j, kind, PART_VALID),
-                  .n_train = j->n_row[kind][PART_TRAIN], .n_valid = j->n_row[kind][PART_VALID], .loss = FIT_MSE, .batch = j->batch[kind], .epochs = j->epochs[kind],
+    fit_plan p = {.o = j->device, .from = {.ex = &j->ex, .model = &j->m, .whole = a->compat}, .train = train_rows(j, kind, PART_TRAIN), .valid = train_rows(j, kind, PART_VALID),
+                  .n_train = j->n_row[kind][PART_TRAIN], .n_valid = j->n_row[kind][PART_VALID], .loss = LOSS_MSE, .batch = j->batch[kind], .epochs = j->epochs[kind],
                   .patience = (int)j->o.early_stop, .keep_last = a->compat, .lr = j->o.lr, .decay = 0.01,
                   .seed = rng_hash((uint64_t)j->o.seed, (uint64_t)kind, (uint64_t)layer), .save_every = j->o.save_every};
     if (a->design != PREDICTOR_SEQUENCE) {
@@ -33,7 +33,7 @@ static fit_plan plan_of(const train_job *j, int kind, int layer) {
     // a sound net begins as the static mean; the published ones, and DejaVu's without biases, as PyTorch does
     if (!a->compat && a->design != PREDICTOR_LOWRANK) p.start = t->mean + (a->per_layer ? (size_t)layer * (size_t)U : 0);
     if (a->design == PREDICTOR_LOWRANK) {
-        p.loss = FIT_BCE;
+        p.loss = LOSS_BCE;
         p.positive = t->positive[layer];
     }
     return p;
@@ -46,6 +46,20 @@ long train_steps(const train_job *j, int c) {
     for (int k = 0; k < 2; k++)
         if (j->has[c][k]) steps += (long)nets_of(&j->about) * j->epochs[k] * ((j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k]);
     return steps;
+}
+
+double train_bytes(const train_job *j, int c) {
+    const predictor_info a = describe(j, c);
+    double most = 0;
+    for (int k = 0; k < 2; k++) {
+        if (!a.has[k]) continue;
+        const fit_plan plan = plan_of(j, k, predictor_first(&a));
+        net shape;
+        predictor_shape(&shape, &a, k);
+        const double bytes = (double)fit_bytes(&shape, &plan);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 int train_estimate(train_job *j, int c, double *seconds) {
@@ -103,7 +117,8 @@ static int put_criterion(const train_job *j, const predictor *p, fit_result *con
 
 static int fit_one(train_job *j, predictor *p, int kind, int i, void (*tick)(void *, long), void *ctx, fit_result *r) {
     const int layer = i + predictor_first(&p->about);
-    char key[33], *text = xasprintf("%s%s %s %d", j->settings, p->criterion, predictor_kinds[kind], layer), *state = state_path(j, p->criterion, kind, layer);
+    // a training goes on where it began: devices round otherwise
+    char key[33], *text = xasprintf("%s%s %s %d%s", j->settings, p->criterion, predictor_kinds[kind], layer, j->device->host ? "" : " cuda"), *state = state_path(j, p->criterion, kind, layer);
     hash_bytes(key, text, strlen(text));
     fit_plan plan = plan_of(j, kind, layer);
     plan.state = state;
@@ -150,7 +165,7 @@ static int put_head(const train_job *j, store *s) {
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     return predictor_put_about(s, &j->about, j->m.file.hash) || store_put_text(s, "/", "settings", j->settings) || store_put_text(s, "/", "features", j->o.features) ||
                    store_put_text(s, "/", "store", j->o.store) || store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "command", j->command) ||
-                   store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "date", date) || store_put_number(s, "/", "seed", (double)j->o.seed)
+                   store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) || store_put_number(s, "/", "seed", (double)j->o.seed)
                ? -1
                : 0;
 }

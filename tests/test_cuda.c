@@ -1,49 +1,14 @@
 // test_cuda - the CUDA table of operations against the CPU's: every operation on awkward shapes at 1e-5, guard words around every array. The library is that of
 // CUDA on the CPU (tests/cuda), or the one that KIT_CUDA names. With CUDA on the CPU the operations run again with a block's threads in other
 // orders (CUH_ORDER) and with streams that run at once or at random (CU_FAKE_STREAMS): a missing barrier or synchronisation shows.
-#include "opt_fixture.h"
+#include "cuda_compare.h"
 #include "ops_cpu.h"
 #include "shim.h"
 
 static const ops *cpu, *gpu;
 
 // ---------------------------------------------------------------- arrays on both sides
-enum { GUARD = 64, ARRAYS = 11, MOST_SEQS = 200 };
-static const float guard_word = 12345.5f;
-
-static float *put_guarded(const ops *o, const float *x, size_t n) {
-    float *all = xmalloc((n + 2 * GUARD) * sizeof *all);
-    for (size_t i = 0; i < n + 2 * GUARD; i++) all[i] = i < GUARD || i >= n + GUARD ? guard_word : x[i - GUARD];
-    float *p = o->alloc((n + 2 * GUARD) * sizeof *p);
-    o->put(p, all, (n + 2 * GUARD) * sizeof *p);
-    free(all);
-    return p + GUARD;
-}
-
-static float *get_guarded(const ops *o, const float *p, size_t n, const char *what) {
-    float *all = xmalloc((n + 2 * GUARD) * sizeof *all);
-    o->get(all, p - GUARD, (n + 2 * GUARD) * sizeof *all);
-    for (int i = 0; i < GUARD; i++)
-        if (all[i] != guard_word || all[n + GUARD + (size_t)i] != guard_word) fail_msg("%s: writes outside its array", what);
-    memmove(all, all + GUARD, n * sizeof *all);
-    return all;
-}
-
-static void release_guarded(const ops *o, float *p) { o->release(p - GUARD); }
-
-static float *random_floats(uint64_t seed, size_t n) {
-    rng r = rng_make(seed);
-    float *x = xmalloc((n + 1) * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = (float)rng_normal(&r);
-    return x;
-}
-
-static void agree(const char *what, const float *got, const float *want, size_t n, double tol) {
-    double *w = xmalloc((n + 1) * sizeof *w);
-    for (size_t i = 0; i < n; i++) w[i] = (double)want[i];
-    assert_agree(what, got, w, n, tol);
-    free(w);
-}
+enum { ARRAYS = 11, MOST_SEQS = 200 };
 
 // A weight of random numbers in one of the stored types, on both sides.
 typedef struct { weight on[2]; void *host; } both_weight;  // on[0]: CPU
@@ -407,7 +372,8 @@ static void no_operation_is_forgotten(void **state) {
         OPS(X)
 #undef X
     };
-    static const char *const elsewhere[] = {"alloc", "release", "put", "get", "zero", "copy", "room", "reserve", "use", "random", "transpose", "read"};  // tests of their own
+    static const char *const elsewhere[] = {"alloc", "release", "put", "get", "zero", "copy", "room", "reserve", "use", "random", "transpose", "read",  // tests of their own
+                                            "linear_step", "loss", "pool", "pool_back", "minmax"};
     for (size_t i = 0; i < sizeof ops_names / sizeof *ops_names; i++) {
         bool found = false;
         for (int k = 0; k < CASES; k++) found |= strcmp(cases[k].name, ops_names[i]) == 0;
@@ -461,15 +427,6 @@ static void errors_have_a_line(void **state) {
         assert_null(ops_open(wrong[i]));
         assert_non_null(strstr(err_get(), "not one of cpu, cuda"));
     }
-}
-
-// This program once more, in another order, as only a new process can; its name is `self`.
-static int again(const char *self, const char *order, const char *streams) {
-    char *command = xasprintf("CUH_ORDER=%s CU_FAKE_STREAMS=%s CU_FAKE_PROTECT=0 '%s' every_operation 2>&1", order, streams, self);
-    const int bad = system(command);
-    if (bad) fprintf(stderr, "FAIL: %s\n", command);
-    free(command);
-    return bad != 0;
 }
 
 int main(int argc, char **argv) {

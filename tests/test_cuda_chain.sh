@@ -2,6 +2,8 @@
 # test_cuda_chain - the whole chain on the default model by CUDA on the CPU (tests/cuda) beside the CPU: score, aggregate, train, sweep with static and
 # contextual masks, generate. Scores within the agreement of two implementations (2e-4, grasp 2e-3, relative to the value or its layer's rms) and
 # of the same ranks wherever a gap exceeds twice that; the same texts and choices; log-likelihoods within 1e-4.
+# Training: losses of every epoch within 1e-4. Products differ by 1e-6 of their size, so do losses step by step; a parameter whose gradient is within rounding of
+# zero may go the other way by as much as the rate, which the loss, flat in that direction, does not show.
 # What one device sees on the other side of a ReLU within rounding of zero (nwot counts it) is told apart: at most one unit in 10,000.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -23,22 +25,23 @@ run() {
 for device in cpu cuda; do
     o=$out/$device
     run 0 rev eager score --device $device --model $model --data $data --tasks copa,winogrande --shots 0 --examples 4 --criteria all --mode both --out "$o.h5"
-    if [ $device = cpu ]; then
-        run 0 fwd eager aggregate --store "$o.h5" --out "$out/aggregates.h5"
-        run 0 fwd eager train --store "$o.h5" --model $model --criterion snip --hidden 32 --epochs 5 --out "$out/predictor.h5"
-    fi
+    [ $device = cuda ] || run 0 fwd eager aggregate --store "$o.h5" --out "$out/aggregates.h5"
+    for design in shadow sequence; do
+        run 0 rev random train --device $device --store "$out/cpu.h5" --model $model --design $design --criterion snip --hidden 32 --epochs 5 --out "$o.$design.h5"
+    done
     run 0 7 random sweep --device $device --model $model --data $data --tasks copa,winogrande --wikitext "$out/text.raw" --limit 2 --mask none,static,contextual \
-        --scores "$out/aggregates.h5" --predictor "$out/predictor.h5" --criterion snip --sparsity 40 --refresh 8 --out "$o.csv" --details "$o.jsonl"
+        --scores "$out/aggregates.h5" --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 8 --out "$o.csv" --details "$o.jsonl"
     for mask in static contextual; do
         run 1 fwd lazy generate --device $device --model $model --prompt "The cake was burned because" --tokens 5 --mask $mask --scores "$out/aggregates.h5" \
-            --predictor "$out/predictor.h5" --criterion snip --sparsity 40 --refresh 2
+            --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 2
         grep -v MiB "$out/log" >"$o.$mask.txt"
     done
 done
 cmp "$out/cpu.static.txt" "$out/cuda.static.txt" && cmp "$out/cpu.contextual.txt" "$out/cuda.contextual.txt" || fail "generate continues differently"
 # the scores of the device go through the rest of the chain too
 run 0 fwd eager aggregate --store "$out/cuda.h5" --out "$out/cuda_aggregates.h5"
-run 0 fwd eager train --store "$out/cuda.h5" --model $model --criterion snip --hidden 32 --epochs 5 --out "$out/cuda_predictor.h5"
+run 1 fwd lazy train --device cuda --store "$out/cuda.h5" --model $model --criterion snip --hidden 32 --epochs 5 --out "$out/chain.h5"
+run 0 fwd lazy sweep --device cuda --model $model --wikitext "$out/text.raw" --mask contextual --predictor "$out/chain.h5" --criterion snip --sparsity 40 --refresh 8 --out "$out/chain.csv"
 
 $python - "$out" <<'PY' || fail "the devices differ"
 import json, sys
@@ -77,6 +80,12 @@ with h5py.File(out + "/cpu.h5") as a, h5py.File(out + "/cuda.h5") as b:
             order = np.argsort(row, kind="stable")
             gap = np.diff(row[order]) > 2 * tol * np.maximum(np.abs(row[order][1:]), np.sqrt((row ** 2).mean()))
             if (np.diff(other[order])[gap] <= 0).any(): wrong(name, "ranks units otherwise")
+for design in "shadow", "sequence":
+    with h5py.File(f"{out}/cpu.{design}.h5") as a, h5py.File(f"{out}/cuda.{design}.h5") as b:
+        for kind in "heads", "neurons":
+            x, y = (f[f"predictors/snip/{kind}/loss"][:] for f in (a, b))
+            if x.shape != (5, 2) or not (np.abs(x - y) <= 1e-4 * x).all(): wrong(design, kind, "losses", x, y)
+            if (x[1:, 0] >= x[0, 0]).any(): wrong(design, kind, "does not learn", x)
 read = lambda device: [json.loads(l) for l in open(f"{out}/{device}.jsonl")]
 def values(o, path=""):
     if isinstance(o, dict):

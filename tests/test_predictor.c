@@ -1,10 +1,11 @@
 // test_predictor - nets, loss, AdamW and quality of predictors against PyTorch and scipy (tests/golden/make_predictor.py), finite differences, the
 // split of documents, normalisation, files of predictors.
 #include "opt_fixture.h"
-#include "adamw.h"
 #include "fit.h"
 #include "nets.h"
+#include "ops_cpu.h"
 #include "quality.h"
+#include "target.h"
 #include <unistd.h>
 
 static golden fixture;  // of it only the file is used
@@ -33,8 +34,8 @@ static void narrow(float *to, const double *from, size_t n) {
 
 // ---------------------------------------------------------------- nets against PyTorch
 enum { STEPS = 6, BATCH = 4, IN = 12, OUT = 10 };
-typedef struct { const char *name; net_kind kind; int hidden; fit_loss loss; double positive; } case_of;
-static const case_of cases[] = {{"mlp", NET_MLP, 9, FIT_MSE, 0}, {"pair", NET_PAIR, 5, FIT_BCE, 0.4}, {"pool", NET_POOL, 9, FIT_MSE, 0}};
+typedef struct { const char *name; net_kind kind; int hidden; loss_kind loss; double positive; } case_of;
+static const case_of cases[] = {{"mlp", NET_MLP, 9, LOSS_MSE, 0}, {"pair", NET_PAIR, 5, LOSS_BCE, 0.4}, {"pool", NET_POOL, 9, LOSS_MSE, 0}};
 
 typedef struct { net n; net_work k; double *x, *y, *t, *loss; size_t row; int length[BATCH]; float target[BATCH * OUT]; } run;
 
@@ -56,7 +57,7 @@ static run begin(const case_of *c) {
     net_shape(&r.n, c->kind, IN, c->hidden, OUT);
     r.n.w = xaligned(r.n.floats * sizeof(float));
     parameters(c, "start", &r.n, r.n.w);
-    net_work_new(&r.k, &r.n, BATCH, true);
+    net_work_new(&r.k, ops_cpu(), &r.n, BATCH, true);
     size_t n;
     r.x = read_of(c->name, c->kind == NET_POOL ? "tokens" : "x", &n);
     r.row = n / STEPS;
@@ -87,8 +88,13 @@ static double forward(const case_of *c, run *r, int s) {
     narrow(c->kind == NET_POOL ? r->k.tokens : r->k.x, r->x + (size_t)s * r->row, r->row);
     narrow(r->target, r->t + s * BATCH * OUT, BATCH * OUT);
     net_forward(&r->n, &r->k, BATCH);
-    return fit_loss_of(r->k.dy, r->k.y, r->target, c->loss, c->positive, BATCH * OUT);
+    double loss;
+    ops_cpu()->loss(&loss, r->k.dy, r->k.y, r->target, c->loss, c->positive, BATCH * OUT);
+    return loss;
 }
+
+// A step without moments and without a rate leaves the gradient in m.
+static net_update only_gradient(float *grad, float *v) { return (net_update){.a = adamw_step(0, 0, 0, 0.999, 1, 1), .m = grad, .v = v}; }
 
 static void outputs_gradients_and_steps(void **state) {
     (void)state;
@@ -96,13 +102,13 @@ static void outputs_gradients_and_steps(void **state) {
         const case_of *c = &cases[i];
         run r = begin(c);
         const size_t bytes = r.n.floats * sizeof(float);
-        float *m = xcalloc(1, bytes), *v = xcalloc(1, bytes), *got = xcalloc(1, bytes);
+        float *m = xcalloc(1, bytes), *v = xcalloc(1, bytes), *got = xcalloc(1, bytes), *spare = xcalloc(1, bytes);
         for (int s = 0; s < STEPS; s++) {
             const double loss = forward(c, &r, s);
             assert_agree(c->name, r.k.y, r.y + s * BATCH * OUT, BATCH * OUT, 1e-4);
             assert_true(fabs(loss - r.loss[s]) <= 1e-5 * r.loss[s]);
             if (s == 0) {
-                const net_update only = {.grad = got};
+                const net_update only = only_gradient(got, spare);
                 net_backward(&r.n, &r.k, BATCH, &only);
                 for (int j = 0; j < r.n.n; j++) {
                     char *name = xasprintf("gradient/%s", r.n.t[j].name);
@@ -130,6 +136,7 @@ static void outputs_gradients_and_steps(void **state) {
             free(name);
         }
         free(got);
+        free(spare);
         free(v);
         free(m);
         end(&r);
@@ -142,9 +149,9 @@ static void finite_differences(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const case_of *c = &cases[i];
         run r = begin(c);
-        float *grad = xcalloc(r.n.floats, sizeof *grad), *w = xcalloc(r.n.floats, sizeof *w);
+        float *grad = xcalloc(r.n.floats, sizeof *grad), *w = xcalloc(r.n.floats, sizeof *w), *v = xcalloc(r.n.floats, sizeof *v);
         forward(c, &r, 0);
-        const net_update only = {.grad = grad};
+        const net_update only = only_gradient(grad, v);
         net_backward(&r.n, &r.k, BATCH, &only);
         memcpy(w, r.n.w, r.n.floats * sizeof *w);
         for (int j = 0; j < r.n.n; j++) {
@@ -163,6 +170,7 @@ static void finite_differences(void **state) {
             if (!(fabs(slope - norm) <= 0.01 * norm + 1e-4)) fail_msg("%s %s: slope %.6g, norm of the gradient %.6g", c->name, r.n.t[j].name, slope, norm);
         }
         free(w);
+        free(v);
         free(grad);
         end(&r);
     }
@@ -174,7 +182,7 @@ static void a_row_stands_for_equal_tokens(void **state) {
     enum { MOST = 3 };
     const case_of *c = &cases[2];
     run r = begin(c);
-    float *grad[2], y[BATCH * OUT];
+    float *grad[2], *spare = xcalloc(r.n.floats, sizeof *spare), y[BATCH * OUT];
     for (int written_out = 0; written_out < 2; written_out++) {
         grad[written_out] = xcalloc(r.n.floats, sizeof **grad);
         net_work_tokens(&r.k, &r.n, MOST * (int)(r.row / IN));
@@ -191,12 +199,15 @@ static void a_row_stands_for_equal_tokens(void **state) {
         for (int j = 0; written_out && j < BATCH * OUT; j++) assert_true(fabsf(r.k.y[j] - y[j]) <= 1e-6f);
         memcpy(y, r.k.y, sizeof y);
         narrow(r.target, r.t, BATCH * OUT);
-        fit_loss_of(r.k.dy, r.k.y, r.target, c->loss, c->positive, BATCH * OUT);
-        net_backward(&r.n, &r.k, BATCH, &(net_update){.grad = grad[written_out]});
+        double loss;
+        ops_cpu()->loss(&loss, r.k.dy, r.k.y, r.target, c->loss, c->positive, BATCH * OUT);
+        const net_update only = only_gradient(grad[written_out], spare);
+        net_backward(&r.n, &r.k, BATCH, &only);
     }
     for (size_t j = 0; j < r.n.floats; j++) assert_true(fabsf(grad[0][j] - grad[1][j]) <= 1e-6f);
     free(grad[0]);
     free(grad[1]);
+    free(spare);
     end(&r);
 }
 
