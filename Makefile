@@ -114,9 +114,10 @@ cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes,
 	@awk $(SHAPE:%=-v %) -f model/cuda_report.awk $(KERNELS:%=$(B)/cuda/%.log)
 # The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked.
 PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null)) ## ptxrun: the translator
-ptxrun: $(if $(NVCC),$(if $(PTXRUN),$(B)/libkit_cuda.so $(B)/tests/test_cuda $(B)/tests/test_cuda_train $(B)/tests/test_cuda_scores $(B)/tests/test_xent)) ## the CUDA tests on the PTX that nvcc emits (needs nvcc and ptxrun)
-	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; else \
-	  for t in test_xent test_cuda test_cuda_train test_cuda_scores; do KIT_CUDA=$(CURDIR)/$(B)/libkit_cuda.so PTX_CHECK=1 $(PTXRUN) env LD_PRELOAD=libcudart.so.13 $(B)/tests/$$t || exit 1; done; fi
+PTX_TESTS := test_xent test_cuda test_cuda_train test_cuda_scores
+ptxrun: $(if $(NVCC),$(if $(PTXRUN),$(B)/libkit_cuda.so $(PTX_TESTS:%=$(B)/tests/%))) ## the CUDA tests on the PTX that nvcc emits (needs nvcc and ptxrun)
+	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; \
+	else tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS:%=$(B)/tests/%); fi
 
 # Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
 # relative path through BIN. tests.log keeps the output.

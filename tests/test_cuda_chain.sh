@@ -15,7 +15,10 @@ export KIT_CUDA
 $python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_cuda_chain: /usr/bin/python3 has no h5py or numpy"; exit 77; }
 printf '= A cake =\n\nThe cake was burned because someone left it in the oven .\n\n = A plant =\n\nAnna watered the plant every day therefore it grew tall .\n' >"$out/text.raw"
 
-# Each stage takes another order of threads and streams (test_cuda takes them all); memory is protected in the last.
+# Each stage takes another order of threads and streams (test_cuda takes them all); memory is protected in the last (not under sanitizers, which look at every
+# access themselves).
+protect=1
+case $bin in *san*) protect=0 ;; esac
 run() {
     CU_FAKE_PROTECT=$1 CUH_ORDER=$2 CU_FAKE_STREAMS=$3
     export CU_FAKE_PROTECT CUH_ORDER CU_FAKE_STREAMS
@@ -32,7 +35,7 @@ for device in cpu cuda; do
     run 0 7 random sweep --device $device --model $model --data $data --tasks copa,winogrande --wikitext "$out/text.raw" --limit 2 --mask none,static,contextual \
         --scores "$out/aggregates.h5" --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 8 --out "$o.csv" --details "$o.jsonl"
     for mask in static contextual; do
-        run 1 fwd lazy generate --device $device --model $model --prompt "The cake was burned because" --tokens 5 --mask $mask --scores "$out/aggregates.h5" \
+        run $protect fwd lazy generate --device $device --model $model --prompt "The cake was burned because" --tokens 5 --mask $mask --scores "$out/aggregates.h5" \
             --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 2
         grep -v MiB "$out/log" >"$o.$mask.txt"
     done
