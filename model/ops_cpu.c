@@ -364,7 +364,7 @@ static void cpu_add(float *y, const float *x, float scale, int E, const span *s,
 }
 
 static void cpu_drop_units(float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n) {
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if (n > 1)
     for (int i = 0; i < n; i++) {
         if (!units[i]) continue;
         for (int t = from[i]; t < s[i].n; t++) {

@@ -14,7 +14,6 @@
 
 enum {
     GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
-    LINE = 16,         // floats of a cache line
     BLOCKS = 32,       // partial sums of a transposed product, at most
     TILE = 384,        // columns of a gathered tile
     MOST_ROWS = 32,    // rows of x that share a pass over a transposed weight
@@ -58,22 +57,14 @@ static int weight_row(const row_list *r, int i) { return r->u ? r->u->unit[i / r
 static const void *row_data(const row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
 
 // Rows from .. from + n of the list, n <= GROUP: their numbers and data, and those of the next VEC_AHEAD rows (at the end the last again), which are
-// fetched meanwhile unless all of them lie one behind the other.
+// fetched meanwhile.
 typedef struct { int32_t row[GROUP + VEC_AHEAD]; const void *data[GROUP + VEC_AHEAD]; vec_rows rows; } group;
 static void take_rows(group *g, const row_list *r, int from, int n) {
     const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
-    if (!r->u) {
-        for (int i = 0; i < n; i++) g->row[i] = from + i;
-        g->rows = (vec_rows){.first = row_data(r, from), .stride = r->bytes, .n = n};
-        return;
-    }
     for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
-        for (; d < r->D && i < there; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
+        for (; d < r->D && i < there; d++) g->row[i++] = r->u ? r->u->unit[unit] * r->D + d : unit;
     for (int i = 0; i < all; i++) g->data[i] = row_data(r, g->row[i < there ? i : there - 1]);
-    g->rows = (vec_rows){.first = g->data[0], .stride = r->bytes, .n = n};
-    if (g->row[there - 1] - g->row[0] == there - 1) return;
-    g->rows.row = g->data;
-    g->rows.fetch = true;
+    g->rows = (vec_rows){g->data, n, true};
 }
 
 // ---------------------------------------------------------------- y = x W' + b
@@ -115,7 +106,7 @@ static void thin_rows(const product *p, const row_list *list, const source *rows
         if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.rows);
         else
             for (int j = 0; j < m; j++) {
-                const vec_rows one = {.row = g.data + j, .n = 1, .fetch = g.rows.fetch};
+                const vec_rows one = {g.data + j, 1, g.rows.fetch};
                 thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, one);
             }
     }
@@ -223,7 +214,7 @@ static bool sum_block(float *part, const float *x, const weight *w, const row_li
                 c[count] = xs[g.row[j]];
                 wanted[count++] = g.data[j];
             }
-            vec_rows those = count == m ? g.rows : (vec_rows){.row = wanted, .n = count};
+            vec_rows those = count == m ? g.rows : (vec_rows){wanted, count, false};
             those.fetch &= r == 0;
             k->sum[w->type](part + (size_t)r * (size_t)E, c, &those, E);
         }
@@ -330,75 +321,72 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
 // K and V rows hold the heads side by side: positions in the outer loop read them in the order of memory.
 HOT static void softmax(float *p, int n) { softmax_f(p, n); }
 
-typedef struct { const float *row[GROUP]; int n; } tokens;
+// Keys or values of at most GROUP tokens, and those of the next VEC_AHEAD.
+typedef struct { const float *row[GROUP + VEC_AHEAD]; int n; } tokens;
 
-// Keys or values of the tokens from t on, at most GROUP.
-static void take_tokens(tokens *to, const float *past, const float *own, const attn_seq *s, int E, int t, int n) {
-    to->n = n - t < GROUP ? n - t : GROUP;
-    for (int j = 0; j < to->n; j++) to->row[j] = t + j < s->past ? past + (size_t)(t + j) * (size_t)E : own + (size_t)(t + j - s->past) * (size_t)E;
+typedef struct { const float *past, *own; } heads_of;  // K or V of the tokens before, of the new ones
+static const float *token_row(const heads_of *x, const attn_seq *s, int E, int t) {
+    return t < s->past ? x->past + (size_t)t * (size_t)E : x->own + (size_t)(t - s->past) * (size_t)E;
 }
 
-// Fetches part `part` of `parts` of what some heads have of them.
-static void fetch_tokens(const tokens *to, int first, int width, int part, int parts) {
-    for (int j = to->n * part / parts; j < to->n * (part + 1) / parts; j++)
-        for (int e = 0; e < width; e += LINE) __builtin_prefetch(to->row[j] + first + e, 0, 2);
+// Tokens from t on of n; behind the last come those of `then`.
+static void take_tokens(tokens *to, const heads_of *x, const heads_of *then, const attn_seq *s, int E, int t, int n) {
+    to->n = n - t < GROUP ? n - t : GROUP;
+    for (int j = 0; j < to->n + VEC_AHEAD; j++) to->row[j] = t + j < n ? token_row(x, s, E, t + j) : token_row(then, s, E, (t + j - n) % n);
 }
 
 static bool lacks(const attn_seq *s, int t, int head, int H) { return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head]; }
 
 // Scores (values: false), or sums of values, of some tokens from t on for each head: p [head, most].
-static void few_tokens(float *out, float *p, const float *q, const tokens *now, const tokens *soon, const attn_seq *s, int t, int most, int H, int D,
-                       const int *head, int heads, bool values) {
+static void few_tokens(float *out, float *p, const float *q, const tokens *now, const attn_seq *s, int t, int most, int H, int D, const int *head, int heads, bool values) {
     const vec_kernels *kernel = vec();
-    const int first = head[0] * D, width = head[heads - 1] * D + D - first;
     for (int h = 0; h < heads; h++) {
-        const void *row[GROUP];
+        const void *row[GROUP + VEC_AHEAD];
         float share[GROUP], *ph = p + (size_t)h * (size_t)most + t;
         const float *qh = q + head[h] * D;
-        int n = now->n;
-        for (int j = 0; j < n; j++) row[j] = now->row[j] + head[h] * D;
-        fetch_tokens(soon, first, width, h, heads);
+        vec_rows rows = {row, now->n, true};
+        for (int j = 0; j < now->n + VEC_AHEAD; j++) row[j] = now->row[j] + head[h] * D;
         if (!values) {
-            kernel->dot[DT_F32](ph, &(vec_rows){.row = row, .n = n}, &qh, 1, D);
+            kernel->dot[DT_F32](ph, &rows, &qh, 1, D);
             continue;
         }
         if (s->past_has) {  // what a head lacks is not looked at
-            n = 0;
+            rows = (vec_rows){row, 0, false};
             for (int j = 0; j < now->n; j++) {
                 if (lacks(s, t + j, head[h], H)) continue;
-                row[n] = row[j];
-                share[n++] = ph[j];
+                row[rows.n] = row[j];
+                share[rows.n++] = ph[j];
             }
         }
-        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, &(vec_rows){.row = row, .n = n}, D);
+        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, &rows, D);
     }
 }
 
 static void few_rows(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, const int *head, int heads) {
     const int most = s->past + s->s.n, H = E / D;
+    const size_t first = (size_t)s->s.row * (size_t)E;
+    const heads_of keys = {s->past_k, k + first}, values = {s->past_v, v + first};
     const float c = 1.0f / sqrtf((float)D);
     float *p = cpu_scratch(4, (size_t)heads * (size_t)most);
-    tokens at[2];
+    tokens now;
     for (int i = s->from; i < s->s.n && heads; i++) {
         const size_t row = (size_t)(s->s.row + i) * (size_t)E;
         const int n = s->past + i + 1;
-        for (int values = 0; values < 2; values++) {
-            const float *past = values ? s->past_v : s->past_k, *own = (values ? v : k) + (size_t)s->s.row * (size_t)E;
-            take_tokens(&at[0], past, own, s, E, 0, n);
-            for (int t = 0, now = 0; t < n; t += GROUP, now ^= 1) {
-                if (t + GROUP < n) take_tokens(&at[!now], past, own, s, E, t + GROUP, n);
-                else if (!values) take_tokens(&at[!now], s->past_v, v + (size_t)s->s.row * (size_t)E, s, E, 0, n);
-                else at[!now].n = 0;
-                few_tokens(out + row, p, q + row, &at[now], &at[!now], s, t, most, H, D, head, heads, values);
-            }
-            for (int h = 0; h < heads && !values; h++) {
-                float *ph = p + (size_t)h * (size_t)most;
-                for (int t = 0; t < n; t++) ph[t] *= c;
-                for (int t = 0; t < s->past && s->past_has; t++)
-                    if (lacks(s, t, head[h], H)) ph[t] = -INFINITY;
-                softmax(ph, n);
-                memset(out + row + head[h] * D, 0, sizeof *out * (size_t)D);
-            }
+        for (int t = 0; t < n; t += GROUP) {
+            take_tokens(&now, &keys, &values, s, E, t, n);
+            few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, false);
+        }
+        for (int h = 0; h < heads; h++) {
+            float *ph = p + (size_t)h * (size_t)most;
+            for (int t = 0; t < n; t++) ph[t] *= c;
+            for (int t = 0; t < s->past && s->past_has; t++)
+                if (lacks(s, t, head[h], H)) ph[t] = -INFINITY;
+            softmax(ph, n);
+            memset(out + row + head[h] * D, 0, sizeof *out * (size_t)D);
+        }
+        for (int t = 0; t < n; t += GROUP) {
+            take_tokens(&now, &values, &values, s, E, t, n);
+            few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, true);
         }
     }
 }

@@ -4,9 +4,9 @@
 // One set of kernels per instruction set: AVX-512, AVX2 (with FMA and F16C), plain C. Sets differ in the order of additions only. Within a
 // set no number depends on how many rows a call takes, so the bits do not depend on the rest of a batch or on the thread count.
 //
-// Rows that lie one behind the other are fetched by the processor itself. Scattered ones are not: they come at half the speed unless they are asked
-// for, into the second-level cache, and once is not enough, because requests that find the queue full are dropped. Asked for VEC_AHEAD rows ahead
-// and again every VEC_APART they come as fast as a stretch. Zen 4, two cores, half of the rows, of the speed of reading all (medians of 31 in turn):
+// Rows are asked for ahead, into the second-level cache, and again and again, because requests that find the queue full are dropped: VEC_AHEAD rows
+// ahead and every VEC_APART from there. Scattered rows, of which the processor fetches nothing by itself, then come as fast as a stretch, and a stretch
+// comes up to a tenth faster. Zen 4, two cores, half of the rows, beside reading all of them without asking (medians of 31 in turn):
 //     rows of             1.5 KiB  3 KiB  8 KiB
 //     not asked for        0.55    0.59   0.65
 //     once                 0.66    0.72   0.74
@@ -19,15 +19,8 @@ enum {
     VEC_AHEAD = 10, VEC_APART = 2   // rows
 };
 
-// Rows of weights: n of them at `row`; or, where row is NULL, from `first` on at a distance of `stride` bytes, which is read a tenth faster.
-// fetch: row has VEC_AHEAD more entries, rows of the near future.
-typedef struct {
-    const void *const *row;
-    const void *first;
-    size_t stride;
-    int n;
-    bool fetch;
-} vec_rows;
+// Rows of weights, n of them. fetch: behind them stand VEC_AHEAD more entries, rows of the near future.
+typedef struct { const void *const *row; int n; bool fetch; } vec_rows;
 
 typedef struct {
     const char *name;  // "avx512", "avx2", "plain"

@@ -81,27 +81,22 @@ TARGET INLINE void NAME(dot_long)(float *out, int ld, const W *const *w, const f
     }
 }
 
-#define ROW(i) ((const W *)(w->row ? w->row[i] : (const char *)w->first + (size_t)(i) * w->stride))
-
 TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *x, int R, int n) {
     const int rows = w->n;
     int r = 0;
     for (; MOST > 1 && r + MOST <= R; r += MOST)
-        for (int i = 0; i < rows; i++) NAME(dot_many)(out + i * R + r, ROW(i), w->fetch && !r ? w->row + i : NULL, x + r, n);
+        for (int i = 0; i < rows; i++) NAME(dot_many)(out + i * R + r, w->row[i], w->fetch && !r ? w->row + i : NULL, x + r, n);
     for (; r < R; r++) {
         int i = 0;
         for (; MOST > 1 && n >= NAME(LONG) && i + MOST <= rows; i += MOST) {
             const W *p[MOST];
-            for (int j = 0; j < MOST; j++) p[j] = ROW(i + j);
+            for (int j = 0; j < MOST; j++) p[j] = w->row[i + j];
             NAME(dot_long)(out + i * R + r, R, p, x[r], n);
         }
-        if (!w->row) {
-            const char *p = (const char *)w->first + (size_t)i * w->stride;
-            for (; i < rows; i++, p += w->stride) out[i * R + r] = NAME(dot_one)((const W *)p, NULL, x[r], n);
-        } else if (!w->fetch || r)
-            for (; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], NULL, x[r], n);
-        else
+        if (w->fetch && !r)
             for (; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], w->row + i, x[r], n);
+        else
+            for (; i < rows; i++) out[i * R + r] = NAME(dot_one)(w->row[i], NULL, x[r], n);
     }
 }
 
@@ -109,8 +104,9 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
 TARGET INLINE void NAME(sum_columns)(float *y, const float *c, const vec_rows *w, int k) {
     V s0 = LOADF(y + k), s1 = LOADF(y + k + LANES), s2 = LOADF(y + k + 2 * LANES), s3 = LOADF(y + k + 3 * LANES), v0, v1, v2, v3;
     for (int i = 0; i < w->n; i++) {
-        const W *p = ROW(i) + k;
+        const W *p = (const W *)w->row[i] + k;
         const V cs = SET1(c[i]);
+        if (w->fetch) NAME(fetch)(w->row + i, k);
         LOAD2(v0, v1, p);
         LOAD2(v2, v3, p + 2 * LANES);
         s0 = FMA(cs, v0, s0);
@@ -156,9 +152,8 @@ TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n)
     if (w->fetch)
         for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], w->row[i], w->row + i, from, n);
     else
-        for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], ROW(i), NULL, from, n);
+        for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], w->row[i], NULL, from, n);
 }
-#undef ROW
 #undef FETCH
 #undef NAME
 #undef W

@@ -73,35 +73,26 @@ static void kernels(void **state) {
                 for (int R = 1; R <= VEC_ROWS; R++) {
                     for (int i = 0; i < R; i++) rows[i] = x + i * n;
                     sums[ROWS * R] = GUARD;
-                    k->dot[type](sums, &(vec_rows){.row = data, .n = ROWS, .fetch = R % 2}, rows, R, n);
+                    k->dot[type](sums, &(vec_rows){data, ROWS, R % 2}, rows, R, n);
                     assert_true(sums[ROWS * R] == GUARD);
                     for (int i = 0; i < ROWS * R; i++) {
                         double want = 0, scale = 0;
                         const float *xs = rows[i % R], *ws = exact + (ROWS - 1 - i / R) * n;
                         for (int j = 0; j < n; j++) want += (double)xs[j] * (double)ws[j], scale += fabs((double)xs[j] * (double)ws[j]);
                         assert_sum("dot", sums[i], want, scale);
-                        k->dot[type](&alone, &(vec_rows){.first = data[i / R], .n = 1}, &xs, 1, n);
+                        k->dot[type](&alone, &(vec_rows){&data[i / R], 1, false}, &xs, 1, n);
                         assert_same_bits("dot of one row and of many", &alone, &sums[i], sizeof alone);
                     }
                 }
-                k->sum[type](y, c, &(vec_rows){.row = data, .n = ROWS, .fetch = true}, n);
+                k->sum[type](y, c, &(vec_rows){data, ROWS, true}, n);
                 for (int j = 0; j < n; j++) {
                     double want = (double)before[j], scale = fabs(want);
                     for (int i = 0; i < ROWS; i++) want += (double)c[i] * (double)exact[(ROWS - 1 - i) * n + j], scale += fabs((double)c[i] * (double)exact[(ROWS - 1 - i) * n + j]);
                     assert_sum("sum", y[j], want, scale);
                 }
                 assert_true(y[n] == before[n]);
-                for (int i = 0; i < ROWS; i++) k->sum[type](before, &c[i], &(vec_rows){.first = data[i], .n = 1}, n);
+                for (int i = 0; i < ROWS; i++) k->sum[type](before, &c[i], &(vec_rows){&data[i], 1, false}, n);
                 assert_same_bits("sums of rows one by one and together", before, y, (size_t)n * sizeof *y);
-                const vec_rows stretch = {.first = w, .stride = (size_t)n * width, .n = ROWS};
-                k->dot[type](sums, &stretch, rows, 1, n);
-                for (int i = 0; i < ROWS; i++) {
-                    k->dot[type](&alone, &(vec_rows){.first = data[ROWS - 1 - i], .n = 1}, rows, 1, n);
-                    assert_same_bits("dots of a stretch of rows", &alone, &sums[i], sizeof alone);
-                    k->sum[type](before, &c[i], &(vec_rows){.first = data[ROWS - 1 - i], .n = 1}, n);
-                }
-                k->sum[type](y, c, &stretch, n);
-                assert_same_bits("sums of a stretch of rows", before, y, (size_t)n * sizeof *y);
                 free(w), free(exact), free(x), free(y), free(before);
             }
     }
