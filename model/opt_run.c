@@ -206,6 +206,7 @@ static void show(opt_run *r, opt_state state, int layer, const float *x, int wid
         ASSERT(w->row >= 0 && w->row < r->all[i].n);
         if (row < at[i].row || row >= at[i].row + at[i].n) continue;
         r->o->get(r->seen, x + (size_t)row * (size_t)width, (size_t)width * sizeof *r->seen);
+        memset(r->seen + width, 0, (size_t)(r->m->c.E - width) * sizeof *r->seen);
         w->see(w->self, state, layer, r->seen);
     }
 }

@@ -181,6 +181,8 @@ static void begin(training *s, const fit_plan *p) {
     net host = host_net(s);
     net_init(&host, p->seed);
     if (p->start) net_start(&host, p->start);
+    for (int l = 0; l < p->layers; l++)
+        for (int u = p->units[l], U = s->n.out / p->layers; u < U; u++) net_silence(&host, l * U + u);
     if (s->host) s->o->put(s->w, host.w, bytes);
 }
 

@@ -16,6 +16,8 @@ typedef struct {
     uint64_t seed;              // of the initialisation and of the order of every epoch
     const double *start;        // [out]: training begins with a net that gives this whatever it reads (last layer: weights 0, this as its bias), and
                                 // that net is the first candidate for the best epoch; NULL: PyTorch's initialisation, no such candidate
+    const int *units;           // of a compacted model: the outputs are `layers` layers, of which only the first units[l] are there; the others stay 0
+    int layers;                 // 0: all outputs are there
     const char *state;          // file that a killed training goes on from; NULL: none
     const char *key;            // 32 hex digits: what a state must have been made for
     double save_every;          // seconds between states

@@ -53,6 +53,12 @@ void net_start(net *n, const double *y) {
     for (int i = 0; i < n->out; i++) n->w[w[1].at + (size_t)i] = (float)y[i];
 }
 
+void net_silence(net *n, int i) {
+    const net_tensor *w = &n->t[fc2(n)];
+    memset(n->w + w->at + (size_t)i * (size_t)w->cols, 0, (size_t)w->cols * sizeof *n->w);
+    if (biased(n)) n->w[w[1].at + (size_t)i] = 0;
+}
+
 void net_start_pool(net *n, const double *mean, const double *deviation) {
     float *w = n->w + n->t[WV].at, *b = n->w + n->t[BV].at;
     ASSERT(n->kind == NET_POOL);

@@ -32,6 +32,9 @@ void net_shape(net *n, net_kind kind, int in, int hidden, int out);
 void net_init(net *n, uint64_t seed);
 // Makes a net with biases give y [out] whatever it reads: the last layer's weights 0, its bias y.
 void net_start(net *n, const double *y);
+// Makes output i 0 whatever is read: its row of the last layer, and its bias, 0. So it stays where its target is 0 (or, of a classifier, its label 1/2),
+// because no gradient comes from it.
+void net_silence(net *n, int i);
 // NET_POOL: makes the value map of a new net read (c - mean) / deviation, column by column [in], where it read c, what is pooled.
 void net_start_pool(net *n, const double *mean, const double *deviation);
 // Multiply-adds of one prediction; T tokens for NET_POOL.

@@ -25,7 +25,7 @@ static bool order(int *place, double *rank, const double *x, int n, entry *e) {
         ASSERT(j > i);  // a NaN is equal to nothing
         for (int k = i; k < j; k++) rank[e[k].index] = 0.5 * (i + 1 + j);
     }
-    return e[0].x == e[n - 1].x;
+    return n == 0 || e[0].x == e[n - 1].x;
 }
 
 // Adds the overlaps of n units at every sparsity.
@@ -38,37 +38,52 @@ static void overlaps(double *sum, const int *a, const int *b, int n) {
     }
 }
 
-void quality_of(quality *q, const double *pred, const double *truth, int L, int U, int first, int dense) {
+// The units that layers [from, L) have, one layer behind the other; returns their number.
+static int pack(double *to, const double *x, int from, int L, int U, const int *units) {
+    int n = 0;
+    for (int l = from; l < L; l++)
+        for (int u = 0; u < (units ? units[l] : U); u++) to[n++] = x[(size_t)l * (size_t)U + (size_t)u];
+    return n;
+}
+
+void quality_of(quality *q, const double *pred, const double *truth, int L, int U, const int *units, int first, int dense) {
     *q = (quality){.examples = 1};
     if (dense < first) dense = first;
-    const int at = first * U, n = (L - first) * U, free_at = dense * U, prunable = (L - dense) * U;
-    int *place = xmalloc(2 * (size_t)n * sizeof *place), *a = place, *b = place + n;
-    double *rank = xmalloc(2 * (size_t)n * sizeof *rank), *ra = rank, *rb = rank + n;
-    entry *e = xmalloc((size_t)n * sizeof *e);
-    for (int i = at; i < at + n; i++) q->mse += (pred[i] - truth[i]) * (pred[i] - truth[i]) / n;
-    bool constant = order(a, ra, pred + at, n, e);
-    constant |= order(b, rb, truth + at, n, e);
+    const size_t most = (size_t)(L - first) * (size_t)U;
+    int *place = xmalloc(2 * most * sizeof *place), *a = place, *b = place + most, layers = 0;
+    double *x = xmalloc(4 * most * sizeof *x), *y = x + most, *ra = y + most, *rb = ra + most;
+    entry *e = xmalloc(most * sizeof *e);
+    int n = pack(x, pred, first, L, U, units);
+    pack(y, truth, first, L, U, units);
+    for (int i = 0; i < n; i++) q->mse += (x[i] - y[i]) * (x[i] - y[i]) / n;
+    bool constant = order(a, ra, x, n, e);
+    constant |= order(b, rb, y, n, e);
     q->joint = constant ? 0 : stats_spearman_ranks(ra, rb, (size_t)n);
     q->undefined = constant;
+    const int prunable = pack(x, pred, dense, L, U, units);
+    pack(y, truth, dense, L, U, units);
     if (prunable > 0) {
-        order(a, ra, pred + free_at, prunable, e);
-        order(b, rb, truth + free_at, prunable, e);
+        order(a, ra, x, prunable, e);
+        order(b, rb, y, prunable, e);
         overlaps(q->overlap_joint, a, b, prunable);
     }
     for (int l = first; l < L; l++) {
-        constant = order(a, ra, pred + (size_t)l * (size_t)U, U, e);
-        constant |= order(b, rb, truth + (size_t)l * (size_t)U, U, e);
+        n = units ? units[l] : U;
+        constant = order(a, ra, pred + (size_t)l * (size_t)U, n, e);
+        constant |= order(b, rb, truth + (size_t)l * (size_t)U, n, e);
         q->layers++;
         q->constant += constant;
-        if (!constant) q->within += stats_spearman_ranks(ra, rb, (size_t)U);
-        if (l >= dense) overlaps(q->overlap_within, a, b, U);
+        if (!constant) q->within += stats_spearman_ranks(ra, rb, (size_t)n);
+        if (l < dense || n == 0) continue;
+        overlaps(q->overlap_within, a, b, n);
+        layers++;
     }
     for (int s = 0; s < QUALITY_POINTS; s++) {
         if (prunable <= 0) q->overlap_joint[s] = q->overlap_within[s] = NAN;
-        else q->overlap_within[s] /= L - dense;
+        else q->overlap_within[s] /= layers;
     }
     free(place);
-    free(rank);
+    free(x);
     free(e);
 }
 

@@ -68,30 +68,67 @@ int plane_read(const plane *p, int row, float *to) {
 // ---------------------------------------------------------------- planes
 enum { CHUNK_BYTES = 1 << 20 };  // of a dataset in memory: a few of its chunks
 
-int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int first, int layers, rows_form form, int top, long *constant) {
+typedef struct { const int *units; int L, U, first, layers; rows_form form; double top; } filling;
+
+static int units_of(const filling *f, int layer) { return f->units ? f->units[layer] : f->U; }
+
+// The values of one row that are there, x [L, U], one behind the other in `there`; returns their number.
+static int gather(float *there, const filling *f, const float *x) {
+    int n = 0;
+    for (int l = f->first; l < f->first + f->layers; l++, n += units_of(f, l - 1))
+        memcpy(there + n, x + (size_t)l * (size_t)f->U, (size_t)units_of(f, l) * sizeof *x);
+    return n;
+}
+
+// A row's values in their form, in place; how many pieces of it were constant.
+static long shape(float *there, const filling *f, int n) {
+    long constant = 0;
+    if (f->form == ROWS_GLOBAL) return n > 0 && !minmax(there, there, (size_t)n);
+    for (int l = f->first; l < f->first + f->layers; l++, there += n) {
+        n = units_of(f, l);
+        const int k = (int)(f->top / 100 * n + 0.5);
+        if (n == 0) continue;
+        if (f->form == ROWS_TOP) top_labels(there, there, n, k < 1 ? 1 : k);
+        else constant += !minmax(there, there, (size_t)n);
+    }
+    return constant;
+}
+
+static void scatter(float *out, const filling *f, const float *there) {
+    for (int l = f->first; l < f->first + f->layers; l++, out += f->U) {
+        const int n = units_of(f, l);
+        memcpy(out, there, (size_t)n * sizeof *out);
+        for (int u = n; u < f->U; u++) out[u] = f->form == ROWS_TOP ? 0.5f : 0;
+        there += n;
+    }
+}
+
+int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const int *units, int first, int layers, rows_form form, double top, long *constant) {
     long dim[3];
     if (store_shape(s, dataset, dim) != 3) return store_has(s, dataset) ? err_set("%s: %s is not [examples, layers, units]", store_path(s), dataset) : -1;
-    const size_t L = (size_t)dim[1], U = (size_t)dim[2], width = (size_t)layers * U, piece = form == ROWS_GLOBAL ? width : U;
-    ASSERT(first >= 0 && layers > 0 && first + layers <= dim[1]);
-    const long N = dim[0], most = (long)(CHUNK_BYTES / (L * U * 4)), step = most < 1 ? 1 : most;
-    float *x = xmalloc((size_t)step * L * U * sizeof *x), *out = xmalloc((size_t)step * width * sizeof *out);
+    const filling f = {units, (int)dim[1], (int)dim[2], first, layers, form, top};
+    const size_t all = (size_t)dim[1] * (size_t)dim[2], width = (size_t)layers * (size_t)f.U;
+    ASSERT(first >= 0 && layers > 0 && first + layers <= f.L);
+    const long N = dim[0], most = (long)(CHUNK_BYTES / (all * 4)), step = most < 1 ? 1 : most;
+    float *x = xmalloc((size_t)step * all * sizeof *x), *out = xmalloc((size_t)step * width * sizeof *out), *there = xmalloc(width * sizeof *there);
     *p = scratch_plane(to, (int)width, (int)N);
     *constant = 0;
     int bad = 0;
     for (long row = 0; !bad && row < N; row += step) {
         const long n = N - row < step ? N - row : step;
         bad = store_read(s, dataset, row, n, x);
-        for (size_t i = 0; !bad && i < (size_t)n * L * U; i++)
-            if (!isfinite(x[i])) bad = err_set("%s: %s: row %zu, layer %zu, unit %zu is %g; score again", store_path(s), dataset, (size_t)row + i / (L * U), i / U % L, i % U, (double)x[i]);
-        for (size_t r = 0; !bad && r < (size_t)n; r++)
-            for (size_t u = 0; u < width; u += piece) {
-                const float *from = x + (r * L + (size_t)first) * U + u;
-                float *at = out + r * width + u;
-                if (form == ROWS_TOP) top_labels(at, from, (int)piece, top);
-                else *constant += !minmax(at, from, piece);
-            }
+        for (size_t i = 0; !bad && i < (size_t)n * all; i++) {
+            const int l = (int)(i / (size_t)f.U) % f.L, u = (int)(i % (size_t)f.U);
+            if (u < units_of(&f, l) && !isfinite(x[i])) bad = err_set("%s: %s: row %zu, layer %d, unit %d is %g; score again", store_path(s), dataset, (size_t)row + i / all, l, u, (double)x[i]);
+        }
+        for (size_t r = 0; !bad && r < (size_t)n; r++) {
+            const int some = gather(there, &f, x + r * all);
+            *constant += shape(there, &f, some);
+            scatter(out + r * width, &f, there);
+        }
         if (!bad) bad = plane_write(p, (int)row, (int)n, out);
     }
+    free(there);
     free(out);
     free(x);
     return bad;

@@ -15,12 +15,13 @@ plane plane_slice(const plane *p, int at, int width);  // width floats from floa
 int   plane_write(const plane *p, int row, int n, const float *from);  // n whole rows; not of a slice
 int   plane_read(const plane *p, int row, float *to);
 
-// What becomes of the rows of a dataset [N, L, U]: min-max over all layers together, within every layer, or 1 for the `top` largest of every
+// What becomes of the rows of a dataset [N, L, U]: min-max over all layers together, within every layer, or 1 for the largest of every
 // layer and 0 for the others.
 typedef enum { ROWS_GLOBAL, ROWS_LAYER, ROWS_TOP } rows_form;
-// Layers [first, first + layers) of every row into a new plane of width layers * U. constant: how many rows (of ROWS_LAYER: layers of rows) had all
-// values equal and became zeros. A value that is NaN or infinite is refused with its place. 0, or -1 and err_set.
-int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, int first, int layers, rows_form form, int top, long *constant);
+// Layers [first, first + layers) of every row into a new plane of width layers * U. Layer l has its first units[l] values (NULL: all); behind them stands
+// 0, or as a label 1/2, which is what a net gives for them (net_silence). top: the percentage of a layer's units that are labelled 1. constant: how many rows (of ROWS_LAYER: layers of rows) had all values equal and became zeros. A value that is NaN or infinite is refused
+// with its place. 0, or -1 and err_set.
+int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const int *units, int first, int layers, rows_form form, double top, long *constant);
 
 // Where one net's batches come from: planes of inputs and targets; or, for NET_POOL, token embeddings of the examples.
 typedef struct {

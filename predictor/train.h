@@ -53,6 +53,9 @@ static inline const int *train_rows(const train_job *j, int kind, split_part p) 
     return j->row[kind] + (p > PART_TRAIN ? j->n_row[kind][0] : 0) + (p > PART_VALID ? j->n_row[kind][1] : 0);
 }
 
+// [L] how many units the layers of a compacted model have; NULL: H or F each.
+static inline const int *train_units(const train_job *j, int kind) { return kind ? j->m.c.neurons : j->m.c.heads; }
+
 // train_plan.c. All return 0, or -1 and err_set.
 int  train_plan(train_job *j);
 int  train_features(train_job *j);                        // streams the features to scratch

@@ -195,7 +195,6 @@ static void choose_epochs(train_job *j) {
 }
 
 static int check_store(train_job *j) {
-    if (opt_compacted(&j->m.c)) return err_set("%s: predictors of a compacted model are not implemented; train one for the model that it was made from", j->o.model);
     char *hash = store_attr(j->in, "/", "model_hash");
     int bad = !hash || strcmp(hash, j->m.file.hash) != 0
                   ? err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one", j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model) : 0;
@@ -271,7 +270,7 @@ int train_features(train_job *j) {
         if (!bad && j->about.design != PREDICTOR_SEQUENCE && !j->x[s].file) {
             long constant;
             const bool all = j->about.per_layer;
-            bad = plane_fill(&j->x[s], &j->features, j->in, read, all ? 0 : j->about.from, all ? j->about.L : 1, ROWS_LAYER, 0, &constant);
+            bad = plane_fill(&j->x[s], &j->features, j->in, read, NULL, all ? 0 : j->about.from, all ? j->about.L : 1, ROWS_LAYER, 0, &constant);
             if (!bad && constant) log_info("%s: %ld constant inputs became zeros", read, constant);
         }
         free(input);
@@ -296,7 +295,8 @@ static int fill_mean(train_job *j, int k) {
     t->positive = xcalloc((size_t)L, sizeof *t->positive);
     for (int i = 0; !bad && t->label.file && i < n; i++) {
         bad = plane_read(&t->label, row[i], x);
-        for (int u = 0; u < width; u++) t->positive[u / U] += (double)x[u] / ((double)n * U);
+        for (int u = 0; u < width; u++)
+            if (u % U < opt_units(&j->m.c, u / U, k)) t->positive[u / U] += (double)x[u] / ((double)n * opt_units(&j->m.c, u / U, k));
     }
     free(x);
     return bad;
@@ -314,10 +314,10 @@ int train_targets(train_job *j, int c) {
         if (!j->has[c][k]) continue;
         char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], predictor_kinds[k]);
         long constant;
-        const int top = (int)(j->o.top / 100 * predictor_units(&j->about, k) + 0.5);
-        int bad = plane_fill(&t->target, &j->targets, j->in, dataset, 0, L, j->about.target_layer ? ROWS_LAYER : ROWS_GLOBAL, 0, &constant);
+        const int *units = train_units(j, k);
+        int bad = plane_fill(&t->target, &j->targets, j->in, dataset, units, 0, L, j->about.target_layer ? ROWS_LAYER : ROWS_GLOBAL, 0, &constant);
         if (!bad && constant) log_info("%s: %ld constant %s became zeros", dataset, constant, j->about.target_layer ? "layers of examples" : "examples");
-        if (!bad && j->about.design == PREDICTOR_LOWRANK) bad = plane_fill(&t->label, &j->targets, j->in, dataset, 0, L, ROWS_TOP, top < 1 ? 1 : top, &constant);
+        if (!bad && j->about.design == PREDICTOR_LOWRANK) bad = plane_fill(&t->label, &j->targets, j->in, dataset, units, 0, L, ROWS_TOP, j->o.top, &constant);
         if (!bad) bad = fill_mean(j, k);
         free(dataset);
         if (bad) return -1;

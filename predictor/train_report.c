@@ -69,7 +69,7 @@ static int load_sample(const train_job *j, predictor *p, int k, int row, sample 
 
 static void compare(const train_job *j, int k, sample *s) {
     const int L = j->about.L, U = predictor_units(&j->about, k);
-    for (int b = 0; b < BY_ALL; b++) quality_of(&s->q[b], s->value[b], s->truth, L, U, predictor_first(&j->about), (int)j->o.dense_layers);
+    for (int b = 0; b < BY_ALL; b++) quality_of(&s->q[b], s->value[b], s->truth, L, U, train_units(j, k), predictor_first(&j->about), (int)j->o.dense_layers);
     // labels have no space in common with classifiers' logits
     if (j->about.design == PREDICTOR_LOWRANK) s->q[BY_PREDICTOR].mse = NAN;
 }
@@ -211,10 +211,10 @@ typedef struct { const train_job *j; predictor *p; int kind; const int *row; flo
 
 static int predict_row(void *ctx, long i, float *to) {
     prediction *f = ctx;
-    const size_t n = (size_t)f->j->about.L * (size_t)predictor_units(&f->j->about, f->kind);
+    const size_t U = (size_t)predictor_units(&f->j->about, f->kind), n = (size_t)f->j->about.L * U;
     double *out[2] = {f->kind ? NULL : f->out, f->kind ? f->out : NULL};
     if (predict(f->j, f->p, f->row[i], out, f->x)) return -1;
-    for (size_t u = 0; u < n; u++) to[u] = (float)out[f->kind][u];
+    for (size_t u = 0; u < n; u++) to[u] = (int)(u % U) < opt_units(&f->j->m.c, (int)(u / U), f->kind) ? (float)out[f->kind][u] : NAN;
     return 0;
 }
 
@@ -231,7 +231,7 @@ static int put_predictions(train_job *j, store *to, const char *criterion, float
         for (int i = 0; i < n; i++) at[i] = row[i];
         if (!store_has(to, index)) bad = store_put_int64(to, index, n, at);
         prediction f = {j, p, k, row, x, out};
-        const store_rows rows = {.dataset = name, .n = n, .L = j->about.L, .U = predictor_units(&j->about, k), .get = predict_row, .ctx = &f};
+        const store_rows rows = {.dataset = name, .n = n, .L = j->about.L, .U = predictor_units(&j->about, k), .get = predict_row, .ctx = &f, .units = train_units(j, k)};
         if (!bad) bad = store_put_rows(to, &rows, NULL);
         if (!bad) bad = store_put_text(to, group, "predictor", p->about.hash);
         free(at);

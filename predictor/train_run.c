@@ -30,6 +30,10 @@ static fit_plan plan_of(const train_job *j, int kind, int layer) {
     }
     const plane *target = a->design == PREDICTOR_LOWRANK ? &t->label : &t->target;
     p.from.t = a->per_layer ? plane_slice(target, layer * U, U) : *target;
+    if (train_units(j, kind)) {
+        p.units = train_units(j, kind) + (a->per_layer ? layer : 0);
+        p.layers = a->per_layer ? 1 : a->L;
+    }
     // a sound net begins as the static mean; the published ones, and DejaVu's without biases, as PyTorch does
     if (!a->compat && a->design != PREDICTOR_LOWRANK) p.start = t->mean + (a->per_layer ? (size_t)layer * (size_t)U : 0);
     if (a->design == PREDICTOR_LOWRANK) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""planted.py STORE HASH: a store of random features for the model tests/golden/opt/pre whose scores are functions of what a design reads, one
+"""planted.py STORE HASH [MASK]: a store of random features for the model tests/golden/opt/pre, or what bin/prune made of it by MASK, whose scores are functions of what a design reads, one
 criterion per design, so that the design must find it: early (layer 0's head outputs), same (each layer's own), residual (the residual entering the
 layer before), lowrank (that for heads, the residual after attention for neurons), tokens (which tokens are in the context), and noise.
 planted.py --check STORE PREDICTIONS PREDICTORS DESIGN: recomputes from the predictions the numbers that stand with the predictor; prints the predictor's rho (dejavu-lowrank: overlap)
 and the static mean's."""
 import sys
+import warnings
 import h5py
 import numpy as np
 
@@ -12,9 +13,11 @@ L, H, E, F, N = 3, 4, 24, 32, 640
 USED = 3  # features of a state that matter
 
 
-def scale(x, axis):
-    low, high = x.min(axis=axis, keepdims=True), x.max(axis=axis, keepdims=True)
-    return np.divide(x - low, high - low, out=np.zeros_like(x), where=high > low)
+def scale(x, axis):  # NaN: a unit that a compacted model has lost
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a layer may have lost all
+        low, high = np.nanmin(x, axis=axis, keepdims=True), np.nanmax(x, axis=axis, keepdims=True)
+    return np.divide(x - low, high - low, out=np.where(np.isnan(x), np.nan, 0).astype(x.dtype), where=high > low)
 
 
 def ranks(x):
@@ -30,7 +33,7 @@ def rho(a, b):
     return np.corrcoef(ranks(a), ranks(b))[0, 1]
 
 
-def make(path, model_hash):
+def make(path, model_hash, mask=None):
     rng = np.random.default_rng(1)
     state = {k: rng.random((N, L, E)) for k in ("head_output", "residual", "residual_mid")}
     x = {k: scale(v, 2)[:, :, :USED] for k, v in state.items()}
@@ -56,6 +59,11 @@ def make(path, model_hash):
             "tokens": function(share, L * units).reshape(N, L, units),
             "noise": rng.normal(size=(N, L, units)),
         }
+        if mask:  # what is left of a layer stands at the beginning of its row
+            left = h5py.File(mask)[f"mask/{kind}"][:].sum(1)
+            for c in scores[kind]:
+                for l in range(L):
+                    scores[kind][c][:, l, left[l] :] = np.nan
     with h5py.File(path, "w") as f:
         f.attrs["format"], f.attrs["model_hash"] = "opt unit scores 1", model_hash
         f["examples/id"] = np.array([str(i // 2) for i in range(N)], "S8")  # two examples of every document
@@ -88,11 +96,16 @@ def check(store, predictions, predictors, design):
                 columns = q.attrs["columns"].split(",")
                 stored = dict(zip(columns, q[0]))
                 got, want = got[:, lag:], want[:, lag:]
-                joint = np.mean([rho(a.ravel(), b.ravel()) for a, b in zip(got, want)])
-                within = np.mean([rho(a[l], b[l]) for a, b in zip(got, want) for l in range(got.shape[1])])
+                there = np.isfinite(want[0])
+                assert (np.isfinite(got) == there).all() and (np.isfinite(want) == there).all(), "predictions for units that are not there"
+                group = t[f"predictors/{c}/{kind}"]
+                last = np.concatenate([group[f"layer_{l:03d}"]["fc2.weight"][:] for l in range(lag, L)]) if "layer_001" in group else group["fc2.weight"][:]
+                assert not last[~there.ravel()].any() and last[there.ravel()].any(), "nets of units that are not there were trained"
+                joint = np.mean([rho(a[there], b[there]) for a, b in zip(got, want)])
+                within = np.mean([rho(a[l, there[l]], b[l, there[l]]) for a, b in zip(got, want) for l in range(got.shape[1]) if there[l].sum() > 1])
                 assert abs(stored["joint_rho"] - joint) < 1e-4 and abs(stored["within_rho"] - within) < 1e-4, (c, kind, joint, within, stored)
                 if design != "dejavu-lowrank":
-                    assert abs(stored["mse"] - ((got - want) ** 2).mean()) < 1e-6, (c, kind)
+                    assert abs(stored["mse"] - np.nanmean((got - want) ** 2)) < 1e-6, (c, kind)
                 assert q.shape == (3, 21) and t[f"predictors/{c}/{kind}"].attrs["parameters"] > 0
                 # a classifier of the top half is judged by what it keeps
                 column = columns.index("overlap_within_50" if design == "dejavu-lowrank" else "within_rho" if layer else "joint_rho")

@@ -139,6 +139,43 @@ static void compacted_is_masked(void **state) {
     free(want), free(got);
 }
 
+// A pass shows the head outputs of the whole model under the mask, those that are left one behind the other, and 0 behind them.
+static void keep_heads(void *to, opt_state state, int layer, const float *x) {
+    if (state == OPT_HEAD_OUTPUT) memcpy(((float **)to)[layer], x, (size_t)shapes[0].E * sizeof *x);
+}
+
+static void shown_heads(void **state) {
+    (void)state;
+    enum { L = 4, H = 4, D = 6, E = H * D };
+    rng r = rng_make(11);
+    opt whole, small;
+    mask m;
+    int32_t tokens[T];
+    float shown[2][L][E];
+    double want[E];
+    make_source(&whole, &shapes[0], DT_F32, "source");
+    random_tokens(tokens, T, &r);
+    make_mask(&m, &whole.c, &r, 1);
+    compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
+    for (int k = 0; k < 2; k++) {
+        float *to[L] = {shown[k][0], shown[k][1], shown[k][2], shown[k][3]};
+        const opt_watch w = {.row = T - 1, .states = 1 << OPT_RESIDUAL | 1 << OPT_HEAD_OUTPUT, .see = keep_heads, .self = to};
+        opt_run *run = opt_run_new(k ? &small : &whole, T, 1, OPT_FORWARD);
+        opt_forward(run, &(opt_seq){.tokens = tokens, .n = T, .mask = k ? NULL : &m, .watch = &w, .targets_from = T - 1, .last_target = OPT_NO_TARGET}, 1);
+        opt_run_free(run);
+    }
+    for (int l = 0; l < L; l++) {
+        int n = 0;
+        for (int h = 0; h < H; h++)
+            for (int d = 0; m.heads[l * H + h] && d < D; d++) want[n++] = (double)shown[0][l][h * D + d];
+        assert_int_equal(n, D * opt_units(&small.c, l, OPT_HEADS));
+        assert_agree("head outputs shown", shown[1][l], want, (size_t)n, 1e-5);
+        for (; n < E; n++) assert_true(shown[1][l][n] == 0);
+    }
+    mask_free(&m);
+    opt_free(&small), opt_free(&whole);
+}
+
 // Heads that a first mask drops and a second one brings back, in a model with different numbers of heads: repaired, K and V are those of KV_COMPUTE.
 static void repair_of_layers_that_differ(void **state) {
     (void)state;
@@ -528,7 +565,7 @@ static int remove_root(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(compacted_is_masked), cmocka_unit_test(repair_of_layers_that_differ), cmocka_unit_test(gradients), cmocka_unit_test(on_cuda),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(compacted_is_masked), cmocka_unit_test(shown_heads), cmocka_unit_test(repair_of_layers_that_differ), cmocka_unit_test(gradients), cmocka_unit_test(on_cuda),
                                        cmocka_unit_test(twice_is_once), cmocka_unit_test(types), cmocka_unit_test(weights_outside_fp16), cmocka_unit_test(bad_configs),
                                        cmocka_unit_test(masks_of_what_is_left)};
     return cmocka_run_group_tests(tests, make_root, remove_root);

@@ -255,7 +255,7 @@ static void quality_of_examples(void **state) {
     double *oj = read_of("quality", "overlap_joint", NULL), *ow = read_of("quality", "overlap_within", NULL), mse = 0;
     quality sum = {0}, q;
     for (int i = 0; i < N; i++) {
-        quality_of(&q, p + i * L * U, t + i * L * U, L, U, 0, 1);
+        quality_of(&q, p + i * L * U, t + i * L * U, L, U, NULL, 0, 1);
         near("joint", q.joint, joint[i]);
         near("within", q.within / (double)(q.layers - q.constant), within[i]);
         assert_int_equal(q.constant, i == 3 || i == 4);
@@ -273,10 +273,10 @@ static void quality_of_examples(void **state) {
     near("mean of mse", sum.mse, mse);
     assert_int_equal(sum.constant, 2);
     assert_int_equal(sum.layers, N * L);
-    quality_of(&q, p, p, L, U, 1, 0);
+    quality_of(&q, p, p, L, U, NULL, 1, 0);
     near("joint of itself", q.joint, 1);
     assert_int_equal(q.layers, L - 1);
-    quality_of(&q, t, (double[L * U]){0}, L, U, 0, 1);
+    quality_of(&q, t, (double[L * U]){0}, L, U, NULL, 0, 1);
     quality_mean(&q);
     assert_true(isnan(q.joint) && isnan(q.within));  // a constant has no ranks
     void *all[] = {p, t, joint, within, oj, ow};
