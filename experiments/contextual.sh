@@ -39,7 +39,7 @@ if [ $size = full ]; then  # of one seed, times the seeds
     seed=${seeds%% *}
     for name in $designs $few; do
         case " $few " in *" $name "*) what=plainact ;; *) what=$(criteria_of $name $seed) ;; esac
-        [ -e "$work/$name-$seed.h5" ] || { train $name $seed $what --estimate && sed -n 's/^about \([0-9]*\) s.*/\1/p' "$work/$name-$seed.txt"; }
+        [ -e "$work/$name-$seed.h5" ] || { train $name $seed $what --estimate && sed -n 's/^about \([0-9.]*\) s.*/\1/p' "$work/$name-$seed.txt"; }
     done | awk -v seeds="$(echo $seeds | wc -w)" '{s += $1} END {printf "predictors: about %.0f minutes of training; then the sweep says its own time\n", s * seeds / 60}' >&2
 fi
 
