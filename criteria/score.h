@@ -13,7 +13,7 @@
 #include "task_stage.h"
 
 typedef struct {
-    const char *model, *data, *tasks, *criteria, *mode, *device, *out, *split, *over_long, *store_type;
+    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *over_long, *store_type;
     long shots, examples, seed, threads, removal_neurons, batch_tokens;
     bool bos, list, estimate;
 } score_options;

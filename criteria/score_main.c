@@ -87,7 +87,7 @@ static int compute(score_job *j, const char *dir, const char *plan, int rank, in
 }
 
 int main(int argc, char **argv) {
-    score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .out = "", .split = "", .over_long = "stop",
+    score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .activations = "fp32", .out = "", .split = "", .over_long = "stop",
                          .store_type = "fp32", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8}};
     score_options *o = &j.o;
     const cli_option options[] = {
@@ -107,6 +107,7 @@ int main(int argc, char **argv) {
         {"threads", CLI_INT, &o->threads, "N", "threads; 0: all", false, NULL, 0, 4096},
         {"batch-tokens", CLI_INT, &o->batch_tokens, "N", "tokens a batch; 0: as fit into 1 GiB; changes no result", false, NULL, 0, 1e6},
         {"device", CLI_STR, &o->device, "NAME", ops_devices, false, NULL, 0, 0},
+        {"activations", CLI_STR, &o->activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
         {"out", CLI_STR, &o->out, "STORE", "HDF5 file to make, to finish or to extend", false, NULL, 0, 0},
         {"estimate", CLI_FLAG, &o->estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
         {"list", CLI_FLAG, &o->list, NULL, "print the criteria with their formulas, and stop", false, NULL, 0, 0},
@@ -120,7 +121,7 @@ int main(int argc, char **argv) {
     const char *needed[] = {"model", "data", "out"};
     for (int i = 0; i < 3; i++)
         if (!cli_given(options, needed[i])) die(2, "--%s is required; see --help", needed[i]);
-    const ops *device = ops_open(o->device);
+    const ops *device = ops_open_as(o->device, o->activations);
     if (!device) die(1, "%s", err_get());
     if (task_select(o->tasks, (bool[TASK_COUNT]){false}) < 0) die(2, "--tasks: %s", err_get());
     if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "--criteria: %s", err_get());

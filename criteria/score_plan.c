@@ -27,6 +27,7 @@ static void fix_attributes(score_job *j) {
     fixed(j, "shots", true, xasprintf("%ld", j->o.shots));
     fixed(j, "bos", true, xasprintf("%d", j->o.bos));
     fixed(j, "over_long", false, xstrdup(j->o.over_long));
+    fixed(j, "activations", false, xstrdup(j->o.activations));
     fixed(j, "store_type", false, xstrdup(j->o.store_type));
     fixed(j, "layers", true, xasprintf("%d", c->L));
     fixed(j, "heads", true, xasprintf("%d", c->H));
@@ -40,6 +41,7 @@ static int fits(const score_job *j) {
     int bad = 0;
     for (int i = 0; !bad && i < j->n_attr; i++) {
         char *there = store_attr(j->old, "/", j->attr[i].key);
+        if (!there && strcmp(j->attr[i].key, "activations") == 0) there = xstrdup("fp32");  // of stores that do not say
         if (!there || strcmp(there, j->attr[i].value) != 0)
             bad = err_set("%s: holds scores of another kind: %s is %s there, %s here; give another --out", j->o.out, j->attr[i].key, there ? there : "missing", j->attr[i].value);
         free(there);

@@ -27,7 +27,7 @@ extern const results_column bench_columns[BENCH_N_COLUMNS];
 enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
-    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *peer;
+    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *activations, *peer;
     long dense_layers, rounds, threads, seed;
     bool own_lists;
 } bench_options;

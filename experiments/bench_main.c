@@ -9,7 +9,7 @@
 
 static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .units = "both",
                             .sparsity = "50", .refresh = "0", .kv = "repair",
-                            .mode = "sound", .prompt = "128", .tokens = "128", .batch = "1", .device = "cpu", .dense_layers = 1, .rounds = 3};
+                            .mode = "sound", .prompt = "128", .tokens = "128", .batch = "1", .device = "cpu", .activations = "fp32", .dense_layers = 1, .rounds = 3};
 
 static const cli_option options[] = {
     {"model", CLI_STR, &arg.model, "DIR", "checkpoint directory", false, NULL, 0, 0},
@@ -39,6 +39,7 @@ static const cli_option options[] = {
     {"seed", CLI_INT, &arg.seed, "N", "seed of random weights, prompts, masks and nets", false, NULL, 0, 9e15},
     {"threads", CLI_INT, &arg.threads, "N", "threads; 0: as many as there are cores", false, NULL, 0, 1024},
     {"device", CLI_STR, &arg.device, "NAME", ops_devices, false, NULL, 0, 0},
+    {"activations", CLI_STR, &arg.activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
     {0},
 };
 
@@ -152,14 +153,17 @@ int main(int argc, char **argv) {
     char **weights = arg.weights ? cli_split(arg.weights, &n_weights) : NULL, **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
     for (int i = 0; i < n_weights; i++)
         if (dtype_of_option(weights[i]) < 0) die(2, "--weights %s: not one of fp32, fp16, bf16", weights[i]);
-    const ops *o = ops_open(arg.device);
+    const bool narrow = strcmp(arg.activations, "fp32") != 0;
+    for (int i = 0; i < n_weights && narrow; i++)
+        if (strcmp(weights[i], arg.activations) != 0) die(2, "--weights %s: with --activations %s products have weights of that type; leave --weights out", weights[i], arg.activations);
+    const ops *o = ops_open_as(arg.device, arg.activations);
     if (!o) die(1, "%s", err_get());
     results out = {.fd = -1};
     char *lines = provenance(argc, argv);
     if (arg.out && results_open(&out, arg.out, bench_columns, BENCH_N_COLUMNS, lines) != 0) die(1, "%s", err_get());
     free(lines);
     for (int s = 0; s < n_shapes; s++)
-        for (int w = 0; w < (n_weights ? n_weights : 1); w++) run_model(shape ? shape[s] : NULL, n_weights ? weights[w] : NULL, &x, o, arg.out ? &out : NULL);
+        for (int w = 0; w < (n_weights ? n_weights : 1); w++) run_model(shape ? shape[s] : NULL, n_weights ? weights[w] : narrow ? arg.activations : NULL, &x, o, arg.out ? &out : NULL);
     results_close(&out);
     void *blocks[] = {x.prompt, x.tokens, x.batch, weights, shape};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);

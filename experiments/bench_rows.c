@@ -16,6 +16,9 @@ static double parameters(const opt_config *c) { return (double)opt_random_bytes(
 // "cpu", "cuda:0,1 NVIDIA H100": times on another GPU are other rows.
 static void device_name(char out[BENCH_FIELD], const ops *o) { snprintf(out, BENCH_FIELD, o->host ? "%s" : "%s %s", o->device, o->about); }
 
+// Behind the model's name; the times are those of another one.
+static const char *activations(const bench_options *o) { return strcmp(o->activations, "fp16") == 0 ? ", fp16 activations" : strcmp(o->activations, "bf16") == 0 ? ", bf16 activations" : ""; }
+
 // What says what a row is about.
 static void set_key(row *r, const bench_group *g, const char *engine, const char *weights, const char *metric) {
     const bench_options *o = g->o;
@@ -24,7 +27,7 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
         r->field[i] = r->text[i];
     }
     SET(r, mode, "%s", o->mode);
-    SET(r, model, "%s", g->model->name);
+    SET(r, model, "%s%s", g->model->name, activations(g->o));
     SET(r, metric, "%s", metric);
     SET(r, mask, "none");
     SET(r, sparsity, "0");
@@ -156,7 +159,7 @@ void bench_table(FILE *f, const bench_group *g) {
         if (g->config[i].done && strcmp(g->config[i].kind, "none") == 0) base = bench_summary(g, dense = &g->config[i]);
     char device[BENCH_FIELD];
     device_name(device, g->device);
-    fprintf(f, "\n%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of memory between the tokens, roof: what it would take / median\n", g->model->name, g->model->weights,
+    fprintf(f, "\n%s%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of memory between the tokens, roof: what it would take / median\n", g->model->name, activations(g->o), g->model->weights,
             g->prompt, g->tokens, g->batch, device, omp_get_max_threads(), rounds);
     fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads", "neur.", "prompt ms", "token ms",
             "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",

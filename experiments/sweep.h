@@ -22,7 +22,7 @@ enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKEN
 
 typedef struct {
     char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
-        *token_windows, *mode, *details, *out, *device;
+        *token_windows, *mode, *details, *out, *device, *activations;
     long dense_layers, refresh, shots, limit, threads;
     bool bos, list, estimate;
 } sweep_options;

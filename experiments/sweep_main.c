@@ -16,7 +16,7 @@
 
 // ---------------------------------------------------------------- options
 static sweep_options arg = {.mask = "none", .criterion = "all", .scope = "global", .units = "both", .sparsity = "0,10,20,30,40,50,60,70,80,90", .mask_span = "decode",
-                            .aggregate = "", .seed = "0", .over_long = "stop", .token_windows = "disjoint", .mode = "sound", .device = "cpu", .dense_layers = 1, .refresh = 128};
+                            .aggregate = "", .seed = "0", .over_long = "stop", .token_windows = "disjoint", .mode = "sound", .device = "cpu", .activations = "fp32", .dense_layers = 1, .refresh = 128};
 
 static const cli_option options[] = {
     {"model", CLI_STR, &arg.model, "DIR", "checkpoint directory with its tokenizer", false, NULL, 0, 0},
@@ -46,6 +46,7 @@ static const cli_option options[] = {
     {"out", CLI_STR, &arg.out, "FILE", "CSV file, appended; rows present are skipped. Without it: standard output", false, NULL, 0, 0},
     {"threads", CLI_INT, &arg.threads, "N", "threads; 0: as many as there are cores", false, NULL, 0, 1024},
     {"device", CLI_STR, &arg.device, "NAME", ops_devices, false, NULL, 0, 0},
+    {"activations", CLI_STR, &arg.activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
     {"estimate", CLI_FLAG, &arg.estimate, NULL, "print how long it would take, and stop", false, NULL, 0, 0},
     {"list", CLI_FLAG, &arg.list, NULL, "print the names of tasks, masks, scopes and criteria", false, NULL, 0, 0},
     {0},
@@ -295,13 +296,13 @@ int main(int argc, char **argv) {
         if (!scores) die(1, "%s", err_get());
         store_close(scores);
     }
-    const ops *o = ops_open(arg.device);
+    const ops *o = ops_open_as(arg.device, arg.activations);
     if (!o || opt_load_on(&w.model, arg.model, o)) die(1, "%s", err_get());
     if (arg.dense_layers > w.model.c.L) die(2, "--dense-layers %ld: the model has %d layers", arg.dense_layers, w.model.c.L);
     if (!(w.tok = tok_open(arg.model, w.model.c.V))) die(1, "%s", err_get());
     char *name = realpath(arg.model, NULL);
     if (!name) die(1, "%s: cannot be resolved", arg.model);
-    w.model_name = basename(name);
+    w.model_name = strcmp(arg.activations, "fp32") == 0 ? basename(name) : xasprintf("%s, %s activations", basename(name), arg.activations);
     w.out.fd = w.details.fd = -1;
     open_targets(&w);
     char *lines = provenance(&w, argc, argv);

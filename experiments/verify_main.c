@@ -10,10 +10,10 @@
 #include "verify.h"
 
 static struct {
-    char *model, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *text, *mode, *device;
+    char *model, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *text, *mode, *device, *activations;
     long dense_layers, refresh, inputs, context, steps, seed, threads;
     double tolerance;
-} arg = {.mask = "random", .criterion = "", .scope = "global", .units = "both", .sparsity = "50", .mode = "sound", .device = "cpu", .dense_layers = 1, .inputs = 4,
+} arg = {.mask = "random", .criterion = "", .scope = "global", .units = "both", .sparsity = "50", .mode = "sound", .device = "cpu", .activations = "fp32", .dense_layers = 1, .inputs = 4,
          .context = 32, .steps = 12, .tolerance = 2e-4, .predictor_weights = "fp32"};
 
 static const cli_option options[] = {
@@ -33,10 +33,11 @@ static const cli_option options[] = {
     {"context", CLI_INT, &arg.context, "N", "context tokens of an input", false, NULL, 1, 1e6},
     {"steps", CLI_INT, &arg.steps, "N", "tokens that follow, one by one", false, NULL, 1, 1e6},
     {"seed", CLI_INT, &arg.seed, "N", "seed of the inputs and of a random mask", false, NULL, 0, 0},
-    {"tolerance", CLI_FLOAT, &arg.tolerance, "X", "of differences, relative to the larger of a logit and its row's root mean square", false, NULL, 1e-12, 1},
+    {"tolerance", CLI_FLOAT, &arg.tolerance, "X", "of differences, relative to the larger of a logit and its row's root mean square; 16-bit activations: unless given 0.0078 (fp16), 0.0625 (bf16), eight steps of the type", false, NULL, 1e-12, 1},
     {"mode", CLI_STR, &arg.mode, "MODE", "sound masks, or those of the published code", false, "sound|compat", 0, 0},
     {"threads", CLI_INT, &arg.threads, "N", "threads; 0: all cores", false, NULL, 0, 4096},
     {"device", CLI_STR, &arg.device, "NAME", ops_devices, false, NULL, 0, 0},
+    {"activations", CLI_STR, &arg.activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
     {0}};
 
 // Inputs of context + steps tokens, behind </s> where they come from a text.
@@ -85,7 +86,9 @@ int main(int argc, char **argv) {
     if (!fixed && !contextual_mask_wanted && !oracle_wanted) die(2, "--mask %s: not one of %s", arg.mask, kinds);
     if (contextual_mask_wanted && !arg.predictor) die(2, "--mask contextual needs --predictor FILE, which bin/train writes");
     if (strcmp(arg.mask, "static") == 0 && !arg.scores) die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
-    const ops *o = ops_open(arg.device);
+    // two orders of a sum round an activation to two neighbours now and then
+    if (!cli_given(options, "tolerance") && strcmp(arg.activations, "fp32") != 0) arg.tolerance = 8 * (strcmp(arg.activations, "fp16") == 0 ? 0x1p-10 : 0x1p-7);
+    const ops *o = ops_open_as(arg.device, arg.activations);
     if (!o || opt_load_on(&model, arg.model, o)) die(1, "%s", err_get());
     if (arg.dense_layers > model.c.L) die(2, "--dense-layers %ld: the model has %d layers", arg.dense_layers, model.c.L);
     opt_sparse_prepare(&model);

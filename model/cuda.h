@@ -38,6 +38,14 @@ void cuda_launch_random(void *to, int type, const float *uniform, float bound, s
 void cuda_launch_transpose(void *to, const void *from, int bytes, int rows, int cols, cudaStream_t st);  // numbers of 2 or 4 bytes
 void cuda_launch_read(unsigned long long *sum, const void *p, size_t bytes, int processors, cudaStream_t st);  // bytes: a multiple of 16
 
+// cuda_round.cu. max: of |x[0..n)| as bit patterns, one a block, to part [CUDA_PARTS]; returns how many. round: x [rows, cols] of distance ld to a 16-bit
+// type; part NULL: without a scale. A fault is host memory that kernels reach; the strings are the host's, which alone reads them.
+enum { CUDA_PARTS = 256 };
+typedef struct { const char *operation, *tensor; } cuda_fault;
+typedef struct { float *alpha; const float *with; const unsigned *part; int parts; } cuda_scale;
+int cuda_launch_max(unsigned *part, const float *x, size_t n, cudaStream_t st);
+void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int rows, int cols, int ld, cuda_fault *fault, const char *operation, const char *tensor, cudaStream_t st);
+
 // cuda_norm.cu. Blocks of CUDA_WARPS rows of a span.
 void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add, const cuda_spans *s, cudaStream_t st);
@@ -60,10 +68,10 @@ void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x,
 void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
 void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
 
-// cuda_live.cu. Blocks of CUDA_LIVE_ROWS rows of a span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
+// cuda_live.cu. low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
 enum { CUDA_LIVE_ROWS = 8, CUDA_LIVE_PARTS = 16 };
-void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                cudaStream_t st);
 
 // cuda_sums.cu. A block per row: sums [rows, 4] in the order of ops.h.

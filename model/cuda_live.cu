@@ -14,7 +14,13 @@ __device__ __forceinline__ row_block rows_of(const cuda_spans &s, int block) {
 }
 __device__ __forceinline__ bool wanted(const cuda_live &u, int k, int seq) { return !u.wants || u.wants[(size_t)k * u.seqs + seq]; }
 
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y, const float *__restrict__ x, const void *__restrict__ w, int type, const float *__restrict__ b, int relu,
+// To nearest even, fp16's or bf16's bits at any size.
+__device__ __forceinline__ float rounded(float v, unsigned low) {
+    const unsigned u = __float_as_uint(v), up = (u + (low / 2 - 1) + (u & low ? 1 : 0)) & ~(low - 1);
+    return low && (u & 0x7fffffff) < 0x7f800000 ? __uint_as_float(up) : v;
+}
+
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y, const float *__restrict__ x, const void *__restrict__ w, int type, unsigned low, const float *__restrict__ b, int relu,
                                                                       int rows, int cols, int D, cuda_live u, const cuda_spans s) {
     const int i = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
     const row_block r = rows_of(s, (int)blockIdx.y);
@@ -26,7 +32,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y
         const float v = widen(w, type, (size_t)row * cols + k);
 #pragma unroll
         for (int t = 0; t < ROWS; t++)
-            if (t < r.n) sum[t] += v * xs[(size_t)t * cols + k];
+            if (t < r.n) sum[t] += v * rounded(xs[(size_t)t * cols + k], low);
     }
 #pragma unroll
     for (int t = 0; t < ROWS; t++) {
@@ -46,7 +52,7 @@ __device__ __forceinline__ int first_of(const cuda_live &u, int unit) {
     return low;
 }
 
-static __global__ void __launch_bounds__(THREADS) live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type, int rows, int cols, int D,
+static __global__ void __launch_bounds__(THREADS) live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type, unsigned low, int rows, int cols, int D,
                                                              cuda_live u, const cuda_spans s) {
     const int e = (int)(blockIdx.x * THREADS + threadIdx.x), size = (rows / D + PARTS - 1) / PARTS;
     const row_block r = rows_of(s, (int)blockIdx.y);
@@ -60,7 +66,7 @@ static __global__ void __launch_bounds__(THREADS) live_parts_k(float *__restrict
             const float v = widen(wt, type, (size_t)row * cols + e);
 #pragma unroll
             for (int t = 0; t < ROWS; t++)
-                if (t < r.n) sum[t] += v * x[(size_t)(r.row + t) * rows + row];
+                if (t < r.n) sum[t] += v * rounded(x[(size_t)(r.row + t) * rows + row], low);
         }
     }
 #pragma unroll
@@ -77,13 +83,13 @@ static __global__ void __launch_bounds__(THREADS) live_add_k(float *__restrict__
     }
 }
 
-extern "C" void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+extern "C" void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                         cudaStream_t st) {
-    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.n * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks), 32 * CUDA_WARPS, 0, st, y, x, w, type, b, relu, rows, cols, D, u, *s);
+    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.n * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks), 32 * CUDA_WARPS, 0, st, y, x, w, type, low, b, relu, rows, cols, D, u, *s);
 }
-extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                           cudaStream_t st) {
     const unsigned columns = (unsigned)((cols + THREADS - 1) / THREADS), blocks = (unsigned)s->blocks;
-    CU_LAUNCH(live_parts_k, dim3(columns, blocks, (unsigned)PARTS), THREADS, 0, st, part, x, wt, type, rows, cols, D, u, *s);
+    CU_LAUNCH(live_parts_k, dim3(columns, blocks, (unsigned)PARTS), THREADS, 0, st, part, x, wt, type, low, rows, cols, D, u, *s);
     CU_LAUNCH(live_add_k, dim3(columns, blocks), THREADS, 0, st, y, part, b, cols, *s);
 }

@@ -23,6 +23,8 @@ BEGIN {
     kernel("random_k", 8388608, 2 * 8388608, "a piece of a random weight, behind cuRAND", 8388608)
     kernel("transpose_k", 0, 0, "fc2 transposed, once", 2 * F * E)
     kernel("read_k", 33554432, 0, "128 MiB read and added up, to time the memory")
+    kernel("max_k", rows, rows, "the largest of T x E numbers, for an fp16 operand")
+    kernel("round_k", 1.5 * rows, rows, "T x E numbers to 16 bits, scaled if fp16")
     kernel("weight_sums_k", 2 * 1638 * E, 10 * 1638 * E, "criteria over 1,638 rows of fc1: its gradient (and tangent) with the weight", 1638 * E)
     kernel("column_sums_k", T * F, T * F, "gradient of a bias")
     kernel("norm_k", 2 * rows, 8 * rows, "layer norm")

@@ -12,6 +12,7 @@
 const char ops_devices[] = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
 
 static const double MIB = 1 << 20;
+const char ops_activations[] = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; fp16 and bf16 run on tensor cores";
 
 static char *library(void) {
     if (getenv("KIT_CUDA")) return xstrdup(getenv("KIT_CUDA"));
@@ -63,6 +64,15 @@ const ops *ops_open(const char *device) {
     if (n > 0) return open_cuda(device, index, n);
     err_set("--device %s: not one of cpu, cuda, cuda:0, cuda:1, cuda:0,1 and so on (at most %d different GPUs)", device, OPS_PARTS);
     return NULL;
+}
+
+const ops *ops_open_as(const char *device, const char *activations) {
+    static ops as;
+    const ops *o = ops_open(device);
+    if (!o || strcmp(activations, "fp32") == 0) return o;
+    as = *o;
+    as.activations = strcmp(activations, "fp16") == 0 ? DT_F16 : DT_BF16;
+    return &as;
 }
 
 static int check_room(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {

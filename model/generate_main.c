@@ -10,11 +10,11 @@
 #include <string.h>
 
 static struct {
-    char *model, *device, *prompt, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *kv;
+    char *model, *device, *activations, *prompt, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *kv;
     long tokens, top_k, seed, threads, dense_layers, refresh;
     double temperature, top_p;
     bool no_bos, stats;
-} arg = {.device = "cpu", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair", .predictor_weights = "fp32"};
+} arg = {.device = "cpu", .activations = "fp32", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair", .predictor_weights = "fp32"};
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory with its tokenizer", .required = true},
@@ -38,6 +38,7 @@ static const cli_option options[] = {
     {.name = "dense-layers", .type = CLI_INT, .value = &arg.dense_layers, .arg = "N", .help = "first layers that are never pruned", .min = 0, .max = 1e6},
     {.name = "stats", .type = CLI_FLAG, .value = &arg.stats, .help = "print tokens, seconds and the effective sparsity on stderr"},
     {.name = "device", .type = CLI_STR, .value = &arg.device, .arg = "NAME", .help = ops_devices},
+    {.name = "activations", .type = CLI_STR, .value = &arg.activations, .arg = "TYPE", .help = ops_activations, .choices = "fp32|fp16|bf16"},
     {.name = "threads", .type = CLI_INT, .value = &arg.threads, .arg = "N", .help = "threads; 0: all cores", .min = 0, .max = 4096},
     {0}};
 
@@ -99,7 +100,7 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "continues a prompt with an OPT model", options);
     if (arg.threads) omp_set_num_threads((int)arg.threads);
     opt m;
-    const ops *device = ops_open(arg.device);
+    const ops *device = ops_open_as(arg.device, arg.activations);
     if (!device || opt_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
     tok *t = tok_open(arg.model, m.c.V);
     if (!t) die(1, "%s", err_get());

@@ -143,6 +143,7 @@ static void cpu_linear(float *y, const float *x, const weight *w, const weight *
     const double start = clock_s();
     const int out = w->rows, in = w->cols, width = tile_width(out), tiles = (out + width - 1) / width;
     const float *b = vector(bias, 2);
+    x = cpu_rounded(x, in, w, s, n, "linear", CPU_ROUNDED);
     bool many = false;
     for (int i = 0; i < n; i++) many |= s[i].n >= CPU_THIN;
     cpu_thin_linear(y, x, w, b, add, s, n);
@@ -167,6 +168,7 @@ static void cpu_linear(float *y, const float *x, const weight *w, const weight *
 static void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
     const double start = clock_s();
     const int out = w->rows, in = w->cols, width = tile_width(in), tiles = (in + width - 1) / width;
+    dy = cpu_rounded(dy, out, w, s, n, "linear_back", CPU_ROUNDED);
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {

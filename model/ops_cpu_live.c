@@ -181,7 +181,7 @@ static void gathered_tile(const product *p, const row_list *list, const span *s,
 void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bias, bool relu, int D, const live_units *u, const span *s, int n) {
     const double start = clock_s();
     const float *b = bias ? cpu_weight_rows(bias, 0, bias->rows, 1) : NULL;
-    const product p = {y, x, w, b, false, relu};
+    const product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL, CPU_ROUNDED), w, b, false, relu};
     const row_list list = list_weights(w, u, D);
     const int tiles = (list.n + TILE - 1) / TILE;
     ASSERT(w->rows % D == 0);
@@ -308,6 +308,7 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
     source *rows = (source *)cpu_scratch(8, 2 * (size_t)count_rows(s, n) + 2);
     const int n_rows = list_rows(rows, s, n, true);
     const row_list list = list_weights(w, u, D);
+    x = cpu_rounded(x, w->rows, w, s, n, NULL, CPU_ROUNDED);
     ASSERT(w->rows % D == 0);
     for (int r = 0; r < n_rows; r += MOST_ROWS) thin_transposed(y, x, w, b, D, u, rows + r, n_rows - r < MOST_ROWS ? n_rows - r : MOST_ROWS);
 #pragma omp parallel for schedule(dynamic) collapse(2) if (has_many(s, n))

@@ -22,17 +22,22 @@ HOT static void row_sums(double *sums, const float *w, const float *g, const flo
 }
 
 void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
-    const int E = w->cols, F = w->rows, T = s->n;
-    const float *xs = x + (size_t)s->row * (size_t)E, *txs = tdz ? tx + (size_t)s->row * (size_t)E : NULL;
+    const int E = w->cols, T = s->n, ld = w->narrow ? rows : w->rows;
+    const size_t first = (size_t)s->row * (size_t)w->rows + (size_t)from;
+    const float *xs = cpu_rounded(x, E, w, s, 1, "weight_sums", CPU_ROUNDED) + (size_t)s->row * (size_t)E, *txs = NULL, *d = dz + first, *td = NULL;
+    if (w->narrow) d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums", CPU_ROUNDED + 1);
+    if (tdz) {
+        txs = cpu_rounded(tx, E, w, s, 1, "weight_sums", CPU_ROUNDED + 2) + (size_t)s->row * (size_t)E;
+        td = w->narrow ? cpu_rounded_columns(tdz, w->rows, from, rows, w, s, "weight_sums", CPU_ROUNDED + 3) : tdz + first;
+    }
     for (int j = 0, n; j < rows; j += n) {
         n = rows - j < ROWS ? rows - j : ROWS;
-        const size_t at = (size_t)s->row * (size_t)F + (size_t)(from + j);
         const float *wide = cpu_weight_rows(w, from + j, n, SLOT_W);
         float *g = cpu_scratch(SLOT_G, (size_t)n * (size_t)E), *h = tdz ? cpu_scratch(SLOT_H, (size_t)n * (size_t)E) : NULL;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, dz + at, F, xs, E, 0, g, E);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, d + j, ld, xs, E, 0, g, E);
         if (tdz) {
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, tdz + at, F, xs, E, 0, h, E);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, dz + at, F, txs, E, 1, h, E);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, td + j, ld, xs, E, 0, h, E);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, d + j, ld, txs, E, 1, h, E);
         }
         for (int u = 0; u < n; u++) row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E, h ? h + (size_t)u * (size_t)E : NULL, E);
     }

@@ -2,8 +2,8 @@
 // cuda_*.cu. Built as a library of its own (device.c).
 //
 // The same bits whatever else is in the batch: a matrix product is one cuBLAS call per span, so its shape, and with it cuBLAS's choice of
-// kernel, depends on that span alone; no kernel adds with atomics. No product is less than fp32 (no TF32, nothing is rounded to 16 bits): 16-bit weights
-// meet rows that are split exactly into 16-bit parts, or are widened, exactly.
+// kernel, depends on that span alone; no kernel adds with atomics. No product is less than fp32 (no TF32, nothing is rounded to 16 bits) unless 16-bit
+// activations were asked for (ops_cuda_round.c): 16-bit weights meet rows that are split exactly into 16-bit parts, or are widened, exactly.
 #include "ops_cuda.h"
 #include <limits.h>
 #include <math.h>
@@ -149,6 +149,10 @@ static void multiply_split(const product *p, const span *s, int n, int from) {
 // The way is chosen by a span's own rows. Products of few rows are bound by reading the weights, which fp16 ones take least of when widened.
 static void multiply_spans(const product *p, const span *s, int n) {
     enum { FEW = 16 };
+    if (p->w->narrow) {
+        gpu_multiply_rounded(p->y, p->x, p->w, p->back, p->add, s, n, p->back ? "linear_back" : "linear");
+        return;
+    }
     const int split_from = p->w->type == DT_F32 ? INT_MAX : p->w->type == DT_F16 ? FEW + 1 : 1;
     multiply_wide(p, s, n, 1, split_from - 1);
     if (split_from < INT_MAX) multiply_split(p, s, n, split_from);
@@ -183,24 +187,36 @@ static void cuda_linear_grad(float *dw, float *db, const float *dy, const float 
     LAUNCHED("linear_grad");
 }
 
+// dz' x of a span, or with a tangent of one of them in its place, [1].
+typedef struct { const weight *w; const float *dz[2], *x[2]; const span *s; } gradient;
+
+// to [n, E] = rows from.. of it, or added to what is there.
+static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, int tdz, int tx, int from, int n, bool add) {
+    const int E = of->w->cols, F = of->w->rows;
+    const float one = 1, beta = add ? 1 : 0, *x = of->x[tx] + (size_t)of->s->row * (size_t)E, *dz = of->dz[tdz] + (size_t)of->s->row * (size_t)F + from;
+    if (rounded->w) gpu_gradient_add(rounded, to, tdz, tx, from, n, add);
+    else BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, x, E, dz, F, &beta, to, E));
+}
+
 static void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
-    const int E = w->cols, F = w->rows;
-    const float one = 1, zero = 0;
+    const int E = w->cols;
     if (!rows || !E) return;
     double *on_device = (double *)g->work;
-    const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float), floats = WORK_BYTES / sizeof(float);
+    const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float), floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     ASSERT(sum_floats < floats / 2);
-    const int step = (int)((floats - sum_floats) / 2 / (size_t)E);
+    const gradient of = {w, {dz, tdz}, {x, tx}, s};
+    gpu_gradient rounded = {.columns = INT_MAX};
+    if (w->narrow && s->n) gpu_gradient_begin(&rounded, w, of.dz, of.x, s);
+    int step = (int)((floats - sum_floats) / 2 / (size_t)E);
+    if (step > rounded.columns) step = rounded.columns;
     float *grad = g->work + sum_floats, *tangent = grad + (size_t)step * (size_t)E;
-    const float *xs = x + (size_t)s->row * (size_t)E, *txs = tdz ? tx + (size_t)s->row * (size_t)E : NULL;
     ASSERT(step > 0);
     for (int j = 0, n; j < rows; j += n) {
         n = rows - j < step ? rows - j : step;
-        const size_t at = (size_t)s->row * (size_t)F + (size_t)(from + j);
-        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, s->n, &one, xs, E, dz + at, F, &zero, grad, E));
+        add_gradient(&of, &rounded, grad, 0, 0, from + j, n, false);
         if (tdz) {
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, s->n, &one, xs, E, tdz + at, F, &zero, tangent, E));
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, s->n, &one, txs, E, dz + at, F, &one, tangent, E));
+            add_gradient(&of, &rounded, tangent, 1, 0, from + j, n, false);
+            add_gradient(&of, &rounded, tangent, 0, 1, from + j, n, true);
         }
         const char *rows_of_w = (const char *)w->data + (size_t)(from + j) * (size_t)E * dtype_bytes(w->type);
         cuda_launch_weight_sums(on_device + (size_t)j * WSUMS, rows_of_w, w->type, grad, tdz ? tangent : NULL, n, E, g->stream);
@@ -369,10 +385,13 @@ static void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const fl
 // ---------------------------------------------------------------- live units
 static cuda_live live(const live_units *u) { return u ? (cuda_live){u->unit, u->wants, u->n, u->seqs} : (cuda_live){0}; }
 
+// Of x, where a weight is for 16-bit activations: the lowest bit that stays; 0: all do.
+static unsigned kept_bits(const weight *w) { return !w->narrow ? 0 : w->type == DT_F16 ? 1u << 13 : 1u << 16; }
+
 static void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n) {
     cuda_spans spans;
     for (int at = 0; u->n && next_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
-        cuda_launch_live_linear(y, x, w->data, w->type, b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g->stream);
+        cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g->stream);
     LAUNCHED("live_linear");
 }
 
@@ -390,7 +409,7 @@ static void cuda_live_linear_t(float *y, const float *x, const weight *wt, const
             t += take;
             if (take == left) i++, t = 0;
         }
-        if (spans.n) cuda_launch_live_linear_t(y, g->work, x, wt->data, wt->type, b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u), &spans, g->stream);
+        if (spans.n) cuda_launch_live_linear_t(y, g->work, x, wt->data, wt->type, kept_bits(wt), b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u), &spans, g->stream);
     }
     LAUNCHED("live_linear_t");
 }

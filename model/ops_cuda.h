@@ -28,6 +28,8 @@ typedef struct {
     size_t staged;               // bytes used of the half
     char *piece[2];
     cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
+    float *scalars;              // of ops_cuda_round.c, on the device
+    cuda_fault *fault;           // what a kernel has found, in pinned memory
     cudaEvent_t clock[2];        // begin and end of what is timed
 } gpu;
 
@@ -67,5 +69,24 @@ void cuda_loss(double *mean, float *dy, const float *y, const float *t, loss_kin
 void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n);
 void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n);
 void cuda_minmax(float *y, const float *x, int E, const span *s, int n);
+
+// ops_cuda_round.c: y = x W' or (back) y = x W, or added to y, with 16-bit operands.
+enum { SCALAR_BYTES = 8 << 10 };
+extern const float gpu_zero_one[2];  // what g->scalars begins with
+void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n, const char *operation);
+// The gradient dz' x of a weight (F, E) over a span and its tangent, by pieces, likewise: [0] dz, x; [1] their tangents or NULL. add: to [n, E] = (or +=) rows
+// from.. of dz[tdz]' x[tx], n <= columns. The last ROUND_BYTES of the workspace are its own.
+enum { ROUND_BYTES = 10 << 20 };
+typedef struct {
+    const weight *w;
+    const float *dz[2], *x[2], *held;  // held: the rows of x that are rounded already
+    cuda_scale of_dz[2], of_x[2];
+    int T, rows, columns;              // at once
+} gpu_gradient;
+void gpu_gradient_begin(gpu_gradient *r, const weight *w, const float *const dz[2], const float *const x[2], const span *s);
+void gpu_gradient_add(gpu_gradient *r, float *to, int tdz, int tx, int from, int n, bool add);
+// Ends the program where a kernel has met a number that is not finite; after the host has waited.
+void gpu_check_numbers(void);
+
 // Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
 const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room);

@@ -33,6 +33,11 @@ void gpu_check_launch(const char *what, const char *file, int line) {
     if (slow) gpu_check(cudaStreamSynchronize(g->stream), what, file, line);
 }
 
+void gpu_check_numbers(void) {
+    for (gpu *of = gpus; of < gpus + n_gpus; of++)
+        if (of->fault->operation) die(1, "%s (%s): %s with %s: a number among the rows is not finite", of->name, of->about, of->fault->operation, of->fault->tensor);
+}
+
 // ---------------------------------------------------------------- parts
 static void enter(gpu *to) {
     if (to == g) return;
@@ -188,6 +193,7 @@ void cuda_get(void *host, const void *device, size_t bytes) {
     if (bytes) enter(owner(device));
     if (bytes) get(host, device, bytes);
     else CHECK(cudaStreamSynchronize(g->stream));
+    gpu_check_numbers();
     enter(now);
 }
 
@@ -225,19 +231,23 @@ static void start(void) {
     CHECK(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
     BLAS(cublasCreate(&g->blas));
     BLAS(cublasSetStream(g->blas, g->stream));
-    add_segment(rounded(WORK_BYTES) + 2 * STAGE_BYTES);
+    add_segment(rounded(WORK_BYTES) + 2 * STAGE_BYTES + SCALAR_BYTES);
     g->work = (float *)g->segment[0].base;
     g->stage = g->segment[0].base + rounded(WORK_BYTES);
+    g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
     g->segment[0].used = g->segment[0].bytes;
     g->segment[0].live = 1;
     void *pinned = NULL;
-    CHECK(cudaMallocHost(&pinned, 2 * STAGE_BYTES + 2 * PIECE_BYTES));
+    CHECK(cudaMallocHost(&pinned, 2 * STAGE_BYTES + 2 * PIECE_BYTES + sizeof *g->fault));
     g->stage_pinned = pinned;
     for (int i = 0; i < 2; i++) {
         g->piece[i] = g->stage_pinned + 2 * STAGE_BYTES + i * PIECE_BYTES;
         CHECK(cudaEventCreateWithFlags(&g->piece_done[i], cudaEventDisableTiming));
         CHECK(cudaEventCreateWithFlags(&g->stage_done[i], cudaEventDisableTiming));
     }
+    g->fault = (cuda_fault *)(void *)(g->piece[1] + PIECE_BYTES);
+    *g->fault = (cuda_fault){0};
+    CHECK(cudaMemcpyAsync(g->scalars, gpu_zero_one, sizeof gpu_zero_one, cudaMemcpyHostToDevice, g->stream));
     CHECK(cudaEventCreateWithFlags(&g->turn, cudaEventDisableTiming));
     for (int i = 0; i < 2; i++) CHECK(cudaEventCreate(&g->clock[i]));
 }

@@ -2,6 +2,7 @@
 // opt_grad.c.
 #include "ops.h"
 #include "ops_cpu.h"
+#include "opt_random.h"
 #include "opt_tensors.h"
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ struct source {
     int n;
     float *wide;
     size_t used;
+    uint16_t *narrow;  // where the next matrix of another type goes
     opt *m;
     const ops *o;
     size_t *layer_bytes, bytes[OPS_PARTS];
@@ -24,6 +26,30 @@ struct source {
     void *ctx;
 };
 
+// A matrix for 16-bit activations: in their type. A model without numbers (opt_filled_on) has them made in the type that it names.
+static int narrow(struct source *s, const tensor *t, weight *w) {
+    const dtype type = s->o->activations;
+    const size_t n = (size_t)w->rows * (size_t)w->cols, piece = (size_t)w->cols;
+    w->narrow = t->name;
+    if (t->type == type) return 0;
+    ASSERT(t->data);
+    uint16_t *to = s->narrow;
+    const char *from = t->data;
+    bool over = false;
+    s->narrow += n;
+#pragma omp parallel for schedule(static) reduction(|| : over)
+    for (int r = 0; r < w->rows; r++) {
+        const size_t at = (size_t)r * piece;
+        float *row = cpu_scratch(1, piece);
+        cpu_widen(row, from + at * dtype_bytes(t->type), t->type, piece);
+        opt_narrow(to + at, type, row, piece);
+        for (size_t i = 0; i < piece; i++) over = over || (type == DT_F16 && (to[at + i] & 0x7fff) >= 0x7c00);
+    }
+    w->data = to;
+    w->type = type;
+    return over ? err_set("tensor %s holds numbers beyond 65504, which fp16 does not; take --activations bf16", t->name) : 0;
+}
+
 static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
     struct source *s = ctx;
     const tensor *t = NULL;
@@ -31,24 +57,28 @@ static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *
         if (strcmp(s->t[i].name, name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", name);
     if (t->dim[0] != rows || (cols == OPT_VECTOR ? t->rank != 1 : t->rank != 2 || t->dim[1] != cols)) return err_set("tensor %s has another shape than the configuration says", name);
-    *where = (weight){t->data, t->type, rows, cols == OPT_VECTOR ? 1 : cols, NULL};
-    if (!s->wide || t->type == DT_F32) return 0;
+    *where = (weight){t->data, t->type, rows, cols == OPT_VECTOR ? 1 : cols, NULL, NULL};
+    if (s->o->activations != DT_F32 && cols != OPT_VECTOR && narrow(s, t, where) != 0) return -1;
+    if (!s->wide || where->type == DT_F32) return 0;
     const size_t n = (size_t)rows * (size_t)where->cols;
-    cpu_widen(s->wide + s->used, t->data, t->type, n);
+    cpu_widen(s->wide + s->used, where->data, where->type, n);
     where->wide = s->wide + s->used;
     s->used += n;
     return 0;
 }
 
 static int bind(opt *m, const tensor *t, int n) {
-    struct source s = {.t = t, .n = n};
-    size_t narrow = 0;
+    struct source s = {.t = t, .n = n, .o = m->o};
+    size_t halves = 0, made = 0;
     for (int i = 0; i < n; i++) {
+        const bool rounded = m->o->activations != DT_F32 && t[i].rank > 1;
         size_t count = 1;
         for (int d = 0; d < t[i].rank; d++) count *= (size_t)t[i].dim[d];
-        if (t[i].type != DT_F32) narrow += count;
+        if (t[i].type != DT_F32 || rounded) halves += count;
+        if (rounded && t[i].type != m->o->activations) made += count;
     }
-    if (m->o->host && narrow && narrow * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(narrow * sizeof(float));
+    if (m->o->host && halves && halves * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(halves * sizeof(float));
+    if (made) s.narrow = m->narrow = xaligned(made * sizeof *s.narrow);
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     m->parts = 1;
     m->first[1] = m->c.L;
@@ -206,6 +236,7 @@ void opt_free(opt *m) {
     if (m->stored != m->layer) free(m->stored);
     free(m->layer);
     free(m->wide);
+    free(m->narrow);
     ckpt_close(&m->file);
     *m = (opt){0};
 }

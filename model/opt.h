@@ -16,8 +16,8 @@ struct ops;
 enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 
 // A weight in its stored type, as device memory of the ops table. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit data for
-// matrix products, or NULL.
-typedef struct { const void *data; dtype type; int rows, cols; const float *wide; } weight;
+// matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the rows that meet it (ops.h: activations).
+typedef struct { const void *data; dtype type; int rows, cols; const float *wide; const char *narrow; } weight;
 typedef struct {
     weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
     // A = D times the heads of the layer, F its neurons (opt_units); A = E and F the same everywhere unless the model was compacted
@@ -35,6 +35,7 @@ typedef struct {
     opt_layer *layer;                                     // L of them
     opt_layer *stored;                                    // the same in host memory and in the checkpoint's types (without data after opt_filled_on); on the CPU: layer
     float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
+    void *narrow;                                         // matrices that had another type than the activations have
     int parts, first[OPS_PARTS + 1];                      // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
     void *block[OPS_PARTS];                               // all weights of a part of another device
     void *transposed[OPS_PARTS];                          // what wo_t and w2_t point into

@@ -188,7 +188,7 @@ static weight weight_direction(opt_run *r, int l, int i, float factor) {
     r->o->zero(r->r + (size_t)s->row * (size_t)F, (size_t)s->n * (size_t)F * sizeof *r->r);
     r->o->add(r->r, r->dz[l], factor, F, s, 1);
     r->o->linear_grad(r->g1, NULL, r->r, opt_tap_x(r, l), F, c->E, s, 1);
-    return (weight){r->g1, DT_F32, F, c->E, NULL};
+    return (weight){r->g1, DT_F32, F, c->E, NULL, NULL};
 }
 
 // In: r->tcur, the tangent of the residual entering layer l. Out: that of the residual leaving it.

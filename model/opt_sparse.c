@@ -34,7 +34,7 @@ size_t opt_sparse_prepare(opt *m) {
         weight *to[] = {&m->layer[l].wo_t, &m->layer[l].w2_t};
         for (int k = 0; k < 2; k++, block += bytes_of(from[k - 1])) {
             m->o->transpose(block, from[k]);
-            *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL};
+            *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL, from[k]->narrow};
         }
     }
     return all;

@@ -30,8 +30,8 @@ static both_weight make_weight(uint64_t seed, dtype type, int rows, int cols) {
     }
     void *device = gpu->alloc(n * dtype_bytes(type));
     gpu->put(device, w.host, n * dtype_bytes(type));
-    w.on[0] = (weight){w.host, type, rows, cols, NULL};
-    w.on[1] = (weight){device, type, rows, cols, NULL};
+    w.on[0] = (weight){w.host, type, rows, cols, NULL, NULL};
+    w.on[1] = (weight){device, type, rows, cols, NULL, NULL};
     return w;
 }
 static void free_weight(both_weight *w) {
@@ -348,7 +348,7 @@ static void products_keep_every_bit(void **state) {
         for (int i = 0; i < E; i++) w[i * E + i] = diagonal[k];
         void *on_w = gpu->alloc(sizeof w);
         gpu->put(on_w, w, sizeof w);
-        const weight at = {on_w, k < 2 ? DT_F16 : DT_BF16, E, E, NULL};
+        const weight at = {on_w, k < 2 ? DT_F16 : DT_BF16, E, E, NULL, NULL};
         for (int back = 0; back < 2; back++) {
             if (back) gpu->linear_back(on_y, on_x, &at, false, s, 3);
             else gpu->linear(on_y, on_x, &at, NULL, false, s, 3);

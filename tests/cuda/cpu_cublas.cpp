@@ -11,6 +11,17 @@ namespace {
 struct Handle {
     cudaStream_t stream = nullptr;
     cublasMath_t math = CUBLAS_DEFAULT_MATH;
+    cublasPointerMode_t mode = CUBLAS_POINTER_MODE_HOST;
+};
+// A factor: read now from the host, or when the work runs from the device.
+struct Factor {
+    float now;
+    const float *later;
+    Factor(cublasHandle_t h, const void *p) : now(0), later(nullptr) {
+        if (((Handle *)h)->mode == CUBLAS_POINTER_MODE_DEVICE) later = (const float *)p;
+        else now = *(const float *)p;
+    }
+    operator float() const { return later ? *later : now; }
 };
 cublasStatus_t put(cublasHandle_t h, std::function<void()> f) {
     if (cpu_cuda::injected("launch")) return CUBLAS_STATUS_EXECUTION_FAILED;
@@ -78,8 +89,9 @@ cublasStatus_t cublasGetMathMode(cublasHandle_t h, cublasMath_t *m) {
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t, void *, size_t) { return CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t, cublasPointerMode_t m) {
-    return m == CUBLAS_POINTER_MODE_HOST ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t h, cublasPointerMode_t m) {
+    ((Handle *)h)->mode = m;
+    return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasGetVersion_v2(cublasHandle_t, int *v) {
     *v = 130000;
@@ -105,7 +117,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta
                ct == CUBLAS_COMPUTE_32F_FAST_16BF;
     if (!f32 || !width(At) || At != Bt || !width(Ct) || (At == CUDA_R_32F && Ct != CUDA_R_32F) || (At != Ct && Ct != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    float alpha = *(const float *)al, beta = *(const float *)be;
+    const Factor alpha(h, al), beta(h, be);
     return put(h, [=] {
         for (int i = 0; i < cnt; i++)
             gemm(ta, tb, m, n, k, alpha, (const char *)A + i * sa * width(At), At, lda, (const char *)B + i * sb * width(Bt), Bt, ldb, beta,
@@ -121,7 +133,7 @@ cublasStatus_t cublasGemmBatchedEx(cublasHandle_t h, cublasOperation_t ta, cubla
                                    cudaDataType At, int lda, const void *const B[], cudaDataType Bt, int ldb, const void *be, void *const C[], cudaDataType Ct,
                                    int ldc, int cnt, cublasComputeType_t, cublasGemmAlgo_t) {
     if (bad(m, n, k, ta, tb, lda, ldb, ldc)) return CUBLAS_STATUS_INVALID_VALUE;
-    float alpha = *(const float *)al, beta = *(const float *)be;
+    const Factor alpha(h, al), beta(h, be);
     return put(h, [=] {
         for (int i = 0; i < cnt; i++) gemm(ta, tb, m, n, k, alpha, A[i], At, lda, B[i], Bt, ldb, beta, C[i], Ct, ldc);
     });
@@ -138,15 +150,15 @@ cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t h, cublasOperation_t ta,
 }
 cublasStatus_t cublasSgemv_v2(cublasHandle_t h, cublasOperation_t ta, int m, int n, const float *al, const float *A, int lda, const float *x, int ix,
                               const float *be, float *y, int iy) {
-    float a = *al, b = *be;
+    const Factor a(h, al), b(h, be);
     return put(h, [=] { cblas_sgemv(CblasColMajor, ta ? CblasTrans : CblasNoTrans, m, n, a, A, lda, x, ix, b, y, iy); });
 }
 cublasStatus_t cublasSaxpy_v2(cublasHandle_t h, int n, const float *al, const float *x, int ix, float *y, int iy) {
-    float a = *al;
+    const Factor a(h, al);
     return put(h, [=] { cblas_saxpy(n, a, x, ix, y, iy); });
 }
 cublasStatus_t cublasSscal_v2(cublasHandle_t h, int n, const float *al, float *x, int ix) {
-    float a = *al;
+    const Factor a(h, al);
     return put(h, [=] { cblas_sscal(n, a, x, ix); });
 }
 }
