@@ -161,7 +161,9 @@ void mask_select(uint8_t *keep, const double *score, const int *units, int L, in
     if (m > U) m = U;
     switch (rule->scope) {
     case SCOPE_LOCAL:
-        for (int l = first; l < L; l++) cut(keep, score, NULL, (long)l * U, (long)l * U + units_of(&r, l), mask_count(rule->sparsity, units_of(&r, l)), r.scratch);
+#pragma omp parallel for schedule(static) if (L - first > 1)
+        for (int l = first; l < L; l++)
+            cut(keep, score, NULL, (long)l * U, (long)l * U + units_of(&r, l), mask_count(rule->sparsity, units_of(&r, l)), r.scratch + (size_t)l * (size_t)U);
         break;
     case SCOPE_GLOBAL: cut(keep, score, r.there, (long)first * U, (long)L * U, mask_count(rule->sparsity, n), r.scratch); break;
     case SCOPE_HYBRID:

@@ -147,7 +147,8 @@ static void cpu_linear(float *y, const float *x, const weight *w, const weight *
     bool many = false;
     for (int i = 0; i < n; i++) many |= s[i].n >= CPU_THIN;
     cpu_thin_linear(y, x, w, b, add, s, n);
-#pragma omp parallel for schedule(dynamic) collapse(2) if (many)
+    if (many)  // as a clause it would cost each product of few rows a third of a microsecond
+#pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {
             const int j0 = tile * width, cols = out - j0 < width ? out - j0 : width, rows = s[i].n;

@@ -96,7 +96,8 @@ void cpu_attention(float *out, const float *q, const float *k, const float *v, i
     bool many = false;
     for (int i = 0; i < n; i++) many |= s[i].s.n - s[i].from >= CPU_THIN;
     cpu_thin_attention(out, q, k, v, E, E / H, s, n);
-#pragma omp parallel for schedule(dynamic) collapse(2) if (many)
+    if (many)
+#pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < n; i++)
         for (int head = 0; head < H; head++)
             if (s[i].s.n - s[i].from >= CPU_THIN) cpu_attention_head(out, q, k, v, E, E / H, &s[i], head);

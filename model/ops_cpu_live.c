@@ -186,7 +186,8 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     const int tiles = (list.n + TILE - 1) / TILE;
     ASSERT(w->rows % D == 0);
     thin(&p, u, D, s, n);
-#pragma omp parallel for schedule(dynamic) collapse(2) if (has_many(s, n))
+    if (has_many(s, n))
+#pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++)
             if (s[i].n >= CPU_THIN) gathered_tile(&p, &list, &s[i], i, tile * TILE, (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
@@ -311,7 +312,8 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
     x = cpu_rounded(x, w->rows, w, s, n, NULL, CPU_ROUNDED);
     ASSERT(w->rows % D == 0);
     for (int r = 0; r < n_rows; r += MOST_ROWS) thin_transposed(y, x, w, b, D, u, rows + r, n_rows - r < MOST_ROWS ? n_rows - r : MOST_ROWS);
-#pragma omp parallel for schedule(dynamic) collapse(2) if (has_many(s, n))
+    if (has_many(s, n))
+#pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++)
             if (s[i].n >= CPU_THIN) gathered_columns(y, x, w, b, &list, &s[i], i, tile * width, E - tile * width < width ? E - tile * width : width);
