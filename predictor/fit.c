@@ -322,32 +322,39 @@ void fit_result_free(fit_result *r) {
     *r = (fit_result){0};
 }
 
-static int shorter(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
-
+// A net costs its memory once (allocated, cleared, touched for the first time by the first step and the first copy), and every epoch its steps, the validation
+// part and the copy of the best.
 int fit_estimate(const net *shape, const fit_plan *p, double budget, double *seconds) {
     training s;
+    const double begun = clock_s();
     if (training_new(&s, shape, p)) return -1;
     begin(&s, p);
     enum { MOST_STEPS = 40 };
-    double begun = clock_s(), took[MOST_STEPS], loss, forward = 0;
+    const int B = p->n_train < p->batch ? p->n_train : p->batch;
+    double loss, start = begun, once = 0, epoch = 0;
     int bad = 0, steps = 0;
-    // the first step also pays for first touches of the memory; of the others the median, because a busy machine makes some of them long
-    for (int i = 0; !bad && (i < 4 || clock_s() - begun < budget) && i <= MOST_STEPS; i++) {
-        const int B = p->n_train < p->batch ? p->n_train : p->batch, at = p->n_train > B ? i * B % (p->n_train - B) : 0;
-        const double start = clock_s();
+    for (; !bad && (steps < 4 || clock_s() - start < budget) && steps <= MOST_STEPS; steps++) {
+        const int at = p->n_train > B ? steps * B % (p->n_train - B) : 0;
         bad = train_step(&s, p, 0, p->train + at, B, s.losses);
         s.o->get(&loss, s.losses, sizeof loss);  // waits for the device
-        if (i) took[steps++] = clock_s() - start;
-        if (clock_s() - begun > 4 * budget && i) break;
+        if (steps) continue;
+        if (s.best) s.o->copy(s.best, s.w, s.n.floats * sizeof *s.w);
+        start = clock_s();
+        once = start - begun;
     }
+    if (!bad) epoch = (clock_s() - start) / (steps - 1) * p->n_train / B;
     if (!bad && p->n_valid) {
-        const int B = p->n_valid < p->batch ? p->n_valid : p->batch;
-        const double start = clock_s();
-        bad = evaluate(&s, p, p->valid, B, &loss);
-        forward = (clock_s() - start) * p->n_valid / B;
+        const int some = p->n_valid < p->batch ? p->n_valid : p->batch;
+        start = clock_s();
+        bad = evaluate(&s, p, p->valid, some, &loss);
+        epoch += (clock_s() - start) * p->n_valid / some;
     }
-    qsort(took, (size_t)steps, sizeof *took, shorter);
-    if (!bad) *seconds = p->epochs * (took[steps / 2] * (double)p->n_train / (p->n_train < p->batch ? p->n_train : p->batch) + forward);
+    if (!bad && s.best) {
+        start = clock_s();
+        s.o->copy(s.best, s.w, s.n.floats * sizeof *s.w);
+        epoch += clock_s() - start;
+    }
+    *seconds = once + p->epochs * epoch;
     training_free(&s);
     return bad;
 }

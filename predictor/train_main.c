@@ -94,8 +94,8 @@ static int estimate(train_job *j, int first, int left) {
     for (int c = 0; c < j->n_criteria; c++) steps += finished(j, c) ? 0 : train_steps(j, c);
     const double scale = (double)steps / (double)train_steps(j, first);
     const double disk = 4.0 * (double)(j->features.floats + j->targets.floats);
-    printf("about %.1f s for %d criteria (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB", seconds * scale + targets * (left - 1), left,
-           features + targets * left, host_memory(j, first) / 1048576 + 40, disk / 1048576);
+    printf("about %.1f s for %d criteria%s (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB", seconds * scale + features + targets * left, left,
+           j->o.early_stop ? " if none stops early" : "", features + targets * left, host_memory(j, first) / 1048576 + 40, disk / 1048576);
     if (j->device->host) printf("\n");
     else printf(", of %s (%s) %.0f MiB\n", j->device->device, j->device->about, train_bytes(j, first) / 1048576);
     fflush(stdout);
