@@ -529,6 +529,7 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     if (p->needs[STAGE_HESS]) opt_hessian(p->run, NULL, NULL, NULL, NULL, after_hessian, p);
     if (p->needs[STAGE_COMPAT]) {
         float *factor = xcalloc(3 * (size_t)n, sizeof *factor), *on_z = factor + n, *on_w = factor + 2 * n;
+        // E and F of the source where the model was compacted: in its means the gradients of lost units count as 0
         for (int i = 0; i < n; i++) {
             factor[i] = 1.0f / ((float)ex[i].n * (float)c->E);
             on_w[i] = 1.0f / ((float)c->F * (float)c->E);
