@@ -197,6 +197,11 @@ contextual-full: all                         ## predictors and contextual masks 
 	bin/bench --model $(MODEL) --mask none,static,contextual --scores results/full/aggregates.h5 --criterion plainact --scope global --sparsity 30,50,70 --prompt 64 --tokens 64 --rounds 9 \
 	  --predictor results/contextual/work/shadow-0.h5,results/contextual/work/ahead-0.h5 --out results/contextual/bench.csv
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES="$(CONTEXTUAL_FIGURES)"
+contextual-ranks: all                        ## the same over ranks of predictors, and their time -> results/contextual (after contextual-full; prints its time first)
+	experiments/ranks.sh results/full/scores.h5 results/full/aggregates.h5 results/contextual $(MODEL) $(WORLD)
+	bin/bench --model $(MODEL) --mask static,contextual --scores results/full/aggregates.h5 --criterion plainact --sparsity 50 --refresh 0,1 --prompt 64 --tokens 64 --rounds 5 \
+	  --predictor "$$(ls -v results/contextual/work/rank-*-0.h5 | paste -sd ,)" --out results/contextual/ranks_bench.csv
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES=plots/contextual_rank.gp
 remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
@@ -229,6 +234,6 @@ MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full remake plots fuzz check test install all clean help FORCE
+.PHONY: bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full contextual-ranks remake plots fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
