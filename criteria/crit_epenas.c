@@ -7,8 +7,9 @@
 // Compat (heads): all classes of 5 rows or more, all their rows; s_c = sum over the whole matrix of ln(|corr| + 1e-5);
 // score = sum over all ordered pairs of classes.
 #include "corr.h"
+#include "criterion.h"
+#include "simd.h"
 #include "task_stage.h"
-#include "tile.h"
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -141,7 +142,7 @@ static void class_matrix(float (*m)[MOST_ROWS], bool *ok, const float *x, int k,
 }
 
 // s [n]: mean of M over the pairs of active rows of n <= BLOCK neurons; pairs [n]: how many pairs. active [k, F].
-CRIT_WIDE static void class_means(double *s, double *pairs, float (*m)[MOST_ROWS], const bool *ok, const uint8_t *active, int k, int F, int n) {
+HOT static void class_means(double *s, double *pairs, float (*m)[MOST_ROWS], const bool *ok, const uint8_t *active, int k, int F, int n) {
     float a[MOST_ROWS][BLOCK] = {{0}};
     double sum[BLOCK] = {0}, count[BLOCK] = {0};
     for (int i = 0; i < k; i++) {

@@ -5,110 +5,20 @@
 // Both sums come from one Cholesky factor of 0.9 C + 0.1 I. Jacobian covariance: Mellor et al. 2020, "Neural architecture search
 // without training", version 1; as a proxy Lopes et al. 2021, "EPE-NAS".
 // Compat (heads, one score per task): ten draws of 200 rows of all examples, -sum_i (ln(lambda_i + 1e-5) + 1/(lambda_i + 1e-5)).
-#include "chol.h"
 #include "corr.h"
+#include "criterion.h"
 #include "task_stage.h"
-#include "tile.h"
 #include <gsl/gsl_eigen.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { HEAD_ROWS = 200, NEURON_ROWS = 32, DRAWS = 10 };
-#define LEAST (-(log(0.1) + 10))
+enum { DRAWS = 10 };
 
-static void heads(float *out, const crit_in *in) {
-    const int T = in->T, D = in->D;
-    int m = 0, *keep = xmalloc((size_t)T * sizeof *keep);
-    for (int t = 0; t < T; t++)
-        if (corr_defined(in->grad + (size_t)t * in->ld, D)) keep[m++] = t;
-    int n = m < HEAD_ROWS ? m : HEAD_ROWS, least = n < D ? n : D;
-    double *y = xmalloc((size_t)n * (size_t)D * sizeof *y), *g = xmalloc((size_t)least * (size_t)(least + 1) * sizeof *g);
-    for (int i = 0; i < n; i++) corr_row(y + (size_t)i * D, in->grad + (size_t)keep[(long)i * m / n] * in->ld, D);
-    if (n == 0) {
-        out[0] = (float)LEAST;
-    } else {
-        int side = corr_gram(g, y, n, D);
-        for (int i = 0; i < side; i++)
-            for (int j = i; j < side; j++) g[(size_t)i * side + j] = 0.9 * g[(size_t)i * side + j] + (i == j) * 0.1;
-        double log_det = chol_factor(g, side), trace = chol_inverse_trace(g, side, g + (size_t)side * side);
-        int zeros = n - side;  // eigenvalues that the smaller matrix lacks: mu = 0.1
-        out[0] = (float)(-(log_det + trace + zeros * (log(0.1) + 10)) / n);
-    }
-    free(g);
-    free(y);
-    free(keep);
-}
-
-// ---------------------------------------------------------------- neurons, LANES of them at a time
-// C = S corr(x) S with signs S, so its eigenvalues are those of corr(x) restricted to the active tokens.
-enum { LANES = 16 };
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
-#define AT(i, j) ((i) * ((i) - 1) / 2 + (j))  // j < i: strict lower triangle
-
-// pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity. Float is
-// enough: the condition number is at most 290.
-CRIT_INLINE void score_lanes(float *out, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *xcorr, int T) {
-    lanes l[AT(NEURON_ROWS, 0)], v[NEURON_ROWS], inv[NEURON_ROWS];
-    int most = 0;
-    for (int k = 0; k < count; k++) most = n[k] > most ? n[k] : most;
-    memset(l, 0, (size_t)AT(most, 0) * sizeof *l);
-    for (int k = 0; k < count; k++)
-        for (int i = 1; i < n[k]; i++) {
-            const float *row = xcorr + (size_t)pick[k][i] * T;
-            for (int j = 0; j < i; j++) l[AT(i, j)][k] = 0.9f * row[pick[k][j]];
-        }
-    // L D L' needs no square roots; the diagonal of 0.9 C + 0.1 I is 1.
-    lanes one = (lanes){0} + 1, det = one, trace = {0};
-    for (int i = 0; i < most; i++) {
-        lanes pivot = one;
-        for (int j = 0; j < i; j++) {
-            lanes s = l[AT(i, j)];
-            for (int k = 0; k < j; k++) s -= v[k] * l[AT(j, k)];
-            v[j] = s;
-            l[AT(i, j)] = s * inv[j];
-            pivot -= s * l[AT(i, j)];
-        }
-        inv[i] = one / pivot;
-        det *= pivot;  // between 0.1^32 and 1
-    }
-    for (int c = 0; c < most; c++) {  // v: column c of L^-1
-        lanes live = {0};  // columns of padding stay out of the trace
-        for (int k = 0; k < count; k++) live[k] = (float)(c < n[k]);
-        v[c] = one;
-        trace += live * inv[c];
-        for (int i = c + 1; i < most; i++) {
-            lanes s = l[AT(i, c)];
-            for (int k = c + 1; k < i; k++) s += l[AT(i, k)] * v[k];
-            v[i] = -s;
-            trace += s * s * inv[i];
-        }
-    }
-    for (int k = 0; k < count; k++)
-        out[k] = n[k] ? (float)(-(log((double)det[k]) + trace[k]) / n[k]) : (float)LEAST;
-}
-
-CRIT_WIDE static void neurons(float *out, const crit_in *in) {
-    const int T = in->T, words = (T + 31) / 32;
-    ASSERT(in->U <= CRIT_TILE);
-    uint32_t *bit = xcalloc((size_t)words * CRIT_TILE, sizeof *bit);  // [words, CRIT_TILE]: token 32 w + b is active
-    int *active = xmalloc((size_t)T * sizeof *active), pick[LANES][NEURON_ROWS], n[LANES];
-    for (int t = 0; t < T; t++) {
-        const float *g = in->grad + (size_t)t * in->ld, xmax = in->xmax[t];
-        uint32_t *to = bit + (size_t)(t / 32) * CRIT_TILE;
-#pragma omp simd
-        for (int u = 0; u < in->U; u++) to[u] |= (uint32_t)(fabsf(g[u]) * xmax > 1e-30f) << t % 32;
-    }
+static void spectrum(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) {
-        int m = 0, k = u % LANES;
-        for (int w = 0; w < words; w++)
-            for (uint32_t b = bit[(size_t)w * CRIT_TILE + u]; b; b &= b - 1) active[m++] = 32 * w + __builtin_ctz(b);
-        n[k] = m < NEURON_ROWS ? m : NEURON_ROWS;
-        for (int i = 0; i < n[k]; i++) pick[k][i] = active[(long)i * m / n[k]];
-        if (k == LANES - 1 || u == in->U - 1) score_lanes(out + u - k, pick, n, k + 1, in->xcorr, T);
+        const double n = crit_sum(in, u, USUM_ROWS);
+        out[u] = (float)(n > 0 ? -(crit_sum(in, u, USUM_LOG_DET) + crit_sum(in, u, USUM_TRACE)) / n : -(log(0.1) + 10));
     }
-    free(active);
-    free(bit);
 }
 
 // ---------------------------------------------------------------- compat, per task
@@ -188,7 +98,8 @@ static void task_heads(float *out, const task_layer *in, uint64_t seed) {
 static const task_stage compat = {select_rows, task_heads, NULL, COMPAT_DOC, NULL};
 
 #define DOC(rows) "-mean_i (ln m_i + 1/m_i), m_i = 0.9 l_i + 0.1, l_i eigenvalues of the correlation of " rows
+enum { SPECTRUM = CRIT_SUM(USUM_ROWS) | CRIT_SUM(USUM_LOG_DET) | CRIT_SUM(USUM_TRACE) };
 const criterion crit_jacov = {
     .name = "jacov", .about = "covariance of the tokens' gradients (Mellor 2020, Lopes 2021)",
-    .sound = {heads, neurons, CRIT_GRAD, CRIT_GRAD | CRIT_XCORR, DOC("the rows da[t]"), DOC("the rows dz[t]*x[t]"), NULL},
+    .sound = {spectrum, spectrum, SPECTRUM, SPECTRUM, DOC("the rows da[t]"), DOC("the rows dz[t]*x[t]"), NULL},
     .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};

@@ -1,5 +1,5 @@
 // crit_random - the baseline: uniform in [0, 1), a function of seed, example, layer, unit and kind alone.
-#include "tile.h"
+#include "criterion.h"
 
 static void draw(float *out, const crit_in *in, uint64_t kind) {
     for (int u = 0; u < in->U; u++) {

@@ -1,5 +1,5 @@
 // crit_removal - the exact oracle: L(unit's output set to zero) - L, one forward pass per unit, which the driver makes.
-#include "tile.h"
+#include "criterion.h"
 
 static void removal(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) out[u] = (float)in->removal[u];

@@ -4,11 +4,13 @@
 // one forward-backward pass, hands every criterion the same tile of units while it is in cache, and owns all memory. A tile is one
 // head (U = 1, D values a token) or some neurons (D = 1). Value i of unit u at token t is act[t*ld + u*D + i].
 //
+// Most criteria are a formula over sums that operations of the device take (USUM_.., WSUM_.. of model/ops.h): they declare the sums, and no tap of
+// another device is copied. A criterion that wants the taps themselves declares them, and gets them in host memory on every device.
+//
 // Functions are serial and re-entrant: the driver runs tiles in parallel. They read the arrays they declared, nothing else, and the
 // same values give the same bits wherever the tile lies in memory and however many units it has.
 #pragma once
-#include <stddef.h>
-#include <stdint.h>
+#include "ops.h"
 
 enum {                      // what a criterion reads; arrays nobody asked for are NULL
     CRIT_ACT = 1,           // act
@@ -18,20 +20,16 @@ enum {                      // what a criterion reads; arrays nobody asked for a
     CRIT_HESS = 16,         // hv  = (H v) of SEMANTICS 11
     CRIT_XCORR = 32,        // xcorr, xmax (neurons only)
     CRIT_OUT_GRAD = 64,     // out_grad (heads only)
-    CRIT_HESS_COMPAT = 128, // hu, and hu_w or its sum in wsums: the second Hessian-vector product of SEMANTICS 12, "Compat grasp"
+    CRIT_HESS_COMPAT = 128, // hu, and hu_w with CRIT_WGRAD: the second Hessian-vector product of SEMANTICS 12, "Compat grasp"
+    CRIT_REMOVAL = 256,     // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
     CRIT_WSUMS = 512,       // wsums (neurons only)
-    CRIT_REMOVAL = 256      // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
+    CRIT_AFTER_HV = 1024,   // sums with a tangent take it from H v: USUM_TANGENT = sum a (H v)_a
+    CRIT_AFTER_HU = 2048    // the same of the second product, and WSUM_TANGENT
 };
+#define CRIT_SUM(column) (1u << (12 + (column)))  // that column of sums
+#define CRIT_COLUMNS(needs) ((needs) >> 12 & ((1u << USUMS) - 1))
 
 enum { CRIT_TILE = 128 };   // most units in a tile
-
-// Compiles a function for three vector widths; the machine's is chosen when the program is loaded.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define CRIT_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CRIT_WIDE
-#endif
-#define CRIT_INLINE static inline __attribute__((always_inline))  // a helper that shall be as wide as its caller
 
 typedef struct {
     int T, context;         // tokens; context tokens (the loss is over tokens context..T-1)
@@ -40,16 +38,19 @@ typedef struct {
     const float *act;       // heads: a; neurons: z, fc1's output before ReLU
     const float *grad;      // dL/d act
     const float *hv, *hu;
-    const float *x;         // [T, E] fc1's input (neurons; NULL for heads)
+    const float *x;         // [T, E] fc1's input (neurons that declare an array of it or another)
     const float *w, *dw;    // [U, E] rows of fc1's weight, and their gradient in this example
     const float *hu_w;      // [U, E] with CRIT_WGRAD
-    const double *wsums;    // [U, WSUMS] sums over a row of fc1's weight and its gradient, and (CRIT_HESS_COMPAT) hu_w: WSUM_SIZE .. of model/ops.h
+    const double *wsums;    // [U, WSUMS] sums over a row of fc1's weight and its gradient, and (CRIT_AFTER_HU) hu_w
+    const double *sums;     // [U, USUMS] sums over the unit's tokens; USUM_OUT: o = dL/d(output of out_proj)
     const float *xcorr;     // [T, T] Pearson correlation between the rows of x, see xmax
     const float *xmax;      // [T] max |x_t|; 0 for a row that is constant (max |x - mean| <= 1e-6 max |x|) or zero
     const float *out_grad;  // [T, E] dL/d(output of out_proj); head h's slice is columns unit*D .. unit*D + D - 1
     const double *removal;  // [U] L(unit removed) - L
     uint64_t seed, key;     // of --seed, and of the example (its task and id)
 } crit_in;
+
+static inline double crit_sum(const crit_in *in, int u, int column) { return in->sums[u * USUMS + column]; }
 
 typedef void crit_fn(float *out, const crit_in *in);  // out [U]
 

@@ -33,6 +33,30 @@ enum { WSUM_SIZE, WSUM_SQUARE, WSUM_SIGNED, WSUM_TANGENT, WSUMS };  // sum |W G|
 //   LOSS_BCE  w(t) (log(1 + e^y) - t y), labels t, w = t (1 - positive) + positive: DejaVu's weighting by the fraction of positives
 typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
 
+// What criteria sum over the tokens of one sequence for each unit, a unit being D columns: with its output a, the gradient g there, a tangent h
+// and another array o, all of them over tokens t and values i.
+enum {
+    USUM_ACT,       // sum a a
+    USUM_RELU,      // sum relu(a) relu(a)
+    USUM_GRAD,      // sum g g
+    USUM_ABS,       // sum |g|
+    USUM_SIGNED,    // sum a g
+    USUM_SIZE,      // sum_t |sum_i a g|
+    USUM_SQUARE,    // sum_t (sum_i a g)^2
+    USUM_VALUES,    // sum (a g)^2
+    USUM_ON,        // number of a > 0
+    USUM_TANGENT,   // sum a h
+    USUM_OUT,       // sum |o|
+    USUM_SIGNS,     // ln det(I + K/D), K the number of signs [a > 0] that two tokens share (sign_dets)
+    USUM_ROWS, USUM_LOG_DET, USUM_TRACE,  // of the gradient's rows: their number n <= 200 (one head), 32 (neurons); of M = 0.9 C + 0.1 I, C their
+                                          // correlations: ln det M and the trace of its inverse (head_spectra, neuron_spectra)
+    USUMS
+};
+enum { HEAD_ROWS = 200, NEURON_ROWS = 32 };
+
+// What unit_sums reads: unit u is columns u D .. u D + D - 1 of rows of distance ld (out: out_ld). NULL where no wanted sum needs it.
+typedef struct { const float *act, *grad, *tangent, *out; int ld, out_ld, D; } unit_taps;
+
 // Every op: result, name, arguments.
 #define OPS(X) \
     /* Memory of the device, which the host reads and writes through get, put, zero and copy only (the CPU's is host memory). alloc: zeroed, */ \
@@ -72,6 +96,17 @@ typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
     /* sums [rows, WSUMS] in host memory, of rows from.. of W (F, E) over one span: G = dz' x, H = tdz' x + dz' tx (0 where tdz is NULL). May be called */ \
     /* by several threads at once where the memory is the host's */ \
     X(void, weight_sums, (double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s)) \
+    /* sums [n, units, USUMS], in the device's memory, of units from..: the columns that `which` names (bits 1 << USUM_..), up to USUM_OUT; the other */ \
+    /* columns stay. This and the next three may be called by several threads at once where the memory is the host's */ \
+    X(void, unit_sums, (double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s, int n)) \
+    X(void, sign_dets, (double *sums, const float *act, int ld, int D, int from, int units, const span *s, int n)) \
+    /* Of the rows grad[t] of a unit that are neither zero nor constant (corr.h); more than fit, evenly spread: number floor(i m / n) of m. Of neurons */ \
+    /* the rows dz[t] x[t], whose correlations are those of x but for signs: corr and most as correlate makes them */ \
+    X(void, head_spectra, (double *sums, const float *grad, int ld, int D, int from, int units, const span *s, int n)) \
+    X(void, neuron_spectra, (double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, const span *s, int n)) \
+    /* most[row] = max |x| of a row (rows, E), 0 where it is zero or constant. corr: of every span the Pearson correlations [n, n] of its rows, one */ \
+    /* span's behind the other's. work (rows, E) is scratch */ \
+    X(void, correlate, (float *corr, float *most, float *work, const float *x, int E, const span *s, int n)) \
     /* y = g (x - mean) / sqrt(var + 1e-5) + b over each row of width E */ \
     X(void, norm, (float *y, const float *x, const weight *g, const weight *b, int E, const span *s, int n)) \
     X(void, norm_back, (float *dx, const float *dy, const float *x, const weight *g, int E, bool add, const span *s, int n)) \

@@ -404,3 +404,4 @@ const float *opt_tap_a(const opt_run *r, int layer) { return r->flags & OPT_TAPS
 const float *opt_tap_mid(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->mid[layer] : NULL; }
 const float *opt_tap_x(const opt_run *r, int layer) { return !(r->flags & OPT_TAPS) ? NULL : r->m->c.pre_ln ? r->x[layer] : r->mid[layer]; }
 const float *opt_tap_z(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->z[layer] : NULL; }
+float *opt_scratch(opt_run *r) { return r->h; }

@@ -9,6 +9,7 @@
 #else
 #define HOT
 #endif
+#define FORCE_INLINE static inline __attribute__((always_inline))  // a helper that shall be as wide as its caller
 
 // IEEE binary16 to fp32, exactly.
 static inline float half_to_float(uint16_t h) {
@@ -60,7 +61,7 @@ static inline float exp_f(float x) {
 }
 
 // p[0..n) becomes its softmax. For callers that are HOT themselves.
-static inline __attribute__((always_inline)) void softmax_f(float *p, int n) {
+FORCE_INLINE void softmax_f(float *p, int n) {
     float top = p[0], sum = 0;
     for (int j = 1; j < n; j++) top = p[j] > top ? p[j] : top;
 #pragma omp simd reduction(+ : sum)

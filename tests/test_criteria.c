@@ -1,7 +1,7 @@
 // test_criteria - every registered criterion: properties, formulas against plain double loops, closed forms. The formulas are written
 // here from the definitions (determinants by elimination, eigenvalues by GSL on the full matrices), without the code under test.
-#include "ops.h"
 #include "registry.h"
+#include "sums.h"
 #include <gsl/gsl_eigen.h>
 #include <math.h>
 #include <setjmp.h>
@@ -125,6 +125,15 @@ static float *cut(const float *from, int T, int stride, int first, int n, int ld
     return p + shift;
 }
 
+// The sums that a criterion declares, of one tile, by the CPU's operations as the driver takes them; NaN in the columns that it did not declare.
+static void take_sums(double *sums, unsigned needs, int kind, const crit_in *in, const float *act, const float *grad, const float *hv, const float *hu, const float *out,
+                      const float *xcorr, const float *xmax) {
+    const sum_taps of = {{act, grad, needs & CRIT_AFTER_HV ? hv : hu, out, in->ld, in->E, in->D}, kind == NEURONS ? xcorr : NULL, xmax};
+    const span s = {0, in->T};
+    for (int i = 0; i < in->U * USUMS; i++) sums[i] = NAN;
+    sums_take(ops_cpu(), sums, needs, &of, 0, in->U, &s, 1);
+}
+
 // Scores of all units of a kind, in tiles of `width` neurons; arrays that were not declared are NULL. False: it wrote beside out.
 static bool run(float *out, crit_fn *f, unsigned needs, int kind, const taps *p, int width, int pad, int shift, uint64_t key) {
     int T = p->s.T, E = p->E, D = kind == HEADS ? p->s.D : 1, all = kind == HEADS ? p->s.H : p->s.F, columns = all * D;
@@ -135,10 +144,15 @@ static bool run(float *out, crit_fn *f, unsigned needs, int kind, const taps *p,
         int U = all - u < width ? all - u : width, ld = U * D + pad;
         float *block[4] = {NULL};
         crit_in in = {.T = T, .context = p->s.context, .U = U, .D = D, .E = E, .ld = ld, .layer = 1, .layers = 3, .unit = u, .seed = 5, .key = key};
-        if (needs & CRIT_ACT) in.act = cut(act, T, columns, u * D, U * D, ld, shift, &block[0]);
-        if (needs & CRIT_GRAD) in.grad = cut(grad, T, columns, u * D, U * D, ld, shift, &block[1]);
-        if (needs & CRIT_HESS) in.hv = cut(hv, T, columns, u * D, U * D, ld, shift, &block[2]);
-        if (needs & CRIT_HESS_COMPAT) in.hu = cut(hu, T, columns, u * D, U * D, ld, shift, &block[3]);
+        const float *tile[] = {cut(act, T, columns, u * D, U * D, ld, shift, &block[0]), cut(grad, T, columns, u * D, U * D, ld, shift, &block[1]),
+                               cut(hv, T, columns, u * D, U * D, ld, shift, &block[2]), cut(hu, T, columns, u * D, U * D, ld, shift, &block[3])};
+        double sums[CRIT_TILE * USUMS];
+        take_sums(sums, needs, kind, &in, tile[0], tile[1], tile[2], tile[3], p->od + u * D, p->xcorr, p->xmax);
+        if (CRIT_COLUMNS(needs)) in.sums = sums;
+        if (needs & CRIT_ACT) in.act = tile[0];
+        if (needs & CRIT_GRAD) in.grad = tile[1];
+        if (needs & CRIT_HESS) in.hv = tile[2];
+        if (needs & CRIT_HESS_COMPAT) in.hu = tile[3];
         if (needs & CRIT_REMOVAL) in.removal = p->removal + u;
         if (kind == HEADS) {
             if (needs & CRIT_OUT_GRAD) in.out_grad = p->od;
@@ -260,6 +274,9 @@ static void remembers(float *out, const crit_in *in) {
 static void undeclared(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) out[u] = in->grad[u];
 }
+static void undeclared_sum(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) out[u] = (float)crit_sum(in, u, USUM_GRAD);
+}
 
 static void writes_outside(float *out, const crit_in *in) {
     for (int u = 0; u <= in->U; u++) out[u] = 1;
@@ -272,6 +289,10 @@ static void test_faults_are_found(void **state) {
     for (int i = 0; i < 4; i++)
         for (int kind = HEADS; kind <= NEURONS; kind++) assert_non_null(broken_promise(bad[i], CRIT_ACT, kind));
     assert_non_null(broken_promise(undeclared, CRIT_ACT, NEURONS));
+    for (int kind = HEADS; kind <= NEURONS; kind++) {
+        assert_non_null(broken_promise(undeclared_sum, CRIT_SUM(USUM_ACT), kind));
+        assert_null(broken_promise(undeclared_sum, CRIT_SUM(USUM_GRAD), kind));
+    }
 }
 
 // ---------------------------------------------------------------- the formulas, in plain double loops
@@ -522,6 +543,9 @@ static double score(const char *name, int kind, bool compat, crit_in in) {
     assert_non_null(c);
     const crit_mode *m = compat ? &c->compat : &c->sound;
     float out[CRIT_TILE];
+    double sums[USUMS];
+    take_sums(sums, kind == HEADS ? m->needs_heads : m->needs_neurons, kind, &in, in.act, in.grad, in.hv, in.hu, in.out_grad, in.xcorr, in.xmax);
+    in.sums = sums;
     (kind == HEADS ? m->heads : m->neurons)(out, &in);
     return out[0];
 }

@@ -1,9 +1,9 @@
 // chol - Cholesky factor, outer-product form: every inner loop adds a multiple of one row to another. Contract in chol.h.
 #include "chol.h"
-#include "criterion.h"
+#include "simd.h"
 #include <math.h>
 
-CRIT_WIDE double chol_factor(double *a, int n) {
+HOT double chol_factor(double *a, int n) {
     double log_det = 0;
     for (int k = 0; k < n; k++) {
         double *row = a + (size_t)k * n, pivot = row[k], scale = 1 / sqrt(pivot);
@@ -20,7 +20,7 @@ CRIT_WIDE double chol_factor(double *a, int n) {
 }
 
 // tr(a^-1) = |U^-1|_F^2; x solves U' x = the unit vector c, one row of U^-1.
-CRIT_WIDE double chol_inverse_trace(const double *u, int n, double *x) {
+HOT double chol_inverse_trace(const double *u, int n, double *x) {
     double trace = 0;
     for (int c = 0; c < n; c++) {
         for (int i = c; i < n; i++) x[i] = i == c;

@@ -1,10 +1,10 @@
 // corr - correlation between rows. Contract in corr.h.
 #include "corr.h"
-#include "criterion.h"
+#include "simd.h"
 #include <math.h>
 #include <string.h>
 
-CRIT_INLINE double mean_of(const float *row, int d) {
+FORCE_INLINE double mean_of(const float *row, int d) {
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int i = 0; i < d; i++) sum += row[i];
@@ -12,20 +12,20 @@ CRIT_INLINE double mean_of(const float *row, int d) {
 }
 
 // The bits of |v|: their order as integers is that of the values, with NaN on top, and integer maxima vectorise.
-CRIT_INLINE uint32_t magnitude(float v) {
+FORCE_INLINE uint32_t magnitude(float v) {
     uint32_t bits;
     memcpy(&bits, &v, sizeof bits);
     return bits & 0x7fffffff;
 }
 
-CRIT_INLINE float as_float(uint32_t bits) {
+FORCE_INLINE float as_float(uint32_t bits) {
     float v;
     memcpy(&v, &bits, sizeof v);
     return v;
 }
 
 // A row with NaN counts as defined, so that it shows in the score.
-CRIT_INLINE bool defined(const float *row, double mean, int d) {
+FORCE_INLINE bool defined(const float *row, double mean, int d) {
     float centre = (float)mean;
     uint32_t most = 0, off = 0;
 #pragma omp simd reduction(max : most, off)
@@ -37,9 +37,9 @@ CRIT_INLINE bool defined(const float *row, double mean, int d) {
     return !(as_float(most) <= 1e-30f) && !(as_float(off) <= 1e-6f * as_float(most));
 }
 
-CRIT_WIDE bool corr_defined(const float *row, int d) { return defined(row, mean_of(row, d), d); }
+HOT bool corr_defined(const float *row, int d) { return defined(row, mean_of(row, d), d); }
 
-CRIT_WIDE bool corr_row(double *y, const float *row, int d) {
+HOT bool corr_row(double *y, const float *row, int d) {
     double mean = mean_of(row, d), norm = 0;
     if (!defined(row, mean, d)) return false;
 #pragma omp simd reduction(+ : norm)
@@ -52,14 +52,14 @@ CRIT_WIDE bool corr_row(double *y, const float *row, int d) {
     return true;
 }
 
-CRIT_WIDE double corr_dot(const double *y, const double *y2, int d) {
+HOT double corr_dot(const double *y, const double *y2, int d) {
     double s = 0;
 #pragma omp simd reduction(+ : s)
     for (int i = 0; i < d; i++) s += y[i] * y2[i];
     return s;
 }
 
-CRIT_WIDE int corr_gram(double *g, const double *y, int n, int d) {
+HOT int corr_gram(double *g, const double *y, int n, int d) {
     int side = n < d ? n : d;
     if (n < d) {
         for (int i = 0; i < n; i++)

@@ -1,0 +1,64 @@
+// probe_state - what the files of the probe share: probe.c (a batch from forward pass to checked scores), probe_tiles.c (criteria on the taps of
+// a layer), probe_removal.c (the oracle).
+#pragma once
+#include "probe.h"
+
+enum { STAGE_GRAD, STAGE_HESS, STAGE_COMPAT, STAGE_REMOVAL, STAGES };
+enum { HEADS, NEURONS, KINDS };
+// Arrays of the layer at work as the criteria read them, in host memory.
+enum { VIEW_A, VIEW_DA, VIEW_OUT, VIEW_HA, VIEW_Z, VIEW_DZ, VIEW_HZ, VIEW_X, VIEW_TX, VIEWS };
+
+typedef unsigned probe_needs[STAGES][KINDS];  // unions over the criteria of a stage
+
+// Memory of a part of the device.
+typedef struct {
+    float *corr, *most;      // of fc1's input: correlations of each example's rows; crit_in.xmax of every row
+    double *sums;            // [examples at a time, H + F, USUMS]; not on the host, which sums tile by tile
+} probe_part;
+
+struct probe {
+    const opt *m;
+    probe_plan plan;
+    probe_needs needs;
+    opt_run *run;
+    probe_part part[OPS_PARTS];
+    const float *view[VIEWS];
+    float *copy[VIEWS];      // of another device's memory
+    float *corr, *most;      // the same
+    double *sums;            // the same: [examples at a time, units, USUMS] of a kind
+    double *wsums;           // [examples at a time, neurons of the layer, WSUMS]
+    size_t *corr_at;         // [examples] where an example's correlations begin
+    int max_tokens;
+    opt_seq *seqs;
+    span *spans;             // [examples]
+    double seconds_criteria, seconds_total, gemm, attention;
+    // removal
+    opt_run *removal;        // forward only
+    float *residuals;        // [variants of a batch, E] entering rows of the removal oracle, device memory
+    mask *masks;             // one per variant
+    int variants, removal_tokens;
+    // of the batch in work
+    const probe_example *ex;
+    probe_result *out;
+    probe_row *rows;
+    int n, n_rows;
+};
+
+static inline const crit_mode *mode_of(const criterion *c, int m) { return m ? &c->compat : &c->sound; }
+static inline bool wants(const probe_plan *p, int m) { return m ? p->compat : p->sound; }
+
+// probe_tiles.c
+void   tiles_needs(const probe_plan *plan, probe_needs needs);
+void   tiles_alloc(probe *p);
+void   tiles_free(probe *p);
+size_t tiles_bytes(const opt *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]);  // device memory, of every part and in all
+void   tiles_begin(probe *p);               // of a batch
+void   tiles_score(probe *p, int stage, int layer);
+crit_in tiles_base(const probe *p, int example, int layer);
+void   tiles_call(probe *p, int stage, const crit_in *in, int example, int kind);
+
+// probe_removal.c
+void   removal_alloc(probe *p);
+void   removal_free(probe *p);
+size_t removal_bytes(const opt *m, int max_tokens);
+void   removal_run(probe *p);

@@ -1,0 +1,315 @@
+// probe_tiles - every criterion on the taps of a layer: what the criteria of a stage declared is made once, then tiles of units of all examples are
+// shared out over threads.
+//
+// Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all units of some examples at a
+// time, and only the sums come back. Taps of another device are copied where a criterion reads them itself. A neuron tile's weight
+// gradient exists only while its criteria run.
+#include "ops_cpu.h"
+#include "probe_state.h"
+#include "sums.h"
+#include <cblas.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TILE = CRIT_TILE, SUMS_BYTES = 16 << 20 };
+enum { SLOT_W = 8, SLOT_DW, SLOT_HU_W, SLOT_OUT };
+enum { HV = CRIT_HESS | CRIT_AFTER_HV, HU = CRIT_HESS_COMPAT | CRIT_AFTER_HU };
+enum { X_WITH = CRIT_ACT | CRIT_GRAD | CRIT_WEIGHT | CRIT_WGRAD | CRIT_HESS | CRIT_HESS_COMPAT | CRIT_XCORR };
+
+// ---------------------------------------------------------------- what is declared
+static int stage_of(unsigned needs) { return needs & CRIT_REMOVAL ? STAGE_REMOVAL : needs & HU ? STAGE_COMPAT : needs & HV ? STAGE_HESS : STAGE_GRAD; }
+
+void tiles_needs(const probe_plan *plan, probe_needs needs) {
+    memset(needs, 0, sizeof(probe_needs));
+    for (int k = 0; k < plan->n_crit; k++)
+        for (int m = 0; m < 2; m++) {
+            const crit_mode *c = mode_of(plan->crit[k], m);
+            if (!wants(plan, m)) continue;
+            if (c->heads) needs[stage_of(c->needs_heads)][HEADS] |= c->needs_heads;
+            if (c->neurons) needs[stage_of(c->needs_neurons)][NEURONS] |= c->needs_neurons;
+        }
+}
+
+static bool correlates(probe_needs needs) {
+    bool any = false;
+    for (int s = 0; s < STAGES; s++) any |= sums_correlate(needs[s][NEURONS]);
+    return any;
+}
+
+// ---------------------------------------------------------------- memory
+static size_t corr_floats(const opt *m, int max_tokens) { return (size_t)max_tokens * (size_t)(max_tokens < m->c.positions ? max_tokens : m->c.positions); }
+
+// Examples whose sums are there at a time, on another device.
+static int examples_at_a_time(const opt *m) {
+    const size_t each = (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS * sizeof(double);
+    return each < SUMS_BYTES ? (int)(SUMS_BYTES / each) : 1;
+}
+static size_t sums_count(const opt *m) { return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS; }
+
+size_t tiles_bytes(const opt *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
+    size_t each = m->o->host ? 0 : sums_count(m) * sizeof(double), all = 0;
+    if (correlates(needs)) each += (corr_floats(m, max_tokens) + (size_t)max_tokens) * sizeof(float);
+    for (int k = 0; k < m->parts; k++) all += part[k] = each;
+    return all;
+}
+
+void tiles_alloc(probe *p) {
+    const opt *m = p->m;
+    const ops *o = m->o;
+    size_t bytes[OPS_PARTS];
+    tiles_bytes(m, p->needs, p->max_tokens, bytes);
+    if (ops_plan(o, bytes, "sums of the criteria") != 0) die(1, "%s", err_get());
+    for (int k = 0; k < m->parts; k++) {
+        o->use(k);
+        if (correlates(p->needs)) {
+            p->part[k].corr = o->alloc(corr_floats(m, p->max_tokens) * sizeof(float));
+            p->part[k].most = o->alloc((size_t)p->max_tokens * sizeof(float));
+        }
+        if (!o->host) p->part[k].sums = o->alloc(sums_count(m) * sizeof(double));
+    }
+    o->use(0);
+    p->corr_at = xcalloc((size_t)p->max_tokens, sizeof *p->corr_at);
+    p->spans = xcalloc((size_t)p->max_tokens, sizeof *p->spans);
+    if (o->host) return;
+    p->sums = xmalloc(sums_count(m) * sizeof *p->sums);
+    p->wsums = xmalloc((size_t)examples_at_a_time(m) * (size_t)m->c.F * WSUMS * sizeof *p->wsums);
+}
+
+void tiles_free(probe *p) {
+    for (int k = 0; k < p->m->parts; k++) {
+        void *device[] = {p->part[k].corr, p->part[k].most, p->part[k].sums};
+        for (int i = 0; i < 3; i++)
+            if (device[i]) p->m->o->release(device[i]);
+    }
+    for (int i = 0; i < VIEWS; i++) free(p->copy[i]);
+    void *host[] = {p->corr, p->most, p->sums, p->wsums, p->corr_at, p->spans};
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
+}
+
+void tiles_begin(probe *p) {
+    for (int i = 0; i < p->n; i++) {
+        p->spans[i] = (span){opt_row(p->run, i), p->ex[i].n};
+        p->corr_at[i] = i ? p->corr_at[i - 1] + (size_t)p->ex[i - 1].n * (size_t)p->ex[i - 1].n : 0;
+    }
+}
+
+// ---------------------------------------------------------------- what the criteria read
+// Of the layer at work, in the device's memory.
+static sum_taps taps_of(const probe *p, int stage, int layer, int kind) {
+    const opt_config *c = &p->m->c;
+    const opt_run *r = p->run;
+    const bool tangents = stage == STAGE_HESS || stage == STAGE_COMPAT;
+    const probe_part *part = &p->part[opt_part(p->m, layer)];
+    if (kind == HEADS)
+        return (sum_taps){{opt_tap_a(r, layer), opt_grad_a(r, layer), tangents ? opt_hess_a(r, layer) : NULL, tangents ? NULL : opt_grad_out(r, layer),
+                           opt_units(c, layer, OPT_HEADS) * c->D, c->E, c->D}, NULL, NULL};
+    return (sum_taps){{opt_tap_z(r, layer), opt_grad_z(r, layer), tangents ? opt_hess_z(r, layer) : NULL, NULL, opt_units(c, layer, OPT_NEURONS), 0, 1}, part->corr, part->most};
+}
+
+static int batch_rows(const probe *p) { return p->spans[p->n - 1].row + p->spans[p->n - 1].n; }
+
+// The host's copy of `floats` numbers of another device, at most `most`, in *copy.
+static const float *copied(const ops *o, float **copy, const float *from, size_t floats, size_t most) {
+    if (!*copy) *copy = xaligned(most * sizeof **copy);
+    o->get(*copy, from, floats * sizeof *from);
+    return *copy;
+}
+
+static void look_at_taps(probe *p, int stage, int layer) {
+    const opt_config *c = &p->m->c;
+    const unsigned heads = p->needs[stage][HEADS], neurons = p->needs[stage][NEURONS];
+    const int A = opt_units(c, layer, OPT_HEADS) * c->D, F = opt_units(c, layer, OPT_NEURONS);
+    const sum_taps h = taps_of(p, stage, layer, HEADS), n = taps_of(p, stage, layer, NEURONS);
+    const struct { unsigned wanted; const float *from; int width, most; } view[VIEWS] = {
+        [VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, c->E},
+        [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, c->E},
+        [VIEW_OUT] = {heads & CRIT_OUT_GRAD, h.taps.out, c->E, c->E},
+        [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, c->E},
+        [VIEW_Z] = {neurons & CRIT_ACT, n.taps.act, F, c->F},
+        [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), n.taps.grad, F, c->F},
+        [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
+        [VIEW_X] = {neurons & X_WITH, opt_tap_x(p->run, layer), c->E, c->E},
+        [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0, stage == STAGE_COMPAT ? opt_tangent_x(p->run, layer) : NULL, c->E, c->E}};
+    for (int v = 0; v < VIEWS; v++) {
+        p->view[v] = NULL;
+        if (!view[v].wanted) continue;
+        p->view[v] = p->m->o->host ? view[v].from : copied(p->m->o, &p->copy[v], view[v].from, (size_t)batch_rows(p) * (size_t)view[v].width, (size_t)p->max_tokens * (size_t)view[v].most);
+    }
+}
+
+static void correlate(probe *p, int stage, int layer) {
+    const ops *o = p->m->o;
+    const probe_part *part = &p->part[opt_part(p->m, layer)];
+    const unsigned needs = p->needs[stage][NEURONS];
+    if (!sums_correlate(needs)) return;
+    o->correlate(part->corr, part->most, opt_scratch(p->run), opt_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
+    if (o->host || !(needs & CRIT_XCORR)) return;
+    copied(o, &p->corr, part->corr, p->corr_at[p->n - 1] + (size_t)p->ex[p->n - 1].n * (size_t)p->ex[p->n - 1].n, corr_floats(p->m, p->max_tokens));
+    copied(o, &p->most, part->most, (size_t)batch_rows(p), (size_t)p->max_tokens);
+}
+
+static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, int first, int n) {
+    const bool tangent = stage == STAGE_COMPAT;
+    p->m->o->weight_sums(sums, opt_grad_z(p->run, layer), opt_tap_x(p->run, layer), tangent ? opt_hess_z(p->run, layer) : NULL, tangent ? opt_tangent_x(p->run, layer) : NULL,
+                         &p->m->layer[layer].w1, first, n, &p->spans[i]);
+}
+
+// ---------------------------------------------------------------- tiles
+// The tile as a criterion may see it: arrays that it did not declare are NULL.
+static crit_in declared(const crit_in *in, unsigned needs) {
+    crit_in s = *in;
+    if (!(needs & CRIT_ACT)) s.act = NULL;
+    if (!(needs & CRIT_GRAD)) s.grad = NULL;
+    if (!(needs & CRIT_WEIGHT)) s.w = NULL;
+    if (!(needs & CRIT_WGRAD)) s.dw = s.hu_w = NULL;
+    if (!(needs & CRIT_WSUMS)) s.wsums = NULL;
+    if (!(needs & CRIT_XCORR)) s.xcorr = s.xmax = NULL;
+    if (!(needs & CRIT_OUT_GRAD)) s.out_grad = NULL;
+    if (!(needs & CRIT_HESS)) s.hv = NULL;
+    if (!(needs & CRIT_HESS_COMPAT)) s.hu = NULL;
+    if (!(needs & X_WITH)) s.x = NULL;
+    if (!CRIT_COLUMNS(needs)) s.sums = NULL;
+    return s;
+}
+
+void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind) {
+    float *score = cpu_scratch(SLOT_OUT, TILE);
+    for (int k = 0; k < p->plan.n_crit; k++)
+        for (int m = 0; m < 2; m++) {
+            if (!wants(&p->plan, m)) continue;
+            const crit_mode *c = mode_of(p->plan.crit[k], m);
+            const unsigned needs = kind == HEADS ? c->needs_heads : c->needs_neurons;
+            crit_fn *fn = kind == HEADS ? c->heads : c->neurons;
+            float *to = kind == HEADS ? p->out[example].heads[m][k] : p->out[example].neurons[m][k];
+            if (!fn || !to || stage_of(needs) != stage) continue;
+            const int units = kind == HEADS ? p->m->c.H : p->m->c.F;
+            const crit_in seen = declared(in, needs);
+            fn(score, &seen);
+            memcpy(to + (size_t)in->layer * (size_t)units + in->unit, score, sizeof *score * (size_t)in->U);
+        }
+}
+
+crit_in tiles_base(const probe *p, int example, int layer) {
+    const opt_config *c = &p->m->c;
+    return (crit_in){.T = p->ex[example].n, .context = p->ex[example].context, .E = c->E, .layer = layer, .layers = c->L, .seed = p->plan.seed, .key = p->ex[example].key};
+}
+
+static const float *from(const float *view, size_t at) { return view ? view + at : NULL; }
+
+// sums: of the tile, taken before; NULL where the tile takes its own.
+static void head_tile(probe *p, int stage, int layer, int i, int h, const double *sums) {
+    const opt_config *c = &p->m->c;
+    const int A = opt_units(c, layer, OPT_HEADS) * c->D;
+    const size_t row = (size_t)p->spans[i].row, at = row * (size_t)A + (size_t)h * (size_t)c->D;
+    double own[USUMS];
+    crit_in in = tiles_base(p, i, layer);
+    in.U = 1;
+    in.D = c->D;
+    in.ld = A;
+    in.unit = h;
+    in.act = from(p->view[VIEW_A], at);
+    in.grad = from(p->view[VIEW_DA], at);
+    in.out_grad = from(p->view[VIEW_OUT], row * (size_t)c->E);
+    *(stage == STAGE_HESS ? &in.hv : &in.hu) = from(p->view[VIEW_HA], at);
+    in.sums = sums ? sums : own;
+    if (!sums) {
+        const sum_taps taps = taps_of(p, stage, layer, HEADS);
+        sums_take(p->m->o, own, p->needs[stage][HEADS], &taps, h, 1, &p->spans[i], 1);
+    }
+    tiles_call(p, stage, &in, i, HEADS);
+}
+
+// The tile's rows of dW1, and of its tangent: of dz' x it is tdz' x + dz' tx.
+static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row) {
+    const int E = in->E, F = in->ld, T = in->T;
+    const float *dz = in->grad, *hz = stage == STAGE_COMPAT ? in->hu : NULL;
+    float *dw = cpu_scratch(SLOT_DW, (size_t)in->U * (size_t)E);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, dz, F, in->x, E, 0, dw, E);
+    in->dw = dw;
+    if (!hz) return;
+    float *hu_w = cpu_scratch(SLOT_HU_W, (size_t)in->U * (size_t)E);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, hz, F, in->x, E, 0, hu_w, E);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, dz, F, p->view[VIEW_TX] + row * (size_t)E, E, 1, hu_w, E);
+    in->hu_w = hu_w;
+}
+
+static void neuron_tile(probe *p, int stage, int layer, int i, int first, const double *sums, const double *wsums) {
+    const opt_config *c = &p->m->c;
+    const unsigned needs = p->needs[stage][NEURONS];
+    const int F = opt_units(c, layer, OPT_NEURONS);
+    const size_t row = (size_t)p->spans[i].row, at = row * (size_t)F + (size_t)first;
+    const probe_part *part = &p->part[opt_part(p->m, layer)];
+    double own[TILE * USUMS], own_w[TILE * WSUMS];
+    crit_in in = tiles_base(p, i, layer);
+    in.U = F - first < TILE ? F - first : TILE;
+    in.D = 1;
+    in.ld = F;
+    in.unit = first;
+    in.act = from(p->view[VIEW_Z], at);
+    in.grad = from(p->view[VIEW_DZ], at);
+    in.x = from(p->view[VIEW_X], row * (size_t)c->E);
+    *(stage == STAGE_HESS ? &in.hv : &in.hu) = from(p->view[VIEW_HZ], at);
+    if (needs & CRIT_XCORR) {
+        in.xcorr = (p->corr ? p->corr : part->corr) + p->corr_at[i];
+        in.xmax = (p->most ? p->most : part->most) + row;
+    }
+    in.sums = sums ? sums : own;
+    in.wsums = wsums ? wsums : own_w;
+    if (!sums) {
+        sum_taps taps = taps_of(p, stage, layer, NEURONS);
+        if (taps.corr) taps.corr += p->corr_at[i];
+        sums_take(p->m->o, own, needs, &taps, first, in.U, &p->spans[i], 1);
+        if (needs & CRIT_WSUMS) weight_sums(own_w, p, stage, layer, i, first, in.U);
+    }
+    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->stored[layer].w1, first, in.U, SLOT_W);
+    if (needs & CRIT_WGRAD) weight_gradients(p, stage, &in, row);
+    tiles_call(p, stage, &in, i, NEURONS);
+}
+
+static void score_on_host(probe *p, int stage, int layer) {
+    const int H = opt_units(&p->m->c, layer, OPT_HEADS), tiles = (opt_units(&p->m->c, layer, OPT_NEURONS) + TILE - 1) / TILE;
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int i = 0; i < p->n; i++)
+        for (int k = 0; k < tiles + H; k++) {
+            if (k < tiles) neuron_tile(p, stage, layer, i, k * TILE, NULL, NULL);
+            else head_tile(p, stage, layer, i, k - tiles, NULL);
+        }
+}
+
+// Some examples at a time, as many as the memory for their sums holds.
+static void score_on_device(probe *p, int stage, int layer, int kind) {
+    const opt_config *c = &p->m->c;
+    const ops *o = p->m->o;
+    const int units = opt_units(c, layer, kind == HEADS ? OPT_HEADS : OPT_NEURONS), most = examples_at_a_time(p->m), width = kind == HEADS ? 1 : TILE;
+    const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS;
+    const unsigned needs = p->needs[stage][kind];
+    double *device = p->part[opt_part(p->m, layer)].sums;
+    sum_taps taps = taps_of(p, stage, layer, kind);
+    const float *corr = taps.corr;
+    for (int first = 0, n; first < p->n && units; first += n) {
+        n = p->n - first < most ? p->n - first : most;
+        if (corr) taps.corr = corr + p->corr_at[first];
+        if (CRIT_COLUMNS(needs)) {
+            sums_take(o, device, needs, &taps, 0, units, p->spans + first, n);
+            o->get(p->sums, device, (size_t)n * each * sizeof *p->sums);
+        }
+        for (int i = 0; i < n && needs & CRIT_WSUMS; i++) weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
+#pragma omp parallel for schedule(dynamic) collapse(2)
+        for (int i = 0; i < n; i++)
+            for (int u = 0; u < units; u += width) {
+                const double *sums = p->sums + (size_t)i * each + (size_t)u * USUMS, *wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS;
+                if (kind == HEADS) head_tile(p, stage, layer, first + i, u, sums);
+                else neuron_tile(p, stage, layer, first + i, u, sums, wsums);
+            }
+    }
+}
+
+void tiles_score(probe *p, int stage, int layer) {
+    const double start = clock_s();
+    look_at_taps(p, stage, layer);
+    correlate(p, stage, layer);
+    if (p->m->o->host) score_on_host(p, stage, layer);
+    else
+        for (int kind = 0; kind < KINDS; kind++) score_on_device(p, stage, layer, kind);
+    p->seconds_criteria += clock_s() - start;
+}
