@@ -4,6 +4,7 @@
 #include "adamw.h"
 #include <cuda_runtime_api.h>
 #include <stdint.h>
+#include "unit_sums.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -76,6 +77,13 @@ void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void
 
 // cuda_sums.cu. A block per row: sums [rows, 4] in the order of ops.h.
 void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols, cudaStream_t st);
+
+// cuda_units.cu, cuda_spectra.cu. Operations of the same names in ops.h. extra: the span's place, that is, its sums begin at sums + extra * units * USUMS.
+void cuda_launch_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, int rows, cudaStream_t st);  // one span's
+void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s, cudaStream_t st);  // CUDA_WARPS rows a block; y of norm 1
 
 // cuda_xent.cu. A block per row.
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);

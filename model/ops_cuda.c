@@ -11,8 +11,7 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- spans
-// Spans from *at on, as many as a launch takes; neighbours become one where `merge`. Blocks hold `each` of a span's rows * width numbers.
-static bool next_spans(cuda_spans *out, const span *s, int n, int *at, int width, int each, bool merge) {
+bool gpu_spans(cuda_spans *out, const span *s, int n, int *at, int width, int each, bool merge) {
     out->n = out->blocks = 0;
     for (; *at < n && out->n < CUDA_SPANS; ++*at) {
         cuda_span one = {s[*at].row, s[*at].n, out->blocks, *at};
@@ -24,8 +23,8 @@ static bool next_spans(cuda_spans *out, const span *s, int n, int *at, int width
     return out->n > 0;
 }
 
-#define EACH_CHUNK(width) for (int at_ = 0; next_spans(&spans, s, n, &at_, width, CUDA_CHUNK, true);)
-#define EACH_ROWS for (int at_ = 0; next_spans(&spans, s, n, &at_, 1, CUDA_WARPS, true);)
+#define EACH_CHUNK(width) for (int at_ = 0; gpu_spans(&spans, s, n, &at_, width, CUDA_CHUNK, true);)
+#define EACH_ROWS for (int at_ = 0; gpu_spans(&spans, s, n, &at_, 1, CUDA_WARPS, true);)
 
 // ---------------------------------------------------------------- embeddings
 static const int32_t *staged_tokens(const int32_t *tokens, const span *s, int n) {
@@ -50,7 +49,7 @@ static void cuda_embed_grad(float *dw, const float *dy, const int32_t *tokens, i
 
 static void cuda_add_positions(float *x, const weight *pos, const int *first, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0; next_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);) {
+    for (int at = 0; gpu_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);) {
         for (int i = 0; i < spans.n; i++) spans.s[i].extra = first[spans.s[i].extra] + 2 - spans.s[i].row;
         cuda_launch_positions(x, pos->data, pos->type, pos->cols, &spans, g->stream);
     }
@@ -262,7 +261,7 @@ static void cuda_gate(float *y, const float *x, const float *gate, int F, const 
 static void cuda_relu(float *y, const float *x, int F, const span *s, int n) { cuda_gate(y, x, x, F, s, n); }
 static void cuda_move(float *y, const float *x, int E, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0; next_spans(&spans, s, n, &at, E, CUDA_CHUNK, true);)
+    for (int at = 0; gpu_spans(&spans, s, n, &at, E, CUDA_CHUNK, true);)
         for (int i = 0; i < spans.n; i++) {
             const size_t from = (size_t)spans.s[i].row * (size_t)E;
             cuda_copy(y + from, x + from, (size_t)spans.s[i].n * (size_t)E * sizeof *y);
@@ -390,7 +389,7 @@ static unsigned kept_bits(const weight *w) { return !w->narrow ? 0 : w->type == 
 
 static void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0; u->n && next_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
+    for (int at = 0; u->n && gpu_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
         cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g->stream);
     LAUNCHED("live_linear");
 }

@@ -47,6 +47,16 @@ void gpu_check_launch(const char *what, const char *file, int line);
 // A copy on the device of an argument that is an array of the host, good for launches until the ring comes round.
 void *gpu_stage(const void *host, size_t bytes);
 
+// ops_cuda.c. Spans from *at on, as many as a launch takes; neighbours become one where `merge`. Blocks hold `each` of a span's rows * width numbers.
+bool gpu_spans(cuda_spans *out, const span *s, int n, int *at, int width, int each, bool merge);
+
+// ops_cuda_criteria.c: the operations that criteria are made of.
+void cuda_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s, int n);
+void cuda_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, const span *s, int n);
+void cuda_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, const span *s, int n);
+void cuda_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, const span *s, int n);
+void cuda_correlate(float *corr, float *most, float *work, const float *x, int E, const span *s, int n);
+
 // ops_cuda_memory.c: the operations of memory.
 void *cuda_alloc(size_t bytes);
 void cuda_release(void *p);

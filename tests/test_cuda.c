@@ -126,6 +126,85 @@ RUN(weight_sums) {
     for (int k = 0; k < 4; k++) free(host[k]);
     free(out), free(sums);
 }
+// Rows that have no correlation: zero, constant, constant but for the last digits.
+static void spoil_rows(const call *c, float *x) {
+    const int E = c->h->E, count = c->h->rows * E;
+    float *all = xmalloc((size_t)count * sizeof *all);
+    c->o->get(all, x, (size_t)count * sizeof *all);
+    for (int i = 0; i < count; i++) {
+        const int t = i / E;
+        all[i] = t % 5 == 3 ? 0 : t % 7 == 2 ? 0.25f : t % 11 == 6 ? 3 + 1e-7f * (float)(i % E % 3) : all[i];
+    }
+    c->o->put(x, all, (size_t)count * sizeof *all);
+    free(all);
+}
+static size_t squares(const shape *h) {
+    size_t n = 0;
+    for (int i = 0; i < h->n; i++) n += (size_t)h->s[i].n * (size_t)h->s[i].n;
+    return n;
+}
+// Sums [n, units, USUMS] in device memory, and what became of them, as float behind *at, which moves on.
+static double *make_sums(const call *c, int units) {
+    const size_t count = (size_t)c->h->n * (size_t)units * USUMS;
+    double *sums = c->o->alloc(count * sizeof *sums), *start = xmalloc(count * sizeof *start);
+    for (size_t i = 0; i < count; i++) start[i] = 7.5;  // columns that are not asked for stay
+    c->o->put(sums, start, count * sizeof *sums);
+    free(start);
+    return sums;
+}
+static void take_sums(const call *c, double *sums, int units, float **at) {
+    const size_t count = (size_t)c->h->n * (size_t)units * USUMS;
+    double *got = xmalloc(count * sizeof *got);
+    float *narrow = xmalloc(count * sizeof *narrow);
+    c->o->get(got, sums, count * sizeof *got);
+    for (size_t i = 0; i < count; i++) narrow[i] = (float)got[i];
+    c->o->put(*at, narrow, count * sizeof *narrow);
+    *at += count;
+    c->o->release(sums);
+    free(got), free(narrow);
+}
+// Heads and neurons but for the first and last ones.
+RUN(unit_sums) {
+    const int E = c->h->E, F = c->h->F, H = c->h->H, heads = H > 1 ? H - 1 : 1, neurons = F - F / 3 - 1;
+    const unit_taps of_heads = {c->x[1], c->x[2], c->x[3], c->x[4], E, E, E / H}, of_neurons = {c->x[5], c->x[6], c->x[7], NULL, F, 0, 1}, bare = {c->x[1], NULL, NULL, NULL, E, 0, E / H};
+    const unsigned some = 1 << USUM_RELU | 1 << USUM_ON;
+    double *sums[3] = {make_sums(c, heads), make_sums(c, neurons), make_sums(c, heads)};
+    c->o->unit_sums(sums[0], (1 << (USUM_OUT + 1)) - 1, &of_heads, H - heads, heads, S);
+    c->o->unit_sums(sums[1], (1 << USUM_OUT) - 1, &of_neurons, F / 3, neurons, S);
+    c->o->unit_sums(sums[2], some, &bare, 0, heads, S);
+    float *to = c->x[0];
+    take_sums(c, sums[0], heads, &to), take_sums(c, sums[1], neurons, &to), take_sums(c, sums[2], heads, &to);
+}
+RUN(sign_dets) {
+    const int E = c->h->E, H = c->h->H, heads = H > 1 ? H - 1 : 1;
+    double *sums = make_sums(c, heads);
+    c->o->sign_dets(sums, c->x[1], E, E / H, H - heads, heads, S);
+    float *to = c->x[0];
+    take_sums(c, sums, heads, &to);
+}
+RUN(head_spectra) {
+    const int E = c->h->E, H = c->h->H, heads = H > 1 ? H - 1 : 1;
+    double *sums = make_sums(c, heads);
+    spoil_rows(c, c->x[1]);
+    c->o->head_spectra(sums, c->x[1], E, E / H, H - heads, heads, S);
+    float *to = c->x[0];
+    take_sums(c, sums, heads, &to);
+}
+RUN(neuron_spectra) {
+    const int E = c->h->E, F = c->h->F, neurons = F - F / 3 - 1;
+    double *sums = make_sums(c, neurons);
+    float *corr = c->o->alloc((squares(c->h) + 1) * sizeof *corr), *most = c->o->alloc((size_t)c->h->rows * sizeof *most), *to = c->x[0];
+    spoil_rows(c, c->x[1]);
+    c->o->correlate(corr, most, c->x[2], c->x[1], E, S);
+    c->o->relu(c->x[3], c->x[3], F, S);
+    c->o->neuron_spectra(sums, c->x[3], corr, most, F, F / 3, neurons, S);
+    take_sums(c, sums, neurons, &to);
+    c->o->release(corr), c->o->release(most);
+}
+RUN(correlate) {
+    spoil_rows(c, c->x[2]);
+    c->o->correlate(c->x[0], c->x[0] + squares(c->h), c->x[1], c->x[2], c->h->E, S);
+}
 RUN(norm) { c->o->norm(c->x[0], c->x[1], c->g, c->b, c->h->E, S); }
 RUN(norm_back) {
     c->o->norm_back(c->x[0], c->x[1], c->x[2], c->g, c->h->E, false, S);
@@ -195,10 +274,12 @@ RUN(xent_back_jvp) {
     c->o->xent_back_jvp(c->x[0], c->x[1], c->h->tokens, c->h->scale, c->h->V, c->h->rows);
 }
 
-// arrays: the width of each, by letter: E, F, V [rows, .], m (F, E), e and f vectors, s [2, F, WSUMS], 3 [3, rows].
+// arrays: the width of each, by letter: E, F, V [rows, .], m (F, E), e and f vectors, s [2, F, WSUMS], u sums of all units, q correlations of all spans and
+// [rows], 3 [3, rows].
 static const struct { const char *name, *arrays; void (*run)(const call *); } cases[] = {
 #define CASE(name, arrays) {#name, arrays, run_##name}
-    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(weight_sums, "sFEFE"), CASE(norm, "EE"),
+    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(weight_sums, "sFEFE"),
+    CASE(unit_sums, "uEEEEFFF"), CASE(sign_dets, "uE"), CASE(head_spectra, "uE"), CASE(neuron_spectra, "uEEF"), CASE(correlate, "qEE"), CASE(norm, "EE"),
     CASE(norm_back, "EEEEE"), CASE(norm_grad, "eeEE"), CASE(norm_jvp, "EEE"), CASE(norm_back_jvp, "EEEEEE"), CASE(relu, "FF"), CASE(gate, "FFFF"), CASE(move, "EE"),
     CASE(add, "EE"), CASE(drop_units, "EF"), CASE(attention, "EEEEE"), CASE(live_linear, "FEE"), CASE(live_linear_t, "EFEE"), CASE(live_attention, "EEEEE"), CASE(attention_back, "EEEEEEE"), CASE(attention_jvp, "EEEEEEE"),
     CASE(attention_back_jvp, "EEEEEEEEEEE"), CASE(logprob, "3V"), CASE(xent_back, "V"), CASE(xent_back_jvp, "VV")};
@@ -214,6 +295,8 @@ static size_t array_floats(char kind, const shape *h) {
     case 'e': return E;
     case 'f': return F;
     case 's': return F * WSUMS * 2;
+    case 'u': return (size_t)h->n * (F + 2 * (size_t)h->H) * USUMS;
+    case 'q': return squares(h) + rows;
     default: return 3 * rows;
     }
 }

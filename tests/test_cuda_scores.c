@@ -1,5 +1,6 @@
 // test_cuda_scores - whole passes with every criterion on the golden models, by the CUDA table beside the CPU's: within the agreement of two implementations
-// (2e-4, grasp 2e-3), and the same bits of an example alone and in a batch.
+// (2e-4, grasp 2e-3), and the same bits of an example alone and in a batch. Criteria that read taps get them from the device; for the others only sums
+// come back.
 #include "opt_fixture.h"
 #include "probe.h"
 #include "shim.h"
@@ -82,9 +83,109 @@ static void scores_agree(void **state) {
     free(plan.crit);
 }
 
+// ---------------------------------------------------------------- a criterion that reads everything itself
+static double product(const float *a, const float *b, size_t n) {
+    double s = 0;
+    for (size_t i = 0; a && b && i < n; i++) s += fabs((double)a[i] * (double)b[i]);
+    return s;
+}
+static void read_head(float *out, const crit_in *in) {
+    double s = 0;
+    for (int t = 0; t < in->T; t++) {
+        const size_t at = (size_t)t * (size_t)in->ld, D = (size_t)in->D;
+        s += product(in->act + at, in->hv ? in->hv + at : in->hu ? in->hu + at : in->grad + at, D);
+        if (in->out_grad) s += product(in->out_grad + (size_t)t * (size_t)in->E, in->act + at, D);
+    }
+    out[0] = (float)s;
+}
+static void read_neurons(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) {
+        const size_t E = (size_t)in->E, row = (size_t)u * E;
+        double s = product(in->w + row, in->hu_w ? in->hu_w + row : in->dw + row, E);
+        for (int t = 0; t < in->T; t++) {
+            const size_t at = (size_t)t * (size_t)in->ld + (size_t)u;
+            s += product(in->act + at, in->hv ? in->hv + at : in->hu ? in->hu + at : in->grad + at, 1) * (double)in->x[(size_t)t * E];
+            if (in->xcorr) s += fabs((double)in->xcorr[t]) * (double)in->xmax[t];
+        }
+        out[u] = (float)s;
+    }
+}
+static void taps_are_copied_where_asked(void **state) {
+    (void)state;
+    enum { TAPS = CRIT_ACT | CRIT_GRAD, WEIGHTS = TAPS | CRIT_WEIGHT | CRIT_WGRAD };
+    const criterion reader = {.name = "reader", .sound = {read_head, read_neurons, TAPS | CRIT_OUT_GRAD, WEIGHTS | CRIT_XCORR, "", "", NULL},
+                              .compat = {read_head, read_neurons, TAPS | CRIT_HESS_COMPAT, WEIGHTS | CRIT_HESS_COMPAT, "", "", NULL}};
+    const criterion tangents = {.name = "tangents", .sound = {read_head, read_neurons, TAPS | CRIT_HESS, WEIGHTS | CRIT_HESS, "", "", NULL}};
+    const criterion *list[] = {&reader, &tangents};
+    const probe_plan plan = {.crit = list, .n_crit = 2, .sound = true, .compat = true, .seed = 3};
+    for (int k = 0; k < GOLDEN_F32; k++) {
+        golden g;
+        golden_open(&g, golden_names[k]);
+        char path[100];
+        opt on_gpu;
+        snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
+        if (opt_load_on(&on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
+        const opt *m[2] = {&g.m, &on_gpu};
+        double *score[2], *loss[2];
+        probe_both(m, &g, &plan, score, loss, -1);
+        const size_t H = (size_t)g.m.c.H, F = (size_t)g.m.c.F, L = (size_t)g.m.c.L, each = 2 * (2 * L * (H + F) + 3 * L * (size_t)g.m.c.E);
+        for (int i = 0; i < g.N; i++)
+            for (int mode = 0; mode < 2; mode++)
+                for (size_t q = 0; q < 2; q++) {
+                    const size_t first = (size_t)i * each + (size_t)mode * each / 2 + q * L * (H + F);
+                    double size = 0;
+                    for (size_t l = 0; l < L; l++) {
+                        agree_within(golden_names[k], list[q], "heads", score[1] + first + l * H, score[0] + first + l * H, H);
+                        agree_within(golden_names[k], list[q], "neurons", score[1] + first + L * H + l * F, score[0] + first + L * H + l * F, F);
+                        size += fabs(score[0][first + l * H] * score[0][first + L * H + l * F]);
+                    }
+                    if (!(mode && q)) assert_true(size > 0);  // the second has no compat scores
+                }
+        for (int side = 0; side < 2; side++) free(score[side]), free(loss[side]);
+        opt_free(&on_gpu);
+        golden_close(&g);
+    }
+}
+
+// ---------------------------------------------------------------- what comes back
+static size_t most_got;
+static void counting_get(void *host, const void *device, size_t bytes) {
+    most_got = bytes > most_got ? bytes : most_got;
+    gpu->get(host, device, bytes);
+}
+
+// A sequence so long that a tap is larger than the sums: with the built-in criteria nothing as large as a tap is copied.
+static void only_sums_come_back(void **state) {
+    (void)state;
+    enum { T = 180 };
+    const opt_config c = {.L = 2, .H = 2, .E = 16, .F = 24, .D = 8, .P = 16, .V = 13, .positions = T, .pre_ln = true, .final_ln = true, .bias = true};
+    ops counting = *gpu;
+    counting.get = counting_get;
+    int n;
+    tensor *t = random_weights(&c, 5, &n);
+    opt m;
+    if (opt_from_tensors_on(&m, &c, t, n, &counting) != 0) fail_msg("%s", err_get());
+    int32_t tokens[T];
+    for (int i = 0; i < T; i++) tokens[i] = i * 7 % 13;
+    const probe_example ex = {tokens, T, T - 20, 1};
+    probe_plan plan = {.sound = true, .compat = true, .seed = 3};
+    plan.crit = crit_select("all", &plan.n_crit);
+    float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane), **to = xcalloc((size_t)plan.n_crit * 4, sizeof *to), *at = plane;
+    for (int k = 0; k < 4 * plan.n_crit; k++, at += 2 * (k / plan.n_crit < 2 ? 2 : 24)) to[k] = at;
+    probe_result out = {.heads = {to, to + plan.n_crit}, .neurons = {to + 2 * plan.n_crit, to + 3 * plan.n_crit}};
+    probe *p = probe_new(&m, &plan, T);
+    most_got = 0;
+    if (probe_run(p, &ex, 1, &out, NULL, 0) != 0) fail_msg("%s", err_get());
+    assert_true(most_got > 0 && most_got <= 24 * USUMS * sizeof(double) && most_got < T * 16 * sizeof(float));
+    probe_free(p);
+    opt_free(&m);
+    weights_free(t, n);
+    free(plane), free(to), free(plan.crit);
+}
+
 int main(void) {
     gpu = shim_open();
     if (!gpu) return 77;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scores_agree)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scores_agree), cmocka_unit_test(taps_are_copied_where_asked), cmocka_unit_test(only_sums_come_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
