@@ -133,7 +133,7 @@ static void look_at_taps(probe *p, int stage, int layer) {
     for (int v = 0; v < VIEWS; v++) {
         p->view[v] = NULL;
         if (!view[v].wanted) continue;
-        p->view[v] = p->m->p->m->o->host ? view[v].from : copied(p->m->o, &p->copy[v], view[v].from, (size_t)batch_rows(p) * (size_t)view[v].width, (size_t)p->max_tokens * (size_t)view[v].most);
+        p->view[v] = p->m->o->host ? view[v].from : copied(p->m->o, &p->copy[v], view[v].from, (size_t)batch_rows(p) * (size_t)view[v].width, (size_t)p->max_tokens * (size_t)view[v].most);
     }
 }
 

@@ -171,7 +171,10 @@ static void only_sums_come_back(void **state) {
     probe_plan plan = {.sound = true, .compat = true, .seed = 3};
     plan.crit = crit_select("all", &plan.n_crit);
     float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane), **to = xcalloc((size_t)plan.n_crit * 4, sizeof *to), *at = plane;
-    for (int k = 0; k < 4 * plan.n_crit; k++, at += 2 * (k / plan.n_crit < 2 ? 2 : 24)) to[k] = at;
+    for (int k = 0; k < 4 * plan.n_crit; k++) {
+        to[k] = at;
+        at += c.L * (k < 2 * plan.n_crit ? c.H : c.F);
+    }
     probe_result out = {.heads = {to, to + plan.n_crit}, .neurons = {to + 2 * plan.n_crit, to + 3 * plan.n_crit}};
     probe *p = probe_new(&m, &plan, T);
     most_got = 0;
