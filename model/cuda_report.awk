@@ -3,8 +3,8 @@
 # memory or the arithmetic of an A100 or H100 allows at best. Computed, not measured.
 #
 # Bytes: every array once, what a perfect cache would leave; weights in `wbytes` bytes. FLOPs: a multiply-add is two; of causal attention the T (T + 1) / 2
-# pairs of a head that are seen. live_*: one token of decoding with the share `live` of a matrix' units. A kernel that has no line here
-# ends the report, so that none is forgotten.
+# pairs of a head that are seen. Criteria are summed in double, at half the rate: there an operation counts twice. live_*: one token of decoding with the share
+# `live` of a matrix' units. A kernel that has no line here ends the report, so that none is forgotten.
 BEGIN {
     D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
     # NVIDIA A100 80GB SXM and H100 80GB SXM data sheets: bytes/s, fp32 FLOP/s outside of tensor cores
@@ -26,6 +26,12 @@ BEGIN {
     kernel("max_k", rows, rows, "the largest of T x E numbers, for an fp16 operand")
     kernel("round_k", 1.5 * rows, rows, "T x E numbers to 16 bits, scaled if fp16")
     kernel("weight_sums_k", 2 * 1638 * E, 10 * 1638 * E, "criteria over 1,638 rows of fc1: its gradient (and tangent) with the weight", 1638 * E)
+    kernel("unit_columns_k", 3 * T * F, 44 * T * F, "all sums over the neurons: z, dz and a tangent")
+    kernel("unit_heads_k", 4 * rows, 48 * rows, "all sums over the heads: a, da, a tangent and the gradient behind out_proj")
+    kernel("sign_dets_k", rows, H * ((D + 1) * D / 2 * T / 32 * 3 + 2 * (D + 1) ^ 3 / 3), "nwot of the heads")
+    kernel("head_spectra_k", rows, H * 2 * (D * D / 2 * 200 * 6 + 2 * D ^ 3 / 3), "jacov of the heads")
+    kernel("neuron_spectra_k", T * F + T * T, F * 2 * 32 ^ 3 / 3, "jacov of the neurons; dz with half of its tokens active")
+    kernel("centre_rows_k", 2 * rows, 5 * rows, "fc1's input for the correlations")
     kernel("column_sums_k", T * F, T * F, "gradient of a bias")
     kernel("norm_k", 2 * rows, 8 * rows, "layer norm")
     kernel("norm_back_k", 4 * rows, 14 * rows, "its gradient, added")
@@ -51,6 +57,7 @@ BEGIN {
     kernel("pool_softmax_k", 2 * 256 * T, 6 * 256 * T, "pooling attention: softmax of 256 queries' scores")
     kernel("pool_softmax_back_k", 2 * 256 * T, 8 * 256 * T, "its gradient")
     kernel("minmax_k", 2 * rows, 4 * rows, "min-max normalisation of T x E numbers together")
+    more["sign_dets_k"] = 4 * (D + 1) * (D + 2) + D * T / 8; more["head_spectra_k"] = 4 * D * (D + 1) + T / 8; more["neuron_spectra_k"] = 8 * 4 * 32 * 35 + 4 * T
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8
@@ -90,7 +97,7 @@ END {
         for (i = 1; i <= count; i++) {
             id = v[i]; width = 0
             if (match(id, /<[0-9]+>/)) width = substr(id, RSTART + 1, RLENGTH - 2) + 0
-            dynamic = width ? 4 * 32 * (width + 4) * shared[name] + tile * scores[name] : 0
+            dynamic = width ? 4 * 32 * (width + 4) * shared[name] + tile * scores[name] : more[name]
             mine = !width || (D <= 32 ? 32 : D <= 64 ? 64 : 128) == width
             printf "| %s | %d / %d | %d | %d |", id, registers[id, "sm_80"], registers[id, "sm_90"], static[id] + dynamic, spills[id, "sm_80"] + spills[id, "sm_90"]
             if (mine) printf " %.2f | %.1f | %s | %s | %s |\n", bytes[name] / 1e6, work[name] / 1e6, time(name, "A100"), time(name, "H100"), what[name]

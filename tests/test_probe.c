@@ -234,6 +234,71 @@ static void criteria_get_what_they_declare(void **state) {
     result_free(&out);
 }
 
+// The taps, weights and tangents that a criterion can read, against the sums over them: grasp and snip, made from the arrays.
+static double array_product(const float *a, const float *b, int D) {
+    double s = 0;
+    for (int i = 0; i < D; i++) s += (double)a[i] * (double)b[i];
+    return s;
+}
+static void grasp_by_taps(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) {
+        double s = 0;
+        for (int t = 0; t < in->T; t++) s += array_product(in->act + t * in->ld + u * in->D, in->hv + t * in->ld + u * in->D, in->D);
+        out[u] = (float)s;
+    }
+}
+static void compat_grasp_by_taps(float *out, const crit_in *in) {
+    double s = 0;
+    for (int t = 0; t < in->T; t++) s -= array_product(in->act + t * in->ld, in->hu + t * in->ld, in->D) / in->T;
+    out[0] = (float)s;
+}
+static void compat_grasp_by_weights(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) {
+        double s = 0;
+        for (int e = u * in->E; e < (u + 1) * in->E; e++) s -= (double)in->w[e] * (2 * (double)in->dw[e] + (double)in->hu_w[e]) / in->E;
+        out[u] = (float)s;
+    }
+}
+static void snip_by_taps(float *out, const crit_in *in) {
+    for (int u = 0; u < in->U; u++) {
+        double s = 0;
+        for (int t = 0; t < in->T; t++) s += array_product(in->act + t * in->ld + u * in->D, in->grad + t * in->ld + u * in->D, in->D);
+        out[u] = (float)fabs(s);
+    }
+}
+static void compat_snip_by_taps(float *out, const crit_in *in) {
+    double s = 0;
+    for (int t = 0; t < in->T; t++)
+        for (int i = 0; i < in->D; i++) s += fabs((double)in->out_grad[t * in->E + in->unit * in->D + i]);
+    out[0] = (float)s;
+}
+
+static void taps_say_what_sums_say(void **state) {
+    fixture *f = *state;
+    enum { TAPS = CRIT_ACT | CRIT_GRAD, COMPAT_WEIGHTS = CRIT_WEIGHT | CRIT_WGRAD | CRIT_HESS_COMPAT };
+    const criterion grasp = {.name = "grasp by taps", .sound = {grasp_by_taps, grasp_by_taps, CRIT_ACT | CRIT_HESS, CRIT_ACT | CRIT_HESS, "", "", NULL},
+                             .compat = {compat_grasp_by_taps, compat_grasp_by_weights, CRIT_ACT | CRIT_HESS_COMPAT, COMPAT_WEIGHTS, "", "", NULL}};
+    const criterion snip = {.name = "snip by taps", .sound = {snip_by_taps, snip_by_taps, TAPS, TAPS, "", "", NULL}, .compat = {.heads = compat_snip_by_taps, .needs_heads = CRIT_OUT_GRAD}};
+    const criterion *list[] = {&grasp, &snip, crit_find("grasp"), crit_find("snip")};
+    const probe_plan plan = {.crit = list, .n_crit = 4, .sound = true, .compat = true, .seed = 1};
+    const int all[] = {0, 1, 2};
+    result out[3];
+    run(f, &plan, all, f->g.N, out, NULL, 0);
+    for (int i = 0; i < f->g.N; i++) {
+        for (int k = 0; k < 2; k++)
+            for (int mode = 0; mode < 2; mode++)
+                for (int kind = 0; kind < 2; kind++) {
+                    float **scores = kind ? out[i].r.neurons[mode] : out[i].r.heads[mode];
+                    const size_t L = (size_t)f->g.m.c.L, units = (size_t)(kind ? f->g.m.c.F : f->g.m.c.H);
+                    double *want = xmalloc(L * units * sizeof *want);
+                    for (size_t u = 0; scores[k] && u < L * units; u++) want[u] = (double)scores[k + 2][u];
+                    if (scores[k]) assert_layers(list[k]->name, scores[k], want, L, units, 2e-5);
+                    free(want);
+                }
+        result_free(&out[i]);
+    }
+}
+
 static void rows_agree(void **state) {
     fixture *f = *state;
     golden *g = &f->g;
@@ -327,7 +392,7 @@ int main(void) {
     static const struct { const char *name; CMUnitTestFunction run; } per_model[] = {
         {"everything agrees", everything_agrees}, {"batch and threads do not matter", batch_and_threads_do_not_matter},
         {"other criteria do not matter", other_criteria_do_not_matter}, {"criteria get what they declare", criteria_get_what_they_declare},
-        {"rows agree", rows_agree}, {"NaN scores are named", nan_scores_are_named}};
+        {"taps say what sums say", taps_say_what_sums_say}, {"rows agree", rows_agree}, {"NaN scores are named", nan_scores_are_named}};
     enum { PER_MODEL = sizeof per_model / sizeof *per_model };
     struct CMUnitTest tests[GOLDEN * PER_MODEL + 1];
     size_t n = 0;
