@@ -1,6 +1,5 @@
 // contextual - a predictor that watches a pass and makes its mask. Contract in contextual.h.
 #include "contextual.h"
-#include <stdlib.h>
 #include <string.h>
 
 const char *const contextual_feature_names[] = {"early", "stream", "dense"};
@@ -43,31 +42,30 @@ int contextual_check(const predictor_info *p, const mask_rule *rule) {
 }
 
 // ---------------------------------------------------------------- predicting
-static double *scores_of(contextual *c, int kind) { return kind ? c->neurons : c->heads; }
+static int units_of(const contextual *c, int kind) { return kind ? c->m->c.F : c->m->c.H; }
+static float *scores_of(contextual *c, int kind, int layer) {
+    return c->score + (kind ? (size_t)c->m->c.L * (size_t)c->m->c.H : 0) + (size_t)(layer < 0 ? 0 : layer) * (size_t)units_of(c, kind);
+}
 
-// Scores of one kind from x have come, of all layers (layer < 0) or of one: into the mask, if it is written now.
+// Scores of one kind have come, of all layers (layer < 0) or of one: into the mask, if it is written now.
 static void choose(contextual *c, int kind, int layer) {
     if (!c->out) return;
     const double start = clock_s();
-    const opt_config *o = &c->m->c;
-    const int U = kind ? o->F : o->H;
-    c->bad |= (layer < 0 ? mask_make_kind(c->out, o, kind_bit[kind], scores_of(c, kind), c->rule)
-                         : mask_make_layer(c->out, o, kind_bit[kind], layer, scores_of(c, kind) + (size_t)layer * (size_t)U, c->rule)) != 0;
+    const float *score = scores_of(c, kind, layer);
+    c->bad |= (layer < 0 ? mask_make_kind(c->out, &c->m->c, kind_bit[kind], c->m->o, score, c->rule)
+                         : mask_make_layer(c->out, &c->m->c, kind_bit[kind], layer, c->m->o, score, c->rule)) != 0;
     c->select_s += clock_s() - start;
 }
 
 static void see(void *self, opt_state state, int layer, const float *x) {
     contextual *c = self;
     const predictor_info *p = predictor_about(c->p);
-    const opt_config *o = &c->m->c;
     for (int k = 0; k < 2; k++) {
         if (!(c->units & kind_bit[k]) || p->state[k] != state) continue;
-        const float *in[2] = {k ? NULL : x, k ? x : NULL};
         const int of = one_net(p) ? -1 : layer + p->lag;
-        if (one_net(p) ? layer != p->from : of >= o->L || (c->out && of < c->rule->dense_layers)) continue;
+        if (one_net(p) ? layer != p->from : of >= c->m->c.L || (c->out && of < c->rule->dense_layers)) continue;
         const double start = clock_s();
-        if (of < 0) predictor_all(c->p, in, 1, k ? NULL : c->heads, k ? c->neurons : NULL);
-        else (c->raw ? predictor_layer_raw : predictor_layer)(c->p, of, in, k ? NULL : c->heads + (size_t)of * (size_t)o->H, k ? c->neurons + (size_t)of * (size_t)o->F : NULL);
+        predictor_score(c->p, k, of, x, c->raw, scores_of(c, k, of));
         c->predict_s += clock_s() - start;
         choose(c, k, of);
     }
@@ -77,8 +75,9 @@ void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, 
     const predictor_info *info = predictor_about(p);
     const size_t heads = (size_t)m->c.L * (size_t)m->c.H, neurons = (size_t)m->c.L * (size_t)m->c.F;
     *c = (contextual){.p = p, .m = m, .units = units, .raw = raw};
-    c->heads = xcalloc(heads + neurons, sizeof *c->heads);
-    c->neurons = c->heads + heads;
+    ASSERT(predictor_on(p) == m->o);
+    m->o->use(0);
+    c->score = m->o->alloc((heads + neurons) * sizeof *c->score);
     c->watch = (opt_watch){.see = see, .self = c};
     for (int k = 0; k < 2; k++) {
         if (!(units & kind_bit[k])) continue;
@@ -88,7 +87,7 @@ void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, 
 }
 
 void contextual_close(contextual *c) {
-    free(c->heads);
+    if (c->m) c->m->o->release(c->score);
     *c = (contextual){0};
 }
 
@@ -103,22 +102,20 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
         mask_fill(out, &c->m->c);
     }
     if (predictor_about(c->p)->design != PREDICTOR_SEQUENCE) return;
-    const double start = clock_s();
-    float *x = xaligned((size_t)n * (size_t)c->m->c.E * sizeof *x);
-    predictor_embed(x, c->m, tokens, n);
-    const float *in[2] = {x, x};
-    predictor_all(c->p, in, n, c->units & UNITS_HEADS ? c->heads : NULL, c->units & UNITS_NEURONS ? c->neurons : NULL);
-    free(x);
-    c->predict_s += clock_s() - start;
-    for (int k = 0; k < 2; k++)
-        if (c->units & kind_bit[k]) choose(c, k, -1);
+    for (int k = 0; k < 2; k++) {
+        if (!(c->units & kind_bit[k])) continue;
+        const double start = clock_s();
+        predictor_score_context(c->p, k, c->m, tokens, n, scores_of(c, k, -1));
+        c->predict_s += clock_s() - start;
+        choose(c, k, -1);
+    }
 }
 
 int contextual_end(contextual *c) { return c->bad ? -1 : 0; }
 
 int contextual_mask(contextual *c, mask *out, const mask_rule *rule) {
     const double start = clock_s();
-    const int bad = mask_make(out, &c->m->c, c->heads, c->neurons, rule);
+    const int bad = mask_make_on(out, &c->m->c, c->m->o, c->score, rule);
     c->select_s += clock_s() - start;
     return bad;
 }

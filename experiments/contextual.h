@@ -41,8 +41,8 @@ typedef struct contextual_source {
 
 typedef struct {
     opt_watch watch;          // for opt_seq.watch of the next pass
-    double *heads, *neurons;  // [L, H], [L, F] scores after that pass; 0 in layers without nets
-    double predict_s, select_s;  // seconds spent so far: in the predictor, in the choice of units
+    float *score;             // heads [L, H] and behind them neurons [L, F], after that pass, in memory of the model's device; 0 in layers without nets
+    double predict_s, select_s;  // seconds spent so far: in the predictor, in the choice of units (which on a GPU waits for all that was computed before)
     predictor *p;
     const opt *m;
     unsigned units;           // kinds that are predicted
@@ -52,7 +52,7 @@ typedef struct {
     bool bad;
 } contextual;
 
-// p and m must outlive c. units: the kinds to predict, which p must have. raw: contextual_raw of every rule that the scores are for.
+// p, which is on m's device (predictor_place), and m must outlive c. units: the kinds to predict, which p must have. raw: contextual_raw of every rule that the scores are for.
 void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, bool raw);
 void contextual_close(contextual *c);  // safe on {0}
 // The next pass shows row `row` of its sequence. tokens [n]: the whole context, from the first token to the watched one (only the sequence

@@ -32,7 +32,7 @@ decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prom
     bool dense_features = false;
     if (o->predictor) {
         const predictor_info *about = predictor_about(o->predictor);
-        if (contextual_check(about, &o->rule) != 0) return NULL;
+        if (contextual_check(about, &o->rule) != 0 || predictor_place(o->predictor, m->o) != 0) return NULL;
         dense_features = contextual_kind(about, &o->rule) == FEATURES_DENSE;
         if (dense_features && o->refresh) {
             err_set("--refresh %d: this %s predictor with scope %s needs a dense pass before its mask, which a prompt has and a token has not; use scope local "

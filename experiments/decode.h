@@ -8,7 +8,7 @@
 #include "contextual.h"
 
 typedef struct {
-    predictor *predictor;   // NULL: the masks of the sequences are fixed
+    predictor *predictor;   // moved to the model's device; NULL: the masks of the sequences are fixed
     mask_rule rule;         // of the predictor's masks
     int refresh;            // 0: never
     kv_policy kv;           // of heads that a mask drops

@@ -21,7 +21,7 @@ typedef struct {
     int at;                  // the watched position (span decode of a window: none)
     opt_cache cache;
     contextual ahead, live;  // of the dense pass; of the pruned stream
-    double *score;           // windows: [segment, U] scores behind the end of the segment before
+    float *score;            // windows: [segment, U] scores behind the end of the segment before, in memory of the model's device
     double dense;            // windows: log-likelihood of the first segment
     mask m;
 } stream;
@@ -81,7 +81,7 @@ static void drop_streams(run *r) {
         contextual_close(&s->ahead);
         contextual_close(&s->live);
         mask_free(&s->m);
-        free(s->score);
+        r->e->m->o->release(s->score);
     }
     r->n = 0;
 }
@@ -213,14 +213,14 @@ static int dense_segments(run *r, int most) {
             if (g + 1 >= segments(r, s->it) || (g > 0 && !r->any_ahead)) continue;
             contextual *c = r->any_ahead ? &s->ahead : &s->live;
             if (contextual_end(c)) return -1;
-            memcpy(s->score + (size_t)(g + 1) * U, c->heads, U * sizeof *s->score);
+            r->e->m->o->copy(s->score + (size_t)(g + 1) * U, c->score, U * sizeof *s->score);
         }
     }
     return 0;
 }
 
 static int masked_segments(run *r, int k, int most) {
-    const size_t heads = (size_t)r->c->L * (size_t)r->c->H, U = units_in_all(r->c);
+    const size_t U = units_in_all(r->c);
     const mask_rule *rule = &r->rule[k];
     const bool live = is_live(r, rule);
     for (int i = 0; i < r->n; i++) {
@@ -234,8 +234,9 @@ static int masked_segments(run *r, int k, int most) {
             stream *s = &r->s[i];
             if (g >= segments(r, s->it)) continue;
             // behind the first segment, which is dense, all rules see the same states
-            const double *score = live && g > 1 ? s->live.heads : s->score + (size_t)g * U, start = clock_s();
-            if (mask_make(&s->m, r->c, score, score + heads, rule)) return -1;
+            const float *score = live && g > 1 ? s->live.score : s->score + (size_t)g * U;
+            const double start = clock_s();
+            if (mask_make_on(&s->m, r->c, r->e->m->o, score, rule)) return -1;
             r->source->select_s += clock_s() - start;
             count_effective(r, k, &s->m, segment_scored(r, s->it, g));
             add_segment(r, s, g, &s->m, live && g + 1 < segments(r, s->it) ? &s->live : NULL, &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES]);
@@ -257,10 +258,12 @@ static int run_windows(run *r, const eval_item *item, int n, int first) {
         tokens += (size_t)item[i].seq[0].n;
         most = segments(r, item + i) > most ? segments(r, item + i) : most;
     }
+    const ops *o = r->e->m->o;
     eval_reserve(r->e, tokens);
+    o->use(0);
     for (int i = 0; i < r->n; i++) {
         r->s[i].cache = eval_cut(r->e, r->s[i].it->seq[0].n);
-        r->s[i].score = xmalloc((size_t)(segments(r, r->s[i].it) + 1) * units_in_all(r->c) * sizeof(double));
+        r->s[i].score = o->alloc((size_t)(segments(r, r->s[i].it) + 1) * units_in_all(r->c) * sizeof(float));
     }
     bad = dense_segments(r, most);
     for (int k = 0; k < r->n_rules && !bad; k++) bad = masked_segments(r, k, most);
@@ -273,7 +276,7 @@ static int take_windows(const run *r, const eval_item *item, int n) {
     size_t bytes = 0;
     int k = 0;
     for (; k < n && k < SCORED_ITEMS && item[k].window; k++) {
-        bytes += (size_t)item[k].seq[0].n * 2 * (size_t)c->L * (size_t)c->E * sizeof(float) + (size_t)segments(r, item + k) * units_in_all(c) * sizeof(double);
+        bytes += (size_t)item[k].seq[0].n * 2 * (size_t)c->L * (size_t)c->E * sizeof(float) + (size_t)segments(r, item + k) * units_in_all(c) * sizeof(float);
         if (k > 0 && bytes > window_bytes) break;
     }
     return k;

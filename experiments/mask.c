@@ -1,6 +1,7 @@
 // mask - masks from scores, random masks, mask files. Contract in mask.h; the selection itself is in mask_select.c.
 #include "mask.h"
 #include "cli.h"
+#include "ops.h"
 #include <hdf5.h>
 #include <math.h>
 #include <stdlib.h>
@@ -79,32 +80,54 @@ static int check_finite(const double *score, const int *units, int L, int U, con
 
 bool mask_prunes(const mask_rule *rule, unsigned kind) { return rule->units & kind && !(kind == UNITS_NEURONS && rule->compat); }
 
-int mask_make_kind(mask *m, const opt_config *c, unsigned kind, const double *score, const mask_rule *rule) {
+static int least_of(int U) { return U / 32 > 1 ? U / 32 : 1; }  // neurons of a layer that hybrid reserves
+
+static int make_kind(mask *m, const opt_config *c, unsigned kind, const double *score, const mask_rule *rule) {
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     if (!mask_prunes(rule, kind)) return 0;
     const int *units = heads ? c->heads : c->neurons;
     if (check_finite(score, units, c->L, U, heads ? "head" : "neuron")) return -1;
-    mask_select(heads ? m->heads : m->neurons, score, units, c->L, U, heads ? 1 : U / 32 > 1 ? U / 32 : 1, rule);
-    return 0;
-}
-
-int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const double *score, const mask_rule *rule) {
-    const bool heads = kind == UNITS_HEADS;
-    const int U = heads ? c->H : c->F;
-    ASSERT(rule->scope == SCOPE_LOCAL);
-    if (!mask_prunes(rule, kind) || layer < rule->dense_layers) return 0;
-    const int units = opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS);
-    if (check_finite(score, &units, 1, U, heads ? "head" : "neuron")) return err_prefix("predicted for layer %d", layer);
-    mask_rule one = *rule;
-    one.dense_layers = 0;
-    mask_select((heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U, score, &units, 1, U, 0, &one);
+    mask_select(heads ? m->heads : m->neurons, score, units, c->L, U, heads ? 1 : least_of(U), rule);
     return 0;
 }
 
 int mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule) {
     mask_fill(m, c);
-    return mask_make_kind(m, c, UNITS_HEADS, heads, rule) ? -1 : mask_make_kind(m, c, UNITS_NEURONS, neurons, rule);
+    return make_kind(m, c, UNITS_HEADS, heads, rule) ? -1 : make_kind(m, c, UNITS_NEURONS, neurons, rule);
+}
+
+// What mask_select_on returns.
+static int check_place(const ops *o, const float *score, long bad, int U, const char *kind) {
+    float x;
+    if (bad < 0) return 0;
+    o->get(&x, score + bad, sizeof x);
+    return err_set("the score of layer %ld %s %ld is %g; units cannot be ranked by it", bad / U, kind, bad % U, (double)x);
+}
+
+int mask_make_kind(mask *m, const opt_config *c, unsigned kind, const ops *o, const float *score, const mask_rule *rule) {
+    const bool heads = kind == UNITS_HEADS;
+    const int U = heads ? c->H : c->F;
+    if (!mask_prunes(rule, kind)) return 0;
+    const long bad = mask_select_on(heads ? m->heads : m->neurons, o, score, heads ? c->heads : c->neurons, c->L, U, heads ? 1 : least_of(U), rule);
+    return check_place(o, score, bad, U, heads ? "head" : "neuron");
+}
+
+int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const ops *o, const float *score, const mask_rule *rule) {
+    const bool heads = kind == UNITS_HEADS;
+    const int U = heads ? c->H : c->F;
+    ASSERT(rule->scope == SCOPE_LOCAL);
+    if (!mask_prunes(rule, kind) || layer < rule->dense_layers) return 0;
+    const int units = opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS);
+    mask_rule one = *rule;
+    one.dense_layers = 0;
+    const long bad = mask_select_on((heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U, o, score, &units, 1, U, 0, &one);
+    return check_place(o, score, bad, U, heads ? "head" : "neuron") ? err_prefix("predicted for layer %d", layer) : 0;
+}
+
+int mask_make_on(mask *m, const opt_config *c, const ops *o, const float *score, const mask_rule *rule) {
+    mask_fill(m, c);
+    return mask_make_kind(m, c, UNITS_HEADS, o, score, rule) ? -1 : mask_make_kind(m, c, UNITS_NEURONS, o, score + units_of(c, false), rule);
 }
 
 void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed) {

@@ -39,12 +39,16 @@ void mask_fill(mask *m, const opt_config *c);  // every unit runs
 // keep [L, U] from score [L, U]. units [L]: how many of the U each layer has, NULL: all. m: what hybrid reserves in every layer before it is
 // lowered to what the sparsity leaves.
 void mask_select(uint8_t *keep, const double *score, const int *units, int L, int U, int m, const mask_rule *rule);
+// The same from scores in memory of a device's first part: only bytes of the mask leave it. Returns the place of a score that is NaN or infinite, or -1.
+long mask_select_on(uint8_t *keep, const struct ops *o, const float *score, const int *units, int L, int U, int m, const mask_rule *rule);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or infinite.
 int  mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule);
-// The part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local scope): what else is in the mask
+// The same from scores in memory of device o (its first part), heads [L, H] and behind them neurons [L, F].
+int  mask_make_on(mask *m, const opt_config *c, const struct ops *o, const float *score, const mask_rule *rule);
+// Of those the part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local scope): what else is in the mask
 // stays. Nothing happens where the rule does not prune the kind, or the layer.
-int  mask_make_kind(mask *m, const opt_config *c, unsigned kind, const double *score, const mask_rule *rule);
-int  mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const double *score, const mask_rule *rule);
+int  mask_make_kind(mask *m, const opt_config *c, unsigned kind, const struct ops *o, const float *score, const mask_rule *rule);
+int  mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const struct ops *o, const float *score, const mask_rule *rule);
 bool mask_prunes(const mask_rule *rule, unsigned kind);  // compat never prunes neurons
 // The scores of a random mask: uniform, from (seed, kind, layer, unit) alone, so a sparser mask of one seed prunes a superset.
 void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed);

@@ -63,7 +63,7 @@ char *sweep_predictor_path(const char *name, uint64_t seed) {
 static predictor *open_predictor(const sweep *w, const series *s, uint64_t seed) {
     char *path = sweep_predictor_path(s->path, seed);
     predictor *p = predictor_open(path, s->crit->name, &w->model);
-    if (!p) die(1, "%s", err_get());
+    if (!p || predictor_place(p, w->model.o) != 0) die(1, "%s", err_get());
     free(path);
     return p;
 }

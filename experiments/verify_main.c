@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
     }
     if (contextual_mask_wanted) {
         if (!(context.p = predictor_open(arg.predictor, *arg.criterion ? arg.criterion : NULL, &model))) die(1, "%s", err_get());
-        if (predictor_narrow(context.p, (dtype)dtype_of_option(arg.predictor_weights)) != 0) die(1, "%s", err_get());
+        if (predictor_narrow(context.p, (dtype)dtype_of_option(arg.predictor_weights)) != 0 || predictor_place(context.p, model.o) != 0) die(1, "%s", err_get());
         source = (mask_source){.context = &context};
     }
     verify_input *in = make_inputs(&model, &pool);

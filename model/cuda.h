@@ -2,6 +2,7 @@
 // operation's arguments are those of ops.h. All pointers are device memory unless said otherwise.
 #pragma once
 #include "adamw.h"
+#include "lowest.h"
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 #include "unit_sums.h"
@@ -25,7 +26,7 @@ void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t *tokens, i
 void cuda_launch_positions(float *x, const void *pos, int type, int cols, const cuda_spans *s, cudaStream_t st);   // extra: first position
 void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_bias(float *y, const float *b, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
+void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
 void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);         // extra: first byte in units
 void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
 // Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to [CUDA_HALF_PARTS, n].
@@ -97,6 +98,9 @@ void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, con
 void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T, cudaStream_t st);
 void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *dp, const float *count, float scale, int first, int rows, int T, cudaStream_t st);
 void cuda_launch_minmax(float *y, const float *x, int width, const cuda_spans *s, cudaStream_t st);
+
+// cuda_cut.cu. A block per range, which gets its first bad score in bad [n].
+void cuda_launch_cut(long *bad, uint8_t *keep, const float *score, const uint8_t *only, const cut_range *ranges, long base, int n, cudaStream_t st);
 #ifdef __cplusplus
 }
 #endif

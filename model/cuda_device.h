@@ -19,19 +19,19 @@ template <class T> __device__ __forceinline__ T warp_sum(T v) {
     return v;
 }
 
-// Sum over a block of THREADS; part: THREADS / 32 numbers of shared memory. Every thread gets the same bits.
-template <class T> __device__ __forceinline__ T block_sum(T v, T *part) {
+// Sum over a block of N threads; part: N / 32 numbers of shared memory. Every thread gets the same bits.
+template <int N = THREADS, class T> __device__ __forceinline__ T block_sum(T v, T *part) {
     v = warp_sum(v);
     __syncthreads();  // part may still be read from an earlier call
     if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = v;
     __syncthreads();
     T sum = part[0];
 #pragma unroll
-    for (int w = 1; w < THREADS / 32; w++) sum += part[w];
+    for (int w = 1; w < N / 32; w++) sum += part[w];
     return sum;
 }
 
-// The largest, likewise.
+// The largest of THREADS.
 __device__ __forceinline__ float block_max(float v, float *part) {
 #pragma unroll
     for (int o = 16; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync((unsigned)ALL_LANES, v, o));

@@ -57,6 +57,7 @@ BEGIN {
     kernel("pool_softmax_k", 2 * 256 * T, 6 * 256 * T, "pooling attention: softmax of 256 queries' scores")
     kernel("pool_softmax_back_k", 2 * 256 * T, 8 * 256 * T, "its gradient")
     kernel("minmax_k", 2 * rows, 4 * rows, "min-max normalisation of T x E numbers together")
+    kernel("cut_k", 18 * F, 0, "the k lowest of F scores, of a block; 18 passes over them")
     more["sign_dets_k"] = 4 * (D + 1) * (D + 2) + D * T / 8; more["head_spectra_k"] = 4 * D * (D + 1) + T / 8; more["neuron_spectra_k"] = 8 * 4 * 32 * 35 + 4 * T
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4

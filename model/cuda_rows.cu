@@ -42,9 +42,9 @@ static __global__ void __launch_bounds__(THREADS) add_k(float *y, const float *x
     for (int i = (int)threadIdx.x; i < c.count; i += THREADS) y[c.at + i] += scale * x[c.at + i];
 }
 
-static __global__ void __launch_bounds__(THREADS) bias_k(float *__restrict__ y, const float *__restrict__ b, int add, int width, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS) bias_k(float *__restrict__ y, const void *__restrict__ b, int type, int add, int width, const cuda_spans s) {
     const chunk c = chunk_of(s, width);
-    for (int i = (int)threadIdx.x; i < c.count; i += THREADS) y[c.at + i] = b[column_of(c, i, width)] + (add ? y[c.at + i] : 0);
+    for (int i = (int)threadIdx.x; i < c.count; i += THREADS) y[c.at + i] = widen(b, type, (size_t)column_of(c, i, width)) + (add ? y[c.at + i] : 0);
 }
 
 static __global__ void __launch_bounds__(THREADS) drop_k(float *__restrict__ x, const uint8_t *__restrict__ units, int D, int width, const cuda_spans s) {
@@ -102,8 +102,8 @@ extern "C" void cuda_launch_gate(float *y, const float *x, const float *gate, in
 extern "C" void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(add_k, s->blocks, THREADS, 0, st, y, x, scale, width, *s);
 }
-extern "C" void cuda_launch_bias(float *y, const float *b, int add, int width, const cuda_spans *s, cudaStream_t st) {
-    CU_LAUNCH(bias_k, s->blocks, THREADS, 0, st, y, b, add, width, *s);
+extern "C" void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(bias_k, s->blocks, THREADS, 0, st, y, b, type, add, width, *s);
 }
 extern "C" void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(drop_k, s->blocks, THREADS, 0, st, x, units, D, U * D, *s);

@@ -6,6 +6,7 @@
 // Suffixes: _back = gradient with respect to the input; _jvp = forward tangent; _back_jvp = tangent of the gradient.
 #pragma once
 #include "adamw.h"
+#include "lowest.h"
 #include "opt.h"
 #include "unit_sums.h"
 
@@ -128,7 +129,10 @@ typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
     X(void, pool, (float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n)) \
     X(void, pool_back, (float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n)) \
     /* y = (x - min) / (max - min) over all numbers of a span together, zeros where they are equal; y may be x */ \
-    X(void, minmax, (float *y, const float *x, int E, const span *s, int n))
+    X(void, minmax, (float *y, const float *x, int E, const span *s, int n)) \
+    /* cut_lowest (lowest.h) of n ranges in order, none in another; score: device memory, keep and only: host memory. Returns -1, or the first place in a range */ \
+    /* whose score is NaN or infinite; then that range's keep means nothing */ \
+    X(long, cut, (uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n))
 
 struct ops {
 #define X(type, name, args) type (*name) args;

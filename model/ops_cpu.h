@@ -50,4 +50,5 @@ X(void, loss, (double *mean, float *dy, const float *y, const float *t, loss_kin
 X(void, pool, (float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n))
 X(void, pool_back, (float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n))
 X(void, minmax, (float *y, const float *x, int E, const span *s, int n))
+X(long, cut, (uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n))
 #undef X

@@ -161,7 +161,7 @@ static void cuda_linear(float *y, const float *x, const weight *w, const weight 
     const int out = w->rows, in = w->cols;
     cuda_spans spans;
     if (bias && out) {
-        EACH_CHUNK(out) cuda_launch_bias(y, vector(bias), add, out, &spans, g->stream);
+        EACH_CHUNK(out) cuda_launch_bias(y, bias->data, bias->type, add, out, &spans, g->stream);
         LAUNCHED("bias");
     }
     if (!in && !add && !bias) zero_rows(y, out, s, n);

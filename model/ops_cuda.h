@@ -79,6 +79,7 @@ void cuda_loss(double *mean, float *dy, const float *y, const float *t, loss_kin
 void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n);
 void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n);
 void cuda_minmax(float *y, const float *x, int E, const span *s, int n);
+long cuda_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n);
 
 // ops_cuda_round.c: y = x W' or (back) y = x W, or added to y, with 16-bit operands.
 enum { SCALAR_BYTES = 8 << 10 };

@@ -1,6 +1,8 @@
 // ops_cuda_train - what nets that predict scores are trained and run with (ops_cpu_train.c) as launches and cuBLAS calls.
 #include "ops_cuda.h"
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 // A tile of W's gradient at a time: what the workspace holds is about what a GPU's cache does.
 void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows) {
@@ -84,4 +86,31 @@ void cuda_minmax(float *y, const float *x, int E, const span *s, int n) {
         if (spans.n) cuda_launch_minmax(y, x, E, &spans, g->stream);
     }
     LAUNCHED("minmax");
+}
+
+// ---------------------------------------------------------------- the lowest
+static void take(uint8_t *keep, const uint8_t *got, const uint8_t *only, const cut_range *c) {
+    if (!only) memcpy(keep + c->first, got, (size_t)c->n);
+    for (long i = 0; only && i < c->n; i++)
+        if (only[c->first + i]) keep[c->first + i] = got[i];
+}
+
+// In the workspace: places of bad scores, then bytes of the units from the first range to the last, kept and `only`.
+long cuda_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n) {
+    const long base = n ? c[0].first : 0, units = n ? c[n - 1].first + c[n - 1].n - base : 0;
+    const size_t head = (size_t)n * sizeof(long), bytes = head + (size_t)units;
+    long first = -1, *bad = (long *)g->work;
+    if (!units) return -1;
+    ASSERT(bytes + (size_t)units <= WORK_BYTES);
+    uint8_t *kept = (uint8_t *)g->work + head, *which = only ? kept + units : NULL, *got = xmalloc(bytes);
+    if (only) cuda_put(which, only + base, (size_t)units);
+    cuda_launch_cut(bad, kept, score, which, gpu_stage(c, (size_t)n * sizeof *c), base, n, g->stream);
+    LAUNCHED("cut");
+    cuda_get(got, bad, bytes);
+    for (int i = 0; i < n; i++) {
+        take(keep, got + head + (c[i].first - base), only, &c[i]);
+        if (first < 0) first = ((const long *)got)[i];
+    }
+    free(got);
+    return first;
 }

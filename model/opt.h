@@ -73,8 +73,8 @@ typedef enum { OPT_HEAD_OUTPUT, OPT_RESIDUAL, OPT_MID, OPT_STATES } opt_state;  
 typedef struct {
     int row;          // of the sequence's new tokens
     unsigned states;  // 1 << opt_state, those that are shown
-    void (*see)(void *self, opt_state state, int layer, const float *x);  // x [E] in host memory, valid during the call (head output of a
-                                                                          // compacted layer: 0 behind its heads)
+    void (*see)(void *self, opt_state state, int layer, const float *x);  // x [E] in memory of the layer's part of the device, valid during the call (head
+                                                                          // output of a compacted layer: 0 behind its heads)
     void *self;
 } opt_watch;
 

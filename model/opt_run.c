@@ -52,6 +52,7 @@ static void plan_part(opt_run *r, bool dry) {
     r->h = cut(r, T * E, dry);
     r->r = cut(r, T * F, dry);
     if (!last) r->leave = cut(r, T * E, dry);
+    if (opt_compacted(c)) r->seen = cut(r, E, dry);
     if (last || r->at == 0) r->proj = cut(r, T * P, dry);
     if (keep) {
         float **backward[] = {&r->dres, &r->dmid, &r->dq, &r->dk, &r->dv, &r->dsum};
@@ -139,7 +140,6 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->heads = xcalloc(N, sizeof *r->heads);
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
-    r->seen = xcalloc((size_t)m->c.E, sizeof *r->seen);
     sparse_alloc(r);
     size_t bytes[OPS_PARTS];
     count_bytes(m, max_tokens, max_seqs, flags, bytes);
@@ -157,7 +157,7 @@ void opt_run_free(opt_run *r) {
     }
     free_lists(r);
     sparse_free(r);
-    void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq, r->seen};
+    void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
 }
@@ -205,9 +205,14 @@ static void show(opt_run *r, opt_state state, int layer, const float *x, int wid
         const int row = r->all[i].row + w->row;
         ASSERT(w->row >= 0 && w->row < r->all[i].n);
         if (row < at[i].row || row >= at[i].row + at[i].n) continue;
-        r->o->get(r->seen, x + (size_t)row * (size_t)width, (size_t)width * sizeof *r->seen);
-        memset(r->seen + width, 0, (size_t)(r->m->c.E - width) * sizeof *r->seen);
-        w->see(w->self, state, layer, r->seen);
+        const float *seen = x + (size_t)row * (size_t)width;
+        if (width < r->m->c.E) {
+            r->o->copy(r->seen, seen, (size_t)width * sizeof *seen);
+            r->o->zero(r->seen + width, (size_t)(r->m->c.E - width) * sizeof *seen);
+            seen = r->seen;
+        }
+        w->see(w->self, state, layer, seen);
+        r->o->use(r->at);  // who sees may have worked on another part
     }
 }
 

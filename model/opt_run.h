@@ -30,6 +30,7 @@ typedef struct { span *all, *act; } span_set;
     X(uint8_t *, device_has)                                                 /* [positions, H] of each sequence */       \
     X(float *, h) X(float *, r) X(float *, proj)                             /* scratch: [rows, E], [rows, F], [rows, P] */ \
     X(float *, leave)                                                        /* [rows, E] the residual that goes to the next part */ \
+    X(float *, seen)                                                         /* [E] a watched row that is not as wide (compacted model) */ \
     X(float *, dres) X(float *, dmid) X(float *, dq) X(float *, dk) X(float *, dv) X(float *, dsum)      /* [rows, E] */ \
     X(float *, tcur) X(float *, ta) X(float *, tdres) X(float *, tdmid) X(float *, tdx) X(float *, tda)                  \
     X(float *, tdz)                                                          /* tangents, of the gradients with td: [rows, E or F] */ \
@@ -56,7 +57,6 @@ struct opt_run {
     const uint8_t **heads, **neurons;
     const opt_seq **seq;
     int32_t *target;        // [out_rows], -1: none
-    float *seen;            // [E] a watched row, in host memory
     bool forward_only;      // rows that no output depends on are left out
     // live units (opt_sparse.c)
     bool *live;             // sequences that are computed from them

@@ -22,10 +22,23 @@ static size_t count_floats(const predictor *p) {
     return floats;
 }
 
+// The nets find their weights in the block of all.
+static void bind(predictor *p) {
+    size_t at = 0;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats) {
+            net *n = &p->net[k][i];
+            n->w = p->w ? p->w + at : NULL;
+            n->narrow = p->narrow ? (const char *)p->narrow + at * dtype_bytes(p->about.weights) : NULL;
+            n->type = p->about.weights;
+        }
+}
+
 // Shapes, memory, no values.
 static predictor *make(const predictor_info *what) {
     predictor *p = xcalloc(1, sizeof *p);
     size_t floats = 0;
+    p->o = ops_cpu();
     p->about = *what;
     p->about.criterion = p->criterion = xstrdup(what->criterion ? what->criterion : "");
     p->n = what->per_layer ? what->L - what->lag : 1;
@@ -36,12 +49,10 @@ static predictor *make(const predictor_info *what) {
             predictor_shape(&p->net[k][i], what, k);
             floats += p->net[k][i].floats;
         }
-        net_work_new(&p->work[k], ops_cpu(), &p->net[k][0], 1, false);
+        net_work_new(&p->work[k], p->o, &p->net[k][0], 1, false);
     }
     p->w = xaligned(floats * sizeof *p->w);
-    floats = 0;
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; p->net[k] && i < p->n; floats += p->net[k][i++].floats) p->net[k][i].w = p->w + floats;
+    bind(p);
     return p;
 }
 
@@ -60,8 +71,8 @@ void predictor_close(predictor *p) {
         net_work_free(&p->work[k]);
     }
     free(p->criterion);
-    free(p->w);
-    free(p->narrow);
+    p->o->release(p->w);
+    p->o->release(p->narrow);
     free(p);
 }
 
@@ -69,9 +80,8 @@ const predictor_info *predictor_about(const predictor *p) { return &p->about; }
 
 int predictor_narrow(predictor *p, dtype type) {
     const size_t floats = count_floats(p);
-    size_t at = 0;
     if (type == p->about.weights) return 0;
-    ASSERT(p->about.weights == DT_F32);
+    ASSERT(p->about.weights == DT_F32 && p->o->host);
     for (size_t i = 0; i < floats && type == DT_F16; i++)
         if (!(fabsf(p->w[i]) < 65520)) return err_set("a weight of the predictor of %s is %g, beyond the range of fp16; take bf16 or fp32", p->criterion, (double)p->w[i]);
     p->narrow = xaligned(floats * dtype_bytes(type));
@@ -79,14 +89,34 @@ int predictor_narrow(predictor *p, dtype type) {
     free(p->w);
     p->w = NULL;
     p->about.weights = type;
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats) {
-            p->net[k][i].w = NULL;
-            p->net[k][i].narrow = (const char *)p->narrow + at * dtype_bytes(type);
-            p->net[k][i].type = type;
-        }
+    bind(p);
     return 0;
 }
+
+int predictor_place(predictor *p, const ops *o) {
+    if (p->o == o) return 0;
+    ASSERT(p->o->host);
+    const size_t weights = count_floats(p) * dtype_bytes(p->about.weights), arrays = 16;
+    size_t bytes[OPS_PARTS] = {weights + 256 * arrays};
+    for (int k = 0; k < 2; k++) bytes[0] += p->net[k] ? net_work_bytes(p->net[k], 1, 0) : 0;
+    if (ops_plan(o, bytes, "a predictor's nets") != 0) return -1;
+    o->use(0);
+    void *from = p->narrow ? p->narrow : (void *)p->w, *to = o->alloc(weights);
+    o->put(to, from, weights);
+    free(from);
+    if (p->narrow) p->narrow = to;
+    else p->w = to;
+    bind(p);
+    for (int k = 0; k < 2; k++) {
+        if (!p->net[k]) continue;
+        net_work_free(&p->work[k]);
+        net_work_new(&p->work[k], o, p->net[k], 1, false);
+    }
+    p->o = o;
+    return 0;
+}
+
+const ops *predictor_on(const predictor *p) { return p->o; }
 
 // ---------------------------------------------------------------- file
 char *predictor_group(const predictor_info *a, const char *criterion, int kind, int layer) {
@@ -276,42 +306,84 @@ void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T) {
     m->o->release(wide);
 }
 
+// Scores of a kind by the net that reads x, in the work's y; NULL: the layer has no net.
+static const float *forward(predictor *p, int kind, int layer, const float *x, bool raw) {
+    const predictor_info *a = &p->about;
+    ASSERT(p->net[kind] && a->design != PREDICTOR_SEQUENCE && (layer >= 0) == a->per_layer && layer < a->L);
+    if (layer >= 0 && layer < a->lag) return NULL;
+    const net *n = &p->net[kind][layer < 0 ? 0 : layer - a->lag];
+    net_work *w = &p->work[kind];
+    p->o->copy(w->x, x, (size_t)n->in * sizeof *x);
+    if (!raw) p->o->minmax(w->x, w->x, n->in, &(span){0, 1}, 1);
+    net_forward(n, w, 1);
+    return w->y;
+}
+
+// Room for a context of T tokens, each of which counts once; it grows by doubling, because a context grows token by token.
+static void context_room(net_work *w, const net *n, int T) {
+    if (T <= w->cap) return;
+    net_work_tokens(w, n, T > 2 * w->cap ? T : 2 * w->cap);
+    float *ones = xmalloc((size_t)w->cap * sizeof *ones);
+    for (int t = 0; t < w->cap; t++) ones[t] = 1;
+    w->o->put(w->count, ones, (size_t)w->cap * sizeof *ones);
+    free(ones);
+}
+
+// Of the sequence design: from T tokens' embeddings in the work, not normalised yet.
+static const float *forward_tokens(predictor *p, int kind, int T) {
+    net_work *w = &p->work[kind];
+    w->s[0] = (span){0, T};
+    p->o->minmax(w->tokens, w->tokens, p->net[kind]->in, w->s, 1);
+    net_forward(p->net[kind], w, 1);
+    return w->y;
+}
+
+void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score) {
+    const size_t bytes = (size_t)predictor_units(&p->about, kind) * (size_t)(layer < 0 ? p->about.L : 1) * sizeof *score;
+    p->o->use(0);
+    const float *y = forward(p, kind, layer, x, raw);
+    if (y) p->o->copy(score, y, bytes);
+    else p->o->zero(score, bytes);
+}
+
+void predictor_score_context(predictor *p, int kind, const opt *m, const int32_t *tokens, int T, float *score) {
+    const ops *o = p->o;
+    const net *n = p->net[kind];
+    net_work *w = &p->work[kind];
+    ASSERT(n && n->kind == NET_POOL && m->o == o);
+    o->use(0);
+    context_room(w, n, T);
+    float *narrow = m->proj_in.data ? o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
+    predictor_embed_rows(w->tokens, narrow, m, tokens, &(span){0, T}, 1);
+    o->copy(score, forward_tokens(p, kind, T), (size_t)n->out * sizeof *score);
+    o->release(narrow);
+}
+
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons) {
-    ASSERT(!p->about.per_layer);
     double *out[2] = {heads, neurons};
+    ASSERT(p->o->host);
     for (int k = 0; k < 2; k++) {
         if (!out[k]) continue;
-        ASSERT(p->net[k]);
         const net *n = p->net[k];
-        net_work *w = &p->work[k];
-        const size_t E = (size_t)n->in;
+        const float *y;
         if (n->kind == NET_POOL) {
-            net_work_tokens(w, n, T);
-            w->s[0] = (span){0, T};
-            for (int t = 0; t < T; t++) w->count[t] = 1;
-            minmax(w->tokens, x[0], (size_t)T * E);
-        } else minmax(w->x, x[k], E);
-        net_forward(n, w, 1);
-        widen(out[k], w->y, (size_t)n->out);
+            context_room(&p->work[k], n, T);
+            memcpy(p->work[k].tokens, x[0], (size_t)T * (size_t)n->in * sizeof **x);
+            y = forward_tokens(p, k, T);
+        } else y = forward(p, k, -1, x[k], false);
+        widen(out[k], y, (size_t)n->out);
     }
 }
 
 static void score_layer(predictor *p, int layer, const float *const x[2], bool raw, double *heads, double *neurons) {
-    const predictor_info *a = &p->about;
-    ASSERT(a->per_layer && layer >= 0 && layer < a->L);
     double *out[2] = {heads, neurons};
+    ASSERT(p->o->host);
     for (int k = 0; k < 2; k++) {
         if (!out[k]) continue;
-        ASSERT(p->net[k]);
-        if (layer < a->lag) {
-            memset(out[k], 0, (size_t)predictor_units(a, k) * sizeof *out[k]);
-            continue;
-        }
-        const net *n = &p->net[k][layer - a->lag];
-        if (raw) memcpy(p->work[k].x, x[k], (size_t)n->in * sizeof(float));
-        else minmax(p->work[k].x, x[k], (size_t)n->in);
-        net_forward(n, &p->work[k], 1);
-        widen(out[k], p->work[k].y, (size_t)n->out);
+        const size_t units = (size_t)predictor_units(&p->about, k);
+        const float *y = forward(p, k, layer, x[k], raw);
+        if (y) widen(out[k], y, units);
+        else memset(out[k], 0, units * sizeof *out[k]);
     }
 }
 

@@ -44,6 +44,18 @@ const predictor_info *predictor_about(const predictor *p);
 // beyond the range of fp16; the nets are as they were.
 int predictor_narrow(predictor *p, dtype type);
 
+// Moves the nets to another device, where they predict from then on (its first part). 0, or -1 and err_set: it has too little room.
+int predictor_place(predictor *p, const ops *o);
+const ops *predictor_on(const predictor *p);  // the device
+
+// ---------------------------------------------------------------- scores in memory of the predictor's device, of one kind: 0 heads, 1 neurons
+// By the designs that read a state x [E] (of any part): of all layers [L, U] (layer -1) by shadow, of one layer [U] by those with a net per layer. Layers before
+// `lag` have no net: their scores are 0. raw: x is not normalised, the published fault of dejavu's global and hybrid masks (SEMANTICS 4.3, B2), for compat.
+void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score);
+// By sequence, of all layers, from the tokens of a context; m is on the same device.
+void predictor_score_context(predictor *p, int kind, const opt *m, const int32_t *tokens, int T, float *score);
+
+// ---------------------------------------------------------------- scores in host memory, by a predictor on the CPU
 // Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence reads.
 void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T);
 // The same on the model's device, of the tokens of spans, x [rows, E]; narrow: room for [rows, P] where the model projects its embeddings, else NULL.
@@ -51,11 +63,8 @@ void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *
 // Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all layers. x: the state
 // [E] of shadow (heads and neurons each read their own state: x[0], x[1]); of sequence the token embeddings [T, E], x[0].
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons);
-// Scores of one layer, heads [H] and neurons [F] (NULL: not wanted), of the designs with a net per layer. Layers before `lag` have no
-// net: their scores are 0.
+// Scores of one layer, heads [H] and neurons [F] (NULL: not wanted), of the designs with a net per layer; _raw: as predictor_score.
 void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
-// The same without normalising the inputs that the nets were trained on normalised: the published fault of dejavu's global and hybrid masks
-// (SEMANTICS 4.3, B2), for compat.
 void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
 
 // Multiply-adds, and bytes of weights read, of one prediction of all layers: [0] heads, [1] neurons.

@@ -34,13 +34,14 @@ for device in cpu cuda; do
     done
     run 0 7 random sweep --device $device --model $model --data $data --tasks copa,winogrande --wikitext "$out/text.raw" --limit 2 --mask none,static,contextual \
         --scores "$out/aggregates.h5" --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 8 --out "$o.csv" --details "$o.jsonl"
-    for mask in static contextual; do
-        run $protect fwd lazy generate --device $device --model $model --prompt "The cake was burned because" --tokens 5 --mask $mask --scores "$out/aggregates.h5" \
-            --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 2
-        grep -v MiB "$out/log" >"$o.$mask.txt"
+    n=0
+    for how in "static" "contextual" "contextual --scope local" "contextual --scope hybrid --predictor-weights fp16" "contextual --predictor $out/cpu.sequence.h5"; do
+        run 1 fwd lazy generate --device $device --model $model --prompt "The cake was burned because" --tokens 5 --scores "$out/aggregates.h5" \
+            --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 2 --mask $how
+        grep -v MiB "$out/log" >"$o.$((n += 1)).txt"
     done
 done
-cmp "$out/cpu.static.txt" "$out/cuda.static.txt" && cmp "$out/cpu.contextual.txt" "$out/cuda.contextual.txt" || fail "generate continues differently"
+for n in 1 2 3 4 5; do cmp "$out/cpu.$n.txt" "$out/cuda.$n.txt" && [ -s "$out/cpu.$n.txt" ] || fail "generate continues differently: $n"; done
 # the scores of the device go through the rest of the chain too
 run 0 fwd eager aggregate --store "$out/cuda.h5" --out "$out/cuda_aggregates.h5"
 run 1 fwd lazy train --device cuda --store "$out/cuda.h5" --model $model --criterion snip --hidden 32 --epochs 5 --out "$out/chain.h5"

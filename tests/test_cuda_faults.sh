@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_cuda_faults - exhausted memory, a failed copy or launch, a lost device (CU_FAKE_FAIL of CUDA on the CPU) at every place that calls CUDA, in a
-# run that extends a store of scores, in one that decodes with pruned units and in one that trains a predictor: each ends with exit 1 and one line that names
+# run that extends a store of scores, in one that decodes under predicted masks and in one that trains a predictor: each ends with exit 1 and one line that names
 # the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault goes on to the store or
 # predictor that a run without faults makes.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
@@ -21,16 +21,17 @@ cat >"$dir/score" <<'SH'
 exec "$bin/score" --device cuda --model $model --data "$dir/data" --tasks copa --shots 0 --batch-tokens 20 --criteria all --mode both --threads 1 "$@"
 SH
 cat >"$dir/generate" <<'SH'
-exec "$bin/generate" --device cuda --model $model --prompt "The cat" --no-bos --tokens 3 --mask static --scores "$dir/aggregates.h5" --criterion snip --sparsity 50 --threads 1
+exec "$bin/generate" --device cuda --model $model --prompt "The cat" --no-bos --tokens 3 --mask contextual --refresh 1 --predictor "$dir/p.h5" --sparsity 50 --threads 1
 SH
 cat >"$dir/train" <<'SH'
 exec "$bin/train" --device cuda --store "$dir/six.h5" --model $model --criterion snip --design sequence --hidden 4 --epochs 2 --save-every 0 --threads 1 "$@"
 SH
-sh "$dir/score" --examples 1 --out "$dir/one.h5" >"$dir/log" 2>&1 && "$bin/aggregate" --store "$dir/one.h5" --out "$dir/aggregates.h5" >>"$dir/log" 2>&1 || fail "$(cat "$dir/log")"
+sh "$dir/score" --examples 1 --out "$dir/one.h5" >"$dir/log" 2>&1 || fail "$(cat "$dir/log")"
+"$bin/score" --model $model --data "$dir/data" --tasks copa --shots 0 --criteria snip --out "$dir/six.h5" >"$dir/log" 2>&1 || fail "$(cat "$dir/log")"
+"$bin/train" --store "$dir/six.h5" --model $model --criterion snip --hidden 4 --epochs 1 --out "$dir/p.h5" >"$dir/log" 2>&1 || fail "$(cat "$dir/log")"
 cp "$dir/one.h5" "$dir/want.h5"
 CU_FAKE_FAIL=list sh "$dir/score" --examples 2 --out "$dir/want.h5" >/dev/null 2>"$dir/sites" || fail "$(cat "$dir/sites")"
 CU_FAKE_FAIL=list sh "$dir/generate" >/dev/null 2>"$dir/more" || fail "$(cat "$dir/more")"
-"$bin/score" --model $model --data "$dir/data" --tasks copa --shots 0 --criteria snip --out "$dir/six.h5" >"$dir/log" 2>&1 || fail "$(cat "$dir/log")"
 CU_FAKE_FAIL=list sh "$dir/train" --out "$dir/want_p.h5" >/dev/null 2>"$dir/train_sites" || fail "$(cat "$dir/train_sites")"
 # score's faults, then those at places where only generate comes by, and at every second one of train; a device is lost at every second place
 awk '$1 !~ /^[a-z]+:[0-9]+$/ || NF != 2 || seen[$2]++ || ($1 ~ /^lost/ && lost++ % 2) || (FILENAME ~ /train_sites$/ && train++ % 2) {next} {print (FILENAME ~ /more$/ ? "generate" : FILENAME ~ /train_sites$/ ? "train" : "score"), $1}' \

@@ -1,5 +1,5 @@
-// test_cuda_train - what nets that predict scores are trained with, on CUDA against the CPU at 1e-5 as test_cuda does with a model's operations (orders of
-// threads, streams, guard words); and steps of whole nets of every kind.
+// test_cuda_train - what nets that predict scores are trained and run with, on CUDA against the CPU at 1e-5 as test_cuda does with a model's operations (orders
+// of threads, streams, guard words), the choice of units among them, exactly; and steps of whole nets of every kind.
 #include "cuda_compare.h"
 #include "net.h"
 #include "shim.h"
@@ -115,8 +115,70 @@ static void normalising(void) {
     free(x);
 }
 
+// Units that go, by sorting: places in order of score, then of place.
+static const float *sorted_by;
+static int lower_first(const void *a, const void *b) {
+    const long x = *(const long *)a, y = *(const long *)b;
+    const float p = sorted_by[x], q = sorted_by[y];
+    return p != q ? (p > q) - (p < q) : (x > y) - (x < y);
+}
+
+static void expect_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c) {
+    long *at = xmalloc(((size_t)c->n + 1) * sizeof *at), n = 0;
+    for (long i = c->first; i < c->first + c->n; i++)
+        if (!only || only[i]) at[n++] = i;
+    sorted_by = score;
+    qsort(at, (size_t)n, sizeof *at, lower_first);
+    for (long i = 0; i < n; i++) keep[at[i]] = i >= c->k;
+    free(at);
+}
+
+enum { SPREAD, FEW_VALUES, ZEROS_OF_BOTH_SIGNS, TINY_AND_HUGE, SORTS_OF_SCORES };
+static float *scores_of(int sort, size_t n) {
+    rng r = rng_make((uint64_t)sort + 40);
+    float *x = random_floats((uint64_t)sort + 50, n);
+    for (size_t i = 0; i < n; i++)
+        x[i] = sort == SPREAD ? x[i] : sort == FEW_VALUES ? (float)rng_below(&r, 5) - 2 : sort == ZEROS_OF_BOTH_SIGNS ? (rng_below(&r, 3) ? 0.0f : -0.0f) : ldexpf(x[i], (int)rng_below(&r, 260) - 140);
+    return x;
+}
+
+// The same units as the CPU's, which are those that sorting gives: ranges of all sizes, none to all of them, with ties, among some of the units only; a NaN is found.
+static void cuts(void) {
+    enum { UNITS = 3000 };
+    static const struct { cut_range c[4]; int n, some; } sets[] = {{{{0, 1, 0}, {1, 1, 1}, {2, 40, 20}, {50, 512, 500}}, 4, 1}, {{{3, 1000, 499}, {1600, 513, 0}, {2200, 511, 511}, {2800, 200, 999}}, 4, 2},
+                                                                   {{{0, UNITS, 1500}}, 1, 2}};
+    uint8_t only[UNITS], keep[3][UNITS];
+    rng r = rng_make(60);
+    for (int i = 0; i < UNITS; i++) only[i] = rng_below(&r, 3) > 0;
+    for (int sort = 0; sort < SORTS_OF_SCORES; sort++) {
+        float *x = scores_of(sort, UNITS);
+        pair score = put_pair(x, UNITS);
+        for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+            for (int some = 0; some < sets[i].some; some++) {
+                memset(keep, 7, sizeof keep);
+                for (int k = 0; k < 2; k++)
+                    if (side(k)->cut(keep[k], score.on[k], some ? only : NULL, sets[i].c, sets[i].n) != -1) fail_msg("cut finds a score that is no number");
+                for (int j = 0; j < sets[i].n; j++) expect_cut(keep[2], x, some ? only : NULL, &sets[i].c[j]);
+                for (int k = 0; k < 2; k++)
+                    if (memcmp(keep[k], keep[2], UNITS) != 0) fail_msg("%s: cut, scores %d, ranges %zu, some %d: other units than sorting gives", side(k)->device, sort, i, some);
+            }
+        const float bad[] = {NAN, INFINITY, -INFINITY};
+        for (int b = 0; b < 3 && sort == 0; b++)
+            for (int k = 0; k < 2; k++) {
+                side(k)->put(score.on[k] + 2500, &bad[b], sizeof *bad);
+                side(k)->put(score.on[k] + 2900, &bad[b], sizeof *bad);
+                if (side(k)->cut(keep[k], score.on[k], NULL, sets[2].c, 1) != 2500) fail_msg("%s: cut does not find the first bad score", side(k)->device);
+                if (side(k)->cut(keep[k], score.on[k], only, sets[1].c, 4) != 2500) fail_msg("%s: cut of ranges does not find the first bad score", side(k)->device);
+                if (side(k)->cut(keep[k], score.on[k], NULL, sets[0].c, 4) != -1) fail_msg("%s: cut finds a bad score outside of its ranges", side(k)->device);
+            }
+        for (int k = 0; k < 2; k++) release_guarded(side(k), score.on[k]);
+        free(x);
+    }
+}
+
 static void every_operation(void **state) {
     (void)state;
+    cuts();
     linear_steps();
     losses();
     pooling();
