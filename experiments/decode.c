@@ -85,8 +85,7 @@ static int run(decode *d, opt_run *r, bool choose) {
         q->mask = d->dense_features ? NULL : &s->own;
         q->mask_from = past + row;
     }
-    opt_forward(r, d->seq, d->n);
-    opt_last_logits(r, d->logits);
+    opt_step(r, d->seq, d->n, d->logits);
     for (int i = 0; i < d->n && choose; i++) {
         sequence *s = &d->s[i];
         if (contextual_end(&s->c) != 0) return -1;
@@ -175,6 +174,8 @@ double decode_dense_bytes(const opt *m) {
     for (int l = 0; l < m->c.L; l++) b += layer_bytes(&m->layer[l], 1, 1, 1);
     return b;
 }
+
+int decode_replayed(const decode *d) { return (int)opt_replayed(d->next); }
 
 decode_bytes decode_step_bytes(const decode *d) {
     const opt_config *c = &d->m->c;

@@ -44,6 +44,9 @@ const mask *decode_mask(const decode *d, int i);
 // Seconds spent in the predictor and in the choice of units since decode_prompt began.
 void    decode_overhead(const decode *d, double *predict_s, double *select_s);
 
+// Steps since decode_new that were replayed as a recording of the device (opt_step); the others were launched operation by operation.
+int     decode_replayed(const decode *d);
+
 // Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
 typedef struct { double weights, kv; } decode_bytes;
 decode_bytes decode_step_bytes(const decode *d);

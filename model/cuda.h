@@ -10,20 +10,22 @@
 extern "C" {
 #endif
 
-enum { CUDA_SPANS = 120, CUDA_SEQS = 80, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32 };
+enum { CUDA_SPANS = 120, CUDA_SEQS = 68, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32 };
 
 // The rows that a launch works on. They travel with the launch, so it needs no upload and nothing has to outlive it.
 typedef struct { int row, n, first, extra; } cuda_span;  // first: blocks of the spans before; extra: the operation's own
 typedef struct { int n, blocks; cuda_span s[CUDA_SPANS]; } cuda_spans;
-typedef struct { const float *past_k, *past_v; const uint8_t *past_has; int row, n, from, past, first, seq; } cuda_seq;  // as attn_seq; first: tiles before; seq: its place
+typedef struct { const float *past_k, *past_v; const uint8_t *past_has; const int32_t *past_at; int row, n, from, past, first, seq; } cuda_seq;  // as attn_seq; first: tiles before; seq: its place
 typedef struct { int n, tiles; cuda_seq s[CUDA_SEQS]; } cuda_seqs;
 typedef struct { int E, H; } cuda_heads;
-typedef struct { const int32_t *unit; const uint8_t *wants; int n, seqs; } cuda_live;  // as live_units; unit NULL: all
+typedef struct { const int32_t *unit; const uint8_t *wants; const int32_t *n_at; int n, most, seqs; } cuda_live;  // as live_units; most: that the launch covers; unit NULL: all of them
+typedef struct { float *to[CUDA_SPANS]; } cuda_targets;  // an array of each span
 
 // cuda_rows.cu. Element-wise: blocks of CUDA_CHUNK floats of a span. type: dtype of ckpt.h.
 void cuda_launch_embed(float *y, const int32_t *tokens, const void *w, int type, int cols, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, int first, int rows, cudaStream_t st);  // rows first..
-void cuda_launch_positions(float *x, const void *pos, int type, int cols, const cuda_spans *s, cudaStream_t st);   // extra: first position
+void cuda_launch_positions(float *x, const void *pos, int type, int cols, const int32_t *first, const cuda_spans *s, cudaStream_t st);  // extra: place in first
+void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at, const cuda_spans *s, cudaStream_t st);       // extra: place in at
 void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
@@ -65,6 +67,9 @@ void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const fl
                                const cuda_seqs *keys, cudaStream_t st);  // tiles of keys
 void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
                               const cuda_seqs *s, cudaStream_t st);
+// cuda_query.cu. One query of each sequence, over parts of its keys, of which there are `keys` at most. part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch.
+enum { CUDA_QUERY_PARTS = 16 };
+void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
 typedef struct { const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout; } cuda_tangents;
 void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
 void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st);

@@ -16,10 +16,10 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
                                                                                   const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     float *tq = shared, *tkv = tq + tile_floats<DP>(), *tp = tkv + tile_floats<DP>();
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = u.unit ? u.unit[blockIdx.y] : (int)blockIdx.y;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, slot = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
-    if (u.wants && !u.wants[(size_t)blockIdx.y * u.seqs + p.seq]) return;
-    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = p.past + i0 + queries;
+    if (idle(u, slot, p.seq)) return;
+    const int head = u.unit ? u.unit[slot] : slot, past = past_of(p), i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = past + i0 + queries;
     const size_t at = (size_t)p.row * E + (size_t)head * D, past_at = (size_t)head * D;
     const float c = 1.0f / sqrtf((float)D);
     load_tile<DP>(tq, q + at + (size_t)i0 * E, queries, E, D);
@@ -27,18 +27,18 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
     for (int j0 = 0; j0 < keys; j0 += TILE) {
         const int count = keys - j0 < TILE ? keys - j0 : TILE;
         __syncthreads();
-        load_keys<DP>(tkv, p.past_k + past_at, k + at, p.past, j0, count, E, D);
+        load_keys<DP>(tkv, p.past_k + past_at, k + at, past, j0, count, E, D);
         __syncthreads();
         float w[2][4] = {{0}};
         add_products<DP>(w, tq, tkv, tx, ty);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const int visible = p.past + i0 + 2 * ty + i - j0;  // the last column seen
+            const int visible = past + i0 + 2 * ty + i - j0;  // the last column seen
             float most = top[i];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int key = j0 + tx + 8 * j;
-                const bool there = !p.past_has || key >= p.past || p.past_has[(size_t)key * h.H + head];
+                const bool there = !p.past_has || key >= past || p.past_has[(size_t)key * h.H + head];
                 w[i][j] = there && tx + 8 * j <= visible ? w[i][j] * c : -INFINITY;
                 most = fmaxf(most, w[i][j]);
             }
@@ -57,7 +57,7 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
         }
         keep_scores(tp, w, tx, ty);
         __syncthreads();
-        load_keys<DP>(tkv, p.past_v + past_at, v + at, p.past, j0, count, E, D);
+        load_keys<DP>(tkv, p.past_v + past_at, v + at, past, j0, count, E, D);
         __syncthreads();
         add_rows<DP, false>(o, tp, tkv, tx, ty);
     }
@@ -159,7 +159,7 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
 
 extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
                                       cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_k, FORWARD_FLOATS, h.E / h.H, s->tiles, u.unit ? u.n : h.H, st, out, stat, dout, q, k, v, base, h, u, *s);
+    ATTENTION_LAUNCH(attention_k, FORWARD_FLOATS, h.E / h.H, s->tiles, u.most, st, out, stat, dout, q, k, v, base, h, u, *s);
 }
 extern "C" void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
                                           const cuda_seqs *keys, cudaStream_t st) {

@@ -55,6 +55,11 @@ template <class List> __device__ __forceinline__ int find_span(const List &list,
     return low;
 }
 
+__device__ __forceinline__ int past_of(const cuda_seq &s) { return s.past_at ? *s.past_at : s.past; }
+__device__ __forceinline__ int count_of(const cuda_live &u) { return u.n_at ? *u.n_at : u.n; }
+// Whether a sequence has nothing to do with the unit at place k of a list.
+__device__ __forceinline__ bool idle(const cuda_live &u, int k, int seq) { return u.unit && (k >= count_of(u) || (u.wants && !u.wants[(size_t)k * u.seqs + seq])); }
+
 __device__ __forceinline__ float widen(const void *w, int type, size_t i) {  // type: dtype of ckpt.h
     if (type == 0) return static_cast<const float *>(w)[i];
     if (type == 1) return __half2float(static_cast<const __half *>(w)[i]);

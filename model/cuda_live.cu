@@ -12,7 +12,6 @@ __device__ __forceinline__ row_block rows_of(const cuda_spans &s, int block) {
     const int from = (block - p.first) * ROWS;
     return {p.row + from, p.n - from < ROWS ? p.n - from : (int)ROWS, p.extra};
 }
-__device__ __forceinline__ bool wanted(const cuda_live &u, int k, int seq) { return !u.wants || u.wants[(size_t)k * u.seqs + seq]; }
 
 // To nearest even, fp16's or bf16's bits at any size.
 __device__ __forceinline__ float rounded(float v, unsigned low) {
@@ -24,7 +23,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y
                                                                       int rows, int cols, int D, cuda_live u, const cuda_spans s) {
     const int i = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
     const row_block r = rows_of(s, (int)blockIdx.y);
-    if (i >= u.n * D || !wanted(u, i / D, r.seq)) return;
+    if (idle(u, i / D, r.seq)) return;
     const int row = u.unit[i / D] * D + i % D;
     const float *xs = x + (size_t)r.row * cols;
     float sum[ROWS] = {0};
@@ -43,7 +42,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y
 
 // First place in the list whose unit is at least `unit`.
 __device__ __forceinline__ int first_of(const cuda_live &u, int unit) {
-    int low = 0, high = u.n;
+    int low = 0, high = count_of(u);
     while (low < high) {
         const int middle = (low + high) / 2;
         if (u.unit[middle] < unit) low = middle + 1;
@@ -60,7 +59,7 @@ static __global__ void __launch_bounds__(THREADS) live_parts_k(float *__restrict
     const int from = first_of(u, (int)blockIdx.z * size), to = first_of(u, ((int)blockIdx.z + 1) * size);
     float sum[ROWS] = {0};
     for (int k = from; k < to; k++) {
-        if (!wanted(u, k, r.seq)) continue;
+        if (u.wants && !u.wants[(size_t)k * u.seqs + r.seq]) continue;
         for (int d = 0; d < D; d++) {
             const int row = u.unit[k] * D + d;
             const float v = widen(wt, type, (size_t)row * cols + e);
@@ -85,7 +84,7 @@ static __global__ void __launch_bounds__(THREADS) live_add_k(float *__restrict__
 
 extern "C" void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                         cudaStream_t st) {
-    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.n * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks), 32 * CUDA_WARPS, 0, st, y, x, w, type, low, b, relu, rows, cols, D, u, *s);
+    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.most * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks), 32 * CUDA_WARPS, 0, st, y, x, w, type, low, b, relu, rows, cols, D, u, *s);
 }
 extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                           cudaStream_t st) {

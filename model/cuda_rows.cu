@@ -2,11 +2,11 @@
 #include "cuda_device.h"
 
 // Elements i0.. of the block's span: `at` is the first's index in the array, `count` their number in the block.
-struct chunk { size_t at; int count, row, column, extra; };
+struct chunk { size_t at; int count, row, column, begin, extra; };  // begin: the span's first row
 __device__ __forceinline__ chunk chunk_of(const cuda_spans &s, int width) {
     const cuda_span p = s.s[find_span(s, (int)blockIdx.x)];
     const size_t from = (size_t)((int)blockIdx.x - p.first) * CUDA_CHUNK, left = (size_t)p.n * width - from;
-    return {(size_t)p.row * width + from, left < CUDA_CHUNK ? (int)left : (int)CUDA_CHUNK, p.row + (int)(from / width), (int)(from % width), p.extra};
+    return {(size_t)p.row * width + from, left < CUDA_CHUNK ? (int)left : (int)CUDA_CHUNK, p.row + (int)(from / width), (int)(from % width), p.row, p.extra};
 }
 // Row and column of element i of a chunk.
 __device__ __forceinline__ int row_of(const chunk &c, int i, int width) { return c.row + (c.column + i) / width; }
@@ -18,11 +18,19 @@ static __global__ void __launch_bounds__(THREADS) embed_k(float *__restrict__ y,
         y[c.at + i] = widen(w, type, (size_t)tokens[row_of(c, i, cols)] * cols + column_of(c, i, cols));
 }
 
-// extra: position of row p.row, plus OPT's offset, minus p.row.
-static __global__ void __launch_bounds__(THREADS) positions_k(float *__restrict__ x, const void *__restrict__ pos, int type, int cols, const cuda_spans s) {
+// first: the position of a span's first row; OPT's table has two rows before that of position 0.
+static __global__ void __launch_bounds__(THREADS) positions_k(float *__restrict__ x, const void *__restrict__ pos, int type, int cols, const int32_t *__restrict__ first,
+                                                            const cuda_spans s) {
     const chunk c = chunk_of(s, cols);
+    const int offset = first[c.extra] + 2 - c.begin;
     for (int i = (int)threadIdx.x; i < c.count; i += THREADS)
-        x[c.at + i] += widen(pos, type, (size_t)(row_of(c, i, cols) + c.extra) * cols + column_of(c, i, cols));
+        x[c.at + i] += widen(pos, type, (size_t)(row_of(c, i, cols) + offset) * cols + column_of(c, i, cols));
+}
+
+static __global__ void __launch_bounds__(THREADS) append_k(const cuda_targets to, const float *__restrict__ x, int width, const int32_t *__restrict__ at, const cuda_spans s) {
+    const chunk c = chunk_of(s, width);
+    float *rows = to.to[find_span(s, (int)blockIdx.x)] + (size_t)at[c.extra] * width + (c.at - (size_t)c.begin * width);
+    for (int i = (int)threadIdx.x; i < c.count; i += THREADS) rows[i] = x[c.at + i];
 }
 
 // One thread owns a column, so rows add up in order.
@@ -93,8 +101,11 @@ extern "C" void cuda_launch_embed(float *y, const int32_t *tokens, const void *w
 extern "C" void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, int first, int rows, cudaStream_t st) {
     CU_LAUNCH(embed_grad_k, (cols + THREADS - 1) / THREADS, THREADS, 0, st, dw, dy + (size_t)first * cols, tokens + first, cols, rows);
 }
-extern "C" void cuda_launch_positions(float *x, const void *pos, int type, int cols, const cuda_spans *s, cudaStream_t st) {
-    CU_LAUNCH(positions_k, s->blocks, THREADS, 0, st, x, pos, type, cols, *s);
+extern "C" void cuda_launch_positions(float *x, const void *pos, int type, int cols, const int32_t *first, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(positions_k, s->blocks, THREADS, 0, st, x, pos, type, cols, first, *s);
+}
+extern "C" void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(append_k, s->blocks, THREADS, 0, st, *to, x, width, at, *s);
 }
 extern "C" void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(gate_k, s->blocks, THREADS, 0, st, y, x, gate, width, *s);

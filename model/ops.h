@@ -17,6 +17,8 @@ typedef struct {                      // one sequence in attention
     int from;                         // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
     const float *past_k, *past_v;     // [past, E] of the tokens before, or NULL
     int past;
+    const int32_t *past_at;           // device memory: where a recording finds `past` at each replay; NULL: it is `past` every time
+    int past_most;                    // with past_at: what it can be
     const uint8_t *past_has;          // [past, heads] live_attention only: 0 where a head has no K and V of a token; NULL: all have
 } attn_seq;
 
@@ -25,6 +27,7 @@ typedef struct {
     const int32_t *unit;              // [n] ascending
     int n, seqs;
     const uint8_t *wants;             // [n, seqs] 1 where the sequence (its place among the spans) runs the unit; NULL: all run all of them
+    const int32_t *n_at;              // device memory: where a recording finds n at each replay; NULL: it is n every time
 } live_units;
 
 // Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).
@@ -58,12 +61,14 @@ typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
     X(void, transpose, (void *to, const weight *w)) \
     /* the sum of the 64-bit words of p, by all of the device together; returns the seconds that reading them took */ \
     X(double, read, (uint64_t *sum, const void *p, size_t bytes)) \
-    /* y (rows, W cols) = embed[tokens[row]] */ \
+    /* y (rows, W cols) = embed[tokens[row]]; tokens: device memory */ \
     X(void, embed, (float *y, const int32_t *tokens, const weight *w, const span *s, int n)) \
     /* dw[tokens[row]] += dy (rows, W cols) */ \
     X(void, embed_grad, (float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n)) \
-    /* x (rows, E) += pos[first[i] + t + 2] */ \
-    X(void, add_positions, (float *x, const weight *pos, const int *first, const span *s, int n)) \
+    /* x (rows, E) += pos[first[i] + t + 2]; first: device memory */ \
+    X(void, add_positions, (float *x, const weight *pos, const int32_t *first, const span *s, int n)) \
+    /* Row at[i] + t of to[i] (rows of E floats) = row t of span i of x; to[i] NULL: of no one. at: device memory */ \
+    X(void, append, (float *const *to, const float *x, int E, const int32_t *at, const span *s, int n)) \
     /* y = x W' + b, or y += x W' + b where add; b may be NULL. W (out, in), x (rows, in), y (rows, out); in the three linear maps out or in may */ \
     /* be 0 */ \
     X(void, linear, (float *y, const float *x, const weight *w, const weight *b, bool add, const span *s, int n)) \
@@ -138,6 +143,13 @@ struct ops {
 #define X(type, name, args) type (*name) args;
     OPS(X)
 #undef X
+    // Operations between record and recorded are not done but kept, and replay does them in one call (CUDA graphs). Whatever changes from replay to replay they find in device
+    // memory (embed, add_positions, append, past_at, n_at), all else is as it was. None of them may hand host memory over: no put, get, alloc, release, embed_grad,
+    // units to drop, cross-entropy. NULL, all four, on a device that cannot.
+    void (*record)(void);
+    struct recording *(*recorded)(void);
+    void (*replay)(const struct recording *r);
+    void (*forget)(struct recording *r);
     const char *device;  // "cpu", "cuda:0", "cuda:0,1"
     const char *about;   // what it is: the GPU's name
     bool host;           // its memory is host memory

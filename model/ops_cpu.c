@@ -128,7 +128,7 @@ static void cpu_embed_grad(float *dw, const float *dy, const int32_t *tokens, in
     }
 }
 
-static void cpu_add_positions(float *x, const weight *pos, const int *first, const span *s, int n) {
+static void cpu_add_positions(float *x, const weight *pos, const int32_t *first, const span *s, int n) {
     const int E = pos->cols;
     for (int i = 0; i < n; i++)
         for (int t = 0; t < s[i].n; t++) {
@@ -359,6 +359,10 @@ static void cpu_gate(float *y, const float *x, const float *g, int F, const span
     FOR_BLOCKS(s, n) gate_rows(ROW(y, F), ROW(x, F), ROW(g, F), (size_t)COUNT * (size_t)F);
 }
 static void cpu_relu(float *y, const float *x, int F, const span *s, int n) { cpu_gate(y, x, x, F, s, n); }
+static void cpu_append(float *const *to, const float *x, int E, const int32_t *at, const span *s, int n) {
+    for (int i = 0; i < n; i++)
+        if (to[i] && s[i].n) memcpy(to[i] + (size_t)at[i] * (size_t)E, x + (size_t)s[i].row * (size_t)E, sizeof(float) * (size_t)s[i].n * (size_t)E);
+}
 static void cpu_move(float *y, const float *x, int E, const span *s, int n) {
     FOR_BLOCKS(s, n) memcpy(ROW(y, E), ROW(x, E), sizeof(float) * (size_t)COUNT * (size_t)E);
 }

@@ -27,33 +27,40 @@ bool gpu_spans(cuda_spans *out, const span *s, int n, int *at, int width, int ea
 #define EACH_ROWS for (int at_ = 0; gpu_spans(&spans, s, n, &at_, 1, CUDA_WARPS, true);)
 
 // ---------------------------------------------------------------- embeddings
-static const int32_t *staged_tokens(const int32_t *tokens, const span *s, int n) {
-    int rows = 0;
-    for (int i = 0; i < n; i++) rows = s[i].row + s[i].n > rows ? s[i].row + s[i].n : rows;
-    return gpu_stage(tokens, (size_t)rows * sizeof *tokens);
-}
-
 static void cuda_embed(float *y, const int32_t *tokens, const weight *w, const span *s, int n) {
-    const int32_t *on_device = staged_tokens(tokens, s, n);
     cuda_spans spans;
-    EACH_CHUNK(w->cols) cuda_launch_embed(y, on_device, w->data, w->type, w->cols, &spans, g->stream);
+    EACH_CHUNK(w->cols) cuda_launch_embed(y, tokens, w->data, w->type, w->cols, &spans, g->stream);
     LAUNCHED("embed");
 }
 
 static void cuda_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n) {
-    const int32_t *on_device = staged_tokens(tokens, s, n);
+    int rows = 0;
+    for (int i = 0; i < n; i++) rows = s[i].row + s[i].n > rows ? s[i].row + s[i].n : rows;
+    const int32_t *on_device = gpu_stage(tokens, (size_t)rows * sizeof *tokens);
     for (int i = 0; i < n; i++)
         if (s[i].n) cuda_launch_embed_grad(dw, dy, on_device, cols, s[i].row, s[i].n, g->stream);
     LAUNCHED("embed_grad");
 }
 
-static void cuda_add_positions(float *x, const weight *pos, const int *first, const span *s, int n) {
+static void cuda_add_positions(float *x, const weight *pos, const int32_t *first, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0; gpu_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);) {
-        for (int i = 0; i < spans.n; i++) spans.s[i].extra = first[spans.s[i].extra] + 2 - spans.s[i].row;
-        cuda_launch_positions(x, pos->data, pos->type, pos->cols, &spans, g->stream);
-    }
+    for (int at = 0; gpu_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);) cuda_launch_positions(x, pos->data, pos->type, pos->cols, first, &spans, g->stream);
     LAUNCHED("add_positions");
+}
+
+static void cuda_append(float *const *to, const float *x, int E, const int32_t *at, const span *s, int n) {
+    for (int i = 0; i < n;) {
+        cuda_targets targets;
+        cuda_spans spans = {0};
+        for (; i < n && spans.n < CUDA_SPANS; i++) {
+            if (!to[i] || !s[i].n) continue;
+            targets.to[spans.n] = to[i];
+            spans.s[spans.n++] = (cuda_span){s[i].row, s[i].n, spans.blocks, i};
+            spans.blocks += (int)(((size_t)s[i].n * (size_t)E + CUDA_CHUNK - 1) / CUDA_CHUNK);
+        }
+        if (spans.n) cuda_launch_append(&targets, x, E, at, &spans, g->stream);
+    }
+    LAUNCHED("append");
 }
 
 // ---------------------------------------------------------------- linear maps
@@ -302,17 +309,20 @@ static void cuda_drop_units(float *x, const uint8_t *const *units, const int *fr
 }
 
 // ---------------------------------------------------------------- attention
-// Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace. by_key: tiles of all keys, not of the
-// queries from..; *base: the first row.
-static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, bool by_key, int H, int *base) {
+// Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace, by tiles of their queries from.. or of all their keys; or only
+// those of several queries, or of one. *base: the first row.
+typedef enum { BY_QUERY, BY_KEY, OF_SEVERAL, OF_ONE } seq_choice;
+static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_choice choice, int H, int *base) {
+    const size_t query_floats = (size_t)H * CUDA_QUERY_PARTS * 130;  // of cuda_launch_query, at most
+    const int most = choice == OF_ONE && WORK_BYTES / sizeof(float) / query_floats < CUDA_SEQS ? (int)(WORK_BYTES / sizeof(float) / query_floats) : CUDA_SEQS;
     out->n = out->tiles = 0;
-    for (; *at < n && out->n < CUDA_SEQS; ++*at) {
+    for (; *at < n && out->n < most; ++*at) {
         const attn_seq *q = &s[*at];
         if (out->n == 0) *base = q->s.row;
-        if (H && out->n && (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > WORK_BYTES) break;
-        const int rows = by_key ? q->s.n : q->s.n - q->from;
-        if (rows <= 0) continue;
-        out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->past_has, q->s.row, q->s.n, q->from, q->past, out->tiles, *at};
+        if (choice <= BY_KEY && H && out->n && (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > WORK_BYTES) break;
+        const int rows = choice == BY_KEY ? q->s.n : q->s.n - q->from;
+        if (rows <= 0 || (choice == OF_SEVERAL && rows == 1) || (choice == OF_ONE && rows != 1)) continue;
+        out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->past_has, q->past_at, q->s.row, q->s.n, q->from, q->past, out->tiles, *at};
         out->tiles += (rows + CUDA_TILE - 1) / CUDA_TILE;
     }
     return out->n > 0;
@@ -322,11 +332,24 @@ static void check_heads(int E, int H) {
     if (E / H > 128) die(1, "%s: heads of %d values; the CUDA kernels take up to 128", g->name, E / H);
 }
 
-static void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
-    check_heads(E, H);
+static cuda_live all_of(int units) { return (cuda_live){.n = units, .most = units}; }
+
+static void attend(float *out, const float *q, const float *k, const float *v, cuda_heads h, cuda_live u, const attn_seq *s, int n) {
+    check_heads(h.E, h.H);
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, H}, (cuda_live){0}, &seqs, g->stream);
+    int base;
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_SEVERAL, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, h, u, &seqs, g->stream);
+    int keys = 1;
+    for (int i = 0; i < n; i++) {
+        const int most = s[i].s.n + (s[i].past_at ? s[i].past_most : s[i].past);
+        keys = most > keys ? most : keys;
+    }
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);) cuda_launch_query(out, g->work, q, k, v, keys, h, u, &seqs, g->stream);
     LAUNCHED("attention");
+}
+
+static void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+    attend(out, q, k, v, (cuda_heads){E, H}, all_of(H), s, n);
 }
 
 // Rows of dq before `from` have no gradient.
@@ -338,7 +361,7 @@ static void clear_before(float *dq, int E, const attn_seq *s, int n) {
 // The sequences of one pass over the row sums, by keys.
 static void by_keys(cuda_seqs *keys, const attn_seq *s, int from, int to) {
     int at = from, base;
-    next_seqs(keys, s, to, &at, true, 0, &base);
+    next_seqs(keys, s, to, &at, BY_KEY, 0, &base);
 }
 
 static void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
@@ -346,10 +369,10 @@ static void cuda_attention_back(float *dq, float *dk, float *dv, const float *do
     const cuda_heads h = {E, H};
     clear_before(dq, E, s, n);
     cuda_seqs seqs, keys;
-    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, true, H, &base);) {
+    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention(NULL, g->work, dout, q, k, v, base, h, (cuda_live){0}, &seqs, g->stream);
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention(NULL, g->work, dout, q, k, v, base, h, all_of(H), &seqs, g->stream);
         cuda_launch_attention_dkv(dk, dv, g->work, dout, q, k, v, base, h, &keys, g->stream);
         if (seqs.n) cuda_launch_attention_dq(dq, g->work, dout, q, k, v, base, h, &seqs, g->stream);
     }
@@ -360,7 +383,7 @@ static void cuda_attention_jvp(float *tout, const float *q, const float *k, cons
     check_heads(E, H);
     const cuda_tangents x = {q, k, v, tq, tk, tv, NULL, NULL};
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);) cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g->stream);
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, BY_QUERY, 0, &base);) cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g->stream);
     LAUNCHED("attention_jvp");
 }
 
@@ -371,10 +394,10 @@ static void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const fl
     const cuda_tangents x = {q, k, v, tq, tk, tv, dout, tdout};
     clear_before(tdq, E, s, n);
     cuda_seqs seqs, keys;
-    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, true, H, &base);) {
+    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, false, 0, &(int){0})) cuda_launch_attention_jvp(NULL, g->work, &x, base, h, &seqs, g->stream);
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention_jvp(NULL, g->work, &x, base, h, &seqs, g->stream);
         cuda_launch_attention_tdkv(tdk, tdv, g->work, &x, base, h, &keys, g->stream);
         if (seqs.n) cuda_launch_attention_tdq(tdq, g->work, &x, base, h, &seqs, g->stream);
     }
@@ -382,15 +405,19 @@ static void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const fl
 }
 
 // ---------------------------------------------------------------- live units
-static cuda_live live(const live_units *u) { return u ? (cuda_live){u->unit, u->wants, u->n, u->seqs} : (cuda_live){0}; }
+// Of `units` in all. A recording covers them all, because a replay may find more of them live; blocks beyond the count end at once.
+static cuda_live live(const live_units *u, int units) {
+    return u ? (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs} : all_of(units);
+}
 
 // Of x, where a weight is for 16-bit activations: the lowest bit that stays; 0: all do.
 static unsigned kept_bits(const weight *w) { return !w->narrow ? 0 : w->type == DT_F16 ? 1u << 13 : 1u << 16; }
 
 static void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n) {
+    const cuda_live those = live(u, w->rows / D);
     cuda_spans spans;
-    for (int at = 0; u->n && gpu_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
-        cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? vector(b) : NULL, relu, w->rows, w->cols, D, live(u), &spans, g->stream);
+    for (int at = 0; those.most && gpu_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
+        cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? vector(b) : NULL, relu, w->rows, w->cols, D, those, &spans, g->stream);
     LAUNCHED("live_linear");
 }
 
@@ -408,18 +435,14 @@ static void cuda_live_linear_t(float *y, const float *x, const weight *wt, const
             t += take;
             if (take == left) i++, t = 0;
         }
-        if (spans.n) cuda_launch_live_linear_t(y, g->work, x, wt->data, wt->type, kept_bits(wt), b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u), &spans, g->stream);
+        if (spans.n) cuda_launch_live_linear_t(y, g->work, x, wt->data, wt->type, kept_bits(wt), b ? vector(b) : NULL, wt->rows, wt->cols, D, live(u, wt->rows / D), &spans, g->stream);
     }
     LAUNCHED("live_linear_t");
 }
 
 static void cuda_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n) {
-    check_heads(E, E / D);
-    cuda_seqs seqs;
-    if (u && !u->n) return;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, false, 0, &base);)
-        cuda_launch_attention(out, NULL, NULL, q, k, v, 0, (cuda_heads){E, E / D}, live(u), &seqs, g->stream);
-    LAUNCHED("live_attention");
+    const cuda_live those = live(u, E / D);
+    if (those.most) attend(out, q, k, v, (cuda_heads){E, E / D}, those, s, n);
 }
 
 // ---------------------------------------------------------------- cross-entropy

@@ -7,6 +7,8 @@
 
 enum {
     WORK_BYTES = 32 << 20,    // workspace: widened weights, row sums of attention
+    BLAS_BYTES = 4 << 20,     // cuBLAS's own, on GPUs before Hopper, which wants
+    BLAS_BYTES_9 = 32 << 20,
     STAGE_BYTES = 4 << 20     // each half of the ring for arguments that are arrays of the host
 };
 
@@ -14,7 +16,7 @@ typedef struct { char *base; size_t bytes, used; int live; } segment;
 
 typedef struct {
     char name[32], about[300];
-    int device, processors;
+    int device, processors, major;
     cudaStream_t stream;
     cublasHandle_t blas;
     curandGenerator_t random;    // made when it is first asked for
@@ -26,6 +28,7 @@ typedef struct {
     bool stage_left[2];
     int half;
     size_t staged;               // bytes used of the half
+    bool recording;
     char *piece[2];
     cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
     float *scalars;              // of ops_cuda_round.c, on the device
@@ -99,5 +102,8 @@ void gpu_gradient_add(gpu_gradient *r, float *to, int tdz, int tx, int from, int
 // Ends the program where a kernel has met a number that is not finite; after the host has waited.
 void gpu_check_numbers(void);
 
+
+// ops_cuda_graph.c: gives `table` the operations that record others, where they can be had.
+void graph_open(ops *table);
 // Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
 const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room);

@@ -143,10 +143,27 @@ void cuda_copy(void *to, const void *from, size_t bytes) {
     enter(now);
 }
 
+// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its place in the ring.
+static const void *pinned(const void *host, size_t bytes, size_t *at) {
+    const size_t room = rounded(bytes);
+    ASSERT(room <= STAGE_BYTES && !g->recording);
+    if (g->staged + room > STAGE_BYTES) {
+        CHECK(cudaEventRecord(g->stage_done[g->half], g->stream));
+        g->stage_left[g->half] = true;
+        g->half ^= 1;
+        g->staged = 0;
+        if (g->stage_left[g->half]) CHECK(cudaEventSynchronize(g->stage_done[g->half]));
+    }
+    const size_t begin = (size_t)g->half * STAGE_BYTES + g->staged;
+    g->staged += room;
+    if (at) *at = begin;
+    return memcpy(g->stage_pinned + begin, host, bytes);
+}
+
 // Large copies pass through two pinned buffers in turn, so that the GPU copies one piece while the host fills or empties the other.
 static void put(void *device, const void *host, size_t bytes) {
     if (bytes <= SMALL_COPY) {
-        CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, g->stream));  // CUDA has read pageable memory on return
+        CHECK(cudaMemcpyAsync(device, pinned(host, bytes, NULL), bytes, cudaMemcpyHostToDevice, g->stream));
         return;
     }
     for (size_t at = 0, k = 0, n; at < bytes; at += n, k ^= 1) {
@@ -198,19 +215,9 @@ void cuda_get(void *host, const void *device, size_t bytes) {
 }
 
 void *gpu_stage(const void *host, size_t bytes) {
-    const size_t room = rounded(bytes);
-    ASSERT(room <= STAGE_BYTES);
-    if (g->staged + room > STAGE_BYTES) {
-        CHECK(cudaEventRecord(g->stage_done[g->half], g->stream));
-        g->stage_left[g->half] = true;
-        g->half ^= 1;
-        g->staged = 0;
-        if (g->stage_left[g->half]) CHECK(cudaEventSynchronize(g->stage_done[g->half]));
-    }
-    const size_t at = (size_t)g->half * STAGE_BYTES + g->staged;
-    g->staged += room;
-    memcpy(g->stage_pinned + at, host, bytes);
-    CHECK(cudaMemcpyAsync(g->stage + at, g->stage_pinned + at, bytes, cudaMemcpyHostToDevice, g->stream));
+    size_t at;
+    const void *from = pinned(host, bytes, &at);
+    CHECK(cudaMemcpyAsync(g->stage + at, from, bytes, cudaMemcpyHostToDevice, g->stream));
     return g->stage + at;
 }
 
@@ -222,6 +229,7 @@ static const char *try_open(gpu *of, int index) {
     if (e != cudaSuccess) return cudaGetErrorString(e);
     snprintf(of->about, sizeof of->about, "%s", p.name);
     of->processors = p.multiProcessorCount;
+    of->major = p.major;
     if (p.major < 8) return "its compute capability is below 8.0, which the kernels are built for";
     return NULL;
 }
@@ -231,15 +239,17 @@ static void start(void) {
     CHECK(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
     BLAS(cublasCreate(&g->blas));
     BLAS(cublasSetStream(g->blas, g->stream));
-    add_segment(rounded(WORK_BYTES) + 2 * STAGE_BYTES + SCALAR_BYTES);
+    const size_t blas = g->major < 9 ? BLAS_BYTES : BLAS_BYTES_9;
+    add_segment(rounded(WORK_BYTES) + 2 * STAGE_BYTES + SCALAR_BYTES + blas);
     g->work = (float *)g->segment[0].base;
     g->stage = g->segment[0].base + rounded(WORK_BYTES);
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
     g->segment[0].used = g->segment[0].bytes;
     g->segment[0].live = 1;
-    void *pinned = NULL;
-    CHECK(cudaMallocHost(&pinned, 2 * STAGE_BYTES + 2 * PIECE_BYTES + sizeof *g->fault));
-    g->stage_pinned = pinned;
+    BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES, blas));  // its own would be allocated in the midst of a recording
+    void *buffers = NULL;
+    CHECK(cudaMallocHost(&buffers, 2 * STAGE_BYTES + 2 * PIECE_BYTES + sizeof *g->fault));
+    g->stage_pinned = buffers;
     for (int i = 0; i < 2; i++) {
         g->piece[i] = g->stage_pinned + 2 * STAGE_BYTES + i * PIECE_BYTES;
         CHECK(cudaEventCreateWithFlags(&g->piece_done[i], cudaEventDisableTiming));
@@ -297,5 +307,6 @@ const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t roo
     table->device = names;
     table->about = gpus[0].about;
     table->parts = n;
+    if (!slow) graph_open(table);
     return NULL;
 }

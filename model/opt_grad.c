@@ -144,7 +144,7 @@ static void embedding_grad(opt_run *r, opt *g) {
     free(position);
     const float *dembed = r->dres;
     if (c->P != c->E) {
-        o->embed(r->proj, r->tokens, &m->embed, r->all, r->n);
+        o->embed(r->proj, run_tokens(r), &m->embed, r->all, r->n);
         o->linear_grad(data(&g->proj_in), NULL, r->dres, r->proj, c->E, c->P, r->all, r->n);
         o->linear_back(r->proj, r->dres, &m->proj_in, false, r->all, r->n);
         dembed = r->proj;

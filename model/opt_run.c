@@ -49,6 +49,7 @@ static void plan_part(opt_run *r, bool dry) {
     const opt_config *c = &r->m->c;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, P = (size_t)c->P;
     const bool keep = r->flags & OPT_TAPS, tangent = r->flags & OPT_TANGENT, last = r->at == r->m->parts - 1;
+    r->step = (int32_t *)cut(r, (size_t)r->max_seqs + (r->at == 0 ? T : 0), dry);
     r->h = cut(r, T * E, dry);
     r->r = cut(r, T * F, dry);
     if (!last) r->leave = cut(r, T * E, dry);
@@ -127,7 +128,8 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     opt_run *r = xcalloc(1, sizeof *r);
     *r = (opt_run){.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     const size_t N = (size_t)max_seqs, T = (size_t)max_tokens;
-    r->tokens = xcalloc(T, sizeof *r->tokens);
+    r->first = xcalloc(N + T, sizeof *r->first);
+    r->tokens = r->first + N;
     r->target = xcalloc(T, sizeof *r->target);
     r->row_logprob = xcalloc(T, sizeof *r->row_logprob);
     r->row_scale = xcalloc(T, sizeof *r->row_scale);
@@ -135,11 +137,11 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->act = xcalloc(N, sizeof *r->act);
     r->out = xcalloc(N, sizeof *r->out);
     r->attn = xcalloc(N, sizeof *r->attn);
-    r->first = xcalloc(N, sizeof *r->first);
     r->mask_from = xcalloc(N, sizeof *r->mask_from);
     r->heads = xcalloc(N, sizeof *r->heads);
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
+    r->to = xcalloc(N, sizeof *r->to);
     sparse_alloc(r);
     size_t bytes[OPS_PARTS];
     count_bytes(m, max_tokens, max_seqs, flags, bytes);
@@ -150,6 +152,7 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
 
 void opt_run_free(opt_run *r) {
     if (!r) return;
+    step_free(r);
     for (int i = 0; i < r->n_blocks; i++) r->o->release(r->blocks[i]);
     for (int p = 0; p < r->m->parts; p++) {
         run_enter(r, p);
@@ -157,7 +160,7 @@ void opt_run_free(opt_run *r) {
     }
     free_lists(r);
     sparse_free(r);
-    void *lists[] = {r->blocks, r->tokens, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->first, r->mask_from, r->heads, r->neurons, r->seq};
+    void *lists[] = {r->blocks, r->first, r->target, r->row_logprob, r->row_scale, r->all, r->act, r->out, r->attn, r->mask_from, r->heads, r->neurons, r->seq, r->to};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
 }
@@ -192,6 +195,15 @@ static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
         r->rows += s->n;
         r->out_rows += r->act[i].n;
     }
+}
+
+void run_begin(opt_run *r, const opt_seq *seqs, int n) {
+    set_batch(r, seqs, n);
+    for (int p = 0; p < r->m->parts; p++) {
+        run_enter(r, p);
+        r->o->put(r->step, r->first, (size_t)(p ? n : r->max_seqs + r->rows) * sizeof *r->step);
+    }
+    sparse_begin(r);
 }
 
 int opt_row(const opt_run *r, int i) { return r->all[i].row; }
@@ -281,33 +293,41 @@ static void layer_forward(opt_run *r, int l) {
 }
 
 static void layers(opt_run *r, int from) {
-    sparse_begin(r);
     r->forward_only = !(r->flags & OPT_TAPS);
     for (int l = from; l < r->m->c.L; l++) {
         run_enter(r, opt_part(r->m, l));
         layer_forward(r, l);
     }
+}
+
+void run_forward(opt_run *r) {
+    const opt *m = r->m;
+    run_enter(r, 0);
+    if (m->c.P != m->c.E) {
+        r->o->embed(r->proj, run_tokens(r), &m->embed, r->all, r->n);
+        r->o->linear(r->res[0], r->proj, &m->proj_in, NULL, false, r->all, r->n);
+    } else r->o->embed(r->res[0], run_tokens(r), &m->embed, r->all, r->n);
+    r->o->add_positions(r->res[0], &m->pos, r->step, r->all, r->n);
+    layers(r, 0);
+}
+
+void run_end(opt_run *r) {
     for (int i = 0; i < r->n; i++)
         if (r->seq[i]->append) r->seq[i]->append->n += r->seq[i]->n;
 }
 
 void opt_forward(opt_run *r, const opt_seq *seqs, int n) {
-    const opt *m = r->m;
-    set_batch(r, seqs, n);
-    run_enter(r, 0);
-    if (m->c.P != m->c.E) {
-        r->o->embed(r->proj, r->tokens, &m->embed, r->all, n);
-        r->o->linear(r->res[0], r->proj, &m->proj_in, NULL, false, r->all, n);
-    } else r->o->embed(r->res[0], r->tokens, &m->embed, r->all, n);
-    r->o->add_positions(r->res[0], &m->pos, r->first, r->all, n);
-    layers(r, 0);
+    run_begin(r, seqs, n);
+    run_forward(r);
+    run_end(r);
 }
 
 void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res) {
     ASSERT(layer >= 0 && layer <= r->m->c.L);
-    set_batch(r, seqs, n);
+    run_begin(r, seqs, n);
     r->o->copy(r->res[layer], res, (size_t)r->rows * (size_t)r->m->c.E * sizeof *res);
     layers(r, layer);
+    run_end(r);
 }
 
 // ---------------------------------------------------------------- outputs
@@ -315,7 +335,8 @@ const float *run_output(opt_run *r) {
     const opt *m = r->m;
     const int E = m->c.E;
     run_enter(r, m->parts - 1);
-    for (int i = 0; i < r->n; i++)
+    if (r->out_rows == r->rows) r->o->copy(r->y, r->res[m->c.L], (size_t)r->rows * (size_t)E * sizeof(float));
+    for (int i = 0; i < r->n && r->out_rows < r->rows; i++)
         r->o->copy(r->y + (size_t)r->out[i].row * (size_t)E, r->res[m->c.L] + (size_t)r->act[i].row * (size_t)E, (size_t)r->out[i].n * (size_t)E * sizeof(float));
     const float *y = r->y;
     if (m->c.final_ln) {
@@ -386,22 +407,32 @@ void opt_logits(opt_run *r, int i, float *out) {
     r->o->get(out, r->logits, (size_t)r->m->c.V * sizeof *out);
 }
 
-void opt_last_logits(opt_run *r, float *out) {
-    const int V = r->m->c.V, width = r->m->head.cols;
+const float *run_last(opt_run *r) {
+    const int width = r->m->head.cols;
     const float *y = run_output(r);
+    if (r->out_rows == r->n) return y;
     float *last = y == r->yp ? r->proj : y == r->h ? r->y : r->h;  // the last output row of each sequence, one after the other
-    span *s = xcalloc((size_t)r->n, sizeof *s);
-    for (int i = 0; i < r->n; i++) {
-        ASSERT(r->out[i].n > 0);
+    for (int i = 0; i < r->n; i++)
         r->o->copy(last + (size_t)i * (size_t)width, y + (size_t)(r->out[i].row + r->out[i].n - 1) * (size_t)width, (size_t)width * sizeof *last);
-    }
+    return last;
+}
+
+void run_last_logits(opt_run *r, const float *last, int first, int n) {
+    span *s = xcalloc((size_t)n, sizeof *s);
+    for (int i = 0; i < n; i++) s[i] = (span){i, 1};
+    run_head(r, last, s, n, first, r->logits);
+    free(s);
+}
+
+void opt_last_logits(opt_run *r, float *out) {
+    const int V = r->m->c.V;
+    for (int i = 0; i < r->n; i++) ASSERT(r->out[i].n > 0);
+    const float *last = run_last(r);
     for (int first = 0; first < r->n; first += r->logit_rows) {
         const int rows = r->n - first < r->logit_rows ? r->n - first : r->logit_rows;
-        for (int i = 0; i < rows; i++) s[i] = (span){i, 1};
-        run_head(r, last, s, rows, first, r->logits);
+        run_last_logits(r, last, first, rows);
         r->o->get(out + (size_t)first * (size_t)V, r->logits, (size_t)rows * (size_t)V * sizeof *out);
     }
-    free(s);
 }
 
 const float *opt_tap_res(const opt_run *r, int layer) { return r->flags & OPT_TAPS || layer == r->m->c.L ? r->res[layer] : NULL; }

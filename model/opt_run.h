@@ -12,12 +12,15 @@
     X(tq, E, OPT_TANGENT) X(tk, E, OPT_TANGENT) X(tv, E, OPT_TANGENT)                       \
     X(tn1, E, OPT_TANGENT) X(tn2, E, OPT_TANGENT) X(tx, E, OPT_TANGENT) /* tangents of the norms' inputs, of fc1's */
 
-// The live units of a layer as device arrays (units [U], wants [U, N]; with OPT_OWN_LISTS units [N, U]) and the lists over them: one for all
-// live sequences together, or one for each.
+// The live units of a layer: one list for all live sequences together, or with OPT_OWN_LISTS one for each. Where the host's memory is not the device's, those of every
+// layer stay there until a mask changes; else there is one layer's.
 typedef struct {
-    int32_t *unit, *device_unit;
-    uint8_t *wants, *device_wants;
-    live_units *list;       // [1], or [N] with OPT_OWN_LISTS
+    int layers;
+    int32_t *unit, *device_unit;    // [lists, 1 + U], on the device [layers, lists, 1 + U]: how many there are, then they
+    uint8_t *wants, *device_wants;  // [U, N], on the device [layers, U, N]; for one list
+    uint8_t *of;            // [layers, N, 1 + U] what they were made of, of each sequence: whether it is live, its mask
+    live_units *every;      // [layers, lists]
+    live_units *list;       // [lists] of the layer at work
 } live_lists;
 
 // Spans of all rows and of the output rows, of those sequences only that are computed from live units (live) or not (dense); the others' are
@@ -27,6 +30,7 @@ typedef struct { span *all, *act; } span_set;
 // Workspace that every part of the device has of its own; an opt_run holds that of the part at work (run_enter).
 #define RUN_PART(X)                                                                                                      \
     X(live_lists, live_heads) X(live_lists, live_neurons)                                                                \
+    X(int32_t *, step)                                                       /* [N] position of the first new token of each sequence, then the tokens (part 0) */ \
     X(uint8_t *, device_has)                                                 /* [positions, H] of each sequence */       \
     X(float *, h) X(float *, r) X(float *, proj)                             /* scratch: [rows, E], [rows, F], [rows, P] */ \
     X(float *, leave)                                                        /* [rows, E] the residual that goes to the next part */ \
@@ -49,11 +53,12 @@ struct opt_run {
     // the batch
     int n, rows;            // sequences, packed rows
     int out_rows;           // output rows of all sequences
-    int32_t *tokens;        // [rows]
+    int32_t *first, *tokens; // [N], [rows]: position of the first token per sequence; r->step on the device
     span *all, *act;        // every row; the output rows
     span *out;              // the output rows, packed one after the other
     attn_seq *attn;
-    int *first, *mask_from; // position of the first token; first row the mask acts at, per sequence
+    int *mask_from;         // first row the mask acts at, per sequence
+    float **to;             // [N] scratch
     const uint8_t **heads, **neurons;
     const opt_seq **seq;
     int32_t *target;        // [out_rows], -1: none
@@ -64,6 +69,11 @@ struct opt_run {
     span_set dense, sparse;
     span *kv_dense, *kv_sparse;  // rows whose K and V are computed for all heads, for live heads
     attn_seq *attn_sparse;
+    bool relisted;          // a list came to be of another form
+    struct step_kind *kind; // [N] of the last pass that could be recorded (opt_step.c), of n_kind sequences
+    int n_kind;
+    struct recording *recorded;
+    long replayed;
     // arrays
     float **res;            // [L + 1]
 #define X(name, width, flag) float **name;
@@ -89,6 +99,15 @@ void run_enter(opt_run *r, int part);
 // The same for the part of a layer, whose workspace gets the rows of the array *carried [rows, E] that the part at work has.
 void run_carry(opt_run *r, int layer, float **carried);
 
+// opt_forward in parts: begin takes the batch, and uploads what the operations need of it; forward computes it; end counts the new tokens of caches.
+void run_begin(opt_run *r, const opt_seq *seqs, int n);
+void run_forward(opt_run *r);
+void run_end(opt_run *r);
+// Logits of the last row of up to logit_rows sequences into r->logits; last: those rows (run_last).
+const float *run_last(opt_run *r);
+void run_last_logits(opt_run *r, const float *last, int first, int n);
+static inline const int32_t *run_tokens(const opt_run *r) { return r->step + r->max_seqs; }  // device memory, on part 0
+
 static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
 // The output rows in pieces that fit the logits buffer: pieces never join sequences, so their products depend on one sequence only.
 // Fills s (positions in the packed output rows) and returns the number of pieces of the group that begins at *row, moving *row on.
@@ -98,6 +117,8 @@ void run_head(opt_run *r, const float *y, const span *s, int n, int first, float
 // The packed output rows of the residual that leaves the last layer, through the last norm and projection, into r->y and r->yp.
 const float *run_output(opt_run *r);
 
+void step_free(opt_run *r);  // opt_step.c
+
 // opt_sparse.c: the part of a pass that computes live units only. begin: which sequences; heads, neurons: their lists for a layer, after the
 // watch had its say; kv: K and V of a layer from h, as the caches' policies want them, and into the caches.
 void sparse_alloc(opt_run *r);
@@ -106,6 +127,10 @@ void sparse_begin(opt_run *r);
 void sparse_heads(opt_run *r, int layer);
 void sparse_neurons(opt_run *r, int layer);
 void sparse_kv(opt_run *r, int layer, const float *h);
+// Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token: then what sparse_* do on the host in a pass is what
+// sparse_kv_noted does, for the pass's new tokens.
+bool sparse_settled(const opt_run *r);
+void sparse_kv_noted(opt_run *r);
 // Products of the live sequences over the spans s (one of r->sparse): y = x W' + b at live units, and ReLU; y += x Wt + b from them.
 void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s);
 void sparse_linear_t(opt_run *r, float *y, const float *x, const weight *wt, const weight *b, const live_lists *u, int D, const span *s);

@@ -41,15 +41,21 @@ size_t opt_sparse_prepare(opt *m) {
 }
 
 // ---------------------------------------------------------------- workspace
+static bool own_lists(const opt_run *r) { return r->flags & OPT_OWN_LISTS && r->max_seqs > 1; }
+
 static void lists_alloc(opt_run *r, live_lists *u, int units) {
-    const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = r->flags & OPT_OWN_LISTS ? N : 1;
-    u->list = xcalloc(lists, sizeof *u->list);
-    if (!r->m->transposed[0]) return;
-    u->unit = xcalloc(lists * U, sizeof *u->unit);
-    u->device_unit = r->o->alloc(lists * U * sizeof *u->unit);
-    if (lists == N && N > 1) return;
+    const opt *m = r->m;
+    const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = own_lists(r) ? N : 1;
+    u->layers = r->o->host ? 1 : m->first[r->at + 1] - m->first[r->at];
+    const size_t layers = (size_t)u->layers;
+    u->list = u->every = xcalloc(layers * lists, sizeof *u->every);
+    if (!m->transposed[0]) return;
+    u->unit = xcalloc(lists * (1 + U), sizeof *u->unit);
+    u->device_unit = r->o->alloc(layers * lists * (1 + U) * sizeof *u->unit);
+    if (!r->o->host) u->of = xcalloc(layers * N, 1 + U);
+    if (own_lists(r)) return;
     u->wants = xcalloc(U, N);
-    u->device_wants = r->o->alloc(U * N);
+    u->device_wants = r->o->alloc(layers * U * N);
 }
 
 static void lists_free(opt_run *r, live_lists *u) {
@@ -57,7 +63,8 @@ static void lists_free(opt_run *r, live_lists *u) {
     if (u->device_wants) r->o->release(u->device_wants);
     free(u->unit);
     free(u->wants);
-    free(u->list);
+    free(u->of);
+    free(u->every);
 }
 
 void sparse_alloc(opt_run *r) {
@@ -110,21 +117,52 @@ static const uint8_t *mask_bytes(const opt_run *r, int i, bool heads, int layer,
     return m ? (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U : NULL;
 }
 
-static void own_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
-    for (int i = 0; i < r->n; i++) {
-        int32_t *unit = u->unit + (size_t)i * (size_t)U, *to = u->device_unit + (size_t)i * (size_t)U;
-        int n = 0;
-        const uint8_t *m = mask_bytes(r, i, heads, layer, U);
-        for (int k = 0; k < n_units && r->live[i]; k++) {
-            unit[n] = k;
-            n += m[k] != 0;
-        }
-        r->o->put(to, unit, (size_t)n * sizeof *unit);
-        u->list[i] = (live_units){to, n, 1, NULL};
+// Of layer l: the place of its lists, and of what those of sequence i were made of.
+static size_t place_of(const opt_run *r, const live_lists *u, int layer) { return u->layers > 1 ? (size_t)(layer - r->m->first[r->at]) : 0; }
+static uint8_t *made_of(const opt_run *r, const live_lists *u, int layer, int i, int U) {
+    return u->of + (place_of(r, u, layer) * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + U);
+}
+
+// Whether the lists that are on the device are those of the masks as they are.
+static bool lists_hold(const opt_run *r, const live_lists *u, bool heads, int layer, int U, int n_units) {
+    bool hold = u->of != NULL;
+    for (int i = 0; i < r->n && hold; i++) {
+        const uint8_t *of = made_of(r, u, layer, i, U);
+        hold = of[0] == 1 + r->live[i] && (!r->live[i] || memcmp(of + 1, mask_bytes(r, i, heads, layer, U), (size_t)n_units) == 0);
+    }
+    return hold;
+}
+
+static void remember(opt_run *r, const live_lists *u, bool heads, int layer, int U, int n_units) {
+    for (int i = 0; i < r->max_seqs && u->of; i++) {
+        uint8_t *of = made_of(r, u, layer, i, U);
+        of[0] = i < r->n ? 1 + r->live[i] : 0;
+        if (i < r->n && r->live[i]) memcpy(of + 1, mask_bytes(r, i, heads, layer, U), (size_t)n_units);
     }
 }
 
-static void common_list(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
+// A list of n units at unit[1..] to place `at` of the device's.
+static live_units put_list(opt_run *r, const live_lists *u, int32_t *unit, int n, size_t at, int U) {
+    int32_t *to = u->device_unit + at * (size_t)(1 + U);
+    unit[0] = n;
+    r->o->put(to, unit, (size_t)(1 + n) * sizeof *unit);
+    return (live_units){.unit = to + 1, .n = n, .seqs = 1, .n_at = r->o->host ? NULL : to};
+}
+
+static void make_own(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
+    for (int i = 0; i < r->n; i++) {
+        int32_t *unit = u->unit + (size_t)i * (size_t)(1 + U);
+        int n = 0;
+        const uint8_t *m = mask_bytes(r, i, heads, layer, U);
+        for (int k = 0; k < n_units && r->live[i]; k++) {
+            unit[1 + n] = k;
+            n += m[k] != 0;
+        }
+        u->list[i] = put_list(r, u, unit, n, place_of(r, u, layer) * (size_t)r->max_seqs + (size_t)i, U);
+    }
+}
+
+static void make_common(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
     const uint8_t *first = NULL;
     bool same = true;
     for (int i = 0; i < r->n; i++) {
@@ -138,30 +176,37 @@ static void common_list(opt_run *r, live_lists *u, bool heads, int layer, int U,
         if (same) any = first[k];
         else
             for (int i = 0; i < r->n; i++) any |= u->wants[(size_t)n * (size_t)r->n + (size_t)i] = r->live[i] && mask_bytes(r, i, heads, layer, U)[k];
-        u->unit[n] = k;
+        u->unit[1 + n] = k;
         n += any != 0;
     }
-    r->o->put(u->device_unit, u->unit, (size_t)n * sizeof *u->unit);
-    if (!same) r->o->put(u->device_wants, u->wants, (size_t)n * (size_t)r->n);
-    u->list[0] = (live_units){u->device_unit, n, r->n, same ? NULL : u->device_wants};
+    const size_t at = place_of(r, u, layer);
+    uint8_t *wants = u->device_wants + at * (size_t)U * (size_t)r->max_seqs;
+    live_units made = put_list(r, u, u->unit, n, at, U);
+    made.seqs = r->n;
+    made.wants = same ? NULL : wants;
+    if (!same) r->o->put(wants, u->wants, (size_t)n * (size_t)r->n);
+    r->relisted |= !made.wants != !u->list[0].wants || made.seqs != u->list[0].seqs;
+    u->list[0] = made;
 }
 
 static void make_lists(opt_run *r, live_lists *u, bool heads, int layer, int U, int n_units) {
     if (r->n_live == 0) return;
-    if (r->flags & OPT_OWN_LISTS && r->max_seqs > 1) own_lists(r, u, heads, layer, U, n_units);
-    else common_list(r, u, heads, layer, U, n_units);
+    u->list = u->every + place_of(r, u, layer) * (size_t)(own_lists(r) ? r->max_seqs : 1);
+    if (lists_hold(r, u, heads, layer, U, n_units)) return;
+    (own_lists(r) ? make_own : make_common)(r, u, heads, layer, U, n_units);
+    remember(r, u, heads, layer, U, n_units);
 }
 
-void sparse_heads(opt_run *r, int layer) { make_lists(r, &r->live_heads, true, layer, r->m->c.H, r->m->layer[layer].wq.rows / r->m->c.D); }
+static int heads_of(const opt_run *r, int layer) { return r->m->layer[layer].wq.rows / r->m->c.D; }
+void sparse_heads(opt_run *r, int layer) { make_lists(r, &r->live_heads, true, layer, r->m->c.H, heads_of(r, layer)); }
 void sparse_neurons(opt_run *r, int layer) {
     make_lists(r, &r->live_neurons, false, layer, r->m->c.F, r->m->layer[layer].w1.rows);
 }
 
 // ---------------------------------------------------------------- products
 static int lists_of(const opt_run *r, int *width) {
-    const bool own = r->flags & OPT_OWN_LISTS && r->max_seqs > 1;
-    *width = own ? 1 : r->n;
-    return own ? r->n : 1;
+    *width = own_lists(r) ? 1 : r->n;
+    return own_lists(r) ? r->n : 1;
 }
 
 void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s) {
@@ -183,16 +228,24 @@ static bool leaves_kv(const opt_run *r, int i, int t, const uint8_t *heads, int 
     return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
 }
 
-static void append(opt_run *r, int i, int layer, const float *h, int width) {
+// Rows of x behind those that the sequences' caches have in one of their arrays.
+enum { CACHE_K, CACHE_V, CACHE_IN };
+static void append(opt_run *r, int layer, int which, const float *x, int width) {
+    bool any = false;
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *c = r->seq[i]->append;
+        float *const *block = !c ? NULL : which == CACHE_K ? c->k : which == CACHE_V ? c->v : c->in;
+        r->to[i] = block && block[0] ? opt_cache_rows(r->m, block, c, layer) : NULL;
+        any |= r->to[i] != NULL;
+    }
+    if (any) r->o->append(r->to, x, width, r->step, r->all, r->n);
+}
+
+// Which K and V the new rows of sequence i have.
+static void note(opt_run *r, int i, int layer) {
     opt_cache *c = r->seq[i]->append;
-    const int n_heads = width / r->m->c.D;
-    const size_t row = (size_t)width, at = (size_t)c->n * row, from = (size_t)r->all[i].row * row;
-    const size_t n = (size_t)r->all[i].n;
-    r->o->copy(opt_cache_rows(r->m, c->k, c, layer) + at, r->k[layer] + from, n * row * sizeof(float));
-    r->o->copy(opt_cache_rows(r->m, c->v, c, layer) + at, r->v[layer] + from, n * row * sizeof(float));
-    if (c->kv == KV_COMPUTE) return;
-    const size_t E = (size_t)c->E;
-    if (c->in[0]) r->o->copy(opt_cache_rows(r->m, c->in, c, layer) + (size_t)c->n * E, h + (size_t)r->all[i].row * E, n * E * sizeof(float));
+    if (!c || c->kv == KV_COMPUTE) return;
+    const int n_heads = heads_of(r, layer);
     const uint8_t *heads = mask_bytes(r, i, true, layer, c->H);
     uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H + (size_t)c->n * (size_t)n_heads;
     for (int t = 0; t < r->all[i].n; t++)
@@ -231,7 +284,7 @@ static void repair(opt_run *r, int i, int layer, int n_heads) {
                 lack[k] -= end - from;
             }
             r->o->put(device, unit, (size_t)n * sizeof *unit);
-            const live_units u = {device, n, 1, NULL};
+            const live_units u = {.unit = device, .n = n, .seqs = 1};
             const span s = {from, end - from};
             const float *in = opt_cache_rows(r->m, c->in, c, layer);
             ASSERT(width <= (size_t)c->E);
@@ -254,17 +307,43 @@ void sparse_kv(opt_run *r, int layer, const float *h) {
     for (int i = 0; i < r->n; i++) {
         const opt_cache *prefix = r->seq[i]->prefix;
         if (prefix && prefix->kv == KV_REPAIR) repair(r, i, layer, width / D);
-        if (r->seq[i]->append) append(r, i, layer, h, width);
+        note(r, i, layer);
     }
+    append(r, layer, CACHE_K, r->k[layer], width);
+    append(r, layer, CACHE_V, r->v[layer], width);
+    append(r, layer, CACHE_IN, h, r->m->c.E);
+}
+
+void sparse_kv_noted(opt_run *r) {
+    for (int l = 0; l < r->m->c.L; l++)
+        for (int i = 0; i < r->n; i++) note(r, i, l);
+}
+
+// Whether a head that runs has no K and V of some token in the prefix.
+static bool lacks_kv(const opt_run *r, int i, int layer) {
+    const opt_cache *p = r->seq[i]->prefix;
+    if (!p || p->kv == KV_COMPUTE) return false;
+    const uint8_t *heads = r->live[i] ? mask_bytes(r, i, true, layer, p->H) : NULL;
+    bool lacks = false;
+    for (int h = 0; h < heads_of(r, layer); h++) lacks |= (!heads || heads[h]) && p->lack[layer * p->H + h] > 0;
+    return lacks;
+}
+
+bool sparse_settled(const opt_run *r) {
+    const opt_config *c = &r->m->c;
+    bool settled = true;
+    for (int l = 0; l < c->L && settled; l++) {
+        if (r->n_live) settled = lists_hold(r, &r->live_heads, true, l, c->H, heads_of(r, l)) && lists_hold(r, &r->live_neurons, false, l, c->F, r->m->layer[l].w1.rows);
+        for (int i = 0; i < r->n && settled; i++) settled = !lacks_kv(r, i, l);
+    }
+    return settled;
 }
 
 // ---------------------------------------------------------------- attention
-// A sequence whose prefix lacks K and V of some head (KV_SKIP): its has, in device memory.
+// Of a sequence whose prefix lacks K and V of heads that run (KV_SKIP): its has, in device memory.
 static const uint8_t *missing_kv(opt_run *r, int i, int layer, int n_heads) {
     const opt_cache *p = r->seq[i]->prefix;
-    bool lacks = false;
-    for (int h = 0; p && p->kv == KV_SKIP && h < n_heads; h++) lacks |= p->lack[layer * p->H + h] > 0;
-    if (!lacks) return NULL;
+    if (!p || p->kv != KV_SKIP || !lacks_kv(r, i, layer)) return NULL;
     const size_t bytes = (size_t)r->m->c.positions * (size_t)p->H;
     if (!r->device_has) r->device_has = r->o->alloc(bytes * (size_t)r->max_seqs);
     uint8_t *to = r->device_has + bytes * (size_t)i;
@@ -282,6 +361,8 @@ void sparse_attention(opt_run *r, int layer, const span *half) {
         attn_seq *s = &r->attn[i], none = {.s = {r->all[i].row, 0}};
         s->s = r->all[i];
         s->past = r->first[i];
+        s->past_at = p ? r->step + i : NULL;
+        s->past_most = p ? p->cap : 0;
         s->past_k = p ? opt_cache_rows(m, p->k, p, layer) : NULL;
         s->past_v = p ? opt_cache_rows(m, p->v, p, layer) : NULL;
         s->past_has = missing_kv(r, i, layer, width / D);

@@ -52,15 +52,16 @@ typedef struct {
     dtype type;
     span s[MOST_SEQS];
     attn_seq a[MOST_SEQS];
-    int first[MOST_SEQS], from[MOST_SEQS];
+    int from[MOST_SEQS];
     const uint8_t *heads[MOST_SEQS], *neurons[MOST_SEQS];
     int32_t *tokens;
     float *scale;
     both_weight w, g, b, c, p, q;
     live_units live_heads[2], live_neurons[2], all_heads[2];  // [side]
     const uint8_t *has[2];
+    int32_t *first[2];  // [n] and then the tokens again
 } shape;
-typedef struct { const ops *o; const shape *h; const weight *w, *g, *b, *c, *p, *q; const live_units *heads, *neurons, *all; const uint8_t *has; const float *past_k, *past_v; float **x; const void *host_w; } call;
+typedef struct { const ops *o; const shape *h; const int32_t *first; const weight *w, *g, *b, *c, *p, *q; const live_units *heads, *neurons, *all; const uint8_t *has; const float *past_k, *past_v; float **x; const void *host_w; } call;
 
 static const attn_seq *sequences(const call *c, bool past) {
     static attn_seq s[MOST_SEQS];
@@ -74,9 +75,15 @@ static const attn_seq *sequences(const call *c, bool past) {
 
 #define RUN(name) static void run_##name(const call *c)
 #define S c->h->s, c->h->n
-RUN(embed) { c->o->embed(c->x[0], c->h->tokens, c->w, S); }
+RUN(embed) { c->o->embed(c->x[0], c->first + c->h->n, c->w, S); }
 RUN(embed_grad) { c->o->embed_grad(c->x[0], c->x[1], c->h->tokens, c->h->E, S); }
-RUN(add_positions) { c->o->add_positions(c->x[0], c->p, c->h->first, S); }
+RUN(add_positions) { c->o->add_positions(c->x[0], c->p, c->first, S); }
+// The caches of two spans out of three lie one behind the other in an array, each with room for six rows before.
+RUN(append) {
+    float *to[MOST_SEQS];
+    for (int i = 0; i < c->h->n; i++) to[i] = i % 3 == 2 ? NULL : c->x[0] + (size_t)(c->h->s[i].row + 6 * i) * (size_t)c->h->E;
+    c->o->append(to, c->x[1], c->h->E, c->first, S);
+}
 RUN(linear) {
     c->o->linear(c->x[0], c->x[1], c->w, NULL, false, S);
     c->o->linear(c->x[2], c->x[1], c->w, c->c, false, S);
@@ -275,10 +282,10 @@ RUN(xent_back_jvp) {
 }
 
 // arrays: the width of each, by letter: E, F, V [rows, .], m (F, E), e and f vectors, s [2, F, WSUMS], u sums of all units, q correlations of all spans and
-// [rows], 3 [3, rows].
+// [rows], 3 [3, rows], 6 [rows and 6 of each span, E].
 static const struct { const char *name, *arrays; void (*run)(const call *); } cases[] = {
 #define CASE(name, arrays) {#name, arrays, run_##name}
-    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(weight_sums, "sFEFE"),
+    CASE(embed, "E"), CASE(embed_grad, "mE"), CASE(add_positions, "E"), CASE(append, "6E"), CASE(linear, "FEFFF"), CASE(linear_back, "EFE"), CASE(linear_grad, "mfFE"), CASE(weight_sums, "sFEFE"),
     CASE(unit_sums, "uEEEEFFF"), CASE(sign_dets, "uE"), CASE(head_spectra, "uE"), CASE(neuron_spectra, "uEEF"), CASE(correlate, "qEE"), CASE(norm, "EE"),
     CASE(norm_back, "EEEEE"), CASE(norm_grad, "eeEE"), CASE(norm_jvp, "EEE"), CASE(norm_back_jvp, "EEEEEE"), CASE(relu, "FF"), CASE(gate, "FFFF"), CASE(move, "EE"),
     CASE(add, "EE"), CASE(drop_units, "EF"), CASE(attention, "EEEEE"), CASE(live_linear, "FEE"), CASE(live_linear_t, "EFEE"), CASE(live_attention, "EEEEE"), CASE(attention_back, "EEEEEEE"), CASE(attention_jvp, "EEEEEEE"),
@@ -294,6 +301,7 @@ static size_t array_floats(char kind, const shape *h) {
     case 'm': return F * E;
     case 'e': return E;
     case 'f': return F;
+    case '6': return (rows + 6 * (size_t)h->n) * E;
     case 's': return F * WSUMS * 2;
     case 'u': return (size_t)h->n * (F + 2 * (size_t)h->H) * USUMS;
     case 'q': return squares(h) + rows;
@@ -312,7 +320,7 @@ static void run_case(int k, const shape *h, const float *past_k[2], const float 
         free(start);
     }
     for (int side = 0; side < 2; side++) {
-        const call c = {side ? gpu : cpu, h, &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], &h->q.on[side], &h->live_heads[side], &h->live_neurons[side], &h->all_heads[side], h->has[side], past_k[side], past_v[side], x[side], h->w.host};
+        const call c = {side ? gpu : cpu, h, h->first[side], &h->w.on[side], &h->g.on[side], &h->b.on[side], &h->c.on[side], &h->p.on[side], &h->q.on[side], &h->live_heads[side], &h->live_neurons[side], &h->all_heads[side], h->has[side], past_k[side], past_v[side], x[side], h->w.host};
         cases[k].run(&c);
     }
     for (int i = 0; i < n; i++) {
@@ -336,8 +344,8 @@ static void make_live(live_units out[2], int units, int seqs, bool all, rng *r) 
     uint8_t *device_wants = gpu->alloc((size_t)n * (size_t)seqs);
     gpu->put(device_unit, unit, (size_t)n * sizeof *unit);
     gpu->put(device_wants, wants, (size_t)n * (size_t)seqs);
-    out[0] = (live_units){unit, n, seqs, all ? NULL : wants};
-    out[1] = (live_units){device_unit, n, seqs, all ? NULL : device_wants};
+    out[0] = (live_units){.unit = unit, .n = n, .seqs = seqs, .wants = all ? NULL : wants};
+    out[1] = (live_units){.unit = device_unit, .n = n, .seqs = seqs, .wants = all ? NULL : device_wants};
     if (all) free(wants), gpu->release(device_wants);
 }
 static void free_live(live_units u[2]) {
@@ -354,7 +362,6 @@ static void make_shape(shape *h, int E, int F, int H, int V, dtype type, const i
         const int rows = length[i % lengths], gap = i % 3 == 1;
         h->s[i] = (span){h->rows + gap, rows};
         h->a[i] = (attn_seq){.s = h->s[i], .from = i % 2 ? rows / 3 : 0, .past = i % 4 ? (int)rng_below(&r, 45) : 0};
-        h->first[i] = (int)rng_below(&r, 7);
         h->from[i] = i % 5 ? rows / 2 : 0;
         h->rows += gap + rows;
     }
@@ -371,6 +378,12 @@ static void make_shape(shape *h, int E, int F, int H, int V, dtype type, const i
         h->tokens[t] = (int32_t)rng_below(&r, (uint64_t)(F < V ? F : V));
         h->scale[t] = 0.1f + (float)rng_uniform(&r);
     }
+    const size_t places = (size_t)(n + h->rows);
+    h->first[0] = xmalloc(places * sizeof(int32_t));
+    h->first[1] = gpu->alloc(places * sizeof(int32_t));
+    for (int i = 0; i < n; i++) h->first[0][i] = (int32_t)rng_below(&r, 7);
+    memcpy(h->first[0] + n, h->tokens, (size_t)h->rows * sizeof(int32_t));
+    gpu->put(h->first[1], h->first[0], places * sizeof(int32_t));
     h->w = make_weight(1, type, F, E);
     h->g = make_weight(2, DT_F32, E, 1);
     h->b = make_weight(3, DT_F32, E, 1);
@@ -393,6 +406,7 @@ static void free_shape(shape *h) {
     gpu->release((void *)(uintptr_t)h->has[1]);
     free_weight(&h->w), free_weight(&h->g), free_weight(&h->b), free_weight(&h->c), free_weight(&h->p);
     free((void *)(uintptr_t)h->heads[0]);
+    free(h->first[0]), gpu->release(h->first[1]);
     free(h->tokens), free(h->scale);
 }
 

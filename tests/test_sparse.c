@@ -114,7 +114,7 @@ static void random_live(random_list *u, rng *r, int units, int D, int seqs, bool
         u->wants[n * seqs + (int)rng_below(r, (uint64_t)seqs)] = 1;
         n++;
     }
-    u->list = (live_units){u->unit, n, seqs, wants ? u->wants : NULL};
+    u->list = (live_units){.unit = u->unit, .n = n, .seqs = seqs, .wants = wants ? u->wants : NULL};
 }
 
 static bool runs(const random_list *u, int unit, int seq) {

@@ -1,0 +1,296 @@
+// test_cuda_decode - decoding on a GPU (CUDA on the CPU, tests/cuda): steps that are recorded once and replayed have the bits of steps that are launched operation by operation, and
+// the numbers of the CPU, for tokens, positions, masks and refreshes that the recording has never seen; attention of one query over a long past.
+#include "opt_fixture.h"
+#include "decode.h"
+#include "shim.h"
+
+static const opt_config config = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 24, .V = 40, .positions = 24, .pre_ln = true, .final_ln = true, .bias = true};
+enum { N = 3, PROMPT = 7, STEPS = 7, CPU = 0, LAUNCHED, RECORDED, SIDES };
+
+static const ops *gpu;
+static ops launched;  // the GPU's table, without record
+static random_opt on_cpu;
+static opt model[SIDES];
+static int each = 1;   // cases of a test are taken in steps of so many
+static int32_t tokens[N][PROMPT + STEPS];
+
+static int open_world(void **state) {
+    (void)state;
+    launched = *gpu;
+    launched.record = NULL;
+    const ops *table[SIDES] = {ops_cpu(), &launched, gpu};
+    random_opt_make(&on_cpu, &config, 3);
+    for (int k = 0; k < SIDES; k++) {
+        if (opt_from_tensors_on(&model[k], &config, on_cpu.t, on_cpu.n, table[k]) != 0) fail_msg("%s", err_get());
+        opt_sparse_prepare(&model[k]);
+    }
+    rng r = rng_make(4);
+    for (int i = 0; i < N; i++)
+        for (int t = 0; t < PROMPT + STEPS; t++) tokens[i][t] = (int32_t)rng_below(&r, (uint64_t)config.V);
+    return 0;
+}
+
+static int close_world(void **state) {
+    (void)state;
+    for (int k = 0; k < SIDES; k++) opt_free(&model[k]);
+    random_opt_free(&on_cpu);
+    return 0;
+}
+
+static void make_masks(mask *m, int n, uint64_t seed) {
+    rng r = rng_make(seed);
+    for (int i = 0; i < n; i++) {
+        mask_alloc(&m[i], &config);
+        for (int k = 0; k < config.L * (config.H + config.F); k++) m[i].heads[k] = rng_below(&r, 2) != 0;
+        m[i].heads[0] = 1;
+    }
+}
+
+// ---------------------------------------------------------------- decoders
+// Masks of sequence i: none, or mask[of[i]] from the beginning; mask[later[i]] from the fifth step on.
+typedef struct {
+    const char *what;
+    decode_options o;
+    int n;
+    int of[N], later[N];  // -1: none
+    int replayed;         // of two times STEPS steps
+} decoding;
+
+// Logits [2, 1 + STEPS, n, V] of two prompts in turn, of different lengths, and of the tokens behind them.
+static float *decode_all(const opt *m, const decoding *c, const mask *masks, int *replayed) {
+    const size_t V = (size_t)config.V;
+    float *out = xcalloc(2 * (STEPS + 1) * (size_t)c->n * V, sizeof *out), *to = out;
+    decode *d = decode_new(m, &c->o, c->n, PROMPT, PROMPT + STEPS);
+    if (!d) fail_msg("%s", err_get());
+    for (int again = 0; again < 2; again++) {
+        decode_seq s[N];
+        int length[N];
+        for (int i = 0; i < c->n; i++) {
+            length[i] = PROMPT - i - 2 * again;
+            s[i] = (decode_seq){.prompt = tokens[(i + again) % N], .n = length[i], .mask = c->of[i] < 0 ? NULL : &masks[c->of[i]]};
+        }
+        assert_int_equal(decode_prompt(d, s, c->n), 0);
+        for (int step = 0;; step++) {
+            int32_t next[N];
+            for (int i = 0; i < c->n; i++, to += V) {
+                memcpy(to, decode_logits(d, i), V * sizeof *to);
+                next[i] = tokens[(i + again) % N][length[i] + step];
+                if (step == 4 && c->later[i] != c->of[i]) decode_set_mask(d, i, c->later[i] < 0 ? NULL : &masks[c->later[i]]);
+            }
+            if (step == STEPS) break;
+            assert_int_equal(decode_step(d, next), 0);
+        }
+    }
+    *replayed = decode_replayed(d);
+    decode_free(d);
+    return out;
+}
+
+static void check_decoding(const decoding *c, const mask *masks) {
+    const int rows = 2 * (STEPS + 1) * c->n, V = config.V;
+    float *logits[SIDES];
+    int replayed[SIDES];
+    for (int k = 0; k < SIDES; k++) logits[k] = decode_all(&model[k], c, masks, &replayed[k]);
+    assert_same_bits(c->what, logits[RECORDED], logits[LAUNCHED], (size_t)(rows * V) * sizeof(float));
+    for (int k = 0; k < rows; k++) {
+        double want[40];
+        for (int v = 0; v < V; v++) want[v] = (double)logits[CPU][k * V + v];
+        assert_agree(c->what, logits[RECORDED] + k * V, want, (size_t)V, 1e-5);
+    }
+    if (replayed[CPU] || replayed[LAUNCHED] || replayed[RECORDED] != (gpu->record ? c->replayed : 0))
+        fail_msg("%s: %d steps are replayed, want %d", c->what, replayed[RECORDED], gpu->record ? c->replayed : 0);
+    for (int k = 0; k < SIDES; k++) free(logits[k]);
+}
+
+// The first step of a kind is launched, all that follow are replayed, behind the second prompt too; of a step whose masks are new, the lists are made first.
+static void fixed_masks(void **state) {
+    (void)state;
+    mask masks[4];
+    make_masks(masks, 4, 5);
+    memset(masks[3].neurons, 0, (size_t)(config.L * config.F));  // nothing lives
+    static const decoding cases[] = {
+        {"dense", {0}, N, {-1, -1, -1}, {-1, -1, -1}, 2 * STEPS - 1},
+        {"one sequence", {0}, 1, {0}, {0}, 2 * STEPS - 1},
+        {"one mask for all", {0}, N, {1, 1, 1}, {1, 1, 1}, 2 * STEPS - 1},
+        {"a mask each", {0}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
+        {"a list each", {.flags = OPT_OWN_LISTS}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
+        {"some dense", {0}, N, {0, -1, 2}, {0, -1, 2}, 2 * STEPS - 1},
+        {"masks change", {0}, N, {0, 1, 2}, {2, 1, 3}, 2 * STEPS - 4},               // the change, the change back
+        {"a mask for all that changes", {0}, N, {1, 1, 1}, {3, 3, 3}, 2 * STEPS - 4},
+        {"one mask, then one each", {0}, N, {1, 1, 1}, {0, 1, 2}, 2 * STEPS - 4},     // recorded anew, of other lists
+        {"masks, then none", {0}, N, {0, 1, 2}, {-1, -1, -1}, 2 * STEPS - 4},
+        {"repaired K and V", {.kv = KV_REPAIR}, N, {0, 1, 2}, {2, 1, 0}, 2 * STEPS - 4},
+        {"skipped K and V", {.kv = KV_SKIP}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
+        {"skipped K and V, then missed", {.kv = KV_SKIP}, 1, {0}, {1}, 6},            // of heads that come back K and V are missing, which takes the host
+        {"dropped units are zeros", {.flags = OPT_MASK_BY_ZERO}, N, {0, 1, 2}, {0, 1, 2}, 0}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) check_decoding(&cases[k], masks);
+    for (int i = 0; i < 4; i++) mask_free(&masks[i]);
+}
+
+// A step that makes masks is launched; the recording serves those before and behind it.
+static void predicted_masks(void **state) {
+    (void)state;
+    static const struct { int refresh, n, replayed; kv_policy kv; unsigned flags; } cases[] = {
+        {0, N, 2 * STEPS - 2, KV_COMPUTE, 0}, {1, N, 0, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_REPAIR, 0}, {4, N, 2 * (STEPS - 1) - 2, KV_COMPUTE, OPT_OWN_LISTS},
+        {4, 1, 2 * (STEPS - 1) - 2, KV_REPAIR, 0}};
+    predictor_info about = {.design = PREDICTOR_SHADOW, .has = {true, true}, .L = config.L, .H = config.H, .E = config.E, .F = config.F, .hidden = {16, 16}, .criterion = "random"};
+    about.state[0] = about.state[1] = OPT_HEAD_OUTPUT;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) {
+        predictor *p = predictor_new(&about, 7);
+        char what[80];
+        snprintf(what, sizeof what, "refresh %d, %d sequences, K and V %s, flags %u", cases[k].refresh, cases[k].n, kv_policy_names[cases[k].kv], cases[k].flags);
+        const decoding c = {what, {p, {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, cases[k].refresh, cases[k].kv, cases[k].flags}, cases[k].n,
+                            {-1, -1, -1}, {-1, -1, -1}, cases[k].replayed};
+        check_decoding(&c, NULL);
+        predictor_close(p);
+    }
+}
+
+// What a step leaves in the cache: the published decoder kept its place in the ring on the host, where the recording froze it, and every replay wrote the same rows (SEMANTICS 6.5).
+static void every_token_has_its_row(void **state) {
+    (void)state;
+    const size_t E = (size_t)config.E, floats = (size_t)config.L * (PROMPT + STEPS) * E;
+    float *rows[2] = {xmalloc(floats * sizeof(float)), xmalloc(floats * sizeof(float))}, logits[40], whole[40];
+    const opt *m = &model[RECORDED];
+    opt_run *step = opt_run_new(m, 1, 1, OPT_FORWARD), *all = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
+    opt_cache *c[2] = {opt_cache_new(m, PROMPT + STEPS), opt_cache_new(m, PROMPT + STEPS)};
+    for (int t = 0; t < PROMPT + STEPS; t++) opt_step(step, &(opt_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = OPT_NO_TARGET}, 1, logits);
+    opt_forward(all, &(opt_seq){.tokens = tokens[0], .n = PROMPT + STEPS, .append = c[1], .targets_from = PROMPT + STEPS - 1, .last_target = OPT_NO_TARGET}, 1);
+    opt_logits(all, 0, whole);
+    assert_int_equal(opt_replayed(step), gpu->record ? PROMPT + STEPS - 1 : 0);
+    assert_int_equal(c[0]->n, PROMPT + STEPS);
+    for (int values = 0; values < 2; values++) {
+        for (int k = 0; k < 2; k++) gpu->get(rows[k], (values ? c[k]->v : c[k]->k)[0], floats * sizeof(float));
+        for (size_t i = 0; i < floats; i += E) {
+            double want[24];
+            for (size_t e = 0; e < E; e++) want[e] = (double)rows[1][i + e];
+            assert_agree(values ? "row of V" : "row of K", rows[0] + i, want, E, 1e-5);
+        }
+    }
+    double want[40];
+    for (int v = 0; v < config.V; v++) want[v] = (double)whole[v];
+    assert_agree("logits of the last token", logits, want, 40, 1e-5);
+    opt_run_free(step), opt_run_free(all);
+    for (int k = 0; k < 2; k++) opt_cache_free(c[k]), free(rows[k]);
+}
+
+// ---------------------------------------------------------------- one query over a long past
+// Sequences of one token behind pasts of these lengths, and two of several tokens among them, one of which has one query.
+static const int pasts[] = {0, 1, 63, 64, 200, 1023, 1024, 1025, 1700};
+enum { SEQS = sizeof pasts / sizeof *pasts, ROWS = SEQS + 3, H = 3, LONGEST = 1700 };
+
+// The same arrays on one device or another: out, q, k, v and what out begins as; K and V of the past; the heads whose list is longer than the recording was told.
+typedef struct { const ops *o; int D; bool live; float *x[5], *past[2]; uint8_t *has; int32_t *unit, *count, *first; } queries;
+
+static float *random_array(const ops *o, uint64_t seed, size_t n) {
+    rng r = rng_make(seed);
+    float *x = xmalloc(n * sizeof *x), *p = o->alloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (float)rng_normal(&r);
+    o->put(p, x, n * sizeof *x);
+    free(x);
+    return p;
+}
+
+static void open_queries(queries *q, const ops *o, int D, bool live) {
+    static const int32_t unit[] = {0, 2}, count = 2;
+    static uint8_t has[LONGEST * H];
+    const size_t E = (size_t)(H * D);
+    rng r = rng_make((uint64_t)D);
+    for (int i = 0; i < LONGEST * H; i++) has[i] = i / H < 128 ? i % H != 2 : rng_below(&r, 2) != 0;  // of the last head whole parts are missing
+    *q = (queries){.o = o, .D = D, .live = live, .has = o->alloc(sizeof has), .unit = o->alloc(sizeof unit), .count = o->alloc(sizeof count), .first = o->alloc(sizeof pasts)};
+    for (int k = 0; k < 5; k++) q->x[k] = random_array(o, (uint64_t)(10 * D + k), ROWS * E);
+    for (int k = 0; k < 2; k++) q->past[k] = random_array(o, (uint64_t)(10 * D + 7 + k), LONGEST * E);
+    o->put(q->has, has, sizeof has);
+    o->put(q->unit, unit, sizeof unit);
+    o->put(q->count, &count, sizeof count);
+    o->put(q->first, pasts, sizeof pasts);
+}
+
+static void close_queries(queries *q) {
+    for (int k = 0; k < 5; k++) q->o->release(q->x[k]);
+    for (int k = 0; k < 2; k++) q->o->release(q->past[k]);
+    void *rest[] = {q->has, q->unit, q->count, q->first};
+    for (int k = 0; k < 4; k++) q->o->release(rest[k]);
+}
+
+// The head outputs [ROWS, E] of the sequences, `together` at a time; recorded: by a replay that finds pasts and the number of heads in device memory, not where they were.
+static float *attend(const queries *q, int together, bool recorded) {
+    const int E = H * q->D;
+    const size_t bytes = (size_t)ROWS * (size_t)E * sizeof(float);
+    const live_units u = {.unit = q->unit, .n = recorded ? 1 : 2, .seqs = SEQS, .n_at = recorded ? q->count : NULL};
+    attn_seq s[SEQS];
+    for (int i = 0, row = 0; i < SEQS; i++) {
+        const int n = i == 4 ? 3 : i == 5 ? 2 : 1;
+        s[i] = (attn_seq){.s = {row, n}, .from = i == 5, .past_k = q->past[0], .past_v = q->past[1], .past = recorded ? 0 : pasts[i], .past_at = recorded ? q->first + i : NULL, .past_most = LONGEST,
+                          .past_has = q->live ? q->has : NULL};
+        row += n;
+    }
+    float *out = xmalloc(bytes);
+    q->o->copy(q->x[0], q->x[4], bytes);
+    if (recorded) q->o->record();
+    for (int i = 0; i < SEQS; i += together)
+        if (q->live) q->o->live_attention(q->x[0], q->x[1], q->x[2], q->x[3], E, q->D, &u, s + i, together);
+        else q->o->attention(q->x[0], q->x[1], q->x[2], q->x[3], E, H, s + i, together);
+    if (recorded) {
+        struct recording *kept = q->o->recorded();
+        q->o->replay(kept);
+        q->o->forget(kept);
+    }
+    q->o->get(out, q->x[0], bytes);
+    return out;
+}
+
+static void one_query(void **state) {
+    (void)state;
+    static const int sizes[] = {7, 32, 64, 80, 128};
+    for (int k = 0; k < 10; k += each) {
+        const int D = sizes[k / 2];
+        const bool live = k % 2;
+        const size_t bytes = (size_t)(ROWS * H * D) * sizeof(float);
+        queries host, device;
+        open_queries(&host, ops_cpu(), D, live);
+        open_queries(&device, gpu, D, live);
+        float *want = attend(&host, SEQS, false), *got = attend(&device, SEQS, false), *alone = attend(&device, 1, false), *replayed = gpu->record ? attend(&device, SEQS, true) : NULL;
+        for (int i = 0; i < ROWS * H; i++) {
+            double w[128];
+            char what[80];
+            for (int d = 0; d < D; d++) w[d] = (double)want[i * D + d];
+            snprintf(what, sizeof what, "one query, D %d, live %d, row %d, head %d", D, live, i / H, i % H);
+            assert_agree(what, got + i * D, w, (size_t)D, 1e-5);
+        }
+        assert_same_bits("one query alone and among others", alone, got, bytes);
+        if (replayed) assert_same_bits("one query replayed", replayed, got, bytes);
+        free(want), free(got), free(alone), free(replayed);
+        close_queries(&host), close_queries(&device);
+    }
+}
+
+// This program once more, as only a new process can: with other settings of CUDA on the CPU, or without recordings.
+static int again(const char *self, const char *settings) {
+    char *command = xasprintf("CU_FAKE_PROTECT=0 CUH_THREADS=1 OMP_NUM_THREADS=1 %s '%s' 2>&1", settings, self);
+    const int bad = system(command);
+    if (bad) fprintf(stderr, "FAIL: %s\n", command);
+    free(command);
+    return bad != 0;
+}
+
+// The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams, and without recordings.
+int main(int argc, char **argv) {
+    (void)argc;
+    gpu = shim_open();
+    if (!gpu) return 77;
+    const bool off = getenv("KIT_GRAPH") || getenv("KIT_SYNC"), first = !getenv("EACH");
+    if (off != !gpu->record) {
+        printf("FAIL: steps are %srecorded with KIT_GRAPH=%s, KIT_SYNC=%s\n", gpu->record ? "" : "not ", getenv("KIT_GRAPH"), getenv("KIT_SYNC"));
+        return 1;
+    }
+    const bool stand_in = strstr(gpu->about, "stand-in") != NULL;
+    each = getenv("EACH") ? atoi(getenv("EACH")) : stand_in ? 5 : 1;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row), cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
+    int bad = cmocka_run_group_tests(tests, open_world, close_world) != 0;
+    if (!first || !stand_in) return bad;
+    static const char *const settings[] = {"EACH=1", "EACH=7 CUH_ORDER=rev CU_FAKE_STREAMS=eager", "EACH=7 CUH_ORDER=1 CU_FAKE_STREAMS=2", "EACH=7 CUH_ORDER=20261 CU_FAKE_STREAMS=7",
+                                           "EACH=14 KIT_GRAPH=0", "EACH=14 KIT_SYNC=1"};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) bad |= again(argv[0], settings[i]);
+    return bad;
+}
