@@ -72,6 +72,7 @@ typedef struct {
     double *prefill;            // [rounds] seconds
     double *step;               // [rounds, steps] seconds
     double *bandwidth;          // [rounds] bytes a second, median of passes between the tokens of a round
+    double replayed;            // share of the steps of a round that were replays of a recording
     double prompt_overhead[2], overhead[2];  // seconds of predictions and of choices: in the prompt, in all; sums over rounds
     double weight_bytes, kv_bytes, predictor_bytes;  // of a token, mean over the tokens; bytes a prediction reads times predictions a token
     int done;                   // rounds

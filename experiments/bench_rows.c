@@ -13,8 +13,8 @@ typedef struct { char text[BENCH_N_COLUMNS][BENCH_FIELD]; const char *field[BENC
 
 static double parameters(const opt_config *c) { return (double)opt_random_bytes(c, DT_F32) / 4; }  // but for padding
 
-// "cpu", "cuda:0,1 NVIDIA H100": times on another GPU are other rows.
-static void device_name(char out[BENCH_FIELD], const ops *o) { snprintf(out, BENCH_FIELD, o->host ? "%s" : "%s %s", o->device, o->about); }
+// "cpu", "cuda:0,1 NVIDIA H100", "cuda:0 NVIDIA H100, graphs": times on another GPU are other rows, and so are those of steps that can be replayed.
+static void device_name(char out[BENCH_FIELD], const ops *o) { snprintf(out, BENCH_FIELD, o->host ? "%s" : o->record ? "%s %s, graphs" : "%s %s", o->device, o->about); }
 
 // Behind the model's name; the times are those of another one.
 static const char *activations(const bench_options *o) { return strcmp(o->activations, "fp16") == 0 ? ", fp16 activations" : strcmp(o->activations, "bf16") == 0 ? ", bf16 activations" : ""; }
@@ -175,6 +175,7 @@ void bench_table(FILE *f, const bench_group *g) {
                 100 * c->effective[0], 100 * c->effective[1], t.prefill_ms, t.token_ms, t.p10,
                 t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, t.bandwidth / 1e9, 100 * t.roofline);
         if (dense) fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
+        if (g->device->record) fprintf(f, " | %.0f%% of the steps are replayed graphs", 100 * c->replayed);
         fputc('\n', f);
         free(name);
     }

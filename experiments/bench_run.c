@@ -72,6 +72,7 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
         c->effective[0] += heads / g->batch;
         c->effective[1] += neurons / g->batch;
     }
+    c->replayed = (double)decode_replayed(d) / g->tokens;
     c->bandwidth[round] = bench_median(bandwidth, samples);
     c->done = round + 1;
     free(next);

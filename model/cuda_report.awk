@@ -4,7 +4,7 @@
 #
 # Bytes: every array once, what a perfect cache would leave; weights in `wbytes` bytes. FLOPs: a multiply-add is two; of causal attention the T (T + 1) / 2
 # pairs of a head that are seen. Criteria are summed in double, at half the rate: there an operation counts twice. live_*: one token of decoding with the share
-# `live` of a matrix' units. A kernel that has no line here ends the report, so that none is forgotten.
+# `live` of a matrix' units; query_*, append_k: one token behind T others. A kernel that has no line here ends the report, so that none is forgotten.
 BEGIN {
     D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
     # NVIDIA A100 80GB SXM and H100 80GB SXM data sheets: bytes/s, fp32 FLOP/s outside of tensor cores
@@ -13,6 +13,7 @@ BEGIN {
     kernel("embed_k", rows, 0, "token embeddings; weights " wbytes " bytes", rows)
     kernel("embed_grad_k", 3 * rows, rows, "gradient of the embeddings, tokens in order")
     kernel("positions_k", 2 * rows, rows, "position embeddings", rows)
+    kernel("append_k", 2 * E, 0, "K or V of a token into the cache")
     kernel("gate_k", 3 * T * F, 0, "ReLU, its gradient")
     kernel("add_k", 3 * rows, 2 * rows, "y += c x")
     kernel("bias_k", T * F, 0, "a bias, T x F, before the product adds to it")
@@ -40,6 +41,8 @@ BEGIN {
     kernel("norm_stat_k", rows, 5 * rows, "mean and deviation of rows")
     kernel("norm_grad_k", 2 * rows, 5 * rows, "gradient of gain and bias")
     kernel("attention_k", 4 * rows, 4 * pairs, "attention, online softmax")
+    kernel("query_parts_k", 2 * rows + 17 * E, 4 * rows, "attention of one query, by parts of the past")
+    kernel("query_join_k", 17 * E, 33 * E, "their softmaxes joined")
     kernel("attention_dkv_k", 6 * rows + stat, 8 * pairs, "dK, dV")
     kernel("attention_dq_k", 5 * rows + stat, 6 * pairs, "dQ")
     kernel("attention_jvp_k", 7 * rows, 12 * pairs, "tangent of attention")

@@ -140,6 +140,7 @@ int main(int argc, char **argv) {
     fputc('\n', stdout);
     if (arg.stats) {
         double heads = 0, neurons = 0;
+        if (device->record) log_info("%d of %d steps were replays of a graph", decode_replayed(d), made > 0 ? made - 1 : 0);
         if (masked) mask_effective(decode_mask(d, 0), &m.c, &heads, &neurons);
         log_info("%d prompt tokens in %.3f s, %d tokens in %.3f s (%.1f a second); pruned: %.1f %% of the heads, %.1f %% of the neurons", prompt, filled - start, made,
                  clock_s() - filled, made / (clock_s() - filled), 100 * heads, 100 * neurons);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_cuda_faults - exhausted memory, a failed copy or launch, a lost device (CU_FAKE_FAIL of CUDA on the CPU) at every place that calls CUDA, in a
+# test_cuda_faults - exhausted memory, a failed copy, launch or graph, a lost device (CU_FAKE_FAIL of CUDA on the CPU) at every place that calls CUDA, in a
 # run that extends a store of scores, in one that decodes under predicted masks and in one that trains a predictor: each ends with exit 1 and one line that names
 # the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault goes on to the store or
 # predictor that a run without faults makes.
@@ -21,7 +21,7 @@ cat >"$dir/score" <<'SH'
 exec "$bin/score" --device cuda --model $model --data "$dir/data" --tasks copa --shots 0 --batch-tokens 20 --criteria all --mode both --threads 1 "$@"
 SH
 cat >"$dir/generate" <<'SH'
-exec "$bin/generate" --device cuda --model $model --prompt "The cat" --no-bos --tokens 3 --mask contextual --refresh 1 --predictor "$dir/p.h5" --sparsity 50 --threads 1
+exec "$bin/generate" --device cuda --model $model --prompt "The cat" --no-bos --tokens 5 --mask contextual --refresh 3 --predictor "$dir/p.h5" --sparsity 50 --threads 1
 SH
 cat >"$dir/train" <<'SH'
 exec "$bin/train" --device cuda --store "$dir/six.h5" --model $model --criterion snip --design sequence --hidden 4 --epochs 2 --save-every 0 --threads 1 "$@"
@@ -37,7 +37,7 @@ CU_FAKE_FAIL=list sh "$dir/train" --out "$dir/want_p.h5" >/dev/null 2>"$dir/trai
 awk '$1 !~ /^[a-z]+:[0-9]+$/ || NF != 2 || seen[$2]++ || ($1 ~ /^lost/ && lost++ % 2) || (FILENAME ~ /train_sites$/ && train++ % 2) {next} {print (FILENAME ~ /more$/ ? "generate" : FILENAME ~ /train_sites$/ ? "train" : "score"), $1}' \
     "$dir/sites" "$dir/more" "$dir/train_sites" >"$dir/faults"
 for program in score generate train; do grep -q "^$program " "$dir/faults" || fail "no fault of $program"; done
-for kind in malloc pinned copy launch lost; do grep -q " $kind:" "$dir/faults" || fail "no $kind in the list of calls"; done
+for kind in malloc pinned copy launch graph lost; do grep -q " $kind:" "$dir/faults" || fail "no $kind in the list of calls"; done
 [ "$(wc -l <"$dir/faults")" -ge 100 ] || fail "only $(wc -l <"$dir/faults") places call CUDA"
 
 cat >"$dir/inject" <<'SH'
