@@ -143,9 +143,9 @@ struct ops {
 #define X(type, name, args) type (*name) args;
     OPS(X)
 #undef X
-    // Operations between record and recorded are not done but kept, and replay does them in one call (CUDA graphs). Whatever changes from replay to replay they find in device
-    // memory (embed, add_positions, append, past_at, n_at), all else is as it was. None of them may hand host memory over: no put, get, alloc, release, embed_grad,
-    // units to drop, cross-entropy. NULL, all four, on a device that cannot.
+    // Operations between record and recorded are not done but kept, and replay does them in one call (a CUDA graph). What changes from replay to replay they
+    // find in device memory (embed, add_positions, append, past_at, n_at), all else is as it was. None may take or give host memory: no put, get, alloc, release,
+    // embed_grad, units to drop, cross-entropy. NULL, all four, on a device that cannot.
     void (*record)(void);
     struct recording *(*recorded)(void);
     void (*replay)(const struct recording *r);

@@ -1,5 +1,5 @@
-// ops_cuda_graph - operations recorded as a CUDA graph and done again in one call (ops.h: record). One GPU only: the layers of several are launched as they come, and so is
-// everything with KIT_SYNC=1, which waits for each launch, and with KIT_GRAPH=0.
+// ops_cuda_graph - operations recorded as a CUDA graph and done again in one call (ops.h: record). On one GPU only: the layers of several are launched as
+// they come, and so is everything with KIT_SYNC=1, which waits for each launch, and with KIT_GRAPH=0.
 #include "ops_cuda.h"
 #include <stdlib.h>
 

@@ -117,7 +117,7 @@ static const uint8_t *mask_bytes(const opt_run *r, int i, bool heads, int layer,
     return m ? (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U : NULL;
 }
 
-// Of layer l: the place of its lists, and of what those of sequence i were made of.
+// Of a layer: the place of its lists, and of what those of sequence i were made of.
 static size_t place_of(const opt_run *r, const live_lists *u, int layer) { return u->layers > 1 ? (size_t)(layer - r->m->first[r->at]) : 0; }
 static uint8_t *made_of(const opt_run *r, const live_lists *u, int layer, int i, int U) {
     return u->of + (place_of(r, u, layer) * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + U);
@@ -126,9 +126,10 @@ static uint8_t *made_of(const opt_run *r, const live_lists *u, int layer, int i,
 // Whether the lists that are on the device are those of the masks as they are.
 static bool lists_hold(const opt_run *r, const live_lists *u, bool heads, int layer, int U, int n_units) {
     bool hold = u->of != NULL;
-    for (int i = 0; i < r->n && hold; i++) {
+    for (int i = 0; i < r->max_seqs && hold; i++) {
         const uint8_t *of = made_of(r, u, layer, i, U);
-        hold = of[0] == 1 + r->live[i] && (!r->live[i] || memcmp(of + 1, mask_bytes(r, i, heads, layer, U), (size_t)n_units) == 0);
+        const bool live = i < r->n && r->live[i];
+        hold = of[0] == (i < r->n ? 1 + live : 0) && (!live || memcmp(of + 1, mask_bytes(r, i, heads, layer, U), (size_t)n_units) == 0);
     }
     return hold;
 }

@@ -131,12 +131,13 @@ if [ -e "$KIT_CUDA" ]; then
     gpu() { CU_FAKE_DEVICES=2 CU_FAKE_PROTECT=0 "$bench" --shape $tiny --prompt 4 --tokens 3 --rounds 1 --mask none,static,contextual --hidden 8 --design shadow --out "$tmp/g.csv" --device "$1" >"$tmp/o" 2>"$tmp/e" || fail "bench on $1: $(cat "$tmp/e")"; }
     gpu cpu
     gpu cuda
-    grep -q 'batch 1; cuda:0 CPU stand-in 0, [0-9]* threads' "$tmp/o" || fail "the GPU's name is not above the table: $(cat "$tmp/o")"
+    grep -q 'batch 1; cuda:0 CPU stand-in 0, graphs, [0-9]* threads' "$tmp/o" || fail "the GPU's name is not above the table: $(cat "$tmp/o")"
+    grep -q '^none .* 67% of the steps are replayed graphs$' "$tmp/o" || fail "how many steps are replayed is not said: $(cat "$tmp/o")"
     gpu cuda:0,1
     /usr/bin/python3 - "$tmp" <<'PY' || bad=1
 import csv, sys
 r = list(csv.DictReader(l for l in open(sys.argv[1] + "/g.csv") if not l.startswith("#")))
-names = ["cpu", "cuda:0 CPU stand-in 0", "cuda:0,1 CPU stand-in 0"]
+names = ["cpu", "cuda:0 CPU stand-in 0, graphs", "cuda:0,1 CPU stand-in 0"]
 of = [[x for x in r if x["device"] == n] for n in names]
 assert len(r) == 18 and all(len(x) == 6 for x in of), [(x["device"], x["mask"]) for x in r]
 for x in r: assert float(x["bandwidth"]) > 0 and float(x["roofline"]) > 0, x
