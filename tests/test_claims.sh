@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_claims - experiments/claims.sh on made-up details of a sweep: effects, seeds and verdicts that follow from how they were made; and
-# experiments/contextual.sh on a few documents.
+# experiments/contextual.sh and ranks.sh on a few documents.
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export BIN=${BIN:-bin}
@@ -70,6 +70,33 @@ small
 cp "$tmp/out/sweep.csv" "$tmp/once.csv"
 small
 cmp -s "$tmp/out/sweep.csv" "$tmp/once.csv" || fail "a second run computes anew"
+ranks() { LIMIT=2 RANKS="4 16" SEEDS="0 1" EPOCHS=1 experiments/ranks.sh "$tmp/s.h5" "$tmp/s.h5" "$tmp/ranks" model/default data/world >"$tmp/table" 2>"$tmp/e" || fail "ranks.sh: $(cat "$tmp/e")"; }
+ranks
+/usr/bin/python3 - "$tmp/ranks" <<'PY' || fail "ranks.txt: $(cat "$tmp/table")"
+import csv, re, statistics, sys
+read = lambda name: list(csv.DictReader(l for l in open(f"{sys.argv[1]}/{name}.csv") if l[0] != "#"))
+rows, metrics = read("ranks"), read("ranks_metrics")
+lines = open(f"{sys.argv[1]}/ranks.txt").read().splitlines()
+columns = re.split("  +", lines[0])[2:]
+assert [re.split("  +", l)[:2] for l in lines[1:]] == [["early", "4"], ["early", "16"], ["per layer, ahead", "4"], ["per layer, ahead", "16"], ["static", "-"]], lines
+for line in lines[1:]:
+    who, rank, *cells = re.split("  +", line)
+    design = {"early": "shadow", "per layer, ahead": "dejavu", "static": ""}[who]
+    for column, cell in zip(columns, cells, strict=True):
+        if column.split()[1] in ("rho", "kept"):
+            of = [m for m in metrics if m["units"] == column.split()[0] and (m["by"] == "static_mean" if who == "static" else m["by"] == "predictor" and m["design"] == design and m["hidden"] == rank)]
+            want = statistics.mean(float(m["within_rho" if "rho" in column else "overlap_within_50"]) for m in of)
+        else:
+            scope, sparsity, what = column.split()
+            of = [r for r in rows if r["scope"] == scope and r["sparsity"] == sparsity and (r["metric"] == "acc") == (what == "acc") and
+                  (r["mask"] == "static" if who == "static" else r["design"] == design and r["hidden"] == rank)]
+            want = statistics.mean(float(r["value"]) for r in of)
+            assert len(of) == 2, of  # seeds
+        assert abs(float(cell) - want) <= (5.1e-4 if "ppl" in column else 5.1e-5), (line, column, want)
+PY
+cp "$tmp/ranks/ranks.csv" "$tmp/once.csv"
+ranks
+cmp -s "$tmp/ranks/ranks.csv" "$tmp/once.csv" || fail "a second run of ranks.sh computes anew"
 experiments/contextual.sh medium 1 2 3 4 5 >/dev/null 2>&1
 [ $? = 2 ] || fail "usage"
 echo ok
