@@ -220,8 +220,8 @@ bench-decode: all                            ## time of a token beside PyTorch a
 	bin/bench --shape opt-125m --weights fp32,fp16 --mask none,static,contextual --refresh 0,16,1 --peer $(PYTHON) --out $(TIMES)/bench.csv
 bench-sweep: all                             ## time over sparsity, length and size -> TIMES, with figures
 	@mkdir -p $(TIMES)
-	bin/bench --shape opt-125m --mask none,static,contextual --refresh 1 --sparsity 0,10,20,30,40,50,60,70,80,90 --tokens 32 --out $(TIMES)/bench.csv
-	bin/bench --shape opt-125m --mask none,static,contextual --refresh 1 --prompt 128 --tokens 32,64,128,256,512 --rounds 1 --out $(TIMES)/bench.csv
+	bin/bench --shape opt-125m --mask none,static,contextual --refresh 1 --sparsity 0,10,20,30,40,50,60,70,80,90 --tokens 32 --rounds 6 --out $(TIMES)/bench.csv
+	bin/bench --shape opt-125m --mask none,static,contextual --refresh 1 --prompt 128 --tokens 32,64,128,256 --rounds 4 --out $(TIMES)/bench.csv
 	bin/bench --shape opt-125m,opt-350m,opt-1.3b --mask none,static,contextual --refresh 1 --tokens 32 --out $(TIMES)/bench.csv
 	@$(MAKE) --no-print-directory plots PLOT_IN=$(TIMES)
 
