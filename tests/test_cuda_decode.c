@@ -86,11 +86,17 @@ static float *decode_all(const opt *m, const decoding *c, const mask *masks, int
     return out;
 }
 
-static void check_decoding(const decoding *c, const mask *masks) {
+// Under fixed masks, or with predicts those of a predictor.
+static void check_decoding(const decoding *c, const mask *masks, const predictor_info *predicts) {
     const int rows = 2 * (STEPS + 1) * c->n, V = config.V;
     float *logits[SIDES];
     int replayed[SIDES];
-    for (int k = 0; k < SIDES; k++) logits[k] = decode_all(&model[k], c, masks, &replayed[k]);
+    for (int k = 0; k < SIDES; k++) {
+        decoding one = *c;
+        if (predicts) one.o.predictor = predictor_new(predicts, 7);  // each device has its own
+        logits[k] = decode_all(&model[k], &one, masks, &replayed[k]);
+        predictor_close(one.o.predictor);
+    }
     assert_same_bits(c->what, logits[RECORDED], logits[LAUNCHED], (size_t)(rows * V) * sizeof(float));
     for (int k = 0; k < rows; k++) {
         double want[40];
@@ -123,7 +129,7 @@ static void fixed_masks(void **state) {
         {"skipped K and V", {.kv = KV_SKIP}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"skipped K and V, then missed", {.kv = KV_SKIP}, 1, {0}, {1}, 6},            // of heads that come back K and V are missing, which takes the host
         {"dropped units are zeros", {.flags = OPT_MASK_BY_ZERO}, N, {0, 1, 2}, {0, 1, 2}, 0}};
-    for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) check_decoding(&cases[k], masks);
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) check_decoding(&cases[k], masks, NULL);
     for (int i = 0; i < 4; i++) mask_free(&masks[i]);
 }
 
@@ -136,13 +142,11 @@ static void predicted_masks(void **state) {
     predictor_info about = {.design = PREDICTOR_SHADOW, .has = {true, true}, .L = config.L, .H = config.H, .E = config.E, .F = config.F, .hidden = {16, 16}, .criterion = "random"};
     about.state[0] = about.state[1] = OPT_HEAD_OUTPUT;
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) {
-        predictor *p = predictor_new(&about, 7);
         char what[80];
         snprintf(what, sizeof what, "refresh %d, %d sequences, K and V %s, flags %u", cases[k].refresh, cases[k].n, kv_policy_names[cases[k].kv], cases[k].flags);
-        const decoding c = {what, {p, {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, cases[k].refresh, cases[k].kv, cases[k].flags}, cases[k].n,
+        const decoding c = {what, {NULL, {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, cases[k].refresh, cases[k].kv, cases[k].flags}, cases[k].n,
                             {-1, -1, -1}, {-1, -1, -1}, cases[k].replayed};
-        check_decoding(&c, NULL);
-        predictor_close(p);
+        check_decoding(&c, NULL, &about);
     }
 }
 
