@@ -107,9 +107,11 @@ static int keep(bench_group *g, predictor *p) {
     return predictor_narrow(p, bench_predictor_type(g->o, g->model->weights));
 }
 
+// Untrained nets of a GPU are drawn there.
 static int make_net(void *ctx, const predictor_info *a) {
     bench_group *g = ctx;
-    return keep(g, predictor_new(a, (uint64_t)g->o->seed));
+    const uint64_t seed = (uint64_t)g->o->seed;
+    return keep(g, g->device->host ? predictor_new(a, seed) : predictor_new_on(a, seed, bench_predictor_type(g->o, g->model->weights), g->device));
 }
 
 int bench_predictors(bench_group *g) {

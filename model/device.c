@@ -67,12 +67,14 @@ const ops *ops_open(const char *device) {
 }
 
 const ops *ops_open_as(const char *device, const char *activations) {
-    static ops as;
+    static ops as[DT_BF16 + 1];
+    const int type = dtype_of_option(activations);
     const ops *o = ops_open(device);
-    if (!o || strcmp(activations, "fp32") == 0) return o;
-    as = *o;
-    as.activations = strcmp(activations, "fp16") == 0 ? DT_F16 : DT_BF16;
-    return &as;
+    if (type < 0) return err_set("--activations %s: not one of fp32, fp16, bf16", activations), NULL;
+    if (!o || type == DT_F32) return o;
+    as[type] = *o;
+    as[type].activations = (dtype)type;
+    return &as[type];
 }
 
 static int check_room(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {

@@ -33,15 +33,22 @@ static weight view(const net *n, int i) {
     return (weight){n->w + t->at, DT_F32, t->rows, t->cols, NULL, NULL};
 }
 
+double net_bound(const net *n, int i) {
+    const net_tensor *t = &n->t[i];
+    const bool pool = i < first(n), bias = t->cols == 1 && i % 2 && biased(n);
+    if (pool && bias) return 0;
+    return pool && i < WO ? sqrt(1.5 / n->in) : 1 / sqrt(bias ? n->t[i - 1].cols : t->cols);  // Xavier of the stacked (3 E, E) matrix: sqrt(6 / (E + 3 E))
+}
+
+uint64_t net_key(uint64_t seed, int i) { return rng_hash(seed, (uint64_t)i, 0x6e6574); }
+
 void net_init(net *n, uint64_t seed) {
     memset(n->w, 0, n->floats * sizeof *n->w);
     for (int i = 0; i < n->n; i++) {
         const net_tensor *t = &n->t[i];
-        const bool pool = i < first(n), bias = t->cols == 1 && i % 2 && biased(n);
-        if (pool && bias) continue;
-        const int fan_in = bias ? n->t[i - 1].cols : t->cols;
-        const double bound = pool && i < WO ? sqrt(1.5 / n->in) : 1 / sqrt(fan_in);  // Xavier of the stacked (3 E, E) matrix: sqrt(6 / (E + 3 E))
-        rng r = rng_make(rng_hash(seed, (uint64_t)i, 0x6e6574));
+        const double bound = net_bound(n, i);
+        if (!bound) continue;
+        rng r = rng_make(net_key(seed, i));
         for (size_t k = 0; k < (size_t)t->rows * (size_t)t->cols; k++) n->w[t->at + k] = (float)((2 * rng_uniform(&r) - 1) * bound);
     }
 }

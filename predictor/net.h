@@ -30,6 +30,8 @@ void net_shape(net *n, net_kind kind, int in, int hidden, int out);
 // PyTorch's default initialisation of Linear (uniform, |w| <= 1 / sqrt(columns), biases too) and of its attention (Xavier for q, k, v;
 // zero biases).
 void net_init(net *n, uint64_t seed);
+double net_bound(const net *n, int i);      // of tensor i; 0: it begins with zeros
+uint64_t net_key(uint64_t seed, int i);     // of its numbers
 // Makes a net with biases give y [out] whatever it reads: the last layer's weights 0, its bias y.
 void net_start(net *n, const double *y);
 // Makes output i 0 whatever is read: its row of the last layer, and its bias, 0. So it stays where its target is 0 (or, of a classifier, its label 1/2),

@@ -34,10 +34,9 @@ static void bind(predictor *p) {
         }
 }
 
-// Shapes, memory, no values.
-static predictor *make(const predictor_info *what) {
+// Shapes, no memory of weights.
+static predictor *shaped(const predictor_info *what) {
     predictor *p = xcalloc(1, sizeof *p);
-    size_t floats = 0;
     p->o = ops_cpu();
     p->about = *what;
     p->about.criterion = p->criterion = xstrdup(what->criterion ? what->criterion : "");
@@ -45,22 +44,82 @@ static predictor *make(const predictor_info *what) {
     for (int k = 0; k < 2; k++) {
         if (!what->has[k]) continue;
         p->net[k] = xcalloc((size_t)p->n, sizeof *p->net[k]);
-        for (int i = 0; i < p->n; i++) {
-            predictor_shape(&p->net[k][i], what, k);
-            floats += p->net[k][i].floats;
-        }
+        for (int i = 0; i < p->n; i++) predictor_shape(&p->net[k][i], what, k);
         net_work_new(&p->work[k], p->o, &p->net[k][0], 1, false);
     }
-    p->w = xaligned(floats * sizeof *p->w);
+    return p;
+}
+
+// With memory, no values.
+static predictor *make(const predictor_info *what) {
+    predictor *p = shaped(what);
+    p->w = xaligned(count_floats(p) * sizeof *p->w);
     bind(p);
     return p;
 }
 
+static uint64_t net_seed(uint64_t seed, int kind, int i) { return rng_hash(seed, (uint64_t)kind, (uint64_t)i); }
+
 predictor *predictor_new(const predictor_info *what, uint64_t seed) {
     predictor *p = make(what);
     for (int k = 0; k < 2; k++)
-        for (int i = 0; p->net[k] && i < p->n; i++) net_init(&p->net[k][i], rng_hash(seed, (uint64_t)k, (uint64_t)i));
+        for (int i = 0; p->net[k] && i < p->n; i++) net_init(&p->net[k][i], net_seed(seed, k, i));
     predictor_hash(p);
+    return p;
+}
+
+// Its nets' numbers, for which `numbers` stands, and its description.
+static void describe(predictor *p, const char *numbers) {
+    const predictor_info *a = &p->about;
+    char *text = xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", numbers, predictor_design_names[a->design], a->per_layer, a->target_layer, a->compat, a->lag,
+                           a->from, a->state[0], a->state[1], a->L, a->H, a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
+    hash_bytes(p->about.hash, text, strlen(text));
+    free(text);
+}
+
+// Room on a device for the weights and for predictions. 0, or -1 and err_set.
+static int plan(const predictor *p, const ops *o) {
+    const size_t arrays = 16;
+    size_t bytes[OPS_PARTS] = {count_floats(p) * dtype_bytes(p->about.weights) + 256 * arrays};
+    for (int k = 0; k < 2; k++) bytes[0] += p->net[k] ? net_work_bytes(p->net[k], 1, 0) : 0;
+    if (ops_plan(o, bytes, "a predictor's nets") != 0) return -1;
+    o->use(0);
+    return 0;
+}
+
+// From here on the weights are in this block of a device's memory.
+static void settle(predictor *p, void *block, const ops *o) {
+    const bool narrow = p->about.weights != DT_F32;
+    p->narrow = narrow ? block : NULL;
+    p->w = narrow ? NULL : block;
+    p->o = o;
+    bind(p);
+    for (int k = 0; k < 2; k++) {
+        if (!p->net[k]) continue;
+        net_work_free(&p->work[k]);
+        net_work_new(&p->work[k], o, p->net[k], 1, false);
+    }
+}
+
+static void draw(const net *n, char *to, dtype type, uint64_t seed, const ops *o) {
+    for (int i = 0; i < n->n; i++)
+        if (net_bound(n, i) > 0) o->random(to + n->t[i].at * dtype_bytes(type), type, (size_t)n->t[i].rows * (size_t)n->t[i].cols, net_bound(n, i), net_key(seed, i));
+}
+
+predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype type, const ops *o) {
+    predictor *p = shaped(what);
+    p->about.weights = type;
+    if (plan(p, o) != 0) {
+        predictor_close(p);
+        return NULL;
+    }
+    char *block = o->alloc(count_floats(p) * dtype_bytes(type)), *at = block;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats * dtype_bytes(type)) draw(&p->net[k][i], at, type, net_seed(seed, k, i), o);
+    settle(p, block, o);
+    char *numbers = xasprintf("seed %llu on %s", (unsigned long long)seed, o->host ? "cpu" : "cuda");
+    describe(p, numbers);
+    free(numbers);
     return p;
 }
 
@@ -96,23 +155,12 @@ int predictor_narrow(predictor *p, dtype type) {
 int predictor_place(predictor *p, const ops *o) {
     if (p->o == o) return 0;
     ASSERT(p->o->host);
-    const size_t weights = count_floats(p) * dtype_bytes(p->about.weights), arrays = 16;
-    size_t bytes[OPS_PARTS] = {weights + 256 * arrays};
-    for (int k = 0; k < 2; k++) bytes[0] += p->net[k] ? net_work_bytes(p->net[k], 1, 0) : 0;
-    if (ops_plan(o, bytes, "a predictor's nets") != 0) return -1;
-    o->use(0);
-    void *from = p->narrow ? p->narrow : (void *)p->w, *to = o->alloc(weights);
-    o->put(to, from, weights);
+    if (plan(p, o) != 0) return -1;
+    const size_t bytes = count_floats(p) * dtype_bytes(p->about.weights);
+    void *from = p->narrow ? p->narrow : (void *)p->w, *to = o->alloc(bytes);
+    o->put(to, from, bytes);
     free(from);
-    if (p->narrow) p->narrow = to;
-    else p->w = to;
-    bind(p);
-    for (int k = 0; k < 2; k++) {
-        if (!p->net[k]) continue;
-        net_work_free(&p->work[k]);
-        net_work_new(&p->work[k], o, p->net[k], 1, false);
-    }
-    p->o = o;
+    settle(p, to, o);
     return 0;
 }
 
@@ -124,13 +172,9 @@ char *predictor_group(const predictor_info *a, const char *criterion, int kind, 
 }
 
 void predictor_hash(predictor *p) {
-    const predictor_info *a = &p->about;
-    char weights[33], *text;
+    char weights[33];
     hash_bytes(weights, p->w, count_floats(p) * sizeof *p->w);
-    text = xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", weights, predictor_design_names[a->design], a->per_layer, a->target_layer, a->compat, a->lag,
-                     a->from, a->state[0], a->state[1], a->L, a->H, a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
-    hash_bytes(p->about.hash, text, strlen(text));
-    free(text);
+    describe(p, weights);
 }
 
 int predictor_put_about(store *s, const predictor_info *a, const char *model_hash) {

@@ -38,6 +38,8 @@ char **predictor_criteria(const char *path, int *n);
 void predictor_close(predictor *p);  // NULL allowed
 // Untrained nets of a description (hash ignored; criterion may be NULL): what training begins with, and enough to measure time.
 predictor *predictor_new(const predictor_info *what, uint64_t seed);
+// The same with weights of a type in the memory of a device (its first part), drawn there by its own generator (ops.h: random). NULL and err_set: no room.
+predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype type, const ops *o);
 const predictor_info *predictor_about(const predictor *p);
 
 // From now on the nets predict with weights of this type, half as many bytes to read, and can only predict. A file stays fp32. -1 and err_set: a weight

@@ -143,7 +143,8 @@ assert len(r) == 18 and all(len(x) == 6 for x in of), [(x["device"], x["mask"]) 
 for x in r: assert float(x["bandwidth"]) > 0 and float(x["roofline"]) > 0, x
 for i, x in enumerate(of[0]):
     for y in of[1:]:
-        for k in "metric mask weight_bytes kv_bytes predictor_bytes effective_heads effective_neurons scores_hash".split(): assert x[k] == y[i][k], (k, x, y[i])
+        for k in "metric mask weight_bytes kv_bytes predictor_bytes effective_heads effective_neurons".split(): assert x[k] == y[i][k], (k, x, y[i])
+        assert (x["scores_hash"] == y[i]["scores_hash"]) == (x["mask"] != "contextual"), (x, y[i])  # nets are drawn by another generator
 PY
     CU_FAKE_MEM=300000000 expect 1 " bytes of memory (0.3 GB: weights 0.0, " --shape $tiny --prompt 4 --tokens 4 --device cuda
 else

@@ -1,5 +1,6 @@
 // test_cuda_blocks - operations on whole blocks of memory, on the CPU and through the CUDA table: random weights against numbers that cuRAND's own host
-// generator drew, against the moments of the uniform distribution and against rounding by the compiler; transposes and sums by definition.
+// generator drew, against the moments of the uniform distribution and against rounding on the host; untrained predictors; transposes and sums by definition.
+#include "nets.h"
 #include "opt_fixture.h"
 #include "ops_cpu.h"
 #include "opt_random.h"
@@ -156,6 +157,41 @@ static void random_models(void **state) {
         }
 }
 
+// Untrained nets drawn on a device: every tensor fills its bounds, which are those of PyTorch's layers, or is zero; a seed gives them again.
+static void untrained_predictors(void **state) {
+    (void)state;
+    const predictor_design designs[] = {PREDICTOR_SHADOW, PREDICTOR_DEJAVU, PREDICTOR_SEQUENCE};
+    for (int k = 0; k < sides; k++)
+        for (int d = 0; d < 3; d++)
+            for (dtype type = DT_F32; type <= DT_BF16; type++) {
+                predictor_info what = {.design = designs[d], .L = 3, .H = 4, .E = 32, .F = 48, .hidden = {16, 24}, .has = {true, true}, .per_layer = d == 1, .lag = d == 1};
+                predictor *p = predictor_new_on(&what, 3, type, side[k]), *q = predictor_new_on(&what, 3, type, side[k]), *other = predictor_new_on(&what, 4, type, side[k]);
+                assert_true(p && q && other && predictor_about(p)->weights == type && predictor_on(p) == side[k]);
+                assert_string_equal(predictor_about(p)->hash, predictor_about(q)->hash);
+                assert_string_not_equal(predictor_about(p)->hash, predictor_about(other)->hash);
+                for (int kind = 0; kind < 2; kind++)
+                    for (int i = 0; i < p->n; i++) {
+                        const net *n = &p->net[kind][i], *m = &q->net[kind][i];
+                        const size_t bytes = n->floats * dtype_bytes(type);
+                        void *a = on_host(side[k], type == DT_F32 ? (const void *)n->w : n->narrow, bytes), *b = on_host(side[k], type == DT_F32 ? (const void *)m->w : m->narrow, bytes);
+                        assert_same_bits("the same seed", a, b, bytes);
+                        float *w = xmalloc(n->floats * sizeof *w);
+                        cpu_widen(w, a, type, n->floats);
+                        for (int t = 0; t < n->n; t++) {
+                            const net_tensor *of = &n->t[t];
+                            const bool zero = d == 2 && t < 8 && t % 2;  // biases of attention
+                            const int fan_in = of->cols == 1 ? n->t[t - 1].cols : of->cols;
+                            const double bound = zero ? 0 : d == 2 && t < 6 ? sqrt(6.0 / (4 * what.E)) : 1 / sqrt(fan_in);
+                            double most = 0;
+                            for (int e = 0; e < of->rows * of->cols; e++) most = fmax(most, fabs((double)w[of->at + (size_t)e]));
+                            if (!(most <= bound * (1 + 0x1p-8) && most >= 0.6 * bound)) fail_msg("%s, design %d, %s: %g of %g", side[k]->device, d, of->name, most, bound);
+                        }
+                        free(a), free(b), free(w);
+                    }
+                predictor_close(p), predictor_close(q), predictor_close(other);
+            }
+}
+
 // Two layers on one GPU and on two, whose memory is apart: this program, called with a device, prints a hash of all weights.
 static void print_hash(const char *device) {
     opt_config c;
@@ -199,7 +235,7 @@ int main(int argc, char **argv) {
     side[1] = shim_open();
     if (side[1]) sides = 2;
     const struct CMUnitTest tests[] = {cmocka_unit_test(cuda_draws_what_curand_draws), cmocka_unit_test(numbers_are_uniform), cmocka_unit_test(types_round_the_same_numbers), cmocka_unit_test(transposes),
-                                       cmocka_unit_test(reading_reads_everything), cmocka_unit_test(random_models),
+                                       cmocka_unit_test(reading_reads_everything), cmocka_unit_test(random_models), cmocka_unit_test(untrained_predictors),
                                        cmocka_unit_test(weights_do_not_depend_on_their_place)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
