@@ -46,7 +46,7 @@ awk -F, '/^#/ {next}
     $1 == "mode" || $1 == "criterion" {split("", c); for (i = 1; i <= NF; i++) c[$i] = i; metrics = $1 == "criterion"; next}
     function mask(design, hidden) {return sprintf("%-17s %5s", design == "dejavu" ? "per layer, ahead" : design == "shadow" ? "early" : "static", hidden)}
     function add(row, cell, value) {sum[row, cell] += value; count[row, cell]++}
-    metrics && $c["by"] == "input_norm" {next}
+    metrics && ($c["by"] == "input_norm" || ($c["by"] == "static_mean" && $c["design"] != "shadow")) {next}  # look-ahead nets leave the first layer out
     metrics {
         of = $c["by"] == "predictor" ? mask($c["design"], $c["hidden"]) : mask("", "-")
         place = $c["by"] == "predictor" ? $c["hidden"] + ($c["design"] == "dejavu") * 1e6 : 1e9

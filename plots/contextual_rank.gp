@@ -14,9 +14,12 @@ of(d) = sprintf("f[\"design\"] == \"%s\"", d)
 name(d) = d eq "shadow" ? "early" : "per layer, look-ahead"
 shade(d) = d eq "shadow" ? "#1b6ca8" : "#c0392b"
 masked(mask, scope) = sprintf("f[\"metric\"] == \"word_perplexity\" && f[\"mask\"] == \"%s\" && f[\"scope\"] == \"%s\" && f[\"sparsity\"] == \"%s\"", mask, scope, sparsity)
-value(file, where, y) = real("0" . system(sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} %s {s += f[\"%s\"]; c++} END {if (c) print s / c}' '%s'", where, y, file)))
-static(scope) = value(quality, masked("static", scope), "value")
+average(file, where, y) = real("0" . system(sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) {s += f[\"%s\"]; c++} END {if (c) print s / c}' '%s'", where, y, file)))
+array at_static = [average(quality, masked("static", "local"), "value"), average(quality, masked("static", "global"), "value")]
+by(who, d, u) = sprintf("%s && f[\"by\"] == \"%s\" && f[\"units\"] == \"%s\"", of(d), who, u)
+array at_mean = [average(metrics, by("static_mean", "shadow", "heads"), "within_rho"), average(metrics, by("static_mean", "shadow", "neurons"), "within_rho")]
 timed(d, refresh) = sprintf("%s && f[\"metric\"] == \"token_ms\" && f[\"refresh\"] == \"%s\"", of(d), refresh)
+static_ms = average(times, "f[\"mask\"] == \"static\" && f[\"metric\"] == \"token_ms\"", "value")
 unset datafile columnheaders
 set logscale x 2
 set xlabel "rank" offset 0,0.3
@@ -26,26 +29,25 @@ do for [ext in "png svg"] {
     eval terminal(ext, 1560, 620)
     set output dst . "/contextual_rank." . ext
     set multiplot title "Rank of predictors of plainact: quality and time\n{/*0.8 masks act from the end of the context on, heads and neurons; bars: least and greatest of the seeds}" offset 0,-0.3
-    set tmargin at screen 0.74
+    set tmargin at screen 0.68
     set bmargin at screen 0.1
-    set key at graph 0, graph 1.22 left top spacing 1.15 samplen 2.5
+    set key at graph 0, graph 1.36 left top spacing 1.1 samplen 2.5 font ",11"
     set lmargin at screen left(1); set rmargin at screen left(1) + 0.265
     set ylabel sprintf("word perplexity at %s %%", sparsity) offset 0.3,0
     plot for [s in "local global"] for [d in designs] curve(quality, of(d) . " && " . masked("contextual", s), "hidden", "value") using 1:2:3:4 with yerrorlines linecolor rgb shade(d) linewidth 2 \
-             dashtype (s eq "local" ? 1 : 2) pointtype (s eq "local" ? 5 : 4) title name(d) . ", " . s, \
-         for [s in "local global"] static(s) with lines linecolor rgb "#2e8b57" linewidth 1.5 dashtype (s eq "local" ? 1 : 2) title "static, " . s
+             dashtype 1 + (s ne "local") pointtype (s eq "local" ? 5 : 4) title name(d) . ", " . s, \
+         for [k = 1:2] 0 + at_static[k] with lines linecolor rgb "#2e8b57" linewidth 1.5 dashtype k title "static, " . word("local global", k)
     set lmargin at screen left(2); set rmargin at screen left(2) + 0.265
     set ylabel "Spearman's rho within layers" offset 0.3,0
-    by(who, d, u) = sprintf("%s && f[\"by\"] == \"%s\" && f[\"units\"] == \"%s\"", of(d), who, u)
     plot for [u in "heads neurons"] for [d in designs] curve(metrics, by("predictor", d, u), "hidden", "within_rho") using 1:2:3:4 with yerrorlines linecolor rgb shade(d) linewidth 2 \
-             dashtype (u eq "heads" ? 1 : 2) pointtype (u eq "heads" ? 5 : 4) title name(d) . ", " . u, \
-         for [u in "heads neurons"] value(metrics, by("static_mean", "shadow", u), "within_rho") with lines linecolor rgb "#2e8b57" linewidth 1.5 dashtype (u eq "heads" ? 1 : 2) title "mean score, " . u
+             dashtype 1 + (u ne "heads") pointtype (u eq "heads" ? 5 : 4) title name(d) . ", " . u, \
+         for [k = 1:2] 0 + at_mean[k] with lines linecolor rgb "#2e8b57" linewidth 1.5 dashtype k title "mean score, " . word("heads neurons", k)
     set lmargin at screen left(3); set rmargin at screen left(3) + 0.265
     set ylabel "ms" offset 0.3,0
     set yrange [0:*]
-    plot for [d in designs] curve(times, timed(d, "1"), "hidden", "value") using 1:2 with linespoints linecolor rgb shade(d) linewidth 2 pointtype 5 title "a token, masks made at every token: " . name(d), \
-         for [d in designs] curve(times, timed(d, "1"), "hidden", "predict_ms") using 1:2 with linespoints linecolor rgb shade(d) linewidth 2 dashtype 2 pointtype 4 title "of it the prediction: " . name(d), \
-         value(times, "f[\"mask\"] == \"static\" && f[\"metric\"] == \"token_ms\"", "value") with lines linecolor rgb "#2e8b57" linewidth 1.5 title "a token, static mask"
+    plot for [d in designs] curve(times, timed(d, "1"), "hidden", "value") using 1:2 with linespoints linecolor rgb shade(d) linewidth 2 pointtype 5 title ("a token, masks of its own: " . name(d)), \
+         for [d in designs] curve(times, timed(d, "1"), "hidden", "predict_ms") using 1:2 with linespoints linecolor rgb shade(d) linewidth 2 dashtype 2 pointtype 4 title "of it predicting: " . name(d), \
+         static_ms with lines linecolor rgb "#2e8b57" linewidth 1.5 title "a token, static mask"
     set autoscale y
     unset multiplot
     unset output

@@ -84,7 +84,7 @@ for line in lines[1:]:
     design = {"early": "shadow", "per layer, ahead": "dejavu", "static": ""}[who]
     for column, cell in zip(columns, cells, strict=True):
         if column.split()[1] in ("rho", "kept"):
-            of = [m for m in metrics if m["units"] == column.split()[0] and (m["by"] == "static_mean" if who == "static" else m["by"] == "predictor" and m["design"] == design and m["hidden"] == rank)]
+            of = [m for m in metrics if m["units"] == column.split()[0] and (m["by"] == "static_mean" and m["design"] == "shadow" if who == "static" else m["by"] == "predictor" and m["design"] == design and m["hidden"] == rank)]
             want = statistics.mean(float(m["within_rho" if "rho" in column else "overlap_within_50"]) for m in of)
         else:
             scope, sparsity, what = column.split()
