@@ -13,14 +13,17 @@ const char *const probe_time_names[4] = {"GEMM", "attention", "criteria", "other
 
 static bool any(const unsigned needs[KINDS]) { return needs[HEADS] || needs[NEURONS]; }
 
-static unsigned run_flags(probe_needs needs) { return any(needs[STAGE_HESS]) || any(needs[STAGE_COMPAT]) ? OPT_TAPS | OPT_TANGENT : OPT_TAPS; }
+static unsigned run_flags(const probe_plan *plan, probe_needs needs) {
+    const bool tangents = any(needs[STAGE_HESS]) || any(needs[STAGE_COMPAT]);
+    return OPT_TAPS | (tangents ? OPT_TANGENT : 0) | (plan->recompute ? OPT_RECOMPUTE : 0);
+}
 
 // ---------------------------------------------------------------- life
 probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens) {
     probe *p = xcalloc(1, sizeof *p);
     *p = (probe){.m = m, .plan = *plan, .max_tokens = max_tokens};
     tiles_needs(plan, p->needs);
-    p->run = opt_run_new(m, max_tokens, max_tokens, run_flags(p->needs));
+    p->run = opt_run_new(m, max_tokens, max_tokens, run_flags(plan, p->needs));
     p->seqs = xcalloc((size_t)max_tokens, sizeof *p->seqs);
     tiles_alloc(p);
     if (any(p->needs[STAGE_REMOVAL])) removal_alloc(p);
@@ -40,10 +43,25 @@ size_t probe_bytes(const opt *m, const probe_plan *plan, int max_tokens) {
     probe_needs needs;
     size_t part[OPS_PARTS];
     tiles_needs(plan, needs);
-    size_t bytes = opt_run_bytes(m, max_tokens, max_tokens, run_flags(needs)) + tiles_bytes(m, needs, max_tokens, part);
+    size_t bytes = opt_run_bytes(m, max_tokens, max_tokens, run_flags(plan, needs)) + tiles_bytes(m, needs, max_tokens, part);
     if (any(needs[STAGE_COMPAT])) bytes += sizeof(float) * (size_t)m->c.F * (size_t)m->c.E;
     if (any(needs[STAGE_REMOVAL])) bytes += removal_bytes(m, max_tokens);
     return bytes;
+}
+
+bool probe_fits(const opt *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room) {
+    probe_needs needs;
+    size_t sums[OPS_PARTS], run[OPS_PARTS];
+    tiles_needs(plan, needs);
+    tiles_bytes(m, needs, max_tokens, sums);
+    opt_run_part_bytes(m, max_tokens, max_tokens, run_flags(plan, needs), run);
+    for (int k = 0; !m->o->host && k < m->parts; k++) {
+        m->o->use(k);
+        *need = run[k] + sums[k];
+        *room = m->o->room();
+        if (*need > *room) return false;
+    }
+    return true;
 }
 
 double probe_macs(const opt *m, const probe_plan *plan, int n, int context) {
@@ -98,10 +116,23 @@ static void keep_rows(probe *p, int layer) {
     free(dz);
 }
 
+static void keep_features(probe *p, int layer) {
+    const size_t E = (size_t)p->m->c.E;
+    const float *from[FEAT_KINDS] = {opt_tap_a(p->run, layer), opt_tap_res(p->run, layer), opt_tap_mid(p->run, layer)};
+    const size_t width[FEAT_KINDS] = {(size_t)opt_units(&p->m->c, layer, OPT_HEADS) * (size_t)p->m->c.D, E, E};
+    for (int i = 0; i < p->n; i++)
+        for (int m = 0; m < 2; m++)
+            for (int k = 0; k < FEAT_KINDS; k++) {
+                const size_t row = (size_t)(opt_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
+                if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)layer * E, from[k] + row * width[k], width[k] * sizeof(float));
+            }
+}
+
 static void after_backward(void *ctx, opt_run *r, int layer) {
     (void)r;
     probe *p = ctx;
     const double start = clock_s();
+    keep_features(p, layer);
     keep_rows(p, layer);
     p->seconds_criteria += clock_s() - start;
     tiles_score(p, STAGE_GRAD, layer);
@@ -113,19 +144,6 @@ static void after_hessian(void *ctx, opt_run *r, int layer) {
 static void after_compat(void *ctx, opt_run *r, int layer) {
     (void)r;
     tiles_score(ctx, STAGE_COMPAT, layer);
-}
-
-static void keep_features(probe *p) {
-    const size_t E = (size_t)p->m->c.E;
-    for (int i = 0; i < p->n; i++)
-        for (int m = 0; m < 2; m++)
-            for (int l = 0; l < p->m->c.L; l++) {
-                const size_t row = (size_t)(opt_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
-                const float *from[FEAT_KINDS] = {opt_tap_a(p->run, l), opt_tap_res(p->run, l), opt_tap_mid(p->run, l)};
-                const size_t width[FEAT_KINDS] = {(size_t)opt_units(&p->m->c, l, OPT_HEADS) * (size_t)p->m->c.D, E, E};
-                for (int k = 0; k < FEAT_KINDS; k++)
-                    if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)l * E, from[k] + row * width[k], width[k] * sizeof(float));
-            }
 }
 
 // ---------------------------------------------------------------- a batch
@@ -179,7 +197,6 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     double *lp = xmalloc(sizeof *lp * (size_t)targets);
     opt_forward(p->run, p->seqs, n);
     tiles_begin(p);
-    keep_features(p);
     opt_backward(p->run, NULL, lp, NULL, after_backward, p);
     for (int i = 0, at = 0; i < n; at += ex[i].n - ex[i].context, i++) {
         double loss = 0;

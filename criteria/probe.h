@@ -15,6 +15,7 @@ typedef struct {
     int n_crit;
     bool sound, compat;      // which of both sets of formulas
     uint64_t seed;
+    bool recompute;          // activations: less memory, the same scores (OPT_RECOMPUTE)
 } probe_plan;
 
 enum { FEAT_HEAD_OUTPUT, FEAT_RESIDUAL, FEAT_RESIDUAL_MID, FEAT_KINDS };
@@ -42,6 +43,8 @@ typedef struct probe probe;
 probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens);
 void   probe_free(probe *p);
 size_t probe_bytes(const opt *m, const probe_plan *plan, int max_tokens);  // memory that probe_new takes
+// Whether every part of the device has that memory free; else *need and *room, in bytes, of one that has not.
+bool   probe_fits(const opt *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room);
 // Scores n examples in one batch. 0, or -1 and err_set naming example, criterion, layer where a loss or score is NaN or infinite.
 int    probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows);
 // Multiply-adds of one example of n tokens, for estimates.

@@ -130,12 +130,15 @@ enum {
     OPT_TANGENT = 2,     // and what Hessian-vector products need
     OPT_WEIGHT_GRADS = 4,// and gradients of all weights (pretrain)
     OPT_MASK_BY_ZERO = 8,// dropped units are computed and set to zero, even where opt_sparse_prepare was called
+    OPT_RECOMPUTE = 64,  // with OPT_TAPS: only the residuals between the layers are kept, and each layer is computed again when its gradients are, to the
+                         // same bits. Taps other than opt_tap_res are there during `each` of their layer only. Not with caches or watches
     OPT_OWN_LISTS = 16   // every sequence goes by its own list of live units, instead of the union that reads each weight once
 };
 // Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL allowed).
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags);
 void     opt_run_free(opt_run *r);
 size_t   opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags);  // what opt_run_new will take
+void     opt_run_part_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]);  // of each part of the device
 
 // Forward of a batch. Appends to caches as asked.
 void opt_forward(opt_run *r, const opt_seq *seqs, int n);

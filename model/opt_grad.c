@@ -1,6 +1,9 @@
 // opt_grad - gradients of the loss with respect to the taps (and, for pretraining, all weights), and exact Hessian-vector products.
 // Contract in opt.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian": a forward pass of tangents along the
 // direction, then the tangent of the backward pass. A tap is perturbed additively, so its direction is added where it is produced.
+//
+// With OPT_RECOMPUTE a layer's arrays are made again when its turn comes: from the residual that enters it, the gradient of the one that leaves it
+// and the tangent of the one that enters it, the only arrays that each layer keeps (Chen et al. 2016, "Training deep nets with sublinear memory cost").
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>
@@ -152,14 +155,18 @@ static void embedding_grad(opt_run *r, opt *g) {
     o->embed_grad(data(&g->embed), dembed, r->tokens, c->P, r->all, r->n);
 }
 
+static void keep(opt_run *r, float *to, const float *from) { r->o->copy(to, from, (size_t)r->rows * (size_t)r->m->c.E * sizeof *to); }
+
 void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx) {
     ASSERT(r->flags & OPT_TAPS && (!grads || (r->flags & OPT_WEIGHT_GRADS && r->m->parts == 1)));
-    for (int i = 0; i < r->n; i++) ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix);
+    for (int i = 0; i < r->n; i++) ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix && !(r->flags & OPT_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
     for (int i = 0; i < r->out_rows; i++) ASSERT(r->target[i] >= 0);
     set_scale(r, scale);
     head_back(r, logprob, grads);
     for (int l = r->m->c.L - 1; l >= 0; l--) {
         run_carry(r, l, &r->dres);
+        run_restore(r, l);
+        if (r->dleft) keep(r, r->dleft[l], r->dres);
         half_back(r, l, grads);
         if (each) each(ctx, r, l);
         if (l > 0 || grads) attention_half_back(r, l, grads);  // below the first tap, only weights want gradients
@@ -314,6 +321,14 @@ static void attention_half_back_jvp(opt_run *r, int l) {
     if (c->pre_ln) o->norm_back_jvp(r->tdres, r->dh[l], tdh, r->res[l], r->tn1[l], &w->ln1_g, E, true, r->all, n);
 }
 
+// What opt_backward had of a layer; whole: up to the gradient at the first norm's output.
+static void restore_gradients(opt_run *r, int l, bool whole) {
+    run_restore(r, l);
+    keep(r, r->dres, r->dleft[l]);
+    half_back(r, l, NULL);
+    if (whole && r->m->c.pre_ln && l > 0) attention_half_back(r, l, NULL);
+}
+
 void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx) {
     ASSERT(r->flags & OPT_TANGENT);
     const direction v = {scale_a, scale_z, scale_w};
@@ -322,11 +337,20 @@ void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const flo
     clear(r, r->tcur, r->m->c.E);
     for (int l = 0; l < r->m->c.L; l++) {
         run_carry(r, l, &r->tcur);
+        if (r->tcame) {
+            keep(r, r->tcame[l], r->tcur);
+            restore_gradients(r, l, false);
+        }
         layer_jvp(r, l, &v);
     }
     head_back_jvp(r);
     for (int l = r->m->c.L - 1; l >= 0; l--) {
         run_carry(r, l, &r->tdres);
+        if (r->tcame) {
+            restore_gradients(r, l, true);
+            keep(r, r->tcur, r->tcame[l]);
+            layer_jvp(r, l, &v);
+        }
         half_back_jvp(r, l, &v);
         each(ctx, r, l);
         if (l > 0) attention_half_back_jvp(r, l);

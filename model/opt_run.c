@@ -82,16 +82,21 @@ static void plan_part(opt_run *r, bool dry) {
     }
 }
 
+// Whether each layer has an array of its own that runs with these flags have.
+static bool layers_own(unsigned run, unsigned array) {
+    if (run & OPT_RECOMPUTE) return array & OPT_RECOMPUTE;
+    return array == OPT_TAPS ? run & OPT_TANGENT : run & OPT_TAPS;
+}
+
 static void plan(opt_run *r, bool dry) {
     const opt_config *c = &r->m->c;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F;
-    const bool keep = r->flags & OPT_TAPS, tangent = r->flags & OPT_TANGENT;
+    const bool keep = r->flags & OPT_TAPS;
     r->res = per_layer(r, c->L + 1, keep, T * E, dry);
 #define X(name, width, flag)                                                                                        \
     r->name = NULL;                                                                                                 \
     if ((r->flags & (flag)) == (flag))                                                                              \
-        r->name = per_layer(r, c->L, (flag) == OPT_TAPS ? tangent : keep,                                           \
-                            (c->pre_ln && (strcmp(#name, "s1") == 0 || strcmp(#name, "s2") == 0)) ? 16 : T * width, dry);
+        r->name = per_layer(r, c->L, layers_own(r->flags, flag), (c->pre_ln && (strcmp(#name, "s1") == 0 || strcmp(#name, "s2") == 0)) ? 16 : T * width, dry);
     OPT_ARRAYS(X)
 #undef X
     if (!keep && c->pre_ln)
@@ -109,7 +114,7 @@ static void free_lists(opt_run *r) {
 #undef X
 }
 
-static void count_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]) {
+void opt_run_part_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]) {
     opt_run r = {.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     plan(&r, true);
     free_lists(&r);
@@ -118,13 +123,13 @@ static void count_bytes(const opt *m, int max_tokens, int max_seqs, unsigned fla
 
 size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
     size_t bytes[OPS_PARTS], all = 0;
-    count_bytes(m, max_tokens, max_seqs, flags, bytes);
+    opt_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);
     for (int p = 0; p < m->parts; p++) all += bytes[p];
     return all;
 }
 
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
-    ASSERT(max_tokens > 0 && max_seqs > 0 && (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS)) || (flags & OPT_TAPS)));
+    ASSERT(max_tokens > 0 && max_seqs > 0 && (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS | OPT_RECOMPUTE)) || (flags & OPT_TAPS)));
     opt_run *r = xcalloc(1, sizeof *r);
     *r = (opt_run){.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     const size_t N = (size_t)max_seqs, T = (size_t)max_tokens;
@@ -144,7 +149,7 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->to = xcalloc(N, sizeof *r->to);
     sparse_alloc(r);
     size_t bytes[OPS_PARTS];
-    count_bytes(m, max_tokens, max_seqs, flags, bytes);
+    opt_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);
     if (ops_plan(m->o, bytes, "activations of a batch") != 0) die(1, "%s", err_get());
     plan(r, false);
     return r;
@@ -228,7 +233,8 @@ static void show(opt_run *r, opt_state state, int layer, const float *x, int wid
     }
 }
 
-static void layer_forward(opt_run *r, int l) {
+// leave: and what leaves it.
+static void layer_forward(opt_run *r, int l, bool leave) {
     const opt *m = r->m;
     const opt_config *c = &m->c;
     const opt_layer *w = &m->layer[l];
@@ -280,6 +286,8 @@ static void layer_forward(opt_run *r, int l) {
         o->relu(r->r, r->z[l], F, dense_after, n);
         o->drop_units(r->r, r->neurons, r->mask_from, F, 1, r->dense.all, n);
     }
+    r->held = l;
+    if (!leave && c->pre_ln) return;
     const bool leaves = opt_part(m, l + 1) != r->at;
     float *out = leaves ? r->leave : r->res[l + 1], *sum2 = c->pre_ln ? out : r->s2[l];
     if (sum2 != r->mid[l]) o->move(sum2, r->mid[l], E, after, n);
@@ -296,7 +304,7 @@ static void layers(opt_run *r, int from) {
     r->forward_only = !(r->flags & OPT_TAPS);
     for (int l = from; l < r->m->c.L; l++) {
         run_enter(r, opt_part(r->m, l));
-        layer_forward(r, l);
+        layer_forward(r, l, true);
     }
 }
 
@@ -314,6 +322,10 @@ void run_forward(opt_run *r) {
 void run_end(opt_run *r) {
     for (int i = 0; i < r->n; i++)
         if (r->seq[i]->append) r->seq[i]->append->n += r->seq[i]->n;
+}
+
+void run_restore(opt_run *r, int layer) {
+    if (r->flags & OPT_RECOMPUTE && r->held != layer) layer_forward(r, layer, false);
 }
 
 void opt_forward(opt_run *r, const opt_seq *seqs, int n) {

@@ -2,7 +2,8 @@
 #pragma once
 #include "ops.h"
 
-// Per-layer arrays are arrays of L pointers; without OPT_TAPS all layers share one buffer.
+// Per-layer arrays are arrays of L pointers; without OPT_TAPS, and with OPT_RECOMPUTE, the layers of a part share one buffer, but for those that a layer is
+// recomputed from.
 #define OPT_ARRAYS(X)                                                                       \
     X(q, E, OPT_FORWARD) X(k, E, OPT_FORWARD) X(v, E, OPT_FORWARD) X(a, E, OPT_FORWARD)      \
     X(mid, E, OPT_FORWARD) X(x, E, OPT_FORWARD) X(z, F, OPT_FORWARD)                        \
@@ -10,7 +11,8 @@
     X(da, E, OPT_TAPS) X(dz, F, OPT_TAPS)       /* kept per layer with OPT_TANGENT */       \
     X(dx, E, OPT_TAPS) X(dh, E, OPT_TAPS)       /* gradients at the norms' outputs (post-LN: of what leaves them) */ \
     X(tq, E, OPT_TANGENT) X(tk, E, OPT_TANGENT) X(tv, E, OPT_TANGENT)                       \
-    X(tn1, E, OPT_TANGENT) X(tn2, E, OPT_TANGENT) X(tx, E, OPT_TANGENT) /* tangents of the norms' inputs, of fc1's */
+    X(tn1, E, OPT_TANGENT) X(tn2, E, OPT_TANGENT) X(tx, E, OPT_TANGENT) /* tangents of the norms' inputs, of fc1's */ \
+    X(dleft, E, OPT_TANGENT | OPT_RECOMPUTE) X(tcame, E, OPT_TANGENT | OPT_RECOMPUTE) /* gradient of the residual that leaves, tangent of the one that enters */
 
 // The live units of a layer: one list for all live sequences together, or with OPT_OWN_LISTS one for each. Where the host's memory is not the device's, those of every
 // layer stay there until a mask changes; else there is one layer's.
@@ -38,6 +40,7 @@ typedef struct { span *all, *act; } span_set;
     X(float *, dres) X(float *, dmid) X(float *, dq) X(float *, dk) X(float *, dv) X(float *, dsum)      /* [rows, E] */ \
     X(float *, tcur) X(float *, ta) X(float *, tdres) X(float *, tdmid) X(float *, tdx) X(float *, tda)                  \
     X(float *, tdz)                                                          /* tangents, of the gradients with td: [rows, E or F] */ \
+    X(int, held)                                                             /* the layer whose arrays the shared buffers hold */ \
     X(float *, g1)                                                           /* [F, E] opt_hessian with scale_w */
 typedef struct {
 #define X(type, name) type name;
@@ -107,6 +110,8 @@ void run_end(opt_run *r);
 const float *run_last(opt_run *r);
 void run_last_logits(opt_run *r, const float *last, int first, int n);
 static inline const int32_t *run_tokens(const opt_run *r) { return r->step + r->max_seqs; }  // device memory, on part 0
+// With OPT_RECOMPUTE: a layer's arrays once more, from the residual that enters it, unless they are there.
+void run_restore(opt_run *r, int layer);
 
 static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
 // The output rows in pieces that fit the logits buffer: pieces never join sequences, so their products depend on one sequence only.

@@ -166,6 +166,38 @@ static void batch_and_threads_do_not_matter(void **state) {
     free(plan.crit);
 }
 
+// Activations that are computed again: the same bits of everything, rows for task-level criteria too, in less memory.
+static void recomputing_does_not_matter(void **state) {
+    fixture *f = *state;
+    const opt_config *c = &f->g.m.c;
+    const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
+    for (int k = 0; k < 2; k++) {  // with tangents and without
+        probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+        plan.crit = crit_select(k ? "all,removal" : "plainact,snip,nwot", &plan.n_crit);
+        const int all[] = {0, 1, 2, 3};
+        result kept[MAX_EXAMPLES], again[MAX_EXAMPLES];
+        probe_row rows[2][2];
+        for (int i = 0; i < 4; i++)
+            rows[i / 2][i % 2] = (probe_row){.example = i % 2, .position = 3, .da = xcalloc(L * E, sizeof(float)), .x = xcalloc(L * E, sizeof(float)), .active = xcalloc(L * F, 1)};
+        const size_t bytes = probe_bytes(&f->g.m, &plan, f->g.rows);
+        run(f, &plan, all, f->g.N, kept, rows[0], 2);
+        plan.recompute = true;
+        run(f, &plan, all, f->g.N, again, rows[1], 2);
+        assert_true(probe_bytes(&f->g.m, &plan, f->g.rows) < bytes);
+        for (int i = 0; i < f->g.N; i++) {
+            assert_same_result("recomputed", &kept[i], &again[i]);
+            result_free(&kept[i]), result_free(&again[i]);
+        }
+        for (int i = 0; i < 2; i++) {
+            assert_same_bits("da", rows[0][i].da, rows[1][i].da, L * E * sizeof(float));
+            assert_same_bits("x", rows[0][i].x, rows[1][i].x, L * E * sizeof(float));
+            assert_same_bits("active", rows[0][i].active, rows[1][i].active, L * F);
+        }
+        for (int i = 0; i < 4; i++) free(rows[i / 2][i % 2].da), free(rows[i / 2][i % 2].x), free(rows[i / 2][i % 2].active);
+        free(plan.crit);
+    }
+}
+
 // One criterion asked for alone, in one mode, gives the bits that it gives among all.
 static void other_criteria_do_not_matter(void **state) {
     fixture *f = *state;
@@ -391,7 +423,7 @@ static void nan_weights_are_named(void **state) {
 int main(void) {
     static const struct { const char *name; CMUnitTestFunction run; } per_model[] = {
         {"everything agrees", everything_agrees}, {"batch and threads do not matter", batch_and_threads_do_not_matter},
-        {"other criteria do not matter", other_criteria_do_not_matter}, {"criteria get what they declare", criteria_get_what_they_declare},
+        {"other criteria do not matter", other_criteria_do_not_matter}, {"recomputing does not matter", recomputing_does_not_matter}, {"criteria get what they declare", criteria_get_what_they_declare},
         {"taps say what sums say", taps_say_what_sums_say}, {"rows agree", rows_agree}, {"NaN scores are named", nan_scores_are_named}};
     enum { PER_MODEL = sizeof per_model / sizeof *per_model };
     struct CMUnitTest tests[GOLDEN * PER_MODEL + 1];
