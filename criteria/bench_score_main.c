@@ -80,7 +80,7 @@ static void answer(FILE *to, const double *value, int n) {
 // of writing the store, per example.
 static int serve_scoring(const bench_options *o, opt *m, const char *criteria, const char *dir) {
     score_job j = {.model = m, .sound = true, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
-                   .o = {.data = "random", .model = "random", .device = "cpu", .activations = "fp32", .mode = "sound", .batch_tokens = o->batch * o->tokens}};
+                   .o = {.data = "random", .model = "random", .device = "cpu", .activations = "fp32", .recompute = "off", .mode = "sound", .batch_tokens = o->batch * o->tokens}};
     j.o.out = xasprintf("%s.h5", dir);
     if (!(j.crit = crit_select(criteria, &j.n_crit))) die(2, "%s", err_get());
     make_examples(&j, o, (int)((o->rounds + 1) * o->batches * o->batch));

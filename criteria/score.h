@@ -13,7 +13,7 @@
 #include "task_stage.h"
 
 typedef struct {
-    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *over_long, *store_type;
+    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *over_long, *store_type, *recompute;
     long shots, examples, seed, threads, removal_neurons, batch_tokens;
     bool bos, list, estimate;
 } score_options;
@@ -59,7 +59,7 @@ typedef struct {
     tok *tok;
     const criterion **crit;
     int n_crit;
-    bool sound, compat, texts_compat, half;
+    bool sound, compat, texts_compat, half, recompute;
     uint64_t seed;
     int removal_neurons, threads;
     score_attr *attr;            // what another run into the same store must share
@@ -102,7 +102,8 @@ size_t score_record_bytes(const score_job *j, int row);  // what a part file hol
 void   score_probe_plan(const score_job *j, int class, probe_plan *plan, int *index);  // index[i]: of plan's criterion i in j->crit
 
 // score_run.c
-typedef struct { double seconds, disk, parts, memory; } score_cost;  // disk: of the finished store
+typedef struct { double seconds, disk, parts, memory, other_memory; } score_cost;  // disk: of the finished store; other: with recomputed activations if
+                                                                                   // they are kept, and the other way round
 int    score_estimate(score_job *j, score_cost *cost);
 void   score_print_cost(const score_job *j, const score_cost *cost);
 // Rows of a dataset for store_put_rows: from part files, or from a batch in memory.

@@ -88,7 +88,7 @@ static int compute(score_job *j, const char *dir, const char *plan, int rank, in
 
 int main(int argc, char **argv) {
     score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .activations = "fp32", .out = "", .split = "", .over_long = "stop",
-                         .store_type = "fp32", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8}};
+                         .store_type = "fp32", .recompute = "auto", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8}};
     score_options *o = &j.o;
     const cli_option options[] = {
         {"model", CLI_STR, &o->model, "DIR", "checkpoint directory", false, NULL, 0, 0},
@@ -108,6 +108,7 @@ int main(int argc, char **argv) {
         {"batch-tokens", CLI_INT, &o->batch_tokens, "N", "tokens a batch; 0: as fit into 1 GiB; changes no result", false, NULL, 0, 1e6},
         {"device", CLI_STR, &o->device, "NAME", ops_devices, false, NULL, 0, 0},
         {"activations", CLI_STR, &o->activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
+        {"recompute", CLI_STR, &o->recompute, "auto|on|off", "compute each layer's activations again instead of keeping them: less memory, more time, the same scores; auto: where a GPU has no room for them", false, "auto|on|off", 0, 0},
         {"out", CLI_STR, &o->out, "STORE", "HDF5 file to make, to finish or to extend", false, NULL, 0, 0},
         {"estimate", CLI_FLAG, &o->estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
         {"list", CLI_FLAG, &o->list, NULL, "print the criteria with their formulas, and stop", false, NULL, 0, 0},

@@ -307,7 +307,7 @@ size_t score_record_bytes(const score_job *j, int row) {
 }
 
 void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *index) {
-    *plan = (probe_plan){.crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit), .sound = j->sound, .compat = j->compat, .seed = j->seed};
+    *plan = (probe_plan){.crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit), .sound = j->sound, .compat = j->compat, .seed = j->seed, .recompute = j->recompute};
     for (int k = 0; k < j->n_crit; k++) {
         bool wanted = false;
         for (int i = 0; i < j->n_field; i++) wanted |= j->field[i].kind >= FIELD_HEADS && j->field[i].what == k && score_missing(j, class, &j->field[i]);
@@ -392,7 +392,29 @@ static void plan_side_rows(score_job *j) {
 // ---------------------------------------------------------------- batches
 static int length_of(const score_job *j, int row) { return (int)(j->ex.offset[row + 1] - j->ex.offset[row]); }
 
-static void plan_batches(score_job *j) {
+// Whether activations are recomputed: as asked, or where they have no room otherwise.
+static int choose_recompute(score_job *j, const bool seen[CLASSES]) {
+    const double mib = 1 << 20;
+    size_t need = 0, left = 0;
+    bool fits = true;
+    for (int class = 0; class < CLASSES && fits && !j->recompute; class++) {
+        probe_plan plan;
+        if (!seen[class]) continue;
+        score_probe_plan(j, class, &plan, NULL);
+        fits = probe_fits(j->model, &plan, j->max_tokens, &need, &left);
+        free(plan.crit);
+    }
+    if (fits) return 0;
+    if (strcmp(j->o.recompute, "off") == 0)
+        return err_set("activations of a batch of %d tokens take %.1f MiB of %s, which has %.1f MiB free; --recompute on takes less, smaller --batch-tokens too", j->max_tokens, (double)need / mib,
+                       j->model->o->device, (double)left / mib);
+    log_info("activations of a batch of %d tokens would take %.1f MiB of %s, which has %.1f MiB free: they are recomputed layer by layer (--recompute)", j->max_tokens, (double)need / mib,
+             j->model->o->device, (double)left / mib);
+    j->recompute = true;
+    return 0;
+}
+
+static int plan_batches(score_job *j) {
     int longest = 1;
     bool seen[CLASSES] = {false};
     j->order = xmalloc((size_t)j->ex.n * sizeof *j->order);
@@ -403,6 +425,7 @@ static void plan_batches(score_job *j) {
             seen[class] = true;
             if (length_of(j, row) > longest) longest = length_of(j, row);
         }
+    j->recompute = strcmp(j->o.recompute, "on") == 0;
     // as many tokens as keep the workspace under 1 GiB; the longest example must fit in any case
     size_t most = (size_t)1 << 30;
     j->max_tokens = j->o.batch_tokens ? (int)j->o.batch_tokens : 2048;
@@ -414,6 +437,7 @@ static void plan_batches(score_job *j) {
         free(plan.crit);
     }
     if (j->max_tokens < longest) j->max_tokens = longest;
+    if (choose_recompute(j, seen) != 0) return -1;
     for (int i = 0; i < j->n_order;) {
         score_batch b = {.row = i, .class = j->class[j->order[i]]};
         int tokens = 0, side = 0;
@@ -425,6 +449,7 @@ static void plan_batches(score_job *j) {
         if (b.n > j->most_rows) j->most_rows = b.n;
         VEC_PUSH(j->batch, j->n_batch, j->cap_batch, b);
     }
+    return 0;
 }
 
 // The lines of parts.h: whoever goes on in a folder of parts must want exactly this.
@@ -459,7 +484,7 @@ int score_plan_rows(score_job *j) {
             if (j->compat) ask_stage(j, t, k, 1);
         }
     plan_side_rows(j);
-    plan_batches(j);
+    if (plan_batches(j) != 0) return -1;
     j->plan_text = plan_text(j);
     j->base_text = j->old ? store_attr(j->old, "/", "criteria") : NULL;
     return 0;

@@ -259,7 +259,7 @@ static double row_macs(const score_job *j, const probe_plan *plan, int row) {
 }
 
 int score_estimate(score_job *j, score_cost *cost) {
-    double macs[CLASSES] = {0}, total = 0, room = 0;
+    double macs[CLASSES] = {0}, total = 0, room = 0, other_room = 0;
     int heavy = -1, bad = 0;
     *cost = (score_cost){0};
     for (int class = 0; class < CLASSES; class++) {
@@ -273,6 +273,8 @@ int score_estimate(score_job *j, score_cost *cost) {
             cost->parts += (double)score_record_bytes(j, j->order[i]);
         }
         if (any) room = fmax(room, (double)probe_bytes(j->model, &plan, j->max_tokens));
+        plan.recompute = !plan.recompute;
+        if (any) other_room = fmax(other_room, (double)probe_bytes(j->model, &plan, j->max_tokens));
         if (any && (heavy < 0 || macs[class] > macs[heavy])) heavy = class;
         total += macs[class];
         free(plan.crit);
@@ -288,7 +290,9 @@ int score_estimate(score_job *j, score_cost *cost) {
         stage_room = fmax(stage_room, (double)j->stage[i].n * (2.0 * j->model->c.E * sizeof(float) + j->model->c.F));
         if (j->stage[i].n && (large < 0 || j->stage[i].n > j->stage[large].n)) large = i;
     }
-    cost->memory = resident_bytes() + fmax(room + 2 * most_payload, stage_room) + (8 << 20);
+    const double resident = resident_bytes() + (8 << 20);
+    cost->memory = resident + fmax(room + 2 * most_payload, stage_room);
+    cost->other_memory = resident + fmax(other_room + 2 * most_payload, stage_room);
     double raw_all = 0;
     for (int i = 1; i < j->n_field; i++)
         for (int row = 0; row < j->ex.n; row++)
@@ -348,5 +352,6 @@ void score_print_cost(const score_job *j, const score_cost *cost) {
     print_bytes(" on this machine; memory", cost->memory);
     print_bytes("; store", cost->disk);
     print_bytes(", while it runs", cost->parts);
-    printf(" more\n");
+    print_bytes(j->recompute ? " more; with --recompute off memory" : " more; with --recompute on memory", cost->other_memory);
+    printf("\n");
 }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_cuda_parts - layers shared by several GPUs (CUDA on the CPU, tests/cuda): scores, sweeps and decoding on two and three devices, whose kernels
-# cannot touch each other's memory, have the bits of one device; a model that one device has no room for runs on two.
+# cannot touch each other's memory, have the bits of one device; a model that one device has no room for runs on two; recomputed activations have the
+# scores of kept ones, and are the way where those have no room.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
 KIT_CUDA=${KIT_CUDA:-$(dirname "$bin")/shim/libkit_cuda.so} CUH_THREADS=1 CU_FAKE_DEVICES=3 CU_FAKE_PROTECT=0
 export KIT_CUDA CUH_THREADS CU_FAKE_DEVICES CU_FAKE_PROTECT
@@ -26,6 +27,27 @@ $python tests/h5same.py "$dir/grasp.h5" "$dir/apart.h5" || fail "devices that do
 score cuda:1 "$dir/removal.h5" --examples 1 --criteria removal --removal-neurons 0
 score cuda:1,2 "$dir/removal2.h5" --examples 1 --criteria removal --removal-neurons 0
 $python tests/h5same.py "$dir/removal.h5" "$dir/removal2.h5" || fail "two devices: another removal"
+
+# 2000 tokens of the default model; then a device that has room for them recomputed only
+model=model/default
+CU_FAKE_MEM=1000000000
+export CU_FAKE_MEM
+score cuda "$dir/kept.h5" --examples 1 --criteria all --batch-tokens 2000 --recompute off
+sizes() { sed -n "s/.*: $1 take \([0-9.]*\) of \([0-9.]*\) MiB free$/\1 \2/p" "$dir/log" | head -n 1; }
+kept=$(sizes "activations of a batch")
+score cuda:0,1 "$dir/again.h5" --examples 1 --criteria all --batch-tokens 2000 --recompute on
+$python tests/h5same.py "$dir/kept.h5" "$dir/again.h5" || fail "recomputed activations: another store"
+score cuda "$dir/again1.h5" --examples 1 --criteria all --batch-tokens 2000 --recompute on
+$python tests/h5same.py "$dir/kept.h5" "$dir/again1.h5" || fail "recomputed activations on one device: another store"
+CU_FAKE_MEM=$(echo "$kept $(sizes "activations of a batch") $(sizes "sums of the criteria")" | awk '{ room = ($1 + $3 + $5) / 2; if ($1 < 2 * $3) exit 1; printf "%d", 1e9 - ($2 - room) * 1048576 }') ||
+    fail "recomputing takes not even half: $kept, $(sizes "activations of a batch")"
+score cuda "$dir/auto.h5" --examples 1 --criteria all --batch-tokens 2000
+grep -q 'activations of a batch of 2000 tokens would take [0-9.]* MiB of cuda:0, which has [0-9.]* MiB free: they are recomputed layer by layer (--recompute)$' "$dir/log" || fail "nothing is said about recomputing"
+$python tests/h5same.py "$dir/kept.h5" "$dir/auto.h5" || fail "without room: another store"
+"$bin/score" --device cuda --model $model --data "$dir/data" --tasks copa --shots 0 --examples 1 --criteria all --mode both --batch-tokens 2000 --recompute off --out "$dir/off.h5" >"$dir/text" 2>"$dir/log" && fail "no room, and not refused"
+grep -q 'MiB free; --recompute on takes less, smaller --batch-tokens too$' "$dir/log" && [ ! -e "$dir/off.h5" ] || fail "no clear line"
+unset CU_FAKE_MEM
+model=tests/golden/opt/pre
 
 score cpu "$dir/more.h5" --examples 8 --criteria snip
 "$bin/aggregate" --store "$dir/more.h5" --out "$dir/aggregates.h5" >"$dir/log" 2>&1 || fail "aggregate"
