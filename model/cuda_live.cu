@@ -51,7 +51,7 @@ __device__ __forceinline__ int first_of(const cuda_live &u, int unit) {
     return low;
 }
 
-static __global__ void __launch_bounds__(THREADS) live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type, unsigned low, int rows, int cols, int D,
+static __global__ void __launch_bounds__(THREADS, 3) live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type, unsigned low, int rows, int cols, int D,
                                                              cuda_live u, const cuda_spans s) {
     const int e = (int)(blockIdx.x * THREADS + threadIdx.x), size = (rows / D + PARTS - 1) / PARTS;
     const row_block r = rows_of(s, (int)blockIdx.y);
