@@ -104,6 +104,8 @@ void   score_probe_plan(const score_job *j, int class, probe_plan *plan, int *in
 // score_run.c
 typedef struct { double seconds, disk, parts, memory, other_memory; } score_cost;  // disk: of the finished store; other: with recomputed activations if
                                                                                    // they are kept, and the other way round
+// Whether activations are recomputed: as asked, or where those of the classes seen have no room otherwise. 0, or -1 and err_set.
+int    score_choose_recompute(score_job *j, const bool seen[CLASSES]);
 int    score_estimate(score_job *j, score_cost *cost);
 void   score_print_cost(const score_job *j, const score_cost *cost);
 // Rows of a dataset for store_put_rows: from part files, or from a batch in memory.

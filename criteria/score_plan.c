@@ -392,28 +392,6 @@ static void plan_side_rows(score_job *j) {
 // ---------------------------------------------------------------- batches
 static int length_of(const score_job *j, int row) { return (int)(j->ex.offset[row + 1] - j->ex.offset[row]); }
 
-// Whether activations are recomputed: as asked, or where they have no room otherwise.
-static int choose_recompute(score_job *j, const bool seen[CLASSES]) {
-    const double mib = 1 << 20;
-    size_t need = 0, left = 0;
-    bool fits = true;
-    for (int class = 0; class < CLASSES && fits && !j->recompute; class++) {
-        probe_plan plan;
-        if (!seen[class]) continue;
-        score_probe_plan(j, class, &plan, NULL);
-        fits = probe_fits(j->model, &plan, j->max_tokens, &need, &left);
-        free(plan.crit);
-    }
-    if (fits) return 0;
-    if (strcmp(j->o.recompute, "off") == 0)
-        return err_set("activations of a batch of %d tokens take %.1f MiB of %s, which has %.1f MiB free; --recompute on takes less, smaller --batch-tokens too", j->max_tokens, (double)need / mib,
-                       j->model->o->device, (double)left / mib);
-    log_info("activations of a batch of %d tokens would take %.1f MiB of %s, which has %.1f MiB free: they are recomputed layer by layer (--recompute)", j->max_tokens, (double)need / mib,
-             j->model->o->device, (double)left / mib);
-    j->recompute = true;
-    return 0;
-}
-
 static int plan_batches(score_job *j) {
     int longest = 1;
     bool seen[CLASSES] = {false};
@@ -437,7 +415,7 @@ static int plan_batches(score_job *j) {
         free(plan.crit);
     }
     if (j->max_tokens < longest) j->max_tokens = longest;
-    if (choose_recompute(j, seen) != 0) return -1;
+    if (score_choose_recompute(j, seen) != 0) return -1;
     for (int i = 0; i < j->n_order;) {
         score_batch b = {.row = i, .class = j->class[j->order[i]]};
         int tokens = 0, side = 0;

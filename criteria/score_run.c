@@ -208,6 +208,27 @@ static double stage_seconds(const score_job *j, const score_stage *s) {
 }
 
 // ---------------------------------------------------------------- what it will cost
+int score_choose_recompute(score_job *j, const bool seen[CLASSES]) {
+    const double mib = 1 << 20;
+    size_t need = 0, left = 0;
+    bool fits = true;
+    for (int class = 0; class < CLASSES && fits && !j->recompute; class++) {
+        probe_plan plan;
+        if (!seen[class]) continue;
+        score_probe_plan(j, class, &plan, NULL);
+        fits = probe_fits(j->model, &plan, j->max_tokens, &need, &left);
+        free(plan.crit);
+    }
+    if (fits) return 0;
+    if (strcmp(j->o.recompute, "off") == 0)
+        return err_set("activations of a batch of %d tokens take %.1f MiB of %s, which has %.1f MiB free; --recompute on takes less, smaller --batch-tokens too", j->max_tokens, (double)need / mib,
+                       j->model->o->device, (double)left / mib);
+    log_info("activations of a batch of %d tokens would take %.1f MiB of %s, which has %.1f MiB free: they are recomputed layer by layer (--recompute)", j->max_tokens, (double)need / mib,
+             j->model->o->device, (double)left / mib);
+    j->recompute = true;
+    return 0;
+}
+
 static double resident_bytes(void) {
     long pages = 0, ignored;
     FILE *f = fopen("/proc/self/statm", "r");
