@@ -239,7 +239,7 @@ static void append(opt_run *r, int layer, int which, const float *x, int width) 
         r->to[i] = block && block[0] ? opt_cache_rows(r->m, block, c, layer) : NULL;
         any |= r->to[i] != NULL;
     }
-    if (any) r->o->append(r->to, x, width, r->step, r->all, r->n);
+    if (any && width) r->o->append(r->to, x, width, r->step, r->all, r->n);  // a compacted layer may have no heads
 }
 
 // Which K and V the new rows of sequence i have.
