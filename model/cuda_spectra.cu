@@ -18,7 +18,7 @@ __device__ __forceinline__ int nth_bit(const unsigned *word, int step, int r) {
     for (int count; (count = __popc(word[w * step])) <= r; w++) r -= count;
     unsigned bits = word[w * step];
     for (; r > 0; r--) bits &= bits - 1;
-    return 32 * w + __ffs((int)bits) - 1;
+    return 32 * w + __popc(~bits & (bits - 1));  // the zeros below its lowest one
 }
 
 // ---------------------------------------------------------------- a matrix of a block

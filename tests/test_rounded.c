@@ -78,7 +78,7 @@ static float *product_of(int what, int k, const matrix *m, const float *x, const
     for (int u = 0; u < F; u++) unit[u] = u;
     const int units = what == LIVE || what == LIVE_T ? F : 0;
     int32_t *on_unit = (int32_t *)(void *)on_device(o, (const float *)(const void *)unit, F);
-    const live_units u = {on_unit, units, n, NULL};
+    const live_units u = {.unit = on_unit, .n = units, .seqs = n};
     if (what == LINEAR || what == LINEAR_ADD) o->linear(y, on_x, &m->on[k], NULL, what == LINEAR_ADD, s, n);
     if (what == BACK) o->linear_back(y, on_x, &m->on[k], false, s, n);
     if (what == LIVE) o->live_linear(y, on_x, &m->on[k], NULL, false, 1, &u, s, n);

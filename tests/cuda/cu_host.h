@@ -211,7 +211,6 @@ static inline float __uint_as_float(unsigned i) {
     return f;
 }
 static inline int __popc(unsigned v) { return __builtin_popcount(v); }
-static inline int __ffs(int v) { return __builtin_ffs(v); }
 static inline int __clz(int v) { return v ? __builtin_clz(v) : 32; }
 template <class T> inline typename std::enable_if<std::is_arithmetic<T>::value, T>::type min(T a, T b) { return b < a ? b : a; }
 template <class T> inline typename std::enable_if<std::is_arithmetic<T>::value, T>::type max(T a, T b) { return a < b ? b : a; }
