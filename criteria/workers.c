@@ -32,6 +32,7 @@ int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(v
         if (lock == -1) usleep(100000);
     }
     free(name);
+    if (lock == -1 && finished(ctx)) lock = WORKER_LATE;
     return lock == -1 ? err_set("%s: no sign of process 0 for %g s; did it fail?", dir, worker_patience) : lock;
 }
 
