@@ -48,3 +48,11 @@ static inline int again(const char *self, const char *order, const char *streams
     free(command);
     return bad != 0;
 }
+
+// The orders and streams that every operation must not depend on, beside those of this process.
+static inline int in_other_orders(const char *self) {
+    int bad = again(self, "rev", "eager");
+    bad |= again(self, "1", "2");
+    bad |= again(self, "20261", "7");
+    return bad;
+}

@@ -46,6 +46,14 @@ static void agree_within(const char *model, const criterion *crit, const char *w
     free(x);
 }
 
+// Golden model k on the CPU and on the GPU.
+static void open_both(golden *g, opt *on_gpu, int k) {
+    char path[100];
+    golden_open(g, golden_names[k]);
+    snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
+    if (opt_load_on(on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
+}
+
 // Every criterion in both modes, removal too, and every feature, on every golden model: within the agreement of two implementations.
 static void scores_agree(void **state) {
     (void)state;
@@ -53,11 +61,8 @@ static void scores_agree(void **state) {
     plan.crit = crit_select("all,removal", &plan.n_crit);
     for (int k = 0; k < GOLDEN; k++) {
         golden g;
-        golden_open(&g, golden_names[k]);
-        char path[100];
         opt on_gpu;
-        snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
-        if (opt_load_on(&on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
+        open_both(&g, &on_gpu, k);
         const opt *m[2] = {&g.m, &on_gpu};
         double *score[2], *loss[2], *alone[2], *alone_loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
@@ -120,11 +125,8 @@ static void taps_are_copied_where_asked(void **state) {
     const probe_plan plan = {.crit = list, .n_crit = 2, .sound = true, .compat = true, .seed = 3};
     for (int k = 0; k < GOLDEN_F32; k++) {
         golden g;
-        golden_open(&g, golden_names[k]);
-        char path[100];
         opt on_gpu;
-        snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
-        if (opt_load_on(&on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
+        open_both(&g, &on_gpu, k);
         const opt *m[2] = {&g.m, &on_gpu};
         double *score[2], *loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
