@@ -195,12 +195,14 @@ contextual-full: all                         ## predictors and contextual masks 
 	bin/aggregate --store results/full/scores.h5 --out results/full/aggregates.h5 --csv results/full >results/full/aggregate.txt
 	experiments/contextual.sh full results/full/scores.h5 results/full/aggregates.h5 results/contextual $(MODEL) $(WORLD)
 	bin/bench --model $(MODEL) --mask none,static,contextual --scores results/full/aggregates.h5 --criterion plainact --scope global --sparsity 30,50,70 --prompt 64 --tokens 64 --rounds 9 \
-	  --predictor results/contextual/work/shadow-0.h5,results/contextual/work/ahead-0.h5 --out results/contextual/bench.csv
+	  --predictor results/contextual/work/shadow-0.h5,results/contextual/work/ahead-0.h5 --out results/contextual/work/bench.csv
+	@cp results/contextual/work/bench.csv results/contextual
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES="$(CONTEXTUAL_FIGURES)"
 contextual-ranks: all                        ## the same over ranks of predictors, and their time -> results/contextual (after contextual-full; prints its time first)
 	experiments/ranks.sh results/full/scores.h5 results/full/aggregates.h5 results/contextual $(MODEL) $(WORLD)
 	bin/bench --model $(MODEL) --mask static,contextual --scores results/full/aggregates.h5 --criterion plainact --sparsity 50 --refresh 0,1 --prompt 64 --tokens 64 --rounds 5 \
-	  --predictor "$$(ls -v results/contextual/work/rank-*-0.h5 | paste -sd ,)" --out results/contextual/ranks_bench.csv
+	  --predictor "$$(ls -v results/contextual/work/rank-*-0.h5 | paste -sd ,)" --out results/contextual/work/ranks_bench.csv
+	@cp results/contextual/work/ranks_bench.csv results/contextual
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES=plots/contextual_rank.gp
 remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
@@ -214,7 +216,7 @@ bench: all                                   ## tokens/s of scoring beside PyTor
 bench-train: all                             ## examples/s of training predictors beside PyTorch
 	bin/bench_train --peer $(PYTHON)
 	bin/bench_train --peer $(PYTHON) --shape 6x8x256x1024x2000x512
-TIMES ?= results/time ## bench-decode, bench-sweep: folder of the CSV file and the figures
+TIMES ?= results/bench ## bench-decode, bench-sweep: folder of the CSV file and the figures
 bench-decode: all                            ## time of a token beside PyTorch and CTranslate2, dense and under masks, on OPT-125m's shape
 	@mkdir -p $(TIMES)
 	bin/bench --shape opt-125m --weights fp32,fp16 --mask none,static,contextual --refresh 0,16,1 --peer $(PYTHON) --out $(TIMES)/bench.csv
