@@ -102,13 +102,14 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
         mask_fill(out, &c->m->c);
     }
     if (predictor_about(c->p)->design != PREDICTOR_SEQUENCE) return;
-    for (int k = 0; k < 2; k++) {
-        if (!(c->units & kind_bit[k])) continue;
-        const double start = clock_s();
-        predictor_score_context(c->p, k, c->m, tokens, n, scores_of(c, k, -1));
-        c->predict_s += clock_s() - start;
-        choose(c, k, -1);
-    }
+    float *score[2] = {NULL};
+    for (int k = 0; k < 2; k++)
+        if (c->units & kind_bit[k]) score[k] = scores_of(c, k, -1);
+    const double start = clock_s();
+    predictor_score_context(c->p, c->m, tokens, n, score);
+    c->predict_s += clock_s() - start;
+    for (int k = 0; k < 2; k++)
+        if (score[k]) choose(c, k, -1);
 }
 
 int contextual_end(contextual *c) { return c->bad ? -1 : 0; }

@@ -36,7 +36,6 @@ typedef struct contextual_source {
     predictor *p;
     mask_span span;
     int refresh;              // SPAN_DECODE: input positions of a segment of running text
-    double predict_s, select_s;  // seconds spent so far
 } contextual_source;
 
 typedef struct {

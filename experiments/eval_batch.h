@@ -36,5 +36,5 @@ int  eval_check(const eval_item *item, int first, int n, const double *ll);  // 
 long eval_scored(const eval_item *it);  // positions
 
 // eval_run for masks that depend on the input's own states.
-int  eval_context(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
+int  eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
                   double (*effective)[2]);

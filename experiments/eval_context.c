@@ -22,6 +22,7 @@ typedef struct {
     opt_cache cache;
     contextual ahead, live;  // of the dense pass; of the pruned stream
     float *score;            // windows: [segment, U] scores behind the end of the segment before, in memory of the model's device
+    int score_segments;      // that score has room for
     double dense;            // windows: log-likelihood of the first segment
     mask m;
 } stream;
@@ -29,14 +30,14 @@ typedef struct {
 typedef struct {
     eval *e;
     const opt_config *c;
-    contextual_source *source;
+    const contextual_source *source;
     const mask_rule *rule;
     int n_rules;
     unsigned units;          // that any rule prunes
     bool any_ahead, any_live, raw;
     double **ll, (*effective)[2];
     stream *s;
-    int n, cap;
+    int n, opened, cap;      // streams in use; open ones, which the next items use again
 } run;
 
 static bool is_live(const run *r, const mask_rule *rule) {
@@ -62,28 +63,36 @@ static int leader(const run *r, const eval_item *it, int j) {
     return j;
 }
 
+static void open_stream(run *r) {
+    stream s = {0};
+    mask_alloc(&s.m, r->c);
+    if (r->any_ahead) contextual_open(&s.ahead, r->source->p, r->e->m, r->units, r->raw);
+    if (r->any_live) contextual_open(&s.live, r->source->p, r->e->m, r->units, r->raw);
+    VEC_PUSH(r->s, r->opened, r->cap, s);
+}
+
 static void add_streams(run *r, const eval_item *it, int item) {
     for (int j = 0; j < it->n_seqs; j++) {
         if (leader(r, it, j) != j) continue;
-        stream s = {.it = it, .item = item, .seq = j, .at = watched(r, it, j)};
-        mask_alloc(&s.m, r->c);
-        if (r->any_ahead) contextual_open(&s.ahead, r->source->p, r->e->m, r->units, r->raw);
-        if (r->any_live) contextual_open(&s.live, r->source->p, r->e->m, r->units, r->raw);
-        VEC_PUSH(r->s, r->n, r->cap, s);
+        if (r->n == r->opened) open_stream(r);
+        stream *s = &r->s[r->n++];
+        s->it = it;
+        s->item = item;
+        s->seq = j;
+        s->at = watched(r, it, j);
+        s->dense = 0;
     }
 }
 
-static void drop_streams(run *r) {
-    for (int i = 0; i < r->n; i++) {
+static void close_streams(run *r) {
+    for (int i = 0; i < r->opened; i++) {
         stream *s = &r->s[i];
-        r->source->predict_s += s->ahead.predict_s + s->live.predict_s;
-        r->source->select_s += s->ahead.select_s + s->live.select_s;
         contextual_close(&s->ahead);
         contextual_close(&s->live);
         mask_free(&s->m);
         r->e->m->o->release(s->score);
     }
-    r->n = 0;
+    free(r->s);
 }
 
 static void count_effective(run *r, int rule, const mask *m, long positions) {
@@ -235,9 +244,7 @@ static int masked_segments(run *r, int k, int most) {
             if (g >= segments(r, s->it)) continue;
             // behind the first segment, which is dense, all rules see the same states
             const float *score = live && g > 1 ? s->live.score : s->score + (size_t)g * U;
-            const double start = clock_s();
             if (mask_make_on(&s->m, r->c, r->e->m->o, score, rule)) return -1;
-            r->source->select_s += clock_s() - start;
             count_effective(r, k, &s->m, segment_scored(r, s->it, g));
             add_segment(r, s, g, &s->m, live && g + 1 < segments(r, s->it) ? &s->live : NULL, &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES]);
             tokens += segment_length(r, s->it, g);
@@ -262,8 +269,13 @@ static int run_windows(run *r, const eval_item *item, int n, int first) {
     eval_reserve(r->e, tokens);
     o->use(0);
     for (int i = 0; i < r->n; i++) {
-        r->s[i].cache = eval_cut(r->e, r->s[i].it->seq[0].n);
-        r->s[i].score = o->alloc((size_t)(segments(r, r->s[i].it) + 1) * units_in_all(r->c) * sizeof(float));
+        stream *s = &r->s[i];
+        const int count = segments(r, s->it);
+        s->cache = eval_cut(r->e, s->it->seq[0].n);
+        if (count <= s->score_segments) continue;
+        o->release(s->score);
+        s->score = o->alloc((size_t)count * units_in_all(r->c) * sizeof *s->score);
+        s->score_segments = count;
     }
     bad = dense_segments(r, most);
     for (int k = 0; k < r->n_rules && !bad; k++) bad = masked_segments(r, k, most);
@@ -353,7 +365,7 @@ static int take_documents(const run *r, const eval_item *item, int n) {
 }
 
 // All rules read their inputs in the same way.
-static int run_rules(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll, double (*effective)[2]) {
+static int run_rules(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll, double (*effective)[2]) {
     run r = {.e = e, .c = &e->m->c, .source = source, .rule = rule, .n_rules = n_rules, .ll = ll, .effective = effective,
              .raw = contextual_raw(predictor_about(source->p), &rule[0])};
     double positions = 0;
@@ -369,20 +381,20 @@ static int run_rules(eval *e, const eval_item *item, int n, contextual_source *s
         const eval_item *it = item + first;
         const bool windows = it->window && source->span == SPAN_DECODE;
         k = windows ? take_windows(&r, it, n - first) : take_documents(&r, it, n - first);
+        r.n = 0;
         bad = (windows ? run_windows : source->span == SPAN_DECODE ? run_documents : run_spans)(&r, it, k, first);
         for (int i = 0; i < n_rules && !bad; i++) bad = eval_check(it, first, k, ll[i] + (size_t)first * TASK_MAX_CHOICES);
         for (int i = 0; i < k; i++) positions += (double)eval_scored(&it[i]);
-        drop_streams(&r);
     }
+    close_streams(&r);
     for (int k = 0; k < n_rules; k++) {
         effective[k][0] /= positions;
         effective[k][1] /= positions;
     }
-    free(r.s);
     return bad;
 }
 
-int eval_context(eval *e, const eval_item *item, int n, contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
+int eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
                  double (*effective)[2]) {
     mask_rule *some = xmalloc((size_t)n_rules * sizeof *some);
     double **sum = xmalloc((size_t)n_rules * sizeof *sum), (*fraction)[2] = xmalloc((size_t)n_rules * sizeof *fraction);
@@ -406,7 +418,7 @@ int eval_context(eval *e, const eval_item *item, int n, contextual_source *sourc
 }
 
 double eval_context_tokens(const eval_item *item, int n, const contextual_source *source, int n_rules) {
-    const run r = {.source = (contextual_source *)source};
+    const run r = {.source = source};
     double tokens = 0;
     for (int i = 0; i < n; i++) {
         const eval_item *it = &item[i];

@@ -70,7 +70,7 @@ typedef struct {
     bool uses_label;    // the scores depend on the gold answer
     int after;          // 0: the mask acts at every position; else from the end of the context on, in a window of running text from
                         // position `after` on, as contextual masks do (whose source says so itself)
-    struct contextual_source *context;  // contextual.h
+    const struct contextual_source *context;  // contextual.h
 } mask_source;
 
 // The oracle: the exact rise of the input's loss when one unit is removed, for every unit of the kinds asked for. first_layer: layers

@@ -101,7 +101,7 @@ static int predict(verify *v) {
 
 // Does a mask of a pass over context and all that follows move when what follows changes? (Its states are those of rows before.)
 static int causal(verify *v) {
-    contextual_source *source = v->w->source->context;
+    const contextual_source *source = v->w->source->context;
     const opt_config *c = v->c;
     contextual watch;
     mask m[2] = {{0}};

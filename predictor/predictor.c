@@ -373,11 +373,10 @@ static void context_room(net_work *w, const net *n, int T) {
     free(ones);
 }
 
-// Of the sequence design: from T tokens' embeddings in the work, not normalised yet.
+// Of the sequence design: from T tokens' embeddings in the work of the kind, normalised.
 static const float *forward_tokens(predictor *p, int kind, int T) {
     net_work *w = &p->work[kind];
     w->s[0] = (span){0, T};
-    p->o->minmax(w->tokens, w->tokens, p->net[kind]->in, w->s, 1);
     net_forward(p->net[kind], w, 1);
     return w->y;
 }
@@ -390,17 +389,30 @@ void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw
     else p->o->zero(score, bytes);
 }
 
-void predictor_score_context(predictor *p, int kind, const opt *m, const int32_t *tokens, int T, float *score) {
+// Embeddings of T tokens, normalised: what the nets of both kinds read.
+static void context_embed(float *x, const opt *m, const int32_t *tokens, int T) {
+    const span all = {0, T};
+    float *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
+    predictor_embed_rows(x, narrow, m, tokens, &all, 1);
+    m->o->minmax(x, x, m->c.E, &all, 1);
+    m->o->release(narrow);
+}
+
+void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, int T, float *const score[2]) {
     const ops *o = p->o;
-    const net *n = p->net[kind];
-    net_work *w = &p->work[kind];
-    ASSERT(n && n->kind == NET_POOL && m->o == o);
+    const float *embedded = NULL;
+    ASSERT(p->about.design == PREDICTOR_SEQUENCE && m->o == o);
     o->use(0);
-    context_room(w, n, T);
-    float *narrow = m->proj_in.data ? o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
-    predictor_embed_rows(w->tokens, narrow, m, tokens, &(span){0, T}, 1);
-    o->copy(score, forward_tokens(p, kind, T), (size_t)n->out * sizeof *score);
-    o->release(narrow);
+    for (int k = 0; k < 2; k++) {
+        if (!score[k]) continue;
+        const net *n = p->net[k];
+        net_work *w = &p->work[k];
+        context_room(w, n, T);
+        if (embedded) o->copy(w->tokens, embedded, (size_t)T * (size_t)n->in * sizeof *embedded);
+        else context_embed(w->tokens, m, tokens, T);
+        embedded = w->tokens;
+        o->copy(score[k], forward_tokens(p, k, T), (size_t)n->out * sizeof **score);
+    }
 }
 
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons) {
@@ -412,7 +424,7 @@ void predictor_all(predictor *p, const float *const x[2], int T, double *heads, 
         const float *y;
         if (n->kind == NET_POOL) {
             context_room(&p->work[k], n, T);
-            memcpy(p->work[k].tokens, x[0], (size_t)T * (size_t)n->in * sizeof **x);
+            p->o->minmax(p->work[k].tokens, x[0], n->in, &(span){0, T}, 1);
             y = forward_tokens(p, k, T);
         } else y = forward(p, k, -1, x[k], false);
         widen(out[k], y, (size_t)n->out);

@@ -54,8 +54,8 @@ const ops *predictor_on(const predictor *p);  // the device
 // By the designs that read a state x [E] (of any part): of all layers [L, U] (layer -1) by shadow, of one layer [U] by those with a net per layer. Layers before
 // `lag` have no net: their scores are 0. raw: x is not normalised, the published fault of dejavu's global and hybrid masks (SEMANTICS 4.3, B2), for compat.
 void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score);
-// By sequence, of all layers, from the tokens of a context; m is on the same device.
-void predictor_score_context(predictor *p, int kind, const opt *m, const int32_t *tokens, int T, float *score);
+// By sequence, of all layers, score[0] heads and score[1] neurons (NULL: not wanted), from the tokens of a context; m is on the same device.
+void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, int T, float *const score[2]);
 
 // ---------------------------------------------------------------- scores in host memory, by a predictor on the CPU
 // Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence reads.

@@ -1,7 +1,7 @@
 // test_contextual - masks made by predictors: planted scores against mask_make, evaluation against references that know nothing of watches,
 // caches or batches (full passes with taps, token-by-token decoding), causality, effective sparsity by hand, refusals.
 #include "opt_fixture.h"
-#include "eval.h"
+#include "eval_batch.h"
 #include "nets.h"
 
 static const opt_config small = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
@@ -218,7 +218,7 @@ static double log_likelihood(const reference *f, const int32_t *tokens, int n, i
 }
 
 // Documents: candidates behind one context, or behind two of equal length (like winogrande's), tokens in one pool.
-enum { DOCS = 24 };
+enum { DOCS = SCORED_ITEMS + 8 };  // more than are evaluated side by side
 static eval_item *documents(int32_t *pool, int V) {
     eval_item *item = xcalloc(DOCS, sizeof *item);
     rng r = rng_make(8);
@@ -351,7 +351,7 @@ static double step_by_step(const reference *f, opt_run *one, const eval_item *it
     return sum;
 }
 
-enum { WINDOWS = 7 };
+enum { WINDOWS = 7, ROUNDS = SCORED_ITEMS / WINDOWS + 1 };  // ROUNDS times the windows are more than are evaluated side by side
 static void windows(eval_item *item, int32_t *pool, int V) {
     static const int length[WINDOWS] = {60, 8, 9, 1, 33, 16, 50}, from[WINDOWS] = {0, 0, 3, 0, 20, 15, 49};
     for (int i = 0; i < WINDOWS; i++) {
@@ -370,10 +370,11 @@ static void running_text(void **state) {
     const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
                                    describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false), describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
     static int32_t pool[WINDOWS * MOST];
-    eval_item item[WINDOWS];
+    eval_item item[ROUNDS * WINDOWS];
     random_opt o;
     random_opt_make(&o, &small, 3);
     windows(item, pool, small.V);
+    for (int i = WINDOWS; i < ROUNDS * WINDOWS; i++) item[i] = item[i - WINDOWS];
     opt_run *one = opt_run_new(&o.m, 1, 1, OPT_TAPS);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++)
@@ -381,9 +382,9 @@ static void running_text(void **state) {
             reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), predictor_new(&what[d], 9)};
             contextual_source source = {.p = f.p, .span = SPAN_DECODE, .refresh = refresh};
             const mask_source from = {.context = &source};
-            double sums[4][WINDOWS * TASK_MAX_CHOICES], *ll[4], effective[4][2];
+            double sums[4][ROUNDS * WINDOWS * TASK_MAX_CHOICES], *ll[4], effective[4][2];
             for (int k = 0; k < 4; k++) ll[k] = sums[k];
-            if (eval_run(e, item, WINDOWS, &from, rules, 4, ll, effective)) fail_msg("%s", err_get());
+            if (eval_run(e, item, ROUNDS * WINDOWS, &from, rules, 4, ll, effective)) fail_msg("%s", err_get());
             for (int k = 0; k < 4; k++) {
                 double wanted[2] = {0, 0}, positions = 0;
                 for (int i = 0; i < WINDOWS; i++) {
@@ -392,6 +393,7 @@ static void running_text(void **state) {
                     if (!(fabs(sums[k][i * TASK_MAX_CHOICES] - want) <= 2e-5 * fabs(want)))
                         fail_msg("%s lag %d, segments of %d, rule %d, window %d: %.9g, want %.9g", predictor_design_names[what[d].design], what[d].lag, refresh, k, i,
                                  sums[k][i * TASK_MAX_CHOICES], want);
+                    for (int j = i + WINDOWS; j < ROUNDS * WINDOWS; j += WINDOWS) assert_float_equal(sums[k][j * TASK_MAX_CHOICES], sums[k][i * TASK_MAX_CHOICES], 0);
                 }
                 for (int u = 0; u < 2; u++) assert_float_equal(effective[k][u], wanted[u] / positions, 1e-12);
             }
