@@ -25,11 +25,13 @@ int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(v
     char *name = lock_name(dir, rank);
     int lock = -1;
     double seen = clock_s();
-    for (int tries = 0; lock == -1 && clock_s() - seen < worker_patience; tries++) {
+    for (int tries = 0;; tries++) {
         if (parts_match(dir, plan)) lock = store_lock(name);
         else if (tries % 10 == 9 && finished(ctx)) lock = WORKER_LATE;
+        if (lock != -1) break;
         if (store_locked(dir)) seen = clock_s();
-        if (lock == -1) usleep(100000);
+        else if (clock_s() - seen >= worker_patience) break;  // only a look that finds nobody ends the wait, not a worker that had no time to look
+        usleep(100000);
     }
     free(name);
     if (lock == -1 && finished(ctx)) lock = WORKER_LATE;
