@@ -329,11 +329,11 @@ int fit_estimate(const net *shape, const fit_plan *p, double budget, double *sec
     const double begun = clock_s();
     if (training_new(&s, shape, p)) return -1;
     begin(&s, p);
-    enum { MOST_STEPS = 40 };
+    const long all = p->epochs * steps_of(p), most = all < 40 ? all : 40;  // measuring takes no more steps than training
     const int B = p->n_train < p->batch ? p->n_train : p->batch;
     double loss, start = begun, once = 0, epoch = 0;
     int bad = 0, steps = 0;
-    for (; !bad && (steps < 4 || clock_s() - start < budget) && steps <= MOST_STEPS; steps++) {
+    for (; !bad && (steps < 4 || clock_s() - start < budget) && steps <= most; steps++) {
         const int at = p->n_train > B ? steps * B % (p->n_train - B) : 0;
         bad = train_step(&s, p, 0, p->train + at, B, s.losses);
         s.o->get(&loss, s.losses, sizeof loss);  // waits for the device
