@@ -114,7 +114,7 @@ cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes,
 	@awk $(SHAPE:%=-v %) -f model/cuda_report.awk $(KERNELS:%=$(B)/cuda/%.log)
 # The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked.
 PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null)) ## ptxrun: the translator
-PTX_TESTS := test_xent test_cuda test_cuda_train test_cuda_scores
+PTX_TESTS := test_xent test_cuda test_cuda_device test_cuda_train test_cuda_scores
 ptxrun: $(if $(NVCC),$(if $(PTXRUN),$(B)/libkit_cuda.so $(PTX_TESTS:%=$(B)/tests/%))) ## the CUDA tests on the PTX that nvcc emits (needs nvcc and ptxrun)
 	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; \
 	else tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS:%=$(B)/tests/%); fi
@@ -154,7 +154,6 @@ $(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/%.o build/fuzz/libkit.a
 fuzz: $(FUZZ:%=build/fuzz/%)                 ## every parser under clang's fuzzer and sanitizers (needs clang)
 	@tests/fuzz.sh build/fuzz $(RUNS) $(SEED)
 build/fuzz/model/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)/crit_list.h
-
 
 # The main job on the default model. Everything is resumable: a second `make demo` computes nothing anew.
 MODEL := model/default

@@ -1,6 +1,7 @@
 // cuda_compare - arrays with guard words on the CPU and on a device, and their comparison, for tests of a table of operations.
 #pragma once
 #include "opt_fixture.h"
+#include "orders.h"
 #include "ops.h"
 
 enum { GUARD = 64 };
@@ -38,21 +39,4 @@ static inline void agree(const char *what, const float *got, const float *want, 
     for (size_t i = 0; i < n; i++) w[i] = (double)want[i];
     assert_agree(what, got, w, n, tol);
     free(w);
-}
-
-// This program once more, in another order, as only a new process can; its name is `self`.
-static inline int again(const char *self, const char *order, const char *streams) {
-    char *command = xasprintf("CUH_ORDER=%s CU_FAKE_STREAMS=%s CU_FAKE_PROTECT=0 '%s' every_operation 2>&1", order, streams, self);
-    const int bad = system(command);
-    if (bad) fprintf(stderr, "FAIL: %s\n", command);
-    free(command);
-    return bad != 0;
-}
-
-// The orders and streams that every operation must not depend on, beside those of this process.
-static inline int in_other_orders(const char *self) {
-    int bad = again(self, "rev", "eager");
-    bad |= again(self, "1", "2");
-    bad |= again(self, "20261", "7");
-    return bad;
 }

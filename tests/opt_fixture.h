@@ -83,12 +83,45 @@ static inline void golden_close(golden *g) {
 
 static inline int golden_length(const golden *g, int i) { return g->offset[i + 1] - g->offset[i]; }
 
+// Fixture of a test: *state, a model's name, becomes the open model.
+static inline int open_golden(void **state) {
+    static golden g;
+    golden_open(&g, *state);
+    *state = &g;
+    return 0;
+}
+static inline int close_golden(void **state) {
+    golden_close(*state);
+    return 0;
+}
+
+typedef struct { const char *name; CMUnitTestFunction run; bool f32; } golden_test;  // f32: only on models that are stored as fp32
+
+// Runs each of t [n] on each golden model, whose name `open` finds in *state, and then more [n_more]. Returns what main returns.
+static inline int run_on_golden(const char *group, const golden_test *t, size_t n, CMFixtureFunction open, CMFixtureFunction close, const struct CMUnitTest *more, size_t n_more) {
+    struct CMUnitTest *tests = xcalloc(GOLDEN * n + n_more, sizeof *tests);
+    size_t named = 0;
+    for (int m = 0; m < GOLDEN; m++)
+        for (size_t k = 0; k < n; k++)
+            if (m < GOLDEN_F32 || !t[k].f32)
+                tests[named++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], t[k].name), t[k].run, open, close, (void *)(uintptr_t)golden_names[m]};
+    for (size_t k = 0; k < n_more; k++) tests[named + k] = more[k];
+    const int failed = _cmocka_run_group_tests(group, tests, named + n_more, NULL, NULL);
+    for (size_t k = 0; k < named; k++) free((void *)(uintptr_t)tests[k].name);
+    free(tests);
+    return failed != 0;
+}
+
 // Sequence i whole: all its rows give logits (from 0), or those that predict the continuation (from context - 1).
 static inline opt_seq golden_seq(const golden *g, int i, int targets_from) {
     return (opt_seq){.tokens = g->tokens + g->offset[i], .n = golden_length(g, i), .targets_from = targets_from, .last_target = OPT_NO_OUTPUT};
 }
 
 // ---------------------------------------------------------------- random models
+// A model whose units a test removes or spoils.
+static const opt_config removable = {.L = 3, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 32, .pre_ln = true, .final_ln = true,
+                                     .bias = true, .bos = 2, .eos = 2, .pad = 1};
+
 // Weights of a configuration, fp32, in the order of opt_tensor_list: biases and norms away from their trivial values.
 typedef struct { opt m; tensor *t; int n; } random_opt;
 
@@ -106,15 +139,37 @@ static inline tensor *random_weights(const opt_config *c, uint64_t seed, int *n)
     return t;
 }
 
+// The same in another type: fp16 as the compiler rounds, bf16 cut.
+static inline void weights_narrow(tensor *t, int n, dtype type) {
+    for (int i = 0; i < n && type != DT_F32; i++) {
+        const size_t count = tensor_bytes(&t[i]) / 4;
+        const float *f = t[i].data;
+        uint16_t *h = xmalloc(count * sizeof *h);
+        for (size_t k = 0; k < count; k++) {
+            const _Float16 half = (_Float16)f[k];
+            uint32_t u;
+            memcpy(&u, &f[k], 4);
+            h[k] = (uint16_t)(u >> 16);
+            if (type == DT_F16) memcpy(&h[k], &half, 2);
+        }
+        free((void *)(uintptr_t)f);
+        t[i].data = h;
+        t[i].type = type;
+    }
+}
+
 static inline void weights_free(tensor *t, int n) {
     for (int i = 0; i < n; i++) free((void *)t[i].data);
     tensors_free(t, n);
 }
 
-static inline void random_opt_make(random_opt *o, const opt_config *c, uint64_t seed) {
+static inline void random_opt_make_as(random_opt *o, const opt_config *c, dtype type, uint64_t seed) {
     o->t = random_weights(c, seed, &o->n);
+    weights_narrow(o->t, o->n, type);
     if (opt_from_tensors(&o->m, c, o->t, o->n) != 0) fail_msg("%s", err_get());
 }
+
+static inline void random_opt_make(random_opt *o, const opt_config *c, uint64_t seed) { random_opt_make_as(o, c, DT_F32, seed); }
 
 static inline void random_opt_free(random_opt *o) {
     opt_free(&o->m);
@@ -126,4 +181,8 @@ static inline float *weights_find(tensor *t, int n, const char *name) {
         if (strcmp(t[i].name, name) == 0) return (float *)t[i].data;
     fail_msg("no weight %s", name);
     return NULL;
+}
+
+static inline void random_tokens(int32_t *tokens, int n, int V, rng *r) {
+    for (int t = 0; t < n; t++) tokens[t] = (int32_t)rng_below(r, (uint64_t)V);
 }

@@ -301,10 +301,62 @@ static void mask_files(void **state) {
     mask_free(&m);
 }
 
+// Of a compacted model the units that are left are ranked and counted; the others never run, whatever their score (NaN).
+static void masks_of_what_is_left(void **state) {
+    (void)state;
+    enum { L = 5, H = 6, F = 20 };
+    int heads[L] = {6, 0, 3, 1, 6}, neurons[L] = {20, 7, 0, 13, 1};
+    const opt_config c = {.L = L, .H = H, .F = F, .heads = heads, .neurons = neurons};
+    rng r = rng_make(11);
+    mask m;
+    mask_alloc(&m, &c);
+    double score[2][L * F], effective[2];
+    for (int round = 0; round < 400; round++) {
+        const mask_rule rule = {.scope = (mask_scope)(round % 3), .units = UNITS_BOTH, .sparsity = (long)rng_below(&r, 100001), .dense_layers = round / 3 % 3, .compat = round % 7 == 6};
+        for (int kind = 0; kind < 2; kind++)
+            for (int l = 0; l < L; l++)
+                for (int u = 0; u < (kind ? F : H); u++) score[kind][l * (kind ? F : H) + u] = u < (kind ? neurons : heads)[l] ? (double)rng_below(&r, 12) : NAN;
+        if (mask_make(&m, &c, score[0], score[1], &rule) != 0) fail_msg("%s", err_get());
+        mask_effective(&m, &c, &effective[0], &effective[1]);
+        for (int kind = 0; kind < 2; kind++) {
+            const int U = kind ? F : H, *units = kind ? neurons : heads;
+            const uint8_t *keep = kind ? m.neurons : m.heads;
+            int all = 0, off = 0, prunable = 0;
+            for (int l = 0; l < L; l++) {
+                int off_here = 0;
+                for (int u = 0; u < U; u++)
+                    if (u >= units[l]) assert_int_equal(keep[l * U + u], 0);
+                    else off_here += !keep[l * U + u];
+                all += units[l];
+                off += off_here;
+                if (l < rule.dense_layers) assert_int_equal(off_here, 0);
+                else prunable += units[l];
+                if (!rule.compat && rule.scope == SCOPE_LOCAL && l >= rule.dense_layers) assert_int_equal(off_here, mask_count(rule.sparsity, units[l]));
+            }
+            assert_true(fabs(effective[kind] - (double)off / all) < 1e-12);
+            if (rule.compat) continue;
+            if (rule.scope != SCOPE_LOCAL) assert_int_equal(off, mask_count(rule.sparsity, prunable));
+            // no unit runs that scores below one that does not (hybrid: of layers beyond their reserve; local: of its layer)
+            for (int a = 0; a < L * U && rule.scope != SCOPE_HYBRID; a++)
+                for (int b = 0; b < L * U; b++) {
+                    if (a / U < rule.dense_layers || b / U < rule.dense_layers || a % U >= units[a / U] || b % U >= units[b / U]) continue;
+                    if (rule.scope == SCOPE_LOCAL && a / U != b / U) continue;
+                    if (keep[a] && !keep[b]) assert_true(score[kind][a] > score[kind][b] || (score[kind][a] == score[kind][b] && a > b));
+                }
+            for (int l = rule.dense_layers; l < L && rule.scope == SCOPE_HYBRID; l++) {
+                int on = 0;
+                for (int u = 0; u < units[l]; u++) on += keep[l * U + u];
+                if ((prunable - off) / (L - rule.dense_layers) >= 1) assert_true(on >= (units[l] > 0));
+            }
+        }
+    }
+    mask_free(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat), cmocka_unit_test(properties), cmocka_unit_test(as_sorted), cmocka_unit_test(both_kinds),
-        cmocka_unit_test(random_masks), cmocka_unit_test(sparsities), cmocka_unit_test(mask_files),
+        cmocka_unit_test(random_masks), cmocka_unit_test(sparsities), cmocka_unit_test(mask_files), cmocka_unit_test(masks_of_what_is_left),
     };
     return cmocka_run_group_tests_name("mask", tests, NULL, NULL);
 }

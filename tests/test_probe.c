@@ -419,21 +419,12 @@ static void nan_weights_are_named(void **state) {
     free(plan.crit);
 }
 
-// ----------------------------------------------------------------
 int main(void) {
-    static const struct { const char *name; CMUnitTestFunction run; } per_model[] = {
-        {"everything agrees", everything_agrees}, {"batch and threads do not matter", batch_and_threads_do_not_matter},
-        {"other criteria do not matter", other_criteria_do_not_matter}, {"recomputing does not matter", recomputing_does_not_matter}, {"criteria get what they declare", criteria_get_what_they_declare},
-        {"taps say what sums say", taps_say_what_sums_say}, {"rows agree", rows_agree}, {"NaN scores are named", nan_scores_are_named}};
-    enum { PER_MODEL = sizeof per_model / sizeof *per_model };
-    struct CMUnitTest tests[GOLDEN * PER_MODEL + 1];
-    size_t n = 0;
-    for (int m = 0; m < GOLDEN; m++)
-        for (int k = 0; k < PER_MODEL; k++)
-            tests[n++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], per_model[k].name), per_model[k].run, open_fixture, close_fixture,
-                                             (void *)golden_names[m]};
-    tests[n++] = (struct CMUnitTest)cmocka_unit_test(nan_weights_are_named);
-    const int failed = _cmocka_run_group_tests("probe", tests, n, NULL, NULL);
-    for (size_t i = 0; i < GOLDEN * PER_MODEL; i++) free((void *)tests[i].name);
-    return failed != 0;
+    static const golden_test per_model[] = {
+        {"everything agrees", everything_agrees, false}, {"batch and threads do not matter", batch_and_threads_do_not_matter, false},
+        {"other criteria do not matter", other_criteria_do_not_matter, false}, {"recomputing does not matter", recomputing_does_not_matter, false},
+        {"criteria get what they declare", criteria_get_what_they_declare, false}, {"taps say what sums say", taps_say_what_sums_say, false},
+        {"rows agree", rows_agree, false}, {"NaN scores are named", nan_scores_are_named, false}};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nan_weights_are_named)};
+    return run_on_golden("probe", per_model, sizeof per_model / sizeof *per_model, open_fixture, close_fixture, tests, 1);
 }

@@ -3,6 +3,7 @@
 #include "opt_fixture.h"
 #include "ops_cpu.h"
 #include "opt_random.h"
+#include "orders.h"
 #include "shim.h"
 
 static const ops *side[2];
@@ -93,31 +94,38 @@ static double want_of(int what, const matrix *m, const float *row, int j, int bi
     return sum;
 }
 
-static void products_are_of_rounded_operands(void **state) {
-    (void)state;
+// Every operation in both types on both sides.
+static void each_product(void (*check)(int what, int k, const matrix *m)) {
     for (dtype type = DT_F16; type <= DT_BF16; type++) {
         matrix m;
         make_matrix(&m, type);
         for (int what = 0; what < OPERATIONS; what++)
-            for (int k = 0; k < sides; k++) {
-                const int in = in_of(what), out = out_of(what);
-                float *x = random_rows(7 + (uint64_t)what, in), *y = product_of(what, k, &m, x, spans, SPANS);
-                double far = 0;
-                for (int i = 0; i < SPANS; i++)
-                    for (int t = spans[i].row; t < spans[i].row + spans[i].n; t++) {
-                        double want[F], exact, size = 0;
-                        char text[100];
-                        for (int j = 0; j < out; j++) want[j] = want_of(what, &m, x + t * in, j, bits_of(type));
-                        for (int j = 0; j < out; j++) size = fmax(size, fabs(want[j]));
-                        for (int j = 0; j < out; j++) exact = want_of(what, &m, x + t * in, j, 0), far = fmax(far, fabs(exact - want[j]) / size);
-                        snprintf(text, sizeof text, "%s, %s, %s, row %d", side[k]->device, names[what], dtype_name(type), t);
-                        assert_agree(text, y + t * out, want, (size_t)out, 2e-6);
-                    }
-                if (!(far > ldexp(1, -bits_of(type) - 3))) fail_msg("%s: rounding does not show (%g)", names[what], far);
-                free(x), free(y);
-            }
+            for (int k = 0; k < sides; k++) check(what, k, &m);
         free_matrix(&m);
     }
+}
+
+static void of_rounded_operands(int what, int k, const matrix *m) {
+    const int in = in_of(what), out = out_of(what), bits = bits_of(m->on[k].type);
+    float *x = random_rows(7 + (uint64_t)what, in), *y = product_of(what, k, m, x, spans, SPANS);
+    double far = 0;
+    for (int i = 0; i < SPANS; i++)
+        for (int t = spans[i].row; t < spans[i].row + spans[i].n; t++) {
+            double want[F], exact, size = 0;
+            char text[100];
+            for (int j = 0; j < out; j++) want[j] = want_of(what, m, x + t * in, j, bits);
+            for (int j = 0; j < out; j++) size = fmax(size, fabs(want[j]));
+            for (int j = 0; j < out; j++) exact = want_of(what, m, x + t * in, j, 0), far = fmax(far, fabs(exact - want[j]) / size);
+            snprintf(text, sizeof text, "%s, %s, %s, row %d", side[k]->device, names[what], dtype_name(m->on[k].type), t);
+            assert_agree(text, y + t * out, want, (size_t)out, 2e-6);
+        }
+    if (!(far > ldexp(1, -bits - 3))) fail_msg("%s: rounding does not show (%g)", names[what], far);
+    free(x), free(y);
+}
+
+static void products_are_of_rounded_operands(void **state) {
+    (void)state;
+    each_product(of_rounded_operands);
 }
 
 // Of one span; sums of |w g|, g g, w g and w h against double precision on rounded operands, where h is made of tangents.
@@ -164,46 +172,39 @@ static void sums_of_gradients(void **state) {
 }
 
 // Gradients of 1e-30 are no less exact than those of 1, and those of 1e30 do not overflow: a power of two changes exponents only.
+static void of_powers_of_two(int what, int k, const matrix *m) {
+    static const int power[] = {-100, -67, -23, 24, 100};
+    const int in = in_of(what), out = out_of(what);
+    float *x = random_rows(3, in), *scaled = random_rows(3, in), *y = product_of(what, k, m, x, spans, SPANS);
+    for (int p = 0; p < 5; p++) {
+        for (int i = 0; i < ROWS * in; i++) scaled[i] = ldexpf(x[i], power[p]);
+        float *z = product_of(what, k, m, scaled, spans, SPANS);
+        for (int i = 0; i < ROWS * out; i++)
+            if (z[i] != ldexpf(y[i], power[p]))
+                fail_msg("%s, %s, %s, 2^%d: number %d: %.9g, want %.9g", side[k]->device, names[what], dtype_name(m->on[k].type), power[p], i, (double)z[i], (double)ldexpf(y[i], power[p]));
+        free(z);
+    }
+    free(x), free(scaled), free(y);
+}
+
 static void powers_of_two_pass_through(void **state) {
     (void)state;
-    static const int power[] = {-100, -67, -23, 24, 100};
-    for (dtype type = DT_F16; type <= DT_BF16; type++) {
-        matrix m;
-        make_matrix(&m, type);
-        for (int what = 0; what < OPERATIONS; what++)
-            for (int k = 0; k < sides; k++) {
-                const int in = in_of(what), out = out_of(what);
-                float *x = random_rows(3, in), *scaled = random_rows(3, in), *y = product_of(what, k, &m, x, spans, SPANS);
-                for (int p = 0; p < 5; p++) {
-                    for (int i = 0; i < ROWS * in; i++) scaled[i] = ldexpf(x[i], power[p]);
-                    float *z = product_of(what, k, &m, scaled, spans, SPANS);
-                    for (int i = 0; i < ROWS * out; i++)
-                        if (z[i] != ldexpf(y[i], power[p])) fail_msg("%s, %s, %s, 2^%d: number %d: %.9g, want %.9g", side[k]->device, names[what], dtype_name(type), power[p], i, (double)z[i], (double)ldexpf(y[i], power[p]));
-                    free(z);
-                }
-                free(x), free(scaled), free(y);
-            }
-        free_matrix(&m);
-    }
+    each_product(of_powers_of_two);
 }
 
 // Neighbours a million times larger change nothing.
+static void of_a_span_alone(int what, int k, const matrix *m) {
+    const int in = in_of(what), out = out_of(what);
+    float *x = random_rows(8, in);
+    for (int i = 12 * in; i < ROWS * in; i++) x[i] *= 1e6f;
+    float *all = product_of(what, k, m, x, spans, SPANS), *one = product_of(what, k, m, x, &spans[1], 1);
+    assert_same_bits(names[what], all + spans[1].row * out, one + spans[1].row * out, sizeof *one * (size_t)(spans[1].n * out));
+    free(x), free(all), free(one);
+}
+
 static void a_span_is_alone(void **state) {
     (void)state;
-    for (dtype type = DT_F16; type <= DT_BF16; type++) {
-        matrix m;
-        make_matrix(&m, type);
-        for (int what = 0; what < OPERATIONS; what++)
-            for (int k = 0; k < sides; k++) {
-                const int in = in_of(what), out = out_of(what);
-                float *x = random_rows(8, in);
-                for (int i = 12 * in; i < ROWS * in; i++) x[i] *= 1e6f;
-                float *all = product_of(what, k, &m, x, spans, SPANS), *one = product_of(what, k, &m, x, &spans[1], 1);
-                assert_same_bits(names[what], all + spans[1].row * out, one + spans[1].row * out, sizeof *one * (size_t)(spans[1].n * out));
-                free(x), free(all), free(one);
-            }
-        free_matrix(&m);
-    }
+    each_product(of_a_span_alone);
 }
 
 // ---------------------------------------------------------------- faults
@@ -267,15 +268,6 @@ static void models_are_narrowed(void **state) {
     weights_free(t, n);
 }
 
-// The tests of products once more, with a block's threads in another order and other streams, as only a new process can.
-static int again(const char *order, const char *streams) {
-    char *command = xasprintf("CUH_ORDER=%s CU_FAKE_STREAMS=%s '%s' '*of*' 2>&1", order, streams, self);
-    const int bad = system(command);
-    if (bad) fprintf(stderr, "FAIL: %s\n", command);
-    free(command);
-    return bad != 0;
-}
-
 int main(int argc, char **argv) {
     self = argv[0];
     if (argc == 5) return fault(argv), 0;
@@ -287,7 +279,7 @@ int main(int argc, char **argv) {
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
     if (argc > 1 || sides < 2 || !strstr(side[1]->about, "stand-in")) return bad;
-    bad |= again("rev", "eager");
-    bad |= again("20261", "7");
+    bad |= again(self, "*of*", "rev", "eager");
+    bad |= again(self, "*of*", "20261", "7");
     return bad;
 }

@@ -1,0 +1,378 @@
+// test_contextual_eval - evaluation under masks that predictors make, against references that know nothing of watches, caches or batches (full passes
+// with taps, token-by-token decoding); effective sparsity by hand; predictions that are NaN.
+#include "contextual_fixture.h"
+#include "eval_batch.h"
+
+// ---------------------------------------------------------------- the reference of the evaluation
+typedef struct {
+    const opt *m;
+    opt_run *taps;
+    predictor *p;
+} reference;
+
+static const float *tap(const opt_run *r, opt_state state, int layer) {
+    return state == OPT_HEAD_OUTPUT ? opt_tap_a(r, layer) : state == OPT_RESIDUAL ? opt_tap_res(r, layer) : opt_tap_mid(r, layer);
+}
+
+static const float *state_at(const reference *f, opt_state state, int layer, int row) { return tap(f->taps, state, layer) + (size_t)row * (size_t)f->m->c.E; }
+
+// A whole pass over tokens [n], every row kept, under a mask from a position on.
+static void pass(const reference *f, const int32_t *tokens, int n, const mask *m, int from) {
+    const opt_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = from, .last_target = OPT_NO_TARGET};
+    opt_forward(f->taps, &s, 1);
+}
+
+// Scores of all layers from the states of row `at` of the last pass.
+static void predict(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, double *heads, double *neurons) {
+    const predictor_info *a = predictor_about(f->p);
+    const opt_config *c = &f->m->c;
+    if (a->design == PREDICTOR_SEQUENCE) {
+        // embeddings by hand, through the projection where there is one
+        float *x = xcalloc((size_t)(at + 1) * (size_t)c->E, sizeof *x);
+        const float *table = f->m->embed.data, *proj = f->m->proj_in.data;
+        for (int t = 0; t <= at; t++)
+            for (int e = 0; e < c->E; e++) {
+                double s = 0;
+                if (!proj) s = (double)table[(size_t)tokens[t] * (size_t)c->P + (size_t)e];
+                for (int k = 0; proj && k < c->P; k++) s += (double)proj[(size_t)e * (size_t)c->P + (size_t)k] * (double)table[(size_t)tokens[t] * (size_t)c->P + (size_t)k];
+                x[(size_t)t * (size_t)c->E + (size_t)e] = (float)s;
+            }
+        const float *in[2] = {x, x};
+        predictor_all(f->p, in, at + 1, heads, neurons);
+        free(x);
+    } else if (!a->per_layer) {
+        const float *in[2] = {state_at(f, a->state[0], a->from, at), state_at(f, a->state[1], a->from, at)};
+        predictor_all(f->p, in, 1, heads, neurons);
+    } else {
+        memset(heads, 0, (size_t)(c->L * c->H) * sizeof *heads);
+        memset(neurons, 0, (size_t)(c->L * c->F) * sizeof *neurons);
+        for (int l = a->lag; l < c->L; l++) {
+            const float *in[2] = {state_at(f, a->state[0], l - a->lag, at), state_at(f, a->state[1], l - a->lag, at)};
+            // as published, masks of compat that compare layers come from inputs that are not normalised
+            const bool raw = rule->compat && a->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
+            (raw ? predictor_layer_raw : predictor_layer)(f->p, l, in, heads + (size_t)l * (size_t)c->H, neurons + (size_t)l * (size_t)c->F);
+        }
+    }
+}
+
+// The mask of row `at`, which acts from there on. Pruned streams: one whole pass per layer and kind, each under what is decided so far (the
+// neurons of a layer may see what its heads put out).
+static void mask_at(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, bool stream, mask *m) {
+    const opt_config *c = &f->m->c;
+    double heads[12], neurons[144];
+    if (!stream) {
+        pass(f, tokens, at + 1, NULL, 0);
+        predict(f, tokens, at, rule, heads, neurons);
+        assert_int_equal(mask_make(m, c, heads, neurons, rule), 0);
+        return;
+    }
+    mask all;
+    mask_alloc(&all, c);
+    mask_fill(m, c);
+    for (int l = rule->dense_layers; l < c->L; l++)
+        for (int kind = 0; kind < 2; kind++) {
+            pass(f, tokens, at + 1, m, at);
+            predict(f, tokens, at, rule, heads, neurons);
+            assert_int_equal(mask_make(&all, c, heads, neurons, rule), 0);
+            if (kind == 0) memcpy(m->heads + l * c->H, all.heads + l * c->H, (size_t)c->H);
+            else memcpy(m->neurons + l * c->F, all.neurons + l * c->F, (size_t)c->F);
+        }
+    mask_free(&all);
+}
+
+static double log_likelihood(const reference *f, const int32_t *tokens, int n, int from, const mask *m, int mask_from) {
+    double lp[MOST], sum = 0;
+    const opt_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = mask_from, .targets_from = from, .last_target = tokens[n]};
+    opt_forward(f->taps, &s, 1);
+    opt_logprobs(f->taps, lp, NULL, 0);
+    for (int i = 0; i < n - from; i++) sum += lp[i];
+    return sum;
+}
+
+// Documents: candidates behind one context, or behind two of equal length (like winogrande's), tokens in one pool.
+enum { DOCS = SCORED_ITEMS + 8 };  // more than are evaluated side by side
+static eval_item *documents(int32_t *pool, int V) {
+    eval_item *item = xcalloc(DOCS, sizeof *item);
+    rng r = rng_make(8);
+    for (int i = 0; i < DOCS; i++) {
+        const int context = 1 + (int)rng_below(&r, 30), split = i % 3 == 0 ? context - 1 : -1;
+        int32_t head[40];
+        seeded_tokens(head, context, V, (uint64_t)i);
+        item[i].n_seqs = 2 + (int)rng_below(&r, 3);
+        item[i].shared = context - 1;
+        for (int j = 0; j < item[i].n_seqs; j++) {
+            const int more = 1 + (int)rng_below(&r, 12);
+            memcpy(pool, head, (size_t)context * sizeof *pool);
+            for (int t = context; t < context + more; t++) pool[t] = (int32_t)rng_below(&r, (uint64_t)V);
+            if (split >= 0) pool[split] = j % 2;
+            item[i].seq[j].tokens = pool;
+            item[i].seq[j].n = context + more - 1;
+            item[i].seq[j].from = context - 1;
+            pool += context + more;
+        }
+    }
+    return item;
+}
+
+static void compare_documents(const opt_config *c, const predictor_info *what, mask_span acts, const mask_rule *rule, int n_rules) {
+    random_opt o;
+    random_opt_make(&o, c, 3);
+    reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), predictor_new(what, 9)};
+    int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
+    eval_item *item = documents(pool, c->V);
+    contextual_source source = {.p = f.p, .span = acts, .refresh = 128};
+    const mask_source from = {.context = &source};
+    double *ll[4], effective[4][2], want_effective[4][2] = {{0}};
+    for (int k = 0; k < n_rules; k++) ll[k] = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof **ll);
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    if (eval_run(e, item, DOCS, &from, rule, n_rules, ll, effective)) fail_msg("%s", err_get());
+    mask m;
+    mask_alloc(&m, c);
+    for (int k = 0; k < n_rules; k++) {
+        double positions = 0;
+        const bool stream = acts == SPAN_DECODE && contextual_kind(what, &rule[k]) == FEATURES_STREAM;
+        for (int i = 0; i < DOCS; i++)
+            for (int j = 0; j < item[i].n_seqs; j++) {
+                const int n = item[i].seq[j].n, first = item[i].seq[j].from;
+                const int32_t *t = item[i].seq[j].tokens;
+                double heads, neurons;
+                mask_at(&f, t, acts == SPAN_COMPAT ? n - 1 : first, &rule[k], stream, &m);
+                const double want = log_likelihood(&f, t, n, first, &m, acts == SPAN_DECODE ? first : 0), got = ll[k][i * TASK_MAX_CHOICES + j];
+                if (!(fabs(got - want) <= 2e-5 * fabs(want)))
+                    fail_msg("%s lag %d, rule %d, document %d candidate %d: %.9g, want %.9g", predictor_design_names[what->design], what->lag, k, i, j, got, want);
+                mask_effective(&m, c, &heads, &neurons);
+                want_effective[k][0] += heads * (n - first);
+                want_effective[k][1] += neurons * (n - first);
+                positions += n - first;
+            }
+        for (int u = 0; u < 2; u++) assert_float_equal(effective[k][u], want_effective[k][u] / positions, 1e-12);
+    }
+    mask_free(&m);
+    for (int k = 0; k < n_rules; k++) free(ll[k]);
+    eval_free(e);
+    free(item);
+    free(pool);
+    predictor_close(f.p);
+    opt_run_free(f.taps);
+    random_opt_free(&o);
+}
+
+static void documents_decode(void **state) {
+    (void)state;
+    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_HYBRID, 75, false), rule_of(SCOPE_LOCAL, 25, false)};
+    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
+                                   describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),           describe(&small, PREDICTOR_LOWRANK, 1, OPT_RESIDUAL, OPT_MID, false),
+                                   describe(&small, PREDICTOR_DEJAVU, 0, OPT_RESIDUAL, OPT_MID, false),           describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small, &what[i], SPAN_DECODE, rules, 4);
+    // only pruned streams: no dense states are looked at
+    compare_documents(&small, &what[2], SPAN_DECODE, rules + 3, 1);
+    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false), ahead = describe(&projected, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false);
+    compare_documents(&projected, &post, SPAN_DECODE, rules, 2);
+    compare_documents(&projected, &ahead, SPAN_DECODE, rules, 4);
+}
+
+static void documents_all(void **state) {
+    (void)state;
+    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false)};
+    const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, true), rule_of(SCOPE_LOCAL, 50, true), rule_of(SCOPE_HYBRID, 75, true)};
+    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
+                                   describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small, &what[i], SPAN_ALL, rules, 2);
+    const predictor_info published[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true)};
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) compare_documents(&small, &published[i], SPAN_COMPAT, compat, 3);
+}
+
+// ---------------------------------------------------------------- running text
+// Token by token, with a cache: every position under its segment's mask, every segment's mask from the position before it.
+static double step_by_step(const reference *f, opt_run *one, const eval_item *it, int refresh, const mask_rule *rule, bool stream, double effective[2]) {
+    const opt_config *c = &f->m->c;
+    const predictor_info *a = predictor_about(f->p);
+    const int32_t *t = it->seq[0].tokens;
+    double heads[12], neurons[144], sum = 0;
+    opt_cache *cache = opt_cache_new(f->m, MOST);
+    mask m;
+    mask_alloc(&m, c);
+    memset(heads, 0, sizeof heads);
+    memset(neurons, 0, sizeof neurons);
+    for (int i = 0; i < it->seq[0].n; i++) {
+        const bool predicts = (i + 1) % refresh == 0, scored = i >= it->seq[0].from;
+        const opt_seq s = {.tokens = t + i, .n = 1, .prefix = cache, .append = cache, .mask = &m, .last_target = t[i + 1]};
+        opt_forward(one, &s, 1);
+        if (scored) {
+            double lp, h, n;
+            opt_logprobs(one, &lp, NULL, 0);
+            sum += lp;
+            mask_effective(&m, c, &h, &n);
+            effective[0] += h;
+            effective[1] += n;
+        }
+        if (!predicts) continue;
+        if (stream) {  // the row's states as this step's own pass, under the mask at work, left them
+            for (int l = a->lag; l < c->L; l++) {
+                const float *in[2] = {tap(one, a->state[0], l - a->lag), tap(one, a->state[1], l - a->lag)};
+                predictor_layer(f->p, l, in, heads + (size_t)l * (size_t)c->H, neurons + (size_t)l * (size_t)c->F);
+            }
+        } else {
+            pass(f, t, i + 1, NULL, 0);
+            predict(f, t, i, rule, heads, neurons);
+        }
+        assert_int_equal(mask_make(&m, c, heads, neurons, rule), 0);
+    }
+    mask_free(&m);
+    opt_cache_free(cache);
+    return sum;
+}
+
+enum { WINDOWS = 7, ROUNDS = SCORED_ITEMS / WINDOWS + 1 };  // ROUNDS times the windows are more than are evaluated side by side
+static void windows(eval_item *item, int32_t *pool, int V) {
+    static const int length[WINDOWS] = {60, 8, 9, 1, 33, 16, 50}, from[WINDOWS] = {0, 0, 3, 0, 20, 15, 49};
+    for (int i = 0; i < WINDOWS; i++) {
+        seeded_tokens(pool, MOST, V, 40 + (uint64_t)i);
+        item[i] = (eval_item){.n_seqs = 1, .window = true};
+        item[i].seq[0].tokens = pool;
+        item[i].seq[0].n = length[i];
+        item[i].seq[0].from = from[i];
+        pool += MOST;
+    }
+}
+
+static void running_text(void **state) {
+    (void)state;
+    const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 25, false), rule_of(SCOPE_HYBRID, 60, false)};
+    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
+                                   describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false), describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    static int32_t pool[WINDOWS * MOST];
+    eval_item item[ROUNDS * WINDOWS];
+    random_opt o;
+    random_opt_make(&o, &small, 3);
+    windows(item, pool, small.V);
+    for (int i = WINDOWS; i < ROUNDS * WINDOWS; i++) item[i] = item[i - WINDOWS];
+    opt_run *one = opt_run_new(&o.m, 1, 1, OPT_TAPS);
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    for (size_t d = 0; d < sizeof what / sizeof *what; d++)
+        for (int refresh = 8; refresh <= 64; refresh += 28) {
+            reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), predictor_new(&what[d], 9)};
+            contextual_source source = {.p = f.p, .span = SPAN_DECODE, .refresh = refresh};
+            const mask_source from = {.context = &source};
+            double sums[4][ROUNDS * WINDOWS * TASK_MAX_CHOICES], *ll[4], effective[4][2];
+            for (int k = 0; k < 4; k++) ll[k] = sums[k];
+            if (eval_run(e, item, ROUNDS * WINDOWS, &from, rules, 4, ll, effective)) fail_msg("%s", err_get());
+            for (int k = 0; k < 4; k++) {
+                double wanted[2] = {0, 0}, positions = 0;
+                for (int i = 0; i < WINDOWS; i++) {
+                    const double want = step_by_step(&f, one, &item[i], refresh, &rules[k], contextual_kind(&what[d], &rules[k]) == FEATURES_STREAM, wanted);
+                    positions += item[i].seq[0].n - item[i].seq[0].from;
+                    if (!(fabs(sums[k][i * TASK_MAX_CHOICES] - want) <= 2e-5 * fabs(want)))
+                        fail_msg("%s lag %d, segments of %d, rule %d, window %d: %.9g, want %.9g", predictor_design_names[what[d].design], what[d].lag, refresh, k, i,
+                                 sums[k][i * TASK_MAX_CHOICES], want);
+                    for (int j = i + WINDOWS; j < ROUNDS * WINDOWS; j += WINDOWS) assert_float_equal(sums[k][j * TASK_MAX_CHOICES], sums[k][i * TASK_MAX_CHOICES], 0);
+                }
+                for (int u = 0; u < 2; u++) assert_float_equal(effective[k][u], wanted[u] / positions, 1e-12);
+            }
+            predictor_close(f.p);
+            opt_run_free(f.taps);
+        }
+    eval_free(e);
+    opt_run_free(one);
+    random_opt_free(&o);
+}
+
+// A fixed mask in the same span: whole passes with the mask from the end of the context, or from the second segment on.
+static void fixed_mask(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 3);
+    reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), NULL};
+    int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
+    static int32_t text[WINDOWS * MOST];
+    eval_item *item = documents(pool, small.V), win[WINDOWS];
+    windows(win, text, small.V);
+    mask m;
+    double heads[12], neurons[144], sums[DOCS * TASK_MAX_CHOICES], *ll = sums, effective[1][2];
+    const mask_rule rule = rule_of(SCOPE_GLOBAL, 50, false);
+    mask_alloc(&m, &small);
+    mask_random_scores(heads, neurons, &small, 2);
+    assert_int_equal(mask_make(&m, &small, heads, neurons, &rule), 0);
+    const mask_source source = {.fixed = &m, .after = 8};
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, effective), 0);
+    assert_float_equal(effective[0][0], 4.0 / 12, 1e-12);
+    for (int i = 0; i < DOCS; i++)
+        for (int j = 0; j < item[i].n_seqs; j++)
+            assert_float_equal(sums[i * TASK_MAX_CHOICES + j], log_likelihood(&f, item[i].seq[j].tokens, item[i].seq[j].n, item[i].seq[j].from, &m, item[i].seq[j].from), 2e-3);
+    assert_int_equal(eval_run(e, win, WINDOWS, &source, NULL, 1, &ll, effective), 0);
+    for (int i = 0; i < WINDOWS; i++)
+        assert_float_equal(sums[i * TASK_MAX_CHOICES], log_likelihood(&f, win[i].seq[0].tokens, win[i].seq[0].n, win[i].seq[0].from, &m, 8), 2e-3);
+    // scored: 60, 8, 6, 1, 13, 1, 1, of which the mask reaches 52, 0, 1 (position 8 of 9), 0, 13, 1, 1
+    assert_float_equal(effective[0][1], 48.0 / 144 * 68 / 90, 1e-12);
+    mask_free(&m);
+    eval_free(e);
+    free(item);
+    free(pool);
+    opt_run_free(f.taps);
+    random_opt_free(&o);
+}
+
+// Two windows of 20 and 12 inputs in segments of 8, scored from 5 and 0 on: 3 + 8 positions are dense of 15 + 12, the others lack 1 of 4
+// heads in 2 of 3 layers (local 25 %) and 12 of 48 neurons.
+static void effective_by_hand(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 3);
+    static int32_t pool[WINDOWS * MOST];
+    eval_item item[WINDOWS];
+    windows(item, pool, small.V);
+    item[0].seq[0].n = 20;
+    item[0].seq[0].from = 5;
+    item[1].seq[0].n = 12;
+    const predictor_info what = describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false);
+    const mask_rule rule = rule_of(SCOPE_LOCAL, 25, false);
+    predictor *p = predictor_new(&what, 1);
+    contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 8};
+    const mask_source from = {.context = &source};
+    double sums[2 * TASK_MAX_CHOICES], *ll = sums, effective[1][2];
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    assert_int_equal(eval_run(e, item, 2, &from, &rule, 1, &ll, effective), 0);
+    assert_float_equal(effective[0][0], 2.0 / 12 * 16 / 27, 1e-12);
+    assert_float_equal(effective[0][1], 24.0 / 144 * 16 / 27, 1e-12);
+    // tokens: 20 + 12 dense (an estimate: the last segment is not needed), 12 + 4 masked
+    assert_float_equal(eval_context_tokens(item, 2, &source, 3), 32 + 3 * 16, 0);
+    eval_free(e);
+    predictor_close(p);
+    random_opt_free(&o);
+}
+
+static void predicted_nan(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small, 3);
+    double heads[12], neurons[144], *ll;
+    int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
+    eval_item *item = documents(pool, small.V);
+    mask_random_scores(heads, neurons, &small, 7);
+    neurons[100] = NAN;
+    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false)};
+    const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
+    eval *e = eval_new(&o.m, false, NULL, NULL);
+    ll = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof *ll);
+    for (size_t d = 0; d < 2; d++) {
+        predictor *p = planted(&what[d], heads, neurons);
+        contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 128};
+        const mask_source from = {.context = &source};
+        double effective[1][2];
+        assert_int_equal(eval_run(e, item, DOCS, &from, &rule, 1, &ll, effective), -1);
+        if (!strstr(err_get(), "neuron 4 is nan")) fail_msg("%s", err_get());
+        predictor_close(p);
+    }
+    free(ll);
+    eval_free(e);
+    free(item);
+    free(pool);
+    random_opt_free(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(documents_decode), cmocka_unit_test(documents_all),     cmocka_unit_test(running_text),
+                                       cmocka_unit_test(fixed_mask),       cmocka_unit_test(effective_by_hand), cmocka_unit_test(predicted_nan)};
+    return cmocka_run_group_tests_name("contextual eval", tests, NULL, NULL);
+}
