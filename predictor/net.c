@@ -115,11 +115,13 @@ void net_work_tokens(net_work *k, const net *n, int rows) {
         k->o->release(*narrow[i]);
         *narrow[i] = room(k->o, (size_t)rows);
     }
+    k->o->release(k->id);
+    k->id = k->o->alloc((size_t)rows * sizeof *k->id);
     k->cap = rows;
 }
 
 void net_work_free(net_work *k) {
-    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->tokens, k->q, k->k, k->dq, k->dk, k->count, k->lse, k->p, k->dp, k->c, k->u, k->du, k->dc, k->dx};
+    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->id, k->tokens, k->q, k->k, k->dq, k->dk, k->count, k->lse, k->p, k->dp, k->c, k->u, k->du, k->dc, k->dx};
     for (size_t i = 0; k->o && i < sizeof all / sizeof *all; i++) k->o->release(all[i]);
     free(k->s);
     *k = (net_work){0};
@@ -127,7 +129,7 @@ void net_work_free(net_work *k) {
 
 size_t net_work_bytes(const net *n, int batch, int rows) {
     const size_t B = (size_t)batch, E = (size_t)n->in, mlp = B * (E + 2 * (size_t)n->hidden + 2 * (size_t)n->out);
-    return 4 * (n->kind == NET_POOL ? mlp + 5 * B * E + (size_t)rows * (5 * E + 4) : mlp);
+    return 4 * (n->kind == NET_POOL ? mlp + 5 * B * E + (size_t)rows * (5 * E + 5) : mlp);
 }
 
 // ---------------------------------------------------------------- forward

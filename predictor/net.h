@@ -50,6 +50,7 @@ typedef struct {
     // NET_POOL: call net_work_tokens, then fill s, tokens and count
     int cap;
     span *s;                        // [batch] rows of an example
+    int32_t *id;                    // [rows] where who fills tokens may put what they are embedded from
     float *tokens, *q, *k, *dq, *dk;  // [rows, E]
     float *count, *lse, *p, *dp;    // [rows]; count: tokens that the row stands for, to be filled
     float *c, *u, *du, *dc, *dx;    // [batch, E]

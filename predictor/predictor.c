@@ -334,8 +334,8 @@ static void widen(double *to, const float *from, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = (double)from[i];
 }
 
-void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *tokens, const span *s, int n) {
-    m->o->embed(narrow ? narrow : x, tokens, &m->embed, s, n);
+void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *id, const span *s, int n) {
+    m->o->embed(narrow ? narrow : x, id, &m->embed, s, n);
     if (narrow) m->o->linear(x, narrow, &m->proj_in, NULL, false, s, n);
 }
 
@@ -344,7 +344,10 @@ void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T) {
     const size_t bytes = (size_t)T * (size_t)m->c.E * sizeof *x;
     m->o->use(0);
     float *wide = m->o->alloc(bytes), *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
-    predictor_embed_rows(wide, narrow, m, tokens, &all, 1);
+    int32_t *id = m->o->alloc((size_t)T * sizeof *id);
+    m->o->put(id, tokens, (size_t)T * sizeof *id);
+    predictor_embed_rows(wide, narrow, m, id, &all, 1);
+    m->o->release(id);
     m->o->release(narrow);
     m->o->get(x, wide, bytes);
     m->o->release(wide);
@@ -390,10 +393,10 @@ void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw
 }
 
 // Embeddings of T tokens, normalised: what the nets of both kinds read.
-static void context_embed(float *x, const opt *m, const int32_t *tokens, int T) {
+static void context_embed(float *x, const opt *m, const int32_t *id, int T) {
     const span all = {0, T};
     float *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
-    predictor_embed_rows(x, narrow, m, tokens, &all, 1);
+    predictor_embed_rows(x, narrow, m, id, &all, 1);
     m->o->minmax(x, x, m->c.E, &all, 1);
     m->o->release(narrow);
 }
@@ -409,7 +412,10 @@ void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, 
         net_work *w = &p->work[k];
         context_room(w, n, T);
         if (embedded) o->copy(w->tokens, embedded, (size_t)T * (size_t)n->in * sizeof *embedded);
-        else context_embed(w->tokens, m, tokens, T);
+        else {
+            o->put(w->id, tokens, (size_t)T * sizeof *w->id);
+            context_embed(w->tokens, m, w->id, T);
+        }
         embedded = w->tokens;
         o->copy(score[k], forward_tokens(p, k, T), (size_t)n->out * sizeof **score);
     }

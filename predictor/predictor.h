@@ -60,8 +60,8 @@ void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, 
 // ---------------------------------------------------------------- scores in host memory, by a predictor on the CPU
 // Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence reads.
 void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T);
-// The same on the model's device, of the tokens of spans, x [rows, E]; narrow: room for [rows, P] where the model projects its embeddings, else NULL.
-void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *tokens, const span *s, int n);
+// The same in memory of the model's device, of the tokens of spans, id [rows], x [rows, E]; narrow: room for [rows, P] where the model projects its embeddings, else NULL.
+void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *id, const span *s, int n);
 // Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all layers. x: the state
 // [E] of shadow (heads and neurons each read their own state: x[0], x[1]); of sequence the token embeddings [T, E], x[0].
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons);

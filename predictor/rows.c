@@ -192,7 +192,8 @@ static void fill_tokens(const row_source *s, const net *n, net_work *k, row_stag
         k->s[i] = (span){at, different(g->tokens + at, times + at, T)};
     }
     if (g->times) k->o->put(k->count, times, (size_t)at * sizeof *times);
-    predictor_embed_rows(k->tokens, g->narrow, s->model, g->tokens, k->s, count);
+    k->o->put(k->id, g->tokens, (size_t)at * sizeof *k->id);
+    predictor_embed_rows(k->tokens, g->narrow, s->model, k->id, k->s, count);
     k->o->minmax(k->tokens, k->tokens, n->in, k->s, count);
 }
 

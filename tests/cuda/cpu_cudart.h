@@ -24,4 +24,5 @@ cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()>
 cudaError_t fail(cudaError_t e);          // remembers e for cudaGetLastError
 bool injected(const char *kind);          // is this the call that CU_FAKE_FAIL names?
 bool may_access(const void *p, size_t n); // by the device whose work is running
+void check_argument(const void *p);       // a pointer that a kernel is given: ends the program unless the running device reaches what is there
 } // namespace cpu_cuda

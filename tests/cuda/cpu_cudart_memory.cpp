@@ -67,6 +67,12 @@ bool may_access(const void *p, size_t n) {
     const Alloc *a = find_alloc(p, n);
     return a && (a->dev < 0 || run_dev < 0 || a->dev == run_dev || peers.count({run_dev, a->dev}));
 }
+// A kernel finds host memory here, but not on a GPU.
+void check_argument(const void *p) {
+    if (!p || may_access(p, 1)) return;
+    fprintf(stderr, "cuda-on-cpu: a kernel is given %p, which its device cannot reach\n", p);
+    abort();
+}
 
 static void *map(size_t n, int dev) {
     const size_t m = pages(n ? n : 1);

@@ -38,6 +38,7 @@
 #endif
 namespace cpu_cuda {
 cudaError_t launch(dim3, dim3, size_t, cudaStream_t, std::function<void()>);
+void check_argument(const void *p);
 } // namespace cpu_cuda
 namespace cuh {
 struct Warp {
@@ -68,9 +69,16 @@ void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body);
 [[noreturn]] void die(const char *msg);
 unsigned block_barrier(int pred);
 unsigned warp_exchange(unsigned mask, uint64_t v, int pred); // returns buffer parity to read
+template <class T> inline void check_argument(const T &v) {
+    constexpr bool text = std::is_same<T, const char *>::value; // a name that a kernel hands on to the host
+    if constexpr (std::is_pointer<T>::value && !text) cpu_cuda::check_argument(v);
+}
 template <class... P, class... A> inline void launch(dim3 g, dim3 b, size_t smem, cudaStream_t st, void (*k)(P...), A &&...a) {
     std::tuple<typename std::decay<P>::type...> t(static_cast<P>(a)...); // by value: the launch may run long after this returns
-    cpu_cuda::launch(g, b, smem, st, [=] { run_grid(g, b, smem, [&] { std::apply(k, t); }); });
+    cpu_cuda::launch(g, b, smem, st, [=] {
+        std::apply([](const auto &...v) { (check_argument(v), ...); }, t);
+        run_grid(g, b, smem, [&] { std::apply(k, t); });
+    });
 }
 template <class T> inline uint64_t pack(T v) {
     uint64_t u = 0;

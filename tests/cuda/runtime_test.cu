@@ -1,9 +1,11 @@
-// runtime_test - the test of CUDA on the CPU itself: lazy streams, events, graphs, peers, faults, protected memory, cuBLAS in stream order. What it holds
+// runtime_test - the test of CUDA on the CPU itself: lazy streams, events, graphs, peers, faults, protected memory, kernels given the host's, cuBLAS in stream order. What it holds
 // to is what the tests of the product's CUDA code rely on.
 #include <cstdio>
 #include <cstdlib>
 #include <csetjmp>
 #include <csignal>
+#include <sys/wait.h>
+#include <unistd.h>
 #ifndef __CUDACC__
 #include "cu_host.h"
 #else
@@ -98,6 +100,16 @@ int main() {
     const char *p = getenv("CU_FAKE_PROTECT");
     if (!p || atoi(p)) OK(!can_read(d));
     OK(can_read(hp));
+    // and so does a kernel that is given memory of the host
+    const pid_t child = fork();
+    if (!child) {
+        fclose(stderr);
+        CU_LAUNCH(add, 4, 256, 0, a, h, 1.0f, n);
+        cudaStreamSynchronize(a);
+        _exit(0);
+    }
+    int status = 0;
+    OK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
     // cuBLAS in stream order
     cublasHandle_t cb;
     cublasCreate(&cb);
