@@ -112,12 +112,13 @@ $(SHIM_TEST): $(B)/shim/tests/cuda/runtime_test.cu.o $(SHIM_SRCS:%.cpp=$(B)/shim
 SHAPE ?= E=5120 H=40 F=20480 V=50272 T=512 wbytes=2 live=0.5 ## cuda-report: the shape
 cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes, FLOPs and roofline times of the kernels (needs nvcc)
 	@awk $(SHAPE:%=-v %) -f model/cuda_report.awk $(KERNELS:%=$(B)/cuda/%.log)
-# The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked.
+# The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked; every test in C that has a GPU's side,
+# and the programs.
 PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null)) ## ptxrun: the translator
-PTX_TESTS := test_xent test_cuda test_cuda_device test_cuda_train test_cuda_scores
-ptxrun: $(if $(NVCC),$(if $(PTXRUN),$(B)/libkit_cuda.so $(PTX_TESTS:%=$(B)/tests/%))) ## the CUDA tests on the PTX that nvcc emits (needs nvcc and ptxrun)
+PTX_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(shell grep -l '"shim.h"' tests/test_*.c)) tests/test_cuda_chain.sh
+ptxrun: $(if $(NVCC),$(if $(PTXRUN),all $(B)/libkit_cuda.so $(filter $(B)/%,$(PTX_TESTS)))) ## the CUDA tests and the chain of programs on the PTX that nvcc emits (needs nvcc and ptxrun)
 	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; \
-	else tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS:%=$(B)/tests/%); fi
+	else BIN=$(B)/bin tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS); fi
 
 # Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
 # relative path through BIN. tests.log keeps the output.
