@@ -87,9 +87,9 @@ static int bind(opt *m, const tensor *t, int n) {
     return 0;
 }
 
-// On another device matrices keep their type; vectors are fp32, so that kernels need one form of them.
-static size_t device_bytes(const weight *w) {
-    const size_t n = (size_t)w->rows * (size_t)w->cols * (w->cols == 1 ? sizeof(float) : dtype_bytes(w->type));
+// On another device matrices keep their type, those of one column too (fc2 of a single neuron); vectors are fp32, so that kernels need one form of them.
+static size_t device_bytes(const weight *w, bool vector) {
+    const size_t n = (size_t)w->rows * (size_t)w->cols * (vector ? sizeof(float) : dtype_bytes(w->type));
     return (n + 255) / 256 * 256;
 }
 
@@ -101,20 +101,20 @@ static int layer_of(const opt *m, const weight *w) {
 }
 
 static int count_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)name, (void)rows, (void)cols;
+    (void)name, (void)rows;
     struct source *s = ctx;
-    s->layer_bytes[layer_of(s->m, where) + 1] += device_bytes(where);
+    s->layer_bytes[layer_of(s->m, where) + 1] += device_bytes(where, cols == OPT_VECTOR);
     return 0;
 }
 
-static void put_one(struct source *s, const char *name, weight *w, int part) {
+static void put_one(struct source *s, const char *name, weight *w, bool vector, int part) {
     void *to = s->block[part] + s->bytes[part];
-    s->bytes[part] += device_bytes(w);
+    s->bytes[part] += device_bytes(w, vector);
     if (s->fill) {
-        if (w->cols == 1) w->type = DT_F32;
+        if (vector) w->type = DT_F32;
         s->o->use(part);
         s->fill(s->ctx, name, to, w->type, (size_t)w->rows * (size_t)w->cols);
-    } else if (w->cols == 1) {
+    } else if (vector) {
         float *wide = xmalloc((size_t)w->rows * sizeof *wide);
         cpu_widen(wide, w->data, w->type, (size_t)w->rows);
         s->o->put(to, wide, (size_t)w->rows * sizeof *wide);
@@ -125,10 +125,10 @@ static void put_one(struct source *s, const char *name, weight *w, int part) {
 }
 
 static int put_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)rows, (void)cols;
+    (void)rows;
     struct source *s = ctx;
     const int layer = layer_of(s->m, where);
-    put_one(s, name, where, layer < 0 ? 0 : opt_part(s->m, layer));
+    put_one(s, name, where, cols == OPT_VECTOR, layer < 0 ? 0 : opt_part(s->m, layer));
     return 0;
 }
 
@@ -165,7 +165,7 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
     memcpy(m->layer, m->stored, (size_t)m->c.L * sizeof *m->layer);
     opt_each_weight(m, count_weight, &s);
     m->head = m->embed;
-    if (last) s.layer_bytes[m->c.L + 1] += device_bytes(&m->head);
+    if (last) s.layer_bytes[m->c.L + 1] += device_bytes(&m->head, false);
     place(m, s.layer_bytes, bytes);
     free(s.layer_bytes);
     if (ops_plan(o, bytes, "weights") != 0) return -1;
@@ -175,7 +175,7 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
         if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
     }
     opt_each_weight(m, put_weight, &s);
-    if (last) put_one(&s, "embed_tokens.weight", &m->head, last);
+    if (last) put_one(&s, "embed_tokens.weight", &m->head, false, last);
     else m->head = m->embed;
     return 0;
 }
@@ -183,14 +183,14 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
 int opt_move_embeddings(opt *m, const ops *o) {
     if (o->host) return 0;
     weight *moved[] = {&m->embed, &m->proj_in};
-    size_t bytes[OPS_PARTS] = {device_bytes(&m->embed) + device_bytes(&m->proj_in)};
+    size_t bytes[OPS_PARTS] = {device_bytes(&m->embed, false) + device_bytes(&m->proj_in, false)};
     if (ops_plan(o, bytes, "token embeddings") != 0) return -1;
     struct source s = {.o = o};
     m->o = o;
     m->block[0] = s.block[0] = o->alloc(bytes[0]);
     for (int i = 0; i < 2; i++) {
         moved[i]->wide = NULL;
-        if (moved[i]->data) put_one(&s, NULL, moved[i], 0);
+        if (moved[i]->data) put_one(&s, NULL, moved[i], false, 0);
     }
     return 0;
 }
