@@ -188,3 +188,9 @@ int parts_remove(const char *dir) {
     free(plan);
     return rmdir(dir) == 0 ? 0 : err_set("%s: cannot remove: %s", dir, strerror(errno));
 }
+
+int parts_remove_rest(const char *dir, const char *plan) {
+    if (parts_match(dir, plan)) return parts_remove(dir);
+    rmdir(dir);  // which only an empty one lets happen
+    return 0;
+}

@@ -162,7 +162,7 @@ int main(int argc, char **argv) {
         fflush(stdout);
         double start = clock_s();
         if (!bad && more && !o->estimate) bad = compute(&j, dir, plan, rank, ranks, command, &before);
-        else if (!bad && !more && !o->estimate && rank == 0 && parts_match(dir, j.plan_text)) bad = parts_remove(dir);  // killed just before that
+        else if (!bad && !more && !o->estimate && rank == 0) bad = parts_remove_rest(dir, j.plan_text);
         if (!bad && !more) printf("%s: complete, nothing to compute\n", o->out);
         else if (!bad && !o->estimate) {
             struct rusage used;

@@ -311,8 +311,15 @@ static void parts_survive_and_refuse(void **state) {
     assert_false(file_exists(name));
     free(name);
     parts_close(&p);
-    assert_int_equal(parts_remove(where), 0);
+    // the rest that a kill leaves: all of it, an empty folder; parts of another command stay
+    assert_int_equal(parts_remove_rest(where, "seed=2\n"), 0);
+    assert_true(parts_match(where, plan));
+    assert_int_equal(parts_remove_rest(where, "seed=1\nshots=5\n"), 0);
     assert_false(file_exists(where));
+    assert_int_equal(mkdir(where, 0777), 0);
+    assert_int_equal(parts_remove_rest(where, plan), 0);
+    assert_false(file_exists(where));
+    assert_int_equal(parts_remove_rest(where, plan), 0);
 }
 
 static int make_dir(void **state) {
