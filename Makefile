@@ -121,10 +121,11 @@ ptxrun: $(if $(NVCC),$(if $(PTXRUN),all $(B)/libkit_cuda.so $(filter $(B)/%,$(PT
 	else BIN=$(B)/bin tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS); fi
 
 # Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
-# relative path through BIN. tests.log keeps the output.
+# relative path through BIN, what a test prints stays in build/opt/tests/NAME.log. What a launcher has set (mpirun, a job of Slurm) is taken away.
 SCRIPTS := $(wildcard tests/test_*.sh)
+LAUNCHED := OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK PMI_RANK PMI_SIZE MPI_LOCALRANKID SLURM_PROCID SLURM_NTASKS SLURM_LOCALID
 check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
-	@pass=0; fail=0; skip=0; \
+	@unset $(LAUNCHED); pass=0; fail=0; skip=0; \
 	for t in $(TESTS) $(SHIM_TEST) $(SCRIPTS); do \
 	  log=$(B)/tests/$$(basename $$t).log; start=$$(date +%s); BIN=$(B)/bin $$t >$$log 2>&1; r=$$?; took=$$(($$(date +%s) - start)); \
 	  case $$r in 0) s=PASS; pass=$$((pass + 1));; 77) s=SKIP; skip=$$((skip + 1));; *) s=FAIL; fail=$$((fail + 1));; esac; \

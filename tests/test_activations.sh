@@ -3,9 +3,10 @@
 # what another input changes; on CUDA on the CPU they agree with the CPU's; stores and result files keep the kinds apart; sweep, generate, verify and bench run.
 program=
 . tests/expect.sh
+. tests/needs.sh
+needs_h5py
 model=model/default data=data/world python=/usr/bin/python3
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
-$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_activations: /usr/bin/python3 has no h5py or numpy"; exit 77; }
 run() { "$bin/$@" >"$tmp/o" 2>"$tmp/e" || fail "$*: $(tail -n 3 "$tmp/e")"; }
 score() { kind=$1; shift; run score --model $model --data $data --tasks copa --shots 0 --criteria snip,fisher,plainact --activations "$kind" "$@"; }
 
@@ -55,9 +56,8 @@ for kind in fp16 bf16; do
     grep -q "everything holds" "$tmp/o" || fail "verify with $kind: $(grep FAIL "$tmp/o")"
 done
 
-: "${KIT_CUDA:=$(dirname "$bin")/shim/libkit_cuda.so}"
-export KIT_CUDA CU_FAKE_PROTECT=0 CUH_THREADS=1
-[ -e "$KIT_CUDA" ] || { echo "SKIP activations on a GPU: $KIT_CUDA is not built: CUDA's headers are not there"; exit $bad; }
+has_cuda "activations on a GPU" || exit $bad
+export CU_FAKE_PROTECT=0 CUH_THREADS=1
 mkdir -p "$tmp/data/copa"
 for i in 0 1 2; do
     echo "{\"premise\": \"The cat $i ran.\", \"choice1\": \"It ate.\", \"choice2\": \"It hid then.\", \"question\": \"cause\", \"label\": $((i % 2)), \"idx\": $i}"

@@ -3,6 +3,7 @@
 # count, reruns. No time is looked at.
 program=bench
 . tests/expect.sh
+. tests/needs.sh
 model=model/default data=data/world bench=$bin/bench
 unset OMP_NUM_THREADS
 export OMP_WAIT_POLICY=passive  # threads that wait do not take the time of others
@@ -25,17 +26,23 @@ expect 1 "random weights have no trained predictor" --shape $tiny --prompt 4 --t
 expect 2 "--dense-layers 4: $tiny has 3 layers" --shape $tiny --prompt 4 --tokens 4 --dense-layers 4
 expect 1 "needs --scores FILE" --model $model --prompt 4 --tokens 4 --mask static
 expect 1 "x/config.json: " --model x
-expect 1 "needs" --shape opt-66b --mask none
-/usr/bin/python3 - "$tmp/e" <<'PY' || bad=1
+# needs SHAPE LAYERS ARGUMENT... : a shape of OPT-66b's width is refused with the bytes of its fp32 weights
+needs() {
+    shape=$1 layers=$2
+    shift 2
+    expect 1 "needs" --shape "$shape" --mask none "$@"
+    /usr/bin/python3 - "$tmp/e" "$shape" "$layers" <<'PY' || bad=1
 import re, sys
-text = open(sys.argv[1]).read()
-L, E, F, V, P = 64, 9216, 36864, 50272, 2048
-weights = 4 * (V * E + (P + 2) * E + L * (4 * E * (E + 1) + 2 * E * F + F + E + 4 * E) + 2 * E)  # 66b in fp32
-m = re.search(r"opt-66b with fp32 weights needs (\d+) bytes of memory \(\S+ GB: weights (\S+),", text)
+text, shape, L = open(sys.argv[1]).read(), sys.argv[2], int(sys.argv[3])
+E, F, V, P = 9216, 36864, 50272, 2048
+weights = 4 * (V * E + (P + 2) * E + L * (4 * E * (E + 1) + 2 * E * F + F + E + 4 * E) + 2 * E)
+m = re.search(shape + r" with fp32 weights needs (\d+) bytes of memory \(\S+ GB: weights (\S+),", text)
 assert m, text
 assert weights < int(m[1]) < 1.02 * weights, (weights, m[1])
 assert m[2] == f"{weights / 1e9:.1f}", (weights, m[2])
 PY
+}
+needs 12800x72x9216x36864x50272x2048 12800  # 50 TB: no machine has room for it
 
 run() { "$bench" --shape $tiny --prompt 4 --tokens 6 --rounds 2 --mask none,random,static,contextual,oracle --sparsity 0,50 --hidden 8 --refresh 0,1,2 --kv compute,repair,skip "$@" >"$tmp/o" 2>"$tmp/e" || fail "bench $*: $(cat "$tmp/e")"; }
 OMP_NUM_THREADS=1 run --out "$tmp/a.csv"
@@ -125,9 +132,7 @@ assert len(dense) == 2 and dense["fp32"] == 2 * dense["fp16"], dense
 PY
 
 # On a GPU, here CUDA on the CPU: its name is in the rows and above the table, the roof is its own memory's, and bytes and masks are those of the CPU.
-: "${KIT_CUDA:=$(dirname "$bin")/shim/libkit_cuda.so}"
-export KIT_CUDA
-if [ -e "$KIT_CUDA" ]; then
+if has_cuda "bench on a GPU"; then
     gpu() { CU_FAKE_DEVICES=2 CU_FAKE_PROTECT=0 "$bench" --shape $tiny --prompt 4 --tokens 3 --rounds 1 --mask none,static,contextual --hidden 8 --design shadow --out "$tmp/g.csv" --device "$1" >"$tmp/o" 2>"$tmp/e" || fail "bench on $1: $(cat "$tmp/e")"; }
     gpu cpu
     gpu cuda
@@ -146,9 +151,8 @@ for i, x in enumerate(of[0]):
         for k in "metric mask weight_bytes kv_bytes predictor_bytes effective_heads effective_neurons".split(): assert x[k] == y[i][k], (k, x, y[i])
         assert (x["scores_hash"] == y[i]["scores_hash"]) == (x["mask"] != "contextual"), (x, y[i])  # nets are drawn by another generator
 PY
+    CU_FAKE_MEM=80000000000 needs opt-66b 64 --device cuda
     CU_FAKE_MEM=300000000 expect 1 " bytes of memory (0.3 GB: weights 0.0, " --shape $tiny --prompt 4 --tokens 4 --device cuda
-else
-    echo "SKIP bench on a GPU: $KIT_CUDA is not built: CUDA's headers are not there"
 fi
 expect 1 "of a model of 6 layers, 8 heads" --model tests/golden/opt/pre --prompt 2 --tokens 2 --mask contextual --predictor "$tmp/p.h5"
 expect 1 "trained on sound scores" --model $model --prompt 2 --tokens 2 --mask contextual --predictor "$tmp/p.h5" --mode compat

@@ -5,7 +5,7 @@ bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; cat "$out/log"; exit 1; }
 mkdir "$out/scratch"
-timeout 120 "$bin/bench_score" --shape 2x4x64x128x500x64 --tokens 32 --continuation 4 --criteria plainact --rounds 2 --batches 2 --peer "$out/none" --scratch "$out/scratch" >"$out/log" 2>&1 ||
+timeout 1200 "$bin/bench_score" --shape 2x4x64x128x500x64 --tokens 32 --continuation 4 --criteria plainact --rounds 2 --batches 2 --peer "$out/none" --scratch "$out/scratch" >"$out/log" 2>&1 ||
     fail "exit $?"
 grep -q '^no peer: ' "$out/log" || fail "a peer that is not there is not said"
 /usr/bin/python3 - "$out/log" <<'PY' || fail "figures"
@@ -16,6 +16,6 @@ assert len(parts) == 5 and abs(sum(parts.values()) - 100) < 0.5, parts
 assert float(re.search(r"plainact +([\d.]+) tokens/s", text)[1]) > 0
 PY
 [ -z "$(ls "$out/scratch")" ] || fail "left behind: $(ls "$out/scratch")"
-timeout 120 "$bin/bench_score" --shape 2x4x64x128x500x64 --tokens 32 --continuation 4 --rounds 1 --batches 1 --peer none --scratch "$out/scratch" >"$out/log" 2>&1 || fail "all criteria: exit $?"
+timeout 1200 "$bin/bench_score" --shape 2x4x64x128x500x64 --tokens 32 --continuation 4 --rounds 1 --batches 1 --peer none --scratch "$out/scratch" >"$out/log" 2>&1 || fail "all criteria: exit $?"
 [ "$(grep -c 'tokens/s' "$out/log")" = 2 ] || fail "two contenders are wanted"
 echo "all passed"

@@ -5,7 +5,8 @@ bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$out/log"; exit 1; }
 python=/usr/bin/python3
-$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_chain: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+. tests/needs.sh
+needs_h5py
 
 job() {
     "$bin/score" --model model/default --data data/world --tasks all --shots 1 --examples 3 --criteria all --mode both --out "$out/scores.h5" >"$out/log" 2>&1 || fail "score"

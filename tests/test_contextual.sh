@@ -2,6 +2,8 @@
 # test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs that go on, refusals,
 # paired differences against NumPy.
 . tests/expect.sh
+. tests/needs.sh
+needs_h5py
 model=model/default data=data/world exec=
 
 "$bin"/score --model $model --data $data --tasks piqa,copa,rte --shots 0 --examples 8 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
@@ -12,18 +14,16 @@ train --design dejavu --features ahead --criterion plainact --out "$tmp/d.h5"
 
 run() { $exec "$bin"/sweep --model $model --data $data --tasks copa,winogrande --wikitext $data/wikitext/held-out.raw --token-perplexity none --limit 4 --mask none,random,contextual \
         --predictor "$tmp/p0.h5,$tmp/d.h5" --scope local,global --sparsity 0,50 "$@"; }
-rows() { grep -v '^#' "$1"; }
 
 run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "the undisturbed run failed: $(cat "$tmp/e")"
 cp "$tmp/a.csv" "$tmp/whole.csv"
 run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "the rerun failed"
 grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$tmp/e")"
 cmp -s "$tmp/a.csv" "$tmp/whole.csv" || fail "a rerun changed the file"
-for delay in 0.2 0.4 0.6 0.8 1.0 1.2; do
+for n in 1 2 3 4 5 6; do
+    had=$(rows "$tmp/k.csv" 2>/dev/null | wc -l)
     exec=exec run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &  # so that the kill meets the sweep, not a shell around it
-    sleep $delay
-    kill -9 $! 2>/dev/null
-    wait $! 2>/dev/null
+    kill_at_work $! grown "$tmp/k.csv" "$had"
 done
 OMP_NUM_THREADS=2 run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 || fail "the resumed run failed"
 rows "$tmp/a.csv" >"$tmp/1"

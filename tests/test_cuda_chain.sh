@@ -9,10 +9,9 @@ bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$out/log"; exit 1; }
 python=/usr/bin/python3 model=model/default data=data/world
-KIT_CUDA=${KIT_CUDA:-$(dirname "$bin")/shim/libkit_cuda.so}
-export KIT_CUDA
-[ -e "$KIT_CUDA" ] || { echo "SKIP test_cuda_chain: $KIT_CUDA is not built: CUDA's headers are not there"; exit 77; }
-$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_cuda_chain: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+. tests/needs.sh
+needs_cuda
+needs_h5py
 printf '= A cake =\n\nThe cake was burned because someone left it in the oven .\n\n = A plant =\n\nAnna watered the plant every day therefore it grew tall .\n' >"$out/text.raw"
 
 # Each stage takes another order of threads and streams (test_cuda takes them all); memory is protected in the last (not under sanitizers, which look at every

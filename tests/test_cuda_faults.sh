@@ -4,10 +4,11 @@
 # the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault goes on to the store or
 # predictor that a run without faults makes.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
-KIT_CUDA=${KIT_CUDA:-$(dirname "$bin")/shim/libkit_cuda.so} CU_FAKE_PROTECT=0 CUH_THREADS=1
-export KIT_CUDA CU_FAKE_PROTECT CUH_THREADS bin model
-[ -e "$KIT_CUDA" ] || { echo "SKIP test_cuda_faults: $KIT_CUDA is not built: CUDA's headers are not there"; exit 77; }
-$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_cuda_faults: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+. tests/needs.sh
+needs_cuda
+needs_h5py
+CU_FAKE_PROTECT=0 CUH_THREADS=1
+export CU_FAKE_PROTECT CUH_THREADS bin model
 dir=$(mktemp -d) || exit 1
 export dir
 trap 'rm -rf "$dir"' EXIT
@@ -52,10 +53,7 @@ esac
 CU_FAKE_FAIL=$fault sh "$dir/$program" "$@" >/dev/null 2>"$log"
 code=$?
 lines=$(grep -v 'MiB free$' "$log" | grep -c .)
-if [ $program$code = train0 ]; then
-    # it measures its speed for a while: a call late in one run may not come in the next, which then makes the predictor
-    echo $fault >>"$dir/missed"
-elif [ $code = 1 ] && [ "$lines" = 1 ] && tail -n 1 "$log" | grep -q "^$program: .*cuda:0.*: "; then
+if [ $code = 1 ] && [ "$lines" = 1 ] && tail -n 1 "$log" | grep -q "^$program: .*cuda:0.*: "; then
     [ ! -e "$predictor" ] || echo "$program, $fault: a predictor is there"
 else echo "$program, $fault: exit $code: $(cat "$log")"
 fi
@@ -72,8 +70,6 @@ esac
 SH
 xargs -P 2 -n 2 sh "$dir/inject" <"$dir/faults" >"$dir/wrong"
 [ ! -s "$dir/wrong" ] || { head -n 20 "$dir/wrong"; fail "$(wc -l <"$dir/wrong") lines"; }
-trained=$(grep -c '^train' "$dir/faults") missed=$(cat "$dir/missed" 2>/dev/null | wc -l)
-[ "$trained" -ge $((4 * missed + 4)) ] || fail "$missed of $trained faults of train did not come"
 resumed=0
 for made in "$dir"/store.* "$dir"/predictor.*.h5; do
     [ -e "$made" ] || continue
@@ -84,4 +80,4 @@ for made in "$dir"/store.* "$dir"/predictor.*.h5; do
     resumed=$((resumed + 1))
 done
 [ $resumed -ge 8 ] || fail "$resumed runs went on"
-echo "test_cuda_faults: $(wc -l <"$dir/faults") faults, $trained of them in training, $resumed runs gone on with"
+echo "test_cuda_faults: $(wc -l <"$dir/faults") faults, $(grep -c '^train' "$dir/faults") of them in training, $resumed runs gone on with"

@@ -3,10 +3,11 @@
 # cannot touch each other's memory, have the bits of one device; a model that one device has no room for runs on two; recomputed activations have the
 # scores of kept ones, and are the way where those have no room.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
-KIT_CUDA=${KIT_CUDA:-$(dirname "$bin")/shim/libkit_cuda.so} CUH_THREADS=1 CU_FAKE_DEVICES=3 CU_FAKE_PROTECT=0
-export KIT_CUDA CUH_THREADS CU_FAKE_DEVICES CU_FAKE_PROTECT
-[ -e "$KIT_CUDA" ] || { echo "SKIP test_cuda_parts: $KIT_CUDA is not built: CUDA's headers are not there"; exit 77; }
-$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_cuda_parts: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+. tests/needs.sh
+needs_cuda
+needs_h5py
+CUH_THREADS=1 CU_FAKE_DEVICES=3 CU_FAKE_PROTECT=0
+export CUH_THREADS CU_FAKE_DEVICES CU_FAKE_PROTECT
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$dir/log"; exit 1; }

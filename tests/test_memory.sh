@@ -4,7 +4,7 @@
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 ldd "$bin/score" | grep -q libasan && { echo "SKIP test_memory: sanitizers take memory of their own"; exit 77; }
-OMP_WAIT_POLICY=passive exec /usr/bin/python3 - "$bin/score" "$out" <<'PY'
+OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive exec /usr/bin/python3 - "$bin/score" "$out" <<'PY'
 import os, re, subprocess, sys
 score, out = sys.argv[1:]
 unit = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -3,6 +3,8 @@
 # mask, and is scored, aggregated, swept, verified and compacted again; scores of another model, a folder that exists, a full disk and
 # two at once are refused, with nothing left that looks whole.
 . tests/expect.sh
+. tests/needs.sh
+needs_h5py
 model=model/default data=data/world text=data/world/wikitext/held-out.raw
 
 "$bin/score" --model $model --data $data --tasks copa,rte --shots 0 --examples 3 --criteria snip --out "$tmp/s.h5" >/dev/null 2>&1 || fail "score"
@@ -29,15 +31,12 @@ same compacted by_rule
 same compacted by_file
 
 # a sweep runs such masks as compacted models on the CPU, by zeroing elsewhere: the same log-likelihoods
-export KIT_CUDA=${KIT_CUDA:-$PWD/$bin/../shim/libkit_cuda.so}
-if [ -r "$KIT_CUDA" ]; then
+if has_cuda "compacted against zeroed in a sweep"; then
     for device in cpu cuda; do
         "$bin/sweep" --model $model --data $data --tasks copa --limit 2 --mask static $rule --device $device --details "$tmp/$device.jsonl" --out "$tmp/$device.csv" >/dev/null 2>&1 || fail "sweep --device $device"
         grep -o 'log_likelihood":[-0-9.]*' "$tmp/$device.jsonl" | cut -d: -f2 >"$tmp/$device"
     done
     paste "$tmp/cpu" "$tmp/cuda" | awk '!(($1 - $2) ^ 2 <= (1e-5 * $2) ^ 2) {bad = 1; print} END {exit bad || NR != 4}' || fail "compacted and zeroed differ"
-else
-    echo "SKIP: compacted against zeroed in a sweep: $KIT_CUDA is not built"
 fi
 for kind in "--temperature 0" "--temperature 0 --mask random --units neurons --sparsity 10"; do
     "$bin/generate" --model "$tmp/small" --prompt "Anna watered the" --tokens 20 $kind >"$tmp/g1" 2>/dev/null || fail "generate"
@@ -51,17 +50,13 @@ expect 0 "everything holds" verify --model "$tmp/small" --inputs 1 --context 12 
 # scored, aggregated, pruned by its own scores, and compacted again
 "$bin/score" --model "$tmp/small" --data $data --tasks copa --shots 0 --examples 3 --criteria snip,jacov,epenas --mode both --store-type fp16 --out "$tmp/t.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
 "$bin/aggregate" --store "$tmp/t.h5" --out "$tmp/t.h5" --csv "$tmp" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
-if /usr/bin/python3 -c 'import h5py, numpy' 2>/dev/null; then
-    /usr/bin/python3 tests/compacted.py "$tmp/small" "$tmp/t.h5" || fail "losses of the compacted model are not those of numpy"
-    # its scores are those of the source where nothing depends on what is gone: the means of grasp too, whose layers differ in size
-    /usr/bin/python3 tests/zeroed.py $model "$tmp/small/mask.h5" "$tmp/zeroed" || fail "zeroed.py"
-    for name in small zeroed; do
-        "$bin/score" --model "$tmp/$name" --data $data --tasks copa --shots 0 --examples 2 --criteria grasp,plainact,fisher --mode both --out "$tmp/$name.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
-    done
-    /usr/bin/python3 tests/zeroed.py --compare "$tmp/small.h5" "$tmp/zeroed.h5" "$tmp/small/mask.h5" || fail "scores of the compacted model are not those of the source"
-else
-    echo "SKIP: compacted models against numpy: /usr/bin/python3 has no h5py or numpy"
-fi
+/usr/bin/python3 tests/compacted.py "$tmp/small" "$tmp/t.h5" || fail "losses of the compacted model are not those of numpy"
+# its scores are those of the source where nothing depends on what is gone: the means of grasp too, whose layers differ in size
+/usr/bin/python3 tests/zeroed.py $model "$tmp/small/mask.h5" "$tmp/zeroed" || fail "zeroed.py"
+for name in small zeroed; do
+    "$bin/score" --model "$tmp/$name" --data $data --tasks copa --shots 0 --examples 2 --criteria grasp,plainact,fisher --mode both --out "$tmp/$name.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
+done
+/usr/bin/python3 tests/zeroed.py --compare "$tmp/small.h5" "$tmp/zeroed.h5" "$tmp/small/mask.h5" || fail "scores of the compacted model are not those of the source"
 grep -qi nan "$tmp/head_scores.csv" && fail "scores of heads that are gone"
 own="--mask static --scores $tmp/t.h5 --criterion snip --sparsity 30"
 expect 0 "are gone" prune --model "$tmp/small" $own --dense-layers 0 --out "$tmp/smaller"

@@ -6,7 +6,9 @@ export OMP_WAIT_POLICY=passive  # processes that wait for each other share two c
 BIN=${BIN:-build/opt/bin}
 score=$BIN/score model=tests/golden/opt/pre
 python=/usr/bin/python3
-$python -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_score: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+bin=$BIN
+. tests/needs.sh
+needs_h5py
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; exit 1; }
@@ -113,13 +115,13 @@ cp "$dir/plan" "$dir/full.h5.parts/plan"
 must full.h5 --tasks piqa,copa --examples 12 --criteria all
 same "$dir/whole.h5" "$dir/full.h5" "after a full disk the numbers differ"
 
-# two at once
+# two at once: the first holds the store, stopped, while the second looks
 "$score" --model $model --data "$dir/data" --shots 1 --tasks piqa,copa --examples 40 --criteria all --mode both --out "$dir/two.h5" >"$dir/log.1" 2>&1 &
 pid=$!
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -e "$dir/two.h5.lock" ] && break; sleep 0.05; done
-run two.h5 --tasks piqa --examples 4
-[ -e "$dir/two.h5" ] || grep -q 'another process' "$dir/log" || fail "two processes on one store: $(tail -n 1 "$dir/log")"
-wait $pid
+await $pid test -s "$dir/two.h5.lock" && kill -STOP $pid || fail "nobody holds the store: $(tail -n 1 "$dir/log.1")"
+refused 'another process' two.h5 --tasks piqa --examples 4
+kill -CONT $pid
+wait $pid || fail "one of two processes: $(tail -n 1 "$dir/log.1")"
 
 # 16 bit
 must half.h5 --tasks piqa,copa --examples 12 --criteria all --store-type fp16

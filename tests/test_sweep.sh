@@ -3,6 +3,8 @@
 # recompute to the rows, compat rules, bad options.
 program=sweep
 . tests/expect.sh
+. tests/needs.sh
+needs_h5py
 sweep=$bin/sweep model=../shared/models/opt-en-8m data=../shared/data
 
 expect 0 "usage: sweep" --help
@@ -22,7 +24,6 @@ expect 1 "x/config.json: " --model x --tasks copa --data x
 
 exec=
 run() { $exec "$sweep" --model $model --data $data --tasks copa,winogrande --limit 8 --mask none,random --units heads --sparsity 0,30,60 "$@"; }
-rows() { grep -v '^#' "$1"; }
 
 run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>&1 || fail "the undisturbed run failed"
 cp "$tmp/a.csv" "$tmp/whole.csv"
@@ -30,11 +31,10 @@ run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "t
 grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$tmp/e")"
 cmp -s "$tmp/a.csv" "$tmp/whole.csv" || fail "a rerun changed the file"
 
-for delay in 0.3 0.5 0.6 0.7 0.8 0.9 1.1; do
+for n in 1 2 3 4 5 6 7; do
+    had=$(rows "$tmp/k.csv" 2>/dev/null | wc -l)
     exec=exec run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 &
-    sleep $delay
-    kill -9 $! 2>/dev/null
-    wait $! 2>/dev/null
+    kill_at_work $! grown "$tmp/k.csv" "$had"
 done
 run --out "$tmp/k.csv" --details "$tmp/k.jsonl" >/dev/null 2>&1 || fail "the resumed run failed"
 rows "$tmp/a.csv" >"$tmp/1"

@@ -5,7 +5,8 @@
 bin=${BIN:-build/opt/bin} out=$(mktemp -d) few=60 times=20
 trap 'rm -rf "$out"' EXIT
 ldd "$bin/train" | grep -q libasan && { echo "SKIP test_train_memory: sanitizers take memory of their own"; exit 77; }
-/usr/bin/python3 -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP test_train_memory: /usr/bin/python3 has no h5py or numpy"; exit 77; }
+. tests/needs.sh
+needs_h5py
 export OMP_WAIT_POLICY=passive
 "$bin/score" --model model/default --data data/world --tasks copa --shots 0 --examples $few --criteria l2_norm --out "$out/few.h5" >/dev/null 2>"$out/log" || { cat "$out/log"; exit 1; }
 

@@ -2,6 +2,8 @@
 # test_verify - bin/verify from the outside: every kind of mask on the default model, mask files, 16-bit and other architectures, bad options.
 program=verify
 . tests/expect.sh
+. tests/needs.sh
+needs_h5py
 model=model/default
 small="--inputs 2 --context 16 --steps 5"
 

@@ -1,0 +1,30 @@
+# needs.sh - what a test may need of the machine, and how it waits for a process at work; sourced by tests. Who sources it has set bin.
+needs_h5py() { /usr/bin/python3 -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP $(basename "$0" .sh): /usr/bin/python3 has no h5py or numpy"; exit 77; }; }
+
+# CUDA on the CPU, unless KIT_CUDA names a library; has_cuda WHAT says what is skipped where there is none.
+has_cuda() {
+    : "${KIT_CUDA:=$(dirname "$(readlink -f "$bin")")/shim/libkit_cuda.so}"
+    export KIT_CUDA
+    [ -e "$KIT_CUDA" ] || { echo "SKIP $1: $KIT_CUDA is not built: CUDA's headers are not there"; return 1; }
+}
+needs_cuda() { has_cuda "$(basename "$0" .sh)" || exit 77; }
+
+# await PID COMMAND... : until COMMAND succeeds. 1: PID ended before.
+await() {
+    awaited=$1
+    shift
+    until "$@" >/dev/null 2>&1; do
+        kill -0 "$awaited" 2>/dev/null || return 1
+        sleep 0.02
+    done
+}
+# kill_at_work PID COMMAND... : kills PID once COMMAND succeeds, or finds it gone.
+kill_at_work() {
+    await "$@"
+    kill -9 "$1" 2>/dev/null
+    wait "$1" 2>/dev/null
+}
+
+# rows FILE: of a file of results. grown FILE N: it has more than N.
+rows() { grep -v '^#' "$1"; }
+grown() { [ "$(rows "$1" 2>/dev/null | wc -l)" -gt "$2" ]; }
