@@ -40,6 +40,15 @@ static inline void make_mask(mask *m, const opt_config *c, rng *r, int mode) {
         }
 }
 
+// What `more`, a mask of the model that m compacts, keeps of the whole one.
+static inline void make_both(mask *both, const opt_config *c, const mask *m, const mask *more) {
+    mask_alloc(both, c);
+    for (int l = 0; l < c->L; l++) {
+        for (int u = 0, k = 0; u < c->H; u++) both->heads[l * c->H + u] = m->heads[l * c->H + u] ? more->heads[l * c->H + k++] : 0;
+        for (int u = 0, k = 0; u < c->F; u++) both->neurons[l * c->F + u] = m->neurons[l * c->F + u] ? more->neurons[l * c->F + k++] : 0;
+    }
+}
+
 static inline void compacted(opt *small, const opt *whole, const mask *m, int type, const char *name) {
     char *dir = folder(name);
     if (compact_save(dir, &whole->file, m, type) != 0 || opt_load(small, dir) != 0) fail_msg("%s", err_get());

@@ -4,8 +4,6 @@
 #include "contextual.h"
 #include "nets.h"
 
-static const opt_config small = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
-                                 .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 static const opt_config projected = {.L = 3, .H = 2, .E = 16, .F = 24, .D = 8, .P = 12, .V = 61, .positions = 64, .pre_ln = false, .final_ln = false,
                                      .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 enum { MOST = 64, UNITS = 12 + 144 };

@@ -118,6 +118,8 @@ static inline opt_seq golden_seq(const golden *g, int i, int targets_from) {
 }
 
 // ---------------------------------------------------------------- random models
+static const opt_config small_opt = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
+                                     .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 // A model whose units a test removes or spoils.
 static const opt_config removable = {.L = 3, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 32, .pre_ln = true, .final_ln = true,
                                      .bias = true, .bos = 2, .eos = 2, .pad = 1};

@@ -62,13 +62,7 @@ static void compacted_is_masked(void **state) {
             // a mask on what is left: the same units dropped from the whole model
             make_mask(&more, &small.c, &r, 0);
             mask both;
-            mask_alloc(&both, &whole.c);
-            for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++)
-                for (int l = 0; l < whole.c.L; l++) {
-                    const int U = kind == OPT_HEADS ? whole.c.H : whole.c.F;
-                    const uint8_t *first = (kind == OPT_HEADS ? m.heads : m.neurons) + l * U, *second = (kind == OPT_HEADS ? more.heads : more.neurons) + l * U;
-                    for (int u = 0, k = 0; u < U; u++) (kind == OPT_HEADS ? both.heads : both.neurons)[l * U + u] = first[u] ? second[k++] : 0;
-                }
+            make_both(&both, &whole.c, &m, &more);
             all_logits(want, &whole, tokens, T, &both, OPT_FORWARD, false, KV_COMPUTE);
             all_logits(got, &small, tokens, T, &more, OPT_FORWARD, false, KV_COMPUTE);
             agree_rows("compacted and masked", got, want, 0, 1e-5);

@@ -12,11 +12,7 @@ static void twice_is_once(void **state) {
     compacted(&first, &whole, &m, COMPACT_AS_STORED, "first");
     make_mask(&more, &first.c, &r, 1);
     compacted(&second, &first, &more, COMPACT_AS_STORED, "second");
-    mask_alloc(&both, &whole.c);
-    for (int l = 0; l < whole.c.L; l++) {
-        for (int u = 0, k = 0; u < whole.c.H; u++) both.heads[l * whole.c.H + u] = m.heads[l * whole.c.H + u] ? more.heads[l * whole.c.H + k++] : 0;
-        for (int u = 0, k = 0; u < whole.c.F; u++) both.neurons[l * whole.c.F + u] = m.neurons[l * whole.c.F + u] ? more.neurons[l * whole.c.F + k++] : 0;
-    }
+    make_both(&both, &whole.c, &m, &more);
     compacted(&once, &whole, &both, COMPACT_AS_STORED, "once");
     assert_string_equal(ckpt_hash(&once.file), ckpt_hash(&second.file));
     assert_true(strcmp(ckpt_hash(&once.file), ckpt_hash(&first.file)) != 0);

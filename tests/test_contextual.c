@@ -19,7 +19,7 @@ static void kinds(void **state) {
         {PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, SCOPE_GLOBAL, UNITS_BOTH, 0, FEATURES_EARLY},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
-        const predictor_info p = describe(&small, t[i].d, t[i].lag, t[i].heads, t[i].neurons, false);
+        const predictor_info p = describe(&small_opt, t[i].d, t[i].lag, t[i].heads, t[i].neurons, false);
         const mask_rule rule = {t[i].scope, t[i].units, 50000, t[i].dense, false};
         if (contextual_kind(&p, &rule) != t[i].want) fail_msg("case %zu: %s", i, contextual_feature_names[contextual_kind(&p, &rule)]);
     }
@@ -27,7 +27,7 @@ static void kinds(void **state) {
 
 static void refusals(void **state) {
     (void)state;
-    predictor_info p = describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false);
+    predictor_info p = describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false);
     mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     assert_int_equal(contextual_check(&p, &rule), 0);
     rule.dense_layers = 0;
@@ -52,19 +52,19 @@ static void refusals(void **state) {
 static void planted_masks(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     opt_run *run = opt_run_new(&o.m, MOST, 1, OPT_FORWARD);
     double heads[12], neurons[144];
     int32_t tokens[20];
-    seeded_tokens(tokens, 20, small.V, 5);
-    mask_random_scores(heads, neurons, &small, 7);
+    seeded_tokens(tokens, 20, small_opt.V, 5);
+    mask_random_scores(heads, neurons, &small_opt, 7);
     for (int i = 0; i < 12; i++) heads[i] = (double)(float)heads[i];
     for (int i = 0; i < 144; i++) neurons[i] = (double)(float)neurons[i];
     mask got, want;
-    mask_alloc(&got, &small);
-    mask_alloc(&want, &small);
-    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    mask_alloc(&got, &small_opt);
+    mask_alloc(&want, &small_opt);
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
     int in_pass = 0;
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
         predictor *p = planted(&what[i], heads, neurons);
@@ -73,7 +73,7 @@ static void planted_masks(void **state) {
                 const mask_rule rule = rule_of((mask_scope)scope, percent, false);
                 contextual c;
                 contextual_open(&c, p, &o.m, UNITS_BOTH, false);
-                assert_int_equal(mask_make(&want, &small, heads, neurons, &rule), 0);
+                assert_int_equal(mask_make(&want, &small_opt, heads, neurons, &rule), 0);
                 for (int during = 0; during < 2; during++) {
                     if (during && contextual_kind(&what[i], &rule) == FEATURES_DENSE) continue;
                     memset(got.heads, 7, UNITS);
@@ -101,10 +101,10 @@ static void planted_masks(void **state) {
 static void causal(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     opt_run *run = opt_run_new(&o.m, MOST, 1, OPT_FORWARD);
-    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
+                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
     const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++) {
         predictor *p = predictor_new(&what[d], 4);
@@ -112,13 +112,13 @@ static void causal(void **state) {
         mask m;
         uint8_t first[UNITS], last[UNITS];
         int moved = 0;
-        mask_alloc(&m, &small);
+        mask_alloc(&m, &small_opt);
         contextual_open(&c, p, &o.m, UNITS_BOTH, false);
         for (int tail = 0; tail < 5; tail++)
             for (int look = 0; look < 2; look++) {
                 int32_t tokens[30];
-                seeded_tokens(tokens, 20, small.V, 1);
-                seeded_tokens(tokens + 20, 10, small.V, 100 + (uint64_t)tail);
+                seeded_tokens(tokens, 20, small_opt.V, 1);
+                seeded_tokens(tokens + 20, 10, small_opt.V, 100 + (uint64_t)tail);
                 const int at = look ? 29 : 19;
                 contextual_begin(&c, tokens, at + 1, at, &m, &rule);
                 const opt_seq s = {.tokens = tokens, .n = 30, .mask = &m, .mask_from = look ? 29 : 19, .watch = &c.watch, .targets_from = at, .last_target = OPT_NO_TARGET};

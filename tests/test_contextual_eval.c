@@ -160,12 +160,12 @@ static void compare_documents(const opt_config *c, const predictor_info *what, m
 static void documents_decode(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_HYBRID, 75, false), rule_of(SCOPE_LOCAL, 25, false)};
-    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
-                                   describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),           describe(&small, PREDICTOR_LOWRANK, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small, PREDICTOR_DEJAVU, 0, OPT_RESIDUAL, OPT_MID, false),           describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
-    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small, &what[i], SPAN_DECODE, rules, 4);
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),           describe(&small_opt, PREDICTOR_LOWRANK, 1, OPT_RESIDUAL, OPT_MID, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_RESIDUAL, OPT_MID, false),           describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_DECODE, rules, 4);
     // only pruned streams: no dense states are looked at
-    compare_documents(&small, &what[2], SPAN_DECODE, rules + 3, 1);
+    compare_documents(&small_opt, &what[2], SPAN_DECODE, rules + 3, 1);
     const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false), ahead = describe(&projected, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false);
     compare_documents(&projected, &post, SPAN_DECODE, rules, 2);
     compare_documents(&projected, &ahead, SPAN_DECODE, rules, 4);
@@ -175,11 +175,11 @@ static void documents_all(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false)};
     const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, true), rule_of(SCOPE_LOCAL, 50, true), rule_of(SCOPE_HYBRID, 75, true)};
-    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
-    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small, &what[i], SPAN_ALL, rules, 2);
-    const predictor_info published[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true)};
-    for (size_t i = 0; i < sizeof published / sizeof *published; i++) compare_documents(&small, &published[i], SPAN_COMPAT, compat, 3);
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
+                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_ALL, rules, 2);
+    const predictor_info published[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true), describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true)};
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) compare_documents(&small_opt, &published[i], SPAN_COMPAT, compat, 3);
 }
 
 // ---------------------------------------------------------------- running text
@@ -239,13 +239,13 @@ static void windows(eval_item *item, int32_t *pool, int V) {
 static void running_text(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 25, false), rule_of(SCOPE_HYBRID, 60, false)};
-    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
-                                   describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false), describe(&small, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
     static int32_t pool[WINDOWS * MOST];
     eval_item item[ROUNDS * WINDOWS];
     random_opt o;
-    random_opt_make(&o, &small, 3);
-    windows(item, pool, small.V);
+    random_opt_make(&o, &small_opt, 3);
+    windows(item, pool, small_opt.V);
     for (int i = WINDOWS; i < ROUNDS * WINDOWS; i++) item[i] = item[i - WINDOWS];
     opt_run *one = opt_run_new(&o.m, 1, 1, OPT_TAPS);
     eval *e = eval_new(&o.m, false, NULL, NULL);
@@ -281,18 +281,18 @@ static void running_text(void **state) {
 static void fixed_mask(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), NULL};
     int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
     static int32_t text[WINDOWS * MOST];
-    eval_item *item = documents(pool, small.V), win[WINDOWS];
-    windows(win, text, small.V);
+    eval_item *item = documents(pool, small_opt.V), win[WINDOWS];
+    windows(win, text, small_opt.V);
     mask m;
     double heads[12], neurons[144], sums[DOCS * TASK_MAX_CHOICES], *ll = sums, effective[1][2];
     const mask_rule rule = rule_of(SCOPE_GLOBAL, 50, false);
-    mask_alloc(&m, &small);
-    mask_random_scores(heads, neurons, &small, 2);
-    assert_int_equal(mask_make(&m, &small, heads, neurons, &rule), 0);
+    mask_alloc(&m, &small_opt);
+    mask_random_scores(heads, neurons, &small_opt, 2);
+    assert_int_equal(mask_make(&m, &small_opt, heads, neurons, &rule), 0);
     const mask_source source = {.fixed = &m, .after = 8};
     eval *e = eval_new(&o.m, false, NULL, NULL);
     assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, effective), 0);
@@ -318,14 +318,14 @@ static void fixed_mask(void **state) {
 static void effective_by_hand(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     static int32_t pool[WINDOWS * MOST];
     eval_item item[WINDOWS];
-    windows(item, pool, small.V);
+    windows(item, pool, small_opt.V);
     item[0].seq[0].n = 20;
     item[0].seq[0].from = 5;
     item[1].seq[0].n = 12;
-    const predictor_info what = describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false);
+    const predictor_info what = describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false);
     const mask_rule rule = rule_of(SCOPE_LOCAL, 25, false);
     predictor *p = predictor_new(&what, 1);
     contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 8};
@@ -345,13 +345,13 @@ static void effective_by_hand(void **state) {
 static void predicted_nan(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     double heads[12], neurons[144], *ll;
     int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
-    eval_item *item = documents(pool, small.V);
-    mask_random_scores(heads, neurons, &small, 7);
+    eval_item *item = documents(pool, small_opt.V);
+    mask_random_scores(heads, neurons, &small_opt, 7);
     neurons[100] = NAN;
-    const predictor_info what[] = {describe(&small, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false)};
     const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     ll = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof *ll);

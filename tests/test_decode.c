@@ -12,8 +12,7 @@ static world *make_world(void) {
     random_opt_make(&w.o, &config, 3);
     opt_sparse_prepare(&w.o.m);
     rng r = rng_make(4);
-    for (int i = 0; i < N; i++)
-        for (int t = 0; t < PROMPT + STEPS; t++) w.tokens[i][t] = (int32_t)rng_below(&r, (uint64_t)config.V);
+    for (int i = 0; i < N; i++) random_tokens(w.tokens[i], PROMPT + STEPS, config.V, &r);
     return &w;
 }
 

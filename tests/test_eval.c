@@ -3,8 +3,6 @@
 #include "opt_fixture.h"
 #include "eval.h"
 
-static const opt_config small = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
-                                 .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 
 // Items of 1 to 5 candidates behind contexts of every length, with and without shared tokens. Tokens live in one pool.
 static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
@@ -13,14 +11,14 @@ static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
     for (int i = 0; i < n; i++) {
         const int context = 1 + (int)rng_below(&r, 40);
         int32_t head[64];
-        for (int t = 0; t < context; t++) head[t] = (int32_t)rng_below(&r, (uint64_t)small.V);
+        for (int t = 0; t < context; t++) head[t] = (int32_t)rng_below(&r, (uint64_t)small_opt.V);
         item[i].n_seqs = 1 + (int)rng_below(&r, TASK_MAX_CHOICES);
         item[i].gold = (int)rng_below(&r, (uint64_t)item[i].n_seqs);
         item[i].shared = item[i].n_seqs > 1 ? (int)rng_below(&r, (uint64_t)context) : 0;
         for (int j = 0; j < item[i].n_seqs; j++) {
             const int more = 1 + (int)rng_below(&r, 20);
             memcpy(pool, head, sizeof head);
-            for (int t = item[i].shared; t < context + more; t++) pool[t] = (int32_t)rng_below(&r, (uint64_t)small.V);
+            for (int t = item[i].shared; t < context + more; t++) pool[t] = (int32_t)rng_below(&r, (uint64_t)small_opt.V);
             item[i].seq[j].tokens = pool;
             item[i].seq[j].n = context + more - 1;
             item[i].seq[j].from = context - 1;
@@ -41,7 +39,7 @@ static double plain(opt_run *run, const eval_item *it, int j, const mask *m) {
 
 static void random_mask(mask *m, uint64_t seed) {
     rng r = rng_make(seed);
-    for (int i = 0; i < small.L * (small.H + small.F); i++) m->heads[i] = rng_below(&r, 2) == 0;
+    for (int i = 0; i < small_opt.L * (small_opt.H + small_opt.F); i++) m->heads[i] = rng_below(&r, 2) == 0;
 }
 
 enum { ITEMS = 150 };
@@ -49,13 +47,13 @@ enum { ITEMS = 150 };
 static void same_as_plain(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     int32_t *pool = xcalloc(ITEMS * TASK_MAX_CHOICES * 64, sizeof *pool);
     eval_item *item = make_items(ITEMS, pool, 4);
     opt_run *run = opt_run_new(&o.m, 64, 1, OPT_FORWARD);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     mask m;
-    mask_alloc(&m, &small);
+    mask_alloc(&m, &small_opt);
     random_mask(&m, 9);
     const mask *masks[] = {NULL, &m};
     double *ll = xcalloc(ITEMS * TASK_MAX_CHOICES, sizeof *ll), effective[1][2];
@@ -69,7 +67,7 @@ static void same_as_plain(void **state) {
             }
     }
     int off = 0;
-    for (int i = 0; i < small.L * small.H; i++) off += !m.heads[i];
+    for (int i = 0; i < small_opt.L * small_opt.H; i++) off += !m.heads[i];
     assert_float_equal(effective[0][0], off / 12.0, 1e-12);
     mask_free(&m);
     eval_free(e);
@@ -84,7 +82,7 @@ static void same_as_plain(void **state) {
 static void oracle_is_removal(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 5);
+    random_opt_make(&o, &small_opt, 5);
     int32_t pool[8 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(8, pool, 6);
     opt_run *run = opt_run_new(&o.m, 64, 1, OPT_FORWARD);
@@ -92,7 +90,7 @@ static void oracle_is_removal(void **state) {
     mask_source source = oracle_source(or);
     double heads[12], neurons[144];
     mask one;
-    mask_alloc(&one, &small);
+    mask_alloc(&one, &small_opt);
     for (int i = 0; i < 8; i++) {
         const int g = item[i].gold, targets = item[i].seq[g].n - item[i].seq[g].from;
         const opt_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
@@ -118,11 +116,11 @@ static void oracle_is_removal(void **state) {
             const int g = item[i].gold;
             const opt_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
             source.scores(source.self, &input, UNITS_HEADS, heads, neurons);
-            assert_int_equal(mask_make(&one, &small, heads, NULL, &rule[k]), 0);
+            assert_int_equal(mask_make(&one, &small_opt, heads, NULL, &rule[k]), 0);
             for (int j = 0; j < item[i].n_seqs; j++) assert_float_equal(ll[k][i * TASK_MAX_CHOICES + j], plain(run, &item[i], j, &one), 1e-4);
         }
     // The cost that estimates use: the intact pass, and each head of layers 1 and 2 through 2 or 1 of the 3 layers.
-    assert_float_equal(oracle_cost(&small, 1, UNITS_HEADS, 30), 30 * (1 + 4 * (2 + 1) / 3.0), 1e-12);
+    assert_float_equal(oracle_cost(&small_opt, 1, UNITS_HEADS, 30), 30 * (1 + 4 * (2 + 1) / 3.0), 1e-12);
     eval_free(e);
     oracle_free(or);
     opt_run_free(run);
@@ -134,10 +132,10 @@ static void oracle_is_removal(void **state) {
 static void damaged_model(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 5);
+    random_opt_make(&o, &small_opt, 5);
     weights_find(o.t, o.n, "layers.1.fc2.weight")[7] = NAN;
     opt_free(&o.m);
-    assert_int_equal(opt_from_tensors(&o.m, &small, o.t, o.n), 0);
+    assert_int_equal(opt_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
     int32_t pool[2 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(2, pool, 6);
     eval *e = eval_new(&o.m, false, NULL, NULL);
@@ -272,7 +270,7 @@ static void published_values(void **state) {
 // Documents longer than the positions: refused with their number, left out, or cut from the left without touching what is scored.
 static void over_long_documents(void **state) {
     (void)state;
-    opt_config c = small;
+    opt_config c = small_opt;
     if (!file_exists(model_dir) || !file_exists(data_dir)) skip();
     tok *tk = tok_open(model_dir, 0);
     eval_options o = {.data = data_dir, .limit = 20, .shots = 2};

@@ -3,8 +3,6 @@
 #include "ops.h"
 #include "verify.h"
 
-static const opt_config small = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
-                                 .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 static const mask_rule half = {SCOPE_GLOBAL, UNITS_BOTH, 50000, 1, false};
 
 static char *text;  // of the last report
@@ -14,7 +12,7 @@ static int run_refreshed(const opt *m, const mask_source *source, const mask_rul
     verify_input in[3];
     rng r = rng_make(2);
     for (int i = 0; i < 3; i++) {
-        for (int t = 0; t < 24; t++) pool[i][t] = (int32_t)rng_below(&r, (uint64_t)m->c.V);
+        random_tokens(pool[i], 24, m->c.V, &r);
         in[i] = (verify_input){pool[i], 24, i ? 12 : 1};
     }
     const verify_what w = {m, source, rule, refresh, 2e-4};
@@ -46,13 +44,13 @@ static void random_mask(mask *m, const opt_config *c, const mask_rule *rule) {
 static void right_models(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     opt_sparse_prepare(&o.m);
     mask m;
-    mask_alloc(&m, &small);
+    mask_alloc(&m, &small_opt);
     const mask_source fixed = {.fixed = &m};
     assert_int_equal(run(&o.m, &fixed, NULL), 0);  // every unit runs: nothing may change
-    random_mask(&m, &small, &half);
+    random_mask(&m, &small_opt, &half);
     assert_int_equal(run(&o.m, &fixed, &half), 0);
     if (!strstr(text, "of 3 inputs 3 change the output")) fail_msg("%s", text);
     oracle *orc = oracle_new(&o.m, 1, 64);
@@ -81,16 +79,16 @@ static void right_models(void **state) {
 static void silent_units(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     float *b = weights_find(o.t, o.n, "layers.1.fc1.bias");
     mask m;
-    mask_alloc(&m, &small);
+    mask_alloc(&m, &small_opt);
     for (int u = 0; u < 10; u++) {
         b[u] = -1e4f;
         m.neurons[48 + u] = 0;
     }
     opt_free(&o.m);
-    assert_int_equal(opt_from_tensors(&o.m, &small, o.t, o.n), 0);
+    assert_int_equal(opt_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
     opt_sparse_prepare(&o.m);
     const mask_source fixed = {.fixed = &m};
     assert_int_equal(run(&o.m, &fixed, NULL), 0);
@@ -102,11 +100,11 @@ static void silent_units(void **state) {
 static void wrong_models(void **state) {
     (void)state;
     random_opt o;
-    random_opt_make(&o, &small, 3);
+    random_opt_make(&o, &small_opt, 3);
     opt_sparse_prepare(&o.m);
     mask m;
-    mask_alloc(&m, &small);
-    random_mask(&m, &small, &half);
+    mask_alloc(&m, &small_opt);
+    random_mask(&m, &small_opt, &half);
     const mask_source fixed = {.fixed = &m};
     // the sparse passes read a copy of fc2 that is not fc2
     float *copy = (float *)o.m.layer[2].w2_t.data, was[48 * 32];
@@ -128,14 +126,14 @@ static void wrong_models(void **state) {
     assert_int_equal(run(&o.m, &fixed, &half), 1);
     failed_only("counts", 1);
     // a model whose heads say nothing to the residual: masks of heads cannot act
-    random_mask(&m, &small, &half);
+    random_mask(&m, &small_opt, &half);
     for (int l = 0; l < 3; l++) {
         char name[60];
         snprintf(name, sizeof name, "layers.%d.self_attn.out_proj.weight", l);
         memset(weights_find(o.t, o.n, name), 0, 32 * 32 * sizeof(float));
     }
     opt_free(&o.m);
-    assert_int_equal(opt_from_tensors(&o.m, &small, o.t, o.n), 0);
+    assert_int_equal(opt_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
     opt_sparse_prepare(&o.m);
     assert_int_equal(run(&o.m, &fixed, &half), 1);
     failed_only("acts", 1);
