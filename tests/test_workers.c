@@ -59,6 +59,22 @@ static void late_but_alive(void **state) {
     assert_int_equal(parts_remove(dir), 0);
 }
 
+// A worker that had no time to look for longer than its patience looks once more before it gives up.
+static void stopped_itself(void **state) {
+    (void)state;
+    const pid_t zero = leader(4 * worker_patience, true), worker = fork();
+    if (!worker) _exit(worker_begin(dir, "plan\n", 1, never, NULL) < 0);
+    usleep((useconds_t)(worker_patience / 2 * 1e6));
+    kill(worker, SIGSTOP);
+    usleep((useconds_t)(2 * worker_patience * 1e6));
+    kill(worker, SIGCONT);
+    int status;
+    assert_int_equal(waitpid(worker, &status, 0), worker);
+    end(zero);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(parts_remove(dir), 0);
+}
+
 static void dies_before_it_begins(void **state) {
     (void)state;
     const pid_t zero = leader(2 * worker_patience, false);
@@ -76,7 +92,7 @@ int main(void) {
     if (!mkdtemp(base)) return 1;
     dir = xasprintf("%s/out.parts", base);
     worker_patience = 0.5;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nobody_comes), cmocka_unit_test(late_but_alive), cmocka_unit_test(dies_before_it_begins), cmocka_unit_test(all_is_done)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nobody_comes), cmocka_unit_test(late_but_alive), cmocka_unit_test(stopped_itself), cmocka_unit_test(dies_before_it_begins), cmocka_unit_test(all_is_done)};
     const int failed = cmocka_run_group_tests_name("workers", tests, NULL, NULL);
     char *lock = xasprintf("%s.lock", dir);
     unlink(lock);
