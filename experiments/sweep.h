@@ -99,6 +99,7 @@ int  sweep_share(sweep *w, const char *plan);
 int  sweep_lead(const sweep *w);                         // of process 0 of several, before the model is read: leader_begin
 bool sweep_shares(const sweep *w, const char *plan);  // several processes, or what is left of them
 void sweep_share_end(sweep *w);                       // removes the parts
+void sweep_share_rest(const sweep *w, const char *plan);  // of process 0 that shared nothing: removes what a run killed at its end has left
 bool sweep_mine(const sweep *w, long number);
 void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const double effective[2]);
 bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, double effective[2]);  // ll NULL: is it there?

@@ -320,6 +320,7 @@ int main(int argc, char **argv) {
     if (w.rank == 0) sweep_visit(&w, false);
     progress_end(&w.bar);
     if (share && w.rank == 0) sweep_share_end(&w);
+    else if (w.rank == 0 && arg.out) sweep_share_rest(&w, plan);
     free(plan);
 
     details_close(&w.details);

@@ -60,6 +60,12 @@ void sweep_share_end(sweep *w) {
     free(dir);
 }
 
+void sweep_share_rest(const sweep *w, const char *plan) {
+    char *dir = folder(w);
+    if (parts_remove_rest(dir, plan)) die(1, "%s", err_get());
+    free(dir);
+}
+
 // A part begins with this, and goes on with the log-likelihoods. key: of the row, so that a point of scores or data that changed since counts for nothing.
 typedef struct { uint64_t key; double effective[2]; } head;
 

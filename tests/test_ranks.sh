@@ -55,8 +55,14 @@ for try in 1 2 3 4 5 6 7 8 9 10; do  # again where all was done before the kill
     [ -d "$dir/all.csv.parts" ] && break
 done
 [ -d "$dir/all.csv.parts" ] || fail "nothing was left to go on with in $try tries"
+cp -r "$dir/all.csv.parts" "$dir/kept"
 (sweep all) >"$dir/log" 2>&1 || fail "the run that goes on"
 same all "a killed run, gone on with by one process"
+for rest in "$dir/kept" "$(mktemp -d "$dir/empty.XXXXXX")"; do  # killed when every row was there, before or while it removed the parts
+    mv "$rest" "$dir/all.csv.parts"
+    (sweep all) >"$dir/log" 2>&1 || fail "the run with nothing to do"
+    same all "a run killed at its end"
+done
 if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
     (sweep mpi mpirun --allow-run-as-root --oversubscribe -n 2) >"$dir/log" 2>&1 || fail "mpirun"
     same mpi "mpirun"
