@@ -1,8 +1,6 @@
 // test_sparse - sparse passes, over live units alone: against the same masks by zeroing, which test_opt_masks holds against PyTorch; K/V policies;
 // same bits whatever the batch and the threads. Their kernels and operations: test_live.
 #include "opt_fixture.h"
-#include "ops.h"
-#include "ops_cpu.h"
 #include "ops_cpu_vec.h"
 #include <omp.h>
 
