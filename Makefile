@@ -115,7 +115,7 @@ cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes,
 # The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked, in every test in C
 # that has a GPU's side and in tests of the programs.
 PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null)) ## ptxrun: the translator
-PTX_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(shell grep -l '"shim.h"' tests/test_*.c)) $(patsubst %,tests/test_%.sh,cuda_chain activations bench prune)
+PTX_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(shell grep -l '"shim.h"' tests/test_*.c)) $(patsubst %,tests/test_%.sh,cuda_chain cuda_parts activations bench prune)
 ptxrun: $(if $(NVCC),$(if $(PTXRUN),all $(B)/libkit_cuda.so $(filter $(B)/%,$(PTX_TESTS)))) ## the tests of CUDA and of the programs on it, on the PTX that nvcc emits (needs nvcc and ptxrun)
 	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; \
 	else BIN=$(B)/bin tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS); fi
