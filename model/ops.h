@@ -49,6 +49,13 @@ typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
     X(void, get, (void *host, const void *device, size_t bytes)) \
     X(void, zero, (void *p, size_t bytes)) \
     X(void, copy, (void *to, const void *from, size_t bytes))    /* within the device */ \
+    /* Uploads beside the computation, through two buffers of `bytes` in turn. fill: host memory for what comes next; send: up to so many bytes of it on their way; take: */ \
+    /* where operations find in device memory what was sent last, until the next take. What is sent and never taken is replaced by what comes next */ \
+    X(struct feed *, feed_new, (size_t bytes)) \
+    X(void, feed_free, (struct feed *f)) \
+    X(void *, feed_fill, (struct feed *f)) \
+    X(void, feed_send, (struct feed *f, size_t bytes)) \
+    X(void *, feed_take, (struct feed *f)) \
     X(size_t, room, (void)) \
     X(void, reserve, (size_t bytes)) \
     /* A device of several parts (GPUs) has layers on each: what is allocated, reserved and computed from here on is of this part; the arrays of a */ \

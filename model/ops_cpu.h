@@ -29,6 +29,11 @@ void cpu_thin_attention(float *out, const float *q, const float *k, const float 
 void cpu_attention_head(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head);
 
 #define X(type, name, args) type cpu_##name args;
+X(struct feed *, feed_new, (size_t bytes))
+X(void, feed_free, (struct feed *f))
+X(void *, feed_fill, (struct feed *f))
+X(void, feed_send, (struct feed *f, size_t bytes))
+X(void *, feed_take, (struct feed *f))
 X(void, random, (void *to, dtype type, size_t n, double bound, uint64_t seed))
 X(void, transpose, (void *to, const weight *w))
 X(double, read, (uint64_t *sum, const void *p, size_t bytes))

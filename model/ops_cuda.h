@@ -71,6 +71,13 @@ size_t cuda_room(void);
 void cuda_reserve(size_t bytes);
 const char *cuda_use(int part);
 
+// ops_cuda_feed.c
+struct feed *cuda_feed_new(size_t bytes);
+void cuda_feed_free(struct feed *f);
+void *cuda_feed_fill(struct feed *f);
+void cuda_feed_send(struct feed *f, size_t bytes);
+void *cuda_feed_take(struct feed *f);
+
 // ops_cuda_blocks.c
 void cuda_random(void *to, dtype type, size_t n, double bound, uint64_t seed);
 void cuda_transpose(void *to, const weight *w);

@@ -12,7 +12,6 @@ typedef struct {
     net n;                       // parameters of the last step
     const ops *o;
     float *w, *m, *v, *best;     // [floats]; best NULL: no validation
-    float *t;                    // [batch, out] targets
     double *losses, *loss;       // of an epoch's batches; loss: in host memory
     float *host;                 // [floats] of another device's memory
     int *order;
@@ -47,10 +46,9 @@ static int tokens_of(const net *n, const fit_plan *p) {
 }
 
 size_t fit_bytes(const net *n, const fit_plan *p) {
-    const int rows = tokens_of(n, p);
-    const size_t narrow = n->kind == NET_POOL && p->from.model->proj_in.data ? (size_t)rows * (size_t)p->from.model->c.P : 0;
-    const size_t floats = (keeps_best(p) ? 4 : 3) * n->floats + (size_t)p->batch * (size_t)n->out + narrow, arrays = 32;  // each at a multiple of 256
-    return 4 * floats + most_steps(p) * sizeof(double) + net_work_bytes(n, p->batch, rows) + 256 * arrays;
+    const int tokens = tokens_of(n, p);
+    const size_t floats = (keeps_best(p) ? 4 : 3) * n->floats, arrays = 32;  // each at a multiple of 256
+    return 4 * floats + most_steps(p) * sizeof(double) + net_work_bytes(n, p->batch, tokens) + row_stage_bytes(&p->from, n, p->batch, tokens) + 256 * arrays;
 }
 
 static int training_new(training *s, const net *shape, const fit_plan *p) {
@@ -63,7 +61,6 @@ static int training_new(training *s, const net *shape, const fit_plan *p) {
     s->m = o->alloc(bytes);
     s->v = o->alloc(bytes);
     if (keeps_best(p)) s->best = o->alloc(bytes);
-    s->t = o->alloc((size_t)p->batch * (size_t)shape->out * sizeof *s->t);
     s->losses = o->alloc(most_steps(p) * sizeof *s->losses);
     s->loss = xmalloc(most_steps(p) * sizeof *s->loss);
     if (!o->host) s->host = xaligned(bytes);
@@ -77,7 +74,7 @@ static int training_new(training *s, const net *shape, const fit_plan *p) {
 }
 
 static void training_free(training *s) {
-    void *device[] = {s->w, s->m, s->v, s->best, s->t, s->losses}, *host[] = {s->loss, s->host, s->order, s->train, s->valid};
+    void *device[] = {s->w, s->m, s->v, s->best, s->losses}, *host[] = {s->loss, s->host, s->order, s->train, s->valid};
     row_stage_free(&s->stage, &s->k);
     net_work_free(&s->k);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++) s->o->release(device[i]);
@@ -196,12 +193,29 @@ static double mean_loss(training *s, const fit_plan *p, int count) {
     return sum / count;
 }
 
+// Rows of a list from i on, as many as a batch takes; none behind its end.
+typedef struct { const int *row; int n; } batch;
+static batch batch_at(const fit_plan *p, const int *row, int count, int i) {
+    const int left = i < count ? count - i : 0;
+    return (batch){left ? row + i : NULL, left < p->batch ? left : p->batch};
+}
+
+// A batch is sent when the one before has been given to the device, which computes that while the host reads and the other comes.
+static int send(training *s, const fit_plan *p, batch b) { return b.n ? row_send(&p->from, &s->n, &s->k, &s->stage, b.row, b.n) : 0; }
+// The outputs of the batch that was sent. Returns its targets.
+static const float *forward(training *s, const fit_plan *p, int B) {
+    const float *t = row_take(&p->from, &s->n, &s->k, &s->stage, B);
+    net_forward(&s->n, &s->k, B);
+    return t;
+}
+
 static int evaluate(training *s, const fit_plan *p, const int *row, int count, double *loss) {
+    if (send(s, p, batch_at(p, row, count, 0))) return -1;
     for (int i = 0; i < count; i += p->batch) {
-        const int B = count - i < p->batch ? count - i : p->batch;
-        if (row_fill(&p->from, &s->n, &s->k, &s->stage, s->t, row + i, B)) return -1;
-        net_forward(&s->n, &s->k, B);
-        s->o->loss(s->losses + i / p->batch, NULL, s->k.y, s->t, p->loss, p->positive, (size_t)B * (size_t)s->n.out);
+        const int B = batch_at(p, row, count, i).n;
+        const float *t = forward(s, p, B);
+        s->o->loss(s->losses + i / p->batch, NULL, s->k.y, t, p->loss, p->positive, (size_t)B * (size_t)s->n.out);
+        if (send(s, p, batch_at(p, row, count, i + p->batch))) return -1;
     }
     *loss = count ? mean_loss(s, p, count) : NAN;
     return 0;
@@ -213,12 +227,11 @@ static int standardise(training *s, const fit_plan *p) {
     const size_t E = (size_t)s->n.in, bytes = s->n.floats * sizeof(float);
     double *mean = xcalloc(2 * E, sizeof *mean), *deviation = mean + E;
     float *c = xmalloc((size_t)p->batch * E * sizeof *c);
-    int bad = 0;
+    int bad = send(s, p, batch_at(p, p->train, p->n_train, 0));
     for (int i = 0; !bad && i < p->n_train; i += p->batch) {
-        const int B = p->n_train - i < p->batch ? p->n_train - i : p->batch;
-        bad = row_fill(&p->from, &s->n, &s->k, &s->stage, s->t, p->train + i, B);
-        if (bad) break;
-        net_forward(&s->n, &s->k, B);
+        const int B = batch_at(p, p->train, p->n_train, i).n;
+        forward(s, p, B);
+        bad = send(s, p, batch_at(p, p->train, p->n_train, i + p->batch));
         s->o->get(c, s->k.c, (size_t)B * E * sizeof *c);
         for (size_t at = 0; at < (size_t)B * E; at++) {
             mean[at % E] += (double)c[at] / p->n_train;
@@ -238,15 +251,14 @@ static int standardise(training *s, const fit_plan *p) {
     return bad;
 }
 
-// loss: device memory.
-static int train_step(training *s, const fit_plan *p, long step, const int *row, int B, double *loss) {
-    if (row_fill(&p->from, &s->n, &s->k, &s->stage, s->t, row, B)) return -1;
-    net_forward(&s->n, &s->k, B);
-    s->o->loss(loss, s->k.dy, s->k.y, s->t, p->loss, p->positive, (size_t)B * (size_t)s->n.out);
+// With the batch that was sent, of B rows; sends the next. loss: device memory.
+static int train_step(training *s, const fit_plan *p, long step, int B, double *loss, batch next) {
+    const float *t = forward(s, p, B);
+    s->o->loss(loss, s->k.dy, s->k.y, t, p->loss, p->positive, (size_t)B * (size_t)s->n.out);
     const double lr = cosine(p->lr, step, (long)p->epochs * steps_of(p));
     const net_update u = {.a = adamw_step(lr, p->decay, 0.9, 0.999, 1, step + 1), .m = s->m, .v = s->v};
     net_backward(&s->n, &s->k, B, &u);
-    return 0;
+    return send(s, p, next);
 }
 
 static int train_epoch(training *s, const fit_plan *p) {
@@ -254,9 +266,10 @@ static int train_epoch(training *s, const fit_plan *p) {
     rng_permutation(&r, s->order, p->n_train);
     for (int i = 0; i < p->n_train; i++) s->order[i] = p->train[s->order[i]];
     const long steps = steps_of(p);
+    if (send(s, p, batch_at(p, s->order, p->n_train, 0))) return -1;
     for (long k = 0; k < steps; k++) {
-        const int i = (int)k * p->batch, B = p->n_train - i < p->batch ? p->n_train - i : p->batch;
-        if (train_step(s, p, s->epoch * steps + k, s->order + i, B, s->losses + k)) return -1;
+        const int i = (int)k * p->batch;
+        if (train_step(s, p, s->epoch * steps + k, batch_at(p, s->order, p->n_train, i).n, s->losses + k, batch_at(p, s->order, p->n_train, i + p->batch))) return -1;
         if (p->tick) p->tick(p->ctx, 1);
     }
     const double loss = mean_loss(s, p, p->n_train);
@@ -322,6 +335,11 @@ void fit_result_free(fit_result *r) {
     *r = (fit_result){0};
 }
 
+static batch sample(const fit_plan *p, int step) {
+    const int B = batch_at(p, p->train, p->n_train, 0).n;
+    return (batch){p->train + (p->n_train > B ? step * B % (p->n_train - B) : 0), B};
+}
+
 // A net costs its memory once (allocated, cleared, touched for the first time by the first step and the first copy), and every epoch its steps, the validation
 // part and the copy of the best.
 int fit_estimate(const net *shape, const fit_plan *p, double budget, double *seconds) {
@@ -330,12 +348,11 @@ int fit_estimate(const net *shape, const fit_plan *p, double budget, double *sec
     if (training_new(&s, shape, p)) return -1;
     begin(&s, p);
     const long all = p->epochs * steps_of(p), most = all < 40 ? all : 40;  // measuring takes no more steps than training
-    const int B = p->n_train < p->batch ? p->n_train : p->batch;
+    const int B = sample(p, 0).n;
     double loss, start = begun, once = 0, epoch = 0;
-    int bad = 0, steps = 0;
+    int bad = send(&s, p, sample(p, 0)), steps = 0;
     for (; !bad && (steps < 4 || clock_s() - start < budget) && steps <= most; steps++) {
-        const int at = p->n_train > B ? steps * B % (p->n_train - B) : 0;
-        bad = train_step(&s, p, 0, p->train + at, B, s.losses);
+        bad = train_step(&s, p, 0, B, s.losses, sample(p, steps + 1));
         s.o->get(&loss, s.losses, sizeof loss);  // waits for the device
         if (steps) continue;
         if (s.best) s.o->copy(s.best, s.w, s.n.floats * sizeof *s.w);

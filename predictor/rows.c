@@ -137,29 +137,33 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const
 // ---------------------------------------------------------------- batches
 int row_tokens(const row_source *s, int row) { return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row]; }
 
+static bool projected(const row_source *s, const net *n) { return n->kind == NET_POOL && s->model->proj_in.data; }
+static size_t input_bytes(const net *n, int batch, int tokens) {
+    return n->kind == NET_POOL ? (size_t)tokens * (sizeof(float) + sizeof(int32_t)) : (size_t)batch * (size_t)n->in * sizeof(float);
+}
+static size_t target_bytes(const net *n, int batch) { return (size_t)batch * (size_t)n->out * sizeof(float); }
+
 void row_stage_new(row_stage *g, const row_source *s, const net *n, const net_work *k) {
-    *g = (row_stage){0};
-    if (!k->o->host) g->rows = xaligned((size_t)k->batch * (size_t)(n->in > n->out ? n->in : n->out) * sizeof *g->rows);
-    if (n->kind != NET_POOL) return;
-    g->tokens = xmalloc((size_t)k->cap * sizeof *g->tokens);
-    if (!k->o->host) g->times = xmalloc((size_t)k->cap * sizeof *g->times);
-    if (s->model->proj_in.data) g->narrow = k->o->alloc((size_t)k->cap * (size_t)s->model->c.P * sizeof *g->narrow);
+    *g = (row_stage){k->o->feed_new(input_bytes(n, k->batch, k->cap)), k->o->feed_new(target_bytes(n, k->batch)), NULL};
+    if (projected(s, n)) g->narrow = k->o->alloc((size_t)k->cap * (size_t)s->model->c.P * sizeof *g->narrow);
 }
 
 void row_stage_free(row_stage *g, const net_work *k) {
-    free(g->rows);
-    free(g->tokens);
-    free(g->times);
+    k->o->feed_free(g->inputs);
+    k->o->feed_free(g->targets);
     k->o->release(g->narrow);
     *g = (row_stage){0};
 }
 
-// Rows of a plane onto the device. The host reads the next batch while the device computes: put has read what it was given when it returns.
-static int fill(const plane *p, const net_work *k, row_stage *g, float *to, const int *row, int count) {
-    float *host = g->rows ? g->rows : to;
+size_t row_stage_bytes(const row_source *s, const net *n, int batch, int tokens) {
+    return 2 * (input_bytes(n, batch, tokens) + target_bytes(n, batch)) + (projected(s, n) ? (size_t)tokens * (size_t)s->model->c.P * sizeof(float) : 0);
+}
+
+static int send_rows(const plane *p, const ops *o, struct feed *f, const int *row, int count) {
+    float *to = o->feed_fill(f);
     for (int i = 0; i < count; i++)
-        if (plane_read(p, row[i], host + (size_t)i * (size_t)p->width)) return -1;
-    if (g->rows) k->o->put(to, host, (size_t)count * (size_t)p->width * sizeof *to);
+        if (plane_read(p, row[i], to + (size_t)i * (size_t)p->width)) return -1;
+    o->feed_send(f, (size_t)count * (size_t)p->width * sizeof *to);
     return 0;
 }
 
@@ -182,23 +186,32 @@ static int different(int32_t *t, float *times, int n) {
     return m;
 }
 
-static void fill_tokens(const row_source *s, const net *n, net_work *k, row_stage *g, const int *row, int count) {
-    float *times = g->times ? g->times : k->count;
+// How often each token is there [cap], then the tokens, one row's behind the other's.
+static void send_tokens(const row_source *s, net_work *k, struct feed *f, const int *row, int count) {
+    float *times = k->o->feed_fill(f);
+    int32_t *tokens = (int32_t *)(times + k->cap);
     int at = 0;
     for (int i = 0; i < count; at += k->s[i++].n) {
         const int T = row_tokens(s, row[i]);
         ASSERT(at + T <= k->cap);
-        memcpy(g->tokens + at, s->ex->tokens + s->ex->offset[row[i]], (size_t)T * sizeof *g->tokens);
-        k->s[i] = (span){at, different(g->tokens + at, times + at, T)};
+        memcpy(tokens + at, s->ex->tokens + s->ex->offset[row[i]], (size_t)T * sizeof *tokens);
+        k->s[i] = (span){at, different(tokens + at, times + at, T)};
     }
-    if (g->times) k->o->put(k->count, times, (size_t)at * sizeof *times);
-    k->o->put(k->id, g->tokens, (size_t)at * sizeof *k->id);
-    predictor_embed_rows(k->tokens, g->narrow, s->model, k->id, k->s, count);
-    k->o->minmax(k->tokens, k->tokens, n->in, k->s, count);
+    k->o->feed_send(f, (size_t)(k->cap + at) * sizeof *times);
 }
 
-int row_fill(const row_source *s, const net *n, net_work *k, row_stage *g, float *t, const int *row, int count) {
-    if (n->kind == NET_POOL) fill_tokens(s, n, k, g, row, count);
-    else if (fill(&s->x, k, g, k->x, row, count)) return -1;
-    return fill(&s->t, k, g, t, row, count);
+int row_send(const row_source *s, const net *n, net_work *k, row_stage *g, const int *row, int count) {
+    if (n->kind == NET_POOL) send_tokens(s, k, g->inputs, row, count);
+    else if (send_rows(&s->x, k->o, g->inputs, row, count)) return -1;
+    return send_rows(&s->t, k->o, g->targets, row, count);
+}
+
+const float *row_take(const row_source *s, const net *n, net_work *k, row_stage *g, int count) {
+    const float *x = k->o->feed_take(g->inputs);
+    if (n->kind == NET_POOL) {
+        k->o->copy(k->count, x, (size_t)(k->s[count - 1].row + k->s[count - 1].n) * sizeof *x);
+        predictor_embed_rows(k->tokens, g->narrow, s->model, (const int32_t *)(x + k->cap), k->s, count);
+        k->o->minmax(k->tokens, k->tokens, n->in, k->s, count);
+    } else k->o->copy(k->x, x, (size_t)count * (size_t)n->in * sizeof *x);
+    return k->o->feed_take(g->targets);
 }

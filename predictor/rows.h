@@ -32,10 +32,13 @@ typedef struct {
 } row_source;
 int row_tokens(const row_source *s, int row);  // how many tokens NET_POOL sees
 
-// What batches pass through on their way to a device: rows in host memory (NULL where the device's is the host's); NET_POOL: tokens of a batch and how
-// often each is there (likewise) in host memory, and on the device their embeddings before a projection [tokens, P] (NULL: the model has none).
-typedef struct { float *rows; int32_t *tokens; float *times, *narrow; } row_stage;
+// What batches pass through on their way to a device, so that the next one goes there while it computes: inputs (of NET_POOL tokens, and how often each is there)
+// and targets; and the embeddings of NET_POOL before a projection, on the device [tokens, P] (NULL: the model has none).
+typedef struct { struct feed *inputs, *targets; float *narrow; } row_stage;
 void row_stage_new(row_stage *g, const row_source *s, const net *n, const net_work *k);  // after net_work_tokens
 void row_stage_free(row_stage *g, const net_work *k);                                   // before net_work_free
-// Inputs of n rows into k (by n->kind) and targets into t [n, out] of the same device.
-int row_fill(const row_source *s, const net *n, net_work *k, row_stage *g, float *t, const int *row, int count);
+size_t row_stage_bytes(const row_source *s, const net *n, int batch, int tokens);       // of the device
+// Reads a batch and sends it on its way, when all that concerns the batch before has been given to the device. 0, or -1 and err_set.
+int row_send(const row_source *s, const net *n, net_work *k, row_stage *g, const int *row, int count);
+// The inputs of the batch that was sent, of `count` rows, into k (by n->kind). Returns its targets [count, out], on the device until the next.
+const float *row_take(const row_source *s, const net *n, net_work *k, row_stage *g, int count);

@@ -115,6 +115,37 @@ static void normalising(void) {
     free(x);
 }
 
+// A feed as training uses it: the host fills and sends the next rows as soon as operations on the last were enqueued. They find the rows that were taken, whatever runs
+// first; rows that were sent and not taken (NaN here) are replaced. Of every round sum number 0 .. round has what was taken.
+static void feeds(void) {
+    enum { ROUNDS = 9, E = 500 };
+    static const float zeros[ROUNDS * E];
+    for (int k = 0; k < 2; k++) {
+        const ops *o = side(k);
+        float *sum = put_guarded(o, zeros, ROUNDS * E);
+        struct feed *f = o->feed_new(E * sizeof *sum);
+        for (int round = -1; round < ROUNDS; round++) {
+            const float *x = round < 0 ? NULL : o->feed_take(f);
+            for (int at = 0; at <= round; at++) o->add(sum + at * E, x, 1, E, &(span){0, 1}, 1);
+            for (int replaced = round % 3 == 0; replaced >= 0 && round < ROUNDS - 1; replaced--) {
+                float *next = o->feed_fill(f);
+                for (int i = 0; i < E; i++) next[i] = replaced ? NAN : (float)((round + 1) * 1000 + i);
+                o->feed_send(f, E * sizeof *next);
+            }
+        }
+        float *got = get_guarded(o, sum, ROUNDS * E, "feed");  // the last upload has been waited for by nobody else
+        o->feed_free(f);
+        for (int at = 0; at < ROUNDS; at++)
+            for (int i = 0; i < E; i++) {
+                float want = 0;
+                for (int round = at; round < ROUNDS; round++) want += (float)(round * 1000 + i);
+                if (got[at * E + i] != want) fail_msg("%s: what was fed: sum %d, place %d is %.9g, want %.9g", o->device, at, i, (double)got[at * E + i], (double)want);
+            }
+        free(got);
+        release_guarded(o, sum);
+    }
+}
+
 // Units that go, by sorting: places in order of score, then of place.
 static const float *sorted_by;
 static int lower_first(const void *a, const void *b) {
@@ -179,6 +210,7 @@ static void cuts(void) {
 static void every_operation(void **state) {
     (void)state;
     cuts();
+    feeds();
     linear_steps();
     losses();
     pooling();
