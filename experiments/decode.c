@@ -1,6 +1,5 @@
 // decode - prompts, then token by token. Contract in decode.h.
 #include "decode.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +19,10 @@ struct decode {
     opt_run *first, *next;
     sequence *s;
     opt_seq *seq;
-    float *logits;          // [n, V]
+    opt_run *last;          // first or next
+    int32_t *top;           // [n] likeliest tokens
+    float *logits;          // [n, V] where fetched
+    bool fetched;
 };
 
 decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
@@ -46,6 +48,7 @@ decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prom
     d->next = opt_run_new(m, max_seqs, max_seqs, o->flags);
     d->s = xcalloc((size_t)max_seqs, sizeof *d->s);
     d->seq = xcalloc((size_t)max_seqs, sizeof *d->seq);
+    d->top = xcalloc((size_t)max_seqs, sizeof *d->top);
     d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);
     for (int i = 0; i < max_seqs; i++) {
         sequence *s = &d->s[i];
@@ -70,6 +73,7 @@ void decode_free(decode *d) {
     opt_run_free(d->next);
     free(d->s);
     free(d->seq);
+    free(d->top);
     free(d->logits);
     free(d);
 }
@@ -85,13 +89,17 @@ static int run(decode *d, opt_run *r, bool choose) {
         q->mask = d->dense_features ? NULL : &s->own;
         q->mask_from = past + row;
     }
-    opt_step(r, d->seq, d->n, d->logits);
+    opt_step(r, d->seq, d->n, d->top);
+    d->last = r;
+    d->fetched = false;
     for (int i = 0; i < d->n && choose; i++) {
         sequence *s = &d->s[i];
         if (contextual_end(&s->c) != 0) return -1;
         if (d->dense_features && contextual_mask(&s->c, &s->own, &d->o.rule) != 0) return -1;
         s->use = &s->own;
     }
+    for (int i = 0; i < d->n; i++)
+        if (d->top[i] < 0) return err_set("a logit behind token %d is NaN or infinite; the checkpoint is broken or overflows (bin/info checks it)", d->s[i].cache->n);
     return 0;
 }
 
@@ -130,14 +138,12 @@ void decode_set_mask(decode *d, int i, const mask *m) {
 
 bool decode_acts_behind(const decode *d) { return d->dense_features; }
 
-const float *decode_logits(const decode *d, int i) { return d->logits + (size_t)i * (size_t)d->m->c.V; }
+int32_t decode_likeliest(const decode *d, int i) { return d->top[i]; }
 
-int32_t decode_likeliest(const decode *d, int i) {
-    const float *x = decode_logits(d, i);
-    int32_t best = 0;
-    for (int v = 1; v < d->m->c.V; v++)
-        if (x[v] > x[best] || isnan(x[best])) best = v;
-    return best;
+const float *decode_logits(decode *d, int i) {
+    if (!d->fetched) opt_step_logits(d->last, d->logits);
+    d->fetched = true;
+    return d->logits + (size_t)i * (size_t)d->m->c.V;
 }
 
 const mask *decode_mask(const decode *d, int i) { return d->s[i].use; }

@@ -28,7 +28,7 @@ typedef struct decode decode;
 // positions, a predictor that does not fit the rule, a refresh that it cannot do.
 decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prompt, int tokens);
 void    decode_free(decode *d);  // NULL allowed
-// Begins anew with these prompts. -1 and err_set when a predicted score is NaN or infinite; so does decode_step.
+// Begins anew with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does decode_step.
 int     decode_prompt(decode *d, const decode_seq *s, int n);
 // One token more for each sequence.
 int     decode_step(decode *d, const int32_t *next);
@@ -36,9 +36,10 @@ int     decode_step(decode *d, const int32_t *next);
 void    decode_set_mask(decode *d, int i, const mask *m);
 // Whether predicted masks act on the tokens behind the one they were made at only (features of the kind "dense").
 bool    decode_acts_behind(const decode *d);
-// Logits [V] behind the last token of sequence i, until the next call.
-const float *decode_logits(const decode *d, int i);
-int32_t decode_likeliest(const decode *d, int i);  // the first of equals; a NaN is never one
+// Behind the last token of sequence i: the likeliest token, the first of equals, which the device chose; the logits [V], until the next step, which come from there when
+// they are first asked for.
+int32_t decode_likeliest(const decode *d, int i);
+const float *decode_logits(decode *d, int i);
 // The mask that sequence i runs under now; NULL: none.
 const mask *decode_mask(const decode *d, int i);
 // Seconds spent in the predictor and in the choice of units since decode_prompt began.

@@ -93,6 +93,7 @@ void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const
 
 // cuda_xent.cu. A block per row.
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);
+void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
 

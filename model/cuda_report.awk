@@ -4,7 +4,7 @@
 #
 # Bytes: every array once, what a perfect cache would leave; weights in `wbytes` bytes. FLOPs: a multiply-add is two; of causal attention the T (T + 1) / 2
 # pairs of a head that are seen. Criteria are summed in double, at half the rate: there an operation counts twice. live_*: one token of decoding with the share
-# `live` of a matrix' units; query_*, append_k: one token behind T others. A kernel that has no line here ends the report, so that none is forgotten.
+# `live` of a matrix' units; query_*, append_k, likeliest_k: one token behind T others. A kernel that has no line here ends the report, so that none is forgotten.
 BEGIN {
     D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
     # NVIDIA A100 80GB SXM and H100 80GB SXM data sheets: bytes/s, fp32 FLOP/s outside of tensor cores
@@ -52,6 +52,7 @@ BEGIN {
     kernel("live_parts_k", 16 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
     kernel("live_add_k", 18 * E, 17 * E, "sum of its parts")
     kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
+    kernel("likeliest_k", V, V, "the likeliest token, from the logits of one row")
     kernel("xent_back_k", 2 * head, 8 * head, "gradient of the loss in place")
     kernel("xent_back_jvp_k", 3 * head, 6 * head, "its tangent in place")
     kernel("adamw_k", 7 * 8388608, 16 * 8388608, "AdamW step of a tile of a predictor's weights")

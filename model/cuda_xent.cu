@@ -21,6 +21,22 @@ __device__ __forceinline__ row_sum log_sum_exp(const float *x, int n, double *pa
     return {top, log(block_sum((double)sum + (double)ones, part))};
 }
 
+// The lowest place of a number that is `least` or more, which is there. part: THREADS / 32 numbers of shared memory.
+__device__ __forceinline__ int first_of(const float *x, int n, float least, int *part) {
+    int first = n - 1;
+    for (int i = (int)threadIdx.x; i < n; i += THREADS)
+        if (x[i] >= least) {
+            first = i;
+            break;
+        }
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) first = min(first, __shfl_xor_sync((unsigned)ALL_LANES, first, o));
+    if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = first;
+    __syncthreads();
+    for (int w = 0; w < THREADS / 32; w++) first = min(first, part[w]);
+    return first;
+}
+
 static __global__ void __launch_bounds__(THREADS) logprob_k(double *__restrict__ logprob, int32_t *__restrict__ top, const float *__restrict__ logits, const int32_t *__restrict__ target, int V, int vocab) {
     __shared__ double part[THREADS / 32];
     __shared__ int first[THREADS / 32];
@@ -29,20 +45,22 @@ static __global__ void __launch_bounds__(THREADS) logprob_k(double *__restrict__
     const row_sum s = log_sum_exp(x, vocab, part);
     if (threadIdx.x == 0) logprob[row] = target[row] < vocab ? (double)x[target[row]] - (double)s.top - s.log_sum : -INFINITY;
     if (!top) return;
-    int best = vocab - 1;  // the lowest index that has the largest logit
-    for (int i = (int)threadIdx.x; i < vocab; i += THREADS)
-        if (x[i] >= s.top) {
-            best = i;
-            break;
-        }
-#pragma unroll
-    for (int o = 16; o > 0; o >>= 1) best = min(best, __shfl_xor_sync((unsigned)ALL_LANES, best, o));
-    if ((threadIdx.x & 31) == 0) first[threadIdx.x >> 5] = best;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int w = 1; w < THREADS / 32; w++) best = min(best, first[w]);
-        top[row] = best;
-    }
+    const int best = first_of(x, vocab, s.top, first);
+    if (threadIdx.x == 0) top[row] = best;
+}
+
+static __global__ void __launch_bounds__(THREADS) likeliest_k(int32_t *__restrict__ token, int32_t *__restrict__ at, const float *__restrict__ logits, int V) {
+    __shared__ float most[THREADS / 32];
+    __shared__ int first[THREADS / 32];
+    const int row = (int)blockIdx.x;
+    const float *x = logits + (size_t)row * V;
+    float top = -INFINITY;
+    for (int i = (int)threadIdx.x; i < V; i += THREADS) top = fmaxf(top, isfinite(x[i]) ? x[i] : INFINITY);
+    top = block_max(top, most);
+    const int best = isfinite(top) ? first_of(x, V, top, first) : -1;
+    if (threadIdx.x != 0) return;
+    token[row] = best;
+    if (at) at[row]++;
 }
 
 static __global__ void __launch_bounds__(THREADS) xent_back_k(float *__restrict__ logits, const int32_t *__restrict__ target, const float *__restrict__ scale, int V) {
@@ -72,6 +90,9 @@ static __global__ void __launch_bounds__(THREADS) xent_back_jvp_k(float *__restr
 
 extern "C" void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st) {
     CU_LAUNCH(logprob_k, rows, THREADS, 0, st, logprob, top, logits, target, V, vocab);
+}
+extern "C" void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows, cudaStream_t st) {
+    CU_LAUNCH(likeliest_k, rows, THREADS, 0, st, token, at, logits, V);
 }
 extern "C" void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st) {
     CU_LAUNCH(xent_back_k, rows, THREADS, 0, st, logits, target, scale, V);

@@ -73,17 +73,8 @@ static int likelier(const void *a, const void *b) {
     return x->logit != y->logit ? (x->logit < y->logit) - (x->logit > y->logit) : (x->id > y->id) - (x->id < y->id);
 }
 
-static int32_t choose(const float *logits, int V, rng *r, candidate *c) {
-    for (int i = 0; i < V; i++) {
-        if (!isfinite(logits[i])) die(1, "a logit is %g; the checkpoint is broken or overflows (bin/info checks it)", (double)logits[i]);
-        c[i] = (candidate){logits[i], i};
-    }
-    if (arg.temperature == 0) {
-        int32_t best = 0;
-        for (int i = 1; i < V; i++)
-            if (logits[i] > logits[best]) best = i;
-        return best;
-    }
+static int32_t draw(const float *logits, int V, rng *r, candidate *c) {
+    for (int i = 0; i < V; i++) c[i] = (candidate){logits[i], i};
     qsort(c, (size_t)V, sizeof *c, likelier);
     int n = arg.top_k && arg.top_k < V ? (int)arg.top_k : V;
     double total = 0, kept = 0;
@@ -127,7 +118,7 @@ int main(int argc, char **argv) {
     fputs(arg.prompt, stdout);
     int made = 0;
     while (made < most) {
-        const int32_t id = choose(decode_logits(d, 0), m.c.V, &r, c);
+        const int32_t id = arg.temperature == 0 ? decode_likeliest(d, 0) : draw(decode_logits(d, 0), m.c.V, &r, c);
         if (id == m.c.eos) break;
         made++;
         size_t bytes;

@@ -127,6 +127,9 @@ typedef enum { LOSS_MSE, LOSS_BCE } loss_kind;
                                  const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n)) \
     /* logits (rows, V) -> logprob[row] of target[row] and the argmax top[row] (may be NULL), over the first `vocab` columns */ \
     X(void, logprob, (double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows)) \
+    /* token[row] = the place of the largest of a row of logits (rows, V), the first of equals, or -1 where one is NaN or infinite; at[row] (may be NULL) += 1: a step of */ \
+    /* greedy decoding leaves where the next finds its token and position. token, at: device memory */ \
+    X(void, likeliest, (int32_t *token, int32_t *at, const float *logits, int V, int rows)) \
     /* logits become d(-scale[row] log p[target]) / dlogits, in place */ \
     X(void, xent_back, (float *logits, const int32_t *target, const float *scale, int V, int rows)) \
     /* tlogits becomes the tangent of that gradient; dlogits is the gradient */ \
@@ -152,7 +155,8 @@ struct ops {
 #undef X
     // Operations between record and recorded are not done but kept, and replay does them in one call (a CUDA graph). What changes from replay to replay they
     // find in device memory (embed, add_positions, append, past_at, n_at), all else is as it was. None may take or give host memory: no put, get, alloc, release,
-    // embed_grad, units to drop, cross-entropy. NULL, all four, on a device that cannot.
+    // embed_grad, units to drop, cross-entropy. A recording takes what every part is given; part 0 is at work behind record, recorded and replay. NULL, all four, on a
+    // device that cannot.
     void (*record)(void);
     struct recording *(*recorded)(void);
     void (*replay)(const struct recording *r);

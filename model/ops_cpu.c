@@ -418,6 +418,24 @@ static void cpu_logprob(double *logprob, int32_t *top, const float *logits, cons
     }
 }
 
+HOT static int32_t likeliest(const float *x, int n) {
+    float top = -INFINITY;
+    int bad = 0, best = 0;
+    for (int i = 0; i < n; i++) {
+        bad |= !(fabsf(x[i]) < INFINITY);
+        top = x[i] > top ? x[i] : top;
+    }
+    while (!bad && x[best] < top) best++;
+    return bad ? -1 : best;
+}
+
+static void cpu_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows) {
+    for (int r = 0; r < rows; r++) {
+        token[r] = likeliest(logits + (size_t)r * V, V);
+        if (at) at[r]++;
+    }
+}
+
 HOT static void softmax_scaled(float *x, int n, row_sum s, float scale) {
     const float log_sum = (float)s.log_sum;
     for (int i = 0; i < n; i++) x[i] = exp_f(x[i] - s.top - log_sum) * scale;

@@ -456,6 +456,11 @@ static void cuda_logprob(double *logprob, int32_t *top, const float *logits, con
     cuda_get(logprob, on_device, (size_t)rows * sizeof *logprob);
 }
 
+static void cuda_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows) {
+    cuda_launch_likeliest(token, at, logits, V, rows, g->stream);
+    LAUNCHED("likeliest");
+}
+
 static void cuda_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows) {
     const int32_t *targets = gpu_stage(target, (size_t)rows * sizeof *target);
     cuda_launch_xent_back(logits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows, g->stream);

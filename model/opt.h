@@ -149,9 +149,12 @@ void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab);
 void opt_logits(opt_run *r, int i, float *out);
 // Logits of the last row of every sequence, each of which has output rows: out [n, V]. Reads the vocabulary matrix once.
 void opt_last_logits(opt_run *r, float *out);
-// opt_forward and opt_last_logits in one. Where the device can record (ops.h), a pass of one token of each sequence is launched the first time, recorded when one of the same
-// kind follows (the same caches, the same sequences live, nobody watching) and replayed from then on, whatever tokens, positions and masks are. The numbers are the same.
-void opt_step(opt_run *r, const opt_seq *seqs, int n, float *out);
+// opt_forward, and the likeliest token behind each sequence: top [n], the first of equals, -1 where a logit is NaN or infinite. Where the device can record (ops.h), a
+// pass of one token of each sequence is launched the first time, recorded when one of the same kind follows (the same caches, the same sequences live, nobody watching) and
+// replayed from then on, whatever tokens, positions and masks are. The numbers are the same. If the tokens of the next pass are these, the device has them already.
+void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top);
+// opt_last_logits after opt_step: out [n, V].
+void opt_step_logits(opt_run *r, float *out);
 long opt_replayed(const opt_run *r);  // passes so far
 // Continue: layers from `layer` on with the residual entering it given (device memory, packed rows, E each), used by the removal oracle.
 void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res);

@@ -32,7 +32,7 @@ typedef struct { span *all, *act; } span_set;
 // Workspace that every part of the device has of its own; an opt_run holds that of the part at work (run_enter).
 #define RUN_PART(X)                                                                                                      \
     X(live_lists, live_heads) X(live_lists, live_neurons)                                                                \
-    X(int32_t *, step)                                                       /* [N] position of the first new token of each sequence, then the tokens (part 0) */ \
+    X(int32_t *, step)                                                       /* [N] position of the first new token of each sequence, then the tokens (first and last part) */ \
     X(uint8_t *, device_has)                                                 /* [positions, H] of each sequence */       \
     X(float *, h) X(float *, r) X(float *, proj)                             /* scratch: [rows, E], [rows, F], [rows, P] */ \
     X(float *, leave)                                                        /* [rows, E] the residual that goes to the next part */ \
@@ -57,6 +57,8 @@ struct opt_run {
     int n, rows;            // sequences, packed rows
     int out_rows;           // output rows of all sequences
     int32_t *first, *tokens; // [N], [rows]: position of the first token per sequence; r->step on the device
+    int32_t *ahead;          // [2, N] positions and tokens that an opt_step left there for the next, of n_ahead sequences
+    int n_ahead;
     span *all, *act;        // every row; the output rows
     span *out;              // the output rows, packed one after the other
     attn_seq *attn;
@@ -134,7 +136,7 @@ void sparse_neurons(opt_run *r, int layer);
 void sparse_kv(opt_run *r, int layer, const float *h);
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token: then what sparse_* do on the host in a pass is what
 // sparse_kv_noted does, for the pass's new tokens.
-bool sparse_settled(const opt_run *r);
+bool sparse_settled(opt_run *r);
 void sparse_kv_noted(opt_run *r);
 // Products of the live sequences over the spans s (one of r->sparse): y = x W' + b at live units, and ReLU; y += x Wt + b from them.
 void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s);

@@ -330,10 +330,11 @@ static bool lacks_kv(const opt_run *r, int i, int layer) {
     return lacks;
 }
 
-bool sparse_settled(const opt_run *r) {
+bool sparse_settled(opt_run *r) {
     const opt_config *c = &r->m->c;
     bool settled = true;
     for (int l = 0; l < c->L && settled; l++) {
+        run_enter(r, opt_part(r->m, l));
         if (r->n_live) settled = lists_hold(r, &r->live_heads, true, l, c->H, heads_of(r, l)) && lists_hold(r, &r->live_neurons, false, l, c->F, r->m->layer[l].w1.rows);
         for (int i = 0; i < r->n && settled; i++) settled = !lacks_kv(r, i, l);
     }

@@ -1,8 +1,9 @@
-// opt_step - a pass and its logits, recorded and replayed where the device can. Contract in opt.h.
+// opt_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in opt.h.
 //
 // What an operation is recorded with must hold at every replay, so what differs from token to token is where operations look for it in device memory: tokens
-// and positions (uploaded by run_begin), by them the rows of K and V that are appended and attended to, lists of live units and how many there are. The host's part of
-// a pass, lists for masks that changed and K and V that are missing, is not recorded: a pass that needs it is launched, and so is one that shows its states.
+// and positions (left there by the pass before, or uploaded by run_begin), by them the rows of K and V that are appended and attended to, lists of live units and
+// how many there are. The host's part of a pass, lists for masks that changed and K and V that are missing, is not recorded: a pass that needs it is launched, and so is one
+// that shows its states.
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>
@@ -50,31 +51,55 @@ static bool of_the_kind(opt_run *r) {
     return same;
 }
 
+// Behind the layers: logits and the likeliest tokens. Of a pass of one token each they stand, with their positions, where every part finds those of the next.
+static void choose(opt_run *r) {
+    const int V = r->m->c.V;
+    const bool follows = r->rows == r->n;
+    const float *last = run_last(r);
+    for (int first = 0, rows; first < r->n; first += rows) {
+        rows = r->n - first < r->logit_rows ? r->n - first : r->logit_rows;
+        run_last_logits(r, last, first, rows);
+        r->o->likeliest(r->step + r->max_seqs + first, follows ? r->step + first : NULL, r->logits, V, rows);
+    }
+    for (int p = 0; p < r->m->parts - 1 && follows; p++) r->o->copy(r->part[p].step, r->step, (size_t)(p ? r->n : r->max_seqs + r->n) * sizeof *r->step);
+}
+
 static void replay(opt_run *r) {
     if (r->recorded) sparse_kv_noted(r);
     else {
         r->o->record();
         run_forward(r);
-        run_last_logits(r, run_last(r), 0, r->n);
+        choose(r);
         r->recorded = r->o->recorded();
     }
     r->o->replay(r->recorded);
     r->replayed++;
 }
 
-void opt_step(opt_run *r, const opt_seq *seqs, int n, float *out) {
+void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
     run_begin(r, seqs, n);
     if (r->relisted) forget(r);
     const bool can = can_be_recorded(r), same = can && of_the_kind(r);
     if (can && !same) forget(r);
-    if (same && sparse_settled(r)) {
-        replay(r);
-        r->o->get(out, r->logits, (size_t)n * (size_t)r->m->c.V * sizeof *out);
-    } else {
+    if (same && sparse_settled(r)) replay(r);
+    else {
         run_forward(r);
-        opt_last_logits(r, out);
+        choose(r);
     }
+    run_enter(r, r->m->parts - 1);
+    r->o->get(top, r->step + r->max_seqs, (size_t)n * sizeof *top);
     run_end(r);
+    r->n_ahead = r->rows == n ? n : 0;
+    for (int i = 0; i < r->n_ahead; i++) {
+        r->ahead[i] = r->first[i] + 1;
+        r->ahead[r->max_seqs + i] = top[i];
+    }
+}
+
+void opt_step_logits(opt_run *r, float *out) {
+    run_enter(r, r->m->parts - 1);
+    if (r->n <= r->logit_rows) r->o->get(out, r->logits, (size_t)r->n * (size_t)r->m->c.V * sizeof *out);
+    else opt_last_logits(r, out);
 }
 
 long opt_replayed(const opt_run *r) { return r->replayed; }

@@ -201,7 +201,7 @@ static batch batch_at(const fit_plan *p, const int *row, int count, int i) {
 }
 
 // A batch is sent when the one before has been given to the device, which computes that while the host reads and the other comes.
-static int send(training *s, const fit_plan *p, batch b) { return b.n ? row_send(&p->from, &s->n, &s->k, &s->stage, b.row, b.n) : 0; }
+static int send_batch(training *s, const fit_plan *p, batch b) { return b.n ? row_send(&p->from, &s->n, &s->k, &s->stage, b.row, b.n) : 0; }
 // The outputs of the batch that was sent. Returns its targets.
 static const float *forward(training *s, const fit_plan *p, int B) {
     const float *t = row_take(&p->from, &s->n, &s->k, &s->stage, B);
@@ -210,12 +210,12 @@ static const float *forward(training *s, const fit_plan *p, int B) {
 }
 
 static int evaluate(training *s, const fit_plan *p, const int *row, int count, double *loss) {
-    if (send(s, p, batch_at(p, row, count, 0))) return -1;
+    if (send_batch(s, p, batch_at(p, row, count, 0))) return -1;
     for (int i = 0; i < count; i += p->batch) {
         const int B = batch_at(p, row, count, i).n;
         const float *t = forward(s, p, B);
         s->o->loss(s->losses + i / p->batch, NULL, s->k.y, t, p->loss, p->positive, (size_t)B * (size_t)s->n.out);
-        if (send(s, p, batch_at(p, row, count, i + p->batch))) return -1;
+        if (send_batch(s, p, batch_at(p, row, count, i + p->batch))) return -1;
     }
     *loss = count ? mean_loss(s, p, count) : NAN;
     return 0;
@@ -227,11 +227,11 @@ static int standardise(training *s, const fit_plan *p) {
     const size_t E = (size_t)s->n.in, bytes = s->n.floats * sizeof(float);
     double *mean = xcalloc(2 * E, sizeof *mean), *deviation = mean + E;
     float *c = xmalloc((size_t)p->batch * E * sizeof *c);
-    int bad = send(s, p, batch_at(p, p->train, p->n_train, 0));
+    int bad = send_batch(s, p, batch_at(p, p->train, p->n_train, 0));
     for (int i = 0; !bad && i < p->n_train; i += p->batch) {
         const int B = batch_at(p, p->train, p->n_train, i).n;
         forward(s, p, B);
-        bad = send(s, p, batch_at(p, p->train, p->n_train, i + p->batch));
+        bad = send_batch(s, p, batch_at(p, p->train, p->n_train, i + p->batch));
         s->o->get(c, s->k.c, (size_t)B * E * sizeof *c);
         for (size_t at = 0; at < (size_t)B * E; at++) {
             mean[at % E] += (double)c[at] / p->n_train;
@@ -258,7 +258,7 @@ static int train_step(training *s, const fit_plan *p, long step, int B, double *
     const double lr = cosine(p->lr, step, (long)p->epochs * steps_of(p));
     const net_update u = {.a = adamw_step(lr, p->decay, 0.9, 0.999, 1, step + 1), .m = s->m, .v = s->v};
     net_backward(&s->n, &s->k, B, &u);
-    return send(s, p, next);
+    return send_batch(s, p, next);
 }
 
 static int train_epoch(training *s, const fit_plan *p) {
@@ -266,7 +266,7 @@ static int train_epoch(training *s, const fit_plan *p) {
     rng_permutation(&r, s->order, p->n_train);
     for (int i = 0; i < p->n_train; i++) s->order[i] = p->train[s->order[i]];
     const long steps = steps_of(p);
-    if (send(s, p, batch_at(p, s->order, p->n_train, 0))) return -1;
+    if (send_batch(s, p, batch_at(p, s->order, p->n_train, 0))) return -1;
     for (long k = 0; k < steps; k++) {
         const int i = (int)k * p->batch;
         if (train_step(s, p, s->epoch * steps + k, batch_at(p, s->order, p->n_train, i).n, s->losses + k, batch_at(p, s->order, p->n_train, i + p->batch))) return -1;
@@ -335,6 +335,7 @@ void fit_result_free(fit_result *r) {
     *r = (fit_result){0};
 }
 
+// What a step of an estimate computes.
 static batch sample(const fit_plan *p, int step) {
     const int B = batch_at(p, p->train, p->n_train, 0).n;
     return (batch){p->train + (p->n_train > B ? step * B % (p->n_train - B) : 0), B};
@@ -350,7 +351,7 @@ int fit_estimate(const net *shape, const fit_plan *p, double budget, double *sec
     const long all = p->epochs * steps_of(p), most = all < 40 ? all : 40;  // measuring takes no more steps than training
     const int B = sample(p, 0).n;
     double loss, start = begun, once = 0, epoch = 0;
-    int bad = send(&s, p, sample(p, 0)), steps = 0;
+    int bad = send_batch(&s, p, sample(p, 0)), steps = 0;
     for (; !bad && (steps < 4 || clock_s() - start < budget) && steps <= most; steps++) {
         bad = train_step(&s, p, 0, B, s.losses, sample(p, steps + 1));
         s.o->get(&loss, s.losses, sizeof loss);  // waits for the device

@@ -19,14 +19,15 @@ static inline void shim_name(void) {
     free(path);
 }
 
-// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test.
-static inline const ops *shim_open(void) {
+// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test. device: of the command line.
+static inline const ops *shim_open_as(const char *device) {
     shim_name();
     if (!getenv("KIT_CUDA") || access(getenv("KIT_CUDA"), R_OK) != 0) {
         printf("SKIP: %s is not built: CUDA's headers are not there\n", getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
         return NULL;
     }
-    const ops *gpu = ops_open("cuda");
+    const ops *gpu = ops_open(device);
     if (!gpu) die(1, "%s", err_get());
     return gpu;
 }
+static inline const ops *shim_open(void) { return shim_open_as("cuda"); }

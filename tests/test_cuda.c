@@ -470,7 +470,7 @@ static void no_operation_is_forgotten(void **state) {
 #undef X
     };
     static const char *const elsewhere[] = {"alloc", "release", "put", "get", "zero", "copy", "room", "reserve", "use", "random", "transpose", "read",  // tests of their own
-                                            "linear_step", "loss", "pool", "pool_back", "minmax", "cut"};
+                                            "linear_step", "loss", "pool", "pool_back", "minmax", "cut", "feed_new", "feed_free", "feed_fill", "feed_send", "feed_take", "likeliest"};
     for (size_t i = 0; i < sizeof ops_names / sizeof *ops_names; i++) {
         bool found = false;
         for (int k = 0; k < CASES; k++) found |= strcmp(cases[k].name, ops_names[i]) == 0;

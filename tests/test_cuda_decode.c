@@ -1,5 +1,6 @@
 // test_cuda_decode - decoding on a GPU (CUDA on the CPU, tests/cuda): steps that are recorded once and replayed have the bits of steps that are launched operation by operation, and
-// the numbers of the CPU, for tokens, positions, masks and refreshes that the recording has never seen; attention of one query over a long past.
+// the numbers of the CPU, for tokens, positions, masks and refreshes that the recording has never seen, on one GPU and on several, with activations of 16 bit too; greedy decoding
+// keeps tokens and positions on the device; attention of one query over a long past.
 #include "opt_fixture.h"
 #include "decode.h"
 #include "shim.h"
@@ -9,6 +10,10 @@ enum { N = 3, PROMPT = 7, STEPS = 7, CPU = 0, LAUNCHED, RECORDED, SIDES };
 
 static const ops *gpu;
 static ops launched;  // the GPU's table, without record
+static ops counted;   // the GPU's, which counts the bytes that go up and come down
+static size_t up, down;
+static void count_put(void *device, const void *host, size_t bytes) { up += bytes, gpu->put(device, host, bytes); }
+static void count_get(void *host, const void *device, size_t bytes) { down += bytes, gpu->get(host, device, bytes); }
 static random_opt on_cpu;
 static opt model[SIDES];
 static int each = 1;   // cases of a test are taken in steps of so many
@@ -18,7 +23,10 @@ static int open_world(void **state) {
     (void)state;
     launched = *gpu;
     launched.record = NULL;
-    const ops *table[SIDES] = {ops_cpu(), &launched, gpu};
+    counted = *gpu;
+    counted.put = count_put;
+    counted.get = count_get;
+    const ops *table[SIDES] = {ops_cpu(), &launched, &counted};
     random_opt_make(&on_cpu, &config, 3);
     for (int k = 0; k < SIDES; k++) {
         if (opt_from_tensors_on(&model[k], &config, on_cpu.t, on_cpu.n, table[k]) != 0) fail_msg("%s", err_get());
@@ -158,7 +166,8 @@ static void every_token_has_its_row(void **state) {
     const opt *m = &model[RECORDED];
     opt_run *step = opt_run_new(m, 1, 1, OPT_FORWARD), *all = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
     opt_cache *c[2] = {opt_cache_new(m, PROMPT + STEPS), opt_cache_new(m, PROMPT + STEPS)};
-    for (int t = 0; t < PROMPT + STEPS; t++) opt_step(step, &(opt_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = OPT_NO_TARGET}, 1, logits);
+    for (int t = 0; t < PROMPT + STEPS; t++) opt_step(step, &(opt_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = OPT_NO_TARGET}, 1, &(int32_t){0});
+    opt_step_logits(step, logits);
     opt_forward(all, &(opt_seq){.tokens = tokens[0], .n = PROMPT + STEPS, .append = c[1], .targets_from = PROMPT + STEPS - 1, .last_target = OPT_NO_TARGET}, 1);
     opt_logits(all, 0, whole);
     assert_int_equal(opt_replayed(step), gpu->record ? PROMPT + STEPS - 1 : 0);
@@ -176,6 +185,90 @@ static void every_token_has_its_row(void **state) {
     assert_agree("logits of the last token", logits, want, 40, 1e-5);
     opt_run_free(step), opt_run_free(all);
     for (int k = 0; k < 2; k++) opt_cache_free(c[k]), free(rows[k]);
+}
+
+// With activations of 16 bit, whose scales the device chooses: replayed steps have the bits of launched ones, which are near those of fp32 and not equal.
+static void rounded_activations(void **state) {
+    (void)state;
+    static const decoding cases[] = {{"dense, rounded", {0}, N, {-1, -1, -1}, {-1, -1, -1}, 2 * STEPS - 1},
+                                     {"masks that change, rounded", {.kv = KV_REPAIR}, N, {0, -1, 2}, {2, -1, 0}, 2 * STEPS - 4}};
+    mask masks[N];
+    make_masks(masks, N, 5);
+    for (int type = DT_F16; type <= DT_BF16; type += each) {
+        ops table[] = {launched, counted};
+        opt m[2];
+        for (int k = 0; k < 2; k++) {
+            table[k].activations = (dtype)type;
+            if (opt_from_tensors_on(&m[k], &config, on_cpu.t, on_cpu.n, &table[k]) != 0) fail_msg("%s", err_get());
+            opt_sparse_prepare(&m[k]);
+        }
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c += (size_t)each) {
+            const int rows = 2 * (STEPS + 1) * cases[c].n, V = config.V;
+            int replayed[3];
+            float *logits[] = {decode_all(&m[0], &cases[c], masks, &replayed[0]), decode_all(&m[1], &cases[c], masks, &replayed[1]), decode_all(&model[LAUNCHED], &cases[c], masks, &replayed[2])};
+            const size_t bytes = (size_t)(rows * V) * sizeof **logits;
+            assert_same_bits(cases[c].what, logits[1], logits[0], bytes);
+            assert_int_equal(replayed[1], gpu->record ? cases[c].replayed : 0);
+            for (int k = 0; k < rows; k++) {
+                double want[40];
+                for (int v = 0; v < V; v++) want[v] = (double)logits[2][k * V + v];
+                assert_agree(cases[c].what, logits[1] + k * V, want, (size_t)V, 0.05);
+            }
+            assert_true(memcmp(logits[1], logits[2], bytes) != 0);
+            for (int k = 0; k < 3; k++) free(logits[k]);
+        }
+        for (int k = 0; k < 2; k++) opt_free(&m[k]);
+    }
+    for (int i = 0; i < N; i++) mask_free(&masks[i]);
+}
+
+// Greedy decoding: the tokens of full passes on the CPU; a replayed step uploads nothing, and only its tokens come down. The caller's own tokens now and then, and another
+// prompt, are what those are.
+static void greedy(void **state) {
+    (void)state;
+    mask masks[N];
+    make_masks(masks, N, 5);
+    const opt *m = &model[CPU];
+    opt_run *whole = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
+    float logits[40];
+    for (int side = each == 1 ? CPU : RECORDED; side < SIDES; side++)
+        for (int n = each == 1 ? 1 : N; n <= N; n += N - 1) {
+            decode *d = decode_new(&model[side], &(decode_options){0}, n, PROMPT, PROMPT + STEPS);
+            if (!d) fail_msg("%s", err_get());
+            for (int again = 0; again < 2; again++) {
+                int32_t text[N][PROMPT + STEPS];
+                decode_seq s[N];
+                int length[N];
+                for (int i = 0; i < n; i++) {
+                    length[i] = PROMPT - i - again;
+                    memcpy(text[i], tokens[i + again > 2 ? 0 : i + again], sizeof text[i]);
+                    s[i] = (decode_seq){.prompt = text[i], .n = length[i], .mask = i == 2 ? NULL : &masks[i]};
+                }
+                assert_int_equal(decode_prompt(d, s, n), 0);
+                for (int step = 0; step < STEPS; step++) {
+                    int32_t next[N];
+                    for (int i = 0; i < n; i++) {
+                        opt_forward(whole, &(opt_seq){.tokens = text[i], .n = length[i] + step, .mask = s[i].mask, .targets_from = length[i] + step - 1, .last_target = OPT_NO_TARGET}, 1);
+                        opt_logits(whole, 0, logits);
+                        int32_t best = 0;
+                        for (int v = 1; v < config.V; v++)
+                            if (logits[v] > logits[best]) best = v;
+                        if (decode_likeliest(d, i) != best) fail_msg("%s: step %d, sequence %d of %d: token %d, want %d", model[side].o->device, step, i, n, decode_likeliest(d, i), best);
+                        next[i] = text[i][length[i] + step] = step == 3 ? (best + 1) % config.V : best;
+                    }
+                    const int replayed = decode_replayed(d);
+                    up = down = 0;
+                    assert_int_equal(decode_step(d, next), 0);
+                    const size_t own = step == 0 || step == 3 ? (size_t)n * (size_t)(1 + gpu->parts) * sizeof *next : 0;  // tokens, and positions to every part
+                    if (decode_replayed(d) > replayed && (up != own || down != (size_t)n * sizeof *next))
+                        fail_msg("step %d of %d sequences: %zu bytes go up, want %zu, %zu come down", step, n, up, own, down);
+                }
+                if (side == RECORDED && gpu->record) assert_int_equal(decode_replayed(d), (STEPS - 1) + again * STEPS);
+            }
+            decode_free(d);
+        }
+    opt_run_free(whole);
+    for (int i = 0; i < N; i++) mask_free(&masks[i]);
 }
 
 // ---------------------------------------------------------------- one query over a long past
@@ -278,23 +371,26 @@ static int again(const char *self, const char *settings) {
     return bad != 0;
 }
 
-// The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams, and without recordings.
+// The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams, without recordings, on several devices.
 int main(int argc, char **argv) {
     (void)argc;
-    gpu = shim_open();
+    gpu = shim_open_as(getenv("DEVICE") ? getenv("DEVICE") : "cuda");
     if (!gpu) return 77;
-    const bool off = getenv("KIT_GRAPH") || getenv("KIT_SYNC"), first = !getenv("EACH");
+    const bool off = getenv("KIT_GRAPH") || getenv("KIT_SYNC") || getenv("CU_FAKE_PEERS"), first = !getenv("EACH");
     if (off != !gpu->record) {
-        printf("FAIL: steps are %srecorded with KIT_GRAPH=%s, KIT_SYNC=%s\n", gpu->record ? "" : "not ", getenv("KIT_GRAPH"), getenv("KIT_SYNC"));
+        printf("FAIL: steps are %srecorded on %s\n", gpu->record ? "" : "not ", gpu->device);
         return 1;
     }
     const bool stand_in = strstr(gpu->about, "stand-in") != NULL;
     each = getenv("EACH") ? atoi(getenv("EACH")) : stand_in ? 5 : 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row), cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations), cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
+    const struct CMUnitTest of_one_part[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row)};
     int bad = cmocka_run_group_tests(tests, open_world, close_world) != 0;
+    if (gpu->parts == 1) bad |= cmocka_run_group_tests(of_one_part, open_world, close_world) != 0;
     if (!first || !stand_in) return bad;
     static const char *const settings[] = {"EACH=1", "EACH=7 CUH_ORDER=rev CU_FAKE_STREAMS=eager", "EACH=7 CUH_ORDER=1 CU_FAKE_STREAMS=2", "EACH=7 CUH_ORDER=20261 CU_FAKE_STREAMS=7",
-                                           "EACH=14 KIT_GRAPH=0", "EACH=14 KIT_SYNC=1"};
+                                           "EACH=14 KIT_GRAPH=0", "EACH=14 KIT_SYNC=1", "EACH=5 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2",
+                                           "EACH=7 DEVICE=cuda:1,0 CU_FAKE_DEVICES=2 CU_FAKE_STREAMS=3", "EACH=14 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2 CU_FAKE_PEERS=0"};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) bad |= again(argv[0], settings[i]);
     return bad;
 }

@@ -1,6 +1,6 @@
 // test_xent - cross-entropy against its closed form in double, from rows that are near uniform to rows whose target has a probability of
-// 1 - 1e-9: log-probabilities, and every entry of the gradient relative to itself, so that what is small keeps its digits too. On the CPU
-// and, where it is built, CUDA on the CPU.
+// 1 - 1e-9: log-probabilities, and every entry of the gradient relative to itself, so that what is small keeps its digits too; and the likeliest token, by its
+// definition. On the CPU and, where it is built, CUDA on the CPU.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,6 +56,53 @@ static void cross_entropy_of(const ops *o) {
     free(x), free(got);
 }
 
+// Rows of every sort side by side, each ended by what is no part of it; positions go up by one.
+static void likeliest_of(const ops *o) {
+    enum { SORTS = 8, MOST = 3001, SPARE = 3 };
+    static const int widths[] = {1, 5, 31, 257, MOST};
+    for (size_t k = 0; k < sizeof widths / sizeof *widths; k++) {
+        const int n = widths[k];
+        const size_t floats = (size_t)(SORTS * n);
+        rng r = rng_make((uint64_t)n);
+        float *x = xmalloc(floats * sizeof *x), *logits = o->alloc(floats * sizeof *logits);
+        int32_t want[SORTS], got[2][SORTS + SPARE], *token[2];
+        for (int i = 0; i < SORTS; i++) {
+            float *row = x + i * n;
+            for (int j = 0; j < n; j++) row[j] = i == 1 ? -7 : i == 2 ? (float)rng_below(&r, 3) : (float)rng_normal(&r) - 50;  // all equal; many ties; all below zero
+            const int at = (int)rng_below(&r, (uint64_t)n);
+            if (i >= 3 && i < 6) row[at] = i == 3 ? NAN : i == 4 ? INFINITY : -INFINITY;
+            if (i == 6) row[n - 1] = 3;
+            if (i == 7) row[0] = row[n / 2] = row[n - 1] = 3;
+            want[i] = 0;
+            for (int j = 1; j < n; j++)
+                if (row[j] > row[want[i]]) want[i] = j;
+            if (i >= 3 && i < 6) want[i] = -1;
+        }
+        o->put(logits, x, floats * sizeof *x);
+        for (int which = 0; which < 2; which++) {
+            int32_t begin[SORTS + SPARE];
+            for (int i = 0; i < SORTS + SPARE; i++) begin[i] = 100 * i;
+            token[which] = o->alloc(sizeof begin);
+            o->put(token[which], begin, sizeof begin);
+        }
+        o->likeliest(token[0], NULL, logits, n, SORTS);
+        o->likeliest(token[0], token[1], logits, n, SORTS);
+        for (int which = 0; which < 2; which++) o->get(got[which], token[which], sizeof got[which]);
+        for (int i = 0; i < SORTS + SPARE; i++) {
+            const int32_t best = i < SORTS ? want[i] : 100 * i, at = 100 * i + (i < SORTS);
+            if (got[0][i] != best || got[1][i] != at) fail_msg("%s: row %d of %d logits: the likeliest is %d, want %d; position %d, want %d", o->device, i, n, got[0][i], best, got[1][i], at);
+        }
+        o->release(logits), o->release(token[0]), o->release(token[1]);
+        free(x);
+    }
+}
+
+static void likeliest(void **state) {
+    (void)state;
+    for (int k = 0; k < 2; k++)
+        if (table[k]) likeliest_of(table[k]);
+}
+
 static void cross_entropy(void **state) {
     (void)state;
     for (int k = 0; k < 2; k++)
@@ -65,6 +112,6 @@ static void cross_entropy(void **state) {
 int main(void) {
     table[0] = ops_cpu();
     table[1] = shim_open();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cross_entropy)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cross_entropy), cmocka_unit_test(likeliest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
