@@ -37,6 +37,8 @@ typedef struct {
 } gpu;
 
 extern gpu *g;  // the GPU whose part is being worked on: CUDA's current device, too
+extern gpu gpus[OPS_PARTS];  // of all parts
+extern int n_gpus;
 
 void gpu_check(cudaError_t e, const char *what, const char *file, int line);
 void gpu_check_blas(cublasStatus_t s, const char *what, const char *file, int line);
@@ -110,7 +112,7 @@ void gpu_gradient_add(gpu_gradient *r, float *to, int tdz, int tx, int from, int
 void gpu_check_numbers(void);
 
 
-// ops_cuda_graph.c: gives `table` the operations that record others, where they can be had.
-void graph_open(ops *table);
+// ops_cuda_graph.c: gives `table` the operations that record others, where they can be had; peers: every GPU reaches the memory of every other.
+void graph_open(ops *table, bool peers);
 // Opens the GPUs of a list as the parts of `table`; NULL, or why it cannot be.
 const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t room);

@@ -12,8 +12,8 @@ enum {
     SMALL_COPY = 64 << 10     // copies up to this size go without them
 };
 
-static gpu gpus[OPS_PARTS];
-static int n_gpus;
+gpu gpus[OPS_PARTS];
+int n_gpus;
 static bool slow;             // KIT_SYNC=1: wait for every launch, so that an error names its own
 static char names[OPS_PARTS * 6];
 gpu *g;
@@ -135,7 +135,7 @@ void cuda_copy(void *to, const void *from, size_t bytes) {
         CHECK(cudaEventRecord(receiver->turn, receiver->stream));
         enter(sender);
         CHECK(cudaStreamWaitEvent(sender->stream, receiver->turn, 0));
-        CHECK(cudaMemcpyPeerAsync(to, receiver->device, from, sender->device, bytes, sender->stream));
+        CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, sender->stream));  // cudaMemcpyPeerAsync cannot be recorded
         CHECK(cudaEventRecord(sender->turn, sender->stream));
         enter(receiver);
         CHECK(cudaStreamWaitEvent(receiver->stream, sender->turn, 0));
@@ -262,15 +262,19 @@ static void start(void) {
     for (int i = 0; i < 2; i++) CHECK(cudaEventCreate(&g->clock[i]));
 }
 
-// Direct copies between every two GPUs, where the machine has them; CUDA goes through the host elsewhere.
-static void let_peers(void) {
+// Direct copies between every two GPUs, where the machine has them; CUDA goes through the host elsewhere. Whether it has all.
+static bool let_peers(void) {
+    bool all = true;
     for (int a = 0; a < n_gpus; a++)
         for (int b = 0; b < n_gpus; b++) {
             int able = 0;
             enter(&gpus[a]);
-            if (a == b || cudaDeviceCanAccessPeer(&able, gpus[a].device, gpus[b].device) != cudaSuccess || !able) continue;
-            if (cudaDeviceEnablePeerAccess(gpus[b].device, 0) != cudaSuccess) (void)cudaGetLastError();
+            if (a == b) continue;
+            able = cudaDeviceCanAccessPeer(&able, gpus[a].device, gpus[b].device) == cudaSuccess && able && cudaDeviceEnablePeerAccess(gpus[b].device, 0) == cudaSuccess;
+            if (!able) (void)cudaGetLastError();
+            all &= able != 0;
         }
+    return all;
 }
 
 static bool same_list(const int *index, int n) {
@@ -302,11 +306,11 @@ const char *gpu_open(const int *wanted, int n, ops *table, char *why, size_t roo
         g = &gpus[k];
         start();
     }
-    let_peers();
+    const bool peers = let_peers();
     enter(&gpus[0]);
     table->device = names;
     table->about = gpus[0].about;
     table->parts = n;
-    if (!slow) graph_open(table);
+    if (!slow) graph_open(table, peers);
     return NULL;
 }

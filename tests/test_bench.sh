@@ -142,7 +142,7 @@ if has_cuda "bench on a GPU"; then
     /usr/bin/python3 - "$tmp" <<'PY' || bad=1
 import csv, sys
 r = list(csv.DictReader(l for l in open(sys.argv[1] + "/g.csv") if not l.startswith("#")))
-names = ["cpu", "cuda:0 CPU stand-in 0, graphs", "cuda:0,1 CPU stand-in 0"]
+names = ["cpu", "cuda:0 CPU stand-in 0, graphs", "cuda:0,1 CPU stand-in 0, graphs"]
 of = [[x for x in r if x["device"] == n] for n in names]
 assert len(r) == 18 and all(len(x) == 6 for x in of), [(x["device"], x["mask"]) for x in r]
 for x in r: assert float(x["bandwidth"]) > 0 and float(x["roofline"]) > 0, x

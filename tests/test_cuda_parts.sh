@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_cuda_parts - layers shared by several GPUs (CUDA on the CPU, tests/cuda): scores, sweeps and decoding on two and three devices, whose kernels
-# cannot touch each other's memory, have the bits of one device; a model that one device has no room for runs on two; recomputed activations have the
+# cannot touch each other's memory, have the bits of one device, and so have steps replayed on devices that can; a model that one device has no room for runs on two; recomputed activations have the
 # scores of kept ones, and are the way where those have no room.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
 . tests/needs.sh
@@ -74,6 +74,10 @@ say 53200000 cuda && fail "a device without room was not refused"
 [ "$(grep -c 'weights take 10.3 MiB of cuda:0 (.*), which has [0-9.]* MiB free; ' "$dir/log")" = 1 ] && [ ! -s "$dir/text" ] || fail "no clear line"
 say 53200000 cuda:0,1 || fail "two devices"
 [ -s "$dir/text" ] || fail "no text"
+for device in cuda:1 cuda:0,1,2; do
+    "$bin/generate" --device $device --model model/default --prompt "Anna" --tokens 5 --stats >"$dir/$device.text" 2>"$dir/log" && grep -q '3 of 4 steps were replays of a graph' "$dir/log" || fail "steps on $device are not replayed"
+done
+cmp "$dir/cuda:1.text" "$dir/cuda:0,1,2.text" || fail "one graph of three devices: another text"
 "$bin/generate" --device cuda:0,7 --model model/default --prompt "Anna" >"$dir/log" 2>&1 && fail "a GPU that is not there"
 grep -q 'there is no such GPU as cuda:7; this machine has 3' "$dir/log" || fail "no clear line"
 echo "test_cuda_parts: several devices have the bits of one"

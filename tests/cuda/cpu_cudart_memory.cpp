@@ -176,7 +176,11 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p) {
 cudaError_t cudaMemcpy(void *d, const void *s, size_t n, cudaMemcpyKind) { return copy(d, s, n, nullptr, true); }
 cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind, cudaStream_t st) { return copy(d, s, n, st, false); }
 cudaError_t cudaMemcpyPeer(void *d, int, const void *s, int, size_t n) { return copy(d, s, n, nullptr, true); }
-cudaError_t cudaMemcpyPeerAsync(void *d, int, const void *s, int, size_t n, cudaStream_t st) { return copy(d, s, n, st, false); }
+cudaError_t cudaMemcpyPeerAsync(void *d, int, const void *s, int, size_t n, cudaStream_t st) {
+    Lock g(big);
+    const Stream *stream = find(st, cur_dev);
+    return stream && stream->cap ? fail(cudaErrorStreamCaptureUnsupported) : copy(d, s, n, st, false);
+}
 cudaError_t cudaMemcpy2DAsync(void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h, cudaMemcpyKind, cudaStream_t st) {
     for (size_t i = 0; i < h; i++)
         if (cudaError_t e = copy((char *)d + i * dp, (const char *)s + i * sp, w, st, false)) return e;

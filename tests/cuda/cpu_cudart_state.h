@@ -18,6 +18,8 @@ using OpP = std::shared_ptr<Op>;
 struct Node {
     std::function<void()> fn;
     std::vector<int> deps;
+    int dev = 0; // as of Op
+    bool alone = false;
 };
 struct Graph {
     std::vector<Node> nodes;

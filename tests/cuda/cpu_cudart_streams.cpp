@@ -13,19 +13,21 @@ std::set<Stream *> &streams = *new std::set<Stream *>;
 static auto &legacy = *new std::vector<Stream *>; // one default stream per device
 static auto &pending = *new std::vector<OpP>;     // not yet run, oldest first
 
+template <class Work> static void run_as(const Work &w) { // an Op or a Node
+    if (!w.fn) return;
+    int keep = run_dev;
+    run_dev = w.dev;
+    if (w.alone) close_others(w.dev);
+    w.fn();
+    if (w.alone) open_all();
+    run_dev = keep;
+}
 static void run(const OpP &o) {
     if (o->done) return;
     Running r; // one opening for all that this waits for
     o->done = true; // set first: a cycle cannot occur, deps are older
     for (auto &d : o->deps) run(d);
-    if (o->fn) {
-        int keep = run_dev;
-        run_dev = o->dev;
-        if (o->alone) close_others(o->dev);
-        o->fn();
-        if (o->alone) open_all();
-        run_dev = keep;
-    }
+    run_as(*o);
     o->fn = nullptr;
     o->deps.clear();
 }
@@ -54,8 +56,8 @@ Stream *find(cudaStream_t s, int dev) {
     Stream *p = (Stream *)s;
     return streams.count(p) ? p : nullptr;
 }
-static int capture_node(Capture *c, Stream *s, std::function<void()> fn, int extra) {
-    Node n{std::move(fn), {}};
+static int capture_node(Capture *c, Stream *s, std::function<void()> fn, int extra, bool alone = false) {
+    Node n{std::move(fn), {}, s->dev, alone};
     if (c->last.count(s)) n.deps.push_back(c->last[s]);
     if (extra >= 0) n.deps.push_back(extra);
     c->g->nodes.push_back(std::move(n));
@@ -90,13 +92,14 @@ cudaError_t enqueue(cudaStream_t st, const char *what, std::function<void()> fn)
         return fail(cudaErrorInvalidResourceHandle);
     }
     note("%s on stream %p of device %d", what, (void *)st, s->dev);
+    const bool alone = strcmp(what, "copy") && strcmp(what, "graph");
     if (s->cap) {
-        capture_node(s->cap, s, std::move(fn), -1);
+        capture_node(s->cap, s, std::move(fn), -1, alone);
         return cudaSuccess;
     }
     for (Stream *t : streams)
         if (t->cap && s == legacy[s->dev] && t->blocking) return fail(cudaErrorStreamCaptureImplicit);
-    push(s, std::move(fn))->alone = strcmp(what, "copy") != 0;
+    push(s, std::move(fn))->alone = alone;
     run_some();
     return cudaSuccess;
 }
@@ -313,7 +316,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t st) {
             if (done[i]) return;
             done[i] = 1;
             for (int d : g->nodes[i].deps) go(d);
-            if (g->nodes[i].fn) g->nodes[i].fn();
+            run_as(g->nodes[i]);
         };
         for (int i = (int)g->nodes.size(); i-- > 0;) go(i);
     });

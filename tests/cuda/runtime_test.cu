@@ -1,5 +1,5 @@
-// runtime_test - the test of CUDA on the CPU itself: lazy streams, events, graphs, peers, faults, protected memory, kernels given the host's, cuBLAS in stream order. What it holds
-// to is what the tests of the product's CUDA code rely on.
+// runtime_test - the test of CUDA on the CPU itself: lazy streams, events, graphs of one device and two, peers, faults, protected memory, kernels given the host's,
+// cuBLAS in stream order. What it holds to is what the tests of the product's CUDA code rely on.
 #include <cstdio>
 #include <cstdlib>
 #include <csetjmp>
@@ -138,7 +138,33 @@ int main() {
         OK(h[3] == 7);
         CU_LAUNCH(add, 4, 256, 0, a, q, 1.0f, n);
         OK(cudaGetLastError() == cudaErrorInvalidResourceHandle);
+        // a graph of both devices, whose kernels run each as its own
+        cudaStream_t c;
+        cudaStreamCreateWithFlags(&c, cudaStreamNonBlocking);
         cudaSetDevice(0);
+        OK(!cudaStreamBeginCapture(a, cudaStreamCaptureModeGlobal));
+        CU_LAUNCH(add, 4, 256, 0, a, d2, 1.0f, n);
+        OK(cudaMemcpyPeerAsync(q, 1, d2, 0, n * 4, a) == cudaErrorStreamCaptureUnsupported);
+        cudaGetLastError();
+        cudaMemcpyAsync(q, d2, n * 4, cudaMemcpyDefault, a);
+        cudaEventRecord(e, a);
+        cudaStreamWaitEvent(c, e, 0);
+        cudaSetDevice(1);
+        CU_LAUNCH(mul, 4, 256, 0, c, q, 2.0f, n);
+        cudaEventRecord(e2, c);
+        cudaSetDevice(0);
+        cudaStreamWaitEvent(a, e2, 0);
+        cudaGraph_t both;
+        cudaGraphExec_t run;
+        OK(!cudaStreamEndCapture(a, &both));
+        OK(!cudaGraphInstantiate(&run, both, 0));
+        OK(!cudaGraphLaunch(run, a));
+        cudaStreamSynchronize(a);
+        cudaMemcpy(h, q, n * 4, cudaMemcpyDeviceToHost);
+        OK(h[3] == 14);
+        cudaGraphExecDestroy(run);
+        cudaGraphDestroy(both);
+        cudaStreamDestroy(c);
     }
     void *big = 0;
     OK(cudaMalloc(&big, (size_t)1 << 50) == cudaErrorMemoryAllocation && !big);
