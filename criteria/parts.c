@@ -170,27 +170,37 @@ int parts_read(parts *p, long row, int64_t from, size_t bytes, void *out) {
     return 0;
 }
 
-int parts_remove(const char *dir) {
+// The files of a folder whose names begin like this. False: it cannot be read.
+static bool unlink_all(const char *dir, const char *prefix) {
     DIR *d = opendir(dir);
-    if (!d) return errno == ENOENT ? 0 : err_set("%s: cannot open: %s", dir, strerror(errno));
+    if (!d) return false;
     for (struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, "part-", 5) != 0 && strncmp(e->d_name, "worker-", 7) != 0) continue;
+        if (strncmp(e->d_name, prefix, strlen(prefix)) != 0) continue;
         char *name = xasprintf("%s/%s", dir, e->d_name);
         unlink(name);
         free(name);
     }
     closedir(d);
-    // the plan goes last: without it the parts of a half-removed folder would be taken for those of the next command
-    char *plan = xasprintf("%s/plan", dir), *tmp = xasprintf("%s/plan.tmp", dir);
-    unlink(tmp);
-    unlink(plan);
-    free(tmp);
-    free(plan);
-    return rmdir(dir) == 0 ? 0 : err_set("%s: cannot remove: %s", dir, strerror(errno));
+    return true;
+}
+
+int parts_remove(const char *dir) {
+    if (!unlink_all(dir, "part-")) return errno == ENOENT ? 0 : err_set("%s: cannot open: %s", dir, strerror(errno));
+    // the plan goes behind the parts: without it those of a half-removed folder would be taken for those of the next command; and before the locks of the
+    // workers, which process 0 holds by now: a late worker that found a plan and its lock free would begin
+    unlink_all(dir, "plan");
+    int bad = -1;
+    for (int tries = 0; bad && tries < 50; tries++) {  // one that looks has its lock for a moment
+        if (tries) usleep(20000);
+        unlink_all(dir, "worker-");
+        bad = rmdir(dir);
+    }
+    return bad ? err_set("%s: cannot remove: %s", dir, strerror(errno)) : 0;
 }
 
 int parts_remove_rest(const char *dir, const char *plan) {
-    if (parts_match(dir, plan)) return parts_remove(dir);
-    rmdir(dir);  // which only an empty one lets happen
-    return 0;
+    char *there = read_plan(dir);
+    const bool ours = !there || strncmp(there, plan, strlen(plan)) == 0;
+    free(there);
+    return ours ? parts_remove(dir) : 0;
 }

@@ -26,8 +26,13 @@ int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(v
     int lock = -1;
     double seen = clock_s();
     for (int tries = 0;; tries++) {
-        if (parts_match(dir, plan)) lock = store_lock(name);
-        else if (tries % 10 == 9 && finished(ctx)) lock = WORKER_LATE;
+        if (parts_match(dir, plan)) {
+            lock = store_lock(name);
+            if (lock >= 0 && !parts_match(dir, plan)) {  // process 0 was done with it, and removed it meanwhile
+                store_unlock(name, lock);
+                lock = -1;
+            }
+        } else if (tries % 10 == 9 && finished(ctx)) lock = WORKER_LATE;
         if (lock != -1) break;
         if (store_locked(dir)) seen = clock_s();
         else if (clock_s() - seen >= worker_patience) break;  // only a look that finds nobody ends the wait, not a worker that had no time to look

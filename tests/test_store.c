@@ -317,7 +317,12 @@ static void parts_survive_and_refuse(void **state) {
     assert_int_equal(parts_remove_rest(where, "seed=1\nshots=5\n"), 0);
     assert_false(file_exists(where));
     assert_int_equal(mkdir(where, 0777), 0);
+    char *lock = xasprintf("%s/worker-1", where);
+    const int held = store_lock(lock);
+    assert_true(held >= 0);
+    free(lock);
     assert_int_equal(parts_remove_rest(where, plan), 0);
+    close(held);
     assert_false(file_exists(where));
     assert_int_equal(parts_remove_rest(where, plan), 0);
 }
