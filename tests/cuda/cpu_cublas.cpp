@@ -47,6 +47,7 @@ std::vector<float> widen(const void *p, cudaDataType t, int rows, int cols, int 
 }
 void gemm(int ta, int tb, int m, int n, int k, float al, const void *A, cudaDataType At, int lda, const void *B, cudaDataType Bt, int ldb, float be, void *C,
           cudaDataType Ct, int ldc) {
+    for (const void *p : {A, B, (const void *)C}) cpu_cuda::check_argument(p);
     if (At == CUDA_R_32F && Bt == CUDA_R_32F && Ct == CUDA_R_32F) {
         cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al, (const float *)A, lda, (const float *)B, ldb, be, (float *)C, ldc);
         return;

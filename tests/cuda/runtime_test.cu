@@ -41,6 +41,16 @@ __attribute__((noinline)) static bool can_read(const volatile float *p) {
     signal(SIGSEGV, SIG_DFL);
     return read;
 }
+template <class F> static bool aborts(F work) {
+    int status = 0;
+    const pid_t child = fork();
+    if (!child) {
+        fclose(stderr);
+        work();
+        _exit(0);
+    }
+    return waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
 int main() {
     setenv("CU_FAKE_DEVICES", "2", 0);
     const int n = 1000;
@@ -100,16 +110,6 @@ int main() {
     const char *p = getenv("CU_FAKE_PROTECT");
     if (!p || atoi(p)) OK(!can_read(d));
     OK(can_read(hp));
-    // and so does a kernel that is given memory of the host
-    const pid_t child = fork();
-    if (!child) {
-        fclose(stderr);
-        CU_LAUNCH(add, 4, 256, 0, a, h, 1.0f, n);
-        cudaStreamSynchronize(a);
-        _exit(0);
-    }
-    int status = 0;
-    OK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
     // cuBLAS in stream order
     cublasHandle_t cb;
     cublasCreate(&cb);
@@ -125,6 +125,15 @@ int main() {
     cudaStreamSynchronize(a);
     cudaMemcpy(hc, C, 16, cudaMemcpyDeviceToHost);
     OK(hc[0] == 7 && hc[3] == 22);
+    // work that is given memory of the host
+    OK(aborts([&] {
+        CU_LAUNCH(add, 4, 256, 0, a, h, 1.0f, n);
+        cudaStreamSynchronize(a);
+    }));
+    OK(aborts([&] {
+        cublasSgemm(cb, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, A, 2, ha, 2, &zero, C, 2);
+        cudaStreamSynchronize(a);
+    }));
     int nd;
     cudaGetDeviceCount(&nd);
     OK(nd == 2);
