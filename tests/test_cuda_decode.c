@@ -82,10 +82,10 @@ static float *decode_all(const opt *m, const decoding *c, const mask *masks, int
             int32_t next[N];
             for (int i = 0; i < c->n; i++, to += V) {
                 memcpy(to, decode_logits(d, i), V * sizeof *to);
-                next[i] = tokens[(i + again) % N][length[i] + step];
                 if (step == 4 && c->later[i] != c->of[i]) decode_set_mask(d, i, c->later[i] < 0 ? NULL : &masks[c->later[i]]);
             }
             if (step == STEPS) break;
+            for (int i = 0; i < c->n; i++) next[i] = tokens[(i + again) % N][length[i] + step];
             assert_int_equal(decode_step(d, next), 0);
         }
     }
