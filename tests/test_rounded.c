@@ -217,6 +217,8 @@ static void fault(char **argv) {
     float *x = random_rows(8, in_of(what));
     x[20 * in_of(what) + 7] = strtof(argv[4], NULL);
     free(product_of(what, 0, &m, x, spans, SPANS));
+    free(x);
+    free_matrix(&m);
 }
 
 static void faults_are_named(void **state) {

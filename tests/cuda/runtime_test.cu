@@ -184,6 +184,7 @@ int main() {
     OK(cudaGetLastError() == cudaErrorInvalidConfiguration);
     cudaEventDestroy(e);
     cudaEventDestroy(e2);
+    free(h);
     printf(bad ? "%d FAILED\n" : "RUNTIME OK\n", bad);
     return bad != 0;
 }
