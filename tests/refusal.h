@@ -13,3 +13,10 @@ static inline void expect_error(int bad, const char *part) {
     if (!strstr(err_get(), part)) fail_msg("\"%s\" should say \"%s\"", err_get(), part);
     if (strchr(err_get(), '\n')) fail_msg("more than one line: %s", err_get());
 }
+
+// A copy of text in which the first `from` is `to`.
+static inline char *changed(const char *text, const char *from, const char *to) {
+    const char *at = strstr(text, from);
+    assert_non_null(at);
+    return xasprintf("%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+}

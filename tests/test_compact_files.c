@@ -1,5 +1,6 @@
 // test_compact_files - files of compacted checkpoints: compacting twice is compacting once; number formats; configs that do not fit.
 #include "compact_fixture.h"
+#include "refusal.h"
 #include "simd.h"
 
 static void twice_is_once(void **state) {
@@ -90,13 +91,6 @@ static void weights_outside_fp16(void **state) {
     free(file), free(dir), free(out);
 }
 
-static void replace(char *text, const char *what, const char *with) {
-    char *at = strstr(text, what);
-    assert_non_null(at);
-    assert_int_equal(strlen(what), strlen(with));
-    memcpy(at, with, strlen(with));
-}
-
 static void bad_configs(void **state) {
     (void)state;
     rng r = rng_make(10);
@@ -119,14 +113,7 @@ static void bad_configs(void **state) {
         {"\"num_attention_heads_per_layer\"", "\"num_attention_heads_per_lover\"", "but config.json asks for"},
         {"\"ffn_dim_per_layer\": [\n    39,\n    40,\n    40,\n    40\n  ]", "\"ffn_dim_per_layer\": 39                                ", "\"ffn_dim_per_layer\" is not a list of 4 numbers"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *text = xstrdup(good);
-        if (strlen(cases[i].what) != strlen(cases[i].with)) {
-            char *at = strstr(text, cases[i].what), *next;
-            assert_non_null(at);
-            next = xasprintf("%.*s%s%s", (int)(at - text), text, cases[i].with, at + strlen(cases[i].what));
-            free(text);
-            text = next;
-        } else replace(text, cases[i].what, cases[i].with);
+        char *text = changed(good, cases[i].what, cases[i].with);
         FILE *f = fopen(path, "w");
         fputs(text, f);
         fclose(f);

@@ -218,13 +218,6 @@ static void refuse(const char *vocab, const char *merges, int rows, const char *
     expect_error(t ? 0 : -1, says);
 }
 
-// A copy of text in which the first `from` is `to`.
-static char *changed(const char *text, const char *from, const char *to) {
-    const char *at = strstr(text, from);
-    assert_non_null(at);
-    return xasprintf("%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
-}
-
 static void broken_files(void **state) {
     (void)state;
     static const char *const pairs[][2] = {{"a", "b"}, {"ab", "c"}};
