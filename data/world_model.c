@@ -22,7 +22,8 @@ static void without_question(const task_doc *d, int c, const char **cue, const c
 // Accuracy on s of the likeliest candidate without its question.
 static int blind_accuracy(double *out, eval *e, const task_split *s, const tok *tk, int bos) {
     eval_item *item = xcalloc((size_t)s->n, sizeof *item);
-    double *ll = xcalloc((size_t)s->n * TASK_MAX_CHOICES, sizeof *ll), effective[1][2], right = 0;
+    double *ll = xcalloc((size_t)s->n * TASK_MAX_CHOICES, sizeof *ll), right = 0;
+    eval_counts counts;
     const mask_source dense = { 0 };
     int bad = 0;
     for (int i = 0; i < s->n && !bad; i++) {
@@ -41,7 +42,7 @@ static int blind_accuracy(double *out, eval *e, const task_split *s, const tok *
             item[i].seq[c].from = from - 1;
         }
     }
-    bad = bad || eval_run(e, item, s->n, &dense, NULL, 1, &ll, effective);
+    bad = bad || eval_run(e, item, s->n, &dense, NULL, 1, &ll, &counts);
     for (int i = 0; i < s->n; i++) {
         int best = 0;
         for (int c = 0; c < item[i].n_seqs; c++) {
@@ -69,9 +70,10 @@ static int check_set(const char *dir, const char *name, const opt *m, const tok 
     const mask_source dense = { 0 };
     eval_task t;
     if (eval_task_open(&t, name, &o, tk, &m->c)) return -1;
-    double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll), effective[1][2];
+    double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);
+    eval_counts counts;
     eval_metric metric[2];
-    const int bad = eval_run(e, t.item, t.n, &dense, NULL, 1, &ll, effective);
+    const int bad = eval_run(e, t.item, t.n, &dense, NULL, 1, &ll, &counts);
     if (!bad) {
         eval_task_metrics(metric, &t, ll);
         r->accuracy[set] = metric[0].value;

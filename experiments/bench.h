@@ -10,7 +10,7 @@
 #include "results.h"
 
 // Columns in the order of the specification, then what else belongs to a row's key, then what was measured. 1: part of the key. Columns that have no
-// meaning for a time are empty.
+// meaning for a time are empty. pruned_*: units that did not run in the last step, summed over the sequences of the batch.
 #define BENCH_COLUMNS(X)                                                                                                      \
     X(mode, 1) X(model, 1) X(task, 0) X(split, 0) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1) X(criterion, 1)     \
     X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1) X(effective_heads, 0)                  \
@@ -18,7 +18,7 @@
     X(lag, 1) X(hidden, 1) X(predictor_weights, 1) X(features, 1) X(engine, 1) X(weights, 1) X(kv, 1) X(lists, 1) X(prompt, 1) X(tokens, 1)            \
     X(batch, 1) X(rounds, 1) X(device, 1) X(threads, 1) X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0)        \
     X(predict_ms, 0) X(select_ms, 0) X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0)    \
-    X(model_hash, 1) X(scores_hash, 1) X(code, 1)
+    X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1)
 #define X(name, key) BENCH_##name,
 enum { BENCH_COLUMNS(X) BENCH_N_COLUMNS };
 #undef X
@@ -27,7 +27,7 @@ extern const results_column bench_columns[BENCH_N_COLUMNS];
 enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
-    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *activations, *peer;
+    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope, *local_counts, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *activations, *peer;
     long dense_layers, rounds, threads, seed;
     bool own_lists;
 } bench_options;
@@ -67,7 +67,7 @@ typedef struct {
     char scores_hash[33];
     mask *fixed;                // [1], oracle: [batch]; NULL: none
     int n_fixed;
-    double effective[2];
+    long pruned[2];
     // measured
     double *prefill;            // [rounds] seconds
     double *step;               // [rounds, steps] seconds

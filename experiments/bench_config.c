@@ -30,7 +30,7 @@ static int design_of(const char *name) {
 }
 
 static mask_rule rule_of(const bench_options *o, const char *scope, long sparsity) {
-    const mask_option m = {.scope = scope, .units = o->units, .dense_layers = o->dense_layers, .compat = strcmp(o->mode, "compat") == 0};
+    const mask_option m = {.scope = scope, .units = o->units, .local_counts = o->local_counts, .dense_layers = o->dense_layers, .compat = strcmp(o->mode, "compat") == 0};
     return mask_option_rule(&m, sparsity);
 }
 
@@ -152,7 +152,8 @@ static int fixed_mask(bench_group *g, const char *kind, const char *name, const 
     c->path = strncmp(name, "file:", 5) == 0 ? name + 5 : NULL;
     c->criterion = is_static && o->scores ? o->criterion ? o->criterion : "plainact" : NULL;
     fix(g, c, 1);
-    const mask_option m = {g->model->name, o->scores, c->criterion, scope, o->units, o->dense_layers, (uint64_t)o->seed, rule->compat};
+    const mask_option m = {.model = g->model->name, .scores = o->scores, .criterion = c->criterion, .scope = scope, .units = o->units, .local_counts = o->local_counts,
+                           .dense_layers = o->dense_layers, .seed = (uint64_t)o->seed, .compat = rule->compat};
     // nothing is known about random weights: a static mask of theirs keeps what a seed says
     if (mask_option_make(&c->fixed[0], is_static && !o->scores ? "random" : name, &m, rule->sparsity, &g->model->m.c, g->model->m.file.hash) != 0) return -1;
     if (rule->compat && c->path) memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);  // the published FFN mask never acts

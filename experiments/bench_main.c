@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .units = "both",
+static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .local_counts = "spread", .units = "both",
                             .sparsity = "50", .refresh = "0", .kv = "repair",
                             .mode = "sound", .prompt = "128", .tokens = "128", .batch = "1", .device = "cpu", .activations = "fp32", .dense_layers = 1, .rounds = 3};
 
@@ -24,6 +24,7 @@ static const cli_option options[] = {
     {"hidden", CLI_STR, &arg.hidden, "a,b", "hidden units (rank) of untrained nets", false, NULL, 0, 0},
     {"refresh", CLI_STR, &arg.refresh, "a,b", "contextual masks are made anew at every K-th token; 0: once, at the end of the prompt", false, NULL, 0, 0},
     {"scope", CLI_STR, &arg.scope, "a,b", "where units compete: local, global, hybrid", false, NULL, 0, 0},
+    {"local-counts", CLI_STR, &arg.local_counts, "HOW", "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share", false, "spread|floor", 0, 0},
     {"units", CLI_STR, &arg.units, "UNITS", "what is pruned", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &arg.sparsity, "a,b", "percentages pruned", false, NULL, 0, 0},
     {"dense-layers", CLI_INT, &arg.dense_layers, "N", "first layers that are never pruned", false, NULL, 0, 1e6},

@@ -58,6 +58,7 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     if (c->criterion && strcmp(c->kind, "static") == 0) SET(r, aggregate, "all");
     if (!ruled) return;
     SET(r, scope, "%s", mask_scope_names[c->rule.scope]);
+    SET(r, local_counts, "%s", mask_counts_name(&c->rule));
     SET(r, units, "%s", mask_units_name(c->rule.units));
     SET(r, sparsity, "%.10g", (double)c->rule.sparsity / 1000);
     SET(r, dense_layers, "%d", c->rule.dense_layers);
@@ -87,6 +88,13 @@ bool bench_rows_present(const bench_group *g, const bench_config *c) {
     return all;
 }
 
+// The fraction of a kind's units that did not run, averaged over the sequences.
+static double effective(const bench_group *g, const bench_config *c, int kind) {
+    long units[2];
+    mask_units(&g->model->m.c, units);
+    return units[kind] ? (double)c->pruned[kind] / ((double)units[kind] * g->batch) : 0;
+}
+
 int bench_rows_write(const bench_group *g, const bench_config *c) {
     const bench_times t = bench_summary(g, c);
     row *r = xmalloc(sizeof *r);
@@ -98,8 +106,10 @@ int bench_rows_write(const bench_group *g, const bench_config *c) {
         SET(r, n, "%d", k ? c->done * g->tokens : c->done);
         SET(r, p10, "%.6g", k ? t.p10 : t.prefill_p10);
         SET(r, p90, "%.6g", k ? t.p90 : t.prefill_p90);
-        SET(r, effective_heads, "%.17g", c->effective[0]);
-        SET(r, effective_neurons, "%.17g", c->effective[1]);
+        SET(r, effective_heads, "%.17g", effective(g, c, OPT_HEADS));
+        SET(r, effective_neurons, "%.17g", effective(g, c, OPT_NEURONS));
+        SET(r, pruned_heads, "%ld", c->pruned[OPT_HEADS]);
+        SET(r, pruned_neurons, "%ld", c->pruned[OPT_NEURONS]);
         SET(r, weight_bytes, "%.0f", k ? c->weight_bytes : bench_prompt_bytes(g, c));
         SET(r, bandwidth, "%.6g", t.bandwidth);
         SET(r, roofline, "%.4f", k ? t.roofline : t.prefill_roofline);
@@ -172,7 +182,7 @@ void bench_table(FILE *f, const bench_group *g) {
         rule_text(rule, sizeof rule, c);
         const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
         fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %5.1f %4.0f%%", name, rule,
-                100 * c->effective[0], 100 * c->effective[1], t.prefill_ms, t.token_ms, t.p10,
+                100 * effective(g, c, OPT_HEADS), 100 * effective(g, c, OPT_NEURONS), t.prefill_ms, t.token_ms, t.p10,
                 t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, t.bandwidth / 1e9, 100 * t.roofline);
         if (dense) fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
         if (g->device->record) fprintf(f, " | %.0f%% of the steps are replayed graphs", 100 * c->replayed);

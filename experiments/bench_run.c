@@ -64,13 +64,11 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
     c->overhead[1] += select;
     c->weight_bytes = weights / g->tokens;
     c->kv_bytes = kv / g->tokens;
-    c->effective[0] = c->effective[1] = 0;
+    c->pruned[0] = c->pruned[1] = 0;
     for (int i = 0; i < g->batch && !bad; i++) {
-        double heads, neurons;
-        if (!decode_mask(d, i)) continue;
-        mask_effective(decode_mask(d, i), &g->model->m.c, &heads, &neurons);
-        c->effective[0] += heads / g->batch;
-        c->effective[1] += neurons / g->batch;
+        long pruned[2];
+        mask_pruned(decode_mask(d, i), &g->model->m.c, pruned);
+        for (int k = 0; k < 2; k++) c->pruned[k] += pruned[k];
     }
     c->replayed = (double)decode_replayed(d) / g->tokens;
     c->bandwidth[round] = bench_median(bandwidth, samples);

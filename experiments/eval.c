@@ -154,18 +154,31 @@ static long scored_under_mask(const eval_item *it, int after) {
     return n;
 }
 
+void eval_count(eval_counts *counts, const mask *m, const opt_config *c, long positions) {
+    long pruned[2];
+    mask_pruned(m, c, pruned);
+    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) counts->pruned[kind] += pruned[kind] * positions;
+}
+
+double eval_effective(const eval_counts *n, const opt_config *c, int kind) {
+    long units[2];
+    mask_units(c, units);
+    return units[kind] && n->positions ? (double)n->pruned[kind] / ((double)units[kind] * (double)n->positions) : 0;
+}
+
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
-             double (*effective)[2]) {
-    if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, effective);
+             eval_counts *counts) {
+    if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, counts);
     const opt_config *c = &e->m->c;
     const size_t nh = (size_t)c->L * (size_t)c->H, nn = (size_t)c->L * (size_t)c->F;
     const bool fixed = !source->scores;
     const mask *use[BATCH_SEQS];
     mask own[SCORED_ITEMS] = {{0}};
-    double *score = fixed ? NULL : xmalloc(SCORED_ITEMS * (nh + nn) * sizeof *score), positions = 0, heads = 0, neurons = 0;
+    double *score = fixed ? NULL : xmalloc(SCORED_ITEMS * (nh + nn) * sizeof *score);
+    long positions = 0;
     int bad = 0, n_own = 0;
     ASSERT(!fixed || n_rules == 1);
-    for (int r = 0; r < n_rules; r++) effective[r][0] = effective[r][1] = 0;
+    for (int r = 0; r < n_rules; r++) counts[r] = (eval_counts){0};
     for (int first = 0, k; first < n && !bad; first += k) {
         const eval_item *it = item + first;
         k = eval_take(e, it, n - first, fixed ? BATCH_SEQS : SCORED_ITEMS);
@@ -179,9 +192,7 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
             for (int i = 0; i < k && !bad; i++) {
                 use[i] = fixed ? source->fixed : &own[i];
                 if (!fixed) bad = mask_make(&own[i], c, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh, &rule[r]);
-                if (!fixed || (first == 0 && i == 0)) mask_effective(use[i], c, &heads, &neurons);
-                effective[r][0] += heads * (double)scored_under_mask(&it[i], source->after);
-                effective[r][1] += neurons * (double)scored_under_mask(&it[i], source->after);
+                eval_count(&counts[r], use[i], c, scored_under_mask(&it[i], source->after));
             }
             if (bad) break;
             double *out = ll[r] + (size_t)first * TASK_MAX_CHOICES;
@@ -189,12 +200,9 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
             bad = eval_check(it, first, k, out);
             if (e->tick) e->tick(e->ctx, eval_tokens(it, k));
         }
-        for (int i = 0; i < k; i++) positions += (double)eval_scored(&it[i]);
+        for (int i = 0; i < k; i++) positions += eval_scored(&it[i]);
     }
-    for (int r = 0; r < n_rules; r++) {
-        effective[r][0] /= positions;
-        effective[r][1] /= positions;
-    }
+    for (int r = 0; r < n_rules; r++) counts[r].positions = positions;
     for (int i = 0; i < n_own; i++) mask_free(&own[i]);
     free(score);
     return bad;

@@ -66,10 +66,16 @@ typedef struct eval eval;
 eval *eval_new(const opt *m, bool compat, void (*tick)(void *ctx, double tokens), void *ctx);
 void  eval_free(eval *e);
 
+// How much was pruned: heads and neurons (OPT_HEADS, OPT_NEURONS) that did not run, summed over scored positions, and those positions. Integers,
+// so that two masks can be told to have lost exactly as much.
+typedef struct { long pruned[2], positions; } eval_counts;
+// The fraction of a kind's units that did not run, averaged over scored positions.
+double eval_effective(const eval_counts *n, const opt_config *c, int kind);
+
 // Log-likelihoods of n items under n_rules masks (a fixed source has one, and needs no rule): ll[rule][item * TASK_MAX_CHOICES +
-// sequence]; effective[rule]: the fractions of heads and neurons that did not run, averaged over scored positions.
+// sequence]; counts[rule].
 int    eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
-                double (*effective)[2]);
+                eval_counts *counts);
 // Tokens that pass through the model for this, the source's own apart.
 double eval_tokens(const eval_item *item, int n);
 // The same for n_rules contextual masks at once.

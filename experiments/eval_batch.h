@@ -37,4 +37,6 @@ long eval_scored(const eval_item *it);  // positions
 
 // eval_run for masks that depend on the input's own states.
 int  eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
-                  double (*effective)[2]);
+                  eval_counts *counts);
+// Adds units of a mask that did not run at a number of scored positions (positions itself is counted by whoever runs the items).
+void eval_count(eval_counts *counts, const mask *m, const opt_config *c, long positions);

@@ -35,7 +35,8 @@ typedef struct {
     int n_rules;
     unsigned units;          // that any rule prunes
     bool any_ahead, any_live, raw;
-    double **ll, (*effective)[2];
+    double **ll;
+    eval_counts *counts;
     stream *s;
     int n, opened, cap;      // streams in use; open ones, which the next items use again
 } run;
@@ -93,13 +94,6 @@ static void close_streams(run *r) {
         r->e->m->o->release(s->score);
     }
     free(r->s);
-}
-
-static void count_effective(run *r, int rule, const mask *m, long positions) {
-    double heads, neurons;
-    mask_effective(m, r->c, &heads, &neurons);
-    r->effective[rule][0] += heads * (double)positions;
-    r->effective[rule][1] += neurons * (double)positions;
 }
 
 // A watched row of the last layer is shown only where it is an output row.
@@ -161,7 +155,7 @@ static int masked_rests(run *r, int k) {
         if (live && contextual_end(&s->live)) return -1;
         for (int j = s->seq; j < s->it->n_seqs; j++)
             if (leader(r, s->it, j) == s->seq) positions += s->it->seq[j].n - s->it->seq[j].from;
-        count_effective(r, k, &s->m, positions);
+        eval_count(&r->counts[k], &s->m, r->c, positions);
     }
     return 0;
 }
@@ -245,7 +239,7 @@ static int masked_segments(run *r, int k, int most) {
             // behind the first segment, which is dense, all rules see the same states
             const float *score = live && g > 1 ? s->live.score : s->score + (size_t)g * U;
             if (mask_make_on(&s->m, r->c, r->e->m->o, score, rule)) return -1;
-            count_effective(r, k, &s->m, segment_scored(r, s->it, g));
+            eval_count(&r->counts[k], &s->m, r->c, segment_scored(r, s->it, g));
             add_segment(r, s, g, &s->m, live && g + 1 < segments(r, s->it) ? &s->live : NULL, &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES]);
             tokens += segment_length(r, s->it, g);
         }
@@ -334,7 +328,7 @@ static int run_spans(run *r, const eval_item *item, int n, int first) {
     for (int k = 0; k < r->n_rules && !bad; k++) {
         for (int i = 0; i < r->n && !bad; i++) {
             bad = contextual_mask(&r->s[i].ahead, &r->s[i].m, &r->rule[k]);
-            count_effective(r, k, &r->s[i].m, eval_scored(&part[i]));
+            eval_count(&r->counts[k], &r->s[i].m, r->c, eval_scored(&part[i]));
         }
         for (int at = 0, take; at < r->n && !bad; at += take) {
             take = eval_take(r->e, part + at, r->n - at, r->n);
@@ -365,17 +359,18 @@ static int take_documents(const run *r, const eval_item *item, int n) {
 }
 
 // All rules read their inputs in the same way.
-static int run_rules(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll, double (*effective)[2]) {
-    run r = {.e = e, .c = &e->m->c, .source = source, .rule = rule, .n_rules = n_rules, .ll = ll, .effective = effective,
+static int run_rules(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
+                     eval_counts *counts) {
+    run r = {.e = e, .c = &e->m->c, .source = source, .rule = rule, .n_rules = n_rules, .ll = ll, .counts = counts,
              .raw = contextual_raw(predictor_about(source->p), &rule[0])};
-    double positions = 0;
+    long positions = 0;
     int bad = 0;
     for (int k = 0; k < n_rules && !bad; k++) {
         bad = contextual_check(predictor_about(source->p), &rule[k]);
         if (mask_prunes(&rule[k], UNITS_HEADS)) r.units |= UNITS_HEADS;
         if (mask_prunes(&rule[k], UNITS_NEURONS)) r.units |= UNITS_NEURONS;
         *(is_live(&r, &rule[k]) ? &r.any_live : &r.any_ahead) = true;
-        effective[k][0] = effective[k][1] = 0;
+        counts[k] = (eval_counts){0};
     }
     for (int first = 0, k; first < n && !bad; first += k) {
         const eval_item *it = item + first;
@@ -384,20 +379,18 @@ static int run_rules(eval *e, const eval_item *item, int n, const contextual_sou
         r.n = 0;
         bad = (windows ? run_windows : source->span == SPAN_DECODE ? run_documents : run_spans)(&r, it, k, first);
         for (int i = 0; i < n_rules && !bad; i++) bad = eval_check(it, first, k, ll[i] + (size_t)first * TASK_MAX_CHOICES);
-        for (int i = 0; i < k; i++) positions += (double)eval_scored(&it[i]);
+        for (int i = 0; i < k; i++) positions += eval_scored(&it[i]);
     }
     close_streams(&r);
-    for (int k = 0; k < n_rules; k++) {
-        effective[k][0] /= positions;
-        effective[k][1] /= positions;
-    }
+    for (int k = 0; k < n_rules; k++) counts[k].positions = positions;
     return bad;
 }
 
 int eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
-                 double (*effective)[2]) {
+                 eval_counts *counts) {
     mask_rule *some = xmalloc((size_t)n_rules * sizeof *some);
-    double **sum = xmalloc((size_t)n_rules * sizeof *sum), (*fraction)[2] = xmalloc((size_t)n_rules * sizeof *fraction);
+    double **sum = xmalloc((size_t)n_rules * sizeof *sum);
+    eval_counts *part = xmalloc((size_t)n_rules * sizeof *part);
     int bad = 0;
     for (int raw = 0; raw < 2 && !bad; raw++) {
         int m = 0;
@@ -406,14 +399,14 @@ int eval_context(eval *e, const eval_item *item, int n, const contextual_source 
             some[m] = rule[k];
             sum[m++] = ll[k];
         }
-        if (m) bad = run_rules(e, item, n, source, some, m, sum, fraction);
+        if (m) bad = run_rules(e, item, n, source, some, m, sum, part);
         m = 0;
         for (int k = 0; k < n_rules && !bad; k++)
-            if (contextual_raw(predictor_about(source->p), &rule[k]) == raw) memcpy(effective[k], fraction[m++], sizeof effective[k]);
+            if (contextual_raw(predictor_about(source->p), &rule[k]) == raw) counts[k] = part[m++];
     }
     free(some);
     free(sum);
-    free(fraction);
+    free(part);
     return bad;
 }
 

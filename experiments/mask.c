@@ -9,8 +9,15 @@
 
 const char *const mask_scope_names[] = {"local", "global", "hybrid"};
 
+const char *const mask_counts_names[] = {"spread", "floor"};
+
 const char *mask_units_name(unsigned units) {
     return units == UNITS_BOTH ? "both" : units == UNITS_HEADS ? "heads" : "neurons";
+}
+
+const char *mask_counts_name(const mask_rule *rule) {
+    if (rule->scope != SCOPE_LOCAL) return "";
+    return mask_counts_names[rule->compat ? COUNTS_FLOOR : rule->counts];
 }
 
 // ---------------------------------------------------------------- sparsities
@@ -118,10 +125,12 @@ int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, cons
     const int U = heads ? c->H : c->F;
     ASSERT(rule->scope == SCOPE_LOCAL);
     if (!mask_prunes(rule, kind) || layer < rule->dense_layers) return 0;
-    const int units = opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS);
-    mask_rule one = *rule;
-    one.dense_layers = 0;
-    const long bad = mask_select_on((heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U, o, score, &units, 1, U, 0, &one);
+    long *count = xmalloc((size_t)c->L * sizeof *count);
+    mask_local_counts(count, heads ? c->heads : c->neurons, c->L, U, rule);
+    const long k = count[layer];
+    free(count);
+    uint8_t *keep = (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U;
+    const long bad = mask_select_layer(keep, o, score, opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS), k);
     return check_place(o, score, bad, U, heads ? "head" : "neuron") ? err_prefix("predicted for layer %d", layer) : 0;
 }
 
@@ -135,18 +144,28 @@ void mask_random_scores(double *heads, double *neurons, const opt_config *c, uin
     for (size_t i = 0; i < units_of(c, true); i++) neurons[i] = (double)(rng_hash(seed, 1, i) >> 11) * 0x1p-53;
 }
 
-void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons) {
-    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) {
-        const uint8_t *keep = !m ? NULL : kind == OPT_HEADS ? m->heads : m->neurons;
-        size_t off = 0, units = 0;
-        for (int l = 0; l < c->L; l++) {
-            const int n = opt_units(c, l, kind);
-            for (int u = 0; keep && u < n; u++) off += !keep[u];
-            if (keep) keep += kind == OPT_HEADS ? c->H : c->F;
-            units += (size_t)n;
-        }
-        *(kind == OPT_HEADS ? heads : neurons) = units ? (double)off / (double)units : 0;
+void mask_pruned(const mask *m, const opt_config *c, long pruned[2]) {
+    pruned[OPT_HEADS] = pruned[OPT_NEURONS] = 0;
+    for (int kind = OPT_HEADS; m && kind <= OPT_NEURONS; kind++) {
+        const uint8_t *keep = kind == OPT_HEADS ? m->heads : m->neurons;
+        for (int l = 0; l < c->L; l++, keep += kind == OPT_HEADS ? c->H : c->F)
+            for (int u = 0; u < opt_units(c, l, kind); u++) pruned[kind] += !keep[u];
     }
+}
+
+void mask_units(const opt_config *c, long units[2]) {
+    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) {
+        units[kind] = 0;
+        for (int l = 0; l < c->L; l++) units[kind] += opt_units(c, l, kind);
+    }
+}
+
+void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons) {
+    long pruned[2], units[2];
+    mask_pruned(m, c, pruned);
+    mask_units(c, units);
+    *heads = units[OPT_HEADS] ? (double)pruned[OPT_HEADS] / (double)units[OPT_HEADS] : 0;
+    *neurons = units[OPT_NEURONS] ? (double)pruned[OPT_NEURONS] / (double)units[OPT_NEURONS] : 0;
 }
 
 void mask_hash(char out[33], const mask *m, const opt_config *c) { hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true)); }

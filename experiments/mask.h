@@ -3,9 +3,11 @@
 //
 // A kind of unit (heads or neurons) has scores [L, U]; larger = more important. Of n units, k = floor(p n / 100) are pruned at p
 // percent, the lowest first, among equal scores the lower (layer, unit) first.
-//   local   k of every layer;  global  k over all layers;  hybrid  global, but every layer keeps at least its top m.
-// sound counts over the prunable layers only (all but the first `dense_layers`). compat counts over all layers, then sets the dense
-// layers running again, and leaves the neurons alone, because the published FFN mask never acted (SEMANTICS 4.3, 4.5, 12).
+//   local   each layer loses its own share;  global  k over all layers;  hybrid  global, but every layer keeps at least its top m.
+// sound counts over the prunable layers only (all but the first `dense_layers`), and the shares of a local scope add up to the k of a
+// global one (mask_local_counts), so that masks of all scopes lose equally many units. compat counts over all layers, each layer losing
+// floor(p n_l / 100), then sets the dense layers running again, and leaves the neurons alone, because the published FFN mask never
+// acted (SEMANTICS 4.3, 4.5, 12).
 // Of a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
 #pragma once
 #include "opt.h"
@@ -13,16 +15,24 @@
 typedef enum { SCOPE_LOCAL, SCOPE_GLOBAL, SCOPE_HYBRID } mask_scope;
 enum { UNITS_HEADS = 1, UNITS_NEURONS = 2, UNITS_BOTH = 3 };
 
+// How many units each layer of a local scope loses: spread, so that the total is that of a global scope, or the floor of its own share,
+// which makes all layers equally wide and the total smaller.
+typedef enum { COUNTS_SPREAD, COUNTS_FLOOR } mask_counts;
+
 typedef struct {
     mask_scope scope;
     unsigned units;      // kinds that are pruned; the others all run
     long sparsity;       // in thousandths of a percent, 0..100000, so that counts are exact
     int dense_layers;    // the first layers that are never pruned
     bool compat;
+    mask_counts counts;  // of a local scope; compat: floor, whatever stands here
 } mask_rule;
 
 extern const char *const mask_scope_names[];  // "local", "global", "hybrid"
+extern const char *const mask_counts_names[]; // "spread", "floor"
 const char *mask_units_name(unsigned units);  // "heads", "neurons", "both"
+// The choice that a result names: "" for the scopes other than local.
+const char *mask_counts_name(const mask_rule *rule);
 
 // "10" or "12.5" percent in thousandths; -1 and err_set outside 0..100 or with more than three decimals.
 long mask_parse_sparsity(const char *text);
@@ -30,6 +40,10 @@ long mask_parse_sparsity(const char *text);
 long *mask_parse_sparsities(const char *list, int *n);
 // floor(p n / 100).
 long mask_count(long sparsity, long n);
+// count [L]: units that each layer loses in a local scope; units [L]: how many each has, NULL: U. With P units in the prunable layers,
+// floor(p P / 100) go in all: layer l loses floor(p n_l / 100), and one more goes from the layers with the largest p n_l mod 100, among
+// equal ones by the bit-reversed index of the layer, which spreads them over the depth. 30 % of 5 layers of 8: 3, 2, 2, 2, 3.
+void mask_local_counts(long *count, const int *units, int L, int U, const mask_rule *rule);
 
 // One block for both kinds, every unit running; mask_free is safe on {0}.
 void mask_alloc(mask *m, const opt_config *c);
@@ -41,6 +55,8 @@ void mask_fill(mask *m, const opt_config *c);  // every unit runs
 void mask_select(uint8_t *keep, const double *score, const int *units, int L, int U, int m, const mask_rule *rule);
 // The same from scores in memory of a device's first part: only bytes of the mask leave it. Returns the place of a score that is NaN or infinite, or -1.
 long mask_select_on(uint8_t *keep, const struct ops *o, const float *score, const int *units, int L, int U, int m, const mask_rule *rule);
+// Of one layer, score [U]: the k lowest go. Returns as mask_select_on.
+long mask_select_layer(uint8_t *keep, const struct ops *o, const float *score, int units, long k);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or infinite.
 int  mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule);
 // The same from scores in memory of device o (its first part), heads [L, H] and behind them neurons [L, F].
@@ -55,7 +71,10 @@ void mask_random_scores(double *heads, double *neurons, const opt_config *c, uin
 // /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.
 int  mask_read(mask *m, const opt_config *c, const char *path);
 int  mask_write(const mask *m, const opt_config *c, const char *path);  // the same; 0, or -1 and err_set (a full disk)
-// Units that do not run / all units of the model (of a compacted one those that are left), dense layers included.
+// Heads and neurons that do not run (of a compacted model of those that are left), and how many there are, dense layers included.
+void mask_pruned(const mask *m, const opt_config *c, long pruned[2]);
+void mask_units(const opt_config *c, long units[2]);
+// The ratio of both.
 void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons);
 void mask_hash(char out[33], const mask *m, const opt_config *c);
 

@@ -7,6 +7,7 @@ mask_rule mask_option_rule(const mask_option *o, long sparsity) {
     mask_rule rule = {.dense_layers = (int)o->dense_layers, .sparsity = sparsity, .compat = o->compat,
                       .units = o->units[0] == 'h' ? UNITS_HEADS : o->units[0] == 'n' ? UNITS_NEURONS : UNITS_BOTH};
     while (strcmp(mask_scope_names[rule.scope], o->scope) != 0) rule.scope++;
+    while (o->local_counts && strcmp(mask_counts_names[rule.counts], o->local_counts) != 0) rule.counts++;
     return rule;
 }
 

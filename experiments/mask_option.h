@@ -5,7 +5,7 @@
 
 typedef struct {
     const char *model;      // named in messages
-    const char *scores, *criterion, *scope, *units;
+    const char *scores, *criterion, *scope, *units, *local_counts;  // local_counts NULL: spread
     long dense_layers;
     uint64_t seed;
     bool compat;                 // published scores and rules

@@ -41,10 +41,56 @@ static void cut(uint8_t *keep, ranking *r, const uint8_t *only, const cut_range 
     for (int i = 0; i < n; i++) cut_lowest(keep, r->score, only, &c[i], r->scratch + c[i].first);
 }
 
+static int first_counted(int L, const mask_rule *rule) {
+    if (rule->compat) return 0;
+    return rule->dense_layers < L ? rule->dense_layers : L;
+}
+
+// ---------------------------------------------------------------- counts of a local scope
+// A layer that may lose one unit more than the floor of its share: what its share exceeds the floor by, in thousandths of a
+// percent of a unit, and its index with the bits in reverse order.
+typedef struct { long rest; unsigned reversed; int layer; } claimant;
+
+static int by_claim(const void *a, const void *b) {
+    const claimant *x = a, *y = b;
+    if (x->rest != y->rest) return x->rest > y->rest ? -1 : 1;
+    return x->reversed < y->reversed ? -1 : x->reversed > y->reversed;
+}
+
+static unsigned reverse_bits(unsigned x, int bits) {
+    unsigned y = 0;
+    for (int b = 0; b < bits; b++) y |= (x >> b & 1) << (bits - 1 - b);
+    return y;
+}
+
+void mask_local_counts(long *count, const int *units, int L, int U, const mask_rule *rule) {
+    const int first = first_counted(L, rule);
+    claimant *c = xmalloc((size_t)L * sizeof *c);
+    long all = 0, left = 0;
+    int bits = 0;
+    while (1 << bits < L - first) bits++;
+    for (int l = 0; l < L; l++) {
+        const long n = l < first ? 0 : units ? units[l] : U;
+        all += n;
+        count[l] = mask_count(rule->sparsity, n);
+        left -= count[l];
+        c[l] = (claimant){rule->sparsity * n % 100000, reverse_bits((unsigned)(l - first), bits), l};
+    }
+    left += mask_count(rule->sparsity, all);  // fewer than there are layers with a rest
+    if (rule->compat || rule->counts == COUNTS_FLOOR) left = 0;
+    qsort(c + first, (size_t)(L - first), sizeof *c, by_claim);
+    for (long i = 0; i < left; i++) count[c[first + i].layer]++;
+    free(c);
+}
+
+// ---------------------------------------------------------------- scopes
 // In every layer from `first` on its share of the sparsity goes.
-static void cut_local(uint8_t *keep, ranking *r, int first, long sparsity) {
-    for (int l = first; l < r->L; l++) r->layer[l] = (cut_range){(long)l * r->U, units_of(r, l), mask_count(sparsity, units_of(r, l))};
+static void cut_local(uint8_t *keep, ranking *r, int first, const mask_rule *rule) {
+    long *count = xmalloc((size_t)r->L * sizeof *count);
+    mask_local_counts(count, r->units, r->L, r->U, rule);
+    for (int l = first; l < r->L; l++) r->layer[l] = (cut_range){(long)l * r->U, units_of(r, l), count[l]};
     cut(keep, r, NULL, r->layer + first, r->L - first);
+    free(count);
 }
 
 // top becomes 1 at the m highest of every layer from `first` on, 0 at its others.
@@ -84,7 +130,7 @@ static void select_hybrid_compat(uint8_t *keep, ranking *r, int m, long k) {
 }
 
 static void select_units(uint8_t *keep, ranking *r, int m, const mask_rule *rule) {
-    const int dense = rule->dense_layers < r->L ? rule->dense_layers : r->L, first = rule->compat ? 0 : dense;
+    const int dense = rule->dense_layers < r->L ? rule->dense_layers : r->L, first = first_counted(r->L, rule);
     const size_t all = (size_t)r->L * (size_t)r->U;
     long n = 0;
     all_run(keep, r, r->L);
@@ -96,7 +142,7 @@ static void select_units(uint8_t *keep, ranking *r, int m, const mask_rule *rule
     r->layer = xmalloc((size_t)r->L * sizeof *r->layer);
     if (m > r->U) m = r->U;
     switch (rule->scope) {
-    case SCOPE_LOCAL: cut_local(keep, r, first, rule->sparsity); break;
+    case SCOPE_LOCAL: cut_local(keep, r, first, rule); break;
     case SCOPE_GLOBAL: cut(keep, r, r->there, &(cut_range){(long)first * r->U, (long)(r->L - first) * r->U, mask_count(rule->sparsity, n)}, 1); break;
     case SCOPE_HYBRID:
         if (rule->compat) select_hybrid_compat(keep, r, m, mask_count(rule->sparsity, n));
@@ -119,4 +165,10 @@ long mask_select_on(uint8_t *keep, const ops *o, const float *score, const int *
     o->use(0);
     select_units(keep, &r, m, rule);
     return r.bad;
+}
+
+long mask_select_layer(uint8_t *keep, const ops *o, const float *score, int units, long k) {
+    o->use(0);
+    memset(keep, 1, (size_t)units);
+    return units ? o->cut(keep, score, NULL, &(cut_range){0, units, k}, 1) : -1;
 }

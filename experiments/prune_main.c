@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 static struct {
-    char *model, *mask, *scores, *criterion, *scope, *units, *sparsity, *weights, *mode, *out;
+    char *model, *mask, *scores, *criterion, *scope, *local_counts, *units, *sparsity, *weights, *mode, *out;
     long dense_layers, seed;
-} arg = {.mask = "static", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .weights = "stored", .mode = "sound"};
+} arg = {.mask = "static", .criterion = "plainact", .scope = "global", .local_counts = "spread", .units = "both", .sparsity = "50", .dense_layers = 1, .weights = "stored", .mode = "sound"};
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory to compact", .required = true},
@@ -25,6 +25,8 @@ static const cli_option options[] = {
     {.name = "scores", .type = CLI_STR, .value = &arg.scores, .arg = "FILE", .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
     {.name = "criterion", .type = CLI_STR, .value = &arg.criterion, .arg = "NAME", .help = "criterion of a static mask"},
     {.name = "scope", .type = CLI_STR, .value = &arg.scope, .arg = "SCOPE", .help = "where units compete", .choices = "local|global|hybrid"},
+    {.name = "local-counts", .type = CLI_STR, .value = &arg.local_counts, .arg = "HOW", .help = "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share",
+     .choices = "spread|floor"},
     {.name = "units", .type = CLI_STR, .value = &arg.units, .arg = "UNITS", .help = "what is pruned", .choices = "heads|neurons|both"},
     {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
     {.name = "dense-layers", .type = CLI_INT, .value = &arg.dense_layers, .arg = "N", .help = "first layers that are never pruned", .min = 0, .max = 1e6},
@@ -89,6 +91,7 @@ static int put_provenance(const char *dir, const ckpt *from, const mask *m, cons
     if (rule) {
         json_t *how = json_pack("{s:s, s:s, s:s, s:I, s:s}", "scope", arg.scope, "units", arg.units, "sparsity", arg.sparsity, "dense_layers", (json_int_t)arg.dense_layers, "mode", arg.mode);
         json_object_update(root, how);
+        if (strcmp(arg.scope, "local") == 0) json_object_set_new(root, "local_counts", json_string(strcmp(arg.mode, "compat") == 0 ? "floor" : arg.local_counts));
         json_decref(how);
     }
     if (strcmp(arg.mask, "random") == 0) json_object_set_new(root, "seed", json_integer(arg.seed));
@@ -122,7 +125,8 @@ static void describe(const ckpt *from, const ckpt *to, const mask *m) {
 }
 
 static void make_mask(mask *m, const ckpt *from) {
-    const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .units = arg.units, .dense_layers = arg.dense_layers,
+    const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .units = arg.units, .local_counts = arg.local_counts,
+                           .dense_layers = arg.dense_layers,
                            .seed = (uint64_t)arg.seed, .compat = strcmp(arg.mode, "compat") == 0};
     const long sparsity = mask_parse_sparsity(arg.sparsity);
     if (sparsity < 0) die(2, "--sparsity: %s", err_get());

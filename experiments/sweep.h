@@ -6,12 +6,13 @@
 #include "registry.h"
 #include "results.h"
 
-// Columns in the order of the specification, then what else belongs to a row's key. 1: part of the key.
+// Columns in the order of the specification, then what else belongs to a row's key. 1: part of the key. pruned_*: units that did not run, summed over
+// scored positions; effective_*: the same as a fraction (of a mean over tasks: the mean of theirs).
 #define COLUMNS(X)                                                                                                          \
     X(mode, 1) X(model, 1) X(task, 1) X(split, 1) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1) X(criterion, 1)   \
     X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1) X(effective_heads, 0)                \
     X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 1) X(limit, 1) X(seed, 1) X(bos, 1)       \
-    X(over_long, 1) X(token_windows, 1) X(uses_label, 1) X(lag, 1) X(hidden, 1) X(features, 1) X(model_hash, 1)              \
+    X(over_long, 1) X(token_windows, 1) X(uses_label, 1) X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1) X(features, 1) X(model_hash, 1)              \
     X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)
 #define X(name, key) COL_##name,
 enum { COLUMNS(X) N_COLUMNS };
@@ -21,7 +22,7 @@ extern const results_column sweep_columns[N_COLUMNS];
 enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
 
 typedef struct {
-    char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
+    char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *local_counts, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
         *token_windows, *mode, *details, *out, *device, *activations;
     long dense_layers, refresh, shots, limit, threads;
     bool bos, list, estimate;
@@ -32,8 +33,8 @@ typedef struct {
 typedef struct { const char *name; eval_task task; eval_text text; bool is_text; double *dense; char scores_hash[33]; } target;
 
 // What is compared: a kind of mask and, for static and contextual ones, a criterion. path: of the mask or predictor file; {seed} in it stands
-// for the seed.
-typedef struct { const char *kind; const criterion *crit; const char *path; unsigned units; } series;
+// for the seed. pooled: static scores of a task are those over all tasks, not its own.
+typedef struct { const char *kind; const criterion *crit; const char *path; unsigned units; bool pooled; } series;
 
 typedef struct {
     const sweep_options *o;
@@ -44,7 +45,8 @@ typedef struct {
     oracle *oracle;
     results out;
     details details;
-    bool compat, all_criteria;
+    bool compat, all_criteria, both_aggregates;
+    mask_counts counts;  // of local scopes
     unsigned units;
     mask_span span;   // of contextual masks
     int after;        // mask_source.after of the others
@@ -81,11 +83,13 @@ typedef struct {
     const predictor_info *about;
 } point;
 
-typedef struct { eval_metric m[2]; double effective[2]; bool done; } outcome;  // of a point on a target
+// Of a point on a target.
+typedef struct { eval_metric m[2]; eval_counts counts; double effective[2]; bool done; } outcome;
 
 static inline bool series_is(const series *s, const char *kind) { return strcmp(s->kind, kind) == 0; }
 static inline bool series_has_rule(const series *s) { return !series_is(s, "none") && !series_is(s, "file"); }
-static inline const char *sweep_aggregate(const sweep *w, const target *t) { return t->is_text || strcmp(w->o->aggregate, "all") == 0 ? "all" : t->name; }
+// Which aggregate a series takes its static scores from: on text, which has none of its own, those over all tasks.
+static inline const char *sweep_aggregate(const series *s, const target *t) { return t->is_text || s->pooled ? "all" : t->name; }
 
 // sweep_points.c: runs every point that has no rows yet, or counts them.
 void sweep_visit(sweep *w, bool counting);
@@ -101,8 +105,8 @@ bool sweep_shares(const sweep *w, const char *plan);  // several processes, or w
 void sweep_share_end(sweep *w);                       // removes the parts
 void sweep_share_rest(const sweep *w, const char *plan);  // of process 0 that shared nothing: removes what a run killed at its end has left
 bool sweep_mine(const sweep *w, long number);
-void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const double effective[2]);
-bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, double effective[2]);  // ll NULL: is it there?
+void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const eval_counts *counts);
+bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, eval_counts *counts);  // ll NULL: is it there?
 
 // sweep_rows.c. A row of a point on a target, first without metric and value.
 typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } row;

@@ -15,8 +15,8 @@
 #include "sweep.h"
 
 // ---------------------------------------------------------------- options
-static sweep_options arg = {.mask = "none", .criterion = "all", .scope = "global", .units = "both", .sparsity = "0,10,20,30,40,50,60,70,80,90", .mask_span = "decode",
-                            .aggregate = "", .seed = "0", .over_long = "stop", .token_windows = "disjoint", .mode = "sound", .device = "cpu", .activations = "fp32", .dense_layers = 1, .refresh = 128};
+static sweep_options arg = {.mask = "none", .criterion = "all", .scope = "global", .local_counts = "spread", .units = "both", .sparsity = "0,10,20,30,40,50,60,70,80,90", .mask_span = "decode",
+                            .aggregate = "task", .seed = "0", .over_long = "stop", .token_windows = "disjoint", .mode = "sound", .device = "cpu", .activations = "fp32", .dense_layers = 1, .refresh = 128};
 
 static const cli_option options[] = {
     {"model", CLI_STR, &arg.model, "DIR", "checkpoint directory with its tokenizer", false, NULL, 0, 0},
@@ -28,12 +28,13 @@ static const cli_option options[] = {
     {"criterion", CLI_STR, &arg.criterion, "a,b|all", "criteria of static and contextual masks", false, NULL, 0, 0},
     {"predictor", CLI_STR, &arg.predictor, "a,b", "predictor files (bin/train) for contextual masks; {seed} in a name stands for the seed", false, NULL, 0, 0},
     {"scope", CLI_STR, &arg.scope, "a,b", "where units compete: local, global, hybrid", false, NULL, 0, 0},
+    {"local-counts", CLI_STR, &arg.local_counts, "HOW", "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share", false, "spread|floor", 0, 0},
     {"units", CLI_STR, &arg.units, "UNITS", "what is pruned; oracle masks prune heads unless this is given", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &arg.sparsity, "a,b", "percentages pruned", false, NULL, 0, 0},
     {"dense-layers", CLI_INT, &arg.dense_layers, "N", "first layers that are never pruned", false, NULL, 0, 1e6},
     {"mask-span", CLI_STR, &arg.mask_span, "SPAN", "where masks act: from the end of the context on (contextual ones, unless this is given) or everywhere (all others)", false, "decode|all", 0, 0},
     {"refresh", CLI_INT, &arg.refresh, "N", "running text in span decode: input positions that share a contextual mask; the first N run dense", false, NULL, 1, 1e6},
-    {"aggregate", CLI_STR, &arg.aggregate, "task|all", "static scores of a task: its own (default) or those over all", false, "|task|all", 0, 0},
+    {"aggregate", CLI_STR, &arg.aggregate, "a,b", "static scores of a task: task: its own, all: those over all tasks, or both", false, NULL, 0, 0},
     {"shots", CLI_INT, &arg.shots, "K", "few-shot examples before each question", false, NULL, 0, 1000},
     {"split", CLI_STR, &arg.split, "SPLIT", "split of the tasks instead of the usual one", false, "train|val|test", 0, 0},
     {"limit", CLI_INT, &arg.limit, "N", "documents per task, pages of the text; 0: all", false, NULL, 0, 1e9},
@@ -87,7 +88,23 @@ static void choose_scopes(sweep *w) {
 
 static void add_series(sweep *w, const char *kind, const criterion *crit, const char *path) {
     w->series = xrealloc(w->series, (size_t)(w->n_series + 1) * sizeof *w->series);
-    w->series[w->n_series++] = (series){kind, crit, path, w->units};
+    w->series[w->n_series++] = (series){.kind = kind, .crit = crit, .path = path, .units = w->units};
+}
+
+static void add_static(sweep *w, const criterion *const *crit, int n_crit) {
+    int n;
+    char **name = cli_split(arg.aggregate, &n);
+    if (n == 0 || n > 2) die(2, "--aggregate %s: task, all or task,all is wanted", arg.aggregate);
+    w->both_aggregates = n == 2;
+    for (int i = 0; i < n; i++) {
+        const bool pooled = strcmp(name[i], "all") == 0;
+        if ((!pooled && strcmp(name[i], "task") != 0) || (i > 0 && strcmp(name[0], name[1]) == 0)) die(2, "--aggregate %s: task, all or task,all is wanted", arg.aggregate);
+        for (int k = 0; k < n_crit; k++) {
+            add_series(w, "static", crit[k], NULL);
+            w->series[w->n_series - 1].pooled = pooled;
+        }
+    }
+    free(name);
 }
 
 // Removing every neuron of every document in turn is for small models and on request only.
@@ -131,7 +148,7 @@ static void choose_masks(sweep *w) {
         else if (strncmp(name[i], "file:", 5) == 0 && name[i][5]) add_series(w, "file", NULL, xstrdup(name[i] + 5));
         else if (strcmp(name[i], "static") != 0) die(2, "--mask %s: not one of %s", name[i], masks);
         else if (!arg.scores) die(2, "--mask static needs --scores FILE, written by bin/aggregate");
-        else for (int k = 0; k < n_crit; k++) add_series(w, "static", crit[k], NULL);
+        else add_static(w, crit, n_crit);
     }
     if (n == 0) die(2, "--mask names no mask; there are %s", masks);
     free(crit);
@@ -233,13 +250,14 @@ static void tick(void *ctx, double tokens) {
 // the workspace for the first time, does not count.
 static double measure_speed(sweep *w) {
     const mask_source none = {0};
-    double effective[1][2], tokens = 0, start = clock_s();
+    double tokens = 0, start = clock_s();
     for (int k = -1; k < w->n_targets && (k < 1 || clock_s() - start < 1); k++) {
         int n;
         const eval_item *item = sweep_items(&w->targets[0][k < 0 ? 0 : k], &n);
         if (n > (k < 0 ? 1 : 16)) n = k < 0 ? 1 : 16;
         double *ll = xcalloc((size_t)n * TASK_MAX_CHOICES, sizeof *ll);
-        if (eval_run(w->eval, item, n, &none, NULL, 1, &ll, effective)) die(1, "%s", err_get());
+        eval_counts counts;
+        if (eval_run(w->eval, item, n, &none, NULL, 1, &ll, &counts)) die(1, "%s", err_get());
         free(ll);
         tokens += eval_tokens(item, n);
         if (k < 0) {
@@ -275,6 +293,7 @@ int main(int argc, char **argv) {
     if (!arg.model) die(2, "--model is required (checkpoint directory); see --help");
     if (arg.details && !arg.out) die(2, "--details needs --out: its lines name rows of that file");
     w.compat = strcmp(arg.mode, "compat") == 0;
+    w.counts = strcmp(arg.local_counts, "floor") == 0 ? COUNTS_FLOOR : COUNTS_SPREAD;
     w.units = strcmp(arg.units, "heads") == 0 || (w.compat && !cli_given(options, "units")) ? UNITS_HEADS
               : strcmp(arg.units, "neurons") == 0                                           ? UNITS_NEURONS
                                                                                              : UNITS_BOTH;

@@ -20,10 +20,10 @@ typedef struct { double *heads, *neurons; } unit_scores;
 static bool read_static(const sweep *w, const series *s, target *t, unit_scores *out) {
     const opt_config *c = &w->model.c;
     store_aggregate a = {0};
-    bool there = store_read_aggregate(&a, w->o->scores, w->compat, sweep_aggregate(w, t), s->crit->name) == 0;
+    bool there = store_read_aggregate(&a, w->o->scores, w->compat, sweep_aggregate(s, t), s->crit->name) == 0;
     if (there && mask_scores_check(&a, w->o->scores, c, w->o->model, w->model.file.hash)) die(1, "%s", err_get());
     if (there && (((w->units & UNITS_HEADS) && !a.heads) || ((w->units & UNITS_NEURONS) && !w->compat && !a.neurons))) {
-        err_set("%s: criterion %s has no %s scores over %s", w->o->scores, s->crit->name, a.heads ? "neuron" : "head", sweep_aggregate(w, t));
+        err_set("%s: criterion %s has no %s scores over %s", w->o->scores, s->crit->name, a.heads ? "neuron" : "head", sweep_aggregate(s, t));
         there = false;
     }
     if (!there && !w->all_criteria) die(1, "%s", err_get());
@@ -69,15 +69,23 @@ static predictor *open_predictor(const sweep *w, const series *s, uint64_t seed)
 }
 
 // ---------------------------------------------------------------- points on a target
-static double *run_one(sweep *w, const target *t, const mask_source *source, const mask_rule *rule, int n, double (*effective)[2]) {
+static double *run_one(sweep *w, const target *t, const mask_source *source, const mask_rule *rule, int n, eval_counts *counts) {
     int n_items;
     const eval_item *item = sweep_items(t, &n_items);
     const size_t each = (size_t)n_items * TASK_MAX_CHOICES;
     double *ll = xcalloc((size_t)n * each, sizeof *ll), **per_rule = xmalloc((size_t)n * sizeof *per_rule);
     for (int i = 0; i < n; i++) per_rule[i] = ll + (size_t)i * each;
-    if (eval_run(w->eval, item, n_items, source, rule, n, per_rule, effective)) die(1, "%s: %s", t->name, err_get());
+    if (eval_run(w->eval, item, n_items, source, rule, n, per_rule, counts)) die(1, "%s: %s", t->name, err_get());
     free(per_rule);
     return ll;
+}
+
+static long scored_positions(const target *t) {
+    int n;
+    const eval_item *item = sweep_items(t, &n);
+    long positions = 0;
+    for (int i = 0; i < n; i++) positions += eval_scored(&item[i]);
+    return positions;
 }
 
 static int ll_count(const target *t) {
@@ -88,14 +96,14 @@ static int ll_count(const target *t) {
 
 // What is known of a point becomes its rows, or goes to the process that writes them.
 static void deliver(sweep *w, long at, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
-    if (w->sharing) sweep_put(w, at, row_key(w, r, t), ll, ll_count(t), o->effective);
+    if (w->sharing) sweep_put(w, at, row_key(w, r, t), ll, ll_count(t), &o->counts);
     else sweep_finish(w, r, t, ll, seed, o);
 }
 
 static bool take_shared(sweep *w, long at, row *r, const target *t, uint64_t seed, outcome *o) {
     const int n = ll_count(t);
     double *ll = xmalloc((size_t)n * sizeof *ll);
-    const bool there = sweep_shared(w, at, row_key(w, r, t), ll, n, o->effective);
+    const bool there = sweep_shared(w, at, row_key(w, r, t), ll, n, &o->counts);
     if (there) sweep_finish(w, r, t, ll, seed, o);
     free(ll);
     return there;
@@ -103,8 +111,8 @@ static bool take_shared(sweep *w, long at, row *r, const target *t, uint64_t see
 
 static void run_dense(sweep *w, long at, row *r, target *t, uint64_t seed, outcome *o) {
     const mask_source none = {0};
-    double effective[1][2] = {{0, 0}};
-    if (!t->dense) t->dense = run_one(w, t, &none, NULL, 1, effective);
+    o->counts = (eval_counts){.positions = scored_positions(t)};
+    if (!t->dense) t->dense = run_one(w, t, &none, NULL, 1, &o->counts);
     deliver(w, at, r, t, t->dense, seed, o);
 }
 
@@ -124,22 +132,23 @@ static double token_share(const opt_config *c, double heads_left, double neurons
 static void run_masked(sweep *w, long at, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
     const mask_source fixed = {.fixed = m, .after = w->after}, none = {0};
     const opt_config *c = &w->model.c;
-    double effective[1][2], *ll;
+    double *ll;
     if (compacts(w, m)) {
         compact_model small;
         eval *whole = w->eval;
-        mask_effective(m, c, &o->effective[0], &o->effective[1]);
+        double heads, neurons;
+        mask_effective(m, c, &heads, &neurons);
         compact_make(&small, &w->model.file, m);
         w->eval = eval_new(&small.m, w->compat, whole->tick, whole->ctx);
-        w->token_share = token_share(c, 1 - o->effective[0], 1 - o->effective[1]);
-        ll = run_one(w, t, &none, NULL, 1, effective);
+        w->token_share = token_share(c, 1 - heads, 1 - neurons);
+        ll = run_one(w, t, &none, NULL, 1, &o->counts);
+        eval_count(&o->counts, m, c, o->counts.positions);
         w->token_share = 1;
         eval_free(w->eval);
         w->eval = whole;
         compact_free(&small);
     } else {
-        ll = run_one(w, t, &fixed, NULL, 1, effective);
-        memcpy(o->effective, effective[0], sizeof o->effective);
+        ll = run_one(w, t, &fixed, NULL, 1, &o->counts);
     }
     deliver(w, at, r, t, ll, seed, o);
     free(ll);
@@ -162,13 +171,14 @@ static void run_batch(sweep *w, const batch *b, target *t, uint64_t seed, predic
     contextual_source context = {.p = p, .span = w->span, .refresh = (int)w->o->refresh};
     mask_source source = p ? (mask_source){.context = &context} : oracle_source(w->oracle);
     source.after = w->after;
-    double (*effective)[2] = xcalloc((size_t)b->n, sizeof *effective), *ll = run_one(w, t, &source, b->rule, b->n, effective);
+    eval_counts *counts = xcalloc((size_t)b->n, sizeof *counts);
+    double *ll = run_one(w, t, &source, b->rule, b->n, counts);
     for (int i = 0; i < b->n; i++) {
-        memcpy(b->o[i]->effective, effective[i], sizeof effective[i]);
+        b->o[i]->counts = counts[i];
         deliver(w, b->point[i], b->row[i], t, ll + (size_t)i * (size_t)n_items * TASK_MAX_CHOICES, seed, b->o[i]);
     }
     free(ll);
-    free(effective);
+    free(counts);
 }
 
 static void count_batch(sweep *w, const batch *b, const target *t, bool predicted) {
@@ -196,18 +206,21 @@ static void count_point(sweep *w, target *t, const mask_rule *rule, bool dense) 
     if (dense) t->dense = &known;
 }
 
+// Of both aggregates, the text has one only, which the series of pooled scores measures.
+static bool measured(const sweep *w, const series *s, const target *t) { return !(w->both_aggregates && series_is(s, "static") && t->is_text && !s->pooled); }
+
 // Evaluates the points of one series and seed on one target, those that have no rows yet.
 static void run_target(sweep *w, const point *p, int n, target *t, predictor *with, outcome *o) {
     const series *s = p->s;
     const uint64_t seed = w->seed[p->seed];
-    unit_scores scores;
+    unit_scores scores = {0};
     mask m = {0};
     mask_alloc(&m, &w->model.c);
     row *r = xcalloc((size_t)n, sizeof *r);
     batch late = {xcalloc((size_t)n, sizeof *late.row), xcalloc((size_t)n, sizeof *late.rule), xcalloc((size_t)n, sizeof *late.o), xcalloc((size_t)n, sizeof *late.point), 0};
     const long first = w->point, group = w->group++;
     w->point += n;
-    const bool there = read_scores(w, s, t, seed, &scores, &m);
+    const bool there = measured(w, s, t) && read_scores(w, s, t, seed, &scores, &m);
     if (with) memcpy(t->scores_hash, p->about->hash, sizeof t->scores_hash);
     for (int i = 0; i < n && there; i++) {
         const char *name[2];
@@ -219,7 +232,7 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
         if (o[i].done) continue;
         const bool together = !dense && (series_is(s, "oracle") || with);
         const long number = first + i;
-        if (w->sharing && (!sweep_mine(w, together ? group : number) || sweep_shared(w, number, row_key(w, &r[i], t), NULL, 0, o[i].effective))) continue;
+        if (w->sharing && (!sweep_mine(w, together ? group : number) || sweep_shared(w, number, row_key(w, &r[i], t), NULL, 0, &o[i].counts))) continue;
         if (!w->counting && !w->sharing && take_shared(w, number, &r[i], t, seed, &o[i])) continue;
         if (together) {
             late.point[late.n] = number;
@@ -232,7 +245,7 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
             run_dense(w, number, &r[i], t, seed, &o[i]);
         } else {
             if (series_has_rule(s) && mask_make(&m, &w->model.c, scores.heads, scores.neurons, &p[i].rule))
-                die(1, "%s over %s: %s", s->crit ? s->crit->name : s->kind, sweep_aggregate(w, t), err_get());
+                die(1, "%s over %s: %s", s->crit ? s->crit->name : s->kind, sweep_aggregate(s, t), err_get());
             run_masked(w, number, &r[i], t, seed, &m, &o[i]);
         }
     }
@@ -248,8 +261,9 @@ static void run_series(sweep *w, const series *s, int seed) {
     predictor *with = series_is(s, "contextual") ? open_predictor(w, s, w->seed[seed]) : NULL;
     point *p = xcalloc((size_t)n, sizeof *p);
     for (int i = 0; i < n; i++) {
-        p[i] = (point){s, {w->scope[i / w->n_sparsities], s->units, w->sparsity[i % w->n_sparsities], (int)w->o->dense_layers, w->compat}, seed,
-                       with ? predictor_about(with) : NULL};
+        const mask_rule rule = {.scope = w->scope[i / w->n_sparsities], .counts = w->counts, .units = s->units, .sparsity = w->sparsity[i % w->n_sparsities],
+                                .dense_layers = (int)w->o->dense_layers, .compat = w->compat};
+        p[i] = (point){s, rule, seed, with ? predictor_about(with) : NULL};
         if (with && contextual_check(p[i].about, &p[i].rule)) die(1, "%s: %s", s->path, err_get());
     }
     outcome *o = xcalloc((size_t)n * (size_t)w->n_targets, sizeof *o);

@@ -40,6 +40,7 @@ void row_options(row *r, const sweep *w, const point *p) {
         SET(r, scope, "%s", mask_scope_names[p->rule.scope]);
         SET(r, units, "%s", mask_units_name(p->rule.units));
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
+        SET(r, local_counts, "%s", mask_counts_name(&p->rule));
         SET(r, dense_layers, "%d", p->rule.dense_layers);
     } else if (series_is(p->s, "none")) {
         SET(r, sparsity, "0");
@@ -61,20 +62,25 @@ void row_target(row *r, const sweep *w, const point *p, const target *t) {
     SET(r, task, "%s", t->name);
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
     if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", w->o->token_windows);
-    if (series_is(p->s, "static")) SET(r, aggregate, "%s", strcmp(sweep_aggregate(w, t), "all") == 0 ? "all" : "task");
+    if (series_is(p->s, "static")) SET(r, aggregate, "%s", strcmp(sweep_aggregate(p->s, t), "all") == 0 ? "all" : "task");
     if (t->is_text && !series_is(p->s, "none") && decodes(w, p)) SET(r, refresh, "%ld", w->o->refresh);
     SET(r, data_hash, "%.*s", HASH_DIGITS, t->is_text ? t->text.hash : t->task.hash);
     SET(r, scores_hash, "%.*s", HASH_DIGITS, t->scores_hash);
 }
 
-static void set_value(row *r, const eval_metric *m, const double effective[2]) {
+static void set_counts(row *r, const outcome *o) {
+    SET(r, effective_heads, "%.17g", o->effective[OPT_HEADS]);
+    SET(r, effective_neurons, "%.17g", o->effective[OPT_NEURONS]);
+    SET(r, pruned_heads, "%ld", o->counts.pruned[OPT_HEADS]);
+    SET(r, pruned_neurons, "%ld", o->counts.pruned[OPT_NEURONS]);
+}
+
+static void set_value(row *r, const eval_metric *m) {
     SET(r, metric, "%s", m->name);
     SET(r, value, "%.17g", m->value);
     r->text[COL_stderr][0] = 0;  // of the metric before
     if (isfinite(m->error)) SET(r, stderr, "%.17g", m->error);
     SET(r, n, "%ld", m->n);
-    SET(r, effective_heads, "%.17g", effective[0]);
-    SET(r, effective_neurons, "%.17g", effective[1]);
 }
 
 int target_metric_names(const target *t, const char *name[2]) {
@@ -91,8 +97,10 @@ bool row_present(const sweep *w, row *r, const target *t, outcome *o) {
         char *const *old = results_find(&w->out, r->field);
         if (!old) return false;
         o->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN, atol(old[COL_n])};
-        o->effective[0] = atof(old[COL_effective_heads]);
-        o->effective[1] = atof(old[COL_effective_neurons]);
+        o->effective[OPT_HEADS] = atof(old[COL_effective_heads]);
+        o->effective[OPT_NEURONS] = atof(old[COL_effective_neurons]);
+        o->counts.pruned[OPT_HEADS] = atol(old[COL_pruned_heads]);
+        o->counts.pruned[OPT_NEURONS] = atol(old[COL_pruned_neurons]);
     }
     return true;
 }
@@ -107,8 +115,8 @@ uint64_t row_key(const sweep *w, row *r, const target *t) {
 }
 
 // Appends the row unless it is there, and tells a reader at the terminal.
-static void write_row(sweep *w, row *r, const eval_metric *m, const double effective[2]) {
-    set_value(r, m, effective);
+static void write_row(sweep *w, row *r, const eval_metric *m) {
+    set_value(r, m);
     if (results_find(&w->out, r->field)) return;
     if (results_append(&w->out, r->field)) die(1, "%s", err_get());
     if (!w->o->out) return;
@@ -128,7 +136,7 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     static const struct { const char *name; int column; } field[] = {
         {"mode", COL_mode}, {"mask", COL_mask}, {"criterion", COL_criterion}, {"design", COL_design}, {"target", COL_target}, {"lag", COL_lag},
         {"hidden", COL_hidden}, {"scope", COL_scope}, {"units", COL_units}, {"sparsity", COL_sparsity}, {"mask_span", COL_mask_span},
-        {"seed", COL_seed}};
+        {"aggregate", COL_aggregate}, {"local_counts", COL_local_counts}, {"seed", COL_seed}, {"pruned_heads", COL_pruned_heads}, {"pruned_neurons", COL_pruned_neurons}};
     char *text;
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
@@ -136,7 +144,7 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     if (strcmp(r->text[COL_mask_span], "decode") == 0) fprintf(f, "%ld", w->o->refresh);
     fputs("\",", f);
     for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
-        const bool number = field[i].column == COL_seed;
+        const bool number = field[i].column == COL_seed || field[i].column == COL_pruned_heads || field[i].column == COL_pruned_neurons;
         fprintf(f, "\"%s\":%s%s%s,", field[i].name, number ? "" : "\"", r->text[field[i].column], number ? "" : "\"");
     }
     fclose(f);
@@ -166,10 +174,12 @@ static int target_metrics(eval_metric m[2], const target *t, const double *ll, u
 
 void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
     const int n = target_metrics(o->m, t, ll, seed);
+    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) o->effective[kind] = eval_effective(&o->counts, &w->model.c, kind);
+    set_counts(r, o);
     for (int k = 0; k < n; k++) {
         SET(r, metric, "%s", o->m[k].name);
         if (k == 0 && !results_find(&w->out, r->field)) write_details(w, r, t, ll);
-        write_row(w, r, &o->m[k], o->effective);
+        write_row(w, r, &o->m[k]);
     }
     o->done = true;
 }
@@ -184,22 +194,26 @@ static void set_hash_of_all(char *field, const sweep *w, const target *t, bool s
 
 void sweep_means(sweep *w, const point *p, const target *t, const outcome *o, int stride) {
     static const char *const name[2][2] = {{"acc", "acc_norm"}, {"acc_gmean", "acc_norm_gmean"}};
-    double effective[2] = {0, 0};
+    outcome all = {0};
     for (int k = 0; k < w->n_tasks; k++) {
         if (!o[k * stride].done) return;
-        for (int u = 0; u < 2; u++) effective[u] += o[k * stride].effective[u] / w->n_tasks;
+        for (int u = 0; u < 2; u++) {
+            all.effective[u] += o[k * stride].effective[u] / w->n_tasks;
+            all.counts.pruned[u] += o[k * stride].counts.pruned[u];
+        }
     }
     row r;
     row_options(&r, w, p);
     SET(&r, task, "mean");
-    if (series_is(p->s, "static")) SET(&r, aggregate, "%s", strcmp(w->o->aggregate, "all") == 0 ? "all" : "task");
+    if (series_is(p->s, "static")) SET(&r, aggregate, "%s", p->s->pooled ? "all" : "task");
     set_hash_of_all(r.text[COL_data_hash], w, t, false);
     set_hash_of_all(r.text[COL_scores_hash], w, t, true);
+    set_counts(&r, &all);
     for (int geometric = 0; geometric < 2; geometric++)
         for (int k = 0; k < 2; k++) {
             eval_metric each[TASK_COUNT];
             for (int i = 0; i < w->n_tasks; i++) each[i] = o[i * stride].m[k];
             const eval_metric mean = eval_mean(name[geometric][k], each, w->n_tasks, geometric);
-            write_row(w, &r, &mean, effective);
+            write_row(w, &r, &mean);
         }
 }

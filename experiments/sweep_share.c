@@ -67,10 +67,10 @@ void sweep_share_rest(const sweep *w, const char *plan) {
 }
 
 // A part begins with this, and goes on with the log-likelihoods. key: of the row, so that a point of scores or data that changed since counts for nothing.
-typedef struct { uint64_t key; double effective[2]; } head;
+typedef struct { uint64_t key; eval_counts counts; } head;
 
-void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const double effective[2]) {
-    const head h = {key, {effective[0], effective[1]}};
+void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const eval_counts *counts) {
+    const head h = {key, *counts};
     const size_t lls = (size_t)n * sizeof *ll;
     const parts_record r = {at, 0, (int64_t)(sizeof h + lls)};
     char *all = xmalloc(sizeof h + lls);
@@ -80,12 +80,12 @@ void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const d
     free(all);
 }
 
-bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, double effective[2]) {
+bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, eval_counts *counts) {
     head h;
     if (!w->parts.dir || !parts_has(&w->parts, at)) return false;
     if (parts_read(&w->parts, at, 0, sizeof h, &h)) die(1, "%s", err_get());
     if (h.key != key) return false;
-    memcpy(effective, h.effective, sizeof h.effective);
+    *counts = h.counts;
     if (ll && parts_read(&w->parts, at, sizeof h, (size_t)n * sizeof *ll, ll)) die(1, "%s", err_get());
     return true;
 }

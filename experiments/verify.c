@@ -155,18 +155,22 @@ static bool counted(const verify *v, const mask *m, int kind) {
     const size_t U = (size_t)units_of(c, kind);
     const int dense = r->dense_layers < c->L ? r->dense_layers : c->L;
     const bool pruned = mask_prunes(r, kind ? UNITS_NEURONS : UNITS_HEADS);
-    long all = 0, prunable = 0;
+    long all = 0, prunable = 0, *want = xmalloc((size_t)c->L * sizeof *want);
+    bool holds = true;
+    mask_local_counts(want, kind ? c->neurons : c->heads, c->L, (int)U, r);
     for (int l = 0; l < c->L; l++) {
         const int n = opt_units(c, l, kind);
         long off = 0;
         for (int u = 0; u < n; u++) off += !kind_of(m, kind)[(size_t)l * U + (size_t)u];
-        if (l < dense && off) return false;
-        if (l >= dense && r->scope == SCOPE_LOCAL && off != (pruned ? mask_count(r->sparsity, n) : 0)) return false;
+        if (l < dense) holds &= off == 0;
+        else if (r->scope == SCOPE_LOCAL) holds &= off == (pruned ? want[l] : 0);
         all += off;
         prunable += l < dense ? 0 : n;
     }
+    free(want);
     // compat counts over all layers before the dense ones run again, and its hybrid does not keep the count
-    return r->scope == SCOPE_LOCAL || r->compat || all == (pruned ? mask_count(r->sparsity, prunable) : 0);
+    const bool total_known = !r->compat && !(r->scope == SCOPE_LOCAL && r->counts == COUNTS_FLOOR);
+    return holds && (!total_known || all == (pruned ? mask_count(r->sparsity, prunable) : 0));
 }
 
 static void count_units(verify *v) {

@@ -10,10 +10,10 @@
 #include "verify.h"
 
 static struct {
-    char *model, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *text, *mode, *device, *activations;
+    char *model, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *local_counts, *units, *sparsity, *text, *mode, *device, *activations;
     long dense_layers, refresh, inputs, context, steps, seed, threads;
     double tolerance;
-} arg = {.mask = "random", .criterion = "", .scope = "global", .units = "both", .sparsity = "50", .mode = "sound", .device = "cpu", .activations = "fp32", .dense_layers = 1, .inputs = 4,
+} arg = {.mask = "random", .criterion = "", .scope = "global", .local_counts = "spread", .units = "both", .sparsity = "50", .mode = "sound", .device = "cpu", .activations = "fp32", .dense_layers = 1, .inputs = 4,
          .context = 32, .steps = 12, .tolerance = 2e-4, .predictor_weights = "fp32"};
 
 static const cli_option options[] = {
@@ -24,6 +24,7 @@ static const cli_option options[] = {
     {"predictor", CLI_STR, &arg.predictor, "FILE", "predictor file (bin/train) for a contextual mask", false, NULL, 0, 0},
     {"predictor-weights", CLI_STR, &arg.predictor_weights, "TYPE", "type that the predictor's weights are narrowed to", false, "fp32|fp16|bf16", 0, 0},
     {"scope", CLI_STR, &arg.scope, "SCOPE", "where units compete", false, "local|global|hybrid", 0, 0},
+    {"local-counts", CLI_STR, &arg.local_counts, "HOW", "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share", false, "spread|floor", 0, 0},
     {"units", CLI_STR, &arg.units, "UNITS", "what is pruned", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &arg.sparsity, "P", "percentage pruned", false, NULL, 0, 0},
     {"dense-layers", CLI_INT, &arg.dense_layers, "N", "first layers that are never pruned", false, NULL, 0, 1e6},
@@ -78,7 +79,7 @@ int main(int argc, char **argv) {
     const long sparsity = mask_parse_sparsity(arg.sparsity);
     if (sparsity < 0) die(2, "--sparsity: %s", err_get());
     if (strcmp(arg.mask, "oracle") == 0 && !cli_given(options, "units")) arg.units = "heads";
-    const mask_option option = {.model = arg.model, .scores = arg.scores, .criterion = *arg.criterion ? arg.criterion : "plainact", .scope = arg.scope, .units = arg.units,
+    const mask_option option = {.model = arg.model, .scores = arg.scores, .criterion = *arg.criterion ? arg.criterion : "plainact", .scope = arg.scope, .units = arg.units, .local_counts = arg.local_counts,
                                 .dense_layers = arg.dense_layers, .seed = (uint64_t)arg.seed, .compat = strcmp(arg.mode, "compat") == 0};
     const mask_rule rule = mask_option_rule(&option, sparsity);
     const bool file = strncmp(arg.mask, "file:", 5) == 0, contextual_mask_wanted = strcmp(arg.mask, "contextual") == 0;

@@ -10,11 +10,11 @@
 #include <string.h>
 
 static struct {
-    char *model, *device, *activations, *prompt, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *units, *sparsity, *kv;
+    char *model, *device, *activations, *prompt, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope, *local_counts, *units, *sparsity, *kv;
     long tokens, top_k, seed, threads, dense_layers, refresh;
     double temperature, top_p;
     bool no_bos, stats;
-} arg = {.device = "cpu", .activations = "fp32", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair", .predictor_weights = "fp32"};
+} arg = {.device = "cpu", .activations = "fp32", .tokens = 64, .top_p = 1, .mask = "none", .criterion = "plainact", .scope = "global", .local_counts = "spread", .units = "both", .sparsity = "50", .dense_layers = 1, .kv = "repair", .predictor_weights = "fp32"};
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory with its tokenizer", .required = true},
@@ -33,6 +33,8 @@ static const cli_option options[] = {
     {.name = "refresh", .type = CLI_INT, .value = &arg.refresh, .arg = "K", .help = "contextual: a new mask at every K-th token; 0: one, at the end of the prompt", .min = 0, .max = 1e6},
     {.name = "kv", .type = CLI_STR, .value = &arg.kv, .arg = "POLICY", .help = "K and V of dropped heads: computed, repaired when the head comes back, or skipped", .choices = "compute|repair|skip"},
     {.name = "scope", .type = CLI_STR, .value = &arg.scope, .arg = "SCOPE", .help = "where units compete", .choices = "local|global|hybrid"},
+    {.name = "local-counts", .type = CLI_STR, .value = &arg.local_counts, .arg = "HOW", .help = "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share",
+     .choices = "spread|floor"},
     {.name = "units", .type = CLI_STR, .value = &arg.units, .arg = "UNITS", .help = "what is pruned", .choices = "heads|neurons|both"},
     {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
     {.name = "dense-layers", .type = CLI_INT, .value = &arg.dense_layers, .arg = "N", .help = "first layers that are never pruned", .min = 0, .max = 1e6},
@@ -47,7 +49,7 @@ static mask_rule rule;
 
 // The one mask of this run, or the predictor of its masks; false: dense.
 static bool make_mask(mask *m, opt *model) {
-    const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .units = arg.units,
+    const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .local_counts = arg.local_counts, .units = arg.units,
                            .dense_layers = arg.dense_layers, .seed = (uint64_t)arg.seed};
     const long sparsity = mask_parse_sparsity(arg.sparsity);
     if (sparsity < 0) die(2, "--sparsity: %s", err_get());

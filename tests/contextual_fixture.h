@@ -28,7 +28,7 @@ static inline predictor *planted(const predictor_info *what, const double *heads
     return p;
 }
 
-static inline mask_rule rule_of(mask_scope scope, long percent, bool compat) { return (mask_rule){scope, compat ? UNITS_HEADS : UNITS_BOTH, 1000 * percent, 1, compat}; }
+static inline mask_rule rule_of(mask_scope scope, long percent, bool compat) { return (mask_rule){.scope = scope, .units = compat ? UNITS_HEADS : UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = 1, .compat = compat}; }
 
 static inline void seeded_tokens(int32_t *t, int n, int V, uint64_t seed) {
     rng r = rng_make(seed);

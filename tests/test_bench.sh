@@ -75,7 +75,8 @@ def want(r):
     """Weights, K/V and predictor bytes of a token, by counting."""
     wide, N = size[r["weights"]], int(r["batch"])
     s = float(r["sparsity"]) / 100
-    kept = [(H, F)] + [(H - int(s * H), F - int(s * F))] * (L - 1)  # local scope behind one dense layer
+    kept = [(H, F)] + [(H - int(s * H), F - int(s * F))] * (L - 1)  # local scope after one dense layer
+    assert all(s * u == int(s * u) for u in (H, F)), "the shares are whole, so that every layer loses as many"
     kv_all = r["kv"] in ("", "compute")
     weights = V * E + 2 * N * E + 2 * E  # vocabulary matrix; rows looked up; last norm
     kv = 0

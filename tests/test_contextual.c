@@ -20,7 +20,7 @@ static void kinds(void **state) {
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         const predictor_info p = describe(&small_opt, t[i].d, t[i].lag, t[i].heads, t[i].neurons, false);
-        const mask_rule rule = {t[i].scope, t[i].units, 50000, t[i].dense, false};
+        const mask_rule rule = {.scope = t[i].scope, .units = t[i].units, .sparsity = 50000, .dense_layers = t[i].dense};
         if (contextual_kind(&p, &rule) != t[i].want) fail_msg("case %zu: %s", i, contextual_feature_names[contextual_kind(&p, &rule)]);
     }
 }

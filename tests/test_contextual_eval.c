@@ -122,30 +122,30 @@ static void compare_documents(const opt_config *c, const predictor_info *what, m
     eval_item *item = documents(pool, c->V);
     contextual_source source = {.p = f.p, .span = acts, .refresh = 128};
     const mask_source from = {.context = &source};
-    double *ll[4], effective[4][2], want_effective[4][2] = {{0}};
+    double *ll[4];
+    eval_counts counts[4];
     for (int k = 0; k < n_rules; k++) ll[k] = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof **ll);
     eval *e = eval_new(&o.m, false, NULL, NULL);
-    if (eval_run(e, item, DOCS, &from, rule, n_rules, ll, effective)) fail_msg("%s", err_get());
+    if (eval_run(e, item, DOCS, &from, rule, n_rules, ll, counts)) fail_msg("%s", err_get());
     mask m;
     mask_alloc(&m, c);
     for (int k = 0; k < n_rules; k++) {
-        double positions = 0;
+        long positions = 0, wanted[2] = {0, 0}, off[2];
         const bool stream = acts == SPAN_DECODE && contextual_kind(what, &rule[k]) == FEATURES_STREAM;
         for (int i = 0; i < DOCS; i++)
             for (int j = 0; j < item[i].n_seqs; j++) {
                 const int n = item[i].seq[j].n, first = item[i].seq[j].from;
                 const int32_t *t = item[i].seq[j].tokens;
-                double heads, neurons;
                 mask_at(&f, t, acts == SPAN_COMPAT ? n - 1 : first, &rule[k], stream, &m);
                 const double want = log_likelihood(&f, t, n, first, &m, acts == SPAN_DECODE ? first : 0), got = ll[k][i * TASK_MAX_CHOICES + j];
                 if (!(fabs(got - want) <= 2e-5 * fabs(want)))
                     fail_msg("%s lag %d, rule %d, document %d candidate %d: %.9g, want %.9g", predictor_design_names[what->design], what->lag, k, i, j, got, want);
-                mask_effective(&m, c, &heads, &neurons);
-                want_effective[k][0] += heads * (n - first);
-                want_effective[k][1] += neurons * (n - first);
+                mask_pruned(&m, c, off);
+                for (int u = 0; u < 2; u++) wanted[u] += off[u] * (n - first);
                 positions += n - first;
             }
-        for (int u = 0; u < 2; u++) assert_float_equal(effective[k][u], want_effective[k][u] / positions, 1e-12);
+        assert_int_equal(counts[k].positions, positions);
+        for (int u = 0; u < 2; u++) assert_int_equal(counts[k].pruned[u], wanted[u]);
     }
     mask_free(&m);
     for (int k = 0; k < n_rules; k++) free(ll[k]);
@@ -184,7 +184,7 @@ static void documents_all(void **state) {
 
 // ---------------------------------------------------------------- running text
 // Token by token, with a cache: every position under its segment's mask, every segment's mask from the position before it.
-static double step_by_step(const reference *f, opt_run *one, const eval_item *it, int refresh, const mask_rule *rule, bool stream, double effective[2]) {
+static double step_by_step(const reference *f, opt_run *one, const eval_item *it, int refresh, const mask_rule *rule, bool stream, long pruned[2]) {
     const opt_config *c = &f->m->c;
     const predictor_info *a = predictor_about(f->p);
     const int32_t *t = it->seq[0].tokens;
@@ -199,12 +199,12 @@ static double step_by_step(const reference *f, opt_run *one, const eval_item *it
         const opt_seq s = {.tokens = t + i, .n = 1, .prefix = cache, .append = cache, .mask = &m, .last_target = t[i + 1]};
         opt_forward(one, &s, 1);
         if (scored) {
-            double lp, h, n;
+            double lp;
+            long off[2];
             opt_logprobs(one, &lp, NULL, 0);
             sum += lp;
-            mask_effective(&m, c, &h, &n);
-            effective[0] += h;
-            effective[1] += n;
+            mask_pruned(&m, c, off);
+            for (int u = 0; u < 2; u++) pruned[u] += off[u];
         }
         if (!predicts) continue;
         if (stream) {  // the row's states as this step's own pass, under the mask at work, left them
@@ -254,11 +254,12 @@ static void running_text(void **state) {
             reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), predictor_new(&what[d], 9)};
             contextual_source source = {.p = f.p, .span = SPAN_DECODE, .refresh = refresh};
             const mask_source from = {.context = &source};
-            double sums[4][ROUNDS * WINDOWS * TASK_MAX_CHOICES], *ll[4], effective[4][2];
+            double sums[4][ROUNDS * WINDOWS * TASK_MAX_CHOICES], *ll[4];
+            eval_counts counts[4];
             for (int k = 0; k < 4; k++) ll[k] = sums[k];
-            if (eval_run(e, item, ROUNDS * WINDOWS, &from, rules, 4, ll, effective)) fail_msg("%s", err_get());
+            if (eval_run(e, item, ROUNDS * WINDOWS, &from, rules, 4, ll, counts)) fail_msg("%s", err_get());
             for (int k = 0; k < 4; k++) {
-                double wanted[2] = {0, 0}, positions = 0;
+                long wanted[2] = {0, 0}, positions = 0;
                 for (int i = 0; i < WINDOWS; i++) {
                     const double want = step_by_step(&f, one, &item[i], refresh, &rules[k], contextual_kind(&what[d], &rules[k]) == FEATURES_STREAM, wanted);
                     positions += item[i].seq[0].n - item[i].seq[0].from;
@@ -267,7 +268,8 @@ static void running_text(void **state) {
                                  sums[k][i * TASK_MAX_CHOICES], want);
                     for (int j = i + WINDOWS; j < ROUNDS * WINDOWS; j += WINDOWS) assert_float_equal(sums[k][j * TASK_MAX_CHOICES], sums[k][i * TASK_MAX_CHOICES], 0);
                 }
-                for (int u = 0; u < 2; u++) assert_float_equal(effective[k][u], wanted[u] / positions, 1e-12);
+                assert_int_equal(counts[k].positions, ROUNDS * positions);
+                for (int u = 0; u < 2; u++) assert_int_equal(counts[k].pruned[u], ROUNDS * wanted[u]);
             }
             predictor_close(f.p);
             opt_run_free(f.taps);
@@ -288,23 +290,26 @@ static void fixed_mask(void **state) {
     eval_item *item = documents(pool, small_opt.V), win[WINDOWS];
     windows(win, text, small_opt.V);
     mask m;
-    double heads[12], neurons[144], sums[DOCS * TASK_MAX_CHOICES], *ll = sums, effective[1][2];
+    double heads[12], neurons[144], sums[DOCS * TASK_MAX_CHOICES], *ll = sums;
+    eval_counts counts;
     const mask_rule rule = rule_of(SCOPE_GLOBAL, 50, false);
     mask_alloc(&m, &small_opt);
     mask_random_scores(heads, neurons, &small_opt, 2);
     assert_int_equal(mask_make(&m, &small_opt, heads, neurons, &rule), 0);
     const mask_source source = {.fixed = &m, .after = 8};
     eval *e = eval_new(&o.m, false, NULL, NULL);
-    assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, effective), 0);
-    assert_float_equal(effective[0][0], 4.0 / 12, 1e-12);
+    assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, &counts), 0);
+    assert_int_equal(counts.pruned[OPT_HEADS], 4 * counts.positions);
     for (int i = 0; i < DOCS; i++)
         for (int j = 0; j < item[i].n_seqs; j++)
             assert_float_equal(sums[i * TASK_MAX_CHOICES + j], log_likelihood(&f, item[i].seq[j].tokens, item[i].seq[j].n, item[i].seq[j].from, &m, item[i].seq[j].from), 2e-3);
-    assert_int_equal(eval_run(e, win, WINDOWS, &source, NULL, 1, &ll, effective), 0);
+    assert_int_equal(eval_run(e, win, WINDOWS, &source, NULL, 1, &ll, &counts), 0);
     for (int i = 0; i < WINDOWS; i++)
         assert_float_equal(sums[i * TASK_MAX_CHOICES], log_likelihood(&f, win[i].seq[0].tokens, win[i].seq[0].n, win[i].seq[0].from, &m, 8), 2e-3);
     // scored: 60, 8, 6, 1, 13, 1, 1, of which the mask reaches 52, 0, 1 (position 8 of 9), 0, 13, 1, 1
-    assert_float_equal(effective[0][1], 48.0 / 144 * 68 / 90, 1e-12);
+    assert_int_equal(counts.positions, 90);
+    assert_int_equal(counts.pruned[OPT_NEURONS], 48 * 68);
+    assert_float_equal(eval_effective(&counts, &small_opt, OPT_NEURONS), 48.0 / 144 * 68 / 90, 1e-12);
     mask_free(&m);
     eval_free(e);
     free(item);
@@ -330,11 +335,14 @@ static void effective_by_hand(void **state) {
     predictor *p = predictor_new(&what, 1);
     contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 8};
     const mask_source from = {.context = &source};
-    double sums[2 * TASK_MAX_CHOICES], *ll = sums, effective[1][2];
+    double sums[2 * TASK_MAX_CHOICES], *ll = sums;
+    eval_counts counts;
     eval *e = eval_new(&o.m, false, NULL, NULL);
-    assert_int_equal(eval_run(e, item, 2, &from, &rule, 1, &ll, effective), 0);
-    assert_float_equal(effective[0][0], 2.0 / 12 * 16 / 27, 1e-12);
-    assert_float_equal(effective[0][1], 24.0 / 144 * 16 / 27, 1e-12);
+    assert_int_equal(eval_run(e, item, 2, &from, &rule, 1, &ll, &counts), 0);
+    assert_int_equal(counts.positions, 27);
+    assert_int_equal(counts.pruned[OPT_HEADS], 2 * 16);
+    assert_int_equal(counts.pruned[OPT_NEURONS], 24 * 16);
+    assert_float_equal(eval_effective(&counts, &small_opt, OPT_HEADS), 2.0 / 12 * 16 / 27, 1e-12);
     // tokens: 20 + 12 dense (an estimate: the last segment is not needed), 12 + 4 masked
     assert_float_equal(eval_context_tokens(item, 2, &source, 3), 32 + 3 * 16, 0);
     eval_free(e);
@@ -359,8 +367,8 @@ static void predicted_nan(void **state) {
         predictor *p = planted(&what[d], heads, neurons);
         contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 128};
         const mask_source from = {.context = &source};
-        double effective[1][2];
-        assert_int_equal(eval_run(e, item, DOCS, &from, &rule, 1, &ll, effective), -1);
+        eval_counts counts;
+        assert_int_equal(eval_run(e, item, DOCS, &from, &rule, 1, &ll, &counts), -1);
         if (!strstr(err_get(), "neuron 4 is nan")) fail_msg("%s", err_get());
         predictor_close(p);
     }

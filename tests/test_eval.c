@@ -56,10 +56,11 @@ static void same_as_plain(void **state) {
     mask_alloc(&m, &small_opt);
     random_mask(&m, 9);
     const mask *masks[] = {NULL, &m};
-    double *ll = xcalloc(ITEMS * TASK_MAX_CHOICES, sizeof *ll), effective[1][2];
+    double *ll = xcalloc(ITEMS * TASK_MAX_CHOICES, sizeof *ll);
+    eval_counts counts;
     for (int k = 0; k < 2; k++) {
         const mask_source source = {.fixed = masks[k]};
-        assert_int_equal(eval_run(e, item, ITEMS, &source, NULL, 1, &ll, effective), 0);
+        assert_int_equal(eval_run(e, item, ITEMS, &source, NULL, 1, &ll, &counts), 0);
         for (int i = 0; i < ITEMS; i++)
             for (int j = 0; j < item[i].n_seqs; j++) {
                 const double want = plain(run, &item[i], j, masks[k]), got = ll[i * TASK_MAX_CHOICES + j];
@@ -68,7 +69,12 @@ static void same_as_plain(void **state) {
     }
     int off = 0;
     for (int i = 0; i < small_opt.L * small_opt.H; i++) off += !m.heads[i];
-    assert_float_equal(effective[0][0], off / 12.0, 1e-12);
+    long scored = 0;
+    for (int i = 0; i < ITEMS; i++)
+        for (int j = 0; j < item[i].n_seqs; j++) scored += item[i].seq[j].n - item[i].seq[j].from;
+    assert_int_equal(counts.positions, scored);
+    assert_int_equal(counts.pruned[OPT_HEADS], off * scored);
+    assert_float_equal(eval_effective(&counts, &small_opt, OPT_HEADS), off / 12.0, 1e-12);
     mask_free(&m);
     eval_free(e);
     opt_run_free(run);
@@ -104,13 +110,14 @@ static void oracle_is_removal(void **state) {
         }
     }
     // Two rules at once: each item under the mask of its own scores.
-    const mask_rule rule[] = {{SCOPE_GLOBAL, UNITS_HEADS, 25000, 1, false}, {SCOPE_LOCAL, UNITS_HEADS, 50000, 1, false}};
-    double a[8 * TASK_MAX_CHOICES], b[8 * TASK_MAX_CHOICES], *ll[] = {a, b}, effective[2][2];
+    const mask_rule rule[] = {{.scope = SCOPE_GLOBAL, .units = UNITS_HEADS, .sparsity = 25000, .dense_layers = 1}, {.scope = SCOPE_LOCAL, .units = UNITS_HEADS, .sparsity = 50000, .dense_layers = 1}};
+    double a[8 * TASK_MAX_CHOICES], b[8 * TASK_MAX_CHOICES], *ll[] = {a, b};
+    eval_counts counts[2];
     eval *e = eval_new(&o.m, false, NULL, NULL);
-    assert_int_equal(eval_run(e, item, 8, &source, rule, 2, ll, effective), 0);
-    assert_float_equal(effective[0][0], 2.0 / 12, 1e-12);
-    assert_float_equal(effective[1][0], 4.0 / 12, 1e-12);
-    assert_float_equal(effective[1][1], 0, 0);
+    assert_int_equal(eval_run(e, item, 8, &source, rule, 2, ll, counts), 0);
+    assert_int_equal(counts[0].pruned[OPT_HEADS], 2 * counts[0].positions);
+    assert_int_equal(counts[1].pruned[OPT_HEADS], 4 * counts[1].positions);
+    assert_int_equal(counts[1].pruned[OPT_NEURONS], 0);
     for (int i = 0; i < 8; i++)
         for (int k = 0; k < 2; k++) {
             const int g = item[i].gold;
@@ -139,9 +146,10 @@ static void damaged_model(void **state) {
     int32_t pool[2 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(2, pool, 6);
     eval *e = eval_new(&o.m, false, NULL, NULL);
-    double ll[2 * TASK_MAX_CHOICES], *lls = ll, effective[1][2];
+    double ll[2 * TASK_MAX_CHOICES], *lls = ll;
+    eval_counts counts;
     const mask_source none = {0};
-    assert_int_equal(eval_run(e, item, 2, &none, NULL, 1, &lls, effective), -1);
+    assert_int_equal(eval_run(e, item, 2, &none, NULL, 1, &lls, &counts), -1);
     eval_free(e);
     free(item);
     random_opt_free(&o);
@@ -229,12 +237,12 @@ static void published_values(void **state) {
     tok *tk = tok_open(model_dir, m.c.V);
     const eval_options o = {.data = data_dir};
     const mask_source none = {0};
-    double effective[1][2];
+    eval_counts counts;
     eval *e = eval_new(&m, false, NULL, NULL);
     eval_task t;
     if (eval_task_open(&t, "copa", &o, tk, &m.c)) fail_msg("%s", err_get());
     double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);
-    assert_int_equal(eval_run(e, t.item, t.n, &none, NULL, 1, &ll, effective), 0);
+    assert_int_equal(eval_run(e, t.item, t.n, &none, NULL, 1, &ll, &counts), 0);
     eval_metric v[2];
     eval_task_metrics(v, &t, ll);
     assert_int_equal(t.n, 100);

@@ -10,9 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 #include "mask.h"
+#include "ops.h"
 
 static mask_rule rule_of(mask_scope scope, long percent, int dense, bool compat) {
-    return (mask_rule){scope, UNITS_BOTH, 1000 * percent, dense, compat};
+    return (mask_rule){.scope = scope, .units = UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = dense, .compat = compat};
 }
 
 static int count(const uint8_t *keep, int n) {
@@ -34,7 +35,8 @@ static void closed_cases(void **state) {
     uint8_t keep[12];
     struct { mask_scope scope; long percent; int dense; bool compat; int m; const char *want; } t[] = {
         {SCOPE_LOCAL, 50, 1, false, 1, "1111 0011 1100"},
-        {SCOPE_LOCAL, 49, 1, false, 1, "1111 1011 1110"},   // floor(1.96) = 1
+        {SCOPE_LOCAL, 49, 1, false, 1, "1111 0011 1110"},   // 1.96 each, floor(3.92) = 3 in all: one layer loses a second one
+        {SCOPE_LOCAL, 49, 1, true, 1, "1111 1011 1110"},    // published: the floor of every layer
         {SCOPE_LOCAL, 50, 0, false, 1, "1010 0011 1100"},
         {SCOPE_GLOBAL, 50, 1, false, 1, "1111 0010 1110"},  // k = 4 of 0.5 0.1 7 3 6 5 4 3: 0.1 0.5 and both 3s
         {SCOPE_GLOBAL, 37, 1, false, 1, "1111 0011 1111"},  // k = floor(2.96) = 2
@@ -52,6 +54,10 @@ static void closed_cases(void **state) {
         mask_select(keep, hand, NULL, 3, 4, t[i].m, &r);
         check(keep, t[i].want);
     }
+    mask_rule r = rule_of(SCOPE_LOCAL, 49, 1, false);
+    r.counts = COUNTS_FLOOR;
+    mask_select(keep, hand, NULL, 3, 4, 1, &r);
+    check(keep, "1111 1011 1110");  // floor(1.96) = 1 of each
 }
 
 // The published hybrid on a case where each of its three oddities shows: 3 layers of 4, m = 2, 50 %.
@@ -92,11 +98,11 @@ static void properties(void **state) {
             mask_rule rule = rule_of((mask_scope)scope, p, dense, false);
             mask_select(keep, s, NULL, L, U, m, &rule);
             assert_int_equal(count(keep, first), first);
-            int want = scope == SCOPE_LOCAL ? (L - dense) * (int)(p * U / 100) : (int)(p * prunable / 100);
+            int want = (int)(p * prunable / 100);  // of every scope
             assert_int_equal(n - count(keep, n), want);
             int kept = prunable - want, floor_m = dense == L ? 0 : m < kept / (L - dense) ? m : kept / (L - dense);
             for (int l = dense; l < L; l++) {
-                if (scope == SCOPE_LOCAL) assert_int_equal(count(keep + l * U, U), U - p * U / 100);
+                if (scope == SCOPE_LOCAL) assert_in_range(U - count(keep + l * U, U), p * U / 100, p * U / 100 + 1);
                 if (scope == SCOPE_HYBRID) assert_true(count(keep + l * U, U) >= floor_m);
             }
             for (int i = first; i < n; i++)
@@ -153,7 +159,7 @@ static void as_sorted(void **state) {
         ranked *order = xmalloc((size_t)n * sizeof *order);
         for (int i = 0; i < n; i++) s[i] = any_score(&r, shape);
         for (int scope = SCOPE_LOCAL; scope <= SCOPE_GLOBAL; scope++) {
-            const mask_rule rule = {.scope = (mask_scope)scope, .units = UNITS_HEADS, .sparsity = p};
+            const mask_rule rule = {.scope = (mask_scope)scope, .units = UNITS_HEADS, .sparsity = p, .counts = COUNTS_FLOOR};
             const int size = scope == SCOPE_LOCAL ? U : n;
             memset(want, 1, (size_t)n);
             for (int first = 0; first < n; first += size) {
@@ -179,7 +185,7 @@ static void both_kinds(void **state) {
     mask m, dense;
     mask_alloc(&m, &c);
     mask_alloc(&dense, &c);
-    mask_rule r = {SCOPE_GLOBAL, UNITS_BOTH, 50000, 1, false};
+    mask_rule r = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1};
     assert_int_equal(mask_make(&m, &c, heads, neurons, &r), 0);
     mask_effective(&m, &c, &eh, &en);
     assert_float_equal(eh, 4.0 / 12, 1e-15);
@@ -188,17 +194,17 @@ static void both_kinds(void **state) {
     assert_int_equal(mask_make(&m, &c, heads, NULL, &r), 0);
     mask_effective(&m, &c, &eh, &en);
     assert_float_equal(en, 0, 0);
-    r = (mask_rule){SCOPE_GLOBAL, UNITS_BOTH, 50000, 1, true};  // the published FFN mask has no effect
+    r = (mask_rule){.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1, .compat = true};  // the published FFN mask has no effect
     assert_int_equal(mask_make(&m, &c, heads, neurons, &r), 0);
     assert_memory_equal(m.neurons, dense.neurons, 192);
-    r = (mask_rule){SCOPE_HYBRID, UNITS_NEURONS, 98000, 1, false};  // keeps 3 of 128; m = F / 32 = 2 would be 4: lowered to 1
+    r = (mask_rule){.scope = SCOPE_HYBRID, .units = UNITS_NEURONS, .sparsity = 98000, .dense_layers = 1};  // keeps 3 of 128; m = F / 32 = 2 would be 4: lowered to 1
     assert_int_equal(mask_make(&m, &c, NULL, neurons, &r), 0);
     assert_int_equal(count(m.neurons + 64, 128), 3);
     assert_true(count(m.neurons + 64, 64) >= 1 && count(m.neurons + 128, 64) >= 1);
     mask_effective(NULL, &c, &eh, &en);
     assert_float_equal(eh + en, 0, 0);
     heads[5] = NAN;
-    r = (mask_rule){SCOPE_GLOBAL, UNITS_HEADS, 50000, 1, false};
+    r = (mask_rule){.scope = SCOPE_GLOBAL, .units = UNITS_HEADS, .sparsity = 50000, .dense_layers = 1};
     assert_int_equal(mask_make(&m, &c, heads, NULL, &r), -1);
     assert_string_equal(err_get(), "the score of layer 1 head 1 is nan; units cannot be ranked by it");
     mask_free(&m);
@@ -223,7 +229,7 @@ static void random_masks(void **state) {
     mask a, b;
     mask_alloc(&a, &c);
     mask_alloc(&b, &c);
-    mask_rule r = {SCOPE_GLOBAL, UNITS_BOTH, 30000, 1, false};
+    mask_rule r = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 30000, .dense_layers = 1};
     mask_make(&a, &c, h, n, &r);
     r.sparsity = 60000;
     mask_make(&b, &c, h, n, &r);
@@ -331,11 +337,12 @@ static void masks_of_what_is_left(void **state) {
                 off += off_here;
                 if (l < rule.dense_layers) assert_int_equal(off_here, 0);
                 else prunable += units[l];
-                if (!rule.compat && rule.scope == SCOPE_LOCAL && l >= rule.dense_layers) assert_int_equal(off_here, mask_count(rule.sparsity, units[l]));
+                if (!rule.compat && rule.scope == SCOPE_LOCAL && l >= rule.dense_layers)
+                    assert_in_range(off_here, mask_count(rule.sparsity, units[l]), mask_count(rule.sparsity, units[l]) + (units[l] > 0));
             }
             assert_true(fabs(effective[kind] - (double)off / all) < 1e-12);
             if (rule.compat) continue;
-            if (rule.scope != SCOPE_LOCAL) assert_int_equal(off, mask_count(rule.sparsity, prunable));
+            assert_int_equal(off, mask_count(rule.sparsity, prunable));
             // no unit runs that scores below one that does not (hybrid: of layers beyond their reserve; local: of its layer)
             for (int a = 0; a < L * U && rule.scope != SCOPE_HYBRID; a++)
                 for (int b = 0; b < L * U; b++) {
@@ -353,10 +360,108 @@ static void masks_of_what_is_left(void **state) {
     mask_free(&m);
 }
 
+// ---------------------------------------------------------------- counts of a local scope
+// The rule said in another way: as long as some are missing, the layer that has lost least of the part of a unit its share exceeds
+// the floor by gives one; the order among equal layers is that of a binary fraction 0.b0b1b2 of the index b2b1b0 (van der Corput).
+static double corput(int i) {
+    double x = 0, half = 0.5;
+    for (; i; i /= 2, half /= 2) x += half * (i % 2);
+    return x;
+}
+
+static void counts_by_hand(long *want, const int *units, int L, int dense, long sparsity) {
+    long all = 0, given = 0;
+    for (int l = 0; l < L; l++) {
+        want[l] = l < dense ? 0 : sparsity * units[l] / 100000;
+        all += l < dense ? 0 : units[l];
+        given += want[l];
+    }
+    bool extra[64] = {false};
+    for (; given < sparsity * all / 100000; given++) {
+        int best = -1;
+        for (int l = dense; l < L; l++) {
+            const long rest = sparsity * units[l] % 100000, most = best < 0 ? -1 : sparsity * units[best] % 100000;
+            if (!extra[l] && (rest > most || (rest == most && corput(l - dense) < corput(best - dense)))) best = l;
+        }
+        extra[best] = true;
+        want[best]++;
+    }
+}
+
+static void local_counts(void **state) {
+    (void)state;
+    long count[40], want[40], last[40];
+    int units[40];
+    // 30 % of 5 prunable layers of 8 heads: 12 of 40
+    mask_rule rule = {.scope = SCOPE_LOCAL, .sparsity = 30000, .dense_layers = 1};
+    mask_local_counts(count, NULL, 6, 8, &rule);
+    const long stated[6] = {0, 3, 2, 2, 2, 3};
+    for (int l = 0; l < 6; l++) assert_int_equal(count[l], stated[l]);
+    rule.counts = COUNTS_FLOOR;
+    mask_local_counts(count, NULL, 6, 8, &rule);
+    for (int l = 1; l < 6; l++) assert_int_equal(count[l], 2);
+    rng r = rng_make(3);
+    for (int round = 0; round < 300; round++) {
+        const int L = 1 + (int)rng_below(&r, 39), U = 1 + (int)rng_below(&r, 40), dense = (int)rng_below(&r, (uint64_t)L + 1);
+        const bool equal = round % 2;  // else the layers of a compacted model differ
+        long prunable = 0;
+        for (int l = 0; l < L; l++) {
+            units[l] = equal ? U : (int)rng_below(&r, (uint64_t)U + 1);
+            prunable += l < dense ? 0 : units[l];
+            last[l] = 0;
+        }
+        for (long sparsity = 0; sparsity <= 100000; sparsity += 250) {
+            long all = 0;
+            rule = (mask_rule){.scope = SCOPE_LOCAL, .sparsity = sparsity, .dense_layers = dense};
+            mask_local_counts(count, equal ? NULL : units, L, U, &rule);
+            counts_by_hand(want, units, L, dense, sparsity);
+            for (int l = 0; l < L; l++) {
+                assert_int_equal(count[l], want[l]);
+                assert_in_range(count[l], 0, units[l]);
+                if (equal) assert_true(count[l] >= last[l]);  // a sparser mask prunes a superset
+                last[l] = count[l];
+                all += count[l];
+            }
+            assert_int_equal(all, sparsity * prunable / 100000);
+        }
+    }
+}
+
+// One layer at a time, as a predictor that looks ahead makes it: the mask of all layers at once.
+static void layer_by_layer(void **state) {
+    (void)state;
+    const opt_config c = {.L = 6, .H = 8, .F = 32};
+    const ops *o = ops_open("cpu");
+    float heads[6 * 8], neurons[6 * 32];
+    rng r = rng_make(8);
+    for (int i = 0; i < 6 * 8; i++) heads[i] = (float)rng_below(&r, 20);
+    for (int i = 0; i < 6 * 32; i++) neurons[i] = (float)rng_below(&r, 50);
+    mask whole, parts;
+    mask_alloc(&whole, &c);
+    mask_alloc(&parts, &c);
+    for (long sparsity = 0; sparsity <= 100000; sparsity += 1250)
+        for (int compat = 0; compat < 2; compat++) {
+            const mask_rule rule = {.scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = sparsity, .dense_layers = 1, .compat = compat};
+            mask_fill(&whole, &c);
+            mask_fill(&parts, &c);
+            assert_int_equal(mask_make_kind(&whole, &c, UNITS_HEADS, o, heads, &rule), 0);
+            assert_int_equal(mask_make_kind(&whole, &c, UNITS_NEURONS, o, neurons, &rule), 0);
+            for (int l = 0; l < 6; l++) {
+                assert_int_equal(mask_make_layer(&parts, &c, UNITS_HEADS, l, o, heads + 8 * l, &rule), 0);
+                assert_int_equal(mask_make_layer(&parts, &c, UNITS_NEURONS, l, o, neurons + 32 * l, &rule), 0);
+            }
+            assert_memory_equal(whole.heads, parts.heads, 6 * 8);
+            assert_memory_equal(whole.neurons, parts.neurons, 6 * 32);
+        }
+    mask_free(&parts);
+    mask_free(&whole);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat), cmocka_unit_test(properties), cmocka_unit_test(as_sorted), cmocka_unit_test(both_kinds),
         cmocka_unit_test(random_masks), cmocka_unit_test(sparsities), cmocka_unit_test(mask_files), cmocka_unit_test(masks_of_what_is_left),
+        cmocka_unit_test(local_counts), cmocka_unit_test(layer_by_layer),
     };
     return cmocka_run_group_tests_name("mask", tests, NULL, NULL);
 }

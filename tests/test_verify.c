@@ -3,7 +3,7 @@
 #include "ops.h"
 #include "verify.h"
 
-static const mask_rule half = {SCOPE_GLOBAL, UNITS_BOTH, 50000, 1, false};
+static const mask_rule half = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1};
 
 static char *text;  // of the last report
 
