@@ -48,7 +48,7 @@ sweep() {
     files=
     for name in $2; do files=$files,$work/$name-{seed}.h5; done
     "$bin/sweep" --model "$model" --data "$data" --tasks all --wikitext "$text" --token-perplexity none --limit $limit --seed $(echo $seeds | tr ' ' ,) \
-        --mask $1 --mask-span decode --scores "$aggregates" --aggregate all --predictor "${files#,}" --criterion $3 --scope $4 --sparsity $5 \
+        --mask $1 --mask-span decode --scores "$aggregates" --aggregate task,all --predictor "${files#,}" --criterion $3 --scope $4 --sparsity $5 \
         --out "$work/sweep.csv" --details "$work/sweep.jsonl" >>"$work/sweep.txt"
 }
 

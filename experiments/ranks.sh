@@ -35,7 +35,7 @@ for seed in $seeds; do
         done
     done
     "$bin/sweep" --model "$model" --data "$data" --tasks all --wikitext "$data/wikitext/held-out.raw" --token-perplexity none --limit $limit --seed $seed --mask none,static,contextual \
-        --mask-span decode --scores "$aggregates" --aggregate all --predictor "${files#,}" --criterion plainact --scope local,global --sparsity 50,70 --out "$work/ranks.csv" >>"$work/ranks.txt"
+        --mask-span decode --scores "$aggregates" --aggregate task,all --predictor "${files#,}" --criterion plainact --scope local,global --sparsity 50,70 --out "$work/ranks.csv" >>"$work/ranks.txt"
 done
 awk '/^#/ {if (NR == FNR) print; next} /^criterion,/ && n++ {next} 1' "$work"/rank-*.csv >"$out/ranks_metrics.csv"
 awk -F, '/^#/ {print; next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; print; next}
