@@ -11,6 +11,7 @@
 // Of a compacted model the units that it has lost are NaN in the store and in every plane here, and count nowhere.
 #include "aggregate.h"
 #include "cli.h"
+#include "documents.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -258,6 +259,7 @@ static int begin(job *j, const char *path, bool same) {
     for (int i = 0; !bad && same && i < n; i++)
         if (!is_made_here(names[i])) bad = store_copy(j->out, j->in, names[i]);
     free(names);
+    if (!bad && !same) bad = documents_copy(j->out, j->in);
     return bad;
 }
 

@@ -13,7 +13,7 @@
 #include "task_stage.h"
 
 typedef struct {
-    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *over_long, *store_type, *recompute;
+    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *part, *over_long, *store_type, *recompute;
     long shots, examples, seed, threads, removal_neurons, batch_tokens;
     bool bos, list, estimate;
 } score_options;
@@ -34,6 +34,7 @@ typedef struct {
     const char *name;
     task_split split, own_pool;
     const task_split *pool;      // of few-shot examples
+    bool *seen, *pool_seen;      // documents of split, of pool that the examples show; one array where they are one split; NULL: not asked
     bool asked;
     char *attr[4];               // split, files, hash, pool hash
     int considered;              // examples of the seeded order, over-long ones included
@@ -61,6 +62,7 @@ typedef struct {
     int n_crit;
     bool sound, compat, texts_compat, half, recompute;
     uint64_t seed;
+    doc_part part;               // of the documents
     int removal_neurons, threads;
     score_attr *attr;            // what another run into the same store must share
     int n_attr, cap_attr;

@@ -1,4 +1,5 @@
 // score_merge - the finished store from the old one and the part files.
+#include "documents.h"
 #include "score.h"
 #include "stats.h"
 #include <math.h>
@@ -39,6 +40,17 @@ static int put_attributes(const score_job *j, store *s, const char *command) {
     free(before);
     free(names);
     return bad ? -1 : 0;
+}
+
+static int put_documents(const score_job *j, store *s) {
+    int bad = 0;
+    for (int t = 0; !bad && t < j->n_task; t++) {
+        const score_task *task = &j->task[t];
+        if (!task->asked) bad = documents_copy_task(s, j->old, task->name);
+        else if (!task->seen) bad = documents_put_unknown(s, task->name);  // examples that are no documents: bench_score
+        else bad = documents_put(s, &task->split, task->seen) || (task->pool != &task->split && documents_put(s, task->pool, task->pool_seen)) ? -1 : 0;
+    }
+    return bad;
 }
 
 static int put_formulas(const score_job *j, store *s) {
@@ -147,7 +159,7 @@ int score_merge(score_job *j, parts *p, const char *command) {
         if (score_missing(j, j->class[i], &j->field[0]) && parts_read(p, i, 0, sizeof(double), &j->ex.loss[i])) return -1;
     store *s = store_create(j->o.out);
     if (!s) return -1;
-    int bad = put_attributes(j, s, command) || store_put_examples(s, &j->ex);
+    int bad = put_attributes(j, s, command) || put_documents(j, s) || store_put_examples(s, &j->ex);
     for (int i = 1; !bad && i < j->n_field; i++) bad = put_field(j, s, p, &j->field[i]);
     if (!bad) bad = put_formulas(j, s);
     for (int i = 0; !bad && i < j->n_stage; i++) bad = put_stage(j, s, p, &j->stage[i]);

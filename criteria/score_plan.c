@@ -5,6 +5,8 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- what must agree with an old store
+static const char whole_part[] = "1/1";  // attribute of a store of all documents
+
 static void fixed(score_job *j, const char *key, bool number, char *value) {
     VEC_PUSH(j->attr, j->n_attr, j->cap_attr, ((score_attr){key, value, number}));
 }
@@ -20,10 +22,13 @@ static char *list_text(const int *list, int n) {
 
 static void fix_attributes(score_job *j) {
     const opt_config *c = &j->model->c;
+    char part[DOC_PART_TEXT];
+    doc_part_text(part, j->part);
     fixed(j, "model_hash", false, xstrdup(j->model->file.hash));
     fixed(j, "tokenizer_hash", false, xstrdup(tok_hash(j->tok)));
     fixed(j, "mode", false, xstrdup(j->o.mode));
     fixed(j, "seed", true, xasprintf("%ld", j->o.seed));
+    fixed(j, "part", false, xstrdup(j->part.n ? part : whole_part));
     fixed(j, "shots", true, xasprintf("%ld", j->o.shots));
     fixed(j, "bos", true, xasprintf("%d", j->o.bos));
     fixed(j, "over_long", false, xstrdup(j->o.over_long));
@@ -37,11 +42,17 @@ static void fix_attributes(score_job *j) {
     if (c->neurons) fixed(j, "neurons_per_layer", false, list_text(c->neurons, c->L));
 }
 
+// What a store means that does not have an attribute; NULL: it must have it.
+static const char *unsaid(const char *key) {
+    if (strcmp(key, "activations") == 0) return "fp32";
+    return strcmp(key, "part") == 0 ? whole_part : NULL;
+}
+
 static int fits(const score_job *j) {
     int bad = 0;
     for (int i = 0; !bad && i < j->n_attr; i++) {
         char *there = store_attr(j->old, "/", j->attr[i].key);
-        if (!there && strcmp(j->attr[i].key, "activations") == 0) there = xstrdup("fp32");  // of stores that do not say
+        if (!there && unsaid(j->attr[i].key)) there = xstrdup(unsaid(j->attr[i].key));
         if (!there || strcmp(there, j->attr[i].value) != 0)
             bad = err_set("%s: holds scores of another kind: %s is %s there, %s here; give another --out", j->o.out, j->attr[i].key, there ? there : "missing", j->attr[i].value);
         free(there);
@@ -73,6 +84,7 @@ static int unite_criteria(score_job *j) {
 static int open_task(score_job *j, score_task *t) {
     const score_options *o = &j->o;
     if (task_open(&t->split, o->data, t->name, *o->split ? o->split : NULL, true) != 0) return -1;
+    if (task_keep_part(&t->split, j->part) != 0) return -1;
     if (!t->split.labelled) return err_set("%s: the %s split has no labels, so no gold continuation to score; give another --split", t->split.file, t->split.split);
     t->pool = o->shots > 0 ? task_pool_open(&t->own_pool, o->data, &t->split) : &t->split;
     if (!t->pool) return -1;
@@ -80,8 +92,10 @@ static int open_task(score_job *j, score_task *t) {
     t->attr[1] = xstrdup(t->split.file);
     t->attr[2] = xstrdup(t->split.hash);
     t->attr[3] = xstrdup(o->shots > 0 ? t->pool->hash : "none");
+    t->seen = xcalloc((size_t)t->split.n, sizeof *t->seen);
+    t->pool_seen = t->pool == &t->split ? t->seen : xcalloc((size_t)t->pool->n, sizeof *t->pool_seen);
     t->considered = o->examples < t->split.n ? (int)o->examples : t->split.n;
-    if (o->examples > t->split.n) log_info("%s: %d examples in the %s split, fewer than the %ld asked for", t->name, t->split.n, t->split.split, o->examples);
+    if (o->examples > t->split.n) log_info("%s: %d examples in %sthe %s split, fewer than the %ld asked for", t->name, t->split.n, j->part.n ? "the part of " : "", t->split.split, o->examples);
     return 0;
 }
 
@@ -170,6 +184,7 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
     for (int k = 0; !bad && k < t->considered; k++) {
         task_example e = {0};
         int out = example_of(j, t, order[k], &e, too_long), i = at + t->n;
+        if (out == 0) out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed, j->texts_compat);
         if (out == 1) t->skipped++;
         else if (out != 0) bad = -1;
         else if (t->n < t->n_old) {  // a store of the same files holds the same tokens, or something else has changed
@@ -473,6 +488,8 @@ void score_free(score_job *j) {
     for (int i = 0; i < j->n_field; i++) free(j->field[i].dataset);
     for (int i = 0; i < j->n_stage; i++) free(j->stage[i].row), free(j->stage[i].said);
     for (int i = 0; i < j->n_task; i++) {
+        if (j->task[i].pool_seen != j->task[i].seen) free(j->task[i].pool_seen);
+        free(j->task[i].seen);
         task_close(&j->task[i].split);
         task_close(&j->task[i].own_pool);
         for (int k = 0; k < 4; k++) free(j->task[i].attr[k]);

@@ -209,7 +209,7 @@ int store_read(const store *s, const char *dataset, long row, long n, float *out
 int store_read_double(const store *s, const char *dataset, long row, long n, double *out) { return store_read_rows(s, dataset, row, n, H5T_NATIVE_DOUBLE, out); }
 int store_read_int64(const store *s, const char *dataset, long row, long n, int64_t *out) { return store_read_rows(s, dataset, row, n, H5T_NATIVE_INT64, out); }
 
-static char **read_names(const store *s, const char *dataset, long n) {
+char **store_read_names(const store *s, const char *dataset, long n) {
     hid_t d = store_exists(s->file, dataset) ? H5Dopen2(s->file, dataset, H5P_DEFAULT) : -1, type = d >= 0 ? H5Dget_type(d) : -1;
     char **out = NULL;
     if (type < 0 || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0) {
@@ -242,7 +242,7 @@ int store_read_examples(const store *s, store_examples *e) {
               store_read_rows(s, "/examples/context_length", 0, n, H5T_NATIVE_INT32, e->context) == 0 &&
               store_read_rows(s, "/examples/loss", 0, n, H5T_NATIVE_DOUBLE, e->loss) == 0 &&
               store_read_rows(s, "/examples/tokens", 0, tokens[0], H5T_NATIVE_INT32, e->tokens) == 0 &&
-              (e->id = read_names(s, "/examples/id", n)) && (e->task = read_names(s, "/examples/task", n));
+              (e->id = store_read_names(s, "/examples/id", n)) && (e->task = store_read_names(s, "/examples/task", n));
     if (ok && (e->offset[0] != 0 || e->offset[n] != tokens[0])) ok = err_set("%s: /examples/offset does not fit /examples/tokens", s->path) == 0;
     for (int i = 0; ok && i < n; i++)
         if (e->context[i] < 1 || e->context[i] >= e->offset[i + 1] - e->offset[i]) ok = err_set("%s: /examples: row %d has no continuation", s->path, i) == 0;

@@ -7,6 +7,7 @@
 //   only, {heads, neurons}_scale [N] beside 16-bit scores: value = stored * scale
 //   /task_scores[_compat]/<task>/<criterion>/{heads [L, H], neurons [L, F]}
 //   /tasks/<task>: attributes only: split, files, hash, number of examples
+//   /documents/<task>/<split>/id: documents scored or shown as few-shot examples, see documents.h
 //   /aggregates[_compat]/<task or all>/<criterion>/{heads, neurons}  written by bin/aggregate, see aggregate_main.c
 // Of a compacted model (ckpt.h) the root attributes heads_per_layer and neurons_per_layer list how many units each layer has; scores of the
 // others are NaN. The suffix _compat marks the published formulas. Score datasets are chunked by rows, shuffled, deflated.
@@ -44,6 +45,8 @@ char  *store_attr(const store *s, const char *object, const char *key);
 int    store_read(const store *s, const char *dataset, long row, long n, float *out);
 int    store_read_double(const store *s, const char *dataset, long row, long n, double *out);
 int    store_read_int64(const store *s, const char *dataset, long row, long n, int64_t *out);
+// Text of fixed length, n of them and a NULL; caller frees each and the array. NULL and err_set.
+char **store_read_names(const store *s, const char *dataset, long n);
 
 typedef struct {
     int n;

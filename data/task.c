@@ -291,6 +291,21 @@ static int merge(task_split *s, task_split *part, int n) {
     return 0;
 }
 
+int task_keep_part(task_split *s, doc_part p) {
+    if (!p.n) return 0;
+    int n, kept = 0;
+    int32_t *member = doc_part_members(p, s->name, s->n, &n);
+    for (int i = 0; i < s->n; i++) {
+        if (kept < n && member[kept] == i) s->docs[kept++] = s->docs[i];
+        else doc_free(&s->docs[i]);
+    }
+    free(member);
+    const int all = s->n;
+    s->n = n;
+    s->part = p;
+    return n ? 0 : err_set("%s: part %d/%d of %d documents is empty; take fewer parts", s->file, p.i, p.n, all);
+}
+
 typedef struct { struct dirent **entry; int n; } folder;
 
 static void folder_close(folder *f) {
@@ -387,7 +402,7 @@ const task_split *task_pool_open(task_split *s, const char *dir, const task_spli
     *s = (task_split){0};
     if (!strcmp(target->split, "train") || !task_exists(dir, target->name, "train")) return target;
     if (task_open(s, dir, target->name, "train", true)) return NULL;
-    if (s->labelled) return s;
+    if (s->labelled) return task_keep_part(s, target->part) ? NULL : s;
     task_close(s);
     return target;
 }
@@ -395,12 +410,7 @@ const task_split *task_pool_open(task_split *s, const char *dir, const task_spli
 // ---------------------------------------------------------------- order and few-shot prefixes
 static uint64_t name_key(const char *name) { return hash64(name, strlen(name)); }
 
-int32_t *task_order(const task_split *s, uint64_t seed) {
-    int32_t *p = xmalloc((size_t)s->n * sizeof *p);
-    rng r = rng_make(rng_hash(seed, name_key(s->name), 0));
-    rng_permutation(&r, p, s->n);
-    return p;
-}
+int32_t *task_order(const task_split *s, uint64_t seed) { return doc_order(s->name, s->n, seed); }
 
 // Two documents that say the same; an unlabelled one stands for every answer to its question.
 static bool same(const task_doc *shot, const task_doc *d) {
@@ -410,38 +420,50 @@ static bool same(const task_doc *shot, const task_doc *d) {
     return false;
 }
 
-char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
-    if (k == 0) return xstrdup("");
+int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
     if (!pool->labelled) {
         err_set("%s: few-shot examples need labels, but the %s split has none", pool->file, pool->split);
         return NULL;
     }
     const task_doc *d = &target->docs[doc];
-    rng r = rng_make(rng_hash(seed, name_key(target->name), (uint64_t)doc + 1));  // 0 is task_order's
+    rng r = rng_make(rng_hash(seed, name_key(target->name), (uint64_t)doc + 1));  // 0 is doc_order's
     int32_t *left = xmalloc((size_t)pool->n * sizeof *left);
-    char *text = NULL;
-    size_t n = 0;
     int taken = 0;
     for (int i = 0; i < pool->n; i++) left[i] = i;
-    for (int i = 0; i < pool->n && taken < k; i++) {
-        int j = i + (int)rng_below(&r, (uint64_t)(pool->n - i));
-        const task_doc *shot = &pool->docs[left[j]];
+    for (int i = 0; i < pool->n && taken < k; i++) {  // what has been taken stands before i
+        const int j = i + (int)rng_below(&r, (uint64_t)(pool->n - i)), shot = left[j];
         left[j] = left[i];
-        if (!compat && same(shot, d)) continue;
-        const char *context = shot->context[shot->gold], *choice = shot->choice[shot->gold];
-        size_t a = strlen(context), b = strlen(choice);
-        text = xrealloc(text, n + a + b + 3);
-        memcpy(text + n, context, a);
-        memcpy(text + n + a, choice, b);
-        memcpy(text + n + a + b, "\n\n", 3);
-        n += a + b + 2;
-        taken++;
+        if (compat || !same(&pool->docs[shot], d)) left[taken++] = shot;
     }
+    if (taken == k) return left;
     free(left);
-    if (taken == k) return text;
-    free(text);
     err_set("%s: %d few-shot examples asked for, but only %d other rows can be used; use fewer --shots", pool->file, k, taken);
     return NULL;
+}
+
+char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
+    if (k == 0) return xstrdup("");
+    int32_t *which = task_shots(pool, target, doc, k, seed, compat);
+    char *text;
+    size_t bytes;
+    if (!which) return NULL;
+    FILE *f = open_memstream(&text, &bytes);
+    for (int i = 0; i < k; i++) {
+        const task_doc *shot = &pool->docs[which[i]];
+        fprintf(f, "%s%s\n\n", shot->context[shot->gold], shot->choice[shot->gold]);
+    }
+    fclose(f);
+    free(which);
+    return text;
+}
+
+int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
+    int32_t *which = k > 0 ? task_shots(pool, target, doc, k, seed, compat) : NULL;
+    if (k > 0 && !which) return -1;
+    seen[doc] = true;
+    for (int i = 0; i < k; i++) pool_seen[which[i]] = true;
+    free(which);
+    return 0;
 }
 
 // ---------------------------------------------------------------- tokens

@@ -2,6 +2,7 @@
 // their authors and as the hub's JSON-lines export publish them, prompts as SEMANTICS 5.1 and 12, splits, few-shot prefixes.
 #pragma once
 #include "base.h"
+#include "doc_part.h"
 #include "tok.h"
 
 enum { TASK_MAX_CHOICES = 5 };
@@ -21,7 +22,8 @@ typedef struct {
     task_doc *docs;
     int n;
     bool labelled;
-    char hash[33];       // of the file(s)
+    char hash[33];       // of the file(s), whatever the part
+    doc_part part;       // what docs are of them
 } task_split;
 
 // The seven names, NULL-terminated, in the order of SEMANTICS 5.1.
@@ -34,9 +36,11 @@ int  task_select(const char *list, bool take[TASK_COUNT]);
 // A malformed row: -1 and "file:line: field: what". task_close is safe on {0}.
 int  task_open(task_split *s, const char *dir, const char *name, const char *want, bool for_score);
 void task_close(task_split *s);
+// Keeps the documents of one part, with their ids, in the order of the file. 0, or -1 and err_set: it has none.
+int  task_keep_part(task_split *s, doc_part p);
 bool task_exists(const char *dir, const char *name, const char *split);  // that split has a file, whatever is in it
 // The split that few-shot examples of `target` come from: train, read into *s, if it is there with labels, else the target itself
-// (then *s stays {0}). Close *s in either case. NULL and err_set if train is there but malformed.
+// (then *s stays {0}). Of a target that is a part, the same part of it, so that no prefix shows a document of another part. Close *s in either case. NULL and err_set if train is there but malformed.
 const task_split *task_pool_open(task_split *s, const char *dir, const task_split *target);
 // For tests and fuzzing: parse one file's bytes (and the labels file's, or NULL) of a task.
 int  task_parse(task_split *s, const char *name, const char *bytes, size_t n, const char *labels, size_t n_labels, const char *path);
@@ -45,11 +49,16 @@ int  task_parse(task_split *s, const char *name, const char *bytes, size_t n, co
 // smaller one). Caller frees.
 int32_t *task_order(const task_split *s, uint64_t seed);
 
-// The few-shot prefix of document `doc` of `target` ("" for k = 0): k documents of `pool` (train, else the target itself),
+// The few-shot examples of document `doc` of `target`, in their order: k > 0 documents of `pool` (train, else the target itself),
 // without replacement, keyed by (seed, task, doc); sound leaves out the document itself and any with the same context and gold
-// text. Blocks are context + gold with its leading space, joined by blank lines, with a blank line at the end. NULL and err_set if
-// the pool is too small. Caller frees.
+// text. NULL and err_set if the pool is too small. Caller frees.
+int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
+// They as text ("" for k = 0): blocks of context + gold with its leading space, joined by blank lines, with a blank line at the end.
+// NULL and err_set as task_shots. Caller frees.
 char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
+// Marks what the example of `doc` shows: itself in seen [target->n], its few-shot examples in pool_seen [pool->n] (the same array where
+// the pool is the target). 0, or -1 and err_set as task_shots.
+int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
 
 // One text with its tokens: context (prefix included) and one continuation, tokenised apart.
 typedef struct { int32_t *tokens; int n, context_length; } task_example;

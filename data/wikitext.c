@@ -33,7 +33,7 @@ static void add_page(wikitext *w, int *cap, const char *from, const char *to) {
         free(raw);
         return;
     }
-    wikitext_page page = {.raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from};
+    wikitext_page page = {.raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from, .number = w->n};
     VEC_PUSH(w->pages, w->n, *cap, page);
 }
 
@@ -79,6 +79,43 @@ void wikitext_close(wikitext *w) {
     free(w->pages);
     free(w->raw);
     *w = (wikitext){0};
+}
+
+// The pages that are marked stay.
+static void keep(wikitext *w, const bool *marked) {
+    int kept = 0;
+    size_t bytes = 0;
+    for (int i = 0; i < w->n; i++) {
+        if (!marked[i]) {
+            free(w->pages[i].raw);
+            free(w->pages[i].text);
+            continue;
+        }
+        bytes += (size_t)w->pages[i].bytes + (kept > 0);
+        w->pages[kept++] = w->pages[i];
+    }
+    w->n = kept;
+    w->raw_bytes = bytes;  // of a text that is shorter than before
+    char *end = w->raw;
+    for (int i = 0; i < kept; i++) {
+        if (i > 0) *end++ = '\n';
+        memcpy(end, w->pages[i].raw, (size_t)w->pages[i].bytes);
+        end += w->pages[i].bytes;
+    }
+    *end = 0;
+}
+
+int wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed) {
+    int n;
+    int32_t *member = doc_part_members(p, "wikitext", w->n, &n), *order = doc_order("wikitext", n, seed);
+    const int some = limit > 0 && limit < n ? (int)limit : n;
+    bool *marked = xcalloc((size_t)w->n, sizeof *marked);
+    for (int k = 0; k < some; k++) marked[member[order[k]]] = true;
+    if (n > 0 && some < w->n) keep(w, marked);
+    free(marked);
+    free(order);
+    free(member);
+    return n ? 0 : err_set("part %d/%d of %d pages is empty; take fewer parts", p.i, p.n, w->n);
 }
 
 char *wikitext_gptq_text(const wikitext *w) {

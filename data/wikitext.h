@@ -1,14 +1,20 @@
 // wikitext - running text for perplexity: WikiText's pages, the detokeniser of the evaluation harness, windows (SEMANTICS 5.2, 12).
 #pragma once
 #include "base.h"
+#include "doc_part.h"
 #include "tok.h"
 
-typedef struct { char *raw, *text; long words, bytes; } wikitext_page;  // as in the file; detokenised; counts of the raw page
+// As in the file; detokenised; counts of the raw page; its place in the file, counted from 0.
+typedef struct { char *raw, *text; long words, bytes; int number; } wikitext_page;
 typedef struct { wikitext_page *pages; int n; char *raw; size_t raw_bytes; char hash[33]; } wikitext;
 
 int  wikitext_open(wikitext *w, const char *file);
 int  wikitext_parse(wikitext *w, const char *bytes, size_t n);
 void wikitext_close(wikitext *w);
+// Keeps `limit` (0: all) pages of a part: a prefix of one seeded permutation of its pages, so that a larger limit extends a smaller one. Those kept
+// stand in the order of the file; where any is left out, raw becomes theirs, joined by a line feed as in the file. 0, or -1 and
+// err_set: the part is empty.
+int  wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed);
 // The harness's detokeniser, exactly in the order of SEMANTICS 12. Caller frees.
 char *wikitext_detokenise(const char *page);
 

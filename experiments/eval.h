@@ -26,6 +26,7 @@ typedef struct {
     const char *data, *split;  // split NULL: as SEMANTICS 12 chooses
     int shots;
     long limit;                // documents per task, pages of a text; 0: all
+    doc_part part;             // of the documents and of the pages
     uint64_t seed;
     bool compat, bos;          // bos: </s> before the context
     over_long over;            // cut: the last positions + 1 tokens stay, as published; with bos </s> before the last positions
@@ -52,11 +53,12 @@ typedef struct {
     eval_item *item;           // windows
     int *group;                // page of each (TEXT_PAGES) or itself: what the bootstrap draws
     int n, n_groups;
-    struct { long words, bytes, tokens; } *count;  // [n_groups]
+    struct { long page, words, bytes, tokens; } *count;  // [n_groups]; page: its number in the file, from 0 (TEXT_PAGES)
     int32_t *tokens;           // one block, all streams
     char hash[33];
 } eval_text;
 
+// Of some of the pages (a limit, a part), token perplexity is that of the text which they make in the order of the file.
 int  eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const opt_config *c);
 void eval_text_close(eval_text *t);  // safe on {0}
 

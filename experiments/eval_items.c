@@ -86,6 +86,7 @@ int eval_task_open(eval_task *t, const char *name, const eval_options *o, const 
     long too_long = 0;
     int32_t *order = NULL;
     if (task_open(&t->split, o->data, name, o->split, false)) return -1;
+    if (task_keep_part(&t->split, o->part)) goto fail;
     if (!t->split.labelled) {
         err_set("%s: split %s has no labels, so nothing can be scored; name another with --split", name, t->split.split);
         goto fail;
@@ -138,25 +139,6 @@ static int encode(stream *s, const tok *tk, int32_t eos, const char *text, size_
     return tok_encode(tk, text, bytes, &s->id, &s->n, &s->cap);
 }
 
-// Keeps the first `limit` pages: the file up to the end of the last of them.
-static int keep_pages(wikitext *w, long limit) {
-    if (limit <= 0 || limit >= w->n) return 0;
-    const char *p = w->raw;
-    for (long i = 0; i < limit; i++) {
-        const size_t n = strlen(w->pages[i].raw);
-        p = memmem(p, w->raw_bytes - (size_t)(p - w->raw), w->pages[i].raw, n);
-        ASSERT(p);
-        p += n;
-    }
-    wikitext part;
-    if (wikitext_parse(&part, w->raw, (size_t)(p - w->raw))) return -1;
-    ASSERT(part.n == limit);
-    memcpy(part.hash, w->hash, sizeof part.hash);  // provenance names the whole file; the limit is a column
-    wikitext_close(w);
-    *w = part;
-    return 0;
-}
-
 // Windows over the stream at `tokens`; each is its own group, or all belong to the page `page`.
 static void add_windows(eval_text *t, int *cap, const int32_t *tokens, const text_window *w, int n, int page) {
     for (int i = 0; i < n; i++) {
@@ -188,6 +170,7 @@ static int read_pages(eval_text *t, const wikitext *w, stream *s, const tok *tk,
         const int n = text_windows_rolling(tokens, most, &win);
         add_windows(t, &cap, s->id + base[p], win, n, p);
         free(win);
+        t->count[p].page = w->pages[p].number;
         t->count[p].words = w->pages[p].words;
         t->count[p].bytes = w->pages[p].bytes;
         t->count[p].tokens = tokens;
@@ -216,7 +199,7 @@ int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_op
     stream s = {0};
     const int most = c->positions < 2048 ? c->positions : 2048;
     if (wikitext_open(&w, file)) return -1;
-    int bad = keep_pages(&w, o->limit);
+    int bad = wikitext_keep(&w, o->part, o->limit, o->seed) ? err_prefix("%s", file) : 0;
     if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, c->eos, most);
     memcpy(t->hash, w.hash, sizeof t->hash);
     wikitext_close(&w);

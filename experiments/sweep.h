@@ -12,7 +12,8 @@
     X(mode, 1) X(model, 1) X(task, 1) X(split, 1) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1) X(criterion, 1)   \
     X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1) X(effective_heads, 0)                \
     X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 1) X(limit, 1) X(seed, 1) X(bos, 1)       \
-    X(over_long, 1) X(token_windows, 1) X(uses_label, 1) X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1) X(features, 1) X(model_hash, 1)              \
+    X(part, 1) X(allow_overlap, 1) X(over_long, 1) X(token_windows, 1) X(uses_label, 1) X(pruned_heads, 0)                \
+    X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1) X(features, 1) X(model_hash, 1)                           \
     X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)
 #define X(name, key) COL_##name,
 enum { COLUMNS(X) N_COLUMNS };
@@ -25,7 +26,8 @@ typedef struct {
     char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *local_counts, *units, *sparsity, *mask_span, *aggregate, *split, *seed, *over_long,
         *token_windows, *mode, *details, *out, *device, *activations;
     long dense_layers, refresh, shots, limit, threads;
-    bool bos, list, estimate;
+    bool bos, list, estimate, allow_overlap;
+    char *part;  // i/n
 } sweep_options;
 
 // What is measured: a task, or a text in one of its forms. dense: the log-likelihoods under no mask, once known; scores_hash: of the
@@ -58,6 +60,7 @@ typedef struct {
     int n_sparsities;
     uint64_t *seed;
     int n_seeds;
+    doc_part part;    // of documents and pages
     const char **task;
     int n_tasks;
     target (*targets)[MAX_TARGETS];  // [n_seeds]
@@ -96,6 +99,10 @@ void sweep_visit(sweep *w, bool counting);
 void sweep_count(sweep *w);  // rows_present, rows_missing, tokens_missing of the file as read last
 const eval_item *sweep_items(const target *t, int *n);
 char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced; caller frees
+
+// sweep_overlap.c: whether scores (static masks) or predictors (contextual ones) have seen a document that is evaluated, or one of its few-shot
+// examples (documents.h). 0, or -1 and err_set, which says how many; with --allow-overlap a warning. A file that does not say is warned of.
+int sweep_overlap(const sweep *w);
 
 // sweep_share.c: the points of a sweep that several processes share. Runs this process' share, and in process 0 waits for the others; 0, or -1 and
 // err_set. Then process 0 goes on with sweep_visit, which takes what is shared (sweep_shared) and runs what is missing.

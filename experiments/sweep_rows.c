@@ -49,6 +49,8 @@ void row_options(row *r, const sweep *w, const point *p) {
     if (p->about) set_predictor(r, w, p);
     SET(r, shots, "%ld", o->shots);
     SET(r, limit, "%ld", o->limit);
+    doc_part_text(r->text[COL_part], w->part);
+    SET(r, allow_overlap, "%d", o->allow_overlap && (series_is(p->s, "static") || series_is(p->s, "contextual")));
     SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
     SET(r, bos, "%d", o->bos);
     SET(r, over_long, "%s", o->over_long);

@@ -1,4 +1,5 @@
 // train_run - the nets of one criterion, one after the other, and the finished file of all criteria.
+#include "documents.h"
 #include "train.h"
 #include <errno.h>
 #include <math.h>
@@ -183,7 +184,7 @@ static int copy_criterion(store *to, const store *from, const char *criterion) {
 
 int train_merge(train_job *j) {
     store *s = store_create_as(j->o.out, PREDICTOR_FORMAT), *old = NULL;
-    int bad = s ? put_head(j, s) : -1, n = 0;
+    int bad = s && put_head(j, s) == 0 ? documents_copy(s, j->in) : -1, n = 0;
     if (!bad && file_exists(j->o.out) && !(old = store_open_as(j->o.out, PREDICTOR_FORMAT, "bin/train"))) bad = -1;
     char **names = old ? store_list(old, "/predictors", &n) : NULL;
     for (int i = 0; !bad && i < n; i++) bad = copy_criterion(s, old, names[i]);
