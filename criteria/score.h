@@ -13,7 +13,8 @@
 #include "task_stage.h"
 
 typedef struct {
-    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *part, *over_long, *store_type, *recompute;
+    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *over_long, *store_type, *recompute;
+    const char *part;
     long shots, examples, seed, threads, removal_neurons, batch_tokens;
     bool bos, list, estimate;
 } score_options;
@@ -34,7 +35,7 @@ typedef struct {
     const char *name;
     task_split split, own_pool;
     const task_split *pool;      // of few-shot examples
-    bool *seen, *pool_seen;      // documents of split, of pool that the examples show; one array where they are one split; NULL: not asked
+    bool *seen, *pool_seen;      // documents of split, of pool that the examples show (task_mark); NULL: not asked
     bool asked;
     char *attr[4];               // split, files, hash, pool hash
     int considered;              // examples of the seeded order, over-long ones included

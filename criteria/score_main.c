@@ -87,15 +87,16 @@ static int compute(score_job *j, const char *dir, const char *plan, int rank, in
 }
 
 int main(int argc, char **argv) {
-    score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .activations = "fp32", .out = "", .split = "", .part = "", .over_long = "stop",
-                         .store_type = "fp32", .recompute = "auto", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8}};
+    score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .activations = "fp32", .out = "", .split = "", .over_long = "stop",
+                         .store_type = "fp32", .recompute = "auto", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8, .part = ""}};
     score_options *o = &j.o;
     const cli_option options[] = {
         {"model", CLI_STR, &o->model, "DIR", "checkpoint directory", false, NULL, 0, 0},
         {"data", CLI_STR, &o->data, "DIR", "folder of the task folders", false, NULL, 0, 0},
         {"tasks", CLI_STR, &o->tasks, "NAME,...", "tasks, or all", false, NULL, 0, 0},
         {"split", CLI_STR, &o->split, "NAME", "split to score; without it the first of train, val, test with labels", false, "train|val|test", 0, 0},
-        {"part", CLI_STR, &o->part, "i/n", "one of n disjoint parts of the documents, few-shot examples included: what sweep may evaluate is another part", false, NULL, 0, 0},
+        {"part", CLI_STR, &o->part, "i/n",
+         "one of n disjoint parts of the documents, few-shot examples included: sweep evaluates another", false, NULL, 0, 0},
         {"shots", CLI_INT, &o->shots, "K", "few-shot examples before each text", false, NULL, 0, 1000},
         {"examples", CLI_INT, &o->examples, "N", "examples per task, of a seeded order: more extend fewer", false, NULL, 1, 1e9},
         {"criteria", CLI_STR, &o->criteria, "NAME,...", "criteria, or all (see --list); removal only by name", false, NULL, 0, 0},

@@ -46,9 +46,11 @@ static int put_documents(const score_job *j, store *s) {
     int bad = 0;
     for (int t = 0; !bad && t < j->n_task; t++) {
         const score_task *task = &j->task[t];
+        const bool own_pool = task->pool != &task->split;
         if (!task->asked) bad = documents_copy_task(s, j->old, task->name);
-        else if (!task->seen) bad = documents_put_unknown(s, task->name);  // examples that are no documents: bench_score
-        else bad = documents_put(s, &task->split, task->seen) || (task->pool != &task->split && documents_put(s, task->pool, task->pool_seen)) ? -1 : 0;
+        else if (!task->seen) bad = documents_put_unknown(s, task->name);  // bench_score's are no documents
+        else bad = documents_put(s, &task->split, task->seen);
+        if (!bad && task->seen && own_pool) bad = documents_put(s, task->pool, task->pool_seen);
     }
     return bad;
 }

@@ -95,7 +95,8 @@ static int open_task(score_job *j, score_task *t) {
     t->seen = xcalloc((size_t)t->split.n, sizeof *t->seen);
     t->pool_seen = t->pool == &t->split ? t->seen : xcalloc((size_t)t->pool->n, sizeof *t->pool_seen);
     t->considered = o->examples < t->split.n ? (int)o->examples : t->split.n;
-    if (o->examples > t->split.n) log_info("%s: %d examples in %sthe %s split, fewer than the %ld asked for", t->name, t->split.n, j->part.n ? "the part of " : "", t->split.split, o->examples);
+    if (o->examples > t->split.n) log_info("%s: %d examples in %sthe %s split, fewer than the %ld asked for", t->name, t->split.n,
+                                             j->part.n ? "the part of " : "", t->split.split, o->examples);
     return 0;
 }
 
@@ -184,7 +185,8 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
     for (int k = 0; !bad && k < t->considered; k++) {
         task_example e = {0};
         int out = example_of(j, t, order[k], &e, too_long), i = at + t->n;
-        if (out == 0) out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed, j->texts_compat);
+        if (out == 0)
+            out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed, j->texts_compat);
         if (out == 1) t->skipped++;
         else if (out != 0) bad = -1;
         else if (t->n < t->n_old) {  // a store of the same files holds the same tokens, or something else has changed

@@ -457,7 +457,8 @@ char *task_prefix(const task_split *pool, const task_split *target, int doc, int
     return text;
 }
 
-int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
+int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed,
+              bool compat) {
     int32_t *which = k > 0 ? task_shots(pool, target, doc, k, seed, compat) : NULL;
     if (k > 0 && !which) return -1;
     seen[doc] = true;

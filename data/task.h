@@ -40,7 +40,8 @@ void task_close(task_split *s);
 int  task_keep_part(task_split *s, doc_part p);
 bool task_exists(const char *dir, const char *name, const char *split);  // that split has a file, whatever is in it
 // The split that few-shot examples of `target` come from: train, read into *s, if it is there with labels, else the target itself
-// (then *s stays {0}). Of a target that is a part, the same part of it, so that no prefix shows a document of another part. Close *s in either case. NULL and err_set if train is there but malformed.
+// (then *s stays {0}). Of a target that is a part, the same part of it: no prefix shows a document of another part.
+// Close *s in either case. NULL and err_set if train is there but malformed, or that part of it empty.
 const task_split *task_pool_open(task_split *s, const char *dir, const task_split *target);
 // For tests and fuzzing: parse one file's bytes (and the labels file's, or NULL) of a task.
 int  task_parse(task_split *s, const char *name, const char *bytes, size_t n, const char *labels, size_t n_labels, const char *path);
@@ -49,16 +50,17 @@ int  task_parse(task_split *s, const char *name, const char *bytes, size_t n, co
 // smaller one). Caller frees.
 int32_t *task_order(const task_split *s, uint64_t seed);
 
-// The few-shot examples of document `doc` of `target`, in their order: k > 0 documents of `pool` (train, else the target itself),
-// without replacement, keyed by (seed, task, doc); sound leaves out the document itself and any with the same context and gold
-// text. NULL and err_set if the pool is too small. Caller frees.
+// The few-shot examples of document `doc` of `target`, in their order: k > 0 documents of `pool` (train, else the target
+// itself), without replacement, keyed by (seed, task, doc); sound leaves out the document itself and any with the same
+// context and gold text. NULL and err_set if the pool is too small. Caller frees.
 int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
-// They as text ("" for k = 0): blocks of context + gold with its leading space, joined by blank lines, with a blank line at the end.
-// NULL and err_set as task_shots. Caller frees.
+// The few-shot prefix ("" for k = 0): their blocks of context + gold with its leading space, joined by blank lines, with
+// a blank line at the end. NULL and err_set as task_shots. Caller frees.
 char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
-// Marks what the example of `doc` shows: itself in seen [target->n], its few-shot examples in pool_seen [pool->n] (the same array where
-// the pool is the target). 0, or -1 and err_set as task_shots.
-int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
+// Marks what the example of `doc` shows: itself in seen [target->n], its few-shot examples in pool_seen [pool->n] (the
+// same array where the pool is the target). 0, or -1 and err_set as task_shots.
+int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed,
+              bool compat);
 
 // One text with its tokens: context (prefix included) and one continuation, tokenised apart.
 typedef struct { int32_t *tokens; int n, context_length; } task_example;

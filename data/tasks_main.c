@@ -4,7 +4,7 @@
 #include "cli.h"
 #include "task.h"
 
-static char *data, *tasks = "all", *split, *mode = "sound", *model;
+static char *data, *tasks = "all", *split, *part = "", *mode = "sound", *model;
 static long show = 0, shots = 0, seed = 0;
 
 static const cli_option options[] = {
@@ -12,6 +12,8 @@ static const cli_option options[] = {
     {.name = "tasks", .type = CLI_STR, .value = &tasks, .arg = "NAME,..|all", .help = "which; all: those that are in DIR"},
     {.name = "show", .type = CLI_INT, .value = &show, .arg = "N", .help = "print the first N examples of each in the order of --examples and --limit", .min = 0, .max = 1e9},
     {.name = "split", .type = CLI_STR, .value = &split, .arg = "NAME", .help = "show this split; else the one that sweep takes", .choices = "train|val|test"},
+    {.name = "part", .type = CLI_STR, .value = &part, .arg = "i/n",
+     .help = "show one of n disjoint parts of it, as --part of score and sweep"},
     {.name = "shots", .type = CLI_INT, .value = &shots, .arg = "K", .help = "few-shot examples before each", .min = 0, .max = 1000},
     {.name = "mode", .type = CLI_STR, .value = &mode, .arg = "sound|compat", .help = "compat: few-shot examples may hold the example itself", .choices = "sound|compat"},
     {.name = "seed", .type = CLI_INT, .value = &seed, .arg = "N", .help = "of the order and of the few-shot examples", .min = 0, .max = 1e15},
@@ -72,9 +74,9 @@ static void print_example(const task_split *s, const task_split *pool, int doc, 
     free(prefix);
 }
 
-static void show_examples(const char *name, const tok *t) {
+static void show_examples(const char *name, doc_part of, const tok *t) {
     task_split s, train;
-    if (task_open(&s, data, name, split, false)) die(1, "%s", err_get());
+    if (task_open(&s, data, name, split, false) || task_keep_part(&s, of)) die(1, "%s", err_get());
     const task_split *pool = shots ? task_pool_open(&train, data, &s) : NULL;
     if (shots && !pool) die(1, "%s", err_get());
     int32_t *order = task_order(&s, (uint64_t)seed);
@@ -91,6 +93,8 @@ static bool anything_of(const char *name) {
 int main(int argc, char **argv) {
     cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored", options);
     bool take[TASK_COUNT] = {false};
+    doc_part of;
+    if (doc_part_parse(&of, part)) die(2, "--part %s", err_get());
     if (task_select(tasks, take) < 0) die(2, "--tasks: %s", err_get());
     tok *t = model ? tok_open(model, 0) : NULL;
     if (model && !t) die(1, "%s", err_get());
@@ -108,7 +112,7 @@ int main(int argc, char **argv) {
             die(1, "%s", err_get());
         }
         list_splits(*name);
-        if (show) show_examples(*name, t);
+        if (show) show_examples(*name, of, t);
         found++;
     }
     if (!found) die(1, "%s: holds none of the tasks; data/README.md says how it is laid out", data);

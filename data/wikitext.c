@@ -33,7 +33,8 @@ static void add_page(wikitext *w, int *cap, const char *from, const char *to) {
         free(raw);
         return;
     }
-    wikitext_page page = {.raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from, .number = w->n};
+    wikitext_page page = {.raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from,
+                          .number = w->n};
     VEC_PUSH(w->pages, w->n, *cap, page);
 }
 

@@ -11,9 +11,9 @@ typedef struct { wikitext_page *pages; int n; char *raw; size_t raw_bytes; char 
 int  wikitext_open(wikitext *w, const char *file);
 int  wikitext_parse(wikitext *w, const char *bytes, size_t n);
 void wikitext_close(wikitext *w);
-// Keeps `limit` (0: all) pages of a part: a prefix of one seeded permutation of its pages, so that a larger limit extends a smaller one. Those kept
-// stand in the order of the file; where any is left out, raw becomes theirs, joined by a line feed as in the file. 0, or -1 and
-// err_set: the part is empty.
+// Keeps `limit` (0: all) pages of a part: a prefix of one seeded permutation of its pages, so that a larger limit extends
+// a smaller one. Those kept stay in the order of the file; where any is left out, raw becomes theirs, joined by a line
+// feed as in the file. 0, or -1 and err_set: the part is empty.
 int  wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed);
 // The harness's detokeniser, exactly in the order of SEMANTICS 12. Caller frees.
 char *wikitext_detokenise(const char *page);

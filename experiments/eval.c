@@ -326,7 +326,7 @@ void eval_text_details(FILE *f, const char *head, const eval_text *t, const doub
     ASSERT(t->kind == TEXT_PAGES);
     double *sum = group_sums(t, ll);
     for (int g = 0; g < t->n_groups; g++)
-        fprintf(f, "%s\"task\":\"wikitext\",\"id\":%ld,\"words\":%ld,\"bytes\":%ld,\"tokens\":%ld,\"log_likelihood\":%.17g}\n", head, t->count[g].page,
-                t->count[g].words, t->count[g].bytes, t->count[g].tokens, sum[g]);
+        fprintf(f, "%s\"task\":\"wikitext\",\"id\":%ld,\"words\":%ld,\"bytes\":%ld,\"tokens\":%ld,\"log_likelihood\":%.17g}\n", head,
+                t->count[g].page, t->count[g].words, t->count[g].bytes, t->count[g].tokens, sum[g]);
     free(sum);
 }

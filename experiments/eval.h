@@ -53,12 +53,12 @@ typedef struct {
     eval_item *item;           // windows
     int *group;                // page of each (TEXT_PAGES) or itself: what the bootstrap draws
     int n, n_groups;
-    struct { long page, words, bytes, tokens; } *count;  // [n_groups]; page: its number in the file, from 0 (TEXT_PAGES)
+    struct { long page, words, bytes, tokens; } *count;  // [n_groups]; page: its number in the file, from 0
     int32_t *tokens;           // one block, all streams
     char hash[33];
 } eval_text;
 
-// Of some of the pages (a limit, a part), token perplexity is that of the text which they make in the order of the file.
+// Of some pages (a limit, a part), token perplexity is that of the text which they make in the order of the file.
 int  eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const opt_config *c);
 void eval_text_close(eval_text *t);  // safe on {0}
 

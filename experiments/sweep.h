@@ -100,8 +100,9 @@ void sweep_count(sweep *w);  // rows_present, rows_missing, tokens_missing of th
 const eval_item *sweep_items(const target *t, int *n);
 char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced; caller frees
 
-// sweep_overlap.c: whether scores (static masks) or predictors (contextual ones) have seen a document that is evaluated, or one of its few-shot
-// examples (documents.h). 0, or -1 and err_set, which says how many; with --allow-overlap a warning. A file that does not say is warned of.
+// sweep_overlap.c: whether scores (static masks) or predictors (contextual ones) have seen a document that is evaluated,
+// or one of its few-shot examples (documents.h). 0, or -1 and err_set, which says how many; with --allow-overlap a
+// warning instead. Files that do not say what they have seen are warned of.
 int sweep_overlap(const sweep *w);
 
 // sweep_share.c: the points of a sweep that several processes share. Runs this process' share, and in process 0 waits for the others; 0, or -1 and

@@ -37,10 +37,14 @@ static const cli_option options[] = {
     {"aggregate", CLI_STR, &arg.aggregate, "a,b", "static scores of a task: task: its own, all: those over all tasks, or both", false, NULL, 0, 0},
     {"shots", CLI_INT, &arg.shots, "K", "few-shot examples before each question", false, NULL, 0, 1000},
     {"split", CLI_STR, &arg.split, "SPLIT", "split of the tasks instead of the usual one", false, "train|val|test", 0, 0},
-    {"limit", CLI_INT, &arg.limit, "N", "documents per task, pages of the text, of a seeded order: more extend fewer; 0: all", false, NULL, 0, 1e9},
-    {"part", CLI_STR, &arg.part, "i/n", "one of n disjoint parts of the documents (few-shot examples included) and of the pages, the same for every seed", false, NULL, 0, 0},
-    {"allow-overlap", CLI_FLAG, &arg.allow_overlap, NULL, "evaluate also documents that the scores or predictors have seen", false, NULL, 0, 0},
-    {"seed", CLI_STR, &arg.seed, "a,b", "seeds: order of documents and pages, few-shot, random masks, bootstrap", false, NULL, 0, 0},
+    {"limit", CLI_INT, &arg.limit, "N",
+     "documents per task, pages of the text, of a seeded order: more extend fewer; 0: all", false, NULL, 0, 1e9},
+    {"part", CLI_STR, &arg.part, "i/n",
+     "one of n disjoint parts of the documents (few-shot examples included) and pages, whatever the seed", false, NULL, 0, 0},
+    {"allow-overlap", CLI_FLAG, &arg.allow_overlap, NULL,
+     "evaluate also documents that the scores or predictors have seen", false, NULL, 0, 0},
+    {"seed", CLI_STR, &arg.seed, "a,b",
+     "seeds: order of documents and pages, few-shot, random masks, bootstrap", false, NULL, 0, 0},
     {"over-long", CLI_STR, &arg.over_long, "WHAT", "documents longer than the model's positions", false, "stop|skip|cut", 0, 0},
     {"bos", CLI_FLAG, &arg.bos, NULL, "put </s> before the text of a task", false, NULL, 0, 0},
     {"token-perplexity", CLI_STR, &arg.token_windows, "WINDOWS", "definition of the text's token perplexity", false, "disjoint|gptq|none", 0, 0},
@@ -188,7 +192,8 @@ static void choose_seeds(sweep *w) {
 static void open_targets(sweep *w) {
     w->targets = xcalloc((size_t)w->n_seeds, sizeof *w->targets);
     for (int s = 0; s < w->n_seeds; s++) {
-        const eval_options o = {.data = arg.data, .split = arg.split, .shots = (int)arg.shots, .limit = arg.limit, .part = w->part, .seed = w->seed[s], .compat = w->compat, .bos = arg.bos,
+        const eval_options o = {.part = w->part,
+                                .data = arg.data, .split = arg.split, .shots = (int)arg.shots, .limit = arg.limit, .seed = w->seed[s], .compat = w->compat, .bos = arg.bos,
                                 .over = arg.over_long[1] == 't' ? OVER_LONG_STOP : arg.over_long[1] == 'k' ? OVER_LONG_SKIP : OVER_LONG_CUT};
         int n = 0;
         for (int k = 0; k < w->n_tasks; k++) {

@@ -12,9 +12,9 @@ dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$dir/log"; exit 1; }
 mkdir -p "$dir/data/copa"
-for i in 0 1 2 3 4 5 6 7; do
-    echo "{\"premise\": \"The cat $i ran.\", \"choice1\": \"It ate.\", \"choice2\": \"It hid then.\", \"question\": \"cause\", \"label\": $((i % 2)), \"idx\": $i}"
-done >"$dir/data/copa/train.jsonl"
+row() { echo "{\"premise\": \"The cat $1 ran.\", \"choice1\": \"It ate.\", \"choice2\": \"It hid then.\", \"question\": \"cause\", \"label\": $(($1 % 2)), \"idx\": $1}"; }
+for i in 0 1 2 3 4 5 6 7; do row $i; done >"$dir/data/copa/train.jsonl"
+for i in 8 9; do row $i; done >"$dir/data/copa/val.jsonl"  # what sweep evaluates
 score() { device=$1 out=$2; shift 2; "$bin/score" --device "$device" --model $model --data "$dir/data" --tasks copa --shots 0 --mode both --out "$out" "$@" >"$dir/log" 2>&1 || fail "score on $device"; }
 
 score cuda:1 "$dir/one.h5" --examples 1 --criteria all

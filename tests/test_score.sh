@@ -44,6 +44,20 @@ done
 for pid in $pids; do wait $pid || fail "one of three processes: $(cat "$dir"/log.?)"; done
 same "$dir/whole.h5" "$dir/three.h5" "three processes change the store: $(cat "$dir"/log.?)"
 
+# a part: the same whatever the processes; another part does not fit into the store
+must part.h5 --tasks copa,piqa --examples 7 --criteria snip --part 2/3
+pids=
+for r in 0 1; do
+  PMI_RANK=$r PMI_SIZE=2 "$score" --model $model --data "$dir/data" --shots 1 --mode both --threads 1 --batch-tokens 300 --tasks copa,piqa --examples 7 --criteria snip --part 2/3 --out "$dir/part2.h5" >"$dir/log.$r" 2>&1 &
+  pids="$pids $!"
+done
+for pid in $pids; do wait $pid || fail "one of two processes: $(cat "$dir"/log.?)"; done
+same "$dir/part.h5" "$dir/part2.h5" "two processes change the store of a part: $(cat "$dir"/log.?)"
+must part.h5 --tasks copa,piqa --examples 9 --criteria snip --part 2/3
+refused 'part is 2/3 there, 1/3 here; give another --out' part.h5 --tasks copa --examples 9 --criteria snip --part 1/3
+refused 'part is 2/3 there, 1/1 here' part.h5 --tasks copa --examples 9 --criteria snip
+refused 'part is 1/1 there, 2/3 here' one.h5 --tasks copa --part 2/3
+
 # killed at 20 random moments of the time that a run takes; a stubborn user runs the same command again until it is done
 start=$(date +%s%3N)
 must killed.h5 --tasks piqa,copa --examples 12 --criteria all --batch-tokens 250
