@@ -13,7 +13,8 @@ static int put_ids(store *s, const task_split *split, int n, char *const *id) {
         {"what", "documents that were scored, or shown as few-shot examples before one that was"},
     };
     int bad = store_put_names(s, name, n, id);
-    for (size_t i = 0; i < sizeof attr / sizeof *attr && !bad; i++) bad = store_put_text(s, group, attr[i].key, attr[i].text);
+    for (size_t i = 0; i < sizeof attr / sizeof *attr && !bad; i++)
+        bad = store_put_text(s, group, attr[i].key, attr[i].text);
     free(name);
     free(group);
     return bad;

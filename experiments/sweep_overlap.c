@@ -1,4 +1,4 @@
-// sweep_overlap - refuses to evaluate documents that the scores or predictors of the masks have seen. Contract: sweep.h.
+// sweep_overlap - refuses to evaluate documents that the scores or predictors of masks have seen. Contract in sweep.h.
 #include <stdlib.h>
 #include <string.h>
 #include "documents.h"
@@ -11,7 +11,7 @@ typedef struct {
     int n_unknown;  // how many there are
 } findings;
 
-// The documents of a task that seeds first..last evaluate, as marks of its split, and their few-shot examples, of the pool.
+// Marks the documents of a task that seeds first..last evaluate, and their few-shot examples in the pool.
 static int mark(bool *seen, bool *pool_seen, const sweep *w, int k, int first, int last) {
     int bad = 0;
     for (int s = first; s <= last; s++) {
@@ -31,7 +31,8 @@ static int count(const bool *marked, int n) {
 
 static void add_overlap(findings *f, const char *path, const char *task, long n, int of) {
     char *before = f->text;
-    if (!before) before = xasprintf("%s has seen documents that this sweep evaluates or shows as few-shot examples:", path);
+    if (!before)
+        before = xasprintf("%s has seen documents that this sweep evaluates or shows as few-shot examples:", path);
     f->text = xasprintf("%s%s %ld of %d of %s", before, f->text ? "," : "", n, of, task);
     free(before);
 }
@@ -97,15 +98,16 @@ static int check_all(findings *f, const sweep *w) {
 static void warn(const findings *f) {
     if (f->text) log_info("warning: %s (--allow-overlap)", f->text);
     if (f->unknown)
-        log_info("warning: %s%s does not say which documents it was scored on, so that an overlap with those evaluated cannot "
-                 "be checked", f->unknown, f->n_unknown > 1 ? " (like others)" : "");
+        log_info("warning: %s%s does not say which documents it was scored on, so that an overlap with those evaluated "
+                 "cannot be checked", f->unknown, f->n_unknown > 1 ? " (like others)" : "");
 }
 
 int sweep_overlap(const sweep *w) {
     findings f = {0};
     int bad = check_all(&f, w);
     if (!bad && f.text && !w->o->allow_overlap)
-        bad = err_set("%s; score one part (score --part 1/2) and sweep another (--part 2/2), or give --allow-overlap", f.text);
+        bad = err_set("%s; score one part (score --part 1/2) and sweep another (--part 2/2), or give --allow-overlap",
+                      f.text);
     if (!bad && w->rank == 0) warn(&f);
     free(f.text);
     free(f.unknown);

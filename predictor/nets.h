@@ -1,5 +1,6 @@
 // nets - the inside of a predictor, for those who train and write it. Layout of the file (HDF5, readable by h5py):
 //   root attributes: what was trained, from what, by which command
+//   /documents: which documents the store's scores have seen, see documents.h
 //   /predictors/<criterion>: attribute hash
 //   /predictors/<criterion>/<heads|neurons>: attributes hidden, inputs and state; per net (the group itself where one net serves all
 //   layers, else layer_000, ..): fc1.weight [hidden, E], fc1.bias [hidden], fc2.weight [outputs, hidden], fc2.bias, as of PyTorch's Linear

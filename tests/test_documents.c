@@ -19,8 +19,8 @@ static char *in_root(const char *name) { return xasprintf("%s/%s", root, name); 
 static void make_split(task_split *s, const char *task, const char *path, int first) {
     char *text = xstrdup("");
     for (int i = first; i < first + N; i++) {
-        char *more = xasprintf("%s{\"goal\": \"g%d\", \"sol1\": \"a\", \"sol2\": \"b\", \"label\": 0, \"id\": \"d%d\"}\n",
-                               text, i, i);
+        char *more = xasprintf("%s{\"goal\": \"g%d\", \"sol1\": \"a\", \"sol2\": \"b\", \"label\": 0, "
+                               "\"id\": \"d%d\"}\n", text, i, i);
         free(text);
         text = more;
     }
