@@ -5,7 +5,7 @@
 #          criterion and sparsity: 447 points
 #   small  two designs, scopes and criteria, three sparsities, one seed: 43 points, for the demo
 # OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (mean accuracy of the tasks, word perplexity), points.txt (the same as a table, means over
-# the seeds) and claims.csv, claims.txt (claims.sh); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of
+# the seeds) and claims.csv, claims.txt (bin/compare); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of
 # each task (and pages of the text) and seed, TEXT the text.
 set -e
 [ $# = 6 ] || { echo "usage: $0 full|small SCORES AGGREGATES OUT MODEL DATA" >&2; exit 2; }
@@ -82,5 +82,5 @@ awk -F, '/^#/ {next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; next}
             print line
         }
     }' "$out/sweep.csv" >"$out/points.txt"
-experiments/claims.sh "$work/sweep.jsonl" "$out/claims.csv" >"$out/claims.txt"
+"$bin/compare" --details "$work/sweep.jsonl" --claims experiments/claims.json --out "$out/claims.csv" >"$out/claims.txt"
 if [ $size = small ]; then cat "$out/points.txt"; else cat "$out/claims.txt"; fi

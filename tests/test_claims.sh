@@ -1,64 +1,155 @@
 #!/bin/sh
-# test_claims - experiments/claims.sh on made-up details of a sweep: effects, seeds and verdicts that follow from how they were made; and
+# test_claims - bin/compare from the outside: details with planted effects (claims_planted.py) get the verdicts that
+# follow from how they were made, and every number is checked with NumPy (claims_check.py); what it refuses; and
 # experiments/contextual.sh and ranks.sh on a few documents.
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-export BIN=${BIN:-bin}
-fail() { echo "FAIL: $*"; exit 1; }
+. tests/expect.sh
+. tests/needs.sh
+needs_h5py
+export BIN=$bin
 
-/usr/bin/python3 - "$tmp/details.jsonl" <<'PY' || fail "python3"
-import json, sys
-# mask, criterion, design, target, lag, scope -> share of right answers of 40 documents of each of two tasks, log-likelihood of a word
-masks = {("static", "plainact", "", "", "", "local"): (0.75, -3.0), ("static", "l2_norm", "", "", "", "local"): (0.5, -2.5), ("random", "", "", "", "", "local"): (0.25, -3.0),
-         ("contextual", "plainact", "shadow", "layer", "", "local"): (0.75, -2.0), ("contextual", "l2_norm", "shadow", "layer", "", "local"): (0.75, -2.0),
-         ("contextual", "plainact", "dejavu", "layer", "1", "local"): (1.0, -1.5)}
-with open(sys.argv[1], "w") as out:
-    for (mask, criterion, design, target, lag, scope), (share, ll) in masks.items():
-        for sparsity in ("30", "50"):
-            for seed in "01":
-                row = dict(mode="sound", mask=mask, criterion=criterion, design=design, target=target, lag=lag, hidden="", scope=scope, units="both", sparsity=sparsity,
-                           mask_span="decode", refresh="", seed=seed)
-                right = 40 * share - (4 if seed == "1" and mask == "random" else 0)
-                for task in ("copa", "piqa"):
-                    for i in range(40):
-                        print(json.dumps(dict(row, task=task, id=str(i), gold=1, prediction=int((i * 7) % 40 < right), prediction_norm=0)), file=out)
-                for page in range(10):
-                    print(json.dumps(dict(row, task="wikitext", id=str(page), words=100 + page, log_likelihood=(100 + page) * (ll + (0.01 if page % 2 else -0.01)))), file=out)
+/usr/bin/python3 tests/claims_planted.py "$tmp" || { fail "claims_planted.py"; exit 1; }
+d=$tmp/planted.jsonl c=$tmp/claims.json
+expect 0 "not run: nobody" compare --details "$d" --claims "$c" --out "$tmp/planted.csv"
+cp "$tmp/o" "$tmp/table"
+expect 0 "" compare --details "$tmp/seeds.jsonl" --claims "$tmp/seeds.json" --out "$tmp/seeds.csv"
+check() { /usr/bin/python3 tests/claims_check.py "$@" || fail "numbers of $1"; }
+check "$d" "$c" "$tmp/planted.csv"
+check "$tmp/seeds.jsonl" "$tmp/seeds.json" "$tmp/seeds.csv"
+
+# verdicts of accuracy, log-likelihood per byte and perplexity, over the sparsities
+verdicts() { grep -v '^#' "$1" | /usr/bin/python3 -c 'import csv, sys
+by = {}
+for r in csv.DictReader(sys.stdin): r["level"] == "claim" and by.setdefault(r["claim"], []).append(r["verdict"])
+for claim in by: print(claim, *by[claim], sep=": ")'; }
+verdicts "$tmp/planted.csv" >"$tmp/1"
+cat >"$tmp/2" <<END
+none: no difference: no difference: no difference
+small: undecided: undecided: undecided
+large: holds: holds: holds
+large, swapped: reversed: reversed: reversed
+two signs: mixed: mixed: mixed
+other totals: not compared: not compared: not compared
+other totals at one: undecided: undecided: undecided
+nobody: not run: not run: not run
+static (task): holds: holds: reversed
+static (all): reversed: reversed: reversed
+one outcome: holds
+END
+cmp -s "$tmp/1" "$tmp/2" || fail "verdicts: $(diff "$tmp/1" "$tmp/2")"
+said() { grep -q "$1" "$tmp/table" || fail "not in the table: $1"; }
+said 'left out of "other totals at one", because totals of .* differ: 2 pairs on the tasks, 2 on the text'
+said 'acc has too few documents in [1-9][0-9]* of 17 tests'
+
+# two seeds that saw the same documents, with the same effects, say what one says; drawn apart they would seem to say
+# more
+expect 0 "" compare --details "$tmp/seeds.jsonl" --a mask=good --b mask=base --out "$tmp/c.csv"
+/usr/bin/python3 - "$tmp" <<'PY' || fail "two seeds on the same documents: $(cat "$tmp/o")"
+import csv, json, sys, numpy as np
+rows = csv.DictReader(l for l in open(sys.argv[1] + "/c.csv") if l[0] != "#")
+rows = [r for r in rows if r["outcome"] == "word_perplexity"]
+seed0, seed1, both, own = rows
+assert [r["level"] for r in rows] == ["pair", "pair", "sparsity", "claim"] and "seed=1" in seed1["pair"]
+for r in (seed1, both):
+    assert all(abs(float(seed0[k]) - float(r[k])) < 1e-9 for k in ("effect", "stderr", "low", "high")), rows
+pages = {}
+for line in open(sys.argv[1] + "/seeds.jsonl"):
+    d = json.loads(line)
+    if d["task"] == "wikitext" and d["seed"] == 0 and d["mask"] in ("good", "base"):
+        pages.setdefault(d["mask"], {})[d["id"]] = (d["log_likelihood"], d["words"])
+difference = np.array([pages["good"][i][0] - pages["base"][i][0] for i in pages["good"]])
+words = np.array([w for _, w in pages["good"].values()])
+i, j = np.random.default_rng(2).integers(40, size=(2, 10000, 40))
+one, apart = (difference[i].sum(1) / words[i].sum(1) for i in (i, j))
+together = float(both["stderr"])
+assert 0.9 < together / one.std() < 1.1 and ((one + apart) / 2).std() < 0.8 * together, both
 PY
-experiments/claims.sh "$tmp/details.jsonl" "$tmp/claims.csv" 1000 >"$tmp/table" 2>"$tmp/e" || fail "$(cat "$tmp/e")"
-/usr/bin/python3 - "$tmp/claims.csv" <<'PY' || fail "$(cat "$tmp/table")"
-import csv, math, sys
-got = {(r["claim"], r["metric"]): r for r in csv.DictReader(l for l in open(sys.argv[1]) if l[0] != "#")}
-assert len(got) == 2 * len({c for c, _ in got})
 
-def expect(claim, metric, verdict, pairs, effect, seeds):
-    r = got[claim, metric]
-    assert r["verdict"] == verdict and int(r["pairs"]) == pairs, r
-    assert abs(float(r["effect"]) - effect) < 1e-6, r
-    assert float(r["low"]) - 1e-8 <= effect <= float(r["high"]) + 1e-8, r
-    for name, value in zip(("seed_low", "seed_high"), seeds):
-        assert abs(float(r[name]) - value) < 1e-6, r
+# the same bits whatever the threads, and whatever the order of the files
+for n in 1 2; do
+    OMP_NUM_THREADS=$n "$bin"/compare --details "$d" --claims "$c" --out "$tmp/c.csv" >/dev/null 2>&1
+    cp "$tmp/c.csv" "$tmp/$n"
+done
+cmp -s "$tmp/1" "$tmp/2" || fail "two threads give other bits than one"
+head -n 3000 "$d" >"$tmp/first.jsonl"
+tail -n +3001 "$d" >"$tmp/second.jsonl"
+expect 0 "" compare --details "$tmp/second.jsonl,$tmp/first.jsonl" --claims "$c" --out "$tmp/c.csv"
+verdicts "$tmp/c.csv" >"$tmp/2"
+verdicts "$tmp/planted.csv" | cmp -s - "$tmp/2" || fail "two files: $(cat "$tmp/2")"
 
-early, over = "contextual (early predictor) over static", "contextual (per-layer look-ahead predictors) over static"
-# plainact 0.75 - 0.75, l2_norm 0.75 - 0.5: both seeds the same; log-likelihoods -2 against -3 and -2.5
-expect(early, "acc", "holds", 4 * 2, 0.125, (0.125, 0.125))
-expect(early, "word_perplexity", "holds", 4 * 2, math.exp(-0.75), (math.exp(-0.75),) * 2)
-expect(over, "acc", "holds", 4, 0.25, (0.25, 0.25))
-expect("early over per-layer predictors, look-ahead", "acc", "reversed", 4, -0.25, (-0.25, -0.25))
-expect("early over per-layer predictors, look-ahead", "word_perplexity", "reversed", 4, math.exp(0.5), (math.exp(0.5),) * 2)
-expect("gradient (plainact) over magnitude (l2_norm), contextual", "acc", "open", 4, 0, (0, 0))
-expect("gradient (plainact) over magnitude (l2_norm), static", "acc", "holds", 4, 0.25, (0.25, 0.25))
-expect("gradient (plainact) over magnitude (l2_norm), static", "word_perplexity", "reversed", 4, math.exp(0.5), (math.exp(0.5),) * 2)
-# random masks are right 10 or 6 times of 40
-expect("static (plainact) over random", "acc", "holds", 4, (0.5 + 0.6) / 2, (0.5, 0.6))
-assert not any("fisher" in c or "hybrid" in c or "sequence" in c for c, _ in got), got.keys()
-PY
-grep -q 'reversed$' "$tmp/table" && [ "$(grep -c 'perplex' "$tmp/table")" -gt 4 ] || fail "table: $(cat "$tmp/table")"
-experiments/claims.sh "$tmp/nothing.jsonl" "$tmp/no.csv" >"$tmp/o" 2>&1 && fail "missing details were not refused"
-[ ! -e "$tmp/no.csv" ] && grep -q 'nothing.jsonl' "$tmp/o" || fail "missing details: $(cat "$tmp/o")"
-head -n 100 "$tmp/details.jsonl" >"$tmp/few.jsonl"
-experiments/claims.sh "$tmp/few.jsonl" "$tmp/no.csv" >"$tmp/o" 2>&1 && fail "details without pairs were not refused"
-grep -q 'masks of no claim' "$tmp/o" || fail "few: $(cat "$tmp/o")"
+# tables, and what is said of few draws and few documents
+expect 0 '| large | gold ll/byte A - B |' compare --details "$d" --claims "$c" --table markdown
+[ "$(grep -c '^|' "$tmp/o")" = 33 ] && [ "$(grep '^|' "$tmp/o" | awk -F'|' '{print NF}' | sort -u)" = 10 ] ||
+    fail "Markdown: $(cat "$tmp/o")"
+few="no p value of 900 draws passes a correction over 47 tests; take --draws 1880"
+expect 0 "$few" compare --details "$d" --claims "$c" --draws 900
+grep -q '^only 900 draws' "$tmp/o" || fail "few draws: $(cat "$tmp/o")"
+grep -E '"id": ("[012]"|[012]),' "$d" >"$tmp/few.jsonl"
+few="undecided (few documents: 3 of copa, 10 are wanted)"
+expect 0 "$few" compare --details "$tmp/few.jsonl" --claims "$c" --out "$tmp/few.csv"
+cat "$tmp/o" "$tmp/few.csv" | grep -qi 'nan\|inf' && fail "numbers of few documents: $(cat "$tmp/o")"
+
+# accuracy by prediction_norm, which is wrong everywhere: that none of 320 documents differs says something
+# (1 - 0.05^(1/320) < 0.01), that none of 80 does says nothing
+norm() { expect 0 "$1" compare --details "$2" --metric acc_norm --a mask=good --b mask=base; }
+norm "0.0093     2    0    320  +0.0000..+0.0000  no difference" "$d"
+norm "0.0368     2    0     80  +0.0000..+0.0000  undecided (no document differs, but they are few)" "$tmp/seeds.jsonl"
+
+# one comparison: aggregate is a matter of tasks; pairs of equal totals only
+expect 0 "reversed" compare --details "$d" --a mask=static,aggregate=task --b mask=base
+expect 1 'b: aggregate is "task" and "all" in lines' compare --details "$d" --a mask=base --b mask=static
+expect 0 "not compared (totals of pruned units differ)" compare --details "$d" --a mask=fewer --b mask=base
+expect 1 "they agree in none" compare --details "$d" --a mask=absent --b mask=base
+
+# what is refused, in one line
+expect 1 "no claim has pairs" compare --details "$d" --claims experiments/claims.json
+expect 1 "nothing.jsonl" compare --details "$tmp/nothing.jsonl" --claims "$c" --out "$tmp/no.csv"
+[ ! -e "$tmp/no.csv" ] || fail "a table of missing details"
+expect 1 "nothing.json" compare --details "$d" --claims "$tmp/nothing.json"
+expect 2 "is wanted" compare --details "$d"
+expect 2 "leave out --a" compare --details "$d" --claims "$c" --a mask=base
+expect 2 "unknown field colour" compare --details "$d" --a colour=red --b mask=base
+expect 2 "field mask twice" compare --details "$d" --a mask=base,mask=good --b mask=base
+refused() {
+    printf '%s' "$2" >"$tmp/bad.json"
+    expect 1 "bad.json: $1" compare --details "$d" --claims "$tmp/bad.json"
+}
+n='"claim": "x"' x='"a": {"mask": "good"}, "b": {"mask": "base"}'
+printf '{"claims": [' >"$tmp/bad.json"
+expect 1 "bad.json:1: not JSON" compare --details "$d" --claims "$tmp/bad.json"
+refused "key claims: a list of claims is wanted" '{"claims": []}'
+refused "unknown key margin; there are note margins claims" "{\"margin\": 1, \"claims\": [{$n, $x}]}"
+refused "margins: acc: a number between 0 and 1" "{\"margins\": {\"acc\": \"a\"}, \"claims\": [{$n, $x}]}"
+refused "claim 1: key claim: what is claimed" "{\"claims\": [{$x}]}"
+refused "claim 1 (x): b: fields and their values" "{\"claims\": [{$n, \"a\": {\"mask\": \"good\"}}]}"
+refused "claim 2 (x): stands twice" "{\"claims\": [{$n, $x}, {$n, $x}]}"
+refused "claim 1 (x): unknown key mach" "{\"claims\": [{$n, $x, \"mach\": []}]}"
+refused "claim 1 (x): a: unknown field colour" "{\"claims\": [{$n, \"a\": {\"colour\": \"red\"}, \"b\": {}}]}"
+refused "claim 1 (x): match: unknown field colour" "{\"claims\": [{$n, $x, \"match\": [\"colour\"]}]}"
+refused "claim 1 (x): outcomes: unknown outcome speed" "{\"claims\": [{$n, $x, \"outcomes\": [\"speed\"]}]}"
+printf '%s' "{\"claims\": [{$n, $x, \"match\": [\"sparsity\"]}]}" >"$tmp/bad.json"
+expect 1 'x: b: seed is "0" and "1"' compare --details "$d" --claims "$tmp/bad.json"
+
+# details that do not fit: one line of them changed, or a part of them missing
+unfit() { expect 1 "$1" compare --details "${2:-$tmp/bad.jsonl}" --a mask=good --b mask=base; }
+line() {
+    { head -n 40 "$tmp/seeds.jsonl"; sed -n 41p "$tmp/seeds.jsonl" | sed "$2"; } >"$tmp/bad.jsonl"
+    unfit "bad.jsonl:41: $1"
+}
+line "no field aggregate: made by an older sweep; run the sweep again" 's/"aggregate": "", //'
+line "no whole numbers pruned_heads and pruned_neurons: made by an older sweep" 's/"pruned_heads": [0-9]*, //'
+line "no field scope; details of bin/sweep are wanted" 's/"scope": "local", //'
+line "neither a document nor a page" 's/"gold": 1/"gold": 2/'
+line "not JSON" 's/{/[/'
+line "pruned_heads and pruned_neurons of copa differ from those of a line before" \
+    's/"task": "piqa"/"task": "copa"/;s/"pruned_heads": [0-9]*/"pruned_heads": 5/'
+head -c 5000 "$tmp/seeds.jsonl" >"$tmp/bad.jsonl"
+unfit "the last line is not whole"
+grep -v '"mask": "base".*"task": "copa", "id": "7"' "$tmp/seeds.jsonl" >"$tmp/bad.jsonl"
+unfit "copa 7 was measured under one mask of a pair only"
+sed 's/"prediction": 1/"prediction": 0/' "$tmp/seeds.jsonl" >"$tmp/bad.jsonl"
+unfit "stands twice with the same mask and different values" "$tmp/seeds.jsonl,$tmp/bad.jsonl"
+sed 's/"words": 1/"words": 2/' "$tmp/seeds.jsonl" >"$tmp/bad.jsonl"
+unfit "these lines are of different data" "$tmp/seeds.jsonl,$tmp/bad.jsonl"
 
 "$BIN"/score --model model/default --data data/world --tasks copa,piqa --shots 0 --examples 12 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" &&
     "$BIN"/aggregate --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "scores: $(cat "$tmp/e")"
@@ -99,4 +190,4 @@ ranks
 cmp -s "$tmp/ranks/ranks.csv" "$tmp/once.csv" || fail "a second run of ranks.sh computes anew"
 experiments/contextual.sh medium 1 2 3 4 5 >/dev/null 2>&1
 [ $? = 2 ] || fail "usage"
-echo ok
+exit $bad

@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs that go on, refusals,
-# paired differences against NumPy.
+# paired differences.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -12,7 +12,7 @@ train --design shadow --target layer --seed 0 --out "$tmp/p0.h5"
 train --design shadow --target layer --seed 1 --out "$tmp/p1.h5"
 train --design dejavu --features ahead --criterion plainact --out "$tmp/d.h5"
 
-run() { $exec "$bin"/sweep --model $model --data $data --tasks copa,winogrande --wikitext $data/wikitext/held-out.raw --token-perplexity none --limit 4 --mask none,random,contextual \
+run() { $exec "$bin"/sweep --model $model --data $data --tasks copa,winogrande --wikitext $data/wikitext/held-out.raw --token-perplexity none --limit 4 --mask none,random,contextual --mask-span decode \
         --predictor "$tmp/p0.h5,$tmp/d.h5" --scope local,global --sparsity 0,50 "$@"; }
 
 run --out "$tmp/a.csv" --details "$tmp/a.jsonl" >/dev/null 2>"$tmp/e" || fail "the undisturbed run failed: $(cat "$tmp/e")"
@@ -58,32 +58,23 @@ none = {(r["task"], r["metric"]): r["value"] for r in read(tmp + "/a.csv") if r[
 for r in rows:
     if r["sparsity"] == "0":
         assert r["value"] == none[r["task"], r["metric"]], r
-# paired differences, and their intervals by an independent bootstrap
+# paired differences; of four documents there is no interval
 docs = {}
 for line in open(tmp + "/a.jsonl"):
     d = json.loads(line)
     if d["sparsity"] != "50" or not (d["mask"] == "random" or (d["design"], d["criterion"]) == ("shadow", "plainact")):
         continue
-    value = (d["log_likelihood"], d["words"]) if d["task"] == "wikitext" else float(d["prediction"] == d["gold"])
-    docs.setdefault((d["mask"], d["scope"]), {})[d["task"], d["id"]] = value
-rng = np.random.default_rng(3)
-got = {(r["scope"], r["metric"]): r for r in read(tmp + "/c.csv")}
+    value = (d["log_likelihood"], d["words"]) if d["task"] == "wikitext" else (d["prediction"] == d["gold"], 1)
+    docs.setdefault((d["mask"], d["scope"]), {}).setdefault(d["task"], []).append(value)
+compared = read(tmp + "/c.csv")
+assert all(r["low"] == "" and r["verdict"] in ("", "undecided", "not compared") for r in compared), compared
 for scope in ("local", "global"):
-    a, b = docs["contextual", scope], docs["random", scope]
-    assert a.keys() == b.keys() and len(a) == 12
-    diff = [np.array([a[k] - b[k] for k in a if k[0] == t]) for t in ("copa", "winogrande")]
-    r = got[scope, "acc"]
-    assert abs(float(r["effect"]) - np.mean([d.mean() for d in diff])) < 1e-9, r
-    draws = sum(d[rng.integers(4, size=(20000, 4))].mean(1) for d in diff) / 2
-    assert abs(float(r["low"]) - np.quantile(draws, 0.025)) <= 0.13 and abs(float(r["high"]) - np.quantile(draws, 0.975)) <= 0.13, r
-    pages = [k for k in a if k[0] == "wikitext"]
-    la, lb, w = (np.array(v) for v in ([a[k][0] for k in pages], [b[k][0] for k in pages], [a[k][1] for k in pages]))
-    r = got[scope, "word_perplexity"]
-    assert abs(float(r["effect"]) - np.exp((lb.sum() - la.sum()) / w.sum())) < 1e-6, r
-    i = rng.integers(4, size=(20000, 4))
-    draws = np.exp((lb[i].sum(1) - la[i].sum(1)) / w[i].sum(1))
-    for side, q in (("low", 0.025), ("high", 0.975)):
-        assert abs(np.log(float(r[side]) / np.quantile(draws, q))) < 0.1 * abs(np.log(np.quantile(draws, 0.975) / np.quantile(draws, 0.025))) + 1e-3, (r, np.quantile(draws, q))
+    def mean(mask, task): return np.divide(*np.array(docs[mask, scope][task], float).sum(0))
+    want = {"acc": np.mean([mean("contextual", t) - mean("random", t) for t in ("copa", "winogrande")]),
+            "word_perplexity": np.exp(mean("random", "wikitext") - mean("contextual", "wikitext"))}
+    for outcome, effect in want.items():
+        r, = (r for r in compared if r["level"] == "pair" and r["outcome"] == outcome and f"scope={scope}" in r["pair"])
+        assert abs(float(r["effect"]) - effect) < 1e-8 and r["documents"] == ("8" if outcome == "acc" else "4"), (r, effect)
 PY
 
 small="sweep --model $model --data $data --tasks copa --limit 2 --mask contextual --sparsity 50"
