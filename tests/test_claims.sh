@@ -40,8 +40,7 @@ said() { grep -q "$1" "$tmp/table" || fail "not in the table: $1"; }
 said 'left out of "other totals at one", because totals of .* differ: 2 pairs on the tasks, 2 on the text'
 said 'acc has too few documents in [1-9][0-9]* of 17 tests'
 
-# two seeds that saw the same documents, with the same effects, say what one says; drawn apart they would seem to say
-# more
+# two seeds with the same documents and effects say what one of them says; drawn apart they would seem to say more
 expect 0 "" compare --details "$tmp/seeds.jsonl" --a mask=good --b mask=base --out "$tmp/c.csv"
 /usr/bin/python3 - "$tmp" <<'PY' || fail "two seeds on the same documents: $(cat "$tmp/o")"
 import csv, json, sys, numpy as np
@@ -66,8 +65,9 @@ PY
 
 # the same bits whatever the threads, and whatever the order of the files
 for n in 1 2; do
+    rm -f "$tmp/c.csv"
     OMP_NUM_THREADS=$n "$bin"/compare --details "$d" --claims "$c" --out "$tmp/c.csv" >/dev/null 2>&1
-    cp "$tmp/c.csv" "$tmp/$n"
+    mv "$tmp/c.csv" "$tmp/$n" || fail "no table with $n threads"
 done
 cmp -s "$tmp/1" "$tmp/2" || fail "two threads give other bits than one"
 head -n 3000 "$d" >"$tmp/first.jsonl"
