@@ -138,7 +138,7 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     static const struct { const char *name; int column; } field[] = {
         {"mode", COL_mode}, {"mask", COL_mask}, {"criterion", COL_criterion}, {"design", COL_design}, {"target", COL_target}, {"lag", COL_lag},
         {"hidden", COL_hidden}, {"scope", COL_scope}, {"units", COL_units}, {"sparsity", COL_sparsity}, {"mask_span", COL_mask_span},
-        {"aggregate", COL_aggregate}, {"local_counts", COL_local_counts}, {"seed", COL_seed}, {"pruned_heads", COL_pruned_heads}, {"pruned_neurons", COL_pruned_neurons}};
+        {"aggregate", COL_aggregate}, {"local_counts", COL_local_counts}, {"part", COL_part}, {"seed", COL_seed}, {"pruned_heads", COL_pruned_heads}, {"pruned_neurons", COL_pruned_neurons}};
     char *text;
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
