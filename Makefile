@@ -173,8 +173,7 @@ run-demo: all
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo FIGURES="$(MAIN_FIGURES)"
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/demo/contextual FIGURES="plots/contextual_scopes.gp plots/contextual_designs.gp"
 	@echo; echo "mean accuracy of the seven tasks, heads and neurons pruned (results/demo/plots has the figures):"
-	@awk -F, '/^#/ {next} !c["metric"] {for (i = 1; i <= NF; i++) c[$$i] = i; next} $$c["task"] == "mean" && $$c["metric"] == "acc" \
-	  {printf "  %-7s %-9s %3s %%  %.3f +- %.3f\n", $$c["mask"], $$c["criterion"], $$c["sparsity"], $$c["value"], $$c["stderr"]}' results/demo/sweep.csv
+	@bin/tables --table demo
 	@echo; echo "masks that act from the end of the context on: static ones and contextual ones by two designs of predictors, accuracy and word perplexity:"
 	@cat results/demo/contextual.txt
 sweep-full: all                              ## every criterion and sparsity on the default model -> results/full (prints its time first)
@@ -228,6 +227,14 @@ bench-sweep: all                             ## time over sparsity, length and s
 	bin/bench --shape opt-125m,opt-350m,opt-1.3b --mask none,static,contextual --refresh 1 --tokens 32 --out $(TIMES)/bench.csv
 	@$(MAKE) --no-print-directory plots PLOT_IN=$(TIMES)
 
+# Tables and numbers of the documents follow from the CSV files of results/, as results/tables.json and results/numbers.csv say.
+DOCUMENTS := README.md,results/README.md
+tables: all                                  ## write the tables of the documents from the CSV files of results/
+	bin/tables --document $(DOCUMENTS)
+	bin/tables --numbers results/numbers.csv --check
+tables-check: all                            ## do the tables and numbers of the documents follow from the CSV files of results/?
+	bin/tables --document $(DOCUMENTS) --numbers results/numbers.csv --check
+
 # Figures of a folder of results; plots/README.md lists what each reads.
 PLOT_IN  ?= results/demo ## plots: folder of the CSV files
 PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
@@ -237,6 +244,6 @@ MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
 
-.PHONY: bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full contextual-ranks remake plots fuzz check test install all clean help FORCE
+.PHONY: bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full contextual-ranks remake plots tables tables-check fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -35,12 +35,16 @@ train() {
 # The predictability of every criterion is shown for one design.
 criteria_of() { [ $size-$1-$2 = full-shadow-0 ] && echo all || echo $criteria; }
 
-if [ $size = full ]; then  # of one seed, times the seeds
-    seed=${seeds%% *}
+if [ $size = full ]; then  # the seconds of one seed, times the seeds
+    seed=${seeds%% *} total=0
     for name in $designs $few; do
         case " $few " in *" $name "*) what=plainact ;; *) what=$(criteria_of $name $seed) ;; esac
-        [ -e "$work/$name-$seed.h5" ] || { train $name $seed $what --estimate && sed -n 's/^about \([0-9.]*\) s.*/\1/p' "$work/$name-$seed.txt"; }
-    done | awk -v seeds="$(echo $seeds | wc -w)" '{s += $1} END {printf "predictors: about %.0f minutes of training; then the sweep says its own time\n", s * seeds / 60}' >&2
+        [ -e "$work/$name-$seed.h5" ] && continue
+        train $name $seed $what --estimate
+        took=$(sed -n 's/^about \([0-9]*\).*/\1/p' "$work/$name-$seed.txt")
+        total=$((total + ${took:-0}))
+    done
+    echo "predictors: about $((total * $(echo $seeds | wc -w) / 60)) minutes of training; then the sweep says its own time" >&2
 fi
 
 # sweep MASKS DESIGNS CRITERIA SCOPES SPARSITIES
@@ -60,27 +64,8 @@ for name in $few; do
     for seed in $seeds; do train $name $seed plainact; done
     sweep contextual $name plainact local,global 50
 done
-awk '/^#/ {if (NR == FNR) print; next} /^criterion,/ && n++ {next} 1' "$work"/*-[0-9].csv >"$out/metrics.csv"
-awk -F, '/^#/ {print; next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; print; next}
-    ($c["task"] == "mean" && $c["metric"] == "acc") || $c["metric"] == "word_perplexity"' "$work/sweep.csv" >"$out/sweep.csv"
-
-# Accuracy and perplexity of every kind of mask, means over the seeds, a column for each sparsity.
-awk -F, '/^#/ {next} !n {n = NF; for (i = 1; i <= NF; i++) c[$i] = i; next}
-    $c["metric"] != "acc" && $c["metric"] != "word_perplexity" {next}
-    {design = $c["design"] == "dejavu" ? ($c["lag"] ? "per layer, ahead" : "per layer, same") : $c["design"] == "shadow" && $c["target"] == "global" ? "shadow, global targets" : $c["design"]
-     mask = sprintf("%-10s %-22s %-9s %-6s", $c["mask"], design, $c["criterion"], $c["scope"]); p = $c["sparsity"]
-     if (!(mask in seen)) {seen[mask] = 1; order[++masks] = mask}
-     if (p > 0 && !(p in known)) {known[p] = 1; for (i = ++np; i > 1 && ps[i - 1] + 0 > p + 0; i--) ps[i] = ps[i - 1]; ps[i] = p}
-     k = mask SUBSEP p SUBSEP $c["metric"]; sum[k] += $c["value"]; count[k]++}
-    function cell(m, p, metric, format) {k = m SUBSEP p SUBSEP metric; return k in sum ? sprintf(format, sum[k] / count[k]) : sprintf("%8s", "")}
-    END {
-        printf "%-50s", ""; for (i = 1; i <= np; i++) printf " acc %3d%%", ps[i]; for (i = 1; i <= np; i++) printf " ppl %3d%%", ps[i]; printf "\n"
-        for (j = 1; j <= masks; j++) {
-            m = order[j]; line = sprintf("%-50s", m)
-            for (i = 1; i <= np; i++) line = line " " cell(m, (m SUBSEP 0 SUBSEP "acc") in sum ? 0 : ps[i], "acc", "%8.4f")
-            for (i = 1; i <= np; i++) line = line " " cell(m, (m SUBSEP 0 SUBSEP "acc") in sum ? 0 : ps[i], "word_perplexity", "%8.3f")
-            print line
-        }
-    }' "$out/sweep.csv" >"$out/points.txt"
+"$bin/tables" --select "$(printf '%s,' "$work"/*-[0-9].csv)" --out "$out/metrics.csv"
+"$bin/tables" --select "$work/sweep.csv" --where 'task=mean|wikitext,metric=acc|word_perplexity' --out "$out/sweep.csv"
+"$bin/tables" --table points --csv "sweep=$out/sweep.csv" --out "$out/points.txt"
 "$bin/compare" --details "$work/sweep.jsonl" --claims experiments/claims.json --out "$out/claims.csv" >"$out/claims.txt"
 if [ $size = small ]; then cat "$out/points.txt"; else cat "$out/claims.txt"; fi

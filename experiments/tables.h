@@ -1,0 +1,69 @@
+// tables - tables and single numbers from CSV files, as a JSON file says:
+//
+//   {"csv": {NAME: PATH, ..}, "tables": {NAME: TABLE, ..}}
+//
+// TABLE    {"csv": NAME, "where": FILTER, "head": [heads of the label columns], "columns": [COLUMN, ..],
+//           "rows": [ROW, ..]}
+// COLUMN   {"head": TEXT, "each": [FIELD, ..], "ascending": BOOL, "optional": BOOL, "csv": NAME, "where": FILTER,
+//           "instead": FILTER, and the fields of MEASURE or "parts": [MEASURE, ..]}
+//          each       a column for every combination of these fields, in the order of the rows, or ascending by
+//                     number; {FIELD} in the head is its value
+//          csv        that of the table unless given
+//          optional   a cell for which there is no row is blank; otherwise that is an error
+//          instead    conditions that replace those of the rows of the table
+// ROW      {"label": [TEXT, ..], "where": FILTER or {NAME of a CSV or "*": FILTER, ..}, "each": [FIELD, ..],
+//           "ascending": BOOL, "optional": BOOL}; each, ascending and {FIELD} as for columns; optional: no row of the
+//          table if nothing passes
+// MEASURE  {"value": COLUMN of the CSV, or several with + between them, "statistic": NAME, "where": FILTER,
+//           "across": [FIELD, ..], "relation": NAME, "over": FILTER, "by": [FIELD, ..], "scale": NUMBER,
+//           "format": "%.1f ms"}
+//          statistic  one (the default: there is one row only), text (of one row, as it stands), count, mean, median,
+//                     min, max, geomean
+//          across     the rows that are pooled differ in these fields (["seed"]: one row a seed), so that nothing
+//                     else is pooled unseen
+//          relation   ratio A / B, difference A - B or percent 100 (A / B - 1): A is the statistic of the rows that
+//                     pass, B that of the rows that pass with the conditions of over in place of those on the same
+//                     fields
+//          by         each row of A is related to the one row of B that agrees in these fields, and the statistic is
+//                     that of the results
+// FILTER   see csv.h. Those of table, column, part and row are put together in this order; a later condition replaces
+//          an earlier one on the same field. That of the table holds for columns of the table's CSV only.
+#pragma once
+#include <jansson.h>
+#include "csv.h"
+
+typedef struct { char *name, *path; csv_file file; bool loaded; } tables_source;
+typedef struct { json_t *root; tables_source *source; int n_sources; char *path; } tables_spec;
+
+typedef struct {
+    const char *value, *statistic, *relation, *over, *format;  // relation, over: NULL if there are none
+    const char **by, **across;  // names of fields; NULL at their end
+    double scale;
+} tables_measure;
+
+// Row 0 has the heads; the first `labels` columns are labels.
+typedef struct { char **cell; int rows, columns, labels; } tables_grid;
+
+// Reads the JSON file. override: "NAME=PATH,..", or NULL: other files than it names. -1 and err_set.
+int  tables_open(tables_spec *s, const char *path, const char *override);
+void tables_close(tables_spec *s);  // safe on {0}
+// The rows of one of its CSV files, read when first asked for; NULL and err_set.
+csv_file *tables_csv(tables_spec *s, const char *name);
+// A number as text; the caller frees. Returns 0, 1 (no row passes, or the value is empty there: err_set says so), -1
+// and err_set.
+int  tables_number(char **text, csv_file *c, const csv_filter *where, const tables_measure *m);
+
+// Computes a table. -1 and err_set.
+int  tables_make(tables_grid *g, tables_spec *s, const char *name);
+void tables_grid_free(tables_grid *g);  // safe on {0}
+// Columns of equal width, two blanks between them, labels to the left.
+void tables_text(FILE *f, const tables_grid *g);
+void tables_markdown(FILE *f, const tables_grid *g);
+
+// Replaces what stands in a document between <!-- table NAME --> and <!-- end of table --> by the table. check: writes
+// nothing, and a difference is an error that names document, line and table. -1 and err_set.
+int  tables_document(tables_spec *s, const char *path, bool check);
+// Numbers in sentences: a CSV file with the columns document, words (of the document, with the number in them),
+// number, csv, and the fields of MEASURE (by, across: with + between fields). Each has to stand in the document and to
+// follow from its CSV. list (or NULL) gets a line for each; otherwise the first that fails is an error. -1 and err_set.
+int  tables_numbers(tables_spec *s, const char *path, FILE *list);
