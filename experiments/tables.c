@@ -141,8 +141,8 @@ static int unpack_measure(tables_measure *m, const char **where, json_t *j, bool
         for (size_t i = 0; i < sizeof others / sizeof *others; i++) json_object_del(fields, others[i]);
     }
     const int bad =
-        json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s:s, s?F, s?o, s?o}", "where", where,
-                       "value", &m->value, "statistic", &m->statistic, "relation", &m->relation, "over", &m->over,
+        json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s?s, s:s, s?F, s?o, s?o}", "where", where,
+                       "value", &m->value, "statistic", &m->statistic, "relation", &m->relation, "over", &m->over, "over_value", &m->over_value,
                        "format", &m->format, "scale", &m->scale, "by", &by, "across", &across);
     json_decref(fields);  // its strings are those of j
     if (bad) return err_set("a measure: %s", e.text);
@@ -351,7 +351,13 @@ static int make_cell(maker *m, const made_column *c, const row_spec *r, const co
 
 // Puts the labels of the row, which end before cell `end`, before the error.
 static int row_error(const maker *m, int end) {
-    for (int i = end - 1; i >= end - m->labels; i--) err_prefix(i == end - m->labels ? "row \"%s" : "%s", m->cell[i]);
+    char *text;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    for (int i = end - m->labels; i < end; i++) fprintf(f, i > end - m->labels ? ", %s" : "%s", m->cell[i]);
+    fclose(f);
+    err_prefix("row \"%s\"", text);
+    free(text);
     return -1;
 }
 

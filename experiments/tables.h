@@ -15,15 +15,15 @@
 //           "ascending": BOOL, "optional": BOOL}; each, ascending and {FIELD} as for columns; optional: no row of the
 //          table if nothing passes
 // MEASURE  {"value": COLUMN of the CSV, or several with + between them, "statistic": NAME, "where": FILTER,
-//           "across": [FIELD, ..], "relation": NAME, "over": FILTER, "by": [FIELD, ..], "scale": NUMBER,
-//           "format": "%.1f ms"}
+//           "across": [FIELD, ..], "relation": NAME, "over": FILTER, "over_value": COLUMN,
+//           "by": [FIELD, ..], "scale": NUMBER, "format": "%.1f ms"}
 //          statistic  one (the default: there is one row only), text (of one row, as it stands), count, mean, median,
 //                     min, max, geomean
 //          across     the rows that are pooled differ in these fields (["seed"]: one row a seed), so that nothing
 //                     else is pooled unseen
 //          relation   ratio A / B, difference A - B or percent 100 (A / B - 1): A is the statistic of the rows that
 //                     pass, B that of the rows that pass with the conditions of over in place of those on the same
-//                     fields
+//                     fields (without over: of the same rows), over_value in place of value
 //          by         each row of A is related to the one row of B that agrees in these fields, and the statistic is
 //                     that of the results
 // FILTER   see csv.h. Those of table, column, part and row are put together in this order; a later condition replaces
@@ -36,7 +36,7 @@ typedef struct { char *name, *path; csv_file file; bool loaded; } tables_source;
 typedef struct { json_t *root; tables_source *source; int n_sources; char *path; } tables_spec;
 
 typedef struct {
-    const char *value, *statistic, *relation, *over, *format;  // relation, over: NULL if there are none
+    const char *value, *statistic, *relation, *over, *over_value, *format;  // the three of a relation: NULL if not given
     const char **by, **across;  // names of fields; NULL at their end
     double scale;
 } tables_measure;

@@ -140,9 +140,9 @@ static int in_document(const char *path, const char *words, const char *number) 
     return bad;
 }
 
-enum { DOCUMENT, WORDS, NUMBER, CSV, WHERE, VALUE, STATISTIC, ACROSS, RELATION, OVER, BY, SCALE, FORMAT, FIELDS };
+enum { DOCUMENT, WORDS, NUMBER, CSV, WHERE, VALUE, STATISTIC, ACROSS, RELATION, OVER, OVER_VALUE, BY, SCALE, FORMAT, FIELDS };
 static const char *const field_names[FIELDS] = {"document", "words",    "number", "csv", "where", "value", "statistic",
-                                                "across",   "relation", "over",   "by",  "scale", "format"};
+                                                "across",   "relation", "over", "over_value", "by",  "scale", "format"};
 
 // The names of "a+b", NULL at their end; the caller frees.
 static const char **names_of(const char *text) {
@@ -167,6 +167,7 @@ static int computed(char **text, tables_spec *s, char *const field[FIELDS]) {
                         .statistic = or_else(field[STATISTIC], "one"),
                         .relation = or_else(field[RELATION], NULL),
                         .over = or_else(field[OVER], NULL),
+                        .over_value = or_else(field[OVER_VALUE], NULL),
                         .format = field[FORMAT],
                         .scale = scale};
     m.by = names_of(field[BY]);

@@ -171,8 +171,8 @@ static int related(double *out, const csv_file *c, const csv_filter *where, cons
     selection b = {0};
     double x = 0, y = 0;
     csv_filter_merge(&over, where);
-    int bad = csv_filter_add(&over, m->over);
-    if (!bad) bad = select_values(&b, c, &over, m->value);
+    int bad = csv_filter_add(&over, m->over ? m->over : "");
+    if (!bad) bad = select_values(&b, c, &over, m->over_value ? m->over_value : m->value);
     if (!bad) bad = differ_across(&b, c, m->across);
     if (!bad && *m->by) {
         bad = relate_rows(a, &b, c, m);
@@ -240,8 +240,9 @@ int tables_number(char **text, csv_file *c, const csv_filter *where, const table
     *text = NULL;
     if (!format_ok(m->format, is_text ? "s" : "feg"))
         return err_set("format \"%s\": one conversion is wanted, as %s", m->format, is_text ? "%s" : "%.1f");
-    if (!m->relation != !m->over) return err_set("relation and over belong together; one of them is missing");
-    if (*m->by && !m->over) return err_set("by belongs to a relation; over is missing");
+    if (!m->relation != !(m->over || m->over_value))
+        return err_set("relation and over (or over_value) belong together; one of them is missing");
+    if (*m->by && !m->relation) return err_set("by belongs to a relation, which is missing");
     double x = 0;
     char *field = NULL;
     const int bad = is_text ? field_text(&field, c, where, m->value) : number(&x, c, where, m);
