@@ -92,6 +92,10 @@ typedef struct {
     json_t *head, *columns, *rows;
 } table_spec;
 
+static int want_array(const json_t *j, const char *what) {
+    return !j || json_is_array(j) ? 0 : err_set("%s: an array is wanted", what);
+}
+
 static int unpack_column(column_spec *c, json_t *j) {
     json_error_t e;
     *c = (column_spec){.where = "", .instead = "", .json = j};
@@ -107,12 +111,13 @@ static int unpack_column(column_spec *c, json_t *j) {
         for (size_t i = 0; i < sizeof known / sizeof *known; i++) ours |= strcmp(key, known[i]) == 0;
         if (!ours) return err_set("column \"%s\": %s beside parts; it belongs to one of them", c->head, key);
     }
-    return 0;
+    return want_array(c->parts, "parts") || want_array(c->each, "each") ? -1 : 0;
 }
 
 // Names as an array with NULL at its end, which the caller frees; the strings are those of the JSON. NULL and err_set:
 // something else than names.
 static const char **names_of(const json_t *list, const char *what) {
+    if (want_array(list, what)) return NULL;
     const size_t n = json_array_size(list);
     const char **name = xcalloc(n + 1, sizeof *name);
     for (size_t i = 0; i < n; i++) {
@@ -134,7 +139,7 @@ static void free_measure(tables_measure *m) {
 static int unpack_measure(tables_measure *m, const char **where, json_t *j, bool part) {
     json_error_t e;
     json_t *by = NULL, *across = NULL, *fields = json_copy(j);
-    *m = (tables_measure){.value = "value", .statistic = "one", .format = NULL, .scale = 1};
+    *m = (tables_measure){.value = "value", .statistic = "one", .scale = 1};
     *where = "";
     if (!part) {
         static const char *const others[] = {"head", "csv", "where", "instead", "each", "ascending", "optional"};
@@ -142,8 +147,9 @@ static int unpack_measure(tables_measure *m, const char **where, json_t *j, bool
     }
     const int bad =
         json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s?s, s:s, s?F, s?o, s?o}", "where", where,
-                       "value", &m->value, "statistic", &m->statistic, "relation", &m->relation, "over", &m->over, "over_value", &m->over_value,
-                       "format", &m->format, "scale", &m->scale, "by", &by, "across", &across);
+                       "value", &m->value, "statistic", &m->statistic, "relation", &m->relation, "over", &m->over,
+                       "over_value", &m->over_value, "format", &m->format, "scale", &m->scale, "by", &by, "across",
+                       &across);
     json_decref(fields);  // its strings are those of j
     if (bad) return err_set("a measure: %s", e.text);
     m->by = names_of(by, "by");
@@ -154,10 +160,10 @@ static int unpack_measure(tables_measure *m, const char **where, json_t *j, bool
 static int unpack_row(row_spec *r, json_t *j) {
     json_error_t e;
     *r = (row_spec){0};
-    return json_unpack_ex(j, &e, JSON_STRICT, "{s:o, s?o, s?o, s?b, s?b}", "label", &r->label, "where", &r->where,
-                          "each", &r->each, "ascending", &r->ascending, "optional", &r->optional)
-               ? err_set("a row: %s", e.text)
-               : 0;
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:o, s?o, s?o, s?b, s?b}", "label", &r->label, "where", &r->where, "each",
+                       &r->each, "ascending", &r->ascending, "optional", &r->optional))
+        return err_set("a row: %s", e.text);
+    return want_array(r->each, "each");
 }
 
 // ---------------------------------------------------------------- each: the combinations of some fields
@@ -413,7 +419,9 @@ static int make_all(maker *m, json_t *table) {
     if (json_unpack_ex(table, &e, JSON_STRICT, "{s:s, s?s, s:o, s:o, s:o}", "csv", &m->table.csv, "where",
                        &m->table.where, "head", &m->table.head, "columns", &m->table.columns, "rows", &m->table.rows))
         return err_set("%s", e.text);
-    if (make_heads(m)) return -1;
+    if (want_array(m->table.head, "head") || want_array(m->table.columns, "columns") ||
+        want_array(m->table.rows, "rows") || make_heads(m))
+        return -1;
     size_t i;
     json_t *j;
     json_array_foreach(m->table.rows, i, j) {

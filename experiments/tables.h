@@ -36,7 +36,7 @@ typedef struct { char *name, *path; csv_file file; bool loaded; } tables_source;
 typedef struct { json_t *root; tables_source *source; int n_sources; char *path; } tables_spec;
 
 typedef struct {
-    const char *value, *statistic, *relation, *over, *over_value, *format;  // the three of a relation: NULL if not given
+    const char *value, *statistic, *format, *relation, *over, *over_value;  // those of a relation: NULL if not given
     const char **by, **across;  // names of fields; NULL at their end
     double scale;
 } tables_measure;

@@ -140,7 +140,9 @@ static int in_document(const char *path, const char *words, const char *number) 
     return bad;
 }
 
-enum { DOCUMENT, WORDS, NUMBER, CSV, WHERE, VALUE, STATISTIC, ACROSS, RELATION, OVER, OVER_VALUE, BY, SCALE, FORMAT, FIELDS };
+enum {
+    DOCUMENT, WORDS, NUMBER, CSV, WHERE, VALUE, STATISTIC, ACROSS, RELATION, OVER, OVER_VALUE, BY, SCALE, FORMAT, FIELDS
+};
 static const char *const field_names[FIELDS] = {"document", "words",    "number", "csv", "where", "value", "statistic",
                                                 "across",   "relation", "over", "over_value", "by",  "scale", "format"};
 
