@@ -199,8 +199,8 @@ for rank, *cells in body:
 
 of = rows("contextual/sweep.csv")
 head, *body = table("results/README.md", "contextual")
-masks = {"dense": dict(mask="none"), "random": dict(mask="random"), "static (scores over all)": dict(mask="static", criterion="plainact", aggregate="all"),
-         "static (scores over task)": dict(mask="static", criterion="plainact", aggregate="task"),
+masks = {"dense": dict(mask="none"), "random": dict(mask="random"), "static (scores of all tasks)": dict(mask="static", criterion="plainact", aggregate="all"),
+         "static (own scores)": dict(mask="static", criterion="plainact", aggregate="task"),
          "contextual (shadow)": dict(design="shadow", target="layer", criterion="plainact"),
          "contextual (per layer, look-ahead)": dict(design="dejavu", lag="1", criterion="plainact")}
 assert len(body) >= 9
