@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_tables - bin/tables on files made here, whose means, medians and ratios are known in closed form; and the committed documents against an
-# independent reading of their CSV files. The scripts that call it are tested by test_table_runs.sh.
+# test_tables - bin/tables on files made here, whose means, medians and ratios are known in closed form; and the
+# committed documents against an independent reading of their CSV files. The scripts that call it are tested by
+# test_table_runs.sh.
 program=tables
 . tests/expect.sh
 
@@ -20,10 +21,13 @@ y,3,3,5,r
 z,0,,,nothing
 CSV
 
+row_x='{"label": "r", "where": "kind=x"}'
 # table FIELDS-OF-THE-MEASURE [ROW]: a specification of one table t with one cell
 table() {
-    printf '{"csv": {"a": "%s"}, "tables": {"t": {"csv": "a", "head": [""], "columns": [{"head": "c", %s}], "rows": [%s]}}}' "$tmp/a.csv" "$1" \
-        "${2:-{\"label\": \"r\", \"where\": \"kind=x\"\}}" >"$tmp/spec.json"
+    cat >"$tmp/spec.json" <<JSON
+{"csv": {"a": "$tmp/a.csv"}, "tables": {"t": {"csv": "a", "head": [""], "columns": [{"head": "c", $1}],
+ "rows": [${2:-$row_x}]}}}
+JSON
 }
 # cell WANTED FIELDS [ROW]: the one cell of that table
 cell() {
@@ -52,16 +56,20 @@ cell 4 '"where": "seed=2", "format": "%.0f"'
 cell 400.0% '"where": "seed=2", "scale": 100, "format": "%.1f%%"'
 cell '<p, q>' '"where": "seed=0", "value": "a \"name\", quoted", "statistic": "text", "format": "<%s>"'
 cell 4 '"where": "a \"name\"\\, quoted=s", "format": "%.0f"'
-cell 3.3 '"where": "seed=0|2", "statistic": "mean", "value": "value+other", "over": "kind=y", "relation": "ratio", "format": "%.1f"' '{"label": "r", "where": "kind=x,seed=2|1"}' # (22 + 44) / (13 + 7)
+# (22 + 44) / (13 + 7): the row's seeds replace the column's
+cell 3.3 '"where": "seed=0|2", "statistic": "mean", "value": "value+other", "over": "kind=y", "relation": "ratio",
+    "format": "%.1f"' '{"label": "r", "where": "kind=x,seed=2|1"}'
 cell 1.0667 '"statistic": "mean", "relation": "ratio", "over": "kind=y", "format": "%.4f"' # 4 / 3.75
 cell +6.7 '"statistic": "mean", "relation": "percent", "over": "kind=y", "format": "%+.1f"'
 cell 0.25 '"statistic": "mean", "relation": "difference", "over": "kind=y", "format": "%.2f"'
-cell 1.4375 '"statistic": "mean", "relation": "ratio", "over": "kind=y", "by": ["seed"], "format": "%.4f"' # (1/2 + 2/8 + 4/2 + 9/3) / 4
+# (1/2 + 2/8 + 4/2 + 9/3) / 4
+cell 1.4375 '"statistic": "mean", "relation": "ratio", "over": "kind=y", "by": ["seed"], "format": "%.4f"'
 cell 3 '"statistic": "max", "relation": "ratio", "over": "kind=y", "by": ["seed"], "format": "%.0f"'
 cell 0.1 '"statistic": "mean", "relation": "ratio", "over_value": "other", "format": "%.1f"'
 cell '1 (9)' '"parts": [{"statistic": "min", "format": "%.0f"}, {"statistic": "max", "format": " (%.0f)"}]'
-cell 8 '"where": "seed=0", "format": "%.0f"' '{"label": "r", "where": "kind=y,seed=1"}'     # the row's condition replaces the column's
-cell 1 '"instead": "seed=0", "format": "%.0f"' '{"label": "r", "where": "kind=x,seed=1"}'   # and instead the row's
+# The row's condition replaces the column's, and instead the row's.
+cell 8 '"where": "seed=0", "format": "%.0f"' '{"label": "r", "where": "kind=y,seed=1"}'
+cell 1 '"instead": "seed=0", "format": "%.0f"' '{"label": "r", "where": "kind=x,seed=1"}'
 cell 3.75 '"statistic": "mean", "format": "%.2f"' '{"label": "r", "where": "kind!=x|z"}'
 cell '' '"where": "seed=7", "optional": true, "format": "%.0f"'
 cell '' '"optional": true, "format": "%.0f"' '{"label": "r", "where": "kind=z"}'
@@ -74,10 +82,13 @@ no 'value is empty' '"format": "%.0f"' '{"label": "r", "where": "kind=z"}'
 no '4 rows where one is meant' '"format": "%.0f"'
 no '4 rows with kind=x where one is meant' '"statistic": "text", "format": "%s"'
 no 'unknown statistic average; there are one' '"statistic": "average", "format": "%.0f"'
-no 'unknown relation times; there are ratio' '"statistic": "mean", "relation": "times", "over": "kind=y", "format": "%.0f"'
+no 'unknown relation times; there are ratio' '"statistic": "mean", "relation": "times", "over": "kind=y",
+    "format": "%.0f"'
 no 'relation and over' '"statistic": "mean", "over": "kind=y", "format": "%.0f"'
-no 'geomean of 0' '"statistic": "geomean", "relation": "difference", "over": "seed=0|1|2|3", "by": ["seed"], "format": "%.0f"'
-no '0 rows of over agree' '"statistic": "mean", "relation": "ratio", "over": "kind=y,seed=0", "by": ["seed"], "format": "%.0f"'
+no 'geomean of 0' '"statistic": "geomean", "relation": "difference", "over": "seed=0|1|2|3", "by": ["seed"],
+    "format": "%.0f"'
+no '0 rows of over agree' '"statistic": "mean", "relation": "ratio", "over": "kind=y,seed=0", "by": ["seed"],
+    "format": "%.0f"'
 no 'differs in no field of across' '"statistic": "mean", "across": ["kind"], "format": "%.0f"'
 no 'one conversion is wanted' '"statistic": "mean", "format": "%.0f %n"'
 no 'one conversion is wanted' '"statistic": "mean", "format": "%s"'
@@ -94,7 +105,9 @@ no 'no row with kind=w' '"format": "%.0f"' '{"label": "r", "where": "kind=w"}'
 # Rows and columns for every combination; the second file has its numbers in another order.
 cat >"$tmp/spec.json" <<JSON
 {"csv": {"a": "$tmp/a.csv", "b": "$tmp/missing.csv"}, "tables": {
-  "each": {"csv": "a", "where": "kind=x|y", "head": ["kind"], "columns": [{"head": "seed {seed}", "where": "seed!=3", "each": ["seed"], "ascending": true, "format": "%.0f"}],
+  "each": {"csv": "a", "where": "kind=x|y", "head": ["kind"],
+           "columns": [{"head": "seed {seed}", "where": "seed!=3", "each": ["seed"], "ascending": true,
+                        "format": "%.0f"}],
            "rows": [{"label": "of {kind}", "each": ["kind"]}, {"label": "none", "where": "kind=w", "optional": true}]},
   "missing": {"csv": "b", "head": [""], "columns": [{"head": "c", "format": "%.0f"}], "rows": [{"label": "r"}]}}}
 JSON
@@ -123,14 +136,16 @@ expect 0 '# b' --select "$tmp/c.csv,$tmp/b.csv" --where 'kind=y,seed!=9'
 kind,seed,value
 y,0,"1"
 y,10,5' ] || fail "--select: $(cat "$tmp/o")"
-"$bin/tables" --select "$tmp/a.csv" >"$tmp/o" && cmp -s "$tmp/o" "$tmp/a.csv" || fail "--select without conditions changes a file"
+"$bin/tables" --select "$tmp/a.csv" >"$tmp/o" && cmp -s "$tmp/o" "$tmp/a.csv" ||
+    fail "--select without conditions changes a file"
 expect 1 'a.csv: other columns than' --select "$tmp/b.csv,$tmp/a.csv" --out "$tmp/no.csv"
 expect 1 'no column of' --select "$tmp/b.csv" --where of=x --out "$tmp/no.csv"
 [ ! -e "$tmp/no.csv" ] || fail "what was not finished is left"
 
 # Documents: tables between markers, numbers in sentences.
 printf 'Text.\n\n<!-- table each -->\n| old |\n<!-- end of table -->\nSeed 2 is\n4.0 times  seed 0.\n' >"$tmp/d.md"
-expect 1 'd.md:4: table each differs from its CSVs, which give "| kind | seed 0 |' --spec "$tmp/spec.json" --document "$tmp/d.md" --check
+expect 1 'd.md:4: table each differs from its CSVs, which give "| kind | seed 0 |' --spec "$tmp/spec.json" \
+    --document "$tmp/d.md" --check
 silent --spec "$tmp/spec.json" --document "$tmp/d.md"
 [ "$(cat "$tmp/d.md")" = 'Text.
 
@@ -160,14 +175,16 @@ number "$tmp/d.md" 'is 4.0 times seed 0' 4.0
 silent --spec "$tmp/spec.json" --numbers "$tmp/n.csv" --check
 expect 0 'yes  4.0' --spec "$tmp/spec.json" --numbers "$tmp/n.csv"
 number "$tmp/d.md" 'is 4.1 times seed 0' 4.1
-expect 1 "n.csv:2: $tmp/d.md: \"is 4.1 times seed 0\" is not there" --spec "$tmp/spec.json" --numbers "$tmp/n.csv" --check
+expect 1 "n.csv:2: $tmp/d.md: \"is 4.1 times seed 0\" is not there" --spec "$tmp/spec.json" --numbers "$tmp/n.csv" \
+    --check
 sed 's/^4.0/4.1/' "$tmp/d.md" >"$tmp/changed.md"
 number "$tmp/changed.md" 'is 4.1 times seed 0' 4.1
 expect 1 'says 4.1 where the CSV gives 4.0' --spec "$tmp/spec.json" --numbers "$tmp/n.csv" --check
 number "$tmp/d.md" 'is 4.0 times seed 0' 4.1
 expect 1 'does not hold 4.1' --spec "$tmp/spec.json" --numbers "$tmp/n.csv" --check
 
-# The committed documents: they follow from their CSV files, a changed digit is found, and three tables agree with Python's reading of the CSV files.
+# The committed documents: they follow from their CSV files, a changed digit is found, and three tables agree with
+# Python's reading of the CSV files.
 silent --document README.md,results/README.md --numbers results/numbers.csv --check
 for of in README.md results/README.md; do
     sed '/<!-- table/,/<!-- end/s/^\(| [^|]* | [^|]*\)[0-9]\([^|]*|\)/\17\2/' $of >"$tmp/changed.md"
@@ -192,14 +209,17 @@ static, = pick(bench, mask="static")
 head, *body = table("results/README.md", "ranks_time")
 assert [b[0] for b in body] == sorted({r["hidden"] for r in bench if r["hidden"]}, key=int) and len(head) == 9
 for rank, *cells in body:
-    for (design, refresh), time, over in zip(itertools.product(("shadow", "dejavu"), ("1", "0")), cells[::2], cells[1::2], strict=True):
+    kinds = itertools.product(("shadow", "dejavu"), ("1", "0"))
+    for (design, refresh), time, over in zip(kinds, cells[::2], cells[1::2], strict=True):
         r, = pick(bench, design=design, refresh=refresh, hidden=rank)
         mean, median = float(r["amortised"]), float(r["value"])
-        assert time == f"{mean:.3f} ({median:.3f})" and over == f"{100 * (mean / float(static['amortised']) - 1):+.1f} %", (rank, design, refresh, time, over)
+        more = 100 * (mean / float(static["amortised"]) - 1)
+        assert time == f"{mean:.3f} ({median:.3f})" and over == f"{more:+.1f} %", (rank, design, refresh, time, over)
 
 of = rows("contextual/sweep.csv")
 head, *body = table("results/README.md", "contextual")
-masks = {"dense": dict(mask="none"), "random": dict(mask="random"), "static (scores of all tasks)": dict(mask="static", criterion="plainact", aggregate="all"),
+masks = {"dense": dict(mask="none"), "random": dict(mask="random"),
+         "static (scores of all tasks)": dict(mask="static", criterion="plainact", aggregate="all"),
          "static (own scores)": dict(mask="static", criterion="plainact", aggregate="task"),
          "contextual (shadow)": dict(design="shadow", target="layer", criterion="plainact"),
          "contextual (per layer, look-ahead)": dict(design="dejavu", lag="1", criterion="plainact")}
@@ -208,8 +228,11 @@ for label, *cells in body:
     name, scope = label.rsplit(", ", 1) if label != "dense" else (label, "")
     for column, cell in zip(head[1:], cells, strict=True):
         what, sparsity, _ = column.split()
-        got = pick(of, scope=scope, sparsity=sparsity if scope else "0", **({"metric": "acc", "task": "mean"} if what == "acc" else {"metric": "word_perplexity"}), **masks[name])
-        assert cell == (f"{statistics.mean(float(r['value']) for r in got):.{3 if what == 'acc' else 2}f}" if got else ""), (label, column, cell)
+        metric = dict(metric="acc", task="mean") if what == "acc" else dict(metric="word_perplexity")
+        got = pick(of, scope=scope, sparsity=sparsity if scope else "0", **metric, **masks[name])
+        digits = 3 if what == "acc" else 2
+        want = f"{statistics.mean(float(r['value']) for r in got):.{digits}f}" if got else ""
+        assert cell == want, (label, column, cell, want)
         assert len({r["seed"] for r in got}) == len(got)
 
 time = pick(rows("time/bench.csv"), metric="token_ms", engine="own")
@@ -219,6 +242,7 @@ for label, dense, dense_share, half, half_share in table("README.md", "latency")
     for mask, cell, share in (("none", dense, dense_share), ("static", half, half_share)):
         r, = pick(time, model=model.lower().strip(","), weights=weights, mask=mask, **run)
         assert cell == f"{float(r['amortised']):.1f} ({float(r['value']):.1f})", (label, mask, cell)
-        assert share == f"{100 * float(r['roofline']):.0f} % of {float(r['bandwidth']) / 1e9:.0f} GB/s", (label, mask, share)
+        want = f"{100 * float(r['roofline']):.0f} % of {float(r['bandwidth']) / 1e9:.0f} GB/s"
+        assert share == want, (label, mask, share, want)
 PY
 exit $bad
