@@ -126,6 +126,8 @@ printf 'kind,seed,value\nx,"1,2\n' >"$tmp/bad.csv"
 expect 1 'bad.csv:2: a quoted field has no closing quote' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
 printf '# c\nkind,seed,value\nx,1\n' >"$tmp/bad.csv"
 expect 1 'bad.csv:3: 2 fields where the header has 3' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
+printf 'kind,seed,value\nx,"1\n2",3\ny,1\n' >"$tmp/bad.csv"
+expect 1 'bad.csv:4: 2 fields where the header has 3' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
 printf '# only\n' >"$tmp/bad.csv"
 expect 1 'bad.csv: no header line' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
 
