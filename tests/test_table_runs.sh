@@ -4,7 +4,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export BIN=${BIN:-bin}
 fail() { echo "FAIL: $*"; exit 1; }
-"$BIN"/score --model model/default --data data/world --tasks copa,piqa --shots 0 --examples 12 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" &&
+"$BIN"/score --model model/default --data data/world --tasks all --shots 0 --examples 4 --criteria plainact,l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" &&
     "$BIN"/aggregate --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "scores: $(cat "$tmp/e")"
 small() { LIMIT=2 experiments/contextual.sh small "$tmp/s.h5" "$tmp/s.h5" "$tmp/out" model/default data/world >"$tmp/table" 2>"$tmp/e" || fail "contextual.sh: $(cat "$tmp/e")"; }
 small
