@@ -17,7 +17,9 @@ masked(mask, scope) = sprintf("f[\"metric\"] == \"word_perplexity\" && f[\"mask\
 average(file, where, y) = real("0" . system(sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) {s += f[\"%s\"]; c++} END {if (c) print s / c}' '%s'", where, y, file)))
 array at_static = [average(quality, masked("static", "local"), "value"), average(quality, masked("static", "global"), "value")]
 by(who, d, u) = sprintf("%s && f[\"by\"] == \"%s\" && f[\"units\"] == \"%s\"", of(d), who, u)
-array at_mean = [average(metrics, by("static_mean", "shadow", "heads"), "within_rho"), average(metrics, by("static_mean", "shadow", "neurons"), "within_rho")]
+baselines = distinct(metrics, "by", "f[\"by\"] ~ /_mean$/")
+name_of(b) = b eq "static_mean" ? "mean score" : "mean score of the task"
+at(b, u) = average(metrics, by(b, "shadow", u), "within_rho")
 timed(d, refresh) = sprintf("%s && f[\"metric\"] == \"token_ms\" && f[\"refresh\"] == \"%s\"", of(d), refresh)
 static_ms = average(times, "f[\"mask\"] == \"static\" && f[\"metric\"] == \"token_ms\"", "value")
 unset datafile columnheaders
@@ -41,7 +43,8 @@ do for [ext in "png svg"] {
     set ylabel "Spearman's rho within layers" offset 0.3,0
     plot for [u in "heads neurons"] for [d in designs] curve(metrics, by("predictor", d, u), "hidden", "within_rho") using 1:2:3:4 with yerrorlines linecolor rgb shade(d) linewidth 2 \
              dashtype 1 + (u ne "heads") pointtype (u eq "heads" ? 5 : 4) title name(d) . ", " . u, \
-         for [k = 1:2] 0 + at_mean[k] with lines linecolor rgb "#2e8b57" linewidth 1.5 dashtype k title "mean score, " . word("heads neurons", k)
+         for [b in baselines] for [k = 1:2] 0 + at(b, word("heads neurons", k)) with lines linecolor rgb (b eq "static_mean" ? "#2e8b57" : "#7d4bb0") linewidth 1.5 dashtype k \
+             title name_of(b) . ", " . word("heads neurons", k)
     set lmargin at screen left(3); set rmargin at screen left(3) + 0.265
     set ylabel "ms" offset 0.3,0
     set yrange [0:*]

@@ -1,5 +1,5 @@
 # predictability - how well the scores of each criterion are predicted on held-out documents: rank correlation within layers of the predictor, beside
-# that of the training part's mean score (no context). Reads SRC/metrics.csv (`bin/train --metrics`).
+# those of two mean scores (no context): of the training documents of the same task, and of all. Reads SRC/metrics.csv (`bin/train --metrics`).
 load "plots/common.gp"
 metrics = src . "/metrics.csv"
 if (!present(metrics)) { print missing(metrics); exit }
@@ -17,7 +17,7 @@ set yrange [0:1.2]  # room for the key
 set ytics 0, 0.2, 1
 unset grid
 set grid ytics
-set boxwidth 0.36
+set boxwidth 0.25
 set style fill solid 1 noborder
 do for [ext in "png svg"] {
     eval terminal(ext, 1300, 560)
@@ -27,8 +27,9 @@ do for [ext in "png svg"] {
         set title kind offset 0,-0.6
         set ylabel "Spearman's rho within layers" offset 1,0
         set key top left
-        plot metrics using (at(stringcolumn("criterion")) - 0.19):(rho(kind, "predictor")) with boxes linecolor rgb "#1b6ca8" title kind eq "heads" ? "predictor" : "", \
-             metrics using (at(stringcolumn("criterion")) + 0.19):(rho(kind, "static_mean")) with boxes linecolor rgb "#c9ced6" title kind eq "heads" ? "mean of the training part" : ""
+        plot metrics using (at(stringcolumn("criterion")) - 0.26):(rho(kind, "predictor")) with boxes linecolor rgb "#1b6ca8" title kind eq "heads" ? "predictor" : "", \
+             metrics using (at(stringcolumn("criterion"))):(rho(kind, "task_mean")) with boxes linecolor rgb "#8f9bb0" title kind eq "heads" ? "mean of its task in the training part" : "", \
+             metrics using (at(stringcolumn("criterion")) + 0.26):(rho(kind, "static_mean")) with boxes linecolor rgb "#d5d9e0" title kind eq "heads" ? "mean of the training part" : ""
     }
     unset multiplot
     unset output

@@ -18,14 +18,18 @@ typedef struct {
     bool estimate;
 } train_options;
 
-enum { BY_PREDICTOR, BY_MEAN, BY_NORM, BY_ALL };  // what predicts: the nets, the mean of the training part, the l2 norm of the layer's input
+// What predicts: the nets; the mean target of all training examples; that of the training examples of the example's own task; the l2 norm of the layer's
+// input. train_by: their names in files, in this order.
+enum { BY_PREDICTOR, BY_STATIC, BY_TASK, BY_NORM, BY_ALL };
+enum { OVER_STATIC, OVER_TASK, GAINS };  // the baselines that a gain is over: BY_STATIC + i
+extern const char *const train_by[BY_ALL];
 
 typedef struct {              // one kind of unit of one criterion
     plane target, label;      // [L, U] normalised; label: what dejavu-lowrank learns; else unused
-    double *mean;             // [L, U] mean target of the training part
+    double *mean, *task_mean; // [L, U] mean target of the training part; [n_tasks, L, U] the same of each task, or of all where a task has no training examples
     double *positive;         // [L] fraction of its labels that are 1
     quality q[BY_ALL];
-    stats_moments gain[2];    // paired difference of the nets' rho to the mean's, per test example: joint, within layers
+    stats_moments gain[GAINS][2];  // paired difference of the nets' rho to the baseline's, per test example: joint, within layers
 } train_kind;
 
 typedef struct {
@@ -40,6 +44,8 @@ typedef struct {
     predictor_info about;     // but for has, criterion, hash
     int epochs[2], batch[2];
     int *row[2], n_row[2][3]; // rows of the store by part, ascending within a part: train, valid, test of heads, of neurons
+    int *task, n_tasks;       // [ex.n] the task of each row, numbered in the order of the store
+    int *task_rows[2];        // [n_tasks] training rows of each task: of heads, of neurons
     scratch features, targets;
     plane x[OPT_STATES];      // normalised, of the states that the design reads: [L, E], or [E] of the layer that it reads
     plane norm[2];            // [N] of L: l2 norm of what heads, what neurons read
@@ -57,6 +63,7 @@ static inline const int *train_rows(const train_job *j, int kind, split_part p) 
 static inline const int *train_units(const train_job *j, int kind) { return kind ? j->m.c.neurons : j->m.c.heads; }
 
 // train_plan.c. All return 0, or -1 and err_set.
+int  train_without_task(const train_job *j, int kind);    // test examples whose task has no training examples
 int  train_plan(train_job *j);
 int  train_features(train_job *j);                        // streams the features to scratch
 int  train_targets(train_job *j, int criterion);          // and one criterion's scores

@@ -35,9 +35,9 @@ static const cli_option options[] = {
     {"seed", CLI_INT, &job.o.seed, "N", "seed of split, initialisation and order", false, NULL, 0, 9e15},
     {"threads", CLI_INT, &job.o.threads, "N", "threads; 0: all (the result is the same)", false, NULL, 0, 4096},
     {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from", false, NULL, 0, 1e9},
-    {"predictions", CLI_STR, &job.o.predictions, "FILE.h5", "write the predictions of the test part", false, NULL, 0, 0},
+    {"predictions", CLI_STR, &job.o.predictions, "FILE.h5", "write the predictions of the test part, and the rows of the store that are for training and test", false, NULL, 0, 0},
     {"curve", CLI_STR, &job.o.curve, "FILE.csv", "write the loss of every epoch", false, NULL, 0, 0},
-    {"metrics", CLI_STR, &job.o.metrics, "FILE.csv", "write the numbers of the table, and the overlaps at 10..90 %", false, NULL, 0, 0},
+    {"metrics", CLI_STR, &job.o.metrics, "FILE.csv", "write the numbers of the table, costs and the overlaps at 10..90 %, of the predictor and, in rows of their own, of the mean of the training part (static_mean), that of its examples of the same task (task_mean) and the norm of the layer's input (input_norm)", false, NULL, 0, 0},
     {"estimate", CLI_FLAG, &job.o.estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
     {"out", CLI_STR, &job.o.out, "FILE", "predictor file to make, to finish or to extend", true, NULL, 0, 0},
     {0}};
@@ -67,7 +67,7 @@ static void print_plan(const train_job *j) {
         printf("dejavu-lowrank departs from DejaVu: features at the end of the context and the top %g %% of the criterion's scores as labels, not every token's activations\n", j->o.top);
 }
 
-// Of the host: the nets of a criterion, and what trains them.
+// Of the host: the nets of a criterion, what trains them, and the means that they are measured against.
 static double host_memory(const train_job *j, int c) {
     double weights = 0, most = 0;
     for (int k = 0; k < 2; k++) {
@@ -77,7 +77,9 @@ static double host_memory(const train_job *j, int c) {
         most = bytes > most ? bytes : most;
         weights += bytes * (j->about.per_layer ? j->about.L - j->about.lag : 1);
     }
-    return weights + (j->device->host ? train_bytes(j, c) : most);
+    // the mean of all training examples and those of the tasks, in double precision
+    const double means = 8.0 * (1 + j->n_tasks) * j->about.L * ((double)j->about.H + j->about.F);
+    return weights + means + (j->device->host ? train_bytes(j, c) : most);
 }
 
 // From the first criterion that is not finished, whose targets are streamed for it.

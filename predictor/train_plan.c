@@ -74,6 +74,31 @@ static int split(train_job *j) {
     return bad ? err_prefix("%s", j->o.store) : 0;
 }
 
+// Numbers the tasks and counts their training rows.
+static void number_tasks(train_job *j) {
+    char **name = xcalloc((size_t)j->ex.n, sizeof *name);  // of the store's examples
+    j->task = xmalloc((size_t)j->ex.n * sizeof *j->task);
+    for (int i = 0; i < j->ex.n; i++) {
+        int t = 0;
+        while (t < j->n_tasks && strcmp(name[t], j->ex.task[i]) != 0) t++;
+        if (t == j->n_tasks) name[j->n_tasks++] = j->ex.task[i];
+        j->task[i] = t;
+    }
+    free(name);
+    for (int k = 0; k < 2; k++) {
+        const int *row = train_rows(j, k, PART_TRAIN);
+        j->task_rows[k] = xcalloc((size_t)j->n_tasks, sizeof *j->task_rows[k]);
+        for (int i = 0; i < j->n_row[k][PART_TRAIN]; i++) j->task_rows[k][j->task[row[i]]]++;
+    }
+}
+
+int train_without_task(const train_job *j, int k) {
+    const int *row = train_rows(j, k, PART_TEST);
+    int n = 0;
+    for (int i = 0; i < j->n_row[k][PART_TEST]; i++) n += j->task_rows[k][j->task[row[i]]] == 0;
+    return n;
+}
+
 // ---------------------------------------------------------------- settings
 static char *examples_hash(const store_examples *e) {
     uint64_t h = 0;
@@ -88,9 +113,10 @@ static void describe(train_job *j) {
     const predictor_info *a = &j->about;
     char *examples = examples_hash(&j->ex);
     j->settings = xasprintf("model_hash=%s\nexamples=%d %s\nmode=%s\ndesign=%s\ntarget=%s\nfeatures=%s\nhidden=%d %d\nepochs=%d %d\nbatch=%d %d\nlr=%g\nseed=%ld\n"
-                            "split=%g %g\nearly_stop=%ld\ntop=%g\ndense_layers=%ld\n",
+                            "split=%g %g\nearly_stop=%ld\ntop=%g\ndense_layers=%ld\nquality=%s,%s,%s,%s\n",
                             j->m.file.hash, j->ex.n, examples, j->o.mode, predictor_design_names[a->design], a->target_layer ? "layer" : "global", j->o.features, a->hidden[0], a->hidden[1],
-                            j->epochs[0], j->epochs[1], j->batch[0], j->batch[1], j->o.lr, j->o.seed, j->o.valid, j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers);
+                            j->epochs[0], j->epochs[1], j->batch[0], j->batch[1], j->o.lr, j->o.seed, j->o.valid, j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers,
+                            train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
     free(examples);
 }
 
@@ -217,17 +243,25 @@ static int check_store(train_job *j) {
 int train_plan(train_job *j) {
     j->features.fd = j->targets.fd = -1;
     if (choose_design(j) || !(j->in = store_open(j->o.store)) || store_read_examples(j->in, &j->ex) || check_store(j) || choose_criteria(j) || split(j)) return -1;
+    number_tasks(j);
     choose_epochs(j);
     describe(j);
     return check_outputs(j);
 }
 
+static void free_means(train_kind *t) {
+    free(t->mean);
+    free(t->task_mean);
+    free(t->positive);
+}
+
 void train_free(train_job *j) {
     for (int k = 0; k < 2; k++) {
-        free(j->kind[k].mean);
-        free(j->kind[k].positive);
+        free_means(&j->kind[k]);
         free(j->row[k]);
+        free(j->task_rows[k]);
     }
+    free(j->task);
     for (int i = 0; i < j->n_criteria; i++) free(j->criteria[i]);
     free(j->criteria);
     free(j->has);
@@ -280,17 +314,25 @@ int train_features(train_job *j) {
     return 0;
 }
 
-// Means over the training part.
+// Means over the training part, whole and of each task.
 static int fill_mean(train_job *j, int k) {
     train_kind *t = &j->kind[k];
     const int *row = train_rows(j, k, PART_TRAIN), n = j->n_row[k][PART_TRAIN], width = t->target.width;
     float *x = xmalloc((size_t)width * sizeof *x);
     t->mean = xcalloc((size_t)width, sizeof *t->mean);
+    t->task_mean = xcalloc((size_t)j->n_tasks * (size_t)width, sizeof *t->task_mean);
     int bad = 0;
     for (int i = 0; !bad && i < n; i++) {
+        const int task = j->task[row[i]], of_task = j->task_rows[k][task];
+        double *task_mean = t->task_mean + (size_t)task * (size_t)width;
         bad = plane_read(&t->target, row[i], x);
-        for (int u = 0; u < width; u++) t->mean[u] += (double)x[u] / n;
+        for (int u = 0; u < width; u++) {
+            t->mean[u] += (double)x[u] / n;
+            task_mean[u] += (double)x[u] / of_task;
+        }
     }
+    for (int task = 0; task < j->n_tasks; task++)
+        if (!j->task_rows[k][task]) memcpy(t->task_mean + (size_t)task * (size_t)width, t->mean, (size_t)width * sizeof *t->mean);
     const int L = j->about.L, U = width / L;
     t->positive = xcalloc((size_t)L, sizeof *t->positive);
     for (int i = 0; !bad && t->label.file && i < n; i++) {
@@ -308,8 +350,7 @@ int train_targets(train_job *j, int c) {
     const int L = j->about.L;
     for (int k = 0; k < 2; k++) {
         train_kind *t = &j->kind[k];
-        free(t->mean);
-        free(t->positive);
+        free_means(t);
         *t = (train_kind){0};
         if (!j->has[c][k]) continue;
         char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], predictor_kinds[k]);

@@ -1,7 +1,7 @@
-// train_report - the finished predictor on the test part, beside two that know nothing of the example's features: the mean target of the training
-// part, and, for every unit of a layer alike, the l2 norm of what the layer's heads (the residual entering it) or neurons (the residual after
-// attention) read. The second shows how much of the joint numbers is the difference between layers. Predictions go through predictor_all and
-// predictor_layer, as in use.
+// train_report - the finished predictor on the test part, beside three that know nothing of the example's features. The static mean is the mean target
+// of all training examples; the task mean, the stronger baseline, is that of the training examples of the example's own task. The third gives every unit
+// of a layer the l2 norm of what the layer's heads (the residual entering it) or neurons (the residual after attention) read: it shows how much of the
+// joint numbers is the difference between layers. Predictions go through predictor_all and predictor_layer, as in use.
 #include "train.h"
 #include "ops_cpu.h"
 #include <errno.h>
@@ -9,6 +9,8 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+
+const char *const train_by[BY_ALL] = {"predictor", "static_mean", "task_mean", "input_norm"};
 
 // ---------------------------------------------------------------- predictions
 // Scores of one row, heads [L, H] and neurons [L, F] (NULL: not wanted). x: room for the inputs.
@@ -63,7 +65,8 @@ static int load_sample(const train_job *j, predictor *p, int k, int row, sample 
     if (j->about.target_layer) memset(x, 0, (size_t)L * sizeof *x);
     else minmax(x, x, (size_t)L);
     for (int i = 0; i < n; i++) s->value[BY_NORM][i] = (double)x[i / U];
-    memcpy(s->value[BY_MEAN], j->kind[k].mean, (size_t)n * sizeof(double));
+    memcpy(s->value[BY_STATIC], j->kind[k].mean, (size_t)n * sizeof(double));
+    memcpy(s->value[BY_TASK], j->kind[k].task_mean + (size_t)j->task[row] * (size_t)n, (size_t)n * sizeof(double));
     return 0;
 }
 
@@ -101,7 +104,7 @@ static int measure(train_job *j, predictor *p, int k, int most, float *x) {
         for (int i = 0; i < some; i++) compare(j, k, &s[i]);
         for (int i = 0; i < some; i++) {
             for (int b = 0; b < BY_ALL; b++) quality_add(&t->q[b], &s[i].q[b]);
-            add_gain(t->gain, &s[i].q[BY_PREDICTOR], &s[i].q[BY_MEAN]);
+            for (int g = 0; g < GAINS; g++) add_gain(t->gain[g], &s[i].q[BY_PREDICTOR], &s[i].q[BY_STATIC + g]);
         }
     }
     for (int b = 0; b < BY_ALL; b++) quality_mean(&t->q[b]);
@@ -122,7 +125,21 @@ int train_measure(train_job *j, predictor *p, int most, double *seconds) {
 }
 
 // ---------------------------------------------------------------- in the file
-static const char *const gain_names[2] = {"gain_joint", "gain_within"};
+// Attribute of a kind's group: the gain over a baseline, or its standard error. Caller frees.
+static char *gain_name(int over, bool within, bool error) { return xasprintf("gain_%s_%s%s", train_by[BY_STATIC + over], within ? "within" : "joint", error ? "_stderr" : ""); }
+
+static int put_gains(store *s, const char *group, const stats_moments gain[GAINS][2]) {
+    int bad = 0;
+    for (int g = 0; !bad && g < GAINS; g++)
+        for (int within = 0; !bad && within < 2; within++) {
+            const stats_moments *m = &gain[g][within];
+            char *name = gain_name(g, within, false), *error = gain_name(g, within, true);
+            bad = store_put_number(s, group, name, m->n ? m->mean : NAN) || store_put_number(s, group, error, sqrt(stats_variance(m) / (double)m->n));
+            free(error);
+            free(name);
+        }
+    return bad;
+}
 
 int train_put_quality(const train_job *j, store *s, const predictor *p) {
     double macs[2], bytes[2];
@@ -131,19 +148,17 @@ int train_put_quality(const train_job *j, store *s, const predictor *p) {
     for (int k = 0; !bad && k < 2; k++) {
         if (!p->net[k]) continue;
         const train_kind *t = &j->kind[k];
-        char *group = xasprintf("/predictors/%s/%s", p->criterion, predictor_kinds[k]), *name = xasprintf("%s/quality", group);
+        char *group = xasprintf("/predictors/%s/%s", p->criterion, predictor_kinds[k]), *name = xasprintf("%s/quality", group),
+             *by = xasprintf("%s,%s,%s,%s", train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
         const long dim[2] = {BY_ALL, QUALITY_COLUMNS};
         double rows[BY_ALL * QUALITY_COLUMNS];
         for (int b = 0; b < BY_ALL; b++) quality_row(&t->q[b], rows + b * QUALITY_COLUMNS);
-        bad = store_put_doubles(s, name, 2, dim, rows) || store_put_text(s, name, "columns", quality_columns) || store_put_text(s, name, "rows", "predictor,static_mean,input_norm") ||
+        bad = store_put_doubles(s, name, 2, dim, rows) || store_put_text(s, name, "columns", quality_columns) || store_put_text(s, name, "rows", by) ||
               store_put_number(s, group, "parameters", bytes[k] / 4) || store_put_number(s, group, "multiply_adds", macs[k]) ||
               store_put_number(s, group, "test_examples", (double)t->q[0].examples) || store_put_number(s, group, "test_layers_constant", (double)t->q[0].constant) ||
-              store_put_number(s, group, "test_layers", (double)t->q[0].layers) || store_put_number(s, group, "test_examples_constant", (double)t->q[0].undefined);
-        for (int g = 0; !bad && g < 2; g++) {
-            char *se = xasprintf("%s_stderr", gain_names[g]);
-            bad = store_put_number(s, group, gain_names[g], t->gain[g].n ? t->gain[g].mean : NAN) || store_put_number(s, group, se, sqrt(stats_variance(&t->gain[g]) / (double)t->gain[g].n));
-            free(se);
-        }
+              store_put_number(s, group, "test_layers", (double)t->q[0].layers) || store_put_number(s, group, "test_examples_constant", (double)t->q[0].undefined) ||
+              store_put_number(s, group, "test_examples_without_task_mean", train_without_task(j, k)) || put_gains(s, group, t->gain);
+        free(by);
         free(name);
         free(group);
     }
@@ -153,12 +168,17 @@ int train_put_quality(const train_job *j, store *s, const predictor *p) {
 // ---------------------------------------------------------------- table
 void train_print_head(const train_job *j) {
     const bool layer = j->about.target_layer;
-    printf("\n%s, target %s: means over the test part (%d examples). rho: Spearman, over all units together and within layers; mean: predicted by the mean of\n"
-           "the training part; norm: by the l2 norm of the layer's input. kept: top-half overlap within layers. gain: rho %s above the mean's, with its standard error;\n"
-           "what does not exceed two standard errors is no contextual predictor.\n",
+    printf("\n%s, target %s: means over the test part (%d examples). rho: Spearman, over all units together and within layers. Predicted\n"
+           "without the example's features: static: by the mean of the training part; task: by the mean of its examples of the same task; norm: by the\n"
+           "l2 norm of the layer's input. kept: top-half overlap within layers. Gains: rho %s above that of each mean, with standard errors;\n"
+           "what does not exceed two of them is no contextual predictor, and over the task mean, none that knows more than the task.\n",
            predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST], layer ? "within layers" : "over all units");
-    printf("%-10s %-8s %9s %9s %6s %9s | %7s %7s %7s | %7s %7s | %6s %6s | %s\n", "criterion", "units", "parameters", "mult-adds", "epoch", "MSE", "rho", "mean", "norm", "within", "mean",
-           "kept", "mean", "gain");
+    for (int k = 0; k < (j->about.compat ? 2 : 1); k++) {  // compat: neurons have parts of their own
+        const int n = train_without_task(j, k);
+        if (n) printf("%d test examples of %s are of tasks without training examples: their task mean is the static mean.\n", n, j->about.compat ? predictor_kinds[k] : "both kinds");
+    }
+    printf("%-10s %-8s %10s %5s %8s | %6s %6s %6s %6s | %6s %6s %6s | %6s %6s %6s | %-16s | %s\n", "criterion", "units", "parameters", "epoch", "MSE", "rho", "static", "task", "norm",
+           "within", "static", "task", "kept", "static", "task", "gain over static", "over task");
 }
 
 static double attribute(const store *s, const char *group, const char *key) {
@@ -173,8 +193,25 @@ static void cell(const char *format, double x, int width) {
     else printf(" %*s", width, "-");
 }
 
-static const char *verdict(double gain, double se) {
-    return !isfinite(gain) ? "undefined" : gain > 2 * se ? "" : gain < -2 * se ? "WORSE than the static mean" : "NO BETTER than the static mean";
+static void print_gains(const store *s, const char *group, bool within) {
+    char *said = xstrdup("");
+    for (int g = 0; g < GAINS; g++) {
+        char *name = gain_name(g, within, false), *error = gain_name(g, within, true);
+        const double gain = attribute(s, group, name), se = attribute(s, group, error);
+        const char *verdict = "undefined: no gain over";
+        if (gain < -2 * se) verdict = "WORSE than";
+        else if (gain <= 2 * se) verdict = "NO BETTER than";
+        printf(" | %+.3f +- %.3f", gain, se);
+        if (!(gain > 2 * se)) {
+            char *longer = xasprintf("%s%s%s the %s mean", said, *said ? ", " : " ", verdict, g == OVER_STATIC ? "static" : "task");
+            free(said);
+            said = longer;
+        }
+        free(error);
+        free(name);
+    }
+    printf("%s\n", said);
+    free(said);
 }
 
 int train_print_row(const train_job *j, const store *s, const char *criterion) {
@@ -184,20 +221,16 @@ int train_print_row(const train_job *j, const store *s, const char *criterion) {
         const int middle = 3 + QUALITY_POINTS + 4;  // overlap within layers at 50 %
         int bad = store_has(s, group) && store_read_double(s, name, 0, BY_ALL, q[0]);
         if (!bad && store_has(s, group)) {
-            const int g = j->about.target_layer;
-            char *se_name = xasprintf("%s_stderr", gain_names[g]);
-            const double gain = attribute(s, group, gain_names[g]), se = attribute(s, group, se_name);
-            free(se_name);
-            printf("%-10s %-8s %10.3g %9.3g", criterion, predictor_kinds[k], attribute(s, group, "parameters"), attribute(s, group, "multiply_adds"));
-            cell(" %*.0f", attribute(s, group, "epoch_kept"), 6);
-            cell(" %*.5f", q[BY_PREDICTOR][0], 9);
+            printf("%-10s %-8s %10.3g", criterion, predictor_kinds[k], attribute(s, group, "parameters"));
+            cell(" %*.0f", attribute(s, group, "epoch_kept"), 5);
+            cell(" %*.5f", q[BY_PREDICTOR][0], 8);
             printf(" |");
-            for (int b = 0; b < BY_ALL; b++) cell(" %*.3f", q[b][1], 7);
+            for (int b = 0; b < BY_ALL; b++) cell(" %*.3f", q[b][1], 6);
             printf(" |");
-            for (int b = 0; b < BY_NORM; b++) cell(" %*.3f", q[b][2], 7);
+            for (int b = 0; b < BY_NORM; b++) cell(" %*.3f", q[b][2], 6);
             printf(" |");
             for (int b = 0; b < BY_NORM; b++) cell(" %*.3f", q[b][middle], 6);
-            printf(" | %+.3f +- %.3f %s\n", gain, se, verdict(gain, se));
+            print_gains(s, group, j->about.target_layer);
         }
         free(name);
         free(group);
@@ -218,6 +251,18 @@ static int predict_row(void *ctx, long i, float *to) {
     return 0;
 }
 
+// Rows of the store that belong to a part. The training rows let a reader make the means that predictions are measured against.
+static int put_rows_of(const train_job *j, store *to, const char *group, const char *name, int k, split_part part) {
+    const int *row = train_rows(j, k, part), n = j->n_row[k][part];
+    char *dataset = xasprintf("%s/%s", group, name);
+    int64_t *at = xmalloc((size_t)n * sizeof *at);
+    for (int i = 0; i < n; i++) at[i] = row[i];
+    const int bad = store_has(to, dataset) ? 0 : store_put_int64(to, dataset, n, at);
+    free(at);
+    free(dataset);
+    return bad;
+}
+
 static int put_predictions(train_job *j, store *to, const char *criterion, float *x, double *out) {
     predictor *p = predictor_open(j->o.out, criterion, &j->m);
     if (!p) return -1;
@@ -226,16 +271,12 @@ static int put_predictions(train_job *j, store *to, const char *criterion, float
         if (!p->net[k]) continue;
         const int *row = train_rows(j, k, PART_TEST), n = j->n_row[k][PART_TEST];
         const bool apart = k && p->net[0] && (n != j->n_row[0][PART_TEST]);  // compat: neurons have a test part of their own
-        char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, predictor_kinds[k]), *index = xasprintf("%s/%s", group, apart ? "neurons_index" : "index");
-        int64_t *at = xmalloc((size_t)n * sizeof *at);
-        for (int i = 0; i < n; i++) at[i] = row[i];
-        if (!store_has(to, index)) bad = store_put_int64(to, index, n, at);
+        char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, predictor_kinds[k]);
+        bad = put_rows_of(j, to, group, apart ? "neurons_index" : "index", k, PART_TEST) || put_rows_of(j, to, group, apart ? "neurons_train_index" : "train_index", k, PART_TRAIN);
         prediction f = {j, p, k, row, x, out};
         const store_rows rows = {.dataset = name, .n = n, .L = j->about.L, .U = predictor_units(&j->about, k), .get = predict_row, .ctx = &f, .units = train_units(j, k)};
         if (!bad) bad = store_put_rows(to, &rows, NULL);
         if (!bad) bad = store_put_text(to, group, "predictor", p->about.hash);
-        free(at);
-        free(index);
         free(name);
         free(group);
     }
@@ -299,33 +340,39 @@ int train_curve(const train_job *j, const store *from) {
 }
 
 // ---------------------------------------------------------------- numbers of every predictor in the file
+static void write_costs_and_gains(FILE *f, const store *from, const char *group, bool within) {
+    fprintf(f, ",%.10g,%.10g", attribute(from, group, "parameters"), attribute(from, group, "multiply_adds"));
+    for (int g = 0; g < GAINS; g++) {
+        char *name = gain_name(g, within, false), *error = gain_name(g, within, true);
+        fprintf(f, ",%.8g,%.4g", attribute(from, group, name), attribute(from, group, error));
+        free(error);
+        free(name);
+    }
+    fputc('\n', f);
+}
+
 int train_metrics(const train_job *j, const store *from) {
     const predictor_info *a = &j->about;
     file_out o = {0};
     if (file_out_open(&o, j->o.metrics)) return -1;
-    fprintf(o.f, "# %s\n# code %s\ncriterion,units,design,target,lag,hidden,seed,by,%s,parameters,multiply_adds,gain,gain_stderr\n", j->command, code_version(), quality_columns);
+    fprintf(o.f, "# %s\n# code %s\ncriterion,units,design,target,lag,hidden,seed,by,%s,parameters,multiply_adds,gain_static_mean,gain_static_mean_stderr,gain_task_mean,gain_task_mean_stderr\n", j->command, code_version(), quality_columns);
     int n, bad = 0;
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
         for (int k = 0; !bad && k < 2; k++) {
-            static const char *const by[BY_ALL] = {"predictor", "static_mean", "input_norm"};
-            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]), *name = xasprintf("%s/quality", group),
-                 *se = xasprintf("%s_stderr", gain_names[a->target_layer]);
+            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]), *name = xasprintf("%s/quality", group);
             double q[BY_ALL][QUALITY_COLUMNS];
             const bool there = store_has(from, group);
             if (there) bad = store_read_double(from, name, 0, BY_ALL, q[0]);
             for (int b = 0; there && !bad && b < BY_ALL; b++) {
                 fprintf(o.f, "%s,%s,%s,%s,%d,%d,%ld,%s", names[i], predictor_kinds[k], predictor_design_names[a->design], a->target_layer ? "layer" : "global", a->lag, a->hidden[k],
-                        j->o.seed, by[b]);
+                        j->o.seed, train_by[b]);
                 for (int c = 0; c < QUALITY_COLUMNS; c++)
                     if (isfinite(q[b][c])) fprintf(o.f, ",%.8g", q[b][c]);
                     else fputc(',', o.f);
-                if (b == BY_PREDICTOR)
-                    fprintf(o.f, ",%.10g,%.10g,%.8g,%.4g\n", attribute(from, group, "parameters"), attribute(from, group, "multiply_adds"),
-                            attribute(from, group, gain_names[a->target_layer]), attribute(from, group, se));
-                else fputs(",,,,\n", o.f);
+                if (b == BY_PREDICTOR) write_costs_and_gains(o.f, from, group, a->target_layer);
+                else fputs(",,,,,,\n", o.f);
             }
-            free(se);
             free(name);
             free(group);
         }
