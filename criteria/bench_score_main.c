@@ -228,7 +228,7 @@ static void print_result(const contender *c, const bench_options *o, const bench
     free(plan.crit);
 }
 
-// Names of the criteria of SEMANTICS 11 that are in `all`, without one of them.
+// Names of the criteria of METHOD 4.2 that are in `all`, without one of them.
 static char *all_but(const char *left_out) {
     int n;
     const criterion **all = crit_select("all", &n);

@@ -17,10 +17,10 @@ enum {                      // what a criterion reads; arrays nobody asked for a
     CRIT_GRAD = 2,          // grad
     CRIT_WEIGHT = 4,        // w   (neurons only)
     CRIT_WGRAD = 8,         // dw  (neurons only); the sums over it that are wanted most come cheaper by CRIT_WSUMS
-    CRIT_HESS = 16,         // hv  = (H v) of SEMANTICS 11
+    CRIT_HESS = 16,         // hv  = (H v) of METHOD 4.2
     CRIT_XCORR = 32,        // xcorr, xmax (neurons only)
     CRIT_OUT_GRAD = 64,     // out_grad (heads only)
-    CRIT_HESS_COMPAT = 128, // hu, and hu_w with CRIT_WGRAD: the second Hessian-vector product of SEMANTICS 12, "Compat grasp"
+    CRIT_HESS_COMPAT = 128, // hu, and hu_w with CRIT_WGRAD: the second Hessian-vector product of METHOD 4.3
     CRIT_REMOVAL = 256,     // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
     CRIT_WSUMS = 512,       // wsums (neurons only)
     CRIT_AFTER_HV = 1024,   // sums with a tangent take it from H v: USUM_TANGENT = sum a (H v)_a

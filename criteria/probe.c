@@ -1,7 +1,7 @@
 // probe - one forward-backward pass over a batch of examples and every criterion on its taps. Contract in probe.h.
 //
 // Criteria run in stages, by what they read: after each layer's backward (taps, gradients), after each layer of the Hessian-vector
-// product (SEMANTICS 11, grasp), of its compat variant, and after the forward passes of the removal oracle.
+// product (METHOD 4.2, grasp), of its compat variant, and after the forward passes of the removal oracle.
 #include "probe_state.h"
 #include "sums.h"
 #include <math.h>

@@ -26,7 +26,7 @@ static int put_attributes(const score_job *j, store *s, const char *command) {
           store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) ||
           store_put_text(s, "/", "criteria", names) || store_put_text(s, "/", "texts", j->texts_compat ? "compat" : "sound") ||
           store_put_number(s, "/", "removal_neurons", j->removal_neurons) ||
-          store_put_text(s, "/", "order", "by task as in SEMANTICS 5.1, then by the seeded order of its documents");
+          store_put_text(s, "/", "order", "by task as in METHOD 3.1, then by the seeded order of its documents");
     for (int t = 0; !bad && t < j->n_task; t++) {
         const score_task *task = &j->task[t];
         const char *key[4] = {"split", "files", "hash", "few_shot_hash"};

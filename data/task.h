@@ -1,5 +1,5 @@
 // task - the seven few-shot tasks of ShadowLLM (piqa copa openbookqa winogrande rte hellaswag arc_easy): rows from the files as
-// their authors and as the hub's JSON-lines export publish them, prompts as SEMANTICS 5.1 and 12, splits, few-shot prefixes.
+// their authors and as the hub's JSON-lines export publish them, prompts as METHOD 3.1 to 3.4, splits, few-shot prefixes.
 #pragma once
 #include "base.h"
 #include "doc_part.h"
@@ -12,7 +12,7 @@ typedef struct {
     int n_choices, gold; // gold -1: the split has no labels
     char *context[TASK_MAX_CHOICES];  // text before the candidate; the same pointer for all but winogrande
     char *choice[TASK_MAX_CHOICES];   // candidate with its leading space, as scored in evaluation
-    char *gold_compat;   // the gold continuation as the published trace extraction writes it (SEMANTICS 2.1)
+    char *gold_compat;   // the gold continuation as the published trace extraction writes it (METHOD 4.1)
 } task_doc;
 
 typedef struct {
@@ -26,13 +26,13 @@ typedef struct {
     doc_part part;       // what docs are of them
 } task_split;
 
-// The seven names, NULL-terminated, in the order of SEMANTICS 5.1.
+// The seven names, NULL-terminated, in the order of METHOD 3.1.
 extern const char *const task_names[];
 enum { TASK_COUNT = 7 };
 // Marks the tasks of a comma-separated list ("all": every one) in take[], which starts false. Their number, or -1 and err_set with the valid names.
 int  task_select(const char *list, bool take[TASK_COUNT]);
 // Reads DIR/<name>/ ; want: "train", "val", "test", or NULL: for_score ? first of train, val, test with labels
-// : the labelled split of 5.1, else val, else test, else train with a warning on stderr (SEMANTICS 12, "Splits").
+// : the published split of METHOD 3.1 if it has labels, else val, else test, else train with a warning on stderr (METHOD 3.2).
 // A malformed row: -1 and "file:line: field: what". task_close is safe on {0}.
 int  task_open(task_split *s, const char *dir, const char *name, const char *want, bool for_score);
 void task_close(task_split *s);

@@ -1,4 +1,4 @@
-// task_form - the seven tasks: row forms and prompts, as SEMANTICS 5.1 and 12 of the specification give them.
+// task_form - the seven tasks: row forms and prompts, as METHOD 3.1 and 3.4 give them.
 //
 // Every field is looked up by its published name; where the authors' files and the hub's export differ, by whichever is there:
 //   piqa        goal, sol1, sol2; label 0 1 (in the row, or by line in NAME-labels.lst)

@@ -1,4 +1,4 @@
-// wikitext - pages, detokeniser and windows of running text. Contracts in wikitext.h; rules in SEMANTICS 5.2 and 12.
+// wikitext - pages, detokeniser and windows of running text. Contracts in wikitext.h; rules in METHOD 3.5.
 #include "wikitext.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-// wikitext - running text for perplexity: WikiText's pages, the detokeniser of the evaluation harness, windows (SEMANTICS 5.2, 12).
+// wikitext - running text for perplexity: WikiText's pages, the detokeniser of the evaluation harness, windows (METHOD 3.5).
 #pragma once
 #include "base.h"
 #include "doc_part.h"
@@ -15,13 +15,13 @@ void wikitext_close(wikitext *w);
 // a smaller one. Those kept stay in the order of the file; where any is left out, raw becomes theirs, joined by a line
 // feed as in the file. 0, or -1 and err_set: the part is empty.
 int  wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed);
-// The harness's detokeniser, exactly in the order of SEMANTICS 12. Caller frees.
+// The harness's detokeniser, exactly in the order of METHOD 3.5. Caller frees.
 char *wikitext_detokenise(const char *page);
 
 // A window: `input` of n tokens; it scores the last `predicted` targets: target of input position i is tokens[start + i + 1] of
 // the stream that begins with </s>.
 typedef struct { int start, n, predicted; } text_window;
-// Rolling windows of a page of n tokens behind `</s>`, at most `most` inputs each (SEMANTICS 5.2): first predicts tokens 0..most-1; each
+// Rolling windows of a page of n tokens behind `</s>`, at most `most` inputs each (METHOD 3.5): first predicts tokens 0..most-1; each
 // following one predicts the next up to `most`, its input the `most` tokens that end one before the last predicted. Positions
 // count in the stream </s> ++ tokens. Returns the number; caller frees *w.
 int  text_windows_rolling(int n, int most, text_window **w);

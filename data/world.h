@@ -74,7 +74,7 @@ typedef struct { char *head, *tail, *label, *choice[GROUP_MAX]; int n, gold; boo
 // Draws a group of questions in which every candidate is gold as often as every other; returns their number.
 int  world_ask(world *w, int task, question group[GROUP_MAX]);
 void question_free(question *q);
-// The question as it is put to the model followed by choice c (SEMANTICS 5.1).
+// The question as it is put to the model followed by choice c (METHOD 3.1).
 void question_prompt(prose *out, int task, const question *q, int c);
 
 // ---------------------------------------------------------------- prose (world_tell.c)

@@ -1,4 +1,4 @@
-// contextual - masks that a predictor makes for each input (SEMANTICS 3, 4, 12): what watches one row of a pass, predicts scores of units from
+// contextual - masks that a predictor makes for each input (METHOD 5, 6): what watches one row of a pass, predicts scores of units from
 // the states it sees, and makes the mask.
 //
 // A sequence's mask and its watch are the whole seam: opt_seq.mask = the mask, opt_seq.watch = &contextual.watch, and contextual_begin
@@ -9,7 +9,7 @@
 //           cut as its scores come, from the stream as earlier cuts left it. What an online system does.
 //   dense   everything else: nets per layer with a scope that compares layers, or that read what the layer's own heads put out. Scores come
 //           from a pass without mask, and the mask acts in what runs after it. In a prompt that runs dense anyway this costs nothing; at
-//           every token it would need a dense pass first, which is an oracle's privilege (SEMANTICS B4).
+//           every token it would need a dense pass first, which is an oracle's privilege (METHOD 10.2).
 #pragma once
 #include "mask.h"
 #include "predictor.h"
@@ -18,14 +18,14 @@ typedef enum { FEATURES_EARLY, FEATURES_STREAM, FEATURES_DENSE } contextual_feat
 extern const char *const contextual_feature_names[];  // "early", "stream", "dense"
 contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule);
 
-// Whether a predictor of nets per layer reads its inputs as they are, not normalised: in compat, where masks compare layers (SEMANTICS B2).
+// Whether a predictor of nets per layer reads its inputs as they are, not normalised: in compat, where masks compare layers (METHOD 10.2).
 bool contextual_raw(const predictor_info *p, const mask_rule *rule);
 
 // Whether masks of this rule can be made by this predictor; -1 and err_set: no nets of the units, prunable layers without nets, or sound
 // and compat mixed.
 int contextual_check(const predictor_info *p, const mask_rule *rule);
 
-// What an evaluation wants of its masks (SEMANTICS 12, "Where a mask acts").
+// What an evaluation wants of its masks (METHOD 6.6).
 typedef enum {
     SPAN_DECODE,              // predicted at the end of the context, acts from that position on; running text: segment by segment
     SPAN_ALL,                 // acts at every position, in a second pass

@@ -1,4 +1,4 @@
-// eval - quality of a model under a mask source: accuracy of the tasks, perplexity of a text (SEMANTICS 5, 12).
+// eval - quality of a model under a mask source: accuracy of the tasks, perplexity of a text (METHOD 3, 7).
 //
 // Both are lists of items. An item is what runs under one mask: the candidates of a document, which share the leading tokens of their
 // contexts (run once, kept as K and V), or one window of text. Items are tokenised once and evaluated many times. Log-probabilities
@@ -23,7 +23,7 @@ typedef struct {
 typedef enum { OVER_LONG_STOP, OVER_LONG_SKIP, OVER_LONG_CUT } over_long;
 
 typedef struct {
-    const char *data, *split;  // split NULL: as SEMANTICS 12 chooses
+    const char *data, *split;  // split NULL: as METHOD 3.2 chooses
     int shots;
     long limit;                // documents per task, pages of a text; 0: all
     doc_part part;             // of the documents and of the pages

@@ -1,4 +1,4 @@
-// eval_context - evaluation under masks that a predictor makes for each input (SEMANTICS 4.1, 12). Contract in eval.h and eval_batch.h.
+// eval_context - evaluation under masks that a predictor makes for each input (METHOD 6.6). Contract in eval.h and eval_batch.h.
 //
 //   documents, span decode   the context runs dense once per distinct context, its last position T_ctx - 1 is watched, and its K and V of the
 //                            positions before that stay for every rule; per rule the rest runs from T_ctx - 1 on under the mask.

@@ -7,7 +7,7 @@
 // sound counts over the prunable layers only (all but the first `dense_layers`), and the shares of a local scope add up to the k of a
 // global one (mask_local_counts), so that masks of all scopes lose equally many units. compat counts over all layers, each layer losing
 // floor(p n_l / 100), then sets the dense layers running again, and leaves the neurons alone, because the published FFN mask never
-// acted (SEMANTICS 4.3, 4.5, 12).
+// acted (METHOD 6, 10.1).
 // Of a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
 #pragma once
 #include "opt.h"

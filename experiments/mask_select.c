@@ -1,4 +1,4 @@
-// mask_select - which units of a kind run, from their scores: the rules of SEMANTICS 4.3 and 12. Contract in mask.h.
+// mask_select - which units of a kind run, from their scores: the rules of METHOD 6. Contract in mask.h.
 //
 // No unit is sorted: a rule is a few cuts "the k lowest of these units go", and a cut needs only the k-th lowest score and how many of
 // the units that tie with it go (lowest.h). Scores that a predictor put into a device's memory stay there: the device cuts.
@@ -111,7 +111,7 @@ static void select_hybrid(uint8_t *keep, ranking *r, int first, int m, long n, l
     free(rest);
 }
 
-// The published hybrid (SEMANTICS 4.3): it repairs layers that fell below m after the global cut, and does not preserve the count.
+// The published hybrid (METHOD 6.4): it repairs layers that fell below m after the global cut, and does not preserve the count.
 static void select_hybrid_compat(uint8_t *keep, ranking *r, int m, long k) {
     const long n = (long)r->L * r->U;
     uint8_t *poor = xcalloc((size_t)r->L, 1), *top = xcalloc((size_t)n, 1);

@@ -1,4 +1,4 @@
-// oracle - mask source of the exact removal scores: L(unit removed) - L of one input. Contract in mask.h; SEMANTICS 11, 12.
+// oracle - mask source of the exact removal scores: L(unit removed) - L of one input. Contract in mask.h; METHOD 4.7, 6.5.
 // The layers below a unit do not see its removal, so its pass starts from the residual that enters its layer.
 #include "mask.h"
 #include "ops.h"

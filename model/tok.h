@@ -1,6 +1,6 @@
 // tok - OPT's tokenizer: GPT-2's byte-level BPE from vocab.json and merges.txt. Text is split by GPT-2's regular expression
 // (PCRE2, Unicode); each piece's bytes are mapped to the 256 printable symbols and merged by rank. Exact on any UTF-8; each byte of
-// invalid UTF-8 is one symbol that is neither letter, digit nor space (SEMANTICS 12 of the specification).
+// invalid UTF-8 is one symbol that is neither letter, digit nor space (METHOD 11.3).
 #pragma once
 #include "base.h"
 

@@ -1,4 +1,4 @@
-// fit - training of one net on any device: AdamW with cosine annealing, epochs over a seeded order, the best validation epoch kept (SEMANTICS 3.3).
+// fit - training of one net on any device: AdamW with cosine annealing, epochs over a seeded order, the best validation epoch kept (METHOD 5.3).
 // The loss of a batch is the mean over its outputs and examples.
 #pragma once
 #include "rows.h"

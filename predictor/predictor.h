@@ -1,4 +1,4 @@
-// predictor - small nets that map a hidden state to the scores of units: what a contextual mask is made from (SEMANTICS 3, 11).
+// predictor - small nets that map a hidden state to the scores of units: what a contextual mask is made from (METHOD 5).
 //
 // A predictor file (HDF5) holds, per criterion, the nets of one design, what they were trained on and how well they did. Designs:
 //   shadow     one net for all layers, from a state of one early layer: E -> hidden -> L * U (b1e, b1eL)
@@ -52,7 +52,7 @@ const ops *predictor_on(const predictor *p);  // the device
 
 // ---------------------------------------------------------------- scores in memory of the predictor's device, of one kind: 0 heads, 1 neurons
 // By the designs that read a state x [E] (of any part): of all layers [L, U] (layer -1) by shadow, of one layer [U] by those with a net per layer. Layers before
-// `lag` have no net: their scores are 0. raw: x is not normalised, the published fault of dejavu's global and hybrid masks (SEMANTICS 4.3, B2), for compat.
+// `lag` have no net: their scores are 0. raw: x is not normalised, the published fault of dejavu's global and hybrid masks (METHOD 6.7, 10.2), for compat.
 void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score);
 // By sequence, of all layers, score[0] heads and score[1] neurons (NULL: not wanted), from the tokens of a context; m is on the same device.
 void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, int T, float *const score[2]);

@@ -1,4 +1,4 @@
-// quality - how well predicted scores follow the true ones, per example, averaged over examples (SEMANTICS 3.4, 10, 12).
+// quality - how well predicted scores follow the true ones, per example, averaged over examples (METHOD 5.4).
 //   mse      mean squared difference in the space of the targets
 //   joint    Spearman's rho over the units of all layers together
 //   within   Spearman's rho within layers, mean over examples and layers; layers where either side is constant are left out and counted

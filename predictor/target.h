@@ -1,4 +1,4 @@
-// target - what a predictor is trained on (SEMANTICS 3.2, 12): normalised features and scores, and the split of the examples.
+// target - what a predictor is trained on (METHOD 5.2, 5.3): normalised features and scores, and the split of the examples.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

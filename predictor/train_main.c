@@ -1,5 +1,5 @@
 // train - predictors of unit scores from the states of early layers (or of each layer, or the tokens): store -> predictor file, measured on held-out
-// documents. Designs and settings: SEMANTICS 3, 10, 12.
+// documents. Designs and settings: METHOD 5.
 #include "cli.h"
 #include "train.h"
 #include <errno.h>

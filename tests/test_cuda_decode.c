@@ -159,7 +159,7 @@ static void predicted_masks(void **state) {
     }
 }
 
-// What a step leaves in the cache: the published decoder kept its place in the ring on the host, where the recording froze it, and every replay wrote the same rows (SEMANTICS 6.5).
+// What a step leaves in the cache: the published decoder kept its place in the ring on the host, where the recording froze it, and every replay wrote the same rows (METHOD 10.4).
 static void every_token_has_its_row(void **state) {
     (void)state;
     const size_t E = (size_t)config.E, floats = (size_t)config.L * (PROMPT + STEPS) * E;

@@ -1,4 +1,4 @@
-// test_task - prompts written out by hand from the specification (SEMANTICS 5.1, 12), in every published form of the rows; labels,
+// test_task - prompts written out by hand from METHOD 3.1 and 3.4, in every published form of the rows; labels,
 // splits, order and few-shot prefixes; one malformed row of each kind.
 #include <setjmp.h>
 #include <stdarg.h>
