@@ -57,7 +57,7 @@ for kind in fp16 bf16; do
 done
 
 has_cuda "activations on a GPU" || exit $bad
-export CU_FAKE_PROTECT=0 CUH_THREADS=1
+export CU_FAKE_PROTECT=0
 mkdir -p "$tmp/data/copa"
 for i in 0 1 2; do
     echo "{\"premise\": \"The cat $i ran.\", \"choice1\": \"It ate.\", \"choice2\": \"It hid then.\", \"question\": \"cause\", \"label\": $((i % 2)), \"idx\": $i}"

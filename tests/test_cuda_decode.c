@@ -383,7 +383,6 @@ int main(int argc, char **argv) {
     static const char *const settings[] = {"EACH=1", "EACH=7 CUH_ORDER=rev CU_FAKE_STREAMS=eager", "EACH=7 CUH_ORDER=1 CU_FAKE_STREAMS=2", "EACH=7 CUH_ORDER=20261 CU_FAKE_STREAMS=7",
                                            "EACH=14 KIT_GRAPH=0", "EACH=14 KIT_SYNC=1", "EACH=5 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2",
                                            "EACH=7 DEVICE=cuda:1,0 CU_FAKE_DEVICES=2 CU_FAKE_STREAMS=3", "EACH=14 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2 CU_FAKE_PEERS=0"};
-    setenv("CUH_THREADS", "1", 1);
     setenv("OMP_NUM_THREADS", "1", 1);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) bad |= again(argv[0], "*", settings[i]);
     return bad;

@@ -7,8 +7,8 @@ bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
 . tests/needs.sh
 needs_cuda
 needs_h5py
-CU_FAKE_PROTECT=0 CUH_THREADS=1
-export CU_FAKE_PROTECT CUH_THREADS bin model
+CU_FAKE_PROTECT=0
+export CU_FAKE_PROTECT bin model
 dir=$(mktemp -d) || exit 1
 export dir
 trap 'rm -rf "$dir"' EXIT

@@ -6,8 +6,8 @@ bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
 . tests/needs.sh
 needs_cuda
 needs_h5py
-CUH_THREADS=1 CU_FAKE_DEVICES=3 CU_FAKE_PROTECT=0
-export CUH_THREADS CU_FAKE_DEVICES CU_FAKE_PROTECT
+CU_FAKE_DEVICES=3 CU_FAKE_PROTECT=0
+export CU_FAKE_DEVICES CU_FAKE_PROTECT
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$dir/log"; exit 1; }

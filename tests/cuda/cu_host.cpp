@@ -1,8 +1,7 @@
-// cu_host.cpp -- run-time half of cu_host.h: fibers, barriers, worker threads over blocks.
+// cu_host.cpp -- run-time half of cu_host.h: fibers and barriers. Blocks run one after another on the caller's thread;
+// what runs side by side are tests.
 #include "cu_host.h"
-#include <atomic>
 #include <string>
-#include <thread>
 #include <vector>
 #include <sys/mman.h>
 #ifdef CUH_UCONTEXT
@@ -12,19 +11,18 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 namespace cuh {
-__thread Thread *cur;
-__thread Block *blk;
+Thread *cur;
+Block *blk;
 static const size_t STACK = 64 * 1024;
 struct Worker {
     std::vector<Thread> th;
     std::vector<char *> st;
     std::vector<Warp> warps;
-    std::vector<int> order;
+    std::vector<int> order; // threads that have not left the kernel, in the order of their turns
     std::vector<char> dyn;
     const std::function<void()> *body;
-    int pos;
+    int pos; // in order: the one that runs
     void *main_sp;
-    bool idle;
 #ifdef CUH_UCONTEXT
     std::vector<ucontext_t> uc;
     ucontext_t main_uc;
@@ -33,8 +31,7 @@ struct Worker {
     const void *mbot;
     size_t msz;
 };
-static thread_local Worker *W;
-static thread_local unsigned long stall;
+static Worker worker, *const W = &worker;
 void die(const char *m) {
     fprintf(stderr, "cuh: %s  block (%u,%u,%u) thread (%u,%u,%u)\n", m, blk->bid.x, blk->bid.y, blk->bid.z, cur->tid.x, cur->tid.y, cur->tid.z);
     abort();
@@ -67,32 +64,32 @@ static void to_fiber(int i, void **save) // leave through *save, enter fiber i
 #endif
 #endif
 }
+static bool is_ready(const Thread &t) { return !t.waits || (*t.waits & t.bits) != t.was; }
+// The next in turn that does not wait, the running one last; without threads left, -1.
 static int next_ready() {
-    int n = blk->n;
-    for (int k = 1; k <= n; k++) {
-        int p = W->pos + k;
-        if (p >= n) p -= n;
-        if (!W->th[W->order[p]].done) {
+    const int n = (int)W->order.size();
+    for (int k = 1, p = W->pos; k <= n; k++) {
+        p = p + 1 < n ? p + 1 : 0;
+        if (is_ready(W->th[W->order[p]])) {
             W->pos = p;
             return W->order[p];
         }
     }
+    if (n) die("deadlock: a barrier or warp exchange that not all its threads reach");
     return -1;
 }
-void yield() {
+// Runs others until the bits of *at change.
+static void wait_for(const unsigned *at, unsigned bits) {
     Thread *me = cur;
-    int i = next_ready();
-    if (++stall > 8ul * blk->n + 64) die("deadlock: a barrier or warp exchange that not all its threads reach");
-    if (&W->th[i] == me) return;
-    to_fiber(i, &me->sp);
+    me->waits = at, me->bits = bits, me->was = *at & bits;
+    to_fiber(next_ready(), &me->sp);
+    me->waits = nullptr;
 }
 static void fiber_main() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &W->mbot, &W->msz);
 #endif
     (*W->body)();
-    stall = 0;
-    cur->done = true;
     blk->alive--;
     cur->warp->alive &= ~(1u << cur->lane);
     if (blk->alive && blk->arrived == blk->alive) {
@@ -102,6 +99,7 @@ static void fiber_main() {
         blk->gen++;
     }
     Thread *me = cur;
+    W->order.erase(W->order.begin() + W->pos--);
     int i = next_ready();
     if (i >= 0)
         to_fiber(i, &me->sp);
@@ -126,11 +124,9 @@ unsigned block_barrier(int pred) {
         b->red[0] = 0;
         b->arrived = 0;
         b->gen++;
-        stall = 0;
         return g;
     }
-    stall = 0;
-    while (b->gen == g) yield();
+    wait_for(&b->gen, ~0u);
     return g;
 }
 unsigned warp_exchange(unsigned mask, uint64_t v, int pred) {
@@ -145,7 +141,6 @@ unsigned warp_exchange(unsigned mask, uint64_t v, int pred) {
     else
         w->pred[p] &= ~bit;
     w->arrived |= bit;
-    stall = 0;
     if (mask & ~w->alive) die("warp exchange with a lane that has left the kernel");
     if ((w->arrived & mask) == mask) {
         w->arrived &= ~mask;
@@ -153,16 +148,16 @@ unsigned warp_exchange(unsigned mask, uint64_t v, int pred) {
         w->gen++;
         return p;
     } // last lane in: release the others
-    unsigned d = w->done & bit;
-    while ((w->done & bit) == d) yield();
+    wait_for(&w->done, bit);
     return p;
 }
-static void run_block(Worker &w, dim3 g, dim3 b, size_t smem, unsigned id, const std::function<void()> &body, int mode, unsigned seed) {
+static void run_block(dim3 g, dim3 b, size_t smem, unsigned id, const std::function<void()> &body, int mode, unsigned seed) {
     Block B{};
     B.bdim = b;
     B.gdim = g;
     B.n = B.alive = b.x * b.y * b.z;
     B.bid = {id % g.x, id / g.x % g.y, id / g.x / g.y};
+    Worker &w = *W;
     int n = B.n, nw = (n + 31) / 32;
     w.th.resize(n);
     w.order.resize(n);
@@ -174,9 +169,7 @@ static void run_block(Worker &w, dim3 g, dim3 b, size_t smem, unsigned id, const
     w.uc.resize(n);
 #endif
     w.body = &body;
-    W = &w;
     blk = &B;
-    stall = 0;
     for (int i = 0; i < n; i++) {
         Thread &t = w.th[i];
         t = Thread{};
@@ -215,32 +208,18 @@ static void run_block(Worker &w, dim3 g, dim3 b, size_t smem, unsigned id, const
     cur = nullptr;
 }
 void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body) {
-    static int mode = -1, nthr = 1;
+    static int mode = -1;
     static unsigned seed;
     if (mode < 0) { // CUH_ORDER = fwd | rev | <seed>: order in which a block's threads run, to bring missing barriers to light
         const char *o = getenv("CUH_ORDER");
         mode = !o || !strcmp(o, "fwd") ? 0 : !strcmp(o, "rev") ? 1 : 2;
         seed = o ? atoi(o) : 0;
-        const char *t = getenv("CUH_THREADS");
-        nthr = t ? atoi(t) : (int)std::thread::hardware_concurrency();
-#ifdef CUH_ONE_WORKER
-        nthr = 1;
-#endif
     }
     unsigned nb = g.x * g.y * g.z;
     if (!nb || b.x * b.y * b.z > 1024 || smem > 227 * 1024 || g.y > 65535 || g.z > 65535) {
         fprintf(stderr, "cuh: bad launch\n");
         abort();
     }
-    std::atomic<unsigned> next{0};
-    auto work = [&] {
-        static thread_local Worker w;
-        for (unsigned i; (i = next++) < nb;) run_block(w, g, b, smem, mode == 1 ? nb - 1 - i : i, body, mode, seed);
-    };
-    int k = nb < 16 ? 1 : std::min<unsigned>(nthr, nb); // starting a thread costs more than a few blocks
-    std::vector<std::thread> v;
-    for (int i = 1; i < k; i++) v.emplace_back(work);
-    work();
-    for (auto &t : v) t.join();
+    for (unsigned i = 0; i < nb; i++) run_block(g, b, smem, mode == 1 ? nb - 1 - i : i, body, mode, seed);
 }
 } // namespace cuh

@@ -31,11 +31,7 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#ifdef CUH_ONE_WORKER // plain statics: lets ASan put red zones round shared arrays
-#define __shared__ static
-#else
-#define __shared__ static thread_local
-#endif
+#define __shared__ static // blocks run one after another
 namespace cpu_cuda {
 cudaError_t launch(dim3, dim3, size_t, cudaStream_t, std::function<void()>);
 void check_argument(const void *p);
@@ -52,7 +48,8 @@ struct Thread { // one CUDA thread = one fiber
     Warp *warp;
     int lane;
     unsigned par;
-    bool done;
+    const unsigned *waits; // not NULL: the fiber waits until the bits of *waits differ from was
+    unsigned bits, was;
 };
 struct Block {
     uint3 bid;
@@ -62,9 +59,8 @@ struct Block {
     unsigned gen;
     int red[3], redout[3];
 };
-extern __thread Thread *cur;
-extern __thread Block *blk;
-void yield(); // run another fiber of this block
+extern Thread *cur;
+extern Block *blk;
 void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body);
 [[noreturn]] void die(const char *msg);
 unsigned block_barrier(int pred);
