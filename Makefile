@@ -121,17 +121,16 @@ ptxrun: $(if $(NVCC),$(if $(PTXRUN),all $(B)/libkit_cuda.so $(filter $(B)/%,$(PT
 	else BIN=$(B)/bin tests/cuda/ptxrun.sh $(PTXRUN) $(CURDIR)/$(B)/ptxrun $(CURDIR)/$(B)/libkit_cuda.so $(PTX_TESTS); fi
 
 # Every tests/test_*.c and tests/test_*.sh: exit 0 passed, 77 skipped (it says why), anything else failed. The programs go by
-# relative path through BIN, what a test prints stays in build/opt/tests/NAME.log. What a launcher has set (mpirun, a job of Slurm) is taken away.
+# relative path through BIN, what a test prints stays in build/opt/tests/NAME.log.
+# LONG begin first. What a launcher has set (mpirun, a job of Slurm) is taken away.
 SCRIPTS := $(wildcard tests/test_*.sh)
 LAUNCHED := OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK PMI_RANK PMI_SIZE MPI_LOCALRANKID SLURM_PROCID SLURM_NTASKS SLURM_LOCALID
+JOBS ?= $(shell nproc) ## check, test: tests that run at the same time
+LONG := cuda_chain.sh cuda_parts.sh predictor.sh score.sh cuda_decode cuda_faults.sh claims.sh ranks.sh
+LONG := $(LONG:%=\%/test_%)
 check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
-	@unset $(LAUNCHED); pass=0; fail=0; skip=0; \
-	for t in $(TESTS) $(SHIM_TEST) $(SCRIPTS); do \
-	  log=$(B)/tests/$$(basename $$t).log; start=$$(date +%s); BIN=$(B)/bin $$t >$$log 2>&1; r=$$?; took=$$(($$(date +%s) - start)); \
-	  case $$r in 0) s=PASS; pass=$$((pass + 1));; 77) s=SKIP; skip=$$((skip + 1));; *) s=FAIL; fail=$$((fail + 1));; esac; \
-	  printf '%s %-40s %4d s\n' $$s "$$(basename $$t)" $$took; \
-	  case $$s in FAIL) tail -n 25 $$log;; SKIP) tail -n 1 $$log;; PASS) grep -h '^SKIP' $$log || true;; esac; \
-	done; echo "$$pass passed, $$fail failed, $$skip skipped"; [ $$fail = 0 ]
+	@unset $(LAUNCHED); BIN=$(B)/bin tests/suite.sh $(B)/tests $(JOBS) \
+	  $(foreach l,$(LONG),$(filter $l,$(SCRIPTS) $(TESTS))) $(filter-out $(LONG),$(SCRIPTS) $(TESTS) $(SHIM_TEST))
 oracle: all                                  ## compare the scores with ../shared/oracle in full (PYTHON: one with torch, numpy, h5py; long)
 	BIN=$(B)/bin tests/test_oracle.sh full
 test: install                                ## install what is missing, build, run the tests
