@@ -21,6 +21,24 @@ __global__ void mul(float *x, float v, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) x[i] *= v;
 }
+// Blocks of 96 whose last warp leaves: the sum of the first, which the second waits for, comes to both.
+__global__ void sum_of_one_warp(float *x) {
+    __shared__ float sum;
+    if (threadIdx.x >= 64) return;
+    float v = x[threadIdx.x];
+    for (int far = 16; threadIdx.x < 32 && far; far /= 2) v += __shfl_xor_sync(~0u, v, far);
+    if (threadIdx.x == 5) sum = v;
+    __syncthreads();
+    x[threadIdx.x] = sum;
+}
+// Half a warp waits for the other, and that for the block.
+__global__ void deadlock(float *x) {
+    if (threadIdx.x < 16)
+        __syncwarp();
+    else
+        __syncthreads();
+    x[threadIdx.x] = 0;
+}
 static int bad;
 #define OK(c)                                                                                                                                                  \
     do {                                                                                                                                                       \
@@ -125,6 +143,20 @@ int main() {
     cudaStreamSynchronize(a);
     cudaMemcpy(hc, C, 16, cudaMemcpyDeviceToHost);
     OK(hc[0] == 7 && hc[3] == 22);
+    // threads that wait for each other
+    float *sums;
+    cudaMalloc((void **)&sums, n * 4);
+    for (int i = 0; i < 64; i++) h[i] = i;
+    cudaMemcpy(sums, h, 64 * 4, cudaMemcpyHostToDevice);
+    CU_LAUNCH(sum_of_one_warp, 1, 96, 0, a, sums);
+    cudaStreamSynchronize(a);
+    cudaMemcpy(h, sums, 64 * 4, cudaMemcpyDeviceToHost);
+    for (int i = 0; i < 64; i++) OK(h[i] == 496);
+    cudaFree(sums);
+    OK(aborts([&] {
+        CU_LAUNCH(deadlock, 1, 32, 0, a, d);
+        cudaStreamSynchronize(a);
+    }));
     // work that is given memory of the host
     OK(aborts([&] {
         CU_LAUNCH(add, 4, 256, 0, a, h, 1.0f, n);
