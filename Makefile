@@ -1,8 +1,11 @@
 # make: programs in bin/. make demo, make test: install what is missing, build, run. make help lists the rest.
 # Sources are found by name pattern; nothing is listed here: */NAME_main.c is a program, tests/test_NAME.c a test,
 # tests/fuzz_NAME.c a fuzz target, criteria/crit_NAME.c a criterion, every other */*.c belongs to libkit.a.
-SAN  ?= 0   ## SAN=1: address and undefined-behaviour sanitizers
-V    ?= 0   ## V=1: print the commands
+# What can be set is described by `## NAME: ...` on the line above it: a comment after a value would leave blanks in the value.
+## SAN: 1 for the address and undefined-behaviour sanitizers
+SAN  ?= 0
+## V: 1 to print the commands
+V    ?= 0
 Q    := $(if $(filter 1,$(V)),,@)
 B    := build/$(if $(filter 1,$(SAN)),san,opt)
 PKGS := hdf5 gsl libpcre2-8 jansson libzip libxxhash
@@ -12,7 +15,8 @@ WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-format-truncation -Wshad
 OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)
 KIT_CFLAGS = -std=c11 -D_GNU_SOURCE $(OPTIM) -g -fopenmp -fno-math-errno $(WARN) -Imodel -Icriteria -Idata -Ipredictor -Iexperiments -I$(B) \
           $(shell pkg-config --cflags $(PKGS) openblas 2>/dev/null) -MMD -MP
-LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/dev/null)) -lm -ldl -rdynamic  # one CBLAS: OpenBLAS, for GSL too
+# One CBLAS: OpenBLAS, for GSL too.
+LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/dev/null)) -lm -ldl -rdynamic
 
 CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
 MAINS := $(wildcard */*_main.c)
@@ -28,7 +32,7 @@ clean:                                       ## remove everything built
 	rm -rf build bin
 
 help:                                        ## this list
-	@grep -hE '^[A-Za-z_ -]+ *(\?=|:).*##' $(MAKEFILE_LIST) | sed -E 's/ *(\?=|:)[^#]*##/\t/' | expand -t 14
+	@sed -nE 's/^## ([A-Z_]+): /\1\t/p; s/^([a-z_-]+):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 $(B)/crit_list.h: FORCE
 	@mkdir -p $(@D); printf 'CRIT(%s)\n' $(CRITS) >$@.new; cmp -s $@ $@.new && rm $@.new || mv $@.new $@
@@ -64,7 +68,8 @@ $(TESTS): $(B)/libkit.a
 # the tests execute every kernel; it needs CUDA's headers, no GPU and no nvcc.
 CUDA_HOME ?= /usr/local/cuda
 NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_HOME)/bin/nvcc))
-CUDA      ?= $(if $(and $(NVCC),$(CUDA_INC)),$(if $(filter 1,$(SAN)),0,1),0) ## CUDA=0: no GPU library; without it, nvcc builds one where it is found
+## CUDA: 0 for no GPU library; unless given, nvcc builds one where it is found
+CUDA      ?= $(if $(and $(NVCC),$(CUDA_INC)),$(if $(filter 1,$(SAN)),0,1),0)
 ARCHS     := -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90
 CUDA_INC  := $(firstword $(dir $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h /usr/include/cuda_runtime_api.h)))
 CUDA_C    := $(wildcard model/ops_cuda*.c)
@@ -75,7 +80,7 @@ SHIM_SRCS := $(wildcard tests/cuda/*.cpp)
 SHIM_CXXFLAGS = -std=c++17 -fno-strict-aliasing -fPIC -fvisibility=hidden -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Imodel -Itests/cuda -isystem $(CUDA_INC) \
           $(if $(filter 1,$(SAN)),$(filter-out -O3,$(OPTIM)),-O2) -MMD -MP
 
-ifeq ($(strip $(CUDA)),1)
+ifeq ($(CUDA),1)
 all: $(B)/libkit_cuda.so
 endif
 $(B)/cuda/%.cu.o: %.cu
@@ -108,13 +113,15 @@ $(SHIM_TEST): $(B)/shim/tests/cuda/runtime_test.cu.o $(SHIM_SRCS:%.cpp=$(B)/shim
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(CXX) $(OPTIM) $^ $(LDFLAGS) $(shell pkg-config --libs openblas) -lpthread -ldl -o $@
 
-# Registers, shared memory and roofline times of the kernels, at a shape (here OPT-13b): a table made from ptxas's output and formulas.
-SHAPE ?= E=5120 H=40 F=20480 V=50272 T=512 wbytes=2 live=0.5 ## cuda-report: the shape
+# Registers, shared memory and roofline times of the kernels, at a shape: a table made from ptxas's output and formulas.
+## SHAPE: shape of the model in cuda-report's table (here OPT-13b)
+SHAPE ?= E=5120 H=40 F=20480 V=50272 T=512 wbytes=2 live=0.5
 cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes, FLOPs and roofline times of the kernels (needs nvcc)
 	@awk $(SHAPE:%=-v %) -f model/cuda_report.awk $(KERNELS:%=$(B)/cuda/%.log)
 # The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked, in every test in C
 # that has a GPU's side and in tests of the programs.
-PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null)) ## ptxrun: the translator
+## PTXRUN: translator of PTX for ptxrun
+PTXRUN ?= $(firstword $(wildcard ../shared/cuda-on-cpu/ptxrun/run) $(shell command -v ptxrun 2>/dev/null))
 PTX_TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(shell grep -l '"shim.h"' tests/test_*.c)) $(patsubst %,tests/test_%.sh,cuda_chain cuda_parts activations bench prune)
 ptxrun: $(if $(NVCC),$(if $(PTXRUN),all $(B)/libkit_cuda.so $(filter $(B)/%,$(PTX_TESTS)))) ## the tests of CUDA and of the programs on it, on the PTX that nvcc emits (needs nvcc and ptxrun)
 	@if [ -z "$(NVCC)" ] || [ -z "$(PTXRUN)" ]; then echo "SKIP ptxrun: $(if $(NVCC),PTXRUN=PROGRAM names no translator of PTX,nvcc is not there)"; \
@@ -125,14 +132,21 @@ ptxrun: $(if $(NVCC),$(if $(PTXRUN),all $(B)/libkit_cuda.so $(filter $(B)/%,$(PT
 # LONG begin first. What a launcher has set (mpirun, a job of Slurm) is taken away.
 SCRIPTS := $(wildcard tests/test_*.sh)
 LAUNCHED := OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK PMI_RANK PMI_SIZE MPI_LOCALRANKID SLURM_PROCID SLURM_NTASKS SLURM_LOCALID
-JOBS ?= $(shell nproc) ## check, test: tests that run at the same time
+## JOBS: tests of check and test that run at the same time
+JOBS ?= $(shell nproc)
 LONG := cuda_chain.sh cuda_parts.sh predictor.sh score.sh cuda_decode cuda_faults.sh claims.sh ranks.sh
 LONG := $(LONG:%=\%/test_%)
 check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
 	@unset $(LAUNCHED); BIN=$(B)/bin tests/suite.sh $(B)/tests $(JOBS) \
 	  $(foreach l,$(LONG),$(filter $l,$(SCRIPTS) $(TESTS))) $(filter-out $(LONG),$(SCRIPTS) $(TESTS) $(SHIM_TEST))
-oracle: all                                  ## compare the scores with ../shared/oracle in full (PYTHON: one with torch, numpy, h5py; long)
-	BIN=$(B)/bin tests/test_oracle.sh full
+# ORACLE names what tests/test_oracle.sh compares: full, or nothing for one small case.
+ORACLE := full
+oracle: all                                  ## compare the scores with ../shared/oracle in full -> results/oracle/oracle.log (long)
+	@mkdir -p results/oracle
+	@{ printf '# command: make oracle\n# code: %s\n# date: %s\n# machine: %s\n' "$$(git describe --always --dirty)" "$$(date -u +%FT%TZ)" \
+	   "$$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $$(nproc) threads"; \
+	   BIN=$(B)/bin PYTHON=$(PYTHON) tests/test_oracle.sh $(ORACLE); } | tee results/oracle/oracle.log.tmp
+	@tail -n 1 results/oracle/oracle.log.tmp | grep -q '^[1-9][0-9]* comparisons, none far$$' && mv results/oracle/oracle.log.tmp results/oracle/oracle.log
 test: install                                ## install what is missing, build, run the tests
 	@$(MAKE) --no-print-directory check
 install:                                     ## install the Debian packages that are missing (as root, or with sudo)
@@ -140,8 +154,10 @@ install:                                     ## install the Debian packages that
 
 # Fuzz targets are built with clang, into their own tree, without the arithmetic (parsers do not need it, and clang 14 lacks some of
 # gcc's names of processor features).
-RUNS ?= 100000 ## fuzz: inputs per target
-SEED ?= 1   ## fuzz: seed of the generator
+## RUNS: inputs per target of fuzz
+RUNS ?= 100000
+## SEED: seed of the generator of fuzz
+SEED ?= 1
 FUZZ := $(patsubst tests/%.c,%,$(wildcard tests/fuzz_*.c))
 FUZZ_CFLAGS = $(filter-out -O3 -fopenmp -Werror -W%,$(KIT_CFLAGS)) -w -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
               -idirafter $(dir $(shell $(CC) -print-file-name=include/omp.h))
@@ -207,15 +223,23 @@ remake: all                                  ## make the default model and its d
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
 
+dense: all                                   ## accuracy of the default model without a mask -> results/dense
+	@mkdir -p results/dense
+	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --mask none --out results/dense/default.csv
+
 # Speed of scoring beside PyTorch, one example and four examples at a time; and of decoding. The peers need torch and transformers, and ctranslate2.
-PYTHON ?= python3 ## bench, bench-decode: a Python with torch, transformers and ctranslate2
-bench: all                                   ## tokens/s of scoring beside PyTorch's forward-backward pass, on OPT-125m's shape
-	bin/bench_score --peer $(PYTHON)
-	bin/bench_score --peer $(PYTHON) --batch 4 --batches 1
-bench-train: all                             ## examples/s of training predictors beside PyTorch
-	bin/bench_train --peer $(PYTHON)
-	bin/bench_train --peer $(PYTHON) --shape 6x8x256x1024x2000x512
-TIMES ?= results/bench ## bench-decode, bench-sweep: folder of the CSV file and the figures
+## PYTHON: a Python with torch and, for oracle, numpy and h5py; for bench and bench-decode, transformers; for bench-decode, ctranslate2
+PYTHON ?= python3
+bench: all                                   ## tokens/s of scoring beside PyTorch's forward-backward pass, on OPT-125m's shape -> results/scoring
+	@mkdir -p results/scoring
+	bin/bench_score --peer $(PYTHON) --out results/scoring/bench_score.csv
+	bin/bench_score --peer $(PYTHON) --batch 4 --batches 1 --out results/scoring/bench_score.csv
+bench-train: all                             ## examples/s of training predictors beside PyTorch, for OPT-125m and the default model -> results/training
+	@mkdir -p results/training
+	bin/bench_train --peer $(PYTHON) --out results/training/bench_train.csv
+	bin/bench_train --peer $(PYTHON) --shape 6x8x256x1024x2000x512 --out results/training/bench_train.csv
+## TIMES: folder of bench-decode and bench-sweep: the CSV file and the figures
+TIMES ?= results/bench
 bench-decode: all                            ## time of a token beside PyTorch and CTranslate2, dense and under masks, on OPT-125m's shape
 	@mkdir -p $(TIMES)
 	bin/bench --shape opt-125m --weights fp32,fp16 --mask none,static,contextual --refresh 0,16,1 --peer $(PYTHON) --out $(TIMES)/bench.csv
@@ -235,14 +259,16 @@ tables-check: all                            ## do the tables and numbers of the
 	bin/tables --document $(DOCUMENTS) --numbers results/numbers.csv --check
 
 # Figures of a folder of results; plots/README.md lists what each reads.
-PLOT_IN  ?= results/demo ## plots: folder of the CSV files
-PLOT_OUT ?= $(strip $(PLOT_IN))/plots ## plots: folder of the figures
+## PLOT_IN: folder of the CSV files that plots reads
+PLOT_IN  ?= results/demo
+## PLOT_OUT: folder of the figures that plots draws
+PLOT_OUT ?= $(PLOT_IN)/plots
 FIGURES  := $(filter-out plots/common.gp plots/criteria.gp plots/contextual.gp plots/times.gp,$(wildcard plots/*.gp))
 CONTEXTUAL_FIGURES := $(wildcard plots/contextual_*.gp) plots/predictability.gp plots/quality_time.gp
 MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
-	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(strip $(PLOT_IN))'; dst='$(strip $(PLOT_OUT))'" $$f || exit 1; done
+	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(PLOT_IN)'; dst='$(PLOT_OUT)'" $$f || exit 1; done
 
-.PHONY: bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full contextual-ranks remake plots tables tables-check fuzz check test install all clean help FORCE
+.PHONY: dense bench bench-train bench-decode bench-sweep oracle demo run-demo sweep-full contextual-full contextual-ranks remake plots tables tables-check fuzz check test install all clean help FORCE
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
