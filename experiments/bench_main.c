@@ -5,7 +5,6 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .local_counts = "spread", .units = "both",
                             .sparsity = "50", .refresh = "0", .kv = "repair",
@@ -43,17 +42,6 @@ static const cli_option options[] = {
     {"activations", CLI_STR, &arg.activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
     {0},
 };
-
-static char *provenance(int argc, char **argv) {
-    char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(options);
-    const time_t now = time(NULL);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
-    char *text = xasprintf("command: %s\noptions: %s\ncode: %s\ndate: %s\ndevice: %s, %d threads", command, resolved, code_version(), date,
-                           arg.device, omp_get_max_threads());
-    free(command);
-    free(resolved);
-    return text;
-}
 
 // Whole numbers of a list; ends the program on others.
 static int *numbers(const char *list, const char *option, int *n) {
@@ -160,7 +148,7 @@ int main(int argc, char **argv) {
     const ops *o = ops_open_as(arg.device, arg.activations);
     if (!o) die(1, "%s", err_get());
     results out = {.fd = -1};
-    char *lines = provenance(argc, argv);
+    char *lines = results_timed(argc, argv, options, arg.device, omp_get_max_threads());
     if (arg.out && results_open(&out, arg.out, bench_columns, BENCH_N_COLUMNS, lines) != 0) die(1, "%s", err_get());
     free(lines);
     for (int s = 0; s < n_shapes; s++)

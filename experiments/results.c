@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 // ---------------------------------------------------------------- whole writes
@@ -53,6 +54,30 @@ static int drop_after(int fd, const char *path, char *text, size_t *bytes, size_
 static size_t after_last_line(const char *text, size_t bytes) {
     while (bytes > 0 && text[bytes - 1] != '\n') bytes--;
     return bytes;
+}
+
+// ---------------------------------------------------------------- provenance
+char *results_processor(void) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char line[256], *name = NULL;
+    while (f && !name && fgets(line, sizeof line, f)) {
+        const char *value = strncmp(line, "model name", 10) == 0 ? strstr(line, ": ") : NULL;
+        if (value) name = xstrndup(value + 2, strcspn(value + 2, "\n"));
+    }
+    if (f) fclose(f);
+    return name ? name : xstrdup("unknown processor");
+}
+
+char *results_timed(int argc, char **argv, const cli_option *options, const char *device, int threads) {
+    char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(options), *processor = results_processor();
+    const time_t now = time(NULL);
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+    char *text = xasprintf("command: %s\noptions: %s\ncode: %s\ndate: %s\nmachine: %s, %d threads\ndevice: %s", command,
+                           resolved, code_version(), date, processor, threads, device);
+    free(command);
+    free(resolved);
+    free(processor);
+    return text;
 }
 
 // ---------------------------------------------------------------- fields

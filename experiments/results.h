@@ -5,7 +5,7 @@
 // followed by fsync. A last line without line feed is what a kill left of a row; it is dropped when the file is opened. Fields that
 // hold a comma, a quote or a line feed are quoted as in RFC 4180.
 #pragma once
-#include "base.h"
+#include "cli.h"
 
 // A column, and whether it belongs to the key: every option and hash does, what was measured does not.
 typedef struct { const char *name; bool key; } results_column;
@@ -34,6 +34,11 @@ char *const *results_find(const results *r, const char *const *field);
 int  results_append(results *r, const char *const *field);
 // 16 hex digits of a row's key, by which JSON lines name their row.
 void results_key(char out[17], const results *r, const char *const *field);
+
+// The processor as its maker names it, or "unknown processor"; with its threads it says where a time was taken. Caller frees.
+char *results_processor(void);
+// Provenance of times: command, resolved options, code, date and machine, as results_open takes it. Caller frees.
+char *results_timed(int argc, char **argv, const cli_option *options, const char *device, int threads);
 
 // ---------------------------------------------------------------- JSON lines
 // A block of lines belongs to one row and is written before it, each line with "row": its key. When the file is opened, a torn last

@@ -10,6 +10,9 @@
 #include "opt_random.h"
 #include "predictor.h"
 #include "nets.h"
+#include "results.h"
+#include <gsl/gsl_sort.h>
+#include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -19,7 +22,7 @@
 enum { MOST_ROUNDS = 99, NETS = 8 };
 
 static struct {
-    char *shape, *designs, *peer, *scratch;
+    char *shape, *designs, *peer, *scratch, *out;
     long hidden, tokens, steps, rounds, threads;
 } arg = {.shape = "opt-125m", .designs = "all", .peer = "python3", .tokens = 64, .steps = 10, .rounds = 5, .threads = 2};
 
@@ -120,11 +123,101 @@ static double ask(child *c, const contender *n) {
     return strtod(line, NULL);
 }
 
+// ---------------------------------------------------------------- the CSV file
+// A column, and whether it says what a row is about; the others are what was measured. Rates are examples/s, ratio that of each round.
+#define COLUMNS(X)                                                                                                          \
+    X(shape, 1) X(design, 1) X(units, 1) X(inputs, 1) X(hidden, 1) X(outputs, 1) X(batch, 1) X(tokens, 1) X(steps, 1)       \
+    X(rounds, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(examples_per_second, 0) X(slowest, 0) X(fastest, 0) \
+    X(peer_examples_per_second, 0) X(ratio, 0) X(ratio_low, 0) X(ratio_high, 0) X(peer_versions, 0)
+#define X(name, key) COLUMN_##name,
+enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
+#undef X
+#define X(name, key) {#name, key},
+static const results_column columns[N_COLUMNS] = {COLUMNS(X)};
+#undef X
+
+typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } csv_row;
+#define SET(r, column, ...) snprintf((r)->text[COLUMN_##column], FIELD, __VA_ARGS__)
+
+static void set_key(csv_row *r, const contender *c, bool peer) {
+    char *processor = results_processor();
+    for (int i = 0; i < N_COLUMNS; i++) {
+        r->text[i][0] = 0;
+        r->field[i] = r->text[i];
+    }
+    SET(r, shape, "%s", arg.shape);
+    SET(r, design, "%s", predictor_design_names[c->design]);
+    SET(r, units, "%s", predictor_kinds[c->kind]);
+    SET(r, inputs, "%d", c->shape.in);
+    SET(r, hidden, "%d", c->shape.hidden);
+    SET(r, outputs, "%d", c->shape.out);
+    SET(r, batch, "%d", c->batch);
+    if (c->shape.kind == NET_POOL) SET(r, tokens, "%ld", arg.tokens);
+    SET(r, steps, "%ld", arg.steps);
+    SET(r, rounds, "%ld", arg.rounds);
+    SET(r, threads, "%ld", arg.threads);
+    SET(r, processor, "%s", processor);
+    SET(r, peer, "%s", peer ? "PyTorch" : "");
+    SET(r, code, "%s", code_version());
+    free(processor);
+}
+
+// Rates over the rounds, sorted; theirs and ratio NULL: without a peer.
+typedef struct { double *ours, *theirs, *ratio; } rates;
+
+static void write_row(results *out, const contender *c, const rates *x, const char *about) {
+    const size_t n = (size_t)arg.rounds;
+    csv_row r;
+    set_key(&r, c, about);
+    SET(&r, examples_per_second, "%.6g", gsl_stats_median_from_sorted_data(x->ours, 1, n));
+    SET(&r, slowest, "%.6g", x->ours[0]);
+    SET(&r, fastest, "%.6g", x->ours[n - 1]);
+    if (about) {
+        SET(&r, peer_examples_per_second, "%.6g", gsl_stats_median_from_sorted_data(x->theirs, 1, n));
+        SET(&r, ratio, "%.4f", gsl_stats_median_from_sorted_data(x->ratio, 1, n));
+        SET(&r, ratio_low, "%.4f", x->ratio[0]);
+        SET(&r, ratio_high, "%.4f", x->ratio[n - 1]);
+        SET(&r, peer_versions, "%s", about);
+    }
+    if (results_append(out, r.field)) die(1, "%s", err_get());
+}
+
+// The nets whose rows are not in the file, which alone are timed; returns their number.
+static int missing(contender *nets, int n, const results *out, bool peer) {
+    csv_row r;
+    int left = 0;
+    for (int i = 0; i < n; i++) {
+        set_key(&r, &nets[i], peer);
+        if (!results_find(out, r.field)) nets[left++] = nets[i];
+    }
+    if (left < n) log_info("%d of %d nets have their rows in %s", n - left, n, out->path);
+    return left;
+}
+
 // ---------------------------------------------------------------- main
-static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
-static double median(double *x, long n) {
-    qsort(x, (size_t)n, sizeof *x, by_size);
-    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+static void time_net(const contender *c, const opt *m, child *peer, const char *about, results *out) {
+    training t;
+    double ours[MOST_ROUNDS], theirs[MOST_ROUNDS], ratio[MOST_ROUNDS];
+    const size_t n = (size_t)arg.rounds;
+    open_training(&t, c, m);
+    run(&t);
+    for (size_t r = 0; r < n; r++) {
+        if (about) theirs[r] = t.n / ask(peer, c);
+        ours[r] = t.n / run(&t);
+        if (about) ratio[r] = ours[r] / theirs[r];
+    }
+    close_training(&t);
+    gsl_sort(ours, 1, n);
+    printf("%-15s %-8s %8d %7d %7d %6d %12.1f", predictor_design_names[c->design], predictor_kinds[c->kind], c->shape.in,
+           c->shape.hidden, c->shape.out, c->batch, gsl_stats_median_from_sorted_data(ours, 1, n));
+    if (about) {
+        gsl_sort(theirs, 1, n);
+        gsl_sort(ratio, 1, n);
+        printf(" %12.1f %7.2f", gsl_stats_median_from_sorted_data(theirs, 1, n), gsl_stats_median_from_sorted_data(ratio, 1, n));
+    }
+    printf("\n");
+    fflush(stdout);
+    if (arg.out) write_row(out, c, &(rates){ours, theirs, ratio}, about);
 }
 
 static int list_nets(contender *out, const opt_config *c) {
@@ -163,6 +256,7 @@ int main(int argc, char **argv) {
         {"rounds", CLI_INT, &arg.rounds, "N", "rounds", false, NULL, 1, MOST_ROUNDS},
         {"threads", CLI_INT, &arg.threads, "N", "threads, of us and of the peer", false, NULL, 1, 4096},
         {"peer", CLI_STR, &arg.peer, "PYTHON", "a Python with torch, or none", false, NULL, 0, 0},
+        {"out", CLI_STR, &arg.out, "FILE.csv", "a row for each net is appended; what is there is not timed again", false, NULL, 0, 0},
         {0}};
     cli_parse(argc, argv, "examples/s of training predictors, beside PyTorch on the same nets", options);
     char *resolved = cli_resolved(options), *about = NULL;
@@ -171,7 +265,15 @@ int main(int argc, char **argv) {
     opt_config c;
     if (opt_shape(&c, arg.shape) != 0) die(2, "--shape %s", err_get());
     contender nets[NETS];
-    const int n = list_nets(nets, &c);
+    int n = list_nets(nets, &c);
+    const bool beside = strcmp(arg.peer, "none") != 0;
+    results out = {.fd = -1};
+    if (arg.out) {
+        char *lines = results_timed(argc, argv, options, "cpu", (int)arg.threads);
+        if (results_open(&out, arg.out, columns, N_COLUMNS, lines)) die(1, "%s", err_get());
+        free(lines);
+        n = missing(nets, n, &out, beside);
+    }
     // of the model only the embeddings are read
     c.L = c.F = 1;
     c.V = c.V < 1000 ? c.V : 1000;
@@ -179,26 +281,14 @@ int main(int argc, char **argv) {
     opt_random m;
     if (opt_random_make(&m, &c, DT_F32, 1, ops_cpu()) != 0) die(1, "%s", err_get());
     child peer;
-    if (strcmp(arg.peer, "none") != 0 && !(about = start_peer(&peer))) printf("no peer: %s has no torch; give another --peer\n", arg.peer);
+    if (beside && n && !(about = start_peer(&peer))) {
+        if (arg.out) die(1, "--peer %s has no torch; give another, or none for a file without PyTorch's rates", arg.peer);
+        printf("no peer: %s has no torch; give another --peer\n", arg.peer);
+    }
     if (about) printf("peer: %s\n", about);
     printf("%-15s %-8s %8s %7s %7s %6s %12s %12s %7s\n", "design", "units", "inputs", "hidden", "outputs", "batch", "examples/s", "PyTorch", "ratio");
-    for (int i = 0; i < n; i++) {
-        training t;
-        double ours[MOST_ROUNDS], theirs[MOST_ROUNDS], ratio[MOST_ROUNDS];
-        open_training(&t, &nets[i], &m.m);
-        run(&t);
-        for (int r = 0; r < arg.rounds; r++) {
-            if (about) theirs[r] = t.n / ask(&peer, &nets[i]);
-            ours[r] = t.n / run(&t);
-            if (about) ratio[r] = ours[r] / theirs[r];
-        }
-        printf("%-15s %-8s %8d %7d %7d %6d %12.1f", predictor_design_names[nets[i].design], predictor_kinds[nets[i].kind], nets[i].shape.in, nets[i].shape.hidden, nets[i].shape.out,
-               nets[i].batch, median(ours, arg.rounds));
-        if (about) printf(" %12.1f %7.2f", median(theirs, arg.rounds), median(ratio, arg.rounds));
-        printf("\n");
-        fflush(stdout);
-        close_training(&t);
-    }
+    for (int i = 0; i < n; i++) time_net(&nets[i], &m.m, &peer, about, &out);
+    results_close(&out);
     if (about) {
         fclose(peer.to);
         peer.to = NULL;
