@@ -1,7 +1,7 @@
 # make: programs in bin/. make demo, make test: install what is missing, build, run. make help lists the rest.
 # Sources are found by name pattern; nothing is listed here: */NAME_main.c is a program, tests/test_NAME.c a test,
 # tests/fuzz_NAME.c a fuzz target, criteria/crit_NAME.c a criterion, every other */*.c belongs to libkit.a.
-# What can be set is described by `## NAME: ...` on the line above it: a comment after a value would leave blanks in the value.
+# What can be set is described by `## NAME: ...` on the line above: a comment after a value would leave blanks in it.
 ## SAN: 1 for the address and undefined-behaviour sanitizers
 SAN  ?= 0
 ## V: 1 to print the commands
@@ -141,12 +141,13 @@ check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (noth
 	  $(foreach l,$(LONG),$(filter $l,$(SCRIPTS) $(TESTS))) $(filter-out $(LONG),$(SCRIPTS) $(TESTS) $(SHIM_TEST))
 # ORACLE names what tests/test_oracle.sh compares: full, or nothing for one small case.
 ORACLE := full
-oracle: all                                  ## compare the scores with ../shared/oracle in full -> results/oracle/oracle.log (long)
+oracle: all                                  ## compare the scores with ../shared/oracle -> results/oracle (long)
 	@mkdir -p results/oracle
 	@{ printf '# command: make oracle\n# code: %s\n# date: %s\n# machine: %s\n' "$$(git describe --always --dirty)" "$$(date -u +%FT%TZ)" \
 	   "$$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $$(nproc) threads"; \
 	   BIN=$(B)/bin PYTHON=$(PYTHON) tests/test_oracle.sh $(ORACLE); } | tee results/oracle/oracle.log.tmp
-	@tail -n 1 results/oracle/oracle.log.tmp | grep -q '^[1-9][0-9]* comparisons, none far$$' && mv results/oracle/oracle.log.tmp results/oracle/oracle.log
+	@tail -n 1 results/oracle/oracle.log.tmp | grep -q '^[1-9][0-9]* comparisons, none far$$'
+	@mv results/oracle/oracle.log.tmp results/oracle/oracle.log
 test: install                                ## install what is missing, build, run the tests
 	@$(MAKE) --no-print-directory check
 install:                                     ## install the Debian packages that are missing (as root, or with sudo)
@@ -228,13 +229,13 @@ dense: all                                   ## accuracy of the default model wi
 	bin/sweep --model $(MODEL) --data $(WORLD) --tasks all --mask none --out results/dense/default.csv
 
 # Speed of scoring beside PyTorch, one example and four examples at a time; and of decoding. The peers need torch and transformers, and ctranslate2.
-## PYTHON: a Python with torch and, for oracle, numpy and h5py; for bench and bench-decode, transformers; for bench-decode, ctranslate2
+## PYTHON: a Python with torch; also numpy, h5py (oracle), transformers (bench, bench-decode), ctranslate2 (bench-decode)
 PYTHON ?= python3
-bench: all                                   ## tokens/s of scoring beside PyTorch's forward-backward pass, on OPT-125m's shape -> results/scoring
+bench: all                                   ## tokens/s of scoring beside PyTorch, on OPT-125m's shape -> results/scoring
 	@mkdir -p results/scoring
 	bin/bench_score --peer $(PYTHON) --out results/scoring/bench_score.csv
 	bin/bench_score --peer $(PYTHON) --batch 4 --batches 1 --out results/scoring/bench_score.csv
-bench-train: all                             ## examples/s of training predictors beside PyTorch, for OPT-125m and the default model -> results/training
+bench-train: all                             ## examples/s of training predictors beside PyTorch -> results/training
 	@mkdir -p results/training
 	bin/bench_train --peer $(PYTHON) --out results/training/bench_train.csv
 	bin/bench_train --peer $(PYTHON) --shape 6x8x256x1024x2000x512 --out results/training/bench_train.csv

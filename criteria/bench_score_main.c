@@ -203,8 +203,9 @@ static char *start_peer(contender *c, const bench_options *o, const opt_config *
 // ---------------------------------------------------------------- results
 // Of one contender. Seconds of a round are those of its batches and of their share of writing the store.
 typedef struct {
-    double tokens_per_second, slowest, fastest, batch_seconds, beside_peer;  // beside_peer 0: it is the peer, or there is none
-    double share[PARTS], multiply_adds, of_peak;                             // ours only: shares of the time; of a batch; of the GEMM peak
+    double tokens_per_second, slowest, fastest, batch_seconds;
+    double beside_peer;                           // 0: it is the peer, or there is none
+    double share[PARTS], multiply_adds, of_peak;  // ours only: shares of the time; of a batch; of the GEMM peak
 } figures;
 
 static double median(const double *x, long n) {
@@ -249,13 +250,14 @@ static void print_result(const contender *c, const bench_model *m, const figures
 }
 
 // ---------------------------------------------------------------- the CSV file
-// A column, and whether it says what a row is about; the others are what was measured. Rates are tokens/s, shares those of our own time.
-#define COLUMNS(X)                                                                                                           \
-    X(model, 1) X(contender, 1) X(criteria, 1) X(batch, 1) X(batches, 1) X(tokens, 1) X(continuation, 1) X(rounds, 1)        \
-    X(seed, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(tokens_per_second, 0) X(slowest, 0) X(fastest, 0)       \
-    X(batch_seconds, 0) X(beside_peer, 0) X(peak_bytes, 0) X(weight_bytes, 0) X(gemm_share, 0) X(attention_share, 0)         \
-    X(criteria_share, 0) X(store_share, 0) X(other_share, 0) X(multiply_adds, 0) X(gemm_peak, 0) X(of_gemm_peak, 0)          \
-    X(peer_versions, 0)
+// A column, and whether it says what a row is about; the others are what was measured. Rates are tokens/s, shares those of
+// our own time.
+#define COLUMNS(X)                                                                                                  \
+    X(model, 1) X(contender, 1) X(criteria, 1) X(batch, 1) X(batches, 1) X(tokens, 1) X(continuation, 1)            \
+    X(rounds, 1) X(seed, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(tokens_per_second, 0)             \
+    X(slowest, 0) X(fastest, 0) X(batch_seconds, 0) X(beside_peer, 0) X(peak_bytes, 0) X(weight_bytes, 0)           \
+    X(gemm_share, 0) X(attention_share, 0) X(criteria_share, 0) X(store_share, 0) X(other_share, 0)                 \
+    X(multiply_adds, 0) X(gemm_peak, 0) X(of_gemm_peak, 0) X(peer_versions, 0)
 #define X(name, key) COLUMN_##name,
 enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
 #undef X
@@ -294,7 +296,8 @@ static bool row_present(const results *out, const contender *c, const bench_opti
     return results_find(out, r.field);
 }
 
-static void write_row(results *out, const contender *c, const bench_options *o, const bench_model *m, const figures *f, double gemm, const char *about) {
+static void write_row(results *out, const contender *c, const bench_options *o, const bench_model *m, const figures *f,
+                      double gemm, const char *about) {
     csv_row r;
     set_key(&r, c, o);
     if (results_find(out, r.field)) return;
@@ -332,11 +335,13 @@ static char *all_but(const char *left_out) {
 
 // ---------------------------------------------------------------- main
 // All rounds, and what they say: printed, and appended to out (NULL: no file).
-static void run_contenders(const bench_options *o, bench_model *m, contender *ours, int n, contender *peer, results *out) {
+static void run_contenders(const bench_options *o, bench_model *m, contender *ours, int n, contender *peer,
+                           results *out) {
     contender gemm = {.name = "GEMM"};
     char *about = NULL;
     if (strcmp(o->peer, "none") != 0 && !(about = start_peer(peer, o, &m->m.c))) {
-        if (out) die(1, "--peer %s has no torch and transformers; give another, or none for a file without PyTorch's rates", o->peer);
+        if (out)
+            die(1, "--peer %s has no torch and transformers; give another, or none for a file without PyTorch's rates", o->peer);
         printf("no peer: %s has no torch and transformers; give another --peer\n", o->peer);
     }
     if (child_fork(&gemm.c)) _exit(serve_gemm(o));
@@ -357,8 +362,8 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
     double best = gemm.seconds[0];
     for (long r = 1; r < o->rounds; r++) best = fmin(best, gemm.seconds[r]);
     const double rate = pow(GEMM_SIDE, 3) / best, beside = about ? median(peer->seconds, o->rounds) : 0;
-    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G multiply-adds/s; weights %.2f GB\n",
-           o->threads, o->batch, o->tokens, o->continuation, o->rounds, rate / 1e9, m->bytes / 1e9);
+    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G multiply-adds/s; "
+           "weights %.2f GB\n", o->threads, o->batch, o->tokens, o->continuation, o->rounds, rate / 1e9, m->bytes / 1e9);
     for (int i = about ? -1 : 0; i < n; i++) {
         const contender *c = i < 0 ? peer : &ours[i];
         const figures f = figures_of(c, o, m, beside, rate);
@@ -386,7 +391,8 @@ int main(int argc, char **argv) {
         {"threads", CLI_INT, &o.threads, "N", "threads of every contender", false, NULL, 1, 4096},
         {"seed", CLI_INT, &o.seed, "N", "seed of weights and tokens", false, NULL, 0, 9e15},
         {"scratch", CLI_STR, &o.scratch, "DIR", "where part files and store are written, and removed", false, NULL, 0, 0},
-        {"out", CLI_STR, &o.out, "FILE.csv", "a row for each contender is appended; a file that has them all is left as it is", false, NULL, 0, 0},
+        {"out", CLI_STR, &o.out, "FILE.csv", "a row for each contender is appended; a file that has them all is left as it is",
+         false, NULL, 0, 0},
         {0}};
     cli_parse(argc, argv, "tokens/s of scoring beside PyTorch's forward-backward pass of the same batches, in one run", options);
     if (o.continuation >= o.tokens) die(2, "--continuation %ld: want fewer than --tokens %ld", o.continuation, o.tokens);

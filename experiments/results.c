@@ -69,7 +69,8 @@ char *results_processor(void) {
 }
 
 char *results_timed(int argc, char **argv, const cli_option *options, const char *device, int threads) {
-    char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(options), *processor = results_processor();
+    char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(options);
+    char *processor = results_processor();
     const time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     char *text = xasprintf("command: %s\noptions: %s\ncode: %s\ndate: %s\nmachine: %s, %d threads\ndevice: %s", command,

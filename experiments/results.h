@@ -35,7 +35,7 @@ int  results_append(results *r, const char *const *field);
 // 16 hex digits of a row's key, by which JSON lines name their row.
 void results_key(char out[17], const results *r, const char *const *field);
 
-// The processor as its maker names it, or "unknown processor"; with its threads it says where a time was taken. Caller frees.
+// The processor as its maker names it, or "unknown processor": where a time was taken. Caller frees.
 char *results_processor(void);
 // Provenance of times: command, resolved options, code, date and machine, as results_open takes it. Caller frees.
 char *results_timed(int argc, char **argv, const cli_option *options, const char *device, int threads);

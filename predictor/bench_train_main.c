@@ -124,11 +124,13 @@ static double ask(child *c, const contender *n) {
 }
 
 // ---------------------------------------------------------------- the CSV file
-// A column, and whether it says what a row is about; the others are what was measured. Rates are examples/s, ratio that of each round.
-#define COLUMNS(X)                                                                                                          \
-    X(shape, 1) X(design, 1) X(units, 1) X(inputs, 1) X(hidden, 1) X(outputs, 1) X(batch, 1) X(tokens, 1) X(steps, 1)       \
-    X(rounds, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(examples_per_second, 0) X(slowest, 0) X(fastest, 0) \
-    X(peer_examples_per_second, 0) X(ratio, 0) X(ratio_low, 0) X(ratio_high, 0) X(peer_versions, 0)
+// A column, and whether it says what a row is about; the others are what was measured. Rates are examples/s; the ratio is
+// the median over the rounds.
+#define COLUMNS(X)                                                                                                  \
+    X(shape, 1) X(design, 1) X(units, 1) X(inputs, 1) X(hidden, 1) X(outputs, 1) X(batch, 1) X(tokens, 1)           \
+    X(steps, 1) X(rounds, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(examples_per_second, 0)          \
+    X(slowest, 0) X(fastest, 0) X(peer_examples_per_second, 0) X(ratio, 0) X(ratio_low, 0) X(ratio_high, 0)         \
+    X(peer_versions, 0)
 #define X(name, key) COLUMN_##name,
 enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
 #undef X
@@ -208,12 +210,13 @@ static void time_net(const contender *c, const opt *m, child *peer, const char *
     }
     close_training(&t);
     gsl_sort(ours, 1, n);
-    printf("%-15s %-8s %8d %7d %7d %6d %12.1f", predictor_design_names[c->design], predictor_kinds[c->kind], c->shape.in,
-           c->shape.hidden, c->shape.out, c->batch, gsl_stats_median_from_sorted_data(ours, 1, n));
+    printf("%-15s %-8s %8d %7d %7d %6d %12.1f", predictor_design_names[c->design], predictor_kinds[c->kind],
+           c->shape.in, c->shape.hidden, c->shape.out, c->batch, gsl_stats_median_from_sorted_data(ours, 1, n));
     if (about) {
         gsl_sort(theirs, 1, n);
         gsl_sort(ratio, 1, n);
-        printf(" %12.1f %7.2f", gsl_stats_median_from_sorted_data(theirs, 1, n), gsl_stats_median_from_sorted_data(ratio, 1, n));
+        printf(" %12.1f %7.2f", gsl_stats_median_from_sorted_data(theirs, 1, n),
+               gsl_stats_median_from_sorted_data(ratio, 1, n));
     }
     printf("\n");
     fflush(stdout);
@@ -256,7 +259,8 @@ int main(int argc, char **argv) {
         {"rounds", CLI_INT, &arg.rounds, "N", "rounds", false, NULL, 1, MOST_ROUNDS},
         {"threads", CLI_INT, &arg.threads, "N", "threads, of us and of the peer", false, NULL, 1, 4096},
         {"peer", CLI_STR, &arg.peer, "PYTHON", "a Python with torch, or none", false, NULL, 0, 0},
-        {"out", CLI_STR, &arg.out, "FILE.csv", "a row for each net is appended; what is there is not timed again", false, NULL, 0, 0},
+        {"out", CLI_STR, &arg.out, "FILE.csv", "a row for each net is appended; what is there is not timed again",
+         false, NULL, 0, 0},
         {0}};
     cli_parse(argc, argv, "examples/s of training predictors, beside PyTorch on the same nets", options);
     char *resolved = cli_resolved(options), *about = NULL;
@@ -282,7 +286,8 @@ int main(int argc, char **argv) {
     if (opt_random_make(&m, &c, DT_F32, 1, ops_cpu()) != 0) die(1, "%s", err_get());
     child peer;
     if (beside && n && !(about = start_peer(&peer))) {
-        if (arg.out) die(1, "--peer %s has no torch; give another, or none for a file without PyTorch's rates", arg.peer);
+        if (arg.out)
+            die(1, "--peer %s has no torch; give another, or none for a file without PyTorch's rates", arg.peer);
         printf("no peer: %s has no torch; give another --peer\n", arg.peer);
     }
     if (about) printf("peer: %s\n", about);

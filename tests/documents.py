@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""documents.py [FILE.md ...] - runs the commands of documents as they stand, in the current folder, which tests/test_documents.sh has made: a copy of the
-tree in which the names that documents use lead to tiny models and little data. Without arguments: of every document there is.
+r"""documents.py [FILE.md ...] - runs the commands of documents as they stand, in the current folder, which
+tests/test_documents.sh has made: a copy of the tree in which the names that documents use lead to tiny models and little
+data. Without arguments: of every document there is.
 
-A command is a line of an indented or fenced block that begins with a program, or with `$ ` in a transcript; a line that ends in \\ goes on in the next; and
-whatever begins with a program in `inline code`. EXCEPTIONS lists the others, each with its reason and what is done instead. A block that is neither
-commands nor listed in TEXTS fails, so that no command is passed over.
+A command is a line of an indented or fenced block that begins with a program, or with `$ ` in a transcript (a line that
+ends in \ is continued by the next), and whatever begins with a program in `inline code`. EXCEPTIONS lists those that are not
+run, each with its reason and what is done instead. A block that is neither commands nor listed in TEXTS fails, so that no
+command is passed over.
 """
 import glob
 import os
@@ -13,11 +15,13 @@ import shlex
 import subprocess
 import sys
 
-# What is done instead of running a command: "make -n": its target is there, and of the program lines that make prints the options are checked, and with
-# --estimate their values too; "names": programs and options are there; any other text: this command is run.
+# What is done instead of running a command. "make -n": its target is there, and of the program lines that make prints the
+# options are checked, and with --estimate their values too; "names": programs and options are there; any other text: this
+# command is run.
 EXCEPTIONS = [
-    (r"make demo", "make -o all run-demo && mkdir results/full && for name in points aggregates; do cp results/demo/aggregates.h5 results/full/$name.h5; done",
-     "installs packages; run-demo is the rest of it; its aggregates are what the sweeps of sweep-full and contextual-full are estimated with"),
+    (r"make demo", "make -o all run-demo && mkdir results/full && cd results/full && cp ../demo/aggregates.h5 . && "
+     "cp aggregates.h5 points.h5", "installs packages; run-demo is the rest of it; its aggregates are what the sweeps of "
+     "sweep-full and contextual-full are estimated with"),
     (r"make|make (SAN=1 )?(test|check)", "make -n", "builds and runs this very test"),
     (r"make (sweep-full|contextual-full|contextual-ranks|remake)", "make -n", "minutes to hours"),
     (r"make bench-sweep", "make -n", "minutes"),
@@ -35,7 +39,8 @@ EXCEPTIONS = [
     (r"pip install .*", "names", "needs the network"),
 ]
 # Blocks that hold no command: their first line, and what they are.
-TEXTS = [(r"DIR/piqa/train\.jsonl ", "a list of files"), (r"from datasets import ", "Python that needs the network"), (r"// crit_", "C; test_new_criterion runs it")]
+TEXTS = [(r"DIR/piqa/train\.jsonl ", "a list of files"), (r"from datasets import ", "Python that needs the network"),
+         (r"// crit_", "C; test_new_criterion runs it")]
 
 PROGRAM = r"(?:bin/\w+|(?:experiments|data|tests)/\w+\.(?:sh|py))(?=[\s;)]|$)"
 COMMAND = re.compile(rf"(\w+=\S+ )*({PROGRAM}|(make|python3|gnuplot|mpirun|srun|compute-sanitizer|pip)(?=\s|$))")
@@ -77,14 +82,16 @@ def commands(text):
 
 def run(command):
     """None, or why it failed."""
-    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace")
     return f"exit {done.returncode}: " + " | ".join(done.stdout.strip().split("\n")[-3:]) if done.returncode else None
 
 
 def options(program, known={}):
     """The options that a program's --help lists."""
     if program not in known:
-        known[program] = set(re.findall(r"^  (--[\w-]+)", subprocess.run([program, "--help"], capture_output=True, text=True).stdout, re.M))
+        text = subprocess.run([program, "--help"], capture_output=True, text=True).stdout
+        known[program] = set(re.findall(r"^  (--[\w-]+)", text, re.M))
     return known[program]
 
 
@@ -102,7 +109,8 @@ def names(command):
 
 
 def estimated(line):
-    """A program line of make with tiny values, or with --estimate where the program has it and its inputs are there; None: it cannot be run."""
+    """A program line of make with tiny values, or with --estimate where the program has it and its inputs are there; None:
+    it cannot be run."""
     line = re.sub(r"\s[>|].*", "", line)
     program = line.split()[0]
     if program == "bin/bench" and "--shape" in line:
@@ -110,18 +118,24 @@ def estimated(line):
     if program not in ("bin/score", "bin/train", "bin/sweep"):
         return None
     word = shlex.split(line)
-    inputs = [value for option, value in zip(word, word[1:]) if option in ("--scores", "--store", "--predictor", "--calibrate")]
+    inputs = [value for option, value in zip(word, word[1:])
+              if option in ("--scores", "--store", "--predictor", "--calibrate")]
     return line + " --estimate" if all(os.path.exists(path) for path in inputs) else None
 
 
 def dry(command):
     """make -n, and what it prints."""
-    done = subprocess.run(command.replace("make", "make -n -o all -o install", 1), shell=True, capture_output=True, text=True)
+    command = command.replace("make", "make -n -o all -o install", 1)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
     if done.returncode:
         return f"make -n: {done.stderr.strip()}"
     for line in re.sub(r"\s*\\\n\s*", " ", done.stdout).split("\n"):
         fault = names(line)
-        ready = line if line.startswith("mkdir -p ") else estimated(line) if line.startswith("bin/") and not fault else None
+        ready = None
+        if line.startswith("mkdir -p "):
+            ready = line
+        elif line.startswith("bin/"):
+            ready = estimated(line)
         fault = fault or (ready and run(ready))
         if fault:
             return f"{line}: {fault}"

@@ -1,7 +1,8 @@
 #!/bin/sh
-# test_documents [FILE.md ...] - every command of the documents is run as it stands (tests/documents.py), in a copy of the tree where the names that they use
-# lead to tiny models and little data: model/default, opt-125m, opt-en-8m and DIR to a model of 2 layers with the default model's tokenizer, data/world,
-# DATA and DIR to the first rows of the default task sets and the first pages of its text.
+# test_documents [FILE.md ...] - every command of the documents is run as it stands (tests/documents.py), in a copy of the
+# tree where the names that they use lead to tiny models and little data: model/default, opt-125m, opt-en-8m and DIR to a
+# model of 2 layers with the default model's tokenizer; data/world, DATA and DIR to the first rows of the default task sets
+# and the first pages of their text.
 bin=$(readlink -f "${BIN:-build/opt/bin}") tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 . tests/needs.sh
@@ -38,8 +39,8 @@ for name in valid test; do cp "$here/data/world/wikitext/held-out.raw" "$here/DA
 # A tiny model; its folder DIR holds the data as well.
 cp model/default/vocab.json model/default/merges.txt "$here/model/default"
 sed 's/^ *$//' data/world/wikitext/held-out.raw >"$tmp/text/text.txt"  # pretrain parts documents by empty lines
-"$bin/pretrain" --text "$tmp/text" --out "$here/model/default" --layers 2 --heads 4 --hidden 16 --ffn 32 --batch 512 --tokens 5120 >"$tmp/log" 2>&1 ||
-    { cat "$tmp/log"; exit 1; }
+"$bin/pretrain" --text "$tmp/text" --out "$here/model/default" --layers 2 --heads 4 --hidden 16 --ffn 32 --batch 512 \
+    --tokens 5120 >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
 cp -a "$here/DATA" "$here/DIR"
 cp "$here/model/default"/* "$here/DIR"
 for name in opt-125m opt-en-8m; do ln -s model/default "$here/$name"; done
@@ -47,10 +48,11 @@ for name in opt-125m opt-en-8m; do ln -s model/default "$here/$name"; done
 cd "$here" || exit 1
 /usr/bin/python3 tests/documents.py "$@" || exit 1
 
-# Broken documents are found out: a program, an option, a value and a target that are not there, a target whose program line has a fault, and a block
-# that nobody has looked at.
+# Broken documents are found out: a program, an option, a value and a target that are not there, a target whose program line
+# has a fault, and a block that nobody has looked at.
 cat >"$tmp/broken.md" <<'END'
-`bin/nonesuch --model DIR` and `bin/info --model DIR --nonesuch`, `make nonesuch`, `make bench-decode PYTHON=python3`; `bin/info --model DIR` is right.
+`bin/nonesuch --model DIR` and `bin/info --model DIR --nonesuch`, `make nonesuch`, `make bench-decode PYTHON=python3`;
+`bin/info --model DIR` is right.
 
     bin/sweep --model opt-125m --data DATA --tasks nonesuch \
       --mask none
@@ -59,5 +61,5 @@ cat >"$tmp/broken.md" <<'END'
 END
 sed -i '/^TIMES /s/$/ # a comment/' Makefile
 /usr/bin/python3 tests/documents.py "$tmp/broken.md" >"$tmp/log" && { echo "FAIL: broken documents pass"; exit 1; }
-grep -q '^6 commands of 1 documents, 6 failed' "$tmp/log" || { echo "FAIL: of 6 faults not all are found:"; cat "$tmp/log"; exit 1; }
+grep -q '^6 commands of 1 documents, 6 failed' "$tmp/log" || { echo "FAIL: wanted 6 faults:"; cat "$tmp/log"; exit 1; }
 echo "all passed"

@@ -1,13 +1,15 @@
 #!/bin/sh
-# test_makefile [MAKEFILE] - no variable of the Makefile begins or ends with a blank, where it would be part of a file's name; `make help` lists every
-# variable that can be set, and every target that has a description; default folders reach the programs as they are.
+# test_makefile [MAKEFILE] - no variable of the Makefile begins or ends with a blank, where it would be part of a file's
+# name; `make help` lists every variable that can be set, and every target that has a description; default folders reach the
+# programs as they are.
 file=${1:-Makefile} tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 unset MAKEFLAGS MAKEOVERRIDES TIMES PLOT_IN PLOT_OUT
 make() { env make --no-print-directory -s -f "$file" CUDA=0 "$@"; }
 
 # A line NAME[value] for each variable that the Makefile sets; multi-line ones (define) are no words of a command.
-values='values: ; @:$(foreach v,$(.VARIABLES),$(if $(filter file,$(origin $v)),$(info $v[$(if $(findstring $(newline),$(value $v)),,$($v))])))'
+one_line='$(if $(findstring $(newline),$(value $v)),,$($v))'
+values='values: ; @:$(foreach v,$(.VARIABLES),$(if $(filter file,$(origin $v)),$(info $v['$one_line'])))'
 make --eval 'define newline
 
 
