@@ -19,7 +19,7 @@ import sys
 # options are checked, and with --estimate their values too; "names": programs and options are there; any other text: this
 # command is run.
 EXCEPTIONS = [
-    (r"make demo", "make -o all run-demo && mkdir results/full && cd results/full && cp ../demo/aggregates.h5 . && "
+    (r"make demo", "make -o all run-demo && mkdir -p results/full && cd results/full && cp ../demo/aggregates.h5 . && "
      "cp aggregates.h5 points.h5", "installs packages; run-demo is the rest of it; its aggregates are what the sweeps of "
      "sweep-full and contextual-full are estimated with"),
     (r"make|make (SAN=1 )?(test|check)", "make -n", "builds and runs this very test"),
