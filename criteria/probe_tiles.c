@@ -12,7 +12,6 @@
 #include <string.h>
 
 enum { TILE = CRIT_TILE, SUMS_BYTES = 16 << 20 };
-enum { SLOT_W = 8, SLOT_DW, SLOT_HU_W, SLOT_OUT };
 enum { HV = CRIT_HESS | CRIT_AFTER_HV, HU = CRIT_HESS_COMPAT | CRIT_AFTER_HU };
 enum { X_WITH = CRIT_ACT | CRIT_GRAD | CRIT_WEIGHT | CRIT_WGRAD | CRIT_HESS | CRIT_HESS_COMPAT | CRIT_XCORR };
 
@@ -173,7 +172,8 @@ static crit_in declared(const crit_in *in, unsigned needs) {
 }
 
 void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind) {
-    float *score = cpu_scratch(SLOT_OUT, TILE);
+    const scratch_point mark = scratch_mark();
+    float *score = scratch_floats(TILE);
     for (int k = 0; k < p->plan.n_crit; k++)
         for (int m = 0; m < 2; m++) {
             if (!wants(&p->plan, m)) continue;
@@ -187,6 +187,7 @@ void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind) {
             fn(score, &seen);
             memcpy(to + (size_t)in->layer * (size_t)units + in->unit, score, sizeof *score * (size_t)in->U);
         }
+    scratch_release(mark);
 }
 
 crit_in tiles_base(const probe *p, int example, int layer) {
@@ -219,15 +220,15 @@ static void head_tile(probe *p, int stage, int layer, int i, int h, const double
     tiles_call(p, stage, &in, i, HEADS);
 }
 
-// The tile's rows of dW1, and of its tangent: of dz' x it is tdz' x + dz' tx.
+// The tile's rows of dW1, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of the caller's mark.
 static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row) {
     const int E = in->E, F = in->ld, T = in->T;
     const float *dz = in->grad, *hz = stage == STAGE_COMPAT ? in->hu : NULL;
-    float *dw = cpu_scratch(SLOT_DW, (size_t)in->U * (size_t)E);
+    float *dw = scratch_floats((size_t)in->U * (size_t)E);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, dz, F, in->x, E, 0, dw, E);
     in->dw = dw;
     if (!hz) return;
-    float *hu_w = cpu_scratch(SLOT_HU_W, (size_t)in->U * (size_t)E);
+    float *hu_w = scratch_floats((size_t)in->U * (size_t)E);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, hz, F, in->x, E, 0, hu_w, E);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, dz, F, p->view[VIEW_TX] + row * (size_t)E, E, 1, hu_w, E);
     in->hu_w = hu_w;
@@ -261,9 +262,11 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
         sums_take(p->m->o, own, needs, &taps, first, in.U, &p->spans[i], 1);
         if (needs & CRIT_WSUMS) weight_sums(own_w, p, stage, layer, i, first, in.U);
     }
-    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->stored[layer].w1, first, in.U, SLOT_W);
+    const scratch_point mark = scratch_mark();
+    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->stored[layer].w1, first, in.U);
     if (needs & CRIT_WGRAD) weight_gradients(p, stage, &in, row);
     tiles_call(p, stage, &in, i, NEURONS);
+    scratch_release(mark);
 }
 
 static void score_on_host(probe *p, int stage, int layer) {

@@ -6,7 +6,6 @@
 #include <cblas.h>
 #include <math.h>
 #include <omp.h>
-#include <pthread.h>
 #include <stdlib.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -20,35 +19,11 @@ enum {
 };
 
 // ---------------------------------------------------------------- helpers
-typedef struct { float *p; size_t n; } scratch;
-static pthread_key_t scratch_owner;
-static void scratch_release(void *buffers) {
-    for (int i = 0; i < CPU_SCRATCH_SLOTS; i++) free(((scratch *)buffers)[i].p);
-}
-static void scratch_prepare(void) {
-    const int failed = pthread_key_create(&scratch_owner, scratch_release);
-    ASSERT(!failed);
-}
-
-float *cpu_scratch(int slot, size_t floats) {
-    static _Thread_local scratch buffer[CPU_SCRATCH_SLOTS];
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    ASSERT(slot < CPU_SCRATCH_SLOTS);
-    if (buffer[slot].n < floats) {
-        pthread_once(&once, scratch_prepare);
-        pthread_setspecific(scratch_owner, buffer);  // freed when the thread ends: OpenMP ends threads when their number changes
-        free(buffer[slot].p);
-        buffer[slot].p = xaligned(floats * sizeof(float));
-        buffer[slot].n = floats;
-    }
-    return buffer[slot].p;
-}
-
-// The spans cut into blocks of at most `size` rows; *count of them, in a buffer of this thread.
+// The spans cut into blocks of at most `size` rows; *count of them, in scratch memory.
 static const span *blocks(const span *s, int n, int size, int *count) {
     int total = 0;
     for (int i = 0; i < n; i++) total += (s[i].n + size - 1) / size;
-    span *b = (span *)cpu_scratch(0, (size_t)total * sizeof(span) / sizeof(float));
+    span *b = scratch_take((size_t)total * sizeof *b);
     int k = 0;
     for (int i = 0; i < n; i++)
         for (int r = 0; r < s[i].n; r += size) b[k++] = (span){s[i].row + r, s[i].n - r < size ? s[i].n - r : size};
@@ -83,17 +58,17 @@ void cpu_widen(float *to, const void *from, dtype type, size_t n) {
     }
 }
 
-const float *cpu_weight_rows(const weight *w, int row, int rows, int slot) {
+const float *cpu_weight_rows(const weight *w, int row, int rows) {
     size_t at = (size_t)row * w->cols, n = (size_t)rows * w->cols;
     if (w->wide) return w->wide + at;
     if (w->type == DT_F32) return (const float *)w->data + at;
-    float *out = cpu_scratch(slot, n);
+    float *out = scratch_floats(n);
     cpu_widen(out, (const char *)w->data + at * dtype_bytes(w->type), w->type, n);
     return out;
 }
 
 // A whole vector (bias, gain) in fp32.
-static const float *vector(const weight *w, int slot) { return w ? cpu_weight_rows(w, 0, w->rows, slot) : NULL; }
+static const float *vector(const weight *w) { return w ? cpu_weight_rows(w, 0, w->rows) : NULL; }
 
 // ---------------------------------------------------------------- memory
 static void *cpu_alloc(size_t bytes) {
@@ -113,8 +88,11 @@ static const char *cpu_use(int part) { return (void)part, "cpu"; }
 // ---------------------------------------------------------------- embeddings
 static void cpu_embed(float *y, const int32_t *tokens, const weight *w, const span *s, int n) {
     for (int i = 0; i < n; i++)
-        for (int r = s[i].row; r < s[i].row + s[i].n; r++)
-            memcpy(y + (size_t)r * w->cols, cpu_weight_rows(w, tokens[r], 1, 1), sizeof(float) * (size_t)w->cols);
+        for (int r = s[i].row; r < s[i].row + s[i].n; r++) {
+            const scratch_point mark = scratch_mark();
+            memcpy(y + (size_t)r * w->cols, cpu_weight_rows(w, tokens[r], 1), sizeof(float) * (size_t)w->cols);
+            scratch_release(mark);
+        }
 }
 
 static void cpu_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n) {
@@ -132,63 +110,84 @@ static void cpu_add_positions(float *x, const weight *pos, const int32_t *first,
     const int E = pos->cols;
     for (int i = 0; i < n; i++)
         for (int t = 0; t < s[i].n; t++) {
-            const float *p = cpu_weight_rows(pos, first[i] + t + 2, 1, 1);
+            const scratch_point mark = scratch_mark();
+            const float *p = cpu_weight_rows(pos, first[i] + t + 2, 1);
             float *y = x + (size_t)(s[i].row + t) * E;
             for (int e = 0; e < E; e++) y[e] += p[e];
+            scratch_release(mark);
         }
 }
 
 // ---------------------------------------------------------------- linear maps
+// Columns j0.. of y = x W' + b, for one span.
+static void linear_tile(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int j0, int cols) {
+    const int out = w->rows, in = w->cols, rows = s->n;
+    const scratch_point mark = scratch_mark();
+    const float *wt = cpu_weight_rows(w, j0, cols), *bt = b ? b + j0 : NULL, *xs = x + (size_t)s->row * in;
+    float *ys = y + (size_t)s->row * out + j0;
+    if (bt)
+        for (int t = 0; t < rows; t++)
+            for (int j = 0; j < cols; j++) ys[(size_t)t * out + j] = bt[j] + (add ? ys[(size_t)t * out + j] : 0);
+    // BLAS wants a leading dimension of at least 1 even of an empty matrix
+    const int ld = in ? in : 1;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, in, 1, xs, ld, wt, ld, add || bt ? 1 : 0, ys, out);
+    scratch_release(mark);
+}
+
 static void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const double start = clock_s();
+    const scratch_point mark = scratch_mark();
     const int out = w->rows, in = w->cols, width = tile_width(out), tiles = (out + width - 1) / width;
-    const float *b = vector(bias, 2);
-    x = cpu_rounded(x, in, w, s, n, "linear", CPU_ROUNDED);
+    const float *b = vector(bias);
+    x = cpu_rounded(x, in, w, s, n, "linear");
     bool many = false;
     for (int i = 0; i < n; i++) many |= s[i].n >= CPU_THIN;
     cpu_thin_linear(y, x, w, b, add, s, n);
     if (many)  // as a clause it would cost each product of few rows a third of a microsecond
 #pragma omp parallel for schedule(dynamic) collapse(2)
-    for (int tile = 0; tile < tiles; tile++)
-        for (int i = 0; i < n; i++) {
-            const int j0 = tile * width, cols = out - j0 < width ? out - j0 : width, rows = s[i].n;
-            if (rows < CPU_THIN) continue;
-            const float *wt = cpu_weight_rows(w, j0, cols, 3), *bt = b ? b + j0 : NULL;
-            const float *xs = x + (size_t)s[i].row * in;
-            float *ys = y + (size_t)s[i].row * out + j0;
-            if (bt)
-                for (int t = 0; t < rows; t++)
-                    for (int j = 0; j < cols; j++) ys[(size_t)t * out + j] = bt[j] + (add ? ys[(size_t)t * out + j] : 0);
-            // BLAS wants a leading dimension of at least 1 even of an empty matrix
-            const int ld = in ? in : 1;
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, in, 1, xs, ld, wt, ld, add || bt ? 1 : 0, ys, out);
-        }
+        for (int tile = 0; tile < tiles; tile++)
+            for (int i = 0; i < n; i++) {
+                const int j0 = tile * width, left = out - j0;
+                if (s[i].n >= CPU_THIN) linear_tile(y, x, w, b, add, &s[i], j0, left < width ? left : width);
+            }
+    scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
+}
+
+// Columns k0.. of dx = dy W, for one span of at least a row.
+static void linear_back_tile(float *dx, const float *dy, const weight *w, bool add, const span *s, int k0, int cols) {
+    const int out = w->rows, in = w->cols, rows = s->n;
+    const float *dys = dy + (size_t)s->row * out;
+    float *dxs = dx + (size_t)s->row * in + k0;
+    if (w->wide || w->type == DT_F32 || !out) {
+        const float *whole = w->wide ? w->wide : w->data;
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out ? out : 1, whole + k0, in, add ? 1 : 0, dxs, in);
+        return;
+    }
+    const scratch_point mark = scratch_mark();
+    const size_t each = dtype_bytes(w->type);
+    float *wide = scratch_floats((size_t)CHUNK * cols);
+    for (int j0 = 0; j0 < out; j0 += CHUNK) {
+        const int some = out - j0 < CHUNK ? out - j0 : CHUNK;
+        for (int j = 0; j < some; j++)
+            cpu_widen(wide + (size_t)j * cols, (const char *)w->data + ((size_t)(j0 + j) * in + k0) * each, w->type, (size_t)cols);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, some, 1, dys + j0, out, wide, cols, add || j0 ? 1 : 0, dxs, in);
+    }
+    scratch_release(mark);
 }
 
 static void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
     const double start = clock_s();
+    const scratch_point mark = scratch_mark();
     const int out = w->rows, in = w->cols, width = tile_width(in), tiles = (in + width - 1) / width;
-    dy = cpu_rounded(dy, out, w, s, n, "linear_back", CPU_ROUNDED);
+    dy = cpu_rounded(dy, out, w, s, n, "linear_back");
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {
-            const int k0 = tile * width, cols = in - k0 < width ? in - k0 : width, rows = s[i].n;
-            if (!rows) continue;
-            const float *dys = dy + (size_t)s[i].row * out;
-            float *dxs = dx + (size_t)s[i].row * in + k0;
-            if (w->wide || w->type == DT_F32 || !out) {
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out ? out : 1, cpu_weight_rows(w, 0, out, 3) + k0, in, add ? 1 : 0, dxs, in);
-                continue;
-            }
-            float *wide = cpu_scratch(3, (size_t)CHUNK * cols);
-            for (int j0 = 0; j0 < out; j0 += CHUNK) {
-                const int some = out - j0 < CHUNK ? out - j0 : CHUNK;
-                for (int j = 0; j < some; j++)
-                    cpu_widen(wide + (size_t)j * cols, (const char *)w->data + ((size_t)(j0 + j) * in + k0) * dtype_bytes(w->type), w->type, (size_t)cols);
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, some, 1, dys + j0, out, wide, cols, add || j0 ? 1 : 0, dxs, in);
-            }
+            const int k0 = tile * width, left = in - k0;
+            if (s[i].n) linear_back_tile(dx, dy, w, add, &s[i], k0, left < width ? left : width);
         }
+    scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
 
@@ -304,6 +303,7 @@ HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy
     }
 }
 
+// In a function that sets a mark and releases it.
 #define FOR_BLOCKS(s, n)                              \
     int n_blocks_;                                    \
     const span *blocks_ = blocks(s, n, ROWS, &n_blocks_); \
@@ -313,20 +313,28 @@ HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy
 #define COUNT (blocks_[i_].n)
 
 static void cpu_norm(float *y, const float *x, const weight *gain, const weight *bias, int E, const span *s, int n) {
-    const float *g = vector(gain, 1), *b = vector(bias, 2);
+    const scratch_point mark = scratch_mark();
+    const float *g = vector(gain), *b = vector(bias);
     FOR_BLOCKS(s, n) norm_rows(ROW(y, E), ROW(x, E), g, b, E, COUNT);
+    scratch_release(mark);
 }
 static void cpu_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s, int n) {
-    const float *g = vector(gain, 1);
+    const scratch_point mark = scratch_mark();
+    const float *g = vector(gain);
     FOR_BLOCKS(s, n) norm_back_rows(ROW(dx, E), ROW(dy, E), ROW(x, E), g, E, add, COUNT);
+    scratch_release(mark);
 }
 static void cpu_norm_jvp(float *ty, const float *x, const float *tx, const weight *gain, int E, const span *s, int n) {
-    const float *g = vector(gain, 1);
+    const scratch_point mark = scratch_mark();
+    const float *g = vector(gain);
     FOR_BLOCKS(s, n) norm_jvp_rows(ROW(ty, E), ROW(x, E), ROW(tx, E), g, E, COUNT);
+    scratch_release(mark);
 }
 static void cpu_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *gain, int E, bool add, const span *s, int n) {
-    const float *g = vector(gain, 1);
+    const scratch_point mark = scratch_mark();
+    const float *g = vector(gain);
     FOR_BLOCKS(s, n) norm_back_jvp_rows(ROW(tdx, E), ROW(dy, E), ROW(tdy, E), ROW(x, E), ROW(tx, E), g, E, add, COUNT);
+    scratch_release(mark);
 }
 
 HOT static void norm_grad_rows(double *dg, double *db, const float *dy, const float *x, int E, int rows) {
@@ -339,13 +347,15 @@ HOT static void norm_grad_rows(double *dg, double *db, const float *dy, const fl
     }
 }
 static void cpu_norm_grad(float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n) {
-    double *sum = (double *)cpu_scratch(1, 4 * (size_t)E);
+    const scratch_point mark = scratch_mark();
+    double *sum = scratch_take(2 * sizeof *sum * (size_t)E);
     memset(sum, 0, 2 * sizeof *sum * (size_t)E);
     for (int i = 0; i < n; i++) norm_grad_rows(sum, sum + E, dy + (size_t)s[i].row * E, x + (size_t)s[i].row * E, E, s[i].n);
     for (int e = 0; e < E; e++) {
         dg[e] += (float)sum[e];
         db[e] += (float)sum[E + e];
     }
+    scratch_release(mark);
 }
 
 // ---------------------------------------------------------------- element-wise
@@ -356,7 +366,9 @@ HOT static void add_rows(float *y, const float *x, float scale, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += scale * x[i];
 }
 static void cpu_gate(float *y, const float *x, const float *g, int F, const span *s, int n) {
+    const scratch_point mark = scratch_mark();
     FOR_BLOCKS(s, n) gate_rows(ROW(y, F), ROW(x, F), ROW(g, F), (size_t)COUNT * (size_t)F);
+    scratch_release(mark);
 }
 static void cpu_relu(float *y, const float *x, int F, const span *s, int n) { cpu_gate(y, x, x, F, s, n); }
 static void cpu_append(float *const *to, const float *x, int E, const int32_t *at, const span *s, int n) {
@@ -364,10 +376,14 @@ static void cpu_append(float *const *to, const float *x, int E, const int32_t *a
         if (to[i] && s[i].n) memcpy(to[i] + (size_t)at[i] * (size_t)E, x + (size_t)s[i].row * (size_t)E, sizeof(float) * (size_t)s[i].n * (size_t)E);
 }
 static void cpu_move(float *y, const float *x, int E, const span *s, int n) {
+    const scratch_point mark = scratch_mark();
     FOR_BLOCKS(s, n) memcpy(ROW(y, E), ROW(x, E), sizeof(float) * (size_t)COUNT * (size_t)E);
+    scratch_release(mark);
 }
 static void cpu_add(float *y, const float *x, float scale, int E, const span *s, int n) {
+    const scratch_point mark = scratch_mark();
     FOR_BLOCKS(s, n) add_rows(ROW(y, E), ROW(x, E), scale, (size_t)COUNT * (size_t)E);
+    scratch_release(mark);
 }
 
 static void cpu_drop_units(float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n) {

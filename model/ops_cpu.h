@@ -1,26 +1,22 @@
 // ops_cpu - what the files of the CPU table share.
 #pragma once
 #include "ops.h"
+#include "scratch.h"
 
-enum {
-    CPU_SCRATCH_SLOTS = 16,
-    CPU_THIN = 8  // below so many rows of a sequence a product is bound by reading the weight: dot products instead of GEMM
-};
-// A buffer of this thread, kept between calls and grown as needed; a second call with the same slot invalidates the first.
-float *cpu_scratch(int slot, size_t floats);
+// Below so many rows of a sequence a product is bound by reading the weight: dot products instead of GEMM.
+enum { CPU_THIN = 8 };
 // Exact conversion of n stored numbers to fp32.
 void cpu_widen(float *to, const void *from, dtype type, size_t n);
-// Rows of a weight in fp32: the stored ones, or widened into a scratch slot.
-const float *cpu_weight_rows(const weight *w, int row, int rows, int slot);
+// Rows of a weight in fp32: the stored ones, or widened into scratch memory of the caller's mark.
+const float *cpu_weight_rows(const weight *w, int row, int rows);
 // out [n] = (x - min) / (max - min), in [0, 1]; false, and zeros, where all x are equal. out may be x.
 bool minmax(float *out, const float *x, size_t n);
 
-// Rows [.., width] as products with w see them: x, or where w is for 16-bit activations a copy of the spans' rows, at their places, rounded to w's type.
-// `operation`, or NULL: ends the program with it and the tensor if one of them is not finite. slot: CPU_ROUNDED or one of the three behind it.
-// cpu_rounded_columns: of one span the columns from.., [rows of the span, n].
-enum { CPU_ROUNDED = 12 };
-const float *cpu_rounded(const float *x, int width, const weight *w, const span *s, int n, const char *operation, int slot);
-const float *cpu_rounded_columns(const float *x, int width, int from, int n, const weight *w, const span *s, const char *operation, int slot);
+// Rows [.., width] as products with w see them: x, or where w is for 16-bit activations a copy of the spans' rows, at
+// their places, rounded to w's type, in scratch memory of the caller's mark. `operation`, or NULL: ends the program with it
+// and the tensor if one of them is not finite. cpu_rounded_columns: of one span the columns from.., [rows of the span, n].
+const float *cpu_rounded(const float *x, int width, const weight *w, const span *s, int n, const char *operation);
+const float *cpu_rounded_columns(const float *x, int width, int from, int n, const weight *w, const span *s, const char *operation);
 
 // y (+)= x W' + b for the spans of fewer than CPU_THIN rows; attention of the sequences with fewer queries; attention of one head, query
 // rows in blocks.

@@ -70,7 +70,8 @@ static int most_columns(const attn_seq *s, int n) {
 static void one_head(float *out, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, past = s->past;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D, at_past = (size_t)head * D;
-    float *p = cpu_scratch(4, (size_t)BLOCK * h.ld);
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld);
     for (int i = s->from; i < s->s.n; i += BLOCK) {
         const int rows = s->s.n - i < BLOCK ? s->s.n - i : BLOCK, keys = i + rows;
         const float *qi = q + at + (size_t)i * E;
@@ -81,6 +82,7 @@ static void one_head(float *out, const float *q, const float *k, const float *v,
         nn(oi, p + past, v + at, rows, D, keys, h.ld, E, E, 1, 0);
         nn(oi, p, s->past_v + at_past, rows, D, past, h.ld, E, E, 1, 1);
     }
+    scratch_release(mark);
 }
 
 void cpu_attention_head(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head) {
@@ -107,7 +109,8 @@ void cpu_attention(float *out, const float *q, const float *k, const float *v, i
 static void one_head_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, n = s->s.n;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D;
-    float *p = cpu_scratch(4, (size_t)BLOCK * h.ld), *d = cpu_scratch(5, (size_t)BLOCK * h.ld);
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld), *d = scratch_floats((size_t)BLOCK * h.ld);
     for (int t = 0; t < n; t++) {
         memset(dk + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
         memset(dv + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
@@ -124,6 +127,7 @@ static void one_head_back(float *dq, float *dk, float *dv, const float *dout, co
         nn(dq + at + (size_t)i * E, d, k + at, rows, D, keys, h.ld, E, E, h.c, 0);
         tn(dk + at, d, qi, keys, D, rows, h.ld, E, E, h.c, 1);
     }
+    scratch_release(mark);
 }
 
 void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
@@ -138,7 +142,8 @@ void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, cons
 static void one_head_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, n = s->s.n;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D;
-    float *p = cpu_scratch(4, (size_t)BLOCK * h.ld), *tp = cpu_scratch(5, (size_t)BLOCK * h.ld);
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld), *tp = scratch_floats((size_t)BLOCK * h.ld);
     for (int i = s->from; i < n; i += BLOCK) {
         const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
         const size_t ai = at + (size_t)i * E;
@@ -150,6 +155,7 @@ static void one_head_jvp(float *tout, const float *q, const float *k, const floa
         nn(tout + ai, tp, v + at, rows, D, keys, h.ld, E, E, 1, 0);
         nn(tout + ai, p, tv + at, rows, D, keys, h.ld, E, E, 1, 1);
     }
+    scratch_release(mark);
 }
 
 void cpu_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
@@ -165,8 +171,9 @@ static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *d
                               const float *tq, const float *tk, const float *tv, const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, n = s->s.n;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D;
-    float *p = cpu_scratch(4, (size_t)BLOCK * h.ld), *tp = cpu_scratch(5, (size_t)BLOCK * h.ld);
-    float *d = cpu_scratch(6, (size_t)BLOCK * h.ld), *td = cpu_scratch(7, (size_t)BLOCK * h.ld);
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld), *tp = scratch_floats((size_t)BLOCK * h.ld);
+    float *d = scratch_floats((size_t)BLOCK * h.ld), *td = scratch_floats((size_t)BLOCK * h.ld);
     for (int t = 0; t < n; t++) {
         memset(tdk + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
         memset(tdv + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
@@ -191,6 +198,7 @@ static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *d
         tn(tdk + at, d, q + ai, keys, D, rows, h.ld, E, E, h.c, 1);
         tn(tdk + at, td, tq + ai, keys, D, rows, h.ld, E, E, h.c, 1);
     }
+    scratch_release(mark);
 }
 
 void cpu_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v, const float *tq,

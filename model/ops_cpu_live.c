@@ -124,7 +124,7 @@ static int share_out(const row_list *list, int steps) {
 }
 
 static stretch *stretches(int threads, int steps) {
-    stretch *of = (stretch *)cpu_scratch(10, (size_t)threads * sizeof *of / sizeof(float));
+    stretch *of = scratch_take((size_t)threads * sizeof *of);
     for (int t = 0; t < threads; t++) atomic_init(&of[t].taken, steps * t / threads);
     return of;
 }
@@ -136,10 +136,7 @@ static int take_next(stretch *of, int threads, int help, int steps) {
     return k < end ? k : -1;
 }
 
-static void thin(const product *p, const live_units *u, int D, const span *s, int n) {
-    source *rows = (source *)cpu_scratch(8, 2 * (size_t)count_rows(s, n) + 2);
-    const int n_rows = list_rows(rows, s, n, true);
-    if (!n_rows) return;
+static void thin_product(const product *p, const live_units *u, int D, const source *rows, int n_rows) {
     const row_list list = list_weights(p->w, u, D);
     const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
     // several blocks of x pass over rows that stay in the cache
@@ -154,6 +151,14 @@ static void thin(const product *p, const live_units *u, int D, const span *s, in
                 thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step, (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
 }
 
+static void thin(const product *p, const live_units *u, int D, const span *s, int n) {
+    const scratch_point mark = scratch_mark();
+    source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
+    const int n_rows = list_rows(rows, s, n, true);
+    if (n_rows) thin_product(p, u, D, rows, n_rows);
+    scratch_release(mark);
+}
+
 void cpu_thin_linear(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
     const product p = {y, x, w, b, add, false};
     thin(&p, NULL, 1, s, n);
@@ -162,26 +167,31 @@ void cpu_thin_linear(float *y, const float *x, const weight *w, const float *b, 
 // Many rows: live rows of the weight gathered, product into a tile, spread to the units' columns.
 static void gathered_tile(const product *p, const row_list *list, const span *s, int seq, int from, int to) {
     const int in = p->w->cols, out = p->w->rows;
-    float *w = cpu_scratch(3, (size_t)TILE * (size_t)in), *z = cpu_scratch(4, (size_t)TILE * (size_t)s->n);
+    const scratch_point mark = scratch_mark();
+    float *w = scratch_floats((size_t)TILE * (size_t)in), *z = scratch_floats((size_t)TILE * (size_t)s->n);
     int kept[TILE], m = 0;
     for (int i = from; i < to; i++) {
         if (!wants(list->u, i / list->D, seq)) continue;
         kept[m] = weight_row(list, i);
-        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, weight_row(list, i), 1, 2), sizeof *w * (size_t)in);
+        const scratch_point of_row = scratch_mark();
+        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, weight_row(list, i), 1), sizeof *w * (size_t)in);
+        scratch_release(of_row);
         m++;
     }
-    if (!m || !in) return;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->n, m, in, 1, p->x + (size_t)s->row * (size_t)in, in, w, in, 0, z, m);
-    for (int t = 0; t < s->n; t++) {
+    const bool any = m && in;
+    if (any) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->n, m, in, 1, p->x + (size_t)s->row * (size_t)in, in, w, in, 0, z, m);
+    for (int t = 0; t < s->n && any; t++) {
         float *y = p->y + (size_t)(s->row + t) * (size_t)out;
         for (int j = 0; j < m; j++) y[kept[j]] = finish(p, z[(size_t)t * (size_t)m + (size_t)j], y[kept[j]], kept[j]);
     }
+    scratch_release(mark);
 }
 
 void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bias, bool relu, int D, const live_units *u, const span *s, int n) {
     const double start = clock_s();
-    const float *b = bias ? cpu_weight_rows(bias, 0, bias->rows, 1) : NULL;
-    const product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL, CPU_ROUNDED), w, b, false, relu};
+    const scratch_point mark = scratch_mark();
+    const float *b = bias ? cpu_weight_rows(bias, 0, bias->rows) : NULL;
+    const product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL), w, b, false, relu};
     const row_list list = list_weights(w, u, D);
     const int tiles = (list.n + TILE - 1) / TILE;
     ASSERT(w->rows % D == 0);
@@ -191,6 +201,7 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++)
             if (s[i].n >= CPU_THIN) gathered_tile(&p, &list, &s[i], i, tile * TILE, (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
+    scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
 
@@ -253,7 +264,8 @@ static bool climb(tree *t, int at) {
 static void thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u, const source *rows, int n) {
     const row_list list = list_weights(w, u, D);
     const int E = w->cols, size = (w->rows / D + BLOCKS - 1) / BLOCKS;
-    tree t = {.part = cpu_scratch(9, (size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E,
+    const scratch_point mark = scratch_mark();
+    tree t = {.part = scratch_floats((size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E,
               .blocks = size ? (w->rows / D + size - 1) / size : 0};
     int first[BLOCKS + 1] = {0};
     for (int k = 0, block = 0; block <= t.blocks; block++) {
@@ -277,12 +289,14 @@ static void thin_transposed(float *y, const float *x, const weight *w, const flo
     if (t.blocks == 0)
         for (int r = 0; r < n && b; r++)
             for (int e = 0; e < E; e++) y[(size_t)rows[r].row * (size_t)E + (size_t)e] += b[e];
+    scratch_release(mark);
 }
 
 // Many rows: tiles of output columns; x and the rows of Wt gathered by pieces of the list.
 static void gathered_columns(float *y, const float *x, const weight *w, const float *b, const row_list *list, const span *s, int seq, int c0, int cols) {
     const int E = w->cols;
-    float *piece = cpu_scratch(3, (size_t)TILE * (size_t)cols), *xs = cpu_scratch(4, (size_t)TILE * (size_t)s->n);
+    const scratch_point mark = scratch_mark();
+    float *piece = scratch_floats((size_t)TILE * (size_t)cols), *xs = scratch_floats((size_t)TILE * (size_t)s->n);
     float *to = y + (size_t)s->row * (size_t)E + c0;
     for (int t = 0; t < s->n && b; t++)
         for (int e = 0; e < cols; e++) to[(size_t)t * (size_t)E + (size_t)e] += b[c0 + e];
@@ -300,16 +314,18 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
             for (int j = 0; j < m; j++) xs[(size_t)t * (size_t)m + (size_t)j] = x[(size_t)(s->row + t) * (size_t)w->rows + (size_t)kept[j]];
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->n, cols, m, 1, xs, m, piece, cols, 1, to, E);
     }
+    scratch_release(mark);
 }
 
 void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *bias, int D, const live_units *u, const span *s, int n) {
     const double start = clock_s();
     const int E = w->cols, width = E <= TILE ? E : TILE / 2, tiles = (E + width - 1) / width;
-    const float *b = bias ? cpu_weight_rows(bias, 0, bias->rows, 1) : NULL;
-    source *rows = (source *)cpu_scratch(8, 2 * (size_t)count_rows(s, n) + 2);
+    const scratch_point mark = scratch_mark();
+    const float *b = bias ? cpu_weight_rows(bias, 0, bias->rows) : NULL;
+    source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
     const int n_rows = list_rows(rows, s, n, true);
     const row_list list = list_weights(w, u, D);
-    x = cpu_rounded(x, w->rows, w, s, n, NULL, CPU_ROUNDED);
+    x = cpu_rounded(x, w->rows, w, s, n, NULL);
     ASSERT(w->rows % D == 0);
     for (int r = 0; r < n_rows; r += MOST_ROWS) thin_transposed(y, x, w, b, D, u, rows + r, n_rows - r < MOST_ROWS ? n_rows - r : MOST_ROWS);
     if (has_many(s, n))
@@ -317,6 +333,7 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++)
             if (s[i].n >= CPU_THIN) gathered_columns(y, x, w, b, &list, &s[i], i, tile * width, E - tile * width < width ? E - tile * width : width);
+    scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
 
@@ -370,7 +387,8 @@ static void few_rows(float *out, const float *q, const float *k, const float *v,
     const size_t first = (size_t)s->s.row * (size_t)E;
     const heads_of keys = {s->past_k, k + first}, values = {s->past_v, v + first};
     const float c = 1.0f / sqrtf((float)D);
-    float *p = cpu_scratch(4, (size_t)heads * (size_t)most);
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)heads * (size_t)most);
     tokens now;
     for (int i = s->from; i < s->s.n && heads; i++) {
         const size_t row = (size_t)(s->s.row + i) * (size_t)E;
@@ -392,6 +410,7 @@ static void few_rows(float *out, const float *q, const float *k, const float *v,
             few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, true);
         }
     }
+    scratch_release(mark);
 }
 
 static void attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n, bool few_only) {
@@ -405,7 +424,8 @@ static void attention(float *out, const float *q, const float *k, const float *v
         for (int part = 0; part < parts; part++) {
             const bool few = s[i].s.n - s[i].from < CPU_THIN;
             if (s[i].from >= s[i].s.n || (few_only && !few)) continue;
-            int *mine = (int *)cpu_scratch(5, (size_t)H), m = 0, all = 0;
+            const scratch_point mark = scratch_mark();
+            int *mine = scratch_take((size_t)H * sizeof *mine), m = 0, all = 0;
             for (int j = 0; j < (u ? u->n : H); j++) all += wants(u, j, i);
             for (int j = 0, at = 0; j < (u ? u->n : H); j++) {
                 if (!wants(u, j, i)) continue;
@@ -414,6 +434,7 @@ static void attention(float *out, const float *q, const float *k, const float *v
             }
             if (few || s[i].past_has) few_rows(out, q, k, v, E, D, &s[i], mine, m);
             else for (int j = 0; j < m; j++) cpu_attention_head(out, q, k, v, E, D, &s[i], mine[j]);
+            scratch_release(mark);
         }
 }
 

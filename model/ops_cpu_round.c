@@ -23,11 +23,11 @@ static void check(uint32_t most, const weight *w, const char *operation) {
     if (operation && most >= 0x7f800000) die(1, "cpu: %s with %s: a number among the rows is not finite", operation, w->narrow);
 }
 
-const float *cpu_rounded(const float *x, int width, const weight *w, const span *s, int n, const char *operation, int slot) {
+const float *cpu_rounded(const float *x, int width, const weight *w, const span *s, int n, const char *operation) {
     if (!w->narrow || !width) return x;
     int end = 0;
     for (int i = 0; i < n; i++) end = s[i].n && s[i].row + s[i].n > end ? s[i].row + s[i].n : end;
-    float *to = cpu_scratch(slot, (size_t)end * (size_t)width + 1);
+    float *to = scratch_floats((size_t)end * (size_t)width + 1);
     uint32_t most = 0;
     for (int i = 0; i < n; i++)
 #pragma omp parallel for schedule(static) reduction(max : most) if (s[i].n > ROWS)
@@ -40,8 +40,8 @@ const float *cpu_rounded(const float *x, int width, const weight *w, const span 
     return to;
 }
 
-const float *cpu_rounded_columns(const float *x, int width, int from, int n, const weight *w, const span *s, const char *operation, int slot) {
-    float *to = cpu_scratch(slot, (size_t)s->n * (size_t)n + 1);
+const float *cpu_rounded_columns(const float *x, int width, int from, int n, const weight *w, const span *s, const char *operation) {
+    float *to = scratch_floats((size_t)s->n * (size_t)n + 1);
     uint32_t most = 0;
     for (int t = 0; t < s->n; t++) {
         const float *row = x + (size_t)(s->row + t) * (size_t)width + from;

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TILE = 64, PIECE = 1 << 14, SLOT_SCORE = 4, SLOT_BIAS, SLOT_PART };
+enum { TILE = 64, PIECE = 1 << 14 };
 
 // ---------------------------------------------------------------- AdamW
 void cpu_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows) {
@@ -16,16 +16,17 @@ void cpu_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, 
     for (int k = 0; k < tiles; k++) {
         const int j0 = k * some, cols = out - j0 < some ? out - j0 : some;
         const size_t at = (size_t)j0 * (size_t)in, bias_at = bias + (size_t)j0;
-        float *g = cpu_scratch(SLOT_SCORE, (size_t)some * (size_t)in), *gb = cpu_scratch(SLOT_BIAS, (size_t)some);
+        const scratch_point mark = scratch_mark();
+        float *g = scratch_floats((size_t)some * (size_t)in), *gb = scratch_floats((size_t)some);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dy + j0, out, x, in, 0, g, in);
         adamw_update(a, w + at, g, m + at, v + at, (size_t)cols * (size_t)in);
-        if (!bias) continue;
-        for (int j = 0; j < cols; j++) {
+        for (int j = 0; j < cols && bias; j++) {
             double sum = 0;
             for (int r = 0; r < rows; r++) sum += (double)dy[(size_t)r * (size_t)out + (size_t)(j0 + j)];
             gb[j] = (float)sum;
         }
-        adamw_update(a, w + bias_at, gb, m + bias_at, v + bias_at, (size_t)cols);
+        if (bias) adamw_update(a, w + bias_at, gb, m + bias_at, v + bias_at, (size_t)cols);
+        scratch_release(mark);
     }
 }
 
@@ -56,7 +57,8 @@ static double bce_piece(float *dy, const float *y, const float *t, float scale, 
 void cpu_loss(double *mean, float *dy, const float *y, const float *t, loss_kind kind, double positive, size_t n) {
     const size_t pieces = (n + PIECE - 1) / PIECE;
     const float scale = (float)((kind == LOSS_MSE ? 2.0 : 1.0) / (double)n);
-    double *part = (double *)cpu_scratch(SLOT_PART, pieces * sizeof *part / sizeof(float)), sum = 0;
+    const scratch_point mark = scratch_mark();
+    double *part = scratch_take(pieces * sizeof *part), sum = 0;
 #pragma omp parallel for schedule(static)
     for (size_t b = 0; b < pieces; b++) {
         const size_t at = b * PIECE, some = n - at < PIECE ? n - at : PIECE;
@@ -65,6 +67,7 @@ void cpu_loss(double *mean, float *dy, const float *y, const float *t, loss_kind
     }
     for (size_t b = 0; b < pieces; b++) sum += part[b];
     *mean = sum / (double)n;
+    scratch_release(mark);
 }
 
 // ---------------------------------------------------------------- pooling attention
@@ -116,15 +119,18 @@ void cpu_pool(float *c, float *p, float *lse, const float *x, const float *count
     const int tiles = tiles_in(s, n);
     size_t floats = 0;
     for (int i = 0; i < n; i++) floats += (size_t)((s[i].n + TILE - 1) / TILE) * (size_t)s[i].n;
-    tile *t = (tile *)cpu_scratch(SLOT_PART, (size_t)tiles * sizeof *t / sizeof(float) + floats);
-    float *part = (float *)(t + tiles);
+    const scratch_point mark = scratch_mark();
+    tile *t = scratch_take((size_t)tiles * sizeof *t);
+    float *part = scratch_floats(floats);
     list_tiles(t, s, n);
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < tiles; i++) {
         const span *of = &s[t[i].span];
-        float *score = cpu_scratch(SLOT_SCORE, (size_t)TILE * (size_t)of->n);
+        const scratch_point of_tile = scratch_mark();
+        float *score = scratch_floats((size_t)TILE * (size_t)of->n);
         attend(score, q, k, E, of, t[i].row, t[i].n);
         softmax_sums(lse + t[i].row, part + t[i].part, score, count + t[i].row, count + of->row, t[i].n, of->n);
+        scratch_release(of_tile);
     }
     for (int i = 0; i < n; i++) memset(p + s[i].row, 0, (size_t)s[i].n * sizeof *p);
     for (int i = 0; i < tiles; i++) {
@@ -135,6 +141,7 @@ void cpu_pool(float *c, float *p, float *lse, const float *x, const float *count
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n; i++)
         cblas_sgemv(CblasRowMajor, CblasTrans, s[i].n, E, 1, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, 0, c + (size_t)i * (size_t)E, 1);
+    scratch_release(mark);
 }
 
 // P[t, s] = n_s exp(score - lse); dscore = n_t P (dp - sum P dp) / tokens, through the scale 1 / sqrt(E).
@@ -154,7 +161,8 @@ void cpu_pool_back(float *dq, float *dk, float *dp, const float *dc, const float
         const size_t at = (size_t)s[i].row * (size_t)E;
         const int T = s[i].n;
         const float scale = 1 / (sqrtf((float)E) * sum_of(count + s[i].row, T));
-        float *score = cpu_scratch(SLOT_SCORE, (size_t)TILE * (size_t)T);
+        const scratch_point mark = scratch_mark();
+        float *score = scratch_floats((size_t)TILE * (size_t)T);
         cblas_sgemv(CblasRowMajor, CblasNoTrans, T, E, 1, x + at, E, dc + (size_t)i * (size_t)E, 1, 0, dp + s[i].row, 1);
         for (int r = 0; r < T; r += TILE) {
             const int rows = T - r < TILE ? T - r : TILE;
@@ -164,6 +172,7 @@ void cpu_pool_back(float *dq, float *dk, float *dp, const float *dc, const float
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, E, T, 1, score, T, k + at, E, 0, dq + from, E);
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, T, E, rows, 1, score, T, q + from, E, r ? 1 : 0, dk + at, E);
         }
+        scratch_release(mark);
     }
 }
 

@@ -40,10 +40,12 @@ static int narrow(struct source *s, const tensor *t, weight *w) {
 #pragma omp parallel for schedule(static) reduction(|| : over)
     for (int r = 0; r < w->rows; r++) {
         const size_t at = (size_t)r * piece;
-        float *row = cpu_scratch(1, piece);
+        const scratch_point mark = scratch_mark();
+        float *row = scratch_floats(piece);
         cpu_widen(row, from + at * dtype_bytes(t->type), t->type, piece);
         opt_narrow(to + at, type, row, piece);
         for (size_t i = 0; i < piece; i++) over = over || (type == DT_F16 && (to[at + i] & 0x7fff) >= 0x7c00);
+        scratch_release(mark);
     }
     w->data = to;
     w->type = type;
