@@ -20,7 +20,9 @@ LDLIBS  = $(filter-out -lgslcblas,$(shell pkg-config --libs $(PKGS) openblas 2>/
 
 CRITS := $(sort $(patsubst criteria/crit_%.c,%,$(wildcard criteria/crit_*.c)))
 MAINS := $(wildcard */*_main.c)
-SRCS  := $(filter-out $(MAINS) tests/% model/ops_cuda%,$(wildcard */*.c))
+CUDA_C := $(wildcard model/cuda_*.c)
+KERNELS := $(wildcard model/cuda_*.cu)
+SRCS  := $(filter-out $(MAINS) tests/% $(CUDA_C),$(wildcard */*.c))
 OBJS  := $(SRCS:%.c=$(B)/%.o)
 PROGS := $(patsubst %_main.c,$(B)/bin/%,$(notdir $(MAINS)))
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/test_*.c))
@@ -63,7 +65,7 @@ $(TESTS): $(B)/libkit.a
 	$(if $(Q),@echo "  LINK  $(@F)")
 	$(Q)$(CC) $(KIT_CFLAGS) $(CFLAGS) $(filter %.o,$^) $(B)/libkit.a $(LDFLAGS) $(LDLIBS) -lcmocka -o $@
 
-# The GPU's table of operations is a library of its own, which programs load for --device cuda (model/device.c): model/ops_cuda*.c and the
+# The GPU's table of operations is a library of its own, which programs load for --device cuda (model/device.c): model/cuda_*.c and the
 # kernels, model/cuda_*.cu. shim/libkit_cuda.so is the same sources compiled as host C++ over a CUDA runtime that runs on the CPU (tests/cuda), so that
 # the tests execute every kernel; it needs CUDA's headers, no GPU and no nvcc.
 CUDA_HOME ?= /usr/local/cuda
@@ -72,8 +74,6 @@ NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_HOME)/b
 CUDA      ?= $(if $(and $(NVCC),$(CUDA_INC)),$(if $(filter 1,$(SAN)),0,1),0)
 ARCHS     := -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90
 CUDA_INC  := $(firstword $(dir $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h /usr/include/cuda_runtime_api.h)))
-CUDA_C    := $(wildcard model/ops_cuda*.c)
-KERNELS   := $(wildcard model/cuda_*.cu)
 SHIM      := $(if $(CUDA_INC),$(B)/shim/libkit_cuda.so)
 SHIM_TEST := $(if $(SHIM),$(B)/tests/test_cuda_runtime)
 SHIM_SRCS := $(wildcard tests/cuda/*.cpp)
@@ -165,7 +165,7 @@ FUZZ_CFLAGS = $(filter-out -O3 -fopenmp -Werror -W%,$(KIT_CFLAGS)) -w -O1 -fsani
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c $< -o $@
-build/fuzz/libkit.a: $(patsubst %.c,build/fuzz/%.o,$(filter-out model/ops_%,$(SRCS)))
+build/fuzz/libkit.a: $(patsubst %.c,build/fuzz/%.o,$(filter-out model/cpu%,$(SRCS)))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/%.o build/fuzz/libkit.a
 	$(Q)clang $(FUZZ_CFLAGS) -fsanitize=fuzzer $< build/fuzz/libkit.a $(LDLIBS) -lgomp -o $@

@@ -4,7 +4,7 @@
 // Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all units of some examples at a
 // time, and only the sums come back. Taps of another device are copied where a criterion reads them itself. A neuron tile's weight
 // gradient exists only while its criteria run.
-#include "ops_cpu.h"
+#include "cpu.h"
 #include "probe_state.h"
 #include "sums.h"
 #include <cblas.h>

@@ -1,6 +1,6 @@
 // bench_model - the model that is timed, and whether it fits. Contract in bench.h.
 #include "bench.h"
-#include "ops_cpu.h"
+#include "convert.h"
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +30,8 @@ static void cast(bench_model *b, const ckpt *file, dtype type) {
     for (int i = 0; i < b->n_cast; i++) {
         const tensor *t = &file->tensors[i];
         const size_t count = numbers(t);
-        cpu_widen(wide, t->data, t->type, count);
-        opt_narrow(at, type, wide, count);
+        dtype_widen(wide, t->data, t->type, count);
+        dtype_narrow(at, type, wide, count);
         b->cast[i] = *t;
         b->cast[i].name = xstrdup(t->name);
         b->cast[i].type = type;

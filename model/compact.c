@@ -1,7 +1,6 @@
 // compact - a model without the units that a mask drops. Contract in compact.h.
 #include "compact.h"
-#include "ops_cpu.h"
-#include "opt_random.h"
+#include "convert.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +49,7 @@ static int list_kept(const job *j, int *out, int64_t size, bool cut_it, int kind
 static int convert(void *to, dtype type, const float *x, size_t n) {
     for (size_t i = 0; i < n && type == DT_F16; i++)
         if (!(fabsf(x[i]) < 65520)) return err_set("a weight is %g, outside the range of float16; use bf16 or fp32", (double)x[i]);
-    opt_narrow(to, type, x, n);
+    dtype_narrow(to, type, x, n);
     return 0;
 }
 
@@ -77,7 +76,7 @@ static const void *fill(void *ctx, const tensor *t) {
             if (width == 4) memcpy(cells + 4 * (size_t)k, line + 4 * (size_t)j->col[k], 4);
             else memcpy(cells + 2 * (size_t)k, line + 2 * (size_t)j->col[k], 2);
         if (same) continue;
-        cpu_widen(j->wide, cells, from->type, (size_t)cols);
+        dtype_widen(j->wide, cells, from->type, (size_t)cols);
         if (convert(to, t->type, j->wide, (size_t)cols)) {
             err_prefix("%s", t->name);
             return NULL;

@@ -1,7 +1,7 @@
 // cuda_device - what the kernels share: launches, sums over warps and blocks, the span of a block.
 // CU_LAUNCH and CU_DYN_SHARED are CUDA's own syntax under nvcc; tests/cuda/cu_host.h gives them another meaning to run kernels on a CPU.
 #pragma once
-#include "cuda.h"
+#include "cuda_launch.h"
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

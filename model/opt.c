@@ -1,9 +1,8 @@
 // opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in opt_tensors.c, the passes in opt_run.c and
 // opt_grad.c.
-#include "ops.h"
-#include "ops_cpu.h"
-#include "opt_random.h"
+#include "convert.h"
 #include "opt_tensors.h"
+#include "scratch.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,8 +41,8 @@ static int narrow(struct source *s, const tensor *t, weight *w) {
         const size_t at = (size_t)r * piece;
         const scratch_point mark = scratch_mark();
         float *row = scratch_floats(piece);
-        cpu_widen(row, from + at * dtype_bytes(t->type), t->type, piece);
-        opt_narrow(to + at, type, row, piece);
+        dtype_widen(row, from + at * dtype_bytes(t->type), t->type, piece);
+        dtype_narrow(to + at, type, row, piece);
         for (size_t i = 0; i < piece; i++) over = over || (type == DT_F16 && (to[at + i] & 0x7fff) >= 0x7c00);
         scratch_release(mark);
     }
@@ -63,7 +62,7 @@ static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *
     if (s->o->activations != DT_F32 && cols != OPT_VECTOR && narrow(s, t, where) != 0) return -1;
     if (!s->wide || where->type == DT_F32) return 0;
     const size_t n = (size_t)rows * (size_t)where->cols;
-    cpu_widen(s->wide + s->used, where->data, where->type, n);
+    dtype_widen(s->wide + s->used, where->data, where->type, n);
     where->wide = s->wide + s->used;
     s->used += n;
     return 0;
@@ -118,7 +117,7 @@ static void put_one(struct source *s, const char *name, weight *w, bool vector, 
         s->fill(s->ctx, name, to, w->type, (size_t)w->rows * (size_t)w->cols);
     } else if (vector) {
         float *wide = xmalloc((size_t)w->rows * sizeof *wide);
-        cpu_widen(wide, w->data, w->type, (size_t)w->rows);
+        dtype_widen(wide, w->data, w->type, (size_t)w->rows);
         s->o->put(to, wide, (size_t)w->rows * sizeof *wide);
         free(wide);
         w->type = DT_F32;

@@ -10,14 +10,8 @@
 // A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix products run in
 // tiles of one sequence, single-threaded each, so the bits are the same whatever else is in the batch and at any thread count.
 #pragma once
-#include "ckpt.h"
+#include "ops.h"
 
-struct ops;
-enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
-
-// A weight in its stored type, as device memory of the ops table. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit data for
-// matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the rows that meet it (ops.h: activations).
-typedef struct { const void *data; dtype type; int rows, cols; const float *wide; const char *narrow; } weight;
 typedef struct {
     weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
     // A = D times the heads of the layer, F its neurons (opt_units); A = E and F the same everywhere unless the model was compacted

@@ -1,6 +1,6 @@
 // opt_random - published shapes and random weights. Contract in opt_random.h.
 #include "opt_random.h"
-#include "simd.h"
+#include "convert.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,12 +45,6 @@ size_t opt_random_bytes(const opt_config *c, dtype type) {
     return bytes;
 }
 
-void opt_narrow(void *to, dtype type, const float *from, size_t count) {
-    if (type == DT_F32) memcpy(to, from, count * sizeof *from);
-    else
-        for (size_t k = 0; k < count; k++) ((uint16_t *)to)[k] = type == DT_F16 ? float_to_half(from[k]) : float_to_bf16(from[k]);
-}
-
 // The numbers of tensor i, in the memory of a device: standard deviation 0.02, gains 1, biases 0.
 typedef struct { const opt_random *r; const ops *o; uint64_t seed; } filler;
 
@@ -63,7 +57,7 @@ static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     float *w = xmalloc(count * sizeof *w);
     void *narrow = xmalloc(count * sizeof *w);
     for (size_t k = 0; k < count; k++) w[k] = strstr(t->name, "layer_norm.weight") ? 1 : 0;
-    opt_narrow(narrow, type, w, count);
+    dtype_narrow(narrow, type, w, count);
     f->o->put(to, narrow, count * dtype_bytes(type));
     free(narrow);
     free(w);

@@ -1,6 +1,6 @@
 // opt_random - models of published shapes with seeded random weights: what timing needs, because times do not depend on values.
 #pragma once
-#include "ops.h"
+#include "opt.h"
 
 extern const char opt_shape_help[];  // help text of --shape
 
@@ -22,6 +22,3 @@ typedef struct {
 int    opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o);
 void   opt_random_free(opt_random *r);
 size_t opt_random_bytes(const opt_config *c, dtype type);  // of the weights
-
-// count numbers in `type` from fp32.
-void opt_narrow(void *to, dtype type, const float *from, size_t count);

@@ -1,6 +1,6 @@
 // opt_run - the workspace of a batch, shared by the forward (opt_run.c) and the gradients (opt_grad.c).
 #pragma once
-#include "ops.h"
+#include "opt.h"
 
 // Per-layer arrays are arrays of L pointers; without OPT_TAPS, and with OPT_RECOMPUTE, the layers of a part share one buffer, but for those that a layer is
 // recomputed from.

@@ -3,7 +3,6 @@
 //
 // A sequence is live where its mask acts on all of its new rows. Its lists are read off the mask layer by layer, because who watches the pass
 // may still write it. Sequences that are not live take the dense way in the same pass.
-#include "ops_cpu.h"
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 // decay, on matrices only). Initialisation: normal 0.02, the projections into the residual divided by sqrt(2 L) (GPT-2).
 #include "adamw.h"
 #include "cli.h"
-#include "ops_cpu.h"
+#include "opt.h"
 #include "simd.h"
 #include "tok.h"
 #include <dirent.h>

@@ -6,7 +6,6 @@
 #include "child.h"
 #include "cli.h"
 #include "fit.h"
-#include "ops_cpu.h"
 #include "opt_random.h"
 #include "predictor.h"
 #include "nets.h"

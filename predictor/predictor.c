@@ -1,7 +1,6 @@
 // predictor - reading, writing and running the nets of one criterion. Contracts in predictor.h and nets.h.
 #include "nets.h"
-#include "ops_cpu.h"
-#include "opt_random.h"
+#include "convert.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +143,7 @@ int predictor_narrow(predictor *p, dtype type) {
     for (size_t i = 0; i < floats && type == DT_F16; i++)
         if (!(fabsf(p->w[i]) < 65520)) return err_set("a weight of the predictor of %s is %g, beyond the range of fp16; take bf16 or fp32", p->criterion, (double)p->w[i]);
     p->narrow = xaligned(floats * dtype_bytes(type));
-    opt_narrow(p->narrow, type, p->w, floats);
+    dtype_narrow(p->narrow, type, p->w, floats);
     free(p->w);
     p->w = NULL;
     p->about.weights = type;

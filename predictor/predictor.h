@@ -8,7 +8,7 @@
 // Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller (but predictor_layer_raw). A larger score means: keep the
 // unit.
 #pragma once
-#include "ops.h"
+#include "opt.h"
 
 typedef enum { PREDICTOR_SHADOW, PREDICTOR_DEJAVU, PREDICTOR_LOWRANK, PREDICTOR_SEQUENCE } predictor_design;
 extern const char *const predictor_design_names[];  // "shadow", "dejavu", "dejavu-lowrank", "sequence"

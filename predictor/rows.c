@@ -1,6 +1,6 @@
 // rows - see rows.h.
 #include "rows.h"
-#include "ops_cpu.h"
+#include "minmax.h"
 #include "predictor.h"
 #include "target.h"
 #include <errno.h>

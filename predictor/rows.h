@@ -2,6 +2,7 @@
 // (beside the output, gone when the program ends), as planes of equal rows, and are read back row by row. Memory holds a batch, whatever
 // the number of examples.
 #pragma once
+#include "opt.h"
 #include "net.h"
 #include "store.h"
 

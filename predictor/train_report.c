@@ -3,7 +3,7 @@
 // of a layer the l2 norm of what the layer's heads (the residual entering it) or neurons (the residual after attention) read: it shows how much of the
 // joint numbers is the difference between layers. Predictions go through predictor_all and predictor_layer, as in use.
 #include "train.h"
-#include "ops_cpu.h"
+#include "minmax.h"
 #include <errno.h>
 #include <math.h>
 #include <omp.h>

@@ -1,8 +1,6 @@
 // test_live - vector kernels and operations on live units against plain double loops: every set of kernels, type of weights and length.
 #include "opt_fixture.h"
-#include "ops.h"
-#include "ops_cpu.h"
-#include "ops_cpu_vec.h"
+#include "cpu_vec.h"
 
 static const char *const set_names[] = {"avx512", "avx2", "plain"};
 enum { SETS = 3, TYPES = 3, GUARD = 12345 };

@@ -2,7 +2,6 @@
 #include "predictor_fixture.h"
 #include "fit.h"
 #include "nets.h"
-#include "ops_cpu.h"
 
 enum { STEPS = 6, BATCH = 4, IN = 12, OUT = 10 };
 typedef struct { const char *name; net_kind kind; int hidden; loss_kind loss; double positive; } case_of;

@@ -2,7 +2,7 @@
 // predictors, 16-bit weights. The nets themselves: test_nets.
 #include "predictor_fixture.h"
 #include "nets.h"
-#include "ops_cpu.h"
+#include "minmax.h"
 #include "quality.h"
 #include "target.h"
 #include <unistd.h>

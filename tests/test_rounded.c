@@ -1,7 +1,7 @@
 // test_rounded - 16-bit activations (ops.h: narrow weights) on the CPU and through the CUDA table: products against double precision on operands that were
 // rounded here, by definition; powers of two pass through, from 1e-30 to 1e30; a span alone has the bits that it has in a batch; what is not finite is named.
 #include "opt_fixture.h"
-#include "ops_cpu.h"
+#include "convert.h"
 #include "opt_random.h"
 #include "orders.h"
 #include "shim.h"
@@ -27,8 +27,8 @@ static void make_matrix(matrix *m, dtype type) {
     uint16_t h[F * E];
     rng r = rng_make(5);
     for (int i = 0; i < F * E; i++) x[i] = (float)(0.1 * rng_normal(&r));
-    opt_narrow(h, type, x, F * E);
-    cpu_widen(wide, h, type, F * E);
+    dtype_narrow(h, type, x, F * E);
+    dtype_widen(wide, h, type, F * E);
     for (int i = 0; i < F * E; i++) {
         m->w[i] = (double)wide[i];
         turned[i % E * F + i / E] = wide[i];
@@ -37,10 +37,10 @@ static void make_matrix(matrix *m, dtype type) {
         uint16_t *p = side[k]->alloc(sizeof h), *t = side[k]->alloc(sizeof h);
         side[k]->put(p, h, sizeof h);
         m->on[k] = (weight){p, type, F, E, NULL, "layers.1.fc1.weight"};
-        opt_narrow(h, type, turned, F * E);
+        dtype_narrow(h, type, turned, F * E);
         side[k]->put(t, h, sizeof h);
         m->t[k] = (weight){t, type, E, F, NULL, "layers.1.fc2.weight"};
-        opt_narrow(h, type, x, F * E);
+        dtype_narrow(h, type, x, F * E);
     }
 }
 static void free_matrix(matrix *m) {
@@ -257,7 +257,7 @@ static void models_are_narrowed(void **state) {
         assert_true(w->type == type && m.layer[1].b1.type == DT_F32 && m.head.type == type && m.head.narrow);
         assert_string_equal(w->narrow, "layers.1.fc1.weight");
         float wide[40 * 24];
-        cpu_widen(wide, w->data, type, 40 * 24);
+        dtype_widen(wide, w->data, type, 40 * 24);
         for (int i = 0; i < 40 * 24; i++) assert_true((double)wide[i] == to_bits((double)w1[i], bits_of(type)));
         assert_true(((const float *)m.layer[1].b1.data)[3] == bias[3]);
         opt_free(&m);

@@ -1,5 +1,6 @@
-// test_scratch - the arena: what is taken is aligned and apart, stays while the arena grows, and comes back after a release; after
-// a warm-up nothing is allocated; threads have arenas of their own; a release that does not match ends the program.
+// test_scratch - the arena: what is taken is aligned and apart, stays while the arena grows, and comes back after a
+// release; after a warm-up nothing is allocated; threads have arenas of their own; a release that does not match ends
+// the program.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -41,13 +42,14 @@ static void pieces_are_apart_and_stay(void **state) {
     scratch_release(b);
     const scratch_point c = scratch_mark();
     uint8_t *next = scratch_take(1);
-    assert_ptr_equal(next, inner[0]);  // what was released is taken first
+    assert_ptr_equal(next, inner[0]); // what was released is taken first
     scratch_release(c);
     check_all(outer);
     scratch_release(a);
 }
 
-// The blocks that the first pass opened become one, in which a second pass has its memory in a row, and so has every pass after it.
+// The blocks that the first pass opened become one, in which a second pass has its memory in a row, and so has every
+// pass after it.
 static void nothing_is_allocated_after_the_first_pass(void **state) {
     (void)state;
     uint8_t *first[PIECES], *then[PIECES];
@@ -130,6 +132,7 @@ static void mistakes_end_the_program(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_are_apart_and_stay), cmocka_unit_test(nothing_is_allocated_after_the_first_pass),
-        cmocka_unit_test(sizes_up_to_many_megabytes), cmocka_unit_test(threads_have_their_own), cmocka_unit_test(mistakes_end_the_program)};
+        cmocka_unit_test(sizes_up_to_many_megabytes), cmocka_unit_test(threads_have_their_own),
+        cmocka_unit_test(mistakes_end_the_program)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

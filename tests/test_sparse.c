@@ -1,7 +1,7 @@
 // test_sparse - sparse passes, over live units alone: against the same masks by zeroing, which test_opt_masks holds against PyTorch; K/V policies;
 // same bits whatever the batch and the threads. Their kernels and operations: test_live.
 #include "opt_fixture.h"
-#include "ops_cpu_vec.h"
+#include "cpu_vec.h"
 #include <omp.h>
 
 static const char *const set_names[] = {"avx512", "avx2", "plain"};

@@ -1,0 +1,6 @@
+// convert - numbers between fp32 and the types that weights are stored in.
+#pragma once
+#include "ckpt.h"
+
+void dtype_widen(float *to, const void *from, dtype type, size_t n);   // exact
+void dtype_narrow(void *to, dtype type, const float *from, size_t n);  // to nearest, ties to even; beyond fp16's range infinity

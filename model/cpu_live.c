@@ -1,0 +1,116 @@
+// cpu_live - layers of which some units are pruned: what a unit leaves behind is cleared, or live units only are computed and the
+// weights of the others are not read. Few rows: cpu_thin.h. Many rows: the live rows of a tile are gathered and multiplied by
+// CBLAS.
+#include "convert.h"
+#include "cpu.h"
+#include "cpu_thin.h"
+#include "cpu_transformer_attention.h"
+#include "simd.h"
+#include <cblas.h>
+
+enum { TILE = 384 };  // columns of a gathered tile
+
+void cpu_drop_units(float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n) {
+#pragma omp parallel for schedule(dynamic) if (n > 1)
+    for (int i = 0; i < n; i++) {
+        if (!units[i]) continue;
+        for (int t = from[i]; t < s[i].n; t++) {
+            float *row = x + (size_t)(s[i].row + t) * U * D;
+            for (int u = 0; u < U; u++)
+                if (!units[i][u]) memset(row + (size_t)u * D, 0, sizeof(float) * (size_t)D);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- y = x W' + b
+// Many rows: live rows of the weight gathered, product into a tile, spread to the units' columns.
+static void gathered_tile(const cpu_product *p, const cpu_row_list *list, const span *s, int seq, int from, int to) {
+    const int in = p->w->cols, out = p->w->rows;
+    const scratch_point mark = scratch_mark();
+    float *w = scratch_floats((size_t)TILE * (size_t)in), *z = scratch_floats((size_t)TILE * (size_t)s->n);
+    int kept[TILE], m = 0;
+    for (int i = from; i < to; i++) {
+        if (!cpu_wants(list->u, i / list->D, seq)) continue;
+        kept[m] = cpu_row_number(list, i);
+        const scratch_point of_row = scratch_mark();
+        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, cpu_row_number(list, i), 1), sizeof *w * (size_t)in);
+        scratch_release(of_row);
+        m++;
+    }
+    const bool any = m && in;
+    if (any) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->n, m, in, 1, p->x + (size_t)s->row * (size_t)in, in, w, in, 0, z, m);
+    for (int t = 0; t < s->n && any; t++) {
+        float *y = p->y + (size_t)(s->row + t) * (size_t)out;
+        for (int j = 0; j < m; j++) y[kept[j]] = cpu_finish(p, z[(size_t)t * (size_t)m + (size_t)j], y[kept[j]], kept[j]);
+    }
+    scratch_release(mark);
+}
+
+void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bias, bool relu, int D, const live_units *u, const span *s, int n) {
+    const double start = clock_s();
+    const scratch_point mark = scratch_mark();
+    const float *b = cpu_vector(bias);
+    const cpu_product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL), w, b, false, relu};
+    const cpu_row_list list = cpu_list_rows(w, u, D);
+    const int tiles = (list.n + TILE - 1) / TILE;
+    ASSERT(w->rows % D == 0);
+    cpu_thin_product(&p, u, D, s, n);
+    if (cpu_has_many(s, n))
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int tile = 0; tile < tiles; tile++)
+        for (int i = 0; i < n; i++)
+            if (s[i].n >= CPU_THIN) gathered_tile(&p, &list, &s[i], i, tile * TILE, (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
+    scratch_release(mark);
+    ops_seconds_gemm += clock_s() - start;
+}
+
+// ---------------------------------------------------------------- y += x Wt + b
+// Many rows: tiles of output columns; x and the rows of Wt gathered by pieces of the list.
+static void gathered_columns(float *y, const float *x, const weight *w, const float *b, const cpu_row_list *list, const span *s, int seq, int c0, int cols) {
+    const int E = w->cols;
+    const scratch_point mark = scratch_mark();
+    float *piece = scratch_floats((size_t)TILE * (size_t)cols), *xs = scratch_floats((size_t)TILE * (size_t)s->n);
+    float *to = y + (size_t)s->row * (size_t)E + c0;
+    for (int t = 0; t < s->n && b; t++)
+        for (int e = 0; e < cols; e++) to[(size_t)t * (size_t)E + (size_t)e] += b[c0 + e];
+    for (int i = 0; i < list->n;) {
+        int kept[TILE], m = 0;
+        for (; i < list->n && m < TILE; i++) {
+            if (!cpu_wants(list->u, i / list->D, seq)) continue;
+            kept[m] = cpu_row_number(list, i);
+            dtype_widen(piece + (size_t)m * (size_t)cols, (const char *)cpu_row_data(list, kept[m]) + (size_t)c0 * dtype_bytes(w->type), w->type,
+                      (size_t)cols);
+            m++;
+        }
+        if (!m) break;
+        for (int t = 0; t < s->n; t++)
+            for (int j = 0; j < m; j++) xs[(size_t)t * (size_t)m + (size_t)j] = x[(size_t)(s->row + t) * (size_t)w->rows + (size_t)kept[j]];
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->n, cols, m, 1, xs, m, piece, cols, 1, to, E);
+    }
+    scratch_release(mark);
+}
+
+void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *bias, int D, const live_units *u, const span *s, int n) {
+    const double start = clock_s();
+    const int E = w->cols, width = E <= TILE ? E : TILE / 2, tiles = (E + width - 1) / width;
+    const scratch_point mark = scratch_mark();
+    const float *b = cpu_vector(bias);
+    const cpu_row_list list = cpu_list_rows(w, u, D);
+    x = cpu_rounded(x, w->rows, w, s, n, NULL);
+    ASSERT(w->rows % D == 0);
+    cpu_thin_transposed(y, x, w, b, D, u, s, n);
+    if (cpu_has_many(s, n))
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int tile = 0; tile < tiles; tile++)
+        for (int i = 0; i < n; i++)
+            if (s[i].n >= CPU_THIN) gathered_columns(y, x, w, b, &list, &s[i], i, tile * width, E - tile * width < width ? E - tile * width : width);
+    scratch_release(mark);
+    ops_seconds_gemm += clock_s() - start;
+}
+
+// ---------------------------------------------------------------- attention
+void cpu_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n) {
+    const double start = clock_s();
+    cpu_attention_units(out, q, k, v, E, D, u, s, n, false);
+    ops_seconds_attention += clock_s() - start;
+}

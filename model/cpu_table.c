@@ -1,0 +1,14 @@
+// cpu_table - the CPU's table of operations (ops.h). Matrix products are CBLAS calls, single-threaded each, on tiles that depend
+// on one sequence only; OpenMP shares the tiles out. So the bits do not depend on the thread count or on the rest of the batch.
+#include "cpu.h"
+#include <cblas.h>
+
+const ops *ops_cpu(void) {
+    static const ops table = {
+#define OP(type, name, args) .name = cpu_##name,
+#include "ops_all.h"
+#undef OP
+        .device = "cpu", .about = "CPU", .host = true, .parts = 1};
+    openblas_set_num_threads(1);
+    return &table;
+}

@@ -1,0 +1,303 @@
+// cpu_thin - products and attention of few rows. Contract in cpu_thin.h.
+#include "cpu_thin.h"
+#include "cpu_vec.h"
+#include "simd.h"
+#include <math.h>
+#include <omp.h>
+#include <stdatomic.h>
+
+enum {
+    GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
+    BLOCKS = 32,       // partial sums of a transposed product, at most
+    MOST_ROWS = 32,    // rows of x that share a pass over a transposed weight
+    W_BYTES = 1 << 18, // of weights that stay in the second-level cache while blocks of x pass
+    X_BYTES = 1 << 15  // of such a block
+};
+
+// ---------------------------------------------------------------- rows of x, rows of weights
+typedef struct { int row, seq; } source;  // a row of x, and the span it belongs to
+
+// The rows of the spans that are few.
+static int list_rows(source *to, const span *s, int n) {
+    int k = 0;
+    for (int i = 0; i < n; i++)
+        if (s[i].n < CPU_THIN)
+            for (int t = 0; t < s[i].n; t++) to[k++] = (source){s[i].row + t, i};
+    return k;
+}
+
+static int count_rows(const span *s, int n) {
+    int k = 0;
+    for (int i = 0; i < n; i++) k += s[i].n;
+    return k;
+}
+
+// Rows from .. from + n of the list, n <= GROUP: their numbers and data, and those of the next VEC_AHEAD rows (at the end the last again), which are
+// fetched meanwhile.
+typedef struct { int32_t row[GROUP + VEC_AHEAD]; const void *data[GROUP + VEC_AHEAD]; vec_rows rows; } group;
+static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
+    const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
+    for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
+        for (; d < r->D && i < there; d++) g->row[i++] = r->u ? r->u->unit[unit] * r->D + d : unit;
+    for (int i = 0; i < all; i++) g->data[i] = cpu_row_data(r, g->row[i < there ? i : there - 1]);
+    g->rows = (vec_rows){g->data, n, true};
+}
+
+// ---------------------------------------------------------------- y = x W' + b
+// Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or wanted by everybody.
+static void thin_group(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int unit, const int32_t *row, vec_rows w) {
+    const int in = p->w->cols, out = p->w->rows;
+    const vec_kernels *k = vec();
+    for (int r = 0; r < n;) {
+        const float *x[VEC_ROWS];
+        float *y[VEC_ROWS], sum[GROUP * VEC_ROWS];
+        int m = 0;
+        for (; r < n && m < VEC_ROWS; r++) {
+            if (!cpu_wants(list->u, unit, rows[r].seq)) continue;
+            x[m] = p->x + (size_t)rows[r].row * (size_t)in;
+            y[m++] = p->y + (size_t)rows[r].row * (size_t)out;
+        }
+        if (!m) break;
+        k->dot[p->w->type](sum, &w, x, m, in);
+        w.fetch = false;
+        for (int j = 0; j < m; j++)
+            for (int i = 0; i < w.n; i++) y[j][row[i]] = cpu_finish(p, sum[i * m + j], y[j][row[i]], row[i]);
+    }
+}
+
+static void thin_rows(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int from, int to, bool fetch) {
+    group g;
+    for (int i = from; i < to; i += GROUP) {
+        const int m = to - i < GROUP ? to - i : GROUP;
+        take_rows(&g, list, i, m);
+        g.rows.fetch &= fetch;
+        if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.rows);
+        else
+            for (int j = 0; j < m; j++) {
+                const vec_rows one = {g.data + j, 1, g.rows.fetch};
+                thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, one);
+            }
+    }
+}
+
+static int at_least(int x, int least) { return x < least ? least : x; }
+
+// Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the others. What is taken of each
+// stretch stands in a cache line of its own.
+typedef struct { _Alignas(64) atomic_int taken; } stretch;
+
+static int share_out(const cpu_row_list *list, int steps) {
+    const int threads = (size_t)list->n * list->bytes > CPU_SMALL ? omp_get_max_threads() : 1;
+    return steps < threads ? at_least(steps, 1) : threads;
+}
+
+static stretch *stretches(int threads, int steps) {
+    stretch *of = scratch_take((size_t)threads * sizeof *of);
+    for (int t = 0; t < threads; t++) atomic_init(&of[t].taken, steps * t / threads);
+    return of;
+}
+
+// The next step of the stretch of the thread that is `help` behind this one, or -1.
+static int take_next(stretch *of, int threads, int help, int steps) {
+    const int at = (omp_get_thread_num() + help) % threads, end = steps * (at + 1) / threads;
+    const int k = atomic_fetch_add_explicit(&of[at].taken, 1, memory_order_relaxed);
+    return k < end ? k : -1;
+}
+
+static void thin_product(const cpu_product *p, const live_units *u, int D, const source *rows, int n_rows) {
+    const cpu_row_list list = cpu_list_rows(p->w, u, D);
+    const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
+    // several blocks of x pass over rows that stay in the cache
+    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP, steps = (list.n + step - 1) / step;
+    const int threads = share_out(&list, steps);
+    stretch *of = stretches(threads, steps);
+    vec();
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int k, thread = 0; thread < threads; thread++)
+        while ((k = take_next(of, threads, thread, steps)) >= 0)
+            for (int r = 0; r < n_rows; r += x_rows)
+                thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step, (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
+}
+
+void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n) {
+    const scratch_point mark = scratch_mark();
+    source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
+    const int n_rows = list_rows(rows, s, n);
+    if (n_rows) thin_product(p, u, D, rows, n_rows);
+    scratch_release(mark);
+}
+
+// ---------------------------------------------------------------- y += x Wt + b
+// Units are cut into blocks by their number, which does not depend on who is live. part [rows of x, E] of one block; false: it adds nothing.
+static bool sum_block(float *part, const float *x, const weight *w, const cpu_row_list *list, const source *rows, int n, int from, int to) {
+    const int E = w->cols;
+    const vec_kernels *k = vec();
+    group g;
+    float c[GROUP];
+    const void *wanted[GROUP];
+    if (from == to) return false;
+    memset(part, 0, sizeof *part * (size_t)n * (size_t)E);
+    for (int i = from; i < to; i += GROUP) {
+        const int m = to - i < GROUP ? to - i : GROUP;
+        take_rows(&g, list, i, m);
+        for (int r = 0; r < n; r++) {
+            const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
+            int count = 0;
+            for (int j = 0; j < m; j++) {
+                if (!cpu_wants(list->u, (i + j) / list->D, rows[r].seq)) continue;
+                c[count] = xs[g.row[j]];
+                wanted[count++] = g.data[j];
+            }
+            vec_rows those = count == m ? g.rows : (vec_rows){wanted, count, false};
+            those.fetch &= r == 0;
+            k->sum[w->type](part + (size_t)r * (size_t)E, c, &those, E);
+        }
+    }
+    return true;
+}
+
+// Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with half of the blocks each meet
+// once.
+typedef struct {
+    float *part;             // [block][rows of x, E]
+    size_t floats;           // of a block
+    int blocks;
+    bool used[BLOCKS];
+    atomic_int met[BLOCKS];  // by the right one of a pair: 1 when one of both is there
+} tree;
+
+// Block `at` is complete; true for whoever completes the sum, in block 0.
+static bool climb(tree *t, int at) {
+    for (int step = 1; step < t->blocks; step *= 2) {
+        const int left = at & ~(2 * step - 1), right = left + step;
+        if (right >= t->blocks) continue;
+        if (atomic_fetch_add_explicit(&t->met[right], 1, memory_order_acq_rel) == 0) return false;
+        float *to = t->part + (size_t)left * t->floats;
+        const float *from = t->part + (size_t)right * t->floats;
+        if (!t->used[right]) continue;
+        if (t->used[left])
+            for (size_t e = 0; e < t->floats; e++) to[e] += from[e];
+        else memcpy(to, from, t->floats * sizeof *to);
+        t->used[left] = true;
+    }
+    return true;
+}
+
+static void transposed_product(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
+                               const source *rows, int n) {
+    const cpu_row_list list = cpu_list_rows(w, u, D);
+    const int E = w->cols, size = (w->rows / D + BLOCKS - 1) / BLOCKS;
+    const scratch_point mark = scratch_mark();
+    tree t = {.part = scratch_floats((size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E,
+              .blocks = size ? (w->rows / D + size - 1) / size : 0};
+    int first[BLOCKS + 1] = {0};
+    for (int k = 0, block = 0; block <= t.blocks; block++) {
+        while (k < u->n && u->unit[k] < block * size) k++;
+        first[block] = k * D;
+    }
+    const int threads = share_out(&list, t.blocks);
+    stretch *of = stretches(threads, t.blocks);
+    vec();
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (int k, thread = 0; thread < threads; thread++)
+        while ((k = take_next(of, threads, thread, t.blocks)) >= 0) {
+            t.used[k] = sum_block(t.part + (size_t)k * t.floats, x, w, &list, rows, n, first[k], first[k + 1]);
+            if (!climb(&t, k)) continue;
+            for (int r = 0; r < n; r++) {
+                float *to = y + (size_t)rows[r].row * (size_t)E;
+                const float *sum = t.part + (size_t)r * (size_t)E;
+                for (int e = 0; e < E; e++) to[e] += (b ? b[e] : 0) + (t.used[0] ? sum[e] : 0);
+            }
+        }
+    if (t.blocks == 0)
+        for (int r = 0; r < n && b; r++)
+            for (int e = 0; e < E; e++) y[(size_t)rows[r].row * (size_t)E + (size_t)e] += b[e];
+    scratch_release(mark);
+}
+
+void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u, const span *s,
+                         int n) {
+    const scratch_point mark = scratch_mark();
+    source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
+    const int n_rows = list_rows(rows, s, n);
+    for (int r = 0; r < n_rows; r += MOST_ROWS)
+        transposed_product(y, x, w, b, D, u, rows + r, n_rows - r < MOST_ROWS ? n_rows - r : MOST_ROWS);
+    scratch_release(mark);
+}
+
+// ---------------------------------------------------------------- attention
+// K and V rows hold the heads side by side: positions in the outer loop read them in the order of memory.
+HOT static void softmax(float *p, int n) { softmax_f(p, n); }
+
+// Keys or values of at most GROUP tokens, and those of the next VEC_AHEAD.
+typedef struct { const float *row[GROUP + VEC_AHEAD]; int n; } tokens;
+
+typedef struct { const float *past, *own; } heads_of;  // K or V of the tokens before, of the new ones
+static const float *token_row(const heads_of *x, const attn_seq *s, int E, int t) {
+    return t < s->past ? x->past + (size_t)t * (size_t)E : x->own + (size_t)(t - s->past) * (size_t)E;
+}
+
+// Tokens from t on of n; behind the last come those of `then`.
+static void take_tokens(tokens *to, const heads_of *x, const heads_of *then, const attn_seq *s, int E, int t, int n) {
+    to->n = n - t < GROUP ? n - t : GROUP;
+    for (int j = 0; j < to->n + VEC_AHEAD; j++) to->row[j] = t + j < n ? token_row(x, s, E, t + j) : token_row(then, s, E, (t + j - n) % n);
+}
+
+static bool lacks(const attn_seq *s, int t, int head, int H) { return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head]; }
+
+// Scores (values: false), or sums of values, of some tokens from t on for each head: p [head, most].
+static void few_tokens(float *out, float *p, const float *q, const tokens *now, const attn_seq *s, int t, int most, int H, int D, const int *head, int heads, bool values) {
+    const vec_kernels *kernel = vec();
+    for (int h = 0; h < heads; h++) {
+        const void *row[GROUP + VEC_AHEAD];
+        float share[GROUP], *ph = p + (size_t)h * (size_t)most + t;
+        const float *qh = q + head[h] * D;
+        vec_rows rows = {row, now->n, true};
+        for (int j = 0; j < now->n + VEC_AHEAD; j++) row[j] = now->row[j] + head[h] * D;
+        if (!values) {
+            kernel->dot[DT_F32](ph, &rows, &qh, 1, D);
+            continue;
+        }
+        if (s->past_has) {  // what a head lacks is not looked at
+            rows = (vec_rows){row, 0, false};
+            for (int j = 0; j < now->n; j++) {
+                if (lacks(s, t + j, head[h], H)) continue;
+                row[rows.n] = row[j];
+                share[rows.n++] = ph[j];
+            }
+        }
+        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, &rows, D);
+    }
+}
+
+void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s,
+                    const int *head, int heads) {
+    const int most = s->past + s->s.n, H = E / D;
+    const size_t first = (size_t)s->s.row * (size_t)E;
+    const heads_of keys = {s->past_k, k + first}, values = {s->past_v, v + first};
+    const float c = 1.0f / sqrtf((float)D);
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)heads * (size_t)most);
+    tokens now;
+    for (int i = s->from; i < s->s.n && heads; i++) {
+        const size_t row = (size_t)(s->s.row + i) * (size_t)E;
+        const int n = s->past + i + 1;
+        for (int t = 0; t < n; t += GROUP) {
+            take_tokens(&now, &keys, &values, s, E, t, n);
+            few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, false);
+        }
+        for (int h = 0; h < heads; h++) {
+            float *ph = p + (size_t)h * (size_t)most;
+            for (int t = 0; t < n; t++) ph[t] *= c;
+            for (int t = 0; t < s->past && s->past_has; t++)
+                if (lacks(s, t, head[h], H)) ph[t] = -INFINITY;
+            softmax(ph, n);
+            memset(out + row + head[h] * D, 0, sizeof *out * (size_t)D);
+        }
+        for (int t = 0; t < n; t += GROUP) {
+            take_tokens(&now, &values, &values, s, E, t, n);
+            few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, true);
+        }
+    }
+    scratch_release(mark);
+}

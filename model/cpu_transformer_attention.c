@@ -1,0 +1,239 @@
+// cpu_transformer_attention - causal attention of one sequence and head at a time, in blocks of query rows; no T x T matrix is stored, the
+// gradient and the tangents compute the probabilities of a block again. With c = 1/sqrt(D) and row sums over the keys j <= i:
+//   S = c Q K', P = softmax(S), O = P V
+//   gradient   dP = dO V', dS = P (dP - sum P dP), dQ = c dS K, dK = c dS' Q, dV = P' dO
+//   tangent    tS = c (tQ K' + Q tK'), tP = P (tS - sum P tS), tO = tP V + P tV
+//   tangent of the gradient: the product rule on every line above.
+#include "cpu_transformer_attention.h"
+#include "cpu_thin.h"
+#include "simd.h"
+#include <cblas.h>
+#include <math.h>
+#include <omp.h>
+
+enum { BLOCK = 64 };  // query rows; 64 x 2048 floats of probabilities stay in the second-level cache
+
+// c (m, n) = alpha a op(b) + beta c
+static void nt(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha, float beta) {
+    if (m && n) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+static void nn(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha, float beta) {
+    if (m && n && k) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+static void tn(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha, float beta) {
+    if (m && n && k) cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+// Rows i0.. of scores, each over its first `past + i + 1` columns, become probabilities; the rest of the row becomes 0.
+HOT static void softmax_rows(float *p, int rows, int columns, int visible, int ld) {
+    for (int t = 0; t < rows; t++, p += ld) {
+        const int n = visible + t;
+        softmax_f(p, n);
+        for (int j = n; j < columns; j++) p[j] = 0;
+    }
+}
+
+// d = p (d - sum_j p d): the softmax's derivative, along and against it; the row sums go to `sum`. Columns with p = 0 become 0.
+HOT static void softmax_derivative(float *d, const float *p, float *sum, int rows, int columns, int ld) {
+    for (int t = 0; t < rows; t++, d += ld, p += ld) {
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int j = 0; j < columns; j++) s += p[j] * d[j];
+        for (int j = 0; j < columns; j++) d[j] = p[j] * (d[j] - s);
+        if (sum) sum[t] = s;
+    }
+}
+
+// In place: dp becomes tds = tp (dp - D) + p (tdp - tD), D = sum p dp, tD = sum (tp dp + p tdp); tdp becomes ds = p (dp - D).
+HOT static void softmax_derivative_jvp(float *dp, float *tdp, const float *p, const float *tp, int rows, int columns, int ld) {
+    for (int t = 0; t < rows; t++, dp += ld, tdp += ld, p += ld, tp += ld) {
+        float s = 0, ts = 0;
+#pragma omp simd reduction(+ : s, ts)
+        for (int j = 0; j < columns; j++) {
+            s += p[j] * dp[j];
+            ts += tp[j] * dp[j] + p[j] * tdp[j];
+        }
+        for (int j = 0; j < columns; j++) {
+            const float d = dp[j] - s, td = tdp[j] - ts;
+            dp[j] = tp[j] * d + p[j] * td;
+            tdp[j] = p[j] * d;
+        }
+    }
+}
+
+typedef struct { int E, D, ld; float c; } head_shape;
+static head_shape shape_of(int E, int H, int columns) { return (head_shape){E, E / H, (columns + 15) / 16 * 16, 1.0f / sqrtf((float)(E / H))}; }
+static int most_columns(const attn_seq *s, int n) {
+    int m = 0;
+    for (int i = 0; i < n; i++) m = s[i].past + s[i].s.n > m ? s[i].past + s[i].s.n : m;
+    return m;
+}
+
+static void one_head(float *out, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h, int head) {
+    const int E = h.E, D = h.D, past = s->past;
+    const size_t at = (size_t)s->s.row * E + (size_t)head * D, at_past = (size_t)head * D;
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld);
+    for (int i = s->from; i < s->s.n; i += BLOCK) {
+        const int rows = s->s.n - i < BLOCK ? s->s.n - i : BLOCK, keys = i + rows;
+        const float *qi = q + at + (size_t)i * E;
+        float *oi = out + at + (size_t)i * E;
+        nt(p, qi, s->past_k + at_past, rows, past, D, E, E, h.ld, h.c, 0);
+        nt(p + past, qi, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        softmax_rows(p, rows, past + keys, past + i + 1, h.ld);
+        nn(oi, p + past, v + at, rows, D, keys, h.ld, E, E, 1, 0);
+        nn(oi, p, s->past_v + at_past, rows, D, past, h.ld, E, E, 1, 1);
+    }
+    scratch_release(mark);
+}
+
+static void one_head_of(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head) {
+    static const float none[1] = {0};
+    const head_shape h = shape_of(E, E / D, s->past + s->s.n);
+    attn_seq seq = *s;
+    if (!seq.past) seq.past_k = seq.past_v = none;
+    one_head(out, q, k, v, &seq, h, head);
+}
+
+void cpu_attention_units(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
+                         const attn_seq *s, int n, bool few_only) {
+    const int H = E / D, threads = omp_get_max_threads(), parts = threads < H ? threads : H;
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (s[i].from < s[i].s.n) bytes += (size_t)(s[i].past + s[i].s.n) * (size_t)E * 2 * sizeof *q;
+#pragma omp parallel for schedule(dynamic) collapse(2) if (bytes > CPU_SMALL)
+    for (int i = 0; i < n; i++)
+        for (int part = 0; part < parts; part++) {
+            const bool few = s[i].s.n - s[i].from < CPU_THIN;
+            if (s[i].from >= s[i].s.n || (few_only && !few)) continue;
+            const scratch_point mark = scratch_mark();
+            int *mine = scratch_take((size_t)H * sizeof *mine), m = 0, all = 0;
+            for (int j = 0; j < (u ? u->n : H); j++) all += cpu_wants(u, j, i);
+            for (int j = 0, at = 0; j < (u ? u->n : H); j++) {
+                if (!cpu_wants(u, j, i)) continue;
+                if (at >= all * part / parts && at < all * (part + 1) / parts) mine[m++] = u ? u->unit[j] : j;
+                at++;
+            }
+            if (few || s[i].past_has) cpu_thin_heads(out, q, k, v, E, D, &s[i], mine, m);
+            else for (int j = 0; j < m; j++) one_head_of(out, q, k, v, E, D, &s[i], mine[j]);
+            scratch_release(mark);
+        }
+}
+
+void cpu_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+    const double start = clock_s();
+    bool many = false;
+    for (int i = 0; i < n; i++) many |= s[i].s.n - s[i].from >= CPU_THIN;
+    cpu_attention_units(out, q, k, v, E, E / H, NULL, s, n, true);
+    if (many)
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int i = 0; i < n; i++)
+        for (int head = 0; head < H; head++)
+            if (s[i].s.n - s[i].from >= CPU_THIN) one_head_of(out, q, k, v, E, E / H, &s[i], head);
+    ops_seconds_attention += clock_s() - start;
+}
+
+static void one_head_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h, int head) {
+    const int E = h.E, D = h.D, n = s->s.n;
+    const size_t at = (size_t)s->s.row * E + (size_t)head * D;
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld), *d = scratch_floats((size_t)BLOCK * h.ld);
+    for (int t = 0; t < n; t++) {
+        memset(dk + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
+        memset(dv + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
+        if (t < s->from) memset(dq + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
+    }
+    for (int i = s->from; i < n; i += BLOCK) {
+        const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
+        const float *qi = q + at + (size_t)i * E, *doi = dout + at + (size_t)i * E;
+        nt(p, qi, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        softmax_rows(p, rows, keys, i + 1, h.ld);
+        nt(d, doi, v + at, rows, keys, D, E, E, h.ld, 1, 0);
+        tn(dv + at, p, doi, keys, D, rows, h.ld, E, E, 1, 1);
+        softmax_derivative(d, p, NULL, rows, keys, h.ld);
+        nn(dq + at + (size_t)i * E, d, k + at, rows, D, keys, h.ld, E, E, h.c, 0);
+        tn(dk + at, d, qi, keys, D, rows, h.ld, E, E, h.c, 1);
+    }
+    scratch_release(mark);
+}
+
+void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+    const double start = clock_s();
+    const head_shape h = shape_of(E, H, most_columns(s, n));
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int i = 0; i < n; i++)
+        for (int head = 0; head < H; head++) one_head_back(dq, dk, dv, dout, q, k, v, &s[i], h, head);
+    ops_seconds_attention += clock_s() - start;
+}
+
+static void one_head_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, const attn_seq *s, head_shape h, int head) {
+    const int E = h.E, D = h.D, n = s->s.n;
+    const size_t at = (size_t)s->s.row * E + (size_t)head * D;
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld), *tp = scratch_floats((size_t)BLOCK * h.ld);
+    for (int i = s->from; i < n; i += BLOCK) {
+        const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
+        const size_t ai = at + (size_t)i * E;
+        nt(p, q + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        softmax_rows(p, rows, keys, i + 1, h.ld);
+        nt(tp, tq + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        nt(tp, q + ai, tk + at, rows, keys, D, E, E, h.ld, h.c, 1);
+        softmax_derivative(tp, p, NULL, rows, keys, h.ld);
+        nn(tout + ai, tp, v + at, rows, D, keys, h.ld, E, E, 1, 0);
+        nn(tout + ai, p, tv + at, rows, D, keys, h.ld, E, E, 1, 1);
+    }
+    scratch_release(mark);
+}
+
+void cpu_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
+    const double start = clock_s();
+    const head_shape h = shape_of(E, H, most_columns(s, n));
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int i = 0; i < n; i++)
+        for (int head = 0; head < H; head++) one_head_jvp(tout, q, k, v, tq, tk, tv, &s[i], h, head);
+    ops_seconds_attention += clock_s() - start;
+}
+
+static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v,
+                              const float *tq, const float *tk, const float *tv, const attn_seq *s, head_shape h, int head) {
+    const int E = h.E, D = h.D, n = s->s.n;
+    const size_t at = (size_t)s->s.row * E + (size_t)head * D;
+    const scratch_point mark = scratch_mark();
+    float *p = scratch_floats((size_t)BLOCK * h.ld), *tp = scratch_floats((size_t)BLOCK * h.ld);
+    float *d = scratch_floats((size_t)BLOCK * h.ld), *td = scratch_floats((size_t)BLOCK * h.ld);
+    for (int t = 0; t < n; t++) {
+        memset(tdk + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
+        memset(tdv + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
+        if (t < s->from) memset(tdq + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
+    }
+    for (int i = s->from; i < n; i += BLOCK) {
+        const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
+        const size_t ai = at + (size_t)i * E;
+        nt(p, q + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        softmax_rows(p, rows, keys, i + 1, h.ld);
+        nt(tp, tq + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        nt(tp, q + ai, tk + at, rows, keys, D, E, E, h.ld, h.c, 1);
+        softmax_derivative(tp, p, NULL, rows, keys, h.ld);
+        tn(tdv + at, tp, dout + ai, keys, D, rows, h.ld, E, E, 1, 1);
+        tn(tdv + at, p, tdout + ai, keys, D, rows, h.ld, E, E, 1, 1);
+        nt(d, dout + ai, v + at, rows, keys, D, E, E, h.ld, 1, 0);
+        nt(td, tdout + ai, v + at, rows, keys, D, E, E, h.ld, 1, 0);
+        nt(td, dout + ai, tv + at, rows, keys, D, E, E, h.ld, 1, 1);
+        softmax_derivative_jvp(d, td, p, tp, rows, keys, h.ld);  // d is now tdS, td is dS
+        nn(tdq + ai, d, k + at, rows, D, keys, h.ld, E, E, h.c, 0);
+        nn(tdq + ai, td, tk + at, rows, D, keys, h.ld, E, E, h.c, 1);
+        tn(tdk + at, d, q + ai, keys, D, rows, h.ld, E, E, h.c, 1);
+        tn(tdk + at, td, tq + ai, keys, D, rows, h.ld, E, E, h.c, 1);
+    }
+    scratch_release(mark);
+}
+
+void cpu_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v, const float *tq,
+                            const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
+    const double start = clock_s();
+    const head_shape h = shape_of(E, H, most_columns(s, n));
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int i = 0; i < n; i++)
+        for (int head = 0; head < H; head++) one_head_back_jvp(tdq, tdk, tdv, dout, tdout, q, k, v, tq, tk, tv, &s[i], h, head);
+    ops_seconds_attention += clock_s() - start;
+}

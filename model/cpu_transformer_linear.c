@@ -1,0 +1,106 @@
+// cpu_transformer_linear - linear maps and their gradients, as tiles of one sequence each, which OpenMP shares out. A tile is one
+// CBLAS call. Sequences of few rows have another way (cpu_thin.h). 16-bit weights are widened, exactly, a tile at a time.
+#include "convert.h"
+#include "cpu.h"
+#include "cpu_thin.h"
+#include "simd.h"
+#include <cblas.h>
+
+enum { CHUNK = 512 };  // rows of a 16-bit weight widened at a time in linear_back
+
+static int tile_width(int columns) { return columns <= 256 ? 256 : 384; }
+
+// Columns j0.. of y = x W' + b, for one span.
+static void linear_tile(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int j0, int cols) {
+    const int out = w->rows, in = w->cols, rows = s->n;
+    const scratch_point mark = scratch_mark();
+    const float *wt = cpu_weight_rows(w, j0, cols), *bt = b ? b + j0 : NULL, *xs = x + (size_t)s->row * in;
+    float *ys = y + (size_t)s->row * out + j0;
+    if (bt)
+        for (int t = 0; t < rows; t++)
+            for (int j = 0; j < cols; j++) ys[(size_t)t * out + j] = bt[j] + (add ? ys[(size_t)t * out + j] : 0);
+    // BLAS wants a leading dimension of at least 1 even of an empty matrix
+    const int ld = in ? in : 1;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, in, 1, xs, ld, wt, ld, add || bt ? 1 : 0, ys, out);
+    scratch_release(mark);
+}
+
+void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
+    const double start = clock_s();
+    const scratch_point mark = scratch_mark();
+    const int out = w->rows, in = w->cols, width = tile_width(out), tiles = (out + width - 1) / width;
+    const float *b = cpu_vector(bias);
+    x = cpu_rounded(x, in, w, s, n, "linear");
+    cpu_thin_product(&(cpu_product){y, x, w, b, add, false}, NULL, 1, s, n);
+    if (cpu_has_many(s, n))  // as a clause it would cost each product of few rows a third of a microsecond
+#pragma omp parallel for schedule(dynamic) collapse(2)
+        for (int tile = 0; tile < tiles; tile++)
+            for (int i = 0; i < n; i++) {
+                const int j0 = tile * width, left = out - j0;
+                if (s[i].n >= CPU_THIN) linear_tile(y, x, w, b, add, &s[i], j0, left < width ? left : width);
+            }
+    scratch_release(mark);
+    ops_seconds_gemm += clock_s() - start;
+}
+
+// Columns k0.. of dx = dy W, for one span of at least a row.
+static void linear_back_tile(float *dx, const float *dy, const weight *w, bool add, const span *s, int k0, int cols) {
+    const int out = w->rows, in = w->cols, rows = s->n;
+    const float *dys = dy + (size_t)s->row * out;
+    float *dxs = dx + (size_t)s->row * in + k0;
+    if (w->wide || w->type == DT_F32 || !out) {
+        const float *whole = w->wide ? w->wide : w->data;
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out ? out : 1, whole + k0, in, add ? 1 : 0, dxs, in);
+        return;
+    }
+    const scratch_point mark = scratch_mark();
+    const size_t each = dtype_bytes(w->type);
+    float *wide = scratch_floats((size_t)CHUNK * cols);
+    for (int j0 = 0; j0 < out; j0 += CHUNK) {
+        const int some = out - j0 < CHUNK ? out - j0 : CHUNK;
+        for (int j = 0; j < some; j++)
+            dtype_widen(wide + (size_t)j * cols, (const char *)w->data + ((size_t)(j0 + j) * in + k0) * each, w->type, (size_t)cols);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, some, 1, dys + j0, out, wide, cols, add || j0 ? 1 : 0, dxs, in);
+    }
+    scratch_release(mark);
+}
+
+void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
+    const double start = clock_s();
+    const scratch_point mark = scratch_mark();
+    const int out = w->rows, in = w->cols, width = tile_width(in), tiles = (in + width - 1) / width;
+    dy = cpu_rounded(dy, out, w, s, n, "linear_back");
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int tile = 0; tile < tiles; tile++)
+        for (int i = 0; i < n; i++) {
+            const int k0 = tile * width, left = in - k0;
+            if (s[i].n) linear_back_tile(dx, dy, w, add, &s[i], k0, left < width ? left : width);
+        }
+    scratch_release(mark);
+    ops_seconds_gemm += clock_s() - start;
+}
+
+HOT static void column_sums(float *to, const float *x, int rows, int cols, int ld) {
+    double sum[128] = {0};
+    ASSERT(cols <= 128);
+    for (int t = 0; t < rows; t++)
+        for (int j = 0; j < cols; j++) sum[j] += (double)x[(size_t)t * ld + j];
+    for (int j = 0; j < cols; j++) to[j] += (float)sum[j];
+}
+
+void cpu_linear_grad(float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n) {
+    const double start = clock_s();
+    const int width = out <= 256 ? 64 : 128, tiles = (out + width - 1) / width;
+#pragma omp parallel for schedule(dynamic)
+    for (int tile = 0; tile < tiles; tile++) {
+        const int j0 = tile * width, cols = out - j0 < width ? out - j0 : width;
+        for (int i = 0, next; i < n; i = next) {
+            int rows = s[i].n;  // neighbouring spans make one product
+            for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
+            const float *dys = dy + (size_t)s[i].row * out + j0, *xs = x + (size_t)s[i].row * in;
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dys, out, xs, in ? in : 1, 1, dw + (size_t)j0 * in, in ? in : 1);
+            if (db) column_sums(db + j0, dys, rows, cols, out);
+        }
+    }
+    ops_seconds_gemm += clock_s() - start;
+}

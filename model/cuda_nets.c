@@ -1,0 +1,116 @@
+// cuda_nets - what nets that predict scores are trained and run with (cpu_nets.c) as launches and cuBLAS calls.
+#include "cuda_host.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// A tile of W's gradient at a time: what the workspace holds is about what a GPU's cache does.
+void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows) {
+    const float one = 1, zero = 0;
+    const int most = (int)(WORK_BYTES / sizeof(float) / (size_t)in);
+    ASSERT(most > 0 && (size_t)out * sizeof(float) <= WORK_BYTES);
+    for (int j = 0, n; j < out; j += n) {
+        n = out - j < most ? out - j : most;
+        const size_t at = (size_t)j * (size_t)in;
+        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, n, rows, &one, x, in, dy + j, out, &zero, g->work, in));
+        cuda_launch_adamw(w + at, m + at, v + at, g->work, a, (size_t)n * (size_t)in, g->stream);
+    }
+    if (bias) {
+        cuda_zero(g->work, (size_t)out * sizeof(float));
+        cuda_launch_column_sums(g->work, dy, 0, rows, out, g->stream);
+        cuda_launch_adamw(w + bias, m + bias, v + bias, g->work, a, (size_t)out, g->stream);
+    }
+    LAUNCHED("linear_step");
+}
+
+void cuda_loss(double *mean, float *dy, const float *y, const float *t, loss_kind kind, double positive, size_t n) {
+    ASSERT(n > 0 && (n + CUDA_CHUNK - 1) / CUDA_CHUNK * sizeof(double) <= WORK_BYTES);
+    cuda_launch_loss(mean, (double *)g->work, dy, y, t, kind == LOSS_BCE, positive, (float)((kind == LOSS_MSE ? 2.0 : 1.0) / (double)n), n, g->stream);
+    LAUNCHED("loss");
+}
+
+// ---------------------------------------------------------------- pooling attention
+// Scores of a tile of queries at a time, [rows, T] in the workspace. cuBLAS counts by columns (cuda_transformer_linear.c).
+enum { QUERIES = 256 };
+
+static int queries(const span *s, int r) {
+    ASSERT((size_t)QUERIES * (size_t)s->n * sizeof(float) <= WORK_BYTES);
+    return s->n - r < QUERIES ? s->n - r : QUERIES;
+}
+
+static void attend(const float *q, const float *k, int E, const span *s, int r, int rows) {
+    const float scale = 1 / sqrtf((float)E), zero = 0;
+    BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s->n, rows, E, &scale, k + (size_t)s->row * (size_t)E, E, q + (size_t)(s->row + r) * (size_t)E, E, &zero, g->work, s->n));
+}
+
+void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n) {
+    const float one = 1, zero = 0;
+    for (int i = 0; i < n; i++) {
+        const int T = s[i].n;
+        cuda_zero(p + s[i].row, (size_t)T * sizeof *p);
+        for (int r = 0, rows; r < T; r += rows) {
+            rows = queries(&s[i], r);
+            attend(q, k, E, &s[i], r, rows);
+            cuda_launch_pool_softmax(g->work, lse + s[i].row + r, count + s[i].row, r, rows, T, g->stream);
+            cuda_launch_column_sums(p + s[i].row, g->work, 0, rows, T, g->stream);
+        }
+        BLAS(cublasSgemv(g->blas, CUBLAS_OP_N, E, T, &one, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, &zero, c + (size_t)i * (size_t)E, 1));
+    }
+    LAUNCHED("pool");
+}
+
+void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n) {
+    const float one = 1, zero = 0;
+    for (int i = 0; i < n; i++) {
+        const int T = s[i].n;
+        const size_t at = (size_t)s[i].row * (size_t)E;
+        BLAS(cublasSgemv(g->blas, CUBLAS_OP_T, E, T, &one, x + at, E, dc + (size_t)i * (size_t)E, 1, &zero, dp + s[i].row, 1));
+        for (int r = 0, rows; r < T; r += rows) {
+            rows = queries(&s[i], r);
+            const size_t from = at + (size_t)r * (size_t)E;
+            attend(q, k, E, &s[i], r, rows);
+            cuda_launch_pool_softmax_back(g->work, lse + s[i].row + r, dp + s[i].row, count + s[i].row, 1 / sqrtf((float)E), r, rows, T, g->stream);
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_N, E, rows, T, &one, k + at, E, g->work, T, &zero, dq + from, E));
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, T, rows, &one, q + from, E, g->work, T, r ? &one : &zero, dk + at, E));
+        }
+    }
+    LAUNCHED("pool_back");
+}
+
+// ---------------------------------------------------------------- min-max
+void cuda_minmax(float *y, const float *x, int E, const span *s, int n) {
+    for (int i = 0; i < n;) {
+        cuda_spans spans = {0};
+        for (; i < n && spans.n < CUDA_SPANS; i++)
+            if (s[i].n) spans.s[spans.n++] = (cuda_span){s[i].row, s[i].n, 0, 0};
+        if (spans.n) cuda_launch_minmax(y, x, E, &spans, g->stream);
+    }
+    LAUNCHED("minmax");
+}
+
+// ---------------------------------------------------------------- the lowest
+static void take(uint8_t *keep, const uint8_t *got, const uint8_t *only, const cut_range *c) {
+    if (!only) memcpy(keep + c->first, got, (size_t)c->n);
+    for (long i = 0; only && i < c->n; i++)
+        if (only[c->first + i]) keep[c->first + i] = got[i];
+}
+
+// In the workspace: places of bad scores, then bytes of the units from the first range to the last, kept and `only`.
+long cuda_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n) {
+    const long base = n ? c[0].first : 0, units = n ? c[n - 1].first + c[n - 1].n - base : 0;
+    const size_t head = (size_t)n * sizeof(long), bytes = head + (size_t)units;
+    long first = -1, *bad = (long *)g->work;
+    if (!units) return -1;
+    ASSERT(bytes + (size_t)units <= WORK_BYTES);
+    uint8_t *kept = (uint8_t *)g->work + head, *which = only ? kept + units : NULL, *got = xmalloc(bytes);
+    if (only) cuda_put(which, only + base, (size_t)units);
+    cuda_launch_cut(bad, kept, score, which, gpu_stage(c, (size_t)n * sizeof *c), base, n, g->stream);
+    LAUNCHED("cut");
+    cuda_get(got, bad, bytes);
+    for (int i = 0; i < n; i++) {
+        take(keep, got + head + (c[i].first - base), only, &c[i]);
+        if (first < 0) first = ((const long *)got)[i];
+    }
+    free(got);
+    return first;
+}

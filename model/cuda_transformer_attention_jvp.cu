@@ -1,0 +1,212 @@
+// cuda_transformer_attention_jvp - the tangent of causal attention and of its gradient, by the tiles of cuda_transformer_attention.cu. With c = 1/sqrt(D):
+//   tS = c (tQ K' + Q tK'), mu = sum P tS, tP = P (tS - mu), tO = tP V + P tV
+//   dS = P (dP - m), m = dO . O;  tdS = tP (dP - m) + P (tdP - tm), tdP = tdO V' + dO tV', tm = dO . tO + tdO . O
+//   tdQ = c (tdS K + dS tK), tdK = c (tdS' Q + dS' tQ), tdV = tP' dO + P' tdO
+#include "cuda_attention_tiles.h"
+#include <math.h>
+
+#define TANGENT_FLOATS(dp) (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
+#define TDKV_FLOATS(dp) (8 * tile_floats<dp>() + 4 * MATRIX_FLOATS)
+#define TDQ_FLOATS(dp) (8 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
+
+// tout, or (stat) largest score, 1 / sum of exp, m, mu, tm of each row. The online softmax carries sum P V, sum P (tS V + tV) and sum P tS.
+template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_jvp_k(float *__restrict__ tout, float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
+    CU_DYN_SHARED(float, shared);
+    float *tq = shared, *ttq = tq + tile_floats<DP>(), *tk = ttq + tile_floats<DP>(), *ttk = tk + tile_floats<DP>(), *tp = ttk + tile_floats<DP>(), *tpt = tp + MATRIX_FLOATS;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
+    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = i0 + queries;
+    const size_t at = (size_t)p.row * E + (size_t)head * D, ati = at + (size_t)i0 * E;
+    const float c = 1.0f / sqrtf((float)D);
+    load_tile<DP>(tq, x.q + ati, queries, E, D);
+    load_tile<DP>(ttq, x.tq + ati, queries, E, D);
+    float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, mu[2] = {0, 0}, o[2][DP / 8] = {{0}}, to[2][DP / 8] = {{0}};
+    for (int j0 = 0; j0 < keys; j0 += TILE) {
+        const int count = keys - j0 < TILE ? keys - j0 : TILE;
+        __syncthreads();
+        load_tile<DP>(tk, x.k + at + (size_t)j0 * E, count, E, D);
+        load_tile<DP>(ttk, x.tk + at + (size_t)j0 * E, count, E, D);
+        __syncthreads();
+        float w[2][4] = {{0}}, tw[2][4] = {{0}};
+        add_products<DP>(w, tq, tk, tx, ty);
+        add_products<DP>(tw, ttq, tk, tx, ty);
+        add_products<DP>(tw, tq, ttk, tx, ty);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int visible = i0 + 2 * ty + i - j0;
+            float most = top[i];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                w[i][j] = tx + 8 * j <= visible ? w[i][j] * c : -INFINITY;
+                most = fmaxf(most, w[i][j]);
+            }
+            most = row_max8(most);
+            const float shrink = expf(top[i] - most);
+            top[i] = most;
+            float part = 0, tpart = 0;
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                w[i][j] = expf(w[i][j] - most);
+                tw[i][j] *= c * w[i][j];
+                part += w[i][j];
+                tpart += tw[i][j];
+            }
+            sum[i] = sum[i] * shrink + row_sum8(part);
+            mu[i] = mu[i] * shrink + row_sum8(tpart);
+#pragma unroll
+            for (int d = 0; d < DP / 8; d++) {
+                o[i][d] *= shrink;
+                to[i][d] *= shrink;
+            }
+        }
+        keep_scores(tp, w, tx, ty);
+        keep_scores(tpt, tw, tx, ty);
+        __syncthreads();
+        load_tile<DP>(tk, x.v + at + (size_t)j0 * E, count, E, D);
+        load_tile<DP>(ttk, x.tv + at + (size_t)j0 * E, count, E, D);
+        __syncthreads();
+        add_rows<DP, false>(o, tp, tk, tx, ty);
+        add_rows<DP, false>(to, tpt, tk, tx, ty);
+        add_rows<DP, false>(to, tp, ttk, tx, ty);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const float inv = 1.0f / sum[i];
+        mu[i] *= inv;
+#pragma unroll
+        for (int d = 0; d < DP / 8; d++) {
+            o[i][d] *= inv;
+            to[i][d] = to[i][d] * inv - mu[i] * o[i][d];
+        }
+    }
+    if (tout) store_rows<DP>(tout + ati, to, 1, queries, E, D, tx, ty);
+    if (!stat) return;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const bool there = 2 * ty + i < queries;
+        const size_t row = (size_t)(p.row + i0 + 2 * ty + i), a = row * E + (size_t)head * D;
+        const float m = row_dot<DP>(x.dout + a, o[i], there, D, tx);
+        const float tm = row_dot<DP>(x.dout + a, to[i], there, D, tx) + row_dot<DP>(x.tdout + a, o[i], there, D, tx);
+        if (!there || tx) continue;
+        float *to_stat = stat + ((row - base) * h.H + head) * CUDA_STATS;
+        to_stat[0] = top[i];
+        to_stat[1] = 1.0f / sum[i];
+        to_stat[2] = m;
+        to_stat[3] = mu[i];
+        to_stat[4] = tm;
+    }
+}
+
+struct tangent_tiles { float *q, *tq, *k, *tk, *v, *tv, *dout, *tdout; };
+template <int DP> __device__ __forceinline__ tangent_tiles tangent_tiles_of(float *shared) {
+    const int n = tile_floats<DP>();
+    return {shared, shared + n, shared + 2 * n, shared + 3 * n, shared + 4 * n, shared + 5 * n, shared + 6 * n, shared + 7 * n};
+}
+template <int DP> __device__ __forceinline__ void load_query_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count, int E, int D) {
+    load_tile<DP>(t.q, x.q + at, count, E, D);
+    load_tile<DP>(t.tq, x.tq + at, count, E, D);
+    load_tile<DP>(t.dout, x.dout + at, count, E, D);
+    load_tile<DP>(t.tdout, x.tdout + at, count, E, D);
+}
+template <int DP> __device__ __forceinline__ void load_key_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count, int E, int D) {
+    load_tile<DP>(t.k, x.k + at, count, E, D);
+    load_tile<DP>(t.tk, x.tk + at, count, E, D);
+    load_tile<DP>(t.v, x.v + at, count, E, D);
+    load_tile<DP>(t.tv, x.tv + at, count, E, D);
+}
+
+// P, tP, dS, tdS of a tile of queries i0.. and keys j0..
+template <int DP> __device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4], const tangent_tiles &t, const float *stat, int queries, int row,
+                                                               int i0, int j0, cuda_heads h, int head, float c, int tx, int ty) {
+    add_products<DP>(w, t.q, t.k, tx, ty);
+    add_products<DP>(tw, t.tq, t.k, tx, ty);
+    add_products<DP>(tw, t.q, t.tk, tx, ty);
+    add_products<DP>(ds, t.dout, t.v, tx, ty);
+    add_products<DP>(tds, t.tdout, t.v, tx, ty);
+    add_products<DP>(tds, t.dout, t.tv, tx, ty);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const bool there = 2 * ty + i < queries;
+        const float *st = stat + ((size_t)(row + (there ? 2 * ty + i : 0)) * h.H + head) * CUDA_STATS;
+        const float top = st[0], inv = st[1], m = st[2], mu = st[3], tm = st[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float p = there && j0 + tx + 8 * j <= i0 + 2 * ty + i ? expf(w[i][j] * c - top) * inv : 0, tp = p * (tw[i][j] * c - mu);
+            const float d = ds[i][j] - m, td = tds[i][j] - tm;
+            w[i][j] = p;
+            tw[i][j] = tp;
+            ds[i][j] = p * d;
+            tds[i][j] = tp * d + p * td;
+        }
+    }
+}
+
+template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_tdkv_k(float *__restrict__ tdk, float *__restrict__ tdv, const float *__restrict__ stat, const cuda_tangents x, int base,
+                                                                                       cuda_heads h, const cuda_seqs s) {
+    CU_DYN_SHARED(float, shared);
+    const tangent_tiles t = tangent_tiles_of<DP>(shared);
+    float *tp = shared + 8 * tile_floats<DP>(), *ttp = tp + MATRIX_FLOATS, *tds = ttp + MATRIX_FLOATS, *ttds = tds + MATRIX_FLOATS;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
+    const int j0 = ((int)blockIdx.x - p.first) * TILE, count = p.n - j0 < TILE ? p.n - j0 : TILE;
+    const size_t at = (size_t)p.row * E + (size_t)head * D, atj = at + (size_t)j0 * E;
+    const float c = 1.0f / sqrtf((float)D);
+    load_key_side<DP>(t, x, atj, count, E, D);
+    float gk[2][DP / 8] = {{0}}, gv[2][DP / 8] = {{0}};
+    for (int i0 = p.from + (j0 > p.from ? (j0 - p.from) / TILE * TILE : 0); i0 < p.n; i0 += TILE) {
+        const int queries = p.n - i0 < TILE ? p.n - i0 : TILE;
+        __syncthreads();
+        load_query_side<DP>(t, x, at + (size_t)i0 * E, queries, E, D);
+        __syncthreads();
+        float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
+        tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
+        keep_scores(tp, w, tx, ty);
+        keep_scores(ttp, tw, tx, ty);
+        keep_scores(tds, ds, tx, ty);
+        keep_scores(ttds, td, tx, ty);
+        __syncthreads();
+        add_rows<DP, true>(gv, ttp, t.dout, tx, ty);
+        add_rows<DP, true>(gv, tp, t.tdout, tx, ty);
+        add_rows<DP, true>(gk, ttds, t.q, tx, ty);
+        add_rows<DP, true>(gk, tds, t.tq, tx, ty);
+    }
+    store_rows<DP>(tdk + atj, gk, c, count, E, D, tx, ty);
+    store_rows<DP>(tdv + atj, gv, 1, count, E, D, tx, ty);
+}
+
+template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_tdq_k(float *__restrict__ tdq, const float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
+    CU_DYN_SHARED(float, shared);
+    const tangent_tiles t = tangent_tiles_of<DP>(shared);
+    float *tds = shared + 8 * tile_floats<DP>(), *ttds = tds + MATRIX_FLOATS;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
+    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = i0 + queries;
+    const size_t at = (size_t)p.row * E + (size_t)head * D, ati = at + (size_t)i0 * E;
+    const float c = 1.0f / sqrtf((float)D);
+    load_query_side<DP>(t, x, ati, queries, E, D);
+    float g[2][DP / 8] = {{0}};
+    for (int j0 = 0; j0 < keys; j0 += TILE) {
+        const int count = keys - j0 < TILE ? keys - j0 : TILE;
+        __syncthreads();
+        load_key_side<DP>(t, x, at + (size_t)j0 * E, count, E, D);
+        __syncthreads();
+        float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
+        tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
+        keep_scores(tds, ds, tx, ty);
+        keep_scores(ttds, td, tx, ty);
+        __syncthreads();
+        add_rows<DP, false>(g, ttds, t.k, tx, ty);
+        add_rows<DP, false>(g, tds, t.tk, tx, ty);
+    }
+    store_rows<DP>(tdq + ati, g, c, queries, E, D, tx, ty);
+}
+
+extern "C" void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_jvp_k, TANGENT_FLOATS, h.E / h.H, s->tiles, h.H, st, tout, stat, *x, base, h, *s);
+}
+extern "C" void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.E / h.H, keys->tiles, h.H, st, tdk, tdv, stat, *x, base, h, *keys);
+}
+extern "C" void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_tdq_k, TDQ_FLOATS, h.E / h.H, s->tiles, h.H, st, tdq, stat, *x, base, h, *s);
+}

@@ -1,0 +1,29 @@
+// cuda_transformer_norm - layer norm, its gradient and tangents, as launches (kernels in cuda_transformer_norm.cu).
+#include "cuda_host.h"
+
+void cuda_norm(float *y, const float *x, const weight *gain, const weight *b, int E, const span *s, int n) {
+    cuda_spans spans;
+    EACH_ROWS cuda_launch_norm(y, x, gpu_vector(gain), gpu_vector(b), E, &spans, g->stream);
+    LAUNCHED("norm");
+}
+void cuda_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s, int n) {
+    cuda_spans spans;
+    EACH_ROWS cuda_launch_norm_back(dx, dy, x, gpu_vector(gain), E, add, &spans, g->stream);
+    LAUNCHED("norm_back");
+}
+void cuda_norm_jvp(float *ty, const float *x, const float *tx, const weight *gain, int E, const span *s, int n) {
+    cuda_spans spans;
+    EACH_ROWS cuda_launch_norm_jvp(ty, x, tx, gpu_vector(gain), E, &spans, g->stream);
+    LAUNCHED("norm_jvp");
+}
+void cuda_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *gain, int E, bool add, const span *s, int n) {
+    cuda_spans spans;
+    EACH_ROWS cuda_launch_norm_back_jvp(tdx, dy, tdy, x, tx, gpu_vector(gain), E, add, &spans, g->stream);
+    LAUNCHED("norm_back_jvp");
+}
+void cuda_norm_grad(float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n) {
+    const int most = WORK_BYTES / (2 * (int)sizeof(float));
+    for (int i = 0; i < n; i++)
+        for (int t = 0; t < s[i].n; t += most) cuda_launch_norm_grad(dg, db, g->work, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most, g->stream);
+    LAUNCHED("norm_grad");
+}

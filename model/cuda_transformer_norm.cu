@@ -1,0 +1,154 @@
+// cuda_transformer_norm - layer norm, its gradient, tangent, and the tangent of its gradient; formulas as in cpu_transformer_norm.c. A warp per row, so that a
+// row's sums need neither shared memory nor barriers: x^ = (x - mean) s, s = 1 / sqrt(var + 1e-5), y = g x^ + b.
+#include "cuda_device.h"
+
+struct norm_stat { float mean, s; };
+
+__device__ __forceinline__ norm_stat stat_of(const float *x, int E, int lane) {
+    float sum = 0, var = 0;
+    for (int e = lane; e < E; e += 32) sum += x[e];
+    const float mean = warp_sum(sum) / (float)E;
+    for (int e = lane; e < E; e += 32) var += (x[e] - mean) * (x[e] - mean);
+    return {mean, 1.0f / sqrtf(warp_sum(var) / (float)E + 1e-5f)};
+}
+
+// The row of this warp, or -1.
+__device__ __forceinline__ int warp_row(const cuda_spans &s) {
+    const cuda_span p = s.s[find_span(s, (int)blockIdx.x)];
+    const int r = ((int)blockIdx.x - p.first) * CUDA_WARPS + (int)threadIdx.x / 32;
+    return r < p.n ? p.row + r : -1;
+}
+
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_k(float *y, const float *x, const float *__restrict__ g, const float *__restrict__ b, int E, const cuda_spans s) {
+    const int row = warp_row(s), lane = (int)threadIdx.x & 31;
+    if (row < 0) return;
+    x += (size_t)row * E;
+    y += (size_t)row * E;
+    const norm_stat m = stat_of(x, E, lane);
+    for (int e = lane; e < E; e += 32) y[e] = (x[e] - m.mean) * m.s * g[e] + b[e];
+}
+
+// dx = s (u - mean(u) - x^ mean(u x^)), u = g dy. dx may be x.
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_back_k(float *dx, const float *dy, const float *x, const float *__restrict__ g, int E, int add, const cuda_spans s) {
+    const int row = warp_row(s), lane = (int)threadIdx.x & 31;
+    if (row < 0) return;
+    x += (size_t)row * E;
+    dy += (size_t)row * E;
+    dx += (size_t)row * E;
+    const norm_stat m = stat_of(x, E, lane);
+    float su = 0, sux = 0;
+    for (int e = lane; e < E; e += 32) {
+        const float u = g[e] * dy[e];
+        su += u;
+        sux += u * (x[e] - m.mean) * m.s;
+    }
+    su = warp_sum(su) / (float)E;
+    sux = warp_sum(sux) / (float)E;
+    for (int e = lane; e < E; e += 32) {
+        const float d = m.s * (g[e] * dy[e] - su - (x[e] - m.mean) * m.s * sux);
+        dx[e] = add ? dx[e] + d : d;
+    }
+}
+
+// tx^ = s (tx - mean(tx) - x^ mean(tx x^)).
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_jvp_k(float *ty, const float *x, const float *tx, const float *__restrict__ g, int E, const cuda_spans s) {
+    const int row = warp_row(s), lane = (int)threadIdx.x & 31;
+    if (row < 0) return;
+    x += (size_t)row * E;
+    tx += (size_t)row * E;
+    ty += (size_t)row * E;
+    const norm_stat m = stat_of(x, E, lane);
+    float st = 0, stx = 0;
+    for (int e = lane; e < E; e += 32) {
+        st += tx[e];
+        stx += tx[e] * (x[e] - m.mean) * m.s;
+    }
+    st = warp_sum(st) / (float)E;
+    stx = warp_sum(stx) / (float)E;
+    for (int e = lane; e < E; e += 32) ty[e] = g[e] * m.s * (tx[e] - st - (x[e] - m.mean) * m.s * stx);
+}
+
+// ts = -s^2 mean(x^ tx); tm1 = mean(tu); tm2 = mean(tu x^ + u tx^);
+// tdx = ts (u - m1 - x^ m2) + s (tu - tm1 - tx^ m2 - x^ tm2).
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_back_jvp_k(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *__restrict__ g,
+                                                                         int E, int add, const cuda_spans s) {
+    const int row = warp_row(s), lane = (int)threadIdx.x & 31;
+    if (row < 0) return;
+    x += (size_t)row * E;
+    tx += (size_t)row * E;
+    dy += (size_t)row * E;
+    tdy += (size_t)row * E;
+    tdx += (size_t)row * E;
+    const norm_stat m = stat_of(x, E, lane);
+    const float inv = 1.0f / (float)E;
+    float mt = 0, mtx = 0, m1 = 0, m2 = 0, tm1 = 0, tm2 = 0;
+    for (int e = lane; e < E; e += 32) {
+        const float h = (x[e] - m.mean) * m.s, u = g[e] * dy[e], tu = g[e] * tdy[e];
+        mt += tx[e];
+        mtx += tx[e] * h;
+        m1 += u;
+        m2 += u * h;
+        tm1 += tu;
+        tm2 += tu * h;
+    }
+    mt = warp_sum(mt) * inv;
+    mtx = warp_sum(mtx) * inv;
+    m1 = warp_sum(m1) * inv;
+    m2 = warp_sum(m2) * inv;
+    tm1 = warp_sum(tm1) * inv;
+    for (int e = lane; e < E; e += 32) {
+        const float h = (x[e] - m.mean) * m.s;
+        tm2 += g[e] * dy[e] * (m.s * (tx[e] - mt - h * mtx));
+    }
+    tm2 = warp_sum(tm2) * inv;
+    const float ts = -m.s * m.s * mtx;
+    for (int e = lane; e < E; e += 32) {
+        const float h = (x[e] - m.mean) * m.s, th = m.s * (tx[e] - mt - h * mtx), u = g[e] * dy[e], tu = g[e] * tdy[e];
+        const float d = ts * (u - m1 - h * m2) + m.s * (tu - tm1 - th * m2 - h * tm2);
+        tdx[e] = add ? tdx[e] + d : d;
+    }
+}
+
+static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_stat_k(float *__restrict__ stat, const float *__restrict__ x, int E, int rows) {
+    const int row = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
+    if (row >= rows) return;
+    const norm_stat m = stat_of(x + (size_t)row * E, E, lane);
+    if (lane == 0) {
+        stat[2 * row] = m.mean;
+        stat[2 * row + 1] = m.s;
+    }
+}
+
+// One thread owns a column, so rows add up in order.
+static __global__ void __launch_bounds__(THREADS) norm_grad_k(float *__restrict__ dg, float *__restrict__ db, const float *__restrict__ stat, const float *__restrict__ dy,
+                                                             const float *__restrict__ x, int E, int rows) {
+    const int e = (int)(blockIdx.x * THREADS + threadIdx.x);
+    if (e >= E) return;
+    double sg = 0, sb = 0;
+    for (int r = 0; r < rows; r++) {
+        const float d = dy[(size_t)r * E + e];
+        sg += (double)(d * (x[(size_t)r * E + e] - stat[2 * r]) * stat[2 * r + 1]);
+        sb += (double)d;
+    }
+    dg[e] += (float)sg;
+    db[e] += (float)sb;
+}
+
+extern "C" void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(norm_k, s->blocks, 32 * CUDA_WARPS, 0, st, y, x, g, b, E, *s);
+}
+extern "C" void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(norm_back_k, s->blocks, 32 * CUDA_WARPS, 0, st, dx, dy, x, g, E, add, *s);
+}
+extern "C" void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(norm_jvp_k, s->blocks, 32 * CUDA_WARPS, 0, st, ty, x, tx, g, E, *s);
+}
+extern "C" void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *g, int E, int add,
+                                          const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(norm_back_jvp_k, s->blocks, 32 * CUDA_WARPS, 0, st, tdx, dy, tdy, x, tx, g, E, add, *s);
+}
+extern "C" void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first, int rows, cudaStream_t st) {
+    const size_t at = (size_t)first * E;
+    CU_LAUNCH(norm_stat_k, (rows + CUDA_WARPS - 1) / CUDA_WARPS, 32 * CUDA_WARPS, 0, st, stat, x + at, E, rows);
+    CU_LAUNCH(norm_grad_k, (E + THREADS - 1) / THREADS, THREADS, 0, st, dg, db, stat, dy + at, x + at, E, rows);
+}

@@ -1,0 +1,30 @@
+// cuda_transformer_xent - log-probabilities, the likeliest token, and the cross-entropy's gradient and its tangent, as launches
+// (kernels in cuda_transformer_xent.cu).
+#include "cuda_host.h"
+
+void cuda_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows) {
+    double *on_device = (double *)g->work;
+    int32_t *tops = (int32_t *)(on_device + rows);
+    ASSERT((size_t)rows * (sizeof *on_device + sizeof *tops) <= WORK_BYTES);
+    cuda_launch_logprob(on_device, top ? tops : NULL, logits, gpu_stage(target, (size_t)rows * sizeof *target), V, vocab, rows, g->stream);
+    LAUNCHED("logprob");
+    if (top) cuda_get(top, tops, (size_t)rows * sizeof *top);
+    cuda_get(logprob, on_device, (size_t)rows * sizeof *logprob);
+}
+
+void cuda_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows) {
+    cuda_launch_likeliest(token, at, logits, V, rows, g->stream);
+    LAUNCHED("likeliest");
+}
+
+void cuda_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows) {
+    const int32_t *targets = gpu_stage(target, (size_t)rows * sizeof *target);
+    cuda_launch_xent_back(logits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows, g->stream);
+    LAUNCHED("xent_back");
+}
+
+void cuda_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows) {
+    const int32_t *targets = gpu_stage(target, (size_t)rows * sizeof *target);
+    cuda_launch_xent_back_jvp(tlogits, dlogits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows, g->stream);
+    LAUNCHED("xent_back_jvp");
+}

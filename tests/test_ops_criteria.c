@@ -1,0 +1,179 @@
+// test_ops_criteria - what criteria are made of (model/ops_criteria.h), as test_ops_transformer tests other operations:
+// CUDA against the CPU, weight_sums on both sides against plain double. The formulas of the criteria: test_formulas.c.
+#include "op_cases.h"
+#include "op_cover.h"
+
+static double stored_value(const void *data, dtype type, int i) {
+    float x;
+    dtype_widen(&x, (const char *)data + (size_t)i * dtype_bytes(type), type, 1);
+    return (double)x;
+}
+
+#define RUN(name) static void run_##name(const op_call *c)
+#define SPANS c->shape->spans, c->shape->n
+
+// Rows that have no correlation: zero, constant, constant but for the last digits.
+static void spoil_rows(const op_call *c, float *x) {
+    const int E = c->shape->E, count = c->shape->rows * E;
+    float *all = xmalloc((size_t)count * sizeof *all);
+    c->o->get(all, x, (size_t)count * sizeof *all);
+    for (int i = 0; i < count; i++) {
+        const int t = i / E;
+        all[i] = t % 5 == 3 ? 0 : t % 7 == 2 ? 0.25f : t % 11 == 6 ? 3 + 1e-7f * (float)(i % E % 3) : all[i];
+    }
+    c->o->put(x, all, (size_t)count * sizeof *all);
+    free(all);
+}
+// Sums [n, units, USUMS] in device memory, and what became of them, as float behind *at, which moves on.
+static double *make_sums(const op_call *c, int units) {
+    const size_t count = (size_t)c->shape->n * (size_t)units * USUMS;
+    double *sums = c->o->alloc(count * sizeof *sums), *start = xmalloc(count * sizeof *start);
+    for (size_t i = 0; i < count; i++) start[i] = 7.5; // columns that are not asked for stay
+    c->o->put(sums, start, count * sizeof *sums);
+    free(start);
+    return sums;
+}
+static void take_sums(const op_call *c, double *sums, int units, float **at) {
+    const size_t count = (size_t)c->shape->n * (size_t)units * USUMS;
+    double *got = xmalloc(count * sizeof *got);
+    float *narrow = xmalloc(count * sizeof *narrow);
+    c->o->get(got, sums, count * sizeof *got);
+    for (size_t i = 0; i < count; i++) narrow[i] = (float)got[i];
+    c->o->put(*at, narrow, count * sizeof *narrow);
+    *at += count;
+    c->o->release(sums);
+    free(got), free(narrow);
+}
+// Of every span the sums of a middle stretch of rows, with and without the tangent, each divided by the size of its
+// terms; against plain double on both sides.
+RUN(weight_sums) {
+    const int F = c->shape->F, E = c->shape->E, from = F / 3, rows = F - from - 1;
+    const size_t n = (size_t)c->shape->rows;
+    float *host[4], *out = xcalloc((size_t)F * WSUMS * 2, sizeof *out);
+    double *sums = xmalloc(sizeof *sums * (size_t)rows * WSUMS);
+    for (int k = 0; k < 4; k++) {
+        const size_t floats = n * (size_t)(k % 2 ? E : F);
+        host[k] = xmalloc(floats * sizeof *host[k]);
+        c->o->get(host[k], c->x[1 + k], floats * sizeof *host[k]);
+    }
+    for (int i = 0; i < c->shape->n; i++)
+        for (int tangent = 0; tangent < 2; tangent++) {
+            const span *s = &c->shape->spans[i];
+            c->o->weight_sums(sums, c->x[1], c->x[2], tangent ? c->x[3] : NULL, tangent ? c->x[4] : NULL, c->matrix,
+                              from, rows, s);
+            for (int j = 0; j < rows && i < 5; j++) {
+                double want[WSUMS] = {0}, size[WSUMS] = {1e-30, 1e-30, 1e-30, 1e-30};
+                for (int e = 0; e < E; e++) {
+                    double g = 0, h = 0;
+                    for (int t = s->row; t < s->row + s->n; t++) {
+                        const double dz = host[0][t * F + from + j], tdz = host[2][t * F + from + j];
+                        g += dz * (double)host[1][t * E + e];
+                        h += tdz * (double)host[1][t * E + e] + dz * (double)host[3][t * E + e];
+                    }
+                    const double w = stored_value(c->host_matrix, c->matrix->type, (from + j) * E + e),
+                                 term[WSUMS] = {fabs(w * g), g * g, w * g, tangent ? w * h : 0};
+                    for (int k = 0; k < WSUMS; k++) want[k] += term[k], size[k] += fabs(term[k]);
+                }
+                for (int k = 0; k < WSUMS; k++) {
+                    const double got = sums[(size_t)j * WSUMS + (size_t)k];
+                    if (!(fabs(got - want[k]) <= 2e-5 * size[k]))
+                        fail_msg("%s: weight_sums: sum %d of row %d, span %d: %.9g, want %.9g", c->o->device, k,
+                                 from + j, i, got, want[k]);
+                    out[((size_t)tangent * (size_t)F + (size_t)j) * WSUMS + (size_t)k] += (float)(got / size[k]);
+                }
+            }
+        }
+    c->o->put(c->x[0], out, (size_t)F * WSUMS * 2 * sizeof *out);
+    for (int k = 0; k < 4; k++) free(host[k]);
+    free(out), free(sums);
+}
+
+// Heads and neurons but for the first and last ones.
+RUN(unit_sums) {
+    const int E = c->shape->E, F = c->shape->F, H = c->shape->H, heads = H > 1 ? H - 1 : 1, neurons = F - F / 3 - 1;
+    const unit_taps of_heads = {c->x[1], c->x[2], c->x[3], c->x[4], E, E, E / H},
+                    of_neurons = {c->x[5], c->x[6], c->x[7], NULL, F, 0, 1},
+                    bare = {c->x[1], NULL, NULL, NULL, E, 0, E / H};
+    const unsigned some = 1 << USUM_RELU | 1 << USUM_ON;
+    double *sums[3] = {make_sums(c, heads), make_sums(c, neurons), make_sums(c, heads)};
+    c->o->unit_sums(sums[0], (1 << (USUM_OUT + 1)) - 1, &of_heads, H - heads, heads, SPANS);
+    c->o->unit_sums(sums[1], (1 << USUM_OUT) - 1, &of_neurons, F / 3, neurons, SPANS);
+    c->o->unit_sums(sums[2], some, &bare, 0, heads, SPANS);
+    float *to = c->x[0];
+    take_sums(c, sums[0], heads, &to), take_sums(c, sums[1], neurons, &to), take_sums(c, sums[2], heads, &to);
+}
+
+RUN(sign_dets) {
+    const int E = c->shape->E, H = c->shape->H, heads = H > 1 ? H - 1 : 1;
+    double *sums = make_sums(c, heads);
+    c->o->sign_dets(sums, c->x[1], E, E / H, H - heads, heads, SPANS);
+    float *to = c->x[0];
+    take_sums(c, sums, heads, &to);
+}
+
+RUN(head_spectra) {
+    const int E = c->shape->E, H = c->shape->H, heads = H > 1 ? H - 1 : 1;
+    double *sums = make_sums(c, heads);
+    spoil_rows(c, c->x[1]);
+    c->o->head_spectra(sums, c->x[1], E, E / H, H - heads, heads, SPANS);
+    float *to = c->x[0];
+    take_sums(c, sums, heads, &to);
+}
+
+RUN(neuron_spectra) {
+    const int E = c->shape->E, F = c->shape->F, neurons = F - F / 3 - 1;
+    double *sums = make_sums(c, neurons);
+    float *corr = c->o->alloc((squares(c->shape) + 1) * sizeof *corr),
+          *most = c->o->alloc((size_t)c->shape->rows * sizeof *most), *to = c->x[0];
+    spoil_rows(c, c->x[1]);
+    c->o->correlate(corr, most, c->x[2], c->x[1], E, SPANS);
+    c->o->relu(c->x[3], c->x[3], F, SPANS);
+    c->o->neuron_spectra(sums, c->x[3], corr, most, F, F / 3, neurons, SPANS);
+    take_sums(c, sums, neurons, &to);
+    c->o->release(corr), c->o->release(most);
+}
+
+RUN(correlate) {
+    spoil_rows(c, c->x[2]);
+    c->o->correlate(c->x[0], c->x[0] + squares(c->shape), c->x[1], c->x[2], c->shape->E, SPANS);
+}
+
+static const op_case cases[] = {
+    {.op = "weight_sums", .run = run_weight_sums, .arrays = {WEIGHT_SUMS, ROWS_F, ROWS_E, ROWS_F, ROWS_E}},
+    {.op = "unit_sums",
+     .run = run_unit_sums,
+     .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "sign_dets", .run = run_sign_dets, .arrays = {UNIT_SUMS, ROWS_E}},
+    {.op = "head_spectra", .run = run_head_spectra, .arrays = {UNIT_SUMS, ROWS_E}},
+    {.op = "neuron_spectra", .run = run_neuron_spectra, .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_F}},
+    {.op = "correlate", .run = run_correlate, .arrays = {CORRELATIONS, ROWS_E, ROWS_E}},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static const char *op_of(int i) { return cases[i].op; }
+
+static void no_operation_is_forgotten(void **state) {
+    (void)state;
+    static const char *const names[] = {
+#define OP(type, name, args) #name,
+#include "ops_criteria.h"
+#undef OP
+    };
+    check_cover(names, sizeof names / sizeof *names, op_of, CASES, NULL, 0);
+}
+
+static void every_operation(void **state) {
+    (void)state;
+    run_cases(cases, CASES);
+}
+
+int main(int argc, char **argv) {
+    cpu = ops_cpu();
+    gpu = shim_open();
+    if (!gpu) return 77;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(every_operation)};
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
+    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
+    return bad | in_other_orders(argv[0]);
+}

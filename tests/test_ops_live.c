@@ -1,0 +1,78 @@
+// test_ops_live - the operations of layers with pruned units (model/ops_live.h), as test_ops_transformer tests others:
+// CUDA against the CPU, whose own numbers test_live.c checks.
+#include "op_cases.h"
+#include "op_cover.h"
+
+static const attn_seq *sequences(const op_call *c, bool past) {
+    static attn_seq s[MOST_SEQS];
+    for (int i = 0; i < c->shape->n; i++) {
+        s[i] = c->shape->seqs[i];
+        if (past && s[i].past)
+            s[i].past_k = c->past_k, s[i].past_v = c->past_v;
+        else
+            s[i].past = 0;
+    }
+    return s;
+}
+
+#define RUN(name) static void run_##name(const op_call *c)
+#define SPANS c->shape->spans, c->shape->n
+
+RUN(drop_units) {
+    c->o->drop_units(c->x[0], c->shape->heads, c->shape->from, c->shape->H, c->shape->E / c->shape->H, SPANS);
+    c->o->drop_units(c->x[1], c->shape->neurons, c->shape->from, c->shape->F, 1, SPANS);
+}
+
+RUN(live_linear) {
+    c->o->live_linear(c->x[0], c->x[1], c->matrix, c->bias_f, true, 1, c->neurons, SPANS);
+    c->o->live_linear(c->x[2], c->x[1], c->square, NULL, false, c->shape->E / c->shape->H, c->heads, SPANS);
+}
+
+RUN(live_linear_t) {
+    c->o->live_linear_t(c->x[0], c->x[1], c->matrix, c->bias_e, 1, c->neurons, SPANS);
+    c->o->live_linear_t(c->x[2], c->x[3], c->square, NULL, c->shape->E / c->shape->H, c->heads, SPANS);
+}
+
+RUN(live_attention) {
+    const int D = c->shape->E / c->shape->H;
+    attn_seq *s = (attn_seq *)(uintptr_t)sequences(c, true);
+    c->o->live_attention(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, D, c->heads, s, c->shape->n);
+    for (int i = 0; i < c->shape->n; i++) s[i].past_has = s[i].past ? c->past_has : NULL;
+    c->o->live_attention(c->x[4], c->x[1], c->x[2], c->x[3], c->shape->E, D, c->all_heads, s, c->shape->n);
+}
+
+static const op_case cases[] = {
+    {.op = "drop_units", .run = run_drop_units, .arrays = {ROWS_E, ROWS_F}},
+    {.op = "live_linear", .run = run_live_linear, .arrays = {ROWS_F, ROWS_E, ROWS_E}},
+    {.op = "live_linear_t", .run = run_live_linear_t, .arrays = {ROWS_E, ROWS_F, ROWS_E, ROWS_E}},
+    {.op = "live_attention", .run = run_live_attention, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static const char *op_of(int i) { return cases[i].op; }
+
+static void no_operation_is_forgotten(void **state) {
+    (void)state;
+    static const char *const names[] = {
+#define OP(type, name, args) #name,
+#include "ops_live.h"
+#undef OP
+    };
+    check_cover(names, sizeof names / sizeof *names, op_of, CASES, NULL, 0);
+}
+
+static void every_operation(void **state) {
+    (void)state;
+    run_cases(cases, CASES);
+}
+
+int main(int argc, char **argv) {
+    cpu = ops_cpu();
+    gpu = shim_open();
+    if (!gpu) return 77;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(every_operation)};
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
+    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
+    return bad | in_other_orders(argv[0]);
+}

@@ -1,0 +1,217 @@
+// test_ops_transformer - the operations of a transformer's layers (model/ops_transformer.h): those of the CUDA table
+// against the CPU's (op_cases.h). The library is that of CUDA on the CPU (tests/cuda), or the one that KIT_CUDA names.
+// With CUDA on the CPU the operations run again with a block's threads in other orders (CUH_ORDER) and with streams
+// that run at once or at random (CU_FAKE_STREAMS): a missing barrier or synchronisation shows.
+#include "op_cases.h"
+#include "op_cover.h"
+
+static const attn_seq *sequences(const op_call *c, bool past) {
+    static attn_seq s[MOST_SEQS];
+    for (int i = 0; i < c->shape->n; i++) {
+        s[i] = c->shape->seqs[i];
+        if (past && s[i].past)
+            s[i].past_k = c->past_k, s[i].past_v = c->past_v;
+        else
+            s[i].past = 0;
+    }
+    return s;
+}
+
+#define RUN(name) static void run_##name(const op_call *c)
+#define SPANS c->shape->spans, c->shape->n
+
+RUN(embed) { c->o->embed(c->x[0], c->first + c->shape->n, c->matrix, SPANS); }
+
+RUN(embed_grad) { c->o->embed_grad(c->x[0], c->x[1], c->shape->tokens, c->shape->E, SPANS); }
+
+RUN(add_positions) { c->o->add_positions(c->x[0], c->positions, c->first, SPANS); }
+
+// The caches of two spans out of three lie one behind the other in an array, each with room for six rows before.
+RUN(append) {
+    float *to[MOST_SEQS];
+    for (int i = 0; i < c->shape->n; i++)
+        to[i] = i % 3 == 2 ? NULL : c->x[0] + (size_t)(c->shape->spans[i].row + 6 * i) * (size_t)c->shape->E;
+    c->o->append(to, c->x[1], c->shape->E, c->first, SPANS);
+}
+
+RUN(relu) { c->o->relu(c->x[0], c->x[1], c->shape->F, SPANS); }
+
+RUN(gate) {
+    c->o->gate(c->x[0], c->x[1], c->x[2], c->shape->F, SPANS);
+    c->o->gate(c->x[3], c->x[3], c->x[2], c->shape->F, SPANS);
+}
+
+RUN(move) { c->o->move(c->x[0], c->x[1], c->shape->E, SPANS); }
+
+RUN(add) { c->o->add(c->x[0], c->x[1], 0.7f, c->shape->E, SPANS); }
+
+RUN(linear) {
+    c->o->linear(c->x[0], c->x[1], c->matrix, NULL, false, SPANS);
+    c->o->linear(c->x[2], c->x[1], c->matrix, c->bias_f, false, SPANS);
+    c->o->linear(c->x[3], c->x[1], c->matrix, c->bias_f, true, SPANS);
+    c->o->linear(c->x[4], c->x[1], c->matrix, NULL, true, SPANS);
+}
+
+RUN(linear_back) {
+    c->o->linear_back(c->x[0], c->x[1], c->matrix, false, SPANS);
+    c->o->linear_back(c->x[2], c->x[1], c->matrix, true, SPANS);
+}
+
+RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->F, c->shape->E, SPANS); }
+
+RUN(norm) { c->o->norm(c->x[0], c->x[1], c->gain, c->bias_e, c->shape->E, SPANS); }
+
+RUN(norm_back) {
+    c->o->norm_back(c->x[0], c->x[1], c->x[2], c->gain, c->shape->E, false, SPANS);
+    c->o->norm_back(c->x[3], c->x[1], c->x[2], c->gain, c->shape->E, true, SPANS);
+    c->o->norm_back(c->x[4], c->x[1], c->x[4], c->gain, c->shape->E, false, SPANS); // in place, as the last norm's
+}
+
+RUN(norm_grad) { c->o->norm_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, SPANS); }
+
+RUN(norm_jvp) { c->o->norm_jvp(c->x[0], c->x[1], c->x[2], c->gain, c->shape->E, SPANS); }
+
+RUN(norm_back_jvp) {
+    c->o->norm_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->gain, c->shape->E, false, SPANS);
+    c->o->norm_back_jvp(c->x[5], c->x[1], c->x[2], c->x[3], c->x[4], c->gain, c->shape->E, true, SPANS);
+}
+
+RUN(attention) {
+    c->o->attention(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, c->shape->H, sequences(c, false), c->shape->n);
+    c->o->attention(c->x[4], c->x[1], c->x[2], c->x[3], c->shape->E, c->shape->H, sequences(c, true), c->shape->n);
+}
+
+RUN(attention_back) {
+    c->o->attention_back(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->shape->E, c->shape->H,
+                         sequences(c, false), c->shape->n);
+}
+
+RUN(attention_jvp) {
+    c->o->attention_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->shape->E, c->shape->H,
+                        sequences(c, false), c->shape->n);
+}
+
+RUN(attention_back_jvp) {
+    c->o->attention_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->x[7], c->x[8], c->x[9],
+                             c->x[10], c->shape->E, c->shape->H, sequences(c, false), c->shape->n);
+}
+
+RUN(logprob) { // the results are host memory: they come back through an array
+    double *lp = xmalloc((size_t)c->shape->rows * sizeof *lp);
+    int32_t *top = xmalloc((size_t)c->shape->rows * sizeof *top);
+    float *out = xmalloc((size_t)c->shape->rows * 3 * sizeof *out);
+    c->o->logprob(lp, top, c->x[1], c->shape->tokens, c->shape->V, c->shape->vocab, c->shape->rows);
+    for (int i = 0; i < c->shape->rows; i++)
+        out[i] = isinf(lp[i]) ? -1e4f : (float)lp[i], out[c->shape->rows + i] = (float)top[i];
+    c->o->logprob(lp, NULL, c->x[1], c->shape->tokens, c->shape->V, c->shape->V, c->shape->rows);
+    for (int i = 0; i < c->shape->rows; i++) out[2 * c->shape->rows + i] = (float)lp[i];
+    c->o->put(c->x[0], out, (size_t)c->shape->rows * 3 * sizeof *out);
+    free(lp), free(top), free(out);
+}
+
+RUN(xent_back) { c->o->xent_back(c->x[0], c->shape->tokens, c->shape->scale, c->shape->V, c->shape->rows); }
+
+RUN(xent_back_jvp) {
+    c->o->xent_back(c->x[1], c->shape->tokens, c->shape->scale, c->shape->V, c->shape->rows);
+    c->o->xent_back_jvp(c->x[0], c->x[1], c->shape->tokens, c->shape->scale, c->shape->V, c->shape->rows);
+}
+
+static const op_case cases[] = {
+    {.op = "embed", .run = run_embed, .arrays = {ROWS_E}},
+    {.op = "embed_grad", .run = run_embed_grad, .arrays = {MATRIX_F_E, ROWS_E}},
+    {.op = "add_positions", .run = run_add_positions, .arrays = {ROWS_E}},
+    {.op = "append", .run = run_append, .arrays = {CACHES, ROWS_E}},
+    {.op = "relu", .run = run_relu, .arrays = {ROWS_F, ROWS_F}},
+    {.op = "gate", .run = run_gate, .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "move", .run = run_move, .arrays = {ROWS_E, ROWS_E}},
+    {.op = "add", .run = run_add, .arrays = {ROWS_E, ROWS_E}},
+    {.op = "linear", .run = run_linear, .arrays = {ROWS_F, ROWS_E, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "linear_back", .run = run_linear_back, .arrays = {ROWS_E, ROWS_F, ROWS_E}},
+    {.op = "linear_grad", .run = run_linear_grad, .arrays = {MATRIX_F_E, VECTOR_F, ROWS_F, ROWS_E}},
+    {.op = "norm", .run = run_norm, .arrays = {ROWS_E, ROWS_E}},
+    {.op = "norm_back", .run = run_norm_back, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "norm_grad", .run = run_norm_grad, .arrays = {VECTOR_E, VECTOR_E, ROWS_E, ROWS_E}},
+    {.op = "norm_jvp", .run = run_norm_jvp, .arrays = {ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "norm_back_jvp", .run = run_norm_back_jvp, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "attention", .run = run_attention, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "attention_back",
+     .run = run_attention_back,
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "attention_jvp",
+     .run = run_attention_jvp,
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "attention_back_jvp",
+     .run = run_attention_back_jvp,
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "logprob", .run = run_logprob, .arrays = {THREE_A_ROW, ROWS_V}},
+    {.op = "xent_back", .run = run_xent_back, .arrays = {ROWS_V}},
+    {.op = "xent_back_jvp", .run = run_xent_back_jvp, .arrays = {ROWS_V, ROWS_V}},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static const char *op_of(int i) { return cases[i].op; }
+
+static void no_operation_is_forgotten(void **state) {
+    (void)state;
+    static const char *const names[] = {
+#define OP(type, name, args) #name,
+#include "ops_transformer.h"
+#undef OP
+    };
+    static const op_elsewhere others[] = {{.op = "likeliest", .file = "tests/test_xent.c"}};
+    check_cover(names, sizeof names / sizeof *names, op_of, CASES, others, sizeof others / sizeof *others);
+}
+
+static void every_operation(void **state) {
+    (void)state;
+    run_cases(cases, CASES);
+}
+
+// 16-bit weights meet fp32 rows by products of 16-bit parts: under the identity every bit of the rows comes back, and a
+// factor of 1 + 2^-10, which one bf16 number does not hold, is there to fp32's last digits. Of spans shorter and longer
+// than where the ways part.
+static void products_keep_every_bit(void **state) {
+    (void)state;
+    enum { E = 40, ROWS = 47 };
+    static const uint16_t diagonal[] = {0x3c00, 0x3c01, 0x3f80}; // fp16 1, fp16 1 + 2^-10, bf16 1
+    const span s[] = {{0, 5}, {6, 33}, {39, 8}};
+    float *x = random_floats(31, ROWS * E), *got = xmalloc(sizeof *got * ROWS * E),
+          *on_x = gpu->alloc(sizeof *x * ROWS * E), *on_y = gpu->alloc(sizeof *x * ROWS * E);
+    for (int i = 0; i < ROWS * E; i++) x[i] = ldexpf(x[i], i % 41 - 30);
+    gpu->put(on_x, x, sizeof *x * ROWS * E);
+    for (int k = 0; k < 3; k++) {
+        uint16_t w[E * E] = {0};
+        for (int i = 0; i < E; i++) w[i * E + i] = diagonal[k];
+        void *on_w = gpu->alloc(sizeof w);
+        gpu->put(on_w, w, sizeof w);
+        const weight at = {on_w, k < 2 ? DT_F16 : DT_BF16, E, E, NULL, NULL};
+        for (int back = 0; back < 2; back++) {
+            if (back)
+                gpu->linear_back(on_y, on_x, &at, false, s, 3);
+            else
+                gpu->linear(on_y, on_x, &at, NULL, false, s, 3);
+            gpu->get(got, on_y, sizeof *got * ROWS * E);
+            for (int i = 0; i < 3; i++)
+                for (int e = s[i].row * E; e < (s[i].row + s[i].n) * E; e++) {
+                    const double want = (double)x[e] * (k == 1 ? 1 + 0x1p-10 : 1);
+                    if (!(fabs((double)got[e] - want) <= (k == 1 ? 0x1p-22 * fabs(want) : 0)))
+                        fail_msg("weight %x, back %d: %.9g, want %.9g", diagonal[k], back, (double)got[e], want);
+                }
+        }
+        gpu->release(on_w);
+    }
+    gpu->release(on_x), gpu->release(on_y);
+    free(x), free(got);
+}
+
+int main(int argc, char **argv) {
+    cpu = ops_cpu();
+    gpu = shim_open();
+    if (!gpu) return 77;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(every_operation),
+                                       cmocka_unit_test(products_keep_every_bit)};
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
+    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
+    return bad | in_other_orders(argv[0]);
+}
