@@ -31,7 +31,8 @@ void dtype_widen(float *to, const void *from, dtype type, size_t n) {
 }
 
 void dtype_narrow(void *to, dtype type, const float *from, size_t n) {
+    uint16_t *h = to;
     if (type == DT_F32) memcpy(to, from, n * sizeof *from);
-    else
-        for (size_t k = 0; k < n; k++) ((uint16_t *)to)[k] = type == DT_F16 ? float_to_half(from[k]) : float_to_bf16(from[k]);
+    for (size_t i = 0; i < n && type == DT_F16; i++) h[i] = float_to_half(from[i]);
+    for (size_t i = 0; i < n && type == DT_BF16; i++) h[i] = float_to_bf16(from[i]);
 }

@@ -2,5 +2,6 @@
 #pragma once
 #include "ckpt.h"
 
-void dtype_widen(float *to, const void *from, dtype type, size_t n);   // exact
-void dtype_narrow(void *to, dtype type, const float *from, size_t n);  // to nearest, ties to even; beyond fp16's range infinity
+void dtype_widen(float *to, const void *from, dtype type, size_t n);  // exact
+// To nearest, ties to even; beyond fp16's range infinity.
+void dtype_narrow(void *to, dtype type, const float *from, size_t n);

@@ -13,9 +13,10 @@ const float *cpu_weight_rows(const weight *w, int row, int rows);
 // A whole vector (bias, gain) likewise; NULL of NULL.
 const float *cpu_vector(const weight *w);
 
-// Rows [.., width] as products with w see them: x, or where w is for 16-bit activations a copy of the spans' rows, at their
-// places, rounded to w's type, in scratch memory of the caller's mark. `operation`, or NULL: ends the program with it and the
-// tensor if one of them is not finite. cpu_rounded_columns: of one span the columns from.., [rows of the span, n].
+// Rows [.., width] as products with w see them: x, or where w is for 16-bit activations a copy of the spans' rows, at
+// their places, rounded to w's type, in scratch memory of the caller's mark. `operation`, or NULL: ends the program
+// with it and the tensor if one of them is not finite. cpu_rounded_columns: of one span the columns from.., [rows of
+// the span, n].
 const float *cpu_rounded(const float *x, int width, const weight *w, const span *s, int n, const char *operation);
 const float *cpu_rounded_columns(const float *x, int width, int from, int n, const weight *w, const span *s,
                                  const char *operation);
@@ -23,8 +24,8 @@ const float *cpu_rounded_columns(const float *x, int width, int from, int n, con
 // The spans cut into blocks of at most `size` rows, in scratch memory of the caller's mark; *count of them.
 const span *cpu_blocks(const span *s, int n, int size, int *count);
 
-// A loop over blocks of rows, shared out over threads, in a function that has set a mark. In its body ROW is where the block's
-// rows begin in an array of that width, COUNT how many there are.
+// A loop over blocks of rows, shared out over threads, in a function that has set a mark. In its body ROW is where the
+// block's rows begin in an array of that width, COUNT how many there are.
 enum { CPU_BLOCK_ROWS = 32 };
 #define FOR_BLOCKS(s, n)                                                \
     int n_blocks_;                                                      \

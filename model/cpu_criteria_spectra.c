@@ -1,5 +1,6 @@
-// cpu_criteria_spectra - sums over the eigenvalues of small matrices of each unit (USUM_SIGNS .. USUM_TRACE of ops.h), by Cholesky factors instead of
-// eigenvalues, and the correlations of fc1's input that the neurons' come from. Serial but for correlate: callers share units out.
+// cpu_criteria_spectra - sums over the eigenvalues of small matrices of each unit (USUM_SIGNS .. USUM_TRACE of ops.h),
+// by Cholesky factors instead of eigenvalues, and the correlations of fc1's input that the neurons' come from. Serial
+// but for correlate: callers share units out.
 #include "chol.h"
 #include "corr.h"
 #include "cpu.h"
@@ -10,8 +11,8 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- signs
-// The identity that makes it small: with signs S = +-1, K = (S S' + D 1 1')/2, so K/D = W W' with W = [S/sqrt(2D), 1/sqrt 2] of
-// D + 1 columns, and det(I_T + W W') = det(I + W' W).
+// The identity that makes it small: with signs S = +-1, K = (S S' + D 1 1')/2, so K/D = W W' with W = [S/sqrt(2D),
+// 1/sqrt 2] of D + 1 columns, and det(I_T + W W') = det(I + W' W).
 HOT static double sign_det(const float *act, int ld, int D, int T) {
     const bool by_value = D + 1 < T;
     const int items = by_value ? D : T, n = by_value ? D + 1 : T, words = ((by_value ? T : D) + 63) / 64;
@@ -82,8 +83,8 @@ enum { LANES = 16, COLUMNS = 128 };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 #define AT(i, j) ((i) * ((i) - 1) / 2 + (j))  // j < i: strict lower triangle
 
-// pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity. Float is
-// enough: the condition number is at most 290.
+// pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity. Float
+// is enough: the condition number is at most 290.
 FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *corr, int T) {
     lanes l[AT(NEURON_ROWS, 0)], v[NEURON_ROWS], inv[NEURON_ROWS];
     int most = 0;

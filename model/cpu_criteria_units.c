@@ -1,5 +1,6 @@
-// cpu_criteria_units - sums over the tokens of each unit (USUM_.. of ops.h). In double, because a g has both signs and scores are small differences of
-// large terms. Serial: callers share units out. A sum has the same bits whichever others are asked for.
+// cpu_criteria_units - sums over the tokens of each unit (USUM_.. of ops.h). In double, because a g has both signs and
+// scores are small differences of large terms. Serial: callers share units out. A sum has the same bits whichever
+// others are asked for.
 #include "cpu.h"
 #include "simd.h"
 #include <math.h>

@@ -1,4 +1,5 @@
-// cpu_criteria_weights - sums over the rows of a weight's gradient, which is made a tile of rows at a time and never kept. Serial: callers share rows out.
+// cpu_criteria_weights - sums over the rows of a weight's gradient, which is made a tile of rows at a time and never
+// kept. Serial: callers share rows out.
 #include "cpu.h"
 #include "simd.h"
 #include <cblas.h>

@@ -1,6 +1,6 @@
-// cpu_live - layers of which some units are pruned: what a unit leaves behind is cleared, or live units only are computed and the
-// weights of the others are not read. Few rows: cpu_thin.h. Many rows: the live rows of a tile are gathered and multiplied by
-// CBLAS.
+// cpu_live - layers of which some units are pruned: what a unit leaves behind is cleared, or live units only are
+// computed and the weights of the others are not read. Few rows: cpu_thin.h. Many rows: the live rows of a tile are
+// gathered and multiplied by CBLAS.
 #include "convert.h"
 #include "cpu.h"
 #include "cpu_thin.h"

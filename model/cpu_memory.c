@@ -1,5 +1,5 @@
-// cpu_memory - operations on memory where it is the host's: blocks, copies, uploads, random weights, transposes, reading for its
-// speed.
+// cpu_memory - operations on memory where it is the host's: blocks, copies, uploads, random weights, transposes,
+// reading for its speed.
 #include "convert.h"
 #include "cpu.h"
 #include "simd.h"

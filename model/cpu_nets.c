@@ -1,6 +1,7 @@
-// cpu_nets - what nets that predict scores are trained and run with: the AdamW step of a linear map, losses, pooling attention, min-max
-// normalisation, the choice of units. Matrix products are single-threaded tiles shared out by OpenMP, so the bits do not depend on the thread count; a tile of a weight's
-// gradient is used for its AdamW step while it is in the cache and never stored.
+// cpu_nets - what nets that predict scores are trained and run with: the AdamW step of a linear map, losses, pooling
+// attention, min-max normalisation, the choice of units. Matrix products are single-threaded tiles shared out by
+// OpenMP, so the bits do not depend on the thread count; a tile of a weight's gradient is used for its AdamW step while
+// it is in the cache and never stored.
 #include "cpu.h"
 #include "minmax.h"
 #include "simd.h"
@@ -102,7 +103,8 @@ static float sum_of(const float *count, int n) {
     return sum;
 }
 
-// Row by row the log of the sum of exponentials, and what each of T keys gets from all rows together. of: the rows' counts, keys: the keys'.
+// Row by row the log of the sum of exponentials, and what each of T keys gets from all rows together. of: the rows'
+// counts, keys: the keys'.
 HOT static void softmax_sums(float *lse, float *sum, float *score, const float *of, const float *keys, int rows, int T) {
     memset(sum, 0, (size_t)T * sizeof *sum);
     for (int r = 0; r < rows; r++, score += T) {

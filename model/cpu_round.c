@@ -1,11 +1,13 @@
-// cpu_round - 16-bit activations on the CPU: rows are rounded as a conversion to the type would, to nearest even, and stay fp32 numbers, so products
-// go on as ever. Only the significand is rounded. fp16's range does not limit it: the GPU scales each operand by a power of two to the same end (CUDA.md).
+// cpu_round - 16-bit activations on the CPU: rows are rounded as a conversion to the type would, to nearest even, and
+// stay fp32 numbers, so products go on as ever. Only the significand is rounded. fp16's range does not limit it: the
+// GPU scales each operand by a power of two to the same end (CUDA.md).
 #include "cpu.h"
 #include "simd.h"
 
 enum { ROWS = 32 };
 
-// The largest of the results as a bit pattern without sign: 0x7f800000 and more are not finite. low: the lowest bit that is kept.
+// The largest of the results as a bit pattern without sign: 0x7f800000 and more are not finite. low: the lowest bit
+// that is kept.
 HOT static uint32_t round_to(uint32_t *to, const uint32_t *from, size_t n, uint32_t low) {
     uint32_t most = 0;
     for (size_t i = 0; i < n; i++) {

@@ -1,5 +1,6 @@
-// cpu_table - the CPU's table of operations (ops.h). Matrix products are CBLAS calls, single-threaded each, on tiles that depend
-// on one sequence only; OpenMP shares the tiles out. So the bits do not depend on the thread count or on the rest of the batch.
+// cpu_table - the CPU's table of operations (ops.h). Matrix products are CBLAS calls, single-threaded each, on tiles
+// that depend on one sequence only; OpenMP shares the tiles out. So the bits do not depend on the thread count or on
+// the rest of the batch.
 #include "cpu.h"
 #include <cblas.h>
 

@@ -32,8 +32,8 @@ static int count_rows(const span *s, int n) {
     return k;
 }
 
-// Rows from .. from + n of the list, n <= GROUP: their numbers and data, and those of the next VEC_AHEAD rows (at the end the last again), which are
-// fetched meanwhile.
+// Rows from .. from + n of the list, n <= GROUP: their numbers and data, and those of the next VEC_AHEAD rows (at the
+// end the last again), which are fetched meanwhile.
 typedef struct { int32_t row[GROUP + VEC_AHEAD]; const void *data[GROUP + VEC_AHEAD]; vec_rows rows; } group;
 static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
     const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
@@ -44,7 +44,8 @@ static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
 }
 
 // ---------------------------------------------------------------- y = x W' + b
-// Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or wanted by everybody.
+// Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or
+// wanted by everybody.
 static void thin_group(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int unit, const int32_t *row, vec_rows w) {
     const int in = p->w->cols, out = p->w->rows;
     const vec_kernels *k = vec();
@@ -82,8 +83,8 @@ static void thin_rows(const cpu_product *p, const cpu_row_list *list, const sour
 
 static int at_least(int x, int least) { return x < least ? least : x; }
 
-// Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the others. What is taken of each
-// stretch stands in a cache line of its own.
+// Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the
+// others. What is taken of each stretch stands in a cache line of its own.
 typedef struct { _Alignas(64) atomic_int taken; } stretch;
 
 static int share_out(const cpu_row_list *list, int steps) {
@@ -97,7 +98,7 @@ static stretch *stretches(int threads, int steps) {
     return of;
 }
 
-// The next step of the stretch of the thread that is `help` behind this one, or -1.
+// The next step of the stretch of the thread that is `help` after this one, or -1.
 static int take_next(stretch *of, int threads, int help, int steps) {
     const int at = (omp_get_thread_num() + help) % threads, end = steps * (at + 1) / threads;
     const int k = atomic_fetch_add_explicit(&of[at].taken, 1, memory_order_relaxed);
@@ -128,7 +129,8 @@ void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const sp
 }
 
 // ---------------------------------------------------------------- y += x Wt + b
-// Units are cut into blocks by their number, which does not depend on who is live. part [rows of x, E] of one block; false: it adds nothing.
+// Units are cut into blocks by their number, which does not depend on who is live. part [rows of x, E] of one block;
+// false: it adds nothing.
 static bool sum_block(float *part, const float *x, const weight *w, const cpu_row_list *list, const source *rows, int n, int from, int to) {
     const int E = w->cols;
     const vec_kernels *k = vec();
@@ -156,8 +158,8 @@ static bool sum_block(float *part, const float *x, const weight *w, const cpu_ro
     return true;
 }
 
-// Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with half of the blocks each meet
-// once.
+// Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with
+// half of the blocks each meet once.
 typedef struct {
     float *part;             // [block][rows of x, E]
     size_t floats;           // of a block

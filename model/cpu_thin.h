@@ -1,14 +1,14 @@
-// cpu_thin - products and attention of few rows, over all units of a layer or over its live units only; and the lists of live
-// units that products of many rows go by, too (cpu_live.c).
+// cpu_thin - products and attention of few rows, over all units of a layer or over its live units only; and the lists
+// of live units that products of many rows go by, too (cpu_live.c).
 //
-// Few rows: memory-bound, so every weight is read once, in its stored type, for all rows that want it (cpu_vec.h). Threads share
-// rows of weights (linear) or blocks of them (transposed: partial sums per block of fixed unit numbers, added in order), so no
-// bit depends on the thread count or on the other sequences.
+// Few rows: memory-bound, so every weight is read once, in its stored type, for all rows that want it (cpu_vec.h).
+// Threads share rows of weights (linear) or blocks of them (transposed: partial sums per block of fixed unit numbers,
+// added in order), so no bit depends on the thread count or on the other sequences.
 #pragma once
 #include "cpu.h"
 
 enum {
-    CPU_THIN = 8,        // below so many rows of a sequence a product is bound by reading the weight: dot products, no GEMM
+    CPU_THIN = 8,        // rows of a sequence: with fewer a product is bound by reading the weight
     CPU_SMALL = 1 << 14  // bytes below which waking threads costs more than it saves
 };
 
@@ -28,7 +28,9 @@ typedef struct { const char *data; size_t bytes; const live_units *u; int D, n; 
 static inline cpu_row_list cpu_list_rows(const weight *w, const live_units *u, int D) {
     return (cpu_row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows};
 }
-static inline int cpu_row_number(const cpu_row_list *r, int i) { return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i; }
+static inline int cpu_row_number(const cpu_row_list *r, int i) {
+    return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i;
+}
 static inline const void *cpu_row_data(const cpu_row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
 
 // y = x W' + b, or y += x W' + b; then ReLU.
@@ -44,8 +46,8 @@ static inline float cpu_finish(const cpu_product *p, float s, float was, int row
 // The product for the spans of fewer than CPU_THIN rows, at the columns of live units (NULL: all) of D rows of W each.
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n);
 // y += x Wt + b for those spans, over the live rows of Wt (w).
-void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u, const span *s,
-                         int n);
+void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
+                         const span *s, int n);
 // Attention of one sequence and of some heads, token by token: head [heads] their numbers.
 void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s,
                     const int *head, int heads);

@@ -1,5 +1,6 @@
-// cpu_transformer_attention - causal attention of one sequence and head at a time, in blocks of query rows; no T x T matrix is stored, the
-// gradient and the tangents compute the probabilities of a block again. With c = 1/sqrt(D) and row sums over the keys j <= i:
+// cpu_transformer_attention - causal attention of one sequence and head at a time, in blocks of query rows; no T x T
+// matrix is stored, the gradient and the tangents compute the probabilities of a block again. With c = 1/sqrt(D) and
+// row sums over the keys j <= i:
 //   S = c Q K', P = softmax(S), O = P V
 //   gradient   dP = dO V', dS = P (dP - sum P dP), dQ = c dS K, dK = c dS' Q, dV = P' dO
 //   tangent    tS = c (tQ K' + Q tK'), tP = P (tS - sum P tS), tO = tP V + P tV
@@ -33,7 +34,8 @@ HOT static void softmax_rows(float *p, int rows, int columns, int visible, int l
     }
 }
 
-// d = p (d - sum_j p d): the softmax's derivative, along and against it; the row sums go to `sum`. Columns with p = 0 become 0.
+// d = p (d - sum_j p d): the softmax's derivative, along and against it; the row sums go to `sum`. Columns with p = 0
+// become 0.
 HOT static void softmax_derivative(float *d, const float *p, float *sum, int rows, int columns, int ld) {
     for (int t = 0; t < rows; t++, d += ld, p += ld) {
         float s = 0;
@@ -44,7 +46,8 @@ HOT static void softmax_derivative(float *d, const float *p, float *sum, int row
     }
 }
 
-// In place: dp becomes tds = tp (dp - D) + p (tdp - tD), D = sum p dp, tD = sum (tp dp + p tdp); tdp becomes ds = p (dp - D).
+// In place: dp becomes tds = tp (dp - D) + p (tdp - tD), D = sum p dp, tD = sum (tp dp + p tdp); tdp becomes ds = p (dp
+// - D).
 HOT static void softmax_derivative_jvp(float *dp, float *tdp, const float *p, const float *tp, int rows, int columns, int ld) {
     for (int t = 0; t < rows; t++, dp += ld, tdp += ld, p += ld, tp += ld) {
         float s = 0, ts = 0;

@@ -1,5 +1,6 @@
-// cpu_transformer_linear - linear maps and their gradients, as tiles of one sequence each, which OpenMP shares out. A tile is one
-// CBLAS call. Sequences of few rows have another way (cpu_thin.h). 16-bit weights are widened, exactly, a tile at a time.
+// cpu_transformer_linear - linear maps and their gradients, as tiles of one sequence each, which OpenMP shares out. A
+// tile is one CBLAS call. Sequences of few rows have another way (cpu_thin.h). 16-bit weights are widened, exactly, a
+// tile at a time.
 #include "convert.h"
 #include "cpu.h"
 #include "cpu_thin.h"

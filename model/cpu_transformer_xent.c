@@ -3,8 +3,9 @@
 #include "simd.h"
 #include <math.h>
 
-// Of a row: the largest logit, and the log of the sum of exp(x - top). The terms of the largest, each 1, are counted apart: in an fp32 sum with
-// them the others lose their digits, and those are all that the gradient of a well predicted target is made of.
+// Of a row: the largest logit, and the log of the sum of exp(x - top). The terms of the largest, each 1, are counted
+// apart: in an fp32 sum with them the others lose their digits, and those are all that the gradient of a well predicted
+// target is made of.
 typedef struct { float top; double log_sum; } row_sum;
 
 HOT static row_sum log_sum_exp(const float *x, int n) {

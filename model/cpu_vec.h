@@ -1,12 +1,14 @@
-// cpu_vec - vector kernels of products with few rows, which are bound by reading the weights: dot products with a row of a matrix, and
-// sums of rows. Weights are read in their stored type and accumulated in fp32.
+// cpu_vec - vector kernels of products with few rows, which are bound by reading the weights: dot products with a row
+// of a matrix, and sums of rows. Weights are read in their stored type and accumulated in fp32.
 //
-// One set of kernels per instruction set: AVX-512, AVX2 (with FMA and F16C), plain C. Sets differ in the order of additions only. Within a
-// set no number depends on how many rows a call takes, so the bits do not depend on the rest of a batch or on the thread count.
+// One set of kernels per instruction set: AVX-512, AVX2 (with FMA and F16C), plain C. Sets differ in the order of
+// additions only. Within a set no number depends on how many rows a call takes, so the bits do not depend on the rest
+// of a batch or on the thread count.
 //
-// Rows are asked for ahead, into the second-level cache, and again and again, because requests that find the queue full are dropped: VEC_AHEAD rows
-// ahead and every VEC_APART from there. Scattered rows, of which the processor fetches nothing by itself, then come as fast as a stretch, and a stretch
-// comes up to a tenth faster. Zen 4, two cores, half of the rows, beside reading all of them without asking (medians of 31 in turn):
+// Rows are asked for ahead, into the second-level cache, and again and again, because requests that find the queue full
+// are dropped: VEC_AHEAD rows ahead and every VEC_APART from there. Scattered rows, of which the processor fetches
+// nothing by itself, then come as fast as a stretch, and a stretch comes up to a tenth faster. Zen 4, two cores, half
+// of the rows, beside reading all of them without asking (medians of 31 in turn):
 //     rows of             1.5 KiB  3 KiB  8 KiB
 //     not asked for        0.55    0.59   0.65
 //     once                 0.66    0.72   0.74
@@ -30,8 +32,8 @@ typedef struct {
     void (*sum[3])(float *y, const float *c, const vec_rows *w, int n);
 } vec_kernels;
 
-// The widest set that the processor has. KIT_SIMD=avx512|avx2|plain in the environment takes another one, for debugging and tests; one that
-// the processor lacks ends the program.
+// The widest set that the processor has. KIT_SIMD=avx512|avx2|plain in the environment takes another one, for debugging
+// and tests; one that the processor lacks ends the program.
 const vec_kernels *vec(void);
 // The set of that name; NULL: unknown, or the processor lacks it. vec_use: vec() gives it from now on (tests).
 const vec_kernels *vec_find(const char *name);

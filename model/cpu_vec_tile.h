@@ -1,4 +1,5 @@
-// cpu_vec_tile - the kernels of one instruction set and weight type, a template that cpu_vec.c includes once for each. It defines
+// cpu_vec_tile - the kernels of one instruction set and weight type, a template that cpu_vec.c includes once for each.
+// It defines
 //   NAME(f)               the function's name for this set and type
 //   TARGET                attribute of the set
 //   V, LANES, MOST        a vector of floats, its length, rows of x that share a pass over w
@@ -13,8 +14,8 @@ TARGET INLINE void NAME(fetch)(const void *const *row, int k) {
         for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART) __builtin_prefetch((const char *)row[i] + (size_t)k * sizeof(W) + line, 0, 2);
 }
 
-// What is left of a row behind the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of its loops cost a tenth of
-// every row, though widths are multiples as a rule.
+// What is left of a row behind the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of
+// its loops cost a tenth of every row, though widths are multiples as a rule.
 TARGET static __attribute__((noinline, cold)) float NAME(dot_tail)(const W *w, const float *x, int n) {
     V sum = ZERO;
     int k = 0;
@@ -61,8 +62,8 @@ TARGET INLINE void NAME(dot_many)(float *out, const W *w, const void *const *soo
     }
 }
 
-// The same numbers for several rows of weights, each piece of x loaded once: where x takes most of the first-level cache, row by row it would have to
-// come from the second one every time (Zen 4, rows of 32 KiB: 53 GB/s, else 41).
+// The same numbers for several rows of weights, each piece of x loaded once: where x takes most of the first-level
+// cache, row by row it would have to come from the second one every time (Zen 4, rows of 32 KiB: 53 GB/s, else 41).
 enum { NAME(LONG) = 5 << 10 };  // floats of such an x
 TARGET INLINE void NAME(dot_long)(float *out, int ld, const W *const *w, const float *x, int n) {
     V sum[MOST][4], v[4];
@@ -143,7 +144,8 @@ TARGET INLINE void NAME(sum_row)(float *y, float c, const W *w, const void *cons
     if (k < n) NAME(sum_tail)(y + k, c, w + k, n - k);
 }
 
-// Short rows: columns outside. Long ones: row by row, in the order of memory. Each y[k] adds up in the order of the rows either way.
+// Short rows: columns outside. Long ones: row by row, in the order of memory. Each y[k] adds up in the order of the
+// rows either way.
 TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n) {
     int from = 0;
     if (n <= 16 * LANES)

@@ -1,8 +1,10 @@
-// cuda_attention_tiles - what the attention kernels share: 32 x 32 tiles of scores, computed by 128 threads from rows in shared memory.
+// cuda_attention_tiles - what the attention kernels share: 32 x 32 tiles of scores, computed by 128 threads from rows
+// in shared memory.
 //
-// DP is 32, 64 or 128, the least that holds the head size D; columns beyond D are zero. Thread (tx, ty), tx 0..7, ty 0..15, owns rows 2 ty and 2 ty + 1 of a
-// tile: score columns tx, tx + 8, tx + 16, tx + 24, and of a [32, DP] result the columns 4 tx + 32 k .. + 3. A row's eight threads are
-// neighbours in one warp, so row sums are shuffles. Rows are DP + 4 floats apart: 16-byte reads of eight rows fall on different banks.
+// DP is 32, 64 or 128, the least that holds the head size D; columns beyond D are zero. Thread (tx, ty), tx 0..7, ty
+// 0..15, owns rows 2 ty and 2 ty + 1 of a tile: score columns tx, tx + 8, tx + 16, tx + 24, and of a [32, DP] result
+// the columns 4 tx + 32 k .. + 3. A row's eight threads are neighbours in one warp, so row sums are shuffles. Rows are
+// DP + 4 floats apart: 16-byte reads of eight rows fall on different banks.
 #pragma once
 #include "cuda_device.h"
 

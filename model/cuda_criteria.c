@@ -1,5 +1,5 @@
-// cuda_criteria - what criteria are made of: sums over units, over rows of a weight's gradient, correlations (kernels in
-// cuda_criteria_units.cu, _spectra.cu, _weights.cu).
+// cuda_criteria - what criteria are made of: sums over units, over rows of a weight's gradient, correlations (kernels
+// in cuda_criteria_units.cu, _spectra.cu, _weights.cu).
 #include "cuda_host.h"
 #include "cuda_round.h"
 #include <limits.h>
@@ -66,7 +66,8 @@ static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, i
 void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
     const int E = w->cols;
     if (!rows || !E) return;
-    double *on_device = (double *)g->work;
+    const gpu_work_point mark = gpu_work_mark();
+    double *on_device = gpu_work((size_t)rows * WSUMS * sizeof *on_device);
     const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float), floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     ASSERT(sum_floats < floats / 2);
     const gradient of = {w, {dz, tdz}, {x, tx}, s};
@@ -74,8 +75,8 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
     if (w->narrow && s->n) gpu_gradient_begin(&rounded, w, of.dz, of.x, s);
     int step = (int)((floats - sum_floats) / 2 / (size_t)E);
     if (step > rounded.columns) step = rounded.columns;
-    float *grad = g->work + sum_floats, *tangent = grad + (size_t)step * (size_t)E;
     ASSERT(step > 0);
+    float *grad = gpu_work((size_t)step * (size_t)E * sizeof *grad), *tangent = gpu_work((size_t)step * (size_t)E * sizeof *grad);
     for (int j = 0, n; j < rows; j += n) {
         n = rows - j < step ? rows - j : step;
         add_gradient(&of, &rounded, grad, 0, 0, from + j, n, false);
@@ -88,4 +89,5 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
         LAUNCHED("weight_sums");
     }
     cuda_get(sums, on_device, (size_t)rows * WSUMS * sizeof *sums);
+    gpu_work_release(mark);
 }

@@ -1,6 +1,7 @@
-// cuda_criteria_spectra - sums over the eigenvalues of small matrices of each unit, by Cholesky factors: ln det(I + K/D) of a head's signs, ln det and trace of the
-// inverse of M = 0.9 C + 0.1 I for the correlations C of its gradient's rows, the same of the neurons' (32 rows, a warp each) from the correlations
-// of fc1's input; and that input's rows centred and scaled. Formulas and orders as in cpu_criteria_spectra.c.
+// cuda_criteria_spectra - sums over the eigenvalues of small matrices of each unit, by Cholesky factors: ln det(I +
+// K/D) of a head's signs, ln det and trace of the inverse of M = 0.9 C + 0.1 I for the correlations C of its gradient's
+// rows, the same of the neurons' (32 rows, a warp each) from the correlations of fc1's input; and that input's rows
+// centred and scaled. Formulas and orders as in cpu_criteria_spectra.c.
 #include "cuda_device.h"
 #include <math.h>
 
@@ -209,7 +210,8 @@ __device__ float column_of_inverse(const neuron_room *w) {
     return trace;
 }
 
-// 32 neurons a block, of one span. A token is active where its row dz x is not zero; which rows of corr(x) a neuron has is all that counts.
+// 32 neurons a block, of one span. A token is active where its row dz x is not zero; which rows of corr(x) a neuron has
+// is all that counts.
 static __global__ void __launch_bounds__(THREADS, 1) neuron_spectra_k(double *__restrict__ sums, const float *__restrict__ dz, const float *__restrict__ corr, const float *__restrict__ most,
                                                                   int F, int from, int units, int T) {
     CU_DYN_SHARED(neuron_room, room);

@@ -1,5 +1,5 @@
-// cuda_criteria_units - one pass over a layer's taps for all sums of its units: output a, gradient g, tangent h, another array o (unit_sums.h). In double, tokens
-// in an order that depends on nothing but their number.
+// cuda_criteria_units - one pass over a layer's taps for all sums of its units: output a, gradient g, tangent h,
+// another array o (unit_sums.h). In double, tokens in an order that depends on nothing but their number.
 #include "cuda_device.h"
 #include <math.h>
 

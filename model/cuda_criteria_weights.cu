@@ -1,4 +1,5 @@
-// cuda_criteria_weights - sums over rows of a weight W and of its gradient's tile G (and of the gradient's tangent H, or NULL): a block per row.
+// cuda_criteria_weights - sums over rows of a weight W and of its gradient's tile G (and of the gradient's tangent H,
+// or NULL): a block per row.
 #include "cuda_device.h"
 #include <math.h>
 

@@ -1,5 +1,6 @@
-// cuda_device - what the kernels share: launches, sums over warps and blocks, the span of a block.
-// CU_LAUNCH and CU_DYN_SHARED are CUDA's own syntax under nvcc; tests/cuda/cu_host.h gives them another meaning to run kernels on a CPU.
+// cuda_device - what the kernels share: launches, sums over warps and blocks, the span of a block. CU_LAUNCH and
+// CU_DYN_SHARED are CUDA's own syntax under nvcc; tests/cuda/cu_host.h gives them another meaning to run kernels on a
+// CPU.
 #pragma once
 #include "cuda_launch.h"
 #ifdef __CUDACC__

@@ -61,8 +61,26 @@ void gpu_add_segment(size_t bytes) {
     VEC_PUSH(g->segment, g->n_segments, g->cap_segments, ((segment){p, bytes, 0, 0}));
 }
 
+// ---------------------------------------------------------------- workspace
+gpu_work_point gpu_work_mark(void) { return (gpu_work_point){g->work_used, ++g->work_depth}; }
+
+void *gpu_work(size_t bytes) {
+    const size_t room = (bytes + WORK_ALIGN - 1) / WORK_ALIGN * WORK_ALIGN;
+    ASSERT(g->work_depth > 0 && room <= WORK_BYTES + WORK_PAD - g->work_used);
+    void *p = g->work + g->work_used;
+    g->work_used += room;
+    return p;
+}
+
+void gpu_work_release(gpu_work_point mark) {
+    ASSERT(mark.depth == g->work_depth);
+    g->work_depth--;
+    g->work_used = mark.used;
+}
+
 // ---------------------------------------------------------------- arguments on the device
-// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its place in the ring.
+// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its
+// place in the ring.
 const void *gpu_pinned(const void *host, size_t bytes, size_t *at) {
     const size_t room = gpu_rounded(bytes);
     ASSERT(room <= STAGE_BYTES && !g->recording);

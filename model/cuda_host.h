@@ -1,5 +1,6 @@
-// cuda_host - what the files of the GPU library share: the state of a GPU, errors, blocks of memory, arguments on the device,
-// spans. Each operation is defined in a file of its group (ops.h); the kernels and their launchers are in cuda_launch.h.
+// cuda_host - what the files of the GPU library share: the state of a GPU, errors, blocks of memory, arguments on the
+// device, spans. Each operation is defined in a file of its group (ops.h); the kernels and their launchers are in
+// cuda_launch.h.
 #pragma once
 #include "cuda_launch.h"
 #include "ops.h"
@@ -15,6 +16,8 @@ enum {
     PIECE_BYTES = 4 << 20,    // each of the two pinned buffers for large copies
     SCALAR_BYTES = 8 << 10,   // numbers that cuBLAS reads from device memory (cuda_round.c)
     WORK_BYTES = 32 << 20,    // workspace: widened weights, row sums of attention
+    WORK_ALIGN = 256,
+    WORK_PAD = 16 * WORK_ALIGN,  // what aligning its pieces may take
     BLAS_BYTES = 4 << 20,     // cuBLAS's own, on GPUs before Hopper, which wants
     BLAS_BYTES_9 = 32 << 20,
     STAGE_BYTES = 4 << 20     // each half of the ring for arguments that are arrays of the host
@@ -30,7 +33,9 @@ typedef struct {
     curandGenerator_t random;    // made when it is first asked for
     segment *segment;            // blocks of memory; allocations are cut from their ends, and a block goes when its last one does
     int n_segments, cap_segments;
-    float *work;
+    char *work;                  // workspace, of which gpu_work takes pieces
+    size_t work_used;
+    int work_depth;
     char *stage, *stage_pinned;  // two halves each, on the device and on the host
     cudaEvent_t stage_done[2];   // recorded when a half was left
     bool stage_left[2];
@@ -67,9 +72,18 @@ gpu *gpu_owner(const void *p);     // the GPU whose memory p is
 segment *gpu_segment_in(gpu *of, const void *p);  // NULL: none of its own
 void gpu_add_segment(size_t bytes);
 size_t gpu_rounded(size_t bytes);  // up to what allocations are multiples of
-// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its place
-// in the ring.
+// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its
+// place in the ring.
 const void *gpu_pinned(const void *host, size_t bytes, size_t *at);
+// Memory of the device for the length of an operation, in the workspace of the GPU at work: an arena as scratch.h has
+// it for host memory, with the same rules, but of fixed size, so that a recorded operation finds it where it was. An
+// operation marks, takes and releases; what is launched later on the stream may overwrite what was released. WORK_BYTES
+// can be taken at a time.
+typedef struct { size_t used; int depth; } gpu_work_point;
+gpu_work_point gpu_work_mark(void);
+void *gpu_work(size_t bytes);
+void gpu_work_release(gpu_work_point mark);
+
 // A vector, which opt_load_on has widened to fp32.
 static inline const float *gpu_vector(const weight *w) {
     ASSERT(w->type == DT_F32);

@@ -1,5 +1,6 @@
-// cuda_launch - the seam between the operations (cuda_*.c, in C) and the kernels (cuda_*.cu): launchers with plain arguments, in
-// stream order. An operation's arguments are those of ops.h. All pointers are device memory unless said otherwise.
+// cuda_launch - the seam between the operations (cuda_*.c, in C) and the kernels (cuda_*.cu): launchers with plain
+// arguments, in stream order. An operation's arguments are those of ops.h. All pointers are device memory unless said
+// otherwise.
 #pragma once
 #include "adamw.h"
 #include "lowest.h"
@@ -31,19 +32,22 @@ void cuda_launch_add(float *y, const float *x, float scale, int width, const cud
 void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
 void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);         // extra: first byte in units
 void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
-// Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to [CUDA_HALF_PARTS, n].
+// Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to
+// [CUDA_HALF_PARTS, n].
 enum { CUDA_ROW_PARTS = 3, CUDA_HALF_PARTS = 2 };
 void cuda_launch_split_rows(void *to, const float *x, int rows, int cols, int ld, cudaStream_t st);
 void cuda_launch_split_half(void *to, const void *w, size_t n, cudaStream_t st);
 void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);           // to += sums of rows first..
 
-// cuda_memory.cu. random: uniform numbers of (0, 1] to a type, within +-bound. sum += words, whose first call of a pass finds sum 0.
+// cuda_memory.cu. random: uniform numbers of (0, 1] to a type, within +-bound. sum += words, whose first call of a pass
+// finds sum 0.
 void cuda_launch_random(void *to, int type, const float *uniform, float bound, size_t n, cudaStream_t st);
 void cuda_launch_transpose(void *to, const void *from, int bytes, int rows, int cols, cudaStream_t st);  // numbers of 2 or 4 bytes
 void cuda_launch_read(unsigned long long *sum, const void *p, size_t bytes, int processors, cudaStream_t st);  // bytes: a multiple of 16
 
-// cuda_round.cu. max: of |x[0..n)| as bit patterns, one a block, to part [CUDA_PARTS]; returns how many. round: x [rows, cols] of distance ld to a 16-bit
-// type; part NULL: without a scale. A fault is host memory that kernels reach; the strings are the host's, which alone reads them.
+// cuda_round.cu. max: of |x[0..n)| as bit patterns, one a block, to part [CUDA_PARTS]; returns how many. round: x
+// [rows, cols] of distance ld to a 16-bit type; part NULL: without a scale. A fault is host memory that kernels reach;
+// the strings are the host's, which alone reads them.
 enum { CUDA_PARTS = 256 };
 typedef struct { const char *operation, *tensor; } cuda_fault;
 typedef struct { float *alpha; const float *with; const unsigned *part; int parts; } cuda_scale;
@@ -58,8 +62,8 @@ void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, co
                                const cuda_spans *s, cudaStream_t st);
 void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first, int rows, cudaStream_t st);  // stat [rows, 2] scratch
 
-// cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats per row and head, of rows
-// base.. of the batch.
+// cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats
+// per row and head, of rows base.. of the batch.
 enum { CUDA_STATS = 5 };
 void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
                            cudaStream_t st);
@@ -67,7 +71,8 @@ void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const fl
                                const cuda_seqs *keys, cudaStream_t st);  // tiles of keys
 void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
                               const cuda_seqs *s, cudaStream_t st);
-// cuda_transformer_query.cu. One query of each sequence, over parts of its keys, of which there are `keys` at most. part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch.
+// cuda_transformer_query.cu. One query of each sequence, over parts of its keys, of which there are `keys` at most.
+// part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch.
 enum { CUDA_QUERY_PARTS = 16 };
 void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
 typedef struct { const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout; } cuda_tangents;
@@ -75,7 +80,8 @@ void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x,
 void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
 void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
 
-// cuda_live.cu. low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
+// cuda_live.cu. low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a
+// span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
 enum { CUDA_LIVE_ROWS = 8, CUDA_LIVE_PARTS = 16 };
 void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
@@ -84,7 +90,8 @@ void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void
 // cuda_criteria_weights.cu. A block per row: sums [rows, 4] in the order of ops.h.
 void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols, cudaStream_t st);
 
-// cuda_criteria_units.cu, _spectra.cu. Operations of the same names in ops.h. extra: the span's place, that is, its sums begin at sums + extra * units * USUMS.
+// cuda_criteria_units.cu, _spectra.cu. Operations of the same names in ops.h. extra: the span's place, that is, its
+// sums begin at sums + extra * units * USUMS.
 void cuda_launch_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st);
@@ -97,8 +104,8 @@ void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int
 void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
 
-// cuda_nets.cu. part: a double for every CUDA_CHUNK of n. pool_softmax: scores [rows, T] of the queries first.. of a span, whose counts are count [T]; minmax:
-// a block per span.
+// cuda_nets.cu. part: a double for every CUDA_CHUNK of n. pool_softmax: scores [rows, T] of the queries first.. of a
+// span, whose counts are count [T]; minmax: a block per span.
 void cuda_launch_adamw(float *w, float *m, float *v, const float *g, const adamw *a, size_t n, cudaStream_t st);
 void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, const float *t, int bce, double positive, float scale, size_t n, cudaStream_t st);
 void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T, cudaStream_t st);

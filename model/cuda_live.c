@@ -32,7 +32,8 @@ void cuda_drop_units(float *x, const uint8_t *const *units, const int *from, int
     free(bytes);
 }
 
-// Of `units` in all. A recording covers them all, because a replay may find more of them live; blocks beyond the count end at once.
+// Of `units` in all. A recording covers them all, because a replay may find more of them live; blocks beyond the count
+// end at once.
 static cuda_live live(const live_units *u, int units) {
     return u ? (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs} : gpu_all_units(units);
 }
@@ -53,6 +54,8 @@ void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight
     const size_t each = (size_t)CUDA_LIVE_PARTS * CUDA_LIVE_ROWS * (size_t)wt->cols * sizeof(float);
     const int most = (int)(WORK_BYTES / each);
     ASSERT(most > 0);
+    const gpu_work_point mark = gpu_work_mark();
+    float *part = gpu_work((size_t)most * each);
     for (int i = 0, t = 0; i < n;) {
         cuda_spans spans = {0};
         while (i < n && spans.n < CUDA_SPANS && spans.blocks < most) {
@@ -62,8 +65,9 @@ void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight
             t += take;
             if (take == left) i++, t = 0;
         }
-        if (spans.n) cuda_launch_live_linear_t(y, g->work, x, wt->data, wt->type, kept_bits(wt), b ? gpu_vector(b) : NULL, wt->rows, wt->cols, D, live(u, wt->rows / D), &spans, g->stream);
+        if (spans.n) cuda_launch_live_linear_t(y, part, x, wt->data, wt->type, kept_bits(wt), b ? gpu_vector(b) : NULL, wt->rows, wt->cols, D, live(u, wt->rows / D), &spans, g->stream);
     }
+    gpu_work_release(mark);
     LAUNCHED("live_linear_t");
 }
 

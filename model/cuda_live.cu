@@ -1,4 +1,5 @@
-// cuda_live - products over the live units of a layer: weights of the others are not read. A unit is D rows of the matrix.
+// cuda_live - products over the live units of a layer: weights of the others are not read. A unit is D rows of the
+// matrix.
 //   y = x W' + b at the columns of live units: a warp per live row of W, for up to CUDA_LIVE_ROWS rows of x at once
 //   y += x Wt + b over the live rows of Wt: a thread per column; the rows are cut into CUDA_LIVE_PARTS parts by unit number, whose sums are
 //   added in order, so the bits do not depend on who is live elsewhere and there are no atomics

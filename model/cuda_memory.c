@@ -1,8 +1,8 @@
 // cuda_memory - operations on memory of GPUs, each with its own stream and memory: blocks and copies.
 //
-// Work is in stream order within a part. The host waits where an operation hands it numbers (get, logprob) and where pinned
-// memory is used again. A copy between parts runs on the sender's stream, after what the receiver's stream holds, which waits for
-// it in turn.
+// Work is in stream order within a part. The host waits where an operation hands it numbers (get, logprob) and where
+// pinned memory is used again. A copy between parts runs on the sender's stream, after what the receiver's stream
+// holds, which waits for it in turn.
 #include "cuda_host.h"
 #include <stdio.h>
 #include <string.h>
@@ -82,7 +82,8 @@ void cuda_copy(void *to, const void *from, size_t bytes) {
     gpu_enter(now);
 }
 
-// Large copies pass through two pinned buffers in turn, so that the GPU copies one piece while the host fills or empties the other.
+// Large copies pass through two pinned buffers in turn, so that the GPU copies one piece while the host fills or
+// empties the other.
 static void put(void *device, const void *host, size_t bytes) {
     if (bytes <= SMALL_COPY) {
         CHECK(cudaMemcpyAsync(device, gpu_pinned(host, bytes, NULL), bytes, cudaMemcpyHostToDevice, g->stream));

@@ -1,4 +1,5 @@
-// cuda_memory - kernels on whole blocks of memory: random numbers into a type, transposes through tiles in shared memory, a sum that reads everything.
+// cuda_memory - kernels on whole blocks of memory: random numbers into a type, transposes through tiles in shared
+// memory, a sum that reads everything.
 #include "cuda_device.h"
 
 __device__ __forceinline__ void store(void *to, int type, size_t i, float v) {  // type: dtype of ckpt.h
@@ -12,7 +13,8 @@ static __global__ void __launch_bounds__(THREADS) random_k(void *__restrict__ to
     for (size_t i = at + threadIdx.x; i < end; i += THREADS) store(to, type, i, (2 * uniform[i] - 1) * bound);
 }
 
-// Tiles of SIDE x SIDE: rows are read and written side by side; one number more a row, so that a column has every bank once.
+// Tiles of SIDE x SIDE: rows are read and written side by side; one number more a row, so that a column has every bank
+// once.
 enum { SIDE = 32, HEIGHT = THREADS / SIDE };
 template <class T> static __global__ void __launch_bounds__(THREADS) transpose_k(T *__restrict__ to, const T *__restrict__ from, int rows, int cols) {
     __shared__ T tile[SIDE][SIDE + 1];

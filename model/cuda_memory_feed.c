@@ -1,7 +1,9 @@
-// cuda_memory_feed - uploads on a stream of their own, beside the computation (ops.h: feed_new): from one of two pinned buffers into one of two in device memory.
+// cuda_memory_feed - uploads on a stream of their own, beside the computation (ops.h: feed_new): from one of two pinned
+// buffers into one of two in device memory.
 //
-// Three waits keep a buffer whole. The host fills a pinned one when its last upload has left it. An upload begins when the operations that were enqueued before
-// the other buffer was taken are done: they are the last that read its own. Operations behind a take begin when what they take has arrived.
+// Three waits keep a buffer whole. The host fills a pinned one when its last upload has left it. An upload begins when
+// the operations that were enqueued before the other buffer was taken are done: they are the last that read its own.
+// Operations behind a take begin when what they take has arrived.
 #include "cuda_host.h"
 #include <stdlib.h>
 

@@ -1,6 +1,8 @@
-// cuda_memory_graph - operations recorded as a CUDA graph and done again in one call (ops.h: record). A recording on several GPUs begins on the first one's stream; an event
-// there takes the other streams into it, and it ends when the first has waited for all. Copies through the host, between GPUs that do not reach each other's memory, are
-// not recorded: there everything is launched as it comes, and so it is with KIT_SYNC=1, which waits for each launch, and with KIT_GRAPH=0.
+// cuda_memory_graph - operations recorded as a CUDA graph and done again in one call (ops.h: record). A recording on
+// several GPUs begins on the first one's stream; an event there takes the other streams into it, and it ends when the
+// first has waited for all. Copies through the host, between GPUs that do not reach each other's memory, are not
+// recorded: there everything is launched as it comes, and so it is with KIT_SYNC=1, which waits for each launch, and
+// with KIT_GRAPH=0.
 #include "cuda_memory_graph.h"
 #include "cuda_host.h"
 #include <stdlib.h>

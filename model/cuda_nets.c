@@ -8,53 +8,62 @@
 void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows) {
     const float one = 1, zero = 0;
     const int most = (int)(WORK_BYTES / sizeof(float) / (size_t)in);
+    const gpu_work_point mark = gpu_work_mark();
+    float *grad = gpu_work(WORK_BYTES);  // of a tile of W, or of the bias
     ASSERT(most > 0 && (size_t)out * sizeof(float) <= WORK_BYTES);
     for (int j = 0, n; j < out; j += n) {
         n = out - j < most ? out - j : most;
         const size_t at = (size_t)j * (size_t)in;
-        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, n, rows, &one, x, in, dy + j, out, &zero, g->work, in));
-        cuda_launch_adamw(w + at, m + at, v + at, g->work, a, (size_t)n * (size_t)in, g->stream);
+        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, n, rows, &one, x, in, dy + j, out, &zero, grad, in));
+        cuda_launch_adamw(w + at, m + at, v + at, grad, a, (size_t)n * (size_t)in, g->stream);
     }
     if (bias) {
-        cuda_zero(g->work, (size_t)out * sizeof(float));
-        cuda_launch_column_sums(g->work, dy, 0, rows, out, g->stream);
-        cuda_launch_adamw(w + bias, m + bias, v + bias, g->work, a, (size_t)out, g->stream);
+        cuda_zero(grad, (size_t)out * sizeof(float));
+        cuda_launch_column_sums(grad, dy, 0, rows, out, g->stream);
+        cuda_launch_adamw(w + bias, m + bias, v + bias, grad, a, (size_t)out, g->stream);
     }
+    gpu_work_release(mark);
     LAUNCHED("linear_step");
 }
 
 void cuda_loss(double *mean, float *dy, const float *y, const float *t, loss_kind kind, double positive, size_t n) {
-    ASSERT(n > 0 && (n + CUDA_CHUNK - 1) / CUDA_CHUNK * sizeof(double) <= WORK_BYTES);
-    cuda_launch_loss(mean, (double *)g->work, dy, y, t, kind == LOSS_BCE, positive, (float)((kind == LOSS_MSE ? 2.0 : 1.0) / (double)n), n, g->stream);
+    ASSERT(n > 0);
+    const gpu_work_point mark = gpu_work_mark();
+    double *part = gpu_work((n + CUDA_CHUNK - 1) / CUDA_CHUNK * sizeof *part);
+    cuda_launch_loss(mean, part, dy, y, t, kind == LOSS_BCE, positive, (float)((kind == LOSS_MSE ? 2.0 : 1.0) / (double)n), n, g->stream);
+    gpu_work_release(mark);
     LAUNCHED("loss");
 }
 
 // ---------------------------------------------------------------- pooling attention
-// Scores of a tile of queries at a time, [rows, T] in the workspace. cuBLAS counts by columns (cuda_transformer_linear.c).
+// Scores of a tile of queries at a time, [rows, T]. cuBLAS counts by columns (cuda_transformer_linear.c).
 enum { QUERIES = 256 };
 
-static int queries(const span *s, int r) {
-    ASSERT((size_t)QUERIES * (size_t)s->n * sizeof(float) <= WORK_BYTES);
-    return s->n - r < QUERIES ? s->n - r : QUERIES;
-}
+static int queries(const span *s, int r) { return s->n - r < QUERIES ? s->n - r : QUERIES; }
 
-static void attend(const float *q, const float *k, int E, const span *s, int r, int rows) {
+// In the workspace.
+static float *scores_of(const span *s) { return gpu_work((size_t)QUERIES * (size_t)s->n * sizeof(float)); }
+
+static void attend(float *score, const float *q, const float *k, int E, const span *s, int r, int rows) {
     const float scale = 1 / sqrtf((float)E), zero = 0;
-    BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s->n, rows, E, &scale, k + (size_t)s->row * (size_t)E, E, q + (size_t)(s->row + r) * (size_t)E, E, &zero, g->work, s->n));
+    BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s->n, rows, E, &scale, k + (size_t)s->row * (size_t)E, E, q + (size_t)(s->row + r) * (size_t)E, E, &zero, score, s->n));
 }
 
 void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n) {
     const float one = 1, zero = 0;
     for (int i = 0; i < n; i++) {
         const int T = s[i].n;
+        const gpu_work_point mark = gpu_work_mark();
+        float *score = scores_of(&s[i]);
         cuda_zero(p + s[i].row, (size_t)T * sizeof *p);
         for (int r = 0, rows; r < T; r += rows) {
             rows = queries(&s[i], r);
-            attend(q, k, E, &s[i], r, rows);
-            cuda_launch_pool_softmax(g->work, lse + s[i].row + r, count + s[i].row, r, rows, T, g->stream);
-            cuda_launch_column_sums(p + s[i].row, g->work, 0, rows, T, g->stream);
+            attend(score, q, k, E, &s[i], r, rows);
+            cuda_launch_pool_softmax(score, lse + s[i].row + r, count + s[i].row, r, rows, T, g->stream);
+            cuda_launch_column_sums(p + s[i].row, score, 0, rows, T, g->stream);
         }
         BLAS(cublasSgemv(g->blas, CUBLAS_OP_N, E, T, &one, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, &zero, c + (size_t)i * (size_t)E, 1));
+        gpu_work_release(mark);
     }
     LAUNCHED("pool");
 }
@@ -63,16 +72,19 @@ void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const floa
     const float one = 1, zero = 0;
     for (int i = 0; i < n; i++) {
         const int T = s[i].n;
+        const gpu_work_point mark = gpu_work_mark();
+        float *score = scores_of(&s[i]);
         const size_t at = (size_t)s[i].row * (size_t)E;
         BLAS(cublasSgemv(g->blas, CUBLAS_OP_T, E, T, &one, x + at, E, dc + (size_t)i * (size_t)E, 1, &zero, dp + s[i].row, 1));
         for (int r = 0, rows; r < T; r += rows) {
             rows = queries(&s[i], r);
             const size_t from = at + (size_t)r * (size_t)E;
-            attend(q, k, E, &s[i], r, rows);
-            cuda_launch_pool_softmax_back(g->work, lse + s[i].row + r, dp + s[i].row, count + s[i].row, 1 / sqrtf((float)E), r, rows, T, g->stream);
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_N, E, rows, T, &one, k + at, E, g->work, T, &zero, dq + from, E));
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, T, rows, &one, q + from, E, g->work, T, r ? &one : &zero, dk + at, E));
+            attend(score, q, k, E, &s[i], r, rows);
+            cuda_launch_pool_softmax_back(score, lse + s[i].row + r, dp + s[i].row, count + s[i].row, 1 / sqrtf((float)E), r, rows, T, g->stream);
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_N, E, rows, T, &one, k + at, E, score, T, &zero, dq + from, E));
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, T, rows, &one, q + from, E, score, T, r ? &one : &zero, dk + at, E));
         }
+        gpu_work_release(mark);
     }
     LAUNCHED("pool_back");
 }
@@ -95,18 +107,19 @@ static void take(uint8_t *keep, const uint8_t *got, const uint8_t *only, const c
         if (only[c->first + i]) keep[c->first + i] = got[i];
 }
 
-// In the workspace: places of bad scores, then bytes of the units from the first range to the last, kept and `only`.
+// found: places of bad scores, and after them the bytes of the units from the first range to the last.
 long cuda_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n) {
     const long base = n ? c[0].first : 0, units = n ? c[n - 1].first + c[n - 1].n - base : 0;
     const size_t head = (size_t)n * sizeof(long), bytes = head + (size_t)units;
-    long first = -1, *bad = (long *)g->work;
+    long first = -1;
     if (!units) return -1;
-    ASSERT(bytes + (size_t)units <= WORK_BYTES);
-    uint8_t *kept = (uint8_t *)g->work + head, *which = only ? kept + units : NULL, *got = xmalloc(bytes);
+    const gpu_work_point mark = gpu_work_mark();
+    uint8_t *found = gpu_work(bytes), *kept = found + head, *which = only ? gpu_work((size_t)units) : NULL, *got = xmalloc(bytes);
     if (only) cuda_put(which, only + base, (size_t)units);
-    cuda_launch_cut(bad, kept, score, which, gpu_stage(c, (size_t)n * sizeof *c), base, n, g->stream);
+    cuda_launch_cut((long *)found, kept, score, which, gpu_stage(c, (size_t)n * sizeof *c), base, n, g->stream);
     LAUNCHED("cut");
-    cuda_get(got, bad, bytes);
+    cuda_get(got, found, bytes);
+    gpu_work_release(mark);
     for (int i = 0; i < n; i++) {
         take(keep, got + head + (c[i].first - base), only, &c[i]);
         if (first < 0) first = ((const long *)got)[i];

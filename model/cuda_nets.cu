@@ -1,5 +1,5 @@
-// cuda_nets - what nets that predict scores are trained and run with, beside cuBLAS's products: AdamW, losses, the rows of pooling attention,
-// min-max normalisation. Formulas as in cpu_nets.c.
+// cuda_nets - what nets that predict scores are trained and run with, beside cuBLAS's products: AdamW, losses, the rows
+// of pooling attention, min-max normalisation. Formulas as in cpu_nets.c.
 #include "cuda_device.h"
 #include <math.h>
 
@@ -45,7 +45,8 @@ static __global__ void __launch_bounds__(THREADS) loss_mean_k(double *__restrict
 }
 
 // ---------------------------------------------------------------- pooling attention
-// A block per row of scores [rows, T], queries first.. of a span: they become the row's share of the mean over all tokens; lse: log of the sum of exponentials.
+// A block per row of scores [rows, T], queries first.. of a span: they become the row's share of the mean over all
+// tokens; lse: log of the sum of exponentials.
 static __global__ void __launch_bounds__(THREADS) pool_softmax_k(float *__restrict__ score, float *__restrict__ lse, const float *__restrict__ count, int first, int T) {
     __shared__ float part[THREADS / 32];
     float *s = score + (size_t)blockIdx.x * T;

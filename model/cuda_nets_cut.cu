@@ -1,5 +1,6 @@
-// cuda_nets_cut - the k lowest of ranges of scores, of equal ones those in front: a block per range. The key of the k-th lowest is found two bits at a time from
-// the top: how many of those that begin as it does have which next bits. Nothing is sorted, nothing is added with atomics; equal scores are counted in order.
+// cuda_nets_cut - the k lowest of ranges of scores, of equal ones those in front: a block per range. The key of the
+// k-th lowest is found two bits at a time from the top: how many of those that begin as it does have which next bits.
+// Nothing is sorted, nothing is added with atomics; equal scores are counted in order.
 #include "cuda_device.h"
 #include <math.h>
 
@@ -49,7 +50,8 @@ static __global__ void __launch_bounds__(CUT_THREADS) cut_k(long *__restrict__ b
         while (i < n && isfinite(x[i])) i++;
         bad[blockIdx.x] = i < n ? r.first + i : -1;
     }
-    // left: which of those that begin with the bits `top` is the last to go, from 1; in the end, how many of its equals go with it
+    // left: which of those that begin with the bits `top` is the last to go, from 1; in the end, how many of its equals
+    // go with it
     unsigned top = 0;
     int left = r.k < count ? (int)r.k : count;
     for (int shift = 30; shift >= 0; shift -= 2) {

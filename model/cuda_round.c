@@ -1,8 +1,10 @@
-// cuda_round - products with 16-bit operands (ops.h: activations): one on tensor cores, with sums in fp32, where full precision takes three or five.
+// cuda_round - products with 16-bit operands (ops.h: activations): one on tensor cores, with sums in fp32, where full
+// precision takes three or five.
 //
-// fp16 operands are scaled to the middle of the type's range by a power of two that the GPU reads off the span's largest number, and cuBLAS takes the
-// factor back from device memory (its alpha): no host waits, a recorded launch can be run again with other numbers, and no bit depends on what else is
-// in the batch. A number that is not finite is noted by the kernel in host memory and said at the next copy to the host (gpu_check_numbers).
+// fp16 operands are scaled to the middle of the type's range by a power of two that the GPU reads off the span's
+// largest number, and cuBLAS takes the factor back from device memory (its alpha): no host waits, a recorded launch can
+// be run again with other numbers, and no bit depends on what else is in the batch. A number that is not finite is
+// noted by the kernel in host memory and said at the next copy to the host (gpu_check_numbers).
 #include "cuda_round.h"
 #include <limits.h>
 
@@ -36,6 +38,8 @@ static void multiply(float *c, int ldc, cublasOperation_t op_a, const void *a, i
 void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n, const char *operation) {
     const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows, most = WORK_BYTES / (int)sizeof(uint16_t) / in;
     ASSERT(most > 0);
+    const gpu_work_point mark = gpu_work_mark();
+    uint16_t *operand = gpu_work(WORK_BYTES);
     for (int i = 0; i < n; i++) {
         if (!s[i].n) continue;
         const float *xs = x + (size_t)s[i].row * (size_t)in;
@@ -43,21 +47,19 @@ void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, 
         const cuda_scale scale = scale_of(0, w, xs, (size_t)s[i].n * (size_t)in);
         for (int t = 0, rows; t < s[i].n; t += rows) {
             rows = s[i].n - t < most ? s[i].n - t : most;
-            round_rows((uint16_t *)g->work, w, scale, xs + (size_t)t * (size_t)in, rows, in, in, operation);
-            multiply(ys + (size_t)t * (size_t)out, out, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N, g->work, in, out, rows, in, w, scale.alpha, add);
+            round_rows(operand, w, scale, xs + (size_t)t * (size_t)in, rows, in, in, operation);
+            multiply(ys + (size_t)t * (size_t)out, out, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N, operand, in, out, rows, in, w, scale.alpha, add);
         }
     }
+    gpu_work_release(mark);
 }
 
 // ---------------------------------------------------------------- sums of a gradient's rows
-// The last bytes of the workspace: rows of x (or of its tangent), columns of dz.
-enum { X_BYTES = 8 << 20, DZ_BYTES = ROUND_BYTES - X_BYTES };
-static uint16_t *x_at(void) { return (uint16_t *)((char *)g->work + WORK_BYTES - ROUND_BYTES); }
-static uint16_t *dz_at(void) { return x_at() + X_BYTES / sizeof(uint16_t); }
+enum { X_BYTES = 8 << 20, DZ_BYTES = ROUND_BYTES - X_BYTES };  // of rows of x (or of its tangent), columns of dz
 
 void gpu_gradient_begin(gpu_gradient *r, const weight *w, const float *const dz[2], const float *const x[2], const span *s) {
     const size_t E = (size_t)w->cols, F = (size_t)w->rows;
-    *r = (gpu_gradient){.w = w, .T = s->n, .rows = X_BYTES / (int)sizeof(uint16_t) / w->cols};
+    *r = (gpu_gradient){.w = w, .x16 = gpu_work(X_BYTES), .dz16 = gpu_work(DZ_BYTES), .T = s->n, .rows = X_BYTES / (int)sizeof(uint16_t) / w->cols};
     if (r->rows > s->n) r->rows = s->n;
     for (int k = 0; k < 2 && dz[k]; k++) {
         r->dz[k] = dz[k] + (size_t)s->row * F;
@@ -75,9 +77,9 @@ void gpu_gradient_add(gpu_gradient *r, float *to, int tdz, int tx, int from, int
     for (int t = 0, rows; t < r->T; t += rows) {
         rows = r->T - t < r->rows ? r->T - t : r->rows;
         const float *x = r->x[tx] + (size_t)t * (size_t)E;
-        if (r->held != x) round_rows(x_at(), r->w, r->of_x[tx], x, rows, E, E, "weight_sums");
+        if (r->held != x) round_rows(r->x16, r->w, r->of_x[tx], x, rows, E, E, "weight_sums");
         r->held = x;
-        round_rows(dz_at(), r->w, both, r->dz[tdz] + (size_t)t * (size_t)F + from, rows, n, F, "weight_sums");
-        multiply(to, E, CUBLAS_OP_N, x_at(), E, CUBLAS_OP_T, dz_at(), n, E, n, rows, r->w, both.alpha, add || t);
+        round_rows(r->dz16, r->w, both, r->dz[tdz] + (size_t)t * (size_t)F + from, rows, n, F, "weight_sums");
+        multiply(to, E, CUBLAS_OP_N, r->x16, E, CUBLAS_OP_T, r->dz16, n, E, n, rows, r->w, both.alpha, add || t);
     }
 }

@@ -1,5 +1,6 @@
-// cuda_round - fp32 rows to the 16-bit operands of a product, [rows, cols] of distance ld. fp16 ones are scaled by a power of two, so that the largest
-// of all lies in [2^14, 2^15): exact, nothing overflows, and what is 2^-28 of the largest still has all its bits. bf16 has fp32's range and no scale.
+// cuda_round - fp32 rows to the 16-bit operands of a product, [rows, cols] of distance ld. fp16 ones are scaled by a
+// power of two, so that the largest of all lies in [2^14, 2^15): exact, nothing overflows, and what is 2^-28 of the
+// largest still has all its bits. bf16 has fp32's range and no scale.
 //   max_k    the largest as a bit pattern without sign, one for each block: 0x7f800000 and more are not finite
 //   round_k  to = x 2^shift; *alpha = 2^-shift *with: the factor of the product whose other operand was scaled before
 #include "cuda_device.h"

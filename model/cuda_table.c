@@ -1,6 +1,6 @@
-// cuda_table - the CUDA table of operations (ops.h) and the opening of the GPUs that it works on. Built as a library of its own
-// (device.c). The same bits whatever else is in the batch: no launch of a span depends on another span, no kernel adds with
-// atomics.
+// cuda_table - the CUDA table of operations (ops.h) and the opening of the GPUs that it works on. Built as a library of
+// its own (device.c). The same bits whatever else is in the batch: no launch of a span depends on another span, no
+// kernel adds with atomics.
 #include "cuda_memory_graph.h"
 #include "cuda_host.h"
 #include <stdio.h>
@@ -26,9 +26,9 @@ static void start(void) {
     BLAS(cublasCreate(&g->blas));
     BLAS(cublasSetStream(g->blas, g->stream));
     const size_t blas = g->major < 9 ? BLAS_BYTES : BLAS_BYTES_9;
-    gpu_add_segment(gpu_rounded(WORK_BYTES) + 2 * STAGE_BYTES + SCALAR_BYTES + blas);
-    g->work = (float *)g->segment[0].base;
-    g->stage = g->segment[0].base + gpu_rounded(WORK_BYTES);
+    gpu_add_segment(WORK_BYTES + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + blas);
+    g->work = g->segment[0].base;
+    g->stage = g->segment[0].base + WORK_BYTES + WORK_PAD;
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
     g->segment[0].used = g->segment[0].bytes;
     g->segment[0].live = 1;
@@ -48,7 +48,8 @@ static void start(void) {
     for (int i = 0; i < 2; i++) CHECK(cudaEventCreate(&g->clock[i]));
 }
 
-// Direct copies between every two GPUs, where the machine has them; CUDA goes through the host elsewhere. Whether it has all.
+// Direct copies between every two GPUs, where the machine has them; CUDA goes through the host elsewhere. Whether it
+// has all.
 static bool let_peers(void) {
     bool all = true;
     for (int a = 0; a < n_gpus; a++)

@@ -2,8 +2,8 @@
 // cuda_transformer_attention.cu, _attention_jvp.cu, _query.cu).
 #include "cuda_transformer_attention.h"
 
-// Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace, by tiles of their queries from.. or of all their keys; or only
-// those of several queries, or of one. *base: the first row.
+// Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace, by tiles of their
+// queries from.. or of all their keys; or only those of several queries, or of one. *base: the first row.
 typedef enum { BY_QUERY, BY_KEY, OF_SEVERAL, OF_ONE } seq_choice;
 static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_choice choice, int H, int *base) {
     const size_t query_floats = (size_t)H * CUDA_QUERY_PARTS * 130;  // of cuda_launch_query, at most
@@ -35,7 +35,10 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, cuda
         const int most = s[i].s.n + (s[i].past_at ? s[i].past_most : s[i].past);
         keys = most > keys ? most : keys;
     }
-    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);) cuda_launch_query(out, g->work, q, k, v, keys, h, u, &seqs, g->stream);
+    const gpu_work_point mark = gpu_work_mark();
+    float *part = gpu_work(WORK_BYTES);
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);) cuda_launch_query(out, part, q, k, v, keys, h, u, &seqs, g->stream);
+    gpu_work_release(mark);
     LAUNCHED("attention");
 }
 
@@ -59,14 +62,17 @@ void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, con
     check_heads(E, H);
     const cuda_heads h = {E, H};
     clear_before(dq, E, s, n);
+    const gpu_work_point mark = gpu_work_mark();
+    float *stat = gpu_work(WORK_BYTES);
     cuda_seqs seqs, keys;
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention(NULL, g->work, dout, q, k, v, base, h, gpu_all_units(H), &seqs, g->stream);
-        cuda_launch_attention_dkv(dk, dv, g->work, dout, q, k, v, base, h, &keys, g->stream);
-        if (seqs.n) cuda_launch_attention_dq(dq, g->work, dout, q, k, v, base, h, &seqs, g->stream);
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention(NULL, stat, dout, q, k, v, base, h, gpu_all_units(H), &seqs, g->stream);
+        cuda_launch_attention_dkv(dk, dv, stat, dout, q, k, v, base, h, &keys, g->stream);
+        if (seqs.n) cuda_launch_attention_dq(dq, stat, dout, q, k, v, base, h, &seqs, g->stream);
     }
+    gpu_work_release(mark);
     LAUNCHED("attention_back");
 }
 
@@ -84,13 +90,16 @@ void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *do
     const cuda_heads h = {E, H};
     const cuda_tangents x = {q, k, v, tq, tk, tv, dout, tdout};
     clear_before(tdq, E, s, n);
+    const gpu_work_point mark = gpu_work_mark();
+    float *stat = gpu_work(WORK_BYTES);
     cuda_seqs seqs, keys;
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention_jvp(NULL, g->work, &x, base, h, &seqs, g->stream);
-        cuda_launch_attention_tdkv(tdk, tdv, g->work, &x, base, h, &keys, g->stream);
-        if (seqs.n) cuda_launch_attention_tdq(tdq, g->work, &x, base, h, &seqs, g->stream);
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention_jvp(NULL, stat, &x, base, h, &seqs, g->stream);
+        cuda_launch_attention_tdkv(tdk, tdv, stat, &x, base, h, &keys, g->stream);
+        if (seqs.n) cuda_launch_attention_tdq(tdq, stat, &x, base, h, &seqs, g->stream);
     }
+    gpu_work_release(mark);
     LAUNCHED("attention_back_jvp");
 }

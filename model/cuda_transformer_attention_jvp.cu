@@ -1,4 +1,5 @@
-// cuda_transformer_attention_jvp - the tangent of causal attention and of its gradient, by the tiles of cuda_transformer_attention.cu. With c = 1/sqrt(D):
+// cuda_transformer_attention_jvp - the tangent of causal attention and of its gradient, by the tiles of
+// cuda_transformer_attention.cu. With c = 1/sqrt(D):
 //   tS = c (tQ K' + Q tK'), mu = sum P tS, tP = P (tS - mu), tO = tP V + P tV
 //   dS = P (dP - m), m = dO . O;  tdS = tP (dP - m) + P (tdP - tm), tdP = tdO V' + dO tV', tm = dO . tO + tdO . O
 //   tdQ = c (tdS K + dS tK), tdK = c (tdS' Q + dS' tQ), tdV = tP' dO + P' tdO
@@ -9,7 +10,8 @@
 #define TDKV_FLOATS(dp) (8 * tile_floats<dp>() + 4 * MATRIX_FLOATS)
 #define TDQ_FLOATS(dp) (8 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
 
-// tout, or (stat) largest score, 1 / sum of exp, m, mu, tm of each row. The online softmax carries sum P V, sum P (tS V + tV) and sum P tS.
+// tout, or (stat) largest score, 1 / sum of exp, m, mu, tm of each row. The online softmax carries sum P V, sum P (tS V
+// + tV) and sum P tS.
 template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_jvp_k(float *__restrict__ tout, float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     float *tq = shared, *ttq = tq + tile_floats<DP>(), *tk = ttq + tile_floats<DP>(), *ttk = tk + tile_floats<DP>(), *tp = ttk + tile_floats<DP>(), *tpt = tp + MATRIX_FLOATS;

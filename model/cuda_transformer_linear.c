@@ -1,7 +1,7 @@
-// cuda_transformer_linear - linear maps and their gradients, by cuBLAS: one call per span, so that its shape, and with it
-// cuBLAS's choice of kernel, depends on that span alone. No product is less than fp32 (no TF32, nothing is rounded to 16 bits)
-// unless 16-bit activations were asked for (cuda_round.h): 16-bit weights meet rows that are split exactly into 16-bit parts, or
-// are widened, exactly.
+// cuda_transformer_linear - linear maps and their gradients, by cuBLAS: one call per span, so that its shape, and with
+// it cuBLAS's choice of kernel, depends on that span alone. No product is less than fp32 (no TF32, nothing is rounded
+// to 16 bits) unless 16-bit activations were asked for (cuda_round.h): 16-bit weights meet rows that are split exactly
+// into 16-bit parts, or are widened, exactly.
 #include "cuda_host.h"
 #include "cuda_round.h"
 #include <limits.h>
@@ -15,8 +15,8 @@ typedef struct { float *y; const float *x; const weight *w; bool back, add; } pr
 static int in_width(const product *p) { return p->back ? p->w->rows : p->w->cols; }
 static int out_width(const product *p) { return p->back ? p->w->cols : p->w->rows; }
 
-// With `some` rows of W, of this type at `tile`; x: their operand, rows of distance ld; y: their result. cuBLAS counts by columns, so a row-major
-// matrix is its transpose there: y' = W x' for y = x W'.
+// With `some` rows of W, of this type at `tile`; x: their operand, rows of distance ld; y: their result. cuBLAS counts
+// by columns, so a row-major matrix is its transpose there: y' = W x' for y = x W'.
 static void multiply(const product *p, float *y, const void *x, int ld, const void *tile, cudaDataType_t type, int some, int rows, float beta) {
     const int in = p->back ? some : p->w->cols, out = p->back ? p->w->cols : some;
     const float one = 1;
@@ -38,6 +38,8 @@ static float beta_of(const product *p, int j) { return p->add || (p->back && j) 
 static void multiply_wide(const product *p, const span *s, int n, int from, int to) {
     const weight *w = p->w;
     const int step = w->type == DT_F32 ? w->rows : tile_rows(w, WORK_BYTES, sizeof(float));
+    const gpu_work_point mark = gpu_work_mark();
+    float *wide = w->type == DT_F32 ? NULL : gpu_work(WORK_BYTES);
     for (int j = 0, some; j < w->rows; j += some) {
         const float *tile = NULL;
         const size_t at = (size_t)j * (size_t)w->cols;
@@ -46,23 +48,26 @@ static void multiply_wide(const product *p, const span *s, int n, int from, int 
             if (s[i].n < from || s[i].n > to) continue;
             if (!tile && w->type == DT_F32) tile = (const float *)w->data + at;
             else if (!tile) {
-                cuda_launch_widen(g->work, (const uint16_t *)w->data + at, w->type, (size_t)some * (size_t)w->cols, g->stream);
+                cuda_launch_widen(wide, (const uint16_t *)w->data + at, w->type, (size_t)some * (size_t)w->cols, g->stream);
                 LAUNCHED("widen");
-                tile = g->work;
+                tile = wide;
             }
             multiply(p, result(p, s[i].row, j), operand(p, s[i].row, j), in_width(p), tile, CUDA_R_32F, some, s[i].n, beta_of(p, j));
         }
     }
+    gpu_work_release(mark);
 }
 
-// By tensor cores: x as three bf16 numbers that add up to it, fp16 weights as two, so a product in fp32 is three products of 16-bit operands with sums in
-// fp32, or five (the least times the least is below fp32's last digit); the small ones first.
+// By tensor cores: x as three bf16 numbers that add up to it, fp16 weights as two, so a product in fp32 is three
+// products of 16-bit operands with sums in fp32, or five (the least times the least is below fp32's last digit); the
+// small ones first.
 static void multiply_split(const product *p, const span *s, int n, int from) {
     const weight *w = p->w;
     const bool half = w->type == DT_F16;
     const size_t row_bytes = WORK_BYTES / 2, tile_bytes = WORK_BYTES - row_bytes;
     const int step = half ? tile_rows(w, tile_bytes, CUDA_HALF_PARTS * sizeof(uint16_t)) : w->rows;
-    uint16_t *pieces = (uint16_t *)g->work, *tile = (uint16_t *)((char *)g->work + row_bytes);
+    const gpu_work_point mark = gpu_work_mark();
+    uint16_t *pieces = gpu_work(row_bytes), *tile = gpu_work(tile_bytes);
     static const struct { int row, weight; } term[] = {{2, 0}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
     for (int j = 0, some; j < w->rows; j += some) {
         bool made = false;
@@ -87,9 +92,11 @@ static void multiply_split(const product *p, const span *s, int n, int from) {
             }
         }
     }
+    gpu_work_release(mark);
 }
 
-// The way is chosen by a span's own rows. Products of few rows are bound by reading the weights, which fp16 ones take least of when widened.
+// The way is chosen by a span's own rows. Products of few rows are bound by reading the weights, which fp16 ones take
+// least of when widened.
 static void multiply_spans(const product *p, const span *s, int n) {
     enum { FEW = 16 };
     if (p->w->narrow) {

@@ -23,7 +23,10 @@ void cuda_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const flo
 }
 void cuda_norm_grad(float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n) {
     const int most = WORK_BYTES / (2 * (int)sizeof(float));
+    const gpu_work_point mark = gpu_work_mark();
+    float *stat = gpu_work(WORK_BYTES);
     for (int i = 0; i < n; i++)
-        for (int t = 0; t < s[i].n; t += most) cuda_launch_norm_grad(dg, db, g->work, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most, g->stream);
+        for (int t = 0; t < s[i].n; t += most) cuda_launch_norm_grad(dg, db, stat, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most, g->stream);
+    gpu_work_release(mark);
     LAUNCHED("norm_grad");
 }

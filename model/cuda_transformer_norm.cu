@@ -1,5 +1,6 @@
-// cuda_transformer_norm - layer norm, its gradient, tangent, and the tangent of its gradient; formulas as in cpu_transformer_norm.c. A warp per row, so that a
-// row's sums need neither shared memory nor barriers: x^ = (x - mean) s, s = 1 / sqrt(var + 1e-5), y = g x^ + b.
+// cuda_transformer_norm - layer norm, its gradient, tangent, and the tangent of its gradient; formulas as in
+// cpu_transformer_norm.c. A warp per row, so that a row's sums need neither shared memory nor barriers: x^ = (x - mean)
+// s, s = 1 / sqrt(var + 1e-5), y = g x^ + b.
 #include "cuda_device.h"
 
 struct norm_stat { float mean, s; };

@@ -1,7 +1,9 @@
-// cuda_transformer_query - attention of one query over a long past, as a token of generation has it: its keys are cut into CUDA_QUERY_PARTS parts, a block each,
-// whose softmaxes are joined in order (Dao et al. 2023, Flash-Decoding), so that few heads fill a GPU. Where the cuts are depends on the number of keys alone.
+// cuda_transformer_query - attention of one query over a long past, as a token of generation has it: its keys are cut
+// into CUDA_QUERY_PARTS parts, a block each, whose softmaxes are joined in order (Dao et al. 2023, Flash-Decoding), so
+// that few heads fill a GPU. Where the cuts are depends on the number of keys alone.
 //   part z: m = max of c q.k, s = sum of exp(c q.k - m), o = sum of exp(c q.k - m) v;   out = sum_z e_z o_z / sum_z e_z s_z, e_z = exp(m_z - max of m)
-// In a block eight threads share a key, so 16 keys are under way; thread (tx, ty) holds columns 4 tx + 32 k .. + 3 of keys ty, ty + 16, ...
+// In a block eight threads share a key, so 16 keys are under way; thread (tx, ty) holds columns 4 tx + 32 k .. + 3 of
+// keys ty, ty + 16, ...
 #include "cuda_attention_tiles.h"
 #include <math.h>
 

@@ -1,4 +1,5 @@
-// cuda_transformer_rows - kernels bound by memory: embeddings, element-wise operations, dropped units, bias, conversions, splits into bf16, column sums.
+// cuda_transformer_rows - kernels bound by memory: embeddings, element-wise operations, dropped units, bias,
+// conversions, splits into bf16, column sums.
 #include "cuda_device.h"
 
 // Elements i0.. of the block's span: `at` is the first's index in the array, `count` their number in the block.
@@ -66,8 +67,9 @@ static __global__ void __launch_bounds__(THREADS) widen_k(float *__restrict__ to
     for (size_t i = at + threadIdx.x; i < end; i += THREADS) to[i] = widen(from, type, i);
 }
 
-// v = the sum of n bf16 numbers, the largest first: three hold the 24 bits of any fp32 number, two the 11 bits of any fp16 one, so that products of
-// 16-bit numbers with sums in fp32, which is what tensor cores do, add up to a product in fp32. Number k of element i is to[k * count + i].
+// v = the sum of n bf16 numbers, the largest first: three hold the 24 bits of any fp32 number, two the 11 bits of any
+// fp16 one, so that products of 16-bit numbers with sums in fp32, which is what tensor cores do, add up to a product in
+// fp32. Number k of element i is to[k * count + i].
 __device__ __forceinline__ void split(__nv_bfloat16 *to, float v, size_t i, size_t count, int n) {
     for (int k = 0; k < n; k++) {
         const __nv_bfloat16 part = __float2bfloat16(v);

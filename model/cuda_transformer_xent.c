@@ -1,15 +1,16 @@
-// cuda_transformer_xent - log-probabilities, the likeliest token, and the cross-entropy's gradient and its tangent, as launches
-// (kernels in cuda_transformer_xent.cu).
+// cuda_transformer_xent - log-probabilities, the likeliest token, and the cross-entropy's gradient and its tangent, as
+// launches (kernels in cuda_transformer_xent.cu).
 #include "cuda_host.h"
 
 void cuda_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows) {
-    double *on_device = (double *)g->work;
-    int32_t *tops = (int32_t *)(on_device + rows);
-    ASSERT((size_t)rows * (sizeof *on_device + sizeof *tops) <= WORK_BYTES);
+    const gpu_work_point mark = gpu_work_mark();
+    double *on_device = gpu_work((size_t)rows * sizeof *on_device);
+    int32_t *tops = gpu_work((size_t)rows * sizeof *tops);
     cuda_launch_logprob(on_device, top ? tops : NULL, logits, gpu_stage(target, (size_t)rows * sizeof *target), V, vocab, rows, g->stream);
     LAUNCHED("logprob");
     if (top) cuda_get(top, tops, (size_t)rows * sizeof *top);
     cuda_get(logprob, on_device, (size_t)rows * sizeof *logprob);
+    gpu_work_release(mark);
 }
 
 void cuda_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows) {

@@ -1,6 +1,7 @@
-// cuda_transformer_xent - log-probabilities and the gradient of the cross-entropy, in place over the logits: there is no second copy of them. A block
-// per row; a thread's sum is fp32 over some hundred columns, sums of threads are double. Terms of the largest logit, each 1, are counted apart: in an
-// fp32 sum with them the others lose their digits, and those are all that the gradient of a well predicted target is made of.
+// cuda_transformer_xent - log-probabilities and the gradient of the cross-entropy, in place over the logits: there is
+// no second copy of them. A block per row; a thread's sum is fp32 over some hundred columns, sums of threads are
+// double. Terms of the largest logit, each 1, are counted apart: in an fp32 sum with them the others lose their digits,
+// and those are all that the gradient of a well predicted target is made of.
 #include "cuda_device.h"
 #include <math.h>
 

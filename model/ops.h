@@ -1,20 +1,22 @@
 // ops - the device seam: everything above works on device memory through one table of operations. The CPU's table is
 // ops_cpu(); that of a GPU comes from a library of its own, which ops_open loads when it is asked for.
 //
-// Arrays are row major, one row per token. A batch packs sequences; a span is the rows of one sequence that an operation works
-// on. No number of one span depends on another span, on the thread count or on what else is in the batch. Accumulation is fp32
-// or wider. Suffixes: _back = gradient with respect to the input; _jvp = forward tangent; _back_jvp = tangent of the gradient.
+// Arrays are row major, one row per token. A batch packs sequences; a span is the rows of one sequence that an
+// operation works on. No number of one span depends on another span, on the thread count or on what else is in the
+// batch. Accumulation is fp32 or wider. Suffixes: _back = gradient with respect to the input; _jvp = forward tangent;
+// _back_jvp = tangent of the gradient.
 //
-// Operations come in groups: memory, transformer, live, criteria, nets. A group's list, ops_GROUP.h, is the only place where
-// its signatures are written: OP(result, name, arguments). Whoever includes a list says what OP makes of them. Here it makes
-// the members of the table, in cpu.h and cuda_host.h the prototypes, in cpu_table.c and cuda_table.c the tables, in the group's
-// test the names of which each must have a case. So an operation that a backend lacks does not link, one with another
-// signature does not compile, and one without a test fails.
+// Operations come in groups: memory, transformer, live, criteria, nets. A group's list, ops_GROUP.h, is the only place
+// where its signatures are written: OP(result, name, arguments). Whoever includes a list says what OP makes of them.
+// Here it makes the members of the table, in cpu.h and cuda_host.h the prototypes, in cpu_table.c and cuda_table.c the
+// tables, in the group's test the names of which each must have a case. So an operation that a backend lacks does not
+// link, one with another signature does not compile, and one without a test fails.
 //
 // To add an operation:
 //   1. ops_GROUP.h                 its OP line, with what it computes
 //   2. cpu_GROUP*.c                cpu_NAME
-//   3. cuda_GROUP*.c               cuda_NAME; if it needs a kernel, that in cuda_GROUP*.cu and its launcher in cuda_launch.h
+//   3. cuda_GROUP*.c               cuda_NAME
+//      cuda_launch.h, cuda_GROUP*.cu   if it needs a kernel of its own
 //   4. tests/test_ops_GROUP.c      a case
 #pragma once
 #include "adamw.h"
@@ -24,9 +26,9 @@
 
 enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 
-// A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit data for
-// matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the rows that meet
-// it (activations, below).
+// A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
+// data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the
+// rows that meet it (activations, below).
 typedef struct { const void *data; dtype type; int rows, cols; const float *wide; const char *narrow; } weight;
 
 typedef struct { int row, n; } span;  // rows row .. row + n - 1
@@ -36,17 +38,17 @@ typedef struct {                      // one sequence in attention
     int from;                         // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
     const float *past_k, *past_v;     // [past, E] of the tokens before, or NULL
     int past;
-    const int32_t *past_at;           // device memory: where a recording finds `past` at each replay; NULL: always `past`
+    const int32_t *past_at;           // device memory: where a replay finds `past`; NULL: it is `past` every time
     int past_most;                    // with past_at: what it can be
-    const uint8_t *past_has;          // [past, heads], live_attention only: 0 where a head lacks a token's K and V; NULL: none
+    const uint8_t *past_has;          // [past, heads], live_attention only: 0 where a head lacks a token; NULL: has all
 } attn_seq;
 
 // The live units of a layer: those that at least one sequence of a batch runs. Device memory.
 typedef struct {
     const int32_t *unit;              // [n] ascending
     int n, seqs;
-    const uint8_t *wants;             // [n, seqs] 1 where the sequence (its place among the spans) runs the unit; NULL: all do
-    const int32_t *n_at;              // device memory: where a recording finds n at each replay; NULL: it is n every time
+    const uint8_t *wants;             // [n, seqs] 1 where a sequence (its place among the spans) runs it; NULL: all do
+    const int32_t *n_at;              // device memory: where a replay finds n; NULL: it is n every time
 } live_units;
 
 // Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).
@@ -62,10 +64,11 @@ struct ops {
 #define OP(type, name, args) type(*name) args;
 #include "ops_all.h"
 #undef OP
-    // Operations between record and recorded are not done but kept, and replay does them in one call (a CUDA graph). What changes
-    // from replay to replay they find in device memory (embed, add_positions, append, past_at, n_at), all else is as it was. None
-    // may take or give host memory: no put, get, alloc, release, embed_grad, units to drop, cross-entropy. A recording takes what
-    // every part is given; part 0 is at work after record, recorded and replay. NULL, all four, on a device that cannot.
+    // Operations between record and recorded are not done but kept, and replay does them in one call (a CUDA graph).
+    // What changes from replay to replay they find in device memory (embed, add_positions, append, past_at, n_at), all
+    // else is as it was. None may take or give host memory: no put, get, alloc, release, embed_grad, units to drop,
+    // cross-entropy. A recording takes what every part is given; part 0 is at work after record, recorded and replay.
+    // NULL, all four, on a device that cannot.
     void (*record)(void);
     struct recording *(*recorded)(void);
     void (*replay)(const struct recording *r);
@@ -79,22 +82,22 @@ struct ops {
 typedef struct ops ops;
 
 const ops *ops_cpu(void);
-// The table of a device by its name on the command line: cpu, cuda (the first GPU, or that of the process's number on its
-// machine), cuda:1 or cuda:0,1. NULL and err_set where there is none.
+// The table of a device by its name on the command line: cpu, cuda (the first GPU, or that of the process's number on
+// its machine), cuda:1 or cuda:0,1. NULL and err_set where there is none.
 const ops *ops_open(const char *device);
 extern const char ops_devices[];  // help text of --device
-// The same with 16-bit activations ("fp16", "bf16"; "fp32": as ops_open). What a model's matrix products multiply, activations,
-// gradients and tangents, is rounded to nearest even: to 8 significant bits (bf16) or to 11 (fp16), at any size, see CUDA.md;
-// sums, attention, norms and what is kept stay fp32. Matrices of another type are rounded to it when they are loaded. A number
-// that is not finite ends the program with operation and tensor.
+// The same with 16-bit activations ("fp16", "bf16"; "fp32": as ops_open). What a model's matrix products multiply,
+// activations, gradients and tangents, is rounded to nearest even: to 8 significant bits (bf16) or to 11 (fp16), at any
+// size, see CUDA.md; sums, attention, norms and what is kept stay fp32. Matrices of another type are rounded to it when
+// they are loaded. A number that is not finite ends the program with operation and tensor.
 const ops *ops_open_as(const char *device, const char *activations);
 extern const char ops_activations[];  // help text of --activations
-// Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes, and sets
-// each aside as one block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.
+// Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes,
+// and sets each aside as one block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.
 int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what);
 int ops_reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what);  // the same without a line
-// What the library of a GPU exports: the table of its GPUs number index[0..n), a part each (-1 - k: GPU k of those there,
-// counted round); NULL, and why, where they cannot be used.
+// What the library of a GPU exports: the table of its GPUs number index[0..n), a part each (-1 - k: GPU k of those
+// there, counted round); NULL, and why, where they cannot be used.
 typedef const ops *ops_cuda_fn(const int *index, int n, char *why, size_t room);
 // Seconds spent in matrix products and in attention since the program began (CPU: wall time of the calling thread).
 extern double ops_seconds_gemm, ops_seconds_attention;

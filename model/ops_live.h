@@ -1,12 +1,13 @@
-// ops_live - operations of layers of which some units are pruned: a group of ops.h. Masked: drop_units clears what a unit
-// leaves behind. Sparse: the live_ operations compute the live units (live_units of ops.h) only. A unit is D rows of W.
+// ops_live - operations of layers of which some units are pruned: a group of ops.h. Masked: drop_units clears what a
+// unit leaves behind. Sparse: the live_ operations compute the live units (live_units of ops.h) only. A unit is D rows
+// of W.
 
-// x[:, u*D..] = 0 at rows from[i].. of span i for every unit u that units[i] (bytes in host memory, 1 = runs) leaves out;
-// units[i] NULL: nothing
+// x[:, u*D..] = 0 at rows from[i].. of span i for every unit u that units[i] (bytes in host memory, 1 = runs) leaves
+// out; units[i] NULL: nothing
 OP(void, drop_units, (float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n))
 // y = x W' + b at the columns of live units, then ReLU where asked; other columns stay as they are. out or in may be 0
-OP(void, live_linear, (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u,
-                       const span *s, int n))
+OP(void, live_linear, (float *y, const float *x, const weight *w, const weight *b, bool relu, int D,
+                       const live_units *u, const span *s, int n))
 // y += x Wt + b over the live rows of Wt (units * D, out); other columns of x are not read
 OP(void, live_linear_t, (float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u,
                          const span *s, int n))

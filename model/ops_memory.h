@@ -1,8 +1,8 @@
-// ops_memory - operations on memory of the device: the first of the groups of ops.h, which says how such a list is used.
-// The host reads and writes that memory through get, put, zero and copy only. The CPU's is host memory.
+// ops_memory - operations on memory of the device: the first of the groups of ops.h, which says how such a list is
+// used. The host reads and writes that memory through get, put, zero and copy only. The CPU's is host memory.
 
-// Cleared, 64-byte aligned. The program ends where there is no room. room: bytes that can still be allocated; reserve: the
-// allocs that follow take so much together, so that one block can hold them.
+// Cleared, 64-byte aligned. The program ends where there is no room. room: bytes that can still be allocated; reserve:
+// the allocs that follow take so much together, so that one block can hold them.
 OP(void *, alloc, (size_t bytes))
 OP(void, release, (void *p))
 OP(size_t, room, (void))
@@ -13,22 +13,22 @@ OP(void, get, (void *host, const void *device, size_t bytes))
 OP(void, zero, (void *p, size_t bytes))
 OP(void, copy, (void *to, const void *from, size_t bytes))  // within the device
 
-// Uploads beside the computation, through two buffers of `bytes` in turn. fill: host memory for what comes next; send: up to
-// so many bytes of it on their way; take: where operations find in device memory what was sent last, until the next take.
-// What is sent and never taken is replaced by what comes next.
+// Uploads beside the computation, through two buffers of `bytes` in turn. fill: host memory for what comes next; send:
+// up to so many bytes of it on their way; take: where operations find in device memory what was sent last, until the
+// next take. What is sent and never taken is replaced by what comes next.
 OP(struct feed *, feed_new, (size_t bytes))
 OP(void, feed_free, (struct feed *f))
 OP(void *, feed_fill, (struct feed *f))
 OP(void, feed_send, (struct feed *f, size_t bytes))
 OP(void *, feed_take, (struct feed *f))
 
-// A device of several parts (GPUs) has layers on each. What is allocated, reserved and computed from here on is of this part;
-// the arrays of a computation are all of its part. put, get, zero, copy and release find out whose memory they are given.
-// Returns the part's name.
+// A device of several parts (GPUs) has layers on each. What is allocated, reserved and computed from here on is of this
+// part; the arrays of a computation are all of its part. put, get, zero, copy and release find out whose memory they
+// are given. Returns the part's name.
 OP(const char *, use, (int part))
 
-// n random numbers of a type, uniform within +-bound, for weights that only have to be there. Number i comes from (seed, i)
-// alone, by another generator on every kind of device.
+// n random numbers of a type, uniform within +-bound, for weights that only have to be there. Number i comes from
+// (seed, i) alone, by another generator on every kind of device.
 OP(void, random, (void *to, dtype type, size_t n, double bound, uint64_t seed))
 // to (W cols, W rows) = w transposed, in its type
 OP(void, transpose, (void *to, const weight *w))

@@ -1,5 +1,5 @@
-// scratch - a list of blocks, each used from its beginning on. A block cannot move while somebody uses it, so what does not
-// fit opens another one. When all is released, the blocks become one of their size together. Contract in scratch.h.
+// scratch - a list of blocks, each used from its beginning on. A block cannot move while somebody uses it, so what does
+// not fit opens another one. When all is released, the blocks become one of their size together. Contract in scratch.h.
 #include "scratch.h"
 #include "base.h"
 #include <pthread.h>

@@ -1,15 +1,15 @@
-// scratch - memory that a computation needs while it runs: an arena of the calling thread. A mark is set, memory is taken,
-// and a release gives back all that was taken since the mark:
+// scratch - memory that a computation needs while it runs: an arena of the calling thread. A mark is set, memory is
+// taken, and a release gives back all that was taken since the mark:
 //
 //     const scratch_point mark = scratch_mark();
 //     float *sums = scratch_floats(n);
 //     ...
 //     scratch_release(mark);
 //
-// Marks are released in reverse order, by the thread that set them. Memory is taken between a mark and its release only.
-// All this ends the program where it is not so. Other threads may use the memory until it is released.
-// Taking memory moves a pointer. Once the arena is as large as what a thread has needed at a time, nothing is allocated.
-// The arena goes when its thread ends.
+// Marks are released in reverse order, by the thread that set them. Memory is taken between a mark and its release
+// only. All this ends the program where it is not so. Other threads may use the memory until it is released. Taking
+// memory moves a pointer. Once the arena is as large as what a thread has needed at a time, nothing is allocated. The
+// arena goes when its thread ends.
 #pragma once
 #include <stddef.h>
 

@@ -14,7 +14,7 @@ needs_cuda
 needs_h5py
 printf '= A cake =\n\nThe cake was burned because someone left it in the oven .\n\n = A plant =\n\nAnna watered the plant every day therefore it grew tall .\n' >"$out/text.raw"
 
-# Each stage takes another order of threads and streams (test_cuda takes them all); memory is protected in the last (not under sanitizers, which look at every
+# Each stage takes another order of threads and streams (the tests of operations take them all); memory is protected in the last (not under sanitizers, which look at every
 # access themselves).
 protect=1
 case $bin in *san*) protect=0 ;; esac

@@ -26,7 +26,7 @@ RUN(embed_grad) { c->o->embed_grad(c->x[0], c->x[1], c->shape->tokens, c->shape-
 
 RUN(add_positions) { c->o->add_positions(c->x[0], c->positions, c->first, SPANS); }
 
-// The caches of two spans out of three lie one behind the other in an array, each with room for six rows before.
+// The caches of two spans out of three lie one after the other in an array, each with room for six rows before.
 RUN(append) {
     float *to[MOST_SEQS];
     for (int i = 0; i < c->shape->n; i++)

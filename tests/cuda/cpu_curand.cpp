@@ -1,5 +1,5 @@
 // cpu_curand.cpp - the part of cuRAND that weights are drawn by: Philox 4x32-10 (Salmon et al. 2011), in order with the generator's stream and in the
-// order of CURAND_ORDERING_PSEUDO_LEGACY: the real library's bits, of which test_cuda_blocks knows some.
+// order of CURAND_ORDERING_PSEUDO_LEGACY: the real library's bits, of which test_ops_memory knows some.
 #include "cpu_cudart.h"
 #include <curand.h>
 namespace {
