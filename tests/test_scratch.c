@@ -1,6 +1,7 @@
 // test_scratch - the arena: what is taken is aligned and apart, stays while the arena grows, and comes back after a
 // release; after a warm-up nothing is allocated; threads have arenas of their own; a release that does not match ends
 // the program.
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -81,22 +82,24 @@ static void sizes_up_to_many_megabytes(void **state) {
     scratch_release(a);
 }
 
+// All threads hold memory at the same time.
 static void threads_have_their_own(void **state) {
     (void)state;
-    int bad = 0;
-    const scratch_point mark = scratch_mark();
-    int *sum = scratch_take(sizeof *sum * 64);
-#pragma omp parallel for num_threads(4) reduction(+ : bad)
-    for (int i = 0; i < 64; i++) {
-        const scratch_point own = scratch_mark();
-        int *x = scratch_take(sizeof *x * 5000);
-        for (int k = 0; k < 5000; k++) x[k] = i;
-        for (int k = 0; k < 5000; k++) bad += x[k] != i;
-        sum[i] = x[4999];
-        scratch_release(own);
+    enum { THREADS = 4, NUMBERS = 5000 };
+    int bad = 0, *held[THREADS];
+#pragma omp parallel num_threads(THREADS) reduction(+ : bad)
+    {
+        const int me = omp_get_thread_num();
+        const scratch_point mark = scratch_mark();
+        bad += mark.depth != 1;
+        held[me] = scratch_take(sizeof(int) * NUMBERS);
+        for (int k = 0; k < NUMBERS; k++) held[me][k] = me;
+#pragma omp barrier
+        const int other = (me + 1) % omp_get_num_threads();
+        for (int k = 0; k < NUMBERS; k++) bad += held[other][k] != other;
+#pragma omp barrier
+        scratch_release(mark);
     }
-    for (int i = 0; i < 64; i++) bad += sum[i] != i;
-    scratch_release(mark);
     assert_int_equal(bad, 0);
 }
 
