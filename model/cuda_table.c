@@ -1,8 +1,8 @@
 // cuda_table - the CUDA table of operations (ops.h) and the opening of the GPUs that it works on. Built as a library of
 // its own (device.c). The same bits whatever else is in the batch: no launch of a span depends on another span, no
 // kernel adds with atomics.
-#include "cuda_memory_graph.h"
 #include "cuda_host.h"
+#include "cuda_memory_graph.h"
 #include <stdio.h>
 #include <stdlib.h>
 
