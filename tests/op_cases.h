@@ -11,9 +11,9 @@ static const ops *cpu, *gpu;
 // ---------------------------------------------------------------- weights on both sides
 // A weight of random numbers in one of the stored types, on both sides.
 typedef struct {
-    weight on[2];
+    weight on[2]; // [side], 0: CPU
     void *host;
-} both_weight; // on[0]: CPU
+} both_weight;
 static inline both_weight make_weight(uint64_t seed, dtype type, int rows, int cols) {
     const size_t n = (size_t)rows * (size_t)cols;
     float *x = random_floats(seed, n);
@@ -79,6 +79,23 @@ typedef struct {
     const float *past_k, *past_v; // [50, E]
     const uint8_t *past_has;      // [50, H]
 } op_call;
+
+// What a case runs: RUN(name) { c->o->name(.., SPANS); }
+#define RUN(name) static void run_##name(const op_call *c)
+#define SPANS c->shape->spans, c->shape->n
+
+// The sequences of attention, with their pasts or without; until the next call.
+static inline attn_seq *sequences(const op_call *c, bool past) {
+    static attn_seq s[MOST_SEQS];
+    for (int i = 0; i < c->shape->n; i++) {
+        s[i] = c->shape->seqs[i];
+        if (past && s[i].past)
+            s[i].past_k = c->past_k, s[i].past_v = c->past_v;
+        else
+            s[i].past = 0;
+    }
+    return s;
+}
 
 static inline size_t squares(const op_shape *h) {
     size_t n = 0;
@@ -276,4 +293,15 @@ static inline void run_cases(const op_case *cases, int n) {
         free(numbers);
         free_shape(&h);
     }
+}
+
+// The group's tests, and on CUDA on the CPU its operations in other orders.
+static inline int run_group(int argc, char **argv, const struct CMUnitTest *tests, size_t n) {
+    cpu = ops_cpu();
+    gpu = shim_open();
+    if (!gpu) return 77;
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    const int bad = _cmocka_run_group_tests("operations", tests, n, NULL, NULL) != 0;
+    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
+    return bad | in_other_orders(argv[0]);
 }

@@ -9,9 +9,6 @@ static double stored_value(const void *data, dtype type, int i) {
     return (double)x;
 }
 
-#define RUN(name) static void run_##name(const op_call *c)
-#define SPANS c->shape->spans, c->shape->n
-
 // Rows that have no correlation: zero, constant, constant but for the last digits.
 static void spoil_rows(const op_call *c, float *x) {
     const int E = c->shape->E, count = c->shape->rows * E;
@@ -168,12 +165,6 @@ static void every_operation(void **state) {
 }
 
 int main(int argc, char **argv) {
-    cpu = ops_cpu();
-    gpu = shim_open();
-    if (!gpu) return 77;
     const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(every_operation)};
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
-    int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
-    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
-    return bad | in_other_orders(argv[0]);
+    return run_group(argc, argv, tests, sizeof tests / sizeof *tests);
 }

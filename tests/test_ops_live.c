@@ -3,21 +3,6 @@
 #include "op_cases.h"
 #include "op_cover.h"
 
-static const attn_seq *sequences(const op_call *c, bool past) {
-    static attn_seq s[MOST_SEQS];
-    for (int i = 0; i < c->shape->n; i++) {
-        s[i] = c->shape->seqs[i];
-        if (past && s[i].past)
-            s[i].past_k = c->past_k, s[i].past_v = c->past_v;
-        else
-            s[i].past = 0;
-    }
-    return s;
-}
-
-#define RUN(name) static void run_##name(const op_call *c)
-#define SPANS c->shape->spans, c->shape->n
-
 RUN(drop_units) {
     c->o->drop_units(c->x[0], c->shape->heads, c->shape->from, c->shape->H, c->shape->E / c->shape->H, SPANS);
     c->o->drop_units(c->x[1], c->shape->neurons, c->shape->from, c->shape->F, 1, SPANS);
@@ -35,7 +20,7 @@ RUN(live_linear_t) {
 
 RUN(live_attention) {
     const int D = c->shape->E / c->shape->H;
-    attn_seq *s = (attn_seq *)(uintptr_t)sequences(c, true);
+    attn_seq *s = sequences(c, true);
     c->o->live_attention(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, D, c->heads, s, c->shape->n);
     for (int i = 0; i < c->shape->n; i++) s[i].past_has = s[i].past ? c->past_has : NULL;
     c->o->live_attention(c->x[4], c->x[1], c->x[2], c->x[3], c->shape->E, D, c->all_heads, s, c->shape->n);
@@ -67,12 +52,6 @@ static void every_operation(void **state) {
 }
 
 int main(int argc, char **argv) {
-    cpu = ops_cpu();
-    gpu = shim_open();
-    if (!gpu) return 77;
     const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(every_operation)};
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
-    int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
-    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
-    return bad | in_other_orders(argv[0]);
+    return run_group(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -5,21 +5,6 @@
 #include "op_cases.h"
 #include "op_cover.h"
 
-static const attn_seq *sequences(const op_call *c, bool past) {
-    static attn_seq s[MOST_SEQS];
-    for (int i = 0; i < c->shape->n; i++) {
-        s[i] = c->shape->seqs[i];
-        if (past && s[i].past)
-            s[i].past_k = c->past_k, s[i].past_v = c->past_v;
-        else
-            s[i].past = 0;
-    }
-    return s;
-}
-
-#define RUN(name) static void run_##name(const op_call *c)
-#define SPANS c->shape->spans, c->shape->n
-
 RUN(embed) { c->o->embed(c->x[0], c->first + c->shape->n, c->matrix, SPANS); }
 
 RUN(embed_grad) { c->o->embed_grad(c->x[0], c->x[1], c->shape->tokens, c->shape->E, SPANS); }
@@ -205,13 +190,7 @@ static void products_keep_every_bit(void **state) {
 }
 
 int main(int argc, char **argv) {
-    cpu = ops_cpu();
-    gpu = shim_open();
-    if (!gpu) return 77;
     const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten), cmocka_unit_test(every_operation),
                                        cmocka_unit_test(products_keep_every_bit)};
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
-    int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
-    if (argc > 1 || !strstr(gpu->about, "stand-in")) return bad;
-    return bad | in_other_orders(argv[0]);
+    return run_group(argc, argv, tests, sizeof tests / sizeof *tests);
 }
