@@ -141,7 +141,7 @@ static void correlate(probe *p, int stage, int layer) {
     const probe_part *part = &p->part[opt_part(p->m, layer)];
     const unsigned needs = p->needs[stage][NEURONS];
     if (!sums_correlate(needs)) return;
-    o->correlate(part->corr, part->most, opt_scratch(p->run), opt_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
+    o->correlate(part->corr, part->most, opt_scratch(p->run, layer), opt_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
     if (o->host || !(needs & CRIT_XCORR)) return;
     copied(o, &p->corr, part->corr, p->corr_at[p->n - 1] + (size_t)p->ex[p->n - 1].n * (size_t)p->ex[p->n - 1].n, corr_floats(p->m, p->max_tokens));
     copied(o, &p->most, part->most, (size_t)batch_rows(p), (size_t)p->max_tokens);

@@ -194,5 +194,5 @@ const float *opt_tap_a(const opt_run *r, int layer);     // [rows, A], A and F o
 const float *opt_tap_mid(const opt_run *r, int layer);   // [rows, E]
 const float *opt_tap_x(const opt_run *r, int layer);     // [rows, E]
 const float *opt_tap_z(const opt_run *r, int layer);     // [rows, F]
-// During `each`: [rows, E] of the part at work that nothing is kept in.
-float       *opt_scratch(opt_run *r);
+// During `each` of a layer: [rows, E] on its part that nothing is kept in.
+float       *opt_scratch(opt_run *r, int layer);

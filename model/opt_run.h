@@ -1,18 +1,40 @@
-// opt_run - the workspace of a batch, shared by the forward (opt_run.c) and the gradients (opt_grad.c).
+// opt_run - the workspace of a batch, and what the files of a pass share: opt_run.c (workspace, batch, outputs), block.c (a layer), attention.c, ffn.c
+// (its two sublayers), kv.c (K and V of tokens that came before), live.c (lists of live units and products with them), opt_grad.c (derivatives),
+// opt_step.c (decoding by recordings).
 #pragma once
 #include "opt.h"
 
-// Per-layer arrays are arrays of L pointers; without OPT_TAPS, and with OPT_RECOMPUTE, the layers of a part share one buffer, but for those that a layer is
+// Arrays of a layer, one row per token: name, width, the flags of runs that have it, and when such a run has it (pre: the model normalises what enters
+// a sublayer; keep: taps are kept). Without OPT_TAPS, and with OPT_RECOMPUTE, the layers of a part share one buffer, but for those that a layer is
 // recomputed from.
-#define OPT_ARRAYS(X)                                                                       \
-    X(q, E, OPT_FORWARD) X(k, E, OPT_FORWARD) X(v, E, OPT_FORWARD) X(a, E, OPT_FORWARD)      \
-    X(mid, E, OPT_FORWARD) X(x, E, OPT_FORWARD) X(z, F, OPT_FORWARD)                        \
-    X(s1, E, OPT_FORWARD) X(s2, E, OPT_FORWARD) /* post-LN: the norms' inputs */            \
-    X(da, E, OPT_TAPS) X(dz, F, OPT_TAPS)       /* kept per layer with OPT_TANGENT */       \
-    X(dx, E, OPT_TAPS) X(dh, E, OPT_TAPS)       /* gradients at the norms' outputs (post-LN: of what leaves them) */ \
-    X(tq, E, OPT_TANGENT) X(tk, E, OPT_TANGENT) X(tv, E, OPT_TANGENT)                       \
-    X(tn1, E, OPT_TANGENT) X(tn2, E, OPT_TANGENT) X(tx, E, OPT_TANGENT) /* tangents of the norms' inputs, of fc1's */ \
-    X(dleft, E, OPT_TANGENT | OPT_RECOMPUTE) X(tcame, E, OPT_TANGENT | OPT_RECOMPUTE) /* gradient of the residual that leaves, tangent of the one that enters */
+#define LAYER_ARRAYS(X)                                                                                                          \
+    X(q, E, OPT_FORWARD, true)                                                                                                   \
+    X(k, E, OPT_FORWARD, true)                                                                                                   \
+    X(v, E, OPT_FORWARD, true)                                                                                                   \
+    X(a, E, OPT_FORWARD, true)                                                                                                   \
+    X(mid, E, OPT_FORWARD, !pre || keep)              /* else it is made in place, in the residual that enters */                \
+    X(x, E, OPT_FORWARD, pre)                         /* else it is mid */                                                       \
+    X(z, F, OPT_FORWARD, true)                                                                                                   \
+    X(s1, E, OPT_FORWARD, !pre)                       /* the norms' inputs, where norms come last */                             \
+    X(s2, E, OPT_FORWARD, !pre)                                                                                                  \
+    X(da, E, OPT_TAPS, true)                          /* kept per layer with OPT_TANGENT */                                      \
+    X(dz, F, OPT_TAPS, true)                                                                                                     \
+    X(dh, E, OPT_TAPS, true)                          /* gradients at the norms' outputs */                                      \
+    X(dx, E, OPT_TAPS, true)                                                                                                     \
+    X(tq, E, OPT_TANGENT, true)                                                                                                  \
+    X(tk, E, OPT_TANGENT, true)                                                                                                  \
+    X(tv, E, OPT_TANGENT, true)                                                                                                  \
+    X(tn1, E, OPT_TANGENT, true)                      /* tangents of the norms' inputs */                                        \
+    X(tn2, E, OPT_TANGENT, true)                                                                                                 \
+    X(tx, E, OPT_TANGENT, true)                       /* tangent of x */                                                         \
+    X(dleft, E, OPT_TANGENT | OPT_RECOMPUTE, true)    /* gradient of the residual that leaves */                                 \
+    X(tcame, E, OPT_TANGENT | OPT_RECOMPUTE, true)    /* tangent of the one that enters */
+typedef struct {
+#define X(name, width, flags, when) float *name;
+    LAYER_ARRAYS(X)
+#undef X
+    float *tmid;  // the tangent of mid: tn2 or tx
+} layer_arrays;
 
 // The live units of a layer: one list for all live sequences together, or with OPT_OWN_LISTS one for each. Where the host's memory is not the device's, those of every
 // layer stay there until a mask changes; else there is one layer's.
@@ -25,27 +47,31 @@ typedef struct {
     live_units *list;       // [lists] of the layer at work
 } live_lists;
 
-// Spans of all rows and of the output rows, of those sequences only that are computed from live units (live) or not (dense); the others' are
-// empty.
-typedef struct { span *all, *act; } span_set;
-
-// Workspace that every part of the device has of its own; an opt_run holds that of the part at work (run_enter).
-#define RUN_PART(X)                                                                                                      \
-    X(live_lists, live_heads) X(live_lists, live_neurons)                                                                \
-    X(int32_t *, step)                                                       /* [N] position of the first new token of each sequence, then the tokens (first and last part) */ \
-    X(uint8_t *, device_has)                                                 /* [positions, H] of each sequence */       \
-    X(float *, h) X(float *, r) X(float *, proj)                             /* scratch: [rows, E], [rows, F], [rows, P] */ \
-    X(float *, leave)                                                        /* [rows, E] the residual that goes to the next part */ \
-    X(float *, seen)                                                         /* [E] a watched row that is not as wide (compacted model) */ \
-    X(float *, dres) X(float *, dmid) X(float *, dq) X(float *, dk) X(float *, dv) X(float *, dsum)      /* [rows, E] */ \
-    X(float *, tcur) X(float *, ta) X(float *, tdres) X(float *, tdmid) X(float *, tdx) X(float *, tda)                  \
-    X(float *, tdz)                                                          /* tangents, of the gradients with td: [rows, E or F] */ \
-    X(int, held)                                                             /* the layer whose arrays the shared buffers hold */ \
-    X(float *, g1)                                                           /* [F, E] opt_hessian with scale_w */
+// Rows of the batch that a step computes: of every sequence a span, which may be empty. dense, live: the same apart, of the sequences that are computed from
+// all units and of those that are computed from live units only; the others' spans are empty.
 typedef struct {
-#define X(type, name) type name;
-    RUN_PART(X)
-#undef X
+    span *all, *dense, *live;  // [N]
+    int n_dense, n_live;       // sequences in dense, in live
+} row_set;
+
+// Workspace on one part of the device.
+typedef struct {
+    int index;
+    live_lists live_heads, live_neurons;
+    int32_t *step;          // [N] position of the first new token of each sequence, then the tokens (first and last part)
+    uint8_t *device_has;    // [positions, H] of each sequence
+    float *h, *r, *proj;    // scratch: [rows, E], [rows, F], [rows, P]
+    float *leave;           // [rows, E] the residual that goes to the next part
+    float *seen;            // [E] a watched row that is not as wide (compacted model)
+    float *dres;            // [rows, E] gradient of the residual, at a layer's output and then at its input
+    float *dmid, *dsum;     // of mid, of the attention's output; the same array where norms come first
+    float *dq, *dk, *dv;    // [rows, E], and tangents of them
+    float *tcur, *ta;       // [rows, E] tangents of the residual, of a
+    float *tdres, *tdmid, *tdsum, *tda;  // [rows, E] tangents of dres, dmid, dsum, da
+    float *tdx;             // of the gradient at a sublayer's input; where norms come last it is tdmid
+    float *tdz;             // [rows, F]
+    float *g1;              // [F, E] a direction on the neurons' incoming weights
+    int held;               // the layer whose arrays the shared buffers hold
 } run_part;
 
 struct opt_run {
@@ -56,39 +82,29 @@ struct opt_run {
     // the batch
     int n, rows;            // sequences, packed rows
     int out_rows;           // output rows of all sequences
-    int32_t *first, *tokens; // [N], [rows]: position of the first token per sequence; r->step on the device
+    int32_t *first, *tokens; // [N], [rows]: position of the first token per sequence; run_part.step on the device
     int32_t *ahead;          // [2, N] positions and tokens that an opt_step left there for the next, of n_ahead sequences
     int n_ahead;
-    span *all, *act;        // every row; the output rows
-    span *out;              // the output rows, packed one after the other
-    attn_seq *attn;
+    row_set every, outputs; // every row; the output rows
+    row_set kv;             // every row: those whose K and V are computed for all heads (dense), for live heads (live)
+    span *packed;           // [N] the output rows, one after the other
+    attn_seq *attn, *attn_live;  // [N] of dense sequences, of live ones
     int *mask_from;         // first row the mask acts at, per sequence
     float **to;             // [N] scratch
-    const uint8_t **heads, **neurons;
+    const uint8_t **heads, **neurons;  // [N] masks of the layer at work that act by zeroing, or NULL
     const opt_seq **seq;
     int32_t *target;        // [out_rows], -1: none
-    bool forward_only;      // rows that no output depends on are left out
-    // live units (opt_sparse.c)
-    bool *live;             // sequences that are computed from them
+    bool *live;             // [N] sequences that are computed from live units
     int n_live;
-    span_set dense, sparse;
-    span *kv_dense, *kv_sparse;  // rows whose K and V are computed for all heads, for live heads
-    attn_seq *attn_sparse;
     bool relisted;          // a list came to be of another form
     struct step_kind *kind; // [N] of the last pass that could be recorded (opt_step.c), of n_kind sequences
     int n_kind;
     struct recording *recorded;
     long replayed;
     // arrays
-    float **res;            // [L + 1]
-#define X(name, width, flag) float **name;
-    OPT_ARRAYS(X)
-#undef X
-#define X(type, name) type name;
-    RUN_PART(X)
-#undef X
-    run_part part[OPS_PARTS];      // of the parts that are not at work
-    int at;                        // the part at work
+    float **res;            // [L + 1] the residual entering each layer; what leaves the last
+    layer_arrays *layer;    // [L]
+    run_part part[OPS_PARTS];
     float *y, *yp, *dy, *dyp, *ty, *typ;  // head, on the last part: [rows, E or P] packed output rows
     float *logits, *tlogits;        // [logit_rows, V]
     int logit_rows;
@@ -99,23 +115,24 @@ struct opt_run {
     size_t bytes[OPS_PARTS];
 };
 
-// What follows works on a part of the device, in its workspace.
-void run_enter(opt_run *r, int part);
-// The same for the part of a layer, whose workspace gets the rows of the array *carried [rows, E] that the part at work has.
-void run_carry(opt_run *r, int layer, float **carried);
+// ---------------------------------------------------------------- opt_run.c
+// What follows works on a part of the device, in the workspace that is returned.
+run_part *run_use(opt_run *r, int part);
+static inline run_part *run_use_of(opt_run *r, int layer) { return run_use(r, opt_part(r->m, layer)); }
+static inline run_part *run_last_part(opt_run *r) { return &r->part[r->m->parts - 1]; }
+void run_copy(opt_run *r, float *to, const float *from);  // [rows, E], between parts too
+static inline void run_clear(opt_run *r, float *x, int width) { r->o->zero(x, (size_t)r->rows * (size_t)width * sizeof *x); }
 
-// opt_forward in parts: begin takes the batch, and uploads what the operations need of it; forward computes it; end counts the new tokens of caches.
+// opt_forward in steps: begin takes the batch, and uploads what the operations need of it; forward computes it; end counts the new tokens of caches.
 void run_begin(opt_run *r, const opt_seq *seqs, int n);
 void run_forward(opt_run *r);
 void run_end(opt_run *r);
+// With OPT_RECOMPUTE: a layer's arrays once more, from the residual that enters it, unless they are there.
+void run_restore(opt_run *r, run_part *p, int layer);
 // Logits of the last row of up to logit_rows sequences into r->logits; last: those rows (run_last).
 const float *run_last(opt_run *r);
 void run_last_logits(opt_run *r, const float *last, int first, int n);
-static inline const int32_t *run_tokens(const opt_run *r) { return r->step + r->max_seqs; }  // device memory, on part 0
-// With OPT_RECOMPUTE: a layer's arrays once more, from the residual that enters it, unless they are there.
-void run_restore(opt_run *r, int layer);
-
-static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
+static inline const int32_t *run_tokens(const opt_run *r) { return r->part[0].step + r->max_seqs; }  // device memory, on part 0
 // The output rows in pieces that fit the logits buffer: pieces never join sequences, so their products depend on one sequence only.
 // Fills s (positions in the packed output rows) and returns the number of pieces of the group that begins at *row, moving *row on.
 int  run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows);
@@ -124,22 +141,73 @@ void run_head(opt_run *r, const float *y, const span *s, int n, int first, float
 // The packed output rows of the residual that leaves the last layer, through the last norm and projection, into r->y and r->yp.
 const float *run_output(opt_run *r);
 
-void step_free(opt_run *r);  // opt_step.c
+// Keys and values are computed of every row. What leaves the last layer matters at output rows only (leaving); so does all that follows its keys
+// and values when no tap is kept (inside).
+static inline bool last_layer(const opt_run *r, int l) { return l == r->m->c.L - 1; }
+static inline const row_set *rows_leaving(const opt_run *r, int l) { return last_layer(r, l) ? &r->outputs : &r->every; }
+static inline const row_set *rows_inside(const opt_run *r, int l) { return last_layer(r, l) && !(r->flags & OPT_TAPS) ? &r->outputs : &r->every; }
 
-// opt_sparse.c: the part of a pass that computes live units only. begin: which sequences; heads, neurons: their lists for a layer, after the
-// watch had its say; kv: K and V of a layer from h, as the caches' policies want them, and into the caches.
-void sparse_alloc(opt_run *r);
-void sparse_free(opt_run *r);
-void sparse_begin(opt_run *r);
-void sparse_heads(opt_run *r, int layer);
-void sparse_neurons(opt_run *r, int layer);
-void sparse_kv(opt_run *r, int layer, const float *h);
-// Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token: then what sparse_* do on the host in a pass is what
-// sparse_kv_noted does, for the pass's new tokens.
-bool sparse_settled(opt_run *r);
-void sparse_kv_noted(opt_run *r);
-// Products of the live sequences over the spans s (one of r->sparse): y = x W' + b at live units, and ReLU; y += x Wt + b from them.
-void sparse_linear(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, const live_lists *u, int D, const span *s);
-void sparse_linear_t(opt_run *r, float *y, const float *x, const weight *wt, const weight *b, const live_lists *u, int D, const span *s);
-// Attention of every sequence whose queries are the rows `half`.
-void sparse_attention(opt_run *r, int layer, const span *half);
+static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
+static inline float *grad_of(const weight *w) { return (float *)(uintptr_t)w->data; }  // of a gradient, which is ours to write
+static inline int heads_of(const opt_run *r, int layer) { return r->m->layer[layer].wq.rows / r->m->c.D; }
+
+// ---------------------------------------------------------------- block.c: a layer
+// The residual leaving layer l from the one that enters it, r->res[l]; with leave unset only the arrays of the layer.
+void block_forward(opt_run *r, run_part *p, int l, bool leave);
+// Gradients, first to the taps: from p->dres, of the residual leaving layer l, to dz, da and p->dsum; then to p->dres, of the residual entering it. g: layer l of the
+// model whose weights are gradients, or NULL.
+void block_back_to_taps(opt_run *r, run_part *p, int l, const opt_layer *g);
+void block_back_to_input(opt_run *r, run_part *p, int l, const opt_layer *g);
+// Directions that the taps and the neurons' incoming weights are moved in: factors per sequence of da, dz and dz' x (opt_hessian).
+typedef struct { const float *a, *z, *w; } direction;
+// Tangents: from p->tcur, of the residual entering layer l, to p->tcur, of the one that leaves it; and of the gradients as above, p->tdres to p->tdz, p->tda,
+// p->tdsum, to p->tdres.
+void block_jvp(opt_run *r, run_part *p, int l, const direction *v);
+void block_back_to_taps_jvp(opt_run *r, run_part *p, int l, const direction *v);
+void block_back_to_input_jvp(opt_run *r, run_part *p, int l);
+
+// ---------------------------------------------------------------- attention.c, ffn.c: its sublayers
+// Attention in two halves, about its tap: the head outputs a of h, then y += a Wo' + bo. Derivatives in the same halves; dh = or (add) += the gradient
+// at h; th NULL: h does not move.
+void attention_heads(opt_run *r, run_part *p, int l, const float *h, const row_set *rows);
+void attention_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows);
+void attention_out_back(opt_run *r, int l, const float *dy, const opt_layer *g);
+void attention_heads_back(opt_run *r, run_part *p, int l, float *dh, bool add, const float *h, const opt_layer *g);  // h: only with g
+void attention_heads_jvp(opt_run *r, run_part *p, int l, const float *th, const direction *v);
+void attention_out_jvp(opt_run *r, run_part *p, int l, float *ty);
+void attention_out_back_jvp(opt_run *r, run_part *p, int l, const float *tdy);
+void attention_heads_back_jvp(opt_run *r, run_part *p, int l, float *tdh, bool add);
+// The FFN likewise: r = act(z) of x, then y += r W2' + b2.
+void ffn_hidden(opt_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving);
+void ffn_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows);
+void ffn_back(opt_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const opt_layer *g);
+void ffn_jvp(opt_run *r, run_part *p, int l, float *ty, const direction *v);
+void ffn_back_jvp(opt_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v);
+
+// ---------------------------------------------------------------- kv.c: keys and values, of new tokens and of those before
+// K and V of a layer from h, as the caches' policies want them, and into the caches.
+void kv_forward(opt_run *r, run_part *p, int l, const float *h);
+// Attention of every sequence whose queries are `rows`, over new tokens and those before.
+void kv_attend(opt_run *r, run_part *p, int l, const row_set *rows);
+// Whether some head that sequence i runs lacks K or V of a token; what a pass notes of its new tokens in caches that may lack some.
+bool kv_lacks(const opt_run *r, int i, int layer);
+void kv_note_all(opt_run *r);
+
+// ---------------------------------------------------------------- live.c: lists of live units, and products with them
+void live_alloc(opt_run *r);
+void live_free(opt_run *r);
+void live_begin(opt_run *r);  // which sequences
+void live_list_heads(opt_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
+void live_list_neurons(opt_run *r, run_part *p, int layer);
+int  live_lists_of(const opt_run *r, int *width);          // how many lists there are, of how many sequences each
+const uint8_t *live_mask(const opt_run *r, int i, int kind, int layer);  // a layer's row of sequence i's mask, or NULL
+// Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token: then what a pass does on the host is
+// kv_note_all.
+bool live_settled(const opt_run *r);
+// Maps whose rows (to) or columns (from) are units of D each: y = x W' + b, y += x W' + b (wt = W'). Of dense sequences over all units, of live ones over those that live.
+void to_units(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u, const row_set *rows);
+void from_units(opt_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D, const live_lists *u, const row_set *rows);
+// The live sequences' part of to_units, and ReLU.
+void live_to_units_relu(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u, const row_set *rows);
+
+void step_free(opt_run *r);  // opt_step.c

@@ -17,7 +17,7 @@ typedef struct step_kind {
 
 static bool can_be_recorded(const opt_run *r) {
     bool can = r->o->record && r->n <= r->logit_rows;
-    for (int i = 0; i < r->n && can; i++) can = r->seq[i]->n == 1 && r->out[i].n == 1 && !r->seq[i]->watch && (!r->seq[i]->mask || r->live[i]);
+    for (int i = 0; i < r->n && can; i++) can = r->seq[i]->n == 1 && r->packed[i].n == 1 && !r->seq[i]->watch && (!r->seq[i]->mask || r->live[i]);
     return can;
 }
 
@@ -53,19 +53,20 @@ static bool of_the_kind(opt_run *r) {
 
 // Behind the layers: logits and the likeliest tokens. Of a pass of one token each they stand, with their positions, where every part finds those of the next.
 static void choose(opt_run *r) {
-    const int V = r->m->c.V;
+    const int V = r->m->c.V, N = r->max_seqs;
     const bool follows = r->rows == r->n;
     const float *last = run_last(r);
+    int32_t *step = run_last_part(r)->step;
     for (int first = 0, rows; first < r->n; first += rows) {
         rows = r->n - first < r->logit_rows ? r->n - first : r->logit_rows;
         run_last_logits(r, last, first, rows);
-        r->o->likeliest(r->step + r->max_seqs + first, follows ? r->step + first : NULL, r->logits, V, rows);
+        r->o->likeliest(step + N + first, follows ? step + first : NULL, r->logits, V, rows);
     }
-    for (int p = 0; p < r->m->parts - 1 && follows; p++) r->o->copy(r->part[p].step, r->step, (size_t)(p ? r->n : r->max_seqs + r->n) * sizeof *r->step);
+    for (int p = 0; p < r->m->parts - 1 && follows; p++) r->o->copy(r->part[p].step, step, (size_t)(p ? r->n : N + r->n) * sizeof *step);
 }
 
 static void replay(opt_run *r) {
-    if (r->recorded) sparse_kv_noted(r);
+    if (r->recorded) kv_note_all(r);
     else {
         r->o->record();
         run_forward(r);
@@ -81,13 +82,13 @@ void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
     if (r->relisted) forget(r);
     const bool can = can_be_recorded(r), same = can && of_the_kind(r);
     if (can && !same) forget(r);
-    if (same && sparse_settled(r)) replay(r);
+    if (same && live_settled(r)) replay(r);
     else {
         run_forward(r);
         choose(r);
     }
-    run_enter(r, r->m->parts - 1);
-    r->o->get(top, r->step + r->max_seqs, (size_t)n * sizeof *top);
+    const run_part *p = run_use(r, r->m->parts - 1);
+    r->o->get(top, p->step + r->max_seqs, (size_t)n * sizeof *top);
     run_end(r);
     r->n_ahead = r->rows == n ? n : 0;
     for (int i = 0; i < r->n_ahead; i++) {
@@ -97,7 +98,7 @@ void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
 }
 
 void opt_step_logits(opt_run *r, float *out) {
-    run_enter(r, r->m->parts - 1);
+    run_use(r, r->m->parts - 1);
     if (r->n <= r->logit_rows) r->o->get(out, r->logits, (size_t)r->n * (size_t)r->m->c.V * sizeof *out);
     else opt_last_logits(r, out);
 }

@@ -1,0 +1,91 @@
+// ffn - the FFN sublayer, and its derivatives beside it. Contracts in opt_run.h.
+//   z = x W1' + b1       [rows, F] the tap
+//   r = max(z, 0)        [rows, F] not kept
+//   y += r W2' + b2      [rows, E]
+// A live sequence has r of its live neurons only, and no z.
+#include "opt_run.h"
+
+// ---------------------------------------------------------------- forward
+void ffn_hidden(opt_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
+    const opt_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const ops *o = r->o;
+    const int n = r->n, F = w->w1.rows;
+    if (F == 0) return;
+    if (inside->n_dense) {
+        o->linear(t->z, t->x, &w->w1, maybe(&w->b1), false, inside->dense, n);
+        o->relu(p->r, t->z, F, leaving->dense, n);
+        o->drop_units(p->r, r->neurons, r->mask_from, F, 1, r->every.dense, n);
+    }
+    if (inside->n_live) live_to_units_relu(r, p->r, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
+}
+
+void ffn_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows) {
+    const opt_layer *w = &r->m->layer[l];
+    from_units(r, y, p->r, &w->w2, &w->w2_t, &w->b2, 1, &p->live_neurons, rows);
+}
+
+// ---------------------------------------------------------------- gradient
+void ffn_back(opt_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const opt_layer *g) {
+    const opt_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const span *rows = rows_leaving(r, l)->all;
+    const ops *o = r->o;
+    const int n = r->n, E = r->m->c.E, F = w->w1.rows;
+    if (last_layer(r, l)) run_clear(r, t->dz, F);
+    o->linear_back(t->dz, dy, &w->w2, false, rows, n);
+    if (F) o->gate(t->dz, t->dz, t->z, F, rows, n);
+    if (g) {
+        o->relu(p->r, t->z, F, rows, n);
+        o->linear_grad(grad_of(&g->w2), grad_of(&g->b2), dy, p->r, E, F, rows, n);
+        o->linear_grad(grad_of(&g->w1), grad_of(&g->b1), t->dz, t->x, F, E, rows, n);
+    }
+    o->linear_back(dx, t->dz, &w->w1, add, rows, n);
+}
+
+// ---------------------------------------------------------------- tangent
+// Sequence i's direction on W1, factor * dz' x, in p->g1; the scaled dz passes through p->r.
+static weight weight_direction(opt_run *r, run_part *p, int l, int i, float factor) {
+    const layer_arrays *t = &r->layer[l];
+    const int E = r->m->c.E, F = r->m->layer[l].w1.rows;
+    const span *s = &rows_leaving(r, l)->all[i];
+    if (!p->g1) p->g1 = r->o->alloc((size_t)r->m->c.F * (size_t)E * sizeof *p->g1);
+    r->o->zero(p->g1, (size_t)F * (size_t)E * sizeof *p->g1);
+    r->o->zero(p->r + (size_t)s->row * (size_t)F, (size_t)s->n * (size_t)F * sizeof *p->r);
+    r->o->add(p->r, t->dz, factor, F, s, 1);
+    r->o->linear_grad(p->g1, NULL, p->r, t->x, F, E, s, 1);
+    return (weight){p->g1, DT_F32, F, E, NULL, NULL};
+}
+
+void ffn_jvp(opt_run *r, run_part *p, int l, float *ty, const direction *v) {
+    const opt_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const span *rows = rows_leaving(r, l)->all;
+    const ops *o = r->o;
+    const int n = r->n, F = w->w1.rows;
+    o->linear(p->tdz, t->tx, &w->w1, NULL, false, rows, n);
+    for (int i = 0; F > 0 && i < n; i++) o->add(p->tdz, t->dz, v->z ? v->z[i] : 1.0f, F, &rows[i], 1);
+    for (int i = 0; v->w && F > 0 && i < n; i++) {
+        const weight g1 = weight_direction(r, p, l, i, v->w[i]);
+        o->linear(p->tdz, t->x, &g1, NULL, true, &rows[i], 1);
+    }
+    if (F) o->gate(p->r, p->tdz, t->z, F, rows, n);
+    o->linear(ty, p->r, &w->w2, NULL, true, rows, n);
+}
+
+// ---------------------------------------------------------------- tangent of the gradient
+void ffn_back_jvp(opt_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v) {
+    const opt_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const span *rows = rows_leaving(r, l)->all;
+    const ops *o = r->o;
+    const int n = r->n, F = w->w1.rows;
+    if (last_layer(r, l)) run_clear(r, p->tdz, F);
+    o->linear_back(p->tdz, tdy, &w->w2, false, rows, n);
+    if (F) o->gate(p->tdz, p->tdz, t->z, F, rows, n);
+    o->linear_back(tdx, p->tdz, &w->w1, add, rows, n);
+    for (int i = 0; v->w && F > 0 && i < n; i++) {
+        const weight g1 = weight_direction(r, p, l, i, v->w[i]);
+        o->linear_back(tdx, t->dz, &g1, true, &rows[i], 1);
+    }
+}

@@ -1,0 +1,154 @@
+// kv - keys and values: those of new tokens, into caches as their policies want them, and attention over those and the tokens before. Contracts in
+// opt_run.h and opt.h (kv_policy).
+#include "opt_run.h"
+#include <stdlib.h>
+#include <string.h>
+
+// ---------------------------------------------------------------- K and V
+// Does the pass leave K and V of head h at the new row t of sequence i?
+static bool leaves_kv(const opt_run *r, int i, int t, const uint8_t *heads, int h) {
+    if (!heads || heads[h]) return true;
+    return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
+}
+
+// Rows of x behind those that the sequences' caches have in one of their arrays.
+enum { CACHE_K, CACHE_V, CACHE_IN };
+static void append(opt_run *r, const run_part *p, int layer, int which, const float *x, int width) {
+    bool any = false;
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *c = r->seq[i]->append;
+        float *const *const arrays[] = {[CACHE_K] = c ? c->k : NULL, [CACHE_V] = c ? c->v : NULL, [CACHE_IN] = c ? c->in : NULL};
+        r->to[i] = c && arrays[which][0] ? opt_cache_rows(r->m, arrays[which], c, layer) : NULL;
+        any |= r->to[i] != NULL;
+    }
+    if (any && width) r->o->append(r->to, x, width, p->step, r->every.all, r->n);  // a compacted layer may have no heads
+}
+
+// Which K and V the new rows of sequence i have.
+static void note(opt_run *r, int i, int layer) {
+    opt_cache *c = r->seq[i]->append;
+    if (!c || c->kv == KV_COMPUTE) return;
+    const int n_heads = heads_of(r, layer);
+    const uint8_t *heads = live_mask(r, i, OPT_HEADS, layer);
+    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H + (size_t)c->n * (size_t)n_heads;
+    for (int t = 0; t < r->every.all[i].n; t++)
+        for (int k = 0; k < n_heads; k++) {
+            const bool there = leaves_kv(r, i, t, heads, k);
+            *has++ = there;
+            c->lack[layer * c->H + k] += !there;
+        }
+}
+
+// K and V of some heads at tokens from..from + n - 1 of a cache, from what their maps read. device: room for the heads' list.
+static void recompute(opt_run *r, const opt_cache *c, int layer, const int32_t *unit, int n_units, int32_t *device, span tokens) {
+    const opt_layer *w = &r->m->layer[layer];
+    const float *in = opt_cache_rows(r->m, c->in, c, layer);
+    const live_units u = {.unit = device, .n = n_units, .seqs = 1};
+    ASSERT(w->wk.rows <= c->E);
+    r->o->put(device, unit, (size_t)n_units * sizeof *unit);
+    r->o->live_linear(opt_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens, 1);
+    r->o->live_linear(opt_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens, 1);
+}
+
+// Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.
+static void repair(opt_run *r, int i, int layer, int H) {
+    const opt_cache *c = r->seq[i]->prefix;
+    const uint8_t *heads = live_mask(r, i, OPT_HEADS, layer);
+    int *lack = c->lack + layer * c->H;
+    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H;  // [tokens, H]
+    int32_t *unit = NULL, *device = NULL;
+    for (int h = 0; h < H; h++)
+        while ((!heads || heads[h]) && lack[h] > 0) {
+            if (!unit) {
+                unit = xcalloc((size_t)H, sizeof *unit);
+                device = r->o->alloc((size_t)H * sizeof *unit);
+            }
+            int from = 0, end, n = 0;
+            while (has[(size_t)from * (size_t)H + (size_t)h]) from++;
+            for (end = from; end < c->n && !has[(size_t)end * (size_t)H + (size_t)h]; end++) {}
+            for (int k = h; k < H; k++) {
+                bool alike = (!heads || heads[k]) && lack[k] > 0;
+                for (int t = from; t < end && alike; t++) alike = !has[(size_t)t * (size_t)H + (size_t)k];
+                if (!alike) continue;
+                unit[n++] = k;
+                for (int t = from; t < end; t++) has[(size_t)t * (size_t)H + (size_t)k] = 1;
+                lack[k] -= end - from;
+            }
+            recompute(r, c, layer, unit, n, device, (span){from, end - from});
+        }
+    if (device) r->o->release(device);
+    free(unit);
+}
+
+void kv_forward(opt_run *r, run_part *p, int l, const float *h) {
+    const opt_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const int D = r->m->c.D, width = w->wk.rows;
+    to_units(r, t->k, h, &w->wk, &w->bk, D, &p->live_heads, &r->kv);
+    to_units(r, t->v, h, &w->wv, &w->bv, D, &p->live_heads, &r->kv);
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *prefix = r->seq[i]->prefix;
+        if (prefix && prefix->kv == KV_REPAIR) repair(r, i, l, width / D);
+        note(r, i, l);
+    }
+    append(r, p, l, CACHE_K, t->k, width);
+    append(r, p, l, CACHE_V, t->v, width);
+    append(r, p, l, CACHE_IN, h, r->m->c.E);
+}
+
+void kv_note_all(opt_run *r) {
+    for (int l = 0; l < r->m->c.L; l++)
+        for (int i = 0; i < r->n; i++) note(r, i, l);
+}
+
+// Whether a head that runs has no K and V of some token in the prefix.
+bool kv_lacks(const opt_run *r, int i, int layer) {
+    const opt_cache *p = r->seq[i]->prefix;
+    if (!p || p->kv == KV_COMPUTE) return false;
+    const uint8_t *heads = r->live[i] ? live_mask(r, i, OPT_HEADS, layer) : NULL;
+    bool lacks = false;
+    for (int h = 0; h < heads_of(r, layer); h++) lacks |= (!heads || heads[h]) && p->lack[layer * p->H + h] > 0;
+    return lacks;
+}
+
+// ---------------------------------------------------------------- attention
+// Of a sequence whose prefix lacks K and V of heads that run (KV_SKIP): its has, in device memory.
+static const uint8_t *missing_kv(opt_run *r, run_part *p, int i, int layer, int n_heads) {
+    const opt_cache *c = r->seq[i]->prefix;
+    if (!c || c->kv != KV_SKIP || !kv_lacks(r, i, layer)) return NULL;
+    const size_t bytes = (size_t)r->m->c.positions * (size_t)c->H;
+    if (!p->device_has) p->device_has = r->o->alloc(bytes * (size_t)r->max_seqs);
+    uint8_t *to = p->device_has + bytes * (size_t)i;
+    r->o->put(to, c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H, (size_t)c->n * (size_t)n_heads);
+    return to;
+}
+
+// What sequence i attends to.
+static attn_seq attended(opt_run *r, run_part *p, int i, int l, span all, span queries) {
+    const opt_cache *c = r->seq[i]->prefix;
+    attn_seq s = {.s = all, .from = queries.n ? queries.row - all.row : all.n, .past = r->first[i]};
+    if (!c) return s;
+    s.past_at = p->step + i;
+    s.past_most = c->cap;
+    s.past_k = opt_cache_rows(r->m, c->k, c, l);
+    s.past_v = opt_cache_rows(r->m, c->v, c, l);
+    s.past_has = missing_kv(r, p, i, l, heads_of(r, l));
+    return s;
+}
+
+void kv_attend(opt_run *r, run_part *p, int l, const row_set *rows) {
+    const layer_arrays *t = &r->layer[l];
+    const int D = r->m->c.D, H = heads_of(r, l), width = H * D;
+    for (int i = 0; i < r->n; i++) {
+        const span all = r->every.all[i];
+        const attn_seq s = attended(r, p, i, l, all, rows->all[i]), none = {.s = {all.row, 0}};
+        r->attn[i] = r->live[i] || s.past_has ? none : s;
+        r->attn_live[i] = r->live[i] ? s : none;
+        if (!r->live[i] && s.past_has) r->o->live_attention(t->a, t->q, t->k, t->v, width, D, NULL, &s, 1);
+    }
+    r->o->attention(t->a, t->q, t->k, t->v, width, H, r->attn, r->n);
+    if (r->n_live == 0) return;
+    int count;
+    const int lists = live_lists_of(r, &count);
+    for (int k = 0; k < lists; k++) r->o->live_attention(t->a, t->q, t->k, t->v, width, D, &p->live_heads.list[k], r->attn_live + k, count);
+}

@@ -1,0 +1,264 @@
+// live - lists of the live units of a layer, and the products that read their weights only. Contracts in opt.h (opt_sparse_prepare) and opt_run.h.
+//
+// A sequence is live where its mask acts on all of its new rows. Its lists are read off the mask layer by layer, because who watches the pass
+// may still write it. Sequences that are not live take the dense way in the same pass.
+#include "opt_run.h"
+#include <stdlib.h>
+#include <string.h>
+
+// ---------------------------------------------------------------- transposed copies
+static size_t bytes_of(const weight *w) { return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64; }
+
+size_t opt_sparse_bytes(const opt *m) {
+    size_t bytes = 0;
+    for (int l = 0; l < m->c.L; l++) bytes += bytes_of(&m->stored[l].wo) + bytes_of(&m->stored[l].w2);
+    return bytes;
+}
+
+size_t opt_sparse_prepare(opt *m) {
+    const size_t all = opt_sparse_bytes(m);
+    if (m->transposed[0]) return all;
+    size_t bytes[OPS_PARTS] = {0};
+    for (int l = 0; l < m->c.L; l++) bytes[opt_part(m, l)] += bytes_of(&m->stored[l].wo) + bytes_of(&m->stored[l].w2);
+    if (ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
+    char *block = NULL;
+    for (int l = 0; l < m->c.L; l++) {
+        const int p = opt_part(m, l);
+        if (l == m->first[p]) {
+            m->o->use(p);
+            block = m->transposed[p] = m->o->alloc(bytes[p]);
+        }
+        const weight *from[] = {&m->layer[l].wo, &m->layer[l].w2};
+        weight *to[] = {&m->layer[l].wo_t, &m->layer[l].w2_t};
+        for (int k = 0; k < 2; k++, block += bytes_of(from[k - 1])) {
+            m->o->transpose(block, from[k]);
+            *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL, from[k]->narrow};
+        }
+    }
+    return all;
+}
+
+// ---------------------------------------------------------------- workspace
+static bool own_lists(const opt_run *r) { return r->flags & OPT_OWN_LISTS && r->max_seqs > 1; }
+
+static void lists_alloc(opt_run *r, const run_part *p, live_lists *u, int units) {
+    const opt *m = r->m;
+    const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = own_lists(r) ? N : 1;
+    u->layers = r->o->host ? 1 : m->first[p->index + 1] - m->first[p->index];
+    const size_t layers = (size_t)u->layers;
+    u->list = u->every = xcalloc(layers * lists, sizeof *u->every);
+    if (!m->transposed[0]) return;
+    u->unit = xcalloc(lists * (1 + U), sizeof *u->unit);
+    u->device_unit = r->o->alloc(layers * lists * (1 + U) * sizeof *u->unit);
+    if (!r->o->host) u->of = xcalloc(layers * N, 1 + U);
+    if (own_lists(r)) return;
+    u->wants = xcalloc(U, N);
+    u->device_wants = r->o->alloc(layers * U * N);
+}
+
+static void lists_free(opt_run *r, live_lists *u) {
+    if (u->device_unit) r->o->release(u->device_unit);
+    if (u->device_wants) r->o->release(u->device_wants);
+    free(u->unit);
+    free(u->wants);
+    free(u->of);
+    free(u->every);
+}
+
+void live_alloc(opt_run *r) {
+    const size_t N = (size_t)r->max_seqs;
+    r->live = xcalloc(N, sizeof *r->live);
+    for (int k = 0; k < r->m->parts; k++) {
+        run_part *p = run_use(r, k);
+        lists_alloc(r, p, &p->live_heads, r->m->c.H);
+        lists_alloc(r, p, &p->live_neurons, r->m->c.F);
+    }
+}
+
+void live_free(opt_run *r) {
+    free(r->live);
+    for (int k = 0; k < r->m->parts; k++) {
+        run_part *p = run_use(r, k);
+        lists_free(r, &p->live_heads);
+        lists_free(r, &p->live_neurons);
+    }
+}
+
+// ---------------------------------------------------------------- which sequences, which units
+// The rows of sequence i into a set, among the dense or the live ones.
+static void sort_rows(row_set *set, int i, span rows, bool live) {
+    const span none = {rows.row, 0};
+    set->dense[i] = live ? none : rows;
+    set->live[i] = live ? rows : none;
+    set->n_dense += !live;
+    set->n_live += live;
+}
+
+void live_begin(opt_run *r) {
+    const bool able = r->m->transposed[0] && r->part[0].live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
+    row_set *sets[] = {&r->every, &r->outputs, &r->kv};
+    for (int k = 0; k < 3; k++) sets[k]->n_dense = sets[k]->n_live = 0;
+    r->n_live = 0;
+    for (int i = 0; i < r->n; i++) {
+        const opt_cache *to = r->seq[i]->append;
+        const bool live = able && r->seq[i]->mask && r->mask_from[i] == 0;
+        // K and V that nobody will read again are needed for live heads only
+        const bool all_heads = !live || (to && to->kv == KV_COMPUTE);
+        r->live[i] = live;
+        r->n_live += live;
+        sort_rows(&r->every, i, r->every.all[i], live);
+        sort_rows(&r->outputs, i, r->outputs.all[i], live);
+        sort_rows(&r->kv, i, r->every.all[i], !all_heads);
+    }
+}
+
+const uint8_t *live_mask(const opt_run *r, int i, int kind, int layer) {
+    const mask *m = r->seq[i]->mask;
+    if (!m) return NULL;
+    return kind == OPT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H : m->neurons + (size_t)layer * (size_t)r->m->c.F;
+}
+
+// The lists of one kind of a layer: U units a row of the mask has, n the layer; place: of the layer's lists among those of the part.
+typedef struct { live_lists *u; int kind, layer, U, n; size_t place; } lists_at;
+
+static lists_at lists_of_layer(const opt_run *r, const run_part *p, int kind, int layer) {
+    const bool heads = kind == OPT_HEADS;
+    const opt_config *c = &r->m->c;
+    live_lists *u = (live_lists *)(uintptr_t)(heads ? &p->live_heads : &p->live_neurons);
+    return (lists_at){u, kind, layer, heads ? c->H : c->F, heads ? heads_of(r, layer) : r->m->layer[layer].w1.rows,
+                      u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
+}
+
+static const uint8_t *mask_of(const opt_run *r, const lists_at *a, int i) { return live_mask(r, i, a->kind, a->layer); }
+
+// What the lists of sequence i were made of.
+static uint8_t *made_of(const opt_run *r, const lists_at *a, int i) { return a->u->of + (a->place * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + a->U); }
+
+// Whether the lists that are on the device are those of the masks as they are.
+static bool lists_hold(const opt_run *r, const lists_at *a) {
+    bool hold = a->u->of != NULL;
+    for (int i = 0; i < r->max_seqs && hold; i++) {
+        const uint8_t *of = made_of(r, a, i);
+        const bool live = i < r->n && r->live[i];
+        hold = of[0] == (i < r->n ? 1 + live : 0) && (!live || memcmp(of + 1, mask_of(r, a, i), (size_t)a->n) == 0);
+    }
+    return hold;
+}
+
+static void remember(opt_run *r, const lists_at *a) {
+    for (int i = 0; i < r->max_seqs && a->u->of; i++) {
+        uint8_t *of = made_of(r, a, i);
+        of[0] = i < r->n ? 1 + r->live[i] : 0;
+        if (i < r->n && r->live[i]) memcpy(of + 1, mask_of(r, a, i), (size_t)a->n);
+    }
+}
+
+// A list of n units at unit[1..] to place `at` of the device's.
+static live_units put_list(opt_run *r, const lists_at *a, int32_t *unit, int n, size_t at) {
+    int32_t *to = a->u->device_unit + at * (size_t)(1 + a->U);
+    unit[0] = n;
+    r->o->put(to, unit, (size_t)(1 + n) * sizeof *unit);
+    return (live_units){.unit = to + 1, .n = n, .seqs = 1, .n_at = r->o->host ? NULL : to};
+}
+
+static void make_own(opt_run *r, const lists_at *a) {
+    for (int i = 0; i < r->n; i++) {
+        int32_t *unit = a->u->unit + (size_t)i * (size_t)(1 + a->U);
+        int n = 0;
+        const uint8_t *m = mask_of(r, a, i);
+        for (int k = 0; k < a->n && r->live[i]; k++) {
+            unit[1 + n] = k;
+            n += m[k] != 0;
+        }
+        a->u->list[i] = put_list(r, a, unit, n, a->place * (size_t)r->max_seqs + (size_t)i);
+    }
+}
+
+// The mask that all live sequences share, or NULL.
+static const uint8_t *shared_mask(const opt_run *r, const lists_at *a) {
+    const uint8_t *first = NULL;
+    for (int i = 0; i < r->n; i++) {
+        if (!r->live[i]) continue;
+        if (first && first != mask_of(r, a, i)) return NULL;
+        first = mask_of(r, a, i);
+    }
+    return first;
+}
+
+static void make_common(opt_run *r, const lists_at *a) {
+    live_lists *u = a->u;
+    const uint8_t *shared = shared_mask(r, a);
+    int n = 0;
+    for (int k = 0; k < a->n; k++) {
+        uint8_t any = shared ? shared[k] : 0, *wants = u->wants + (size_t)n * (size_t)r->n;
+        for (int i = 0; i < r->n && !shared; i++) any |= wants[i] = r->live[i] && mask_of(r, a, i)[k];
+        u->unit[1 + n] = k;
+        n += any != 0;
+    }
+    uint8_t *wants = u->device_wants + a->place * (size_t)a->U * (size_t)r->max_seqs;
+    live_units made = put_list(r, a, u->unit, n, a->place);
+    made.seqs = r->n;
+    made.wants = shared ? NULL : wants;
+    if (!shared) r->o->put(wants, u->wants, (size_t)n * (size_t)r->n);
+    r->relisted |= !made.wants != !u->list[0].wants || made.seqs != u->list[0].seqs;
+    u->list[0] = made;
+}
+
+static void make_lists(opt_run *r, const run_part *p, int kind, int layer) {
+    if (r->n_live == 0) return;
+    const lists_at a = lists_of_layer(r, p, kind, layer);
+    a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);
+    if (lists_hold(r, &a)) return;
+    if (own_lists(r)) make_own(r, &a);
+    else make_common(r, &a);
+    remember(r, &a);
+}
+
+void live_list_heads(opt_run *r, run_part *p, int layer) { make_lists(r, p, OPT_HEADS, layer); }
+void live_list_neurons(opt_run *r, run_part *p, int layer) { make_lists(r, p, OPT_NEURONS, layer); }
+
+bool live_settled(const opt_run *r) {
+    bool settled = true;
+    for (int l = 0; l < r->m->c.L && settled; l++) {
+        const run_part *p = &r->part[opt_part(r->m, l)];
+        for (int kind = OPT_HEADS; kind <= OPT_NEURONS && r->n_live && settled; kind++) {
+            const lists_at a = lists_of_layer(r, p, kind, l);
+            settled = lists_hold(r, &a);
+        }
+        for (int i = 0; i < r->n && settled; i++) settled = !kv_lacks(r, i, l);
+    }
+    return settled;
+}
+
+// ---------------------------------------------------------------- products
+int live_lists_of(const opt_run *r, int *width) {
+    *width = own_lists(r) ? 1 : r->n;
+    return own_lists(r) ? r->n : 1;
+}
+
+static void to_live(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_lists *u, const span *s) {
+    int width;
+    const int lists = live_lists_of(r, &width);
+    for (int k = 0; k < lists; k++) r->o->live_linear(y, x, w, maybe(b), relu, D, &u->list[k], s + k, width);
+}
+
+void live_to_units_relu(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u, const row_set *rows) {
+    to_live(r, y, x, w, b, true, D, u, rows->live);
+}
+
+void to_units(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u, const row_set *rows) {
+    if (rows->n_dense) r->o->linear(y, x, w, maybe(b), false, rows->dense, r->n);
+    if (rows->n_live) to_live(r, y, x, w, b, false, D, u, rows->live);
+}
+
+void from_units(opt_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D, const live_lists *u, const row_set *rows) {
+    if (w->cols == 0) {  // of no units the bias is left
+        r->o->linear(y, x, w, maybe(b), true, rows->all, r->n);
+        return;
+    }
+    if (rows->n_dense) r->o->linear(y, x, w, maybe(b), true, rows->dense, r->n);
+    if (!rows->n_live) return;
+    int width;
+    const int lists = live_lists_of(r, &width);
+    for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, wt, maybe(b), D, &u->list[k], rows->live + k, width);
+}
