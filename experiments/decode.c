@@ -157,27 +157,16 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s) {
 }
 
 // ---------------------------------------------------------------- bytes
-static double bytes_of(const weight *w) { return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0; }
-static double bytes_of_row(const weight *w) { return (double)w->cols * (double)dtype_bytes(w->type); }
-
-// What every token reads whatever is live: norms, biases of what is added, projections, the vocabulary matrix, the rows looked up.
-static double fixed_bytes(const opt *m, int n) {
-    double b = bytes_of(&m->embed) + n * (bytes_of_row(&m->embed) + bytes_of_row(&m->pos)) + bytes_of(&m->proj_in) + bytes_of(&m->proj_out) + bytes_of(&m->lnf_g) + bytes_of(&m->lnf_b);
-    for (int l = 0; l < m->c.L; l++) {
-        const opt_layer *w = &m->layer[l];
-        b += bytes_of(&w->ln1_g) + bytes_of(&w->ln1_b) + bytes_of(&w->ln2_g) + bytes_of(&w->ln2_b) + bytes_of(&w->bo) + bytes_of(&w->b2);
-    }
-    return b;
-}
-
-static double layer_bytes(const opt_layer *w, double heads, double kv_heads, double neurons) {
-    return heads * (bytes_of(&w->wq) + bytes_of(&w->bq) + bytes_of(&w->wo)) + kv_heads * (bytes_of(&w->wk) + bytes_of(&w->bk) + bytes_of(&w->wv) + bytes_of(&w->bv)) +
-           neurons * (bytes_of(&w->w1) + bytes_of(&w->b1) + bytes_of(&w->w2));
+// What is read of a layer: the parts of its heads, K and V heads and neurons that are live, and what belongs to none of them.
+static double layer_bytes(const opt *m, int layer, double heads, double kv_heads, double neurons) {
+    double of[OWNERS];
+    opt_layer_bytes(m, layer, of);
+    return of[OWNER_NONE] + heads * of[OWNER_HEAD] + kv_heads * of[OWNER_KV_HEAD] + neurons * of[OWNER_NEURON];
 }
 
 double decode_dense_bytes(const opt *m) {
-    double b = fixed_bytes(m, 1);
-    for (int l = 0; l < m->c.L; l++) b += layer_bytes(&m->layer[l], 1, 1, 1);
+    double b = opt_outer_bytes(m, 1);
+    for (int l = 0; l < m->c.L; l++) b += layer_bytes(m, l, 1, 1, 1);
     return b;
 }
 
@@ -186,10 +175,9 @@ int decode_replayed(const decode *d) { return (int)opt_replayed(d->next); }
 decode_bytes decode_step_bytes(const decode *d) {
     const opt_config *c = &d->m->c;
     const bool by_zero = d->o.flags & OPT_MASK_BY_ZERO || !d->m->transposed[0];
-    decode_bytes b = {.weights = fixed_bytes(d->m, d->n)};
+    decode_bytes b = {.weights = opt_outer_bytes(d->m, d->n)};
     for (int l = 0; l < c->L; l++) {
-        const opt_layer *w = &d->m->layer[l];
-        const int H = w->wq.rows / c->D, F = w->w1.rows;
+        const int H = opt_units(c, l, OPT_HEADS), F = opt_units(c, l, OPT_NEURONS);
         int heads = 0, neurons = 0;
         for (int k = 0; k < H; k++) {
             bool any = false;
@@ -207,7 +195,7 @@ decode_bytes decode_step_bytes(const decode *d) {
             neurons += any;
         }
         const double live_heads = H ? (double)heads / H : 0;
-        b.weights += layer_bytes(w, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_heads, F ? (double)neurons / F : 0);
+        b.weights += layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_heads, F ? (double)neurons / F : 0);
     }
     return b;
 }

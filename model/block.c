@@ -16,13 +16,13 @@ typedef struct {
 static around around_attention(const opt_run *r, int l, const opt_layer *g) {
     const opt_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    return (around){r->m->c.pre_ln, &w->ln1_g, &w->ln1_b, r->res[l], t->s1, t->dh, t->tn1, g ? grad_of(&g->ln1_g) : NULL, g ? grad_of(&g->ln1_b) : NULL};
+    return (around){r->m->arch.norm_first, &w->ln1_g, &w->ln1_b, r->res[l], t->s1, t->dh, t->tn1, g ? grad_of(&g->ln1_g) : NULL, g ? grad_of(&g->ln1_b) : NULL};
 }
 
 static around around_ffn(const opt_run *r, int l, const opt_layer *g) {
     const opt_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    return (around){r->m->c.pre_ln, &w->ln2_g, &w->ln2_b, t->mid, t->s2, t->dx, t->tn2, g ? grad_of(&g->ln2_g) : NULL, g ? grad_of(&g->ln2_b) : NULL};
+    return (around){r->m->arch.norm_first, &w->ln2_g, &w->ln2_b, t->mid, t->s2, t->dx, t->tn2, g ? grad_of(&g->ln2_g) : NULL, g ? grad_of(&g->ln2_b) : NULL};
 }
 
 // ---------------------------------------------------------------- forward

@@ -1,6 +1,6 @@
 // ckpt - opening, validating, hashing and saving checkpoint directories. Contract and file forms in ckpt.h.
 // The forms, their order and the names are those of transformers' from_pretrained and save_pretrained.
-#include "opt.h"
+#include "arch.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -33,11 +33,10 @@ static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n)
     return 0;
 }
 
-// "model.decoder.layers.0.fc1.weight", "decoder.layers..." and "layers..." are the same tensor.
-static const char *short_name(const char *name) {
-    static const char *const prefixes[] = {"model.", "decoder."};
-    for (int i = 0; i < 2; i++)
-        if (!strncmp(name, prefixes[i], strlen(prefixes[i]))) name += strlen(prefixes[i]);
+// "model.decoder.layers...", "decoder.layers..." and "layers..." are the same tensor.
+static const char *short_name(const ckpt *c, const char *name) {
+    for (const char *const *prefix = arch_of(&c->config).family->prefixes; *prefix; prefix++)
+        if (!strncmp(name, *prefix, strlen(*prefix))) name += strlen(*prefix);
     return name;
 }
 
@@ -53,7 +52,7 @@ static int load_file(ckpt *c, const char *path, parse_fn *parse) {
     for (int i = 0; i < n; i++) {
         tensor *t = &c->tensors[c->n_tensors++];
         *t = ts[i];
-        t->name = xstrdup(short_name(ts[i].name));
+        t->name = xstrdup(short_name(c, ts[i].name));
         if ((uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
         struct ckpt_map copy = {.base = xaligned(tensor_bytes(t)), .bytes = tensor_bytes(t), .owned = true};
         memcpy(copy.base, t->data, copy.bytes);
@@ -79,7 +78,7 @@ static int load_shard(ckpt *c, const json_t *map, const char *shard, const char 
     const char *name;
     json_t *v;
     json_object_foreach((json_t *)map, name, v)
-        if (!bad && !strcmp(json_string_value(v), shard) && !named(c->tensors + first, c->n_tensors - first, short_name(name)))
+        if (!bad && !strcmp(json_string_value(v), shard) && !named(c->tensors + first, c->n_tensors - first, short_name(c, name)))
             bad = err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
     free(path);
     return bad;
@@ -182,14 +181,15 @@ static void drop(ckpt *c, const tensor *t) {
     memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
 }
 
-// lm_head.weight of a tied model is the embedding once more; an untied head, or one that was changed, is no OPT that runs here.
+// The head of a tied model is the embedding once more; an untied head, or one that was changed, is no model that runs here.
 static int check_head(ckpt *c) {
-    const tensor *head = ckpt_find(c, "lm_head.weight"), *embed = ckpt_find(c, "embed_tokens.weight");
+    const family *f = arch_of(&c->config).family;
+    const tensor *head = ckpt_find(c, f->head), *embed = ckpt_find(c, f->embedding);
     if (!head && !c->config.tied)
-        return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no lm_head.weight", c->dir);
+        return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no %s", c->dir, f->head);
     if (!head || !embed) return 0;
     if (head->type != embed->type || !same_shape(head, embed) || (head->data != embed->data && memcmp(head->data, embed->data, tensor_bytes(embed))))
-        return err_set("%s: lm_head.weight differs from embed_tokens.weight; only tied heads are implemented", c->dir);
+        return err_set("%s: %s differs from %s; only tied heads are implemented", c->dir, f->head, f->embedding);
     drop(c, head);
     return 0;
 }
@@ -293,11 +293,11 @@ static json_t *header_entry(const tensor *t, size_t begin) {
 }
 
 // tensors in the order of the file: 4-byte elements first, so that every tensor is aligned.
-static int write_safetensors(FILE *f, const tensor **ts, int n, tensor_fill *fill, void *ctx) {
+static int write_safetensors(FILE *f, const char *prefix, const tensor **ts, int n, tensor_fill *fill, void *ctx) {
     json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t at = 0;
     for (int i = 0; i < n; at += tensor_bytes(ts[i++])) {
-        char *name = xasprintf("model.decoder.%s", ts[i]->name);
+        char *name = xasprintf("%s%s", prefix, ts[i]->name);
         json_object_set_new(root, name, header_entry(ts[i], at));
         free(name);
     }
@@ -336,7 +336,7 @@ int ckpt_save_from(const char *dir, const opt_config *config, const tensor *tens
         goto done;
     }
     if (file_out_open(&weights, weights_path) || file_out_open(&conf, conf_path)) goto done;
-    if (write_safetensors(weights.f, order, n, fill, ctx)) goto done;
+    if (write_safetensors(weights.f, arch_of(config).family->saved_prefix, order, n, fill, ctx)) goto done;
     text = opt_config_text(config);
     fputs(text, conf.f);
     bad = file_out_close(&weights) || file_out_close(&conf) ? -1 : 0;

@@ -14,17 +14,6 @@ typedef struct {
     float *wide;
 } job;
 
-// Which side of a layer's tensor belongs to units, and of which kind.
-typedef struct { int kind; bool rows, cols; } cut;
-static cut cut_of(const char *name) {
-    static const struct { const char *name; cut c; } cuts[] = {
-        {"self_attn.q_proj.", {OPT_HEADS, true, false}}, {"self_attn.k_proj.", {OPT_HEADS, true, false}}, {"self_attn.v_proj.", {OPT_HEADS, true, false}},
-        {"self_attn.out_proj.weight", {OPT_HEADS, false, true}}, {"fc1.", {OPT_NEURONS, true, false}}, {"fc2.weight", {OPT_NEURONS, false, true}}};
-    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++)
-        if (strncmp(name, cuts[i].name, strlen(cuts[i].name)) == 0) return cuts[i].c;
-    return (cut){0};
-}
-
 static const uint8_t *kept(const job *j, int kind, int layer) {
     const opt_config *c = &j->from->config;
     return kind == OPT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H : j->keep->neurons + (size_t)layer * (size_t)c->F;
@@ -36,12 +25,13 @@ static int count_kept(const job *j, int kind, int layer) {
     return n;
 }
 
-// The indices that stay of `size`, all of them or those of kept units.
-static int list_kept(const job *j, int *out, int64_t size, bool cut_it, int kind, int layer) {
-    const int D = !cut_it ? 1 : kind == OPT_HEADS ? j->from->config.D : 1;
+// The indices that stay of `size`: those of kept units where the side belongs to units.
+static int list_kept(const job *j, int *out, int64_t size, tensor_dim dim, int layer) {
+    const unit_owner owner = arch_owner(dim);
+    const int kind = arch_owner_kind(owner), values = kind == OPT_HEADS ? j->from->config.D : 1;
     int n = 0;
     for (int i = 0; i < size; i++)
-        if (!cut_it || kept(j, kind, layer)[i / D]) out[n++] = i;
+        if (owner == OWNER_NONE || kept(j, kind, layer)[i / values]) out[n++] = i;
     return n;
 }
 
@@ -56,9 +46,8 @@ static int convert(void *to, dtype type, const float *x, size_t n) {
 static const void *fill(void *ctx, const tensor *t) {
     job *j = ctx;
     const tensor *from = ckpt_find(j->from, t->name);
-    int layer = 0, at = 0;
-    const bool of_layer = sscanf(t->name, "layers.%d.%n", &layer, &at) == 1 && at > 0;
-    const cut c = of_layer ? cut_of(t->name + at) : (cut){0};
+    int layer;
+    const tensor_spec *spec = arch_find(arch_of(&j->from->config).family, t->name, &layer);
     const bool same = t->type == from->type;
     if (same && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
     const int64_t from_cols = from->rank > 1 ? from->dim[1] : 1;
@@ -68,7 +57,7 @@ static const void *fill(void *ctx, const tensor *t) {
     j->data = xrealloc(j->data, tensor_bytes(t) + 1);
     j->cells = xrealloc(j->cells, ((size_t)from_cols + 1) * width);
     j->wide = xrealloc(j->wide, ((size_t)from_cols + 1) * sizeof *j->wide);
-    const int rows = list_kept(j, j->row, from->dim[0], c.rows, c.kind, layer), cols = list_kept(j, j->col, from_cols, c.cols, c.kind, layer);
+    const int rows = list_kept(j, j->row, from->dim[0], spec->rows, layer), cols = list_kept(j, j->col, from_cols, spec->cols, layer);
     for (int r = 0; r < rows; r++) {
         const char *line = (const char *)from->data + (size_t)j->row[r] * (size_t)from_cols * width;
         char *to = (char *)j->data + (size_t)r * (size_t)cols * to_width, *cells = same ? to : j->cells;

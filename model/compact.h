@@ -2,8 +2,8 @@
 #pragma once
 #include "opt.h"
 
-// Writes the checkpoint (config.json, model.safetensors) of `from` without what `keep` drops into the folder dir: q, k and v lose the rows of
-// dropped heads, out_proj their columns; fc1 the rows of dropped neurons, fc2 their columns. The biases of out_proj and fc2 stay: a dropped unit
+// Writes the checkpoint (config.json, model.safetensors) of `from` without what `keep` drops into the folder dir: tensors lose the rows
+// or columns that belong to dropped units (arch.h). Biases of what is added to the residual stay: a dropped unit
 // puts out 0 and nothing else changes (METHOD 2.3), so the outputs are those of `from` under the mask. One tensor is in memory
 // at a time. type: of the weights written, COMPACT_AS_STORED: each its own. Where every unit is kept the checkpoint is an ordinary one. 0, or -1 and err_set (a
 // weight outside the range of fp16, a full disk).

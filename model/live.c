@@ -7,19 +7,32 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- transposed copies
-static size_t bytes_of(const weight *w) { return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64; }
+static size_t copy_bytes(const weight *w) { return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64; }
+
+// Bytes of each part's copies; returns those of all.
+static size_t plan_copies(const opt *m, size_t bytes[OPS_PARTS]) {
+    const family *f = m->arch.family;
+    size_t all = 0;
+    for (int l = 0; l < m->c.L; l++)
+        for (int i = 0; i < f->n_tensors; i++) {
+            if (!f->tensors[i].transposed) continue;
+            const size_t some = copy_bytes((const weight *)((const char *)&m->stored[l] + f->tensors[i].slot));
+            bytes[opt_part(m, l)] += some;
+            all += some;
+        }
+    return all;
+}
 
 size_t opt_sparse_bytes(const opt *m) {
-    size_t bytes = 0;
-    for (int l = 0; l < m->c.L; l++) bytes += bytes_of(&m->stored[l].wo) + bytes_of(&m->stored[l].w2);
-    return bytes;
+    size_t bytes[OPS_PARTS] = {0};
+    return plan_copies(m, bytes);
 }
 
 size_t opt_sparse_prepare(opt *m) {
-    const size_t all = opt_sparse_bytes(m);
-    if (m->transposed[0]) return all;
+    const family *f = m->arch.family;
     size_t bytes[OPS_PARTS] = {0};
-    for (int l = 0; l < m->c.L; l++) bytes[opt_part(m, l)] += bytes_of(&m->stored[l].wo) + bytes_of(&m->stored[l].w2);
+    const size_t all = plan_copies(m, bytes);
+    if (m->transposed[0]) return all;
     if (ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
     char *block = NULL;
     for (int l = 0; l < m->c.L; l++) {
@@ -28,11 +41,13 @@ size_t opt_sparse_prepare(opt *m) {
             m->o->use(p);
             block = m->transposed[p] = m->o->alloc(bytes[p]);
         }
-        const weight *from[] = {&m->layer[l].wo, &m->layer[l].w2};
-        weight *to[] = {&m->layer[l].wo_t, &m->layer[l].w2_t};
-        for (int k = 0; k < 2; k++, block += bytes_of(from[k - 1])) {
-            m->o->transpose(block, from[k]);
-            *to[k] = (weight){block, from[k]->type, from[k]->cols, from[k]->rows, NULL, from[k]->narrow};
+        for (int i = 0; i < f->n_tensors; i++) {
+            const tensor_spec *s = &f->tensors[i];
+            if (!s->transposed) continue;
+            const weight *from = opt_slot(m, s, l);
+            m->o->transpose(block, from);
+            *(weight *)((char *)&m->layer[l] + s->transposed) = (weight){block, from->type, from->cols, from->rows, NULL, from->narrow};
+            block += copy_bytes(from);
         }
     }
     return all;

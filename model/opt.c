@@ -1,7 +1,7 @@
-// opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in opt_tensors.c, the passes in opt_run.c and
+// opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in arch_opt.c, the passes in opt_run.c and
 // opt_grad.c.
 #include "convert.h"
-#include "opt_tensors.h"
+#include "opt_random.h"
 #include "scratch.h"
 #include <stdlib.h>
 #include <string.h>
@@ -51,25 +51,35 @@ static int narrow(struct source *s, const tensor *t, weight *w) {
     return over ? err_set("tensor %s holds numbers beyond 65504, which fp16 does not; take --activations bf16", t->name) : 0;
 }
 
-static int bind_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
+static int bind_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
     const tensor *t = NULL;
+    const bool vector = at->spec->cols == DIM_NONE;
+    weight *where = opt_slot(s->m, at->spec, at->layer);
     for (int i = 0; i < s->n && !t; i++)
-        if (strcmp(s->t[i].name, name) == 0) t = &s->t[i];
-    if (!t) return err_set("tensor %s is missing", name);
-    if (t->dim[0] != rows || (cols == OPT_VECTOR ? t->rank != 1 : t->rank != 2 || t->dim[1] != cols)) return err_set("tensor %s has another shape than the configuration says", name);
-    *where = (weight){t->data, t->type, rows, cols == OPT_VECTOR ? 1 : cols, NULL, NULL};
-    if (s->o->activations != DT_F32 && cols != OPT_VECTOR && narrow(s, t, where) != 0) return -1;
+        if (strcmp(s->t[i].name, at->name) == 0) t = &s->t[i];
+    if (!t) return err_set("tensor %s is missing", at->name);
+    if (t->dim[0] != at->rows || (vector ? t->rank != 1 : t->rank != 2 || t->dim[1] != at->cols)) return err_set("tensor %s has another shape than the configuration says", at->name);
+    *where = (weight){t->data, t->type, at->rows, vector ? 1 : at->cols, NULL, NULL};
+    if (s->o->activations != DT_F32 && !vector && narrow(s, t, where) != 0) return -1;
     if (!s->wide || where->type == DT_F32) return 0;
-    const size_t n = (size_t)rows * (size_t)where->cols;
+    const size_t n = (size_t)where->rows * (size_t)where->cols;
     dtype_widen(s->wide + s->used, where->data, where->type, n);
     where->wide = s->wide + s->used;
     s->used += n;
     return 0;
 }
 
+// What the operations and the passes implement.
+static void check_arch(const arch *a) {
+    ASSERT(a->norm == NORM_LAYER && a->norm_eps == 1e-5 && a->positions == POSITIONS_LEARNED && a->position_offset == 2);
+    ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tied);
+}
+
 static int bind(opt *m, const tensor *t, int n) {
-    struct source s = {.t = t, .n = n, .o = m->o};
+    struct source s = {.t = t, .n = n, .m = m, .o = m->o};
+    m->arch = arch_of(&m->c);
+    check_arch(&m->arch);
     size_t halves = 0, made = 0;
     for (int i = 0; i < n; i++) {
         const bool rounded = m->o->activations != DT_F32 && t[i].rank > 1;
@@ -83,7 +93,7 @@ static int bind(opt *m, const tensor *t, int n) {
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     m->parts = 1;
     m->first[1] = m->c.L;
-    if (opt_each_weight(m, bind_weight, &s) != 0) return -1;
+    if (arch_each_tensor(&m->c, bind_weight, &s) != 0) return -1;
     m->head = m->embed;
     return 0;
 }
@@ -94,17 +104,9 @@ static size_t device_bytes(const weight *w, bool vector) {
     return (n + 255) / 256 * 256;
 }
 
-// The layer of a weight; -1: before the first, L: after the last.
-static int layer_of(const opt *m, const weight *w) {
-    for (int l = 0; l < m->c.L; l++)
-        if ((const char *)w >= (const char *)&m->layer[l] && (const char *)w < (const char *)&m->layer[l + 1]) return l;
-    return w == &m->embed || w == &m->pos || w == &m->proj_in ? -1 : m->c.L;
-}
-
-static int count_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)name, (void)rows;
+static int count_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    s->layer_bytes[layer_of(s->m, where) + 1] += device_bytes(where, cols == OPT_VECTOR);
+    s->layer_bytes[at->layer + 1] += device_bytes(opt_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE);
     return 0;
 }
 
@@ -125,11 +127,9 @@ static void put_one(struct source *s, const char *name, weight *w, bool vector, 
     w->data = to;
 }
 
-static int put_weight(void *ctx, const char *name, int rows, int cols, weight *where) {
-    (void)rows;
+static int put_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    const int layer = layer_of(s->m, where);
-    put_one(s, name, where, cols == OPT_VECTOR, layer < 0 ? 0 : opt_part(s->m, layer));
+    put_one(s, at->name, opt_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE, at->layer < 0 ? 0 : opt_part(s->m, at->layer));
     return 0;
 }
 
@@ -164,7 +164,7 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
     m->parts = o->parts;
     m->layer = xmalloc((size_t)m->c.L * sizeof *m->layer);
     memcpy(m->layer, m->stored, (size_t)m->c.L * sizeof *m->layer);
-    opt_each_weight(m, count_weight, &s);
+    arch_each_tensor(&m->c, count_weight, &s);
     m->head = m->embed;
     if (last) s.layer_bytes[m->c.L + 1] += device_bytes(&m->head, false);
     place(m, s.layer_bytes, bytes);
@@ -175,8 +175,8 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
         m->block[p] = s.block[p] = o->alloc(bytes[p]);
         if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
     }
-    opt_each_weight(m, put_weight, &s);
-    if (last) put_one(&s, "embed_tokens.weight", &m->head, false, last);
+    arch_each_tensor(&m->c, put_weight, &s);
+    if (last) put_one(&s, m->arch.family->embedding, &m->head, false, last);
     else m->head = m->embed;
     return 0;
 }

@@ -10,6 +10,7 @@
 // A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix products run in
 // tiles of one sequence, single-threaded each, so the bits are the same whatever else is in the batch and at any thread count.
 #pragma once
+#include "arch.h"
 #include "ops.h"
 
 typedef struct {
@@ -22,6 +23,7 @@ typedef struct {
 
 typedef struct {
     opt_config c;
+    arch arch;
     ckpt file;
     const struct ops *o;                                  // whose memory the weights are in and whose operations a run calls
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
@@ -34,6 +36,10 @@ typedef struct {
     void *block[OPS_PARTS];                               // all weights of a part of another device
     void *transposed[OPS_PARTS];                          // what wo_t and w2_t point into
 } opt;
+
+// The weight that a line of the family's table describes; layer: of those in a layer.
+static inline weight *opt_slot(opt *m, const tensor_spec *s, int layer) { return (weight *)((s->place == IN_LAYER ? (char *)&m->layer[layer] : (char *)m) + s->slot); }
+static inline double weight_bytes(const weight *w) { return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0; }
 
 // Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count (opt_units). NULL mask: all.
 typedef struct { uint8_t *heads, *neurons; } mask;
@@ -107,10 +113,14 @@ int  opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int
 // that the device keeps; twice, if the logits have a copy of the embedding.
 typedef void opt_fill_fn(void *ctx, const char *name, void *to, dtype type, size_t n);
 int  opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o, opt_fill_fn *fill, void *ctx);
-// All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
-tensor *opt_tensor_list(const opt_config *c, int *n);
 
-// Makes transposed copies of out_proj and fc2 in the stored type, once, and returns their bytes. From then on a sequence whose mask acts on
+// Bytes of a layer's weights as the device keeps them, by the units that own them; of what a pass of so many tokens reads besides: head, norms and projections outside
+// the layers, the rows looked up. Multiply-adds of a token in the linear maps of a layer.
+void   opt_layer_bytes(const opt *m, int layer, double of[OWNERS]);
+double opt_outer_bytes(const opt *m, int tokens);
+double opt_layer_macs(const opt_config *c, int layer);
+
+// Makes transposed copies of the matrices whose columns belong to units, in the stored type, once, and returns their bytes. From then on a sequence whose mask acts on
 // all of its new tokens is computed from the weights of its live heads and neurons alone, in a pass that keeps no taps; the others are not
 // read. Logits are those of the same mask by zeroing within 1e-5.
 size_t opt_sparse_prepare(opt *m);

@@ -46,10 +46,10 @@ static void head_back(opt_run *r, run_part *p, double *logprob, opt *g) {
     free(s);
     if (project) {
         o->linear_back(r->dy, r->dyp, &m->proj_out, false, r->packed, r->n);
-        if (g) o->linear_grad(grad_of(&g->proj_out), NULL, r->dyp, c->final_ln ? p->h : r->y, c->P, c->E, r->packed, r->n);
+        if (g) o->linear_grad(grad_of(&g->proj_out), NULL, r->dyp, m->arch.norm_at_end ? p->h : r->y, c->P, c->E, r->packed, r->n);
     }
     run_clear(r, p->dres, c->E);
-    if (c->final_ln) {
+    if (m->arch.norm_at_end) {
         if (g) o->norm_grad(grad_of(&g->lnf_g), grad_of(&g->lnf_b), r->dy, r->y, c->E, r->packed, r->n);
         o->norm_back(r->y, r->dy, r->y, &m->lnf_g, c->E, false, r->packed, r->n);
         scatter(r, p->dres, r->y);
@@ -63,7 +63,7 @@ static void embedding_grad(opt_run *r, run_part *p, opt *g) {
     const ops *o = r->o;
     int32_t *position = xmalloc((size_t)r->rows * sizeof *position);
     for (int i = 0; i < r->n; i++)
-        for (int t = 0; t < r->every.all[i].n; t++) position[r->every.all[i].row + t] = r->first[i] + t + 2;
+        for (int t = 0; t < r->every.all[i].n; t++) position[r->every.all[i].row + t] = r->first[i] + t + m->arch.position_offset;
     o->embed_grad(grad_of(&g->pos), p->dres, position, c->E, r->every.all, r->n);
     free(position);
     const float *dembed = p->dres;
@@ -111,7 +111,7 @@ static void head_back_jvp(opt_run *r, run_part *p) {
     const float *y = run_output(r);  // r->y: the packed residual, p->h: its norm
     gather(r, r->ty, p->tcur);
     float *t = r->ty;
-    if (c->final_ln) {
+    if (m->arch.norm_at_end) {
         o->norm_jvp(p->ta, r->y, r->ty, &m->lnf_g, c->E, r->packed, r->n);
         t = p->ta;
     }
@@ -133,7 +133,7 @@ static void head_back_jvp(opt_run *r, run_part *p) {
     free(s);
     if (project) o->linear_back(p->tda, r->typ, &m->proj_out, false, r->packed, r->n);
     run_clear(r, p->tdres, c->E);
-    if (c->final_ln) {
+    if (m->arch.norm_at_end) {
         o->norm_back_jvp(p->tdx, r->dy, p->tda, r->y, r->ty, &m->lnf_g, c->E, false, r->packed, r->n);
         scatter(r, p->tdres, p->tdx);
     } else scatter(r, p->tdres, p->tda);
@@ -144,7 +144,7 @@ static void restore_gradients(opt_run *r, run_part *p, int l, bool whole) {
     run_restore(r, p, l);
     run_copy(r, p->dres, r->layer[l].dleft);
     block_back_to_taps(r, p, l, NULL);
-    if (whole && r->m->c.pre_ln && l > 0) block_back_to_input(r, p, l, NULL);
+    if (whole && r->m->arch.norm_first && l > 0) block_back_to_input(r, p, l, NULL);
 }
 
 void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx) {

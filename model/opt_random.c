@@ -56,7 +56,9 @@ static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     }
     float *w = xmalloc(count * sizeof *w);
     void *narrow = xmalloc(count * sizeof *w);
-    for (size_t k = 0; k < count; k++) w[k] = strstr(t->name, "layer_norm.weight") ? 1 : 0;
+    int layer;
+    const bool one = arch_find(&family_opt, t->name, &layer)->init == INIT_ONE;
+    for (size_t k = 0; k < count; k++) w[k] = one ? 1 : 0;
     dtype_narrow(narrow, type, w, count);
     f->o->put(to, narrow, count * dtype_bytes(type));
     free(narrow);

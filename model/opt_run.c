@@ -40,7 +40,7 @@ static bool layers_own(unsigned run, unsigned array) {
 static void plan_layers(opt_run *r, bool dry) {
     const opt_config *c = &r->m->c;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F;
-    const bool keep = r->flags & OPT_TAPS, pre = c->pre_ln;
+    const bool keep = r->flags & OPT_TAPS, pre = r->m->arch.norm_first;
     r->res = xcalloc((size_t)c->L + 1, sizeof *r->res);
     r->layer = xcalloc((size_t)c->L, sizeof *r->layer);
     for (int l = 0; l <= c->L; l++) r->res[l] = layer_array(r, l, r->res[r->m->first[opt_part(r->m, l)]], keep, T * E, dry);
@@ -71,13 +71,13 @@ static void plan_part(opt_run *r, run_part *p, bool dry) {
     if (r->flags & OPT_TAPS) {
         float **gradients[] = {&p->dres, &p->dmid, &p->dq, &p->dk, &p->dv};
         for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++) *gradients[i] = cut(r, k, T * E, dry);
-        p->dsum = c->pre_ln ? p->dmid : cut(r, k, T * E, dry);
+        p->dsum = r->m->arch.norm_first ? p->dmid : cut(r, k, T * E, dry);
     }
     if (r->flags & OPT_TANGENT) {
         float **tangents[] = {&p->tcur, &p->ta, &p->tdres, &p->tdsum, &p->tdx, &p->tda};
         for (size_t i = 0; i < sizeof tangents / sizeof *tangents; i++) *tangents[i] = cut(r, k, T * E, dry);
         p->tdz = cut(r, k, T * F, dry);
-        p->tdmid = c->pre_ln ? p->tdsum : p->tdx;
+        p->tdmid = r->m->arch.norm_first ? p->tdsum : p->tdx;
     }
 }
 
@@ -277,7 +277,7 @@ const float *run_output(opt_run *r) {
     for (int i = 0; i < r->n && r->out_rows < r->rows; i++)
         r->o->copy(r->y + (size_t)r->packed[i].row * (size_t)E, r->res[m->c.L] + (size_t)r->outputs.all[i].row * (size_t)E, (size_t)r->packed[i].n * (size_t)E * sizeof(float));
     const float *y = r->y;
-    if (m->c.final_ln) {
+    if (m->arch.norm_at_end) {
         r->o->norm(p->h, r->y, &m->lnf_g, &m->lnf_b, E, r->packed, r->n);
         y = p->h;
     }

@@ -128,16 +128,15 @@ static params params_new(const opt_config *c, opt *model, opt *grad) {
     return p;
 }
 
-static bool ends(const char *s, const char *tail) { return strlen(s) >= strlen(tail) && strcmp(s + strlen(s) - strlen(tail), tail) == 0; }
-
 static void init_weights(params *p, int layers) {
     size_t at = 0;
     for (int i = 0; i < p->n; at += count(&p->t[i++])) {
         rng r = rng_make(rng_hash((uint64_t)arg.seed, (uint64_t)i, 0x696e6974));
-        const bool norm = strstr(p->t[i].name, "layer_norm") != NULL, into_residual = ends(p->t[i].name, "out_proj.weight") || ends(p->t[i].name, "fc2.weight");
-        const double std = into_residual ? 0.02 / sqrt(2.0 * layers) : 0.02;
-        for (size_t k = 0; k < count(&p->t[i]); k++)
-            p->w[at + k] = norm && ends(p->t[i].name, "weight") ? 1.0f : p->t[i].rank > 1 ? (float)(std * rng_normal(&r)) : 0.0f;
+        int layer;
+        const tensor_init init = arch_find(&family_opt, p->t[i].name, &layer)->init;
+        const double std = init == INIT_NORMAL_INTO_RESIDUAL ? 0.02 / sqrt(2.0 * layers) : 0.02;
+        const bool drawn = init == INIT_NORMAL || init == INIT_NORMAL_INTO_RESIDUAL;
+        for (size_t k = 0; k < count(&p->t[i]); k++) p->w[at + k] = drawn ? (float)(std * rng_normal(&r)) : init == INIT_ONE;
     }
 }
 

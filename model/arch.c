@@ -1,0 +1,122 @@
+// arch - walking the table of a family's tensors. Contract in arch.h.
+#include "arch.h"
+#include "opt.h"
+#include <stdlib.h>
+#include <string.h>
+
+bool arch_has(const opt_config *c, const tensor_spec *s) {
+    switch (s->when) {
+    case IF_BIASES: return c->bias;
+    case IF_PROJECTED: return c->P != c->E;
+    case IF_NORM_AT_END: return c->final_ln;
+    default: return true;
+    }
+}
+
+int arch_size(const opt_config *c, int layer, tensor_dim dim) {
+    switch (dim) {
+    case DIM_HIDDEN: return c->E;
+    case DIM_WORD: return c->P;
+    case DIM_VOCABULARY: return c->V;
+    case DIM_POSITIONS: return c->positions + arch_of(c).position_offset;
+    case DIM_HEADS: return opt_units(c, layer, OPT_HEADS) * c->D;
+    case DIM_KV_HEADS: return opt_units(c, layer, OPT_HEADS) * c->D;  // as many as query heads
+    case DIM_NEURONS: return opt_units(c, layer, OPT_NEURONS);
+    default: return 0;
+    }
+}
+
+unit_owner arch_owner(tensor_dim dim) {
+    switch (dim) {
+    case DIM_HEADS: return OWNER_HEAD;
+    case DIM_KV_HEADS: return OWNER_KV_HEAD;
+    case DIM_NEURONS: return OWNER_NEURON;
+    default: return OWNER_NONE;
+    }
+}
+
+int arch_owner_kind(unit_owner owner) { return owner == OWNER_NEURON ? OPT_NEURONS : OPT_HEADS; }
+
+static int call(const opt_config *c, const tensor_spec *s, int l, tensor_fn *fn, void *ctx) {
+    if (!arch_has(c, s)) return 0;
+    const int layer_of[] = {[AT_INPUT] = -1, [IN_LAYER] = l, [AT_OUTPUT] = c->L}, layer = layer_of[s->place];
+    tensor_at t = {.spec = s, .layer = layer, .rows = arch_size(c, layer, s->rows), .cols = arch_size(c, layer, s->cols)};
+    if (s->place == IN_LAYER) snprintf(t.name, sizeof t.name, "layers.%d.%s", layer, s->name);
+    else snprintf(t.name, sizeof t.name, "%s", s->name);
+    return fn(ctx, &t);
+}
+
+int arch_each_tensor(const opt_config *c, tensor_fn *fn, void *ctx) {
+    const family *f = arch_of(c).family;
+    const tensor_spec *s = f->tensors, *end = s + f->n_tensors, *layer;
+    int bad = 0;
+    for (; s->place != IN_LAYER && !bad; s++) bad = call(c, s, 0, fn, ctx);
+    for (layer = s; s < end && s->place == IN_LAYER; s++) {}
+    for (int l = 0; l < c->L; l++)
+        for (const tensor_spec *t = layer; t < s && !bad; t++) bad = call(c, t, l, fn, ctx);
+    for (; s < end && !bad; s++) bad = call(c, s, 0, fn, ctx);
+    return bad;
+}
+
+const tensor_spec *arch_find(const family *f, const char *name, int *layer) {
+    int at = 0;
+    *layer = -1;
+    const bool in_layer = sscanf(name, "layers.%d.%n", layer, &at) == 1 && at > 0;
+    for (int i = 0; i < f->n_tensors; i++) {
+        const tensor_spec *s = &f->tensors[i];
+        if ((s->place == IN_LAYER) == in_layer && strcmp(s->name, name + at) == 0) return s;
+    }
+    return NULL;
+}
+
+// ---------------------------------------------------------------- names and shapes
+struct listing { tensor *t; int n, cap; };
+
+static int list_tensor(void *ctx, const tensor_at *at) {
+    struct listing *list = ctx;
+    const bool vector = at->spec->cols == DIM_NONE;
+    tensor t = {.name = xstrdup(at->name), .type = DT_F32, .rank = vector ? 1 : 2, .dim = {at->rows, vector ? 1 : at->cols}};
+    VEC_PUSH(list->t, list->n, list->cap, t);
+    return 0;
+}
+
+tensor *opt_tensor_list(const opt_config *c, int *n) {
+    struct listing list = {0};
+    arch_each_tensor(c, list_tensor, &list);
+    *n = list.n;
+    return list.t;
+}
+
+// ---------------------------------------------------------------- bytes and multiply-adds
+void opt_layer_bytes(const opt *m, int layer, double of[OWNERS]) {
+    const family *f = m->arch.family;
+    for (int k = 0; k < OWNERS; k++) of[k] = 0;
+    for (int i = 0; i < f->n_tensors; i++) {
+        const tensor_spec *s = &f->tensors[i];
+        if (s->place != IN_LAYER || !arch_has(&m->c, s)) continue;
+        const unit_owner rows = arch_owner(s->rows);
+        of[rows == OWNER_NONE ? arch_owner(s->cols) : rows] += weight_bytes(opt_slot((opt *)(uintptr_t)m, s, layer));
+    }
+}
+
+double opt_outer_bytes(const opt *m, int tokens) {
+    const family *f = m->arch.family;
+    double bytes = weight_bytes(&m->head);
+    for (int i = 0; i < f->n_tensors; i++) {
+        const tensor_spec *s = &f->tensors[i];
+        if (s->place == IN_LAYER || !arch_has(&m->c, s)) continue;
+        const weight *w = opt_slot((opt *)(uintptr_t)m, s, -1);
+        bytes += s->looked_up ? tokens * (double)w->cols * (double)dtype_bytes(w->type) : weight_bytes(w);
+    }
+    return bytes;
+}
+
+double opt_layer_macs(const opt_config *c, int layer) {
+    const family *f = arch_of(c).family;
+    double macs = 0;
+    for (int i = 0; i < f->n_tensors; i++) {
+        const tensor_spec *s = &f->tensors[i];
+        if (s->place == IN_LAYER && s->cols != DIM_NONE) macs += (double)arch_size(c, layer, s->rows) * arch_size(c, layer, s->cols);
+    }
+    return macs;
+}
