@@ -35,13 +35,13 @@ typedef struct {
     int T, context;         // tokens; context tokens (the loss is over tokens context..T-1)
     int U, D, E, ld;        // units (<= CRIT_TILE), values per unit and token, hidden size, floats between tokens in act, grad, hv, hu
     int layer, layers, unit;// this layer, number of layers, index of the first unit of the tile in its layer
-    const float *act;       // heads: a; neurons: z, fc1's output before ReLU
+    const float *act;       // heads: a; neurons: their tap (arch.h), z before the activation
     const float *grad;      // dL/d act
     const float *hv, *hu;
-    const float *x;         // [T, E] fc1's input (neurons that declare an array of it or another)
-    const float *w, *dw;    // [U, E] rows of fc1's weight, and their gradient in this example
+    const float *x;         // [T, E] the FFN's input (neurons that declare an array of it or another)
+    const float *w, *dw;    // [U, E] rows of the neurons' incoming weights, and their gradient in this example
     const float *hu_w;      // [U, E] with CRIT_WGRAD
-    const double *wsums;    // [U, WSUMS] sums over a row of fc1's weight and its gradient, and (CRIT_AFTER_HU) hu_w
+    const double *wsums;    // [U, WSUMS] sums over a row of these weights and its gradient, and (CRIT_AFTER_HU) hu_w
     const double *sums;     // [U, USUMS] sums over the unit's tokens; USUM_OUT: o = dL/d(output of out_proj)
     const float *xcorr;     // [T, T] Pearson correlation between the rows of x, see xmax
     const float *xmax;      // [T] max |x_t|; 0 for a row that is constant (max |x - mean| <= 1e-6 max |x|) or zero

@@ -71,20 +71,21 @@ double probe_macs(const opt *m, const probe_plan *plan, int n, int context) {
     unsigned heads = 0, neurons = 0;
     for (int s = 0; s < STAGES; s++) heads |= needs[s][HEADS], neurons |= needs[s][NEURONS];
     const unsigned all = heads | neurons;
-    double A = 0, F = 0;  // mean widths of a layer
+    double maps = 0, rows = 0, A = 0;  // of a token in all layers: linear maps, the neurons' incoming weights, numbers of head outputs
     for (int l = 0; l < c->L; l++) {
-        A += (double)opt_units(c, l, OPT_HEADS) * c->D / c->L;
-        F += (double)opt_units(c, l, OPT_NEURONS) / c->L;
+        maps += opt_layer_macs(c, l);
+        A += opt_tap_width(c, l, OPT_HEADS);
+        for (int k = 0; opt_neuron_rows(m, l, k, true); k++) rows += (double)opt_neuron_rows(m, l, k, true)->rows * opt_neuron_rows(m, l, k, true)->cols;
     }
-    const double T = n, E = c->E, L = c->L, out = n - context, head = out * (double)c->V * c->P;
-    const double pass = L * T * (4 * E * A + 2 * E * F + T * A), attn = L * T * T * A;
+    const double T = n, out = n - context, head = out * (double)c->V * c->P;
+    const double pass = T * (maps + T * A), attn = T * T * A;
     double macs = pass + head;                                         // forward
     macs += pass + 1.5 * attn + head;                                  // backward, with the probabilities again
-    if (neurons & (CRIT_WGRAD | CRIT_WSUMS)) macs += L * T * E * F;
-    if (sums_correlate(neurons)) macs += L * T * T * E;
+    if (neurons & (CRIT_WGRAD | CRIT_WSUMS)) macs += T * rows;
+    if (sums_correlate(neurons)) macs += c->L * T * T * c->E;
     if (all & (CRIT_HESS | CRIT_AFTER_HV)) macs += 2 * pass + 5 * attn + 3 * head;
-    if (all & (CRIT_HESS_COMPAT | CRIT_AFTER_HU)) macs += 2 * pass + 5 * attn + 3 * head + 6 * L * T * E * F;
-    if (all & CRIT_REMOVAL) macs += L * A / c->D * 0.5 * pass;
+    if (all & (CRIT_HESS_COMPAT | CRIT_AFTER_HU)) macs += 2 * pass + 5 * attn + 3 * head + 6 * T * rows;
+    if (all & CRIT_REMOVAL) macs += A / c->D * 0.5 * pass;
     return macs;
 }
 
@@ -100,16 +101,16 @@ void probe_times(const probe *p, double seconds[4]) {
 static void keep_rows(probe *p, int layer) {
     const opt_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const size_t E = (size_t)c->E, A = (size_t)opt_units(c, layer, OPT_HEADS) * (size_t)c->D, F = (size_t)opt_units(c, layer, OPT_NEURONS), at = (size_t)layer;
+    const size_t E = (size_t)c->E, A = (size_t)opt_tap_width(c, layer, OPT_HEADS), F = (size_t)opt_tap_width(c, layer, OPT_NEURONS), at = (size_t)layer;
     float *dz = p->n_rows ? xmalloc(F * sizeof *dz) : NULL;
     for (int k = 0; k < p->n_rows; k++) {
         const probe_row *r = &p->rows[k];
         const size_t row = (size_t)(opt_row(p->run, r->example) + r->position);
         const float *x = r->x + at * E;
         float most = 0;
-        o->get(r->da + at * E, opt_grad_a(p->run, layer) + row * A, A * sizeof *dz);
+        o->get(r->da + at * E, opt_grad_tap(p->run, OPT_HEADS, layer) + row * A, A * sizeof *dz);
         o->get(r->x + at * E, opt_tap_x(p->run, layer) + row * E, E * sizeof *dz);
-        o->get(dz, opt_grad_z(p->run, layer) + row * F, F * sizeof *dz);
+        o->get(dz, opt_grad_tap(p->run, OPT_NEURONS, layer) + row * F, F * sizeof *dz);
         for (size_t e = 0; e < E; e++) most = fabsf(x[e]) > most ? fabsf(x[e]) : most;
         for (size_t j = 0; j < F; j++) r->active[at * (size_t)c->F + j] = fabsf(dz[j]) * most > 1e-30f;
     }
@@ -118,8 +119,8 @@ static void keep_rows(probe *p, int layer) {
 
 static void keep_features(probe *p, int layer) {
     const size_t E = (size_t)p->m->c.E;
-    const float *from[FEAT_KINDS] = {opt_tap_a(p->run, layer), opt_tap_res(p->run, layer), opt_tap_mid(p->run, layer)};
-    const size_t width[FEAT_KINDS] = {(size_t)opt_units(&p->m->c, layer, OPT_HEADS) * (size_t)p->m->c.D, E, E};
+    const float *from[FEAT_KINDS] = {opt_tap(p->run, OPT_HEADS, layer), opt_tap_res(p->run, layer), opt_tap_mid(p->run, layer)};
+    const size_t width[FEAT_KINDS] = {(size_t)opt_tap_width(&p->m->c, layer, OPT_HEADS), E, E};
     for (int i = 0; i < p->n; i++)
         for (int m = 0; m < 2; m++)
             for (int k = 0; k < FEAT_KINDS; k++) {

@@ -12,7 +12,7 @@ typedef unsigned probe_needs[STAGES][KINDS];  // unions over the criteria of a s
 
 // Memory of a part of the device.
 typedef struct {
-    float *corr, *most;      // of fc1's input: correlations of each example's rows; crit_in.xmax of every row
+    float *corr, *most;      // of the FFN's input: correlations of each example's rows; crit_in.xmax of every row
     double *sums;            // [examples at a time, H + F, USUMS]; not on the host, which sums tile by tile
 } probe_part;
 

@@ -99,10 +99,18 @@ static sum_taps taps_of(const probe *p, int stage, int layer, int kind) {
     const opt_run *r = p->run;
     const bool tangents = stage == STAGE_HESS || stage == STAGE_COMPAT;
     const probe_part *part = &p->part[opt_part(p->m, layer)];
-    if (kind == HEADS)
-        return (sum_taps){{opt_tap_a(r, layer), opt_grad_a(r, layer), tangents ? opt_hess_a(r, layer) : NULL, tangents ? NULL : opt_grad_out(r, layer),
-                           opt_units(c, layer, OPT_HEADS) * c->D, c->E, c->D}, NULL, NULL};
-    return (sum_taps){{opt_tap_z(r, layer), opt_grad_z(r, layer), tangents ? opt_hess_z(r, layer) : NULL, NULL, opt_units(c, layer, OPT_NEURONS), 0, 1}, part->corr, part->most};
+    const int of = kind == HEADS ? OPT_HEADS : OPT_NEURONS;
+    sum_taps x = {.taps = {.act = opt_tap(r, of, layer), .grad = opt_grad_tap(r, of, layer), .tangent = tangents ? opt_hess_tap(r, of, layer) : NULL, .ld = opt_tap_width(c, layer, of)}};
+    if (kind == HEADS) {
+        x.taps.out = tangents ? NULL : opt_grad_out(r, layer);
+        x.taps.out_ld = c->E;
+        x.taps.D = c->D;
+    } else {
+        x.taps.D = 1;
+        x.corr = part->corr;
+        x.most = part->most;
+    }
+    return x;
 }
 
 static int batch_rows(const probe *p) { return p->spans[p->n - 1].row + p->spans[p->n - 1].n; }
@@ -117,7 +125,7 @@ static const float *copied(const ops *o, float **copy, const float *from, size_t
 static void look_at_taps(probe *p, int stage, int layer) {
     const opt_config *c = &p->m->c;
     const unsigned heads = p->needs[stage][HEADS], neurons = p->needs[stage][NEURONS];
-    const int A = opt_units(c, layer, OPT_HEADS) * c->D, F = opt_units(c, layer, OPT_NEURONS);
+    const int A = opt_tap_width(c, layer, OPT_HEADS), F = opt_tap_width(c, layer, OPT_NEURONS);
     const sum_taps h = taps_of(p, stage, layer, HEADS), n = taps_of(p, stage, layer, NEURONS);
     const struct { unsigned wanted; const float *from; int width, most; } view[VIEWS] = {
         [VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, c->E},
@@ -149,8 +157,8 @@ static void correlate(probe *p, int stage, int layer) {
 
 static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, int first, int n) {
     const bool tangent = stage == STAGE_COMPAT;
-    p->m->o->weight_sums(sums, opt_grad_z(p->run, layer), opt_tap_x(p->run, layer), tangent ? opt_hess_z(p->run, layer) : NULL, tangent ? opt_tangent_x(p->run, layer) : NULL,
-                         &p->m->layer[layer].w1, first, n, &p->spans[i]);
+    p->m->o->weight_sums(sums, opt_grad_tap(p->run, OPT_NEURONS, layer), opt_tap_x(p->run, layer), tangent ? opt_hess_tap(p->run, OPT_NEURONS, layer) : NULL,
+                         tangent ? opt_tangent_x(p->run, layer) : NULL, opt_neuron_rows(p->m, layer, 0, false), first, n, &p->spans[i]);
 }
 
 // ---------------------------------------------------------------- tiles
@@ -200,7 +208,7 @@ static const float *from(const float *view, size_t at) { return view ? view + at
 // sums: of the tile, taken before; NULL where the tile takes its own.
 static void head_tile(probe *p, int stage, int layer, int i, int h, const double *sums) {
     const opt_config *c = &p->m->c;
-    const int A = opt_units(c, layer, OPT_HEADS) * c->D;
+    const int A = opt_tap_width(c, layer, OPT_HEADS);
     const size_t row = (size_t)p->spans[i].row, at = row * (size_t)A + (size_t)h * (size_t)c->D;
     double own[USUMS];
     crit_in in = tiles_base(p, i, layer);
@@ -220,7 +228,8 @@ static void head_tile(probe *p, int stage, int layer, int i, int h, const double
     tiles_call(p, stage, &in, i, HEADS);
 }
 
-// The tile's rows of dW1, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of the caller's mark.
+// The tile's rows of the weights' gradient, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of the
+// caller's mark.
 static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row) {
     const int E = in->E, F = in->ld, T = in->T;
     const float *dz = in->grad, *hz = stage == STAGE_COMPAT ? in->hu : NULL;
@@ -263,7 +272,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
         if (needs & CRIT_WSUMS) weight_sums(own_w, p, stage, layer, i, first, in.U);
     }
     const scratch_point mark = scratch_mark();
-    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(&p->m->stored[layer].w1, first, in.U);
+    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(opt_neuron_rows(p->m, layer, 0, true), first, in.U);
     if (needs & CRIT_WGRAD) weight_gradients(p, stage, &in, row);
     tiles_call(p, stage, &in, i, NEURONS);
     scratch_release(mark);

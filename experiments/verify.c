@@ -195,7 +195,7 @@ static bool has_voice(verify *v, int kind) {
     for (int l = 0; l < c->L && !voice; l++)
         for (int t = v->first; t < v->steps && !voice; t++) {
             const int n = opt_units(c, l, kind) * D;
-            const float *x = (kind ? opt_tap_z(v->taps, l) : opt_tap_a(v->taps, l)) + (size_t)(v->at + t) * (size_t)n;
+            const float *x = opt_tap(v->taps, kind, l) + (size_t)(v->at + t) * (size_t)n;
             const uint8_t *keep = kind_of(&v->m[t], kind) + (size_t)l * U;
             if (n) v->w->m->o->get(row, x, (size_t)n * sizeof *row);
             for (int i = 0; i < n && !voice; i++) voice = !keep[i / D] && (kind ? row[i] > 0 : row[i] != 0);

@@ -37,6 +37,14 @@ unit_owner arch_owner(tensor_dim dim) {
 
 int arch_owner_kind(unit_owner owner) { return owner == OWNER_NEURON ? OPT_NEURONS : OPT_HEADS; }
 
+const tensor_spec *arch_neuron_rows(const family *f, int k) {
+    for (int i = 0; i < f->n_tensors; i++) {
+        const tensor_spec *s = &f->tensors[i];
+        if (s->place == IN_LAYER && s->rows == DIM_NEURONS && s->cols != DIM_NONE && k-- == 0) return s;
+    }
+    return NULL;
+}
+
 static int call(const opt_config *c, const tensor_spec *s, int l, tensor_fn *fn, void *ctx) {
     if (!arch_has(c, s)) return 0;
     const int layer_of[] = {[AT_INPUT] = -1, [IN_LAYER] = l, [AT_OUTPUT] = c->L}, layer = layer_of[s->place];

@@ -7,6 +7,7 @@
 typedef enum { NORM_LAYER } norm_kind;             // (x - mean) / sqrt(var + eps) * gain + bias
 typedef enum { POSITIONS_LEARNED } position_kind;  // a row of a table for each, added to the embedding
 typedef enum { ACT_RELU } activation;
+typedef enum { TAP_Z } neuron_tap;                 // where neurons are scored: z, before the activation
 
 typedef struct {
     const struct family *family;
@@ -19,6 +20,7 @@ typedef struct {
     int heads, kv_heads, head_size;  // query head h reads K and V of head h / (heads / kv_heads)
     activation act;
     bool gated;                      // the FFN's r is act(x Wg') * (x Wu'); else act(z), z = x W1'
+    neuron_tap tap;
     bool biases;                     // of all linear maps in a layer
     bool tied;                       // the head is the token embedding
 } arch;
@@ -65,3 +67,5 @@ bool arch_has(const opt_config *c, const tensor_spec *s);
 int arch_size(const opt_config *c, int layer, tensor_dim dim);
 unit_owner arch_owner(tensor_dim dim);
 int arch_owner_kind(unit_owner owner);  // OPT_HEADS or OPT_NEURONS: whose mask says which of them are kept
+// The k-th tensor of a layer whose row j holds weights that only make the input of neuron j: those that criteria of neurons read. NULL: there are fewer.
+const tensor_spec *arch_neuron_rows(const family *f, int k);

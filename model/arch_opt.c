@@ -6,7 +6,7 @@
 
 arch arch_of(const opt_config *c) {
     return (arch){.family = &family_opt, .norm = NORM_LAYER, .norm_eps = 1e-5, .norm_first = c->pre_ln, .norm_at_end = c->final_ln, .positions = POSITIONS_LEARNED,
-                  .position_offset = 2, .heads = c->H, .kv_heads = c->H, .head_size = c->D, .act = ACT_RELU, .gated = false, .biases = c->bias, .tied = true};
+                  .position_offset = 2, .heads = c->H, .kv_heads = c->H, .head_size = c->D, .act = ACT_RELU, .gated = false, .tap = TAP_Z, .biases = c->bias, .tied = true};
 }
 
 #define OF_MODEL(member) offsetof(opt, member)

@@ -1,7 +1,6 @@
 // opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in arch_opt.c, the passes in opt_run.c and
 // opt_grad.c.
 #include "convert.h"
-#include "opt_random.h"
 #include "scratch.h"
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +72,7 @@ static int bind_weight(void *ctx, const tensor_at *at) {
 // What the operations and the passes implement.
 static void check_arch(const arch *a) {
     ASSERT(a->norm == NORM_LAYER && a->norm_eps == 1e-5 && a->positions == POSITIONS_LEARNED && a->position_offset == 2);
-    ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tied);
+    ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tap == TAP_Z && a->tied);
 }
 
 static int bind(opt *m, const tensor *t, int n) {
@@ -240,6 +239,11 @@ void opt_free(opt *m) {
     free(m->narrow);
     ckpt_close(&m->file);
     *m = (opt){0};
+}
+
+const weight *opt_neuron_rows(const opt *m, int layer, int k, bool stored) {
+    const tensor_spec *s = arch_neuron_rows(m->arch.family, k);
+    return s ? (const weight *)((const char *)(stored ? &m->stored[layer] : &m->layer[layer]) + s->slot) : NULL;
 }
 
 // ---------------------------------------------------------------- K/V cache

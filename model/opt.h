@@ -4,7 +4,7 @@
 //
 // One layer l on a sequence of T tokens (all arrays row major, one row per token):
 //   res [T,E] residual entering; q, k, v [T,E]; a [T,E] head outputs side by side, before out_proj; mid [T,E] residual after
-//   attention, before the FFN's norm; x [T,E] input of fc1; z [T,F] = x W1' + b1, before ReLU.
+//   attention, before the FFN's norm; x [T,E] the FFN's input; z [T,F] = x W1' + b1, before ReLU.
 // The taps a and z are what units are scored on; da, dz are the loss gradients with respect to them.
 //
 // A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix products run in
@@ -114,6 +114,10 @@ int  opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int
 typedef void opt_fill_fn(void *ctx, const char *name, void *to, dtype type, size_t n);
 int  opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o, opt_fill_fn *fill, void *ctx);
 
+// The k-th matrix of a layer whose row j holds incoming weights of neuron j, NULL where there are fewer; in the device's memory, or (stored) in host memory as the
+// checkpoint has it.
+const weight *opt_neuron_rows(const opt *m, int layer, int k, bool stored);
+
 // Bytes of a layer's weights as the device keeps them, by the units that own them; of what a pass of so many tokens reads besides: head, norms and projections outside
 // the layers, the rows looked up. Multiply-adds of a token in the linear maps of a layer.
 void   opt_layer_bytes(const opt *m, int layer, double of[OWNERS]);
@@ -188,21 +192,26 @@ const float *opt_grad_z(const opt_run *r, int layer);
 const float *opt_grad_out(const opt_run *r, int layer);  // during `each` only
 
 // Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive perturbations of the
-// taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on fc1's weight, where scale_w is not NULL: G1 = dz' x of
+// taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on W1, where scale_w is not NULL: G1 = dz' x of
 // that sequence and layer). After opt_backward with the same scale, with OPT_TANGENT. NULL scale_a, scale_z: ones.
 void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx);
-// During `each`: (H v) at a [rows, A] and z [rows, F]; the tangent of fc1's input [rows, E].
+// During `each`: (H v) at a [rows, A] and z [rows, F]; the tangent of x [rows, E].
 const float *opt_hess_a(const opt_run *r, int layer);
 const float *opt_hess_z(const opt_run *r, int layer);
 const float *opt_tangent_x(const opt_run *r, int layer);  // only where scale_w was given
 
 // Views of the last forward's arrays, in device memory (ops.h: get copies from it); row of sequence i, token t is opt_row(r, i) + t. NULL where not kept. Of the last layer, what
-// follows fc1 exists at output rows only.
+// follows z exists at output rows only.
 int          opt_row(const opt_run *r, int i);
 const float *opt_tap_res(const opt_run *r, int layer);   // [rows, E]; layer 0..L (L: what leaves the last layer)
 const float *opt_tap_a(const opt_run *r, int layer);     // [rows, A], A and F of the layer (opt_layer)
 const float *opt_tap_mid(const opt_run *r, int layer);   // [rows, E]
 const float *opt_tap_x(const opt_run *r, int layer);     // [rows, E]
 const float *opt_tap_z(const opt_run *r, int layer);     // [rows, F]
+// The same by kind of unit: what units are scored on, heads a, neurons the tap that the architecture names; its gradient; H v there. [rows, opt_tap_width].
+const float *opt_tap(const opt_run *r, int kind, int layer);
+const float *opt_grad_tap(const opt_run *r, int kind, int layer);
+const float *opt_hess_tap(const opt_run *r, int kind, int layer);
+static inline int opt_tap_width(const opt_config *c, int layer, int kind) { return opt_units(c, layer, kind) * (kind == OPT_HEADS ? c->D : 1); }
 // During `each` of a layer: [rows, E] on its part that nothing is kept in.
 float       *opt_scratch(opt_run *r, int layer);

@@ -99,6 +99,7 @@ void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, o
 
 const float *opt_grad_a(const opt_run *r, int layer) { return r->layer[layer].da; }
 const float *opt_grad_z(const opt_run *r, int layer) { return r->layer[layer].dz; }
+const float *opt_grad_tap(const opt_run *r, int kind, int layer) { return kind == OPT_HEADS ? opt_grad_a(r, layer) : opt_grad_z(r, layer); }
 const float *opt_grad_out(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].dsum; }
 
 // ---------------------------------------------------------------- Hessian-vector products
@@ -182,4 +183,5 @@ void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const flo
 
 const float *opt_hess_a(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].tda; }
 const float *opt_hess_z(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].tdz; }
+const float *opt_hess_tap(const opt_run *r, int kind, int layer) { return kind == OPT_HEADS ? opt_hess_a(r, layer) : opt_hess_z(r, layer); }
 const float *opt_tangent_x(const opt_run *r, int layer) { return r->layer[layer].tx; }

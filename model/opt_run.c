@@ -380,4 +380,5 @@ const float *opt_tap_a(const opt_run *r, int layer) { return r->flags & OPT_TAPS
 const float *opt_tap_mid(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].mid : NULL; }
 const float *opt_tap_x(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].x : NULL; }
 const float *opt_tap_z(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].z : NULL; }
+const float *opt_tap(const opt_run *r, int kind, int layer) { return kind == OPT_HEADS ? opt_tap_a(r, layer) : opt_tap_z(r, layer); }
 float *opt_scratch(opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].h; }
