@@ -6,32 +6,48 @@
 
 bool arch_has(const opt_config *c, const tensor_spec *s) {
     switch (s->when) {
-    case IF_BIASES: return c->bias;
-    case IF_PROJECTED: return c->P != c->E;
-    case IF_NORM_AT_END: return c->final_ln;
-    default: return true;
+    case IF_BIASES:
+        return c->bias;
+    case IF_PROJECTED:
+        return c->P != c->E;
+    case IF_NORM_AT_END:
+        return c->final_ln;
+    default:
+        return true;
     }
 }
 
 int arch_size(const opt_config *c, int layer, tensor_dim dim) {
     switch (dim) {
-    case DIM_HIDDEN: return c->E;
-    case DIM_WORD: return c->P;
-    case DIM_VOCABULARY: return c->V;
-    case DIM_POSITIONS: return c->positions + arch_of(c).position_offset;
-    case DIM_HEADS: return opt_units(c, layer, OPT_HEADS) * c->D;
-    case DIM_KV_HEADS: return opt_units(c, layer, OPT_HEADS) * c->D;  // as many as query heads
-    case DIM_NEURONS: return opt_units(c, layer, OPT_NEURONS);
-    default: return 0;
+    case DIM_HIDDEN:
+        return c->E;
+    case DIM_WORD:
+        return c->P;
+    case DIM_VOCABULARY:
+        return c->V;
+    case DIM_POSITIONS:
+        return c->positions + arch_of(c).position_offset;
+    case DIM_HEADS:
+        return opt_units(c, layer, OPT_HEADS) * c->D;
+    case DIM_KV_HEADS:
+        return opt_units(c, layer, OPT_HEADS) * c->D;  // as many as query heads
+    case DIM_NEURONS:
+        return opt_units(c, layer, OPT_NEURONS);
+    default:
+        return 0;
     }
 }
 
 unit_owner arch_owner(tensor_dim dim) {
     switch (dim) {
-    case DIM_HEADS: return OWNER_HEAD;
-    case DIM_KV_HEADS: return OWNER_KV_HEAD;
-    case DIM_NEURONS: return OWNER_NEURON;
-    default: return OWNER_NONE;
+    case DIM_HEADS:
+        return OWNER_HEAD;
+    case DIM_KV_HEADS:
+        return OWNER_KV_HEAD;
+    case DIM_NEURONS:
+        return OWNER_NEURON;
+    default:
+        return OWNER_NONE;
     }
 }
 
@@ -48,9 +64,12 @@ const tensor_spec *arch_neuron_rows(const family *f, int k) {
 static int call(const opt_config *c, const tensor_spec *s, int l, tensor_fn *fn, void *ctx) {
     if (!arch_has(c, s)) return 0;
     const int layer_of[] = {[AT_INPUT] = -1, [IN_LAYER] = l, [AT_OUTPUT] = c->L}, layer = layer_of[s->place];
-    tensor_at t = {.spec = s, .layer = layer, .rows = arch_size(c, layer, s->rows), .cols = arch_size(c, layer, s->cols)};
-    if (s->place == IN_LAYER) snprintf(t.name, sizeof t.name, "layers.%d.%s", layer, s->name);
-    else snprintf(t.name, sizeof t.name, "%s", s->name);
+    tensor_at t = {
+        .spec = s, .layer = layer, .rows = arch_size(c, layer, s->rows), .cols = arch_size(c, layer, s->cols)};
+    if (s->place == IN_LAYER)
+        snprintf(t.name, sizeof t.name, "layers.%d.%s", layer, s->name);
+    else
+        snprintf(t.name, sizeof t.name, "%s", s->name);
     return fn(ctx, &t);
 }
 
@@ -59,7 +78,8 @@ int arch_each_tensor(const opt_config *c, tensor_fn *fn, void *ctx) {
     const tensor_spec *s = f->tensors, *end = s + f->n_tensors, *layer;
     int bad = 0;
     for (; s->place != IN_LAYER && !bad; s++) bad = call(c, s, 0, fn, ctx);
-    for (layer = s; s < end && s->place == IN_LAYER; s++) {}
+    for (layer = s; s < end && s->place == IN_LAYER; s++) {
+    }
     for (int l = 0; l < c->L; l++)
         for (const tensor_spec *t = layer; t < s && !bad; t++) bad = call(c, t, l, fn, ctx);
     for (; s < end && !bad; s++) bad = call(c, s, 0, fn, ctx);
@@ -78,12 +98,16 @@ const tensor_spec *arch_find(const family *f, const char *name, int *layer) {
 }
 
 // ---------------------------------------------------------------- names and shapes
-struct listing { tensor *t; int n, cap; };
+struct listing {
+    tensor *t;
+    int n, cap;
+};
 
 static int list_tensor(void *ctx, const tensor_at *at) {
     struct listing *list = ctx;
     const bool vector = at->spec->cols == DIM_NONE;
-    tensor t = {.name = xstrdup(at->name), .type = DT_F32, .rank = vector ? 1 : 2, .dim = {at->rows, vector ? 1 : at->cols}};
+    tensor t = {
+        .name = xstrdup(at->name), .type = DT_F32, .rank = vector ? 1 : 2, .dim = {at->rows, vector ? 1 : at->cols}};
     VEC_PUSH(list->t, list->n, list->cap, t);
     return 0;
 }
@@ -124,7 +148,8 @@ double opt_layer_macs(const opt_config *c, int layer) {
     double macs = 0;
     for (int i = 0; i < f->n_tensors; i++) {
         const tensor_spec *s = &f->tensors[i];
-        if (s->place == IN_LAYER && s->cols != DIM_NONE) macs += (double)arch_size(c, layer, s->rows) * arch_size(c, layer, s->cols);
+        if (s->place == IN_LAYER && s->cols != DIM_NONE)
+            macs += (double)arch_size(c, layer, s->rows) * arch_size(c, layer, s->cols);
     }
     return macs;
 }

@@ -1,61 +1,83 @@
-// arch - what kind of transformer a model is, as a value, and the tensors of a family of models, as a table. Everything that handles weights reads these two:
-// loading, saving, compaction, random initialisation, transposed copies, bytes and multiply-adds. A family is a file arch_NAME.c; OPT's is arch_opt.c.
+// arch - what kind of transformer a model is, as a value, and the tensors of a family of models, as a table. Everything
+// that handles weights reads these two: loading, saving, compaction, random initialisation, transposed copies, bytes
+// and multiply-adds. A family is a file arch_NAME.c; OPT's is arch_opt.c.
 #pragma once
 #include "ckpt.h"
 
-// What the code of a pass implements. One kind of each is there; a family that needs another adds it here and as operations (ops.h).
+// What the code of a pass implements. One kind of each is there; a family that needs another adds it here and as
+// operations (ops.h).
 typedef enum { NORM_LAYER } norm_kind;             // (x - mean) / sqrt(var + eps) * gain + bias
 typedef enum { POSITIONS_LEARNED } position_kind;  // a row of a table for each, added to the embedding
 typedef enum { ACT_RELU } activation;
-typedef enum { TAP_Z } neuron_tap;                 // where neurons are scored: z, before the activation
+typedef enum { TAP_Z } neuron_tap;  // where neurons are scored: z, before the activation
 
 typedef struct {
     const struct family *family;
     norm_kind norm;
     double norm_eps;
-    bool norm_first;                 // in a layer: y = x + f(N(x)); else y = N(x + f(x))
-    bool norm_at_end;                // one more before the head
+    bool norm_first;   // in a layer: y = x + f(N(x)); else y = N(x + f(x))
+    bool norm_at_end;  // one more before the head
     position_kind positions;
     int position_offset;             // rows of the table before that of position 0
     int heads, kv_heads, head_size;  // query head h reads K and V of head h / (heads / kv_heads)
     activation act;
-    bool gated;                      // the FFN's r is act(x Wg') * (x Wu'); else act(z), z = x W1'
+    bool gated;  // the FFN's r is act(x Wg') * (x Wu'); else act(z), z = x W1'
     neuron_tap tap;
-    bool biases;                     // of all linear maps in a layer
-    bool tied;                       // the head is the token embedding
+    bool biases;  // of all linear maps in a layer
+    bool tied;    // the head is the token embedding
 } arch;
 arch arch_of(const opt_config *c);
 
 // ---------------------------------------------------------------- the table of a family
-// A size of a tensor. Heads, kv_heads and neurons are those of the layer, so the rows (columns) belong to these units: head_size to a head, one to a neuron.
-typedef enum { DIM_NONE, DIM_HIDDEN, DIM_WORD, DIM_VOCABULARY, DIM_POSITIONS, DIM_HEADS, DIM_KV_HEADS, DIM_NEURONS } tensor_dim;  // NONE: a vector has no columns
+// A size of a tensor. Heads, kv_heads and neurons are those of the layer, so the rows (columns) belong to these units:
+// head_size to a head, one to a neuron.
+typedef enum {
+    DIM_NONE,
+    DIM_HIDDEN,
+    DIM_WORD,
+    DIM_VOCABULARY,
+    DIM_POSITIONS,
+    DIM_HEADS,
+    DIM_KV_HEADS,
+    DIM_NEURONS
+} tensor_dim;  // NONE: a vector has no columns
 typedef enum { OWNER_NONE, OWNER_HEAD, OWNER_KV_HEAD, OWNER_NEURON, OWNERS } unit_owner;
 typedef enum { AT_INPUT, IN_LAYER, AT_OUTPUT } tensor_place;  // where it is used
-typedef enum { IF_ANY, IF_BIASES, IF_PROJECTED, IF_NORM_AT_END } tensor_condition;  // which models have it; projected: tokens are embedded in another width
-typedef enum { INIT_NORMAL, INIT_NORMAL_INTO_RESIDUAL, INIT_ONE, INIT_ZERO } tensor_init;
+typedef enum {
+    IF_ANY,
+    IF_BIASES,
+    IF_PROJECTED,
+    IF_NORM_AT_END
+} tensor_condition;  // which models have it; projected: tokens are embedded in another width
+// Before training: normal, of a smaller deviation in what is added to the residual (pretrain), gains 1, biases 0.
+typedef enum { INIT_NORMAL, INIT_RESIDUAL, INIT_ONE, INIT_ZERO } tensor_init;
 
 typedef struct {
-    const char *name;             // in a checkpoint, "layers.%d." before it of those in a layer
+    const char *name;  // in a checkpoint, "layers.%d." before it of those in a layer
     tensor_place place;
-    size_t slot, transposed;      // offset of its weight in an opt or opt_layer; of its transposed copy, 0: none is made
+    size_t slot, transposed;  // offset of its weight in an opt or opt_layer; of its transposed copy, 0: none is made
     tensor_dim rows, cols;
     tensor_condition when;
     tensor_init init;
-    bool looked_up;               // a token reads one row
+    bool looked_up;  // a token reads one row
 } tensor_spec;
 
 typedef struct family {
     const char *name;
-    const char *const *prefixes;  // what a file may put before the names, NULL at the end
-    const char *saved_prefix;     // what is put before them on saving
-    const char *embedding, *head; // names of the token embedding, of the head in checkpoints that hold it
-    const tensor_spec *tensors;   // in the order of files: those of layers stand together
+    const char *const *prefixes;   // what a file may put before the names, NULL at the end
+    const char *saved_prefix;      // what is put before them on saving
+    const char *embedding, *head;  // names of the token embedding, of the head in checkpoints that hold it
+    const tensor_spec *tensors;    // in the order of files: those of layers stand together
     int n_tensors;
 } family;
 extern const family family_opt;
 
 // A tensor of a model; layer: -1 at the input, L at the output.
-typedef struct { const tensor_spec *spec; int layer, rows, cols; char name[80]; } tensor_at;
+typedef struct {
+    const tensor_spec *spec;
+    int layer, rows, cols;
+    char name[80];
+} tensor_at;
 typedef int tensor_fn(void *ctx, const tensor_at *t);
 // fn for every tensor of a configuration in the order of the table, until one returns nonzero; that.
 int arch_each_tensor(const opt_config *c, tensor_fn *fn, void *ctx);
@@ -67,5 +89,6 @@ bool arch_has(const opt_config *c, const tensor_spec *s);
 int arch_size(const opt_config *c, int layer, tensor_dim dim);
 unit_owner arch_owner(tensor_dim dim);
 int arch_owner_kind(unit_owner owner);  // OPT_HEADS or OPT_NEURONS: whose mask says which of them are kept
-// The k-th tensor of a layer whose row j holds weights that only make the input of neuron j: those that criteria of neurons read. NULL: there are fewer.
+// The k-th tensor of a layer whose row j holds weights that only make the input of neuron j: those that criteria of
+// neurons read. NULL: there are fewer.
 const tensor_spec *arch_neuron_rows(const family *f, int k);

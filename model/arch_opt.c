@@ -1,12 +1,26 @@
-// arch_opt - the OPT family (Zhang et al. 2022, arXiv:2205.01068): LayerNorm, learned positions with offset 2, as many K and V heads as query heads, ReLU, tied
-// head. Norms come first and one more last; in OPT-350m they come last and tokens are embedded in another width. Names as Hugging Face's (less "model.decoder.").
+// arch_opt - the OPT family (Zhang et al. 2022, arXiv:2205.01068): LayerNorm, learned positions with offset 2, as many
+// K and V heads as query heads, ReLU, tied head. Norms come first and one more last; in OPT-350m they come last and
+// tokens are embedded in another width. Names as Hugging Face's (less "model.decoder.").
 #include "arch.h"
 #include "opt.h"
 #include <stddef.h>
 
 arch arch_of(const opt_config *c) {
-    return (arch){.family = &family_opt, .norm = NORM_LAYER, .norm_eps = 1e-5, .norm_first = c->pre_ln, .norm_at_end = c->final_ln, .positions = POSITIONS_LEARNED,
-                  .position_offset = 2, .heads = c->H, .kv_heads = c->H, .head_size = c->D, .act = ACT_RELU, .gated = false, .tap = TAP_Z, .biases = c->bias, .tied = true};
+    return (arch){.family = &family_opt,
+                  .norm = NORM_LAYER,
+                  .norm_eps = 1e-5,
+                  .norm_first = c->pre_ln,
+                  .norm_at_end = c->final_ln,
+                  .positions = POSITIONS_LEARNED,
+                  .position_offset = 2,
+                  .heads = c->H,
+                  .kv_heads = c->H,
+                  .head_size = c->D,
+                  .act = ACT_RELU,
+                  .gated = false,
+                  .tap = TAP_Z,
+                  .biases = c->bias,
+                  .tied = true};
 }
 
 #define OF_MODEL(member) offsetof(opt, member)
@@ -22,13 +36,14 @@ static const tensor_spec tensors[] = {
     {"self_attn.k_proj.bias", IN_LAYER, OF_LAYER(bk), 0, DIM_KV_HEADS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
     {"self_attn.v_proj.weight", IN_LAYER, OF_LAYER(wv), 0, DIM_KV_HEADS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, false},
     {"self_attn.v_proj.bias", IN_LAYER, OF_LAYER(bv), 0, DIM_KV_HEADS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
-    {"self_attn.out_proj.weight", IN_LAYER, OF_LAYER(wo), OF_LAYER(wo_t), DIM_HIDDEN, DIM_HEADS, IF_ANY, INIT_NORMAL_INTO_RESIDUAL, false},
+    {"self_attn.out_proj.weight", IN_LAYER, OF_LAYER(wo), OF_LAYER(wo_t), DIM_HIDDEN, DIM_HEADS, IF_ANY,
+     INIT_RESIDUAL, false},
     {"self_attn.out_proj.bias", IN_LAYER, OF_LAYER(bo), 0, DIM_HIDDEN, DIM_NONE, IF_BIASES, INIT_ZERO, false},
     {"self_attn_layer_norm.weight", IN_LAYER, OF_LAYER(ln1_g), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ONE, false},
     {"self_attn_layer_norm.bias", IN_LAYER, OF_LAYER(ln1_b), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ZERO, false},
     {"fc1.weight", IN_LAYER, OF_LAYER(w1), 0, DIM_NEURONS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, false},
     {"fc1.bias", IN_LAYER, OF_LAYER(b1), 0, DIM_NEURONS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
-    {"fc2.weight", IN_LAYER, OF_LAYER(w2), OF_LAYER(w2_t), DIM_HIDDEN, DIM_NEURONS, IF_ANY, INIT_NORMAL_INTO_RESIDUAL, false},
+    {"fc2.weight", IN_LAYER, OF_LAYER(w2), OF_LAYER(w2_t), DIM_HIDDEN, DIM_NEURONS, IF_ANY, INIT_RESIDUAL, false},
     {"fc2.bias", IN_LAYER, OF_LAYER(b2), 0, DIM_HIDDEN, DIM_NONE, IF_BIASES, INIT_ZERO, false},
     {"final_layer_norm.weight", IN_LAYER, OF_LAYER(ln2_g), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ONE, false},
     {"final_layer_norm.bias", IN_LAYER, OF_LAYER(ln2_b), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ZERO, false},
@@ -36,4 +51,10 @@ static const tensor_spec tensors[] = {
     {"final_layer_norm.bias", AT_OUTPUT, OF_MODEL(lnf_b), 0, DIM_HIDDEN, DIM_NONE, IF_NORM_AT_END, INIT_ZERO, false}};
 
 static const char *const prefixes[] = {"model.", "decoder.", NULL};
-const family family_opt = {"OPT", prefixes, "model.decoder.", "embed_tokens.weight", "lm_head.weight", tensors, sizeof tensors / sizeof *tensors};
+const family family_opt = {.name = "OPT",
+                           .prefixes = prefixes,
+                           .saved_prefix = "model.decoder.",
+                           .embedding = "embed_tokens.weight",
+                           .head = "lm_head.weight",
+                           .tensors = tensors,
+                           .n_tensors = sizeof tensors / sizeof *tensors};

@@ -1,4 +1,5 @@
-// attention - the attention sublayer, and its derivatives beside it (Pearlmutter 1994 for those of second order). Contracts in opt_run.h.
+// attention - the attention sublayer, and its derivatives beside it (Pearlmutter 1994 for those of second order).
+// Contracts in opt_run.h.
 //   q, k, v = h Wq' + bq, h Wk' + bk, h Wv' + bv     [rows, A], A = heads x D
 //   a_h = softmax(q_h k_h' / sqrt(D)) v_h, causal    [rows, A] heads side by side, the tap
 //   y += a Wo' + bo                                  [rows, E]
@@ -93,6 +94,8 @@ void attention_heads_back_jvp(opt_run *r, run_part *p, int l, float *tdh, bool a
     const layer_arrays *t = &r->layer[l];
     const int H = heads_of(r, l), A = H * r->m->c.D;
     queries_from(r, l);
-    if (A) r->o->attention_back_jvp(p->dq, p->dk, p->dv, t->da, p->tda, t->q, t->k, t->v, t->tq, t->tk, t->tv, A, H, r->attn, r->n);
+    if (A)
+        r->o->attention_back_jvp(p->dq, p->dk, p->dv, t->da, p->tda, t->q, t->k, t->v, t->tq, t->tk, t->tv, A, H,
+                                 r->attn, r->n);
     inputs_back(r, p, l, tdh, add);
 }

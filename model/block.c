@@ -1,4 +1,5 @@
-// block - a transformer layer: two sublayers, attention and FFN, each inside a residual and a norm, in either order of them:
+// block - a transformer layer: two sublayers, attention and FFN, each inside a residual and a norm, in either order of
+// them:
 //   norm first (pre):   mid = res + attention(N1(res))    out = mid + ffn(N2(mid))
 //   norm last (post):   mid = N1(res + attention(res))    out = N2(mid + ffn(mid))
 // and the derivatives of that. Contracts in opt_run.h.
@@ -8,21 +9,27 @@
 typedef struct {
     bool pre;
     const weight *gain, *bias;
-    float *x, *sum;    // [rows, E] what enters; post: x + f(x)
-    float *dn, *tn;    // [rows, E] gradient at the norm's output, tangent at its input
+    float *x, *sum;        // [rows, E] what enters; post: x + f(x)
+    float *dn, *tn;        // [rows, E] gradient at the norm's output, tangent at its input
     float *dgain, *dbias;  // gradients to add to, or NULL
 } around;
 
 static around around_attention(const opt_run *r, int l, const opt_layer *g) {
     const opt_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    return (around){r->m->arch.norm_first, &w->ln1_g, &w->ln1_b, r->res[l], t->s1, t->dh, t->tn1, g ? grad_of(&g->ln1_g) : NULL, g ? grad_of(&g->ln1_b) : NULL};
+    around s = {.pre = r->m->arch.norm_first, .gain = &w->ln1_g, .bias = &w->ln1_b};
+    s.x = r->res[l], s.sum = t->s1, s.dn = t->dh, s.tn = t->tn1;
+    if (g) s.dgain = grad_of(&g->ln1_g), s.dbias = grad_of(&g->ln1_b);
+    return s;
 }
 
 static around around_ffn(const opt_run *r, int l, const opt_layer *g) {
     const opt_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    return (around){r->m->arch.norm_first, &w->ln2_g, &w->ln2_b, t->mid, t->s2, t->dx, t->tn2, g ? grad_of(&g->ln2_g) : NULL, g ? grad_of(&g->ln2_b) : NULL};
+    around s = {.pre = r->m->arch.norm_first, .gain = &w->ln2_g, .bias = &w->ln2_b};
+    s.x = t->mid, s.sum = t->s2, s.dn = t->dx, s.tn = t->tn2;
+    if (g) s.dgain = grad_of(&g->ln2_g), s.dbias = grad_of(&g->ln2_b);
+    return s;
 }
 
 // ---------------------------------------------------------------- forward
@@ -63,7 +70,8 @@ static void show(opt_run *r, const run_part *p, opt_state state, int layer, cons
     }
 }
 
-// The masks that act on layer l by zeroing: of live sequences other units are never written, only head outputs that are shown must be zero.
+// The masks that act on layer l by zeroing: of live sequences other units are never written, only head outputs that are
+// shown must be zero.
 static void masks_by_zero(opt_run *r, int l) {
     for (int i = 0; i < r->n; i++) {
         const opt_watch *watch = r->seq[i]->watch;
@@ -119,7 +127,8 @@ static float *leave_back(opt_run *r, const around *s, float *df, float *dy, bool
     return df;
 }
 
-// The gradient at x into dx, from df at f's output and from what f's gradient made: s->dn at the norm's output, or (post) df, which it was added to.
+// The gradient at x into dx, from df at f's output and from what f's gradient made: s->dn at the norm's output, or
+// (post) df, which it was added to.
 static void enter_back(opt_run *r, const around *s, float *dx, const float *df, const span *rows) {
     const int E = r->m->c.E, n = r->n;
     if (dx != df) r->o->move(dx, df, E, r->every.all, n);
@@ -174,7 +183,8 @@ void block_jvp(opt_run *r, run_part *p, int l, const direction *v) {
 
     // attention: tcur to tmid
     if (one.pre) r->o->move(one.tn, p->tcur, r->m->c.E, every, r->n);
-    const float *th = l > 0 ? enter_jvp(r, &one, p->h, p->tcur, every) : NULL;  // nothing is perturbed below the first tap
+    const float *th =
+        l > 0 ? enter_jvp(r, &one, p->h, p->tcur, every) : NULL;  // nothing is perturbed below the first tap
     attention_heads_jvp(r, p, l, th, v);
     attention_out_jvp(r, p, l, residual_jvp(r, &one, t->tmid, p->tcur, rows));
     leave_jvp(r, &one, t->tmid, rows);
@@ -193,7 +203,8 @@ static float *leave_back_jvp(opt_run *r, const around *s, float *tdf, float *tdy
     return tdf;
 }
 
-static void enter_back_jvp(opt_run *r, const around *s, float *tdx, const float *tdf, const float *tdn, const span *rows) {
+static void enter_back_jvp(opt_run *r, const around *s, float *tdx, const float *tdf, const float *tdn,
+                           const span *rows) {
     const int E = r->m->c.E;
     if (tdx != tdf) r->o->move(tdx, tdf, E, r->every.all, r->n);
     if (s->pre) r->o->norm_back_jvp(tdx, s->dn, tdn, s->x, s->tn, s->gain, E, true, rows, r->n);

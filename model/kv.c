@@ -1,5 +1,5 @@
-// kv - keys and values: those of new tokens, into caches as their policies want them, and attention over those and the tokens before. Contracts in
-// opt_run.h and opt.h (kv_policy).
+// kv - keys and values: those of new tokens, into caches as their policies want them, and attention over those and the
+// tokens before. Contracts in opt_run.h and opt.h (kv_policy).
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +17,13 @@ static void append(opt_run *r, const run_part *p, int layer, int which, const fl
     bool any = false;
     for (int i = 0; i < r->n; i++) {
         const opt_cache *c = r->seq[i]->append;
-        float *const *const arrays[] = {[CACHE_K] = c ? c->k : NULL, [CACHE_V] = c ? c->v : NULL, [CACHE_IN] = c ? c->in : NULL};
+        float *const *const arrays[] = {
+            [CACHE_K] = c ? c->k : NULL, [CACHE_V] = c ? c->v : NULL, [CACHE_IN] = c ? c->in : NULL};
         r->to[i] = c && arrays[which][0] ? opt_cache_rows(r->m, arrays[which], c, layer) : NULL;
         any |= r->to[i] != NULL;
     }
-    if (any && width) r->o->append(r->to, x, width, p->step, r->every.all, r->n);  // a compacted layer may have no heads
+    if (any && width)
+        r->o->append(r->to, x, width, p->step, r->every.all, r->n);  // a compacted layer may have no heads
 }
 
 // Which K and V the new rows of sequence i have.
@@ -39,15 +41,19 @@ static void note(opt_run *r, int i, int layer) {
         }
 }
 
-// K and V of some heads at tokens from..from + n - 1 of a cache, from what their maps read. device: room for the heads' list.
-static void recompute(opt_run *r, const opt_cache *c, int layer, const int32_t *unit, int n_units, int32_t *device, span tokens) {
+// K and V of some heads at tokens from..from + n - 1 of a cache, from what their maps read. device: room for the heads'
+// list.
+static void recompute(opt_run *r, const opt_cache *c, int layer, const int32_t *unit, int n_units, int32_t *device,
+                      span tokens) {
     const opt_layer *w = &r->m->layer[layer];
     const float *in = opt_cache_rows(r->m, c->in, c, layer);
     const live_units u = {.unit = device, .n = n_units, .seqs = 1};
     ASSERT(w->wk.rows <= c->E);
     r->o->put(device, unit, (size_t)n_units * sizeof *unit);
-    r->o->live_linear(opt_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens, 1);
-    r->o->live_linear(opt_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens, 1);
+    r->o->live_linear(opt_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens,
+                      1);
+    r->o->live_linear(opt_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens,
+                      1);
 }
 
 // Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.
@@ -65,7 +71,8 @@ static void repair(opt_run *r, int i, int layer, int H) {
             }
             int from = 0, end, n = 0;
             while (has[(size_t)from * (size_t)H + (size_t)h]) from++;
-            for (end = from; end < c->n && !has[(size_t)end * (size_t)H + (size_t)h]; end++) {}
+            for (end = from; end < c->n && !has[(size_t)end * (size_t)H + (size_t)h]; end++) {
+            }
             for (int k = h; k < H; k++) {
                 bool alike = (!heads || heads[k]) && lack[k] > 0;
                 for (int t = from; t < end && alike; t++) alike = !has[(size_t)t * (size_t)H + (size_t)k];
@@ -150,5 +157,6 @@ void kv_attend(opt_run *r, run_part *p, int l, const row_set *rows) {
     if (r->n_live == 0) return;
     int count;
     const int lists = live_lists_of(r, &count);
-    for (int k = 0; k < lists; k++) r->o->live_attention(t->a, t->q, t->k, t->v, width, D, &p->live_heads.list[k], r->attn_live + k, count);
+    for (int k = 0; k < lists; k++)
+        r->o->live_attention(t->a, t->q, t->k, t->v, width, D, &p->live_heads.list[k], r->attn_live + k, count);
 }

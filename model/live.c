@@ -1,13 +1,16 @@
-// live - lists of the live units of a layer, and the products that read their weights only. Contracts in opt.h (opt_sparse_prepare) and opt_run.h.
+// live - lists of the live units of a layer, and the products that read their weights only. Contracts in opt.h
+// (opt_sparse_prepare) and opt_run.h.
 //
-// A sequence is live where its mask acts on all of its new rows. Its lists are read off the mask layer by layer, because who watches the pass
-// may still write it. Sequences that are not live take the dense way in the same pass.
+// A sequence is live where its mask acts on all of its new rows. Its lists are read off the mask layer by layer,
+// because who watches the pass may still write it. Sequences that are not live take the dense way in the same pass.
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>
 
 // ---------------------------------------------------------------- transposed copies
-static size_t copy_bytes(const weight *w) { return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64; }
+static size_t copy_bytes(const weight *w) {
+    return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64;
+}
 
 // Bytes of each part's copies; returns those of all.
 static size_t plan_copies(const opt *m, size_t bytes[OPS_PARTS]) {
@@ -46,7 +49,8 @@ size_t opt_sparse_prepare(opt *m) {
             if (!s->transposed) continue;
             const weight *from = opt_slot(m, s, l);
             m->o->transpose(block, from);
-            *(weight *)((char *)&m->layer[l] + s->transposed) = (weight){block, from->type, from->cols, from->rows, NULL, from->narrow};
+            *(weight *)((char *)&m->layer[l] + s->transposed) =
+                (weight){block, from->type, from->cols, from->rows, NULL, from->narrow};
             block += copy_bytes(from);
         }
     }
@@ -110,7 +114,8 @@ static void sort_rows(row_set *set, int i, span rows, bool live) {
 }
 
 void live_begin(opt_run *r) {
-    const bool able = r->m->transposed[0] && r->part[0].live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
+    const bool able =
+        r->m->transposed[0] && r->part[0].live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
     row_set *sets[] = {&r->every, &r->outputs, &r->kv};
     for (int k = 0; k < 3; k++) sets[k]->n_dense = sets[k]->n_live = 0;
     r->n_live = 0;
@@ -130,24 +135,36 @@ void live_begin(opt_run *r) {
 const uint8_t *live_mask(const opt_run *r, int i, int kind, int layer) {
     const mask *m = r->seq[i]->mask;
     if (!m) return NULL;
-    return kind == OPT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H : m->neurons + (size_t)layer * (size_t)r->m->c.F;
+    return kind == OPT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H
+                             : m->neurons + (size_t)layer * (size_t)r->m->c.F;
 }
 
-// The lists of one kind of a layer: U units a row of the mask has, n the layer; place: of the layer's lists among those of the part.
-typedef struct { live_lists *u; int kind, layer, U, n; size_t place; } lists_at;
+// The lists of one kind of a layer: U units a row of the mask has, n the layer; place: of the layer's lists among those
+// of the part.
+typedef struct {
+    live_lists *u;
+    int kind, layer, U, n;
+    size_t place;
+} lists_at;
 
 static lists_at lists_of_layer(const opt_run *r, const run_part *p, int kind, int layer) {
     const bool heads = kind == OPT_HEADS;
     const opt_config *c = &r->m->c;
     live_lists *u = (live_lists *)(uintptr_t)(heads ? &p->live_heads : &p->live_neurons);
-    return (lists_at){u, kind, layer, heads ? c->H : c->F, heads ? heads_of(r, layer) : r->m->layer[layer].w1.rows,
+    return (lists_at){u,
+                      kind,
+                      layer,
+                      heads ? c->H : c->F,
+                      heads ? heads_of(r, layer) : r->m->layer[layer].w1.rows,
                       u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
 }
 
 static const uint8_t *mask_of(const opt_run *r, const lists_at *a, int i) { return live_mask(r, i, a->kind, a->layer); }
 
 // What the lists of sequence i were made of.
-static uint8_t *made_of(const opt_run *r, const lists_at *a, int i) { return a->u->of + (a->place * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + a->U); }
+static uint8_t *made_of(const opt_run *r, const lists_at *a, int i) {
+    return a->u->of + (a->place * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + a->U);
+}
 
 // Whether the lists that are on the device are those of the masks as they are.
 static bool lists_hold(const opt_run *r, const lists_at *a) {
@@ -224,8 +241,10 @@ static void make_lists(opt_run *r, const run_part *p, int kind, int layer) {
     const lists_at a = lists_of_layer(r, p, kind, layer);
     a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);
     if (lists_hold(r, &a)) return;
-    if (own_lists(r)) make_own(r, &a);
-    else make_common(r, &a);
+    if (own_lists(r))
+        make_own(r, &a);
+    else
+        make_common(r, &a);
     remember(r, &a);
 }
 
@@ -251,22 +270,26 @@ int live_lists_of(const opt_run *r, int *width) {
     return own_lists(r) ? r->n : 1;
 }
 
-static void to_live(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_lists *u, const span *s) {
+static void to_live(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, int D,
+                    const live_lists *u, const span *s) {
     int width;
     const int lists = live_lists_of(r, &width);
     for (int k = 0; k < lists; k++) r->o->live_linear(y, x, w, maybe(b), relu, D, &u->list[k], s + k, width);
 }
 
-void live_to_units_relu(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u, const row_set *rows) {
+void live_to_units_relu(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
+                        const live_lists *u, const row_set *rows) {
     to_live(r, y, x, w, b, true, D, u, rows->live);
 }
 
-void to_units(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u, const row_set *rows) {
+void to_units(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
+              const row_set *rows) {
     if (rows->n_dense) r->o->linear(y, x, w, maybe(b), false, rows->dense, r->n);
     if (rows->n_live) to_live(r, y, x, w, b, false, D, u, rows->live);
 }
 
-void from_units(opt_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D, const live_lists *u, const row_set *rows) {
+void from_units(opt_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
+                const live_lists *u, const row_set *rows) {
     if (w->cols == 0) {  // of no units the bias is left
         r->o->linear(y, x, w, maybe(b), true, rows->all, r->n);
         return;

@@ -1,12 +1,12 @@
-// opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in arch_opt.c, the passes in opt_run.c and
-// opt_grad.c.
+// opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in arch_opt.c, the passes
+// in opt_run.c and opt_grad.c.
 #include "convert.h"
 #include "scratch.h"
 #include <stdlib.h>
 #include <string.h>
 
-// 16-bit weights whose fp32 form takes at most this many bytes are widened once, for products that are bound by arithmetic; larger ones tile
-// by tile in every product.
+// 16-bit weights whose fp32 form takes at most this many bytes are widened once, for products that are bound by
+// arithmetic; larger ones tile by tile in every product.
 static const size_t widen_limit = (size_t)1 << 30;
 
 // ---------------------------------------------------------------- loading
@@ -24,7 +24,8 @@ struct source {
     void *ctx;
 };
 
-// A matrix for 16-bit activations: in their type. A model without numbers (opt_filled_on) has them made in the type that it names.
+// A matrix for 16-bit activations: in their type. A model without numbers (opt_filled_on) has them made in the type
+// that it names.
 static int narrow(struct source *s, const tensor *t, weight *w) {
     const dtype type = s->o->activations;
     const size_t n = (size_t)w->rows * (size_t)w->cols, piece = (size_t)w->cols;
@@ -47,7 +48,8 @@ static int narrow(struct source *s, const tensor *t, weight *w) {
     }
     w->data = to;
     w->type = type;
-    return over ? err_set("tensor %s holds numbers beyond 65504, which fp16 does not; take --activations bf16", t->name) : 0;
+    return over ? err_set("tensor %s holds numbers beyond 65504, which fp16 does not; take --activations bf16", t->name)
+                : 0;
 }
 
 static int bind_weight(void *ctx, const tensor_at *at) {
@@ -58,7 +60,8 @@ static int bind_weight(void *ctx, const tensor_at *at) {
     for (int i = 0; i < s->n && !t; i++)
         if (strcmp(s->t[i].name, at->name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", at->name);
-    if (t->dim[0] != at->rows || (vector ? t->rank != 1 : t->rank != 2 || t->dim[1] != at->cols)) return err_set("tensor %s has another shape than the configuration says", at->name);
+    if (t->dim[0] != at->rows || (vector ? t->rank != 1 : t->rank != 2 || t->dim[1] != at->cols))
+        return err_set("tensor %s has another shape than the configuration says", at->name);
     *where = (weight){t->data, t->type, at->rows, vector ? 1 : at->cols, NULL, NULL};
     if (s->o->activations != DT_F32 && !vector && narrow(s, t, where) != 0) return -1;
     if (!s->wide || where->type == DT_F32) return 0;
@@ -71,7 +74,8 @@ static int bind_weight(void *ctx, const tensor_at *at) {
 
 // What the operations and the passes implement.
 static void check_arch(const arch *a) {
-    ASSERT(a->norm == NORM_LAYER && a->norm_eps == 1e-5 && a->positions == POSITIONS_LEARNED && a->position_offset == 2);
+    ASSERT(a->norm == NORM_LAYER && a->norm_eps == 1e-5 && a->positions == POSITIONS_LEARNED &&
+           a->position_offset == 2);
     ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tap == TAP_Z && a->tied);
 }
 
@@ -87,7 +91,8 @@ static int bind(opt *m, const tensor *t, int n) {
         if (t[i].type != DT_F32 || rounded) halves += count;
         if (rounded && t[i].type != m->o->activations) made += count;
     }
-    if (m->o->host && halves && halves * sizeof(float) <= widen_limit) s.wide = m->wide = xaligned(halves * sizeof(float));
+    if (m->o->host && halves && halves * sizeof(float) <= widen_limit)
+        s.wide = m->wide = xaligned(halves * sizeof(float));
     if (made) s.narrow = m->narrow = xaligned(made * sizeof *s.narrow);
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     m->parts = 1;
@@ -97,7 +102,8 @@ static int bind(opt *m, const tensor *t, int n) {
     return 0;
 }
 
-// On another device matrices keep their type, those of one column too (fc2 of a single neuron); vectors are fp32, so that kernels need one form of them.
+// On another device matrices keep their type, those of one column too (fc2 of a single neuron); vectors are fp32, so
+// that kernels need one form of them.
 static size_t device_bytes(const weight *w, bool vector) {
     const size_t n = (size_t)w->rows * (size_t)w->cols * (vector ? sizeof(float) : dtype_bytes(w->type));
     return (n + 255) / 256 * 256;
@@ -122,18 +128,20 @@ static void put_one(struct source *s, const char *name, weight *w, bool vector, 
         s->o->put(to, wide, (size_t)w->rows * sizeof *wide);
         free(wide);
         w->type = DT_F32;
-    } else s->o->put(to, w->data, (size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type));
+    } else
+        s->o->put(to, w->data, (size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type));
     w->data = to;
 }
 
 static int put_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    put_one(s, at->name, opt_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE, at->layer < 0 ? 0 : opt_part(s->m, at->layer));
+    put_one(s, at->name, opt_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE,
+            at->layer < 0 ? 0 : opt_part(s->m, at->layer));
     return 0;
 }
 
-// Layers in order onto the parts, so that each has about the same bytes, and one layer at least. layer_bytes[1 + l]; [0] and [L + 1]: what stands before
-// and behind them, head among the latter.
+// Layers in order onto the parts, so that each has about the same bytes, and one layer at least. layer_bytes[1 + l];
+// [0] and [L + 1]: what stands before and behind them, head among the latter.
 static void place(opt *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
     const int L = m->c.L;
     size_t all = 0, before = layer_bytes[0];
@@ -155,7 +163,8 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
     const ops *o = m->o;
     const int last = o->parts - 1;
     size_t bytes[OPS_PARTS] = {0};
-    struct source s = {.m = m, .o = o, .layer_bytes = xcalloc((size_t)m->c.L + 2, sizeof *s.layer_bytes), .fill = fill, .ctx = ctx};
+    struct source s = {
+        .m = m, .o = o, .layer_bytes = xcalloc((size_t)m->c.L + 2, sizeof *s.layer_bytes), .fill = fill, .ctx = ctx};
     if (m->c.L < o->parts) {
         free(s.layer_bytes);
         return err_set("%d layers do not share %d GPUs", m->c.L, o->parts);
@@ -175,8 +184,10 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
         if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
     }
     arch_each_tensor(&m->c, put_weight, &s);
-    if (last) put_one(&s, m->arch.family->embedding, &m->head, false, last);
-    else m->head = m->embed;
+    if (last)
+        put_one(&s, m->arch.family->embedding, &m->head, false, last);
+    else
+        m->head = m->embed;
     return 0;
 }
 
@@ -211,7 +222,9 @@ int opt_load_on(opt *m, const char *dir, const ops *o) {
     return -1;
 }
 
-int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) { return opt_from_tensors_on(m, c, tensors, n, ops_cpu()); }
+int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) {
+    return opt_from_tensors_on(m, c, tensors, n, ops_cpu());
+}
 
 int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o) {
     *m = (opt){.c = *c, .o = o};
@@ -220,7 +233,8 @@ int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int 
     return -1;
 }
 
-int opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o, opt_fill_fn *fill, void *ctx) {
+int opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o, opt_fill_fn *fill,
+                  void *ctx) {
     ASSERT(!o->host);
     *m = (opt){.c = *c, .o = o};
     if (bind(m, tensors, n) == 0 && upload(m, fill, ctx) == 0) return 0;

@@ -1,60 +1,73 @@
-// opt - the OPT language model: forward over packed variable-length batches, backward for the taps, Hessian-vector products, K/V
-// cache. OPT: Zhang et al. 2022 (arXiv:2205.01068). Attention scale 1/sqrt(D) on q after its bias, learned positions with offset
-// 2, ReLU, tied head; pre-LN or (350m) post-LN with projections.
+// opt - the OPT language model: forward over packed variable-length batches, backward for the taps, Hessian-vector
+// products, K/V cache. OPT: Zhang et al. 2022 (arXiv:2205.01068). Attention scale 1/sqrt(D) on q after its bias,
+// learned positions with offset 2, ReLU, tied head; pre-LN or (350m) post-LN with projections.
 //
 // One layer l on a sequence of T tokens (all arrays row major, one row per token):
-//   res [T,E] residual entering; q, k, v [T,E]; a [T,E] head outputs side by side, before out_proj; mid [T,E] residual after
-//   attention, before the FFN's norm; x [T,E] the FFN's input; z [T,F] = x W1' + b1, before ReLU.
+//   res [T,E] residual entering; q, k, v [T,E]; a [T,E] head outputs side by side, before out_proj; mid [T,E] residual
+//   after attention, before the FFN's norm; x [T,E] the FFN's input; z [T,F] = x W1' + b1, before ReLU.
 // The taps a and z are what units are scored on; da, dz are the loss gradients with respect to them.
 //
-// A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix products run in
-// tiles of one sequence, single-threaded each, so the bits are the same whatever else is in the batch and at any thread count.
+// A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix
+// products run in tiles of one sequence, single-threaded each, so the bits are the same whatever else is in the batch
+// and at any thread count.
 #pragma once
 #include "arch.h"
 #include "ops.h"
 
 typedef struct {
-    weight ln1_g, ln1_b, ln2_g, ln2_b;              // self_attn_layer_norm, final_layer_norm of the layer: (E)
-    // A = D times the heads of the layer, F its neurons (opt_units); A = E and F the same everywhere unless the model was compacted
-    weight wq, wk, wv, wo, bq, bk, bv, bo;          // (A, E) of q, k, v, with biases (A); out_proj (E, A), (E)
-    weight w1, b1, w2, b2;                          // fc1 (F, E), (F); fc2 (E, F), (E)
-    weight wo_t, w2_t;                              // out_proj and fc2 transposed, (A, E), (F, E), by opt_sparse_prepare; else no data
+    weight ln1_g, ln1_b, ln2_g, ln2_b;  // self_attn_layer_norm, final_layer_norm of the layer: (E)
+    // A = D times the heads of the layer, F its neurons (opt_units); A = E and F the same everywhere unless the model
+    // was compacted
+    weight wq, wk, wv, wo, bq, bk, bv, bo;  // (A, E) of q, k, v, with biases (A); out_proj (E, A), (E)
+    weight w1, b1, w2, b2;                  // fc1 (F, E), (F); fc2 (E, F), (E)
+    weight wo_t, w2_t;  // out_proj and fc2 transposed, (A, E), (F, E), by opt_sparse_prepare; else no data
 } opt_layer;
 
 typedef struct {
     opt_config c;
     arch arch;
     ckpt file;
-    const struct ops *o;                                  // whose memory the weights are in and whose operations a run calls
+    const struct ops *o;  // whose memory the weights are in and whose operations a run calls
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
-    weight head;                                          // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
-    opt_layer *layer;                                     // L of them
-    opt_layer *stored;                                    // the same in host memory and in the checkpoint's types (without data after opt_filled_on); on the CPU: layer
-    float *wide;                                          // 16-bit weights of a small model, widened once (CPU)
-    void *narrow;                                         // matrices that had another type than the activations have
-    int parts, first[OPS_PARTS + 1];                      // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
-    void *block[OPS_PARTS];                               // all weights of a part of another device
-    void *transposed[OPS_PARTS];                          // what wo_t and w2_t point into
+    weight head;        // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
+    opt_layer *layer;   // L of them
+    opt_layer *stored;  // the same in host memory and in the checkpoint's types (without data after opt_filled_on); on
+                        // the CPU: layer
+    float *wide;        // 16-bit weights of a small model, widened once (CPU)
+    void *narrow;       // matrices that had another type than the activations have
+    // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
+    int parts, first[OPS_PARTS + 1];
+    void *block[OPS_PARTS];       // all weights of a part of another device
+    void *transposed[OPS_PARTS];  // what wo_t and w2_t point into
 } opt;
 
 // The weight that a line of the family's table describes; layer: of those in a layer.
-static inline weight *opt_slot(opt *m, const tensor_spec *s, int layer) { return (weight *)((s->place == IN_LAYER ? (char *)&m->layer[layer] : (char *)m) + s->slot); }
-static inline double weight_bytes(const weight *w) { return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0; }
+static inline weight *opt_slot(opt *m, const tensor_spec *s, int layer) {
+    return (weight *)((s->place == IN_LAYER ? (char *)&m->layer[layer] : (char *)m) + s->slot);
+}
+static inline double weight_bytes(const weight *w) {
+    return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0;
+}
 
-// Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count (opt_units). NULL mask: all.
-typedef struct { uint8_t *heads, *neurons; } mask;
+// Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count (opt_units).
+// NULL mask: all.
+typedef struct {
+    uint8_t *heads, *neurons;
+} mask;
 
 // What becomes of K and V of a head that a mask drops, in passes that compute live units only (opt_sparse_prepare).
 typedef enum {
     KV_COMPUTE,  // they are computed all the same
-    KV_REPAIR,   // when the head becomes live again, from what the maps of K and V read, which the cache keeps: as KV_COMPUTE, later
+    KV_REPAIR,   // when the head becomes live again, from what the maps of K and V read, which the cache keeps: as
+                 // KV_COMPUTE, later
     KV_SKIP      // never: a head that becomes live again attends to the tokens that it ran for only
 } kv_policy;
 extern const char *const kv_policy_names[];  // "compute", "repair", "skip"
 
-// K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, E] on every part of the device (opt_cache_rows); o: whose memory
-// they are. in, likewise (KV_REPAIR): what the maps of K and V read. has [L, cap, H] in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without. The rows
-// of a layer with fewer heads are that much shorter and packed, in k, v and has.
+// K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, E] on every part of the device
+// (opt_cache_rows); o: whose memory they are. in, likewise (KV_REPAIR): what the maps of K and V read. has [L, cap, H]
+// in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without. The rows of a
+// layer with fewer heads are that much shorter and packed, in k, v and has.
 typedef struct {
     float *k[OPS_PARTS], *v[OPS_PARTS];
     int n, cap, L, E;
@@ -65,16 +78,23 @@ typedef struct {
     int *lack, H;
 } opt_cache;
 
-// A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual sparsity). What
-// sees a state may write the sequence's mask, for units that have not run yet: at OPT_RESIDUAL of layer l heads and neurons of l and
-// of later layers; at OPT_HEAD_OUTPUT or OPT_MID neurons of l and everything of later layers. Of the last layer, a row's head output and
-// mid are shown only where the row is an output row (or OPT_TAPS keeps all).
-typedef enum { OPT_HEAD_OUTPUT, OPT_RESIDUAL, OPT_MID, OPT_STATES } opt_state;  // a (dropped heads are 0 in it), res, mid of a layer
+// A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual
+// sparsity). What sees a state may write the sequence's mask, for units that have not run yet: at OPT_RESIDUAL of layer
+// l heads and neurons of l and of later layers; at OPT_HEAD_OUTPUT or OPT_MID neurons of l and everything of later
+// layers. Of the last layer, a row's head output and mid are shown only where the row is an output row (or OPT_TAPS
+// keeps all).
+typedef enum {
+    OPT_HEAD_OUTPUT,  // a; dropped heads are 0 in it
+    OPT_RESIDUAL,     // res
+    OPT_MID,          // mid
+    OPT_STATES
+} opt_state;
 typedef struct {
     int row;          // of the sequence's new tokens
     unsigned states;  // 1 << opt_state, those that are shown
-    void (*see)(void *self, opt_state state, int layer, const float *x);  // x [E] in memory of the layer's part of the device, valid during the call (head
-                                                                          // output of a compacted layer: 0 behind its heads)
+    // x [E] in memory of the layer's part of the device, valid during the call (head output of a compacted layer: 0
+    // after its heads)
+    void (*see)(void *self, opt_state state, int layer, const float *x);
     void *self;
 } opt_watch;
 
@@ -83,23 +103,24 @@ typedef struct {
     const int32_t *tokens;  // [n]
     int n;
     const opt_cache *prefix;
-    opt_cache *append;      // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
-    const mask *mask;       // acts at every position >= mask_from
-    int mask_from;          // absolute position (prefix included)
-    const opt_watch *watch; // NULL: nobody
-    int targets_from;       // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
-    const float *weights;   // of the targets, in order of row: opt_backward's loss counts each so many times; NULL: once
-    int32_t last_target;    // row n-1: a token id, or OPT_NO_OUTPUT: no output row, or OPT_NO_TARGET: logits wanted, nothing scored
+    opt_cache *append;  // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
+    const mask *mask;   // acts at every position >= mask_from
+    int mask_from;      // absolute position (prefix included)
+    const opt_watch *watch;  // NULL: nobody
+    int targets_from;        // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
+    const float *weights;  // of the targets, in order of row: opt_backward's loss counts each so many times; NULL: once
+    int32_t last_target;   // row n-1: a token id, or OPT_NO_OUTPUT: no output row, or OPT_NO_TARGET: logits wanted,
+                           // nothing scored
 } opt_seq;
 enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 
 // Loads config and weights onto a device (opt_load: the CPU); 0, or -1 and err_set. opt_free is safe on {0}.
-int  opt_load(opt *m, const char *dir);
-int  opt_load_on(opt *m, const char *dir, const struct ops *o);
+int opt_load(opt *m, const char *dir);
+int opt_load_on(opt *m, const char *dir, const struct ops *o);
 void opt_free(opt *m);
-// Of a model that the CPU has: token embeddings, and their projection, go to device o, where they are computed from then on; nothing else of the model can
-// be. 0, or -1 and err_set.
-int  opt_move_embeddings(opt *m, const struct ops *o);
+// Of a model that the CPU has: token embeddings, and their projection, go to device o, where they are computed from
+// then on; nothing else of the model can be. 0, or -1 and err_set.
+int opt_move_embeddings(opt *m, const struct ops *o);
 // The part of the device that a layer is on; of layer L, the last.
 static inline int opt_part(const opt *m, int layer) {
     int p = 0;
@@ -107,64 +128,77 @@ static inline int opt_part(const opt *m, int layer) {
     return p;
 }
 // A model from tensors in memory (pretrain, tests, opt_random.h): tensor data and the lists of *c must outlive it.
-int  opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
-int  opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o);
-// The same on another device without numbers in host memory (tensor data NULL): fill makes the n numbers of each tensor where they will be, in the type
-// that the device keeps; twice, if the logits have a copy of the embedding.
+int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n);
+int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o);
+// The same on another device without numbers in host memory (tensor data NULL): fill makes the n numbers of each tensor
+// where they will be, in the type that the device keeps; twice, if the logits have a copy of the embedding.
 typedef void opt_fill_fn(void *ctx, const char *name, void *to, dtype type, size_t n);
-int  opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o, opt_fill_fn *fill, void *ctx);
+int opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const struct ops *o, opt_fill_fn *fill,
+                  void *ctx);
 
-// The k-th matrix of a layer whose row j holds incoming weights of neuron j, NULL where there are fewer; in the device's memory, or (stored) in host memory as the
-// checkpoint has it.
+// The k-th matrix of a layer whose row j holds incoming weights of neuron j, NULL where there are fewer; in the
+// device's memory, or (stored) in host memory as the checkpoint has it.
 const weight *opt_neuron_rows(const opt *m, int layer, int k, bool stored);
 
-// Bytes of a layer's weights as the device keeps them, by the units that own them; of what a pass of so many tokens reads besides: head, norms and projections outside
-// the layers, the rows looked up. Multiply-adds of a token in the linear maps of a layer.
-void   opt_layer_bytes(const opt *m, int layer, double of[OWNERS]);
+// Bytes of a layer's weights as the device keeps them, by the units that own them; of what a pass of so many tokens
+// reads besides: head, norms and projections outside the layers, the rows looked up. Multiply-adds of a token in the
+// linear maps of a layer.
+void opt_layer_bytes(const opt *m, int layer, double of[OWNERS]);
 double opt_outer_bytes(const opt *m, int tokens);
 double opt_layer_macs(const opt_config *c, int layer);
 
-// Makes transposed copies of the matrices whose columns belong to units, in the stored type, once, and returns their bytes. From then on a sequence whose mask acts on
-// all of its new tokens is computed from the weights of its live heads and neurons alone, in a pass that keeps no taps; the others are not
-// read. Logits are those of the same mask by zeroing within 1e-5.
+// Makes transposed copies of the matrices whose columns belong to units, in the stored type, once, and returns their
+// bytes. From then on a sequence whose mask acts on all of its new tokens is computed from the weights of its live
+// heads and neurons alone, in a pass that keeps no taps; the others are not read. Logits are those of the same mask by
+// zeroing within 1e-5.
 size_t opt_sparse_prepare(opt *m);
 size_t opt_sparse_bytes(const opt *m);  // what it will take, or takes
 
 // ---------------------------------------------------------------- a run: workspace for batches
 typedef struct opt_run opt_run;
 enum {
-    OPT_FORWARD = 0,     // outputs only; nothing kept per layer
-    OPT_TAPS = 1,        // keep what backward and the criteria need
-    OPT_TANGENT = 2,     // and what Hessian-vector products need
-    OPT_WEIGHT_GRADS = 4,// and gradients of all weights (pretrain)
-    OPT_MASK_BY_ZERO = 8,// dropped units are computed and set to zero, even where opt_sparse_prepare was called
-    OPT_RECOMPUTE = 64,  // with OPT_TAPS: only the residuals between the layers are kept, and each layer is computed again when its gradients are, to the
-                         // same bits. Taps other than opt_tap_res are there during `each` of their layer only. Not with caches or watches
-    OPT_OWN_LISTS = 16   // every sequence goes by its own list of live units, instead of the union that reads each weight once
+    OPT_FORWARD = 0,       // outputs only; nothing kept per layer
+    OPT_TAPS = 1,          // keep what backward and the criteria need
+    OPT_TANGENT = 2,       // and what Hessian-vector products need
+    OPT_WEIGHT_GRADS = 4,  // and gradients of all weights (pretrain)
+    OPT_MASK_BY_ZERO = 8,  // dropped units are computed and set to zero, even where opt_sparse_prepare was called
+    // with OPT_TAPS: only the residuals between the layers are kept, and each layer is computed again when its
+    // gradients are, to the same bits. Taps other than opt_tap_res are there during `each` of their layer only. Not
+    // with caches or watches
+    OPT_RECOMPUTE = 64,
+    // every sequence goes by its own list of live units, instead of the union that reads each weight once
+    OPT_OWN_LISTS = 16
 };
-// Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL allowed).
+// Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with opt_run_free(NULL
+// allowed).
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags);
-void     opt_run_free(opt_run *r);
-size_t   opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags);  // what opt_run_new will take
-void     opt_run_part_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]);  // of each part of the device
+void opt_run_free(opt_run *r);
+size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags);  // what opt_run_new will take
+void opt_run_part_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags,
+                        size_t bytes[OPS_PARTS]);  // of each part of the device
 
 // Forward of a batch. Appends to caches as asked.
 void opt_forward(opt_run *r, const opt_seq *seqs, int n);
-// After opt_forward: log-probabilities (natural log, fp32 logits, double log-sum-exp) of every target, in order of sequence and row,
-// and (if top is not NULL) whether the target is the argmax. vocab: 0 = all rows, else only the first `vocab` logits exist.
+// After opt_forward: log-probabilities (natural log, fp32 logits, double log-sum-exp) of every target, in order of
+// sequence and row, and (if top is not NULL) whether the target is the argmax. vocab: 0 = all rows, else only the first
+// `vocab` logits exist.
 void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab);
 // Logits of the last row of sequence i: out [V].
 void opt_logits(opt_run *r, int i, float *out);
-// Logits of the last row of every sequence, each of which has output rows: out [n, V]. Reads the vocabulary matrix once.
+// Logits of the last row of every sequence, each of which has output rows: out [n, V]. Reads the vocabulary matrix
+// once.
 void opt_last_logits(opt_run *r, float *out);
-// opt_forward, and the likeliest token behind each sequence: top [n], the first of equals, -1 where a logit is NaN or infinite. Where the device can record (ops.h), a
-// pass of one token of each sequence is launched the first time, recorded when one of the same kind follows (the same caches, the same sequences live, nobody watching) and
-// replayed from then on, whatever tokens, positions and masks are. The numbers are the same. If the tokens of the next pass are these, the device has them already.
+// opt_forward, and the likeliest token behind each sequence: top [n], the first of equals, -1 where a logit is NaN or
+// infinite. Where the device can record (ops.h), a pass of one token of each sequence is launched the first time,
+// recorded when one of the same kind follows (the same caches, the same sequences live, nobody watching) and replayed
+// from then on, whatever tokens, positions and masks are. The numbers are the same. If the tokens of the next pass are
+// these, the device has them already.
 void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top);
 // opt_last_logits after opt_step: out [n, V].
 void opt_step_logits(opt_run *r, float *out);
 long opt_replayed(const opt_run *r);  // passes so far
-// Continue: layers from `layer` on with the residual entering it given (device memory, packed rows, E each), used by the removal oracle.
+// Continue: layers from `layer` on with the residual entering it given (device memory, packed rows, E each), used by
+// the removal oracle.
 void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res);
 
 opt_cache *opt_cache_new(const opt *m, int cap);  // room for cap tokens, KV_COMPUTE
@@ -174,44 +208,49 @@ static inline float *opt_cache_rows(const opt *m, float *const block[OPS_PARTS],
     const int p = opt_part(m, layer);
     return block[p] + (size_t)(layer - m->first[p]) * (size_t)c->cap * (size_t)c->E;
 }
-void       opt_cache_clear(opt_cache *c);         // no tokens
-void       opt_cache_free(opt_cache *c);
+void opt_cache_clear(opt_cache *c);  // no tokens
+void opt_cache_free(opt_cache *c);
 
 // ---------------------------------------------------------------- gradients
 // Called after the gradients of a layer are there, from the last layer to the first.
 typedef void opt_layer_fn(void *ctx, opt_run *r, int layer);
 
-// Gradient of sum over sequences of scale[i] * sum over targets of -log p (scale NULL: 1 / number of targets: the mean cross-entropy of
-// each sequence apart). After opt_forward with OPT_TAPS and no mask. logprob as opt_logprobs (NULL: not wanted). grads (NULL: taps only;
-// needs OPT_WEIGHT_GRADS): a model whose weights are fp32 gradients, added to.
+// Gradient of sum over sequences of scale[i] * sum over targets of -log p (scale NULL: 1 / number of targets: the mean
+// cross-entropy of each sequence apart). After opt_forward with OPT_TAPS and no mask. logprob as opt_logprobs (NULL:
+// not wanted). grads (NULL: taps only; needs OPT_WEIGHT_GRADS): a model whose weights are fp32 gradients, added to.
 void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx);
-// Device memory, during `each` (and afterwards with OPT_TANGENT): dL/da [rows, A], dL/dz [rows, F], dL/d(out_proj's output) [rows, E]; A, F of
-// the layer (opt_layer).
+// Device memory, during `each` (and afterwards with OPT_TANGENT): dL/da [rows, A], dL/dz [rows, F], dL/d(out_proj's
+// output) [rows, E]; A, F of the layer (opt_layer).
 const float *opt_grad_a(const opt_run *r, int layer);
 const float *opt_grad_z(const opt_run *r, int layer);
 const float *opt_grad_out(const opt_run *r, int layer);  // during `each` only
 
-// Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive perturbations of the
-// taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on W1, where scale_w is not NULL: G1 = dz' x of
-// that sequence and layer). After opt_backward with the same scale, with OPT_TANGENT. NULL scale_a, scale_z: ones.
-void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx);
+// Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive
+// perturbations of the taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on W1,
+// where scale_w is not NULL: G1 = dz' x of that sequence and layer). After opt_backward with the same scale, with
+// OPT_TANGENT. NULL scale_a, scale_z: ones.
+void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
+                 opt_layer_fn *each, void *ctx);
 // During `each`: (H v) at a [rows, A] and z [rows, F]; the tangent of x [rows, E].
 const float *opt_hess_a(const opt_run *r, int layer);
 const float *opt_hess_z(const opt_run *r, int layer);
 const float *opt_tangent_x(const opt_run *r, int layer);  // only where scale_w was given
 
-// Views of the last forward's arrays, in device memory (ops.h: get copies from it); row of sequence i, token t is opt_row(r, i) + t. NULL where not kept. Of the last layer, what
-// follows z exists at output rows only.
-int          opt_row(const opt_run *r, int i);
-const float *opt_tap_res(const opt_run *r, int layer);   // [rows, E]; layer 0..L (L: what leaves the last layer)
-const float *opt_tap_a(const opt_run *r, int layer);     // [rows, A], A and F of the layer (opt_layer)
-const float *opt_tap_mid(const opt_run *r, int layer);   // [rows, E]
-const float *opt_tap_x(const opt_run *r, int layer);     // [rows, E]
-const float *opt_tap_z(const opt_run *r, int layer);     // [rows, F]
-// The same by kind of unit: what units are scored on, heads a, neurons the tap that the architecture names; its gradient; H v there. [rows, opt_tap_width].
+// Views of the last forward's arrays, in device memory (ops.h: get copies from it); row of sequence i, token t is
+// opt_row(r, i) + t. NULL where not kept. Of the last layer, what follows z exists at output rows only.
+int opt_row(const opt_run *r, int i);
+const float *opt_tap_res(const opt_run *r, int layer);  // [rows, E]; layer 0..L (L: what leaves the last layer)
+const float *opt_tap_a(const opt_run *r, int layer);    // [rows, A], A and F of the layer (opt_layer)
+const float *opt_tap_mid(const opt_run *r, int layer);  // [rows, E]
+const float *opt_tap_x(const opt_run *r, int layer);    // [rows, E]
+const float *opt_tap_z(const opt_run *r, int layer);    // [rows, F]
+// The same by kind of unit: what units are scored on, heads a, neurons the tap that the architecture names; its
+// gradient; H v there. [rows, opt_tap_width].
 const float *opt_tap(const opt_run *r, int kind, int layer);
 const float *opt_grad_tap(const opt_run *r, int kind, int layer);
 const float *opt_hess_tap(const opt_run *r, int kind, int layer);
-static inline int opt_tap_width(const opt_config *c, int layer, int kind) { return opt_units(c, layer, kind) * (kind == OPT_HEADS ? c->D : 1); }
+static inline int opt_tap_width(const opt_config *c, int layer, int kind) {
+    return opt_units(c, layer, kind) * (kind == OPT_HEADS ? c->D : 1);
+}
 // During `each` of a layer: [rows, E] on its part that nothing is kept in.
-float       *opt_scratch(opt_run *r, int layer);
+float *opt_scratch(opt_run *r, int layer);

@@ -1,9 +1,11 @@
-// opt_grad - gradients of the loss with respect to the taps (and, for pretraining, all weights), and exact Hessian-vector products.
-// Contract in opt.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian": a forward pass of tangents along the
-// direction, then the tangent of the backward pass. A tap is perturbed additively, so its direction is added where it is produced.
+// opt_grad - gradients of the loss with respect to the taps (and, for pretraining, all weights), and exact
+// Hessian-vector products. Contract in opt.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian": a
+// forward pass of tangents along the direction, then the tangent of the backward pass. A tap is perturbed additively,
+// so its direction is added where it is produced.
 //
-// With OPT_RECOMPUTE a layer's arrays are made again when its turn comes: from the residual that enters it, the gradient of the one that leaves it
-// and the tangent of the one that enters it, the only arrays that each layer keeps (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+// With OPT_RECOMPUTE a layer's arrays are made again when its turn comes: from the residual that enters it, the
+// gradient of the one that leaves it and the tangent of the one that enters it, the only arrays that each layer keeps
+// (Chen et al. 2016, "Training deep nets with sublinear memory cost").
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>
@@ -12,17 +14,22 @@
 static void set_scale(opt_run *r, const float *scale) {
     for (int i = 0; i < r->n; i++)
         for (int t = 0; t < r->packed[i].n; t++)
-            r->row_scale[r->packed[i].row + t] = (scale ? scale[i] : 1.0f / (float)r->packed[i].n) * (r->seq[i]->weights ? r->seq[i]->weights[t] : 1.0f);
+            r->row_scale[r->packed[i].row + t] =
+                (scale ? scale[i] : 1.0f / (float)r->packed[i].n) * (r->seq[i]->weights ? r->seq[i]->weights[t] : 1.0f);
 }
 
 // Packed rows of the head <-> rows of the batch.
 static void scatter(opt_run *r, float *to, const float *from) {
     const size_t E = (size_t)r->m->c.E;
-    for (int i = 0; i < r->n; i++) r->o->copy(to + (size_t)r->outputs.all[i].row * E, from + (size_t)r->packed[i].row * E, (size_t)r->outputs.all[i].n * E * sizeof *to);
+    for (int i = 0; i < r->n; i++)
+        r->o->copy(to + (size_t)r->outputs.all[i].row * E, from + (size_t)r->packed[i].row * E,
+                   (size_t)r->outputs.all[i].n * E * sizeof *to);
 }
 static void gather(opt_run *r, float *to, const float *from) {
     const size_t E = (size_t)r->m->c.E;
-    for (int i = 0; i < r->n; i++) r->o->copy(to + (size_t)r->packed[i].row * E, from + (size_t)r->outputs.all[i].row * E, (size_t)r->outputs.all[i].n * E * sizeof *to);
+    for (int i = 0; i < r->n; i++)
+        r->o->copy(to + (size_t)r->packed[i].row * E, from + (size_t)r->outputs.all[i].row * E,
+                   (size_t)r->outputs.all[i].n * E * sizeof *to);
 }
 
 // dL/d(residual leaving the last layer) into p->dres; r->dy keeps the gradient at the last norm's output.
@@ -46,14 +53,17 @@ static void head_back(opt_run *r, run_part *p, double *logprob, opt *g) {
     free(s);
     if (project) {
         o->linear_back(r->dy, r->dyp, &m->proj_out, false, r->packed, r->n);
-        if (g) o->linear_grad(grad_of(&g->proj_out), NULL, r->dyp, m->arch.norm_at_end ? p->h : r->y, c->P, c->E, r->packed, r->n);
+        if (g)
+            o->linear_grad(grad_of(&g->proj_out), NULL, r->dyp, m->arch.norm_at_end ? p->h : r->y, c->P, c->E,
+                           r->packed, r->n);
     }
     run_clear(r, p->dres, c->E);
     if (m->arch.norm_at_end) {
         if (g) o->norm_grad(grad_of(&g->lnf_g), grad_of(&g->lnf_b), r->dy, r->y, c->E, r->packed, r->n);
         o->norm_back(r->y, r->dy, r->y, &m->lnf_g, c->E, false, r->packed, r->n);
         scatter(r, p->dres, r->y);
-    } else scatter(r, p->dres, r->dy);
+    } else
+        scatter(r, p->dres, r->dy);
 }
 
 // ---------------------------------------------------------------- all of it
@@ -63,7 +73,8 @@ static void embedding_grad(opt_run *r, run_part *p, opt *g) {
     const ops *o = r->o;
     int32_t *position = xmalloc((size_t)r->rows * sizeof *position);
     for (int i = 0; i < r->n; i++)
-        for (int t = 0; t < r->every.all[i].n; t++) position[r->every.all[i].row + t] = r->first[i] + t + m->arch.position_offset;
+        for (int t = 0; t < r->every.all[i].n; t++)
+            position[r->every.all[i].row + t] = r->first[i] + t + m->arch.position_offset;
     o->embed_grad(grad_of(&g->pos), p->dres, position, c->E, r->every.all, r->n);
     free(position);
     const float *dembed = p->dres;
@@ -78,7 +89,9 @@ static void embedding_grad(opt_run *r, run_part *p, opt *g) {
 
 void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx) {
     ASSERT(r->flags & OPT_TAPS && (!grads || (r->flags & OPT_WEIGHT_GRADS && r->m->parts == 1)));
-    for (int i = 0; i < r->n; i++) ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix && !(r->flags & OPT_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
+    for (int i = 0; i < r->n; i++)
+        ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix &&
+               !(r->flags & OPT_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
     for (int i = 0; i < r->out_rows; i++) ASSERT(r->target[i] >= 0);
     set_scale(r, scale);
     run_part *p = run_last_part(r);
@@ -99,7 +112,9 @@ void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, o
 
 const float *opt_grad_a(const opt_run *r, int layer) { return r->layer[layer].da; }
 const float *opt_grad_z(const opt_run *r, int layer) { return r->layer[layer].dz; }
-const float *opt_grad_tap(const opt_run *r, int kind, int layer) { return kind == OPT_HEADS ? opt_grad_a(r, layer) : opt_grad_z(r, layer); }
+const float *opt_grad_tap(const opt_run *r, int kind, int layer) {
+    return kind == OPT_HEADS ? opt_grad_a(r, layer) : opt_grad_z(r, layer);
+}
 const float *opt_grad_out(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].dsum; }
 
 // ---------------------------------------------------------------- Hessian-vector products
@@ -137,7 +152,8 @@ static void head_back_jvp(opt_run *r, run_part *p) {
     if (m->arch.norm_at_end) {
         o->norm_back_jvp(p->tdx, r->dy, p->tda, r->y, r->ty, &m->lnf_g, c->E, false, r->packed, r->n);
         scatter(r, p->tdres, p->tdx);
-    } else scatter(r, p->tdres, p->tda);
+    } else
+        scatter(r, p->tdres, p->tda);
 }
 
 // What opt_backward had of a layer; whole: up to the gradient at the first norm's output.
@@ -148,7 +164,8 @@ static void restore_gradients(opt_run *r, run_part *p, int l, bool whole) {
     if (whole && r->m->arch.norm_first && l > 0) block_back_to_input(r, p, l, NULL);
 }
 
-void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w, opt_layer_fn *each, void *ctx) {
+void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
+                 opt_layer_fn *each, void *ctx) {
     ASSERT(r->flags & OPT_TANGENT);
     const bool again = r->flags & OPT_RECOMPUTE;
     const direction v = {scale_a, scale_z, scale_w};
@@ -183,5 +200,7 @@ void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const flo
 
 const float *opt_hess_a(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].tda; }
 const float *opt_hess_z(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].tdz; }
-const float *opt_hess_tap(const opt_run *r, int kind, int layer) { return kind == OPT_HEADS ? opt_hess_a(r, layer) : opt_hess_z(r, layer); }
+const float *opt_hess_tap(const opt_run *r, int kind, int layer) {
+    return kind == OPT_HEADS ? opt_hess_a(r, layer) : opt_hess_z(r, layer);
+}
 const float *opt_tangent_x(const opt_run *r, int layer) { return r->layer[layer].tx; }

@@ -46,7 +46,7 @@ size_t opt_random_bytes(const opt_config *c, dtype type) {
 }
 
 // The numbers of tensor i, in the memory of a device: standard deviation 0.02, gains 1, biases 0.
-typedef struct { const opt_random *r; const ops *o; uint64_t seed; } filler;
+typedef struct { const opt_random *r; const family *family; const ops *o; uint64_t seed; } filler;
 
 static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     const tensor *t = &f->r->t[i];
@@ -57,7 +57,7 @@ static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     float *w = xmalloc(count * sizeof *w);
     void *narrow = xmalloc(count * sizeof *w);
     int layer;
-    const bool one = arch_find(&family_opt, t->name, &layer)->init == INIT_ONE;
+    const bool one = arch_find(f->family, t->name, &layer)->init == INIT_ONE;
     for (size_t k = 0; k < count; k++) w[k] = one ? 1 : 0;
     dtype_narrow(narrow, type, w, count);
     f->o->put(to, narrow, count * dtype_bytes(type));
@@ -75,7 +75,7 @@ static void fill_named(void *ctx, const char *name, void *to, dtype type, size_t
 // On the CPU the tensors are in one block of host memory; elsewhere nothing is: a model may be larger than the host.
 int opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o) {
     *r = (opt_random){.bytes = opt_random_bytes(c, type)};
-    const filler f = {r, o, seed};
+    const filler f = {r, arch_of(c).family, o, seed};
     opt_config stored = *c;
     stored.declared = type;
     r->t = opt_tensor_list(c, &r->n);

@@ -11,7 +11,9 @@ run_part *run_use(opt_run *r, int part) {
     return &r->part[part];
 }
 
-void run_copy(opt_run *r, float *to, const float *from) { r->o->copy(to, from, (size_t)r->rows * (size_t)r->m->c.E * sizeof *to); }
+void run_copy(opt_run *r, float *to, const float *from) {
+    r->o->copy(to, from, (size_t)r->rows * (size_t)r->m->c.E * sizeof *to);
+}
 
 // Of a part, which is in use. With dry set, only the bytes are counted.
 static float *cut(opt_run *r, int part, size_t floats, bool dry) {
@@ -43,12 +45,14 @@ static void plan_layers(opt_run *r, bool dry) {
     const bool keep = r->flags & OPT_TAPS, pre = r->m->arch.norm_first;
     r->res = xcalloc((size_t)c->L + 1, sizeof *r->res);
     r->layer = xcalloc((size_t)c->L, sizeof *r->layer);
-    for (int l = 0; l <= c->L; l++) r->res[l] = layer_array(r, l, r->res[r->m->first[opt_part(r->m, l)]], keep, T * E, dry);
+    for (int l = 0; l <= c->L; l++)
+        r->res[l] = layer_array(r, l, r->res[r->m->first[opt_part(r->m, l)]], keep, T * E, dry);
     for (int l = 0; l < c->L; l++) {
         layer_arrays *t = &r->layer[l];
         const layer_arrays *first = &r->layer[r->m->first[opt_part(r->m, l)]];
-#define X(name, width, of_runs, when) \
-        if ((r->flags & (of_runs)) == (of_runs) && (when)) t->name = layer_array(r, l, first->name, layers_own(r->flags, of_runs), T * width, dry);
+#define X(name, width, of_runs, when)                  \
+    if ((r->flags & (of_runs)) == (of_runs) && (when)) \
+        t->name = layer_array(r, l, first->name, layers_own(r->flags, of_runs), T * width, dry);
         LAYER_ARRAYS(X)
 #undef X
         if (!t->mid) t->mid = r->res[l];
@@ -131,7 +135,8 @@ size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags)
 }
 
 opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
-    ASSERT(max_tokens > 0 && max_seqs > 0 && (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS | OPT_RECOMPUTE)) || (flags & OPT_TAPS)));
+    ASSERT(max_tokens > 0 && max_seqs > 0 &&
+           (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS | OPT_RECOMPUTE)) || (flags & OPT_TAPS)));
     opt_run *r = xcalloc(1, sizeof *r);
     *r = (opt_run){.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     const size_t N = (size_t)max_seqs, T = (size_t)max_tokens;
@@ -142,7 +147,8 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->target = xcalloc(T, sizeof *r->target);
     r->row_logprob = xcalloc(T, sizeof *r->row_logprob);
     r->row_scale = xcalloc(T, sizeof *r->row_scale);
-    span **spans[] = {&r->every.all, &r->every.dense, &r->every.live, &r->outputs.all, &r->outputs.dense, &r->outputs.live, &r->kv.dense, &r->kv.live, &r->packed};
+    span **spans[] = {&r->every.all,    &r->every.dense, &r->every.live, &r->outputs.all, &r->outputs.dense,
+                      &r->outputs.live, &r->kv.dense,    &r->kv.live,    &r->packed};
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) *spans[i] = xcalloc(N, sizeof(span));
     r->kv.all = r->every.all;
     r->attn = xcalloc(N, sizeof *r->attn);
@@ -171,8 +177,10 @@ void opt_run_free(opt_run *r) {
     }
     free_arrays(r);
     live_free(r);
-    void *lists[] = {r->blocks, r->first, r->ahead, r->target, r->row_logprob, r->row_scale, r->every.all, r->every.dense, r->every.live, r->outputs.all, r->outputs.dense, r->outputs.live,
-                     r->kv.dense, r->kv.live, r->packed, r->attn, r->attn_live, r->mask_from, r->heads, r->neurons, r->seq, r->to};
+    void *lists[] = {r->blocks,    r->first,       r->ahead,      r->target,      r->row_logprob,   r->row_scale,
+                     r->every.all, r->every.dense, r->every.live, r->outputs.all, r->outputs.dense, r->outputs.live,
+                     r->kv.dense,  r->kv.live,     r->packed,     r->attn,        r->attn_live,     r->mask_from,
+                     r->heads,     r->neurons,     r->seq,        r->to};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
 }
@@ -212,7 +220,8 @@ static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
 // Whether the batch is what an opt_step left on the device.
 static bool is_there(const opt_run *r) {
     const size_t bytes = (size_t)r->n * sizeof *r->ahead;
-    return r->rows == r->n && r->n_ahead == r->n && memcmp(r->first, r->ahead, bytes) == 0 && memcmp(r->tokens, r->ahead + r->max_seqs, bytes) == 0;
+    return r->rows == r->n && r->n_ahead == r->n && memcmp(r->first, r->ahead, bytes) == 0 &&
+           memcmp(r->tokens, r->ahead + r->max_seqs, bytes) == 0;
 }
 
 void run_begin(opt_run *r, const opt_seq *seqs, int n) {
@@ -240,7 +249,8 @@ void run_forward(opt_run *r) {
     if (m->c.P != m->c.E) {
         r->o->embed(p->proj, run_tokens(r), &m->embed, every, r->n);
         r->o->linear(r->res[0], p->proj, &m->proj_in, NULL, false, every, r->n);
-    } else r->o->embed(r->res[0], run_tokens(r), &m->embed, every, r->n);
+    } else
+        r->o->embed(r->res[0], run_tokens(r), &m->embed, every, r->n);
     r->o->add_positions(r->res[0], &m->pos, p->step, every, r->n);
     layers(r, 0);
 }
@@ -275,7 +285,9 @@ const float *run_output(opt_run *r) {
     const run_part *p = run_use(r, m->parts - 1);
     if (r->out_rows == r->rows) r->o->copy(r->y, r->res[m->c.L], (size_t)r->rows * (size_t)E * sizeof(float));
     for (int i = 0; i < r->n && r->out_rows < r->rows; i++)
-        r->o->copy(r->y + (size_t)r->packed[i].row * (size_t)E, r->res[m->c.L] + (size_t)r->outputs.all[i].row * (size_t)E, (size_t)r->packed[i].n * (size_t)E * sizeof(float));
+        r->o->copy(r->y + (size_t)r->packed[i].row * (size_t)E,
+                   r->res[m->c.L] + (size_t)r->outputs.all[i].row * (size_t)E,
+                   (size_t)r->packed[i].n * (size_t)E * sizeof(float));
     const float *y = r->y;
     if (m->arch.norm_at_end) {
         r->o->norm(p->h, r->y, &m->lnf_g, &m->lnf_b, E, r->packed, r->n);
@@ -289,7 +301,7 @@ const float *run_output(opt_run *r) {
 int run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows) {
     int n = 0;
     *rows = 0;
-    for (; *seq < r->n && *rows < r->logit_rows; ) {
+    for (; *seq < r->n && *rows < r->logit_rows;) {
         const int left = r->packed[*seq].n - *row, room = r->logit_rows - *rows;
         // a piece is a whole sequence, or logit_rows rows of a longer one, whatever came before it
         const int take = left < r->logit_rows ? left : r->logit_rows;
@@ -354,7 +366,8 @@ const float *run_last(opt_run *r) {
     float *last = y == p->h ? r->y : p->h;  // the last output row of each sequence, one after the other
     if (y == r->yp) last = p->proj;
     for (int i = 0; i < r->n; i++)
-        r->o->copy(last + (size_t)i * (size_t)width, y + (size_t)(r->packed[i].row + r->packed[i].n - 1) * (size_t)width, (size_t)width * sizeof *last);
+        r->o->copy(last + (size_t)i * (size_t)width,
+                   y + (size_t)(r->packed[i].row + r->packed[i].n - 1) * (size_t)width, (size_t)width * sizeof *last);
     return last;
 }
 
@@ -375,10 +388,14 @@ void opt_last_logits(opt_run *r, float *out) {
     }
 }
 
-const float *opt_tap_res(const opt_run *r, int layer) { return r->flags & OPT_TAPS || layer == r->m->c.L ? r->res[layer] : NULL; }
+const float *opt_tap_res(const opt_run *r, int layer) {
+    return r->flags & OPT_TAPS || layer == r->m->c.L ? r->res[layer] : NULL;
+}
 const float *opt_tap_a(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].a : NULL; }
 const float *opt_tap_mid(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].mid : NULL; }
 const float *opt_tap_x(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].x : NULL; }
 const float *opt_tap_z(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].z : NULL; }
-const float *opt_tap(const opt_run *r, int kind, int layer) { return kind == OPT_HEADS ? opt_tap_a(r, layer) : opt_tap_z(r, layer); }
+const float *opt_tap(const opt_run *r, int kind, int layer) {
+    return kind == OPT_HEADS ? opt_tap_a(r, layer) : opt_tap_z(r, layer);
+}
 float *opt_scratch(opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].h; }

@@ -1,23 +1,25 @@
 // opt_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in opt.h.
 //
-// What an operation is recorded with must hold at every replay, so what differs from token to token is where operations look for it in device memory: tokens
-// and positions (left there by the pass before, or uploaded by run_begin), by them the rows of K and V that are appended and attended to, lists of live units and
-// how many there are. The host's part of a pass, lists for masks that changed and K and V that are missing, is not recorded: a pass that needs it is launched, and so is one
-// that shows its states.
+// What an operation is recorded with must hold at every replay, so what differs from token to token is where operations
+// look for it in device memory: tokens and positions (left there by the pass before, or uploaded by run_begin), by them
+// the rows of K and V that are appended and attended to, lists of live units and how many there are. The host's part of
+// a pass, lists for masks that changed and K and V that are missing, is not recorded: a pass that needs it is launched,
+// and so is one that shows its states.
 #include "opt_run.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct step_kind {
     const opt_cache *prefix, *append;
-    const float *k, *v;     // of the cache, which may be another one at the same address
+    const float *k, *v;  // of the cache, which may be another one at the same address
     int cap;
     bool live;
 } step_kind;
 
 static bool can_be_recorded(const opt_run *r) {
     bool can = r->o->record && r->n <= r->logit_rows;
-    for (int i = 0; i < r->n && can; i++) can = r->seq[i]->n == 1 && r->packed[i].n == 1 && !r->seq[i]->watch && (!r->seq[i]->mask || r->live[i]);
+    for (int i = 0; i < r->n && can; i++)
+        can = r->seq[i]->n == 1 && r->packed[i].n == 1 && !r->seq[i]->watch && (!r->seq[i]->mask || r->live[i]);
     return can;
 }
 
@@ -51,7 +53,8 @@ static bool of_the_kind(opt_run *r) {
     return same;
 }
 
-// Behind the layers: logits and the likeliest tokens. Of a pass of one token each they stand, with their positions, where every part finds those of the next.
+// Behind the layers: logits and the likeliest tokens. Of a pass of one token each they stand, with their positions,
+// where every part finds those of the next.
 static void choose(opt_run *r) {
     const int V = r->m->c.V, N = r->max_seqs;
     const bool follows = r->rows == r->n;
@@ -62,11 +65,13 @@ static void choose(opt_run *r) {
         run_last_logits(r, last, first, rows);
         r->o->likeliest(step + N + first, follows ? step + first : NULL, r->logits, V, rows);
     }
-    for (int p = 0; p < r->m->parts - 1 && follows; p++) r->o->copy(r->part[p].step, step, (size_t)(p ? r->n : N + r->n) * sizeof *step);
+    for (int p = 0; p < r->m->parts - 1 && follows; p++)
+        r->o->copy(r->part[p].step, step, (size_t)(p ? r->n : N + r->n) * sizeof *step);
 }
 
 static void replay(opt_run *r) {
-    if (r->recorded) kv_note_all(r);
+    if (r->recorded)
+        kv_note_all(r);
     else {
         r->o->record();
         run_forward(r);
@@ -82,7 +87,8 @@ void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
     if (r->relisted) forget(r);
     const bool can = can_be_recorded(r), same = can && of_the_kind(r);
     if (can && !same) forget(r);
-    if (same && live_settled(r)) replay(r);
+    if (same && live_settled(r))
+        replay(r);
     else {
         run_forward(r);
         choose(r);
@@ -99,8 +105,10 @@ void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
 
 void opt_step_logits(opt_run *r, float *out) {
     run_use(r, r->m->parts - 1);
-    if (r->n <= r->logit_rows) r->o->get(out, r->logits, (size_t)r->n * (size_t)r->m->c.V * sizeof *out);
-    else opt_last_logits(r, out);
+    if (r->n <= r->logit_rows)
+        r->o->get(out, r->logits, (size_t)r->n * (size_t)r->m->c.V * sizeof *out);
+    else
+        opt_last_logits(r, out);
 }
 
 long opt_replayed(const opt_run *r) { return r->replayed; }

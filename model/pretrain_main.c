@@ -134,8 +134,8 @@ static void init_weights(params *p, int layers) {
         rng r = rng_make(rng_hash((uint64_t)arg.seed, (uint64_t)i, 0x696e6974));
         int layer;
         const tensor_init init = arch_find(&family_opt, p->t[i].name, &layer)->init;
-        const double std = init == INIT_NORMAL_INTO_RESIDUAL ? 0.02 / sqrt(2.0 * layers) : 0.02;
-        const bool drawn = init == INIT_NORMAL || init == INIT_NORMAL_INTO_RESIDUAL;
+        const double std = init == INIT_RESIDUAL ? 0.02 / sqrt(2.0 * layers) : 0.02;
+        const bool drawn = init == INIT_NORMAL || init == INIT_RESIDUAL;
         for (size_t k = 0; k < count(&p->t[i]); k++) p->w[at + k] = drawn ? (float)(std * rng_normal(&r)) : init == INIT_ONE;
     }
 }
