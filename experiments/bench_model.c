@@ -119,7 +119,7 @@ double bench_room(const ops *o) {
 }
 
 int bench_fits(const char *name, const opt_config *c, dtype type, const bench_need *n, const ops *o) {
-    const opt m = {.c = *c, .arch = arch_of(c), .o = o, .parts = 1, .first = {0, c->L}};
+    const opt m = opt_unloaded(c, o);
     const double weights = (double)opt_random_bytes(c, type), E = c->E, L = c->L, gb = 1e-9;
     const double wide = type != DT_F32 && o->host && 2 * weights <= (double)((size_t)1 << 30) ? 2 * weights : 0;
     const double transposed = n->masked ? L * (E * E + E * c->F) * (double)dtype_bytes(type) : 0;

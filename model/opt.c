@@ -79,10 +79,14 @@ static void check_arch(const arch *a) {
     ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tap == TAP_Z && a->tied);
 }
 
+opt opt_unloaded(const opt_config *c, const ops *o) {
+    opt m = {.c = *c, .arch = arch_of(c), .o = o, .parts = 1, .first = {0, c->L}};
+    check_arch(&m.arch);
+    return m;
+}
+
 static int bind(opt *m, const tensor *t, int n) {
     struct source s = {.t = t, .n = n, .m = m, .o = m->o};
-    m->arch = arch_of(&m->c);
-    check_arch(&m->arch);
     size_t halves = 0, made = 0;
     for (int i = 0; i < n; i++) {
         const bool rounded = m->o->activations != DT_F32 && t[i].rank > 1;
@@ -95,8 +99,6 @@ static int bind(opt *m, const tensor *t, int n) {
         s.wide = m->wide = xaligned(halves * sizeof(float));
     if (made) s.narrow = m->narrow = xaligned(made * sizeof *s.narrow);
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
-    m->parts = 1;
-    m->first[1] = m->c.L;
     if (arch_each_tensor(&m->c, bind_weight, &s) != 0) return -1;
     m->head = m->embed;
     return 0;
@@ -209,13 +211,15 @@ int opt_move_embeddings(opt *m, const ops *o) {
 int opt_load(opt *m, const char *dir) { return opt_load_on(m, dir, ops_cpu()); }
 
 int opt_load_on(opt *m, const char *dir, const ops *o) {
-    *m = (opt){.o = o};
-    if (ckpt_open(&m->file, dir) != 0) return -1;
-    if (ckpt_check_values(&m->file) != 0) {
-        opt_free(m);
+    ckpt file;
+    *m = (opt){0};
+    if (ckpt_open(&file, dir) != 0) return -1;
+    if (ckpt_check_values(&file) != 0) {
+        ckpt_close(&file);
         return -1;
     }
-    m->c = m->file.config;
+    *m = opt_unloaded(&file.config, o);
+    m->file = file;
     if (bind(m, m->file.tensors, m->file.n_tensors) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
     err_prefix("%s", dir);
     opt_free(m);
@@ -227,7 +231,7 @@ int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) 
 }
 
 int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o) {
-    *m = (opt){.c = *c, .o = o};
+    *m = opt_unloaded(c, o);
     if (bind(m, tensors, n) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
     opt_free(m);
     return -1;
@@ -236,7 +240,7 @@ int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int 
 int opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o, opt_fill_fn *fill,
                   void *ctx) {
     ASSERT(!o->host);
-    *m = (opt){.c = *c, .o = o};
+    *m = opt_unloaded(c, o);
     if (bind(m, tensors, n) == 0 && upload(m, fill, ctx) == 0) return 0;
     opt_free(m);
     return -1;

@@ -118,6 +118,8 @@ enum { OPT_NO_OUTPUT = -1, OPT_NO_TARGET = -2 };
 int opt_load(opt *m, const char *dir);
 int opt_load_on(opt *m, const char *dir, const struct ops *o);
 void opt_free(opt *m);
+// A model of a configuration without its weights, on one part of a device: for the sizes of runs. Nothing to free.
+opt opt_unloaded(const opt_config *c, const struct ops *o);
 // Of a model that the CPU has: token embeddings, and their projection, go to device o, where they are computed from
 // then on; nothing else of the model can be. 0, or -1 and err_set.
 int opt_move_embeddings(opt *m, const struct ops *o);
