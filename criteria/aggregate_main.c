@@ -264,11 +264,11 @@ static int begin(job *j, const char *path, bool same) {
 }
 
 static int csv_open(file_out *o, const char *dir, const char *name, const char *columns, const char *command, const job *j) {
-    char *path = xasprintf("%s/%s", dir, name), *model = store_attr(j->in, "/", "model"), *hash = store_attr(j->in, "/", "model_hash");
+    char *path = xasprintf("%s/%s", dir, name), *model_name = store_attr(j->in, "/", "model"), *hash = store_attr(j->in, "/", "model_hash");
     int bad = file_out_open(o, path);
-    if (!bad) fprintf(o->f, "# %s\n# code %s, model %s, %s\n%s\n", command, code_version(), model ? model : "?", hash ? hash : "?", columns);
+    if (!bad) fprintf(o->f, "# %s\n# code %s, model %s, %s\n%s\n", command, code_version(), model_name ? model_name : "?", hash ? hash : "?", columns);
     free(hash);
-    free(model);
+    free(model_name);
     free(path);
     return bad;
 }

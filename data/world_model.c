@@ -83,11 +83,11 @@ static int check_set(const char *dir, const char *name, const opt *m, const tok 
     return bad ? -1 : 0;
 }
 
-int world_check_model(const char *dir, const char *model, world_model_report *r) {
+int world_check_model(const char *dir, const char *model_dir, world_model_report *r) {
     *r = (world_model_report){ 0 };
     opt m = { 0 };
-    if (opt_load(&m, model)) return -1;
-    tok *tk = tok_open(model, m.c.V);
+    if (opt_load(&m, model_dir)) return -1;
+    tok *tk = tok_open(model_dir, m.c.V);
     eval *e = tk ? eval_new(&m, false, NULL, NULL) : NULL;
     int bad = tk ? 0 : -1;
     for (int t = 0; t < WORLD_TASKS && !bad; t++) bad = check_set(dir, world_task_names[t], &m, tk, e, r, t);

@@ -101,7 +101,7 @@ static void run_group(bench_group *g) {
 }
 
 static void run_model(const char *shape, const char *weights, const lengths *x, const ops *o, results *out) {
-    bench_model model;
+    bench_model made;
     if (!arg.model) {
         opt_config c;
         if (opt_shape(&c, shape) != 0) die(2, "--shape %s", err_get());
@@ -112,9 +112,9 @@ static void run_model(const char *shape, const char *weights, const lengths *x, 
         check(&file.config, arg.model, weights, file.tensors[0].type, x, o);
         ckpt_close(&file);
     }
-    if (bench_model_open(&model, arg.model, shape, weights, (uint64_t)arg.seed, o) != 0) die(1, "%s", err_get());
-    if (masked()) opt_sparse_prepare(&model.m);
-    bench_group g = {.o = &arg, .device = o, .model = &model, .out = out};
+    if (bench_model_open(&made, arg.model, shape, weights, (uint64_t)arg.seed, o) != 0) die(1, "%s", err_get());
+    if (masked()) opt_sparse_prepare(&made.m);
+    bench_group g = {.o = &arg, .device = o, .model = &made, .out = out};
     if (bench_predictors(&g) != 0) die(1, "%s", err_get());
     for (int b = 0; b < x->n_batch; b++)
         for (int p = 0; p < x->n_prompt; p++)
@@ -126,7 +126,7 @@ static void run_model(const char *shape, const char *weights, const lengths *x, 
             }
     for (int i = 0; i < g.n_nets; i++) predictor_close(g.net[i]);
     free(g.net);
-    bench_model_close(&model);
+    bench_model_close(&made);
 }
 
 int main(int argc, char **argv) {

@@ -11,11 +11,11 @@ mask_rule mask_option_rule(const mask_option *o, long sparsity) {
     return rule;
 }
 
-int mask_scores_check(const store_aggregate *a, const char *path, const opt_config *c, const char *model, const char *model_hash) {
+int mask_scores_check(const store_aggregate *a, const char *path, const opt_config *c, const char *model_name, const char *model_hash) {
     if ((a->heads || a->neurons) && (a->L != c->L || (a->heads && a->H != c->H) || (a->neurons && a->F != c->F)))
-        return err_set("%s: scores of a model of %d layers, %d heads and %d neurons each, not of %s; score that model first", path, a->L, a->H, a->F, model);
+        return err_set("%s: scores of a model of %d layers, %d heads and %d neurons each, not of %s; score that model first", path, a->L, a->H, a->F, model_name);
     if (!a->model_hash || strcmp(a->model_hash, model_hash) != 0)
-        return err_set("%s: scores of another model than %s, though of the same shape; score that model first", path, model);
+        return err_set("%s: scores of another model than %s, though of the same shape; score that model first", path, model_name);
     return 0;
 }
 

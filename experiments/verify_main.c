@@ -42,17 +42,17 @@ static const cli_option options[] = {
     {0}};
 
 // Inputs of context + steps tokens, behind </s> where they come from a text.
-static verify_input *make_inputs(const opt *model, int32_t **pool) {
+static verify_input *make_inputs(const opt *loaded, int32_t **pool) {
     const int n = (int)arg.inputs, length = (int)(arg.context + arg.steps);
     verify_input *in = xcalloc((size_t)n, sizeof *in);
     int32_t *id = NULL;
     int count = 0, cap = 0;
     rng r = rng_make((uint64_t)arg.seed);
-    if (length > model->c.positions) die(2, "--context %ld and --steps %ld: the model has %d positions", arg.context, arg.steps, model->c.positions);
+    if (length > loaded->c.positions) die(2, "--context %ld and --steps %ld: the model has %d positions", arg.context, arg.steps, loaded->c.positions);
     if (arg.text) {
         size_t bytes;
         char *text = file_read(arg.text, &bytes);
-        tok *t = text ? tok_open(arg.model, model->c.V) : NULL;
+        tok *t = text ? tok_open(arg.model, loaded->c.V) : NULL;
         if (!t || tok_encode(t, text, bytes, &id, &count, &cap)) die(1, "%s", err_get());
         if (count < length) die(1, "%s: %d tokens; an input takes %d", arg.text, count, length);
         tok_close(t);
@@ -62,7 +62,7 @@ static verify_input *make_inputs(const opt *model, int32_t **pool) {
     for (int i = 0; i < n; i++) {
         int32_t *to = *pool + (size_t)i * (size_t)length;
         const size_t at = arg.text ? (size_t)rng_below(&r, (uint64_t)(count - length + 1)) : 0;
-        for (int t = 0; t < length; t++) to[t] = arg.text ? id[at + (size_t)t] : (int32_t)rng_below(&r, (uint64_t)model->c.V);
+        for (int t = 0; t < length; t++) to[t] = arg.text ? id[at + (size_t)t] : (int32_t)rng_below(&r, (uint64_t)loaded->c.V);
         in[i] = (verify_input){to, length, (int)arg.context};
     }
     free(id);
@@ -71,7 +71,7 @@ static verify_input *make_inputs(const opt *model, int32_t **pool) {
 
 int main(int argc, char **argv) {
     static const char kinds[] = "none, random, static, contextual, oracle, file:PATH";
-    opt model = {0};
+    opt loaded = {0};
     mask m = {0};
     int32_t *pool;
     cli_parse(argc, argv, "proves on a model and a mask that the mask acts, that sparse passes equal masked dense ones, and what is pruned", options);
@@ -90,26 +90,26 @@ int main(int argc, char **argv) {
     // two orders of a sum round an activation to two neighbours now and then
     if (!cli_given(options, "tolerance") && strcmp(arg.activations, "fp32") != 0) arg.tolerance = 8 * (strcmp(arg.activations, "fp16") == 0 ? 0x1p-10 : 0x1p-7);
     const ops *o = ops_open_as(arg.device, arg.activations);
-    if (!o || opt_load_on(&model, arg.model, o)) die(1, "%s", err_get());
-    if (arg.dense_layers > model.c.L) die(2, "--dense-layers %ld: the model has %d layers", arg.dense_layers, model.c.L);
-    opt_sparse_prepare(&model);
-    mask_alloc(&m, &model.c);
+    if (!o || opt_load_on(&loaded, arg.model, o)) die(1, "%s", err_get());
+    if (arg.dense_layers > loaded.c.L) die(2, "--dense-layers %ld: the model has %d layers", arg.dense_layers, loaded.c.L);
+    opt_sparse_prepare(&loaded);
+    mask_alloc(&m, &loaded.c);
     mask_source source = {.fixed = &m};
     contextual_source context = {.span = SPAN_DECODE};
     oracle *orc = NULL;
-    if (fixed && mask_option_make(&m, arg.mask, &option, sparsity, &model.c, model.file.hash)) die(1, "%s", err_get());
+    if (fixed && mask_option_make(&m, arg.mask, &option, sparsity, &loaded.c, loaded.file.hash)) die(1, "%s", err_get());
     if (oracle_wanted) {
-        orc = oracle_new(&model, rule.compat ? 0 : rule.dense_layers, (int)(arg.context + arg.steps));
+        orc = oracle_new(&loaded, rule.compat ? 0 : rule.dense_layers, (int)(arg.context + arg.steps));
         source = oracle_source(orc);
     }
     if (contextual_mask_wanted) {
-        if (!(context.p = predictor_open(arg.predictor, *arg.criterion ? arg.criterion : NULL, &model))) die(1, "%s", err_get());
-        if (predictor_narrow(context.p, (dtype)dtype_of_option(arg.predictor_weights)) != 0 || predictor_place(context.p, model.o) != 0) die(1, "%s", err_get());
+        if (!(context.p = predictor_open(arg.predictor, *arg.criterion ? arg.criterion : NULL, &loaded))) die(1, "%s", err_get());
+        if (predictor_narrow(context.p, (dtype)dtype_of_option(arg.predictor_weights)) != 0 || predictor_place(context.p, loaded.o) != 0) die(1, "%s", err_get());
         source = (mask_source){.context = &context};
     }
-    verify_input *in = make_inputs(&model, &pool);
+    verify_input *in = make_inputs(&loaded, &pool);
     printf("%s, %s mask, %ld inputs of %ld + %ld tokens\n", arg.model, arg.mask, arg.inputs, arg.context, arg.steps);
-    const verify_what what = {&model, &source, file || strcmp(arg.mask, "none") == 0 ? NULL : &rule, (int)arg.refresh, arg.tolerance};
+    const verify_what what = {&loaded, &source, file || strcmp(arg.mask, "none") == 0 ? NULL : &rule, (int)arg.refresh, arg.tolerance};
     const int failed = verify_run(&what, in, (int)arg.inputs, stdout);
     if (failed < 0) die(1, "%s", err_get());
     if (failed) printf("\n%d checks do not hold\n", failed);
@@ -120,6 +120,6 @@ int main(int argc, char **argv) {
     mask_free(&m);
     free(in);
     free(pool);
-    opt_free(&model);
+    opt_free(&loaded);
     return failed ? 1 : 0;
 }

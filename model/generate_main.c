@@ -48,7 +48,7 @@ static predictor *nets;
 static mask_rule rule;
 
 // The one mask of this run, or the predictor of its masks; false: dense.
-static bool make_mask(mask *m, opt *model) {
+static bool make_mask(mask *m, opt *loaded) {
     const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .local_counts = arg.local_counts, .units = arg.units,
                            .dense_layers = arg.dense_layers, .seed = (uint64_t)arg.seed};
     const long sparsity = mask_parse_sparsity(arg.sparsity);
@@ -57,15 +57,15 @@ static bool make_mask(mask *m, opt *model) {
     rule = mask_option_rule(&o, sparsity);
     if (strcmp(arg.mask, "contextual") == 0) {
         if (!arg.predictor) die(2, "--mask contextual needs --predictor FILE, which bin/train writes");
-        if (!(nets = predictor_open(arg.predictor, arg.criterion && cli_given(options, "criterion") ? arg.criterion : NULL, model))) die(1, "%s", err_get());
+        if (!(nets = predictor_open(arg.predictor, arg.criterion && cli_given(options, "criterion") ? arg.criterion : NULL, loaded))) die(1, "%s", err_get());
         if (predictor_narrow(nets, (dtype)dtype_of_option(arg.predictor_weights)) != 0) die(1, "%s", err_get());
         return true;
     }
-    mask_alloc(m, &model->c);
+    mask_alloc(m, &loaded->c);
     const bool kind = strcmp(arg.mask, "random") == 0 || strcmp(arg.mask, "static") == 0 || strncmp(arg.mask, "file:", 5) == 0;
     if (!kind) die(2, "--mask %s: not one of none, random, static, contextual, file:PATH", arg.mask);
     if (strcmp(arg.mask, "static") == 0 && !arg.scores) die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
-    if (mask_option_make(m, arg.mask, &o, sparsity, &model->c, model->file.hash) != 0) die(1, "%s", err_get());
+    if (mask_option_make(m, arg.mask, &o, sparsity, &loaded->c, loaded->file.hash) != 0) die(1, "%s", err_get());
     return true;
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *model;
+static char *model_dir;
 static bool list;
 
 // 1234567 as "1,234,567".
@@ -24,7 +24,7 @@ static const char *grouped(char out[32], size_t x) {
 static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
 
 static void print_architecture(const opt_config *c) {
-    printf("model         %s\n", model);
+    printf("model         %s\n", model_dir);
     printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", c->pre_ln ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
            c->pre_ln && !c->final_ln ? ", no final norm" : "", c->bias ? "" : ", no biases");
@@ -41,7 +41,7 @@ static void print_compaction(const opt_config *c) {
         for (int l = 0; l < c->L; l++) printf(" %d", opt_units(c, l, kind));
         printf(" of %d a layer\n", kind == OPT_HEADS ? c->H : c->F);
     }
-    char *path = xasprintf("%s/compaction.json", model);
+    char *path = xasprintf("%s/compaction.json", model_dir);
     json_t *root = json_load_file(path, 0, NULL);
     if (root) {
         printf("              from %s (hash %.8s), mask %s", text_of(root, "source"), text_of(root, "source_hash"), text_of(root, "mask"));
@@ -84,7 +84,7 @@ static void print_list(const ckpt *c) {
 // Sizes, and one line of text to ids and back: a wrong vocab.json shows here.
 static int print_tokenizer(const opt_config *c) {
     static const char text[] = "The old man walked into the caf\xc3\xa9.";
-    char *vocab = xasprintf("%s/vocab.json", model), *merges = xasprintf("%s/merges.txt", model);
+    char *vocab = xasprintf("%s/vocab.json", model_dir), *merges = xasprintf("%s/merges.txt", model_dir);
     const bool none = !file_exists(vocab) && !file_exists(merges);
     free(vocab);
     free(merges);
@@ -92,14 +92,14 @@ static int print_tokenizer(const opt_config *c) {
         printf("tokenizer     none (no vocab.json, no merges.txt); score and sweep need it\n");
         return 0;
     }
-    tok *t = tok_open(model, c->V);
+    tok *t = tok_open(model_dir, c->V);
     int32_t *ids = NULL;
     int n = 0, cap = 0, bad = -1;
     char *back = NULL;
     if (!t || tok_encode(t, text, sizeof text - 1, &ids, &n, &cap)) goto done;
     back = tok_decode(t, ids, n);
     if (strcmp(back, text)) {
-        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; vocab.json and merges.txt do not belong together", model, text, back);
+        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; vocab.json and merges.txt do not belong together", model_dir, text, back);
         goto done;
     }
     printf("tokenizer     %d ids, hash %.8s\n              \"%s\" ->", tok_size(t), tok_hash(t), text);
@@ -115,12 +115,12 @@ done:
 
 int main(int argc, char **argv) {
     const cli_option options[] = {
-        {"model", CLI_STR, &model, "DIR", "checkpoint: config.json, weights, vocab.json, merges.txt", true, NULL, 0, 0},
+        {"model", CLI_STR, &model_dir, "DIR", "checkpoint: config.json, weights, vocab.json, merges.txt", true, NULL, 0, 0},
         {"tensors", CLI_FLAG, &list, NULL, "list every tensor", false, NULL, 0, 0},
         {0}};
     cli_parse(argc, argv, "checks and describes an OPT checkpoint; exit 1 with one line if it is broken", options);
     ckpt c;
-    if (ckpt_open(&c, model) || ckpt_check_values(&c)) die(1, "%s", err_get());
+    if (ckpt_open(&c, model_dir) || ckpt_check_values(&c)) die(1, "%s", err_get());
     print_architecture(&c.config);
     print_compaction(&c.config);
     print_tensors(&c);

@@ -1,5 +1,6 @@
 // opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in arch_opt.c, the passes
 // in opt_run.c and opt_grad.c.
+#include "opt.h"
 #include "convert.h"
 #include "scratch.h"
 #include <stdlib.h>

@@ -111,7 +111,7 @@ typedef struct { tensor *t; int n; size_t floats; float *w, *g, *m, *v; } params
 
 static size_t count(const tensor *t) { return (size_t)t->dim[0] * (size_t)(t->rank > 1 ? t->dim[1] : 1); }
 
-static params params_new(const opt_config *c, opt *model, opt *grad) {
+static params params_new(const opt_config *c, opt *trained, opt *grad) {
     params p = {.t = opt_tensor_list(c, &p.n)};
     for (int i = 0; i < p.n; i++) p.floats += count(&p.t[i]);
     float **array[] = {&p.w, &p.g, &p.m, &p.v};
@@ -119,7 +119,7 @@ static params params_new(const opt_config *c, opt *model, opt *grad) {
         *array[k] = xaligned(p.floats * sizeof(float));
         memset(*array[k], 0, p.floats * sizeof(float));
     }
-    opt *to[] = {grad, model};
+    opt *to[] = {grad, trained};
     for (int k = 0; k < 2; k++) {
         size_t at = 0;
         for (int i = 0; i < p.n; at += count(&p.t[i++])) p.t[i].data = (k ? p.w : p.g) + at;
@@ -305,8 +305,8 @@ int main(int argc, char **argv) {
     const opt_config cfg = {.L = (int)arg.layers, .H = (int)arg.heads, .E = (int)arg.hidden, .F = (int)arg.ffn, .D = (int)(arg.hidden / arg.heads), .P = (int)arg.hidden,
                             .V = (int)arg.vocab, .positions = (int)arg.positions, .pre_ln = true, .final_ln = true, .bias = true, .bos = 2, .eos = 2, .pad = 1,
                             .declared = DT_F16};
-    opt model, grad;
-    params p = params_new(&cfg, &model, &grad);
+    opt trained, grad;
+    params p = params_new(&cfg, &trained, &grad);
     const long steps = (arg.tokens + arg.batch - 1) / arg.batch;
     char key[33], *resolved = xasprintf("%ld %ld %ld %ld %ld %ld %ld %ld %ld %g %g %g %g %g %g %016llx", arg.layers, arg.heads, arg.hidden, arg.ffn, arg.positions, arg.vocab,
                                         arg.batch, arg.tokens, arg.seed, arg.lr, arg.decay, arg.clip, arg.warmup, arg.valid, arg.answer_weight, (unsigned long long)hash64(text, bytes));
@@ -318,8 +318,8 @@ int main(int argc, char **argv) {
     char *command = cli_command(argc, argv);
     FILE *log = log_open(step, command);
     log_info("%.2f M parameters, %.2f M tokens of text in %d documents, %ld steps of %ld tokens", (double)p.floats / 1e6, (double)c.n / 1e6, c.n_docs, steps, arg.batch);
-    opt_run *run = opt_run_new(&model, (int)arg.batch, (int)arg.batch, OPT_TAPS | OPT_WEIGHT_GRADS);
-    opt_run *valid_run = opt_run_new(&model, cfg.positions, 1, OPT_FORWARD);
+    opt_run *run = opt_run_new(&trained, (int)arg.batch, (int)arg.batch, OPT_TAPS | OPT_WEIGHT_GRADS);
+    opt_run *valid_run = opt_run_new(&trained, cfg.positions, 1, OPT_FORWARD);
     batch b = {.seq = xcalloc((size_t)arg.batch, sizeof *b.seq), .ids = xcalloc((size_t)arg.batch, sizeof *b.ids)};
     double *lp = xcalloc((size_t)arg.batch, sizeof *lp), start = clock_s(), mean = 0;
     float *scale = xcalloc((size_t)arg.batch, sizeof *scale);
@@ -374,7 +374,7 @@ int main(int argc, char **argv) {
     tensors_free(p.t, p.n);
     opt_run_free(run);
     opt_run_free(valid_run);
-    opt_free(&model);
+    opt_free(&trained);
     opt_free(&grad);
     tok_close(t);
     stdout_end();

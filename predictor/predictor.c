@@ -303,11 +303,11 @@ predictor *predictor_open(const char *path, const char *criterion, const opt *m)
     if (!s) return NULL;
     predictor_info a = {0};
     predictor *p = NULL;
-    char *model = store_attr(s, "/", "model_hash"), *name = find_criterion(s, criterion), *group = xasprintf("/predictors/%s", name ? name : ""), *hash = store_attr(s, group, "hash");
+    char *of_model = store_attr(s, "/", "model_hash"), *name = find_criterion(s, criterion), *group = xasprintf("/predictors/%s", name ? name : ""), *hash = store_attr(s, group, "hash");
     int bad = !name || read_about(s, &a, name) ? -1 : 0;
     if (!bad && (a.L != m->c.L || a.H != m->c.H || a.E != m->c.E || a.F != m->c.F))
         bad = err_set("%s: of a model of %d layers, %d heads, width %d, %d neurons, not %d, %d, %d, %d; train one for this model", path, a.L, a.H, a.E, a.F, m->c.L, m->c.H, m->c.E, m->c.F);
-    if (!bad && (!model || strcmp(model, m->file.hash) != 0)) bad = err_set("%s: of another model (hash %.8s, not %.8s); train one for this model", path, model ? model : "missing", m->file.hash);
+    if (!bad && (!of_model || strcmp(of_model, m->file.hash) != 0)) bad = err_set("%s: of another model (hash %.8s, not %.8s); train one for this model", path, of_model ? of_model : "missing", m->file.hash);
     if (!bad) {
         p = make(&a);
         memset(p->w, 0, count_floats(p) * sizeof *p->w);
@@ -323,7 +323,7 @@ predictor *predictor_open(const char *path, const char *criterion, const opt *m)
     free(hash);
     free(group);
     free(name);
-    free(model);
+    free(of_model);
     store_close(s);
     return p;
 }

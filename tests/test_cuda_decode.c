@@ -16,7 +16,7 @@ static size_t up, down;
 static void count_put(void *device, const void *host, size_t bytes) { up += bytes, gpu->put(device, host, bytes); }
 static void count_get(void *host, const void *device, size_t bytes) { down += bytes, gpu->get(host, device, bytes); }
 static random_opt on_cpu;
-static opt model[SIDES];
+static opt subject[SIDES];
 static int each = 1;   // cases of a test are taken in steps of so many
 static int32_t tokens[N][PROMPT + STEPS];
 
@@ -30,8 +30,8 @@ static int open_world(void **state) {
     const ops *table[SIDES] = {ops_cpu(), &launched, &counted};
     random_opt_make(&on_cpu, &config, 3);
     for (int k = 0; k < SIDES; k++) {
-        if (opt_from_tensors_on(&model[k], &config, on_cpu.t, on_cpu.n, table[k]) != 0) fail_msg("%s", err_get());
-        opt_sparse_prepare(&model[k]);
+        if (opt_from_tensors_on(&subject[k], &config, on_cpu.t, on_cpu.n, table[k]) != 0) fail_msg("%s", err_get());
+        opt_sparse_prepare(&subject[k]);
     }
     rng r = rng_make(4);
     for (int i = 0; i < N; i++)
@@ -41,7 +41,7 @@ static int open_world(void **state) {
 
 static int close_world(void **state) {
     (void)state;
-    for (int k = 0; k < SIDES; k++) opt_free(&model[k]);
+    for (int k = 0; k < SIDES; k++) opt_free(&subject[k]);
     random_opt_free(&on_cpu);
     return 0;
 }
@@ -103,7 +103,7 @@ static void check_decoding(const decoding *c, const mask *masks, const predictor
     for (int k = 0; k < SIDES; k++) {
         decoding one = *c;
         if (predicts) one.o.predictor = predictor_new(predicts, 7);  // each device has its own
-        logits[k] = decode_all(&model[k], &one, masks, &replayed[k]);
+        logits[k] = decode_all(&subject[k], &one, masks, &replayed[k]);
         predictor_close(one.o.predictor);
     }
     assert_same_bits(c->what, logits[RECORDED], logits[LAUNCHED], (size_t)(rows * V) * sizeof(float));
@@ -164,7 +164,7 @@ static void every_token_has_its_row(void **state) {
     (void)state;
     const size_t E = (size_t)config.E, floats = (size_t)config.L * (PROMPT + STEPS) * E;
     float *rows[2] = {xmalloc(floats * sizeof(float)), xmalloc(floats * sizeof(float))}, logits[40], whole[40];
-    const opt *m = &model[RECORDED];
+    const opt *m = &subject[RECORDED];
     opt_run *step = opt_run_new(m, 1, 1, OPT_FORWARD), *all = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
     opt_cache *c[2] = {opt_cache_new(m, PROMPT + STEPS), opt_cache_new(m, PROMPT + STEPS)};
     for (int t = 0; t < PROMPT + STEPS; t++) opt_step(step, &(opt_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = OPT_NO_TARGET}, 1, &(int32_t){0});
@@ -206,7 +206,7 @@ static void rounded_activations(void **state) {
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c += (size_t)each) {
             const int rows = 2 * (STEPS + 1) * cases[c].n, V = config.V;
             int replayed[3];
-            float *logits[] = {decode_all(&m[0], &cases[c], masks, &replayed[0]), decode_all(&m[1], &cases[c], masks, &replayed[1]), decode_all(&model[LAUNCHED], &cases[c], masks, &replayed[2])};
+            float *logits[] = {decode_all(&m[0], &cases[c], masks, &replayed[0]), decode_all(&m[1], &cases[c], masks, &replayed[1]), decode_all(&subject[LAUNCHED], &cases[c], masks, &replayed[2])};
             const size_t bytes = (size_t)(rows * V) * sizeof **logits;
             assert_same_bits(cases[c].what, logits[1], logits[0], bytes);
             assert_int_equal(replayed[1], gpu->record ? cases[c].replayed : 0);
@@ -229,12 +229,12 @@ static void greedy(void **state) {
     (void)state;
     mask masks[N];
     make_masks(masks, N, 5);
-    const opt *m = &model[CPU];
+    const opt *m = &subject[CPU];
     opt_run *whole = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
     float logits[40];
     for (int side = each == 1 ? CPU : RECORDED; side < SIDES; side++)
         for (int n = each == 1 ? 1 : N; n <= N; n += N - 1) {
-            decode *d = decode_new(&model[side], &(decode_options){0}, n, PROMPT, PROMPT + STEPS);
+            decode *d = decode_new(&subject[side], &(decode_options){0}, n, PROMPT, PROMPT + STEPS);
             if (!d) fail_msg("%s", err_get());
             for (int again = 0; again < 2; again++) {
                 int32_t text[N][PROMPT + STEPS];
@@ -254,7 +254,7 @@ static void greedy(void **state) {
                         int32_t best = 0;
                         for (int v = 1; v < config.V; v++)
                             if (logits[v] > logits[best]) best = v;
-                        if (decode_likeliest(d, i) != best) fail_msg("%s: step %d, sequence %d of %d: token %d, want %d", model[side].o->device, step, i, n, decode_likeliest(d, i), best);
+                        if (decode_likeliest(d, i) != best) fail_msg("%s: step %d, sequence %d of %d: token %d, want %d", subject[side].o->device, step, i, n, decode_likeliest(d, i), best);
                         next[i] = text[i][length[i] + step] = step == 3 ? (best + 1) % config.V : best;
                     }
                     const int replayed = decode_replayed(d);

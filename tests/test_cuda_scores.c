@@ -37,11 +37,11 @@ static void probe_both(const opt *m[2], const golden *g, const probe_plan *plan,
     }
 }
 
-static void agree_within(const char *model, const criterion *crit, const char *what, const double *got, const double *want, size_t n) {
+static void agree_within(const char *model_name, const criterion *crit, const char *what, const double *got, const double *want, size_t n) {
     char text[100];
     float *x = xmalloc(n * sizeof *x);
     for (size_t i = 0; i < n; i++) x[i] = (float)got[i];
-    snprintf(text, sizeof text, "%s: %s of %s", model, crit ? crit->name : "feature", what);
+    snprintf(text, sizeof text, "%s: %s of %s", model_name, crit ? crit->name : "feature", what);
     assert_agree(text, x, want, n, crit && strcmp(crit->name, "grasp") == 0 ? 2e-3 : 2e-4);
     free(x);
 }

@@ -111,11 +111,11 @@ static void documents_stay_together(void **state) {
 }
 
 // ---------------------------------------------------------------- files
-static opt model;
+static opt subject;
 
 static predictor_info describe(predictor_design d) {
-    predictor_info a = {.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = d == PREDICTOR_LOWRANK, .has = {true, true}, .L = model.c.L, .H = model.c.H,
-                        .E = model.c.E, .F = model.c.F, .hidden = {7, 5}, .criterion = "snip"};
+    predictor_info a = {.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = d == PREDICTOR_LOWRANK, .has = {true, true}, .L = subject.c.L, .H = subject.c.H,
+                        .E = subject.c.E, .F = subject.c.F, .hidden = {7, 5}, .criterion = "snip"};
     a.state[0] = d == PREDICTOR_LOWRANK ? OPT_RESIDUAL : OPT_HEAD_OUTPUT;
     a.state[1] = d == PREDICTOR_LOWRANK ? OPT_MID : OPT_HEAD_OUTPUT;
     return a;
@@ -136,16 +136,16 @@ static void files_give_back_what_was_written(void **state) {
     (void)state;
     char path[] = "/tmp/test_predictor.XXXXXX";
     close(mkstemp(path));
-    assert_int_equal(opt_load(&model, "tests/golden/opt/odd"), 0);
-    ckpt_hash(&model.file);
-    const size_t h = (size_t)model.c.L * (size_t)model.c.H, f = (size_t)model.c.L * (size_t)model.c.F;
+    assert_int_equal(opt_load(&subject, "tests/golden/opt/odd"), 0);
+    ckpt_hash(&subject.file);
+    const size_t h = (size_t)subject.c.L * (size_t)subject.c.H, f = (size_t)subject.c.L * (size_t)subject.c.F;
     double *first = xmalloc((h + f) * sizeof *first), *second = xmalloc((h + f) * sizeof *second);
     for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++) {
         const predictor_info a = describe(d);
         predictor *p = predictor_new(&a, 3);
         store *s = store_create_as(path, PREDICTOR_FORMAT);
-        assert_int_equal(predictor_put_about(s, &a, model.file.hash) || predictor_put(s, p) || store_commit(s), 0);
-        predictor *q = predictor_open(path, NULL, &model);
+        assert_int_equal(predictor_put_about(s, &a, subject.file.hash) || predictor_put(s, p) || store_commit(s), 0);
+        predictor *q = predictor_open(path, NULL, &subject);
         if (!q) fail_msg("%s", err_get());
         const predictor_info *b = predictor_about(q);
         assert_string_equal(b->hash, predictor_about(p)->hash);
@@ -154,17 +154,17 @@ static void files_give_back_what_was_written(void **state) {
         scores_of(p, first, first + h);
         scores_of(q, second, second + h);
         assert_memory_equal(first, second, (h + f) * sizeof *first);
-        for (size_t i = 0; i < (size_t)model.c.H; i++) assert_true((first[i] == 0) == (a.lag == 1));  // a layer before the lag has no net
+        for (size_t i = 0; i < (size_t)subject.c.H; i++) assert_true((first[i] == 0) == (a.lag == 1));  // a layer before the lag has no net
         double macs[2], bytes[2];
         predictor_cost(q, macs, bytes);
-        const double E = model.c.E, n = a.per_layer ? model.c.L - a.lag : 1, out = (a.per_layer ? 1 : model.c.L) * model.c.F;
+        const double E = subject.c.E, n = a.per_layer ? subject.c.L - a.lag : 1, out = (a.per_layer ? 1 : subject.c.L) * subject.c.F;
         if (d != PREDICTOR_SEQUENCE) {
             assert_true(macs[1] == n * (E * 5 + 5 * out));
             assert_true(bytes[1] == 4 * (macs[1] + (d == PREDICTOR_LOWRANK ? 0 : n * (5 + out))));
         }
         predictor_close(p);
         predictor_close(q);
-        assert_null(predictor_open(path, "fisher", &model));
+        assert_null(predictor_open(path, "fisher", &subject));
         assert_non_null(strstr(err_get(), "there are: snip"));
     }
     opt other = {0};
@@ -172,33 +172,33 @@ static void files_give_back_what_was_written(void **state) {
     ckpt_hash(&other.file);
     assert_null(predictor_open(path, NULL, &other));
     assert_non_null(strstr(err_get(), "of a model of"));
-    char keep = model.file.hash[0];
-    model.file.hash[0] = keep == '0' ? '1' : '0';
-    assert_null(predictor_open(path, NULL, &model));
+    char keep = subject.file.hash[0];
+    subject.file.hash[0] = keep == '0' ? '1' : '0';
+    assert_null(predictor_open(path, NULL, &subject));
     assert_non_null(strstr(err_get(), "of another model"));
-    model.file.hash[0] = keep;
+    subject.file.hash[0] = keep;
     // one weight changed behind our back, then half a file
     hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), set = H5Dopen2(file, "/predictors/snip/heads/fc1.bias", H5P_DEFAULT);
     float bias[7] = {0};
     assert_true(H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, bias) >= 0);
     H5Dclose(set);
     H5Fclose(file);
-    assert_null(predictor_open(path, NULL, &model));
+    assert_null(predictor_open(path, NULL, &subject));
     assert_non_null(strstr(err_get(), "damaged"));
     assert_int_equal(truncate(path, 3000), 0);
-    assert_null(predictor_open(path, NULL, &model));
+    assert_null(predictor_open(path, NULL, &subject));
     free(first);
     free(second);
     opt_free(&other);
-    opt_free(&model);
+    opt_free(&subject);
     unlink(path);
 }
 
 // What 16-bit weights predict is what fp32 weights rounded one by one predict, and near what was trained.
 static void narrow_weights(void **state) {
     (void)state;
-    assert_int_equal(opt_load(&model, "tests/golden/opt/odd"), 0);
-    const size_t n = (size_t)model.c.L * (size_t)(model.c.H + model.c.F), h = (size_t)model.c.L * (size_t)model.c.H;
+    assert_int_equal(opt_load(&subject, "tests/golden/opt/odd"), 0);
+    const size_t n = (size_t)subject.c.L * (size_t)(subject.c.H + subject.c.F), h = (size_t)subject.c.L * (size_t)subject.c.H;
     double *wide = xmalloc(n * sizeof *wide), *want = xmalloc(n * sizeof *want), *got = xmalloc(n * sizeof *got);
     for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++)
         for (dtype type = DT_F16; type <= DT_BF16; type++) {
@@ -236,7 +236,7 @@ static void narrow_weights(void **state) {
     assert_int_equal(predictor_narrow(p, DT_BF16), 0);
     predictor_close(p);
     free(wide), free(want), free(got);
-    opt_free(&model);
+    opt_free(&subject);
 }
 
 // A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.

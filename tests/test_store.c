@@ -101,12 +101,12 @@ static void comes_back(void **state) {
         assert_true(e.loss[i] == made.loss[i] && e.context[i] == 1 && e.offset[i + 1] == made.offset[i + 1]);
     }
     assert_memory_equal(e.tokens, made.tokens, (size_t)made.offset[N] * sizeof *e.tokens);
-    char *model = store_attr(s, "/", "model"), *seed = store_attr(s, "/", "seed"), *share = store_attr(s, "/", "share");
-    assert_string_equal(model, "tiny");
+    char *of_model = store_attr(s, "/", "model"), *seed = store_attr(s, "/", "seed"), *share = store_attr(s, "/", "share");
+    assert_string_equal(of_model, "tiny");
     assert_string_equal(seed, "7");
     assert_string_equal(share, "0.25");
     assert_null(store_attr(s, "/", "nothing"));
-    free(model);
+    free(of_model);
     free(seed);
     free(share);
     store_examples_free(&e);
