@@ -6,7 +6,7 @@
 // the median over the rounds. The store is written at the end and its time is shared out over the examples.
 #include "cli.h"
 #include "child.h"
-#include "opt_random.h"
+#include "model_random.h"
 #include "results.h"
 #include "score.h"
 #include <cblas.h>
@@ -28,21 +28,21 @@ typedef struct {
 } bench_options;
 
 // ---------------------------------------------------------------- the model
-typedef struct { opt_random random; opt m; double bytes; } bench_model;
+typedef struct { model_random random; model m; double bytes; } bench_model;
 
 // One thread: OpenMP does not work in children forked from a process in which it has started others.
 static void open_model(bench_model *b, const bench_options *o) {
     omp_set_num_threads(1);
     if (!*o->model) {
-        opt_config c;
-        if (opt_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
+        model_config c;
+        if (model_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
         if (c.V < CONTINUATION_WORDS || c.positions < 2) die(2, "--shape %s: want a vocabulary of at least %d and two positions", o->shape, CONTINUATION_WORDS);
-        if (opt_random_make(&b->random, &c, DT_F32, (uint64_t)o->seed, ops_cpu()) != 0) die(1, "%s", err_get());
+        if (model_random_make(&b->random, &c, DT_F32, (uint64_t)o->seed, ops_cpu()) != 0) die(1, "%s", err_get());
         b->m = b->random.m;
         b->bytes = (double)b->random.bytes;
         return;
     }
-    if (opt_load(&b->m, o->model) != 0) die(1, "%s", err_get());
+    if (model_load(&b->m, o->model) != 0) die(1, "%s", err_get());
     for (int i = 0; i < b->m.file.n_tensors; i++) {
         double count = sizeof(float);
         for (int d = 0; d < b->m.file.tensors[i].rank; d++) count *= (double)b->m.file.tensors[i].dim[d];
@@ -53,7 +53,7 @@ static void open_model(bench_model *b, const bench_options *o) {
 // ---------------------------------------------------------------- our contenders
 // One task of random examples. Continuations share a few words, so that epenas has classes.
 static void make_examples(score_job *j, const bench_options *o, int n) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     rng r = rng_make((uint64_t)o->seed + 1);
     const size_t T = (size_t)o->tokens;
     store_examples *e = &j->ex;
@@ -81,7 +81,7 @@ static void answer(FILE *to, const double *value, int n) {
 
 // Answers "N" by the seconds of N batches and their parts: GEMM, attention, criteria, store, other; the end of input by those
 // of writing the store, per example.
-static int serve_scoring(const bench_options *o, opt *m, const char *criteria, const char *dir) {
+static int serve_scoring(const bench_options *o, model *m, const char *criteria, const char *dir) {
     score_job j = {.model = m, .sound = true, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
                    .o = {.data = "random", .model = "random", .device = "cpu", .activations = "fp32", .recompute = "off", .mode = "sound", .batch_tokens = o->batch * o->tokens}};
     j.o.out = xasprintf("%s.h5", dir);
@@ -171,7 +171,7 @@ static void stop(contender *c) {
     c->peak_bytes = (double)used.ru_maxrss * 1024;
 }
 
-static void start_ours(contender *c, const bench_options *o, opt *m) {
+static void start_ours(contender *c, const bench_options *o, model *m) {
     if (!child_fork(&c->c)) return;
     char *dir = xasprintf("%s/bench_score.XXXXXX", o->scratch);
     if (!mkdtemp(dir)) die(1, "%s: %s", dir, strerror(errno));
@@ -179,7 +179,7 @@ static void start_ours(contender *c, const bench_options *o, opt *m) {
 }
 
 // The line of JSON that the peer begins with, or NULL: it cannot run here.
-static char *start_peer(contender *c, const bench_options *o, const opt_config *shape) {
+static char *start_peer(contender *c, const bench_options *o, const model_config *shape) {
     char line[512] = "";
     // freed memory stays with the process: without that the peer fetches its tensors from the system in every pass, 10 % slower
     setenv("MALLOC_MMAP_MAX_", "0", 0);
@@ -380,7 +380,7 @@ int main(int argc, char **argv) {
                        .tokens = 512, .continuation = 16, .threads = 2, .seed = 1};
     const cli_option options[] = {
         {"model", CLI_STR, &o.model, "DIR", "checkpoint directory; without it random weights of --shape", false, NULL, 0, 0},
-        {"shape", CLI_STR, &o.shape, "SHAPE", opt_shape_help, false, NULL, 0, 0},
+        {"shape", CLI_STR, &o.shape, "SHAPE", model_shape_help, false, NULL, 0, 0},
         {"criteria", CLI_STR, &o.criteria, "NAME,...", "time these only; without it all, and all but grasp", false, NULL, 0, 0},
         {"peer", CLI_STR, &o.peer, "PYTHON", "a Python with torch and transformers, or none", false, NULL, 0, 0},
         {"rounds", CLI_INT, &o.rounds, "N", "rounds over all contenders", false, NULL, 1, MOST_ROUNDS},
@@ -421,8 +421,8 @@ int main(int argc, char **argv) {
     if (present) log_info("%s has the rows of all contenders; nothing is timed", o.out);
     else run_contenders(&o, &m, ours, n, &peer, o.out ? &out : NULL);
     results_close(&out);
-    if (*o.model) opt_free(&m.m);
-    opt_random_free(&m.random);
+    if (*o.model) model_free(&m.m);
+    model_random_free(&m.random);
     free(all);
     free(some);
     free(resolved);

@@ -15,15 +15,15 @@ static bool any(const unsigned needs[KINDS]) { return needs[HEADS] || needs[NEUR
 
 static unsigned run_flags(const probe_plan *plan, probe_needs needs) {
     const bool tangents = any(needs[STAGE_HESS]) || any(needs[STAGE_COMPAT]);
-    return OPT_TAPS | (tangents ? OPT_TANGENT : 0) | (plan->recompute ? OPT_RECOMPUTE : 0);
+    return RUN_TAPS | (tangents ? RUN_TANGENT : 0) | (plan->recompute ? RUN_RECOMPUTE : 0);
 }
 
 // ---------------------------------------------------------------- life
-probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens) {
+probe *probe_new(const model *m, const probe_plan *plan, int max_tokens) {
     probe *p = xcalloc(1, sizeof *p);
     *p = (probe){.m = m, .plan = *plan, .max_tokens = max_tokens};
     tiles_needs(plan, p->needs);
-    p->run = opt_run_new(m, max_tokens, max_tokens, run_flags(plan, p->needs));
+    p->run = model_run_new(m, max_tokens, max_tokens, run_flags(plan, p->needs));
     p->seqs = xcalloc((size_t)max_tokens, sizeof *p->seqs);
     tiles_alloc(p);
     if (any(p->needs[STAGE_REMOVAL])) removal_alloc(p);
@@ -34,27 +34,27 @@ void probe_free(probe *p) {
     if (!p) return;
     removal_free(p);
     tiles_free(p);
-    opt_run_free(p->run);
+    model_run_free(p->run);
     free(p->seqs);
     free(p);
 }
 
-size_t probe_bytes(const opt *m, const probe_plan *plan, int max_tokens) {
+size_t probe_bytes(const model *m, const probe_plan *plan, int max_tokens) {
     probe_needs needs;
     size_t part[OPS_PARTS];
     tiles_needs(plan, needs);
-    size_t bytes = opt_run_bytes(m, max_tokens, max_tokens, run_flags(plan, needs)) + tiles_bytes(m, needs, max_tokens, part);
+    size_t bytes = model_run_bytes(m, max_tokens, max_tokens, run_flags(plan, needs)) + tiles_bytes(m, needs, max_tokens, part);
     if (any(needs[STAGE_COMPAT])) bytes += sizeof(float) * (size_t)m->c.F * (size_t)m->c.E;
     if (any(needs[STAGE_REMOVAL])) bytes += removal_bytes(m, max_tokens);
     return bytes;
 }
 
-bool probe_fits(const opt *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room) {
+bool probe_fits(const model *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room) {
     probe_needs needs;
     size_t sums[OPS_PARTS], run[OPS_PARTS];
     tiles_needs(plan, needs);
     tiles_bytes(m, needs, max_tokens, sums);
-    opt_run_part_bytes(m, max_tokens, max_tokens, run_flags(plan, needs), run);
+    model_run_part_bytes(m, max_tokens, max_tokens, run_flags(plan, needs), run);
     for (int k = 0; !m->o->host && k < m->parts; k++) {
         m->o->use(k);
         *need = run[k] + sums[k];
@@ -64,8 +64,8 @@ bool probe_fits(const opt *m, const probe_plan *plan, int max_tokens, size_t *ne
     return true;
 }
 
-double probe_macs(const opt *m, const probe_plan *plan, int n, int context) {
-    const opt_config *c = &m->c;
+double probe_macs(const model *m, const probe_plan *plan, int n, int context) {
+    const model_config *c = &m->c;
     probe_needs needs;
     tiles_needs(plan, needs);
     unsigned heads = 0, neurons = 0;
@@ -73,9 +73,9 @@ double probe_macs(const opt *m, const probe_plan *plan, int n, int context) {
     const unsigned all = heads | neurons;
     double maps = 0, rows = 0, A = 0;  // of a token in all layers: linear maps, the neurons' incoming weights, numbers of head outputs
     for (int l = 0; l < c->L; l++) {
-        maps += opt_layer_macs(c, l);
-        A += opt_tap_width(c, l, OPT_HEADS);
-        for (int k = 0; opt_neuron_rows(m, l, k, true); k++) rows += (double)opt_neuron_rows(m, l, k, true)->rows * opt_neuron_rows(m, l, k, true)->cols;
+        maps += model_layer_macs(c, l);
+        A += model_tap_width(c, l, UNIT_HEADS);
+        for (int k = 0; model_neuron_rows(m, l, k, true); k++) rows += (double)model_neuron_rows(m, l, k, true)->rows * model_neuron_rows(m, l, k, true)->cols;
     }
     const double T = n, out = n - context, head = out * (double)c->V * c->P;
     const double pass = T * (maps + T * A), attn = T * T * A;
@@ -99,18 +99,18 @@ void probe_times(const probe *p, double seconds[4]) {
 // ---------------------------------------------------------------- a layer
 // da, x of the rows asked for, and which neurons' dz[t] x[t] is no zero row.
 static void keep_rows(probe *p, int layer) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const size_t E = (size_t)c->E, A = (size_t)opt_tap_width(c, layer, OPT_HEADS), F = (size_t)opt_tap_width(c, layer, OPT_NEURONS), at = (size_t)layer;
+    const size_t E = (size_t)c->E, A = (size_t)model_tap_width(c, layer, UNIT_HEADS), F = (size_t)model_tap_width(c, layer, UNIT_NEURONS), at = (size_t)layer;
     float *dz = p->n_rows ? xmalloc(F * sizeof *dz) : NULL;
     for (int k = 0; k < p->n_rows; k++) {
         const probe_row *r = &p->rows[k];
-        const size_t row = (size_t)(opt_row(p->run, r->example) + r->position);
+        const size_t row = (size_t)(model_row(p->run, r->example) + r->position);
         const float *x = r->x + at * E;
         float most = 0;
-        o->get(r->da + at * E, opt_grad_tap(p->run, OPT_HEADS, layer) + row * A, A * sizeof *dz);
-        o->get(r->x + at * E, opt_tap_x(p->run, layer) + row * E, E * sizeof *dz);
-        o->get(dz, opt_grad_tap(p->run, OPT_NEURONS, layer) + row * F, F * sizeof *dz);
+        o->get(r->da + at * E, model_grad_tap(p->run, UNIT_HEADS, layer) + row * A, A * sizeof *dz);
+        o->get(r->x + at * E, model_tap_x(p->run, layer) + row * E, E * sizeof *dz);
+        o->get(dz, model_grad_tap(p->run, UNIT_NEURONS, layer) + row * F, F * sizeof *dz);
         for (size_t e = 0; e < E; e++) most = fabsf(x[e]) > most ? fabsf(x[e]) : most;
         for (size_t j = 0; j < F; j++) r->active[at * (size_t)c->F + j] = fabsf(dz[j]) * most > 1e-30f;
     }
@@ -119,17 +119,17 @@ static void keep_rows(probe *p, int layer) {
 
 static void keep_features(probe *p, int layer) {
     const size_t E = (size_t)p->m->c.E;
-    const float *from[FEAT_KINDS] = {opt_tap(p->run, OPT_HEADS, layer), opt_tap_res(p->run, layer), opt_tap_mid(p->run, layer)};
-    const size_t width[FEAT_KINDS] = {(size_t)opt_tap_width(&p->m->c, layer, OPT_HEADS), E, E};
+    const float *from[FEAT_KINDS] = {model_tap(p->run, UNIT_HEADS, layer), model_tap_res(p->run, layer), model_tap_mid(p->run, layer)};
+    const size_t width[FEAT_KINDS] = {(size_t)model_tap_width(&p->m->c, layer, UNIT_HEADS), E, E};
     for (int i = 0; i < p->n; i++)
         for (int m = 0; m < 2; m++)
             for (int k = 0; k < FEAT_KINDS; k++) {
-                const size_t row = (size_t)(opt_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
+                const size_t row = (size_t)(model_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
                 if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)layer * E, from[k] + row * width[k], width[k] * sizeof(float));
             }
 }
 
-static void after_backward(void *ctx, opt_run *r, int layer) {
+static void after_backward(void *ctx, model_run *r, int layer) {
     (void)r;
     probe *p = ctx;
     const double start = clock_s();
@@ -138,11 +138,11 @@ static void after_backward(void *ctx, opt_run *r, int layer) {
     p->seconds_criteria += clock_s() - start;
     tiles_score(p, STAGE_GRAD, layer);
 }
-static void after_hessian(void *ctx, opt_run *r, int layer) {
+static void after_hessian(void *ctx, model_run *r, int layer) {
     (void)r;
     tiles_score(ctx, STAGE_HESS, layer);
 }
-static void after_compat(void *ctx, opt_run *r, int layer) {
+static void after_compat(void *ctx, model_run *r, int layer) {
     (void)r;
     tiles_score(ctx, STAGE_COMPAT, layer);
 }
@@ -150,20 +150,20 @@ static void after_compat(void *ctx, opt_run *r, int layer) {
 // ---------------------------------------------------------------- a batch
 // Scores of units that a compacted model has lost.
 static void mark_absent(probe *p) {
-    const opt_config *c = &p->m->c;
-    for (int i = 0; opt_compacted(c) && i < p->n; i++)
+    const model_config *c = &p->m->c;
+    for (int i = 0; model_compacted(c) && i < p->n; i++)
         for (int k = 0; k < p->plan.n_crit; k++)
             for (int m = 0; m < 2; m++)
                 for (int heads = 0; wants(&p->plan, m) && heads < 2; heads++) {
                     float *s = heads ? p->out[i].heads[m][k] : p->out[i].neurons[m][k];
                     const int U = heads ? c->H : c->F;
                     for (int l = 0; s && l < c->L; l++)
-                        for (int u = opt_units(c, l, heads ? OPT_HEADS : OPT_NEURONS); u < U; u++) s[(size_t)l * (size_t)U + (size_t)u] = NAN;
+                        for (int u = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS); u < U; u++) s[(size_t)l * (size_t)U + (size_t)u] = NAN;
                 }
 }
 
 static int check(const probe *p, int i) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     const probe_result *r = &p->out[i];
     if (!isfinite(r->loss)) return err_set("example %d of the batch: the loss is %g; the checkpoint's numbers overflow in fp32 or are broken", i, r->loss);
     for (int k = 0; k < p->plan.n_crit; k++)
@@ -174,7 +174,7 @@ static int check(const probe *p, int i) {
                 const int U = heads ? c->H : c->F;
                 if (!s || !(heads ? mode->heads : mode->neurons)) continue;
                 for (int u = 0; u < c->L * U; u++)
-                    if (!isfinite(s[u]) && u % U < opt_units(c, u / U, heads ? OPT_HEADS : OPT_NEURONS))
+                    if (!isfinite(s[u]) && u % U < model_units(c, u / U, heads ? UNIT_HEADS : UNIT_NEURONS))
                         return err_set("example %d of the batch: criterion %s%s of %s %d in layer %d is %g", i, p->plan.crit[k]->name, m ? " (compat)" : "",
                                        heads ? "head" : "neuron", u % U, u / U, (double)s[u]);
             }
@@ -183,7 +183,7 @@ static int check(const probe *p, int i) {
 
 int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows) {
     const double start = clock_s(), gemm = ops_seconds_gemm, attention = ops_seconds_attention;
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     p->ex = ex;
     p->n = n;
     p->out = out;
@@ -192,20 +192,20 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     int targets = 0;
     for (int i = 0; i < n; i++) {
         ASSERT(ex[i].context >= 1 && ex[i].context < ex[i].n && ex[i].n <= c->positions);
-        p->seqs[i] = (opt_seq){.tokens = ex[i].tokens, .n = ex[i].n, .targets_from = ex[i].context - 1, .last_target = OPT_NO_OUTPUT};
+        p->seqs[i] = (model_seq){.tokens = ex[i].tokens, .n = ex[i].n, .targets_from = ex[i].context - 1, .last_target = SEQ_NO_OUTPUT};
         targets += ex[i].n - ex[i].context;
     }
     double *lp = xmalloc(sizeof *lp * (size_t)targets);
-    opt_forward(p->run, p->seqs, n);
+    model_forward(p->run, p->seqs, n);
     tiles_begin(p);
-    opt_backward(p->run, NULL, lp, NULL, after_backward, p);
+    model_backward(p->run, NULL, lp, NULL, after_backward, p);
     for (int i = 0, at = 0; i < n; at += ex[i].n - ex[i].context, i++) {
         double loss = 0;
         for (int t = 0; t < ex[i].n - ex[i].context; t++) loss -= lp[at + t];
         out[i].loss = loss / (ex[i].n - ex[i].context);
     }
     free(lp);
-    if (any(p->needs[STAGE_HESS])) opt_hessian(p->run, NULL, NULL, NULL, NULL, after_hessian, p);
+    if (any(p->needs[STAGE_HESS])) model_hessian(p->run, NULL, NULL, NULL, NULL, after_hessian, p);
     if (any(p->needs[STAGE_COMPAT])) {
         float *factor = xcalloc(3 * (size_t)n, sizeof *factor), *on_z = factor + n, *on_w = factor + 2 * n;
         // E and F of the source where the model was compacted: in its means the gradients of lost units count as 0
@@ -213,7 +213,7 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
             factor[i] = 1.0f / ((float)ex[i].n * (float)c->E);
             on_w[i] = 1.0f / ((float)c->F * (float)c->E);
         }
-        opt_hessian(p->run, NULL, factor, on_z, on_w, after_compat, p);
+        model_hessian(p->run, NULL, factor, on_z, on_w, after_compat, p);
         free(factor);
     }
     if (any(p->needs[STAGE_REMOVAL])) removal_run(p);

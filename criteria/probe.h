@@ -1,7 +1,7 @@
 // probe - scores of a batch of examples: one forward-backward pass (and for grasp a Hessian-vector product), every criterion on
-// every tile of units while it is in cache. The seam between the model (opt.h) and the criteria (criterion.h).
+// every tile of units while it is in cache. The seam between the model (model.h) and the criteria (criterion.h).
 #pragma once
-#include "opt.h"
+#include "model.h"
 #include "registry.h"
 
 typedef struct {
@@ -15,7 +15,7 @@ typedef struct {
     int n_crit;
     bool sound, compat;      // which of both sets of formulas
     uint64_t seed;
-    bool recompute;          // activations: less memory, the same scores (OPT_RECOMPUTE)
+    bool recompute;          // activations: less memory, the same scores (RUN_RECOMPUTE)
 } probe_plan;
 
 enum { FEAT_HEAD_OUTPUT, FEAT_RESIDUAL, FEAT_RESIDUAL_MID, FEAT_KINDS };
@@ -40,15 +40,15 @@ typedef struct {
 
 typedef struct probe probe;
 // max_tokens: the largest batch (sum of tokens); at least the longest example.
-probe *probe_new(const opt *m, const probe_plan *plan, int max_tokens);
+probe *probe_new(const model *m, const probe_plan *plan, int max_tokens);
 void   probe_free(probe *p);
-size_t probe_bytes(const opt *m, const probe_plan *plan, int max_tokens);  // memory that probe_new takes
+size_t probe_bytes(const model *m, const probe_plan *plan, int max_tokens);  // memory that probe_new takes
 // Whether every part of the device has that memory free; else *need and *room, in bytes, of one that has not.
-bool   probe_fits(const opt *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room);
+bool   probe_fits(const model *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room);
 // Scores n examples in one batch. 0, or -1 and err_set naming example, criterion, layer where a loss or score is NaN or infinite.
 int    probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows);
 // Multiply-adds of one example of n tokens, for estimates.
-double probe_macs(const opt *m, const probe_plan *plan, int n, int context);
+double probe_macs(const model *m, const probe_plan *plan, int n, int context);
 // Wall-clock seconds spent so far: GEMM, attention, criteria, other.
 void   probe_times(const probe *p, double seconds[4]);
 extern const char *const probe_time_names[4];

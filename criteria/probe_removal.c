@@ -5,21 +5,21 @@
 
 enum { VARIANTS = 256 };  // at most
 
-static int room(const opt *m, int max_tokens) {  // tokens of a batch of variants: enough to share products out, within 64 MB
+static int room(const model *m, int max_tokens) {  // tokens of a batch of variants: enough to share products out, within 64 MB
     int most = (64 << 20) / (int)sizeof(float) / (m->c.F + 2 * m->c.E);
     return most > 2048 ? max_tokens > 2048 ? max_tokens : 2048 : most > max_tokens ? most : max_tokens;
 }
 
-size_t removal_bytes(const opt *m, int max_tokens) {
+size_t removal_bytes(const model *m, int max_tokens) {
     const int tokens = room(m, max_tokens);
-    return opt_run_bytes(m, tokens, VARIANTS, OPT_FORWARD) + sizeof(float) * (size_t)tokens * (size_t)m->c.E + VARIANTS * (size_t)m->c.L * (size_t)(m->c.H + m->c.F);
+    return model_run_bytes(m, tokens, VARIANTS, RUN_FORWARD) + sizeof(float) * (size_t)tokens * (size_t)m->c.E + VARIANTS * (size_t)m->c.L * (size_t)(m->c.H + m->c.F);
 }
 
 void removal_alloc(probe *p) {
-    const opt *m = p->m;
+    const model *m = p->m;
     p->removal_tokens = room(m, p->max_tokens);
     p->variants = p->removal_tokens / 2 < VARIANTS ? p->removal_tokens / 2 : VARIANTS;
-    p->removal = opt_run_new(m, p->removal_tokens, p->variants, OPT_FORWARD);
+    p->removal = model_run_new(m, p->removal_tokens, p->variants, RUN_FORWARD);
     p->residuals = m->o->alloc(sizeof(float) * (size_t)p->removal_tokens * (size_t)m->c.E);
     p->masks = xcalloc((size_t)p->variants, sizeof *p->masks);
     for (int i = 0; i < p->variants; i++) {
@@ -31,7 +31,7 @@ void removal_alloc(probe *p) {
 }
 
 void removal_free(probe *p) {
-    opt_run_free(p->removal);
+    model_run_free(p->removal);
     for (int i = 0; i < p->variants; i++) {
         free(p->masks[i].heads);
         free(p->masks[i].neurons);
@@ -42,11 +42,11 @@ void removal_free(probe *p) {
 
 // L(unit removed) - L for units of one layer of one example, the intact model riding along in every batch. res: [T, E] entering it.
 static void remove_units(probe *p, const probe_example *ex, int layer, bool heads, const float *res, double *change) {
-    const opt_config *c = &p->m->c;
-    const int U = heads ? c->H : c->F, units = opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS), T = ex->n, most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
+    const model_config *c = &p->m->c;
+    const int U = heads ? c->H : c->F, units = model_units(c, layer, heads ? UNIT_HEADS : UNIT_NEURONS), T = ex->n, most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
     ASSERT(most >= 1);
     double *lp = xmalloc(sizeof *lp * (size_t)p->removal_tokens), intact = 0;
-    opt_seq *s = xcalloc((size_t)p->variants, sizeof *s);
+    model_seq *s = xcalloc((size_t)p->variants, sizeof *s);
     for (int i = 0; i < most; i++) p->m->o->copy(p->residuals + (size_t)i * (size_t)T * (size_t)c->E, res, sizeof(float) * (size_t)T * (size_t)c->E);
     for (int first = -1; first < units; first += most) {  // variant -1: nothing removed
         const int n = units - first < most ? units - first : most;
@@ -54,10 +54,10 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
             const int u = first + i;
             uint8_t *unit = u < 0 ? NULL : (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U + u;
             if (unit) *unit = 0;
-            s[i] = (opt_seq){.tokens = ex->tokens, .n = T, .mask = &p->masks[i], .targets_from = ex->context - 1, .last_target = OPT_NO_OUTPUT};
+            s[i] = (model_seq){.tokens = ex->tokens, .n = T, .mask = &p->masks[i], .targets_from = ex->context - 1, .last_target = SEQ_NO_OUTPUT};
         }
-        opt_forward_from(p->removal, s, n, layer, p->residuals);
-        opt_logprobs(p->removal, lp, NULL, 0);
+        model_forward_from(p->removal, s, n, layer, p->residuals);
+        model_logprobs(p->removal, lp, NULL, 0);
         const int targets = T - ex->context;
         for (int i = 0; i < n; i++) {
             double loss = 0;
@@ -84,14 +84,14 @@ static bool wants_removal(const probe *p, int i, bool heads) {
 }
 
 void removal_run(probe *p) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     const int most = c->H > c->F ? c->H : c->F;
     double *change = xmalloc(sizeof *change * (size_t)most);
     for (int i = 0; i < p->n; i++)
         for (int heads = 0; heads < 2; heads++)
             for (int l = 0; wants_removal(p, i, heads) && l < c->L; l++) {
-                const int U = opt_units(c, l, heads ? OPT_HEADS : OPT_NEURONS);
-                remove_units(p, &p->ex[i], l, heads, opt_tap_res(p->run, l) + (size_t)opt_row(p->run, i) * (size_t)c->E, change);
+                const int U = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS);
+                remove_units(p, &p->ex[i], l, heads, model_tap_res(p->run, l) + (size_t)model_row(p->run, i) * (size_t)c->E, change);
                 for (int u = 0; u < U; u += CRIT_TILE) {
                     crit_in in = tiles_base(p, i, l);
                     in.U = U - u < CRIT_TILE ? U - u : CRIT_TILE;

@@ -17,10 +17,10 @@ typedef struct {
 } probe_part;
 
 struct probe {
-    const opt *m;
+    const model *m;
     probe_plan plan;
     probe_needs needs;
-    opt_run *run;
+    model_run *run;
     probe_part part[OPS_PARTS];
     const float *view[VIEWS];
     float *copy[VIEWS];      // of another device's memory
@@ -29,11 +29,11 @@ struct probe {
     double *wsums;           // [examples at a time, neurons of the layer, WSUMS]
     size_t *corr_at;         // [examples] where an example's correlations begin
     int max_tokens;
-    opt_seq *seqs;
+    model_seq *seqs;
     span *spans;             // [examples]
     double seconds_criteria, seconds_total, gemm, attention;
     // removal
-    opt_run *removal;        // forward only
+    model_run *removal;        // forward only
     float *residuals;        // [variants of a batch, E] entering rows of the removal oracle, device memory
     mask *masks;             // one per variant
     int variants, removal_tokens;
@@ -51,7 +51,7 @@ static inline bool wants(const probe_plan *p, int m) { return m ? p->compat : p-
 void   tiles_needs(const probe_plan *plan, probe_needs needs);
 void   tiles_alloc(probe *p);
 void   tiles_free(probe *p);
-size_t tiles_bytes(const opt *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]);  // device memory, of every part and in all
+size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]);  // device memory, of every part and in all
 void   tiles_begin(probe *p);               // of a batch
 void   tiles_score(probe *p, int stage, int layer);
 crit_in tiles_base(const probe *p, int example, int layer);
@@ -60,5 +60,5 @@ void   tiles_call(probe *p, int stage, const crit_in *in, int example, int kind)
 // probe_removal.c
 void   removal_alloc(probe *p);
 void   removal_free(probe *p);
-size_t removal_bytes(const opt *m, int max_tokens);
+size_t removal_bytes(const model *m, int max_tokens);
 void   removal_run(probe *p);

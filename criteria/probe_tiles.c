@@ -36,16 +36,16 @@ static bool correlates(probe_needs needs) {
 }
 
 // ---------------------------------------------------------------- memory
-static size_t corr_floats(const opt *m, int max_tokens) { return (size_t)max_tokens * (size_t)(max_tokens < m->c.positions ? max_tokens : m->c.positions); }
+static size_t corr_floats(const model *m, int max_tokens) { return (size_t)max_tokens * (size_t)(max_tokens < m->c.positions ? max_tokens : m->c.positions); }
 
 // Examples whose sums are there at a time, on another device.
-static int examples_at_a_time(const opt *m) {
+static int examples_at_a_time(const model *m) {
     const size_t each = (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS * sizeof(double);
     return each < SUMS_BYTES ? (int)(SUMS_BYTES / each) : 1;
 }
-static size_t sums_count(const opt *m) { return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS; }
+static size_t sums_count(const model *m) { return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS; }
 
-size_t tiles_bytes(const opt *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
+size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
     size_t each = m->o->host ? 0 : sums_count(m) * sizeof(double), all = 0;
     if (correlates(needs)) each += (corr_floats(m, max_tokens) + (size_t)max_tokens) * sizeof(float);
     for (int k = 0; k < m->parts; k++) all += part[k] = each;
@@ -53,7 +53,7 @@ size_t tiles_bytes(const opt *m, probe_needs needs, int max_tokens, size_t part[
 }
 
 void tiles_alloc(probe *p) {
-    const opt *m = p->m;
+    const model *m = p->m;
     const ops *o = m->o;
     size_t bytes[OPS_PARTS];
     tiles_bytes(m, p->needs, p->max_tokens, bytes);
@@ -87,7 +87,7 @@ void tiles_free(probe *p) {
 
 void tiles_begin(probe *p) {
     for (int i = 0; i < p->n; i++) {
-        p->spans[i] = (span){opt_row(p->run, i), p->ex[i].n};
+        p->spans[i] = (span){model_row(p->run, i), p->ex[i].n};
         p->corr_at[i] = i ? p->corr_at[i - 1] + (size_t)p->ex[i - 1].n * (size_t)p->ex[i - 1].n : 0;
     }
 }
@@ -95,14 +95,14 @@ void tiles_begin(probe *p) {
 // ---------------------------------------------------------------- what the criteria read
 // Of the layer at work, in the device's memory.
 static sum_taps taps_of(const probe *p, int stage, int layer, int kind) {
-    const opt_config *c = &p->m->c;
-    const opt_run *r = p->run;
+    const model_config *c = &p->m->c;
+    const model_run *r = p->run;
     const bool tangents = stage == STAGE_HESS || stage == STAGE_COMPAT;
-    const probe_part *part = &p->part[opt_part(p->m, layer)];
-    const int of = kind == HEADS ? OPT_HEADS : OPT_NEURONS;
-    sum_taps x = {.taps = {.act = opt_tap(r, of, layer), .grad = opt_grad_tap(r, of, layer), .tangent = tangents ? opt_hess_tap(r, of, layer) : NULL, .ld = opt_tap_width(c, layer, of)}};
+    const probe_part *part = &p->part[model_part(p->m, layer)];
+    const int of = kind == HEADS ? UNIT_HEADS : UNIT_NEURONS;
+    sum_taps x = {.taps = {.act = model_tap(r, of, layer), .grad = model_grad_tap(r, of, layer), .tangent = tangents ? model_hess_tap(r, of, layer) : NULL, .ld = model_tap_width(c, layer, of)}};
     if (kind == HEADS) {
-        x.taps.out = tangents ? NULL : opt_grad_out(r, layer);
+        x.taps.out = tangents ? NULL : model_grad_out(r, layer);
         x.taps.out_ld = c->E;
         x.taps.D = c->D;
     } else {
@@ -123,9 +123,9 @@ static const float *copied(const ops *o, float **copy, const float *from, size_t
 }
 
 static void look_at_taps(probe *p, int stage, int layer) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     const unsigned heads = p->needs[stage][HEADS], neurons = p->needs[stage][NEURONS];
-    const int A = opt_tap_width(c, layer, OPT_HEADS), F = opt_tap_width(c, layer, OPT_NEURONS);
+    const int A = model_tap_width(c, layer, UNIT_HEADS), F = model_tap_width(c, layer, UNIT_NEURONS);
     const sum_taps h = taps_of(p, stage, layer, HEADS), n = taps_of(p, stage, layer, NEURONS);
     const struct { unsigned wanted; const float *from; int width, most; } view[VIEWS] = {
         [VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, c->E},
@@ -135,8 +135,8 @@ static void look_at_taps(probe *p, int stage, int layer) {
         [VIEW_Z] = {neurons & CRIT_ACT, n.taps.act, F, c->F},
         [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), n.taps.grad, F, c->F},
         [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
-        [VIEW_X] = {neurons & X_WITH, opt_tap_x(p->run, layer), c->E, c->E},
-        [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0, stage == STAGE_COMPAT ? opt_tangent_x(p->run, layer) : NULL, c->E, c->E}};
+        [VIEW_X] = {neurons & X_WITH, model_tap_x(p->run, layer), c->E, c->E},
+        [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0, stage == STAGE_COMPAT ? model_tangent_x(p->run, layer) : NULL, c->E, c->E}};
     for (int v = 0; v < VIEWS; v++) {
         p->view[v] = NULL;
         if (!view[v].wanted) continue;
@@ -146,10 +146,10 @@ static void look_at_taps(probe *p, int stage, int layer) {
 
 static void correlate(probe *p, int stage, int layer) {
     const ops *o = p->m->o;
-    const probe_part *part = &p->part[opt_part(p->m, layer)];
+    const probe_part *part = &p->part[model_part(p->m, layer)];
     const unsigned needs = p->needs[stage][NEURONS];
     if (!sums_correlate(needs)) return;
-    o->correlate(part->corr, part->most, opt_scratch(p->run, layer), opt_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
+    o->correlate(part->corr, part->most, model_scratch(p->run, layer), model_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
     if (o->host || !(needs & CRIT_XCORR)) return;
     copied(o, &p->corr, part->corr, p->corr_at[p->n - 1] + (size_t)p->ex[p->n - 1].n * (size_t)p->ex[p->n - 1].n, corr_floats(p->m, p->max_tokens));
     copied(o, &p->most, part->most, (size_t)batch_rows(p), (size_t)p->max_tokens);
@@ -157,8 +157,8 @@ static void correlate(probe *p, int stage, int layer) {
 
 static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, int first, int n) {
     const bool tangent = stage == STAGE_COMPAT;
-    p->m->o->weight_sums(sums, opt_grad_tap(p->run, OPT_NEURONS, layer), opt_tap_x(p->run, layer), tangent ? opt_hess_tap(p->run, OPT_NEURONS, layer) : NULL,
-                         tangent ? opt_tangent_x(p->run, layer) : NULL, opt_neuron_rows(p->m, layer, 0, false), first, n, &p->spans[i]);
+    p->m->o->weight_sums(sums, model_grad_tap(p->run, UNIT_NEURONS, layer), model_tap_x(p->run, layer), tangent ? model_hess_tap(p->run, UNIT_NEURONS, layer) : NULL,
+                         tangent ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, 0, false), first, n, &p->spans[i]);
 }
 
 // ---------------------------------------------------------------- tiles
@@ -199,7 +199,7 @@ void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind) {
 }
 
 crit_in tiles_base(const probe *p, int example, int layer) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     return (crit_in){.T = p->ex[example].n, .context = p->ex[example].context, .E = c->E, .layer = layer, .layers = c->L, .seed = p->plan.seed, .key = p->ex[example].key};
 }
 
@@ -207,8 +207,8 @@ static const float *from(const float *view, size_t at) { return view ? view + at
 
 // sums: of the tile, taken before; NULL where the tile takes its own.
 static void head_tile(probe *p, int stage, int layer, int i, int h, const double *sums) {
-    const opt_config *c = &p->m->c;
-    const int A = opt_tap_width(c, layer, OPT_HEADS);
+    const model_config *c = &p->m->c;
+    const int A = model_tap_width(c, layer, UNIT_HEADS);
     const size_t row = (size_t)p->spans[i].row, at = row * (size_t)A + (size_t)h * (size_t)c->D;
     double own[USUMS];
     crit_in in = tiles_base(p, i, layer);
@@ -244,11 +244,11 @@ static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row)
 }
 
 static void neuron_tile(probe *p, int stage, int layer, int i, int first, const double *sums, const double *wsums) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     const unsigned needs = p->needs[stage][NEURONS];
-    const int F = opt_units(c, layer, OPT_NEURONS);
+    const int F = model_units(c, layer, UNIT_NEURONS);
     const size_t row = (size_t)p->spans[i].row, at = row * (size_t)F + (size_t)first;
-    const probe_part *part = &p->part[opt_part(p->m, layer)];
+    const probe_part *part = &p->part[model_part(p->m, layer)];
     double own[TILE * USUMS], own_w[TILE * WSUMS];
     crit_in in = tiles_base(p, i, layer);
     in.U = F - first < TILE ? F - first : TILE;
@@ -272,14 +272,14 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
         if (needs & CRIT_WSUMS) weight_sums(own_w, p, stage, layer, i, first, in.U);
     }
     const scratch_point mark = scratch_mark();
-    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(opt_neuron_rows(p->m, layer, 0, true), first, in.U);
+    if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(model_neuron_rows(p->m, layer, 0, true), first, in.U);
     if (needs & CRIT_WGRAD) weight_gradients(p, stage, &in, row);
     tiles_call(p, stage, &in, i, NEURONS);
     scratch_release(mark);
 }
 
 static void score_on_host(probe *p, int stage, int layer) {
-    const int H = opt_units(&p->m->c, layer, OPT_HEADS), tiles = (opt_units(&p->m->c, layer, OPT_NEURONS) + TILE - 1) / TILE;
+    const int H = model_units(&p->m->c, layer, UNIT_HEADS), tiles = (model_units(&p->m->c, layer, UNIT_NEURONS) + TILE - 1) / TILE;
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < tiles + H; k++) {
@@ -290,12 +290,12 @@ static void score_on_host(probe *p, int stage, int layer) {
 
 // Some examples at a time, as many as the memory for their sums holds.
 static void score_on_device(probe *p, int stage, int layer, int kind) {
-    const opt_config *c = &p->m->c;
+    const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const int units = opt_units(c, layer, kind == HEADS ? OPT_HEADS : OPT_NEURONS), most = examples_at_a_time(p->m), width = kind == HEADS ? 1 : TILE;
+    const int units = model_units(c, layer, kind == HEADS ? UNIT_HEADS : UNIT_NEURONS), most = examples_at_a_time(p->m), width = kind == HEADS ? 1 : TILE;
     const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS;
     const unsigned needs = p->needs[stage][kind];
-    double *device = p->part[opt_part(p->m, layer)].sums;
+    double *device = p->part[model_part(p->m, layer)].sums;
     sum_taps taps = taps_of(p, stage, layer, kind);
     const float *corr = taps.corr;
     for (int first = 0, n; first < p->n && units; first += n) {

@@ -57,7 +57,7 @@ typedef struct { int row, n; int class; } score_batch;  // rows order[row .. row
 
 typedef struct {
     score_options o;
-    opt *model;
+    model *model;
     tok *tok;
     const criterion **crit;
     int n_crit;

@@ -148,8 +148,8 @@ int main(int argc, char **argv) {
     }
     printf("score: %s\n", resolved);
     if (rank == 0 && ranks > 1 && !o->estimate && leader_begin(dir)) die(1, "%s", err_get());
-    opt m = {0};
-    if (opt_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
+    model m = {0};
+    if (model_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
     j.model = &m;
     if (!(j.tok = tok_open(o->model, m.c.V))) die(1, "%s", err_get());
     if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());
@@ -179,7 +179,7 @@ int main(int argc, char **argv) {
     if (bad) die(1, "%s", why);
     tok_close(j.tok);
     score_free(&j);
-    opt_free(&m);
+    model_free(&m);
     free(dir);
     free(command);
     free(resolved);

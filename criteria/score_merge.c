@@ -72,11 +72,11 @@ static int put_formulas(const score_job *j, store *s) {
 // ---------------------------------------------------------------- rows
 static void note_loss(void *source, const float *exact, const float *stored, int L, int U) {
     score_source *s = source;
-    const opt_config *c = &s->j->model->c;
+    const model_config *c = &s->j->model->c;
     size_t n = 0;
     double *a = xmalloc(2 * (size_t)L * (size_t)U * sizeof *a), *b = a + (size_t)L * (size_t)U;
     for (int l = 0; l < L; l++)
-        for (int u = 0; u < opt_units(c, l, s->field->kind == FIELD_HEADS ? OPT_HEADS : OPT_NEURONS); u++, n++) {
+        for (int u = 0; u < model_units(c, l, s->field->kind == FIELD_HEADS ? UNIT_HEADS : UNIT_NEURONS); u++, n++) {
             a[n] = exact[(size_t)l * (size_t)U + (size_t)u];
             b[n] = stored[(size_t)l * (size_t)U + (size_t)u];
         }
@@ -134,7 +134,7 @@ static int put_plane(const score_job *j, store *s, const char *group, const char
 }
 
 static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     const task_stage *stage = of->mode ? j->crit[of->crit]->compat.task : j->crit[of->crit]->sound.task;
     char *group = score_stage_group(j, of);
     int bad = 0;

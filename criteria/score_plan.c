@@ -21,7 +21,7 @@ static char *list_text(const int *list, int n) {
 }
 
 static void fix_attributes(score_job *j) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     char part[DOC_PART_TEXT];
     doc_part_text(part, j->part);
     fixed(j, "model_hash", false, xstrdup(j->model->file.hash));
@@ -242,7 +242,7 @@ static void add_field(score_job *j, score_field f) {
 }
 
 static void list_fields(score_job *j) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     add_field(j, (score_field){.kind = FIELD_LOSS, .U = 1, .dataset = xstrdup("/examples/loss")});
     for (int m = 0; m < 2; m++) {
         const char *suffix = m ? "_compat" : "";
@@ -312,7 +312,7 @@ size_t score_field_bytes(const score_job *j, const score_field *f) {
 }
 
 size_t score_side_bytes(const score_job *j) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     return (size_t)c->L * (2 * (size_t)c->E * sizeof(float) + ((size_t)c->F + 7) / 8 * 8);
 }
 

@@ -54,7 +54,7 @@ static int named(const score_job *j, const score_batch *b) {
 
 // The records of a batch, one after the other in *payload (caller frees), and their index in record [b->n].
 static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **payload, size_t *bytes, parts_record *record) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     const int n = b->n, n_planes = 4 * e->plan.n_crit;
     const size_t LE = (size_t)c->L * (size_t)c->E * sizeof(float), side_bytes = score_side_bytes(j);
     int n_side = 0;
@@ -158,14 +158,14 @@ static int side_of(const score_job *j, int row, int position) {
 }
 
 int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *heads, float *neurons) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
     const size_t E = (size_t)c->E, most_F = (size_t)c->F, L = (size_t)c->L, n = (size_t)s->n;
     float *da = xmalloc(n * E * sizeof *da), *x = xmalloc(n * E * sizeof *x);
     uint8_t *active = xmalloc(n * most_F);
     int bad = 0;
     for (size_t l = 0; !bad && l < L; l++) {
-        const size_t H = (size_t)opt_units(c, (int)l, OPT_HEADS), F = (size_t)opt_units(c, (int)l, OPT_NEURONS);
+        const size_t H = (size_t)model_units(c, (int)l, UNIT_HEADS), F = (size_t)model_units(c, (int)l, UNIT_NEURONS);
         for (size_t i = 0; !bad && i < n; i++) {
             int row = j->task[s->task].first + s->row[i].example;
             size_t sides = (size_t)(j->side_first[row + 1] - j->side_first[row]), side_bytes = score_side_bytes(j);
@@ -187,7 +187,7 @@ int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *
 
 // One layer of random rows, so that the time of a stage is known before its rows are.
 static double stage_seconds(const score_job *j, const score_stage *s) {
-    const opt_config *c = &j->model->c;
+    const model_config *c = &j->model->c;
     const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
     const size_t E = (size_t)c->E * (size_t)s->n, F = (size_t)c->F * (size_t)s->n;
     float *da = xmalloc(E * sizeof *da), *x = xmalloc(E * sizeof *x), *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));

@@ -57,7 +57,7 @@ static int blind_accuracy(double *out, eval *e, const task_split *s, const tok *
     return bad ? -1 : 0;
 }
 
-static int check_set(const char *dir, const char *name, const opt *m, const tok *tk, eval *e, world_model_report *r, int set) {
+static int check_set(const char *dir, const char *name, const model *m, const tok *tk, eval *e, world_model_report *r, int set) {
     static const char *const splits[2] = { "train", "val" };
     for (int v = 0; v < 2; v++) {
         task_split s = { 0 };
@@ -85,14 +85,14 @@ static int check_set(const char *dir, const char *name, const opt *m, const tok 
 
 int world_check_model(const char *dir, const char *model_dir, world_model_report *r) {
     *r = (world_model_report){ 0 };
-    opt m = { 0 };
-    if (opt_load(&m, model_dir)) return -1;
+    model m = { 0 };
+    if (model_load(&m, model_dir)) return -1;
     tok *tk = tok_open(model_dir, m.c.V);
     eval *e = tk ? eval_new(&m, false, NULL, NULL) : NULL;
     int bad = tk ? 0 : -1;
     for (int t = 0; t < WORLD_TASKS && !bad; t++) bad = check_set(dir, world_task_names[t], &m, tk, e, r, t);
     eval_free(e);
     if (tk) tok_close(tk);
-    opt_free(&m);
+    model_free(&m);
     return bad;
 }

@@ -6,7 +6,7 @@
 #include "cli.h"
 #include "decode.h"
 #include "mask_option.h"
-#include "opt_random.h"
+#include "model_random.h"
 #include "results.h"
 
 // Columns in the order of the specification, then what else belongs to a row's key, then what was measured. 1: part of the key. Columns that have no
@@ -35,8 +35,8 @@ typedef struct {
 // A model: of a shape with random weights, or of a checkpoint with weights as stored or converted.
 typedef struct {
     char *name;
-    opt m;
-    opt_random random;
+    model m;
+    model_random random;
     tensor *cast;               // converted tensors, data in one block
     int n_cast;
     void *block;
@@ -52,7 +52,7 @@ double bench_room(const ops *o);
 // Refuses, with err_set, what does not fit: weights of `type` of this configuration, their transposed copies if masks want them, predictors, and the
 // workspace and caches of the largest batch.
 typedef struct { int prompt, tokens, batch; bool masked; kv_policy kv; double predictors; } bench_need;
-int    bench_fits(const char *name, const opt_config *c, dtype type, const bench_need *n, const ops *o);
+int    bench_fits(const char *name, const model_config *c, dtype type, const bench_need *n, const ops *o);
 
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
@@ -98,7 +98,7 @@ typedef struct {
 dtype bench_predictor_type(const bench_options *o, const char *weights);
 // Bytes of all predictors that the options ask for with this model, and beside them, while they are made, one in fp32 (counted before). -1 and err_set:
 // a bad list.
-double bench_predictor_bytes(const bench_options *o, const opt_config *c, dtype type);
+double bench_predictor_bytes(const bench_options *o, const model_config *c, dtype type);
 // Makes or opens the predictors; lists the configurations and makes their masks. -1 and err_set.
 int    bench_predictors(bench_group *g);
 int    bench_configs(bench_group *g);

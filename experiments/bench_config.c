@@ -5,14 +5,14 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- predictors
-static predictor_info untrained(const opt_config *c, predictor_design design, int hidden, const mask_rule *rule) {
+static predictor_info untrained(const model_config *c, predictor_design design, int hidden, const mask_rule *rule) {
     predictor_info a = {.design = design, .L = c->L, .H = c->H, .E = c->E, .F = c->F, .hidden = {hidden, hidden}, .criterion = "untrained"};
     for (int k = 0; k < 2; k++) a.has[k] = mask_prunes(rule, k ? UNITS_NEURONS : UNITS_HEADS);
     a.per_layer = design == PREDICTOR_DEJAVU || design == PREDICTOR_LOWRANK;
     a.lag = a.per_layer && c->L > 1;
     a.compat = rule->compat;
-    a.state[0] = a.per_layer ? OPT_RESIDUAL : OPT_HEAD_OUTPUT;
-    a.state[1] = design == PREDICTOR_LOWRANK ? OPT_MID : a.state[0];
+    a.state[0] = a.per_layer ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
+    a.state[1] = design == PREDICTOR_LOWRANK ? STATE_MID : a.state[0];
     return a;
 }
 
@@ -45,7 +45,7 @@ static bool asks(const bench_options *o, const char *kind) {
 
 // fn for every untrained predictor that is asked for.
 typedef int net_fn(void *ctx, const predictor_info *a);
-static int each_untrained(const bench_options *o, const opt_config *c, net_fn *fn, void *ctx) {
+static int each_untrained(const bench_options *o, const model_config *c, net_fn *fn, void *ctx) {
     int n_designs, n_hidden, bad = 0;
     char **design = cli_split(o->design, &n_designs), **hidden = cli_split(o->hidden, &n_hidden);
     const mask_rule rule = rule_of(o, "local", 0);
@@ -83,7 +83,7 @@ static int count_net(void *ctx, const predictor_info *a) {
     return 0;
 }
 
-double bench_predictor_bytes(const bench_options *o, const opt_config *c, dtype type) {
+double bench_predictor_bytes(const bench_options *o, const model_config *c, dtype type) {
     weight_count count = {0};
     if (!asks(o, "contextual")) return 0;
     if (!o->predictor) {
@@ -164,7 +164,7 @@ static int fixed_mask(bench_group *g, const char *kind, const char *name, const 
 // Scores for every sequence's own prompt: exact removal where there is a trained model; random weights have none that mean anything, and get seeded
 // ones.
 static double *oracle_scores(bench_group *g) {
-    const opt_config *c = &g->model->m.c;
+    const model_config *c = &g->model->m.c;
     const size_t heads = (size_t)c->L * (size_t)c->H, each = heads + (size_t)c->L * (size_t)c->F;
     double *score = xcalloc((size_t)g->batch * each, sizeof *score);
     const mask_rule rule = rule_of(g->o, "local", 0);
@@ -178,7 +178,7 @@ static double *oracle_scores(bench_group *g) {
             continue;
         }
         int32_t *tokens = bench_prompt(g, i);
-        const opt_seq text = {.tokens = tokens, .n = g->prompt, .last_target = OPT_NO_OUTPUT};
+        const model_seq text = {.tokens = tokens, .n = g->prompt, .last_target = SEQ_NO_OUTPUT};
         const mask_source source = oracle_source(exact);
         source.scores(source.self, &text, rule.units, to, to + heads);
         free(tokens);
@@ -188,7 +188,7 @@ static double *oracle_scores(bench_group *g) {
 }
 
 static int oracle_masks(bench_group *g, const mask_rule *rule, kv_policy kv, double **scores) {
-    const opt_config *m = &g->model->m.c;
+    const model_config *m = &g->model->m.c;
     const size_t heads = (size_t)m->L * (size_t)m->H, each = heads + (size_t)m->L * (size_t)m->F;
     bench_config *c = add(g, "oracle", rule, kv);
     if (!g->model->is_random && g->prompt < 2) return err_set("--mask oracle needs prompts of two tokens or more: what a unit is worth is read off the loss");

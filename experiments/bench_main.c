@@ -12,7 +12,7 @@ static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,
 
 static const cli_option options[] = {
     {"model", CLI_STR, &arg.model, "DIR", "checkpoint directory", false, NULL, 0, 0},
-    {"shape", CLI_STR, &arg.shape, "a,b", opt_shape_help, false, NULL, 0, 0},
+    {"shape", CLI_STR, &arg.shape, "a,b", model_shape_help, false, NULL, 0, 0},
     {"weights", CLI_STR, &arg.weights, "a,b", "types of the weights: fp32, fp16, bf16; without it as stored (random ones: fp32)", false, NULL, 0, 0},
     {"mask", CLI_STR, &arg.mask, "a,b", "masks: none (dense), random, static, contextual, oracle, file:PATH", false, NULL, 0, 0},
     {"scores", CLI_STR, &arg.scores, "FILE", "aggregates (bin/aggregate) for static masks; with random weights static masks are seeded", false, NULL, 0, 0},
@@ -68,7 +68,7 @@ static bool masked(void) { return strcmp(arg.mask, "none") != 0; }
 typedef struct { int *prompt, *tokens, *batch, n_prompt, n_tokens, n_batch; } lengths;
 
 // Everything that can be wrong with a model is said before one is made.
-static void check(const opt_config *c, const char *name, const char *weights, dtype stored, const lengths *x, const ops *o) {
+static void check(const model_config *c, const char *name, const char *weights, dtype stored, const lengths *x, const ops *o) {
     const int longest = most(x->prompt, x->n_prompt) + most(x->tokens, x->n_tokens);
     if (longest > c->positions) die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
                                     c->positions, most(x->prompt, x->n_prompt),
@@ -103,8 +103,8 @@ static void run_group(bench_group *g) {
 static void run_model(const char *shape, const char *weights, const lengths *x, const ops *o, results *out) {
     bench_model made;
     if (!arg.model) {
-        opt_config c;
-        if (opt_shape(&c, shape) != 0) die(2, "--shape %s", err_get());
+        model_config c;
+        if (model_shape(&c, shape) != 0) die(2, "--shape %s", err_get());
         check(&c, shape, weights, DT_F32, x, o);
     } else {
         ckpt file = {0};
@@ -113,7 +113,7 @@ static void run_model(const char *shape, const char *weights, const lengths *x, 
         ckpt_close(&file);
     }
     if (bench_model_open(&made, arg.model, shape, weights, (uint64_t)arg.seed, o) != 0) die(1, "%s", err_get());
-    if (masked()) opt_sparse_prepare(&made.m);
+    if (masked()) model_sparse_prepare(&made.m);
     bench_group g = {.o = &arg, .device = o, .model = &made, .out = out};
     if (bench_predictors(&g) != 0) die(1, "%s", err_get());
     for (int b = 0; b < x->n_batch; b++)

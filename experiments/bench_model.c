@@ -46,7 +46,7 @@ static int open_checkpoint(bench_model *b, const char *dir, const char *weights,
     b->name = xstrdup(path ? basename(path) : dir);
     free(path);
     if (!weights) {
-        if (opt_load_on(&b->m, dir, o) != 0) return -1;
+        if (model_load_on(&b->m, dir, o) != 0) return -1;
         b->weights = stored_as(&b->m.file);
         return 0;
     }
@@ -55,7 +55,7 @@ static int open_checkpoint(bench_model *b, const char *dir, const char *weights,
     int bad = ckpt_check_values(&file);
     if (!bad) {
         cast(b, &file, (dtype)dtype_of_option(weights));
-        bad = opt_from_tensors_on(&b->m, &file.config, b->cast, b->n_cast, o);
+        bad = model_from_tensors_on(&b->m, &file.config, b->cast, b->n_cast, o);
     }
     if (bad) ckpt_close(&file);
     else b->m.file = file;  // its hash names the model
@@ -68,11 +68,11 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, const c
     int bad;
     if (dir) bad = open_checkpoint(b, dir, weights, o);
     else {
-        opt_config c;
+        model_config c;
         b->is_random = true;
         b->name = xstrdup(shape);
         b->weights = weights ? weights : "fp32";
-        bad = opt_shape(&c, shape) != 0 || opt_random_make(&b->random, &c, (dtype)dtype_of_option(b->weights), seed, o) != 0 ? -1 : 0;
+        bad = model_shape(&c, shape) != 0 || model_random_make(&b->random, &c, (dtype)dtype_of_option(b->weights), seed, o) != 0 ? -1 : 0;
         b->m = b->random.m;
     }
     if (bad) bench_model_close(b);
@@ -80,9 +80,9 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, const c
 }
 
 void bench_model_close(bench_model *b) {
-    if (!b->is_random) opt_free(&b->m);
+    if (!b->is_random) model_free(&b->m);
     else b->random.m = b->m;
-    opt_random_free(&b->random);
+    model_random_free(&b->random);
     tensors_free(b->cast, b->n_cast);
     free(b->block);
     free(b->name);
@@ -118,13 +118,13 @@ double bench_room(const ops *o) {
     return room;
 }
 
-int bench_fits(const char *name, const opt_config *c, dtype type, const bench_need *n, const ops *o) {
-    const opt m = opt_unloaded(c, o);
-    const double weights = (double)opt_random_bytes(c, type), E = c->E, L = c->L, gb = 1e-9;
+int bench_fits(const char *name, const model_config *c, dtype type, const bench_need *n, const ops *o) {
+    const model m = model_unloaded(c, o);
+    const double weights = (double)model_random_bytes(c, type), E = c->E, L = c->L, gb = 1e-9;
     const double wide = type != DT_F32 && o->host && 2 * weights <= (double)((size_t)1 << 30) ? 2 * weights : 0;
     const double transposed = n->masked ? L * (E * E + E * c->F) * (double)dtype_bytes(type) : 0;
     const double caches = (n->kv == KV_REPAIR && n->masked ? 3 : 2) * (double)n->batch * (n->prompt + n->tokens) * L * E * (double)sizeof(float);
-    const double work = (double)bench_bandwidth_bytes(o) + (double)opt_run_bytes(&m, n->prompt * n->batch, n->batch, OPT_FORWARD) + (double)opt_run_bytes(&m, n->batch, n->batch, OPT_FORWARD);
+    const double work = (double)bench_bandwidth_bytes(o) + (double)model_run_bytes(&m, n->prompt * n->batch, n->batch, RUN_FORWARD) + (double)model_run_bytes(&m, n->batch, n->batch, RUN_FORWARD);
     const double need = weights + wide + transposed + caches + work + n->predictors, room = bench_room(o);
     if (need <= room) return 0;
     return err_set("%s with %s weights needs %.0f bytes of memory (%.1f GB: weights %.1f, copies for masks %.1f, predictors %.1f, caches and workspace %.1f), and %.1f GB are available; "

@@ -32,7 +32,7 @@ static bool start(bench_peer *p, const bench_group *g, const char *config) {
 void bench_peers_start(bench_group *g) {
     if (!g->o->peer) return;
     signal(SIGPIPE, SIG_IGN);
-    char *config = opt_config_text(&g->model->m.c);
+    char *config = model_config_text(&g->model->m.c);
     g->peer = xcalloc(PEERS, sizeof *g->peer);
     for (int k = 0; k < PEERS; k++) {
         bench_peer *p = &g->peer[g->n_peers];

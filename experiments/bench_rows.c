@@ -11,7 +11,7 @@ const results_column bench_columns[BENCH_N_COLUMNS] = {BENCH_COLUMNS(X)};
 typedef struct { char text[BENCH_N_COLUMNS][BENCH_FIELD]; const char *field[BENCH_N_COLUMNS]; } row;
 #define SET(r, column, ...) snprintf((r)->text[BENCH_##column], BENCH_FIELD, __VA_ARGS__)
 
-static double parameters(const opt_config *c) { return (double)opt_random_bytes(c, DT_F32) / 4; }  // but for padding
+static double parameters(const model_config *c) { return (double)model_random_bytes(c, DT_F32) / 4; }  // but for padding
 
 // "cpu", "cuda:0,1 NVIDIA H100", "cuda:0 NVIDIA H100, graphs": times on another GPU are other rows, and so are those of steps that can be replayed.
 static void device_name(char out[BENCH_FIELD], const ops *o) { snprintf(out, BENCH_FIELD, o->host ? "%s" : o->record ? "%s %s, graphs" : "%s %s", o->device, o->about); }
@@ -106,10 +106,10 @@ int bench_rows_write(const bench_group *g, const bench_config *c) {
         SET(r, n, "%d", k ? c->done * g->tokens : c->done);
         SET(r, p10, "%.6g", k ? t.p10 : t.prefill_p10);
         SET(r, p90, "%.6g", k ? t.p90 : t.prefill_p90);
-        SET(r, effective_heads, "%.17g", effective(g, c, OPT_HEADS));
-        SET(r, effective_neurons, "%.17g", effective(g, c, OPT_NEURONS));
-        SET(r, pruned_heads, "%ld", c->pruned[OPT_HEADS]);
-        SET(r, pruned_neurons, "%ld", c->pruned[OPT_NEURONS]);
+        SET(r, effective_heads, "%.17g", effective(g, c, UNIT_HEADS));
+        SET(r, effective_neurons, "%.17g", effective(g, c, UNIT_NEURONS));
+        SET(r, pruned_heads, "%ld", c->pruned[UNIT_HEADS]);
+        SET(r, pruned_neurons, "%ld", c->pruned[UNIT_NEURONS]);
         SET(r, weight_bytes, "%.0f", k ? c->weight_bytes : bench_prompt_bytes(g, c));
         SET(r, bandwidth, "%.6g", t.bandwidth);
         SET(r, roofline, "%.4f", k ? t.roofline : t.prefill_roofline);
@@ -182,7 +182,7 @@ void bench_table(FILE *f, const bench_group *g) {
         rule_text(rule, sizeof rule, c);
         const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
         fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %5.1f %4.0f%%", name, rule,
-                100 * effective(g, c, OPT_HEADS), 100 * effective(g, c, OPT_NEURONS), t.prefill_ms, t.token_ms, t.p10,
+                100 * effective(g, c, UNIT_HEADS), 100 * effective(g, c, UNIT_NEURONS), t.prefill_ms, t.token_ms, t.p10,
                 t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, t.bandwidth / 1e9, 100 * t.roofline);
         if (dense) fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
         if (g->device->record) fprintf(f, " | %.0f%% of the steps are replayed graphs", 100 * c->replayed);

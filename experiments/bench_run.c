@@ -9,7 +9,7 @@
 #include <string.h>
 
 int32_t *bench_prompt(const bench_group *g, int sequence) {
-    const opt_config *c = &g->model->m.c;
+    const model_config *c = &g->model->m.c;
     int32_t *tokens = xmalloc((size_t)g->prompt * sizeof *tokens);
     rng r = rng_make(rng_hash((uint64_t)g->o->seed, (uint64_t)sequence, 0x70726f6d7074));
     for (int t = 0; t < g->prompt; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
@@ -17,7 +17,7 @@ int32_t *bench_prompt(const bench_group *g, int sequence) {
 }
 
 static decode *open_decoder(const bench_group *g, const bench_config *c) {
-    const decode_options o = {.predictor = c->p, .rule = c->rule, .refresh = c->refresh, .kv = c->kv, .flags = g->o->own_lists ? OPT_OWN_LISTS : 0};
+    const decode_options o = {.predictor = c->p, .rule = c->rule, .refresh = c->refresh, .kv = c->kv, .flags = g->o->own_lists ? RUN_OWN_LISTS : 0};
     return decode_new(&g->model->m, &o, g->batch, g->prompt, g->prompt + g->tokens);
 }
 

@@ -9,7 +9,7 @@ static const unsigned kind_bit[2] = {UNITS_HEADS, UNITS_NEURONS};
 static bool one_net(const predictor_info *p) { return p->design == PREDICTOR_SHADOW || p->design == PREDICTOR_SEQUENCE; }
 
 // The first layer whose units of a kind have not run when a state of `layer` is seen.
-static int first_open(opt_state state, int kind, int layer) { return kind == 1 || state == OPT_RESIDUAL ? layer : layer + 1; }
+static int first_open(model_state state, int kind, int layer) { return kind == 1 || state == STATE_RESIDUAL ? layer : layer + 1; }
 
 contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule) {
     contextual_features worst = FEATURES_EARLY;
@@ -57,7 +57,7 @@ static void choose(contextual *c, int kind, int layer) {
     c->select_s += clock_s() - start;
 }
 
-static void see(void *self, opt_state state, int layer, const float *x) {
+static void see(void *self, model_state state, int layer, const float *x) {
     contextual *c = self;
     const predictor_info *p = predictor_about(c->p);
     for (int k = 0; k < 2; k++) {
@@ -71,14 +71,14 @@ static void see(void *self, opt_state state, int layer, const float *x) {
     }
 }
 
-void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, bool raw) {
+void contextual_open(contextual *c, predictor *p, const model *m, unsigned units, bool raw) {
     const predictor_info *info = predictor_about(p);
     const size_t heads = (size_t)m->c.L * (size_t)m->c.H, neurons = (size_t)m->c.L * (size_t)m->c.F;
     *c = (contextual){.p = p, .m = m, .units = units, .raw = raw};
     ASSERT(predictor_on(p) == m->o);
     m->o->use(0);
     c->score = m->o->alloc((heads + neurons) * sizeof *c->score);
-    c->watch = (opt_watch){.see = see, .self = c};
+    c->watch = (model_watch){.see = see, .self = c};
     for (int k = 0; k < 2; k++) {
         if (!(units & kind_bit[k])) continue;
         ASSERT(info->has[k]);

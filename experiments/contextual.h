@@ -1,7 +1,7 @@
 // contextual - masks that a predictor makes for each input (METHOD 5, 6): what watches one row of a pass, predicts scores of units from
 // the states it sees, and makes the mask.
 //
-// A sequence's mask and its watch are the whole seam: opt_seq.mask = the mask, opt_seq.watch = &contextual.watch, and contextual_begin
+// A sequence's mask and its watch are the whole seam: model_seq.mask = the mask, model_seq.watch = &contextual.watch, and contextual_begin
 // before the pass. Which states a predictor reads decides when a mask can act:
 //   early   from states before anything that is pruned (shadow behind dense layers; sequence: the token embeddings). They do not depend on the
 //           mask, so scores of any pass serve every rule, and a mask made during the pass acts on the watched row itself.
@@ -39,11 +39,11 @@ typedef struct contextual_source {
 } contextual_source;
 
 typedef struct {
-    opt_watch watch;          // for opt_seq.watch of the next pass
+    model_watch watch;          // for model_seq.watch of the next pass
     float *score;             // heads [L, H] and behind them neurons [L, F], after that pass, in memory of the model's device; 0 in layers without nets
     double predict_s, select_s;  // seconds spent so far: in the predictor, in the choice of units (which on a GPU waits for all that was computed before)
     predictor *p;
-    const opt *m;
+    const model *m;
     unsigned units;           // kinds that are predicted
     bool raw;                 // contextual_raw
     mask *out;                // written during the pass; NULL: scores only
@@ -52,7 +52,7 @@ typedef struct {
 } contextual;
 
 // p, which is on m's device (predictor_place), and m must outlive c. units: the kinds to predict, which p must have. raw: contextual_raw of every rule that the scores are for.
-void contextual_open(contextual *c, predictor *p, const opt *m, unsigned units, bool raw);
+void contextual_open(contextual *c, predictor *p, const model *m, unsigned units, bool raw);
 void contextual_close(contextual *c);  // safe on {0}
 // The next pass shows row `row` of its sequence. tokens [n]: the whole context, from the first token to the watched one (only the sequence
 // design reads them). out: every unit runs until its scores are there, then the rule's mask (early and stream features); it must be the

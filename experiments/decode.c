@@ -4,7 +4,7 @@
 #include <string.h>
 
 typedef struct {
-    opt_cache *cache;
+    kv_cache *cache;
     int32_t *tokens;        // all so far
     mask own;               // the predictor's
     const mask *use;
@@ -12,20 +12,20 @@ typedef struct {
 } sequence;
 
 struct decode {
-    const opt *m;
+    const model *m;
     decode_options o;
     bool dense_features;
     int max_seqs, prompt, max_tokens, n, steps;
-    opt_run *first, *next;
+    model_run *first, *next;
     sequence *s;
-    opt_seq *seq;
-    opt_run *last;          // first or next
+    model_seq *seq;
+    model_run *last;          // first or next
     int32_t *top;           // [n] likeliest tokens
     float *logits;          // [n, V] where fetched
     bool fetched;
 };
 
-decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
+decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
     ASSERT(max_seqs > 0 && prompt > 0 && tokens >= prompt);
     if (tokens > m->c.positions) {
         err_set("%d tokens in a sequence: the model has %d positions; shorten the prompt or generate fewer tokens", tokens, m->c.positions);
@@ -44,15 +44,15 @@ decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prom
     }
     decode *d = xcalloc(1, sizeof *d);
     *d = (decode){.m = m, .o = *o, .dense_features = dense_features, .max_seqs = max_seqs, .prompt = prompt, .max_tokens = tokens};
-    d->first = opt_run_new(m, max_seqs * prompt, max_seqs, o->flags);
-    d->next = opt_run_new(m, max_seqs, max_seqs, o->flags);
+    d->first = model_run_new(m, max_seqs * prompt, max_seqs, o->flags);
+    d->next = model_run_new(m, max_seqs, max_seqs, o->flags);
     d->s = xcalloc((size_t)max_seqs, sizeof *d->s);
     d->seq = xcalloc((size_t)max_seqs, sizeof *d->seq);
     d->top = xcalloc((size_t)max_seqs, sizeof *d->top);
     d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);
     for (int i = 0; i < max_seqs; i++) {
         sequence *s = &d->s[i];
-        s->cache = opt_cache_new_kv(m, tokens, o->kv);
+        s->cache = kv_cache_new_as(m, tokens, o->kv);
         s->tokens = xcalloc((size_t)tokens, sizeof *s->tokens);
         if (!o->predictor) continue;
         mask_alloc(&s->own, &m->c);
@@ -64,13 +64,13 @@ decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prom
 void decode_free(decode *d) {
     if (!d) return;
     for (int i = 0; i < d->max_seqs; i++) {
-        opt_cache_free(d->s[i].cache);
+        kv_cache_free(d->s[i].cache);
         free(d->s[i].tokens);
         mask_free(&d->s[i].own);
         contextual_close(&d->s[i].c);
     }
-    opt_run_free(d->first);
-    opt_run_free(d->next);
+    model_run_free(d->first);
+    model_run_free(d->next);
     free(d->s);
     free(d->seq);
     free(d->top);
@@ -79,17 +79,17 @@ void decode_free(decode *d) {
 }
 
 // Runs the sequences' new tokens; with `choose` the predictor watches the last of them.
-static int run(decode *d, opt_run *r, bool choose) {
+static int run(decode *d, model_run *r, bool choose) {
     for (int i = 0; i < d->n && choose; i++) {
         sequence *s = &d->s[i];
-        opt_seq *q = &d->seq[i];
+        model_seq *q = &d->seq[i];
         const int past = s->cache->n, row = q->n - 1;
         contextual_begin(&s->c, s->tokens, past + q->n, row, d->dense_features ? NULL : &s->own, &d->o.rule);
         q->watch = &s->c.watch;
         q->mask = d->dense_features ? NULL : &s->own;
         q->mask_from = past + row;
     }
-    opt_step(r, d->seq, d->n, d->top);
+    model_step(r, d->seq, d->n, d->top);
     d->last = r;
     d->fetched = false;
     for (int i = 0; i < d->n && choose; i++) {
@@ -110,12 +110,12 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
     for (int i = 0; i < n; i++) {
         ASSERT(s[i].n > 0 && s[i].n <= d->prompt);
         sequence *q = &d->s[i];
-        opt_cache_clear(q->cache);
+        kv_cache_clear(q->cache);
         memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
         q->use = s[i].mask;
         q->c.predict_s = q->c.select_s = 0;
-        d->seq[i] = (opt_seq){.tokens = q->tokens, .n = s[i].n, .prefix = q->cache, .append = q->cache, .mask = q->use, .mask_from = s[i].mask_from,
-                              .targets_from = s[i].n - 1, .last_target = OPT_NO_TARGET};
+        d->seq[i] = (model_seq){.tokens = q->tokens, .n = s[i].n, .prefix = q->cache, .append = q->cache, .mask = q->use, .mask_from = s[i].mask_from,
+                              .targets_from = s[i].n - 1, .last_target = SEQ_NO_TARGET};
     }
     return run(d, d->first, d->o.predictor != NULL);
 }
@@ -126,7 +126,7 @@ int decode_step(decode *d, const int32_t *next) {
         sequence *q = &d->s[i];
         ASSERT(q->cache->n < d->max_tokens);
         q->tokens[q->cache->n] = next[i];
-        d->seq[i] = (opt_seq){.tokens = q->tokens + q->cache->n, .n = 1, .prefix = q->cache, .append = q->cache, .mask = q->use, .last_target = OPT_NO_TARGET};
+        d->seq[i] = (model_seq){.tokens = q->tokens + q->cache->n, .n = 1, .prefix = q->cache, .append = q->cache, .mask = q->use, .last_target = SEQ_NO_TARGET};
     }
     return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
 }
@@ -141,7 +141,7 @@ bool decode_acts_behind(const decode *d) { return d->dense_features; }
 int32_t decode_likeliest(const decode *d, int i) { return d->top[i]; }
 
 const float *decode_logits(decode *d, int i) {
-    if (!d->fetched) opt_step_logits(d->last, d->logits);
+    if (!d->fetched) model_step_logits(d->last, d->logits);
     d->fetched = true;
     return d->logits + (size_t)i * (size_t)d->m->c.V;
 }
@@ -158,26 +158,26 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s) {
 
 // ---------------------------------------------------------------- bytes
 // What is read of a layer: the parts of its heads, K and V heads and neurons that are live, and what belongs to none of them.
-static double layer_bytes(const opt *m, int layer, double heads, double kv_heads, double neurons) {
+static double layer_bytes(const model *m, int layer, double heads, double kv_heads, double neurons) {
     double of[OWNERS];
-    opt_layer_bytes(m, layer, of);
+    model_layer_bytes(m, layer, of);
     return of[OWNER_NONE] + heads * of[OWNER_HEAD] + kv_heads * of[OWNER_KV_HEAD] + neurons * of[OWNER_NEURON];
 }
 
-double decode_dense_bytes(const opt *m) {
-    double b = opt_outer_bytes(m, 1);
+double decode_dense_bytes(const model *m) {
+    double b = model_outer_bytes(m, 1);
     for (int l = 0; l < m->c.L; l++) b += layer_bytes(m, l, 1, 1, 1);
     return b;
 }
 
-int decode_replayed(const decode *d) { return (int)opt_replayed(d->next); }
+int decode_replayed(const decode *d) { return (int)model_replayed(d->next); }
 
 decode_bytes decode_step_bytes(const decode *d) {
-    const opt_config *c = &d->m->c;
-    const bool by_zero = d->o.flags & OPT_MASK_BY_ZERO || !d->m->transposed[0];
-    decode_bytes b = {.weights = opt_outer_bytes(d->m, d->n)};
+    const model_config *c = &d->m->c;
+    const bool by_zero = d->o.flags & RUN_MASK_BY_ZERO || !d->m->transposed[0];
+    decode_bytes b = {.weights = model_outer_bytes(d->m, d->n)};
     for (int l = 0; l < c->L; l++) {
-        const int H = opt_units(c, l, OPT_HEADS), F = opt_units(c, l, OPT_NEURONS);
+        const int H = model_units(c, l, UNIT_HEADS), F = model_units(c, l, UNIT_NEURONS);
         int heads = 0, neurons = 0;
         for (int k = 0; k < H; k++) {
             bool any = false;

@@ -12,7 +12,7 @@ typedef struct {
     mask_rule rule;         // of the predictor's masks
     int refresh;            // 0: never
     kv_policy kv;           // of heads that a mask drops
-    unsigned flags;         // OPT_MASK_BY_ZERO, OPT_OWN_LISTS
+    unsigned flags;         // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
 } decode_options;
 
 typedef struct {
@@ -26,7 +26,7 @@ typedef struct decode decode;
 
 // Room for max_seqs sequences of at most `prompt` tokens and `tokens` tokens in all each. -> NULL and err_set: more tokens than the model has
 // positions, a predictor that does not fit the rule, a refresh that it cannot do.
-decode *decode_new(const opt *m, const decode_options *o, int max_seqs, int prompt, int tokens);
+decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens);
 void    decode_free(decode *d);  // NULL allowed
 // Begins anew with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does decode_step.
 int     decode_prompt(decode *d, const decode_seq *s, int n);
@@ -45,11 +45,11 @@ const mask *decode_mask(const decode *d, int i);
 // Seconds spent in the predictor and in the choice of units since decode_prompt began.
 void    decode_overhead(const decode *d, double *predict_s, double *select_s);
 
-// Steps since decode_new that were replayed as a recording of the device (opt_step); the others were launched operation by operation.
+// Steps since decode_new that were replayed as a recording of the device (model_step); the others were launched operation by operation.
 int     decode_replayed(const decode *d);
 
 // Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
 typedef struct { double weights, kv; } decode_bytes;
 decode_bytes decode_step_bytes(const decode *d);
 // Bytes of all weights that a token of the dense model reads; embeddings: only the rows looked up, and the vocabulary matrix once.
-double  decode_dense_bytes(const opt *m);
+double  decode_dense_bytes(const model *m);

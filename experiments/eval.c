@@ -9,18 +9,18 @@
 
 enum { COMPAT_VOCAB = 50265, DRAWS = 1000 };
 
-eval *eval_new(const opt *m, bool compat, void (*tick)(void *, double), void *ctx) {
+eval *eval_new(const model *m, bool compat, void (*tick)(void *, double), void *ctx) {
     eval *e = xcalloc(1, sizeof *e);
     *e = (eval){.m = m, .vocab = compat && m->c.V > COMPAT_VOCAB ? COMPAT_VOCAB : 0, .tick = tick, .ctx = ctx};
     e->max_tokens = m->c.positions > BATCH_TOKENS ? m->c.positions : BATCH_TOKENS;
-    e->run = opt_run_new(m, e->max_tokens, BATCH_SEQS, OPT_FORWARD);
+    e->run = model_run_new(m, e->max_tokens, BATCH_SEQS, RUN_FORWARD);
     e->logprob = xmalloc((size_t)e->max_tokens * sizeof *e->logprob);
     return e;
 }
 
 void eval_free(eval *e) {
     if (!e) return;
-    opt_run_free(e->run);
+    model_run_free(e->run);
     for (int p = 0; p < OPS_PARTS; p++)
         if (e->block[p]) e->m->o->release(e->block[p]);
     free(e->logprob);
@@ -67,8 +67,8 @@ void eval_reserve(eval *e, size_t tokens) {
     }
 }
 
-opt_cache eval_cut(eval *e, int cap) {
-    opt_cache c = {.cap = cap, .L = e->m->c.L, .E = e->m->c.E, .o = e->m->o};
+kv_cache eval_cut(eval *e, int cap) {
+    kv_cache c = {.cap = cap, .L = e->m->c.L, .E = e->m->c.E, .o = e->m->o};
     ASSERT(e->block_used + (size_t)cap <= e->block_tokens);
     for (int p = 0; p < e->m->parts; p++) {
         c.k[p] = e->block[p] + 2 * cache_floats(e, p, e->block_used);
@@ -81,9 +81,9 @@ opt_cache eval_cut(eval *e, int cap) {
 void eval_flush(eval *e) {
     bool targets = false;
     if (e->n_seqs == 0) return;
-    opt_forward(e->run, e->seq, e->n_seqs);
+    model_forward(e->run, e->seq, e->n_seqs);
     for (int i = 0; i < e->n_seqs; i++) targets |= e->sum[i] != NULL;
-    if (targets) opt_logprobs(e->run, e->logprob, NULL, e->vocab);
+    if (targets) model_logprobs(e->run, e->logprob, NULL, e->vocab);
     const double *lp = e->logprob;
     for (int i = 0; i < e->n_seqs; i++)
         if (e->sum[i])
@@ -91,7 +91,7 @@ void eval_flush(eval *e) {
     e->n_seqs = e->n_tokens = 0;
 }
 
-void eval_add(eval *e, const opt_seq *s, double *sum) {
+void eval_add(eval *e, const model_seq *s, double *sum) {
     ASSERT(!sum == (s->last_target < 0));  // a sequence with any target has one at every output row
     if (e->n_seqs == BATCH_SEQS || e->n_tokens + s->n > e->max_tokens) eval_flush(e);
     e->sum[e->n_seqs] = sum;
@@ -107,7 +107,7 @@ void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
         const int cap = item[i].shared;
         if (cap == 0) continue;
         e->cache[i] = eval_cut(e, cap);
-        eval_add(e, &(opt_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m ? m[i] : NULL, .targets_from = cap, .last_target = OPT_NO_OUTPUT}, NULL);
+        eval_add(e, &(model_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m ? m[i] : NULL, .targets_from = cap, .last_target = SEQ_NO_OUTPUT}, NULL);
     }
     eval_flush(e);
 }
@@ -122,7 +122,7 @@ void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int
             const int shared = item[i].shared, length = item[i].seq[j].n - shared;
             double *sum = &ll[i * TASK_MAX_CHOICES + j];
             *sum = 0;
-            eval_add(e, &(opt_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
+            eval_add(e, &(model_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
                                    .mask_from = acts_from(&item[i], j, after), .targets_from = item[i].seq[j].from - shared,
                                    .last_target = item[i].seq[j].tokens[item[i].seq[j].n]}, sum);
         }
@@ -154,13 +154,13 @@ static long scored_under_mask(const eval_item *it, int after) {
     return n;
 }
 
-void eval_count(eval_counts *counts, const mask *m, const opt_config *c, long positions) {
+void eval_count(eval_counts *counts, const mask *m, const model_config *c, long positions) {
     long pruned[2];
     mask_pruned(m, c, pruned);
-    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) counts->pruned[kind] += pruned[kind] * positions;
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) counts->pruned[kind] += pruned[kind] * positions;
 }
 
-double eval_effective(const eval_counts *n, const opt_config *c, int kind) {
+double eval_effective(const eval_counts *n, const model_config *c, int kind) {
     long units[2];
     mask_units(c, units);
     return units[kind] && n->positions ? (double)n->pruned[kind] / ((double)units[kind] * (double)n->positions) : 0;
@@ -169,7 +169,7 @@ double eval_effective(const eval_counts *n, const opt_config *c, int kind) {
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
              eval_counts *counts) {
     if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, counts);
-    const opt_config *c = &e->m->c;
+    const model_config *c = &e->m->c;
     const size_t nh = (size_t)c->L * (size_t)c->H, nn = (size_t)c->L * (size_t)c->F;
     const bool fixed = !source->scores;
     const mask *use[BATCH_SEQS];
@@ -185,7 +185,7 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
         for (int i = 0; i < k && !fixed && !bad; i++) {
             const int g = it[i].gold;
             if (i == n_own) mask_alloc(&own[n_own++], c);
-            const opt_seq input = {.tokens = it[i].seq[g].tokens, .n = it[i].seq[g].n, .targets_from = it[i].seq[g].from, .last_target = it[i].seq[g].tokens[it[i].seq[g].n]};
+            const model_seq input = {.tokens = it[i].seq[g].tokens, .n = it[i].seq[g].n, .targets_from = it[i].seq[g].from, .last_target = it[i].seq[g].tokens[it[i].seq[g].n]};
             bad = source->scores(source->self, &input, rule->units, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh);
         }
         for (int r = 0; r < n_rules && !bad; r++) {

@@ -43,7 +43,7 @@ typedef struct {
 } eval_task;
 
 // Reads, chooses and tokenises. Documents longer than the model's positions: as o->over says; with OVER_LONG_STOP -1 and their number.
-int  eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const opt_config *c);
+int  eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const model_config *c);
 void eval_task_close(eval_task *t);  // safe on {0}
 
 // ---------------------------------------------------------------- texts
@@ -59,20 +59,20 @@ typedef struct {
 } eval_text;
 
 // Of some pages (a limit, a part), token perplexity is that of the text which they make in the order of the file.
-int  eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const opt_config *c);
+int  eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const model_config *c);
 void eval_text_close(eval_text *t);  // safe on {0}
 
 // ---------------------------------------------------------------- running
 typedef struct eval eval;
 // tick, or NULL: told the tokens run since the last call.
-eval *eval_new(const opt *m, bool compat, void (*tick)(void *ctx, double tokens), void *ctx);
+eval *eval_new(const model *m, bool compat, void (*tick)(void *ctx, double tokens), void *ctx);
 void  eval_free(eval *e);
 
-// How much was pruned: heads and neurons (OPT_HEADS, OPT_NEURONS) that did not run, summed over scored positions, and those positions. Integers,
+// How much was pruned: heads and neurons (UNIT_HEADS, UNIT_NEURONS) that did not run, summed over scored positions, and those positions. Integers,
 // so that two masks can be told to have lost exactly as much.
 typedef struct { long pruned[2], positions; } eval_counts;
 // The fraction of a kind's units that did not run, averaged over scored positions.
-double eval_effective(const eval_counts *n, const opt_config *c, int kind);
+double eval_effective(const eval_counts *n, const model_config *c, int kind);
 
 // Log-likelihoods of n items under n_rules masks (a fixed source has one, and needs no rule): ll[rule][item * TASK_MAX_CHOICES +
 // sequence]; counts[rule].

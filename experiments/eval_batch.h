@@ -5,25 +5,25 @@
 enum { BATCH_TOKENS = 2048, BATCH_SEQS = 512, SCORED_ITEMS = 32 };
 
 struct eval {
-    const opt *m;
-    opt_run *run;
+    const model *m;
+    model_run *run;
     int vocab, max_tokens;
     void (*tick)(void *, double);
     void *ctx;
-    opt_cache cache[BATCH_SEQS];  // K and V of the shared tokens of items, cut from the block
+    kv_cache cache[BATCH_SEQS];  // K and V of the shared tokens of items, cut from the block
     float *block[OPS_PARTS];      // of every part of the device
     size_t block_tokens, block_used;
     double *logprob;              // [max_tokens]
-    opt_seq seq[BATCH_SEQS];      // the batch that is being collected
+    model_seq seq[BATCH_SEQS];      // the batch that is being collected
     double *sum[BATCH_SEQS];      // what the log-probabilities of a sequence's targets are added to; NULL: it has none
     int n_seqs, n_tokens;
 };
 
 // The block becomes empty and holds at least this many tokens' K and V; then caches are cut from it.
 void      eval_reserve(eval *e, size_t tokens);
-opt_cache eval_cut(eval *e, int cap);
+kv_cache eval_cut(eval *e, int cap);
 // Adds a sequence to the batch, which runs first where it would not fit any more; eval_flush runs what is left.
-void eval_add(eval *e, const opt_seq *s, double *sum);
+void eval_add(eval *e, const model_seq *s, double *sum);
 void eval_flush(eval *e);
 
 // Items from `first` on whose shared tokens, and whose other tokens, fit one batch each; at least one, `most` at most.
@@ -39,4 +39,4 @@ long eval_scored(const eval_item *it);  // positions
 int  eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
                   eval_counts *counts);
 // Adds units of a mask that did not run at a number of scored positions (positions itself is counted by whoever runs the items).
-void eval_count(eval_counts *counts, const mask *m, const opt_config *c, long positions);
+void eval_count(eval_counts *counts, const mask *m, const model_config *c, long positions);

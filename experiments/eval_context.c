@@ -19,7 +19,7 @@ typedef struct {
     const eval_item *it;
     int item, seq;           // whose tokens these are
     int at;                  // the watched position (span decode of a window: none)
-    opt_cache cache;
+    kv_cache cache;
     contextual ahead, live;  // of the dense pass; of the pruned stream
     float *score;            // windows: [segment, U] scores behind the end of the segment before, in memory of the model's device
     int score_segments;      // that score has room for
@@ -29,7 +29,7 @@ typedef struct {
 
 typedef struct {
     eval *e;
-    const opt_config *c;
+    const model_config *c;
     const contextual_source *source;
     const mask_rule *rule;
     int n_rules;
@@ -45,7 +45,7 @@ static bool is_live(const run *r, const mask_rule *rule) {
     return r->source->span == SPAN_DECODE && contextual_kind(predictor_about(r->source->p), rule) == FEATURES_STREAM;
 }
 
-static size_t units_in_all(const opt_config *c) { return (size_t)c->L * (size_t)(c->H + c->F); }
+static size_t units_in_all(const model_config *c) { return (size_t)c->L * (size_t)(c->H + c->F); }
 
 // ---------------------------------------------------------------- streams
 static int watched(const run *r, const eval_item *it, int j) {
@@ -97,8 +97,8 @@ static void close_streams(run *r) {
 }
 
 // A watched row of the last layer is shown only where it is an output row.
-static opt_seq watched_seq(const int32_t *tokens, int n, const contextual *c, int row) {
-    return (opt_seq){.tokens = tokens, .n = n, .watch = c ? &c->watch : NULL, .targets_from = c ? row : n, .last_target = c ? OPT_NO_TARGET : OPT_NO_OUTPUT};
+static model_seq watched_seq(const int32_t *tokens, int n, const contextual *c, int row) {
+    return (model_seq){.tokens = tokens, .n = n, .watch = c ? &c->watch : NULL, .targets_from = c ? row : n, .last_target = c ? SEQ_NO_TARGET : SEQ_NO_OUTPUT};
 }
 
 static void tick(run *r, double tokens) {
@@ -115,7 +115,7 @@ static int dense_contexts(run *r) {
         const int32_t *t = s->it->seq[s->seq].tokens;
         s->cache = eval_cut(r->e, s->at + 1);
         if (r->any_ahead) contextual_begin(&s->ahead, t, s->at + 1, s->at, NULL, NULL);
-        opt_seq q = watched_seq(t, s->at + 1, r->any_ahead ? &s->ahead : NULL, s->at);
+        model_seq q = watched_seq(t, s->at + 1, r->any_ahead ? &s->ahead : NULL, s->at);
         q.append = &s->cache;
         eval_add(r->e, &q, NULL);
     }
@@ -142,7 +142,7 @@ static int masked_rests(run *r, int k) {
             double *sum = &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES + (size_t)j];
             *sum = 0;
             // the first candidate's pass makes the mask, layer by layer before the layer runs, for all that share it
-            eval_add(r->e, &(opt_seq){.tokens = it->seq[j].tokens + s->at, .n = it->seq[j].n - s->at, .prefix = &s->cache, .mask = &s->m,
+            eval_add(r->e, &(model_seq){.tokens = it->seq[j].tokens + s->at, .n = it->seq[j].n - s->at, .prefix = &s->cache, .mask = &s->m,
                                       .watch = live && j == s->seq ? &s->live.watch : NULL, .last_target = it->seq[j].tokens[it->seq[j].n]}, sum);
             tokens += it->seq[j].n - s->at;
         }
@@ -186,7 +186,7 @@ static void add_segment(run *r, stream *s, int g, const mask *m, contextual *wat
     const int start = g * r->source->refresh, n = segment_length(r, it, g), scored = sum ? segment_scored(r, it, g) : 0;
     const int32_t *t = it->seq[0].tokens;
     if (watch) contextual_begin(watch, t, start + n, n - 1, NULL, NULL);
-    opt_seq q = watched_seq(t + start, n, watch, n - 1);
+    model_seq q = watched_seq(t + start, n, watch, n - 1);
     q.prefix = g ? &s->cache : NULL;
     q.append = &s->cache;
     q.mask = m;
@@ -278,7 +278,7 @@ static int run_windows(run *r, const eval_item *item, int n, int first) {
 
 // Windows that run side by side: as many as fit the memory above, one at least.
 static int take_windows(const run *r, const eval_item *item, int n) {
-    const opt_config *c = r->c;
+    const model_config *c = r->c;
     size_t bytes = 0;
     int k = 0;
     for (; k < n && k < SCORED_ITEMS && item[k].window; k++) {
@@ -298,7 +298,7 @@ static int watch_dense(run *r, const eval_item *item, int n, int first) {
         const int shared = s->it->shared, rest = s->at + 1 - shared;
         const int32_t *t = s->it->seq[s->seq].tokens;
         contextual_begin(&s->ahead, t, s->at + 1, rest - 1, NULL, NULL);
-        opt_seq q = watched_seq(t + shared, rest, &s->ahead, rest - 1);
+        model_seq q = watched_seq(t + shared, rest, &s->ahead, rest - 1);
         q.prefix = shared ? &r->e->cache[s->item - first] : NULL;
         eval_add(r->e, &q, NULL);
         tokens += rest;

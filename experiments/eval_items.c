@@ -48,7 +48,7 @@ static void free_item(eval_item *it) {
 }
 
 // One document. 1 and its item, 0: left out, -1 and err_set.
-static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk, const opt_config *c, long *too_long) {
+static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk, const model_config *c, long *too_long) {
     const task_doc *d = &t->split.docs[doc];
     eval_item it = {.gold = d->gold};
     char *prefix = task_prefix(t->pool.docs ? &t->pool : &t->split, &t->split, doc, o->shots, o->seed, o->compat);
@@ -81,7 +81,7 @@ static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk,
     return 1;
 }
 
-int eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const opt_config *c) {
+int eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const model_config *c) {
     *t = (eval_task){.name = name};
     long too_long = 0;
     int32_t *order = NULL;
@@ -193,7 +193,7 @@ static int read_stream(eval_text *t, const wikitext *w, stream *s, const tok *tk
     return bad;
 }
 
-int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const opt_config *c) {
+int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const model_config *c) {
     *t = (eval_text){.kind = kind};
     wikitext w;
     stream s = {0};

@@ -50,15 +50,15 @@ long *mask_parse_sparsities(const char *list, int *n) {
 long mask_count(long sparsity, long n) { return sparsity * n / 100000; }
 
 // ---------------------------------------------------------------- masks
-static size_t units_of(const opt_config *c, bool neurons) { return (size_t)c->L * (size_t)(neurons ? c->F : c->H); }
+static size_t units_of(const model_config *c, bool neurons) { return (size_t)c->L * (size_t)(neurons ? c->F : c->H); }
 
 // The units of a compacted model that are gone: 0.
-static void clear_absent(uint8_t *keep, const opt_config *c, int kind) {
-    const int U = kind == OPT_HEADS ? c->H : c->F;
-    for (int l = 0; l < c->L; l++) memset(keep + (size_t)l * (size_t)U + opt_units(c, l, kind), 0, (size_t)(U - opt_units(c, l, kind)));
+static void clear_absent(uint8_t *keep, const model_config *c, int kind) {
+    const int U = kind == UNIT_HEADS ? c->H : c->F;
+    for (int l = 0; l < c->L; l++) memset(keep + (size_t)l * (size_t)U + model_units(c, l, kind), 0, (size_t)(U - model_units(c, l, kind)));
 }
 
-void mask_alloc(mask *m, const opt_config *c) {
+void mask_alloc(mask *m, const model_config *c) {
     m->heads = xmalloc(units_of(c, false) + units_of(c, true));
     m->neurons = m->heads + units_of(c, false);
     mask_fill(m, c);
@@ -69,11 +69,11 @@ void mask_free(mask *m) {
     *m = (mask){0};
 }
 
-void mask_fill(mask *m, const opt_config *c) {
+void mask_fill(mask *m, const model_config *c) {
     memset(m->heads, 1, units_of(c, false));
     memset(m->neurons, 1, units_of(c, true));
-    clear_absent(m->heads, c, OPT_HEADS);
-    clear_absent(m->neurons, c, OPT_NEURONS);
+    clear_absent(m->heads, c, UNIT_HEADS);
+    clear_absent(m->neurons, c, UNIT_NEURONS);
 }
 
 // units [L]: how many of the U each layer has; NULL: all.
@@ -89,7 +89,7 @@ bool mask_prunes(const mask_rule *rule, unsigned kind) { return rule->units & ki
 
 static int least_of(int U) { return U / 32 > 1 ? U / 32 : 1; }  // neurons of a layer that hybrid reserves
 
-static int make_kind(mask *m, const opt_config *c, unsigned kind, const double *score, const mask_rule *rule) {
+static int make_kind(mask *m, const model_config *c, unsigned kind, const double *score, const mask_rule *rule) {
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     if (!mask_prunes(rule, kind)) return 0;
@@ -99,7 +99,7 @@ static int make_kind(mask *m, const opt_config *c, unsigned kind, const double *
     return 0;
 }
 
-int mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule) {
+int mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule) {
     mask_fill(m, c);
     return make_kind(m, c, UNITS_HEADS, heads, rule) ? -1 : make_kind(m, c, UNITS_NEURONS, neurons, rule);
 }
@@ -112,7 +112,7 @@ static int check_place(const ops *o, const float *score, long bad, int U, const 
     return err_set("the score of layer %ld %s %ld is %g; units cannot be ranked by it", bad / U, kind, bad % U, (double)x);
 }
 
-int mask_make_kind(mask *m, const opt_config *c, unsigned kind, const ops *o, const float *score, const mask_rule *rule) {
+int mask_make_kind(mask *m, const model_config *c, unsigned kind, const ops *o, const float *score, const mask_rule *rule) {
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     if (!mask_prunes(rule, kind)) return 0;
@@ -120,7 +120,7 @@ int mask_make_kind(mask *m, const opt_config *c, unsigned kind, const ops *o, co
     return check_place(o, score, bad, U, heads ? "head" : "neuron");
 }
 
-int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const ops *o, const float *score, const mask_rule *rule) {
+int mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, const ops *o, const float *score, const mask_rule *rule) {
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     ASSERT(rule->scope == SCOPE_LOCAL);
@@ -130,45 +130,45 @@ int mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, cons
     const long k = count[layer];
     free(count);
     uint8_t *keep = (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U;
-    const long bad = mask_select_layer(keep, o, score, opt_units(c, layer, heads ? OPT_HEADS : OPT_NEURONS), k);
+    const long bad = mask_select_layer(keep, o, score, model_units(c, layer, heads ? UNIT_HEADS : UNIT_NEURONS), k);
     return check_place(o, score, bad, U, heads ? "head" : "neuron") ? err_prefix("predicted for layer %d", layer) : 0;
 }
 
-int mask_make_on(mask *m, const opt_config *c, const ops *o, const float *score, const mask_rule *rule) {
+int mask_make_on(mask *m, const model_config *c, const ops *o, const float *score, const mask_rule *rule) {
     mask_fill(m, c);
     return mask_make_kind(m, c, UNITS_HEADS, o, score, rule) ? -1 : mask_make_kind(m, c, UNITS_NEURONS, o, score + units_of(c, false), rule);
 }
 
-void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed) {
+void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed) {
     for (size_t i = 0; i < units_of(c, false); i++) heads[i] = (double)(rng_hash(seed, 0, i) >> 11) * 0x1p-53;
     for (size_t i = 0; i < units_of(c, true); i++) neurons[i] = (double)(rng_hash(seed, 1, i) >> 11) * 0x1p-53;
 }
 
-void mask_pruned(const mask *m, const opt_config *c, long pruned[2]) {
-    pruned[OPT_HEADS] = pruned[OPT_NEURONS] = 0;
-    for (int kind = OPT_HEADS; m && kind <= OPT_NEURONS; kind++) {
-        const uint8_t *keep = kind == OPT_HEADS ? m->heads : m->neurons;
-        for (int l = 0; l < c->L; l++, keep += kind == OPT_HEADS ? c->H : c->F)
-            for (int u = 0; u < opt_units(c, l, kind); u++) pruned[kind] += !keep[u];
+void mask_pruned(const mask *m, const model_config *c, long pruned[2]) {
+    pruned[UNIT_HEADS] = pruned[UNIT_NEURONS] = 0;
+    for (int kind = UNIT_HEADS; m && kind <= UNIT_NEURONS; kind++) {
+        const uint8_t *keep = kind == UNIT_HEADS ? m->heads : m->neurons;
+        for (int l = 0; l < c->L; l++, keep += kind == UNIT_HEADS ? c->H : c->F)
+            for (int u = 0; u < model_units(c, l, kind); u++) pruned[kind] += !keep[u];
     }
 }
 
-void mask_units(const opt_config *c, long units[2]) {
-    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) {
+void mask_units(const model_config *c, long units[2]) {
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {
         units[kind] = 0;
-        for (int l = 0; l < c->L; l++) units[kind] += opt_units(c, l, kind);
+        for (int l = 0; l < c->L; l++) units[kind] += model_units(c, l, kind);
     }
 }
 
-void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons) {
+void mask_effective(const mask *m, const model_config *c, double *heads, double *neurons) {
     long pruned[2], units[2];
     mask_pruned(m, c, pruned);
     mask_units(c, units);
-    *heads = units[OPT_HEADS] ? (double)pruned[OPT_HEADS] / (double)units[OPT_HEADS] : 0;
-    *neurons = units[OPT_NEURONS] ? (double)pruned[OPT_NEURONS] / (double)units[OPT_NEURONS] : 0;
+    *heads = units[UNIT_HEADS] ? (double)pruned[UNIT_HEADS] / (double)units[UNIT_HEADS] : 0;
+    *neurons = units[UNIT_NEURONS] ? (double)pruned[UNIT_NEURONS] / (double)units[UNIT_NEURONS] : 0;
 }
 
-void mask_hash(char out[33], const mask *m, const opt_config *c) { hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true)); }
+void mask_hash(char out[33], const mask *m, const model_config *c) { hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true)); }
 
 // ---------------------------------------------------------------- mask files
 static int read_kind(uint8_t *out, hid_t file, const char *path, const char *name, int L, int U) {
@@ -192,7 +192,7 @@ static int read_kind(uint8_t *out, hid_t file, const char *path, const char *nam
     return bad;
 }
 
-int mask_read(mask *m, const opt_config *c, const char *path) {
+int mask_read(mask *m, const model_config *c, const char *path) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);  // one line of our own instead of the library's stack
     if (!file_exists(path)) return err_set("%s: no such file; --mask file:PATH names a mask file", path);
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
@@ -200,8 +200,8 @@ int mask_read(mask *m, const opt_config *c, const char *path) {
     int bad = read_kind(m->heads, file, path, "/mask/heads", c->L, c->H);
     if (!bad) bad = read_kind(m->neurons, file, path, "/mask/neurons", c->L, c->F);
     H5Fclose(file);
-    clear_absent(m->heads, c, OPT_HEADS);
-    clear_absent(m->neurons, c, OPT_NEURONS);
+    clear_absent(m->heads, c, UNIT_HEADS);
+    clear_absent(m->neurons, c, UNIT_NEURONS);
     return bad;
 }
 
@@ -217,7 +217,7 @@ static int write_kind(const uint8_t *keep, hid_t file, const char *name, int L, 
     return bad;
 }
 
-int mask_write(const mask *m, const opt_config *c, const char *path) {
+int mask_write(const mask *m, const model_config *c, const char *path) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     if (file < 0) return err_set("%s: cannot write the mask", path);

@@ -10,7 +10,7 @@
 // acted (METHOD 6, 10.1).
 // Of a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
 #pragma once
-#include "opt.h"
+#include "model.h"
 
 typedef enum { SCOPE_LOCAL, SCOPE_GLOBAL, SCOPE_HYBRID } mask_scope;
 enum { UNITS_HEADS = 1, UNITS_NEURONS = 2, UNITS_BOTH = 3 };
@@ -46,9 +46,9 @@ long mask_count(long sparsity, long n);
 void mask_local_counts(long *count, const int *units, int L, int U, const mask_rule *rule);
 
 // One block for both kinds, every unit running; mask_free is safe on {0}.
-void mask_alloc(mask *m, const opt_config *c);
+void mask_alloc(mask *m, const model_config *c);
 void mask_free(mask *m);
-void mask_fill(mask *m, const opt_config *c);  // every unit runs
+void mask_fill(mask *m, const model_config *c);  // every unit runs
 
 // keep [L, U] from score [L, U]. units [L]: how many of the U each layer has, NULL: all. m: what hybrid reserves in every layer before it is
 // lowered to what the sparsity leaves.
@@ -58,25 +58,25 @@ long mask_select_on(uint8_t *keep, const struct ops *o, const float *score, cons
 // Of one layer, score [U]: the k lowest go. Returns as mask_select_on.
 long mask_select_layer(uint8_t *keep, const struct ops *o, const float *score, int units, long k);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or infinite.
-int  mask_make(mask *m, const opt_config *c, const double *heads, const double *neurons, const mask_rule *rule);
+int  mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule);
 // The same from scores in memory of device o (its first part), heads [L, H] and behind them neurons [L, F].
-int  mask_make_on(mask *m, const opt_config *c, const struct ops *o, const float *score, const mask_rule *rule);
+int  mask_make_on(mask *m, const model_config *c, const struct ops *o, const float *score, const mask_rule *rule);
 // Of those the part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local scope): what else is in the mask
 // stays. Nothing happens where the rule does not prune the kind, or the layer.
-int  mask_make_kind(mask *m, const opt_config *c, unsigned kind, const struct ops *o, const float *score, const mask_rule *rule);
-int  mask_make_layer(mask *m, const opt_config *c, unsigned kind, int layer, const struct ops *o, const float *score, const mask_rule *rule);
+int  mask_make_kind(mask *m, const model_config *c, unsigned kind, const struct ops *o, const float *score, const mask_rule *rule);
+int  mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, const struct ops *o, const float *score, const mask_rule *rule);
 bool mask_prunes(const mask_rule *rule, unsigned kind);  // compat never prunes neurons
 // The scores of a random mask: uniform, from (seed, kind, layer, unit) alone, so a sparser mask of one seed prunes a superset.
-void mask_random_scores(double *heads, double *neurons, const opt_config *c, uint64_t seed);
+void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed);
 // /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.
-int  mask_read(mask *m, const opt_config *c, const char *path);
-int  mask_write(const mask *m, const opt_config *c, const char *path);  // the same; 0, or -1 and err_set (a full disk)
+int  mask_read(mask *m, const model_config *c, const char *path);
+int  mask_write(const mask *m, const model_config *c, const char *path);  // the same; 0, or -1 and err_set (a full disk)
 // Heads and neurons that do not run (of a compacted model of those that are left), and how many there are, dense layers included.
-void mask_pruned(const mask *m, const opt_config *c, long pruned[2]);
-void mask_units(const opt_config *c, long units[2]);
+void mask_pruned(const mask *m, const model_config *c, long pruned[2]);
+void mask_units(const model_config *c, long units[2]);
 // The ratio of both.
-void mask_effective(const mask *m, const opt_config *c, double *heads, double *neurons);
-void mask_hash(char out[33], const mask *m, const opt_config *c);
+void mask_effective(const mask *m, const model_config *c, double *heads, double *neurons);
+void mask_hash(char out[33], const mask *m, const model_config *c);
 
 // ---------------------------------------------------------------- sources
 // Where the masks of an evaluation come from. Either one fixed mask for every input, or scores for each input (a document's context
@@ -84,7 +84,7 @@ void mask_hash(char out[33], const mask *m, const opt_config *c);
 typedef struct {
     const mask *fixed;  // when scores and context are NULL; NULL: dense
     // Fills heads [L, H] and neurons [L, F] (those of the kinds in `units`); 0, or -1 and err_set.
-    int (*scores)(void *self, const opt_seq *input, unsigned units, double *heads, double *neurons);
+    int (*scores)(void *self, const model_seq *input, unsigned units, double *heads, double *neurons);
     void *self;
     bool uses_label;    // the scores depend on the gold answer
     int after;          // 0: the mask acts at every position; else from the end of the context on, in a window of running text from
@@ -95,8 +95,8 @@ typedef struct {
 // The oracle: the exact rise of the input's loss when one unit is removed, for every unit of the kinds asked for. first_layer: layers
 // before it are never pruned and get score 0. One forward pass of the layers from the unit's on for every unit.
 typedef struct oracle oracle;
-oracle *oracle_new(const opt *m, int first_layer, int max_tokens);
+oracle *oracle_new(const model *m, int first_layer, int max_tokens);
 void    oracle_free(oracle *o);
 mask_source oracle_source(oracle *o);
 // Its cost in tokens through the whole model, for an input of n tokens.
-double  oracle_cost(const opt_config *c, int first_layer, unsigned units, int n);
+double  oracle_cost(const model_config *c, int first_layer, unsigned units, int n);

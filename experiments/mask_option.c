@@ -11,7 +11,7 @@ mask_rule mask_option_rule(const mask_option *o, long sparsity) {
     return rule;
 }
 
-int mask_scores_check(const store_aggregate *a, const char *path, const opt_config *c, const char *model_name, const char *model_hash) {
+int mask_scores_check(const store_aggregate *a, const char *path, const model_config *c, const char *model_name, const char *model_hash) {
     if ((a->heads || a->neurons) && (a->L != c->L || (a->heads && a->H != c->H) || (a->neurons && a->F != c->F)))
         return err_set("%s: scores of a model of %d layers, %d heads and %d neurons each, not of %s; score that model first", path, a->L, a->H, a->F, model_name);
     if (!a->model_hash || strcmp(a->model_hash, model_hash) != 0)
@@ -19,7 +19,7 @@ int mask_scores_check(const store_aggregate *a, const char *path, const opt_conf
     return 0;
 }
 
-static int from_scores(mask *out, const mask_option *o, const mask_rule *rule, const opt_config *c, const char *model_hash) {
+static int from_scores(mask *out, const mask_option *o, const mask_rule *rule, const model_config *c, const char *model_hash) {
     store_aggregate a = {0};
     int bad = -1;
     if (!o->scores) return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
@@ -31,7 +31,7 @@ static int from_scores(mask *out, const mask_option *o, const mask_rule *rule, c
     return bad;
 }
 
-int mask_option_make(mask *out, const char *kind, const mask_option *o, long sparsity, const opt_config *c, const char *model_hash) {
+int mask_option_make(mask *out, const char *kind, const mask_option *o, long sparsity, const model_config *c, const char *model_hash) {
     const mask_rule rule = mask_option_rule(o, sparsity);
     mask_fill(out, c);
     if (o->dense_layers > c->L) return err_set("--dense-layers %ld: the model has %d layers", o->dense_layers, c->L);

@@ -15,6 +15,6 @@ typedef struct {
 mask_rule mask_option_rule(const mask_option *o, long sparsity);
 // Makes the mask of `kind` (none, random, static, file:PATH; out from mask_alloc) for a model of this configuration and hash (ckpt.h; "": no
 // checkpoint); none: every unit runs. static without scores, or with those of another model, is refused. -1 and err_set.
-int mask_option_make(mask *out, const char *kind, const mask_option *o, long sparsity, const opt_config *c, const char *model_hash);
+int mask_option_make(mask *out, const char *kind, const mask_option *o, long sparsity, const model_config *c, const char *model_hash);
 // Whether aggregates read from `path` are those of this model: 0, or -1 and err_set.
-int mask_scores_check(const store_aggregate *a, const char *path, const opt_config *c, const char *model, const char *model_hash);
+int mask_scores_check(const store_aggregate *a, const char *path, const model_config *c, const char *model, const char *model_hash);

@@ -8,19 +8,19 @@
 enum { ORACLE_SEQS = 64 };
 
 struct oracle {
-    const opt *m;
+    const model *m;
     int first_layer, max_tokens;
-    opt_run *intact, *removed;
+    model_run *intact, *removed;
     mask mask[ORACLE_SEQS];
     float *res;       // [max_tokens, E] device memory
     double *logprob;  // [max_tokens]
 };
 
-oracle *oracle_new(const opt *m, int first_layer, int max_tokens) {
+oracle *oracle_new(const model *m, int first_layer, int max_tokens) {
     oracle *o = xcalloc(1, sizeof *o);
     *o = (oracle){.m = m, .first_layer = first_layer, .max_tokens = max_tokens < m->c.positions ? m->c.positions : max_tokens};
-    o->intact = opt_run_new(m, m->c.positions, 1, OPT_TAPS);
-    o->removed = opt_run_new(m, o->max_tokens, ORACLE_SEQS, OPT_FORWARD);
+    o->intact = model_run_new(m, m->c.positions, 1, RUN_TAPS);
+    o->removed = model_run_new(m, o->max_tokens, ORACLE_SEQS, RUN_FORWARD);
     for (int i = 0; i < ORACLE_SEQS; i++) mask_alloc(&o->mask[i], &m->c);
     o->res = m->o->alloc((size_t)o->max_tokens * (size_t)m->c.E * sizeof *o->res);
     o->logprob = xmalloc((size_t)o->max_tokens * sizeof *o->logprob);
@@ -29,8 +29,8 @@ oracle *oracle_new(const opt *m, int first_layer, int max_tokens) {
 
 void oracle_free(oracle *o) {
     if (!o) return;
-    opt_run_free(o->intact);
-    opt_run_free(o->removed);
+    model_run_free(o->intact);
+    model_run_free(o->removed);
     for (int i = 0; i < ORACLE_SEQS; i++) mask_free(&o->mask[i]);
     o->m->o->release(o->res);
     free(o->logprob);
@@ -43,20 +43,20 @@ static double mean_loss(const double *logprob, int n) {
     return s / n;
 }
 
-static void remove_each(oracle *o, const opt_seq *input, int l, bool heads, double loss, double *score) {
-    const opt_config *c = &o->m->c;
-    const int U = heads ? c->H : c->F, units = opt_units(c, l, heads ? OPT_HEADS : OPT_NEURONS), targets = input->n - input->targets_from;
+static void remove_each(oracle *o, const model_seq *input, int l, bool heads, double loss, double *score) {
+    const model_config *c = &o->m->c;
+    const int U = heads ? c->H : c->F, units = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS), targets = input->n - input->targets_from;
     int at_once = o->max_tokens / input->n < ORACLE_SEQS ? o->max_tokens / input->n : ORACLE_SEQS;
     for (int u = 0, k; u < units; u += k) {
-        opt_seq seq[ORACLE_SEQS];
+        model_seq seq[ORACLE_SEQS];
         k = units - u < at_once ? units - u : at_once;
         for (int i = 0; i < k; i++) {
             (heads ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 0;
             seq[i] = *input;
             seq[i].mask = &o->mask[i];
         }
-        opt_forward_from(o->removed, seq, k, l, o->res);
-        opt_logprobs(o->removed, o->logprob, NULL, 0);
+        model_forward_from(o->removed, seq, k, l, o->res);
+        model_logprobs(o->removed, o->logprob, NULL, 0);
         for (int i = 0; i < k; i++) {
             score[(size_t)l * (size_t)U + (size_t)(u + i)] = mean_loss(o->logprob + (size_t)i * (size_t)targets, targets) - loss;
             (heads ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 1;
@@ -64,18 +64,18 @@ static void remove_each(oracle *o, const opt_seq *input, int l, bool heads, doub
     }
 }
 
-static int oracle_scores(void *self, const opt_seq *input, unsigned units, double *heads, double *neurons) {
+static int oracle_scores(void *self, const model_seq *input, unsigned units, double *heads, double *neurons) {
     oracle *o = self;
-    const opt_config *c = &o->m->c;
+    const model_config *c = &o->m->c;
     const size_t floats = (size_t)input->n * (size_t)c->E;
-    opt_forward(o->intact, input, 1);
-    opt_logprobs(o->intact, o->logprob, NULL, 0);
+    model_forward(o->intact, input, 1);
+    model_logprobs(o->intact, o->logprob, NULL, 0);
     const double loss = mean_loss(o->logprob, input->n - input->targets_from);
     memset(heads, 0, (size_t)c->L * (size_t)c->H * sizeof *heads);
     memset(neurons, 0, (size_t)c->L * (size_t)c->F * sizeof *neurons);
     for (int l = o->first_layer; l < c->L; l++) {
         for (int i = 0; i < ORACLE_SEQS && (i + 1) * input->n <= o->max_tokens; i++)
-            o->m->o->copy(o->res + (size_t)i * floats, opt_tap_res(o->intact, l), floats * sizeof *o->res);
+            o->m->o->copy(o->res + (size_t)i * floats, model_tap_res(o->intact, l), floats * sizeof *o->res);
         if (units & UNITS_HEADS) remove_each(o, input, l, true, loss, heads);
         if (units & UNITS_NEURONS) remove_each(o, input, l, false, loss, neurons);
     }
@@ -84,9 +84,9 @@ static int oracle_scores(void *self, const opt_seq *input, unsigned units, doubl
 
 mask_source oracle_source(oracle *o) { return (mask_source){.scores = oracle_scores, .self = o, .uses_label = true}; }
 
-double oracle_cost(const opt_config *c, int first_layer, unsigned units, int n) {
+double oracle_cost(const model_config *c, int first_layer, unsigned units, int n) {
     double passes = 0;
     for (int l = first_layer; l < c->L; l++)
-        passes += ((units & UNITS_HEADS ? opt_units(c, l, OPT_HEADS) : 0) + (units & UNITS_NEURONS ? opt_units(c, l, OPT_NEURONS) : 0)) * (double)(c->L - l) / c->L;
+        passes += ((units & UNITS_HEADS ? model_units(c, l, UNIT_HEADS) : 0) + (units & UNITS_NEURONS ? model_units(c, l, UNIT_NEURONS) : 0)) * (double)(c->L - l) / c->L;
     return n * (1 + passes);
 }

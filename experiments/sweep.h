@@ -40,7 +40,7 @@ typedef struct { const char *kind; const criterion *crit; const char *path; unsi
 
 typedef struct {
     const sweep_options *o;
-    opt model;
+    model model;
     char *model_name;
     tok *tok;
     eval *eval;

@@ -324,7 +324,7 @@ int main(int argc, char **argv) {
         store_close(scores);
     }
     const ops *o = ops_open_as(arg.device, arg.activations);
-    if (!o || opt_load_on(&w.model, arg.model, o)) die(1, "%s", err_get());
+    if (!o || model_load_on(&w.model, arg.model, o)) die(1, "%s", err_get());
     if (arg.dense_layers > w.model.c.L) die(2, "--dense-layers %ld: the model has %d layers", arg.dense_layers, w.model.c.L);
     if (!(w.tok = tok_open(arg.model, w.model.c.V))) die(1, "%s", err_get());
     char *name = realpath(arg.model, NULL);
@@ -369,7 +369,7 @@ int main(int argc, char **argv) {
     free(w.task);
     free(name);
     tok_close(w.tok);
-    opt_free(&w.model);
+    model_free(&w.model);
     stdout_end();
     return 0;
 }

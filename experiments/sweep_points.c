@@ -18,7 +18,7 @@ const eval_item *sweep_items(const target *t, int *n) {
 typedef struct { double *heads, *neurons; } unit_scores;
 
 static bool read_static(const sweep *w, const series *s, target *t, unit_scores *out) {
-    const opt_config *c = &w->model.c;
+    const model_config *c = &w->model.c;
     store_aggregate a = {0};
     bool there = store_read_aggregate(&a, w->o->scores, w->compat, sweep_aggregate(s, t), s->crit->name) == 0;
     if (there && mask_scores_check(&a, w->o->scores, c, w->o->model, w->model.file.hash)) die(1, "%s", err_get());
@@ -39,7 +39,7 @@ static bool read_static(const sweep *w, const series *s, target *t, unit_scores 
 
 // Scores, or the mask itself; false: this series has none for this target (said, and only where all criteria were asked for).
 static bool read_scores(const sweep *w, const series *s, target *t, uint64_t seed, unit_scores *out, mask *file) {
-    const opt_config *c = &w->model.c;
+    const model_config *c = &w->model.c;
     *out = (unit_scores){0};
     t->scores_hash[0] = 0;
     if (series_is(s, "static")) return read_static(w, s, t, out);
@@ -117,7 +117,7 @@ static void run_dense(sweep *w, long at, row *r, target *t, uint64_t seed, outco
 }
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length of the inputs: passes
-// over live units (opt_sparse_prepare) pick their weights anew for every input and pay from half of the units on. Not on another device,
+// over live units (model_sparse_prepare) pick their weights anew for every input and pay from half of the units on. Not on another device,
 // and not where the copy would take more than a quarter of the machine's memory.
 static bool compacts(const sweep *w, const mask *m) {
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
@@ -125,13 +125,13 @@ static bool compacts(const sweep *w, const mask *m) {
 }
 
 // Multiply-adds of a token in the layers, relative to the dense model.
-static double token_share(const opt_config *c, double heads_left, double neurons_left) {
+static double token_share(const model_config *c, double heads_left, double neurons_left) {
     return (2.0 * c->E * heads_left + c->F * neurons_left) / (2.0 * c->E + c->F);
 }
 
 static void run_masked(sweep *w, long at, row *r, target *t, uint64_t seed, const mask *m, outcome *o) {
     const mask_source fixed = {.fixed = m, .after = w->after}, none = {0};
-    const opt_config *c = &w->model.c;
+    const model_config *c = &w->model.c;
     double *ll;
     if (compacts(w, m)) {
         compact_model small;

@@ -71,10 +71,10 @@ void row_target(row *r, const sweep *w, const point *p, const target *t) {
 }
 
 static void set_counts(row *r, const outcome *o) {
-    SET(r, effective_heads, "%.17g", o->effective[OPT_HEADS]);
-    SET(r, effective_neurons, "%.17g", o->effective[OPT_NEURONS]);
-    SET(r, pruned_heads, "%ld", o->counts.pruned[OPT_HEADS]);
-    SET(r, pruned_neurons, "%ld", o->counts.pruned[OPT_NEURONS]);
+    SET(r, effective_heads, "%.17g", o->effective[UNIT_HEADS]);
+    SET(r, effective_neurons, "%.17g", o->effective[UNIT_NEURONS]);
+    SET(r, pruned_heads, "%ld", o->counts.pruned[UNIT_HEADS]);
+    SET(r, pruned_neurons, "%ld", o->counts.pruned[UNIT_NEURONS]);
 }
 
 static void set_value(row *r, const eval_metric *m) {
@@ -99,10 +99,10 @@ bool row_present(const sweep *w, row *r, const target *t, outcome *o) {
         char *const *old = results_find(&w->out, r->field);
         if (!old) return false;
         o->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN, atol(old[COL_n])};
-        o->effective[OPT_HEADS] = atof(old[COL_effective_heads]);
-        o->effective[OPT_NEURONS] = atof(old[COL_effective_neurons]);
-        o->counts.pruned[OPT_HEADS] = atol(old[COL_pruned_heads]);
-        o->counts.pruned[OPT_NEURONS] = atol(old[COL_pruned_neurons]);
+        o->effective[UNIT_HEADS] = atof(old[COL_effective_heads]);
+        o->effective[UNIT_NEURONS] = atof(old[COL_effective_neurons]);
+        o->counts.pruned[UNIT_HEADS] = atol(old[COL_pruned_heads]);
+        o->counts.pruned[UNIT_NEURONS] = atol(old[COL_pruned_neurons]);
     }
     return true;
 }
@@ -176,7 +176,7 @@ static int target_metrics(eval_metric m[2], const target *t, const double *ll, u
 
 void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
     const int n = target_metrics(o->m, t, ll, seed);
-    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) o->effective[kind] = eval_effective(&o->counts, &w->model.c, kind);
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) o->effective[kind] = eval_effective(&o->counts, &w->model.c, kind);
     set_counts(r, o);
     for (int k = 0; k < n; k++) {
         SET(r, metric, "%s", o->m[k].name);

@@ -11,9 +11,9 @@ enum { BY_ZERO, BY_LIVE, BY_REPAIR, BY_SKIP, WAYS };
 // The passes over one input, and what they showed over all of them.
 typedef struct {
     const verify_what *w;
-    const opt_config *c;
+    const model_config *c;
     decode *way[WAYS], *predicting; // token by token: dropped units set to zero; live units only, by K/V policy; under the predictor's own masks
-    opt_run *zero, *live, *taps;    // several tokens at once: dropped units set to zero; live units only; dense with states
+    model_run *zero, *live, *taps;    // several tokens at once: dropped units set to zero; live units only; dense with states
     const verify_input *in;
     int steps, at;                  // steps from the last token of the context, `at`, on
     int first;                      // step that the masks act from
@@ -73,15 +73,15 @@ static void step_by_step(const verify *v, decode *d, const mask *m, float *logit
 }
 
 // All rows at once under one mask, behind the dense context or from the first token on: the last row's logits, and log-probabilities.
-static void at_once(const verify *v, opt_run *run, bool whole, float *logits, double *logprob) {
+static void at_once(const verify *v, model_run *run, bool whole, float *logits, double *logprob) {
     const int from = whole ? 0 : v->at;
-    opt_cache *cache = from ? opt_cache_new(v->w->m, v->in->n) : NULL;
-    if (cache) opt_forward(run, &(opt_seq){.tokens = v->in->tokens, .n = from, .append = cache, .targets_from = from, .last_target = OPT_NO_OUTPUT}, 1);
-    const opt_seq s = {.tokens = v->in->tokens + from, .n = v->in->n - from, .prefix = cache, .mask = &v->m[v->first], .last_target = OPT_NO_TARGET};
-    opt_forward(run, &s, 1);
-    if (s.n > 1) opt_logprobs(run, logprob, NULL, 0);
-    opt_logits(run, 0, logits);
-    opt_cache_free(cache);
+    kv_cache *cache = from ? kv_cache_new(v->w->m, v->in->n) : NULL;
+    if (cache) model_forward(run, &(model_seq){.tokens = v->in->tokens, .n = from, .append = cache, .targets_from = from, .last_target = SEQ_NO_OUTPUT}, 1);
+    const model_seq s = {.tokens = v->in->tokens + from, .n = v->in->n - from, .prefix = cache, .mask = &v->m[v->first], .last_target = SEQ_NO_TARGET};
+    model_forward(run, &s, 1);
+    if (s.n > 1) model_logprobs(run, logprob, NULL, 0);
+    model_logits(run, 0, logits);
+    kv_cache_free(cache);
 }
 
 // ---------------------------------------------------------------- masks
@@ -102,7 +102,7 @@ static int predict(verify *v) {
 // Does a mask of a pass over context and all that follows move when what follows changes? (Its states are those of rows before.)
 static int causal(verify *v) {
     const contextual_source *source = v->w->source->context;
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     contextual watch;
     mask m[2] = {{0}};
     int32_t *other = xmalloc((size_t)v->in->n * sizeof *other);
@@ -114,9 +114,9 @@ static int causal(verify *v) {
     for (int k = 0; k < 2 && !bad; k++) {
         mask_alloc(&m[k], c);
         contextual_begin(&watch, v->in->tokens, v->at + 1, v->at, during ? &m[k] : NULL, v->w->rule);
-        const opt_seq s = {.tokens = k ? other : v->in->tokens, .n = v->in->n, .mask = during ? &m[k] : NULL, .mask_from = v->at, .watch = &watch.watch,
-                           .targets_from = v->at, .last_target = OPT_NO_TARGET};
-        opt_forward(v->zero, &s, 1);
+        const model_seq s = {.tokens = k ? other : v->in->tokens, .n = v->in->n, .mask = during ? &m[k] : NULL, .mask_from = v->at, .watch = &watch.watch,
+                           .targets_from = v->at, .last_target = SEQ_NO_TARGET};
+        model_forward(v->zero, &s, 1);
         bad = contextual_end(&watch) || (!during && contextual_mask(&watch, &m[k], v->w->rule)) ? -1 : 0;
     }
     if (!bad) v->moved += memcmp(m[0].heads, m[1].heads, (size_t)c->L * (size_t)(c->H + c->F)) != 0;
@@ -129,13 +129,13 @@ static int causal(verify *v) {
 
 static int make_masks(verify *v) {
     const mask_source *s = v->w->source;
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     const size_t heads = (size_t)c->L * (size_t)c->H, units = heads + (size_t)c->L * (size_t)c->F;
     int bad = 0;
     if (s->context) return predict(v);
     if (s->scores) {
         double *score = xcalloc(units, sizeof *score);
-        const opt_seq input = {.tokens = v->in->tokens, .n = v->in->n - 1, .targets_from = v->at, .last_target = v->in->tokens[v->in->n - 1]};
+        const model_seq input = {.tokens = v->in->tokens, .n = v->in->n - 1, .targets_from = v->at, .last_target = v->in->tokens[v->in->n - 1]};
         bad = s->scores(s->self, &input, v->w->rule->units, score, score + heads) || mask_make(&v->m[0], c, score, score + heads, v->w->rule) ? -1 : 0;
         free(score);
     } else if (s->fixed) memcpy(v->m[0].heads, s->fixed->heads, units);
@@ -146,12 +146,12 @@ static int make_masks(verify *v) {
 
 // ---------------------------------------------------------------- checks of one input
 static const uint8_t *kind_of(const mask *m, int kind) { return kind ? m->neurons : m->heads; }
-static int units_of(const opt_config *c, int kind) { return kind ? c->F : c->H; }
+static int units_of(const model_config *c, int kind) { return kind ? c->F : c->H; }
 
 // Is the count of pruned units of every layer what the rule says?
 static bool counted(const verify *v, const mask *m, int kind) {
     const mask_rule *r = v->w->rule;
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     const size_t U = (size_t)units_of(c, kind);
     const int dense = r->dense_layers < c->L ? r->dense_layers : c->L;
     const bool pruned = mask_prunes(r, kind ? UNITS_NEURONS : UNITS_HEADS);
@@ -159,7 +159,7 @@ static bool counted(const verify *v, const mask *m, int kind) {
     bool holds = true;
     mask_local_counts(want, kind ? c->neurons : c->heads, c->L, (int)U, r);
     for (int l = 0; l < c->L; l++) {
-        const int n = opt_units(c, l, kind);
+        const int n = model_units(c, l, kind);
         long off = 0;
         for (int u = 0; u < n; u++) off += !kind_of(m, kind)[(size_t)l * U + (size_t)u];
         if (l < dense) holds &= off == 0;
@@ -174,12 +174,12 @@ static bool counted(const verify *v, const mask *m, int kind) {
 }
 
 static void count_units(verify *v) {
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     for (int t = v->first; t < v->steps; t++, v->masks++)
         for (int kind = 0; kind < 2; kind++) {
             const size_t U = (size_t)units_of(c, kind);
             for (int l = 0; l < c->L; l++)
-                for (int u = 0; u < opt_units(c, l, kind); u++) v->off[kind][l] += !kind_of(&v->m[t], kind)[(size_t)l * U + (size_t)u];
+                for (int u = 0; u < model_units(c, l, kind); u++) v->off[kind][l] += !kind_of(&v->m[t], kind)[(size_t)l * U + (size_t)u];
             if (v->w->rule) v->miscounted += !counted(v, &v->m[t], kind);
         }
 }
@@ -187,15 +187,15 @@ static void count_units(verify *v) {
 // Does a pruned unit put anything out at a step where it is dropped, as the dense model computes it? Up to the first layer with such a unit the
 // masked states are the dense ones, so that the outputs must then differ.
 static bool has_voice(verify *v, int kind) {
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     const size_t U = (size_t)units_of(c, kind);
     const int D = kind ? 1 : c->D;
     float *row = xmalloc(U * (size_t)D * sizeof *row);
     bool voice = false;
     for (int l = 0; l < c->L && !voice; l++)
         for (int t = v->first; t < v->steps && !voice; t++) {
-            const int n = opt_units(c, l, kind) * D;
-            const float *x = opt_tap(v->taps, kind, l) + (size_t)(v->at + t) * (size_t)n;
+            const int n = model_units(c, l, kind) * D;
+            const float *x = model_tap(v->taps, kind, l) + (size_t)(v->at + t) * (size_t)n;
             const uint8_t *keep = kind_of(&v->m[t], kind) + (size_t)l * U;
             if (n) v->w->m->o->get(row, x, (size_t)n * sizeof *row);
             for (int i = 0; i < n && !voice; i++) voice = !keep[i / D] && (kind ? row[i] > 0 : row[i] != 0);
@@ -205,10 +205,10 @@ static bool has_voice(verify *v, int kind) {
 }
 
 static void check_acts(verify *v) {
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     const size_t V = (size_t)c->V, units[2] = {(size_t)c->L * (size_t)c->H, (size_t)c->L * (size_t)c->F};
-    const opt_seq all = {.tokens = v->in->tokens, .n = v->in->n, .last_target = OPT_NO_TARGET};
-    opt_forward(v->taps, &all, 1);
+    const model_seq all = {.tokens = v->in->tokens, .n = v->in->n, .last_target = SEQ_NO_TARGET};
+    model_forward(v->taps, &all, 1);
     for (int kind = 0; kind < 2; kind++) {
         bool differs = false;
         for (int t = 0; t < v->steps; t++) {
@@ -277,14 +277,14 @@ static void say(verify *v, bool holds, const char *name, const char *text) {
 }
 
 static void report_counts(verify *v) {
-    const opt_config *c = v->c;
+    const model_config *c = v->c;
     const mask_rule *r = v->w->rule;
     double all[2] = {0, 0}, units[2] = {0, 0};
     fprintf(v->out, "\nlayer     heads pruned        neurons pruned   (mean over inputs and steps; nominal in brackets)\n");
     for (int l = 0; l < c->L; l++) {
         fprintf(v->out, "%5d", l);
         for (int kind = 0; kind < 2; kind++) {
-            const int U = opt_units(c, l, kind);
+            const int U = model_units(c, l, kind);
             const double off = v->off[kind][l] / (double)v->masks;
             const bool pruned = r && mask_prunes(r, kind ? UNITS_NEURONS : UNITS_HEADS) && l >= r->dense_layers;
             all[kind] += off;
@@ -354,16 +354,16 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
     }
     const size_t V = (size_t)v.c->V, logits = (size_t)steps * V * sizeof(float);
     for (int k = 0; k < WAYS; k++) {
-        const decode_options o = {.kv = k == BY_REPAIR ? KV_REPAIR : k == BY_SKIP ? KV_SKIP : KV_COMPUTE, .flags = k == BY_ZERO ? OPT_MASK_BY_ZERO : 0};
+        const decode_options o = {.kv = k == BY_REPAIR ? KV_REPAIR : k == BY_SKIP ? KV_SKIP : KV_COMPUTE, .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
         if (!(v.way[k] = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
     if (w->source->context && !bad) {
-        const decode_options o = {.predictor = w->source->context->p, .rule = *w->rule, .refresh = w->refresh, .flags = OPT_MASK_BY_ZERO};
+        const decode_options o = {.predictor = w->source->context->p, .rule = *w->rule, .refresh = w->refresh, .flags = RUN_MASK_BY_ZERO};
         if (!(v.predicting = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
-    v.zero = opt_run_new(w->m, longest, 1, OPT_FORWARD | OPT_MASK_BY_ZERO);
-    v.live = opt_run_new(w->m, longest, 1, OPT_FORWARD);
-    v.taps = opt_run_new(w->m, longest, 1, OPT_TAPS);
+    v.zero = model_run_new(w->m, longest, 1, RUN_FORWARD | RUN_MASK_BY_ZERO);
+    v.live = model_run_new(w->m, longest, 1, RUN_FORWARD);
+    v.taps = model_run_new(w->m, longest, 1, RUN_TAPS);
     v.m = xcalloc((size_t)steps, sizeof *v.m);
     v.part = xcalloc((size_t)steps, sizeof *v.part);
     for (int t = 0; t < steps; t++) {
@@ -388,9 +388,9 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
     }
     for (int k = 0; k < WAYS; k++) decode_free(v.way[k]);
     decode_free(v.predicting);
-    opt_run_free(v.zero);
-    opt_run_free(v.live);
-    opt_run_free(v.taps);
+    model_run_free(v.zero);
+    model_run_free(v.live);
+    model_run_free(v.taps);
     void *blocks[] = {v.m, v.part, v.dense, v.want, v.got, v.logprob, v.off[0], v.off[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     return bad ? -1 : v.failed;

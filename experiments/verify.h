@@ -11,7 +11,7 @@
 #include "contextual.h"
 
 typedef struct {
-    const opt *m;              // after opt_sparse_prepare
+    const model *m;              // after model_sparse_prepare
     const mask_source *source;
     const mask_rule *rule;     // NULL: a mask file, which obeys none
     int refresh;               // contextual: tokens after which the mask is made anew; 0: never

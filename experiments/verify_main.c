@@ -42,7 +42,7 @@ static const cli_option options[] = {
     {0}};
 
 // Inputs of context + steps tokens, behind </s> where they come from a text.
-static verify_input *make_inputs(const opt *loaded, int32_t **pool) {
+static verify_input *make_inputs(const model *loaded, int32_t **pool) {
     const int n = (int)arg.inputs, length = (int)(arg.context + arg.steps);
     verify_input *in = xcalloc((size_t)n, sizeof *in);
     int32_t *id = NULL;
@@ -71,7 +71,7 @@ static verify_input *make_inputs(const opt *loaded, int32_t **pool) {
 
 int main(int argc, char **argv) {
     static const char kinds[] = "none, random, static, contextual, oracle, file:PATH";
-    opt loaded = {0};
+    model loaded = {0};
     mask m = {0};
     int32_t *pool;
     cli_parse(argc, argv, "proves on a model and a mask that the mask acts, that sparse passes equal masked dense ones, and what is pruned", options);
@@ -90,9 +90,9 @@ int main(int argc, char **argv) {
     // two orders of a sum round an activation to two neighbours now and then
     if (!cli_given(options, "tolerance") && strcmp(arg.activations, "fp32") != 0) arg.tolerance = 8 * (strcmp(arg.activations, "fp16") == 0 ? 0x1p-10 : 0x1p-7);
     const ops *o = ops_open_as(arg.device, arg.activations);
-    if (!o || opt_load_on(&loaded, arg.model, o)) die(1, "%s", err_get());
+    if (!o || model_load_on(&loaded, arg.model, o)) die(1, "%s", err_get());
     if (arg.dense_layers > loaded.c.L) die(2, "--dense-layers %ld: the model has %d layers", arg.dense_layers, loaded.c.L);
-    opt_sparse_prepare(&loaded);
+    model_sparse_prepare(&loaded);
     mask_alloc(&m, &loaded.c);
     mask_source source = {.fixed = &m};
     contextual_source context = {.span = SPAN_DECODE};
@@ -120,6 +120,6 @@ int main(int argc, char **argv) {
     mask_free(&m);
     free(in);
     free(pool);
-    opt_free(&loaded);
+    model_free(&loaded);
     return failed ? 1 : 0;
 }

@@ -1,10 +1,10 @@
 // arch - walking the table of a family's tensors. Contract in arch.h.
 #include "arch.h"
-#include "opt.h"
+#include "model.h"
 #include <stdlib.h>
 #include <string.h>
 
-bool arch_has(const opt_config *c, const tensor_spec *s) {
+bool arch_has(const model_config *c, const tensor_spec *s) {
     switch (s->when) {
     case IF_BIASES:
         return c->bias;
@@ -17,7 +17,7 @@ bool arch_has(const opt_config *c, const tensor_spec *s) {
     }
 }
 
-int arch_size(const opt_config *c, int layer, tensor_dim dim) {
+int arch_size(const model_config *c, int layer, tensor_dim dim) {
     switch (dim) {
     case DIM_HIDDEN:
         return c->E;
@@ -28,11 +28,11 @@ int arch_size(const opt_config *c, int layer, tensor_dim dim) {
     case DIM_POSITIONS:
         return c->positions + arch_of(c).position_offset;
     case DIM_HEADS:
-        return opt_units(c, layer, OPT_HEADS) * c->D;
+        return model_units(c, layer, UNIT_HEADS) * c->D;
     case DIM_KV_HEADS:
-        return opt_units(c, layer, OPT_HEADS) * c->D;  // as many as query heads
+        return model_units(c, layer, UNIT_HEADS) * c->D;  // as many as query heads
     case DIM_NEURONS:
-        return opt_units(c, layer, OPT_NEURONS);
+        return model_units(c, layer, UNIT_NEURONS);
     default:
         return 0;
     }
@@ -51,7 +51,7 @@ unit_owner arch_owner(tensor_dim dim) {
     }
 }
 
-int arch_owner_kind(unit_owner owner) { return owner == OWNER_NEURON ? OPT_NEURONS : OPT_HEADS; }
+int arch_owner_kind(unit_owner owner) { return owner == OWNER_NEURON ? UNIT_NEURONS : UNIT_HEADS; }
 
 const tensor_spec *arch_neuron_rows(const family *f, int k) {
     for (int i = 0; i < f->n_tensors; i++) {
@@ -61,7 +61,7 @@ const tensor_spec *arch_neuron_rows(const family *f, int k) {
     return NULL;
 }
 
-static int call(const opt_config *c, const tensor_spec *s, int l, tensor_fn *fn, void *ctx) {
+static int call(const model_config *c, const tensor_spec *s, int l, tensor_fn *fn, void *ctx) {
     if (!arch_has(c, s)) return 0;
     const int layer_of[] = {[AT_INPUT] = -1, [IN_LAYER] = l, [AT_OUTPUT] = c->L}, layer = layer_of[s->place];
     tensor_at t = {
@@ -73,7 +73,7 @@ static int call(const opt_config *c, const tensor_spec *s, int l, tensor_fn *fn,
     return fn(ctx, &t);
 }
 
-int arch_each_tensor(const opt_config *c, tensor_fn *fn, void *ctx) {
+int arch_each_tensor(const model_config *c, tensor_fn *fn, void *ctx) {
     const family *f = arch_of(c).family;
     const tensor_spec *s = f->tensors, *end = s + f->n_tensors, *layer;
     int bad = 0;
@@ -112,7 +112,7 @@ static int list_tensor(void *ctx, const tensor_at *at) {
     return 0;
 }
 
-tensor *opt_tensor_list(const opt_config *c, int *n) {
+tensor *arch_tensor_list(const model_config *c, int *n) {
     struct listing list = {0};
     arch_each_tensor(c, list_tensor, &list);
     *n = list.n;
@@ -120,30 +120,30 @@ tensor *opt_tensor_list(const opt_config *c, int *n) {
 }
 
 // ---------------------------------------------------------------- bytes and multiply-adds
-void opt_layer_bytes(const opt *m, int layer, double of[OWNERS]) {
+void model_layer_bytes(const model *m, int layer, double of[OWNERS]) {
     const family *f = m->arch.family;
     for (int k = 0; k < OWNERS; k++) of[k] = 0;
     for (int i = 0; i < f->n_tensors; i++) {
         const tensor_spec *s = &f->tensors[i];
         if (s->place != IN_LAYER || !arch_has(&m->c, s)) continue;
         const unit_owner rows = arch_owner(s->rows);
-        of[rows == OWNER_NONE ? arch_owner(s->cols) : rows] += weight_bytes(opt_slot((opt *)(uintptr_t)m, s, layer));
+        of[rows == OWNER_NONE ? arch_owner(s->cols) : rows] += weight_bytes(model_slot((model *)(uintptr_t)m, s, layer));
     }
 }
 
-double opt_outer_bytes(const opt *m, int tokens) {
+double model_outer_bytes(const model *m, int tokens) {
     const family *f = m->arch.family;
     double bytes = weight_bytes(&m->head);
     for (int i = 0; i < f->n_tensors; i++) {
         const tensor_spec *s = &f->tensors[i];
         if (s->place == IN_LAYER || !arch_has(&m->c, s)) continue;
-        const weight *w = opt_slot((opt *)(uintptr_t)m, s, -1);
+        const weight *w = model_slot((model *)(uintptr_t)m, s, -1);
         bytes += s->looked_up ? tokens * (double)w->cols * (double)dtype_bytes(w->type) : weight_bytes(w);
     }
     return bytes;
 }
 
-double opt_layer_macs(const opt_config *c, int layer) {
+double model_layer_macs(const model_config *c, int layer) {
     const family *f = arch_of(c).family;
     double macs = 0;
     for (int i = 0; i < f->n_tensors; i++) {

@@ -26,7 +26,7 @@ typedef struct {
     bool biases;  // of all linear maps in a layer
     bool tied;    // the head is the token embedding
 } arch;
-arch arch_of(const opt_config *c);
+arch arch_of(const model_config *c);
 
 // ---------------------------------------------------------------- the table of a family
 // A size of a tensor. Heads, kv_heads and neurons are those of the layer, so the rows (columns) belong to these units:
@@ -55,7 +55,7 @@ typedef enum { INIT_NORMAL, INIT_RESIDUAL, INIT_ONE, INIT_ZERO } tensor_init;
 typedef struct {
     const char *name;  // in a checkpoint, "layers.%d." before it of those in a layer
     tensor_place place;
-    size_t slot, transposed;  // offset of its weight in an opt or opt_layer; of its transposed copy, 0: none is made
+    size_t slot, transposed;  // offset of its weight in a model or model_layer; of its transposed copy, 0: none is made
     tensor_dim rows, cols;
     tensor_condition when;
     tensor_init init;
@@ -80,15 +80,15 @@ typedef struct {
 } tensor_at;
 typedef int tensor_fn(void *ctx, const tensor_at *t);
 // fn for every tensor of a configuration in the order of the table, until one returns nonzero; that.
-int arch_each_tensor(const opt_config *c, tensor_fn *fn, void *ctx);
+int arch_each_tensor(const model_config *c, tensor_fn *fn, void *ctx);
 // All tensor names and shapes of a configuration, in file order (arrays freed with tensors_free; data NULL).
-tensor *opt_tensor_list(const opt_config *c, int *n);
+tensor *arch_tensor_list(const model_config *c, int *n);
 // The line of the table for a tensor by its name, and its layer; NULL: there is none.
 const tensor_spec *arch_find(const family *f, const char *name, int *layer);
-bool arch_has(const opt_config *c, const tensor_spec *s);
-int arch_size(const opt_config *c, int layer, tensor_dim dim);
+bool arch_has(const model_config *c, const tensor_spec *s);
+int arch_size(const model_config *c, int layer, tensor_dim dim);
 unit_owner arch_owner(tensor_dim dim);
-int arch_owner_kind(unit_owner owner);  // OPT_HEADS or OPT_NEURONS: whose mask says which of them are kept
+int arch_owner_kind(unit_owner owner);  // UNIT_HEADS or UNIT_NEURONS: whose mask says which of them are kept
 // The k-th tensor of a layer whose row j holds weights that only make the input of neuron j: those that criteria of
 // neurons read. NULL: there are fewer.
 const tensor_spec *arch_neuron_rows(const family *f, int k);

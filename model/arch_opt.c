@@ -2,10 +2,10 @@
 // K and V heads as query heads, ReLU, tied head. Norms come first and one more last; in OPT-350m they come last and
 // tokens are embedded in another width. Names as Hugging Face's (less "model.decoder.").
 #include "arch.h"
-#include "opt.h"
+#include "model.h"
 #include <stddef.h>
 
-arch arch_of(const opt_config *c) {
+arch arch_of(const model_config *c) {
     return (arch){.family = &family_opt,
                   .norm = NORM_LAYER,
                   .norm_eps = 1e-5,
@@ -23,8 +23,8 @@ arch arch_of(const opt_config *c) {
                   .tied = true};
 }
 
-#define OF_MODEL(member) offsetof(opt, member)
-#define OF_LAYER(member) offsetof(opt_layer, member)
+#define OF_MODEL(member) offsetof(model, member)
+#define OF_LAYER(member) offsetof(model_layer, member)
 static const tensor_spec tensors[] = {
     {"embed_tokens.weight", AT_INPUT, OF_MODEL(embed), 0, DIM_VOCABULARY, DIM_WORD, IF_ANY, INIT_NORMAL, true},
     {"embed_positions.weight", AT_INPUT, OF_MODEL(pos), 0, DIM_POSITIONS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, true},

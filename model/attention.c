@@ -1,19 +1,19 @@
 // attention - the attention sublayer, and its derivatives beside it (Pearlmutter 1994 for those of second order).
-// Contracts in opt_run.h.
+// Contracts in model_run.h.
 //   q, k, v = h Wq' + bq, h Wk' + bk, h Wv' + bv     [rows, A], A = heads x D
 //   a_h = softmax(q_h k_h' / sqrt(D)) v_h, causal    [rows, A] heads side by side, the tap
 //   y += a Wo' + bo                                  [rows, E]
 // K and V, of new tokens and of those before, are kv.c's.
-#include "opt_run.h"
+#include "model_run.h"
 
 // Of the last layer only the queries of output rows count.
-static void queries_from(opt_run *r, int l) {
+static void queries_from(model_run *r, int l) {
     for (int i = 0; i < r->n; i++) r->attn[i].from = rows_leaving(r, l)->all[i].row - r->every.all[i].row;
 }
 
 // ---------------------------------------------------------------- forward
-void attention_heads(opt_run *r, run_part *p, int l, const float *h, const row_set *rows) {
-    const opt_layer *w = &r->m->layer[l];
+void attention_heads(model_run *r, run_part *p, int l, const float *h, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const int D = r->m->c.D, H = heads_of(r, l);
     if (H == 0) return;
@@ -22,14 +22,14 @@ void attention_heads(opt_run *r, run_part *p, int l, const float *h, const row_s
     r->o->drop_units(t->a, r->heads, r->mask_from, H, D, r->every.all, r->n);
 }
 
-void attention_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows) {
-    const opt_layer *w = &r->m->layer[l];
+void attention_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
     from_units(r, y, r->layer[l].a, &w->wo, &w->wo_t, &w->bo, r->m->c.D, &p->live_heads, rows);
 }
 
 // ---------------------------------------------------------------- gradient
-void attention_out_back(opt_run *r, int l, const float *dy, const opt_layer *g) {
-    const opt_layer *w = &r->m->layer[l];
+void attention_out_back(model_run *r, int l, const float *dy, const model_layer *g) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const int n = r->n, E = r->m->c.E, A = w->wq.rows;
@@ -39,14 +39,14 @@ void attention_out_back(opt_run *r, int l, const float *dy, const opt_layer *g) 
 }
 
 // From dq, dk, dv to the gradient at h. The queries of rows that leave nothing have none.
-static void inputs_back(opt_run *r, const run_part *p, int l, float *dh, bool add) {
-    const opt_layer *w = &r->m->layer[l];
+static void inputs_back(model_run *r, const run_part *p, int l, float *dh, bool add) {
+    const model_layer *w = &r->m->layer[l];
     r->o->linear_back(dh, p->dk, &w->wk, add, r->every.all, r->n);
     r->o->linear_back(dh, p->dv, &w->wv, true, r->every.all, r->n);
     r->o->linear_back(dh, p->dq, &w->wq, true, rows_leaving(r, l)->all, r->n);
 }
 
-void attention_heads_back(opt_run *r, run_part *p, int l, float *dh, bool add, const float *h, const opt_layer *g) {
+void attention_heads_back(model_run *r, run_part *p, int l, float *dh, bool add, const float *h, const model_layer *g) {
     const layer_arrays *t = &r->layer[l];
     const span *every = r->every.all;
     const ops *o = r->o;
@@ -62,8 +62,8 @@ void attention_heads_back(opt_run *r, run_part *p, int l, float *dh, bool add, c
 }
 
 // ---------------------------------------------------------------- tangent
-void attention_heads_jvp(opt_run *r, run_part *p, int l, const float *th, const direction *v) {
-    const opt_layer *w = &r->m->layer[l];
+void attention_heads_jvp(model_run *r, run_part *p, int l, const float *th, const direction *v) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *every = r->every.all, *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
@@ -80,17 +80,17 @@ void attention_heads_jvp(opt_run *r, run_part *p, int l, const float *th, const 
     for (int i = 0; A > 0 && i < n; i++) o->add(p->ta, t->da, v->a ? v->a[i] : 1.0f, A, &rows[i], 1);
 }
 
-void attention_out_jvp(opt_run *r, run_part *p, int l, float *ty) {
+void attention_out_jvp(model_run *r, run_part *p, int l, float *ty) {
     r->o->linear(ty, p->ta, &r->m->layer[l].wo, NULL, true, rows_leaving(r, l)->all, r->n);
 }
 
 // ---------------------------------------------------------------- tangent of the gradient
-void attention_out_back_jvp(opt_run *r, run_part *p, int l, const float *tdy) {
+void attention_out_back_jvp(model_run *r, run_part *p, int l, const float *tdy) {
     if (last_layer(r, l)) run_clear(r, p->tda, r->m->layer[l].wq.rows);
     r->o->linear_back(p->tda, tdy, &r->m->layer[l].wo, false, rows_leaving(r, l)->all, r->n);
 }
 
-void attention_heads_back_jvp(opt_run *r, run_part *p, int l, float *tdh, bool add) {
+void attention_heads_back_jvp(model_run *r, run_part *p, int l, float *tdh, bool add) {
     const layer_arrays *t = &r->layer[l];
     const int H = heads_of(r, l), A = H * r->m->c.D;
     queries_from(r, l);

@@ -2,8 +2,8 @@
 // them:
 //   norm first (pre):   mid = res + attention(N1(res))    out = mid + ffn(N2(mid))
 //   norm last (post):   mid = N1(res + attention(res))    out = N2(mid + ffn(mid))
-// and the derivatives of that. Contracts in opt_run.h.
-#include "opt_run.h"
+// and the derivatives of that. Contracts in model_run.h.
+#include "model_run.h"
 
 // A sublayer's residual and norm, about f: y = x + f(N(x)), or y = N(x + f(x)).
 typedef struct {
@@ -14,8 +14,8 @@ typedef struct {
     float *dgain, *dbias;  // gradients to add to, or NULL
 } around;
 
-static around around_attention(const opt_run *r, int l, const opt_layer *g) {
-    const opt_layer *w = &r->m->layer[l];
+static around around_attention(const model_run *r, int l, const model_layer *g) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     around s = {.pre = r->m->arch.norm_first, .gain = &w->ln1_g, .bias = &w->ln1_b};
     s.x = r->res[l], s.sum = t->s1, s.dn = t->dh, s.tn = t->tn1;
@@ -23,8 +23,8 @@ static around around_attention(const opt_run *r, int l, const opt_layer *g) {
     return s;
 }
 
-static around around_ffn(const opt_run *r, int l, const opt_layer *g) {
-    const opt_layer *w = &r->m->layer[l];
+static around around_ffn(const model_run *r, int l, const model_layer *g) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     around s = {.pre = r->m->arch.norm_first, .gain = &w->ln2_g, .bias = &w->ln2_b};
     s.x = t->mid, s.sum = t->s2, s.dn = t->dx, s.tn = t->tn2;
@@ -34,27 +34,27 @@ static around around_ffn(const opt_run *r, int l, const opt_layer *g) {
 
 // ---------------------------------------------------------------- forward
 // What f reads: N(x), made in h, or x itself.
-static const float *enter(opt_run *r, const around *s, float *h, const row_set *rows) {
+static const float *enter(model_run *r, const around *s, float *h, const row_set *rows) {
     if (!s->pre) return s->x;
     r->o->norm(h, s->x, s->gain, s->bias, r->m->c.E, rows->all, r->n);
     return h;
 }
 
 // Where f's output is to be added: x, copied to y or to the norm's input.
-static float *residual(opt_run *r, const around *s, float *y, const row_set *rows) {
+static float *residual(model_run *r, const around *s, float *y, const row_set *rows) {
     float *sum = s->pre ? y : s->sum;
     if (sum != s->x) r->o->move(sum, s->x, r->m->c.E, rows->all, r->n);
     return sum;
 }
 
-static void leave(opt_run *r, const around *s, float *y, const row_set *rows) {
+static void leave(model_run *r, const around *s, float *y, const row_set *rows) {
     if (!s->pre) r->o->norm(y, s->sum, s->gain, s->bias, r->m->c.E, rows->all, r->n);
 }
 
 // Shows the watched rows of x [rows, width]; at: the rows of it that were computed.
-static void show(opt_run *r, const run_part *p, opt_state state, int layer, const float *x, int width, const span *at) {
+static void show(model_run *r, const run_part *p, model_state state, int layer, const float *x, int width, const span *at) {
     for (int i = 0; i < r->n; i++) {
-        const opt_watch *w = r->seq[i]->watch;
+        const model_watch *w = r->seq[i]->watch;
         if (!w || !(w->states >> state & 1)) continue;
         const int row = r->every.all[i].row + w->row;
         ASSERT(w->row >= 0 && w->row < r->every.all[i].n);
@@ -72,23 +72,23 @@ static void show(opt_run *r, const run_part *p, opt_state state, int layer, cons
 
 // The masks that act on layer l by zeroing: of live sequences other units are never written, only head outputs that are
 // shown must be zero.
-static void masks_by_zero(opt_run *r, int l) {
+static void masks_by_zero(model_run *r, int l) {
     for (int i = 0; i < r->n; i++) {
-        const opt_watch *watch = r->seq[i]->watch;
-        const bool shown = watch && watch->states >> OPT_HEAD_OUTPUT & 1;
-        r->heads[i] = r->live[i] && !shown ? NULL : live_mask(r, i, OPT_HEADS, l);
-        r->neurons[i] = r->live[i] ? NULL : live_mask(r, i, OPT_NEURONS, l);
+        const model_watch *watch = r->seq[i]->watch;
+        const bool shown = watch && watch->states >> STATE_HEAD_OUTPUT & 1;
+        r->heads[i] = r->live[i] && !shown ? NULL : live_mask(r, i, UNIT_HEADS, l);
+        r->neurons[i] = r->live[i] ? NULL : live_mask(r, i, UNIT_NEURONS, l);
     }
 }
 
-void block_forward(opt_run *r, run_part *p, int l, bool leaves) {
+void block_forward(model_run *r, run_part *p, int l, bool leaves) {
     const int E = r->m->c.E, A = r->m->layer[l].wq.rows;
     const row_set *inside = rows_inside(r, l), *leaving = rows_leaving(r, l);
     const around one = around_attention(r, l, NULL), two = around_ffn(r, l, NULL);
     layer_arrays *t = &r->layer[l];
 
     // who watches sees the residual, and may choose units
-    show(r, p, OPT_RESIDUAL, l, r->res[l], E, r->every.all);
+    show(r, p, STATE_RESIDUAL, l, r->res[l], E, r->every.all);
     live_list_heads(r, p, l);
 
     // attention: q, k, v, a of h, then mid
@@ -97,10 +97,10 @@ void block_forward(opt_run *r, run_part *p, int l, bool leaves) {
     if (inside == &r->outputs && r->out_rows == 0) return;  // only K and V were wanted
     masks_by_zero(r, l);
     attention_heads(r, p, l, h, inside);
-    show(r, p, OPT_HEAD_OUTPUT, l, t->a, A, inside->all);
+    show(r, p, STATE_HEAD_OUTPUT, l, t->a, A, inside->all);
     attention_out(r, p, l, residual(r, &one, t->mid, inside), inside);
     leave(r, &one, t->mid, inside);
-    show(r, p, OPT_MID, l, t->mid, E, inside->all);
+    show(r, p, STATE_MID, l, t->mid, E, inside->all);
 
     // FFN: z of x, then the residual that leaves
     live_list_neurons(r, p, l);
@@ -108,7 +108,7 @@ void block_forward(opt_run *r, run_part *p, int l, bool leaves) {
     ffn_hidden(r, p, l, inside, leaving);
     p->held = l;
     if (!leaves && two.pre) return;  // where norms come last, gradients need their inputs
-    const bool crosses = opt_part(r->m, l + 1) != p->index;
+    const bool crosses = model_part(r->m, l + 1) != p->index;
     float *out = crosses ? p->leave : r->res[l + 1];
     ffn_out(r, p, l, residual(r, &two, out, leaving), leaving);
     leave(r, &two, out, leaving);
@@ -117,7 +117,7 @@ void block_forward(opt_run *r, run_part *p, int l, bool leaves) {
 
 // ---------------------------------------------------------------- gradients
 // The gradient at f's output, from dy at y: dy itself, or through the norm, into df.
-static float *leave_back(opt_run *r, const around *s, float *df, float *dy, bool some_rows, const span *rows) {
+static float *leave_back(model_run *r, const around *s, float *df, float *dy, bool some_rows, const span *rows) {
     const int E = r->m->c.E, n = r->n;
     if (s->pre) return dy;
     r->o->move(s->dn, dy, E, rows, n);
@@ -129,7 +129,7 @@ static float *leave_back(opt_run *r, const around *s, float *df, float *dy, bool
 
 // The gradient at x into dx, from df at f's output and from what f's gradient made: s->dn at the norm's output, or
 // (post) df, which it was added to.
-static void enter_back(opt_run *r, const around *s, float *dx, const float *df, const span *rows) {
+static void enter_back(model_run *r, const around *s, float *dx, const float *df, const span *rows) {
     const int E = r->m->c.E, n = r->n;
     if (dx != df) r->o->move(dx, df, E, r->every.all, n);
     if (!s->pre) return;
@@ -137,7 +137,7 @@ static void enter_back(opt_run *r, const around *s, float *dx, const float *df, 
     if (s->dgain) r->o->norm_grad(s->dgain, s->dbias, s->dn, s->x, E, rows, n);
 }
 
-void block_back_to_taps(opt_run *r, run_part *p, int l, const opt_layer *g) {
+void block_back_to_taps(model_run *r, run_part *p, int l, const model_layer *g) {
     const around one = around_attention(r, l, g), two = around_ffn(r, l, g);
     const span *rows = rows_leaving(r, l)->all;
     const bool some = last_layer(r, l);
@@ -152,7 +152,7 @@ void block_back_to_taps(opt_run *r, run_part *p, int l, const opt_layer *g) {
     attention_out_back(r, l, p->dsum, g);
 }
 
-void block_back_to_input(opt_run *r, run_part *p, int l, const opt_layer *g) {
+void block_back_to_input(model_run *r, run_part *p, int l, const model_layer *g) {
     const around one = around_attention(r, l, g);
     const float *h = g ? enter(r, &one, p->h, &r->every) : NULL;
     attention_heads_back(r, p, l, one.pre ? one.dn : p->dsum, !one.pre, h, g);
@@ -160,23 +160,23 @@ void block_back_to_input(opt_run *r, run_part *p, int l, const opt_layer *g) {
 }
 
 // ---------------------------------------------------------------- tangents
-static const float *enter_jvp(opt_run *r, const around *s, float *th, const float *tx, const span *rows) {
+static const float *enter_jvp(model_run *r, const around *s, float *th, const float *tx, const span *rows) {
     if (!s->pre) return tx;
     r->o->norm_jvp(th, s->x, tx, s->gain, r->m->c.E, rows, r->n);
     return th;
 }
 
-static float *residual_jvp(opt_run *r, const around *s, float *ty, const float *tx, const span *rows) {
+static float *residual_jvp(model_run *r, const around *s, float *ty, const float *tx, const span *rows) {
     float *tsum = s->pre ? ty : s->tn;
     r->o->move(tsum, tx, r->m->c.E, rows, r->n);
     return tsum;
 }
 
-static void leave_jvp(opt_run *r, const around *s, float *ty, const span *rows) {
+static void leave_jvp(model_run *r, const around *s, float *ty, const span *rows) {
     if (!s->pre) r->o->norm_jvp(ty, s->sum, s->tn, s->gain, r->m->c.E, rows, r->n);
 }
 
-void block_jvp(opt_run *r, run_part *p, int l, const direction *v) {
+void block_jvp(model_run *r, run_part *p, int l, const direction *v) {
     const around one = around_attention(r, l, NULL), two = around_ffn(r, l, NULL);
     const span *every = r->every.all, *rows = rows_leaving(r, l)->all;
     layer_arrays *t = &r->layer[l];
@@ -195,7 +195,7 @@ void block_jvp(opt_run *r, run_part *p, int l, const direction *v) {
     leave_jvp(r, &two, p->tcur, rows);
 }
 
-static float *leave_back_jvp(opt_run *r, const around *s, float *tdf, float *tdy, bool some_rows, const span *rows) {
+static float *leave_back_jvp(model_run *r, const around *s, float *tdf, float *tdy, bool some_rows, const span *rows) {
     const int E = r->m->c.E;
     if (s->pre) return tdy;
     if (some_rows) run_clear(r, tdf, E);
@@ -203,14 +203,14 @@ static float *leave_back_jvp(opt_run *r, const around *s, float *tdf, float *tdy
     return tdf;
 }
 
-static void enter_back_jvp(opt_run *r, const around *s, float *tdx, const float *tdf, const float *tdn,
+static void enter_back_jvp(model_run *r, const around *s, float *tdx, const float *tdf, const float *tdn,
                            const span *rows) {
     const int E = r->m->c.E;
     if (tdx != tdf) r->o->move(tdx, tdf, E, r->every.all, r->n);
     if (s->pre) r->o->norm_back_jvp(tdx, s->dn, tdn, s->x, s->tn, s->gain, E, true, rows, r->n);
 }
 
-void block_back_to_taps_jvp(opt_run *r, run_part *p, int l, const direction *v) {
+void block_back_to_taps_jvp(model_run *r, run_part *p, int l, const direction *v) {
     const around one = around_attention(r, l, NULL), two = around_ffn(r, l, NULL);
     const span *rows = rows_leaving(r, l)->all;
     const bool some = last_layer(r, l);
@@ -221,7 +221,7 @@ void block_back_to_taps_jvp(opt_run *r, run_part *p, int l, const direction *v) 
     attention_out_back_jvp(r, p, l, p->tdsum);
 }
 
-void block_back_to_input_jvp(opt_run *r, run_part *p, int l) {
+void block_back_to_input_jvp(model_run *r, run_part *p, int l) {
     const around one = around_attention(r, l, NULL);
     attention_heads_back_jvp(r, p, l, one.pre ? p->tdx : p->tdsum, !one.pre);
     enter_back_jvp(r, &one, p->tdres, p->tdsum, p->tdx, r->every.all);

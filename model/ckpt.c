@@ -159,9 +159,9 @@ static int check_shape(const tensor *t, const tensor *want, const char *dir) {
 }
 
 // tensors (sorted by name) are exactly those of the config.
-static int check_tensors(const opt_config *config, const tensor *ts, int n, const char *dir) {
+static int check_tensors(const model_config *config, const tensor *ts, int n, const char *dir) {
     int n_want, bad = 0, i = 0, j = 0;
-    tensor *want = opt_tensor_list(config, &n_want);
+    tensor *want = arch_tensor_list(config, &n_want);
     qsort(want, (size_t)n_want, sizeof *want, by_name);
     for (int k = 1; k < n && !bad; k++)
         if (!strcmp(ts[k].name, ts[k - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[k].name);
@@ -197,7 +197,7 @@ static int check_head(ckpt *c) {
 static int read_config(ckpt *c) {
     size_t n;
     char *path = xasprintf("%s/config.json", c->dir), *text = file_read(path, &n);
-    int bad = text ? opt_config_parse(text, n, path, &c->config) : -1;
+    int bad = text ? model_config_parse(text, n, path, &c->config) : -1;
     free(text);
     free(path);
     return bad;
@@ -224,7 +224,7 @@ void ckpt_close(ckpt *c) {
         else munmap(c->maps[i].base, c->maps[i].bytes);
     free(c->maps);
     free(c->dir);
-    opt_config_free(&c->config);
+    model_config_free(&c->config);
     *c = (ckpt){0};
 }
 
@@ -248,7 +248,7 @@ static size_t first_bad(const tensor *t, size_t from, size_t to) {
 
 // One pass over all data, piece by piece so that each is hashed while it is in the cache.
 static int read_all(ckpt *c, bool values) {
-    const opt_config *o = &c->config;
+    const model_config *o = &c->config;
     XXH3_state_t *st = XXH3_createState();
     XXH3_128bits_reset(st);
     char *text = xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions, o->pre_ln, o->final_ln,
@@ -317,9 +317,9 @@ static int write_safetensors(FILE *f, const char *prefix, const tensor **ts, int
     return bad;
 }
 
-int ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n) { return ckpt_save_from(dir, config, tensors, n, NULL, NULL); }
+int ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n) { return ckpt_save_from(dir, config, tensors, n, NULL, NULL); }
 
-int ckpt_save_from(const char *dir, const opt_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx) {
+int ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx) {
     file_out weights = {0}, conf = {0};
     const tensor **order = xcalloc((size_t)n + 1, sizeof *order);
     tensor *sorted = xcalloc((size_t)n + 1, sizeof *sorted);
@@ -337,7 +337,7 @@ int ckpt_save_from(const char *dir, const opt_config *config, const tensor *tens
     }
     if (file_out_open(&weights, weights_path) || file_out_open(&conf, conf_path)) goto done;
     if (write_safetensors(weights.f, arch_of(config).family->saved_prefix, order, n, fill, ctx)) goto done;
-    text = opt_config_text(config);
+    text = model_config_text(config);
     fputs(text, conf.f);
     bad = file_out_close(&weights) || file_out_close(&conf) ? -1 : 0;
 done:

@@ -17,7 +17,7 @@ int dtype_of_option(const char *name);     // or -1
 //
 // A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the model that it was made
 // from (so D = E/H holds); "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many each layer has, 0 allowed. Arrays [L, H] and
-// [L, F] over units keep their shape: units of layer l are the first opt_units(c, l, kind) of its row; masks are 0 behind them, scores NaN.
+// [L, F] over units keep their shape: units of layer l are the first model_units(c, l, kind) of its row; masks are 0 behind them, scores NaN.
 typedef struct {
     int L, H, E, F, D, P, V, positions;  // positions without OPT's offset of 2
     bool pre_ln;       // do_layer_norm_before; false: OPT-350m
@@ -27,15 +27,15 @@ typedef struct {
     int bos, eos, pad; // token ids
     dtype declared;    // torch_dtype
     int *heads, *neurons; // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct share them
-} opt_config;
+} model_config;
 
-enum { OPT_HEADS, OPT_NEURONS };  // kinds of units
-static inline int opt_units(const opt_config *c, int layer, int kind) {
-    const int *of = kind == OPT_HEADS ? c->heads : c->neurons;
-    return of ? of[layer] : kind == OPT_HEADS ? c->H : c->F;
+enum { UNIT_HEADS, UNIT_NEURONS };  // kinds of units
+static inline int model_units(const model_config *c, int layer, int kind) {
+    const int *of = kind == UNIT_HEADS ? c->heads : c->neurons;
+    return of ? of[layer] : kind == UNIT_HEADS ? c->H : c->F;
 }
-static inline bool opt_compacted(const opt_config *c) { return c->heads || c->neurons; }
-void opt_config_free(opt_config *c);  // the lists; safe on {0}
+static inline bool model_compacted(const model_config *c) { return c->heads || c->neurons; }
+void model_config_free(model_config *c);  // the lists; safe on {0}
 
 typedef struct {
     char *name;        // without "model." and "decoder."
@@ -47,7 +47,7 @@ typedef struct {
 
 typedef struct {
     char *dir;
-    opt_config config;
+    model_config config;
     tensor *tensors;   // sorted by name
     int n_tensors;
     struct ckpt_map { void *base; size_t bytes; bool owned; } *maps;  // what ckpt_close unmaps; owned: a copy of ours, freed
@@ -73,18 +73,18 @@ const char *ckpt_hash(ckpt *c);
 
 // Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them: names with
 // "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
-int  ckpt_save(const char *dir, const opt_config *config, const tensor *tensors, int n);
+int  ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n);
 // The same with the data of one tensor at a time, in any order: fill returns them, good until its next call, or NULL and err_set.
 typedef const void *tensor_fill(void *ctx, const tensor *t);
-int  ckpt_save_from(const char *dir, const opt_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx);
+int  ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx);
 
 // config.json of a configuration, as transformers writes it; caller frees.
-char *opt_config_text(const opt_config *c);
+char *model_config_text(const model_config *c);
 
 // The parts, each on bytes in memory so that they can be fuzzed. Names are as in the file. The tensors' data point into `bytes` at any
 // alignment (two tensors of a .bin may share them); caller frees names and array with tensors_free. On failure *tensors is NULL.
 int  st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // safetensors
 int  pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // torch.save zip
-int  opt_config_parse(const char *json, size_t n, const char *path, opt_config *config);  // caller: opt_config_free
+int  model_config_parse(const char *json, size_t n, const char *path, model_config *config);  // caller: model_config_free
 void tensors_free(tensor *tensors, int n);
 size_t tensor_bytes(const tensor *t);  // SIZE_MAX: the product of the sizes overflows

@@ -15,20 +15,20 @@ typedef struct {
 } job;
 
 static const uint8_t *kept(const job *j, int kind, int layer) {
-    const opt_config *c = &j->from->config;
-    return kind == OPT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H : j->keep->neurons + (size_t)layer * (size_t)c->F;
+    const model_config *c = &j->from->config;
+    return kind == UNIT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H : j->keep->neurons + (size_t)layer * (size_t)c->F;
 }
 
 static int count_kept(const job *j, int kind, int layer) {
     int n = 0;
-    for (int u = 0; u < opt_units(&j->from->config, layer, kind); u++) n += kept(j, kind, layer)[u] != 0;
+    for (int u = 0; u < model_units(&j->from->config, layer, kind); u++) n += kept(j, kind, layer)[u] != 0;
     return n;
 }
 
 // The indices that stay of `size`: those of kept units where the side belongs to units.
 static int list_kept(const job *j, int *out, int64_t size, tensor_dim dim, int layer) {
     const unit_owner owner = arch_owner(dim);
-    const int kind = arch_owner_kind(owner), values = kind == OPT_HEADS ? j->from->config.D : 1;
+    const int kind = arch_owner_kind(owner), values = kind == UNIT_HEADS ? j->from->config.D : 1;
     int n = 0;
     for (int i = 0; i < size; i++)
         if (owner == OWNER_NONE || kept(j, kind, layer)[i / values]) out[n++] = i;
@@ -76,8 +76,8 @@ static const void *fill(void *ctx, const tensor *t) {
 
 // The counts of one kind; NULL where no layer has lost any.
 static int *counts(const job *j, int kind) {
-    const opt_config *c = &j->from->config;
-    const int all = kind == OPT_HEADS ? c->H : c->F;
+    const model_config *c = &j->from->config;
+    const int all = kind == UNIT_HEADS ? c->H : c->F;
     int *n = xcalloc((size_t)c->L, sizeof *n);
     bool whole = true;
     for (int l = 0; l < c->L; l++) whole &= (n[l] = count_kept(j, kind, l)) == all;
@@ -87,12 +87,12 @@ static int *counts(const job *j, int kind) {
 }
 
 // Configuration and tensors (no data) of what is left.
-static tensor *list_tensors(const job *j, opt_config *c, int type, int *n) {
+static tensor *list_tensors(const job *j, model_config *c, int type, int *n) {
     *c = j->from->config;
-    c->heads = counts(j, OPT_HEADS);
-    c->neurons = counts(j, OPT_NEURONS);
+    c->heads = counts(j, UNIT_HEADS);
+    c->neurons = counts(j, UNIT_NEURONS);
     if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
-    tensor *t = opt_tensor_list(c, n);
+    tensor *t = arch_tensor_list(c, n);
     for (int i = 0; i < *n; i++) t[i].type = type == COMPACT_AS_STORED ? ckpt_find(j->from, t[i].name)->type : (dtype)type;
     return t;
 }
@@ -104,12 +104,12 @@ static void free_job(job *j) {
 
 int compact_save(const char *dir, const ckpt *from, const mask *keep, int type) {
     job j = {.from = from, .keep = keep};
-    opt_config c;
+    model_config c;
     int n;
     tensor *t = list_tensors(&j, &c, type, &n);
     const int bad = ckpt_save_from(dir, &c, t, n, fill, &j);
     tensors_free(t, n);
-    opt_config_free(&c);
+    model_config_free(&c);
     free_job(&j);
     return bad;
 }
@@ -117,7 +117,7 @@ int compact_save(const char *dir, const ckpt *from, const mask *keep, int type) 
 // ---------------------------------------------------------------- in memory
 void compact_make(compact_model *out, const ckpt *from, const mask *keep) {
     job j = {.from = from, .keep = keep};
-    opt_config c;
+    model_config c;
     *out = (compact_model){0};
     out->t = list_tensors(&j, &c, COMPACT_AS_STORED, &out->n);
     for (int i = 0; i < out->n; i++) {
@@ -127,14 +127,14 @@ void compact_make(compact_model *out, const ckpt *from, const mask *keep) {
         j.data = NULL;
     }
     free_job(&j);
-    const int bad = opt_from_tensors(&out->m, &c, out->t, out->n);
+    const int bad = model_from_tensors(&out->m, &c, out->t, out->n);
     ASSERT(!bad);  // names and shapes are of its own making
 }
 
 void compact_free(compact_model *c) {
-    opt_config lists = c->m.c;
-    opt_free(&c->m);
-    opt_config_free(&lists);
+    model_config lists = c->m.c;
+    model_free(&c->m);
+    model_config_free(&lists);
     for (int i = 0; i < c->n_owned; i++) free(c->owned[i]);
     free(c->owned);
     tensors_free(c->t, c->n);
@@ -143,12 +143,12 @@ void compact_free(compact_model *c) {
 
 size_t compact_bytes(const ckpt *from, const mask *keep) {
     job j = {.from = from, .keep = keep};
-    opt_config c;
+    model_config c;
     int n;
     size_t bytes = 0;
     tensor *t = list_tensors(&j, &c, COMPACT_AS_STORED, &n);
     for (int i = 0; i < n; i++) bytes += tensor_bytes(&t[i]) + (t[i].type == DT_F32 ? 0 : tensor_bytes(&t[i]) * 2);
     tensors_free(t, n);
-    opt_config_free(&c);
+    model_config_free(&c);
     return bytes;
 }

@@ -1,6 +1,6 @@
 // compact - a physically smaller model, without the heads and neurons that a mask drops: as a checkpoint, or in memory.
 #pragma once
-#include "opt.h"
+#include "model.h"
 
 // Writes the checkpoint (config.json, model.safetensors) of `from` without what `keep` drops into the folder dir: tensors lose the rows
 // or columns that belong to dropped units (arch.h). Biases of what is added to the residual stay: a dropped unit
@@ -12,7 +12,7 @@ int compact_save(const char *dir, const ckpt *from, const mask *keep, int type);
 
 // The same model in the memory of the CPU; what it has unchanged it shares with `from`, which must outlive it.
 typedef struct {
-    opt m;
+    model m;
     tensor *t;
     int n;
     void **owned;
@@ -20,4 +20,4 @@ typedef struct {
 } compact_model;
 void compact_make(compact_model *out, const ckpt *from, const mask *keep);
 void compact_free(compact_model *c);
-size_t compact_bytes(const ckpt *from, const mask *keep);  // of its weights in their stored type, and of their fp32 copy where opt_load would make one
+size_t compact_bytes(const ckpt *from, const mask *keep);  // of its weights in their stored type, and of their fp32 copy where model_load would make one

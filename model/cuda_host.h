@@ -84,7 +84,7 @@ gpu_work_point gpu_work_mark(void);
 void *gpu_work(size_t bytes);
 void gpu_work_release(gpu_work_point mark);
 
-// A vector, which opt_load_on has widened to fp32.
+// A vector, which model_load_on has widened to fp32.
 static inline const float *gpu_vector(const weight *w) {
     ASSERT(w->type == DT_F32);
     return w->data;

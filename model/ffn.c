@@ -1,13 +1,13 @@
-// ffn - the FFN sublayer, and its derivatives beside it. Contracts in opt_run.h.
+// ffn - the FFN sublayer, and its derivatives beside it. Contracts in model_run.h.
 //   z = x W1' + b1       [rows, F] the tap
 //   r = max(z, 0)        [rows, F] not kept
 //   y += r W2' + b2      [rows, E]
 // A live sequence has r of its live neurons only, and no z.
-#include "opt_run.h"
+#include "model_run.h"
 
 // ---------------------------------------------------------------- forward
-void ffn_hidden(opt_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
-    const opt_layer *w = &r->m->layer[l];
+void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
@@ -20,14 +20,14 @@ void ffn_hidden(opt_run *r, run_part *p, int l, const row_set *inside, const row
     if (inside->n_live) live_to_units_relu(r, p->r, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
 }
 
-void ffn_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows) {
-    const opt_layer *w = &r->m->layer[l];
+void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
     from_units(r, y, p->r, &w->w2, &w->w2_t, &w->b2, 1, &p->live_neurons, rows);
 }
 
 // ---------------------------------------------------------------- gradient
-void ffn_back(opt_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const opt_layer *g) {
-    const opt_layer *w = &r->m->layer[l];
+void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const model_layer *g) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
@@ -45,7 +45,7 @@ void ffn_back(opt_run *r, run_part *p, int l, float *dx, bool add, const float *
 
 // ---------------------------------------------------------------- tangent
 // Sequence i's direction on W1, factor * dz' x, in p->g1; the scaled dz passes through p->r.
-static weight weight_direction(opt_run *r, run_part *p, int l, int i, float factor) {
+static weight weight_direction(model_run *r, run_part *p, int l, int i, float factor) {
     const layer_arrays *t = &r->layer[l];
     const int E = r->m->c.E, F = r->m->layer[l].w1.rows;
     const span *s = &rows_leaving(r, l)->all[i];
@@ -57,8 +57,8 @@ static weight weight_direction(opt_run *r, run_part *p, int l, int i, float fact
     return (weight){p->g1, DT_F32, F, E, NULL, NULL};
 }
 
-void ffn_jvp(opt_run *r, run_part *p, int l, float *ty, const direction *v) {
-    const opt_layer *w = &r->m->layer[l];
+void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
@@ -74,8 +74,8 @@ void ffn_jvp(opt_run *r, run_part *p, int l, float *ty, const direction *v) {
 }
 
 // ---------------------------------------------------------------- tangent of the gradient
-void ffn_back_jvp(opt_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v) {
-    const opt_layer *w = &r->m->layer[l];
+void ffn_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;

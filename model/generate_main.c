@@ -48,7 +48,7 @@ static predictor *nets;
 static mask_rule rule;
 
 // The one mask of this run, or the predictor of its masks; false: dense.
-static bool make_mask(mask *m, opt *loaded) {
+static bool make_mask(mask *m, model *loaded) {
     const mask_option o = {.model = arg.model, .scores = arg.scores, .criterion = arg.criterion, .scope = arg.scope, .local_counts = arg.local_counts, .units = arg.units,
                            .dense_layers = arg.dense_layers, .seed = (uint64_t)arg.seed};
     const long sparsity = mask_parse_sparsity(arg.sparsity);
@@ -92,14 +92,14 @@ static int32_t draw(const float *logits, int V, rng *r, candidate *c) {
 int main(int argc, char **argv) {
     cli_parse(argc, argv, "continues a prompt with an OPT model", options);
     if (arg.threads) omp_set_num_threads((int)arg.threads);
-    opt m;
+    model m;
     const ops *device = ops_open_as(arg.device, arg.activations);
-    if (!device || opt_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
+    if (!device || model_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
     tok *t = tok_open(arg.model, m.c.V);
     if (!t) die(1, "%s", err_get());
     mask units = {0};
     const bool masked = make_mask(&units, &m);
-    if (masked) opt_sparse_prepare(&m);
+    if (masked) model_sparse_prepare(&m);
     int32_t *ids = NULL;
     int n = 0, cap = 0;
     if (!arg.no_bos) VEC_PUSH(ids, n, cap, m.c.bos);
@@ -145,6 +145,6 @@ int main(int argc, char **argv) {
     free(ids);
     free(c);
     tok_close(t);
-    opt_free(&m);
+    model_free(&m);
     return 0;
 }

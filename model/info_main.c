@@ -1,6 +1,6 @@
 // info - checks a checkpoint from end to end and describes it: architecture, parameters, tensors, tokenizer, hash.
 #include "cli.h"
-#include "opt.h"
+#include "model.h"
 #include "tok.h"
 #include <jansson.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ static const char *grouped(char out[32], size_t x) {
 
 static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
 
-static void print_architecture(const opt_config *c) {
+static void print_architecture(const model_config *c) {
     printf("model         %s\n", model_dir);
     printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", c->pre_ln ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
@@ -34,12 +34,12 @@ static void print_architecture(const opt_config *c) {
 static const char *text_of(const json_t *root, const char *key) { return json_is_string(json_object_get(root, key)) ? json_string_value(json_object_get(root, key)) : "?"; }
 
 // Of a compacted model: what each layer has left, and the mask that made it.
-static void print_compaction(const opt_config *c) {
-    if (!opt_compacted(c)) return;
-    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) {
-        printf("%s", kind == OPT_HEADS ? "compacted     heads" : "              neurons");
-        for (int l = 0; l < c->L; l++) printf(" %d", opt_units(c, l, kind));
-        printf(" of %d a layer\n", kind == OPT_HEADS ? c->H : c->F);
+static void print_compaction(const model_config *c) {
+    if (!model_compacted(c)) return;
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {
+        printf("%s", kind == UNIT_HEADS ? "compacted     heads" : "              neurons");
+        for (int l = 0; l < c->L; l++) printf(" %d", model_units(c, l, kind));
+        printf(" of %d a layer\n", kind == UNIT_HEADS ? c->H : c->F);
     }
     char *path = xasprintf("%s/compaction.json", model_dir);
     json_t *root = json_load_file(path, 0, NULL);
@@ -82,7 +82,7 @@ static void print_list(const ckpt *c) {
 }
 
 // Sizes, and one line of text to ids and back: a wrong vocab.json shows here.
-static int print_tokenizer(const opt_config *c) {
+static int print_tokenizer(const model_config *c) {
     static const char text[] = "The old man walked into the caf\xc3\xa9.";
     char *vocab = xasprintf("%s/vocab.json", model_dir), *merges = xasprintf("%s/merges.txt", model_dir);
     const bool none = !file_exists(vocab) && !file_exists(merges);

@@ -1,25 +1,25 @@
 // kv - keys and values: those of new tokens, into caches as their policies want them, and attention over those and the
-// tokens before. Contracts in opt_run.h and opt.h (kv_policy).
-#include "opt_run.h"
+// tokens before. Contracts in model_run.h and model.h (kv_policy).
+#include "model_run.h"
 #include <stdlib.h>
 #include <string.h>
 
 // ---------------------------------------------------------------- K and V
 // Does the pass leave K and V of head h at the new row t of sequence i?
-static bool leaves_kv(const opt_run *r, int i, int t, const uint8_t *heads, int h) {
+static bool leaves_kv(const model_run *r, int i, int t, const uint8_t *heads, int h) {
     if (!heads || heads[h]) return true;
     return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
 }
 
 // Rows of x behind those that the sequences' caches have in one of their arrays.
 enum { CACHE_K, CACHE_V, CACHE_IN };
-static void append(opt_run *r, const run_part *p, int layer, int which, const float *x, int width) {
+static void append(model_run *r, const run_part *p, int layer, int which, const float *x, int width) {
     bool any = false;
     for (int i = 0; i < r->n; i++) {
-        const opt_cache *c = r->seq[i]->append;
+        const kv_cache *c = r->seq[i]->append;
         float *const *const arrays[] = {
             [CACHE_K] = c ? c->k : NULL, [CACHE_V] = c ? c->v : NULL, [CACHE_IN] = c ? c->in : NULL};
-        r->to[i] = c && arrays[which][0] ? opt_cache_rows(r->m, arrays[which], c, layer) : NULL;
+        r->to[i] = c && arrays[which][0] ? kv_cache_rows(r->m, arrays[which], c, layer) : NULL;
         any |= r->to[i] != NULL;
     }
     if (any && width)
@@ -27,11 +27,11 @@ static void append(opt_run *r, const run_part *p, int layer, int which, const fl
 }
 
 // Which K and V the new rows of sequence i have.
-static void note(opt_run *r, int i, int layer) {
-    opt_cache *c = r->seq[i]->append;
+static void note(model_run *r, int i, int layer) {
+    kv_cache *c = r->seq[i]->append;
     if (!c || c->kv == KV_COMPUTE) return;
     const int n_heads = heads_of(r, layer);
-    const uint8_t *heads = live_mask(r, i, OPT_HEADS, layer);
+    const uint8_t *heads = live_mask(r, i, UNIT_HEADS, layer);
     uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H + (size_t)c->n * (size_t)n_heads;
     for (int t = 0; t < r->every.all[i].n; t++)
         for (int k = 0; k < n_heads; k++) {
@@ -43,23 +43,23 @@ static void note(opt_run *r, int i, int layer) {
 
 // K and V of some heads at tokens from..from + n - 1 of a cache, from what their maps read. device: room for the heads'
 // list.
-static void recompute(opt_run *r, const opt_cache *c, int layer, const int32_t *unit, int n_units, int32_t *device,
+static void recompute(model_run *r, const kv_cache *c, int layer, const int32_t *unit, int n_units, int32_t *device,
                       span tokens) {
-    const opt_layer *w = &r->m->layer[layer];
-    const float *in = opt_cache_rows(r->m, c->in, c, layer);
+    const model_layer *w = &r->m->layer[layer];
+    const float *in = kv_cache_rows(r->m, c->in, c, layer);
     const live_units u = {.unit = device, .n = n_units, .seqs = 1};
     ASSERT(w->wk.rows <= c->E);
     r->o->put(device, unit, (size_t)n_units * sizeof *unit);
-    r->o->live_linear(opt_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens,
+    r->o->live_linear(kv_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens,
                       1);
-    r->o->live_linear(opt_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens,
+    r->o->live_linear(kv_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens,
                       1);
 }
 
 // Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.
-static void repair(opt_run *r, int i, int layer, int H) {
-    const opt_cache *c = r->seq[i]->prefix;
-    const uint8_t *heads = live_mask(r, i, OPT_HEADS, layer);
+static void repair(model_run *r, int i, int layer, int H) {
+    const kv_cache *c = r->seq[i]->prefix;
+    const uint8_t *heads = live_mask(r, i, UNIT_HEADS, layer);
     int *lack = c->lack + layer * c->H;
     uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H;  // [tokens, H]
     int32_t *unit = NULL, *device = NULL;
@@ -87,14 +87,14 @@ static void repair(opt_run *r, int i, int layer, int H) {
     free(unit);
 }
 
-void kv_forward(opt_run *r, run_part *p, int l, const float *h) {
-    const opt_layer *w = &r->m->layer[l];
+void kv_forward(model_run *r, run_part *p, int l, const float *h) {
+    const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const int D = r->m->c.D, width = w->wk.rows;
     to_units(r, t->k, h, &w->wk, &w->bk, D, &p->live_heads, &r->kv);
     to_units(r, t->v, h, &w->wv, &w->bv, D, &p->live_heads, &r->kv);
     for (int i = 0; i < r->n; i++) {
-        const opt_cache *prefix = r->seq[i]->prefix;
+        const kv_cache *prefix = r->seq[i]->prefix;
         if (prefix && prefix->kv == KV_REPAIR) repair(r, i, l, width / D);
         note(r, i, l);
     }
@@ -103,16 +103,16 @@ void kv_forward(opt_run *r, run_part *p, int l, const float *h) {
     append(r, p, l, CACHE_IN, h, r->m->c.E);
 }
 
-void kv_note_all(opt_run *r) {
+void kv_note_all(model_run *r) {
     for (int l = 0; l < r->m->c.L; l++)
         for (int i = 0; i < r->n; i++) note(r, i, l);
 }
 
 // Whether a head that runs has no K and V of some token in the prefix.
-bool kv_lacks(const opt_run *r, int i, int layer) {
-    const opt_cache *p = r->seq[i]->prefix;
+bool kv_lacks(const model_run *r, int i, int layer) {
+    const kv_cache *p = r->seq[i]->prefix;
     if (!p || p->kv == KV_COMPUTE) return false;
-    const uint8_t *heads = r->live[i] ? live_mask(r, i, OPT_HEADS, layer) : NULL;
+    const uint8_t *heads = r->live[i] ? live_mask(r, i, UNIT_HEADS, layer) : NULL;
     bool lacks = false;
     for (int h = 0; h < heads_of(r, layer); h++) lacks |= (!heads || heads[h]) && p->lack[layer * p->H + h] > 0;
     return lacks;
@@ -120,8 +120,8 @@ bool kv_lacks(const opt_run *r, int i, int layer) {
 
 // ---------------------------------------------------------------- attention
 // Of a sequence whose prefix lacks K and V of heads that run (KV_SKIP): its has, in device memory.
-static const uint8_t *missing_kv(opt_run *r, run_part *p, int i, int layer, int n_heads) {
-    const opt_cache *c = r->seq[i]->prefix;
+static const uint8_t *missing_kv(model_run *r, run_part *p, int i, int layer, int n_heads) {
+    const kv_cache *c = r->seq[i]->prefix;
     if (!c || c->kv != KV_SKIP || !kv_lacks(r, i, layer)) return NULL;
     const size_t bytes = (size_t)r->m->c.positions * (size_t)c->H;
     if (!p->device_has) p->device_has = r->o->alloc(bytes * (size_t)r->max_seqs);
@@ -131,19 +131,19 @@ static const uint8_t *missing_kv(opt_run *r, run_part *p, int i, int layer, int 
 }
 
 // What sequence i attends to.
-static attn_seq attended(opt_run *r, run_part *p, int i, int l, span all, span queries) {
-    const opt_cache *c = r->seq[i]->prefix;
+static attn_seq attended(model_run *r, run_part *p, int i, int l, span all, span queries) {
+    const kv_cache *c = r->seq[i]->prefix;
     attn_seq s = {.s = all, .from = queries.n ? queries.row - all.row : all.n, .past = r->first[i]};
     if (!c) return s;
     s.past_at = p->step + i;
     s.past_most = c->cap;
-    s.past_k = opt_cache_rows(r->m, c->k, c, l);
-    s.past_v = opt_cache_rows(r->m, c->v, c, l);
+    s.past_k = kv_cache_rows(r->m, c->k, c, l);
+    s.past_v = kv_cache_rows(r->m, c->v, c, l);
     s.past_has = missing_kv(r, p, i, l, heads_of(r, l));
     return s;
 }
 
-void kv_attend(opt_run *r, run_part *p, int l, const row_set *rows) {
+void kv_attend(model_run *r, run_part *p, int l, const row_set *rows) {
     const layer_arrays *t = &r->layer[l];
     const int D = r->m->c.D, H = heads_of(r, l), width = H * D;
     for (int i = 0; i < r->n; i++) {

@@ -1,9 +1,9 @@
-// live - lists of the live units of a layer, and the products that read their weights only. Contracts in opt.h
-// (opt_sparse_prepare) and opt_run.h.
+// live - lists of the live units of a layer, and the products that read their weights only. Contracts in model.h
+// (model_sparse_prepare) and model_run.h.
 //
 // A sequence is live where its mask acts on all of its new rows. Its lists are read off the mask layer by layer,
 // because who watches the pass may still write it. Sequences that are not live take the dense way in the same pass.
-#include "opt_run.h"
+#include "model_run.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,25 +13,25 @@ static size_t copy_bytes(const weight *w) {
 }
 
 // Bytes of each part's copies; returns those of all.
-static size_t plan_copies(const opt *m, size_t bytes[OPS_PARTS]) {
+static size_t plan_copies(const model *m, size_t bytes[OPS_PARTS]) {
     const family *f = m->arch.family;
     size_t all = 0;
     for (int l = 0; l < m->c.L; l++)
         for (int i = 0; i < f->n_tensors; i++) {
             if (!f->tensors[i].transposed) continue;
             const size_t some = copy_bytes((const weight *)((const char *)&m->stored[l] + f->tensors[i].slot));
-            bytes[opt_part(m, l)] += some;
+            bytes[model_part(m, l)] += some;
             all += some;
         }
     return all;
 }
 
-size_t opt_sparse_bytes(const opt *m) {
+size_t model_sparse_bytes(const model *m) {
     size_t bytes[OPS_PARTS] = {0};
     return plan_copies(m, bytes);
 }
 
-size_t opt_sparse_prepare(opt *m) {
+size_t model_sparse_prepare(model *m) {
     const family *f = m->arch.family;
     size_t bytes[OPS_PARTS] = {0};
     const size_t all = plan_copies(m, bytes);
@@ -39,7 +39,7 @@ size_t opt_sparse_prepare(opt *m) {
     if (ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
     char *block = NULL;
     for (int l = 0; l < m->c.L; l++) {
-        const int p = opt_part(m, l);
+        const int p = model_part(m, l);
         if (l == m->first[p]) {
             m->o->use(p);
             block = m->transposed[p] = m->o->alloc(bytes[p]);
@@ -47,7 +47,7 @@ size_t opt_sparse_prepare(opt *m) {
         for (int i = 0; i < f->n_tensors; i++) {
             const tensor_spec *s = &f->tensors[i];
             if (!s->transposed) continue;
-            const weight *from = opt_slot(m, s, l);
+            const weight *from = model_slot(m, s, l);
             m->o->transpose(block, from);
             *(weight *)((char *)&m->layer[l] + s->transposed) =
                 (weight){block, from->type, from->cols, from->rows, NULL, from->narrow};
@@ -58,10 +58,10 @@ size_t opt_sparse_prepare(opt *m) {
 }
 
 // ---------------------------------------------------------------- workspace
-static bool own_lists(const opt_run *r) { return r->flags & OPT_OWN_LISTS && r->max_seqs > 1; }
+static bool own_lists(const model_run *r) { return r->flags & RUN_OWN_LISTS && r->max_seqs > 1; }
 
-static void lists_alloc(opt_run *r, const run_part *p, live_lists *u, int units) {
-    const opt *m = r->m;
+static void lists_alloc(model_run *r, const run_part *p, live_lists *u, int units) {
+    const model *m = r->m;
     const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = own_lists(r) ? N : 1;
     u->layers = r->o->host ? 1 : m->first[p->index + 1] - m->first[p->index];
     const size_t layers = (size_t)u->layers;
@@ -75,7 +75,7 @@ static void lists_alloc(opt_run *r, const run_part *p, live_lists *u, int units)
     u->device_wants = r->o->alloc(layers * U * N);
 }
 
-static void lists_free(opt_run *r, live_lists *u) {
+static void lists_free(model_run *r, live_lists *u) {
     if (u->device_unit) r->o->release(u->device_unit);
     if (u->device_wants) r->o->release(u->device_wants);
     free(u->unit);
@@ -84,7 +84,7 @@ static void lists_free(opt_run *r, live_lists *u) {
     free(u->every);
 }
 
-void live_alloc(opt_run *r) {
+void live_alloc(model_run *r) {
     const size_t N = (size_t)r->max_seqs;
     r->live = xcalloc(N, sizeof *r->live);
     for (int k = 0; k < r->m->parts; k++) {
@@ -94,7 +94,7 @@ void live_alloc(opt_run *r) {
     }
 }
 
-void live_free(opt_run *r) {
+void live_free(model_run *r) {
     free(r->live);
     for (int k = 0; k < r->m->parts; k++) {
         run_part *p = run_use(r, k);
@@ -113,14 +113,14 @@ static void sort_rows(row_set *set, int i, span rows, bool live) {
     set->n_live += live;
 }
 
-void live_begin(opt_run *r) {
+void live_begin(model_run *r) {
     const bool able =
-        r->m->transposed[0] && r->part[0].live_heads.unit && !(r->flags & (unsigned)(OPT_TAPS | OPT_MASK_BY_ZERO));
+        r->m->transposed[0] && r->part[0].live_heads.unit && !(r->flags & (unsigned)(RUN_TAPS | RUN_MASK_BY_ZERO));
     row_set *sets[] = {&r->every, &r->outputs, &r->kv};
     for (int k = 0; k < 3; k++) sets[k]->n_dense = sets[k]->n_live = 0;
     r->n_live = 0;
     for (int i = 0; i < r->n; i++) {
-        const opt_cache *to = r->seq[i]->append;
+        const kv_cache *to = r->seq[i]->append;
         const bool live = able && r->seq[i]->mask && r->mask_from[i] == 0;
         // K and V that nobody will read again are needed for live heads only
         const bool all_heads = !live || (to && to->kv == KV_COMPUTE);
@@ -132,10 +132,10 @@ void live_begin(opt_run *r) {
     }
 }
 
-const uint8_t *live_mask(const opt_run *r, int i, int kind, int layer) {
+const uint8_t *live_mask(const model_run *r, int i, int kind, int layer) {
     const mask *m = r->seq[i]->mask;
     if (!m) return NULL;
-    return kind == OPT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H
+    return kind == UNIT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H
                              : m->neurons + (size_t)layer * (size_t)r->m->c.F;
 }
 
@@ -147,9 +147,9 @@ typedef struct {
     size_t place;
 } lists_at;
 
-static lists_at lists_of_layer(const opt_run *r, const run_part *p, int kind, int layer) {
-    const bool heads = kind == OPT_HEADS;
-    const opt_config *c = &r->m->c;
+static lists_at lists_of_layer(const model_run *r, const run_part *p, int kind, int layer) {
+    const bool heads = kind == UNIT_HEADS;
+    const model_config *c = &r->m->c;
     live_lists *u = (live_lists *)(uintptr_t)(heads ? &p->live_heads : &p->live_neurons);
     return (lists_at){u,
                       kind,
@@ -159,15 +159,15 @@ static lists_at lists_of_layer(const opt_run *r, const run_part *p, int kind, in
                       u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
 }
 
-static const uint8_t *mask_of(const opt_run *r, const lists_at *a, int i) { return live_mask(r, i, a->kind, a->layer); }
+static const uint8_t *mask_of(const model_run *r, const lists_at *a, int i) { return live_mask(r, i, a->kind, a->layer); }
 
 // What the lists of sequence i were made of.
-static uint8_t *made_of(const opt_run *r, const lists_at *a, int i) {
+static uint8_t *made_of(const model_run *r, const lists_at *a, int i) {
     return a->u->of + (a->place * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + a->U);
 }
 
 // Whether the lists that are on the device are those of the masks as they are.
-static bool lists_hold(const opt_run *r, const lists_at *a) {
+static bool lists_hold(const model_run *r, const lists_at *a) {
     bool hold = a->u->of != NULL;
     for (int i = 0; i < r->max_seqs && hold; i++) {
         const uint8_t *of = made_of(r, a, i);
@@ -177,7 +177,7 @@ static bool lists_hold(const opt_run *r, const lists_at *a) {
     return hold;
 }
 
-static void remember(opt_run *r, const lists_at *a) {
+static void remember(model_run *r, const lists_at *a) {
     for (int i = 0; i < r->max_seqs && a->u->of; i++) {
         uint8_t *of = made_of(r, a, i);
         of[0] = i < r->n ? 1 + r->live[i] : 0;
@@ -186,14 +186,14 @@ static void remember(opt_run *r, const lists_at *a) {
 }
 
 // A list of n units at unit[1..] to place `at` of the device's.
-static live_units put_list(opt_run *r, const lists_at *a, int32_t *unit, int n, size_t at) {
+static live_units put_list(model_run *r, const lists_at *a, int32_t *unit, int n, size_t at) {
     int32_t *to = a->u->device_unit + at * (size_t)(1 + a->U);
     unit[0] = n;
     r->o->put(to, unit, (size_t)(1 + n) * sizeof *unit);
     return (live_units){.unit = to + 1, .n = n, .seqs = 1, .n_at = r->o->host ? NULL : to};
 }
 
-static void make_own(opt_run *r, const lists_at *a) {
+static void make_own(model_run *r, const lists_at *a) {
     for (int i = 0; i < r->n; i++) {
         int32_t *unit = a->u->unit + (size_t)i * (size_t)(1 + a->U);
         int n = 0;
@@ -207,7 +207,7 @@ static void make_own(opt_run *r, const lists_at *a) {
 }
 
 // The mask that all live sequences share, or NULL.
-static const uint8_t *shared_mask(const opt_run *r, const lists_at *a) {
+static const uint8_t *shared_mask(const model_run *r, const lists_at *a) {
     const uint8_t *first = NULL;
     for (int i = 0; i < r->n; i++) {
         if (!r->live[i]) continue;
@@ -217,7 +217,7 @@ static const uint8_t *shared_mask(const opt_run *r, const lists_at *a) {
     return first;
 }
 
-static void make_common(opt_run *r, const lists_at *a) {
+static void make_common(model_run *r, const lists_at *a) {
     live_lists *u = a->u;
     const uint8_t *shared = shared_mask(r, a);
     int n = 0;
@@ -236,7 +236,7 @@ static void make_common(opt_run *r, const lists_at *a) {
     u->list[0] = made;
 }
 
-static void make_lists(opt_run *r, const run_part *p, int kind, int layer) {
+static void make_lists(model_run *r, const run_part *p, int kind, int layer) {
     if (r->n_live == 0) return;
     const lists_at a = lists_of_layer(r, p, kind, layer);
     a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);
@@ -248,14 +248,14 @@ static void make_lists(opt_run *r, const run_part *p, int kind, int layer) {
     remember(r, &a);
 }
 
-void live_list_heads(opt_run *r, run_part *p, int layer) { make_lists(r, p, OPT_HEADS, layer); }
-void live_list_neurons(opt_run *r, run_part *p, int layer) { make_lists(r, p, OPT_NEURONS, layer); }
+void live_list_heads(model_run *r, run_part *p, int layer) { make_lists(r, p, UNIT_HEADS, layer); }
+void live_list_neurons(model_run *r, run_part *p, int layer) { make_lists(r, p, UNIT_NEURONS, layer); }
 
-bool live_settled(const opt_run *r) {
+bool live_settled(const model_run *r) {
     bool settled = true;
     for (int l = 0; l < r->m->c.L && settled; l++) {
-        const run_part *p = &r->part[opt_part(r->m, l)];
-        for (int kind = OPT_HEADS; kind <= OPT_NEURONS && r->n_live && settled; kind++) {
+        const run_part *p = &r->part[model_part(r->m, l)];
+        for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS && r->n_live && settled; kind++) {
             const lists_at a = lists_of_layer(r, p, kind, l);
             settled = lists_hold(r, &a);
         }
@@ -265,30 +265,30 @@ bool live_settled(const opt_run *r) {
 }
 
 // ---------------------------------------------------------------- products
-int live_lists_of(const opt_run *r, int *width) {
+int live_lists_of(const model_run *r, int *width) {
     *width = own_lists(r) ? 1 : r->n;
     return own_lists(r) ? r->n : 1;
 }
 
-static void to_live(opt_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, int D,
+static void to_live(model_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, int D,
                     const live_lists *u, const span *s) {
     int width;
     const int lists = live_lists_of(r, &width);
     for (int k = 0; k < lists; k++) r->o->live_linear(y, x, w, maybe(b), relu, D, &u->list[k], s + k, width);
 }
 
-void live_to_units_relu(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
+void live_to_units_relu(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
                         const live_lists *u, const row_set *rows) {
     to_live(r, y, x, w, b, true, D, u, rows->live);
 }
 
-void to_units(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
+void to_units(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
               const row_set *rows) {
     if (rows->n_dense) r->o->linear(y, x, w, maybe(b), false, rows->dense, r->n);
     if (rows->n_live) to_live(r, y, x, w, b, false, D, u, rows->live);
 }
 
-void from_units(opt_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
+void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
                 const live_lists *u, const row_set *rows) {
     if (w->cols == 0) {  // of no units the bias is left
         r->o->linear(y, x, w, maybe(b), true, rows->all, r->n);

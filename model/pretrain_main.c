@@ -7,7 +7,7 @@
 // decay, on matrices only). Initialisation: normal 0.02, the projections into the residual divided by sqrt(2 L) (GPT-2).
 #include "adamw.h"
 #include "cli.h"
-#include "opt.h"
+#include "model.h"
 #include "simd.h"
 #include "tok.h"
 #include <dirent.h>
@@ -111,19 +111,19 @@ typedef struct { tensor *t; int n; size_t floats; float *w, *g, *m, *v; } params
 
 static size_t count(const tensor *t) { return (size_t)t->dim[0] * (size_t)(t->rank > 1 ? t->dim[1] : 1); }
 
-static params params_new(const opt_config *c, opt *trained, opt *grad) {
-    params p = {.t = opt_tensor_list(c, &p.n)};
+static params params_new(const model_config *c, model *trained, model *grad) {
+    params p = {.t = arch_tensor_list(c, &p.n)};
     for (int i = 0; i < p.n; i++) p.floats += count(&p.t[i]);
     float **array[] = {&p.w, &p.g, &p.m, &p.v};
     for (int k = 0; k < 4; k++) {
         *array[k] = xaligned(p.floats * sizeof(float));
         memset(*array[k], 0, p.floats * sizeof(float));
     }
-    opt *to[] = {grad, trained};
+    model *to[] = {grad, trained};
     for (int k = 0; k < 2; k++) {
         size_t at = 0;
         for (int i = 0; i < p.n; at += count(&p.t[i++])) p.t[i].data = (k ? p.w : p.g) + at;
-        if (opt_from_tensors(to[k], c, p.t, p.n) != 0) die(1, "%s", err_get());
+        if (model_from_tensors(to[k], c, p.t, p.n) != 0) die(1, "%s", err_get());
     }
     return p;
 }
@@ -167,10 +167,10 @@ static void update(params *p, double lr, double scale, long step) {
 }
 
 // ---------------------------------------------------------------- sequences
-typedef struct { opt_seq *seq; int n; int32_t *ids; int used; double weight; } batch;
+typedef struct { model_seq *seq; int n; int32_t *ids; int used; double weight; } batch;
 
 // Sequences of a step (or of the validation set, step < 0: every document once), up to `room` tokens.
-static void fill(batch *b, const corpus *c, const opt_config *cfg, long step, int room) {
+static void fill(batch *b, const corpus *c, const model_config *cfg, long step, int room) {
     rng r = rng_make(rng_hash((uint64_t)arg.seed, (uint64_t)step, 0x62617463));
     b->n = b->used = 0;
     b->weight = 0;
@@ -183,14 +183,14 @@ static void fill(batch *b, const corpus *c, const opt_config *cfg, long step, in
         int32_t *ids = b->ids + b->used;
         if (bos) ids[0] = cfg->bos;
         memcpy(ids + bos, c->ids + at, sizeof *ids * (size_t)(n - bos));
-        b->seq[b->n++] = (opt_seq){.tokens = ids, .n = n, .targets_from = 0, .weights = c->weight + at + 1 - bos, .last_target = c->ids[at + n - bos]};
+        b->seq[b->n++] = (model_seq){.tokens = ids, .n = n, .targets_from = 0, .weights = c->weight + at + 1 - bos, .last_target = c->ids[at + n - bos]};
         for (int i = 0; i < n; i++) b->weight += b->seq[b->n - 1].weights[i];
         b->used += n;
     }
 }
 
 // Mean loss of the validation documents, in windows of the model's length behind </s>, at most `most` tokens.
-static double validate(opt_run *run, const corpus *c, const opt_config *cfg, int most) {
+static double validate(model_run *run, const corpus *c, const model_config *cfg, int most) {
     const int begin = c->doc[c->first_valid], n = c->n - begin < most ? c->n - begin : most;
     int32_t *ids = xmalloc(sizeof *ids * (size_t)(n + 1));
     double *lp = xmalloc(sizeof *lp * (size_t)(n + 1)), loss = 0;
@@ -198,9 +198,9 @@ static double validate(opt_run *run, const corpus *c, const opt_config *cfg, int
     memcpy(ids + 1, c->ids + begin, sizeof *ids * (size_t)n);
     for (int at = 0; at < n; at += cfg->positions) {
         const int len = n - at < cfg->positions ? n - at : cfg->positions;
-        opt_seq s = {.tokens = ids + at, .n = len, .targets_from = 0, .last_target = ids[at + len]};
-        opt_forward(run, &s, 1);
-        opt_logprobs(run, lp, NULL, 0);
+        model_seq s = {.tokens = ids + at, .n = len, .targets_from = 0, .last_target = ids[at + len]};
+        model_forward(run, &s, 1);
+        model_logprobs(run, lp, NULL, 0);
         for (int i = 0; i < len; i++) loss -= lp[i];
     }
     free(ids);
@@ -244,7 +244,7 @@ static bool state_load(params *p, const char *key, long *step, double *seconds) 
     return true;
 }
 
-static void save_model(const params *p, const opt_config *c) {
+static void save_model(const params *p, const model_config *c) {
     tensor *t = xmalloc(sizeof *t * (size_t)p->n);
     size_t at = 0;
     uint16_t *half = xmalloc(sizeof *half * p->floats);
@@ -302,10 +302,10 @@ int main(int argc, char **argv) {
     tok *t = tok_open(arg.out, (int)arg.vocab);
     if (!t) die(1, "%s", err_get());
     corpus c = tokenise(t, text, bytes);
-    const opt_config cfg = {.L = (int)arg.layers, .H = (int)arg.heads, .E = (int)arg.hidden, .F = (int)arg.ffn, .D = (int)(arg.hidden / arg.heads), .P = (int)arg.hidden,
+    const model_config cfg = {.L = (int)arg.layers, .H = (int)arg.heads, .E = (int)arg.hidden, .F = (int)arg.ffn, .D = (int)(arg.hidden / arg.heads), .P = (int)arg.hidden,
                             .V = (int)arg.vocab, .positions = (int)arg.positions, .pre_ln = true, .final_ln = true, .bias = true, .bos = 2, .eos = 2, .pad = 1,
                             .declared = DT_F16};
-    opt trained, grad;
+    model trained, grad;
     params p = params_new(&cfg, &trained, &grad);
     const long steps = (arg.tokens + arg.batch - 1) / arg.batch;
     char key[33], *resolved = xasprintf("%ld %ld %ld %ld %ld %ld %ld %ld %ld %g %g %g %g %g %g %016llx", arg.layers, arg.heads, arg.hidden, arg.ffn, arg.positions, arg.vocab,
@@ -318,8 +318,8 @@ int main(int argc, char **argv) {
     char *command = cli_command(argc, argv);
     FILE *log = log_open(step, command);
     log_info("%.2f M parameters, %.2f M tokens of text in %d documents, %ld steps of %ld tokens", (double)p.floats / 1e6, (double)c.n / 1e6, c.n_docs, steps, arg.batch);
-    opt_run *run = opt_run_new(&trained, (int)arg.batch, (int)arg.batch, OPT_TAPS | OPT_WEIGHT_GRADS);
-    opt_run *valid_run = opt_run_new(&trained, cfg.positions, 1, OPT_FORWARD);
+    model_run *run = model_run_new(&trained, (int)arg.batch, (int)arg.batch, RUN_TAPS | RUN_WEIGHT_GRADS);
+    model_run *valid_run = model_run_new(&trained, cfg.positions, 1, RUN_FORWARD);
     batch b = {.seq = xcalloc((size_t)arg.batch, sizeof *b.seq), .ids = xcalloc((size_t)arg.batch, sizeof *b.ids)};
     double *lp = xcalloc((size_t)arg.batch, sizeof *lp), start = clock_s(), mean = 0;
     float *scale = xcalloc((size_t)arg.batch, sizeof *scale);
@@ -332,8 +332,8 @@ int main(int argc, char **argv) {
         step++;
         for (int i = 0; i < b.n; i++) scale[i] = (float)(1 / b.weight);
         memset(p.g, 0, p.floats * sizeof *p.g);
-        opt_forward(run, b.seq, b.n);
-        opt_backward(run, scale, lp, &grad, NULL, NULL);
+        model_forward(run, b.seq, b.n);
+        model_backward(run, scale, lp, &grad, NULL, NULL);
         double loss = 0;
         for (int i = 0; i < b.used; i++) loss -= lp[i] / b.used;
         const double norm = grad_norm(&p), warm = arg.warmup * (double)steps;
@@ -372,10 +372,10 @@ int main(int argc, char **argv) {
     void *blocks[] = {text, vocab_file, resolved, command, lp, scale, b.seq, b.ids, c.ids, c.weight, c.doc, p.w, p.g, p.m, p.v};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     tensors_free(p.t, p.n);
-    opt_run_free(run);
-    opt_run_free(valid_run);
-    opt_free(&trained);
-    opt_free(&grad);
+    model_run_free(run);
+    model_run_free(valid_run);
+    model_free(&trained);
+    model_free(&grad);
     tok_close(t);
     stdout_end();
     return 0;

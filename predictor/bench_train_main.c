@@ -6,7 +6,7 @@
 #include "child.h"
 #include "cli.h"
 #include "fit.h"
-#include "opt_random.h"
+#include "model_random.h"
 #include "predictor.h"
 #include "nets.h"
 #include "results.h"
@@ -49,7 +49,7 @@ static void random_plane(plane *p, scratch *file, int width, int rows, rng *r, b
 }
 
 // steps batches of random rows; NET_POOL reads the embeddings of random tokens.
-static void open_training(training *t, const contender *c, const opt *m) {
+static void open_training(training *t, const contender *c, const model *m) {
     rng r = rng_make(1);
     *t = (training){.c = *c, .n = c->batch * (int)arg.steps, .file = {.fd = -1}};
     if (scratch_open(&t->file, arg.scratch)) die(1, "%s", err_get());
@@ -196,7 +196,7 @@ static int missing(contender *nets, int n, const results *out, bool peer) {
 }
 
 // ---------------------------------------------------------------- main
-static void time_net(const contender *c, const opt *m, child *peer, const char *about, results *out) {
+static void time_net(const contender *c, const model *m, child *peer, const char *about, results *out) {
     training t;
     double ours[MOST_ROUNDS], theirs[MOST_ROUNDS], ratio[MOST_ROUNDS];
     const size_t n = (size_t)arg.rounds;
@@ -222,7 +222,7 @@ static void time_net(const contender *c, const opt *m, child *peer, const char *
     if (arg.out) write_row(out, c, &(rates){ours, theirs, ratio}, about);
 }
 
-static int list_nets(contender *out, const opt_config *c) {
+static int list_nets(contender *out, const model_config *c) {
     int n = 0, wanted;
     char **name = cli_split(arg.designs, &wanted);
     const bool all = wanted == 1 && strcmp(name[0], "all") == 0;
@@ -265,8 +265,8 @@ int main(int argc, char **argv) {
     char *resolved = cli_resolved(options), *about = NULL;
     printf("bench_train: %s\n", resolved);
     omp_set_num_threads((int)arg.threads);
-    opt_config c;
-    if (opt_shape(&c, arg.shape) != 0) die(2, "--shape %s", err_get());
+    model_config c;
+    if (model_shape(&c, arg.shape) != 0) die(2, "--shape %s", err_get());
     contender nets[NETS];
     int n = list_nets(nets, &c);
     const bool beside = strcmp(arg.peer, "none") != 0;
@@ -281,8 +281,8 @@ int main(int argc, char **argv) {
     c.L = c.F = 1;
     c.V = c.V < 1000 ? c.V : 1000;
     c.positions = arg.tokens > 64 ? (int)arg.tokens : 64;
-    opt_random m;
-    if (opt_random_make(&m, &c, DT_F32, 1, ops_cpu()) != 0) die(1, "%s", err_get());
+    model_random m;
+    if (model_random_make(&m, &c, DT_F32, 1, ops_cpu()) != 0) die(1, "%s", err_get());
     child peer;
     if (beside && n && !(about = start_peer(&peer))) {
         if (arg.out)
@@ -298,7 +298,7 @@ int main(int argc, char **argv) {
         peer.to = NULL;
         child_end(&peer, NULL);
     }
-    opt_random_free(&m);
+    model_random_free(&m);
     free(arg.scratch);
     free(about);
     free(resolved);

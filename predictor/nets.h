@@ -11,7 +11,7 @@
 
 #define PREDICTOR_FORMAT "opt unit predictor 1"
 extern const char *const predictor_kinds[2];  // "heads", "neurons"
-extern const char *const predictor_states[];  // names of opt_state as in a store: "head_output", "residual", "residual_mid"
+extern const char *const predictor_states[];  // names of model_state as in a store: "head_output", "residual", "residual_mid"
 
 struct predictor {
     predictor_info about;

@@ -252,7 +252,7 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
             free(group);
             return -1;
         }
-        a->state[k] = (opt_state)state;
+        a->state[k] = (model_state)state;
         free(group);
     }
     return a->has[0] || a->has[1] ? 0 : err_set("%s: /predictors/%s has neither heads nor neurons", store_path(s), criterion);
@@ -298,7 +298,7 @@ char **predictor_criteria(const char *path, int *n) {
     return names;
 }
 
-predictor *predictor_open(const char *path, const char *criterion, const opt *m) {
+predictor *predictor_open(const char *path, const char *criterion, const model *m) {
     store *s = store_open_as(path, PREDICTOR_FORMAT, "bin/train");
     if (!s) return NULL;
     predictor_info a = {0};
@@ -333,12 +333,12 @@ static void widen(double *to, const float *from, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = (double)from[i];
 }
 
-void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *id, const span *s, int n) {
+void predictor_embed_rows(float *x, float *narrow, const model *m, const int32_t *id, const span *s, int n) {
     m->o->embed(narrow ? narrow : x, id, &m->embed, s, n);
     if (narrow) m->o->linear(x, narrow, &m->proj_in, NULL, false, s, n);
 }
 
-void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T) {
+void predictor_embed(float *x, const model *m, const int32_t *tokens, int T) {
     const span all = {0, T};
     const size_t bytes = (size_t)T * (size_t)m->c.E * sizeof *x;
     m->o->use(0);
@@ -392,7 +392,7 @@ void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw
 }
 
 // Embeddings of T tokens, normalised: what the nets of both kinds read.
-static void context_embed(float *x, const opt *m, const int32_t *id, int T) {
+static void context_embed(float *x, const model *m, const int32_t *id, int T) {
     const span all = {0, T};
     float *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
     predictor_embed_rows(x, narrow, m, id, &all, 1);
@@ -400,7 +400,7 @@ static void context_embed(float *x, const opt *m, const int32_t *id, int T) {
     m->o->release(narrow);
 }
 
-void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, int T, float *const score[2]) {
+void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T, float *const score[2]) {
     const ops *o = p->o;
     const float *embedded = NULL;
     ASSERT(p->about.design == PREDICTOR_SEQUENCE && m->o == o);

@@ -8,7 +8,7 @@
 // Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller (but predictor_layer_raw). A larger score means: keep the
 // unit.
 #pragma once
-#include "opt.h"
+#include "model.h"
 
 typedef enum { PREDICTOR_SHADOW, PREDICTOR_DEJAVU, PREDICTOR_LOWRANK, PREDICTOR_SEQUENCE } predictor_design;
 extern const char *const predictor_design_names[];  // "shadow", "dejavu", "dejavu-lowrank", "sequence"
@@ -21,7 +21,7 @@ typedef struct {
     bool target_layer;            // targets were normalised per layer, so scores compare within layers first
     bool compat;                  // trained on compat scores and features, by the published settings
     int lag, from;                // from: the layer whose state a net for all layers reads
-    opt_state state[2];           // read by the nets of heads, of neurons
+    model_state state[2];           // read by the nets of heads, of neurons
     bool has[2];                  // nets for heads, for neurons
     int L, H, E, F;
     int hidden[2];                // of the nets of heads, of neurons
@@ -32,7 +32,7 @@ typedef struct {
 
 // The nets of one criterion, checked against the model (shape and m->file.hash, which ckpt_hash or ckpt_check_values has filled). NULL and err_set: missing, damaged, of another model, or
 // without this criterion (the ones that are there are listed). criterion NULL: the only one in the file.
-predictor *predictor_open(const char *path, const char *criterion, const opt *m);
+predictor *predictor_open(const char *path, const char *criterion, const model *m);
 // The criteria in a predictor file, sorted; one block: free the array. NULL and err_set: missing, or not made by bin/train.
 char **predictor_criteria(const char *path, int *n);
 void predictor_close(predictor *p);  // NULL allowed
@@ -55,13 +55,13 @@ const ops *predictor_on(const predictor *p);  // the device
 // `lag` have no net: their scores are 0. raw: x is not normalised, the published fault of dejavu's global and hybrid masks (METHOD 6.7, 10.2), for compat.
 void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score);
 // By sequence, of all layers, score[0] heads and score[1] neurons (NULL: not wanted), from the tokens of a context; m is on the same device.
-void predictor_score_context(predictor *p, const opt *m, const int32_t *tokens, int T, float *const score[2]);
+void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T, float *const score[2]);
 
 // ---------------------------------------------------------------- scores in host memory, by a predictor on the CPU
 // Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence reads.
-void predictor_embed(float *x, const opt *m, const int32_t *tokens, int T);
+void predictor_embed(float *x, const model *m, const int32_t *tokens, int T);
 // The same in memory of the model's device, of the tokens of spans, id [rows], x [rows, E]; narrow: room for [rows, P] where the model projects its embeddings, else NULL.
-void predictor_embed_rows(float *x, float *narrow, const opt *m, const int32_t *id, const span *s, int n);
+void predictor_embed_rows(float *x, float *narrow, const model *m, const int32_t *id, const span *s, int n);
 // Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all layers. x: the state
 // [E] of shadow (heads and neurons each read their own state: x[0], x[1]); of sequence the token embeddings [T, E], x[0].
 void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons);

@@ -2,7 +2,7 @@
 // (beside the output, gone when the program ends), as planes of equal rows, and are read back row by row. Memory holds a batch, whatever
 // the number of examples.
 #pragma once
-#include "opt.h"
+#include "model.h"
 #include "net.h"
 #include "store.h"
 
@@ -28,7 +28,7 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const
 typedef struct {
     plane x, t;
     const store_examples *ex;  // NET_POOL: the context of an example, or all its tokens where whole (compat)
-    const opt *model;          // NET_POOL: on the device that computes
+    const model *model;          // NET_POOL: on the device that computes
     bool whole;
 } row_source;
 int row_tokens(const row_source *s, int row);  // how many tokens NET_POOL sees

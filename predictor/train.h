@@ -35,7 +35,7 @@ typedef struct {              // one kind of unit of one criterion
 typedef struct {
     train_options o;
     const ops *device;        // where nets are trained; the sequence design's embeddings are there too
-    opt m;
+    model m;
     store *in;
     store_examples ex;
     char **criteria;          // in order of name
@@ -47,7 +47,7 @@ typedef struct {
     int *task, n_tasks;       // [ex.n] the task of each row, numbered in the order of the store
     int *task_rows[2];        // [n_tasks] training rows of each task: of heads, of neurons
     scratch features, targets;
-    plane x[OPT_STATES];      // normalised, of the states that the design reads: [L, E], or [E] of the layer that it reads
+    plane x[STATE_KINDS];      // normalised, of the states that the design reads: [L, E], or [E] of the layer that it reads
     plane norm[2];            // [N] of L: l2 norm of what heads, what neurons read
     train_kind kind[2];
     char *settings, *work, *command;

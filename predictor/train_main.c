@@ -171,8 +171,8 @@ int main(int argc, char **argv) {
     j->command = cli_command(argc, argv);
     printf("train: %s\n", resolved);
     if (!(j->device = ops_open(j->o.device))) die(1, "%s", err_get());
-    if (opt_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file)) die(1, "%s", err_get());
-    if (strcmp(j->o.design, "sequence") == 0 && opt_move_embeddings(&j->m, j->device)) die(1, "%s", err_get());
+    if (model_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file)) die(1, "%s", err_get());
+    if (strcmp(j->o.design, "sequence") == 0 && model_move_embeddings(&j->m, j->device)) die(1, "%s", err_get());
     const int lock = store_lock(j->o.out);
     if (lock < 0) die(1, "%s", err_get());
     int bad = train_plan(j);

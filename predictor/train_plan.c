@@ -202,10 +202,10 @@ static int choose_design(train_job *j) {
     if (compat && a->lag) return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
     if (a->lag && a->L < 2) return err_set("--features ahead: the model has one layer only");
     if (a->design == PREDICTOR_LOWRANK) {
-        a->state[0] = OPT_RESIDUAL;
-        a->state[1] = OPT_MID;
-    } else if (a->lag) a->state[0] = a->state[1] = OPT_RESIDUAL;
-    else a->state[0] = a->state[1] = OPT_HEAD_OUTPUT;
+        a->state[0] = STATE_RESIDUAL;
+        a->state[1] = STATE_MID;
+    } else if (a->lag) a->state[0] = a->state[1] = STATE_RESIDUAL;
+    else a->state[0] = a->state[1] = STATE_HEAD_OUTPUT;
     choose_sizes(j);
     return 0;
 }
@@ -226,7 +226,7 @@ static int check_store(train_job *j) {
                   ? err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one", j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model) : 0;
     free(hash);
     const char *features[] = {"head_output", "residual", "residual_mid"};
-    for (int i = 0; !bad && i < OPT_STATES; i++) {
+    for (int i = 0; !bad && i < STATE_KINDS; i++) {
         char *dataset = xasprintf("/features%s/%s", suffix(j), features[i]);
         long dim[3];
         if (!store_has(j->in, dataset)) bad = err_set("%s: %s is missing: the store has no such features; score with --mode %s or both", j->o.store, dataset, j->o.mode);
@@ -271,7 +271,7 @@ void train_free(train_job *j) {
     store_close(j->in);
     free(j->settings);
     free(j->work);
-    opt_free(&j->m);
+    model_free(&j->m);
 }
 
 // ---------------------------------------------------------------- scratch
@@ -298,7 +298,7 @@ static int fill_norms(train_job *j, plane *to, const char *dataset) {
 int train_features(train_job *j) {
     if (scratch_open(&j->features, j->o.out)) return -1;
     for (int k = 0; k < 2; k++) {
-        const opt_state s = j->about.state[k];
+        const model_state s = j->about.state[k];
         char *read = xasprintf("/features%s/%s", suffix(j), predictor_states[s]), *input = xasprintf("/features%s/%s", suffix(j), k ? "residual_mid" : "residual");
         int bad = fill_norms(j, &j->norm[k], input);
         if (!bad && j->about.design != PREDICTOR_SEQUENCE && !j->x[s].file) {
@@ -338,7 +338,7 @@ static int fill_mean(train_job *j, int k) {
     for (int i = 0; !bad && t->label.file && i < n; i++) {
         bad = plane_read(&t->label, row[i], x);
         for (int u = 0; u < width; u++)
-            if (u % U < opt_units(&j->m.c, u / U, k)) t->positive[u / U] += (double)x[u] / ((double)n * opt_units(&j->m.c, u / U, k));
+            if (u % U < model_units(&j->m.c, u / U, k)) t->positive[u / U] += (double)x[u] / ((double)n * model_units(&j->m.c, u / U, k));
     }
     free(x);
     return bad;

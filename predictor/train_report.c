@@ -247,7 +247,7 @@ static int predict_row(void *ctx, long i, float *to) {
     const size_t U = (size_t)predictor_units(&f->j->about, f->kind), n = (size_t)f->j->about.L * U;
     double *out[2] = {f->kind ? NULL : f->out, f->kind ? f->out : NULL};
     if (predict(f->j, f->p, f->row[i], out, f->x)) return -1;
-    for (size_t u = 0; u < n; u++) to[u] = (int)(u % U) < opt_units(&f->j->m.c, (int)(u / U), f->kind) ? (float)out[f->kind][u] : NAN;
+    for (size_t u = 0; u < n; u++) to[u] = (int)(u % U) < model_units(&f->j->m.c, (int)(u / U), f->kind) ? (float)out[f->kind][u] : NAN;
     return 0;
 }
 

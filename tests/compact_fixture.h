@@ -6,7 +6,7 @@
 #include "mask.h"
 
 static char root[] = "/tmp/test_compact_XXXXXX";
-static const opt_config shapes[] = {
+static const model_config shapes[] = {
     {.L = 4, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 40, .pre_ln = true, .final_ln = true, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1},
     {.L = 4, .H = 3, .E = 21, .F = 33, .D = 7, .P = 10, .V = 50, .positions = 40, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1},
     {.L = 3, .H = 2, .E = 32, .F = 9, .D = 16, .P = 32, .V = 50, .positions = 40, .pre_ln = true, .tied = true, .bos = 2, .eos = 2, .pad = 1}};
@@ -15,33 +15,33 @@ enum { SHAPES = 3, MODES = 5 };
 static char *folder(const char *name) { return xasprintf("%s/%s", root, name); }
 
 // A checkpoint of random weights on disk, and loaded.
-static inline void make_source(opt *m, const opt_config *c, dtype type, const char *name) {
+static inline void make_source(model *m, const model_config *c, dtype type, const char *name) {
     int n;
     tensor *t = random_weights(c, 7, &n);
     weights_narrow(t, n, type);
     char *dir = folder(name);
-    opt_config declared = *c;
+    model_config declared = *c;
     declared.declared = type;
     assert_int_equal(ckpt_save(dir, &declared, t, n), 0);
     weights_free(t, n);
-    if (opt_load(m, dir) != 0) fail_msg("%s", err_get());
+    if (model_load(m, dir) != 0) fail_msg("%s", err_get());
     free(dir);
 }
 
 // 0: units at random; 1: a layer without heads, one without neurons, one with neither; 2: one head and one neuron each; 3: nothing is left; 4: all is.
-static inline void make_mask(mask *m, const opt_config *c, rng *r, int mode) {
+static inline void make_mask(mask *m, const model_config *c, rng *r, int mode) {
     mask_alloc(m, c);
-    for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++)
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
         for (int l = 0; l < c->L; l++) {
-            const int U = kind == OPT_HEADS ? c->H : c->F, units = opt_units(c, l, kind), one = units ? (int)rng_below(r, (uint64_t)units) : 0;
-            uint8_t *keep = (kind == OPT_HEADS ? m->heads : m->neurons) + l * U;
+            const int U = kind == UNIT_HEADS ? c->H : c->F, units = model_units(c, l, kind), one = units ? (int)rng_below(r, (uint64_t)units) : 0;
+            uint8_t *keep = (kind == UNIT_HEADS ? m->heads : m->neurons) + l * U;
             for (int u = 0; u < units; u++) keep[u] = mode == 4 || (mode == 2 ? u == one : mode != 3 && rng_below(r, 2));
             if (mode == 1 && (l == 0 || l == 1 + kind)) memset(keep, 0, (size_t)U);
         }
 }
 
 // What `more`, a mask of the model that m compacts, keeps of the whole one.
-static inline void make_both(mask *both, const opt_config *c, const mask *m, const mask *more) {
+static inline void make_both(mask *both, const model_config *c, const mask *m, const mask *more) {
     mask_alloc(both, c);
     for (int l = 0; l < c->L; l++) {
         for (int u = 0, k = 0; u < c->H; u++) both->heads[l * c->H + u] = m->heads[l * c->H + u] ? more->heads[l * c->H + k++] : 0;
@@ -49,9 +49,9 @@ static inline void make_both(mask *both, const opt_config *c, const mask *m, con
     }
 }
 
-static inline void compacted(opt *small, const opt *whole, const mask *m, int type, const char *name) {
+static inline void compacted(model *small, const model *whole, const mask *m, int type, const char *name) {
     char *dir = folder(name);
-    if (compact_save(dir, &whole->file, m, type) != 0 || opt_load(small, dir) != 0) fail_msg("%s", err_get());
+    if (compact_save(dir, &whole->file, m, type) != 0 || model_load(small, dir) != 0) fail_msg("%s", err_get());
     free(dir);
 }
 

@@ -4,11 +4,11 @@
 #include "contextual.h"
 #include "nets.h"
 
-static const opt_config projected = {.L = 3, .H = 2, .E = 16, .F = 24, .D = 8, .P = 12, .V = 61, .positions = 64, .pre_ln = false, .final_ln = false,
+static const model_config projected = {.L = 3, .H = 2, .E = 16, .F = 24, .D = 8, .P = 12, .V = 61, .positions = 64, .pre_ln = false, .final_ln = false,
                                      .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 enum { MOST = 64, UNITS = 12 + 144 };
 
-static inline predictor_info describe(const opt_config *c, predictor_design d, int lag, opt_state heads, opt_state neurons, bool compat) {
+static inline predictor_info describe(const model_config *c, predictor_design d, int lag, model_state heads, model_state neurons, bool compat) {
     return (predictor_info){.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = lag, .state = {heads, neurons}, .has = {true, true},
                             .L = c->L, .H = c->H, .E = c->E, .F = c->F, .hidden = {16, 16}, .compat = compat, .criterion = "plainact"};
 }

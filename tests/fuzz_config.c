@@ -7,17 +7,17 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    opt_config c, again;
-    if (opt_config_parse((const char *)data, size, "input", &c)) return 0;
+    model_config c, again;
+    if (model_config_parse((const char *)data, size, "input", &c)) return 0;
     ASSERT(c.L > 0 && c.H > 0 && c.F > 0 && c.V > 0 && c.P > 0 && c.positions > 0 && c.D * c.H == c.E);
     ASSERT(c.bos < c.V && c.eos < c.V && c.pad < c.V);
-    char *text = opt_config_text(&c);
-    ASSERT(opt_config_parse(text, strlen(text), "written", &again) == 0);
+    char *text = model_config_text(&c);
+    ASSERT(model_config_parse(text, strlen(text), "written", &again) == 0);
     ASSERT(again.L == c.L && again.E == c.E && again.P == c.P && again.final_ln == c.final_ln && again.bias == c.bias && again.declared == c.declared);
     for (int l = 0; l < c.L; l++)
-        for (int kind = OPT_HEADS; kind <= OPT_NEURONS; kind++) ASSERT(opt_units(&c, l, kind) >= 0 && opt_units(&c, l, kind) == opt_units(&again, l, kind));
-    opt_config_free(&c);
-    opt_config_free(&again);
+        for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) ASSERT(model_units(&c, l, kind) >= 0 && model_units(&c, l, kind) == model_units(&again, l, kind));
+    model_config_free(&c);
+    model_config_free(&again);
     free(text);
     return 0;
 }

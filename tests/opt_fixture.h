@@ -10,7 +10,7 @@
 #include <math.h>
 #include <cmocka.h>
 #include <hdf5.h>
-#include "opt.h"
+#include "model.h"
 
 static const char *const golden_names[] = {"pre", "post", "odd", "half", "bf16"};
 enum { GOLDEN = sizeof golden_names / sizeof *golden_names, GOLDEN_F32 = 3 };  // the first three are stored as fp32
@@ -34,7 +34,7 @@ static inline void assert_same_bits(const char *what, const void *a, const void 
 typedef struct {
     const char *name;
     hid_t file;
-    opt m;
+    model m;
     int N, rows;                 // sequences, tokens in all
     int32_t *tokens;             // [rows]
     int32_t *offset, *context;   // [N + 1], [N]
@@ -62,7 +62,7 @@ static inline void golden_open(golden *g, const char *name) {
     *g = (golden){.name = name};
     char path[100];
     snprintf(path, sizeof path, "tests/golden/opt/%s", name);
-    if (opt_load(&g->m, path) != 0) fail_msg("%s", err_get());
+    if (model_load(&g->m, path) != 0) fail_msg("%s", err_get());
     snprintf(path, sizeof path, "tests/golden/opt/%s/reference.h5", name);
     g->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (g->file < 0) fail_msg("cannot open %s", path);
@@ -78,7 +78,7 @@ static inline void golden_open(golden *g, const char *name) {
 static inline void golden_close(golden *g) {
     free(g->tokens), free(g->offset), free(g->context), free(g->loss);
     H5Fclose(g->file);
-    opt_free(&g->m);
+    model_free(&g->m);
 }
 
 static inline int golden_length(const golden *g, int i) { return g->offset[i + 1] - g->offset[i]; }
@@ -113,22 +113,22 @@ static inline int run_on_golden(const char *group, const golden_test *t, size_t 
 }
 
 // Sequence i whole: all its rows give logits (from 0), or those that predict the continuation (from context - 1).
-static inline opt_seq golden_seq(const golden *g, int i, int targets_from) {
-    return (opt_seq){.tokens = g->tokens + g->offset[i], .n = golden_length(g, i), .targets_from = targets_from, .last_target = OPT_NO_OUTPUT};
+static inline model_seq golden_seq(const golden *g, int i, int targets_from) {
+    return (model_seq){.tokens = g->tokens + g->offset[i], .n = golden_length(g, i), .targets_from = targets_from, .last_target = SEQ_NO_OUTPUT};
 }
 
 // ---------------------------------------------------------------- random models
-static const opt_config small_opt = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
+static const model_config small_opt = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
                                      .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
 // A model whose units a test removes or spoils.
-static const opt_config removable = {.L = 3, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 32, .pre_ln = true, .final_ln = true,
+static const model_config removable = {.L = 3, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 32, .pre_ln = true, .final_ln = true,
                                      .bias = true, .bos = 2, .eos = 2, .pad = 1};
 
-// Weights of a configuration, fp32, in the order of opt_tensor_list: biases and norms away from their trivial values.
-typedef struct { opt m; tensor *t; int n; } random_opt;
+// Weights of a configuration, fp32, in the order of arch_tensor_list: biases and norms away from their trivial values.
+typedef struct { model m; tensor *t; int n; } random_opt;
 
-static inline tensor *random_weights(const opt_config *c, uint64_t seed, int *n) {
-    tensor *t = opt_tensor_list(c, n);
+static inline tensor *random_weights(const model_config *c, uint64_t seed, int *n) {
+    tensor *t = arch_tensor_list(c, n);
     rng r = rng_make(seed);
     for (int i = 0; i < *n; i++) {
         const size_t count = (size_t)(t[i].dim[0] * (t[i].rank > 1 ? t[i].dim[1] : 1));
@@ -165,16 +165,16 @@ static inline void weights_free(tensor *t, int n) {
     tensors_free(t, n);
 }
 
-static inline void random_opt_make_as(random_opt *o, const opt_config *c, dtype type, uint64_t seed) {
+static inline void random_opt_make_as(random_opt *o, const model_config *c, dtype type, uint64_t seed) {
     o->t = random_weights(c, seed, &o->n);
     weights_narrow(o->t, o->n, type);
-    if (opt_from_tensors(&o->m, c, o->t, o->n) != 0) fail_msg("%s", err_get());
+    if (model_from_tensors(&o->m, c, o->t, o->n) != 0) fail_msg("%s", err_get());
 }
 
-static inline void random_opt_make(random_opt *o, const opt_config *c, uint64_t seed) { random_opt_make_as(o, c, DT_F32, seed); }
+static inline void random_opt_make(random_opt *o, const model_config *c, uint64_t seed) { random_opt_make_as(o, c, DT_F32, seed); }
 
 static inline void random_opt_free(random_opt *o) {
-    opt_free(&o->m);
+    model_free(&o->m);
     weights_free(o->t, o->n);
 }
 

@@ -6,11 +6,11 @@
 #include "opt_fixture.h"
 
 // ---------------------------------------------------------------- OPT in double, one sequence
-// Everything that the loss depends on in one array theta: the weights in the order of opt_tensor_list, then what is added to a, then to z.
+// Everything that the loss depends on in one array theta: the weights in the order of arch_tensor_list, then what is added to a, then to z.
 typedef struct { double *ln1_g, *ln1_b, *wq, *bq, *wk, *bk, *wv, *bv, *wo, *bo, *ln2_g, *ln2_b, *w1, *b1, *w2, *b2, *add_a, *add_z; } plain_layer;
 typedef struct {
-    opt_config c;
-    opt_seq s;
+    model_config c;
+    model_seq s;
     double *theta, *embed, *pos, *proj_in, *proj_out, *lnf_g, *lnf_b;
     plain_layer *layer;
     size_t n_weights, n, *at;    // numbers of weights and of all; where each tensor begins in theta
@@ -25,7 +25,7 @@ static inline double *plain_find(const plain *p, const tensor *t, int n, const c
 
 static inline size_t tensor_count(const tensor *t) { return (size_t)(t->dim[0] * (t->rank > 1 ? t->dim[1] : 1)); }
 
-static inline void plain_make(plain *p, const opt_config *c, const tensor *w, int n, const opt_seq *s) {
+static inline void plain_make(plain *p, const model_config *c, const tensor *w, int n, const model_seq *s) {
     *p = (plain){.c = *c, .s = *s, .layer = xcalloc((size_t)c->L, sizeof(plain_layer)), .at = xmalloc((size_t)n * sizeof(size_t))};
     for (int i = 0; i < n; i++) p->at[i] = p->n_weights, p->n_weights += tensor_count(&w[i]);
     const size_t layer_a = (size_t)s->n * (size_t)c->E, layer_z = (size_t)s->n * (size_t)c->F;
@@ -79,7 +79,7 @@ static inline void plain_norm(double *y, const double *x, const double *g, const
 // Sum of -log p over the targets of the sequence.
 static inline double plain_loss(plain *p) {
     enum { T = 14, E = 24, F = 32, V = 264 };  // the golden models
-    const opt_config *c = &p->c;
+    const model_config *c = &p->c;
     const int n = p->s.n, D = c->E / c->H;
     double r[T][E], h[T][E], q[T][E], k[T][E], v[T][E], a[T][E], o[E], z[F], y[V], narrow[E];
     ASSERT(n <= T && c->E <= E && c->F <= F && c->V <= V);

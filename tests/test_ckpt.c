@@ -1,7 +1,7 @@
 // test_ckpt - checkpoints: every published form gives the values it was made of, and configs, tensors and shards that do not fit are refused by name.
 // Good files come from tests/golden/make_ckpt.py (PyTorch); the damage is done here, to copies in a temporary folder. Damage within a file of
 // tensors: test_tensor_files.
-#include "opt.h"
+#include "model.h"
 #include "refusal.h"
 #include <dirent.h>
 #include <math.h>
@@ -280,8 +280,8 @@ static void config_defaults(void **state) {
     (void)state;
     static const char text[] = "{\"model_type\":\"opt\",\"num_hidden_layers\":1,\"num_attention_heads\":4,\"hidden_size\":8,\"ffn_dim\":3,"
                                "\"vocab_size\":7,\"max_position_embeddings\":9,\"dtype\":\"bfloat16\",\"pad_token_id\":null}";
-    opt_config c;
-    assert_int_equal(opt_config_parse(text, sizeof text - 1, "text", &c), 0);
+    model_config c;
+    assert_int_equal(model_config_parse(text, sizeof text - 1, "text", &c), 0);
     assert_true(c.pre_ln && c.final_ln && c.bias && c.tied);
     assert_int_equal(c.P, 8);
     assert_int_equal(c.bos, 2);

@@ -6,28 +6,28 @@
 enum { T = 20, V = 50 };
 
 // Logits [n, V] behind every token, of one pass or token by token behind a prompt of 3.
-static void all_logits(float *out, const opt *m, const int32_t *tokens, int n, const mask *units, unsigned flags, bool decode, kv_policy kv) {
-    opt_run *run = opt_run_new(m, n, 1, flags);
-    opt_cache *cache = opt_cache_new_kv(m, n, kv);
+static void all_logits(float *out, const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, bool decode, kv_policy kv) {
+    model_run *run = model_run_new(m, n, 1, flags);
+    kv_cache *cache = kv_cache_new_as(m, n, kv);
     for (int t = 0; t < n;) {
         const int take = !decode ? n : t ? 1 : 3;
-        opt_seq s = {.tokens = tokens + t, .n = take, .prefix = cache, .append = cache, .mask = units, .last_target = OPT_NO_TARGET};
+        model_seq s = {.tokens = tokens + t, .n = take, .prefix = cache, .append = cache, .mask = units, .last_target = SEQ_NO_TARGET};
         if (decode) {
             s.targets_from = take - 1;
-            opt_forward(run, &s, 1);
-            opt_logits(run, 0, out + (size_t)(t + take - 1) * V);
+            model_forward(run, &s, 1);
+            model_logits(run, 0, out + (size_t)(t + take - 1) * V);
         } else
-            for (int row = 0; row < n; row++) {  // opt_logits gives the last row of a sequence
+            for (int row = 0; row < n; row++) {  // model_logits gives the last row of a sequence
                 s.n = row + 1;
                 s.targets_from = row;
                 s.prefix = s.append = NULL;
-                opt_forward(run, &s, 1);
-                opt_logits(run, 0, out + (size_t)row * V);
+                model_forward(run, &s, 1);
+                model_logits(run, 0, out + (size_t)row * V);
             }
         t += take;
     }
-    opt_cache_free(cache);
-    opt_run_free(run);
+    kv_cache_free(cache);
+    model_run_free(run);
 }
 
 static void agree_rows(const char *what, const float *got, const float *want, int from, double tol) {
@@ -46,49 +46,49 @@ static void compacted_is_masked(void **state) {
     for (int shape = 0; shape < SHAPES; shape++)
         for (int mode = 0; mode < MODES; mode++) {
             const dtype type = (dtype)(mode % 3);
-            opt whole, small;
+            model whole, small;
             mask m, more;
             int32_t tokens[T];
             make_source(&whole, &shapes[shape], type, "source");
             random_tokens(tokens, T, V, &r);
             make_mask(&m, &whole.c, &r, mode);
             compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
-            assert_int_equal(opt_compacted(&small.c), mode != 4);
-            all_logits(want, &whole, tokens, T, &m, OPT_FORWARD, false, KV_COMPUTE);
-            all_logits(got, &small, tokens, T, NULL, OPT_FORWARD, false, KV_COMPUTE);
+            assert_int_equal(model_compacted(&small.c), mode != 4);
+            all_logits(want, &whole, tokens, T, &m, RUN_FORWARD, false, KV_COMPUTE);
+            all_logits(got, &small, tokens, T, NULL, RUN_FORWARD, false, KV_COMPUTE);
             agree_rows("compacted", got, want, 0, 1e-5);
-            all_logits(got, &small, tokens, T, NULL, OPT_FORWARD, true, KV_COMPUTE);
+            all_logits(got, &small, tokens, T, NULL, RUN_FORWARD, true, KV_COMPUTE);
             agree_rows("compacted, token by token", got, want, 2, 1e-5);
             // a mask on what is left: the same units dropped from the whole model
             make_mask(&more, &small.c, &r, 0);
             mask both;
             make_both(&both, &whole.c, &m, &more);
-            all_logits(want, &whole, tokens, T, &both, OPT_FORWARD, false, KV_COMPUTE);
-            all_logits(got, &small, tokens, T, &more, OPT_FORWARD, false, KV_COMPUTE);
+            all_logits(want, &whole, tokens, T, &both, RUN_FORWARD, false, KV_COMPUTE);
+            all_logits(got, &small, tokens, T, &more, RUN_FORWARD, false, KV_COMPUTE);
             agree_rows("compacted and masked", got, want, 0, 1e-5);
-            opt_sparse_prepare(&small);
-            all_logits(got, &small, tokens, T, &more, OPT_FORWARD, false, KV_COMPUTE);
+            model_sparse_prepare(&small);
+            all_logits(got, &small, tokens, T, &more, RUN_FORWARD, false, KV_COMPUTE);
             agree_rows("compacted and sparse", got, want, 0, 1e-5);
             for (int kv = KV_COMPUTE; kv <= KV_SKIP; kv++) {
-                all_logits(got, &small, tokens, T, &more, OPT_FORWARD, true, (kv_policy)kv);
+                all_logits(got, &small, tokens, T, &more, RUN_FORWARD, true, (kv_policy)kv);
                 agree_rows("compacted and sparse, token by token", got, want, 2, 1e-5);
             }
             mask_free(&both), mask_free(&more), mask_free(&m);
-            opt_free(&small), opt_free(&whole);
+            model_free(&small), model_free(&whole);
         }
     free(want), free(got);
 }
 
 // A pass shows the head outputs of the whole model under the mask, those that are left one behind the other, and 0 behind them.
-static void keep_heads(void *to, opt_state state, int layer, const float *x) {
-    if (state == OPT_HEAD_OUTPUT) memcpy(((float **)to)[layer], x, (size_t)shapes[0].E * sizeof *x);
+static void keep_heads(void *to, model_state state, int layer, const float *x) {
+    if (state == STATE_HEAD_OUTPUT) memcpy(((float **)to)[layer], x, (size_t)shapes[0].E * sizeof *x);
 }
 
 static void shown_heads(void **state) {
     (void)state;
     enum { L = 4, H = 4, D = 6, E = H * D };
     rng r = rng_make(11);
-    opt whole, small;
+    model whole, small;
     mask m;
     int32_t tokens[T];
     float shown[2][L][E];
@@ -99,28 +99,28 @@ static void shown_heads(void **state) {
     compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
     for (int k = 0; k < 2; k++) {
         float *to[L] = {shown[k][0], shown[k][1], shown[k][2], shown[k][3]};
-        const opt_watch w = {.row = T - 1, .states = 1 << OPT_RESIDUAL | 1 << OPT_HEAD_OUTPUT, .see = keep_heads, .self = to};
-        opt_run *run = opt_run_new(k ? &small : &whole, T, 1, OPT_FORWARD);
-        opt_forward(run, &(opt_seq){.tokens = tokens, .n = T, .mask = k ? NULL : &m, .watch = &w, .targets_from = T - 1, .last_target = OPT_NO_TARGET}, 1);
-        opt_run_free(run);
+        const model_watch w = {.row = T - 1, .states = 1 << STATE_RESIDUAL | 1 << STATE_HEAD_OUTPUT, .see = keep_heads, .self = to};
+        model_run *run = model_run_new(k ? &small : &whole, T, 1, RUN_FORWARD);
+        model_forward(run, &(model_seq){.tokens = tokens, .n = T, .mask = k ? NULL : &m, .watch = &w, .targets_from = T - 1, .last_target = SEQ_NO_TARGET}, 1);
+        model_run_free(run);
     }
     for (int l = 0; l < L; l++) {
         int n = 0;
         for (int h = 0; h < H; h++)
             for (int d = 0; m.heads[l * H + h] && d < D; d++) want[n++] = (double)shown[0][l][h * D + d];
-        assert_int_equal(n, D * opt_units(&small.c, l, OPT_HEADS));
+        assert_int_equal(n, D * model_units(&small.c, l, UNIT_HEADS));
         assert_agree("head outputs shown", shown[1][l], want, (size_t)n, 1e-5);
         for (; n < E; n++) assert_true(shown[1][l][n] == 0);
     }
     mask_free(&m);
-    opt_free(&small), opt_free(&whole);
+    model_free(&small), model_free(&whole);
 }
 
 // Heads that a first mask drops and a second one brings back, in a model with different numbers of heads: repaired, K and V are those of KV_COMPUTE.
 static void repair_of_layers_that_differ(void **state) {
     (void)state;
     rng r = rng_make(4);
-    opt whole, small;
+    model whole, small;
     mask m, a, b;
     int32_t tokens[T];
     float want[V], got[V];
@@ -130,61 +130,61 @@ static void repair_of_layers_that_differ(void **state) {
     for (int round = 0; round < 6; round++) {
         make_mask(&m, &whole.c, &r, round % 2);
         compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
-        opt_sparse_prepare(&small);
+        model_sparse_prepare(&small);
         make_mask(&a, &small.c, &r, 0);
         make_mask(&b, &small.c, &r, 4);
-        opt_run *run = opt_run_new(&small, T, 1, OPT_FORWARD);
+        model_run *run = model_run_new(&small, T, 1, RUN_FORWARD);
         for (int kv = KV_COMPUTE; kv <= KV_REPAIR; kv++) {
-            opt_cache *cache = opt_cache_new_kv(&small, T, (kv_policy)kv);
+            kv_cache *cache = kv_cache_new_as(&small, T, (kv_policy)kv);
             const mask *use[] = {NULL, &a, &b};
             static const int length[] = {5, 7, 1};
             for (int k = 0, at = 0; k < 3; at += length[k++]) {
-                opt_seq s = {.tokens = tokens + at, .n = length[k], .prefix = cache, .append = cache, .mask = use[k], .targets_from = length[k] - 1, .last_target = OPT_NO_TARGET};
-                opt_forward(run, &s, 1);
+                model_seq s = {.tokens = tokens + at, .n = length[k], .prefix = cache, .append = cache, .mask = use[k], .targets_from = length[k] - 1, .last_target = SEQ_NO_TARGET};
+                model_forward(run, &s, 1);
             }
-            opt_logits(run, 0, kv == KV_COMPUTE ? want : got);
-            opt_cache_free(cache);
+            model_logits(run, 0, kv == KV_COMPUTE ? want : got);
+            kv_cache_free(cache);
         }
         for (int v = 0; v < V; v++) w[v] = (double)want[v];
         assert_agree("repaired", got, w, V, 1e-5);
-        opt_run_free(run);
+        model_run_free(run);
         mask_free(&a), mask_free(&b), mask_free(&m);
-        opt_free(&small);
+        model_free(&small);
     }
-    opt_free(&whole);
+    model_free(&whole);
 }
 
 // ---------------------------------------------------------------- gradients
-typedef struct { const opt *m, *on; opt_run *run; float *a, *z, *ha, *hz, *res; int rows; bool hess; } taps;
+typedef struct { const model *m, *on; model_run *run; float *a, *z, *ha, *hz, *res; int rows; bool hess; } taps;
 
 // [L, rows, E] and [L, rows, F], the rows of a layer packed.
-static void keep_taps(void *ctx, opt_run *run, int l) {
+static void keep_taps(void *ctx, model_run *run, int l) {
     taps *t = ctx;
-    const opt_config *c = &t->m->c;
-    const size_t A = (size_t)opt_units(c, l, OPT_HEADS) * (size_t)c->D, F = (size_t)opt_units(c, l, OPT_NEURONS), rows = (size_t)t->rows, at = (size_t)l * rows;
+    const model_config *c = &t->m->c;
+    const size_t A = (size_t)model_units(c, l, UNIT_HEADS) * (size_t)c->D, F = (size_t)model_units(c, l, UNIT_NEURONS), rows = (size_t)t->rows, at = (size_t)l * rows;
     const ops *o = t->on->o;
-    o->get((t->hess ? t->ha : t->a) + at * (size_t)c->E, t->hess ? opt_hess_a(run, l) : opt_grad_a(run, l), rows * A * sizeof(float));
-    o->get((t->hess ? t->hz : t->z) + at * (size_t)c->F, t->hess ? opt_hess_z(run, l) : opt_grad_z(run, l), rows * F * sizeof(float));
+    o->get((t->hess ? t->ha : t->a) + at * (size_t)c->E, t->hess ? model_hess_a(run, l) : model_grad_a(run, l), rows * A * sizeof(float));
+    o->get((t->hess ? t->hz : t->z) + at * (size_t)c->F, t->hess ? model_hess_z(run, l) : model_grad_z(run, l), rows * F * sizeof(float));
 }
 
-static void run_taps(taps *t, const opt *m, const int32_t *tokens, double *loss) {
+static void run_taps(taps *t, const model *m, const int32_t *tokens, double *loss) {
     const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, F = (size_t)m->c.F;
     *t = (taps){.m = m, .on = m, .rows = T, .a = xcalloc(L * T * E, 4), .z = xcalloc(L * T * F, 4), .ha = xcalloc(L * T * E, 4), .hz = xcalloc(L * T * F, 4), .res = xcalloc(T * E, 4)};
-    t->run = opt_run_new(m, T, 2, OPT_TAPS | OPT_TANGENT);
-    const opt_seq s[2] = {{.tokens = tokens, .n = 7, .targets_from = 2, .last_target = OPT_NO_OUTPUT}, {.tokens = tokens + 7, .n = T - 7, .targets_from = 5, .last_target = OPT_NO_OUTPUT}};
+    t->run = model_run_new(m, T, 2, RUN_TAPS | RUN_TANGENT);
+    const model_seq s[2] = {{.tokens = tokens, .n = 7, .targets_from = 2, .last_target = SEQ_NO_OUTPUT}, {.tokens = tokens + 7, .n = T - 7, .targets_from = 5, .last_target = SEQ_NO_OUTPUT}};
     double logprob[T];
-    opt_forward(t->run, s, 2);
-    opt_backward(t->run, NULL, logprob, NULL, keep_taps, t);
+    model_forward(t->run, s, 2);
+    model_backward(t->run, NULL, logprob, NULL, keep_taps, t);
     *loss = 0;
     for (int i = 0; i < 4 + T - 7 - 6; i++) *loss -= logprob[i];
     t->hess = true;
     const float ones[2] = {1, 1}, on_w[2] = {0.5f, 0.25f};
-    opt_hessian(t->run, NULL, ones, ones, on_w, keep_taps, t);
-    m->o->get(t->res, opt_tap_res(t->run, 1), T * E * sizeof(float));
+    model_hessian(t->run, NULL, ones, ones, on_w, keep_taps, t);
+    m->o->get(t->res, model_tap_res(t->run, 1), T * E * sizeof(float));
 }
 
 static void taps_free(taps *t) {
-    opt_run_free(t->run);
+    model_run_free(t->run);
     free(t->a), free(t->z), free(t->ha), free(t->hz), free(t->res);
 }
 
@@ -207,8 +207,8 @@ static void gradients(void **state) {
     rng r = rng_make(5);
     for (int shape = 0; shape < SHAPES; shape++)
         for (int mode = 0; mode < 3; mode++) {
-            const opt_config *c = &shapes[shape];
-            opt whole, small, silent;
+            const model_config *c = &shapes[shape];
+            model whole, small, silent;
             mask m;
             int32_t tokens[T];
             make_source(&whole, c, DT_F32, "source");
@@ -229,7 +229,7 @@ static void gradients(void **state) {
                     for (int j = 0; j < c->F; j++) w2[e * c->F + j] *= m.neurons[l * c->F + j];
                 }
             }
-            assert_int_equal(opt_from_tensors(&silent, c, t, n), 0);
+            assert_int_equal(model_from_tensors(&silent, c, t, n), 0);
             taps few, all;
             double loss, want;
             run_taps(&few, &small, tokens, &loss);
@@ -243,7 +243,7 @@ static void gradients(void **state) {
                 agree_taps("(Hv)_z", few.hz, all.hz, neurons, c->F, 1, l);
             }
             taps_free(&few), taps_free(&all);
-            opt_free(&silent), opt_free(&small), opt_free(&whole);
+            model_free(&silent), model_free(&small), model_free(&whole);
             weights_free(t, n);
             mask_free(&m);
         }
@@ -258,7 +258,7 @@ static void on_cuda(void **state) {
     float *want = xmalloc(T * V * sizeof *want), *got = xmalloc(T * V * sizeof *got);
     for (int shape = 0; shape < SHAPES; shape++)
         for (int mode = 0; mode < 4; mode++) {
-            opt whole, small, there;
+            model whole, small, there;
             mask m, more;
             int32_t tokens[T];
             make_source(&whole, &shapes[shape], (dtype)(mode % 3), "source");
@@ -266,13 +266,13 @@ static void on_cuda(void **state) {
             make_mask(&m, &whole.c, &r, mode);
             compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
             char *dir = folder("small");
-            if (opt_load_on(&there, dir, gpu) != 0) fail_msg("%s", err_get());
+            if (model_load_on(&there, dir, gpu) != 0) fail_msg("%s", err_get());
             free(dir);
             for (int sparse = 0; sparse < 2; sparse++) {
                 make_mask(&more, &small.c, &r, sparse ? 0 : 4);
-                all_logits(want, &small, tokens, T, &more, OPT_FORWARD, false, KV_COMPUTE);
-                if (sparse) opt_sparse_prepare(&there);
-                all_logits(got, &there, tokens, T, sparse ? &more : NULL, OPT_FORWARD, sparse, KV_SKIP);
+                all_logits(want, &small, tokens, T, &more, RUN_FORWARD, false, KV_COMPUTE);
+                if (sparse) model_sparse_prepare(&there);
+                all_logits(got, &there, tokens, T, sparse ? &more : NULL, RUN_FORWARD, sparse, KV_SKIP);
                 agree_rows("on the CUDA table", got, want, 2, 1e-5);
                 mask_free(&more);
             }
@@ -282,7 +282,7 @@ static void on_cuda(void **state) {
             run_taps(&b, &there, tokens, &loss_b);
             assert_true(fabs(loss_a - loss_b) <= 2e-5 * fabs(loss_a));
             for (int l = 0; l < whole.c.L; l++) {
-                const int H = opt_units(&small.c, l, OPT_HEADS), F = opt_units(&small.c, l, OPT_NEURONS);
+                const int H = model_units(&small.c, l, UNIT_HEADS), F = model_units(&small.c, l, UNIT_NEURONS);
                 uint8_t ones[64];
                 memset(ones, 1, sizeof ones);
                 // rows of a layer are packed in both: compare as one unit of the layer's width
@@ -291,7 +291,7 @@ static void on_cuda(void **state) {
             }
             taps_free(&a), taps_free(&b);
             mask_free(&m);
-            opt_free(&there), opt_free(&small), opt_free(&whole);
+            model_free(&there), model_free(&small), model_free(&whole);
         }
     free(want), free(got);
 }

@@ -6,7 +6,7 @@
 static void twice_is_once(void **state) {
     (void)state;
     rng r = rng_make(8);
-    opt whole, first, second, once;
+    model whole, first, second, once;
     mask m, more, both;
     make_source(&whole, &shapes[0], DT_BF16, "source");
     make_mask(&m, &whole.c, &r, 0);
@@ -18,14 +18,14 @@ static void twice_is_once(void **state) {
     assert_string_equal(ckpt_hash(&once.file), ckpt_hash(&second.file));
     assert_true(strcmp(ckpt_hash(&once.file), ckpt_hash(&first.file)) != 0);
     mask_free(&m), mask_free(&more), mask_free(&both);
-    opt_free(&whole), opt_free(&first), opt_free(&second), opt_free(&once);
+    model_free(&whole), model_free(&first), model_free(&second), model_free(&once);
 }
 
 // Every kept weight is the stored one, rounded to the type asked for as the compiler rounds.
 static void types(void **state) {
     (void)state;
     rng r = rng_make(9);
-    opt whole, small;
+    model whole, small;
     mask m;
     make_source(&whole, &shapes[0], DT_F32, "source");
     make_mask(&m, &whole.c, &r, 4);
@@ -46,10 +46,10 @@ static void types(void **state) {
                 }
             }
         }
-        opt_free(&small);
+        model_free(&small);
     }
     mask_free(&m);
-    opt_free(&whole);
+    model_free(&whole);
     for (uint32_t u = 0; u < 0x47800000u; u += 4093) {  // halves: every 4093rd float up to 65536, ties too
         union { uint32_t u; float f; } x = {.u = u}, tie = {.u = (u & ~0x1fffu) | 0x1000};
         for (int k = 0; k < 2; k++) {
@@ -94,7 +94,7 @@ static void weights_outside_fp16(void **state) {
 static void bad_configs(void **state) {
     (void)state;
     rng r = rng_make(10);
-    opt whole, small;
+    model whole, small;
     mask m;
     make_source(&whole, &shapes[0], DT_F32, "source");
     make_mask(&m, &whole.c, &r, 4);
@@ -124,7 +124,7 @@ static void bad_configs(void **state) {
     }
     free(dir), free(path), free(good);
     mask_free(&m);
-    opt_free(&small), opt_free(&whole);
+    model_free(&small), model_free(&whole);
 }
 
 int main(void) {

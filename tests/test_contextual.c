@@ -5,18 +5,18 @@
 // ---------------------------------------------------------------- kinds and refusals
 static void kinds(void **state) {
     (void)state;
-    const struct { predictor_design d; int lag; opt_state heads, neurons; mask_scope scope; unsigned units; int dense; contextual_features want; } t[] = {
-        {PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, SCOPE_GLOBAL, UNITS_BOTH, 1, FEATURES_EARLY},
-        {PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 0, FEATURES_DENSE},     // heads of layer 0 have run
-        {PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 0, FEATURES_EARLY},  // its neurons have not
-        {PREDICTOR_SHADOW, 0, OPT_RESIDUAL, OPT_MID, SCOPE_HYBRID, UNITS_BOTH, 0, FEATURES_EARLY},
-        {PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 1, FEATURES_DENSE},
-        {PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 1, FEATURES_STREAM},
-        {PREDICTOR_DEJAVU, 0, OPT_RESIDUAL, OPT_MID, SCOPE_LOCAL, UNITS_BOTH, 0, FEATURES_STREAM},
-        {PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, SCOPE_LOCAL, UNITS_BOTH, 1, FEATURES_STREAM},
-        {PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, SCOPE_GLOBAL, UNITS_BOTH, 1, FEATURES_DENSE},
-        {PREDICTOR_LOWRANK, 1, OPT_RESIDUAL, OPT_MID, SCOPE_HYBRID, UNITS_BOTH, 1, FEATURES_DENSE},
-        {PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, SCOPE_GLOBAL, UNITS_BOTH, 0, FEATURES_EARLY},
+    const struct { predictor_design d; int lag; model_state heads, neurons; mask_scope scope; unsigned units; int dense; contextual_features want; } t[] = {
+        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_GLOBAL, UNITS_BOTH, 1, FEATURES_EARLY},
+        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 0, FEATURES_DENSE},     // heads of layer 0 have run
+        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 0, FEATURES_EARLY},  // its neurons have not
+        {PREDICTOR_SHADOW, 0, STATE_RESIDUAL, STATE_MID, SCOPE_HYBRID, UNITS_BOTH, 0, FEATURES_EARLY},
+        {PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 1, FEATURES_DENSE},
+        {PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 1, FEATURES_STREAM},
+        {PREDICTOR_DEJAVU, 0, STATE_RESIDUAL, STATE_MID, SCOPE_LOCAL, UNITS_BOTH, 0, FEATURES_STREAM},
+        {PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, SCOPE_LOCAL, UNITS_BOTH, 1, FEATURES_STREAM},
+        {PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, SCOPE_GLOBAL, UNITS_BOTH, 1, FEATURES_DENSE},
+        {PREDICTOR_LOWRANK, 1, STATE_RESIDUAL, STATE_MID, SCOPE_HYBRID, UNITS_BOTH, 1, FEATURES_DENSE},
+        {PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, SCOPE_GLOBAL, UNITS_BOTH, 0, FEATURES_EARLY},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         const predictor_info p = describe(&small_opt, t[i].d, t[i].lag, t[i].heads, t[i].neurons, false);
@@ -27,7 +27,7 @@ static void kinds(void **state) {
 
 static void refusals(void **state) {
     (void)state;
-    predictor_info p = describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false);
+    predictor_info p = describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false);
     mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     assert_int_equal(contextual_check(&p, &rule), 0);
     rule.dense_layers = 0;
@@ -53,7 +53,7 @@ static void planted_masks(void **state) {
     (void)state;
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
-    opt_run *run = opt_run_new(&o.m, MOST, 1, OPT_FORWARD);
+    model_run *run = model_run_new(&o.m, MOST, 1, RUN_FORWARD);
     double heads[12], neurons[144];
     int32_t tokens[20];
     seeded_tokens(tokens, 20, small_opt.V, 5);
@@ -63,8 +63,8 @@ static void planted_masks(void **state) {
     mask got, want;
     mask_alloc(&got, &small_opt);
     mask_alloc(&want, &small_opt);
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     int in_pass = 0;
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
         predictor *p = planted(&what[i], heads, neurons);
@@ -78,8 +78,8 @@ static void planted_masks(void **state) {
                     if (during && contextual_kind(&what[i], &rule) == FEATURES_DENSE) continue;
                     memset(got.heads, 7, UNITS);
                     contextual_begin(&c, tokens, 15, 14, during ? &got : NULL, &rule);
-                    const opt_seq s = {.tokens = tokens, .n = 20, .mask = during ? &got : NULL, .mask_from = 14, .watch = &c.watch, .targets_from = 14, .last_target = OPT_NO_TARGET};
-                    opt_forward(run, &s, 1);
+                    const model_seq s = {.tokens = tokens, .n = 20, .mask = during ? &got : NULL, .mask_from = 14, .watch = &c.watch, .targets_from = 14, .last_target = SEQ_NO_TARGET};
+                    model_forward(run, &s, 1);
                     assert_int_equal(contextual_end(&c), 0);
                     if (!during) assert_int_equal(contextual_mask(&c, &got, &rule), 0);
                     if (memcmp(got.heads, want.heads, UNITS) != 0) fail_msg("predictor %zu, %s, %d %%, %s the pass", i, mask_scope_names[scope], percent, during ? "during" : "after");
@@ -92,7 +92,7 @@ static void planted_masks(void **state) {
     assert_int_equal(in_pass, 5 * (3 + 1 + 3));
     mask_free(&got);
     mask_free(&want);
-    opt_run_free(run);
+    model_run_free(run);
     random_opt_free(&o);
 }
 
@@ -102,9 +102,9 @@ static void causal(void **state) {
     (void)state;
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
-    opt_run *run = opt_run_new(&o.m, MOST, 1, OPT_FORWARD);
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    model_run *run = model_run_new(&o.m, MOST, 1, RUN_FORWARD);
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++) {
         predictor *p = predictor_new(&what[d], 4);
@@ -121,8 +121,8 @@ static void causal(void **state) {
                 seeded_tokens(tokens + 20, 10, small_opt.V, 100 + (uint64_t)tail);
                 const int at = look ? 29 : 19;
                 contextual_begin(&c, tokens, at + 1, at, &m, &rule);
-                const opt_seq s = {.tokens = tokens, .n = 30, .mask = &m, .mask_from = look ? 29 : 19, .watch = &c.watch, .targets_from = at, .last_target = OPT_NO_TARGET};
-                opt_forward(run, &s, 1);
+                const model_seq s = {.tokens = tokens, .n = 30, .mask = &m, .mask_from = look ? 29 : 19, .watch = &c.watch, .targets_from = at, .last_target = SEQ_NO_TARGET};
+                model_forward(run, &s, 1);
                 uint8_t *kept = look ? last : first;
                 if (tail == 0) memcpy(kept, m.heads, UNITS);
                 else if (!look) assert_memory_equal(first, m.heads, UNITS);
@@ -133,7 +133,7 @@ static void causal(void **state) {
         mask_free(&m);
         predictor_close(p);
     }
-    opt_run_free(run);
+    model_run_free(run);
     random_opt_free(&o);
 }
 

@@ -5,27 +5,27 @@
 
 // ---------------------------------------------------------------- the reference of the evaluation
 typedef struct {
-    const opt *m;
-    opt_run *taps;
+    const model *m;
+    model_run *taps;
     predictor *p;
 } reference;
 
-static const float *tap(const opt_run *r, opt_state state, int layer) {
-    return state == OPT_HEAD_OUTPUT ? opt_tap_a(r, layer) : state == OPT_RESIDUAL ? opt_tap_res(r, layer) : opt_tap_mid(r, layer);
+static const float *tap(const model_run *r, model_state state, int layer) {
+    return state == STATE_HEAD_OUTPUT ? model_tap_a(r, layer) : state == STATE_RESIDUAL ? model_tap_res(r, layer) : model_tap_mid(r, layer);
 }
 
-static const float *state_at(const reference *f, opt_state state, int layer, int row) { return tap(f->taps, state, layer) + (size_t)row * (size_t)f->m->c.E; }
+static const float *state_at(const reference *f, model_state state, int layer, int row) { return tap(f->taps, state, layer) + (size_t)row * (size_t)f->m->c.E; }
 
 // A whole pass over tokens [n], every row kept, under a mask from a position on.
 static void pass(const reference *f, const int32_t *tokens, int n, const mask *m, int from) {
-    const opt_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = from, .last_target = OPT_NO_TARGET};
-    opt_forward(f->taps, &s, 1);
+    const model_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = from, .last_target = SEQ_NO_TARGET};
+    model_forward(f->taps, &s, 1);
 }
 
 // Scores of all layers from the states of row `at` of the last pass.
 static void predict(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, double *heads, double *neurons) {
     const predictor_info *a = predictor_about(f->p);
-    const opt_config *c = &f->m->c;
+    const model_config *c = &f->m->c;
     if (a->design == PREDICTOR_SEQUENCE) {
         // embeddings by hand, through the projection where there is one
         float *x = xcalloc((size_t)(at + 1) * (size_t)c->E, sizeof *x);
@@ -58,7 +58,7 @@ static void predict(const reference *f, const int32_t *tokens, int at, const mas
 // The mask of row `at`, which acts from there on. Pruned streams: one whole pass per layer and kind, each under what is decided so far (the
 // neurons of a layer may see what its heads put out).
 static void mask_at(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, bool stream, mask *m) {
-    const opt_config *c = &f->m->c;
+    const model_config *c = &f->m->c;
     double heads[12], neurons[144];
     if (!stream) {
         pass(f, tokens, at + 1, NULL, 0);
@@ -82,9 +82,9 @@ static void mask_at(const reference *f, const int32_t *tokens, int at, const mas
 
 static double log_likelihood(const reference *f, const int32_t *tokens, int n, int from, const mask *m, int mask_from) {
     double lp[MOST], sum = 0;
-    const opt_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = mask_from, .targets_from = from, .last_target = tokens[n]};
-    opt_forward(f->taps, &s, 1);
-    opt_logprobs(f->taps, lp, NULL, 0);
+    const model_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = mask_from, .targets_from = from, .last_target = tokens[n]};
+    model_forward(f->taps, &s, 1);
+    model_logprobs(f->taps, lp, NULL, 0);
     for (int i = 0; i < n - from; i++) sum += lp[i];
     return sum;
 }
@@ -114,10 +114,10 @@ static eval_item *documents(int32_t *pool, int V) {
     return item;
 }
 
-static void compare_documents(const opt_config *c, const predictor_info *what, mask_span acts, const mask_rule *rule, int n_rules) {
+static void compare_documents(const model_config *c, const predictor_info *what, mask_span acts, const mask_rule *rule, int n_rules) {
     random_opt o;
     random_opt_make(&o, c, 3);
-    reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), predictor_new(what, 9)};
+    reference f = {&o.m, model_run_new(&o.m, MOST, 1, RUN_TAPS), predictor_new(what, 9)};
     int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
     eval_item *item = documents(pool, c->V);
     contextual_source source = {.p = f.p, .span = acts, .refresh = 128};
@@ -153,20 +153,20 @@ static void compare_documents(const opt_config *c, const predictor_info *what, m
     free(item);
     free(pool);
     predictor_close(f.p);
-    opt_run_free(f.taps);
+    model_run_free(f.taps);
     random_opt_free(&o);
 }
 
 static void documents_decode(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_HYBRID, 75, false), rule_of(SCOPE_LOCAL, 25, false)};
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),           describe(&small_opt, PREDICTOR_LOWRANK, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_RESIDUAL, OPT_MID, false),           describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),           describe(&small_opt, PREDICTOR_LOWRANK, 1, STATE_RESIDUAL, STATE_MID, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_RESIDUAL, STATE_MID, false),           describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_DECODE, rules, 4);
     // only pruned streams: no dense states are looked at
     compare_documents(&small_opt, &what[2], SPAN_DECODE, rules + 3, 1);
-    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false), ahead = describe(&projected, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false);
+    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false), ahead = describe(&projected, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false);
     compare_documents(&projected, &post, SPAN_DECODE, rules, 2);
     compare_documents(&projected, &ahead, SPAN_DECODE, rules, 4);
 }
@@ -175,33 +175,33 @@ static void documents_all(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false)};
     const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, true), rule_of(SCOPE_LOCAL, 50, true), rule_of(SCOPE_HYBRID, 75, true)};
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false),
-                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_ALL, rules, 2);
-    const predictor_info published[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true), describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, true)};
+    const predictor_info published[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true), describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true)};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) compare_documents(&small_opt, &published[i], SPAN_COMPAT, compat, 3);
 }
 
 // ---------------------------------------------------------------- running text
 // Token by token, with a cache: every position under its segment's mask, every segment's mask from the position before it.
-static double step_by_step(const reference *f, opt_run *one, const eval_item *it, int refresh, const mask_rule *rule, bool stream, long pruned[2]) {
-    const opt_config *c = &f->m->c;
+static double step_by_step(const reference *f, model_run *one, const eval_item *it, int refresh, const mask_rule *rule, bool stream, long pruned[2]) {
+    const model_config *c = &f->m->c;
     const predictor_info *a = predictor_about(f->p);
     const int32_t *t = it->seq[0].tokens;
     double heads[12], neurons[144], sum = 0;
-    opt_cache *cache = opt_cache_new(f->m, MOST);
+    kv_cache *cache = kv_cache_new(f->m, MOST);
     mask m;
     mask_alloc(&m, c);
     memset(heads, 0, sizeof heads);
     memset(neurons, 0, sizeof neurons);
     for (int i = 0; i < it->seq[0].n; i++) {
         const bool predicts = (i + 1) % refresh == 0, scored = i >= it->seq[0].from;
-        const opt_seq s = {.tokens = t + i, .n = 1, .prefix = cache, .append = cache, .mask = &m, .last_target = t[i + 1]};
-        opt_forward(one, &s, 1);
+        const model_seq s = {.tokens = t + i, .n = 1, .prefix = cache, .append = cache, .mask = &m, .last_target = t[i + 1]};
+        model_forward(one, &s, 1);
         if (scored) {
             double lp;
             long off[2];
-            opt_logprobs(one, &lp, NULL, 0);
+            model_logprobs(one, &lp, NULL, 0);
             sum += lp;
             mask_pruned(&m, c, off);
             for (int u = 0; u < 2; u++) pruned[u] += off[u];
@@ -219,7 +219,7 @@ static double step_by_step(const reference *f, opt_run *one, const eval_item *it
         assert_int_equal(mask_make(&m, c, heads, neurons, rule), 0);
     }
     mask_free(&m);
-    opt_cache_free(cache);
+    kv_cache_free(cache);
     return sum;
 }
 
@@ -239,19 +239,19 @@ static void windows(eval_item *item, int32_t *pool, int V) {
 static void running_text(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 25, false), rule_of(SCOPE_HYBRID, 60, false)};
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, OPT_RESIDUAL, OPT_RESIDUAL, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     static int32_t pool[WINDOWS * MOST];
     eval_item item[ROUNDS * WINDOWS];
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
     windows(item, pool, small_opt.V);
     for (int i = WINDOWS; i < ROUNDS * WINDOWS; i++) item[i] = item[i - WINDOWS];
-    opt_run *one = opt_run_new(&o.m, 1, 1, OPT_TAPS);
+    model_run *one = model_run_new(&o.m, 1, 1, RUN_TAPS);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++)
         for (int refresh = 8; refresh <= 64; refresh += 28) {
-            reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), predictor_new(&what[d], 9)};
+            reference f = {&o.m, model_run_new(&o.m, MOST, 1, RUN_TAPS), predictor_new(&what[d], 9)};
             contextual_source source = {.p = f.p, .span = SPAN_DECODE, .refresh = refresh};
             const mask_source from = {.context = &source};
             double sums[4][ROUNDS * WINDOWS * TASK_MAX_CHOICES], *ll[4];
@@ -272,10 +272,10 @@ static void running_text(void **state) {
                 for (int u = 0; u < 2; u++) assert_int_equal(counts[k].pruned[u], ROUNDS * wanted[u]);
             }
             predictor_close(f.p);
-            opt_run_free(f.taps);
+            model_run_free(f.taps);
         }
     eval_free(e);
-    opt_run_free(one);
+    model_run_free(one);
     random_opt_free(&o);
 }
 
@@ -284,7 +284,7 @@ static void fixed_mask(void **state) {
     (void)state;
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
-    reference f = {&o.m, opt_run_new(&o.m, MOST, 1, OPT_TAPS), NULL};
+    reference f = {&o.m, model_run_new(&o.m, MOST, 1, RUN_TAPS), NULL};
     int32_t *pool = xcalloc(DOCS * TASK_MAX_CHOICES * MOST, sizeof *pool);
     static int32_t text[WINDOWS * MOST];
     eval_item *item = documents(pool, small_opt.V), win[WINDOWS];
@@ -299,7 +299,7 @@ static void fixed_mask(void **state) {
     const mask_source source = {.fixed = &m, .after = 8};
     eval *e = eval_new(&o.m, false, NULL, NULL);
     assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, &counts), 0);
-    assert_int_equal(counts.pruned[OPT_HEADS], 4 * counts.positions);
+    assert_int_equal(counts.pruned[UNIT_HEADS], 4 * counts.positions);
     for (int i = 0; i < DOCS; i++)
         for (int j = 0; j < item[i].n_seqs; j++)
             assert_float_equal(sums[i * TASK_MAX_CHOICES + j], log_likelihood(&f, item[i].seq[j].tokens, item[i].seq[j].n, item[i].seq[j].from, &m, item[i].seq[j].from), 2e-3);
@@ -308,13 +308,13 @@ static void fixed_mask(void **state) {
         assert_float_equal(sums[i * TASK_MAX_CHOICES], log_likelihood(&f, win[i].seq[0].tokens, win[i].seq[0].n, win[i].seq[0].from, &m, 8), 2e-3);
     // scored: 60, 8, 6, 1, 13, 1, 1, of which the mask reaches 52, 0, 1 (position 8 of 9), 0, 13, 1, 1
     assert_int_equal(counts.positions, 90);
-    assert_int_equal(counts.pruned[OPT_NEURONS], 48 * 68);
-    assert_float_equal(eval_effective(&counts, &small_opt, OPT_NEURONS), 48.0 / 144 * 68 / 90, 1e-12);
+    assert_int_equal(counts.pruned[UNIT_NEURONS], 48 * 68);
+    assert_float_equal(eval_effective(&counts, &small_opt, UNIT_NEURONS), 48.0 / 144 * 68 / 90, 1e-12);
     mask_free(&m);
     eval_free(e);
     free(item);
     free(pool);
-    opt_run_free(f.taps);
+    model_run_free(f.taps);
     random_opt_free(&o);
 }
 
@@ -330,7 +330,7 @@ static void effective_by_hand(void **state) {
     item[0].seq[0].n = 20;
     item[0].seq[0].from = 5;
     item[1].seq[0].n = 12;
-    const predictor_info what = describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false);
+    const predictor_info what = describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false);
     const mask_rule rule = rule_of(SCOPE_LOCAL, 25, false);
     predictor *p = predictor_new(&what, 1);
     contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 8};
@@ -340,9 +340,9 @@ static void effective_by_hand(void **state) {
     eval *e = eval_new(&o.m, false, NULL, NULL);
     assert_int_equal(eval_run(e, item, 2, &from, &rule, 1, &ll, &counts), 0);
     assert_int_equal(counts.positions, 27);
-    assert_int_equal(counts.pruned[OPT_HEADS], 2 * 16);
-    assert_int_equal(counts.pruned[OPT_NEURONS], 24 * 16);
-    assert_float_equal(eval_effective(&counts, &small_opt, OPT_HEADS), 2.0 / 12 * 16 / 27, 1e-12);
+    assert_int_equal(counts.pruned[UNIT_HEADS], 2 * 16);
+    assert_int_equal(counts.pruned[UNIT_NEURONS], 24 * 16);
+    assert_float_equal(eval_effective(&counts, &small_opt, UNIT_HEADS), 2.0 / 12 * 16 / 27, 1e-12);
     // tokens: 20 + 12 dense (an estimate: the last segment is not needed), 12 + 4 masked
     assert_float_equal(eval_context_tokens(item, 2, &source, 3), 32 + 3 * 16, 0);
     eval_free(e);
@@ -359,7 +359,7 @@ static void predicted_nan(void **state) {
     eval_item *item = documents(pool, small_opt.V);
     mask_random_scores(heads, neurons, &small_opt, 7);
     neurons[100] = NAN;
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, OPT_HEAD_OUTPUT, OPT_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, OPT_RESIDUAL, OPT_MID, false)};
+    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false)};
     const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     ll = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof *ll);

@@ -6,7 +6,7 @@
 #include "orders.h"
 #include "shim.h"
 
-static const opt_config config = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 24, .V = 40, .positions = 24, .pre_ln = true, .final_ln = true, .bias = true};
+static const model_config config = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 24, .V = 40, .positions = 24, .pre_ln = true, .final_ln = true, .bias = true};
 enum { N = 3, PROMPT = 7, STEPS = 7, CPU = 0, LAUNCHED, RECORDED, SIDES };
 
 static const ops *gpu;
@@ -16,7 +16,7 @@ static size_t up, down;
 static void count_put(void *device, const void *host, size_t bytes) { up += bytes, gpu->put(device, host, bytes); }
 static void count_get(void *host, const void *device, size_t bytes) { down += bytes, gpu->get(host, device, bytes); }
 static random_opt on_cpu;
-static opt subject[SIDES];
+static model subject[SIDES];
 static int each = 1;   // cases of a test are taken in steps of so many
 static int32_t tokens[N][PROMPT + STEPS];
 
@@ -30,8 +30,8 @@ static int open_world(void **state) {
     const ops *table[SIDES] = {ops_cpu(), &launched, &counted};
     random_opt_make(&on_cpu, &config, 3);
     for (int k = 0; k < SIDES; k++) {
-        if (opt_from_tensors_on(&subject[k], &config, on_cpu.t, on_cpu.n, table[k]) != 0) fail_msg("%s", err_get());
-        opt_sparse_prepare(&subject[k]);
+        if (model_from_tensors_on(&subject[k], &config, on_cpu.t, on_cpu.n, table[k]) != 0) fail_msg("%s", err_get());
+        model_sparse_prepare(&subject[k]);
     }
     rng r = rng_make(4);
     for (int i = 0; i < N; i++)
@@ -41,7 +41,7 @@ static int open_world(void **state) {
 
 static int close_world(void **state) {
     (void)state;
-    for (int k = 0; k < SIDES; k++) opt_free(&subject[k]);
+    for (int k = 0; k < SIDES; k++) model_free(&subject[k]);
     random_opt_free(&on_cpu);
     return 0;
 }
@@ -66,7 +66,7 @@ typedef struct {
 } decoding;
 
 // Logits [2, 1 + STEPS, n, V] of two prompts in turn, of different lengths, and of the tokens behind them.
-static float *decode_all(const opt *m, const decoding *c, const mask *masks, int *replayed) {
+static float *decode_all(const model *m, const decoding *c, const mask *masks, int *replayed) {
     const size_t V = (size_t)config.V;
     float *out = xcalloc(2 * (STEPS + 1) * (size_t)c->n * V, sizeof *out), *to = out;
     decode *d = decode_new(m, &c->o, c->n, PROMPT, PROMPT + STEPS);
@@ -128,7 +128,7 @@ static void fixed_masks(void **state) {
         {"one sequence", {0}, 1, {0}, {0}, 2 * STEPS - 1},
         {"one mask for all", {0}, N, {1, 1, 1}, {1, 1, 1}, 2 * STEPS - 1},
         {"a mask each", {0}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
-        {"a list each", {.flags = OPT_OWN_LISTS}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
+        {"a list each", {.flags = RUN_OWN_LISTS}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"some dense", {0}, N, {0, -1, 2}, {0, -1, 2}, 2 * STEPS - 1},
         {"masks change", {0}, N, {0, 1, 2}, {2, 1, 3}, 2 * STEPS - 4},               // the change, the change back
         {"a mask for all that changes", {0}, N, {1, 1, 1}, {3, 3, 3}, 2 * STEPS - 4},
@@ -137,7 +137,7 @@ static void fixed_masks(void **state) {
         {"repaired K and V", {.kv = KV_REPAIR}, N, {0, 1, 2}, {2, 1, 0}, 2 * STEPS - 4},
         {"skipped K and V", {.kv = KV_SKIP}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"skipped K and V, then missed", {.kv = KV_SKIP}, 1, {0}, {1}, 6},            // of heads that come back K and V are missing, which takes the host
-        {"dropped units are zeros", {.flags = OPT_MASK_BY_ZERO}, N, {0, 1, 2}, {0, 1, 2}, 0}};
+        {"dropped units are zeros", {.flags = RUN_MASK_BY_ZERO}, N, {0, 1, 2}, {0, 1, 2}, 0}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) check_decoding(&cases[k], masks, NULL);
     for (int i = 0; i < 4; i++) mask_free(&masks[i]);
 }
@@ -146,10 +146,10 @@ static void fixed_masks(void **state) {
 static void predicted_masks(void **state) {
     (void)state;
     static const struct { int refresh, n, replayed; kv_policy kv; unsigned flags; } cases[] = {
-        {0, N, 2 * STEPS - 2, KV_COMPUTE, 0}, {1, N, 0, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_REPAIR, 0}, {4, N, 2 * (STEPS - 1) - 2, KV_COMPUTE, OPT_OWN_LISTS},
+        {0, N, 2 * STEPS - 2, KV_COMPUTE, 0}, {1, N, 0, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_REPAIR, 0}, {4, N, 2 * (STEPS - 1) - 2, KV_COMPUTE, RUN_OWN_LISTS},
         {4, 1, 2 * (STEPS - 1) - 2, KV_REPAIR, 0}};
     predictor_info about = {.design = PREDICTOR_SHADOW, .has = {true, true}, .L = config.L, .H = config.H, .E = config.E, .F = config.F, .hidden = {16, 16}, .criterion = "random"};
-    about.state[0] = about.state[1] = OPT_HEAD_OUTPUT;
+    about.state[0] = about.state[1] = STATE_HEAD_OUTPUT;
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) {
         char what[80];
         snprintf(what, sizeof what, "refresh %d, %d sequences, K and V %s, flags %u", cases[k].refresh, cases[k].n, kv_policy_names[cases[k].kv], cases[k].flags);
@@ -164,14 +164,14 @@ static void every_token_has_its_row(void **state) {
     (void)state;
     const size_t E = (size_t)config.E, floats = (size_t)config.L * (PROMPT + STEPS) * E;
     float *rows[2] = {xmalloc(floats * sizeof(float)), xmalloc(floats * sizeof(float))}, logits[40], whole[40];
-    const opt *m = &subject[RECORDED];
-    opt_run *step = opt_run_new(m, 1, 1, OPT_FORWARD), *all = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
-    opt_cache *c[2] = {opt_cache_new(m, PROMPT + STEPS), opt_cache_new(m, PROMPT + STEPS)};
-    for (int t = 0; t < PROMPT + STEPS; t++) opt_step(step, &(opt_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = OPT_NO_TARGET}, 1, &(int32_t){0});
-    opt_step_logits(step, logits);
-    opt_forward(all, &(opt_seq){.tokens = tokens[0], .n = PROMPT + STEPS, .append = c[1], .targets_from = PROMPT + STEPS - 1, .last_target = OPT_NO_TARGET}, 1);
-    opt_logits(all, 0, whole);
-    assert_int_equal(opt_replayed(step), gpu->record ? PROMPT + STEPS - 1 : 0);
+    const model *m = &subject[RECORDED];
+    model_run *step = model_run_new(m, 1, 1, RUN_FORWARD), *all = model_run_new(m, PROMPT + STEPS, 1, RUN_FORWARD);
+    kv_cache *c[2] = {kv_cache_new(m, PROMPT + STEPS), kv_cache_new(m, PROMPT + STEPS)};
+    for (int t = 0; t < PROMPT + STEPS; t++) model_step(step, &(model_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = SEQ_NO_TARGET}, 1, &(int32_t){0});
+    model_step_logits(step, logits);
+    model_forward(all, &(model_seq){.tokens = tokens[0], .n = PROMPT + STEPS, .append = c[1], .targets_from = PROMPT + STEPS - 1, .last_target = SEQ_NO_TARGET}, 1);
+    model_logits(all, 0, whole);
+    assert_int_equal(model_replayed(step), gpu->record ? PROMPT + STEPS - 1 : 0);
     assert_int_equal(c[0]->n, PROMPT + STEPS);
     for (int values = 0; values < 2; values++) {
         for (int k = 0; k < 2; k++) gpu->get(rows[k], (values ? c[k]->v : c[k]->k)[0], floats * sizeof(float));
@@ -184,8 +184,8 @@ static void every_token_has_its_row(void **state) {
     double want[40];
     for (int v = 0; v < config.V; v++) want[v] = (double)whole[v];
     assert_agree("logits of the last token", logits, want, 40, 1e-5);
-    opt_run_free(step), opt_run_free(all);
-    for (int k = 0; k < 2; k++) opt_cache_free(c[k]), free(rows[k]);
+    model_run_free(step), model_run_free(all);
+    for (int k = 0; k < 2; k++) kv_cache_free(c[k]), free(rows[k]);
 }
 
 // With activations of 16 bit, whose scales the device chooses: replayed steps have the bits of launched ones, which are near those of fp32 and not equal.
@@ -197,11 +197,11 @@ static void rounded_activations(void **state) {
     make_masks(masks, N, 5);
     for (int type = DT_F16; type <= DT_BF16; type += each) {
         ops table[] = {launched, counted};
-        opt m[2];
+        model m[2];
         for (int k = 0; k < 2; k++) {
             table[k].activations = (dtype)type;
-            if (opt_from_tensors_on(&m[k], &config, on_cpu.t, on_cpu.n, &table[k]) != 0) fail_msg("%s", err_get());
-            opt_sparse_prepare(&m[k]);
+            if (model_from_tensors_on(&m[k], &config, on_cpu.t, on_cpu.n, &table[k]) != 0) fail_msg("%s", err_get());
+            model_sparse_prepare(&m[k]);
         }
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c += (size_t)each) {
             const int rows = 2 * (STEPS + 1) * cases[c].n, V = config.V;
@@ -218,7 +218,7 @@ static void rounded_activations(void **state) {
             assert_true(memcmp(logits[1], logits[2], bytes) != 0);
             for (int k = 0; k < 3; k++) free(logits[k]);
         }
-        for (int k = 0; k < 2; k++) opt_free(&m[k]);
+        for (int k = 0; k < 2; k++) model_free(&m[k]);
     }
     for (int i = 0; i < N; i++) mask_free(&masks[i]);
 }
@@ -229,8 +229,8 @@ static void greedy(void **state) {
     (void)state;
     mask masks[N];
     make_masks(masks, N, 5);
-    const opt *m = &subject[CPU];
-    opt_run *whole = opt_run_new(m, PROMPT + STEPS, 1, OPT_FORWARD);
+    const model *m = &subject[CPU];
+    model_run *whole = model_run_new(m, PROMPT + STEPS, 1, RUN_FORWARD);
     float logits[40];
     for (int side = each == 1 ? CPU : RECORDED; side < SIDES; side++)
         for (int n = each == 1 ? 1 : N; n <= N; n += N - 1) {
@@ -249,8 +249,8 @@ static void greedy(void **state) {
                 for (int step = 0; step < STEPS; step++) {
                     int32_t next[N];
                     for (int i = 0; i < n; i++) {
-                        opt_forward(whole, &(opt_seq){.tokens = text[i], .n = length[i] + step, .mask = s[i].mask, .targets_from = length[i] + step - 1, .last_target = OPT_NO_TARGET}, 1);
-                        opt_logits(whole, 0, logits);
+                        model_forward(whole, &(model_seq){.tokens = text[i], .n = length[i] + step, .mask = s[i].mask, .targets_from = length[i] + step - 1, .last_target = SEQ_NO_TARGET}, 1);
+                        model_logits(whole, 0, logits);
                         int32_t best = 0;
                         for (int v = 1; v < config.V; v++)
                             if (logits[v] > logits[best]) best = v;
@@ -268,7 +268,7 @@ static void greedy(void **state) {
             }
             decode_free(d);
         }
-    opt_run_free(whole);
+    model_run_free(whole);
     for (int i = 0; i < N; i++) mask_free(&masks[i]);
 }
 

@@ -7,8 +7,8 @@
 
 static const ops *gpu;
 
-static void probe_both(const opt *m[2], const golden *g, const probe_plan *plan, double *score[2], double *loss[2], int only) {
-    const opt_config *c = &g->m.c;
+static void probe_both(const model *m[2], const golden *g, const probe_plan *plan, double *score[2], double *loss[2], int only) {
+    const model_config *c = &g->m.c;
     const size_t H = (size_t)c->L * (size_t)c->H, F = (size_t)c->L * (size_t)c->F, all = (size_t)plan->n_crit * 2 * (H + F), E = (size_t)c->L * (size_t)c->E;
     const int n = only >= 0 ? 1 : g->N, first = only >= 0 ? only : 0;
     for (int side = 0; side < 2; side++) {
@@ -47,11 +47,11 @@ static void agree_within(const char *model_name, const criterion *crit, const ch
 }
 
 // Golden model k on the CPU and on the GPU.
-static void open_both(golden *g, opt *on_gpu, int k) {
+static void open_both(golden *g, model *on_gpu, int k) {
     char path[100];
     golden_open(g, golden_names[k]);
     snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
-    if (opt_load_on(on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
+    if (model_load_on(on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
 }
 
 // Every criterion in both modes, removal too, and every feature, on every golden model: within the agreement of two implementations.
@@ -61,13 +61,13 @@ static void scores_agree(void **state) {
     plan.crit = crit_select("all,removal", &plan.n_crit);
     for (int k = 0; k < GOLDEN; k++) {
         golden g;
-        opt on_gpu;
+        model on_gpu;
         open_both(&g, &on_gpu, k);
-        const opt *m[2] = {&g.m, &on_gpu};
+        const model *m[2] = {&g.m, &on_gpu};
         double *score[2], *loss[2], *alone[2], *alone_loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
         probe_both(m, &g, &plan, alone, alone_loss, 1);
-        const opt_config *c = &g.m.c;
+        const model_config *c = &g.m.c;
         const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L, E = (size_t)c->E, each = 2 * ((size_t)plan.n_crit * L * (H + F) + 3 * L * E);
         assert_same_bits("an example alone and in a batch", alone[1], score[1] + each, each * sizeof **score);
         for (int i = 0; i < g.N; i++) {
@@ -82,7 +82,7 @@ static void scores_agree(void **state) {
             }
         }
         for (int side = 0; side < 2; side++) free(score[side]), free(loss[side]), free(alone[side]), free(alone_loss[side]);
-        opt_free(&on_gpu);
+        model_free(&on_gpu);
         golden_close(&g);
     }
     free(plan.crit);
@@ -125,9 +125,9 @@ static void taps_are_copied_where_asked(void **state) {
     const probe_plan plan = {.crit = list, .n_crit = 2, .sound = true, .compat = true, .seed = 3};
     for (int k = 0; k < GOLDEN_F32; k++) {
         golden g;
-        opt on_gpu;
+        model on_gpu;
         open_both(&g, &on_gpu, k);
-        const opt *m[2] = {&g.m, &on_gpu};
+        const model *m[2] = {&g.m, &on_gpu};
         double *score[2], *loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
         const size_t H = (size_t)g.m.c.H, F = (size_t)g.m.c.F, L = (size_t)g.m.c.L, each = 2 * (2 * L * (H + F) + 3 * L * (size_t)g.m.c.E);
@@ -144,7 +144,7 @@ static void taps_are_copied_where_asked(void **state) {
                     if (!(mode && q)) assert_true(size > 0);  // the second has no compat scores
                 }
         for (int side = 0; side < 2; side++) free(score[side]), free(loss[side]);
-        opt_free(&on_gpu);
+        model_free(&on_gpu);
         golden_close(&g);
     }
 }
@@ -160,13 +160,13 @@ static void counting_get(void *host, const void *device, size_t bytes) {
 static void only_sums_come_back(void **state) {
     (void)state;
     enum { T = 180 };
-    const opt_config c = {.L = 2, .H = 2, .E = 16, .F = 24, .D = 8, .P = 16, .V = 13, .positions = T, .pre_ln = true, .final_ln = true, .bias = true};
+    const model_config c = {.L = 2, .H = 2, .E = 16, .F = 24, .D = 8, .P = 16, .V = 13, .positions = T, .pre_ln = true, .final_ln = true, .bias = true};
     ops counting = *gpu;
     counting.get = counting_get;
     int n;
     tensor *t = random_weights(&c, 5, &n);
-    opt m;
-    if (opt_from_tensors_on(&m, &c, t, n, &counting) != 0) fail_msg("%s", err_get());
+    model m;
+    if (model_from_tensors_on(&m, &c, t, n, &counting) != 0) fail_msg("%s", err_get());
     int32_t tokens[T];
     for (int i = 0; i < T; i++) tokens[i] = i * 7 % 13;
     const probe_example ex = {tokens, T, T - 20, 1};
@@ -183,7 +183,7 @@ static void only_sums_come_back(void **state) {
     if (probe_run(p, &ex, 1, &out, NULL, 0) != 0) fail_msg("%s", err_get());
     assert_true(most_got > 0 && most_got <= 24 * USUMS * sizeof(double) && most_got < T * 16 * sizeof(float));
     probe_free(p);
-    opt_free(&m);
+    model_free(&m);
     weights_free(t, n);
     free(plane), free(to), free(plan.crit);
 }

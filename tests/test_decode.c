@@ -2,7 +2,7 @@
 #include "opt_fixture.h"
 #include "decode.h"
 
-static const opt_config config = {.L = 4, .H = 4, .D = 8, .E = 32, .F = 96, .P = 32, .V = 60, .positions = 40, .pre_ln = true, .final_ln = true, .bias = true};
+static const model_config config = {.L = 4, .H = 4, .D = 8, .E = 32, .F = 96, .P = 32, .V = 60, .positions = 40, .pre_ln = true, .final_ln = true, .bias = true};
 enum { N = 3, PROMPT = 9, STEPS = 14 };
 
 typedef struct { random_opt o; int32_t tokens[N][PROMPT + STEPS]; } world;
@@ -10,7 +10,7 @@ typedef struct { random_opt o; int32_t tokens[N][PROMPT + STEPS]; } world;
 static world *make_world(void) {
     static world w;
     random_opt_make(&w.o, &config, 3);
-    opt_sparse_prepare(&w.o.m);
+    model_sparse_prepare(&w.o.m);
     rng r = rng_make(4);
     for (int i = 0; i < N; i++) random_tokens(w.tokens[i], PROMPT + STEPS, config.V, &r);
     return &w;
@@ -19,7 +19,7 @@ static world *make_world(void) {
 static predictor_info untrained(predictor_design design) {
     predictor_info p = {.design = design, .per_layer = design != PREDICTOR_SHADOW, .lag = design == PREDICTOR_SHADOW ? 0 : 1, .has = {true, true}, .L = config.L, .H = config.H,
                         .E = config.E, .F = config.F, .hidden = {16, 16}, .criterion = "random"};
-    p.state[0] = p.state[1] = design == PREDICTOR_SHADOW ? OPT_HEAD_OUTPUT : OPT_RESIDUAL;
+    p.state[0] = p.state[1] = design == PREDICTOR_SHADOW ? STATE_HEAD_OUTPUT : STATE_RESIDUAL;
     return p;
 }
 
@@ -72,18 +72,18 @@ static void fixed_masks(void **state) {
     }
     for (int masked = 0; masked < 2; masked++) {
         float *got = run(w, &(decode_options){.kv = masked ? KV_SKIP : KV_COMPUTE}, masked ? masks : NULL, NULL);
-        opt_run *full = opt_run_new(&w->o.m, PROMPT + STEPS, 1, OPT_MASK_BY_ZERO);
+        model_run *full = model_run_new(&w->o.m, PROMPT + STEPS, 1, RUN_MASK_BY_ZERO);
         double want[60];
         float logits[60];
         for (int step = 0; step <= STEPS; step++)
             for (int i = 0; i < N; i++) {
                 const int n = PROMPT - i + step;
-                opt_forward(full, &(opt_seq){.tokens = w->tokens[i], .n = n, .mask = masked ? &masks[i] : NULL, .targets_from = n - 1, .last_target = OPT_NO_TARGET}, 1);
-                opt_logits(full, 0, logits);
+                model_forward(full, &(model_seq){.tokens = w->tokens[i], .n = n, .mask = masked ? &masks[i] : NULL, .targets_from = n - 1, .last_target = SEQ_NO_TARGET}, 1);
+                model_logits(full, 0, logits);
                 for (int v = 0; v < config.V; v++) want[v] = (double)logits[v];
                 assert_agree("token by token against the whole", got + (step * N + i) * config.V, want, (size_t)config.V, 1e-5);
             }
-        opt_run_free(full);
+        model_run_free(full);
         free(got);
     }
     for (int i = 0; i < N; i++) mask_free(&masks[i]);
@@ -102,10 +102,10 @@ static void predicted_masks(void **state) {
         decode_options o = {.predictor = p, .rule = {.scope = cases[k].scope, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, .refresh = cases[k].refresh, .kv = KV_REPAIR};
         float *got = run(w, &o, NULL, NULL);
         o.kv = KV_COMPUTE;
-        o.flags = OPT_MASK_BY_ZERO;
+        o.flags = RUN_MASK_BY_ZERO;
         float *want = run(w, &o, NULL, NULL);
         assert_runs_agree("predicted masks", got, want);
-        o.flags = OPT_OWN_LISTS;
+        o.flags = RUN_OWN_LISTS;
         float *own = run(w, &o, NULL, NULL);
         assert_runs_agree("predicted masks, own lists", own, want);
         if (k == 1) {  // a mask made anew at every token is not the mask of the prompt

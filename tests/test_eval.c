@@ -28,11 +28,11 @@ static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
     return item;
 }
 
-static double plain(opt_run *run, const eval_item *it, int j, const mask *m) {
+static double plain(model_run *run, const eval_item *it, int j, const mask *m) {
     double lp[64], sum = 0;
-    const opt_seq s = {.tokens = it->seq[j].tokens, .n = it->seq[j].n, .mask = m, .targets_from = it->seq[j].from, .last_target = it->seq[j].tokens[it->seq[j].n]};
-    opt_forward(run, &s, 1);
-    opt_logprobs(run, lp, NULL, 0);
+    const model_seq s = {.tokens = it->seq[j].tokens, .n = it->seq[j].n, .mask = m, .targets_from = it->seq[j].from, .last_target = it->seq[j].tokens[it->seq[j].n]};
+    model_forward(run, &s, 1);
+    model_logprobs(run, lp, NULL, 0);
     for (int t = 0; t < s.n - s.targets_from; t++) sum += lp[t];
     return sum;
 }
@@ -50,7 +50,7 @@ static void same_as_plain(void **state) {
     random_opt_make(&o, &small_opt, 3);
     int32_t *pool = xcalloc(ITEMS * TASK_MAX_CHOICES * 64, sizeof *pool);
     eval_item *item = make_items(ITEMS, pool, 4);
-    opt_run *run = opt_run_new(&o.m, 64, 1, OPT_FORWARD);
+    model_run *run = model_run_new(&o.m, 64, 1, RUN_FORWARD);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     mask m;
     mask_alloc(&m, &small_opt);
@@ -73,11 +73,11 @@ static void same_as_plain(void **state) {
     for (int i = 0; i < ITEMS; i++)
         for (int j = 0; j < item[i].n_seqs; j++) scored += item[i].seq[j].n - item[i].seq[j].from;
     assert_int_equal(counts.positions, scored);
-    assert_int_equal(counts.pruned[OPT_HEADS], off * scored);
-    assert_float_equal(eval_effective(&counts, &small_opt, OPT_HEADS), off / 12.0, 1e-12);
+    assert_int_equal(counts.pruned[UNIT_HEADS], off * scored);
+    assert_float_equal(eval_effective(&counts, &small_opt, UNIT_HEADS), off / 12.0, 1e-12);
     mask_free(&m);
     eval_free(e);
-    opt_run_free(run);
+    model_run_free(run);
     free(item);
     free(ll);
     free(pool);
@@ -91,7 +91,7 @@ static void oracle_is_removal(void **state) {
     random_opt_make(&o, &small_opt, 5);
     int32_t pool[8 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(8, pool, 6);
-    opt_run *run = opt_run_new(&o.m, 64, 1, OPT_FORWARD);
+    model_run *run = model_run_new(&o.m, 64, 1, RUN_FORWARD);
     oracle *or = oracle_new(&o.m, 1, 100);
     mask_source source = oracle_source(or);
     double heads[12], neurons[144];
@@ -99,7 +99,7 @@ static void oracle_is_removal(void **state) {
     mask_alloc(&one, &small_opt);
     for (int i = 0; i < 8; i++) {
         const int g = item[i].gold, targets = item[i].seq[g].n - item[i].seq[g].from;
-        const opt_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
+        const model_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
         assert_int_equal(source.scores(source.self, &input, UNITS_BOTH, heads, neurons), 0);
         const double intact = plain(run, &item[i], g, NULL);
         for (int u = 0; u < 12 + 144; u++) {
@@ -115,13 +115,13 @@ static void oracle_is_removal(void **state) {
     eval_counts counts[2];
     eval *e = eval_new(&o.m, false, NULL, NULL);
     assert_int_equal(eval_run(e, item, 8, &source, rule, 2, ll, counts), 0);
-    assert_int_equal(counts[0].pruned[OPT_HEADS], 2 * counts[0].positions);
-    assert_int_equal(counts[1].pruned[OPT_HEADS], 4 * counts[1].positions);
-    assert_int_equal(counts[1].pruned[OPT_NEURONS], 0);
+    assert_int_equal(counts[0].pruned[UNIT_HEADS], 2 * counts[0].positions);
+    assert_int_equal(counts[1].pruned[UNIT_HEADS], 4 * counts[1].positions);
+    assert_int_equal(counts[1].pruned[UNIT_NEURONS], 0);
     for (int i = 0; i < 8; i++)
         for (int k = 0; k < 2; k++) {
             const int g = item[i].gold;
-            const opt_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
+            const model_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
             source.scores(source.self, &input, UNITS_HEADS, heads, neurons);
             assert_int_equal(mask_make(&one, &small_opt, heads, NULL, &rule[k]), 0);
             for (int j = 0; j < item[i].n_seqs; j++) assert_float_equal(ll[k][i * TASK_MAX_CHOICES + j], plain(run, &item[i], j, &one), 1e-4);
@@ -130,7 +130,7 @@ static void oracle_is_removal(void **state) {
     assert_float_equal(oracle_cost(&small_opt, 1, UNITS_HEADS, 30), 30 * (1 + 4 * (2 + 1) / 3.0), 1e-12);
     eval_free(e);
     oracle_free(or);
-    opt_run_free(run);
+    model_run_free(run);
     mask_free(&one);
     free(item);
     random_opt_free(&o);
@@ -141,8 +141,8 @@ static void damaged_model(void **state) {
     random_opt o;
     random_opt_make(&o, &small_opt, 5);
     weights_find(o.t, o.n, "layers.1.fc2.weight")[7] = NAN;
-    opt_free(&o.m);
-    assert_int_equal(opt_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
+    model_free(&o.m);
+    assert_int_equal(model_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
     int32_t pool[2 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(2, pool, 6);
     eval *e = eval_new(&o.m, false, NULL, NULL);
@@ -228,12 +228,12 @@ static const char *const model_dir = "../shared/models/opt-en-8m", *const data_d
 
 static void published_values(void **state) {
     (void)state;
-    opt m = {0};
+    model m = {0};
     if (!file_exists(model_dir) || !file_exists(data_dir)) {
         print_message("skipped: no %s\n", model_dir);
         skip();
     }
-    if (opt_load(&m, model_dir)) fail_msg("%s", err_get());
+    if (model_load(&m, model_dir)) fail_msg("%s", err_get());
     tok *tk = tok_open(model_dir, m.c.V);
     const eval_options o = {.data = data_dir};
     const mask_source none = {0};
@@ -272,13 +272,13 @@ static void published_values(void **state) {
     eval_text_close(&text);
     eval_free(e);
     tok_close(tk);
-    opt_free(&m);
+    model_free(&m);
 }
 
 // Documents longer than the positions: refused with their number, left out, or cut from the left without touching what is scored.
 static void over_long_documents(void **state) {
     (void)state;
-    opt_config c = small_opt;
+    model_config c = small_opt;
     if (!file_exists(model_dir) || !file_exists(data_dir)) skip();
     tok *tk = tok_open(model_dir, 0);
     eval_options o = {.data = data_dir, .limit = 20, .shots = 2};

@@ -10,7 +10,7 @@ typedef struct {
     int seen;                             // layers handed over, a bit each
 } found;
 
-static void found_make(found *f, const opt_config *c, int rows) {
+static void found_make(found *f, const model_config *c, int rows) {
     const size_t a = (size_t)c->L * (size_t)rows * (size_t)c->E, z = (size_t)c->L * (size_t)rows * (size_t)c->F;
     *f = (found){c->L, c->E, c->F, rows, xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), 0};
 }
@@ -20,20 +20,20 @@ static void keep_rows(float *to, const float *from, const found *f, int layer, i
     const size_t n = (size_t)f->rows * (size_t)width;
     memcpy(to + (size_t)layer * n, from, n * sizeof *to);
 }
-static void keep_gradients(void *ctx, opt_run *r, int layer) {
+static void keep_gradients(void *ctx, model_run *r, int layer) {
     found *f = ctx;
     assert_int_equal(f->seen, (1 << f->L) - (2 << layer));  // from the last layer to the first, each once
     f->seen |= 1 << layer;
-    keep_rows(f->da, opt_grad_a(r, layer), f, layer, f->E);
-    keep_rows(f->dz, opt_grad_z(r, layer), f, layer, f->F);
-    keep_rows(f->out, opt_grad_out(r, layer), f, layer, f->E);
+    keep_rows(f->da, model_grad_a(r, layer), f, layer, f->E);
+    keep_rows(f->dz, model_grad_z(r, layer), f, layer, f->F);
+    keep_rows(f->out, model_grad_out(r, layer), f, layer, f->E);
 }
-static void keep_hessian(void *ctx, opt_run *r, int layer) {
+static void keep_hessian(void *ctx, model_run *r, int layer) {
     found *f = ctx;
     f->seen |= 1 << layer;
-    keep_rows(f->ha, opt_hess_a(r, layer), f, layer, f->E);
-    keep_rows(f->hz, opt_hess_z(r, layer), f, layer, f->F);
-    if (opt_tangent_x(r, layer)) keep_rows(f->tx, opt_tangent_x(r, layer), f, layer, f->E);
+    keep_rows(f->ha, model_hess_a(r, layer), f, layer, f->E);
+    keep_rows(f->hz, model_hess_z(r, layer), f, layer, f->F);
+    if (model_tangent_x(r, layer)) keep_rows(f->tx, model_tangent_x(r, layer), f, layer, f->E);
 }
 
 // out (F, E) = dz' x over n rows, sums in double
@@ -47,39 +47,39 @@ static void outer(float *out, const float *dz, const float *x, int n, int F, int
 }
 
 // ---------------------------------------------------------------- tiny models
-static const struct { const char *name; opt_config c; } tiny[] = {
+static const struct { const char *name; model_config c; } tiny[] = {
     {"pre-LN", {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true}},
     {"post-LN, projections", {.L = 2, .H = 2, .E = 8, .F = 11, .D = 4, .P = 6, .V = 13, .positions = 10, .bias = true}},
     {"pre-LN, no biases, no final norm", {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true}}};
 enum { TINY = sizeof tiny / sizeof *tiny, TINY_SEQS = 2 };
 static const int32_t tiny_tokens[2][10] = {{3, 7, 1, 7, 12, 0, 4, 9}, {5, 5, 11, 2, 8}};
-static const opt_seq tiny_seqs[2] = {{.tokens = tiny_tokens[0], .n = 8, .targets_from = 3, .last_target = OPT_NO_OUTPUT},
-                                     {.tokens = tiny_tokens[1], .n = 5, .targets_from = 3, .last_target = OPT_NO_OUTPUT}};
+static const model_seq tiny_seqs[2] = {{.tokens = tiny_tokens[0], .n = 8, .targets_from = 3, .last_target = SEQ_NO_OUTPUT},
+                                     {.tokens = tiny_tokens[1], .n = 5, .targets_from = 3, .last_target = SEQ_NO_OUTPUT}};
 
-static int targets(const opt_seq *s) { return s->n - s->targets_from - (s->last_target < 0); }
+static int targets(const model_seq *s) { return s->n - s->targets_from - (s->last_target < 0); }
 
 // Taps and fc1, first and second order, of every sequence's own mean loss. As published (compat) the direction is (da / TE, g1 / FE).
 static void tap_derivatives(void **state) {
-    const opt_config *c = *state;
+    const model_config *c = *state;
     const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
     random_opt o;
     random_opt_make(&o, c, 21);
-    opt_run *r = opt_run_new(&o.m, 20, TINY_SEQS, OPT_TAPS | OPT_TANGENT);
+    model_run *r = model_run_new(&o.m, 20, TINY_SEQS, RUN_TAPS | RUN_TANGENT);
     found first, joint, published;
     const int rows = tiny_seqs[0].n + tiny_seqs[1].n;
     found_make(&first, c, rows), found_make(&joint, c, rows), found_make(&published, c, rows);
     float scale_a[2], scale_w[2];
     const float zeros[2] = {0};
     for (int i = 0; i < TINY_SEQS; i++) scale_a[i] = 1 / (float)(tiny_seqs[i].n * c->E), scale_w[i] = 1 / (float)(c->F * c->E);
-    opt_forward(r, tiny_seqs, TINY_SEQS);
-    opt_backward(r, NULL, NULL, NULL, keep_gradients, &first);
-    opt_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, &joint);
-    opt_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, &published);
+    model_forward(r, tiny_seqs, TINY_SEQS);
+    model_backward(r, NULL, NULL, NULL, keep_gradients, &first);
+    model_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, &joint);
+    model_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, &published);
     tally seen = {0};
     for (int i = 0; i < TINY_SEQS; i++) {
         plain p;
         plain_make(&p, c, o.t, o.n, &tiny_seqs[i]);
-        const size_t n = (size_t)tiny_seqs[i].n, row = (size_t)opt_row(r, i);
+        const size_t n = (size_t)tiny_seqs[i].n, row = (size_t)model_row(r, i);
         const double mean = 1.0 / targets(&tiny_seqs[i]);
         const size_t at_a = p.n_weights, at_z = at_a + L * n * E;
         double *v = xcalloc(p.n, sizeof *v), *u = xcalloc(p.n, sizeof *u), *want = xmalloc(p.n * sizeof *want), lv = 0, lu = 0;
@@ -91,7 +91,7 @@ static void tap_derivatives(void **state) {
             assert_agree_but_kinks("dz", first.dz + first_z, v + at_z + l * n * F, n * F, 1e-4, &seen);
             const size_t at_w = (size_t)(p.layer[l].w1 - p.theta);
             for (size_t k = 0; k < F * E; k++) u[at_w + k] = mean * slope(&p, at_w + k);
-            outer(g1, first.dz + first_z, opt_tap_x(r, (int)l) + row * E, (int)n, (int)F, (int)E);
+            outer(g1, first.dz + first_z, model_tap_x(r, (int)l) + row * E, (int)n, (int)F, (int)E);
             assert_agree_but_kinks("fc1 gradient", g1, u + at_w, F * E, 1e-4, &seen);
         }
         for (size_t k = 0; k < p.n; k++) {
@@ -111,7 +111,7 @@ static void tap_derivatives(void **state) {
             assert_agree_but_kinks("H u at a", published.ha + (l * (size_t)rows + row) * E, want, n * E, 1e-3, &seen);
             for (size_t k = 0; k < F * E; k++) want[k] = mean * curvature(&p, at_w + k, u, sqrt(lu));
             const size_t first_a = (l * (size_t)rows + row) * E, first_z = (l * (size_t)rows + row) * F;
-            outer(g1, published.hz + first_z, opt_tap_x(r, (int)l) + row * E, (int)n, (int)F, (int)E);
+            outer(g1, published.hz + first_z, model_tap_x(r, (int)l) + row * E, (int)n, (int)F, (int)E);
             outer(more, first.dz + first_z, published.tx + first_a, (int)n, (int)F, (int)E);
             for (size_t k = 0; k < F * E; k++) g1[k] += more[k];
             assert_agree_but_kinks("H u at fc1", g1, want, F * E, 1e-3, &seen);
@@ -121,17 +121,17 @@ static void tap_derivatives(void **state) {
     }
     assert_few_skips(&seen);
     found_free(&first), found_free(&joint), found_free(&published);
-    opt_run_free(r);
+    model_run_free(r);
     random_opt_free(&o);
 }
 
 // Every parameter, for a weighted sum of two sequences' losses; gradients are added to what is there.
 static void weight_gradients(void **state) {
-    const opt_config *c = *state;
+    const model_config *c = *state;
     random_opt o, g;
     random_opt_make(&o, c, 22);
     random_opt_make(&g, c, 23);
-    opt_seq seqs[2] = {tiny_seqs[0], tiny_seqs[1]};
+    model_seq seqs[2] = {tiny_seqs[0], tiny_seqs[1]};
     seqs[0].targets_from = 0, seqs[0].last_target = 6;  // as in training: every row has a target
     const float scale[2] = {0.3f, 0.125f};
     plain p[2];
@@ -142,16 +142,16 @@ static void weight_gradients(void **state) {
         before[i] = xmalloc(tensor_count(&g.t[i]) * sizeof **before);
         memcpy(before[i], g.t[i].data, tensor_count(&g.t[i]) * sizeof **before);
     }
-    opt_run *r = opt_run_new(&o.m, 20, 2, OPT_TAPS | OPT_WEIGHT_GRADS);
+    model_run *r = model_run_new(&o.m, 20, 2, RUN_TAPS | RUN_WEIGHT_GRADS);
     double logprob[16], sum[2] = {0};
     random_opt other;  // a pass over another batch first: nothing of it may be left in the workspace
     random_opt_make(&other, c, 24);
-    const opt_seq before_them[2] = {tiny_seqs[1], tiny_seqs[0]};
-    opt_forward(r, before_them, 2);
-    opt_backward(r, NULL, NULL, &other.m, NULL, NULL);
+    const model_seq before_them[2] = {tiny_seqs[1], tiny_seqs[0]};
+    model_forward(r, before_them, 2);
+    model_backward(r, NULL, NULL, &other.m, NULL, NULL);
     random_opt_free(&other);
-    opt_forward(r, seqs, 2);
-    opt_backward(r, scale, logprob, &g.m, NULL, NULL);
+    model_forward(r, seqs, 2);
+    model_backward(r, scale, logprob, &g.m, NULL, NULL);
     for (int i = 0, k = 0; i < 2; i++) {
         for (int t = 0; t < targets(&seqs[i]); t++) sum[i] -= logprob[k++];
         assert_true(fabs(sum[i] - plain_loss(&p[i])) <= 1e-4);
@@ -171,15 +171,15 @@ static void weight_gradients(void **state) {
     assert_few_skips(&seen);
     for (int i = 0; i < 2; i++) plain_free(&p[i]);
     free(before);
-    opt_run_free(r);
+    model_run_free(r);
     random_opt_free(&o), random_opt_free(&g);
 }
 
 // ---------------------------------------------------------------- golden models
 static void golden_found(golden *g, const int *order, int n, found *first, found *joint, found *published, float **x) {
-    const opt_config *c = &g->m.c;
+    const model_config *c = &g->m.c;
     int rows = 0;
-    opt_seq seqs[3];
+    model_seq seqs[3];
     float scale_a[3], scale_w[3];
     const float zeros[3] = {0};
     for (int k = 0; k < n; k++) {
@@ -188,22 +188,22 @@ static void golden_found(golden *g, const int *order, int n, found *first, found
         scale_a[k] = 1 / (float)(seqs[k].n * c->E), scale_w[k] = 1 / (float)(c->F * c->E);
     }
     found_make(first, c, rows), found_make(joint, c, rows), found_make(published, c, rows);
-    opt_run *r = opt_run_new(&g->m, rows, n, OPT_TAPS | OPT_TANGENT);
+    model_run *r = model_run_new(&g->m, rows, n, RUN_TAPS | RUN_TANGENT);
     double *logprob = xmalloc((size_t)rows * sizeof *logprob);
-    opt_forward(r, seqs, n);
-    opt_backward(r, NULL, logprob, NULL, keep_gradients, first);
+    model_forward(r, seqs, n);
+    model_backward(r, NULL, logprob, NULL, keep_gradients, first);
     for (int k = 0, at = 0; k < n; k++) {
         double loss = 0;
         for (int t = 0; t < targets(&seqs[k]); t++) loss -= logprob[at++] / targets(&seqs[k]);
         assert_true(fabs(loss - g->loss[order[k]]) <= 1e-5 * g->loss[order[k]]);
     }
-    opt_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, joint);
-    opt_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
+    model_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, joint);
+    model_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
     const size_t layer = (size_t)rows * (size_t)c->E;
     *x = xmalloc((size_t)c->L * layer * sizeof **x);
-    for (int l = 0; l < c->L; l++) memcpy(*x + (size_t)l * layer, opt_tap_x(r, l), layer * sizeof **x);
+    for (int l = 0; l < c->L; l++) memcpy(*x + (size_t)l * layer, model_tap_x(r, l), layer * sizeof **x);
     free(logprob);
-    opt_run_free(r);
+    model_run_free(r);
 }
 
 // The double-precision model above is itself right: its losses are PyTorch's.
@@ -211,7 +211,7 @@ static void plain_is_opt(void **state) {
     golden *g = *state;
     for (int i = 0; i < g->N; i++) {
         plain p;
-        const opt_seq s = golden_seq(g, i, g->context[i] - 1);
+        const model_seq s = golden_seq(g, i, g->context[i] - 1);
         plain_make(&p, &g->m.c, g->m.file.tensors, g->m.file.n_tensors, &s);
         assert_true(fabs(plain_loss(&p) / targets(&s) - g->loss[i]) <= 1e-12 * g->loss[i]);
         plain_free(&p);
@@ -294,7 +294,7 @@ static void same_bits(void **state) {
 
 // The gradient of all weights does not depend on the thread count.
 static void weight_gradient_bits(void **state) {
-    const opt_config *c = *state;
+    const model_config *c = *state;
     const int before = omp_get_max_threads();
     random_opt o, g[3];
     random_opt_make(&o, c, 31);
@@ -302,10 +302,10 @@ static void weight_gradient_bits(void **state) {
         random_opt *to = &g[threads - 1];
         random_opt_make(to, c, 32);
         omp_set_num_threads(threads);
-        opt_run *r = opt_run_new(&o.m, 20, 2, OPT_TAPS | OPT_WEIGHT_GRADS);
-        opt_forward(r, tiny_seqs, 2);
-        opt_backward(r, NULL, NULL, &to->m, NULL, NULL);
-        opt_run_free(r);
+        model_run *r = model_run_new(&o.m, 20, 2, RUN_TAPS | RUN_WEIGHT_GRADS);
+        model_forward(r, tiny_seqs, 2);
+        model_backward(r, NULL, NULL, &to->m, NULL, NULL);
+        model_run_free(r);
         for (int i = 0; threads > 1 && i < o.n; i++) assert_same_bits(o.t[i].name, to->t[i].data, g[0].t[i].data, tensor_count(&o.t[i]) * sizeof(float));
     }
     omp_set_num_threads(before);

@@ -175,11 +175,11 @@ static void as_sorted(void **state) {
     }
 }
 
-static opt_config config(int L, int H, int F) { return (opt_config){.L = L, .H = H, .F = F}; }
+static model_config config(int L, int H, int F) { return (model_config){.L = L, .H = H, .F = F}; }
 
 static void both_kinds(void **state) {
     (void)state;
-    opt_config c = config(3, 4, 64);
+    model_config c = config(3, 4, 64);
     double heads[12], neurons[192], eh, en;
     mask_random_scores(heads, neurons, &c, 1);
     mask m, dense;
@@ -214,7 +214,7 @@ static void both_kinds(void **state) {
 
 static void random_masks(void **state) {
     (void)state;
-    opt_config c = config(5, 16, 32);
+    model_config c = config(5, 16, 32);
     double h[80], n[160], h2[80], n2[160];
     mask_random_scores(h, n, &c, 7);
     mask_random_scores(h2, n2, &c, 7);
@@ -271,7 +271,7 @@ static void mask_files(void **state) {
     (void)state;
     char path[] = "/tmp/test_mask_XXXXXX";
     close(mkstemp(path));
-    opt_config c = config(2, 3, 4);
+    model_config c = config(2, 3, 4);
     const uint8_t heads[6] = {1, 0, 1, 0, 0, 1}, neurons[8] = {0, 1, 1, 0, 1, 1, 1, 0}, two[6] = {1, 0, 1, 2, 0, 1};
     const float floats[6] = {1, 0, 1, 0, 0, 1};
     mask m;
@@ -312,7 +312,7 @@ static void masks_of_what_is_left(void **state) {
     (void)state;
     enum { L = 5, H = 6, F = 20 };
     int heads[L] = {6, 0, 3, 1, 6}, neurons[L] = {20, 7, 0, 13, 1};
-    const opt_config c = {.L = L, .H = H, .F = F, .heads = heads, .neurons = neurons};
+    const model_config c = {.L = L, .H = H, .F = F, .heads = heads, .neurons = neurons};
     rng r = rng_make(11);
     mask m;
     mask_alloc(&m, &c);
@@ -430,7 +430,7 @@ static void local_counts(void **state) {
 // One layer at a time, as a predictor that looks ahead makes it: the mask of all layers at once.
 static void layer_by_layer(void **state) {
     (void)state;
-    const opt_config c = {.L = 6, .H = 8, .F = 32};
+    const model_config c = {.L = 6, .H = 8, .F = 32};
     const ops *o = ops_open("cpu");
     float heads[6 * 8], neurons[6 * 32];
     rng r = rng_make(8);

@@ -6,7 +6,7 @@
 #include "cuda_compare.h"
 #include "nets.h"
 #include "op_cover.h"
-#include "opt_random.h"
+#include "model_random.h"
 #include "shim.h"
 #include "simd.h"
 
@@ -209,17 +209,17 @@ static void reading_reads_everything(void **state) {
 }
 
 // A model of random weights in the device's memory: the transposed copies and the logits' copy of the embedding are
-// those of its weights, and its first matrix has the distribution that opt_random.h says.
+// those of its weights, and its first matrix has the distribution that model_random.h says.
 static void random_models(void **state) {
     (void)state;
-    opt_config c;
-    assert_int_equal(opt_shape(&c, "2x2x24x40x50x30"), 0);
+    model_config c;
+    assert_int_equal(model_shape(&c, "2x2x24x40x50x30"), 0);
     for (int k = 0; k < sides; k++)
         for (dtype type = DT_F32; type <= DT_BF16; type++) {
-            opt_random m, other;
-            assert_int_equal(opt_random_make(&m, &c, type, 9, side[k]), 0);
-            assert_int_equal(opt_random_make(&other, &c, type, 9, side[k]), 0);
-            opt_sparse_prepare(&m.m);
+            model_random m, other;
+            assert_int_equal(model_random_make(&m, &c, type, 9, side[k]), 0);
+            assert_int_equal(model_random_make(&other, &c, type, 9, side[k]), 0);
+            model_sparse_prepare(&m.m);
             const weight *w = &m.m.layer[1].w2, *t = &m.m.layer[1].w2_t, *gain = &m.m.layer[0].ln1_g,
                          *bias = &m.m.layer[1].b1;
             const size_t bytes = 24 * 40 * dtype_bytes(type);
@@ -242,8 +242,8 @@ static void random_models(void **state) {
             for (int i = 0; i < 24 * 40; i++) square += (double)wide[i] * (double)wide[i] / (24 * 40);
             assert_true(fabs(square / 4e-4 - 1) < 6 * sqrt(0.8 / (24 * 40)));
             free(a), free(b), free(same), free(g), free(z);
-            opt_random_free(&m);
-            opt_random_free(&other);
+            model_random_free(&m);
+            model_random_free(&other);
         }
 }
 
@@ -301,11 +301,11 @@ static void untrained_predictors(void **state) {
 // Two layers on one GPU and on two, whose memory is apart: this program, called with a device, prints a hash of all
 // weights.
 static void print_hash(const char *device) {
-    opt_config c;
-    opt_random m;
+    model_config c;
+    model_random m;
     char hash[2][33] = {"", ""};
     const ops *o = ops_open(device);
-    if (!o || opt_shape(&c, "2x2x24x40x50x30") != 0 || opt_random_make(&m, &c, DT_F16, 9, o) != 0)
+    if (!o || model_shape(&c, "2x2x24x40x50x30") != 0 || model_random_make(&m, &c, DT_F16, 9, o) != 0)
         die(1, "%s", err_get());
     const weight *all[] = {&m.m.embed,       &m.m.pos,         &m.m.layer[0].wq, &m.m.layer[1].wq,
                            &m.m.layer[0].w1, &m.m.layer[1].w1, &m.m.lnf_g,       &m.m.head};
@@ -317,7 +317,7 @@ static void print_hash(const char *device) {
         free(host);
     }
     printf("%s\n", hash[0]);
-    opt_random_free(&m);
+    model_random_free(&m);
 }
 
 static const char *self;

@@ -10,17 +10,17 @@ enum { MAX_SEQS = 32 };
 // Logits of every row of sequence i, [n, V]: the last row of each of its beginnings, all in one batch.
 static float *all_logits(const golden *g, int i) {
     const int n = golden_length(g, i), V = g->m.c.V;
-    opt_run *r = opt_run_new(&g->m, n * (n + 1) / 2, n, OPT_FORWARD);
-    opt_seq seqs[MAX_SEQS];
+    model_run *r = model_run_new(&g->m, n * (n + 1) / 2, n, RUN_FORWARD);
+    model_seq seqs[MAX_SEQS];
     for (int t = 0; t < n; t++) {
         seqs[t] = golden_seq(g, i, t);
         seqs[t].n = t + 1;
-        seqs[t].last_target = OPT_NO_TARGET;
+        seqs[t].last_target = SEQ_NO_TARGET;
     }
-    opt_forward(r, seqs, n);
+    model_forward(r, seqs, n);
     float *out = xmalloc((size_t)n * (size_t)V * sizeof *out);
-    for (int t = 0; t < n; t++) opt_logits(r, t, out + (size_t)t * (size_t)V);
-    opt_run_free(r);
+    for (int t = 0; t < n; t++) model_logits(r, t, out + (size_t)t * (size_t)V);
+    model_run_free(r);
     return out;
 }
 
@@ -40,26 +40,26 @@ static void taps_agree(void **state) {
     golden *g = *state;
     const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F;
     static const char *const names[] = {"res", "a", "mid", "x", "z"};
-    const float *(*const tap[])(const opt_run *, int) = {opt_tap_res, opt_tap_a, opt_tap_mid, opt_tap_x, opt_tap_z};
-    opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_TAPS);
-    opt_seq seqs[MAX_SEQS];
+    const float *(*const tap[])(const model_run *, int) = {model_tap_res, model_tap_a, model_tap_mid, model_tap_x, model_tap_z};
+    model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_TAPS);
+    model_seq seqs[MAX_SEQS];
     for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, g->context[i] - 1);
-    opt_forward(r, seqs, g->N);
+    model_forward(r, seqs, g->N);
     for (int k = 0; k < 5; k++) {
         double *want = golden_read(g, names[k]);
         const size_t width = k == 4 ? F : E;
         for (size_t l = 0; l < L; l++)
             for (int i = 0; i < g->N; i++)
-                assert_agree(names[k], tap[k](r, (int)l) + (size_t)opt_row(r, i) * width,
+                assert_agree(names[k], tap[k](r, (int)l) + (size_t)model_row(r, i) * width,
                              want + (l * (size_t)g->rows + (size_t)g->offset[i]) * width, (size_t)golden_length(g, i) * width, 1e-4);
         for (int i = 0; k == 0 && i < g->N; i++) {  // what leaves the last layer: at the rows that have a target
             const size_t from = (size_t)g->context[i] - 1;
-            assert_agree("last residual", opt_tap_res(r, (int)L) + ((size_t)opt_row(r, i) + from) * E,
+            assert_agree("last residual", model_tap_res(r, (int)L) + ((size_t)model_row(r, i) + from) * E,
                          want + (L * (size_t)g->rows + (size_t)g->offset[i] + from) * E, ((size_t)golden_length(g, i) - 1 - from) * E, 1e-4);
         }
         free(want);
     }
-    opt_run_free(r);
+    model_run_free(r);
 }
 
 static int argmax(const double *x, int n) {
@@ -75,18 +75,18 @@ static void logprobs_agree(void **state) {
     const int V = g->m.c.V;
     const int32_t extra = 7;
     double *logits = golden_read(g, "logits"), *published = golden_read(g, "logprob");
-    opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_FORWARD);
-    opt_seq seqs[MAX_SEQS];
+    model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_FORWARD);
+    model_seq seqs[MAX_SEQS];
     for (int i = 0; i < g->N; i++) {
         seqs[i] = golden_seq(g, i, 0);
         seqs[i].last_target = extra;
     }
-    opt_forward(r, seqs, g->N);
+    model_forward(r, seqs, g->N);
     double *got = xmalloc((size_t)g->rows * sizeof *got);
     int32_t *top = xmalloc((size_t)g->rows * sizeof *top);
     for (int vocab = 0; vocab <= V; vocab += V - 3) {  // 0: all, and all but the last three
         const int cut = vocab ? vocab : V;
-        opt_logprobs(r, got, top, vocab);
+        model_logprobs(r, got, top, vocab);
         for (int i = 0, k = 0; i < g->N; i++)
             for (int t = g->offset[i]; t < g->offset[i + 1]; t++, k++) {
                 const bool last = t + 1 == g->offset[i + 1];
@@ -101,7 +101,7 @@ static void logprobs_agree(void **state) {
             }
     }
     free(got), free(top), free(logits), free(published);
-    opt_run_free(r);
+    model_run_free(r);
 }
 
 // ---------------------------------------------------------------- same bits
@@ -111,24 +111,24 @@ static float *snapshot(const golden *g, const int *order, int n, size_t *count) 
     const size_t per_row = (size_t)L * (size_t)(4 * E + F) + 1;
     *count = (size_t)g->rows * per_row + (size_t)g->N * (size_t)V;
     float *out = xcalloc(*count, sizeof *out), *logits = out + (size_t)g->rows * per_row;
-    opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_TAPS);
-    opt_seq seqs[MAX_SEQS];
+    model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_TAPS);
+    model_seq seqs[MAX_SEQS];
     for (int k = 0; k < n; k++) {
         seqs[k] = golden_seq(g, order[k], 0);
         seqs[k].last_target = 5;
     }
-    opt_forward(r, seqs, n);
+    model_forward(r, seqs, n);
     double *lp = xmalloc((size_t)g->rows * sizeof *lp);
-    opt_logprobs(r, lp, NULL, 0);
+    model_logprobs(r, lp, NULL, 0);
     const double *at = lp;
     for (int k = 0; k < n; k++) {
-        opt_logits(r, k, logits + (size_t)order[k] * (size_t)V);
+        model_logits(r, k, logits + (size_t)order[k] * (size_t)V);
         for (int t = 0; t < seqs[k].n; t++) {
             float *to = out + (size_t)(g->offset[order[k]] + t) * per_row;
-            const size_t row = (size_t)(opt_row(r, k) + t);
+            const size_t row = (size_t)(model_row(r, k) + t);
             for (int l = 0; l < L; l++) {
-                const float *const part[] = {opt_tap_res(r, l) + row * (size_t)E, opt_tap_a(r, l) + row * (size_t)E, opt_tap_mid(r, l) + row * (size_t)E,
-                                             opt_tap_x(r, l) + row * (size_t)E, opt_tap_z(r, l) + row * (size_t)F};
+                const float *const part[] = {model_tap_res(r, l) + row * (size_t)E, model_tap_a(r, l) + row * (size_t)E, model_tap_mid(r, l) + row * (size_t)E,
+                                             model_tap_x(r, l) + row * (size_t)E, model_tap_z(r, l) + row * (size_t)F};
                 for (int p = 0; p < 5; p++) {
                     const size_t width = (size_t)(p == 4 ? F : E);
                     memcpy(to, part[p], width * sizeof *to);
@@ -139,7 +139,7 @@ static float *snapshot(const golden *g, const int *order, int n, size_t *count) 
         }
     }
     free(lp);
-    opt_run_free(r);
+    model_run_free(r);
     return out;
 }
 
@@ -183,31 +183,31 @@ static void cache_agrees(void **state) {
     double *want = golden_read(g, "logits");
     float *got = xmalloc(V * sizeof *got);
     for (int step = 1; step <= 4; step++) {
-        opt_cache *cache[MAX_SEQS];
-        for (int i = 0; i < g->N; i++) cache[i] = opt_cache_new(&g->m, golden_length(g, i));
-        opt_run *r = opt_run_new(&g->m, step * g->N, g->N, OPT_FORWARD);
+        kv_cache *cache[MAX_SEQS];
+        for (int i = 0; i < g->N; i++) cache[i] = kv_cache_new(&g->m, golden_length(g, i));
+        model_run *r = model_run_new(&g->m, step * g->N, g->N, RUN_FORWARD);
         for (int at = 0;; at += step) {
-            opt_seq seqs[MAX_SEQS];
+            model_seq seqs[MAX_SEQS];
             int who[MAX_SEQS], n = 0;
             for (int i = 0; i < g->N; i++) {
                 const int left = golden_length(g, i) - at;
                 if (left <= 0) continue;
                 const int take = left < step ? left : step;
-                seqs[n] = (opt_seq){.tokens = g->tokens + g->offset[i] + at, .n = take, .prefix = at ? cache[i] : NULL, .append = cache[i],
-                                    .targets_from = take - 1, .last_target = OPT_NO_TARGET};
+                seqs[n] = (model_seq){.tokens = g->tokens + g->offset[i] + at, .n = take, .prefix = at ? cache[i] : NULL, .append = cache[i],
+                                    .targets_from = take - 1, .last_target = SEQ_NO_TARGET};
                 who[n++] = i;
             }
             if (!n) break;
-            opt_forward(r, seqs, n);
+            model_forward(r, seqs, n);
             for (int k = 0; k < n; k++) {
                 const int i = who[k];
-                opt_logits(r, k, got);
+                model_logits(r, k, got);
                 assert_int_equal(cache[i]->n, at + seqs[k].n);
                 assert_agree("decoded logits", got, want + (size_t)(g->offset[i] + at + seqs[k].n - 1) * V, V, 1e-4);
             }
         }
-        opt_run_free(r);
-        for (int i = 0; i < g->N; i++) opt_cache_free(cache[i]);
+        model_run_free(r);
+        for (int i = 0; i < g->N; i++) kv_cache_free(cache[i]);
     }
     free(want), free(got);
 }
@@ -219,22 +219,22 @@ static void prefix_is_shared(void **state) {
     const int n = golden_length(g, 0), half = n / 2;
     float *full = all_logits(g, 0), *got = xmalloc(V * sizeof *got);
     double *want = xmalloc(V * sizeof *want);
-    opt_cache *cache = opt_cache_new(&g->m, half);
-    opt_run *r = opt_run_new(&g->m, n * n, n, OPT_FORWARD);
-    opt_forward(r, &(opt_seq){.tokens = g->tokens, .n = half, .append = cache, .targets_from = half, .last_target = OPT_NO_OUTPUT}, 1);
+    kv_cache *cache = kv_cache_new(&g->m, half);
+    model_run *r = model_run_new(&g->m, n * n, n, RUN_FORWARD);
+    model_forward(r, &(model_seq){.tokens = g->tokens, .n = half, .append = cache, .targets_from = half, .last_target = SEQ_NO_OUTPUT}, 1);
     assert_int_equal(cache->n, half);
-    opt_seq seqs[MAX_SEQS];
+    model_seq seqs[MAX_SEQS];
     for (int t = half; t < n; t++)
-        seqs[t - half] = (opt_seq){.tokens = g->tokens + half, .n = t + 1 - half, .prefix = cache, .targets_from = t - half, .last_target = OPT_NO_TARGET};
-    opt_forward(r, seqs, n - half);
+        seqs[t - half] = (model_seq){.tokens = g->tokens + half, .n = t + 1 - half, .prefix = cache, .targets_from = t - half, .last_target = SEQ_NO_TARGET};
+    model_forward(r, seqs, n - half);
     assert_int_equal(cache->n, half);
     for (int t = half; t < n; t++) {
-        opt_logits(r, t - half, got);
+        model_logits(r, t - half, got);
         for (size_t v = 0; v < V; v++) want[v] = (double)full[(size_t)t * V + v];
         assert_agree("logits behind a shared prefix", got, want, V, 1e-5);
     }
-    opt_run_free(r);
-    opt_cache_free(cache);
+    model_run_free(r);
+    kv_cache_free(cache);
     free(full), free(got), free(want);
 }
 
@@ -242,30 +242,30 @@ static void prefix_is_shared(void **state) {
 static void forward_from_layer(void **state) {
     golden *g = *state;
     const size_t E = (size_t)g->m.c.E, V = (size_t)g->m.c.V;
-    opt_run *taps = opt_run_new(&g->m, g->rows, g->N, OPT_TAPS), *r = opt_run_new(&g->m, g->rows, g->N, OPT_FORWARD);
-    opt_seq seqs[MAX_SEQS];
-    for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, 0), seqs[i].last_target = OPT_NO_TARGET;
+    model_run *taps = model_run_new(&g->m, g->rows, g->N, RUN_TAPS), *r = model_run_new(&g->m, g->rows, g->N, RUN_FORWARD);
+    model_seq seqs[MAX_SEQS];
+    for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, 0), seqs[i].last_target = SEQ_NO_TARGET;
     float *res = xmalloc((size_t)g->rows * E * sizeof *res), *want = xmalloc(V * sizeof *want), *got = xmalloc(V * sizeof *got);
-    opt_forward(taps, seqs, g->N);
+    model_forward(taps, seqs, g->N);
     for (int l = 0; l < g->m.c.L; l++) {
         for (int i = 0; i < g->N; i++)
-            memcpy(res + (size_t)g->offset[i] * E, opt_tap_res(taps, l) + (size_t)opt_row(taps, i) * E, (size_t)seqs[i].n * E * sizeof *res);
-        opt_forward_from(r, seqs, g->N, l, res);
+            memcpy(res + (size_t)g->offset[i] * E, model_tap_res(taps, l) + (size_t)model_row(taps, i) * E, (size_t)seqs[i].n * E * sizeof *res);
+        model_forward_from(r, seqs, g->N, l, res);
         for (int i = 0; i < g->N; i++) {
-            opt_logits(taps, i, want);
-            opt_logits(r, i, got);
+            model_logits(taps, i, want);
+            model_logits(r, i, got);
             assert_same_bits("forward from a layer", want, got, V * sizeof *got);
         }
     }
-    opt_run_free(taps), opt_run_free(r);
+    model_run_free(taps), model_run_free(r);
     free(res), free(want), free(got);
 }
 
 // ---------------------------------------------------------------- bad input
 static void bad_weights_are_named(void **state) {
     (void)state;
-    opt m;
-    assert_int_equal(opt_load(&m, "tests/golden/opt/nowhere"), -1);
+    model m;
+    assert_int_equal(model_load(&m, "tests/golden/opt/nowhere"), -1);
     assert_non_null(strstr(err_get(), "nowhere"));
     int n;
     tensor *t = random_weights(&removable, 1, &n);
@@ -273,17 +273,17 @@ static void bad_weights_are_named(void **state) {
         tensor *at = &t[i];
         char *name = at->name;
         at->name = (char *)"other";
-        assert_int_equal(opt_from_tensors(&m, &removable, t, n), -1);
+        assert_int_equal(model_from_tensors(&m, &removable, t, n), -1);
         assert_non_null(strstr(err_get(), name));
         at->name = name;
         at->dim[0]++;
-        assert_int_equal(opt_from_tensors(&m, &removable, t, n), -1);
+        assert_int_equal(model_from_tensors(&m, &removable, t, n), -1);
         assert_non_null(strstr(err_get(), name));
         at->dim[0]--;
     }
-    assert_int_equal(opt_from_tensors(&m, &removable, t, n), 0);
-    opt_free(&m);
-    opt_free(&m);
+    assert_int_equal(model_from_tensors(&m, &removable, t, n), 0);
+    model_free(&m);
+    model_free(&m);
     weights_free(t, n);
 }
 
@@ -302,7 +302,7 @@ static void products_are_openblas(void **state) {
 // Log-probabilities and gradients when the logits of a batch do not fit their buffer: with V = 2^19, pieces of 32 rows.
 static void many_logits(void **state) {
     (void)state;
-    const opt_config c = {.L = 1, .H = 1, .E = 4, .F = 4, .D = 4, .P = 2, .V = 1 << 19, .positions = 64, .pre_ln = true, .final_ln = true, .bias = true};
+    const model_config c = {.L = 1, .H = 1, .E = 4, .F = 4, .D = 4, .P = 2, .V = 1 << 19, .positions = 64, .pre_ln = true, .final_ln = true, .bias = true};
     enum { N = 3, ROWS = 36 + 5 + 30 };
     static const int length[N] = {36, 5, 30};
     random_opt o;
@@ -310,22 +310,22 @@ static void many_logits(void **state) {
     rng r = rng_make(52);
     int32_t tokens[ROWS];
     random_tokens(tokens, ROWS, c.V, &r);
-    opt_seq seqs[N];
-    for (int i = 0, at = 0; i < N; at += length[i++]) seqs[i] = (opt_seq){.tokens = tokens + at, .n = length[i], .last_target = OPT_NO_OUTPUT};
+    model_seq seqs[N];
+    for (int i = 0, at = 0; i < N; at += length[i++]) seqs[i] = (model_seq){.tokens = tokens + at, .n = length[i], .last_target = SEQ_NO_OUTPUT};
     double whole[ROWS], part[ROWS], back[ROWS];
     int32_t top[ROWS], top_part[ROWS];
-    opt_run *run = opt_run_new(&o.m, ROWS, N, OPT_TAPS);
-    opt_forward(run, seqs, N);
-    opt_logprobs(run, whole, top, 0);
-    opt_backward(run, NULL, back, NULL, NULL, NULL);
+    model_run *run = model_run_new(&o.m, ROWS, N, RUN_TAPS);
+    model_forward(run, seqs, N);
+    model_logprobs(run, whole, top, 0);
+    model_backward(run, NULL, back, NULL, NULL, NULL);
     int k = 0;
     for (int i = 0; i < N; i++)
         for (int from = 0; from < length[i] - 1; from += 9) {  // nine rows at a time fit
-            opt_seq s = seqs[i];
+            model_seq s = seqs[i];
             s.targets_from = from;
             s.n = from + 10 < length[i] ? from + 10 : length[i];
-            opt_forward(run, &s, 1);
-            opt_logprobs(run, part + k, top_part + k, 0);
+            model_forward(run, &s, 1);
+            model_logprobs(run, part + k, top_part + k, 0);
             k += s.n - 1 - from;
         }
     assert_int_equal(k, ROWS - N);
@@ -334,30 +334,30 @@ static void many_logits(void **state) {
         assert_true(fabs(back[t] - part[t]) <= 1e-5 * fabs(part[t]));
         assert_int_equal(top[t], top_part[t]);
     }
-    opt_run_free(run);
+    model_run_free(run);
     random_opt_free(&o);
 }
 
 // A NaN in any weight that a sequence meets is a NaN in its log-probabilities: nothing swallows it, ReLU included.
 static void nan_stays_nan(void **state) {
     (void)state;
-    const opt_config *c = &removable;
+    const model_config *c = &removable;
     random_opt o;
     random_opt_make(&o, c, 61);
     static const int32_t tokens[] = {0, 3, 7, 1};
-    const opt_seq s = {.tokens = tokens, .n = 4, .last_target = OPT_NO_OUTPUT};
-    opt_run *r = opt_run_new(&o.m, 4, 1, OPT_FORWARD);
+    const model_seq s = {.tokens = tokens, .n = 4, .last_target = SEQ_NO_OUTPUT};
+    model_run *r = model_run_new(&o.m, 4, 1, RUN_FORWARD);
     double lp[3];
     for (int i = 0; i < o.n; i++) {
         float *w = (float *)o.t[i].data + (strstr(o.t[i].name, "positions") ? 2 * c->E : 0);
         const float was = *w;
         *w = NAN;
-        opt_forward(r, &s, 1);
-        opt_logprobs(r, lp, NULL, 0);
+        model_forward(r, &s, 1);
+        model_logprobs(r, lp, NULL, 0);
         if (!isnan(lp[0])) fail_msg("a NaN in %s gives the log-probability %g", o.t[i].name, lp[0]);
         *w = was;
     }
-    opt_run_free(r);
+    model_run_free(r);
     random_opt_free(&o);
 }
 
@@ -365,19 +365,19 @@ static void nan_stays_nan(void **state) {
 static void short_sequences(void **state) {
     golden *g = *state;
     const size_t V = (size_t)g->m.c.V;
-    opt_seq seqs[9];
+    model_seq seqs[9];
     for (int k = 0; k < 9; k++)
-        seqs[k] = (opt_seq){.tokens = g->tokens + k, .n = 1 + (k * 7 + k / 3) % 3, .targets_from = (k * 7 + k / 3) % 3, .last_target = OPT_NO_TARGET};
-    opt_run *all = opt_run_new(&g->m, 27, 9, OPT_FORWARD), *one = opt_run_new(&g->m, 3, 1, OPT_FORWARD);
+        seqs[k] = (model_seq){.tokens = g->tokens + k, .n = 1 + (k * 7 + k / 3) % 3, .targets_from = (k * 7 + k / 3) % 3, .last_target = SEQ_NO_TARGET};
+    model_run *all = model_run_new(&g->m, 27, 9, RUN_FORWARD), *one = model_run_new(&g->m, 3, 1, RUN_FORWARD);
     float *a = xmalloc(V * sizeof *a), *b = xmalloc(V * sizeof *b);
-    opt_forward(all, seqs, 9);
+    model_forward(all, seqs, 9);
     for (int k = 0; k < 9; k++) {
-        opt_logits(all, k, a);
-        opt_forward(one, &seqs[k], 1);
-        opt_logits(one, 0, b);
+        model_logits(all, k, a);
+        model_forward(one, &seqs[k], 1);
+        model_logits(one, 0, b);
         assert_same_bits("short sequence", a, b, V * sizeof *a);
     }
-    opt_run_free(all), opt_run_free(one);
+    model_run_free(all), model_run_free(one);
     free(a), free(b);
 }
 

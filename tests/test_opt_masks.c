@@ -19,37 +19,37 @@ static void masks_agree(void **state) {
     for (size_t m = 0; m < n_heads / (L * H); m++) {
         for (size_t k = 0; k < L * H; k++) h8[k] = (uint8_t)heads[m * L * H + k];
         for (size_t k = 0; k < L * F; k++) f8[k] = (uint8_t)neurons[m * L * F + k];
-        opt_run *r = opt_run_new(&g->m, g->rows, g->N, OPT_FORWARD);
-        opt_seq seqs[MAX_SEQS];
+        model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_FORWARD);
+        model_seq seqs[MAX_SEQS];
         for (int i = 0; i < g->N; i++) {
             seqs[i] = golden_seq(g, i, 0);
             seqs[i].mask = &kept;
             seqs[i].mask_from = from[m * N + (size_t)i];
         }
-        opt_forward(r, seqs, g->N);
-        opt_logprobs(r, lp, NULL, 0);
+        model_forward(r, seqs, g->N);
+        model_logprobs(r, lp, NULL, 0);
         for (size_t k = 0; k < scored; k++)
             if (!(fabs(lp[k] - logprob[m * scored + k]) <= 2e-4)) fail_msg("mask %zu: log-probability %zu is %g, want %g", m, k, lp[k], logprob[m * scored + k]);
-        for (int i = 0; i < g->N; i++) seqs[i].targets_from = seqs[i].n - 1, seqs[i].last_target = OPT_NO_TARGET;
-        opt_forward(r, seqs, g->N);
+        for (int i = 0; i < g->N; i++) seqs[i].targets_from = seqs[i].n - 1, seqs[i].last_target = SEQ_NO_TARGET;
+        model_forward(r, seqs, g->N);
         for (int i = 0; i < g->N; i++) {
-            opt_logits(r, i, got);
+            model_logits(r, i, got);
             assert_agree("masked logits", got, last + (m * N + (size_t)i) * V, V, 1e-4);
         }
         // The same in two steps: positions before the cut into the cache, the rest behind it; mask_from counts from the very first token.
         for (int i = 0; i < g->N; i++) {
             const int cut = seqs[i].n / 2;
-            opt_cache *cache = opt_cache_new(&g->m, seqs[i].n);
-            opt_seq first = seqs[i], second = seqs[i];
-            first.n = cut, first.append = cache, first.targets_from = cut, first.last_target = OPT_NO_OUTPUT;
+            kv_cache *cache = kv_cache_new(&g->m, seqs[i].n);
+            model_seq first = seqs[i], second = seqs[i];
+            first.n = cut, first.append = cache, first.targets_from = cut, first.last_target = SEQ_NO_OUTPUT;
             second.tokens += cut, second.n -= cut, second.prefix = cache, second.targets_from = second.n - 1;
-            opt_forward(r, &first, 1);
-            opt_forward(r, &second, 1);
-            opt_logits(r, 0, got);
+            model_forward(r, &first, 1);
+            model_forward(r, &second, 1);
+            model_logits(r, 0, got);
             assert_agree("masked logits behind a prefix", got, last + (m * N + (size_t)i) * V, V, 1e-4);
-            opt_cache_free(cache);
+            kv_cache_free(cache);
         }
-        opt_run_free(r);
+        model_run_free(r);
     }
     free(heads), free(neurons), free(from), free(logprob), free(last), free(h8), free(f8), free(got), free(lp);
 }
@@ -61,26 +61,26 @@ static void idle_masks(void **state) {
     uint8_t *ones = xmalloc(L * (H + F)), *zeros = xcalloc(L * (H + F), 1);
     memset(ones, 1, L * (H + F));
     const mask all = {ones, ones + L * H}, none = {zeros, zeros + L * H};
-    opt_seq seqs[4];
-    for (int k = 0; k < 4; k++) seqs[k] = golden_seq(g, 0, seqs[0].n - 1), seqs[k].targets_from = seqs[k].n - 1, seqs[k].last_target = OPT_NO_TARGET;
+    model_seq seqs[4];
+    for (int k = 0; k < 4; k++) seqs[k] = golden_seq(g, 0, seqs[0].n - 1), seqs[k].targets_from = seqs[k].n - 1, seqs[k].last_target = SEQ_NO_TARGET;
     seqs[1].mask = &all;
     seqs[2].mask = &none, seqs[2].mask_from = seqs[2].n;
     seqs[3].mask = &none;
     float *y = xmalloc(4 * V * sizeof *y);
-    opt_run *r = opt_run_new(&g->m, 4 * seqs[0].n, 4, OPT_FORWARD);
-    opt_forward(r, seqs, 4);
-    for (int k = 0; k < 4; k++) opt_logits(r, k, y + (size_t)k * V);
+    model_run *r = model_run_new(&g->m, 4 * seqs[0].n, 4, RUN_FORWARD);
+    model_forward(r, seqs, 4);
+    for (int k = 0; k < 4; k++) model_logits(r, k, y + (size_t)k * V);
     assert_same_bits("mask of ones", y, y + V, V * sizeof *y);
     assert_same_bits("mask behind the end", y, y + 2 * V, V * sizeof *y);
     assert_memory_not_equal(y, y + 3 * V, V * sizeof *y);
-    opt_run_free(r);
+    model_run_free(r);
     free(ones), free(zeros), free(y);
 }
 
 // ---------------------------------------------------------------- removal
 // The model without the units that the mask leaves out: neurons lose their rows of fc1 and columns of fc2 (as many in every layer,
 // the configuration has one F), heads the columns of out_proj that read them.
-static void remove_units(tensor *small, int n_small, tensor *whole, int n, const opt_config *c, const mask *kept) {
+static void remove_units(tensor *small, int n_small, tensor *whole, int n, const model_config *c, const mask *kept) {
     for (int l = 0; l < c->L; l++) {
         static const char *const same[] = {"self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.weight", "self_attn.k_proj.bias",
                                            "self_attn.v_proj.weight", "self_attn.v_proj.bias", "self_attn.out_proj.weight", "self_attn.out_proj.bias",
@@ -122,7 +122,7 @@ static void remove_units(tensor *small, int n_small, tensor *whole, int n, const
 
 static void masked_is_removed(void **state) {
     (void)state;
-    opt_config c = removable, fewer = removable;
+    model_config c = removable, fewer = removable;
     enum { T = 20 };
     rng r = rng_make(11);
     int32_t tokens[T];
@@ -141,19 +141,19 @@ static void masked_is_removed(void **state) {
         const mask kept = {heads, neurons};
         small.t = random_weights(&fewer, 13, &small.n);
         remove_units(small.t, small.n, whole.t, whole.n, &c, &kept);
-        assert_int_equal(opt_from_tensors(&small.m, &fewer, small.t, small.n), 0);
-        opt_seq seq = {.tokens = tokens, .n = T, .last_target = OPT_NO_TARGET, .targets_from = T - 1};
+        assert_int_equal(model_from_tensors(&small.m, &fewer, small.t, small.n), 0);
+        model_seq seq = {.tokens = tokens, .n = T, .last_target = SEQ_NO_TARGET, .targets_from = T - 1};
         float a[50], b[50];
         double want[50];
-        opt_run *run = opt_run_new(&small.m, T, 1, OPT_FORWARD);
-        opt_forward(run, &seq, 1);
-        opt_logits(run, 0, a);
-        opt_run_free(run);
-        run = opt_run_new(&whole.m, T, 1, OPT_FORWARD);
+        model_run *run = model_run_new(&small.m, T, 1, RUN_FORWARD);
+        model_forward(run, &seq, 1);
+        model_logits(run, 0, a);
+        model_run_free(run);
+        run = model_run_new(&whole.m, T, 1, RUN_FORWARD);
         seq.mask = &kept;
-        opt_forward(run, &seq, 1);
-        opt_logits(run, 0, b);
-        opt_run_free(run);
+        model_forward(run, &seq, 1);
+        model_logits(run, 0, b);
+        model_run_free(run);
         for (int v = 0; v < c.V; v++) want[v] = (double)a[v];
         assert_agree("masked model", b, want, (size_t)c.V, 1e-5);
         random_opt_free(&small);

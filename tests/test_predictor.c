@@ -111,13 +111,13 @@ static void documents_stay_together(void **state) {
 }
 
 // ---------------------------------------------------------------- files
-static opt subject;
+static model subject;
 
 static predictor_info describe(predictor_design d) {
     predictor_info a = {.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = d == PREDICTOR_LOWRANK, .has = {true, true}, .L = subject.c.L, .H = subject.c.H,
                         .E = subject.c.E, .F = subject.c.F, .hidden = {7, 5}, .criterion = "snip"};
-    a.state[0] = d == PREDICTOR_LOWRANK ? OPT_RESIDUAL : OPT_HEAD_OUTPUT;
-    a.state[1] = d == PREDICTOR_LOWRANK ? OPT_MID : OPT_HEAD_OUTPUT;
+    a.state[0] = d == PREDICTOR_LOWRANK ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
+    a.state[1] = d == PREDICTOR_LOWRANK ? STATE_MID : STATE_HEAD_OUTPUT;
     return a;
 }
 
@@ -136,7 +136,7 @@ static void files_give_back_what_was_written(void **state) {
     (void)state;
     char path[] = "/tmp/test_predictor.XXXXXX";
     close(mkstemp(path));
-    assert_int_equal(opt_load(&subject, "tests/golden/opt/odd"), 0);
+    assert_int_equal(model_load(&subject, "tests/golden/opt/odd"), 0);
     ckpt_hash(&subject.file);
     const size_t h = (size_t)subject.c.L * (size_t)subject.c.H, f = (size_t)subject.c.L * (size_t)subject.c.F;
     double *first = xmalloc((h + f) * sizeof *first), *second = xmalloc((h + f) * sizeof *second);
@@ -167,8 +167,8 @@ static void files_give_back_what_was_written(void **state) {
         assert_null(predictor_open(path, "fisher", &subject));
         assert_non_null(strstr(err_get(), "there are: snip"));
     }
-    opt other = {0};
-    assert_int_equal(opt_load(&other, "tests/golden/opt/pre"), 0);
+    model other = {0};
+    assert_int_equal(model_load(&other, "tests/golden/opt/pre"), 0);
     ckpt_hash(&other.file);
     assert_null(predictor_open(path, NULL, &other));
     assert_non_null(strstr(err_get(), "of a model of"));
@@ -189,15 +189,15 @@ static void files_give_back_what_was_written(void **state) {
     assert_null(predictor_open(path, NULL, &subject));
     free(first);
     free(second);
-    opt_free(&other);
-    opt_free(&subject);
+    model_free(&other);
+    model_free(&subject);
     unlink(path);
 }
 
 // What 16-bit weights predict is what fp32 weights rounded one by one predict, and near what was trained.
 static void narrow_weights(void **state) {
     (void)state;
-    assert_int_equal(opt_load(&subject, "tests/golden/opt/odd"), 0);
+    assert_int_equal(model_load(&subject, "tests/golden/opt/odd"), 0);
     const size_t n = (size_t)subject.c.L * (size_t)(subject.c.H + subject.c.F), h = (size_t)subject.c.L * (size_t)subject.c.H;
     double *wide = xmalloc(n * sizeof *wide), *want = xmalloc(n * sizeof *want), *got = xmalloc(n * sizeof *got);
     for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++)
@@ -236,7 +236,7 @@ static void narrow_weights(void **state) {
     assert_int_equal(predictor_narrow(p, DT_BF16), 0);
     predictor_close(p);
     free(wide), free(want), free(got);
-    opt_free(&subject);
+    model_free(&subject);
 }
 
 // A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.

@@ -41,7 +41,7 @@ static int close_fixture(void **state) {
 // Room for everything that a plan yields for one example; floats counts it.
 typedef struct { probe_result r; float *block; size_t floats; } result;
 
-static void result_make(result *to, const opt *m, const probe_plan *plan) {
+static void result_make(result *to, const model *m, const probe_plan *plan) {
     const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, units[2] = {L * (size_t)m->c.H, L * (size_t)m->c.F};
     to->floats = 2 * FEAT_KINDS * L * E + 2 * (size_t)plan->n_crit * (units[0] + units[1]);
     float *at = to->block = xcalloc(to->floats, sizeof *at);
@@ -169,7 +169,7 @@ static void batch_and_threads_do_not_matter(void **state) {
 // Activations that are computed again: the same bits of everything, rows for task-level criteria too, in less memory.
 static void recomputing_does_not_matter(void **state) {
     fixture *f = *state;
-    const opt_config *c = &f->g.m.c;
+    const model_config *c = &f->g.m.c;
     const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
     for (int k = 0; k < 2; k++) {  // with tangents and without
         probe_plan plan = {.sound = true, .compat = true, .seed = 1};
@@ -392,7 +392,7 @@ static void nan_scores_are_named(void **state) {
 // A NaN or an infinity in any weight of any kind ends in an error, not in a score.
 static void nan_weights_are_named(void **state) {
     (void)state;
-    const opt_config c = {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 6, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true};
+    const model_config c = {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 6, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true};
     static const int32_t tokens[] = {3, 7, 1, 7, 12, 0, 4};
     const probe_example ex = {.tokens = tokens, .n = 7, .context = 4};
     probe_plan plan = {.sound = true, .compat = true, .seed = 1};

@@ -2,7 +2,7 @@
 // rounded here, by definition; powers of two pass through, from 1e-30 to 1e30; a span alone has the bits that it has in a batch; what is not finite is named.
 #include "opt_fixture.h"
 #include "convert.h"
-#include "opt_random.h"
+#include "model_random.h"
 #include "orders.h"
 #include "shim.h"
 
@@ -244,15 +244,15 @@ static void faults_are_named(void **state) {
 // Loading: matrices become the type, vectors stay; what fp16 does not hold is refused by name.
 static void models_are_narrowed(void **state) {
     (void)state;
-    opt_config c;
+    model_config c;
     int n;
-    assert_int_equal(opt_shape(&c, "2x2x24x40x50x30"), 0);
+    assert_int_equal(model_shape(&c, "2x2x24x40x50x30"), 0);
     tensor *t = random_weights(&c, 3, &n);
     float *w1 = weights_find(t, n, "layers.1.fc1.weight"), *bias = weights_find(t, n, "layers.1.fc1.bias");
     for (dtype type = DT_F16; type <= DT_BF16; type++) {
         const ops *o = ops_open_as("cpu", type == DT_F16 ? "fp16" : "bf16");
-        opt m;
-        assert_int_equal(opt_from_tensors_on(&m, &c, t, n, o), 0);
+        model m;
+        assert_int_equal(model_from_tensors_on(&m, &c, t, n, o), 0);
         const weight *w = &m.layer[1].w1;
         assert_true(w->type == type && m.layer[1].b1.type == DT_F32 && m.head.type == type && m.head.narrow);
         assert_string_equal(w->narrow, "layers.1.fc1.weight");
@@ -260,14 +260,14 @@ static void models_are_narrowed(void **state) {
         dtype_widen(wide, w->data, type, 40 * 24);
         for (int i = 0; i < 40 * 24; i++) assert_true((double)wide[i] == to_bits((double)w1[i], bits_of(type)));
         assert_true(((const float *)m.layer[1].b1.data)[3] == bias[3]);
-        opt_free(&m);
+        model_free(&m);
     }
     w1[5] = 65520;
-    opt m;
-    assert_int_equal(opt_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", "fp16")), -1);
+    model m;
+    assert_int_equal(model_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", "fp16")), -1);
     assert_non_null(strstr(err_get(), "tensor layers.1.fc1.weight holds numbers beyond 65504"));
-    assert_int_equal(opt_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", "bf16")), 0);
-    opt_free(&m);
+    assert_int_equal(model_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", "bf16")), 0);
+    model_free(&m);
     weights_free(t, n);
 }
 

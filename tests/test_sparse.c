@@ -8,16 +8,16 @@ static const char *const set_names[] = {"avx512", "avx2", "plain"};
 enum { SETS = 3, TYPES = 3 };
 
 // ---------------------------------------------------------------- models
-static const opt_config odd = {.L = 3, .H = 5, .D = 7, .E = 35, .F = 53, .P = 35, .V = 61, .positions = 90, .pre_ln = true, .final_ln = true, .bias = true};
-static const opt_config even = {.L = 3, .H = 4, .D = 16, .E = 64, .F = 192, .P = 64, .V = 80, .positions = 90, .pre_ln = true, .final_ln = true, .bias = true};
-static const opt_config post = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 16, .V = 50, .positions = 90, .bias = true};
-static const opt_config bare = {.L = 2, .H = 2, .D = 32, .E = 64, .F = 70, .P = 64, .V = 50, .positions = 90, .pre_ln = true};
-static const opt_config *const configs[] = {&odd, &even, &post, &bare};
+static const model_config odd = {.L = 3, .H = 5, .D = 7, .E = 35, .F = 53, .P = 35, .V = 61, .positions = 90, .pre_ln = true, .final_ln = true, .bias = true};
+static const model_config even = {.L = 3, .H = 4, .D = 16, .E = 64, .F = 192, .P = 64, .V = 80, .positions = 90, .pre_ln = true, .final_ln = true, .bias = true};
+static const model_config post = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 16, .V = 50, .positions = 90, .bias = true};
+static const model_config bare = {.L = 2, .H = 2, .D = 32, .E = 64, .F = 70, .P = 64, .V = 50, .positions = 90, .pre_ln = true};
+static const model_config *const configs[] = {&odd, &even, &post, &bare};
 enum { CONFIGS = 4 };
 
 typedef enum { MASK_RANDOM, MASK_ALL, MASK_NONE, MASK_ONE_HEAD, MASK_EMPTY_LAYER, MASKS } mask_kind;
 
-static mask random_mask(const opt_config *c, mask_kind kind, rng *r) {
+static mask random_mask(const model_config *c, mask_kind kind, rng *r) {
     const int heads = c->L * c->H, neurons = c->L * c->F;
     uint8_t *m = xmalloc((size_t)(heads + neurons));
     for (int k = 0; k < heads + neurons; k++) {
@@ -35,11 +35,11 @@ static void assert_close(const char *what, const float *got, const float *want, 
 }
 
 // Logits at the end of a pass of n tokens under a mask.
-static void logits_of(const opt *m, const int32_t *tokens, int n, const mask *units, unsigned flags, float *out) {
-    opt_run *r = opt_run_new(m, n, 1, flags);
-    opt_forward(r, &(opt_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = OPT_NO_TARGET}, 1);
-    opt_logits(r, 0, out);
-    opt_run_free(r);
+static void logits_of(const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, float *out) {
+    model_run *r = model_run_new(m, n, 1, flags);
+    model_forward(r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET}, 1);
+    model_logits(r, 0, out);
+    model_run_free(r);
 }
 
 static void by_zero_agrees(void **state) {
@@ -52,19 +52,19 @@ static void by_zero_agrees(void **state) {
         if (!k) continue;
         vec_use(k);
         for (int round = 0; round < CONFIGS * TYPES; round++) {
-            const opt_config *c = configs[round % CONFIGS];
+            const model_config *c = configs[round % CONFIGS];
             random_opt o;
             random_opt_make_as(&o, c, (dtype)(round / CONFIGS), (uint64_t)(100 + round));
-            assert_true(opt_sparse_prepare(&o.m) == opt_sparse_bytes(&o.m) && opt_sparse_bytes(&o.m) > 0);
+            assert_true(model_sparse_prepare(&o.m) == model_sparse_bytes(&o.m) && model_sparse_bytes(&o.m) > 0);
             for (int kind = 0; kind < MASKS; kind++) {
                 mask m = random_mask(c, (mask_kind)kind, &r);
                 for (int length = 1; length <= 64; length = length < 4 ? length + 1 : 4 * length) {
                     random_tokens(tokens, length, c->V, &r);
-                    logits_of(&o.m, tokens, length, &m, OPT_MASK_BY_ZERO, want);
-                    logits_of(&o.m, tokens, length, &m, OPT_FORWARD, got);
+                    logits_of(&o.m, tokens, length, &m, RUN_MASK_BY_ZERO, want);
+                    logits_of(&o.m, tokens, length, &m, RUN_FORWARD, got);
                     assert_close("live units against the mask by zeroing", got, want, c->V);
                     if (kind == MASK_ALL) {
-                        logits_of(&o.m, tokens, length, NULL, OPT_FORWARD, want);
+                        logits_of(&o.m, tokens, length, NULL, RUN_FORWARD, want);
                         assert_close("all units live", got, want, c->V);
                     }
                 }
@@ -84,24 +84,24 @@ static void decode_agrees(void **state) {
     int32_t tokens[T];
     float got[100], want[100];
     for (int round = 0; round < CONFIGS * TYPES * 3; round++) {
-        const opt_config *c = configs[round % CONFIGS];
+        const model_config *c = configs[round % CONFIGS];
         const kv_policy kv = (kv_policy)(round / CONFIGS % 3);
         random_opt o;
         random_opt_make_as(&o, c, (dtype)(round / CONFIGS / 3), (uint64_t)(200 + round));
-        opt_sparse_prepare(&o.m);
+        model_sparse_prepare(&o.m);
         mask m = random_mask(c, round % 5 == 4 ? MASK_EMPTY_LAYER : MASK_RANDOM, &r);
         random_tokens(tokens, T, c->V, &r);
-        opt_cache *cache = opt_cache_new_kv(&o.m, T, kv);
-        opt_run *run = opt_run_new(&o.m, 5, 1, OPT_FORWARD);
+        kv_cache *cache = kv_cache_new_as(&o.m, T, kv);
+        model_run *run = model_run_new(&o.m, 5, 1, RUN_FORWARD);
         for (int at = 0, take; at < T; at += take) {
             take = at == 0 ? 5 : 1 + (at == 9);
-            opt_forward(run, &(opt_seq){.tokens = tokens + at, .n = take, .prefix = cache, .append = cache, .mask = &m, .targets_from = take - 1, .last_target = OPT_NO_TARGET}, 1);
-            opt_logits(run, 0, got);
-            logits_of(&o.m, tokens, at + take, &m, OPT_MASK_BY_ZERO, want);
+            model_forward(run, &(model_seq){.tokens = tokens + at, .n = take, .prefix = cache, .append = cache, .mask = &m, .targets_from = take - 1, .last_target = SEQ_NO_TARGET}, 1);
+            model_logits(run, 0, got);
+            logits_of(&o.m, tokens, at + take, &m, RUN_MASK_BY_ZERO, want);
             assert_close("decoded logits", got, want, c->V);
         }
-        opt_run_free(run);
-        opt_cache_free(cache);
+        model_run_free(run);
+        kv_cache_free(cache);
         free(m.heads);
         random_opt_free(&o);
     }
@@ -115,14 +115,14 @@ static void policies(void **state) {
     int32_t tokens[T];
     float got[2][100], want[100];
     for (int round = 0; round < 2 * CONFIGS; round++) {
-        const opt_config *c = configs[round % CONFIGS];
+        const model_config *c = configs[round % CONFIGS];
         random_opt o;
         random_opt_make_as(&o, c, (dtype)(round % TYPES), (uint64_t)(300 + round));
-        opt_sparse_prepare(&o.m);
+        model_sparse_prepare(&o.m);
         random_tokens(tokens, T, c->V, &r);
-        opt_cache *cache[3];
-        for (int kv = 0; kv < 3; kv++) cache[kv] = opt_cache_new_kv(&o.m, T, (kv_policy)kv);
-        opt_run *run = opt_run_new(&o.m, PROMPT, 1, OPT_FORWARD);
+        kv_cache *cache[3];
+        for (int kv = 0; kv < 3; kv++) cache[kv] = kv_cache_new_as(&o.m, T, (kv_policy)kv);
+        model_run *run = model_run_new(&o.m, PROMPT, 1, RUN_FORWARD);
         mask m = random_mask(c, MASK_RANDOM, &r);
         bool differs = false;
         for (int at = 0, take; at < T; at += take) {
@@ -133,9 +133,9 @@ static void policies(void **state) {
                 free(other.heads);
             }
             for (int kv = 0; kv < 3; kv++) {
-                opt_seq s = {.tokens = tokens + at, .n = take, .prefix = cache[kv], .append = cache[kv], .mask = at == 25 ? NULL : &m, .mask_from = PROMPT - 1, .targets_from = take - 1, .last_target = OPT_NO_TARGET};
-                opt_forward(run, &s, 1);
-                opt_logits(run, 0, kv == 0 ? want : got[kv - 1]);
+                model_seq s = {.tokens = tokens + at, .n = take, .prefix = cache[kv], .append = cache[kv], .mask = at == 25 ? NULL : &m, .mask_from = PROMPT - 1, .targets_from = take - 1, .last_target = SEQ_NO_TARGET};
+                model_forward(run, &s, 1);
+                model_logits(run, 0, kv == 0 ? want : got[kv - 1]);
             }
             assert_close("repaired K and V", got[0], want, c->V);
             for (int v = 0; v < c->V; v++) differs |= fabsf(got[1][v] - want[v]) > 1e-3f;
@@ -149,8 +149,8 @@ static void policies(void **state) {
                     assert_close("K", cache[KV_REPAIR]->k[0] + at, cache[KV_COMPUTE]->k[0] + at, c->D);
                     assert_close("V", cache[KV_REPAIR]->v[0] + at, cache[KV_COMPUTE]->v[0] + at, c->D);
                 }
-        for (int kv = 0; kv < 3; kv++) opt_cache_free(cache[kv]);
-        opt_run_free(run);
+        for (int kv = 0; kv < 3; kv++) kv_cache_free(cache[kv]);
+        model_run_free(run);
         free(m.heads);
         random_opt_free(&o);
     }
@@ -160,8 +160,8 @@ static void policies(void **state) {
 enum { BATCH = 6, STEPS = 7 };
 
 // Decodes a batch of sequences with masks of their own (one of them shared by two, one sequence dense) and lays out all logits [step, seq, V].
-static float *decode_batch(const opt *m, int first, int n, unsigned flags, uint64_t seed) {
-    const opt_config *c = &m->c;
+static float *decode_batch(const model *m, int first, int n, unsigned flags, uint64_t seed) {
+    const model_config *c = &m->c;
     rng r = rng_make(seed);
     int32_t tokens[BATCH][STEPS + 9];
     mask masks[BATCH];
@@ -169,27 +169,27 @@ static float *decode_batch(const opt *m, int first, int n, unsigned flags, uint6
         random_tokens(tokens[i], STEPS + 9, c->V, &r);
         masks[i] = random_mask(c, i == 4 ? MASK_EMPTY_LAYER : MASK_RANDOM, &r);
     }
-    opt_cache *cache[BATCH];
-    for (int i = 0; i < BATCH; i++) cache[i] = opt_cache_new_kv(m, STEPS + 9, (kv_policy)(i % 3));
-    opt_run *run = opt_run_new(m, 9 * BATCH, BATCH, flags);
+    kv_cache *cache[BATCH];
+    for (int i = 0; i < BATCH; i++) cache[i] = kv_cache_new_as(m, STEPS + 9, (kv_policy)(i % 3));
+    model_run *run = model_run_new(m, 9 * BATCH, BATCH, flags);
     float *out = xcalloc((size_t)(STEPS + 1) * BATCH * (size_t)c->V, sizeof *out), *all = xmalloc((size_t)BATCH * (size_t)c->V * sizeof *all);
     for (int step = 0; step <= STEPS; step++) {
-        opt_seq s[BATCH];
+        model_seq s[BATCH];
         for (int k = 0; k < n; k++) {
             const int i = first + k, length = step ? 1 : 2 + i, at = step ? 2 + i + step - 1 : 0;
-            s[k] = (opt_seq){.tokens = tokens[i] + at, .n = length, .prefix = cache[i], .append = cache[i], .mask = i == 3 ? NULL : &masks[i == 5 ? 0 : i],
-                             .targets_from = length - 1, .last_target = OPT_NO_TARGET};
+            s[k] = (model_seq){.tokens = tokens[i] + at, .n = length, .prefix = cache[i], .append = cache[i], .mask = i == 3 ? NULL : &masks[i == 5 ? 0 : i],
+                             .targets_from = length - 1, .last_target = SEQ_NO_TARGET};
         }
-        opt_forward(run, s, n);
-        opt_last_logits(run, all);
+        model_forward(run, s, n);
+        model_last_logits(run, all);
         for (int k = 0; k < n; k++) {
             float *to = out + ((size_t)step * BATCH + (size_t)(first + k)) * (size_t)c->V;
-            opt_logits(run, k, to);
+            model_logits(run, k, to);
             assert_same_bits("all last logits", to, all + (size_t)k * (size_t)c->V, (size_t)c->V * sizeof *to);
         }
     }
-    for (int i = 0; i < BATCH; i++) opt_cache_free(cache[i]), free(masks[i].heads);
-    opt_run_free(run);
+    for (int i = 0; i < BATCH; i++) kv_cache_free(cache[i]), free(masks[i].heads);
+    model_run_free(run);
     free(all);
     return out;
 }
@@ -198,15 +198,15 @@ static void batches(void **state) {
     (void)state;
     const int threads = omp_get_max_threads();
     for (int round = 0; round < CONFIGS; round++) {
-        const opt_config *c = configs[round];
+        const model_config *c = configs[round];
         random_opt o;
         random_opt_make_as(&o, c, (dtype)(round % TYPES), (uint64_t)(400 + round));
-        opt_sparse_prepare(&o.m);
+        model_sparse_prepare(&o.m);
         const size_t n = (size_t)(STEPS + 1) * BATCH * (size_t)c->V;
-        float *whole = decode_batch(&o.m, 0, BATCH, OPT_FORWARD, 7), *own = decode_batch(&o.m, 0, BATCH, OPT_OWN_LISTS, 7), *sum = xcalloc(n, sizeof *sum);
+        float *whole = decode_batch(&o.m, 0, BATCH, RUN_FORWARD, 7), *own = decode_batch(&o.m, 0, BATCH, RUN_OWN_LISTS, 7), *sum = xcalloc(n, sizeof *sum);
         assert_same_bits("union and own lists", whole, own, n * sizeof *whole);
         for (int i = 0; i < BATCH; i++) {
-            float *one = decode_batch(&o.m, i, 1, OPT_FORWARD, 7);
+            float *one = decode_batch(&o.m, i, 1, RUN_FORWARD, 7);
             for (size_t k = 0; k < n; k++) sum[k] += one[k];
             free(one);
         }
@@ -214,7 +214,7 @@ static void batches(void **state) {
         assert_same_bits("sequences one by one", whole, sum, n * sizeof *whole);
         for (int t = 1; t <= 3; t++) {
             omp_set_num_threads(t);
-            float *again = decode_batch(&o.m, 0, BATCH, OPT_FORWARD, 7);
+            float *again = decode_batch(&o.m, 0, BATCH, RUN_FORWARD, 7);
             for (size_t k = 0; k < n; k++) again[k] += 0.0f;
             assert_same_bits("threads", whole, again, n * sizeof *whole);
             free(again);
@@ -226,24 +226,24 @@ static void batches(void **state) {
 }
 
 // ---------------------------------------------------------------- a watch writes the mask while the pass runs
-typedef struct { mask m; const mask *wanted; const opt_config *c; double seen; } chooser;
+typedef struct { mask m; const mask *wanted; const model_config *c; double seen; } chooser;
 
-static void choose(void *self, opt_state state, int layer, const float *x) {
+static void choose(void *self, model_state state, int layer, const float *x) {
     chooser *k = self;
-    const opt_config *c = k->c;
+    const model_config *c = k->c;
     for (int e = 0; e < c->E; e++) k->seen += (double)x[e] * (1 + layer);
-    if (state == OPT_RESIDUAL) memcpy(k->m.heads + layer * c->H, k->wanted->heads + layer * c->H, (size_t)c->H);
-    if (state == OPT_MID) memcpy(k->m.neurons + layer * c->F, k->wanted->neurons + layer * c->F, (size_t)c->F);
+    if (state == STATE_RESIDUAL) memcpy(k->m.heads + layer * c->H, k->wanted->heads + layer * c->H, (size_t)c->H);
+    if (state == STATE_MID) memcpy(k->m.neurons + layer * c->F, k->wanted->neurons + layer * c->F, (size_t)c->F);
 }
 
 static void watched(void **state) {
     (void)state;
     rng r = rng_make(8);
     for (int round = 0; round < CONFIGS; round++) {
-        const opt_config *c = configs[round];
+        const model_config *c = configs[round];
         random_opt o;
         random_opt_make_as(&o, c, DT_F32, (uint64_t)(500 + round));
-        opt_sparse_prepare(&o.m);
+        model_sparse_prepare(&o.m);
         int32_t tokens[4];
         random_tokens(tokens, 4, c->V, &r);
         mask wanted = random_mask(c, MASK_RANDOM, &r);
@@ -251,15 +251,15 @@ static void watched(void **state) {
         double seen[2];
         for (int zero = 0; zero < 2; zero++) {
             chooser k = {.m = random_mask(c, MASK_NONE, &r), .wanted = &wanted, .c = c};
-            const opt_watch w = {.row = 3, .states = 1 << OPT_RESIDUAL | 1 << OPT_MID | 1 << OPT_HEAD_OUTPUT, .see = choose, .self = &k};
-            opt_run *run = opt_run_new(&o.m, 4, 1, zero ? OPT_MASK_BY_ZERO : OPT_FORWARD);
-            opt_forward(run, &(opt_seq){.tokens = tokens, .n = 4, .mask = &k.m, .watch = &w, .targets_from = 3, .last_target = OPT_NO_TARGET}, 1);
-            opt_logits(run, 0, got[zero]);
+            const model_watch w = {.row = 3, .states = 1 << STATE_RESIDUAL | 1 << STATE_MID | 1 << STATE_HEAD_OUTPUT, .see = choose, .self = &k};
+            model_run *run = model_run_new(&o.m, 4, 1, zero ? RUN_MASK_BY_ZERO : RUN_FORWARD);
+            model_forward(run, &(model_seq){.tokens = tokens, .n = 4, .mask = &k.m, .watch = &w, .targets_from = 3, .last_target = SEQ_NO_TARGET}, 1);
+            model_logits(run, 0, got[zero]);
             seen[zero] = k.seen;
-            opt_run_free(run);
+            model_run_free(run);
             free(k.m.heads);
         }
-        logits_of(&o.m, tokens, 4, &wanted, OPT_MASK_BY_ZERO, want);
+        logits_of(&o.m, tokens, 4, &wanted, RUN_MASK_BY_ZERO, want);
         assert_close("mask written in the pass", got[0], want, c->V);
         assert_close("mask written in the pass, by zeroing", got[1], want, c->V);
         assert_true(fabs(seen[0] - seen[1]) <= 1e-4 * fmax(1, fabs(seen[1])));

@@ -7,7 +7,7 @@ static const mask_rule half = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .spar
 
 static char *text;  // of the last report
 
-static int run_refreshed(const opt *m, const mask_source *source, const mask_rule *rule, int refresh) {
+static int run_refreshed(const model *m, const mask_source *source, const mask_rule *rule, int refresh) {
     static int32_t pool[3][24];
     verify_input in[3];
     rng r = rng_make(2);
@@ -24,7 +24,7 @@ static int run_refreshed(const opt *m, const mask_source *source, const mask_rul
     return failed;
 }
 
-static int run(const opt *m, const mask_source *source, const mask_rule *rule) { return run_refreshed(m, source, rule, 0); }
+static int run(const model *m, const mask_source *source, const mask_rule *rule) { return run_refreshed(m, source, rule, 0); }
 
 static void failed_only(const char *name, int n) {
     char want[20];
@@ -34,7 +34,7 @@ static void failed_only(const char *name, int n) {
     if (fails != n || !strstr(text, want)) fail_msg("%d failures of %s were wanted:\n%s", n, name, text);
 }
 
-static void random_mask(mask *m, const opt_config *c, const mask_rule *rule) {
+static void random_mask(mask *m, const model_config *c, const mask_rule *rule) {
     double *s = xmalloc((size_t)c->L * (size_t)(c->H + c->F) * sizeof *s);
     mask_random_scores(s, s + c->L * c->H, c, 3);
     assert_int_equal(mask_make(m, c, s, s + c->L * c->H, rule), 0);
@@ -45,7 +45,7 @@ static void right_models(void **state) {
     (void)state;
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
-    opt_sparse_prepare(&o.m);
+    model_sparse_prepare(&o.m);
     mask m;
     mask_alloc(&m, &small_opt);
     const mask_source fixed = {.fixed = &m};
@@ -59,7 +59,7 @@ static void right_models(void **state) {
     oracle_free(orc);
     for (int lag = 0; lag < 2; lag++)
         for (int scope = 0; scope < 3; scope++) {
-            const predictor_info what = {.design = PREDICTOR_DEJAVU, .per_layer = true, .lag = lag, .state = {lag ? OPT_RESIDUAL : OPT_HEAD_OUTPUT, lag ? OPT_MID : OPT_HEAD_OUTPUT},
+            const predictor_info what = {.design = PREDICTOR_DEJAVU, .per_layer = true, .lag = lag, .state = {lag ? STATE_RESIDUAL : STATE_HEAD_OUTPUT, lag ? STATE_MID : STATE_HEAD_OUTPUT},
                                          .has = {true, true}, .L = 3, .H = 4, .E = 32, .F = 48, .hidden = {8, 8}, .criterion = "snip"};
             mask_rule rule = half;
             rule.scope = (mask_scope)scope;
@@ -87,9 +87,9 @@ static void silent_units(void **state) {
         b[u] = -1e4f;
         m.neurons[48 + u] = 0;
     }
-    opt_free(&o.m);
-    assert_int_equal(opt_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
-    opt_sparse_prepare(&o.m);
+    model_free(&o.m);
+    assert_int_equal(model_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
+    model_sparse_prepare(&o.m);
     const mask_source fixed = {.fixed = &m};
     assert_int_equal(run(&o.m, &fixed, NULL), 0);
     if (!strstr(text, "neurons alone: of 3 inputs 0 change the output, on 3 no pruned unit")) fail_msg("%s", text);
@@ -101,7 +101,7 @@ static void wrong_models(void **state) {
     (void)state;
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
-    opt_sparse_prepare(&o.m);
+    model_sparse_prepare(&o.m);
     mask m;
     mask_alloc(&m, &small_opt);
     random_mask(&m, &small_opt, &half);
@@ -132,9 +132,9 @@ static void wrong_models(void **state) {
         snprintf(name, sizeof name, "layers.%d.self_attn.out_proj.weight", l);
         memset(weights_find(o.t, o.n, name), 0, 32 * 32 * sizeof(float));
     }
-    opt_free(&o.m);
-    assert_int_equal(opt_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
-    opt_sparse_prepare(&o.m);
+    model_free(&o.m);
+    assert_int_equal(model_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
+    model_sparse_prepare(&o.m);
     assert_int_equal(run(&o.m, &fixed, &half), 1);
     failed_only("acts", 1);
     mask_free(&m);

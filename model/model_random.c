@@ -1,5 +1,5 @@
-// opt_random - published shapes and random weights. Contract in opt_random.h.
-#include "opt_random.h"
+// model_random - published shapes and random weights. Contract in model_random.h.
+#include "model_random.h"
 #include "convert.h"
 #include <math.h>
 #include <stdlib.h>
@@ -10,10 +10,10 @@ static const struct { const char *name; int L, H, E, F, P; } shapes[] = {
     {"opt-2.7b", 32, 32, 2560, 10240, 2560},  {"opt-6.7b", 32, 32, 4096, 16384, 4096},  {"opt-13b", 40, 40, 5120, 20480, 5120},
     {"opt-30b", 48, 56, 7168, 28672, 7168},   {"opt-66b", 64, 72, 9216, 36864, 9216}};
 #define SHAPES "opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, opt-30b, opt-66b, or LxHxExFxVxP"
-const char opt_shape_help[] = "random weights of a published shape: " SHAPES " (layers, heads, hidden size, neurons, vocabulary, positions)";
+const char model_shape_help[] = "random weights of a published shape: " SHAPES " (layers, heads, hidden size, neurons, vocabulary, positions)";
 
-int opt_shape(opt_config *c, const char *shape) {
-    *c = (opt_config){.V = 50272, .positions = 2048, .pre_ln = true, .final_ln = true, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1};
+int model_shape(model_config *c, const char *shape) {
+    *c = (model_config){.V = 50272, .positions = 2048, .pre_ln = true, .final_ln = true, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1};
     char end;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !c->L; i++) {
         if (strcmp(shape, shapes[i].name) != 0) continue;
@@ -36,9 +36,9 @@ int opt_shape(opt_config *c, const char *shape) {
 static size_t count_of(const tensor *t) { return (size_t)t->dim[0] * (size_t)(t->rank > 1 ? t->dim[1] : 1); }
 static size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-size_t opt_random_bytes(const opt_config *c, dtype type) {
+size_t model_random_bytes(const model_config *c, dtype type) {
     int n;
-    tensor *t = opt_tensor_list(c, &n);
+    tensor *t = arch_tensor_list(c, &n);
     size_t bytes = 0;
     for (int i = 0; i < n; i++) bytes += padded(count_of(&t[i]) * dtype_bytes(type));
     tensors_free(t, n);
@@ -46,7 +46,7 @@ size_t opt_random_bytes(const opt_config *c, dtype type) {
 }
 
 // The numbers of tensor i, in the memory of a device: standard deviation 0.02, gains 1, biases 0.
-typedef struct { const opt_random *r; const family *family; const ops *o; uint64_t seed; } filler;
+typedef struct { const model_random *r; const family *family; const ops *o; uint64_t seed; } filler;
 
 static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     const tensor *t = &f->r->t[i];
@@ -73,12 +73,12 @@ static void fill_named(void *ctx, const char *name, void *to, dtype type, size_t
 }
 
 // On the CPU the tensors are in one block of host memory; elsewhere nothing is: a model may be larger than the host.
-int opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t seed, const ops *o) {
-    *r = (opt_random){.bytes = opt_random_bytes(c, type)};
+int model_random_make(model_random *r, const model_config *c, dtype type, uint64_t seed, const ops *o) {
+    *r = (model_random){.bytes = model_random_bytes(c, type)};
     const filler f = {r, arch_of(c).family, o, seed};
-    opt_config stored = *c;
+    model_config stored = *c;
     stored.declared = type;
-    r->t = opt_tensor_list(c, &r->n);
+    r->t = arch_tensor_list(c, &r->n);
     for (int i = 0; i < r->n; i++) r->t[i].type = type;
     if (o->host) {
         char *at = r->block = xaligned(r->bytes);
@@ -87,14 +87,14 @@ int opt_random_make(opt_random *r, const opt_config *c, dtype type, uint64_t see
             fill(&f, i, at, type, count_of(&r->t[i]));
         }
     }
-    if ((o->host ? opt_from_tensors_on(&r->m, &stored, r->t, r->n, o) : opt_filled_on(&r->m, &stored, r->t, r->n, o, fill_named, (void *)(uintptr_t)&f)) == 0) return 0;
-    opt_random_free(r);
+    if ((o->host ? model_from_tensors_on(&r->m, &stored, r->t, r->n, o) : model_filled_on(&r->m, &stored, r->t, r->n, o, fill_named, (void *)(uintptr_t)&f)) == 0) return 0;
+    model_random_free(r);
     return -1;
 }
 
-void opt_random_free(opt_random *r) {
-    opt_free(&r->m);
+void model_random_free(model_random *r) {
+    model_free(&r->m);
     if (r->t) tensors_free(r->t, r->n);
     free(r->block);
-    *r = (opt_random){0};
+    *r = (model_random){0};
 }

@@ -1,6 +1,6 @@
-// opt - an OPT model's weights: loading, K/V caches. Contract in opt.h; names and shapes are in arch_opt.c, the passes
-// in opt_run.c and opt_grad.c.
-#include "opt.h"
+// model - an OPT model's weights: loading, K/V caches. Contract in model.h; names and shapes are in arch_opt.c, the passes
+// in model_run.c and model_grad.c.
+#include "model.h"
 #include "convert.h"
 #include "scratch.h"
 #include <stdlib.h>
@@ -17,15 +17,15 @@ struct source {
     float *wide;
     size_t used;
     uint16_t *narrow;  // where the next matrix of another type goes
-    opt *m;
+    model *m;
     const ops *o;
     size_t *layer_bytes, bytes[OPS_PARTS];
     char *block[OPS_PARTS];
-    opt_fill_fn *fill;
+    model_fill_fn *fill;
     void *ctx;
 };
 
-// A matrix for 16-bit activations: in their type. A model without numbers (opt_filled_on) has them made in the type
+// A matrix for 16-bit activations: in their type. A model without numbers (model_filled_on) has them made in the type
 // that it names.
 static int narrow(struct source *s, const tensor *t, weight *w) {
     const dtype type = s->o->activations;
@@ -57,7 +57,7 @@ static int bind_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
     const tensor *t = NULL;
     const bool vector = at->spec->cols == DIM_NONE;
-    weight *where = opt_slot(s->m, at->spec, at->layer);
+    weight *where = model_slot(s->m, at->spec, at->layer);
     for (int i = 0; i < s->n && !t; i++)
         if (strcmp(s->t[i].name, at->name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", at->name);
@@ -80,13 +80,13 @@ static void check_arch(const arch *a) {
     ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tap == TAP_Z && a->tied);
 }
 
-opt opt_unloaded(const opt_config *c, const ops *o) {
-    opt m = {.c = *c, .arch = arch_of(c), .o = o, .parts = 1, .first = {0, c->L}};
+model model_unloaded(const model_config *c, const ops *o) {
+    model m = {.c = *c, .arch = arch_of(c), .o = o, .parts = 1, .first = {0, c->L}};
     check_arch(&m.arch);
     return m;
 }
 
-static int bind(opt *m, const tensor *t, int n) {
+static int bind(model *m, const tensor *t, int n) {
     struct source s = {.t = t, .n = n, .m = m, .o = m->o};
     size_t halves = 0, made = 0;
     for (int i = 0; i < n; i++) {
@@ -114,7 +114,7 @@ static size_t device_bytes(const weight *w, bool vector) {
 
 static int count_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    s->layer_bytes[at->layer + 1] += device_bytes(opt_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE);
+    s->layer_bytes[at->layer + 1] += device_bytes(model_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE);
     return 0;
 }
 
@@ -138,14 +138,14 @@ static void put_one(struct source *s, const char *name, weight *w, bool vector, 
 
 static int put_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    put_one(s, at->name, opt_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE,
-            at->layer < 0 ? 0 : opt_part(s->m, at->layer));
+    put_one(s, at->name, model_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE,
+            at->layer < 0 ? 0 : model_part(s->m, at->layer));
     return 0;
 }
 
 // Layers in order onto the parts, so that each has about the same bytes, and one layer at least. layer_bytes[1 + l];
 // [0] and [L + 1]: what stands before and behind them, head among the latter.
-static void place(opt *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
+static void place(model *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
     const int L = m->c.L;
     size_t all = 0, before = layer_bytes[0];
     for (int i = 0; i < L + 2; i++) all += layer_bytes[i];
@@ -162,7 +162,7 @@ static void place(opt *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
 }
 
 // fill NULL: the numbers are copied from host memory.
-static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
+static int upload(model *m, model_fill_fn *fill, void *ctx) {
     const ops *o = m->o;
     const int last = o->parts - 1;
     size_t bytes[OPS_PARTS] = {0};
@@ -194,7 +194,7 @@ static int upload(opt *m, opt_fill_fn *fill, void *ctx) {
     return 0;
 }
 
-int opt_move_embeddings(opt *m, const ops *o) {
+int model_move_embeddings(model *m, const ops *o) {
     if (o->host) return 0;
     weight *moved[] = {&m->embed, &m->proj_in};
     size_t bytes[OPS_PARTS] = {device_bytes(&m->embed, false) + device_bytes(&m->proj_in, false)};
@@ -209,45 +209,45 @@ int opt_move_embeddings(opt *m, const ops *o) {
     return 0;
 }
 
-int opt_load(opt *m, const char *dir) { return opt_load_on(m, dir, ops_cpu()); }
+int model_load(model *m, const char *dir) { return model_load_on(m, dir, ops_cpu()); }
 
-int opt_load_on(opt *m, const char *dir, const ops *o) {
+int model_load_on(model *m, const char *dir, const ops *o) {
     ckpt file;
-    *m = (opt){0};
+    *m = (model){0};
     if (ckpt_open(&file, dir) != 0) return -1;
     if (ckpt_check_values(&file) != 0) {
         ckpt_close(&file);
         return -1;
     }
-    *m = opt_unloaded(&file.config, o);
+    *m = model_unloaded(&file.config, o);
     m->file = file;
     if (bind(m, m->file.tensors, m->file.n_tensors) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
     err_prefix("%s", dir);
-    opt_free(m);
+    model_free(m);
     return -1;
 }
 
-int opt_from_tensors(opt *m, const opt_config *c, const tensor *tensors, int n) {
-    return opt_from_tensors_on(m, c, tensors, n, ops_cpu());
+int model_from_tensors(model *m, const model_config *c, const tensor *tensors, int n) {
+    return model_from_tensors_on(m, c, tensors, n, ops_cpu());
 }
 
-int opt_from_tensors_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o) {
-    *m = opt_unloaded(c, o);
+int model_from_tensors_on(model *m, const model_config *c, const tensor *tensors, int n, const ops *o) {
+    *m = model_unloaded(c, o);
     if (bind(m, tensors, n) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
-    opt_free(m);
+    model_free(m);
     return -1;
 }
 
-int opt_filled_on(opt *m, const opt_config *c, const tensor *tensors, int n, const ops *o, opt_fill_fn *fill,
+int model_filled_on(model *m, const model_config *c, const tensor *tensors, int n, const ops *o, model_fill_fn *fill,
                   void *ctx) {
     ASSERT(!o->host);
-    *m = opt_unloaded(c, o);
+    *m = model_unloaded(c, o);
     if (bind(m, tensors, n) == 0 && upload(m, fill, ctx) == 0) return 0;
-    opt_free(m);
+    model_free(m);
     return -1;
 }
 
-void opt_free(opt *m) {
+void model_free(model *m) {
     for (int p = 0; p < OPS_PARTS; p++) {
         if (m->block[p]) m->o->release(m->block[p]);
         if (m->transposed[p]) m->o->release(m->transposed[p]);
@@ -257,10 +257,10 @@ void opt_free(opt *m) {
     free(m->wide);
     free(m->narrow);
     ckpt_close(&m->file);
-    *m = (opt){0};
+    *m = (model){0};
 }
 
-const weight *opt_neuron_rows(const opt *m, int layer, int k, bool stored) {
+const weight *model_neuron_rows(const model *m, int layer, int k, bool stored) {
     const tensor_spec *s = arch_neuron_rows(m->arch.family, k);
     return s ? (const weight *)((const char *)(stored ? &m->stored[layer] : &m->layer[layer]) + s->slot) : NULL;
 }
@@ -268,11 +268,11 @@ const weight *opt_neuron_rows(const opt *m, int layer, int k, bool stored) {
 // ---------------------------------------------------------------- K/V cache
 const char *const kv_policy_names[] = {"compute", "repair", "skip"};
 
-opt_cache *opt_cache_new(const opt *m, int cap) { return opt_cache_new_kv(m, cap, KV_COMPUTE); }
+kv_cache *kv_cache_new(const model *m, int cap) { return kv_cache_new_as(m, cap, KV_COMPUTE); }
 
-opt_cache *opt_cache_new_kv(const opt *m, int cap, kv_policy kv) {
-    opt_cache *c = xcalloc(1, sizeof *c);
-    *c = (opt_cache){.cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o, .kv = kv, .H = m->c.H};
+kv_cache *kv_cache_new_as(const model *m, int cap, kv_policy kv) {
+    kv_cache *c = xcalloc(1, sizeof *c);
+    *c = (kv_cache){.cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o, .kv = kv, .H = m->c.H};
     for (int p = 0; p < m->parts; p++) {
         const size_t bytes = (size_t)(m->first[p + 1] - m->first[p]) * (size_t)cap * (size_t)m->c.E * sizeof(float);
         m->o->use(p);
@@ -287,12 +287,12 @@ opt_cache *opt_cache_new_kv(const opt *m, int cap, kv_policy kv) {
     return c;
 }
 
-void opt_cache_clear(opt_cache *c) {
+void kv_cache_clear(kv_cache *c) {
     c->n = 0;
     if (c->lack) memset(c->lack, 0, (size_t)c->L * (size_t)c->H * sizeof *c->lack);
 }
 
-void opt_cache_free(opt_cache *c) {
+void kv_cache_free(kv_cache *c) {
     if (!c) return;
     for (int p = 0; p < OPS_PARTS; p++) {
         float *blocks[] = {c->k[p], c->v[p], c->in[p]};

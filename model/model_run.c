@@ -1,22 +1,22 @@
-// opt_run - forward over packed batches. Contract in opt.h, layout of the arrays in opt_run.h.
-#include "opt_run.h"
+// model_run - forward over packed batches. Contract in model.h, layout of the arrays in model_run.h.
+#include "model_run.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { LOGIT_FLOATS = 1 << 24 };  // of the logits buffer: 64 MiB, whatever the vocabulary
 
 // ---------------------------------------------------------------- workspace
-run_part *run_use(opt_run *r, int part) {
+run_part *run_use(model_run *r, int part) {
     r->o->use(part);
     return &r->part[part];
 }
 
-void run_copy(opt_run *r, float *to, const float *from) {
+void run_copy(model_run *r, float *to, const float *from) {
     r->o->copy(to, from, (size_t)r->rows * (size_t)r->m->c.E * sizeof *to);
 }
 
 // Of a part, which is in use. With dry set, only the bytes are counted.
-static float *cut(opt_run *r, int part, size_t floats, bool dry) {
+static float *cut(model_run *r, int part, size_t floats, bool dry) {
     floats = (floats + 63) / 64 * 64;
     r->bytes[part] += floats * sizeof(float);
     if (dry) return NULL;
@@ -26,8 +26,8 @@ static float *cut(opt_run *r, int part, size_t floats, bool dry) {
 }
 
 // An array of layer l of its own, or the one that the layers of its part share, which the first of them has.
-static float *layer_array(opt_run *r, int l, float *of_first, bool own, size_t floats, bool dry) {
-    const int part = opt_part(r->m, l);
+static float *layer_array(model_run *r, int l, float *of_first, bool own, size_t floats, bool dry) {
+    const int part = model_part(r->m, l);
     if (!own && l != r->m->first[part]) return of_first;
     run_use(r, part);
     return cut(r, part, floats, dry);
@@ -35,21 +35,21 @@ static float *layer_array(opt_run *r, int l, float *of_first, bool own, size_t f
 
 // Whether each layer has an array of its own that runs with these flags have.
 static bool layers_own(unsigned run, unsigned array) {
-    if (run & OPT_RECOMPUTE) return array & OPT_RECOMPUTE;
-    return array == OPT_TAPS ? run & OPT_TANGENT : run & OPT_TAPS;
+    if (run & RUN_RECOMPUTE) return array & RUN_RECOMPUTE;
+    return array == RUN_TAPS ? run & RUN_TANGENT : run & RUN_TAPS;
 }
 
-static void plan_layers(opt_run *r, bool dry) {
-    const opt_config *c = &r->m->c;
+static void plan_layers(model_run *r, bool dry) {
+    const model_config *c = &r->m->c;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F;
-    const bool keep = r->flags & OPT_TAPS, pre = r->m->arch.norm_first;
+    const bool keep = r->flags & RUN_TAPS, pre = r->m->arch.norm_first;
     r->res = xcalloc((size_t)c->L + 1, sizeof *r->res);
     r->layer = xcalloc((size_t)c->L, sizeof *r->layer);
     for (int l = 0; l <= c->L; l++)
-        r->res[l] = layer_array(r, l, r->res[r->m->first[opt_part(r->m, l)]], keep, T * E, dry);
+        r->res[l] = layer_array(r, l, r->res[r->m->first[model_part(r->m, l)]], keep, T * E, dry);
     for (int l = 0; l < c->L; l++) {
         layer_arrays *t = &r->layer[l];
-        const layer_arrays *first = &r->layer[r->m->first[opt_part(r->m, l)]];
+        const layer_arrays *first = &r->layer[r->m->first[model_part(r->m, l)]];
 #define X(name, width, of_runs, when)                  \
     if ((r->flags & (of_runs)) == (of_runs) && (when)) \
         t->name = layer_array(r, l, first->name, layers_own(r->flags, of_runs), T * width, dry);
@@ -61,8 +61,8 @@ static void plan_layers(opt_run *r, bool dry) {
     }
 }
 
-static void plan_part(opt_run *r, run_part *p, bool dry) {
-    const opt_config *c = &r->m->c;
+static void plan_part(model_run *r, run_part *p, bool dry) {
+    const model_config *c = &r->m->c;
     const int k = p->index;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, P = (size_t)c->P;
     const bool last = k == r->m->parts - 1;
@@ -70,14 +70,14 @@ static void plan_part(opt_run *r, run_part *p, bool dry) {
     p->h = cut(r, k, T * E, dry);
     p->r = cut(r, k, T * F, dry);
     if (!last) p->leave = cut(r, k, T * E, dry);
-    if (opt_compacted(c)) p->seen = cut(r, k, E, dry);
+    if (model_compacted(c)) p->seen = cut(r, k, E, dry);
     if (last || k == 0) p->proj = cut(r, k, T * P, dry);
-    if (r->flags & OPT_TAPS) {
+    if (r->flags & RUN_TAPS) {
         float **gradients[] = {&p->dres, &p->dmid, &p->dq, &p->dk, &p->dv};
         for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++) *gradients[i] = cut(r, k, T * E, dry);
         p->dsum = r->m->arch.norm_first ? p->dmid : cut(r, k, T * E, dry);
     }
-    if (r->flags & OPT_TANGENT) {
+    if (r->flags & RUN_TANGENT) {
         float **tangents[] = {&p->tcur, &p->ta, &p->tdres, &p->tdsum, &p->tdx, &p->tda};
         for (size_t i = 0; i < sizeof tangents / sizeof *tangents; i++) *tangents[i] = cut(r, k, T * E, dry);
         p->tdz = cut(r, k, T * F, dry);
@@ -86,8 +86,8 @@ static void plan_part(opt_run *r, run_part *p, bool dry) {
 }
 
 // What the head needs, on the last part.
-static void plan_head(opt_run *r, bool dry) {
-    const opt_config *c = &r->m->c;
+static void plan_head(model_run *r, bool dry) {
+    const model_config *c = &r->m->c;
     const int k = r->m->parts - 1;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, P = (size_t)c->P;
     r->logit_rows = LOGIT_FLOATS / c->V < 32 ? 32 : LOGIT_FLOATS / c->V;
@@ -97,48 +97,48 @@ static void plan_head(opt_run *r, bool dry) {
     r->y = cut(r, k, T * E, dry);
     r->yp = cut(r, k, T * P, dry);
     r->logits = cut(r, k, logits, dry);
-    if (r->flags & OPT_TAPS) {
+    if (r->flags & RUN_TAPS) {
         r->dy = cut(r, k, T * E, dry);
         r->dyp = cut(r, k, T * P, dry);
     }
-    if (r->flags & OPT_TANGENT) {
+    if (r->flags & RUN_TANGENT) {
         r->ty = cut(r, k, T * E, dry);
         r->typ = cut(r, k, T * P, dry);
         r->tlogits = cut(r, k, logits, dry);
     }
 }
 
-static void plan(opt_run *r, bool dry) {
+static void plan(model_run *r, bool dry) {
     for (int k = 0; k < r->m->parts; k++) r->part[k].index = k;
     plan_layers(r, dry);
     for (int k = 0; k < r->m->parts; k++) plan_part(r, run_use(r, k), dry);
     plan_head(r, dry);
 }
 
-static void free_arrays(opt_run *r) {
+static void free_arrays(model_run *r) {
     free(r->res);
     free(r->layer);
 }
 
-void opt_run_part_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]) {
-    opt_run r = {.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
+void model_run_part_bytes(const model *m, int max_tokens, int max_seqs, unsigned flags, size_t bytes[OPS_PARTS]) {
+    model_run r = {.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     plan(&r, true);
     free_arrays(&r);
     memcpy(bytes, r.bytes, sizeof r.bytes);
 }
 
-size_t opt_run_bytes(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
+size_t model_run_bytes(const model *m, int max_tokens, int max_seqs, unsigned flags) {
     size_t bytes[OPS_PARTS], all = 0;
-    opt_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);
+    model_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);
     for (int p = 0; p < m->parts; p++) all += bytes[p];
     return all;
 }
 
-opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags) {
+model_run *model_run_new(const model *m, int max_tokens, int max_seqs, unsigned flags) {
     ASSERT(max_tokens > 0 && max_seqs > 0 &&
-           (!(flags & (OPT_TANGENT | OPT_WEIGHT_GRADS | OPT_RECOMPUTE)) || (flags & OPT_TAPS)));
-    opt_run *r = xcalloc(1, sizeof *r);
-    *r = (opt_run){.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
+           (!(flags & (RUN_TANGENT | RUN_WEIGHT_GRADS | RUN_RECOMPUTE)) || (flags & RUN_TAPS)));
+    model_run *r = xcalloc(1, sizeof *r);
+    *r = (model_run){.m = m, .o = m->o, .flags = flags, .max_tokens = max_tokens, .max_seqs = max_seqs};
     const size_t N = (size_t)max_seqs, T = (size_t)max_tokens;
     for (int k = 0; k < m->parts; k++) r->part[k].index = k;
     r->first = xcalloc(N + T, sizeof *r->first);
@@ -160,13 +160,13 @@ opt_run *opt_run_new(const opt *m, int max_tokens, int max_seqs, unsigned flags)
     r->to = xcalloc(N, sizeof *r->to);
     live_alloc(r);
     size_t bytes[OPS_PARTS];
-    opt_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);
+    model_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);
     if (ops_plan(m->o, bytes, "activations of a batch") != 0) die(1, "%s", err_get());
     plan(r, false);
     return r;
 }
 
-void opt_run_free(opt_run *r) {
+void model_run_free(model_run *r) {
     if (!r) return;
     step_free(r);
     for (int i = 0; i < r->n_blocks; i++) r->o->release(r->blocks[i]);
@@ -186,14 +186,14 @@ void opt_run_free(opt_run *r) {
 }
 
 // ---------------------------------------------------------------- the batch
-static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
-    const opt_config *c = &r->m->c;
+static void set_batch(model_run *r, const model_seq *seqs, int n) {
+    const model_config *c = &r->m->c;
     ASSERT(n > 0 && n <= r->max_seqs);
     r->n = n;
     r->rows = r->out_rows = 0;
     for (int i = 0; i < n; i++) {
-        const opt_seq *s = &seqs[i];
-        const int past = s->prefix ? s->prefix->n : 0, end = s->last_target == OPT_NO_OUTPUT ? s->n - 1 : s->n;
+        const model_seq *s = &seqs[i];
+        const int past = s->prefix ? s->prefix->n : 0, end = s->last_target == SEQ_NO_OUTPUT ? s->n - 1 : s->n;
         ASSERT(s->n > 0 && r->rows + s->n <= r->max_tokens && past + s->n <= c->positions && s->targets_from >= 0);
         ASSERT(!s->append || (s->append->n == past && past + s->n <= s->append->cap));
         r->seq[i] = s;
@@ -217,14 +217,14 @@ static void set_batch(opt_run *r, const opt_seq *seqs, int n) {
     }
 }
 
-// Whether the batch is what an opt_step left on the device.
-static bool is_there(const opt_run *r) {
+// Whether the batch is what an model_step left on the device.
+static bool is_there(const model_run *r) {
     const size_t bytes = (size_t)r->n * sizeof *r->ahead;
     return r->rows == r->n && r->n_ahead == r->n && memcmp(r->first, r->ahead, bytes) == 0 &&
            memcmp(r->tokens, r->ahead + r->max_seqs, bytes) == 0;
 }
 
-void run_begin(opt_run *r, const opt_seq *seqs, int n) {
+void run_begin(model_run *r, const model_seq *seqs, int n) {
     set_batch(r, seqs, n);
     const int stale = is_there(r) ? 0 : r->m->parts;
     for (int p = 0; p < stale; p++) {
@@ -235,15 +235,15 @@ void run_begin(opt_run *r, const opt_seq *seqs, int n) {
     live_begin(r);
 }
 
-int opt_row(const opt_run *r, int i) { return r->every.all[i].row; }
+int model_row(const model_run *r, int i) { return r->every.all[i].row; }
 
 // ---------------------------------------------------------------- layers
-static void layers(opt_run *r, int from) {
+static void layers(model_run *r, int from) {
     for (int l = from; l < r->m->c.L; l++) block_forward(r, run_use_of(r, l), l, true);
 }
 
-void run_forward(opt_run *r) {
-    const opt *m = r->m;
+void run_forward(model_run *r) {
+    const model *m = r->m;
     const span *every = r->every.all;
     const run_part *p = run_use(r, 0);
     if (m->c.P != m->c.E) {
@@ -255,22 +255,22 @@ void run_forward(opt_run *r) {
     layers(r, 0);
 }
 
-void run_end(opt_run *r) {
+void run_end(model_run *r) {
     for (int i = 0; i < r->n; i++)
         if (r->seq[i]->append) r->seq[i]->append->n += r->seq[i]->n;
 }
 
-void run_restore(opt_run *r, run_part *p, int layer) {
-    if (r->flags & OPT_RECOMPUTE && p->held != layer) block_forward(r, p, layer, false);
+void run_restore(model_run *r, run_part *p, int layer) {
+    if (r->flags & RUN_RECOMPUTE && p->held != layer) block_forward(r, p, layer, false);
 }
 
-void opt_forward(opt_run *r, const opt_seq *seqs, int n) {
+void model_forward(model_run *r, const model_seq *seqs, int n) {
     run_begin(r, seqs, n);
     run_forward(r);
     run_end(r);
 }
 
-void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const float *res) {
+void model_forward_from(model_run *r, const model_seq *seqs, int n, int layer, const float *res) {
     ASSERT(layer >= 0 && layer <= r->m->c.L);
     run_begin(r, seqs, n);
     r->o->copy(r->res[layer], res, (size_t)r->rows * (size_t)r->m->c.E * sizeof *res);
@@ -279,8 +279,8 @@ void opt_forward_from(opt_run *r, const opt_seq *seqs, int n, int layer, const f
 }
 
 // ---------------------------------------------------------------- outputs
-const float *run_output(opt_run *r) {
-    const opt *m = r->m;
+const float *run_output(model_run *r) {
+    const model *m = r->m;
     const int E = m->c.E;
     const run_part *p = run_use(r, m->parts - 1);
     if (r->out_rows == r->rows) r->o->copy(r->y, r->res[m->c.L], (size_t)r->rows * (size_t)E * sizeof(float));
@@ -298,7 +298,7 @@ const float *run_output(opt_run *r) {
     return r->yp;
 }
 
-int run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows) {
+int run_next_group(const model_run *r, int *seq, int *row, span *s, int *rows) {
     int n = 0;
     *rows = 0;
     for (; *seq < r->n && *rows < r->logit_rows;) {
@@ -317,12 +317,12 @@ int run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows) {
     return n;
 }
 
-void run_head(opt_run *r, const float *y, const span *s, int n, int first, float *out) {
+void run_head(model_run *r, const float *y, const span *s, int n, int first, float *out) {
     const weight *w = &r->m->head;
     r->o->linear(out, y + (size_t)first * (size_t)w->cols, w, NULL, false, s, n);
 }
 
-void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab) {
+void model_logprobs(model_run *r, double *logprob, int32_t *top, int vocab) {
     const int V = r->m->c.V;
     const float *y = run_output(r);
     span *s = xcalloc((size_t)r->n + 1, sizeof *s);
@@ -349,7 +349,7 @@ void opt_logprobs(opt_run *r, double *logprob, int32_t *top, int vocab) {
     free(s);
 }
 
-void opt_logits(opt_run *r, int i, float *out) {
+void model_logits(model_run *r, int i, float *out) {
     ASSERT(i < r->n && r->packed[i].n > 0);
     const float *y = run_output(r);
     const span one = {0, 1};
@@ -357,7 +357,7 @@ void opt_logits(opt_run *r, int i, float *out) {
     r->o->get(out, r->logits, (size_t)r->m->c.V * sizeof *out);
 }
 
-const float *run_last(opt_run *r) {
+const float *run_last(model_run *r) {
     const int width = r->m->head.cols;
     const run_part *p = run_last_part(r);
     for (int i = 0; i < r->n; i++) ASSERT(r->packed[i].n > 0);
@@ -371,14 +371,14 @@ const float *run_last(opt_run *r) {
     return last;
 }
 
-void run_last_logits(opt_run *r, const float *last, int first, int n) {
+void run_last_logits(model_run *r, const float *last, int first, int n) {
     span *s = xcalloc((size_t)n, sizeof *s);
     for (int i = 0; i < n; i++) s[i] = (span){i, 1};
     run_head(r, last, s, n, first, r->logits);
     free(s);
 }
 
-void opt_last_logits(opt_run *r, float *out) {
+void model_last_logits(model_run *r, float *out) {
     const int V = r->m->c.V;
     const float *last = run_last(r);
     for (int first = 0; first < r->n; first += r->logit_rows) {
@@ -388,14 +388,14 @@ void opt_last_logits(opt_run *r, float *out) {
     }
 }
 
-const float *opt_tap_res(const opt_run *r, int layer) {
-    return r->flags & OPT_TAPS || layer == r->m->c.L ? r->res[layer] : NULL;
+const float *model_tap_res(const model_run *r, int layer) {
+    return r->flags & RUN_TAPS || layer == r->m->c.L ? r->res[layer] : NULL;
 }
-const float *opt_tap_a(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].a : NULL; }
-const float *opt_tap_mid(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].mid : NULL; }
-const float *opt_tap_x(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].x : NULL; }
-const float *opt_tap_z(const opt_run *r, int layer) { return r->flags & OPT_TAPS ? r->layer[layer].z : NULL; }
-const float *opt_tap(const opt_run *r, int kind, int layer) {
-    return kind == OPT_HEADS ? opt_tap_a(r, layer) : opt_tap_z(r, layer);
+const float *model_tap_a(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].a : NULL; }
+const float *model_tap_mid(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].mid : NULL; }
+const float *model_tap_x(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].x : NULL; }
+const float *model_tap_z(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].z : NULL; }
+const float *model_tap(const model_run *r, int kind, int layer) {
+    return kind == UNIT_HEADS ? model_tap_a(r, layer) : model_tap_z(r, layer);
 }
-float *opt_scratch(opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].h; }
+float *model_scratch(model_run *r, int layer) { return r->part[model_part(r->m, layer)].h; }

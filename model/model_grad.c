@@ -1,17 +1,17 @@
-// opt_grad - gradients of the loss with respect to the taps (and, for pretraining, all weights), and exact
-// Hessian-vector products. Contract in opt.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian": a
+// model_grad - gradients of the loss with respect to the taps (and, for pretraining, all weights), and exact
+// Hessian-vector products. Contract in model.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian": a
 // forward pass of tangents along the direction, then the tangent of the backward pass. A tap is perturbed additively,
 // so its direction is added where it is produced.
 //
-// With OPT_RECOMPUTE a layer's arrays are made again when its turn comes: from the residual that enters it, the
+// With RUN_RECOMPUTE a layer's arrays are made again when its turn comes: from the residual that enters it, the
 // gradient of the one that leaves it and the tangent of the one that enters it, the only arrays that each layer keeps
 // (Chen et al. 2016, "Training deep nets with sublinear memory cost").
-#include "opt_run.h"
+#include "model_run.h"
 #include <stdlib.h>
 #include <string.h>
 
 // ---------------------------------------------------------------- the head
-static void set_scale(opt_run *r, const float *scale) {
+static void set_scale(model_run *r, const float *scale) {
     for (int i = 0; i < r->n; i++)
         for (int t = 0; t < r->packed[i].n; t++)
             r->row_scale[r->packed[i].row + t] =
@@ -19,13 +19,13 @@ static void set_scale(opt_run *r, const float *scale) {
 }
 
 // Packed rows of the head <-> rows of the batch.
-static void scatter(opt_run *r, float *to, const float *from) {
+static void scatter(model_run *r, float *to, const float *from) {
     const size_t E = (size_t)r->m->c.E;
     for (int i = 0; i < r->n; i++)
         r->o->copy(to + (size_t)r->outputs.all[i].row * E, from + (size_t)r->packed[i].row * E,
                    (size_t)r->outputs.all[i].n * E * sizeof *to);
 }
-static void gather(opt_run *r, float *to, const float *from) {
+static void gather(model_run *r, float *to, const float *from) {
     const size_t E = (size_t)r->m->c.E;
     for (int i = 0; i < r->n; i++)
         r->o->copy(to + (size_t)r->packed[i].row * E, from + (size_t)r->outputs.all[i].row * E,
@@ -33,9 +33,9 @@ static void gather(opt_run *r, float *to, const float *from) {
 }
 
 // dL/d(residual leaving the last layer) into p->dres; r->dy keeps the gradient at the last norm's output.
-static void head_back(opt_run *r, run_part *p, double *logprob, opt *g) {
-    const opt *m = r->m;
-    const opt_config *c = &m->c;
+static void head_back(model_run *r, run_part *p, double *logprob, model *g) {
+    const model *m = r->m;
+    const model_config *c = &m->c;
     const ops *o = r->o;
     const float *y = run_output(r);
     const bool project = c->P != c->E;
@@ -67,9 +67,9 @@ static void head_back(opt_run *r, run_part *p, double *logprob, opt *g) {
 }
 
 // ---------------------------------------------------------------- all of it
-static void embedding_grad(opt_run *r, run_part *p, opt *g) {
-    const opt *m = r->m;
-    const opt_config *c = &m->c;
+static void embedding_grad(model_run *r, run_part *p, model *g) {
+    const model *m = r->m;
+    const model_config *c = &m->c;
     const ops *o = r->o;
     int32_t *position = xmalloc((size_t)r->rows * sizeof *position);
     for (int i = 0; i < r->n; i++)
@@ -87,17 +87,17 @@ static void embedding_grad(opt_run *r, run_part *p, opt *g) {
     o->embed_grad(grad_of(&g->embed), dembed, r->tokens, c->P, r->every.all, r->n);
 }
 
-void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, opt_layer_fn *each, void *ctx) {
-    ASSERT(r->flags & OPT_TAPS && (!grads || (r->flags & OPT_WEIGHT_GRADS && r->m->parts == 1)));
+void model_backward(model_run *r, const float *scale, double *logprob, model *grads, model_layer_fn *each, void *ctx) {
+    ASSERT(r->flags & RUN_TAPS && (!grads || (r->flags & RUN_WEIGHT_GRADS && r->m->parts == 1)));
     for (int i = 0; i < r->n; i++)
         ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix &&
-               !(r->flags & OPT_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
+               !(r->flags & RUN_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
     for (int i = 0; i < r->out_rows; i++) ASSERT(r->target[i] >= 0);
     set_scale(r, scale);
     run_part *p = run_last_part(r);
     head_back(r, p, logprob, grads);
     for (int l = r->m->c.L - 1; l >= 0; l--) {
-        const opt_layer *g = grads ? &grads->layer[l] : NULL;
+        const model_layer *g = grads ? &grads->layer[l] : NULL;
         run_part *from = p;
         p = run_use_of(r, l);
         if (p != from) run_copy(r, p->dres, from->dres);
@@ -110,18 +110,18 @@ void opt_backward(opt_run *r, const float *scale, double *logprob, opt *grads, o
     if (grads) embedding_grad(r, p, grads);
 }
 
-const float *opt_grad_a(const opt_run *r, int layer) { return r->layer[layer].da; }
-const float *opt_grad_z(const opt_run *r, int layer) { return r->layer[layer].dz; }
-const float *opt_grad_tap(const opt_run *r, int kind, int layer) {
-    return kind == OPT_HEADS ? opt_grad_a(r, layer) : opt_grad_z(r, layer);
+const float *model_grad_a(const model_run *r, int layer) { return r->layer[layer].da; }
+const float *model_grad_z(const model_run *r, int layer) { return r->layer[layer].dz; }
+const float *model_grad_tap(const model_run *r, int kind, int layer) {
+    return kind == UNIT_HEADS ? model_grad_a(r, layer) : model_grad_z(r, layer);
 }
-const float *opt_grad_out(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].dsum; }
+const float *model_grad_out(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].dsum; }
 
 // ---------------------------------------------------------------- Hessian-vector products
 // Tangent of head_back: from p->tcur to p->tdres.
-static void head_back_jvp(opt_run *r, run_part *p) {
-    const opt *m = r->m;
-    const opt_config *c = &m->c;
+static void head_back_jvp(model_run *r, run_part *p) {
+    const model *m = r->m;
+    const model_config *c = &m->c;
     const ops *o = r->o;
     const bool project = c->P != c->E;
     const float *y = run_output(r);  // r->y: the packed residual, p->h: its norm
@@ -156,18 +156,18 @@ static void head_back_jvp(opt_run *r, run_part *p) {
         scatter(r, p->tdres, p->tda);
 }
 
-// What opt_backward had of a layer; whole: up to the gradient at the first norm's output.
-static void restore_gradients(opt_run *r, run_part *p, int l, bool whole) {
+// What model_backward had of a layer; whole: up to the gradient at the first norm's output.
+static void restore_gradients(model_run *r, run_part *p, int l, bool whole) {
     run_restore(r, p, l);
     run_copy(r, p->dres, r->layer[l].dleft);
     block_back_to_taps(r, p, l, NULL);
     if (whole && r->m->arch.norm_first && l > 0) block_back_to_input(r, p, l, NULL);
 }
 
-void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
-                 opt_layer_fn *each, void *ctx) {
-    ASSERT(r->flags & OPT_TANGENT);
-    const bool again = r->flags & OPT_RECOMPUTE;
+void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
+                 model_layer_fn *each, void *ctx) {
+    ASSERT(r->flags & RUN_TANGENT);
+    const bool again = r->flags & RUN_RECOMPUTE;
     const direction v = {scale_a, scale_z, scale_w};
     set_scale(r, scale);
     run_part *p = run_use(r, 0), *from;
@@ -198,9 +198,9 @@ void opt_hessian(opt_run *r, const float *scale, const float *scale_a, const flo
     }
 }
 
-const float *opt_hess_a(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].tda; }
-const float *opt_hess_z(const opt_run *r, int layer) { return r->part[opt_part(r->m, layer)].tdz; }
-const float *opt_hess_tap(const opt_run *r, int kind, int layer) {
-    return kind == OPT_HEADS ? opt_hess_a(r, layer) : opt_hess_z(r, layer);
+const float *model_hess_a(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].tda; }
+const float *model_hess_z(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].tdz; }
+const float *model_hess_tap(const model_run *r, int kind, int layer) {
+    return kind == UNIT_HEADS ? model_hess_a(r, layer) : model_hess_z(r, layer);
 }
-const float *opt_tangent_x(const opt_run *r, int layer) { return r->layer[layer].tx; }
+const float *model_tangent_x(const model_run *r, int layer) { return r->layer[layer].tx; }

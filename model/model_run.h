@@ -1,34 +1,34 @@
-// opt_run - the workspace of a batch, and what the files of a pass share: opt_run.c (workspace, batch, outputs),
+// model_run - the workspace of a batch, and what the files of a pass share: model_run.c (workspace, batch, outputs),
 // block.c (a layer), attention.c, ffn.c (its two sublayers), kv.c (K and V of tokens that came before), live.c (lists
-// of live units and products with them), opt_grad.c (derivatives), opt_step.c (decoding by recordings).
+// of live units and products with them), model_grad.c (derivatives), model_step.c (decoding by recordings).
 #pragma once
-#include "opt.h"
+#include "model.h"
 
 // Arrays of a layer, one row per token: name, width, the flags of runs that have it, and when such a run has it (pre:
-// the model normalises what enters a sublayer; keep: taps are kept). Without OPT_TAPS, and with OPT_RECOMPUTE, the
+// the model normalises what enters a sublayer; keep: taps are kept). Without RUN_TAPS, and with RUN_RECOMPUTE, the
 // layers of a part share one buffer, but for those that a layer is recomputed from.
 #define LAYER_ARRAYS(X)                                                                              \
-    X(q, E, OPT_FORWARD, true)                                                                       \
-    X(k, E, OPT_FORWARD, true)                                                                       \
-    X(v, E, OPT_FORWARD, true)                                                                       \
-    X(a, E, OPT_FORWARD, true)                                                                       \
-    X(mid, E, OPT_FORWARD, !pre || keep) /* else it is made in place, in the residual that enters */ \
-    X(x, E, OPT_FORWARD, pre)            /* else it is mid */                                        \
-    X(z, F, OPT_FORWARD, true)                                                                       \
-    X(s1, E, OPT_FORWARD, !pre) /* the norms' inputs, where norms come last */                       \
-    X(s2, E, OPT_FORWARD, !pre)                                                                      \
-    X(da, E, OPT_TAPS, true) /* kept per layer with OPT_TANGENT */                                   \
-    X(dz, F, OPT_TAPS, true)                                                                         \
-    X(dh, E, OPT_TAPS, true) /* gradients at the norms' outputs */                                   \
-    X(dx, E, OPT_TAPS, true)                                                                         \
-    X(tq, E, OPT_TANGENT, true)                                                                      \
-    X(tk, E, OPT_TANGENT, true)                                                                      \
-    X(tv, E, OPT_TANGENT, true)                                                                      \
-    X(tn1, E, OPT_TANGENT, true) /* tangents of the norms' inputs */                                 \
-    X(tn2, E, OPT_TANGENT, true)                                                                     \
-    X(tx, E, OPT_TANGENT, true)                    /* tangent of x */                                \
-    X(dleft, E, OPT_TANGENT | OPT_RECOMPUTE, true) /* gradient of the residual that leaves */        \
-    X(tcame, E, OPT_TANGENT | OPT_RECOMPUTE, true) /* tangent of the one that enters */
+    X(q, E, RUN_FORWARD, true)                                                                       \
+    X(k, E, RUN_FORWARD, true)                                                                       \
+    X(v, E, RUN_FORWARD, true)                                                                       \
+    X(a, E, RUN_FORWARD, true)                                                                       \
+    X(mid, E, RUN_FORWARD, !pre || keep) /* else it is made in place, in the residual that enters */ \
+    X(x, E, RUN_FORWARD, pre)            /* else it is mid */                                        \
+    X(z, F, RUN_FORWARD, true)                                                                       \
+    X(s1, E, RUN_FORWARD, !pre) /* the norms' inputs, where norms come last */                       \
+    X(s2, E, RUN_FORWARD, !pre)                                                                      \
+    X(da, E, RUN_TAPS, true) /* kept per layer with RUN_TANGENT */                                   \
+    X(dz, F, RUN_TAPS, true)                                                                         \
+    X(dh, E, RUN_TAPS, true) /* gradients at the norms' outputs */                                   \
+    X(dx, E, RUN_TAPS, true)                                                                         \
+    X(tq, E, RUN_TANGENT, true)                                                                      \
+    X(tk, E, RUN_TANGENT, true)                                                                      \
+    X(tv, E, RUN_TANGENT, true)                                                                      \
+    X(tn1, E, RUN_TANGENT, true) /* tangents of the norms' inputs */                                 \
+    X(tn2, E, RUN_TANGENT, true)                                                                     \
+    X(tx, E, RUN_TANGENT, true)                    /* tangent of x */                                \
+    X(dleft, E, RUN_TANGENT | RUN_RECOMPUTE, true) /* gradient of the residual that leaves */        \
+    X(tcame, E, RUN_TANGENT | RUN_RECOMPUTE, true) /* tangent of the one that enters */
 typedef struct {
 #define X(name, width, flags, when) float *name;
     LAYER_ARRAYS(X)
@@ -36,7 +36,7 @@ typedef struct {
     float *tmid;  // the tangent of mid: tn2 or tx
 } layer_arrays;
 
-// The live units of a layer: one list for all live sequences together, or with OPT_OWN_LISTS one for each. Where the
+// The live units of a layer: one list for all live sequences together, or with RUN_OWN_LISTS one for each. Where the
 // host's memory is not the device's, those of every layer stay there until a mask changes; else there is one layer's.
 typedef struct {
     int layers;
@@ -75,8 +75,8 @@ typedef struct {
     int held;                            // the layer whose arrays the shared buffers hold
 } run_part;
 
-struct opt_run {
-    const opt *m;
+struct model_run {
+    const model *m;
     const ops *o;
     unsigned flags;
     int max_tokens, max_seqs;
@@ -84,7 +84,7 @@ struct opt_run {
     int n, rows;              // sequences, packed rows
     int out_rows;             // output rows of all sequences
     int32_t *first, *tokens;  // [N], [rows]: position of the first token per sequence; run_part.step on the device
-    int32_t *ahead;  // [2, N] positions and tokens that an opt_step left there for the next, of n_ahead sequences
+    int32_t *ahead;  // [2, N] positions and tokens that an model_step left there for the next, of n_ahead sequences
     int n_ahead;
     row_set every, outputs;  // every row; the output rows
     row_set kv;              // every row: those whose K and V are computed for all heads (dense), for live heads (live)
@@ -93,12 +93,12 @@ struct opt_run {
     int *mask_from;                    // first row the mask acts at, per sequence
     float **to;                        // [N] scratch
     const uint8_t **heads, **neurons;  // [N] masks of the layer at work that act by zeroing, or NULL
-    const opt_seq **seq;
+    const model_seq **seq;
     int32_t *target;  // [out_rows], -1: none
     bool *live;       // [N] sequences that are computed from live units
     int n_live;
     bool relisted;           // a list came to be of another form
-    struct step_kind *kind;  // [N] of the last pass that could be recorded (opt_step.c), of n_kind sequences
+    struct step_kind *kind;  // [N] of the last pass that could be recorded (model_step.c), of n_kind sequences
     int n_kind;
     struct recording *recorded;
     long replayed;
@@ -116,121 +116,121 @@ struct opt_run {
     size_t bytes[OPS_PARTS];
 };
 
-// ---------------------------------------------------------------- opt_run.c
+// ---------------------------------------------------------------- model_run.c
 // What follows works on a part of the device, in the workspace that is returned.
-run_part *run_use(opt_run *r, int part);
-static inline run_part *run_use_of(opt_run *r, int layer) { return run_use(r, opt_part(r->m, layer)); }
-static inline run_part *run_last_part(opt_run *r) { return &r->part[r->m->parts - 1]; }
-void run_copy(opt_run *r, float *to, const float *from);  // [rows, E], between parts too
-static inline void run_clear(opt_run *r, float *x, int width) {
+run_part *run_use(model_run *r, int part);
+static inline run_part *run_use_of(model_run *r, int layer) { return run_use(r, model_part(r->m, layer)); }
+static inline run_part *run_last_part(model_run *r) { return &r->part[r->m->parts - 1]; }
+void run_copy(model_run *r, float *to, const float *from);  // [rows, E], between parts too
+static inline void run_clear(model_run *r, float *x, int width) {
     r->o->zero(x, (size_t)r->rows * (size_t)width * sizeof *x);
 }
 
-// opt_forward in steps: begin takes the batch, and uploads what the operations need of it; forward computes it; end
+// model_forward in steps: begin takes the batch, and uploads what the operations need of it; forward computes it; end
 // counts the new tokens of caches.
-void run_begin(opt_run *r, const opt_seq *seqs, int n);
-void run_forward(opt_run *r);
-void run_end(opt_run *r);
-// With OPT_RECOMPUTE: a layer's arrays once more, from the residual that enters it, unless they are there.
-void run_restore(opt_run *r, run_part *p, int layer);
+void run_begin(model_run *r, const model_seq *seqs, int n);
+void run_forward(model_run *r);
+void run_end(model_run *r);
+// With RUN_RECOMPUTE: a layer's arrays once more, from the residual that enters it, unless they are there.
+void run_restore(model_run *r, run_part *p, int layer);
 // Logits of the last row of up to logit_rows sequences into r->logits; last: those rows (run_last).
-const float *run_last(opt_run *r);
-void run_last_logits(opt_run *r, const float *last, int first, int n);
-static inline const int32_t *run_tokens(const opt_run *r) {
+const float *run_last(model_run *r);
+void run_last_logits(model_run *r, const float *last, int first, int n);
+static inline const int32_t *run_tokens(const model_run *r) {
     return r->part[0].step + r->max_seqs;
 }  // device memory, on part 0
 // The output rows in pieces that fit the logits buffer: pieces never join sequences, so their products depend on one
 // sequence only. Fills s (positions in the packed output rows) and returns the number of pieces of the group that
 // begins at *row, moving *row on.
-int run_next_group(const opt_run *r, int *seq, int *row, span *s, int *rows);
+int run_next_group(const model_run *r, int *seq, int *row, span *s, int *rows);
 // Logits of a group: y or yp rows -> out, spans rebased to 0.
-void run_head(opt_run *r, const float *y, const span *s, int n, int first, float *out);
+void run_head(model_run *r, const float *y, const span *s, int n, int first, float *out);
 // The packed output rows of the residual that leaves the last layer, through the last norm and projection, into r->y
 // and r->yp.
-const float *run_output(opt_run *r);
+const float *run_output(model_run *r);
 
 // Keys and values are computed of every row. What leaves the last layer matters at output rows only (leaving); so does
 // all that follows its keys and values when no tap is kept (inside).
-static inline bool last_layer(const opt_run *r, int l) { return l == r->m->c.L - 1; }
-static inline const row_set *rows_leaving(const opt_run *r, int l) {
+static inline bool last_layer(const model_run *r, int l) { return l == r->m->c.L - 1; }
+static inline const row_set *rows_leaving(const model_run *r, int l) {
     return last_layer(r, l) ? &r->outputs : &r->every;
 }
-static inline const row_set *rows_inside(const opt_run *r, int l) {
-    return last_layer(r, l) && !(r->flags & OPT_TAPS) ? &r->outputs : &r->every;
+static inline const row_set *rows_inside(const model_run *r, int l) {
+    return last_layer(r, l) && !(r->flags & RUN_TAPS) ? &r->outputs : &r->every;
 }
 
 static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
 static inline float *grad_of(const weight *w) {
     return (float *)(uintptr_t)w->data;
 }  // of a gradient, which is ours to write
-static inline int heads_of(const opt_run *r, int layer) { return r->m->layer[layer].wq.rows / r->m->c.D; }
+static inline int heads_of(const model_run *r, int layer) { return r->m->layer[layer].wq.rows / r->m->c.D; }
 
 // ---------------------------------------------------------------- block.c: a layer
 // The residual leaving layer l from the one that enters it, r->res[l]; with leave unset only the arrays of the layer.
-void block_forward(opt_run *r, run_part *p, int l, bool leave);
+void block_forward(model_run *r, run_part *p, int l, bool leave);
 // Gradients, first to the taps: from p->dres, of the residual leaving layer l, to dz, da and p->dsum; then to p->dres,
 // of the residual entering it. g: layer l of the model whose weights are gradients, or NULL.
-void block_back_to_taps(opt_run *r, run_part *p, int l, const opt_layer *g);
-void block_back_to_input(opt_run *r, run_part *p, int l, const opt_layer *g);
+void block_back_to_taps(model_run *r, run_part *p, int l, const model_layer *g);
+void block_back_to_input(model_run *r, run_part *p, int l, const model_layer *g);
 // Directions that the taps and the neurons' incoming weights are moved in: factors per sequence of da, dz and dz' x
-// (opt_hessian).
+// (model_hessian).
 typedef struct {
     const float *a, *z, *w;
 } direction;
 // Tangents: from p->tcur, of the residual entering layer l, to p->tcur, of the one that leaves it; and of the gradients
 // as above, p->tdres to p->tdz, p->tda, p->tdsum, to p->tdres.
-void block_jvp(opt_run *r, run_part *p, int l, const direction *v);
-void block_back_to_taps_jvp(opt_run *r, run_part *p, int l, const direction *v);
-void block_back_to_input_jvp(opt_run *r, run_part *p, int l);
+void block_jvp(model_run *r, run_part *p, int l, const direction *v);
+void block_back_to_taps_jvp(model_run *r, run_part *p, int l, const direction *v);
+void block_back_to_input_jvp(model_run *r, run_part *p, int l);
 
 // ---------------------------------------------------------------- attention.c, ffn.c: its sublayers
 // Attention in two halves, about its tap: the head outputs a of h, then y += a Wo' + bo. Derivatives in the same
 // halves; dh = or (add) += the gradient at h; th NULL: h does not move.
-void attention_heads(opt_run *r, run_part *p, int l, const float *h, const row_set *rows);
-void attention_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows);
-void attention_out_back(opt_run *r, int l, const float *dy, const opt_layer *g);
-void attention_heads_back(opt_run *r, run_part *p, int l, float *dh, bool add, const float *h,
-                          const opt_layer *g);  // h: only with g
-void attention_heads_jvp(opt_run *r, run_part *p, int l, const float *th, const direction *v);
-void attention_out_jvp(opt_run *r, run_part *p, int l, float *ty);
-void attention_out_back_jvp(opt_run *r, run_part *p, int l, const float *tdy);
-void attention_heads_back_jvp(opt_run *r, run_part *p, int l, float *tdh, bool add);
+void attention_heads(model_run *r, run_part *p, int l, const float *h, const row_set *rows);
+void attention_out(model_run *r, run_part *p, int l, float *y, const row_set *rows);
+void attention_out_back(model_run *r, int l, const float *dy, const model_layer *g);
+void attention_heads_back(model_run *r, run_part *p, int l, float *dh, bool add, const float *h,
+                          const model_layer *g);  // h: only with g
+void attention_heads_jvp(model_run *r, run_part *p, int l, const float *th, const direction *v);
+void attention_out_jvp(model_run *r, run_part *p, int l, float *ty);
+void attention_out_back_jvp(model_run *r, run_part *p, int l, const float *tdy);
+void attention_heads_back_jvp(model_run *r, run_part *p, int l, float *tdh, bool add);
 // The FFN likewise: r = act(z) of x, then y += r W2' + b2.
-void ffn_hidden(opt_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving);
-void ffn_out(opt_run *r, run_part *p, int l, float *y, const row_set *rows);
-void ffn_back(opt_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const opt_layer *g);
-void ffn_jvp(opt_run *r, run_part *p, int l, float *ty, const direction *v);
-void ffn_back_jvp(opt_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v);
+void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving);
+void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows);
+void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const model_layer *g);
+void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v);
+void ffn_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v);
 
 // ---------------------------------------------------------------- kv.c: keys and values, of new tokens and of those
 // before K and V of a layer from h, as the caches' policies want them, and into the caches.
-void kv_forward(opt_run *r, run_part *p, int l, const float *h);
+void kv_forward(model_run *r, run_part *p, int l, const float *h);
 // Attention of every sequence whose queries are `rows`, over new tokens and those before.
-void kv_attend(opt_run *r, run_part *p, int l, const row_set *rows);
+void kv_attend(model_run *r, run_part *p, int l, const row_set *rows);
 // Whether some head that sequence i runs lacks K or V of a token; what a pass notes of its new tokens in caches that
 // may lack some.
-bool kv_lacks(const opt_run *r, int i, int layer);
-void kv_note_all(opt_run *r);
+bool kv_lacks(const model_run *r, int i, int layer);
+void kv_note_all(model_run *r);
 
 // ---------------------------------------------------------------- live.c: lists of live units, and products with them
-void live_alloc(opt_run *r);
-void live_free(opt_run *r);
-void live_begin(opt_run *r);                               // which sequences
-void live_list_heads(opt_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
-void live_list_neurons(opt_run *r, run_part *p, int layer);
-int live_lists_of(const opt_run *r, int *width);  // how many lists there are, of how many sequences each
-const uint8_t *live_mask(const opt_run *r, int i, int kind, int layer);  // a layer's row of sequence i's mask, or NULL
+void live_alloc(model_run *r);
+void live_free(model_run *r);
+void live_begin(model_run *r);                               // which sequences
+void live_list_heads(model_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
+void live_list_neurons(model_run *r, run_part *p, int layer);
+int live_lists_of(const model_run *r, int *width);  // how many lists there are, of how many sequences each
+const uint8_t *live_mask(const model_run *r, int i, int kind, int layer);  // a layer's row of sequence i's mask, or NULL
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token:
 // then what a pass does on the host is kv_note_all.
-bool live_settled(const opt_run *r);
+bool live_settled(const model_run *r);
 // Maps whose rows (to) or columns (from) are units of D each: y = x W' + b, y += x W' + b (wt = W'). Of dense sequences
 // over all units, of live ones over those that live.
-void to_units(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
+void to_units(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
               const row_set *rows);
-void from_units(opt_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
+void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
                 const live_lists *u, const row_set *rows);
 // The live sequences' part of to_units, and ReLU.
-void live_to_units_relu(opt_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
+void live_to_units_relu(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
                         const live_lists *u, const row_set *rows);
 
-void step_free(opt_run *r);  // opt_step.c
+void step_free(model_run *r);  // model_step.c

@@ -1,30 +1,30 @@
-// opt_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in opt.h.
+// model_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in model.h.
 //
 // What an operation is recorded with must hold at every replay, so what differs from token to token is where operations
 // look for it in device memory: tokens and positions (left there by the pass before, or uploaded by run_begin), by them
 // the rows of K and V that are appended and attended to, lists of live units and how many there are. The host's part of
 // a pass, lists for masks that changed and K and V that are missing, is not recorded: a pass that needs it is launched,
 // and so is one that shows its states.
-#include "opt_run.h"
+#include "model_run.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct step_kind {
-    const opt_cache *prefix, *append;
+    const kv_cache *prefix, *append;
     const float *k, *v;  // of the cache, which may be another one at the same address
     int cap;
     bool live;
 } step_kind;
 
-static bool can_be_recorded(const opt_run *r) {
+static bool can_be_recorded(const model_run *r) {
     bool can = r->o->record && r->n <= r->logit_rows;
     for (int i = 0; i < r->n && can; i++)
         can = r->seq[i]->n == 1 && r->packed[i].n == 1 && !r->seq[i]->watch && (!r->seq[i]->mask || r->live[i]);
     return can;
 }
 
-static step_kind kind_of(const opt_run *r, int i) {
-    const opt_cache *p = r->seq[i]->prefix, *a = r->seq[i]->append, *c = a ? a : p;
+static step_kind kind_of(const model_run *r, int i) {
+    const kv_cache *p = r->seq[i]->prefix, *a = r->seq[i]->append, *c = a ? a : p;
     step_kind k;
     memset(&k, 0, sizeof k);
     k.prefix = p;
@@ -34,14 +34,14 @@ static step_kind kind_of(const opt_run *r, int i) {
     return k;
 }
 
-static void forget(opt_run *r) {
+static void forget(model_run *r) {
     if (r->recorded) r->o->forget(r->recorded);
     r->recorded = NULL;
     r->relisted = false;
 }
 
 // Whether the pass is of the kind of the last that could be recorded; it is that one from now on.
-static bool of_the_kind(opt_run *r) {
+static bool of_the_kind(model_run *r) {
     bool same = r->n == r->n_kind;
     if (!r->kind) r->kind = xcalloc((size_t)r->max_seqs, sizeof *r->kind);
     for (int i = 0; i < r->n; i++) {
@@ -55,7 +55,7 @@ static bool of_the_kind(opt_run *r) {
 
 // Behind the layers: logits and the likeliest tokens. Of a pass of one token each they stand, with their positions,
 // where every part finds those of the next.
-static void choose(opt_run *r) {
+static void choose(model_run *r) {
     const int V = r->m->c.V, N = r->max_seqs;
     const bool follows = r->rows == r->n;
     const float *last = run_last(r);
@@ -69,7 +69,7 @@ static void choose(opt_run *r) {
         r->o->copy(r->part[p].step, step, (size_t)(p ? r->n : N + r->n) * sizeof *step);
 }
 
-static void replay(opt_run *r) {
+static void replay(model_run *r) {
     if (r->recorded)
         kv_note_all(r);
     else {
@@ -82,7 +82,7 @@ static void replay(opt_run *r) {
     r->replayed++;
 }
 
-void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
+void model_step(model_run *r, const model_seq *seqs, int n, int32_t *top) {
     run_begin(r, seqs, n);
     if (r->relisted) forget(r);
     const bool can = can_be_recorded(r), same = can && of_the_kind(r);
@@ -103,17 +103,17 @@ void opt_step(opt_run *r, const opt_seq *seqs, int n, int32_t *top) {
     }
 }
 
-void opt_step_logits(opt_run *r, float *out) {
+void model_step_logits(model_run *r, float *out) {
     run_use(r, r->m->parts - 1);
     if (r->n <= r->logit_rows)
         r->o->get(out, r->logits, (size_t)r->n * (size_t)r->m->c.V * sizeof *out);
     else
-        opt_last_logits(r, out);
+        model_last_logits(r, out);
 }
 
-long opt_replayed(const opt_run *r) { return r->replayed; }
+long model_replayed(const model_run *r) { return r->replayed; }
 
-void step_free(opt_run *r) {
+void step_free(model_run *r) {
     forget(r);
     free(r->kind);
 }

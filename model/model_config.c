@@ -1,4 +1,4 @@
-// opt_config - config.json of an OPT checkpoint: reading and writing it.
+// model_config - config.json of an OPT checkpoint: reading and writing it.
 // Keys and defaults as transformers' OPTConfig; what the forward pass does not implement is refused by name.
 #include "ckpt.h"
 #include <jansson.h>
@@ -82,7 +82,7 @@ static int get_list(const json_t *root, const char *path, const char *key, int L
     return 0;
 }
 
-static int config_read(const json_t *root, const char *path, opt_config *c) {
+static int config_read(const json_t *root, const char *path, model_config *c) {
     bool affine, remove_final;
     if (!json_is_object(root)) return err_set("%s: not a JSON object", path);
     if (!json_object_get(root, "model_type")) return err_set("%s: \"model_type\" is missing; an OPT config has it", path);
@@ -114,18 +114,18 @@ static int config_read(const json_t *root, const char *path, opt_config *c) {
     return get_dtype(root, path, &c->declared);
 }
 
-int opt_config_parse(const char *json, size_t n, const char *path, opt_config *config) {
+int model_config_parse(const char *json, size_t n, const char *path, model_config *config) {
     json_error_t e;
-    *config = (opt_config){0};
+    *config = (model_config){0};
     json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e);
     if (!root) return err_set("%s: line %d: not valid JSON: %s", path, e.line, e.text);
     int bad = config_read(root, path, config);
     json_decref(root);
-    if (bad) opt_config_free(config);
+    if (bad) model_config_free(config);
     return bad;
 }
 
-void opt_config_free(opt_config *c) {
+void model_config_free(model_config *c) {
     free(c->heads);
     free(c->neurons);
     c->heads = c->neurons = NULL;
@@ -139,7 +139,7 @@ static void put_list(json_t *root, const char *key, const int *list, int n) {
     json_object_set_new(root, key, v);
 }
 
-char *opt_config_text(const opt_config *c) {
+char *model_config_text(const model_config *c) {
     json_t *root = json_pack(
         "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:s}",
         "architectures", "OPTForCausalLM", "model_type", "opt", "activation_function", "relu",
