@@ -18,6 +18,7 @@ bool arch_has(const model_config *c, const tensor_spec *s) {
 }
 
 int arch_size(const model_config *c, int layer, tensor_dim dim) {
+    const arch a = arch_of(c);
     switch (dim) {
     case DIM_HIDDEN:
         return c->E;
@@ -26,11 +27,11 @@ int arch_size(const model_config *c, int layer, tensor_dim dim) {
     case DIM_VOCABULARY:
         return c->V;
     case DIM_POSITIONS:
-        return c->positions + arch_of(c).position_offset;
+        return c->positions + a.position_offset;
     case DIM_HEADS:
-        return model_units(c, layer, UNIT_HEADS) * c->D;
+        return model_units(c, layer, UNIT_HEADS) * a.head_size;
     case DIM_KV_HEADS:
-        return model_units(c, layer, UNIT_HEADS) * c->D;  // as many as query heads
+        return model_units(c, layer, UNIT_HEADS) / (a.heads / a.kv_heads) * a.head_size;
     case DIM_NEURONS:
         return model_units(c, layer, UNIT_NEURONS);
     default:
@@ -127,7 +128,8 @@ void model_layer_bytes(const model *m, int layer, double of[OWNERS]) {
         const tensor_spec *s = &f->tensors[i];
         if (s->place != IN_LAYER || !arch_has(&m->c, s)) continue;
         const unit_owner rows = arch_owner(s->rows);
-        of[rows == OWNER_NONE ? arch_owner(s->cols) : rows] += weight_bytes(model_slot((model *)(uintptr_t)m, s, layer));
+        of[rows == OWNER_NONE ? arch_owner(s->cols) : rows] +=
+            weight_bytes(model_slot((model *)(uintptr_t)m, s, layer));
     }
 }
 

@@ -52,7 +52,8 @@ static void leave(model_run *r, const around *s, float *y, const row_set *rows) 
 }
 
 // Shows the watched rows of x [rows, width]; at: the rows of it that were computed.
-static void show(model_run *r, const run_part *p, model_state state, int layer, const float *x, int width, const span *at) {
+static void show(model_run *r, const run_part *p, model_state state, int layer, const float *x, int width,
+                 const span *at) {
     for (int i = 0; i < r->n; i++) {
         const model_watch *w = r->seq[i]->watch;
         if (!w || !(w->states >> state & 1)) continue;

@@ -24,10 +24,11 @@ static const char *grouped(char out[32], size_t x) {
 static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
 
 static void print_architecture(const model_config *c) {
+    const arch a = arch_of(c);
     printf("model         %s\n", model_dir);
-    printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", c->pre_ln ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
+    printf("architecture  %s, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", a.family->name, a.norm_first ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
-           c->pre_ln && !c->final_ln ? ", no final norm" : "", c->bias ? "" : ", no biases");
+           a.norm_first && !a.norm_at_end ? ", no final norm" : "", a.biases ? "" : ", no biases");
     printf("              tokens: begin %d, end %d, padding %d\n", c->bos, c->eos, c->pad);
 }
 

@@ -50,10 +50,8 @@ static void recompute(model_run *r, const kv_cache *c, int layer, const int32_t 
     const live_units u = {.unit = device, .n = n_units, .seqs = 1};
     ASSERT(w->wk.rows <= c->E);
     r->o->put(device, unit, (size_t)n_units * sizeof *unit);
-    r->o->live_linear(kv_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens,
-                      1);
-    r->o->live_linear(kv_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens,
-                      1);
+    r->o->live_linear(kv_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens, 1);
+    r->o->live_linear(kv_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens, 1);
 }
 
 // Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.

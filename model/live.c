@@ -136,7 +136,7 @@ const uint8_t *live_mask(const model_run *r, int i, int kind, int layer) {
     const mask *m = r->seq[i]->mask;
     if (!m) return NULL;
     return kind == UNIT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H
-                             : m->neurons + (size_t)layer * (size_t)r->m->c.F;
+                              : m->neurons + (size_t)layer * (size_t)r->m->c.F;
 }
 
 // The lists of one kind of a layer: U units a row of the mask has, n the layer; place: of the layer's lists among those
@@ -159,7 +159,9 @@ static lists_at lists_of_layer(const model_run *r, const run_part *p, int kind, 
                       u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
 }
 
-static const uint8_t *mask_of(const model_run *r, const lists_at *a, int i) { return live_mask(r, i, a->kind, a->layer); }
+static const uint8_t *mask_of(const model_run *r, const lists_at *a, int i) {
+    return live_mask(r, i, a->kind, a->layer);
+}
 
 // What the lists of sequence i were made of.
 static uint8_t *made_of(const model_run *r, const lists_at *a, int i) {

@@ -1,4 +1,4 @@
-// model - an OPT model's weights: loading, K/V caches. Contract in model.h; names and shapes are in arch_opt.c, the passes
+// model - a model's weights: loading, K/V caches. Contract in model.h; names and shapes are in arch_opt.c, the passes
 // in model_run.c and model_grad.c.
 #include "model.h"
 #include "convert.h"
@@ -105,7 +105,7 @@ static int bind(model *m, const tensor *t, int n) {
     return 0;
 }
 
-// On another device matrices keep their type, those of one column too (fc2 of a single neuron); vectors are fp32, so
+// On another device matrices keep their type, those of one column too (W2 of a single neuron); vectors are fp32, so
 // that kernels need one form of them.
 static size_t device_bytes(const weight *w, bool vector) {
     const size_t n = (size_t)w->rows * (size_t)w->cols * (vector ? sizeof(float) : dtype_bytes(w->type));
@@ -239,7 +239,7 @@ int model_from_tensors_on(model *m, const model_config *c, const tensor *tensors
 }
 
 int model_filled_on(model *m, const model_config *c, const tensor *tensors, int n, const ops *o, model_fill_fn *fill,
-                  void *ctx) {
+                    void *ctx) {
     ASSERT(!o->host);
     *m = model_unloaded(c, o);
     if (bind(m, tensors, n) == 0 && upload(m, fill, ctx) == 0) return 0;

@@ -1,10 +1,15 @@
-// model - the OPT language model: forward over packed variable-length batches, backward for the taps, Hessian-vector
-// products, K/V cache. OPT: Zhang et al. 2022 (arXiv:2205.01068). Attention scale 1/sqrt(D) on q after its bias,
-// learned positions with offset 2, ReLU, tied head; pre-LN or (350m) post-LN with projections.
+// model - a decoder-only transformer of the kind that arch.h describes: forward over packed variable-length batches,
+// backward for the taps, Hessian-vector products, K/V cache.
 //
-// One layer l on a sequence of T tokens (all arrays row major, one row per token):
-//   res [T,E] residual entering; q, k, v [T,E]; a [T,E] head outputs side by side, before out_proj; mid [T,E] residual
-//   after attention, before the FFN's norm; x [T,E] the FFN's input; z [T,F] = x W1' + b1, before ReLU.
+// One layer l on a sequence of T tokens (all arrays row major, one row per token; A = heads x D):
+//   h = N1(res)                                        [T,E] res: the residual entering
+//   q, k, v = h Wq' + bq, h Wk' + bk, h Wv' + bv       [T,A]
+//   a_i = softmax(q_i k_i' / sqrt(D), causal) v_i      [T,A] head outputs side by side
+//   mid = res + a Wo' + bo                             [T,E] the residual after attention
+//   x = N2(mid)                                        [T,E] the FFN's input
+//   z = x W1' + b1                                     [T,F] before the activation
+//   res of l + 1 = mid + act(z) W2' + b2               [T,E]
+// Where norms come last (arch.norm_first unset): h = res, mid = N1(res + ..), x = mid, res of l + 1 = N2(mid + ..).
 // The taps a and z are what units are scored on; da, dz are the loss gradients with respect to them.
 //
 // A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix
@@ -15,12 +20,12 @@
 #include "ops.h"
 
 typedef struct {
-    weight ln1_g, ln1_b, ln2_g, ln2_b;  // self_attn_layer_norm, final_layer_norm of the layer: (E)
+    weight ln1_g, ln1_b, ln2_g, ln2_b;  // gain and bias of the layer's norms: (E)
     // A = D times the heads of the layer, F its neurons (model_units); A = E and F the same everywhere unless the model
     // was compacted
-    weight wq, wk, wv, wo, bq, bk, bv, bo;  // (A, E) of q, k, v, with biases (A); out_proj (E, A), (E)
-    weight w1, b1, w2, b2;                  // fc1 (F, E), (F); fc2 (E, F), (E)
-    weight wo_t, w2_t;  // out_proj and fc2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data
+    weight wq, wk, wv, wo, bq, bk, bv, bo;  // (A, E) of q, k, v, with biases (A); output projection (E, A), (E)
+    weight w1, b1, w2, b2;                  // (F, E), (F); (E, F), (E)
+    weight wo_t, w2_t;  // wo and w2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data
 } model_layer;
 
 typedef struct {
@@ -29,12 +34,12 @@ typedef struct {
     ckpt file;
     const struct ops *o;  // whose memory the weights are in and whose operations a run calls
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
-    weight head;        // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
+    weight head;          // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
     model_layer *layer;   // L of them
-    model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on); on
-                        // the CPU: layer
-    float *wide;        // 16-bit weights of a small model, widened once (CPU)
-    void *narrow;       // matrices that had another type than the activations have
+    model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on);
+                          // on the CPU: layer
+    float *wide;   // 16-bit weights of a small model, widened once (CPU)
+    void *narrow;  // matrices that had another type than the activations have
     // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
     int parts, first[OPS_PARTS + 1];
     void *block[OPS_PARTS];       // all weights of a part of another device
@@ -49,8 +54,8 @@ static inline double weight_bytes(const weight *w) {
     return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0;
 }
 
-// Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count (model_units).
-// NULL mask: all.
+// Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count
+// (model_units). NULL mask: all.
 typedef struct {
     uint8_t *heads, *neurons;
 } mask;
@@ -79,10 +84,10 @@ typedef struct {
 } kv_cache;
 
 // A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual
-// sparsity). What sees a state may write the sequence's mask, for units that have not run yet: at STATE_RESIDUAL of layer
-// l heads and neurons of l and of later layers; at STATE_HEAD_OUTPUT or STATE_MID neurons of l and everything of later
-// layers. Of the last layer, a row's head output and mid are shown only where the row is an output row (or RUN_TAPS
-// keeps all).
+// sparsity). What sees a state may write the sequence's mask, for units that have not run yet: at STATE_RESIDUAL of
+// layer l heads and neurons of l and of later layers; at STATE_HEAD_OUTPUT or STATE_MID neurons of l and everything of
+// later layers. Of the last layer, a row's head output and mid are shown only where the row is an output row (or
+// RUN_TAPS keeps all).
 typedef enum {
     STATE_HEAD_OUTPUT,  // a; dropped heads are 0 in it
     STATE_RESIDUAL,     // res
@@ -104,13 +109,14 @@ typedef struct {
     int n;
     const kv_cache *prefix;
     kv_cache *append;  // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
-    const mask *mask;   // acts at every position >= mask_from
-    int mask_from;      // absolute position (prefix included)
+    const mask *mask;  // acts at every position >= mask_from
+    int mask_from;     // absolute position (prefix included)
     const model_watch *watch;  // NULL: nobody
-    int targets_from;        // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
-    const float *weights;  // of the targets, in order of row: model_backward's loss counts each so many times; NULL: once
-    int32_t last_target;   // row n-1: a token id, or SEQ_NO_OUTPUT: no output row, or SEQ_NO_TARGET: logits wanted,
-                           // nothing scored
+    int targets_from;          // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
+    const float
+        *weights;  // of the targets, in order of row: model_backward's loss counts each so many times; NULL: once
+    int32_t last_target;  // row n-1: a token id, or SEQ_NO_OUTPUT: no output row, or SEQ_NO_TARGET: logits wanted,
+                          // nothing scored
 } model_seq;
 enum { SEQ_NO_OUTPUT = -1, SEQ_NO_TARGET = -2 };
 
@@ -135,8 +141,8 @@ int model_from_tensors_on(model *m, const model_config *c, const tensor *tensors
 // The same on another device without numbers in host memory (tensor data NULL): fill makes the n numbers of each tensor
 // where they will be, in the type that the device keeps; twice, if the logits have a copy of the embedding.
 typedef void model_fill_fn(void *ctx, const char *name, void *to, dtype type, size_t n);
-int model_filled_on(model *m, const model_config *c, const tensor *tensors, int n, const struct ops *o, model_fill_fn *fill,
-                  void *ctx);
+int model_filled_on(model *m, const model_config *c, const tensor *tensors, int n, const struct ops *o,
+                    model_fill_fn *fill, void *ctx);
 
 // The k-th matrix of a layer whose row j holds incoming weights of neuron j, NULL where there are fewer; in the
 // device's memory, or (stored) in host memory as the checkpoint has it.
@@ -171,13 +177,13 @@ enum {
     // every sequence goes by its own list of live units, instead of the union that reads each weight once
     RUN_OWN_LISTS = 16
 };
-// Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with model_run_free(NULL
-// allowed).
+// Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with
+// model_run_free(NULL allowed).
 model_run *model_run_new(const model *m, int max_tokens, int max_seqs, unsigned flags);
 void model_run_free(model_run *r);
 size_t model_run_bytes(const model *m, int max_tokens, int max_seqs, unsigned flags);  // what model_run_new will take
 void model_run_part_bytes(const model *m, int max_tokens, int max_seqs, unsigned flags,
-                        size_t bytes[OPS_PARTS]);  // of each part of the device
+                          size_t bytes[OPS_PARTS]);  // of each part of the device
 
 // Forward of a batch. Appends to caches as asked.
 void model_forward(model_run *r, const model_seq *seqs, int n);
@@ -218,11 +224,12 @@ void kv_cache_free(kv_cache *c);
 typedef void model_layer_fn(void *ctx, model_run *r, int layer);
 
 // Gradient of sum over sequences of scale[i] * sum over targets of -log p (scale NULL: 1 / number of targets: the mean
-// cross-entropy of each sequence apart). After model_forward with RUN_TAPS and no mask. logprob as model_logprobs (NULL:
-// not wanted). grads (NULL: taps only; needs RUN_WEIGHT_GRADS): a model whose weights are fp32 gradients, added to.
+// cross-entropy of each sequence apart). After model_forward with RUN_TAPS and no mask. logprob as model_logprobs
+// (NULL: not wanted). grads (NULL: taps only; needs RUN_WEIGHT_GRADS): a model whose weights are fp32 gradients, added
+// to.
 void model_backward(model_run *r, const float *scale, double *logprob, model *grads, model_layer_fn *each, void *ctx);
-// Device memory, during `each` (and afterwards with RUN_TANGENT): dL/da [rows, A], dL/dz [rows, F], dL/d(out_proj's
-// output) [rows, E]; A, F of the layer (model_layer).
+// Device memory, during `each` (and afterwards with RUN_TANGENT): dL/da [rows, A], dL/dz [rows, F], dL/d(the
+// attention's output) [rows, E]; A, F of the layer (model_layer).
 const float *model_grad_a(const model_run *r, int layer);
 const float *model_grad_z(const model_run *r, int layer);
 const float *model_grad_out(const model_run *r, int layer);  // during `each` only
@@ -232,7 +239,7 @@ const float *model_grad_out(const model_run *r, int layer);  // during `each` on
 // where scale_w is not NULL: G1 = dz' x of that sequence and layer). After model_backward with the same scale, with
 // RUN_TANGENT. NULL scale_a, scale_z: ones.
 void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
-                 model_layer_fn *each, void *ctx);
+                   model_layer_fn *each, void *ctx);
 // During `each`: (H v) at a [rows, A] and z [rows, F]; the tangent of x [rows, E].
 const float *model_hess_a(const model_run *r, int layer);
 const float *model_hess_z(const model_run *r, int layer);

@@ -1,6 +1,6 @@
 // model_grad - gradients of the loss with respect to the taps (and, for pretraining, all weights), and exact
-// Hessian-vector products. Contract in model.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian": a
-// forward pass of tangents along the direction, then the tangent of the backward pass. A tap is perturbed additively,
+// Hessian-vector products. Contract in model.h. Products: Pearlmutter 1994, "Fast exact multiplication by the Hessian":
+// a forward pass of tangents along the direction, then the tangent of the backward pass. A tap is perturbed additively,
 // so its direction is added where it is produced.
 //
 // With RUN_RECOMPUTE a layer's arrays are made again when its turn comes: from the residual that enters it, the
@@ -165,7 +165,7 @@ static void restore_gradients(model_run *r, run_part *p, int l, bool whole) {
 }
 
 void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
-                 model_layer_fn *each, void *ctx) {
+                   model_layer_fn *each, void *ctx) {
     ASSERT(r->flags & RUN_TANGENT);
     const bool again = r->flags & RUN_RECOMPUTE;
     const direction v = {scale_a, scale_z, scale_w};

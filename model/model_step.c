@@ -1,4 +1,5 @@
-// model_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in model.h.
+// model_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in
+// model.h.
 //
 // What an operation is recorded with must hold at every replay, so what differs from token to token is where operations
 // look for it in device memory: tokens and positions (left there by the pass before, or uploaded by run_begin), by them
