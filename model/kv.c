@@ -11,7 +11,7 @@ static bool leaves_kv(const model_run *r, int i, int t, const uint8_t *heads, in
     return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
 }
 
-// Rows of x behind those that the sequences' caches have in one of their arrays.
+// Rows of x after those that the sequences' caches have in one of their arrays.
 enum { CACHE_K, CACHE_V, CACHE_IN };
 static void append(model_run *r, const run_part *p, int layer, int which, const float *x, int width) {
     bool any = false;

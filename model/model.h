@@ -103,7 +103,7 @@ typedef struct {
     void *self;
 } model_watch;
 
-// One sequence of a batch: `n` new tokens behind the tokens already in `prefix` (NULL: none).
+// One sequence of a batch: `n` new tokens after the tokens already in `prefix` (NULL: none).
 typedef struct {
     const int32_t *tokens;  // [n]
     int n;
@@ -196,7 +196,7 @@ void model_logits(model_run *r, int i, float *out);
 // Logits of the last row of every sequence, each of which has output rows: out [n, V]. Reads the vocabulary matrix
 // once.
 void model_last_logits(model_run *r, float *out);
-// model_forward, and the likeliest token behind each sequence: top [n], the first of equals, -1 where a logit is NaN or
+// model_forward, and the likeliest token after each sequence: top [n], the first of equals, -1 where a logit is NaN or
 // infinite. Where the device can record (ops.h), a pass of one token of each sequence is launched the first time,
 // recorded when one of the same kind follows (the same caches, the same sequences live, nobody watching) and replayed
 // from then on, whatever tokens, positions and masks are. The numbers are the same. If the tokens of the next pass are
