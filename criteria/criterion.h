@@ -4,7 +4,7 @@
 // one forward-backward pass, hands every criterion the same tile of units while it is in cache, and owns all memory. A tile is one
 // head (U = 1, D values a token) or some neurons (D = 1). Value i of unit u at token t is act[t*ld + u*D + i].
 //
-// Most criteria are a formula over sums that operations of the device take (USUM_.., WSUM_.. of model/ops.h): they declare the sums, and no tap of
+// Most criteria are a formula over sums that operations of the device take (USUM_.., WSUM_.. of model/ops/unit_sums.h): they declare the sums, and no tap of
 // another device is copied. A criterion that wants the taps themselves declares them, and gets them in host memory on every device.
 //
 // Functions are serial and re-entrant: the driver runs tiles in parallel. They read the arrays they declared, nothing else, and the

@@ -26,7 +26,7 @@ assert len(values) > 30 and values["PLOT_IN"].strip() == "results/demo", values
 for name, value in sorted(values.items()):
     if value != value.strip():
         faults.append(f"{name} has a blank at an end: \"{value}\"")
-lines = open(makefile).read().split("\n")
+lines = open(makefile).read().split("\n") + open("experiments/runs.mk").read().split("\n")
 listed = dict(re.findall(r"^(\S+) +(\S.*)$", open(tmp + "/help").read(), re.M))
 described = {}
 for above, line in zip(lines, lines[1:]):

@@ -1,4 +1,4 @@
-// test_ops_criteria - what criteria are made of (model/ops_criteria.h), as test_ops_transformer tests other operations:
+// test_ops_criteria - what criteria are made of (model/ops/ops_criteria.h), as test_ops_transformer tests other operations:
 // CUDA against the CPU, weight_sums on both sides against plain double. The formulas of the criteria: test_formulas.c.
 #include "op_cases.h"
 #include "op_cover.h"

@@ -1,4 +1,4 @@
-// test_ops_memory - operations on memory (model/ops_memory.h), on the CPU and through the CUDA table: copies of all
+// test_ops_memory - operations on memory (model/ops/ops_memory.h), on the CPU and through the CUDA table: copies of all
 // sizes about the limits of the pinned buffers; uploads, whichever of host and device is faster; random weights against
 // numbers that cuRAND's own host generator drew, against the moments of the uniform distribution and against rounding
 // on the host; untrained predictors; transposes and sums by definition.

@@ -1,4 +1,4 @@
-// test_ops_nets - what nets that predict scores are trained and run with (model/ops_nets.h), on CUDA against the CPU at
+// test_ops_nets - what nets that predict scores are trained and run with (model/ops/ops_nets.h), on CUDA against the CPU at
 // 1e-5, with the orders of threads, streams and guard words of test_ops_transformer; the choice of units exactly; and
 // steps of whole nets of every kind.
 #include "cuda_compare.h"

@@ -1,6 +1,6 @@
 // prune - a compacted checkpoint: a model without the heads and neurons that a fixed mask drops, in a folder that every program loads.
 //
-// The folder is made whole beside its place and renamed into it: config.json, model.safetensors (model/compact.h), vocab.json and merges.txt
+// The folder is made whole beside its place and renamed into it: config.json, model.safetensors (model/transformer/compact.h), vocab.json and merges.txt
 // of the source, mask.h5 (the mask, in the source's numbering: `sweep --mask file:` on the source is the same model by zeroing), and compaction.json:
 // where it came from.
 #include "cli.h"

@@ -9,7 +9,7 @@ enum { PEERS = sizeof peers / sizeof *peers };
 
 static bool start(bench_peer *p, const bench_group *g, const char *config) {
     const bench_options *o = g->o;
-    char *script = child_script("experiments/bench_peer.py"), line[512] = "";
+    char *script = child_script("experiments/benchmarks/bench_peer.py"), line[512] = "";
     char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch), xasprintf("%ld", o->threads)};
     const char *const argument[] = {o->peer, script, "--engine", p->engine, "--weights", p->weights, o->model ? "--model" : "--config",
                                     o->model ? o->model : config,

@@ -79,7 +79,7 @@ function kernel(name, floats, flops, about, weights) {
     match(name, /^[0-9]+/); len = substr(name, 1, RLENGTH); rest = substr(name, RLENGTH + 1); name = substr(rest, 1, len)
     width = match(rest, /ILi[0-9]+E/) ? substr(rest, RSTART + 3, RLENGTH - 4) : 0
     id = width ? name "<" width ">" : name
-    if (!(name in work)) { print "model/cuda_report.awk: no bytes and FLOPs for kernel " name >"/dev/stderr"; bad = 1; exit 1 }
+    if (!(name in work)) { print "model/ops/cuda/cuda_report.awk: no bytes and FLOPs for kernel " name >"/dev/stderr"; bad = 1; exit 1 }
     for (i = 1; i <= NF; i++) {
         if ($i == "registers,") registers[id, arch] = $(i - 1)
         if ($i ~ /^smem/) static[id] = $(i - 2) ~ /^[0-9]+$/ ? $(i - 2) : $(i - 1)
@@ -98,7 +98,7 @@ END {
     print "|---|---|---|---|---|---|---|---|---|"
     for (k = 1; k <= n; k++) {
         name = order[k]; count = split(variants[name], v, " ")
-        if (!count) { print "model/cuda_report.awk: kernel " name " is in no log" >"/dev/stderr"; exit 1 }
+        if (!count) { print "model/ops/cuda/cuda_report.awk: kernel " name " is in no log" >"/dev/stderr"; exit 1 }
         for (i = 1; i <= count; i++) {
             id = v[i]; width = 0
             if (match(id, /<[0-9]+>/)) width = substr(id, RSTART + 1, RLENGTH - 2) + 0
