@@ -1,5 +1,5 @@
-// aggregate - what the files of bin/aggregate share: aggregate_main.c (aggregates, ranks, files) and aggregate_compare.c (criteria beside each other and beside
-// exact removal).
+// aggregate - what the files of bin/aggregate share: aggregate_main.c (aggregates, ranks, files) and
+// aggregate_compare.c (criteria beside each other and beside exact removal).
 #pragma once
 #include "stats.h"
 #include "store.h"
@@ -10,15 +10,15 @@ static const char *const kind_names[2] = {"heads", "neurons"};
 
 typedef struct {
     char *name;
-    double *all[2];        // aggregate over all [L, U], NULL: none
-    double variance[2];    // mean rank variance over units, NAN: none
-} summary;   // of a criterion
+    double *all[2];      // aggregate over all [L, U], NULL: none
+    double variance[2];  // mean rank variance over units, NAN: none
+} summary;               // of a criterion
 
 typedef struct {
     store *in, *out;
     int L, U[2], dense, n;
-    int *units[2];         // [L] of a compacted model, NULL: U each
-    size_t *place[2];      // where in [L, U] the units are that exist, [n_units]
+    int *units[2];     // [L] of a compacted model, NULL: U each
+    size_t *place[2];  // where in [L, U] the units are that exist, [n_units]
     size_t n_units[2];
     char **task;           // n_task names, in the store's order
     int n_task, *task_of;  // [n]
@@ -28,7 +28,9 @@ typedef struct {
     file_out ranks_csv, heads_csv, correlation_csv, removal_csv;
 } job;
 
-static inline int units_of(const job *j, int kind, int layer) { return j->units[kind] ? j->units[kind][layer] : j->U[kind]; }
+static inline int units_of(const job *j, int kind, int layer) {
+    return j->units[kind] ? j->units[kind][layer] : j->U[kind];
+}
 static inline const char *suffix(const job *j) { return j->compat ? "_compat" : ""; }
 static inline const char *mode_name(const job *j) { return j->compat ? "compat" : "sound"; }
 static inline const char *number(char text[32], double x) {
@@ -40,5 +42,6 @@ static inline const char *number(char text[32], double x) {
 // aggregate_main.c. Rows of the store that a dataset's rows belong to; NULL: the same, or *bad. *rows: how many.
 int64_t *aggregate_examples(const job *j, const char *dataset, long *rows, int *bad);
 // aggregate_compare.c. 0, or -1 and err_set.
-int aggregate_correlate(job *j, int kind);                             // criteria with each other
-int aggregate_against_removal(job *j, int kind, const double *truth);  // truth [L, U]: the aggregate of removal; NULL: none
+int aggregate_correlate(job *j, int kind);  // criteria with each other
+// truth [L, U]: the aggregate of removal; NULL: none
+int aggregate_against_removal(job *j, int kind, const double *truth);

@@ -1,11 +1,16 @@
-// aggregate - from a store: aggregates per task and over all, ranks, correlations between criteria and with exact removal.
+// aggregate - from a store: aggregates per task and over all, ranks, correlations between criteria and with exact
+// removal.
 //
-//   /aggregates[_compat]/<task or all>/<criterion>/{heads [L, H], neurons [L, F]}  float64. Sound: mean over examples, all = mean of the task
-//       means. Compat: sum over examples, all = mean of the task sums. Task-level scores are taken as they are; all is over the tasks
-//       that have the score.
-//   /ranks[_compat]/<task or all>/<criterion>/{heads, neurons}_{mean, variance}  of a unit's average rank (1 = least important) among all
-//       units of its kind, over examples (all: of every task); variance: sample variance / U^2, absent for a single example
-//   /correlation[_compat]/{heads, neurons} [C, C] Spearman of the aggregates over all, their names in {heads, neurons}_criteria; NaN: a
+//   /aggregates[_compat]/<task or all>/<criterion>/{heads [L, H], neurons [L, F]}  float64. Sound: mean over examples,
+//                                                                                  all = mean of the task
+//       means. Compat: sum over examples, all = mean of the task sums. Task-level scores are taken as they are; all is
+//       over the tasks that have the score.
+//   /ranks[_compat]/<task or all>/<criterion>/{heads, neurons}_{mean, variance}  of a unit's average rank (1 = least
+//                                                                                important) among all
+//       units of its kind, over examples (all: of every task); variance: sample variance / U^2, absent for a single
+//       example
+//   /correlation[_compat]/{heads, neurons} [C, C] Spearman of the aggregates over all, their names in {heads,
+//   neurons}_criteria; NaN: a
 //       constant score
 //   /removal[_compat]/{heads, neurons}/<criterion>: attributes, agreement with the exact loss change
 // Of a compacted model the units that it has lost are NaN in the store and in every plane here, and count nowhere.
@@ -18,7 +23,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int put_plane(job *j, const char *group, const char *task, const char *crit, const char *name, int U, const double *x) {
+static int put_plane(job *j, const char *group, const char *task, const char *crit, const char *name, int U,
+                     const double *x) {
     char *path = xasprintf("/%s%s/%s/%s/%s", group, suffix(j), task, crit, name);
     long dim[2] = {j->L, U};
     int bad = store_put_doubles(j->out, path, 2, dim, x);
@@ -27,7 +33,8 @@ static int put_plane(job *j, const char *group, const char *task, const char *cr
 }
 
 // ---------------------------------------------------------------- aggregates and ranks
-static void csv_plane(job *j, const char *task, const char *crit, int kind, const double *score, const stats_moments *m) {
+static void csv_plane(job *j, const char *task, const char *crit, int kind, const double *score,
+                      const stats_moments *m) {
     char a[32];
     int U = j->U[kind];
     double n2 = (double)j->n_units[kind] * (double)j->n_units[kind];
@@ -38,13 +45,17 @@ static void csv_plane(job *j, const char *task, const char *crit, int kind, cons
             mean += m[l * U + u].mean / here;
             variance += stats_variance(&m[l * U + u]) / n2 / here;
         }
-        if (here) fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, kind_names[kind], l, mean, number(a, variance), m[0].n);
+        if (here)
+            fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, kind_names[kind], l, mean,
+                    number(a, variance), m[0].n);
     }
     for (int i = 0; kind == HEADS && j->heads_csv.f && i < j->L * U; i++)
-        if (i % U < units_of(j, kind, i / U)) fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
+        if (i % U < units_of(j, kind, i / U))
+            fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
 }
 
-static int put_ranks(job *j, const char *task, const char *crit, int kind, const stats_moments *m, double *mean_variance) {
+static int put_ranks(job *j, const char *task, const char *crit, int kind, const stats_moments *m,
+                     double *mean_variance) {
     const size_t n = (size_t)j->L * (size_t)j->U[kind];
     const double units = (double)j->n_units[kind];
     double *x = xmalloc(n * sizeof *x), sum = 0;
@@ -66,14 +77,17 @@ static int put_ranks(job *j, const char *task, const char *crit, int kind, const
 
 int64_t *aggregate_examples(const job *j, const char *dataset, long *rows, int *bad) {
     long dim[3];
-    *bad = store_shape(j->in, dataset, dim) == 3 ? 0 : err_set("%s: %s is not [examples, layers, units]", store_path(j->in), dataset);
+    *bad = store_shape(j->in, dataset, dim) == 3
+               ? 0
+               : err_set("%s: %s is not [examples, layers, units]", store_path(j->in), dataset);
     *rows = dim[0];
     if (*bad || dim[0] == j->n) return NULL;
     char *name = xasprintf("%.*sindex", (int)(strrchr(dataset, '/') + 1 - dataset), dataset);
     int64_t *index = xmalloc((size_t)dim[0] * sizeof *index);
     *bad = store_read_int64(j->in, name, 0, dim[0], index);
     for (long i = 0; !*bad && i < dim[0]; i++)
-        if (index[i] < 0 || index[i] >= j->n) *bad = err_set("%s: %s: row %lld is not in the store", store_path(j->in), name, (long long)index[i]);
+        if (index[i] < 0 || index[i] >= j->n)
+            *bad = err_set("%s: %s: row %lld is not in the store", store_path(j->in), name, (long long)index[i]);
     free(name);
     return index;
 }
@@ -82,17 +96,21 @@ int64_t *aggregate_examples(const job *j, const char *dataset, long *rows, int *
 static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
     const int U = j->U[kind];
     const size_t n = (size_t)j->L * (size_t)U;
-    long rows, block = (long)((8u << 20) / (n * sizeof(double))) + 1, *count = xcalloc((size_t)j->n_task, sizeof *count);
+    long rows, block = (long)((8u << 20) / (n * sizeof(double))) + 1,
+               *count = xcalloc((size_t)j->n_task, sizeof *count);
     int bad, tasks = 0;
     int64_t *index = aggregate_examples(j, dataset, &rows, &bad);
-    double *sum = xcalloc((size_t)j->n_task * n, sizeof *sum), *rank = xmalloc((size_t)block * n * sizeof *rank), *all = xcalloc(n, sizeof *all);
+    double *sum = xcalloc((size_t)j->n_task * n, sizeof *sum), *rank = xmalloc((size_t)block * n * sizeof *rank),
+           *all = xcalloc(n, sizeof *all);
     float *x = xmalloc((size_t)block * n * sizeof *x);
     stats_moments *m = xcalloc(((size_t)j->n_task + 1) * n, sizeof *m);
     for (long row = 0; !bad && row < rows; row += block) {
         const long got = row + block < rows ? block : rows - row;
         if ((bad = store_read(j->in, dataset, row, got, x))) break;
         for (size_t i = 0; i < (size_t)got * n; i++)
-            if (!isfinite(x[i]) && (int)(i % (size_t)U) < units_of(j, kind, (int)(i % n / (size_t)U))) bad = err_set("%s: %s: row %ld holds a value that is not finite", store_path(j->in), dataset, row + (long)(i / n));
+            if (!isfinite(x[i]) && (int)(i % (size_t)U) < units_of(j, kind, (int)(i % n / (size_t)U)))
+                bad = err_set("%s: %s: row %ld holds a value that is not finite", store_path(j->in), dataset,
+                              row + (long)(i / n));
         if (bad) break;
 #pragma omp parallel for schedule(dynamic)
         for (long r = 0; r < got; r++) {
@@ -120,13 +138,15 @@ static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
         tasks++;
         for (size_t i = 0; i < n; i++) all[i] += s[i] /= j->compat ? 1.0 : (double)count[t];
         csv_plane(j, j->task[t], c->name, kind, s, m + (size_t)t * n);
-        bad = put_plane(j, "aggregates", j->task[t], c->name, kind_names[kind], U, s) || put_ranks(j, j->task[t], c->name, kind, m + (size_t)t * n, NULL);
+        bad = put_plane(j, "aggregates", j->task[t], c->name, kind_names[kind], U, s) ||
+              put_ranks(j, j->task[t], c->name, kind, m + (size_t)t * n, NULL);
     }
     for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
     if (!bad && tasks) {
         stats_moments *over_all = m + (size_t)j->n_task * n;
         csv_plane(j, "all", c->name, kind, all, over_all);
-        bad = put_plane(j, "aggregates", "all", c->name, kind_names[kind], U, all) || put_ranks(j, "all", c->name, kind, over_all, &c->variance[kind]);
+        bad = put_plane(j, "aggregates", "all", c->name, kind_names[kind], U, all) ||
+              put_ranks(j, "all", c->name, kind, over_all, &c->variance[kind]);
         c->all[kind] = all;
         all = NULL;
     }
@@ -180,7 +200,9 @@ static void add_criteria(job *j, char **names, int n) {
     }
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const summary *)a)->name, ((const summary *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const summary *)a)->name, ((const summary *)b)->name);
+}
 
 static void free_criteria(job *j) {
     for (int k = 0; k < j->n_crit; k++) {
@@ -210,7 +232,8 @@ static int run_mode(job *j, double *truth[2]) {
     for (int k = 0; !bad && k < j->n_crit; k++)
         for (int kind = 0; !bad && kind < 2; kind++) {
             char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, kind_names[kind]);
-            bad = store_has(j->in, name) ? aggregate_rows(j, &j->crit[k], kind, name) : aggregate_tasks(j, &j->crit[k], kind);
+            bad = store_has(j->in, name) ? aggregate_rows(j, &j->crit[k], kind, name)
+                                         : aggregate_tasks(j, &j->crit[k], kind);
             free(name);
             if (!bad && strcmp(j->crit[k].name, "removal") == 0 && !truth[kind] && j->crit[k].all[kind]) {
                 size_t bytes = (size_t)j->L * (size_t)j->U[kind] * sizeof(double);
@@ -218,12 +241,16 @@ static int run_mode(job *j, double *truth[2]) {
             }
         }
     if (!bad && j->n_crit) {
-        printf("\n%s: mean rank variance of a unit over all examples (0: the same rank everywhere; 1/12: random)\n%-10s %9s %9s\n", mode_name(j), "", "heads", "neurons");
+        printf("\n%s: mean rank variance of a unit over all examples (0: the same rank everywhere; 1/12: "
+               "random)\n%-10s %9s %9s\n",
+               mode_name(j), "", "heads", "neurons");
         for (int k = 0; k < j->n_crit; k++) {
             printf("%-10s", j->crit[k].name);
             for (int kind = 0; kind < 2; kind++)
-                if (isnan(j->crit[k].variance[kind])) printf(" %9s", "-");
-                else printf(" %9.5f", j->crit[k].variance[kind]);
+                if (isnan(j->crit[k].variance[kind]))
+                    printf(" %9s", "-");
+                else
+                    printf(" %9.5f", j->crit[k].variance[kind]);
             printf("\n");
         }
     }
@@ -251,7 +278,8 @@ static int begin(job *j, const char *path, bool same) {
         bool holds_scores = there && store_has(there, "/examples");
         store_close(there);
         if (!there) return -1;
-        if (holds_scores) return err_set("%s: is a store of its own; give its name to --store too, or another --out", path);
+        if (holds_scores)
+            return err_set("%s: is a store of its own; give its name to --store too, or another --out", path);
     }
     if (!(j->out = store_create(path))) return -1;
     bad = store_copy_attrs(j->out, j->in, "/");
@@ -263,10 +291,14 @@ static int begin(job *j, const char *path, bool same) {
     return bad;
 }
 
-static int csv_open(file_out *o, const char *dir, const char *name, const char *columns, const char *command, const job *j) {
-    char *path = xasprintf("%s/%s", dir, name), *model_name = store_attr(j->in, "/", "model"), *hash = store_attr(j->in, "/", "model_hash");
+static int csv_open(file_out *o, const char *dir, const char *name, const char *columns, const char *command,
+                    const job *j) {
+    char *path = xasprintf("%s/%s", dir, name), *model_name = store_attr(j->in, "/", "model"),
+         *hash = store_attr(j->in, "/", "model_hash");
     int bad = file_out_open(o, path);
-    if (!bad) fprintf(o->f, "# %s\n# code %s, model %s, %s\n%s\n", command, code_version(), model_name ? model_name : "?", hash ? hash : "?", columns);
+    if (!bad)
+        fprintf(o->f, "# %s\n# code %s, model %s, %s\n%s\n", command, code_version(), model_name ? model_name : "?",
+                hash ? hash : "?", columns);
     free(hash);
     free(model_name);
     free(path);
@@ -275,11 +307,16 @@ static int csv_open(file_out *o, const char *dir, const char *name, const char *
 
 static int csv_begin(job *j, const char *dir, const char *command) {
     if (!*dir) return 0;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) return err_set("%s: cannot make the folder: %s", dir, strerror(errno));
-    return csv_open(&j->ranks_csv, dir, "rank_variance.csv", "mode,task,criterion,units,layer,mean_rank,rank_variance,examples", command, j) ||
-                   csv_open(&j->heads_csv, dir, "head_scores.csv", "mode,task,criterion,layer,head,score", command, j) ||
-                   csv_open(&j->correlation_csv, dir, "correlation.csv", "mode,units,criterion,with,spearman", command, j) ||
-                   csv_open(&j->removal_csv, dir, "removal.csv", "mode,units,criterion,over,measure,sparsity,value,examples", command, j)
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        return err_set("%s: cannot make the folder: %s", dir, strerror(errno));
+    return csv_open(&j->ranks_csv, dir, "rank_variance.csv",
+                    "mode,task,criterion,units,layer,mean_rank,rank_variance,examples", command, j) ||
+                   csv_open(&j->heads_csv, dir, "head_scores.csv", "mode,task,criterion,layer,head,score", command,
+                            j) ||
+                   csv_open(&j->correlation_csv, dir, "correlation.csv", "mode,units,criterion,with,spearman", command,
+                            j) ||
+                   csv_open(&j->removal_csv, dir, "removal.csv",
+                            "mode,units,criterion,over,measure,sparsity,value,examples", command, j)
                ? -1
                : 0;
 }
@@ -306,12 +343,16 @@ static int read_layout(job *j, store_examples *e) {
     j->L = number_of(j->in, "layers");
     j->U[HEADS] = number_of(j->in, "heads");
     j->U[NEURONS] = number_of(j->in, "neurons");
-    if (j->L < 1 || j->U[0] < 1 || j->U[1] < 1 || !store_has(j->in, "/examples")) return err_set("%s: holds no scores; give a store made by bin/score", store_path(j->in));
+    if (j->L < 1 || j->U[0] < 1 || j->U[1] < 1 || !store_has(j->in, "/examples"))
+        return err_set("%s: holds no scores; give a store made by bin/score", store_path(j->in));
     for (int kind = 0; kind < 2; kind++) {
-        if (store_read_units(j->in, kind == HEADS ? "heads_per_layer" : "neurons_per_layer", j->L, j->U[kind], &j->units[kind])) return -1;
+        if (store_read_units(j->in, kind == HEADS ? "heads_per_layer" : "neurons_per_layer", j->L, j->U[kind],
+                             &j->units[kind]))
+            return -1;
         j->place[kind] = xmalloc((size_t)j->L * (size_t)j->U[kind] * sizeof *j->place[kind]);
         for (int l = 0; l < j->L; l++)
-            for (int u = 0; u < units_of(j, kind, l); u++) j->place[kind][j->n_units[kind]++] = (size_t)l * (size_t)j->U[kind] + (size_t)u;
+            for (int u = 0; u < units_of(j, kind, l); u++)
+                j->place[kind][j->n_units[kind]++] = (size_t)l * (size_t)j->U[kind] + (size_t)u;
     }
     if (store_read_examples(j->in, e)) return -1;
     j->n = e->n;
@@ -333,8 +374,10 @@ int main(int argc, char **argv) {
     const cli_option options[] = {
         {"store", CLI_STR, &in, "STORE", "made by bin/score", true, NULL, 0, 0},
         {"out", CLI_STR, &out, "FILE", "HDF5 file to write; may be the store itself", true, NULL, 0, 0},
-        {"csv", CLI_STR, &csv, "DIR", "also rank_variance.csv, head_scores.csv, correlation.csv, removal.csv there", false, NULL, 0, 0},
-        {"dense-layers", CLI_INT, &dense, "N", "first layers that are never pruned, left out of top-k overlaps", false, NULL, 0, 1000},
+        {"csv", CLI_STR, &csv, "DIR", "also rank_variance.csv, head_scores.csv, correlation.csv, removal.csv there",
+         false, NULL, 0, 0},
+        {"dense-layers", CLI_INT, &dense, "N", "first layers that are never pruned, left out of top-k overlaps", false,
+         NULL, 0, 1000},
         {0}};
     cli_parse(argc, argv, "aggregates, rank statistics and correlations of the scores of a store", options);
     signal(SIGXFSZ, SIG_IGN);
@@ -350,7 +393,9 @@ int main(int argc, char **argv) {
     if (!bad) bad = read_layout(&j, &e);
     if (!bad && j.dense >= j.L) log_info("--dense-layers %ld leaves no layer of %d to compare", dense, j.L);
     if (!bad) bad = begin(&j, out, same) || csv_begin(&j, csv, command) ? -1 : 0;
-    if (!bad) printf("%s: %d examples of %d tasks, %d layers, %d heads and %d neurons each\n", in, j.n, j.n_task, j.L, j.U[0], j.U[1]);
+    if (!bad)
+        printf("%s: %d examples of %d tasks, %d layers, %d heads and %d neurons each\n", in, j.n, j.n_task, j.L, j.U[0],
+               j.U[1]);
     for (int m = 0; !bad && m < 2; m++) {
         j.compat = m;
         bad = run_mode(&j, truth);

@@ -1,9 +1,11 @@
-// bench_score - how fast examples are scored: tokens/s of the whole way from tokens to the finished store, where the time goes, the share
-// of the machine's GEMM peak, peak memory; beside PyTorch + transformers' forward-backward pass of the same batches (bench_score_peer.py).
+// bench_score - how fast examples are scored: tokens/s of the whole way from tokens to the finished store, where the
+// time goes, the share of the machine's GEMM peak, peak memory; beside PyTorch + transformers' forward-backward pass of
+// the same batches (bench_score_peer.py).
 //
-// Every contender is a process of its own: our own are forked from this one, the peer is a Python program. They answer "N" on their input
-// by the seconds that N batches took. Rounds go over all contenders in turn, so that a slow phase of the machine hits all of them; a rate is
-// the median over the rounds. The store is written at the end and its time is shared out over the examples.
+// Every contender is a process of its own: our own are forked from this one, the peer is a Python program. They answer
+// "N" on their input by the seconds that N batches took. Rounds go over all contenders in turn, so that a slow phase of
+// the machine hits all of them; a rate is the median over the rounds. The store is written at the end and its time is
+// shared out over the examples.
 #include "cli.h"
 #include "child.h"
 #include "model_random.h"
@@ -28,7 +30,11 @@ typedef struct {
 } bench_options;
 
 // ---------------------------------------------------------------- the model
-typedef struct { model_random random; model m; double bytes; } bench_model;
+typedef struct {
+    model_random random;
+    model m;
+    double bytes;
+} bench_model;
 
 // One thread: OpenMP does not work in children forked from a process in which it has started others.
 static void open_model(bench_model *b, const bench_options *o) {
@@ -36,7 +42,8 @@ static void open_model(bench_model *b, const bench_options *o) {
     if (!*o->model) {
         model_config c;
         if (model_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
-        if (c.V < CONTINUATION_WORDS || c.positions < 2) die(2, "--shape %s: want a vocabulary of at least %d and two positions", o->shape, CONTINUATION_WORDS);
+        if (c.V < CONTINUATION_WORDS || c.positions < 2)
+            die(2, "--shape %s: want a vocabulary of at least %d and two positions", o->shape, CONTINUATION_WORDS);
         if (model_random_make(&b->random, &c, DT_F32, (uint64_t)o->seed, ops_cpu()) != 0) die(1, "%s", err_get());
         b->m = b->random.m;
         b->bytes = (double)b->random.bytes;
@@ -57,8 +64,13 @@ static void make_examples(score_job *j, const bench_options *o, int n) {
     rng r = rng_make((uint64_t)o->seed + 1);
     const size_t T = (size_t)o->tokens;
     store_examples *e = &j->ex;
-    *e = (store_examples){.n = n, .id = xcalloc((size_t)n, sizeof *e->id), .task = xcalloc((size_t)n, sizeof *e->task), .tokens = xcalloc((size_t)n * T, sizeof *e->tokens),
-                          .offset = xcalloc((size_t)n + 1, sizeof *e->offset), .context = xcalloc((size_t)n, sizeof *e->context), .loss = xcalloc((size_t)n, sizeof *e->loss)};
+    *e = (store_examples){.n = n,
+                          .id = xcalloc((size_t)n, sizeof *e->id),
+                          .task = xcalloc((size_t)n, sizeof *e->task),
+                          .tokens = xcalloc((size_t)n * T, sizeof *e->tokens),
+                          .offset = xcalloc((size_t)n + 1, sizeof *e->offset),
+                          .context = xcalloc((size_t)n, sizeof *e->context),
+                          .loss = xcalloc((size_t)n, sizeof *e->loss)};
     j->old_row = xcalloc((size_t)n, sizeof *j->old_row);
     for (int i = 0; i < n; i++) {
         e->id[i] = xasprintf("%d", i);
@@ -66,7 +78,9 @@ static void make_examples(score_job *j, const bench_options *o, int n) {
         e->context[i] = (int)(o->tokens - o->continuation);
         e->offset[i + 1] = e->offset[i] + (int64_t)T;
         j->old_row[i] = -1;
-        for (size_t t = 0; t < T; t++) e->tokens[(size_t)i * T + t] = (int32_t)rng_below(&r, (int)t < e->context[i] ? (uint64_t)c->V : CONTINUATION_WORDS);
+        for (size_t t = 0; t < T; t++)
+            e->tokens[(size_t)i * T + t] =
+                (int32_t)rng_below(&r, (int)t < e->context[i] ? (uint64_t)c->V : CONTINUATION_WORDS);
     }
     j->task = xcalloc(1, sizeof *j->task);
     j->task[0] = (score_task){.name = "random", .asked = true, .n = n, .considered = n};
@@ -79,11 +93,20 @@ static void answer(FILE *to, const double *value, int n) {
     fflush(to);
 }
 
-// Answers "N" by the seconds of N batches and their parts: GEMM, attention, criteria, store, other; the end of input by those
-// of writing the store, per example.
+// Answers "N" by the seconds of N batches and their parts: GEMM, attention, criteria, store, other; the end of input by
+// those of writing the store, per example.
 static int serve_scoring(const bench_options *o, model *m, const char *criteria, const char *dir) {
-    score_job j = {.model = m, .sound = true, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
-                   .o = {.data = "random", .model = "random", .device = "cpu", .activations = "fp32", .recompute = "off", .mode = "sound", .batch_tokens = o->batch * o->tokens}};
+    score_job j = {.model = m,
+                   .sound = true,
+                   .seed = (uint64_t)o->seed,
+                   .threads = (int)o->threads,
+                   .o = {.data = "random",
+                         .model = "random",
+                         .device = "cpu",
+                         .activations = "fp32",
+                         .recompute = "off",
+                         .mode = "sound",
+                         .batch_tokens = o->batch * o->tokens}};
     j.o.out = xasprintf("%s.h5", dir);
     if (!(j.crit = crit_select(criteria, &j.n_crit))) die(2, "%s", err_get());
     make_examples(&j, o, (int)((o->rounds + 1) * o->batches * o->batch));
@@ -105,7 +128,9 @@ static int serve_scoring(const bench_options *o, model *m, const char *criteria,
         const double all = clock_s() - start;
         probe_times(e.probe, after);
         for (int k = 0; k < 4; k++) after[k] -= before[k];
-        answer(to, (double[]){all, after[0], after[1], after[2], all - after[0] - after[1] - after[2] - after[3], after[3]}, 1 + PARTS);
+        answer(to,
+               (double[]){all, after[0], after[1], after[2], all - after[0] - after[1] - after[2] - after[3], after[3]},
+               1 + PARTS);
     }
     score_engine_free(&e);
     if (done < j.n_batch) die(1, "bench_score was stopped");
@@ -131,7 +156,8 @@ static int serve_gemm(const bench_options *o) {
         double best = INFINITY;
         for (int k = 0; k < 3; k++) {
             const double start = clock_s();
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, GEMM_SIDE, GEMM_SIDE, GEMM_SIDE, 1, a, GEMM_SIDE, b, GEMM_SIDE, 0, c, GEMM_SIDE);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, GEMM_SIDE, GEMM_SIDE, GEMM_SIDE, 1, a, GEMM_SIDE, b,
+                        GEMM_SIDE, 0, c, GEMM_SIDE);
             best = fmin(best, clock_s() - start);
         }
         answer(stdout, &best, 1);
@@ -181,14 +207,29 @@ static void start_ours(contender *c, const bench_options *o, model *m) {
 // The line of JSON that the peer begins with, or NULL: it cannot run here.
 static char *start_peer(contender *c, const bench_options *o, const model_config *shape) {
     char line[512] = "";
-    // freed memory stays with the process: without that the peer fetches its tensors from the system in every pass, 10 % slower
+    // freed memory stays with the process: without that the peer fetches its tensors from the system in every pass, 10
+    // % slower
     setenv("MALLOC_MMAP_MAX_", "0", 0);
     setenv("MALLOC_TRIM_THRESHOLD_", "100000000000", 0);
     setenv("MALLOC_TOP_PAD_", "1000000000", 0);
-    char *script = child_script("criteria/bench_score_peer.py"), *numbers = xasprintf("%d,%d,%d,%d,%d,%d", shape->L, shape->H, shape->E, shape->F, shape->V, shape->positions);
-    char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens), *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->threads);
-    const char *const argument[] = {o->peer, script, "--serve", "--batch", batch, "--tokens", tokens, "--continuation", scored, "--threads", threads, *o->model ? "--model" : "--shape",
-                                    *o->model ? o->model : numbers, NULL};
+    char *script = child_script("criteria/bench_score_peer.py"),
+         *numbers = xasprintf("%d,%d,%d,%d,%d,%d", shape->L, shape->H, shape->E, shape->F, shape->V, shape->positions);
+    char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens),
+         *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->threads);
+    const char *const argument[] = {o->peer,
+                                    script,
+                                    "--serve",
+                                    "--batch",
+                                    batch,
+                                    "--tokens",
+                                    tokens,
+                                    "--continuation",
+                                    scored,
+                                    "--threads",
+                                    threads,
+                                    *o->model ? "--model" : "--shape",
+                                    *o->model ? o->model : numbers,
+                                    NULL};
     child_start(&c->c, argument);
     char *const blocks[] = {script, numbers, batch, tokens, scored, threads};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
@@ -250,14 +291,16 @@ static void print_result(const contender *c, const bench_model *m, const figures
 }
 
 // ---------------------------------------------------------------- the CSV file
-// A column, and whether it says what a row is about; the others are what was measured. Rates are tokens/s, shares those of
-// our own time.
-#define COLUMNS(X)                                                                                                  \
-    X(model, 1) X(contender, 1) X(criteria, 1) X(batch, 1) X(batches, 1) X(tokens, 1) X(continuation, 1)            \
-    X(rounds, 1) X(seed, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(tokens_per_second, 0)             \
-    X(slowest, 0) X(fastest, 0) X(batch_seconds, 0) X(beside_peer, 0) X(peak_bytes, 0) X(weight_bytes, 0)           \
-    X(gemm_share, 0) X(attention_share, 0) X(criteria_share, 0) X(store_share, 0) X(other_share, 0)                 \
+// A column, and whether it says what a row is about; the others are what was measured. Rates are tokens/s, shares those
+// of our own time.
+// clang-format off
+#define COLUMNS(X)                                                                                                    \
+    X(model, 1) X(contender, 1) X(criteria, 1) X(batch, 1) X(batches, 1) X(tokens, 1) X(continuation, 1)              \
+    X(rounds, 1) X(seed, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(tokens_per_second, 0)               \
+    X(slowest, 0) X(fastest, 0) X(batch_seconds, 0) X(beside_peer, 0) X(peak_bytes, 0) X(weight_bytes, 0)             \
+    X(gemm_share, 0) X(attention_share, 0) X(criteria_share, 0) X(store_share, 0) X(other_share, 0)                   \
     X(multiply_adds, 0) X(gemm_peak, 0) X(of_gemm_peak, 0) X(peer_versions, 0)
+// clang-format on
 #define X(name, key) COLUMN_##name,
 enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
 #undef X
@@ -265,7 +308,10 @@ enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
 static const results_column columns[N_COLUMNS] = {COLUMNS(X)};
 #undef X
 
-typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } csv_row;
+typedef struct {
+    char text[N_COLUMNS][FIELD];
+    const char *field[N_COLUMNS];
+} csv_row;
 #define SET(r, column, ...) snprintf((r)->text[COLUMN_##column], FIELD, __VA_ARGS__)
 
 static void set_key(csv_row *r, const contender *c, const bench_options *o) {
@@ -341,7 +387,8 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
     char *about = NULL;
     if (strcmp(o->peer, "none") != 0 && !(about = start_peer(peer, o, &m->m.c))) {
         if (out)
-            die(1, "--peer %s has no torch and transformers; give another, or none for a file without PyTorch's rates", o->peer);
+            die(1, "--peer %s has no torch and transformers; give another, or none for a file without PyTorch's rates",
+                o->peer);
         printf("no peer: %s has no torch and transformers; give another --peer\n", o->peer);
     }
     if (child_fork(&gemm.c)) _exit(serve_gemm(o));
@@ -362,8 +409,10 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
     double best = gemm.seconds[0];
     for (long r = 1; r < o->rounds; r++) best = fmin(best, gemm.seconds[r]);
     const double rate = pow(GEMM_SIDE, 3) / best, beside = about ? median(peer->seconds, o->rounds) : 0;
-    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G multiply-adds/s; "
-           "weights %.2f GB\n", o->threads, o->batch, o->tokens, o->continuation, o->rounds, rate / 1e9, m->bytes / 1e9);
+    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G "
+           "multiply-adds/s; "
+           "weights %.2f GB\n",
+           o->threads, o->batch, o->tokens, o->continuation, o->rounds, rate / 1e9, m->bytes / 1e9);
     for (int i = about ? -1 : 0; i < n; i++) {
         const contender *c = i < 0 ? peer : &ours[i];
         const figures f = figures_of(c, o, m, beside, rate);
@@ -376,12 +425,24 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
 
 int main(int argc, char **argv) {
     const char *tmp = getenv("TMPDIR");
-    bench_options o = {.model = "", .shape = "opt-125m", .criteria = "", .peer = "python3", .scratch = tmp ? tmp : "/tmp", .rounds = 5, .batches = 2, .batch = 1,
-                       .tokens = 512, .continuation = 16, .threads = 2, .seed = 1};
+    bench_options o = {.model = "",
+                       .shape = "opt-125m",
+                       .criteria = "",
+                       .peer = "python3",
+                       .scratch = tmp ? tmp : "/tmp",
+                       .rounds = 5,
+                       .batches = 2,
+                       .batch = 1,
+                       .tokens = 512,
+                       .continuation = 16,
+                       .threads = 2,
+                       .seed = 1};
     const cli_option options[] = {
-        {"model", CLI_STR, &o.model, "DIR", "checkpoint directory; without it random weights of --shape", false, NULL, 0, 0},
+        {"model", CLI_STR, &o.model, "DIR", "checkpoint directory; without it random weights of --shape", false, NULL,
+         0, 0},
         {"shape", CLI_STR, &o.shape, "SHAPE", model_shape_help, false, NULL, 0, 0},
-        {"criteria", CLI_STR, &o.criteria, "NAME,...", "time these only; without it all, and all but grasp", false, NULL, 0, 0},
+        {"criteria", CLI_STR, &o.criteria, "NAME,...", "time these only; without it all, and all but grasp", false,
+         NULL, 0, 0},
         {"peer", CLI_STR, &o.peer, "PYTHON", "a Python with torch and transformers, or none", false, NULL, 0, 0},
         {"rounds", CLI_INT, &o.rounds, "N", "rounds over all contenders", false, NULL, 1, MOST_ROUNDS},
         {"batches", CLI_INT, &o.batches, "N", "batches a round", false, NULL, 1, 1000},
@@ -390,12 +451,15 @@ int main(int argc, char **argv) {
         {"continuation", CLI_INT, &o.continuation, "N", "the last of them, which are scored", false, NULL, 1, 1e5},
         {"threads", CLI_INT, &o.threads, "N", "threads of every contender", false, NULL, 1, 4096},
         {"seed", CLI_INT, &o.seed, "N", "seed of weights and tokens", false, NULL, 0, 9e15},
-        {"scratch", CLI_STR, &o.scratch, "DIR", "where part files and store are written, and removed", false, NULL, 0, 0},
-        {"out", CLI_STR, &o.out, "FILE.csv", "a row for each contender is appended; a file that has them all is left as it is",
-         false, NULL, 0, 0},
+        {"scratch", CLI_STR, &o.scratch, "DIR", "where part files and store are written, and removed", false, NULL, 0,
+         0},
+        {"out", CLI_STR, &o.out, "FILE.csv",
+         "a row for each contender is appended; a file that has them all is left as it is", false, NULL, 0, 0},
         {0}};
-    cli_parse(argc, argv, "tokens/s of scoring beside PyTorch's forward-backward pass of the same batches, in one run", options);
-    if (o.continuation >= o.tokens) die(2, "--continuation %ld: want fewer than --tokens %ld", o.continuation, o.tokens);
+    cli_parse(argc, argv, "tokens/s of scoring beside PyTorch's forward-backward pass of the same batches, in one run",
+              options);
+    if (o.continuation >= o.tokens)
+        die(2, "--continuation %ld: want fewer than --tokens %ld", o.continuation, o.tokens);
     int n_crit;
     const criterion **known = *o.criteria ? crit_select(o.criteria, &n_crit) : NULL;
     if (*o.criteria && !known) die(2, "%s", err_get());
@@ -407,7 +471,9 @@ int main(int argc, char **argv) {
     printf("bench_score: %s\n", resolved);
 
     contender peer = {.name = "PyTorch"};
-    contender ours[2] = {{.name = *o.criteria ? o.criteria : "without grasp", .criteria = *o.criteria ? o.criteria : some}, {.name = "all criteria", .criteria = all}};
+    contender ours[2] = {
+        {.name = *o.criteria ? o.criteria : "without grasp", .criteria = *o.criteria ? o.criteria : some},
+        {.name = "all criteria", .criteria = all}};
     const int n = *o.criteria ? 1 : 2;
     results out = {.fd = -1};
     bool present = o.out;
@@ -418,8 +484,10 @@ int main(int argc, char **argv) {
         for (int i = 0; i < n; i++) present &= row_present(&out, &ours[i], &o);
         if (strcmp(o.peer, "none") != 0) present &= row_present(&out, &peer, &o);
     }
-    if (present) log_info("%s has the rows of all contenders; nothing is timed", o.out);
-    else run_contenders(&o, &m, ours, n, &peer, o.out ? &out : NULL);
+    if (present)
+        log_info("%s has the rows of all contenders; nothing is timed", o.out);
+    else
+        run_contenders(&o, &m, ours, n, &peer, o.out ? &out : NULL);
     results_close(&out);
     if (*o.model) model_free(&m.m);
     model_random_free(&m.random);

@@ -1,7 +1,8 @@
 // crit_epenas - how differently the gradients of different classes are correlated within themselves.
-// One score per task. Rows da[t] of a head, dz[t]*x[t] of a neuron, at the positions that predict a continuation token; the class of a
-// row is that token. Classes of 5 rows or more, the 64 with most rows (ties: smaller token id), the first 64 rows of each; zero and
-// constant rows left out. s_c = mean over pairs of rows of ln(|corr| + 1e-5), classes with under 2 rows left skipped;
+// One score per task. Rows da[t] of a head, dz[t]*x[t] of a neuron, at the positions that predict a continuation token;
+// the class of a row is that token. Classes of 5 rows or more, the 64 with most rows (ties: smaller token id), the
+// first 64 rows of each; zero and constant rows left out. s_c = mean over pairs of rows of ln(|corr| + 1e-5), classes
+// with under 2 rows left skipped;
 //   score = mean over pairs of classes of |s_c - s_c'|, 0 under two classes.
 // Lopes et al. 2021, "EPE-NAS: efficient performance estimation without training for neural architecture search".
 // Compat (heads): all classes of 5 rows or more, all their rows; s_c = sum over the whole matrix of ln(|corr| + 1e-5);
@@ -17,8 +18,14 @@
 enum { LEAST_ROWS = 5, MOST_CLASSES = 64, MOST_ROWS = 64 };
 
 // ---------------------------------------------------------------- rows
-typedef struct { int32_t token; int example, position; } place;
-typedef struct { int32_t token; int from, n; } class_run;
+typedef struct {
+    int32_t token;
+    int example, position;
+} place;
+typedef struct {
+    int32_t token;
+    int from, n;
+} class_run;
 
 static int by_token(const void *a, const void *b) {
     const place *p = a, *q = b;
@@ -107,7 +114,8 @@ static void score_heads(float *out, const task_layer *in, bool compat) {
             to = class_end(in, from);
             int k = 0;
             double sum = 0;
-            for (int r = from; r < to; r++) k += corr_row(y + (size_t)k * D, in->da + (size_t)r * in->E + (size_t)h * D, D);
+            for (int r = from; r < to; r++)
+                k += corr_row(y + (size_t)k * D, in->da + (size_t)r * in->E + (size_t)h * D, D);
             if (k < 2) continue;
             for (int i = 0; i < k; i++)
                 for (int j = 0; j < i; j++) sum += log(fabs(corr_dot(y + (size_t)i * D, y + (size_t)j * D, D)) + 1e-5);
@@ -129,8 +137,8 @@ static void heads_compat(float *out, const task_layer *in, uint64_t seed) {
     score_heads(out, in, true);
 }
 
-// |corr| of two rows dz[t]*x[t] is that of their x, so a class needs one matrix M = ln(|corr(x)| + 1e-5) for all neurons, and a
-// neuron with active rows A (0/1) has the pair sum A' M A over i < j.
+// |corr| of two rows dz[t]*x[t] is that of their x, so a class needs one matrix M = ln(|corr(x)| + 1e-5) for all
+// neurons, and a neuron with active rows A (0/1) has the pair sum A' M A over i < j.
 enum { BLOCK = 64 };
 
 // m [MOST_ROWS, MOST_ROWS]: M of k rows; ok [k]: the row has a correlation.
@@ -142,7 +150,8 @@ static void class_matrix(float (*m)[MOST_ROWS], bool *ok, const float *x, int k,
 }
 
 // s [n]: mean of M over the pairs of active rows of n <= BLOCK neurons; pairs [n]: how many pairs. active [k, F].
-HOT static void class_means(double *s, double *pairs, float (*m)[MOST_ROWS], const bool *ok, const uint8_t *active, int k, int F, int n) {
+HOT static void class_means(double *s, double *pairs, float (*m)[MOST_ROWS], const bool *ok, const uint8_t *active,
+                            int k, int F, int n) {
     float a[MOST_ROWS][BLOCK] = {{0}};
     double sum[BLOCK] = {0}, count[BLOCK] = {0};
     for (int i = 0; i < k; i++) {
@@ -181,7 +190,8 @@ static void neurons(float *out, const task_layer *in, uint64_t seed) {
         class_matrix(m, ok, in->x + (size_t)from * (size_t)in->E, to - from, in->E, y);
         for (size_t u = 0; u < F; u += BLOCK) {
             size_t at = (size_t)classes * F + u;
-            class_means(s + at, pairs + at, m, ok, in->active + (size_t)from * F + u, to - from, in->F, (int)(F - u < BLOCK ? F - u : BLOCK));
+            class_means(s + at, pairs + at, m, ok, in->active + (size_t)from * F + u, to - from, in->F,
+                        (int)(F - u < BLOCK ? F - u : BLOCK));
         }
     }
     for (size_t u = 0; u < F; u++) {
@@ -195,13 +205,13 @@ static void neurons(float *out, const task_layer *in, uint64_t seed) {
     free(y);
 }
 
-#define HEADS_DOC "mean over classes c < c' of |s_c - s_c'|, s_c = mean over i < j of ln(|corr_ij| + 1e-5), rows da[t]"
+#define HEADS_DOC   "mean over classes c < c' of |s_c - s_c'|, s_c = mean of i < j of ln(|corr_ij| + 1e-5), rows da[t]"
 #define NEURONS_DOC "the same, rows dz[t]*x[t]"
-#define COMPAT_DOC "sum over classes c, c' of |s_c - s_c'|, s_c = sum over i, j of ln(|corr_ij| + 1e-5), rows da[t]"
+#define COMPAT_DOC  "sum over classes c, c' of |s_c - s_c'|, s_c = sum over i, j of ln(|corr_ij| + 1e-5), rows da[t]"
 static const task_stage sound = {select_sound, heads, neurons, HEADS_DOC, NEURONS_DOC};
 static const task_stage compat = {select_compat, heads_compat, NULL, COMPAT_DOC, NULL};
 
-const criterion crit_epenas = {
-    .name = "epenas", .about = "gradient correlation within classes of target tokens, per task (Lopes 2021)",
-    .sound = {NULL, NULL, 0, 0, HEADS_DOC, NEURONS_DOC, &sound},
-    .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};
+const criterion crit_epenas = {.name = "epenas",
+                               .about = "gradient correlation within classes of target tokens, per task (Lopes 2021)",
+                               .sound = {NULL, NULL, 0, 0, HEADS_DOC, NEURONS_DOC, &sound},
+                               .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};

@@ -1,7 +1,8 @@
-// crit_fisher - second-order loss change when the unit is removed, with the empirical Fisher information for the Hessian.
-// Head: 1/2 mean_t (sum_i a*da)^2. Neuron: 1/2 mean_t (z*dz)^2. Tokens count as separate samples.
+// crit_fisher - second-order loss change when the unit is removed, with the empirical Fisher information for the
+// Hessian. Head: 1/2 mean_t (sum_i a*da)^2. Neuron: 1/2 mean_t (z*dz)^2. Tokens count as separate samples.
 // Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher pruning", eq. 4.
-// Compat: head sum_i mean_t (a*da)^2, neuron mean_t (z*dz)^2: the square is inside the sum over i, and the 1/2 is missing.
+// Compat: head sum_i mean_t (a*da)^2, neuron mean_t (z*dz)^2: the square is inside the sum over i, and the 1/2 is
+// missing.
 #include "criterion.h"
 
 static void sound(float *out, const crit_in *in) {
@@ -14,6 +15,7 @@ static void compat(float *out, const crit_in *in) {
 
 enum { SOUND = CRIT_SUM(USUM_SQUARE), COMPAT = CRIT_SUM(USUM_VALUES) };
 const criterion crit_fisher = {
-    .name = "fisher", .about = "Fisher information of the unit's gate (Theis 2018)",
+    .name = "fisher",
+    .about = "Fisher information of the unit's gate (Theis 2018)",
     .sound = {sound, sound, SOUND, SOUND, "1/2 mean_t (sum_i a*da)^2", "1/2 mean_t (z*dz)^2", NULL},
     .compat = {compat, compat, COMPAT, COMPAT, "sum_i mean_t (a*da)^2", "mean_t (z*dz)^2", NULL}};

@@ -10,6 +10,7 @@ static void neurons(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) out[u] = (float)sqrt(in->wsums[u * WSUMS + WSUM_SQUARE]);
 }
 
-#define MODE {heads, neurons, CRIT_SUM(USUM_GRAD), CRIT_WSUMS, "sqrt sum_ti da^2", "sqrt sum_e dW1^2", NULL}
+#define MODE                                                                                                           \
+    { heads, neurons, CRIT_SUM(USUM_GRAD), CRIT_WSUMS, "sqrt sum_ti da^2", "sqrt sum_e dW1^2", NULL }
 const criterion crit_grad_norm = {
     .name = "grad_norm", .about = "norm of the gradient (Abdelfattah 2021)", .sound = MODE, .compat = MODE};

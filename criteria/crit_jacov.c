@@ -1,10 +1,12 @@
 // crit_jacov - how uncorrelated the gradients of the tokens are.
-// Rows: da[t] of a head, dz[t]*x[t] of a neuron; zero and constant rows left out; at most M of m (200 for a head, 32 for a neuron),
-// rows floor(i*m/M). C = Pearson correlation between them, lambda its n eigenvalues, mu = 0.9 lambda + 0.1 (C is rank deficient):
+// Rows: da[t] of a head, dz[t]*x[t] of a neuron; zero and constant rows left out; at most M of m (200 for a head, 32
+// for a neuron), rows floor(i*m/M). C = Pearson correlation between them, lambda its n eigenvalues, mu = 0.9 lambda +
+// 0.1 (C is rank deficient):
 //   -1/n sum_i (ln mu_i + 1/mu_i);  n = 0: -(ln 0.1 + 10), the lower bound.
-// Both sums come from one Cholesky factor of 0.9 C + 0.1 I. Jacobian covariance: Mellor et al. 2020, "Neural architecture search
-// without training", version 1; as a proxy Lopes et al. 2021, "EPE-NAS".
-// Compat (heads, one score per task): ten draws of 200 rows of all examples, -sum_i (ln(lambda_i + 1e-5) + 1/(lambda_i + 1e-5)).
+// Both sums come from one Cholesky factor of 0.9 C + 0.1 I. Jacobian covariance: Mellor et al. 2020, "Neural
+// architecture search without training", version 1; as a proxy Lopes et al. 2021, "EPE-NAS".
+// Compat (heads, one score per task): ten draws of 200 rows of all examples, -sum_i (ln(lambda_i + 1e-5) + 1/(lambda_i
+// + 1e-5)).
 #include "corr.h"
 #include "criterion.h"
 #include "task_stage.h"
@@ -94,12 +96,15 @@ static void task_heads(float *out, const task_layer *in, uint64_t seed) {
     free(y);
 }
 
-#define COMPAT_DOC "mean of ten draws of 200 rows da[t]: -sum_i (ln(l_i + 1e-5) + 1/(l_i + 1e-5)), l_i eigenvalues of their correlation"
+#define COMPAT_DOC                                                                                                     \
+    "mean of ten draws of 200 rows da[t]: -sum_i (ln(l_i + 1e-5) + 1/(l_i + 1e-5)), l_i eigenvalues of their "         \
+    "correlation"
 static const task_stage compat = {select_rows, task_heads, NULL, COMPAT_DOC, NULL};
 
 #define DOC(rows) "-mean_i (ln m_i + 1/m_i), m_i = 0.9 l_i + 0.1, l_i eigenvalues of the correlation of " rows
 enum { SPECTRUM = CRIT_SUM(USUM_ROWS) | CRIT_SUM(USUM_LOG_DET) | CRIT_SUM(USUM_TRACE) };
 const criterion crit_jacov = {
-    .name = "jacov", .about = "covariance of the tokens' gradients (Mellor 2020, Lopes 2021)",
+    .name = "jacov",
+    .about = "covariance of the tokens' gradients (Mellor 2020, Lopes 2021)",
     .sound = {spectrum, spectrum, SPECTRUM, SPECTRUM, DOC("the rows da[t]"), DOC("the rows dz[t]*x[t]"), NULL},
     .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};

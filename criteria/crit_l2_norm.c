@@ -1,6 +1,7 @@
 // crit_l2_norm - size of a unit's output.
 // Head: sqrt sum_ti a^2. Neuron: sqrt sum_t relu(z)^2; compat: sqrt sum_t z^2, which also counts what ReLU drops.
-// The label of DejaVu's head predictors: Liu et al. 2023, "Deja Vu: contextual sparsity for efficient LLMs at inference time".
+// The label of DejaVu's head predictors: Liu et al. 2023, "Deja Vu: contextual sparsity for efficient LLMs at inference
+// time".
 #include "criterion.h"
 #include <math.h>
 
@@ -13,6 +14,7 @@ static void neurons(float *out, const crit_in *in) {
 }
 
 const criterion crit_l2_norm = {
-    .name = "l2_norm", .about = "Euclidean norm of the unit's output (Liu 2023, DejaVu)",
+    .name = "l2_norm",
+    .about = "Euclidean norm of the unit's output (Liu 2023, DejaVu)",
     .sound = {root, neurons, CRIT_SUM(USUM_ACT), CRIT_SUM(USUM_RELU), "sqrt sum_ti a^2", "sqrt sum_t relu(z)^2", NULL},
     .compat = {root, root, CRIT_SUM(USUM_ACT), CRIT_SUM(USUM_ACT), "sqrt sum_ti a^2", "sqrt sum_t z^2", NULL}};

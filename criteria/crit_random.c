@@ -11,5 +11,6 @@ static void draw(float *out, const crit_in *in, uint64_t kind) {
 static void heads(float *out, const crit_in *in) { draw(out, in, 0); }
 static void neurons(float *out, const crit_in *in) { draw(out, in, 1); }
 
-#define MODE {heads, neurons, 0, 0, "uniform in [0, 1)", "uniform in [0, 1)", NULL}
+#define MODE                                                                                                           \
+    { heads, neurons, 0, 0, "uniform in [0, 1)", "uniform in [0, 1)", NULL }
 const criterion crit_random = {.name = "random", .about = "uniform random baseline", .sound = MODE, .compat = MODE};

@@ -1,7 +1,8 @@
 // crit_snip - |dL/dm| of a gate m = 1 on the unit.
 // Head: |sum_ti a*da|. Neuron: |sum_t z*dz|.
-// Lee et al. 2019, "SNIP: single-shot network pruning", eq. 6; for heads Michel et al. 2019, "Are sixteen heads really better than one?".
-// Compat: head sum over t and the head's columns of |do|, o = the output of out_proj, whose columns belong to no head; neuron sum_t |dz|.
+// Lee et al. 2019, "SNIP: single-shot network pruning", eq. 6; for heads Michel et al. 2019, "Are sixteen heads really
+// better than one?". Compat: head sum over t and the head's columns of |do|, o = the output of out_proj, whose columns
+// belong to no head; neuron sum_t |dz|.
 #include "criterion.h"
 #include <math.h>
 
@@ -16,6 +17,8 @@ static void neurons_compat(float *out, const crit_in *in) {
 }
 
 const criterion crit_snip = {
-    .name = "snip", .about = "sensitivity of the loss to a gate on the unit (Lee 2019, Michel 2019)",
+    .name = "snip",
+    .about = "sensitivity of the loss to a gate on the unit (Lee 2019, Michel 2019)",
     .sound = {sound, sound, CRIT_SUM(USUM_SIGNED), CRIT_SUM(USUM_SIGNED), "|sum_ti a*da|", "|sum_t z*dz|", NULL},
-    .compat = {heads_compat, neurons_compat, CRIT_SUM(USUM_OUT), CRIT_SUM(USUM_ABS), "sum_ti |do|, o = out_proj's output", "sum_t |dz|", NULL}};
+    .compat = {heads_compat, neurons_compat, CRIT_SUM(USUM_OUT), CRIT_SUM(USUM_ABS),
+               "sum_ti |do|, o = out_proj's output", "sum_t |dz|", NULL}};

@@ -1,42 +1,46 @@
 // criterion - the one interface that every pruning criterion (crit_<name>.c) implements.
 //
-// A criterion turns the taps of one layer of one example into a score per unit; larger = more important. The driver (probe.c) makes
-// one forward-backward pass, hands every criterion the same tile of units while it is in cache, and owns all memory. A tile is one
-// head (U = 1, D values a token) or some neurons (D = 1). Value i of unit u at token t is act[t*ld + u*D + i].
+// A criterion turns the taps of one layer of one example into a score per unit; larger = more important. The driver
+// (probe.c) makes one forward-backward pass, hands every criterion the same tile of units while it is in cache, and
+// owns all memory. A tile is one head (U = 1, D values a token) or some neurons (D = 1). Value i of unit u at token t
+// is act[t*ld + u*D + i].
 //
-// Most criteria are a formula over sums that operations of the device take (USUM_.., WSUM_.. of model/ops/unit_sums.h): they declare the sums, and no tap of
-// another device is copied. A criterion that wants the taps themselves declares them, and gets them in host memory on every device.
+// Most criteria are a formula over sums that operations of the device take (USUM_.., WSUM_.. of model/ops/unit_sums.h):
+// they declare the sums, and no tap of another device is copied. A criterion that wants the taps themselves declares
+// them, and gets them in host memory on every device.
 //
-// Functions are serial and re-entrant: the driver runs tiles in parallel. They read the arrays they declared, nothing else, and the
-// same values give the same bits wherever the tile lies in memory and however many units it has.
+// Functions are serial and re-entrant: the driver runs tiles in parallel. They read the arrays they declared, nothing
+// else, and the same values give the same bits wherever the tile lies in memory and however many units it has.
 #pragma once
 #include "ops.h"
 
-enum {                      // what a criterion reads; arrays nobody asked for are NULL
-    CRIT_ACT = 1,           // act
-    CRIT_GRAD = 2,          // grad
-    CRIT_WEIGHT = 4,        // w   (neurons only)
-    CRIT_WGRAD = 8,         // dw  (neurons only); the sums over it that are wanted most come cheaper by CRIT_WSUMS
-    CRIT_HESS = 16,         // hv  = (H v) of METHOD 4.2
-    CRIT_XCORR = 32,        // xcorr, xmax (neurons only)
-    CRIT_OUT_GRAD = 64,     // out_grad (heads only)
-    CRIT_HESS_COMPAT = 128, // hu, and hu_w with CRIT_WGRAD: the second Hessian-vector product of METHOD 4.3
-    CRIT_REMOVAL = 256,     // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
-    CRIT_WSUMS = 512,       // wsums (neurons only)
-    CRIT_AFTER_HV = 1024,   // sums with a tangent take it from H v: USUM_TANGENT = sum a (H v)_a
-    CRIT_AFTER_HU = 2048    // the same of the second product, and WSUM_TANGENT
+enum {                       // what a criterion reads; arrays nobody asked for are NULL
+    CRIT_ACT = 1,            // act
+    CRIT_GRAD = 2,           // grad
+    CRIT_WEIGHT = 4,         // w   (neurons only)
+    CRIT_WGRAD = 8,          // dw  (neurons only); the sums over it that are wanted most come cheaper by CRIT_WSUMS
+    CRIT_HESS = 16,          // hv  = (H v) of METHOD 4.2
+    CRIT_XCORR = 32,         // xcorr, xmax (neurons only)
+    CRIT_OUT_GRAD = 64,      // out_grad (heads only)
+    CRIT_HESS_COMPAT = 128,  // hu, and hu_w with CRIT_WGRAD: the second Hessian-vector product of METHOD 4.3
+    // removal: needs a forward pass per unit, so the driver runs it only for criteria asked for by name
+    CRIT_REMOVAL = 256,
+    CRIT_WSUMS = 512,      // wsums (neurons only)
+    CRIT_AFTER_HV = 1024,  // sums with a tangent take it from H v: USUM_TANGENT = sum a (H v)_a
+    CRIT_AFTER_HU = 2048   // the same of the second product, and WSUM_TANGENT
 };
-#define CRIT_SUM(column) (1u << (12 + (column)))  // that column of sums
+#define CRIT_SUM(column)    (1u << (12 + (column)))  // that column of sums
 #define CRIT_COLUMNS(needs) ((needs) >> 12 & ((1u << USUMS) - 1))
 
-enum { CRIT_TILE = 128 };   // most units in a tile
+enum { CRIT_TILE = 128 };  // most units in a tile
 
 typedef struct {
-    int T, context;         // tokens; context tokens (the loss is over tokens context..T-1)
-    int U, D, E, ld;        // units (<= CRIT_TILE), values per unit and token, hidden size, floats between tokens in act, grad, hv, hu
-    int layer, layers, unit;// this layer, number of layers, index of the first unit of the tile in its layer
-    const float *act;       // heads: a; neurons: their tap (arch.h), z before the activation
-    const float *grad;      // dL/d act
+    int T, context;  // tokens; context tokens (the loss is over tokens context..T-1)
+    // units (<= CRIT_TILE), values per unit and token, hidden size, floats between tokens in act, grad, hv, hu
+    int U, D, E, ld;
+    int layer, layers, unit;  // this layer, number of layers, index of the first unit of the tile in its layer
+    const float *act;         // heads: a; neurons: their tap (arch.h), z before the activation
+    const float *grad;        // dL/d act
     const float *hv, *hu;
     const float *x;         // [T, E] the FFN's input (neurons that declare an array of it or another)
     const float *w, *dw;    // [U, E] rows of the neurons' incoming weights, and their gradient in this example
@@ -65,8 +69,8 @@ typedef struct {
 } crit_mode;
 
 typedef struct {
-    const char *name;       // command line and HDF5 name
-    const char *about;      // one line: what it measures, and the paper
-    int by_name_only;       // 1: not part of --criteria all
+    const char *name;   // command line and HDF5 name
+    const char *about;  // one line: what it measures, and the paper
+    int by_name_only;   // 1: not part of --criteria all
     crit_mode sound, compat;
 } criterion;

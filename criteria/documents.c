@@ -8,8 +8,13 @@ static int by_text(const void *a, const void *b) { return strcmp(*(char *const *
 // ---------------------------------------------------------------- writing
 static int put_ids(store *s, const task_split *split, int n, char *const *id) {
     char *group = xasprintf("/documents/%s/%s", split->name, split->split), *name = xasprintf("%s/id", group);
-    const struct { const char *key, *text; } attr[] = {
-        {"task", split->name}, {"split", split->split}, {"hash", split->hash}, {"files", split->file},
+    const struct {
+        const char *key, *text;
+    } attr[] = {
+        {"task", split->name},
+        {"split", split->split},
+        {"hash", split->hash},
+        {"files", split->file},
         {"what", "documents that were scored, or shown as few-shot examples before one that was"},
     };
     int bad = store_put_names(s, name, n, id);

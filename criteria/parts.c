@@ -17,8 +17,9 @@ static int compare_plans(const char *dir, const char *there, const char *here) {
     while (*there || *here) {
         size_t n = strcspn(there, "\n"), m = strcspn(here, "\n");
         if (n != m || memcmp(there, here, n) != 0)
-            return err_set("%s: holds an unfinished run of another command (there %.*s; here %.*s); finish that command or remove the folder", dir, n ? (int)n : 7,
-                           n ? there : "nothing", m ? (int)m : 7, m ? here : "nothing");
+            return err_set("%s: holds an unfinished run of another command (there %.*s; here %.*s); finish that "
+                           "command or remove the folder",
+                           dir, n ? (int)n : 7, n ? there : "nothing", m ? (int)m : 7, m ? here : "nothing");
         there += n + (there[n] == '\n');
         here += m + (here[m] == '\n');
     }
@@ -90,13 +91,16 @@ static bool take(parts *p, const char *name, const char *bytes, size_t n) {
     if (n < HEAD + HASH || memcmp(bytes, MAGIC, 8) != 0 || memcmp(bytes + 8, p->plan_hash, HASH) != 0) return false;
     hash_bytes(hash, bytes, n - HASH);
     memcpy(&count, bytes + 8 + HASH, 8);
-    if (memcmp(hash, bytes + n - HASH, HASH) != 0 || count < 0 || (uint64_t)count > (n - HEAD - HASH) / sizeof(parts_record)) return false;
+    if (memcmp(hash, bytes + n - HASH, HASH) != 0 || count < 0 ||
+        (uint64_t)count > (n - HEAD - HASH) / sizeof(parts_record))
+        return false;
     int64_t start = HEAD + count * (int64_t)sizeof(parts_record), end = (int64_t)n - HASH;
     int file = add_file(p, name);
     for (int64_t i = 0; i < count; i++) {
         parts_record r;
         memcpy(&r, bytes + HEAD + (size_t)i * sizeof r, sizeof r);
-        if (r.row < 0 || r.row >= p->n_rows || r.from < 0 || r.bytes < 0 || r.from > end - start - r.bytes) return false;
+        if (r.row < 0 || r.row >= p->n_rows || r.from < 0 || r.bytes < 0 || r.from > end - start - r.bytes)
+            return false;
         p->at[r.row] = (struct parts_at){file, start + r.from, r.bytes};
     }
     return true;
@@ -119,7 +123,8 @@ int parts_scan(parts *p) {
         if (bytes && !take(p, name, bytes, n)) {
             log_info("%s: damaged, computed anew", name);
             if (unlink(name) != 0) bad = err_set("%s: cannot remove: %s", name, strerror(errno));
-        } else if (!bytes && !known(p, name)) bad = -1;
+        } else if (!bytes && !known(p, name))
+            bad = -1;
         free(bytes);
         free(name);
     }
@@ -147,7 +152,8 @@ int parts_add(parts *p, const parts_record *record, int n, const void *payload, 
         bad = file_out_close(&o);
     }
     int file = bad ? -1 : add_file(p, name);
-    for (int i = 0; !bad && i < n; i++) p->at[record[i].row] = (struct parts_at){file, (int64_t)(HEAD + index) + record[i].from, record[i].bytes};
+    for (int i = 0; !bad && i < n; i++)
+        p->at[record[i].row] = (struct parts_at){file, (int64_t)(HEAD + index) + record[i].from, record[i].bytes};
     free(all);
     free(name);
     return bad;
@@ -156,15 +162,19 @@ int parts_add(parts *p, const parts_record *record, int n, const void *payload, 
 int parts_read(parts *p, long row, int64_t from, size_t bytes, void *out) {
     const struct parts_at *a = &p->at[row];
     ASSERT(a->file >= 0);
-    if (from < 0 || from + (int64_t)bytes > a->bytes) return err_set("%s: row %ld holds %lld bytes, not what this program wants; remove the folder and run again", p->file[a->file], row, (long long)a->bytes);
+    if (from < 0 || from + (int64_t)bytes > a->bytes)
+        return err_set("%s: row %ld holds %lld bytes, not what this program wants; remove the folder and run again",
+                       p->file[a->file], row, (long long)a->bytes);
     if (p->open_file != a->file) {
         if (p->fd >= 0) close(p->fd);
         p->open_file = a->file;
-        if ((p->fd = open(p->file[a->file], O_RDONLY | O_CLOEXEC)) < 0) return err_set("%s: cannot open: %s", p->file[a->file], strerror(errno));
+        if ((p->fd = open(p->file[a->file], O_RDONLY | O_CLOEXEC)) < 0)
+            return err_set("%s: cannot open: %s", p->file[a->file], strerror(errno));
     }
     for (size_t done = 0; done < bytes;) {
         ssize_t got = pread(p->fd, (char *)out + done, bytes - done, a->from + from + (int64_t)done);
-        if (got <= 0) return err_set("%s: cannot read: %s", p->file[a->file], got ? strerror(errno) : "the file ends early");
+        if (got <= 0)
+            return err_set("%s: cannot read: %s", p->file[a->file], got ? strerror(errno) : "the file ends early");
         done += (size_t)got;
     }
     return 0;
@@ -186,8 +196,9 @@ static bool unlink_all(const char *dir, const char *prefix) {
 
 int parts_remove(const char *dir) {
     if (!unlink_all(dir, "part-")) return errno == ENOENT ? 0 : err_set("%s: cannot open: %s", dir, strerror(errno));
-    // the plan goes behind the parts: without it those of a half-removed folder would be taken for those of the next command; and before the locks of the
-    // workers, which process 0 holds by now: a late worker that found a plan and its lock free would begin
+    // the plan goes behind the parts: without it those of a half-removed folder would be taken for those of the next
+    // command; and before the locks of the workers, which process 0 holds by now: a late worker that found a plan and
+    // its lock free would begin
     unlink_all(dir, "plan");
     int bad = -1;
     for (int tries = 0; bad && tries < 50; tries++) {  // one that looks has its lock for a moment

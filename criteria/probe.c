@@ -1,7 +1,8 @@
 // probe - one forward-backward pass over a batch of examples and every criterion on its taps. Contract in probe.h.
 //
-// Criteria run in stages, by what they read: after each layer's backward (taps, gradients), after each layer of the Hessian-vector
-// product (METHOD 4.2, grasp), of its compat variant, and after the forward passes of the removal oracle.
+// Criteria run in stages, by what they read: after each layer's backward (taps, gradients), after each layer of the
+// Hessian-vector product (METHOD 4.2, grasp), of its compat variant, and after the forward passes of the removal
+// oracle.
 #include "probe_state.h"
 #include "sums.h"
 #include <math.h>
@@ -43,7 +44,8 @@ size_t probe_bytes(const model *m, const probe_plan *plan, int max_tokens) {
     probe_needs needs;
     size_t part[OPS_PARTS];
     tiles_needs(plan, needs);
-    size_t bytes = model_run_bytes(m, max_tokens, max_tokens, run_flags(plan, needs)) + tiles_bytes(m, needs, max_tokens, part);
+    size_t bytes =
+        model_run_bytes(m, max_tokens, max_tokens, run_flags(plan, needs)) + tiles_bytes(m, needs, max_tokens, part);
     if (any(needs[STAGE_COMPAT])) bytes += sizeof(float) * (size_t)m->c.F * (size_t)m->c.E;
     if (any(needs[STAGE_REMOVAL])) bytes += removal_bytes(m, max_tokens);
     return bytes;
@@ -71,16 +73,18 @@ double probe_macs(const model *m, const probe_plan *plan, int n, int context) {
     unsigned heads = 0, neurons = 0;
     for (int s = 0; s < STAGES; s++) heads |= needs[s][HEADS], neurons |= needs[s][NEURONS];
     const unsigned all = heads | neurons;
-    double maps = 0, rows = 0, A = 0;  // of a token in all layers: linear maps, the neurons' incoming weights, numbers of head outputs
+    // of a token in all layers: linear maps, the neurons' incoming weights, numbers of head outputs
+    double maps = 0, rows = 0, A = 0;
     for (int l = 0; l < c->L; l++) {
         maps += model_layer_macs(c, l);
         A += model_tap_width(c, l, UNIT_HEADS);
-        for (int k = 0; model_neuron_rows(m, l, k, true); k++) rows += (double)model_neuron_rows(m, l, k, true)->rows * model_neuron_rows(m, l, k, true)->cols;
+        for (int k = 0; model_neuron_rows(m, l, k, true); k++)
+            rows += (double)model_neuron_rows(m, l, k, true)->rows * model_neuron_rows(m, l, k, true)->cols;
     }
     const double T = n, out = n - context, head = out * (double)c->V * c->P;
     const double pass = T * (maps + T * A), attn = T * T * A;
-    double macs = pass + head;                                         // forward
-    macs += pass + 1.5 * attn + head;                                  // backward, with the probabilities again
+    double macs = pass + head;         // forward
+    macs += pass + 1.5 * attn + head;  // backward, with the probabilities again
     if (neurons & (CRIT_WGRAD | CRIT_WSUMS)) macs += T * rows;
     if (sums_correlate(neurons)) macs += c->L * T * T * c->E;
     if (all & (CRIT_HESS | CRIT_AFTER_HV)) macs += 2 * pass + 5 * attn + 3 * head;
@@ -101,7 +105,8 @@ void probe_times(const probe *p, double seconds[4]) {
 static void keep_rows(probe *p, int layer) {
     const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const size_t E = (size_t)c->E, A = (size_t)model_tap_width(c, layer, UNIT_HEADS), F = (size_t)model_tap_width(c, layer, UNIT_NEURONS), at = (size_t)layer;
+    const size_t E = (size_t)c->E, A = (size_t)model_tap_width(c, layer, UNIT_HEADS),
+                 F = (size_t)model_tap_width(c, layer, UNIT_NEURONS), at = (size_t)layer;
     float *dz = p->n_rows ? xmalloc(F * sizeof *dz) : NULL;
     for (int k = 0; k < p->n_rows; k++) {
         const probe_row *r = &p->rows[k];
@@ -119,13 +124,16 @@ static void keep_rows(probe *p, int layer) {
 
 static void keep_features(probe *p, int layer) {
     const size_t E = (size_t)p->m->c.E;
-    const float *from[FEAT_KINDS] = {model_tap(p->run, UNIT_HEADS, layer), model_tap_res(p->run, layer), model_tap_mid(p->run, layer)};
+    const float *from[FEAT_KINDS] = {model_tap(p->run, UNIT_HEADS, layer), model_tap_res(p->run, layer),
+                                     model_tap_mid(p->run, layer)};
     const size_t width[FEAT_KINDS] = {(size_t)model_tap_width(&p->m->c, layer, UNIT_HEADS), E, E};
     for (int i = 0; i < p->n; i++)
         for (int m = 0; m < 2; m++)
             for (int k = 0; k < FEAT_KINDS; k++) {
                 const size_t row = (size_t)(model_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
-                if (p->out[i].features[m][k]) p->m->o->get(p->out[i].features[m][k] + (size_t)layer * E, from[k] + row * width[k], width[k] * sizeof(float));
+                if (p->out[i].features[m][k])
+                    p->m->o->get(p->out[i].features[m][k] + (size_t)layer * E, from[k] + row * width[k],
+                                 width[k] * sizeof(float));
             }
 }
 
@@ -158,14 +166,18 @@ static void mark_absent(probe *p) {
                     float *s = heads ? p->out[i].heads[m][k] : p->out[i].neurons[m][k];
                     const int U = heads ? c->H : c->F;
                     for (int l = 0; s && l < c->L; l++)
-                        for (int u = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS); u < U; u++) s[(size_t)l * (size_t)U + (size_t)u] = NAN;
+                        for (int u = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS); u < U; u++)
+                            s[(size_t)l * (size_t)U + (size_t)u] = NAN;
                 }
 }
 
 static int check(const probe *p, int i) {
     const model_config *c = &p->m->c;
     const probe_result *r = &p->out[i];
-    if (!isfinite(r->loss)) return err_set("example %d of the batch: the loss is %g; the checkpoint's numbers overflow in fp32 or are broken", i, r->loss);
+    if (!isfinite(r->loss))
+        return err_set(
+            "example %d of the batch: the loss is %g; the checkpoint's numbers overflow in fp32 or are broken", i,
+            r->loss);
     for (int k = 0; k < p->plan.n_crit; k++)
         for (int m = 0; m < 2; m++)
             for (int heads = 0; wants(&p->plan, m) && heads < 2; heads++) {
@@ -175,8 +187,9 @@ static int check(const probe *p, int i) {
                 if (!s || !(heads ? mode->heads : mode->neurons)) continue;
                 for (int u = 0; u < c->L * U; u++)
                     if (!isfinite(s[u]) && u % U < model_units(c, u / U, heads ? UNIT_HEADS : UNIT_NEURONS))
-                        return err_set("example %d of the batch: criterion %s%s of %s %d in layer %d is %g", i, p->plan.crit[k]->name, m ? " (compat)" : "",
-                                       heads ? "head" : "neuron", u % U, u / U, (double)s[u]);
+                        return err_set("example %d of the batch: criterion %s%s of %s %d in layer %d is %g", i,
+                                       p->plan.crit[k]->name, m ? " (compat)" : "", heads ? "head" : "neuron", u % U,
+                                       u / U, (double)s[u]);
             }
     return 0;
 }
@@ -192,7 +205,8 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     int targets = 0;
     for (int i = 0; i < n; i++) {
         ASSERT(ex[i].context >= 1 && ex[i].context < ex[i].n && ex[i].n <= c->positions);
-        p->seqs[i] = (model_seq){.tokens = ex[i].tokens, .n = ex[i].n, .targets_from = ex[i].context - 1, .last_target = SEQ_NO_OUTPUT};
+        p->seqs[i] = (model_seq){
+            .tokens = ex[i].tokens, .n = ex[i].n, .targets_from = ex[i].context - 1, .last_target = SEQ_NO_OUTPUT};
         targets += ex[i].n - ex[i].context;
     }
     double *lp = xmalloc(sizeof *lp * (size_t)targets);

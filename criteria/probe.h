@@ -1,5 +1,6 @@
-// probe - scores of a batch of examples: one forward-backward pass (and for grasp a Hessian-vector product), every criterion on
-// every tile of units while it is in cache. The seam between the model (model.h) and the criteria (criterion.h).
+// probe - scores of a batch of examples: one forward-backward pass (and for grasp a Hessian-vector product), every
+// criterion on every tile of units while it is in cache. The seam between the model (model.h) and the criteria
+// (criterion.h).
 #pragma once
 #include "model.h"
 #include "registry.h"
@@ -13,9 +14,9 @@ typedef struct {
 typedef struct {
     const criterion **crit;  // n_crit of them
     int n_crit;
-    bool sound, compat;      // which of both sets of formulas
+    bool sound, compat;  // which of both sets of formulas
     uint64_t seed;
-    bool recompute;          // activations: less memory, the same scores (RUN_RECOMPUTE)
+    bool recompute;  // activations: less memory, the same scores (RUN_RECOMPUTE)
 } probe_plan;
 
 enum { FEAT_HEAD_OUTPUT, FEAT_RESIDUAL, FEAT_RESIDUAL_MID, FEAT_KINDS };
@@ -23,32 +24,34 @@ extern const char *const feat_names[FEAT_KINDS];  // "head_output", "residual", 
 
 // Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: 0 sound, 1 compat.
 typedef struct {
-    double loss;             // mean cross-entropy of the continuation, nats
-    float *features[2][FEAT_KINDS];  // [L, E] each, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
-                             // its heads do not fill stays as it is
-    float **heads[2];        // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
-    float **neurons[2];      // [n_crit] -> [L, F] or NULL
+    double loss;  // mean cross-entropy of the continuation, nats
+    // [L, E] each, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
+    float *features[2][FEAT_KINDS];
+    // its heads do not fill stays as it is
+    float **heads[2];    // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
+    float **neurons[2];  // [n_crit] -> [L, F] or NULL
 } probe_result;
 
-// Rows that task-level criteria collect (side file): per wanted position of an example, in the order asked for, for every layer
-// da [E], x [E], and for every neuron whether dz != 0 (see task_stage.h).
+// Rows that task-level criteria collect (side file): per wanted position of an example, in the order asked for, for
+// every layer da [E], x [E], and for every neuron whether dz != 0 (see task_stage.h).
 typedef struct {
-    int example, position;   // index into the batch, token position
-    float *da, *x;           // [L, E] each, filled by the probe
-    uint8_t *active;         // [L, F]: 1 where |dz| max|x| > 1e-30
+    int example, position;  // index into the batch, token position
+    float *da, *x;          // [L, E] each, filled by the probe
+    uint8_t *active;        // [L, F]: 1 where |dz| max|x| > 1e-30
 } probe_row;
 
 typedef struct probe probe;
 // max_tokens: the largest batch (sum of tokens); at least the longest example.
 probe *probe_new(const model *m, const probe_plan *plan, int max_tokens);
-void   probe_free(probe *p);
+void probe_free(probe *p);
 size_t probe_bytes(const model *m, const probe_plan *plan, int max_tokens);  // memory that probe_new takes
 // Whether every part of the device has that memory free; else *need and *room, in bytes, of one that has not.
-bool   probe_fits(const model *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room);
-// Scores n examples in one batch. 0, or -1 and err_set naming example, criterion, layer where a loss or score is NaN or infinite.
-int    probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows);
+bool probe_fits(const model *m, const probe_plan *plan, int max_tokens, size_t *need, size_t *room);
+// Scores n examples in one batch. 0, or -1 and err_set naming example, criterion, layer where a loss or score is NaN or
+// infinite.
+int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows);
 // Multiply-adds of one example of n tokens, for estimates.
 double probe_macs(const model *m, const probe_plan *plan, int n, int context);
 // Wall-clock seconds spent so far: GEMM, attention, criteria, other.
-void   probe_times(const probe *p, double seconds[4]);
+void probe_times(const probe *p, double seconds[4]);
 extern const char *const probe_time_names[4];

@@ -5,14 +5,16 @@
 
 enum { VARIANTS = 256 };  // at most
 
-static int room(const model *m, int max_tokens) {  // tokens of a batch of variants: enough to share products out, within 64 MB
+// tokens of a batch of variants: enough to share products out, within 64 MB
+static int room(const model *m, int max_tokens) {
     int most = (64 << 20) / (int)sizeof(float) / (m->c.F + 2 * m->c.E);
     return most > 2048 ? max_tokens > 2048 ? max_tokens : 2048 : most > max_tokens ? most : max_tokens;
 }
 
 size_t removal_bytes(const model *m, int max_tokens) {
     const int tokens = room(m, max_tokens);
-    return model_run_bytes(m, tokens, VARIANTS, RUN_FORWARD) + sizeof(float) * (size_t)tokens * (size_t)m->c.E + VARIANTS * (size_t)m->c.L * (size_t)(m->c.H + m->c.F);
+    return model_run_bytes(m, tokens, VARIANTS, RUN_FORWARD) + sizeof(float) * (size_t)tokens * (size_t)m->c.E +
+           VARIANTS * (size_t)m->c.L * (size_t)(m->c.H + m->c.F);
 }
 
 void removal_alloc(probe *p) {
@@ -40,21 +42,30 @@ void removal_free(probe *p) {
     free(p->masks);
 }
 
-// L(unit removed) - L for units of one layer of one example, the intact model riding along in every batch. res: [T, E] entering it.
+// L(unit removed) - L for units of one layer of one example, the intact model riding along in every batch. res: [T, E]
+// entering it.
 static void remove_units(probe *p, const probe_example *ex, int layer, bool heads, const float *res, double *change) {
     const model_config *c = &p->m->c;
-    const int U = heads ? c->H : c->F, units = model_units(c, layer, heads ? UNIT_HEADS : UNIT_NEURONS), T = ex->n, most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
+    const int U = heads ? c->H : c->F, units = model_units(c, layer, heads ? UNIT_HEADS : UNIT_NEURONS), T = ex->n,
+              most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
     ASSERT(most >= 1);
     double *lp = xmalloc(sizeof *lp * (size_t)p->removal_tokens), intact = 0;
     model_seq *s = xcalloc((size_t)p->variants, sizeof *s);
-    for (int i = 0; i < most; i++) p->m->o->copy(p->residuals + (size_t)i * (size_t)T * (size_t)c->E, res, sizeof(float) * (size_t)T * (size_t)c->E);
+    for (int i = 0; i < most; i++)
+        p->m->o->copy(p->residuals + (size_t)i * (size_t)T * (size_t)c->E, res,
+                      sizeof(float) * (size_t)T * (size_t)c->E);
     for (int first = -1; first < units; first += most) {  // variant -1: nothing removed
         const int n = units - first < most ? units - first : most;
         for (int i = 0; i < n; i++) {
             const int u = first + i;
-            uint8_t *unit = u < 0 ? NULL : (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U + u;
+            uint8_t *unit =
+                u < 0 ? NULL : (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U + u;
             if (unit) *unit = 0;
-            s[i] = (model_seq){.tokens = ex->tokens, .n = T, .mask = &p->masks[i], .targets_from = ex->context - 1, .last_target = SEQ_NO_OUTPUT};
+            s[i] = (model_seq){.tokens = ex->tokens,
+                               .n = T,
+                               .mask = &p->masks[i],
+                               .targets_from = ex->context - 1,
+                               .last_target = SEQ_NO_OUTPUT};
         }
         model_forward_from(p->removal, s, n, layer, p->residuals);
         model_logprobs(p->removal, lp, NULL, 0);
@@ -62,7 +73,8 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
         for (int i = 0; i < n; i++) {
             double loss = 0;
             for (int t = 0; t < targets; t++) loss -= lp[i * targets + t] / targets;
-            if (first + i < 0) intact = loss;
+            if (first + i < 0)
+                intact = loss;
             else {
                 change[first + i] = loss - intact;
                 (heads ? p->masks[i].heads : p->masks[i].neurons)[(size_t)layer * (size_t)U + first + i] = 1;
@@ -77,7 +89,9 @@ static bool wants_removal(const probe *p, int i, bool heads) {
     for (int k = 0; k < p->plan.n_crit; k++)
         for (int m = 0; m < 2; m++) {
             const crit_mode *c = mode_of(p->plan.crit[k], m);
-            if (wants(&p->plan, m) && (heads ? c->heads && c->needs_heads & CRIT_REMOVAL && p->out[i].heads[m][k] : c->neurons && c->needs_neurons & CRIT_REMOVAL && p->out[i].neurons[m][k]))
+            if (wants(&p->plan, m) &&
+                (heads ? c->heads && c->needs_heads & CRIT_REMOVAL && p->out[i].heads[m][k]
+                       : c->neurons && c->needs_neurons & CRIT_REMOVAL && p->out[i].neurons[m][k]))
                 return true;
         }
     return false;
@@ -91,7 +105,8 @@ void removal_run(probe *p) {
         for (int heads = 0; heads < 2; heads++)
             for (int l = 0; wants_removal(p, i, heads) && l < c->L; l++) {
                 const int U = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS);
-                remove_units(p, &p->ex[i], l, heads, model_tap_res(p->run, l) + (size_t)model_row(p->run, i) * (size_t)c->E, change);
+                remove_units(p, &p->ex[i], l, heads,
+                             model_tap_res(p->run, l) + (size_t)model_row(p->run, i) * (size_t)c->E, change);
                 for (int u = 0; u < U; u += CRIT_TILE) {
                     crit_in in = tiles_base(p, i, l);
                     in.U = U - u < CRIT_TILE ? U - u : CRIT_TILE;

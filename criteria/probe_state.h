@@ -1,5 +1,5 @@
-// probe_state - what the files of the probe share: probe.c (a batch from forward pass to checked scores), probe_tiles.c (criteria on the taps of
-// a layer), probe_removal.c (the oracle).
+// probe_state - what the files of the probe share: probe.c (a batch from forward pass to checked scores), probe_tiles.c
+// (criteria on the taps of a layer), probe_removal.c (the oracle).
 #pragma once
 #include "probe.h"
 
@@ -12,8 +12,8 @@ typedef unsigned probe_needs[STAGES][KINDS];  // unions over the criteria of a s
 
 // Memory of a part of the device.
 typedef struct {
-    float *corr, *most;      // of the FFN's input: correlations of each example's rows; crit_in.xmax of every row
-    double *sums;            // [examples at a time, H + F, USUMS]; not on the host, which sums tile by tile
+    float *corr, *most;  // of the FFN's input: correlations of each example's rows; crit_in.xmax of every row
+    double *sums;        // [examples at a time, H + F, USUMS]; not on the host, which sums tile by tile
 } probe_part;
 
 struct probe {
@@ -23,19 +23,19 @@ struct probe {
     model_run *run;
     probe_part part[OPS_PARTS];
     const float *view[VIEWS];
-    float *copy[VIEWS];      // of another device's memory
-    float *corr, *most;      // the same
-    double *sums;            // the same: [examples at a time, units, USUMS] of a kind
-    double *wsums;           // [examples at a time, neurons of the layer, WSUMS]
-    size_t *corr_at;         // [examples] where an example's correlations begin
+    float *copy[VIEWS];  // of another device's memory
+    float *corr, *most;  // the same
+    double *sums;        // the same: [examples at a time, units, USUMS] of a kind
+    double *wsums;       // [examples at a time, neurons of the layer, WSUMS]
+    size_t *corr_at;     // [examples] where an example's correlations begin
     int max_tokens;
     model_seq *seqs;
-    span *spans;             // [examples]
+    span *spans;  // [examples]
     double seconds_criteria, seconds_total, gemm, attention;
     // removal
-    model_run *removal;        // forward only
-    float *residuals;        // [variants of a batch, E] entering rows of the removal oracle, device memory
-    mask *masks;             // one per variant
+    model_run *removal;  // forward only
+    float *residuals;    // [variants of a batch, E] entering rows of the removal oracle, device memory
+    mask *masks;         // one per variant
     int variants, removal_tokens;
     // of the batch in work
     const probe_example *ex;
@@ -48,17 +48,18 @@ static inline const crit_mode *mode_of(const criterion *c, int m) { return m ? &
 static inline bool wants(const probe_plan *p, int m) { return m ? p->compat : p->sound; }
 
 // probe_tiles.c
-void   tiles_needs(const probe_plan *plan, probe_needs needs);
-void   tiles_alloc(probe *p);
-void   tiles_free(probe *p);
-size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]);  // device memory, of every part and in all
-void   tiles_begin(probe *p);               // of a batch
-void   tiles_score(probe *p, int stage, int layer);
+void tiles_needs(const probe_plan *plan, probe_needs needs);
+void tiles_alloc(probe *p);
+void tiles_free(probe *p);
+// device memory, of every part and in all
+size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]);
+void tiles_begin(probe *p);  // of a batch
+void tiles_score(probe *p, int stage, int layer);
 crit_in tiles_base(const probe *p, int example, int layer);
-void   tiles_call(probe *p, int stage, const crit_in *in, int example, int kind);
+void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind);
 
 // probe_removal.c
-void   removal_alloc(probe *p);
-void   removal_free(probe *p);
+void removal_alloc(probe *p);
+void removal_free(probe *p);
 size_t removal_bytes(const model *m, int max_tokens);
-void   removal_run(probe *p);
+void removal_run(probe *p);

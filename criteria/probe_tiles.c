@@ -1,9 +1,9 @@
-// probe_tiles - every criterion on the taps of a layer: what the criteria of a stage declared is made once, then tiles of units of all examples are
-// shared out over threads.
+// probe_tiles - every criterion on the taps of a layer: what the criteria of a stage declared is made once, then tiles
+// of units of all examples are shared out over threads.
 //
-// Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all units of some examples at a
-// time, and only the sums come back. Taps of another device are copied where a criterion reads them itself. A neuron tile's weight
-// gradient exists only while its criteria run.
+// Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all
+// units of some examples at a time, and only the sums come back. Taps of another device are copied where a criterion
+// reads them itself. A neuron tile's weight gradient exists only while its criteria run.
 #include "cpu.h"
 #include "probe_state.h"
 #include "sums.h"
@@ -16,7 +16,9 @@ enum { HV = CRIT_HESS | CRIT_AFTER_HV, HU = CRIT_HESS_COMPAT | CRIT_AFTER_HU };
 enum { X_WITH = CRIT_ACT | CRIT_GRAD | CRIT_WEIGHT | CRIT_WGRAD | CRIT_HESS | CRIT_HESS_COMPAT | CRIT_XCORR };
 
 // ---------------------------------------------------------------- what is declared
-static int stage_of(unsigned needs) { return needs & CRIT_REMOVAL ? STAGE_REMOVAL : needs & HU ? STAGE_COMPAT : needs & HV ? STAGE_HESS : STAGE_GRAD; }
+static int stage_of(unsigned needs) {
+    return needs & CRIT_REMOVAL ? STAGE_REMOVAL : needs & HU ? STAGE_COMPAT : needs & HV ? STAGE_HESS : STAGE_GRAD;
+}
 
 void tiles_needs(const probe_plan *plan, probe_needs needs) {
     memset(needs, 0, sizeof(probe_needs));
@@ -36,14 +38,18 @@ static bool correlates(probe_needs needs) {
 }
 
 // ---------------------------------------------------------------- memory
-static size_t corr_floats(const model *m, int max_tokens) { return (size_t)max_tokens * (size_t)(max_tokens < m->c.positions ? max_tokens : m->c.positions); }
+static size_t corr_floats(const model *m, int max_tokens) {
+    return (size_t)max_tokens * (size_t)(max_tokens < m->c.positions ? max_tokens : m->c.positions);
+}
 
 // Examples whose sums are there at a time, on another device.
 static int examples_at_a_time(const model *m) {
     const size_t each = (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS * sizeof(double);
     return each < SUMS_BYTES ? (int)(SUMS_BYTES / each) : 1;
 }
-static size_t sums_count(const model *m) { return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS; }
+static size_t sums_count(const model *m) {
+    return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS;
+}
 
 size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
     size_t each = m->o->host ? 0 : sums_count(m) * sizeof(double), all = 0;
@@ -100,7 +106,10 @@ static sum_taps taps_of(const probe *p, int stage, int layer, int kind) {
     const bool tangents = stage == STAGE_HESS || stage == STAGE_COMPAT;
     const probe_part *part = &p->part[model_part(p->m, layer)];
     const int of = kind == HEADS ? UNIT_HEADS : UNIT_NEURONS;
-    sum_taps x = {.taps = {.act = model_tap(r, of, layer), .grad = model_grad_tap(r, of, layer), .tangent = tangents ? model_hess_tap(r, of, layer) : NULL, .ld = model_tap_width(c, layer, of)}};
+    sum_taps x = {.taps = {.act = model_tap(r, of, layer),
+                           .grad = model_grad_tap(r, of, layer),
+                           .tangent = tangents ? model_hess_tap(r, of, layer) : NULL,
+                           .ld = model_tap_width(c, layer, of)}};
     if (kind == HEADS) {
         x.taps.out = tangents ? NULL : model_grad_out(r, layer);
         x.taps.out_ld = c->E;
@@ -127,20 +136,27 @@ static void look_at_taps(probe *p, int stage, int layer) {
     const unsigned heads = p->needs[stage][HEADS], neurons = p->needs[stage][NEURONS];
     const int A = model_tap_width(c, layer, UNIT_HEADS), F = model_tap_width(c, layer, UNIT_NEURONS);
     const sum_taps h = taps_of(p, stage, layer, HEADS), n = taps_of(p, stage, layer, NEURONS);
-    const struct { unsigned wanted; const float *from; int width, most; } view[VIEWS] = {
-        [VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, c->E},
-        [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, c->E},
-        [VIEW_OUT] = {heads & CRIT_OUT_GRAD, h.taps.out, c->E, c->E},
-        [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, c->E},
-        [VIEW_Z] = {neurons & CRIT_ACT, n.taps.act, F, c->F},
-        [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), n.taps.grad, F, c->F},
-        [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
-        [VIEW_X] = {neurons & X_WITH, model_tap_x(p->run, layer), c->E, c->E},
-        [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0, stage == STAGE_COMPAT ? model_tangent_x(p->run, layer) : NULL, c->E, c->E}};
+    const struct {
+        unsigned wanted;
+        const float *from;
+        int width, most;
+    } view[VIEWS] = {[VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, c->E},
+                     [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, c->E},
+                     [VIEW_OUT] = {heads & CRIT_OUT_GRAD, h.taps.out, c->E, c->E},
+                     [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, c->E},
+                     [VIEW_Z] = {neurons & CRIT_ACT, n.taps.act, F, c->F},
+                     [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), n.taps.grad, F, c->F},
+                     [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
+                     [VIEW_X] = {neurons & X_WITH, model_tap_x(p->run, layer), c->E, c->E},
+                     [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0,
+                                  stage == STAGE_COMPAT ? model_tangent_x(p->run, layer) : NULL, c->E, c->E}};
     for (int v = 0; v < VIEWS; v++) {
         p->view[v] = NULL;
         if (!view[v].wanted) continue;
-        p->view[v] = p->m->o->host ? view[v].from : copied(p->m->o, &p->copy[v], view[v].from, (size_t)batch_rows(p) * (size_t)view[v].width, (size_t)p->max_tokens * (size_t)view[v].most);
+        p->view[v] = p->m->o->host
+                         ? view[v].from
+                         : copied(p->m->o, &p->copy[v], view[v].from, (size_t)batch_rows(p) * (size_t)view[v].width,
+                                  (size_t)p->max_tokens * (size_t)view[v].most);
     }
 }
 
@@ -149,16 +165,20 @@ static void correlate(probe *p, int stage, int layer) {
     const probe_part *part = &p->part[model_part(p->m, layer)];
     const unsigned needs = p->needs[stage][NEURONS];
     if (!sums_correlate(needs)) return;
-    o->correlate(part->corr, part->most, model_scratch(p->run, layer), model_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
+    o->correlate(part->corr, part->most, model_scratch(p->run, layer), model_tap_x(p->run, layer), p->m->c.E, p->spans,
+                 p->n);
     if (o->host || !(needs & CRIT_XCORR)) return;
-    copied(o, &p->corr, part->corr, p->corr_at[p->n - 1] + (size_t)p->ex[p->n - 1].n * (size_t)p->ex[p->n - 1].n, corr_floats(p->m, p->max_tokens));
+    copied(o, &p->corr, part->corr, p->corr_at[p->n - 1] + (size_t)p->ex[p->n - 1].n * (size_t)p->ex[p->n - 1].n,
+           corr_floats(p->m, p->max_tokens));
     copied(o, &p->most, part->most, (size_t)batch_rows(p), (size_t)p->max_tokens);
 }
 
 static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, int first, int n) {
     const bool tangent = stage == STAGE_COMPAT;
-    p->m->o->weight_sums(sums, model_grad_tap(p->run, UNIT_NEURONS, layer), model_tap_x(p->run, layer), tangent ? model_hess_tap(p->run, UNIT_NEURONS, layer) : NULL,
-                         tangent ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, 0, false), first, n, &p->spans[i]);
+    p->m->o->weight_sums(sums, model_grad_tap(p->run, UNIT_NEURONS, layer), model_tap_x(p->run, layer),
+                         tangent ? model_hess_tap(p->run, UNIT_NEURONS, layer) : NULL,
+                         tangent ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, 0, false),
+                         first, n, &p->spans[i]);
 }
 
 // ---------------------------------------------------------------- tiles
@@ -200,7 +220,13 @@ void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind) {
 
 crit_in tiles_base(const probe *p, int example, int layer) {
     const model_config *c = &p->m->c;
-    return (crit_in){.T = p->ex[example].n, .context = p->ex[example].context, .E = c->E, .layer = layer, .layers = c->L, .seed = p->plan.seed, .key = p->ex[example].key};
+    return (crit_in){.T = p->ex[example].n,
+                     .context = p->ex[example].context,
+                     .E = c->E,
+                     .layer = layer,
+                     .layers = c->L,
+                     .seed = p->plan.seed,
+                     .key = p->ex[example].key};
 }
 
 static const float *from(const float *view, size_t at) { return view ? view + at : NULL; }
@@ -228,8 +254,8 @@ static void head_tile(probe *p, int stage, int layer, int i, int h, const double
     tiles_call(p, stage, &in, i, HEADS);
 }
 
-// The tile's rows of the weights' gradient, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of the
-// caller's mark.
+// The tile's rows of the weights' gradient, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of
+// the caller's mark.
 static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row) {
     const int E = in->E, F = in->ld, T = in->T;
     const float *dz = in->grad, *hz = stage == STAGE_COMPAT ? in->hu : NULL;
@@ -239,7 +265,8 @@ static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row)
     if (!hz) return;
     float *hu_w = scratch_floats((size_t)in->U * (size_t)E);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, hz, F, in->x, E, 0, hu_w, E);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, dz, F, p->view[VIEW_TX] + row * (size_t)E, E, 1, hu_w, E);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in->U, E, T, 1, dz, F, p->view[VIEW_TX] + row * (size_t)E, E,
+                1, hu_w, E);
     in->hu_w = hu_w;
 }
 
@@ -279,12 +306,15 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
 }
 
 static void score_on_host(probe *p, int stage, int layer) {
-    const int H = model_units(&p->m->c, layer, UNIT_HEADS), tiles = (model_units(&p->m->c, layer, UNIT_NEURONS) + TILE - 1) / TILE;
+    const int H = model_units(&p->m->c, layer, UNIT_HEADS),
+              tiles = (model_units(&p->m->c, layer, UNIT_NEURONS) + TILE - 1) / TILE;
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < tiles + H; k++) {
-            if (k < tiles) neuron_tile(p, stage, layer, i, k * TILE, NULL, NULL);
-            else head_tile(p, stage, layer, i, k - tiles, NULL);
+            if (k < tiles)
+                neuron_tile(p, stage, layer, i, k * TILE, NULL, NULL);
+            else
+                head_tile(p, stage, layer, i, k - tiles, NULL);
         }
 }
 
@@ -292,7 +322,8 @@ static void score_on_host(probe *p, int stage, int layer) {
 static void score_on_device(probe *p, int stage, int layer, int kind) {
     const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const int units = model_units(c, layer, kind == HEADS ? UNIT_HEADS : UNIT_NEURONS), most = examples_at_a_time(p->m), width = kind == HEADS ? 1 : TILE;
+    const int units = model_units(c, layer, kind == HEADS ? UNIT_HEADS : UNIT_NEURONS), most = examples_at_a_time(p->m),
+              width = kind == HEADS ? 1 : TILE;
     const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS;
     const unsigned needs = p->needs[stage][kind];
     double *device = p->part[model_part(p->m, layer)].sums;
@@ -305,13 +336,17 @@ static void score_on_device(probe *p, int stage, int layer, int kind) {
             sums_take(o, device, needs, &taps, 0, units, p->spans + first, n);
             o->get(p->sums, device, (size_t)n * each * sizeof *p->sums);
         }
-        for (int i = 0; i < n && needs & CRIT_WSUMS; i++) weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
+        for (int i = 0; i < n && needs & CRIT_WSUMS; i++)
+            weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int i = 0; i < n; i++)
             for (int u = 0; u < units; u += width) {
-                const double *sums = p->sums + (size_t)i * each + (size_t)u * USUMS, *wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS;
-                if (kind == HEADS) head_tile(p, stage, layer, first + i, u, sums);
-                else neuron_tile(p, stage, layer, first + i, u, sums, wsums);
+                const double *sums = p->sums + (size_t)i * each + (size_t)u * USUMS,
+                             *wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS;
+                if (kind == HEADS)
+                    head_tile(p, stage, layer, first + i, u, sums);
+                else
+                    neuron_tile(p, stage, layer, first + i, u, sums, wsums);
             }
     }
 }
@@ -320,7 +355,8 @@ void tiles_score(probe *p, int stage, int layer) {
     const double start = clock_s();
     look_at_taps(p, stage, layer);
     correlate(p, stage, layer);
-    if (p->m->o->host) score_on_host(p, stage, layer);
+    if (p->m->o->host)
+        score_on_host(p, stage, layer);
     else
         for (int kind = 0; kind < KINDS; kind++) score_on_device(p, stage, layer, kind);
     p->seconds_criteria += clock_s() - start;

@@ -37,7 +37,8 @@ const criterion **crit_select(const char *list, int *n) {
         }
         if (hit) continue;
         char known[512] = "";
-        for (int j = 0; j < total; j++) snprintf(known + strlen(known), sizeof known - strlen(known), " %s", crit_all[j]->name);
+        for (int j = 0; j < total; j++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), " %s", crit_all[j]->name);
         err_set("unknown criterion %s; the criteria are: all%s", name[i], known);
         bad = true;
     }

@@ -2,7 +2,8 @@
 #pragma once
 #include "criterion.h"
 
-extern const criterion *const crit_all[];           // NULL-terminated, by name
-const criterion *crit_find(const char *name);       // NULL: unknown
-// Resolves "all" or "a,b,c" into a NULL-terminated array (caller frees); NULL and err_set with the valid names on an unknown one.
+extern const criterion *const crit_all[];      // NULL-terminated, by name
+const criterion *crit_find(const char *name);  // NULL: unknown
+// Resolves "all" or "a,b,c" into a NULL-terminated array (caller frees); NULL and err_set with the valid names on an
+// unknown one.
 const criterion **crit_select(const char *list, int *n);

@@ -1,7 +1,8 @@
 // score - per-example scores of heads and neurons, and features, over few-shot tasks -> an HDF5 store (store.h).
 //
-// What is finished is kept in OUT.parts while the run lasts, so that the same command goes on after a kill; a finished OUT is extended.
-// Under mpirun every process takes its share of the batches (by the launcher's variables, so that nothing needs MPI to build).
+// What is finished is kept in OUT.parts while the run lasts, so that the same command goes on after a kill; a finished
+// OUT is extended. Under mpirun every process takes its share of the batches (by the launcher's variables, so that
+// nothing needs MPI to build).
 #include "score.h"
 #include "cli.h"
 #include "ops.h"
@@ -56,7 +57,11 @@ static bool anything_missing(const score_job *j) {
 
 // ---------------------------------------------------------------- several processes
 // The store as it was before this process planned by it: process 0 puts another in its place when all is done.
-typedef struct { const char *path; bool there; struct stat as; } store_state;
+typedef struct {
+    const char *path;
+    bool there;
+    struct stat as;
+} store_state;
 
 static store_state state_of(const char *path) {
     store_state s = {.path = path};
@@ -66,10 +71,13 @@ static store_state state_of(const char *path) {
 
 static bool has_changed(void *ctx) {
     const store_state *before = ctx, now = state_of(before->path);
-    return now.there && (!before->there || now.as.st_ino != before->as.st_ino || now.as.st_mtim.tv_sec != before->as.st_mtim.tv_sec || now.as.st_mtim.tv_nsec != before->as.st_mtim.tv_nsec);
+    return now.there &&
+           (!before->there || now.as.st_ino != before->as.st_ino ||
+            now.as.st_mtim.tv_sec != before->as.st_mtim.tv_sec || now.as.st_mtim.tv_nsec != before->as.st_mtim.tv_nsec);
 }
 
-static int compute(score_job *j, const char *dir, const char *plan, int rank, int ranks, const char *command, store_state *before) {
+static int compute(score_job *j, const char *dir, const char *plan, int rank, int ranks, const char *command,
+                   store_state *before) {
     parts p = {0};
     int lock = rank ? worker_begin(dir, plan, rank, has_changed, before) : -1;
     if (lock == WORKER_LATE) return 0;
@@ -87,30 +95,57 @@ static int compute(score_job *j, const char *dir, const char *plan, int rank, in
 }
 
 int main(int argc, char **argv) {
-    score_job j = {.o = {.data = "", .model = "", .tasks = "all", .criteria = "all", .mode = "sound", .device = "cpu", .activations = "fp32", .out = "", .split = "", .over_long = "stop",
-                         .store_type = "fp32", .recompute = "auto", .shots = 5, .examples = 100, .seed = 1, .removal_neurons = 8, .part = ""}};
+    score_job j = {.o = {.data = "",
+                         .model = "",
+                         .tasks = "all",
+                         .criteria = "all",
+                         .mode = "sound",
+                         .device = "cpu",
+                         .activations = "fp32",
+                         .out = "",
+                         .split = "",
+                         .over_long = "stop",
+                         .store_type = "fp32",
+                         .recompute = "auto",
+                         .shots = 5,
+                         .examples = 100,
+                         .seed = 1,
+                         .removal_neurons = 8,
+                         .part = ""}};
     score_options *o = &j.o;
     const cli_option options[] = {
         {"model", CLI_STR, &o->model, "DIR", "checkpoint directory", false, NULL, 0, 0},
         {"data", CLI_STR, &o->data, "DIR", "folder of the task folders", false, NULL, 0, 0},
         {"tasks", CLI_STR, &o->tasks, "NAME,...", "tasks, or all", false, NULL, 0, 0},
-        {"split", CLI_STR, &o->split, "NAME", "split to score; without it the first of train, val, test with labels", false, "train|val|test", 0, 0},
+        {"split", CLI_STR, &o->split, "NAME", "split to score; without it the first of train, val, test with labels",
+         false, "train|val|test", 0, 0},
         {"part", CLI_STR, &o->part, "i/n",
-         "one of n disjoint parts of the documents, few-shot examples included: sweep evaluates another", false, NULL, 0, 0},
+         "one of n disjoint parts of the documents, few-shot examples included: sweep evaluates another", false, NULL,
+         0, 0},
         {"shots", CLI_INT, &o->shots, "K", "few-shot examples before each text", false, NULL, 0, 1000},
-        {"examples", CLI_INT, &o->examples, "N", "examples per task, of a seeded order: more extend fewer", false, NULL, 1, 1e9},
-        {"criteria", CLI_STR, &o->criteria, "NAME,...", "criteria, or all (see --list); removal only by name", false, NULL, 0, 0},
-        {"removal-neurons", CLI_INT, &o->removal_neurons, "N", "examples per task whose neurons removal measures", false, NULL, 0, 1e9},
-        {"mode", CLI_STR, &o->mode, "sound|compat|both", "formulas: exact, as published, or both", false, "sound|compat|both", 0, 0},
+        {"examples", CLI_INT, &o->examples, "N", "examples per task, of a seeded order: more extend fewer", false, NULL,
+         1, 1e9},
+        {"criteria", CLI_STR, &o->criteria, "NAME,...", "criteria, or all (see --list); removal only by name", false,
+         NULL, 0, 0},
+        {"removal-neurons", CLI_INT, &o->removal_neurons, "N", "examples per task whose neurons removal measures",
+         false, NULL, 0, 1e9},
+        {"mode", CLI_STR, &o->mode, "sound|compat|both", "formulas: exact, as published, or both", false,
+         "sound|compat|both", 0, 0},
         {"bos", CLI_FLAG, &o->bos, NULL, "put </s> in front of every text (published: not)", false, NULL, 0, 0},
-        {"over-long", CLI_STR, &o->over_long, "stop|skip|cut", "examples longer than the model's positions", false, "stop|skip|cut", 0, 0},
-        {"store-type", CLI_STR, &o->store_type, "fp32|fp16", "type of the scores in the store", false, "fp32|fp16", 0, 0},
+        {"over-long", CLI_STR, &o->over_long, "stop|skip|cut", "examples longer than the model's positions", false,
+         "stop|skip|cut", 0, 0},
+        {"store-type", CLI_STR, &o->store_type, "fp32|fp16", "type of the scores in the store", false, "fp32|fp16", 0,
+         0},
         {"seed", CLI_INT, &o->seed, "N", "seed of the examples, of random and of drawn rows", false, NULL, 0, 9e15},
         {"threads", CLI_INT, &o->threads, "N", "threads; 0: all", false, NULL, 0, 4096},
-        {"batch-tokens", CLI_INT, &o->batch_tokens, "N", "tokens a batch; 0: as fit into 1 GiB; changes no result", false, NULL, 0, 1e6},
+        {"batch-tokens", CLI_INT, &o->batch_tokens, "N", "tokens a batch; 0: as fit into 1 GiB; changes no result",
+         false, NULL, 0, 1e6},
         {"device", CLI_STR, &o->device, "NAME", ops_devices, false, NULL, 0, 0},
         {"activations", CLI_STR, &o->activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
-        {"recompute", CLI_STR, &o->recompute, "auto|on|off", "compute each layer's activations again instead of keeping them: less memory, more time, the same scores; auto: where a GPU has no room for them", false, "auto|on|off", 0, 0},
+        {"recompute", CLI_STR, &o->recompute, "auto|on|off",
+         "compute each layer's activations again instead of keeping them: less memory, more time, the same scores; "
+         "auto: where a GPU has no room for them",
+         false, "auto|on|off", 0, 0},
         {"out", CLI_STR, &o->out, "STORE", "HDF5 file to make, to finish or to extend", false, NULL, 0, 0},
         {"estimate", CLI_FLAG, &o->estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
         {"list", CLI_FLAG, &o->list, NULL, "print the criteria with their formulas, and stop", false, NULL, 0, 0},
@@ -138,7 +173,9 @@ int main(int argc, char **argv) {
     j.half = strcmp(o->store_type, "fp16") == 0;
     j.seed = (uint64_t)o->seed;
     for (int k = 0; k < j.n_crit; k++)
-        if ((j.sound && j.crit[k]->sound.needs_neurons & CRIT_REMOVAL) || (j.compat && j.crit[k]->compat.needs_neurons & CRIT_REMOVAL)) j.removal_neurons = (int)o->removal_neurons;
+        if ((j.sound && j.crit[k]->sound.needs_neurons & CRIT_REMOVAL) ||
+            (j.compat && j.crit[k]->compat.needs_neurons & CRIT_REMOVAL))
+            j.removal_neurons = (int)o->removal_neurons;
 
     int rank = rank_number(), ranks = rank_count(), lock = -1;
     char *resolved = cli_resolved(options), *command = cli_command(argc, argv), *dir = xasprintf("%s.parts", o->out);
@@ -164,13 +201,17 @@ int main(int argc, char **argv) {
         if (!bad && rank == 0 && more) score_print_cost(&j, &cost);
         fflush(stdout);
         double start = clock_s();
-        if (!bad && more && !o->estimate) bad = compute(&j, dir, plan, rank, ranks, command, &before);
-        else if (!bad && !more && !o->estimate && rank == 0) bad = parts_remove_rest(dir, j.plan_text);
-        if (!bad && !more) printf("%s: complete, nothing to compute\n", o->out);
+        if (!bad && more && !o->estimate)
+            bad = compute(&j, dir, plan, rank, ranks, command, &before);
+        else if (!bad && !more && !o->estimate && rank == 0)
+            bad = parts_remove_rest(dir, j.plan_text);
+        if (!bad && !more)
+            printf("%s: complete, nothing to compute\n", o->out);
         else if (!bad && !o->estimate) {
             struct rusage used;
             getrusage(RUSAGE_SELF, &used);
-            printf("%s: %d examples, %d criteria; %.1f s, peak memory %.0f MiB\n", o->out, j.ex.n, j.n_crit, clock_s() - start, (double)used.ru_maxrss / 1024);
+            printf("%s: %d examples, %d criteria; %.1f s, peak memory %.0f MiB\n", o->out, j.ex.n, j.n_crit,
+                   clock_s() - start, (double)used.ru_maxrss / 1024);
         }
         free(plan);
     }

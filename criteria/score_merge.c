@@ -18,13 +18,17 @@ static int put_attributes(const score_job *j, store *s, const char *command) {
     fclose(f);
     // a store that grew keeps the line of every command that made it
     char *before = j->old ? store_attr(j->old, "/", "made") : NULL;
-    made = xasprintf("%s%s%s, code %s, device %s, %s", before ? before : "", before ? "\n" : "", command, code_version(), j->o.device, date);
+    made = xasprintf("%s%s%s, code %s, device %s, %s", before ? before : "", before ? "\n" : "", command,
+                     code_version(), j->o.device, date);
     int bad = 0;
     for (int i = 0; !bad && i < j->n_attr; i++)
-        bad = j->attr[i].number ? store_put_number(s, "/", j->attr[i].key, strtod(j->attr[i].value, NULL)) : store_put_text(s, "/", j->attr[i].key, j->attr[i].value);
-    bad = bad || store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "data", j->o.data) || store_put_text(s, "/", "made", made) ||
-          store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) ||
-          store_put_text(s, "/", "criteria", names) || store_put_text(s, "/", "texts", j->texts_compat ? "compat" : "sound") ||
+        bad = j->attr[i].number ? store_put_number(s, "/", j->attr[i].key, strtod(j->attr[i].value, NULL))
+                                : store_put_text(s, "/", j->attr[i].key, j->attr[i].value);
+    bad = bad || store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "data", j->o.data) ||
+          store_put_text(s, "/", "made", made) || store_put_text(s, "/", "code", code_version()) ||
+          store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) ||
+          store_put_text(s, "/", "criteria", names) ||
+          store_put_text(s, "/", "texts", j->texts_compat ? "compat" : "sound") ||
           store_put_number(s, "/", "removal_neurons", j->removal_neurons) ||
           store_put_text(s, "/", "order", "by task as in METHOD 3.1, then by the seeded order of its documents");
     for (int t = 0; !bad && t < j->n_task; t++) {
@@ -32,8 +36,9 @@ static int put_attributes(const score_job *j, store *s, const char *command) {
         const char *key[4] = {"split", "files", "hash", "few_shot_hash"};
         char *group = xasprintf("/tasks/%s", task->name);
         for (int k = 0; !bad && k < 4; k++) bad = store_put_text(s, group, key[k], task->attr[k]);
-        bad = bad || store_put_number(s, group, "considered", task->considered) || store_put_number(s, group, "examples", task->n) ||
-              store_put_number(s, group, "skipped", task->skipped) || store_put_number(s, group, "cut", task->cut);
+        bad = bad || store_put_number(s, group, "considered", task->considered) ||
+              store_put_number(s, group, "examples", task->n) || store_put_number(s, group, "skipped", task->skipped) ||
+              store_put_number(s, group, "cut", task->cut);
         free(group);
     }
     free(made);
@@ -47,9 +52,12 @@ static int put_documents(const score_job *j, store *s) {
     for (int t = 0; !bad && t < j->n_task; t++) {
         const score_task *task = &j->task[t];
         const bool own_pool = task->pool != &task->split;
-        if (!task->asked) bad = documents_copy_task(s, j->old, task->name);
-        else if (!task->seen) bad = documents_put_unknown(s, task->name);  // bench_score's are no documents
-        else bad = documents_put(s, &task->split, task->seen);
+        if (!task->asked)
+            bad = documents_copy_task(s, j->old, task->name);
+        else if (!task->seen)
+            bad = documents_put_unknown(s, task->name);  // bench_score's are no documents
+        else
+            bad = documents_put(s, &task->split, task->seen);
         if (!bad && task->seen && own_pool) bad = documents_put(s, task->pool, task->pool_seen);
     }
     return bad;
@@ -59,12 +67,16 @@ static int put_formulas(const score_job *j, store *s) {
     int bad = 0;
     for (int i = 0; !bad && i < j->n_field; i++) {
         const score_field *f = &j->field[i];
-        if (f->kind == FIELD_FEATURE) bad = store_put_text(s, f->dataset, "position", f->mode ? "the last token" : "the last token of the context");
-        if (f->kind < FIELD_HEADS || !store_has(s, f->dataset)) continue;  // removal of neurons: no example may ask for it
+        if (f->kind == FIELD_FEATURE)
+            bad =
+                store_put_text(s, f->dataset, "position", f->mode ? "the last token" : "the last token of the context");
+        // removal of neurons: no example may ask for it
+        if (f->kind < FIELD_HEADS || !store_has(s, f->dataset)) continue;
         const criterion *c = j->crit[f->what];
         const crit_mode *of = f->mode ? &c->compat : &c->sound;
         const char *doc = f->kind == FIELD_HEADS ? of->heads_doc : of->neurons_doc;
-        bad = store_put_text(s, f->dataset, "formula", doc ? doc : "") || store_put_text(s, f->dataset, "about", c->about ? c->about : "");
+        bad = store_put_text(s, f->dataset, "formula", doc ? doc : "") ||
+              store_put_text(s, f->dataset, "about", c->about ? c->about : "");
     }
     return bad ? -1 : 0;
 }
@@ -105,7 +117,8 @@ static int put_field(score_job *j, store *s, parts *p, const score_field *f) {
     }
     score_source from = {.j = j, .field = f, .p = p, .row = row};
     // few rows are exact removal scores: they stay in fp32, as the truth that others are measured against
-    store_rows rows = {f->dataset, n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, score_source_row, &from, j->old, old, score_units(j, f)};
+    store_rows rows = {f->dataset,       n,     j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some,
+                       score_source_row, &from, j->old,        old,  score_units(j, f)};
     if (n) bad = store_put_rows(s, &rows, j->half ? note_loss : NULL);
     if (n && !bad && f->some) {
         char *name = xasprintf("%.*sindex", (int)(strrchr(f->dataset, '/') + 1 - f->dataset), f->dataset);
@@ -113,8 +126,8 @@ static int put_field(score_job *j, store *s, parts *p, const score_field *f) {
         free(name);
     }
     if (!bad && from.rows)
-        printf("16 bit: %-32s rank correlation %.6f (lowest %.6f), top half %.4f (lowest %.4f)\n", f->dataset, from.rho / (double)from.rows, from.rho_least,
-               from.overlap / (double)from.rows, from.overlap_least);
+        printf("16 bit: %-32s rank correlation %.6f (lowest %.6f), top half %.4f (lowest %.4f)\n", f->dataset,
+               from.rho / (double)from.rows, from.rho_least, from.overlap / (double)from.rows, from.overlap_least);
     free(index);
     free(old);
     free(row);
@@ -122,12 +135,15 @@ static int put_field(score_job *j, store *s, parts *p, const score_field *f) {
 }
 
 // ---------------------------------------------------------------- task-level criteria
-static int put_plane(const score_job *j, store *s, const char *group, const char *kind, int U, const int *units, const float *values, const char *doc) {
+static int put_plane(const score_job *j, store *s, const char *group, const char *kind, int U, const int *units,
+                     const float *values, const char *doc) {
     char *name = xasprintf("%s/%s", group, kind);
     long dim[2] = {j->model->c.L, U};
     int bad = 0;
     for (long i = 0; !bad && i < dim[0] * dim[1]; i++)
-        if (!isfinite(values[i]) && (!units || i % U < units[i / U])) bad = err_set("%s: layer %ld, unit %ld is %g; the model or the criterion is broken", name, i / U, i % U, (double)values[i]);
+        if (!isfinite(values[i]) && (!units || i % U < units[i / U]))
+            bad = err_set("%s: layer %ld, unit %ld is %g; the model or the criterion is broken", name, i / U, i % U,
+                          (double)values[i]);
     bad = bad || store_put_floats(s, name, 2, dim, values) || store_put_text(s, name, "formula", doc ? doc : "");
     free(name);
     return bad ? -1 : 0;
@@ -138,17 +154,21 @@ static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
     const task_stage *stage = of->mode ? j->crit[of->crit]->compat.task : j->crit[of->crit]->sound.task;
     char *group = score_stage_group(j, of);
     int bad = 0;
-    if (of->said) bad = score_put_stage_none(j, s, of, of->said);
-    else if (of->copy) bad = store_copy(s, j->old, group);
+    if (of->said)
+        bad = score_put_stage_none(j, s, of, of->said);
+    else if (of->copy)
+        bad = store_copy(s, j->old, group);
     else if (of->n == 0) {
         const char *why = of->why ? of->why : "too few rows";
         printf("%s%s: no score: %s\n", j->task[of->task].name, of->mode ? " (compat)" : "", why);
         bad = score_put_stage_none(j, s, of, why);
     } else {
-        float *heads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *heads), *neurons = xcalloc((size_t)c->L * (size_t)c->F, sizeof *neurons);
+        float *heads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *heads),
+              *neurons = xcalloc((size_t)c->L * (size_t)c->F, sizeof *neurons);
         bad = score_task_stage(j, of, p, heads, neurons);
         if (!bad && stage->heads) bad = put_plane(j, s, group, "heads", c->H, c->heads, heads, stage->heads_doc);
-        if (!bad && stage->neurons) bad = put_plane(j, s, group, "neurons", c->F, c->neurons, neurons, stage->neurons_doc);
+        if (!bad && stage->neurons)
+            bad = put_plane(j, s, group, "neurons", c->F, c->neurons, neurons, stage->neurons_doc);
         free(neurons);
         free(heads);
     }
@@ -158,7 +178,8 @@ static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
 
 int score_merge(score_job *j, parts *p, const char *command) {
     for (int i = 0; i < j->ex.n; i++)
-        if (score_missing(j, j->class[i], &j->field[0]) && parts_read(p, i, 0, sizeof(double), &j->ex.loss[i])) return -1;
+        if (score_missing(j, j->class[i], &j -> field[0]) && parts_read(p, i, 0, sizeof(double), &j->ex.loss[i]))
+            return -1;
     store *s = store_create(j->o.out);
     if (!s) return -1;
     int bad = put_attributes(j, s, command) || put_documents(j, s) || store_put_examples(s, &j->ex);
@@ -170,6 +191,7 @@ int score_merge(score_job *j, parts *p, const char *command) {
         return -1;
     }
     if (j->old && (store_has(j->old, "/aggregates") || store_has(j->old, "/aggregates_compat")))
-        log_info("the aggregates of the store are dropped, since its examples or criteria change; run bin/aggregate again");
+        log_info(
+            "the aggregates of the store are dropped, since its examples or criteria change; run bin/aggregate again");
     return store_commit(s);
 }

@@ -54,7 +54,8 @@ static int fits(const score_job *j) {
         char *there = store_attr(j->old, "/", j->attr[i].key);
         if (!there && unsaid(j->attr[i].key)) there = xstrdup(unsaid(j->attr[i].key));
         if (!there || strcmp(there, j->attr[i].value) != 0)
-            bad = err_set("%s: holds scores of another kind: %s is %s there, %s here; give another --out", j->o.out, j->attr[i].key, there ? there : "missing", j->attr[i].value);
+            bad = err_set("%s: holds scores of another kind: %s is %s there, %s here; give another --out", j->o.out,
+                          j->attr[i].key, there ? there : "missing", j->attr[i].value);
         free(there);
     }
     return bad;
@@ -85,7 +86,9 @@ static int open_task(score_job *j, score_task *t) {
     const score_options *o = &j->o;
     if (task_open(&t->split, o->data, t->name, *o->split ? o->split : NULL, true) != 0) return -1;
     if (task_keep_part(&t->split, j->part) != 0) return -1;
-    if (!t->split.labelled) return err_set("%s: the %s split has no labels, so no gold continuation to score; give another --split", t->split.file, t->split.split);
+    if (!t->split.labelled)
+        return err_set("%s: the %s split has no labels, so no gold continuation to score; give another --split",
+                       t->split.file, t->split.split);
     t->pool = o->shots > 0 ? task_pool_open(&t->own_pool, o->data, &t->split) : &t->split;
     if (!t->pool) return -1;
     t->attr[0] = xstrdup(t->split.split);
@@ -95,8 +98,9 @@ static int open_task(score_job *j, score_task *t) {
     t->seen = xcalloc((size_t)t->split.n, sizeof *t->seen);
     t->pool_seen = t->pool == &t->split ? t->seen : xcalloc((size_t)t->pool->n, sizeof *t->pool_seen);
     t->considered = o->examples < t->split.n ? (int)o->examples : t->split.n;
-    if (o->examples > t->split.n) log_info("%s: %d examples in %sthe %s split, fewer than the %ld asked for", t->name, t->split.n,
-                                             j->part.n ? "the part of " : "", t->split.split, o->examples);
+    if (o->examples > t->split.n)
+        log_info("%s: %d examples in %sthe %s split, fewer than the %ld asked for", t->name, t->split.n,
+                 j->part.n ? "the part of " : "", t->split.split, o->examples);
     return 0;
 }
 
@@ -109,9 +113,11 @@ static int join_old(score_job *j, score_task *t, const store_examples *old) {
     for (int i = 0; i < old->n; i++) t->n_old += strcmp(old->task[i], t->name) == 0;
     for (int k = 0; !bad && k < 4 && t->n_old; k++) {
         char *there = store_attr(j->old, group, task_keys[k]);
-        if (!t->asked) t->attr[k] = xstrdup(there ? there : "");
+        if (!t->asked)
+            t->attr[k] = xstrdup(there ? there : "");
         else if (k != 1 && (!there || strcmp(there, t->attr[k]) != 0))
-            bad = err_set("%s: holds scores of another kind: %s of task %s is %s there, %s here; give another --out", j->o.out, task_keys[k], t->name, there ? there : "missing", t->attr[k]);
+            bad = err_set("%s: holds scores of another kind: %s of task %s is %s there, %s here; give another --out",
+                          j->o.out, task_keys[k], t->name, there ? there : "missing", t->attr[k]);
         free(there);
     }
     if (considered > t->considered) t->considered = considered;
@@ -123,9 +129,12 @@ static int join_old(score_job *j, score_task *t, const store_examples *old) {
     return bad;
 }
 
-typedef struct { int cap_rows, cap_tokens, n_tokens; } room;
+typedef struct {
+    int cap_rows, cap_tokens, n_tokens;
+} room;
 
-static void add_row(score_job *j, room *r, const char *task, const char *id, const int32_t *tokens, int n, int context, double loss, int64_t old_row) {
+static void add_row(score_job *j, room *r, const char *task, const char *id, const int32_t *tokens, int n, int context,
+                    double loss, int64_t old_row) {
     store_examples *e = &j->ex;
     if (e->n + 1 >= r->cap_rows) {
         r->cap_rows = r->cap_rows ? 2 * r->cap_rows : 256;
@@ -150,7 +159,8 @@ static void add_row(score_job *j, room *r, const char *task, const char *id, con
 // Tokens of one document, with </s> in front where asked for, cut from the left to what the model can see. 1: left out.
 static int example_of(score_job *j, score_task *t, int doc, task_example *e, int *too_long) {
     char *prefix = task_prefix(t->pool, &t->split, doc, (int)j->o.shots, j->seed, j->texts_compat);
-    int bad = prefix ? task_encode(e, j->tok, &t->split.docs[doc], -1, prefix, j->texts_compat) : -1, bos = j->o.bos, most = j->model->c.positions;
+    int bad = prefix ? task_encode(e, j->tok, &t->split.docs[doc], -1, prefix, j->texts_compat) : -1, bos = j->o.bos,
+        most = j->model->c.positions;
     free(prefix);
     if (bad) return err_prefix("%s, example %s", t->name, t->split.docs[doc].id);
     if (bos) {
@@ -163,7 +173,10 @@ static int example_of(score_job *j, score_task *t, int doc, task_example *e, int
     if (over <= 0) return 0;
     (*too_long)++;
     if (strcmp(j->o.over_long, "cut") != 0) return 1;
-    if (over > e->context_length - bos - 1) return err_set("%s, example %s: its continuation alone fills the %d positions of the model; use --over-long skip", t->name, t->split.docs[doc].id, most);
+    if (over > e->context_length - bos - 1)
+        return err_set(
+            "%s, example %s: its continuation alone fills the %d positions of the model; use --over-long skip", t->name,
+            t->split.docs[doc].id, most);
     memmove(e->tokens + bos, e->tokens + bos + over, (size_t)(most - bos) * sizeof *e->tokens);
     e->n = most;
     e->context_length -= over;
@@ -177,7 +190,8 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
     while (at < old->n && strcmp(old->task[at], t->name) != 0) at++;
     if (!t->asked) {
         for (int i = at; i < at + t->n_old; i++)
-            add_row(j, r, t->name, old->id[i], old->tokens + old->offset[i], (int)(old->offset[i + 1] - old->offset[i]), old->context[i], old->loss[i], i);
+            add_row(j, r, t->name, old->id[i], old->tokens + old->offset[i], (int)(old->offset[i + 1] - old->offset[i]),
+                    old->context[i], old->loss[i], i);
         t->n = t->n_old;
         return 0;
     }
@@ -186,14 +200,21 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
         task_example e = {0};
         int out = example_of(j, t, order[k], &e, too_long), i = at + t->n;
         if (out == 0)
-            out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed, j->texts_compat);
-        if (out == 1) t->skipped++;
-        else if (out != 0) bad = -1;
+            out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed,
+                            j->texts_compat);
+        if (out == 1)
+            t->skipped++;
+        else if (out != 0)
+            bad = -1;
         else if (t->n < t->n_old) {  // a store of the same files holds the same tokens, or something else has changed
             size_t bytes = (size_t)e.n * sizeof *e.tokens;
-            if (old->offset[i + 1] - old->offset[i] != e.n || old->context[i] != e.context_length || memcmp(old->tokens + old->offset[i], e.tokens, bytes) != 0)
-                bad = err_set("%s: holds scores of another kind: the tokens of task %s, example %s differ; give another --out", j->o.out, t->name, old->id[i]);
-            else add_row(j, r, t->name, old->id[i], e.tokens, e.n, e.context_length, old->loss[i], i);
+            if (old->offset[i + 1] - old->offset[i] != e.n || old->context[i] != e.context_length ||
+                memcmp(old->tokens + old->offset[i], e.tokens, bytes) != 0)
+                bad = err_set(
+                    "%s: holds scores of another kind: the tokens of task %s, example %s differ; give another --out",
+                    j->o.out, t->name, old->id[i]);
+            else
+                add_row(j, r, t->name, old->id[i], e.tokens, e.n, e.context_length, old->loss[i], i);
             t->n++;
         } else {
             add_row(j, r, t->name, t->split.docs[order[k]].id, e.tokens, e.n, e.context_length, 0, -1);
@@ -206,7 +227,8 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
 }
 
 static bool folder_there(const score_job *j, const char *task) {
-    return task_exists(j->o.data, task, "train") || task_exists(j->o.data, task, "val") || task_exists(j->o.data, task, "test");
+    return task_exists(j->o.data, task, "train") || task_exists(j->o.data, task, "val") ||
+           task_exists(j->o.data, task, "test");
 }
 
 static int choose_examples(score_job *j) {
@@ -230,8 +252,11 @@ static int choose_examples(score_job *j) {
     }
     store_examples_free(&old);
     if (!bad && too_long && strcmp(j->o.over_long, "stop") == 0)
-        bad = err_set("%d examples are longer than the model's %d positions; use --over-long skip or cut, or fewer --shots", too_long, j->model->c.positions);
-    if (!bad && j->ex.n == 0) bad = err_set("%s: no example to score; data/README.md says how the folder is laid out", j->o.data);
+        bad = err_set(
+            "%d examples are longer than the model's %d positions; use --over-long skip or cut, or fewer --shots",
+            too_long, j->model->c.positions);
+    if (!bad && j->ex.n == 0)
+        bad = err_set("%s: no example to score; data/README.md says how the folder is laid out", j->o.data);
     return bad;
 }
 
@@ -248,13 +273,25 @@ static void list_fields(score_job *j) {
         const char *suffix = m ? "_compat" : "";
         if (!(m ? j->compat : j->sound)) continue;
         for (int k = 0; k < FEAT_KINDS; k++)
-            add_field(j, (score_field){.kind = FIELD_FEATURE, .mode = m, .what = k, .U = c->E, .dataset = xasprintf("/features%s/%s", suffix, feat_names[k])});
+            add_field(j, (score_field){.kind = FIELD_FEATURE,
+                                       .mode = m,
+                                       .what = k,
+                                       .U = c->E,
+                                       .dataset = xasprintf("/features%s/%s", suffix, feat_names[k])});
         for (int k = 0; k < j->n_crit; k++) {
             const crit_mode *of = m ? &j->crit[k]->compat : &j->crit[k]->sound;
             if (of->heads)
-                add_field(j, (score_field){.kind = FIELD_HEADS, .mode = m, .what = k, .U = c->H, .dataset = xasprintf("/scores%s/%s/heads", suffix, j->crit[k]->name)});
+                add_field(j, (score_field){.kind = FIELD_HEADS,
+                                           .mode = m,
+                                           .what = k,
+                                           .U = c->H,
+                                           .dataset = xasprintf("/scores%s/%s/heads", suffix, j->crit[k]->name)});
             if (of->neurons)
-                add_field(j, (score_field){.kind = FIELD_NEURONS, .mode = m, .what = k, .U = c->F, .some = of->needs_neurons & CRIT_REMOVAL,
+                add_field(j, (score_field){.kind = FIELD_NEURONS,
+                                           .mode = m,
+                                           .what = k,
+                                           .U = c->F,
+                                           .some = of->needs_neurons & CRIT_REMOVAL,
                                            .dataset = xasprintf("/scores%s/%s/neurons", suffix, j->crit[k]->name)});
         }
     }
@@ -263,7 +300,8 @@ static void list_fields(score_job *j) {
 static int read_old_index(score_job *j) {
     for (int i = 0; j->old && i < j->n_field; i++) {
         if (!j->field[i].some || !j->field[i].old) continue;
-        char *name = xasprintf("%.*sindex", (int)(strrchr(j->field[i].dataset, '/') + 1 - j->field[i].dataset), j->field[i].dataset);
+        char *name = xasprintf("%.*sindex", (int)(strrchr(j->field[i].dataset, '/') + 1 - j->field[i].dataset),
+                               j->field[i].dataset);
         long dim[3];
         int bad = store_shape(j->old, name, dim) == 1 ? 0 : err_set("%s: %s is missing", j->o.out, name);
         if (!bad) {
@@ -319,15 +357,20 @@ size_t score_side_bytes(const score_job *j) {
 size_t score_record_bytes(const score_job *j, int row) {
     size_t bytes = (size_t)(j->side_first[row + 1] - j->side_first[row]) * score_side_bytes(j);
     for (int i = 0; i < j->n_field; i++)
-        if (score_missing(j, j->class[row], &j->field[i])) bytes += score_field_bytes(j, &j->field[i]);
+        if (score_missing(j, j->class[row], &j -> field[i])) bytes += score_field_bytes(j, &j->field[i]);
     return bytes;
 }
 
 void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *index) {
-    *plan = (probe_plan){.crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit), .sound = j->sound, .compat = j->compat, .seed = j->seed, .recompute = j->recompute};
+    *plan = (probe_plan){.crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit),
+                         .sound = j->sound,
+                         .compat = j->compat,
+                         .seed = j->seed,
+                         .recompute = j->recompute};
     for (int k = 0; k < j->n_crit; k++) {
         bool wanted = false;
-        for (int i = 0; i < j->n_field; i++) wanted |= j->field[i].kind >= FIELD_HEADS && j->field[i].what == k && score_missing(j, class, &j->field[i]);
+        for (int i = 0; i < j->n_field; i++)
+            wanted |= j->field[i].kind >= FIELD_HEADS && j->field[i].what == k && score_missing(j, class, &j->field[i]);
         if (!wanted) continue;
         if (index) index[plan->n_crit] = k;
         plan->crit[plan->n_crit++] = j->crit[k];
@@ -335,17 +378,22 @@ void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *inde
 }
 
 // ---------------------------------------------------------------- task-level criteria
-static int by_int(const void *a, const void *b) { return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b); }
+static int by_int(const void *a, const void *b) {
+    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
 
 char *score_stage_group(const score_job *j, const score_stage *s) {
     return xasprintf("/task_scores%s/%s/%s", s->mode ? "_compat" : "", j->task[s->task].name, j->crit[s->crit]->name);
 }
 
 // Why the task has no such score, as an attribute of the task: its group under /task_scores must not exist then.
-static char *none_key(const score_job *j, const score_stage *s) { return xasprintf("no_%s%s", j->crit[s->crit]->name, s->mode ? "_compat" : ""); }
+static char *none_key(const score_job *j, const score_stage *s) {
+    return xasprintf("no_%s%s", j->crit[s->crit]->name, s->mode ? "_compat" : "");
+}
 
 static char *score_stage_none(const score_job *j, const score_stage *s) {
-    char *group = xasprintf("/tasks/%s", j->task[s->task].name), *key = none_key(j, s), *text = store_attr(j->old, group, key);
+    char *group = xasprintf("/tasks/%s", j->task[s->task].name), *key = none_key(j, s),
+         *text = store_attr(j->old, group, key);
     free(group);
     free(key);
     return text;
@@ -388,7 +436,8 @@ static void plan_side_rows(score_job *j) {
     int n = j->ex.n, total = 0;
     j->side_first = xcalloc((size_t)n + 2, sizeof *j->side_first);
     for (int s = 0; s < j->n_stage; s++)
-        for (int i = 0; i < j->stage[s].n; i++) j->side_first[j->task[j->stage[s].task].first + j->stage[s].row[i].example + 2]++;
+        for (int i = 0; i < j->stage[s].n; i++)
+            j->side_first[j->task[j->stage[s].task].first + j->stage[s].row[i].example + 2]++;
     for (int i = 2; i <= n + 1; i++) j->side_first[i] += j->side_first[i - 1];
     j->side = xmalloc((size_t)j->side_first[n + 1] * sizeof *j->side);
     for (int s = 0; s < j->n_stage; s++)
@@ -413,7 +462,7 @@ static int plan_batches(score_job *j) {
     int longest = 1;
     bool seen[CLASSES] = {false};
     j->order = xmalloc((size_t)j->ex.n * sizeof *j->order);
-    for (int class = 0; class < CLASSES; class++)
+    for (int class = 0; class < CLASSES; class ++)
         for (int row = 0; row < j->ex.n; row++) {
             if (j->class[row] != class || score_record_bytes(j, row) == 0) continue;
             j->order[j->n_order++] = row;
@@ -424,11 +473,12 @@ static int plan_batches(score_job *j) {
     // as many tokens as keep the workspace under 1 GiB; the longest example must fit in any case
     size_t most = (size_t)1 << 30;
     j->max_tokens = j->o.batch_tokens ? (int)j->o.batch_tokens : 2048;
-    for (int class = 0; class < CLASSES && !j->o.batch_tokens; class++) {
+    for (int class = 0; class < CLASSES && !j->o.batch_tokens; class ++) {
         probe_plan plan;
         if (!seen[class]) continue;
         score_probe_plan(j, class, &plan, NULL);
-        while (j->max_tokens > longest && probe_bytes(j->model, &plan, j->max_tokens) > most) j->max_tokens = j->max_tokens / 2 > longest ? j->max_tokens / 2 : longest;
+        while (j->max_tokens > longest && probe_bytes(j->model, &plan, j->max_tokens) > most)
+            j->max_tokens = j->max_tokens / 2 > longest ? j->max_tokens / 2 : longest;
         free(plan.crit);
     }
     if (j->max_tokens < longest) j->max_tokens = longest;
@@ -436,7 +486,9 @@ static int plan_batches(score_job *j) {
     for (int i = 0; i < j->n_order;) {
         score_batch b = {.row = i, .class = j->class[j->order[i]]};
         int tokens = 0, side = 0;
-        for (; i < j->n_order && j->class[j->order[i]] == b.class && b.n < 256 && tokens + length_of(j, j->order[i]) <= j->max_tokens; i++, b.n++) {
+        for (; i < j->n_order && j->class[j->order[i]] == b.class && b.n < 256 &&
+               tokens + length_of(j, j->order[i]) <= j->max_tokens;
+             i++, b.n++) {
             tokens += length_of(j, j->order[i]);
             side += j->side_first[j->order[i] + 1] - j->side_first[j->order[i]];
         }
@@ -457,7 +509,8 @@ static char *plan_text(const score_job *j) {
     for (int k = 0; k < j->n_crit; k++) fprintf(f, "%s%s", k ? "," : "", j->crit[k]->name);
     fprintf(f, "\nremoval_neurons=%d\n", j->removal_neurons);
     for (int t = 0; t < j->n_task; t++)
-        fprintf(f, "%s=%d examples of %s, data %s, few-shot %s\n", j->task[t].name, j->task[t].considered, j->task[t].attr[0], j->task[t].attr[2], j->task[t].attr[3]);
+        fprintf(f, "%s=%d examples of %s, data %s, few-shot %s\n", j->task[t].name, j->task[t].considered,
+                j->task[t].attr[0], j->task[t].attr[2], j->task[t].attr[3]);
     fclose(f);
     return text;
 }
@@ -498,7 +551,8 @@ void score_free(score_job *j) {
     }
     store_examples_free(&j->ex);
     store_close(j->old);
-    void *blocks[] = {j->attr, j->field, j->stage, j->task, j->old_index, j->old_row, j->class, j->side_first, j->side, j->order, j->batch, j->plan_text, j->base_text, j->crit};
+    void *blocks[] = {j->attr,       j->field, j->stage, j->task,  j->old_index, j->old_row,   j->class,
+                      j->side_first, j->side,  j->order, j->batch, j->plan_text, j->base_text, j->crit};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     *j = (score_job){0};
 }

@@ -53,7 +53,8 @@ static int named(const score_job *j, const score_batch *b) {
 }
 
 // The records of a batch, one after the other in *payload (caller frees), and their index in record [b->n].
-static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **payload, size_t *bytes, parts_record *record) {
+static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **payload, size_t *bytes,
+                     parts_record *record) {
     const model_config *c = &j->model->c;
     const int n = b->n, n_planes = 4 * e->plan.n_crit;
     const size_t LE = (size_t)c->L * (size_t)c->E * sizeof(float), side_bytes = score_side_bytes(j);
@@ -73,14 +74,17 @@ static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **pa
     for (int i = 0, s = 0; i < n; i++) {
         int row = j->order[b->row + i], sides = j->side_first[row + 1] - j->side_first[row];
         uint8_t *at = *payload + record[i].from, *side = at + (size_t)record[i].bytes - (size_t)sides * side_bytes;
-        ex[i] = (probe_example){j->ex.tokens + j->ex.offset[row], (int)(j->ex.offset[row + 1] - j->ex.offset[row]), j->ex.context[row], key_of(j, row)};
+        ex[i] = (probe_example){j->ex.tokens + j->ex.offset[row], (int)(j->ex.offset[row + 1] - j->ex.offset[row]),
+                                j->ex.context[row], key_of(j, row)};
         aim(j, e, row, at, &out[i], planes + (size_t)i * (size_t)n_planes);
         for (int k = 0; k < sides; k++, side += side_bytes)
-            rows[s++] = (probe_row){i, j->side[j->side_first[row] + k], (float *)side, (float *)(side + LE), side + 2 * LE};
+            rows[s++] =
+                (probe_row){i, j->side[j->side_first[row] + k], (float *)side, (float *)(side + LE), side + 2 * LE};
     }
     int bad = probe_run(e->probe, ex, n, out, rows, n_side) ? named(j, b) : 0;
     for (int i = 0; !bad && i < n; i++)
-        if (score_missing(j, b->class, &j->field[0])) memcpy(*payload + record[i].from, &out[i].loss, sizeof out[i].loss);
+        if (score_missing(j, b->class, &j->field[0]))
+            memcpy(*payload + record[i].from, &out[i].loss, sizeof out[i].loss);
     free(planes);
     free(rows);
     free(out);
@@ -143,7 +147,7 @@ int score_run(score_job *j, parts *p, int rank, int ranks) {
 int score_source_row(void *source, long i, float *out) {
     score_source *s = source;
     int row = s->row ? s->row[i] : (int)i;
-    size_t at = score_field_at(s->j, s->j->class[row], s->field), bytes = score_field_bytes(s->j, s->field);
+    size_t at = score_field_at(s->j, s->j->class[row], s -> field), bytes = score_field_bytes(s->j, s->field);
     if (s->p) return parts_read(s->p, row, (int64_t)at, bytes, out);
     memcpy(out, s->payload + s->record[i].from + at, bytes);
     return 0;
@@ -170,7 +174,8 @@ int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *
             int row = j->task[s->task].first + s->row[i].example;
             size_t sides = (size_t)(j->side_first[row + 1] - j->side_first[row]), side_bytes = score_side_bytes(j);
             size_t at = score_record_bytes(j, row) - (sides - (size_t)side_of(j, row, s->row[i].position)) * side_bytes;
-            bad = parts_read(p, row, (int64_t)(at + l * E * 4), E * 4, da + i * E) || parts_read(p, row, (int64_t)(at + (L + l) * E * 4), E * 4, x + i * E) ||
+            bad = parts_read(p, row, (int64_t)(at + l * E * 4), E * 4, da + i * E) ||
+                  parts_read(p, row, (int64_t)(at + (L + l) * E * 4), E * 4, x + i * E) ||
                   parts_read(p, row, (int64_t)(at + 2 * L * E * 4 + l * most_F), F, active + i * F);
         }
         task_layer layer = {s->n, c->E, (int)H, c->D, (int)F, (int)l, c->L, s->row, da, x, active};
@@ -190,7 +195,8 @@ static double stage_seconds(const score_job *j, const score_stage *s) {
     const model_config *c = &j->model->c;
     const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
     const size_t E = (size_t)c->E * (size_t)s->n, F = (size_t)c->F * (size_t)s->n;
-    float *da = xmalloc(E * sizeof *da), *x = xmalloc(E * sizeof *x), *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));
+    float *da = xmalloc(E * sizeof *da), *x = xmalloc(E * sizeof *x),
+          *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));
     uint8_t *active = xmalloc(F);
     rng r = rng_make(1);
     for (size_t i = 0; i < E; i++) da[i] = x[i] = (float)rng_uniform(&r) - 0.5f;
@@ -212,7 +218,7 @@ int score_choose_recompute(score_job *j, const bool seen[CLASSES]) {
     const double mib = 1 << 20;
     size_t need = 0, left = 0;
     bool fits = true;
-    for (int class = 0; class < CLASSES && fits && !j->recompute; class++) {
+    for (int class = 0; class < CLASSES && fits && !j->recompute; class ++) {
         probe_plan plan;
         if (!seen[class]) continue;
         score_probe_plan(j, class, &plan, NULL);
@@ -221,10 +227,12 @@ int score_choose_recompute(score_job *j, const bool seen[CLASSES]) {
     }
     if (fits) return 0;
     if (strcmp(j->o.recompute, "off") == 0)
-        return err_set("activations of a batch of %d tokens take %.1f MiB of %s, which has %.1f MiB free; --recompute on takes less, smaller --batch-tokens too", j->max_tokens, (double)need / mib,
-                       j->model->o->device, (double)left / mib);
-    log_info("activations of a batch of %d tokens would take %.1f MiB of %s, which has %.1f MiB free: they are recomputed layer by layer (--recompute)", j->max_tokens, (double)need / mib,
-             j->model->o->device, (double)left / mib);
+        return err_set("activations of a batch of %d tokens take %.1f MiB of %s, which has %.1f MiB free; --recompute "
+                       "on takes less, smaller --batch-tokens too",
+                       j->max_tokens, (double)need / mib, j->model->o->device, (double)left / mib);
+    log_info("activations of a batch of %d tokens would take %.1f MiB of %s, which has %.1f MiB free: they are "
+             "recomputed layer by layer (--recompute)",
+             j->max_tokens, (double)need / mib, j->model->o->device, (double)left / mib);
     j->recompute = true;
     return 0;
 }
@@ -245,7 +253,8 @@ static int zero_row(void *source, long i, float *out) {
 }
 
 // Bytes of a store of the batch's rows, and seconds to write it; zero: of the bare layout.
-static int measure_store(score_job *j, const score_batch *b, const uint8_t *payload, const parts_record *record, bool zero, double *bytes, double *seconds) {
+static int measure_store(score_job *j, const score_batch *b, const uint8_t *payload, const parts_record *record,
+                         bool zero, double *bytes, double *seconds) {
     store *s = store_create_memory();
     if (!s) return -1;
     double start = clock_s();
@@ -253,7 +262,16 @@ static int measure_store(score_job *j, const score_batch *b, const uint8_t *payl
     for (int i = 1; !bad && i < j->n_field; i++) {
         const score_field *f = &j->field[i];
         score_source from = {.j = j, .field = f, .row = j->order + b->row, .payload = payload, .record = record};
-        store_rows rows = {f->dataset, b->n, j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some, zero ? zero_row : score_source_row, &from, NULL, NULL, score_units(j, f)};
+        store_rows rows = {f->dataset,
+                           b->n,
+                           j->model->c.L,
+                           f->U,
+                           j->half && f->kind >= FIELD_HEADS && !f->some,
+                           zero ? zero_row : score_source_row,
+                           &from,
+                           NULL,
+                           NULL,
+                           score_units(j, f)};
         if (score_missing(j, b->class, f)) bad = store_put_rows(s, &rows, NULL);
     }
     *bytes = (double)store_bytes(s);
@@ -267,7 +285,7 @@ static double row_macs(const score_job *j, const probe_plan *plan, int row) {
     const int n = (int)(j->ex.offset[row + 1] - j->ex.offset[row]), context = j->ex.context[row];
     const double macs = probe_macs(j->model, plan, n, context);
     bool some = false;
-    for (int i = 0; i < j->n_field; i++) some |= j->field[i].some && score_missing(j, j->class[row], &j->field[i]);
+    for (int i = 0; i < j->n_field; i++) some |= j->field[i].some && score_missing(j, j->class[row], &j -> field[i]);
     if (!some) return macs;
     probe_plan rest = *plan;
     rest.crit = xcalloc((size_t)plan->n_crit + 1, sizeof *rest.crit);
@@ -283,7 +301,7 @@ int score_estimate(score_job *j, score_cost *cost) {
     double macs[CLASSES] = {0}, total = 0, room = 0, other_room = 0;
     int heavy = -1, bad = 0;
     *cost = (score_cost){0};
-    for (int class = 0; class < CLASSES; class++) {
+    for (int class = 0; class < CLASSES; class ++) {
         probe_plan plan;
         bool any = false;
         score_probe_plan(j, class, &plan, NULL);
@@ -317,10 +335,12 @@ int score_estimate(score_job *j, score_cost *cost) {
     double raw_all = 0;
     for (int i = 1; i < j->n_field; i++)
         for (int row = 0; row < j->ex.n; row++)
-            if (!j->field[i].some || j->class[row] & CLASS_WANTS_SOME) raw_all += (double)score_field_bytes(j, &j->field[i]);
+            if (!j->field[i].some || j->class[row] & CLASS_WANTS_SOME)
+                raw_all += (double)score_field_bytes(j, &j->field[i]);
     if (heavy < 0) return 0;
 
-    // a quarter and three quarters into the batches of the class that costs most: one run each, the first twice to warm up
+    // a quarter and three quarters into the batches of the class that costs most: one run each, the first twice to warm
+    // up
     engine e = {0};
     engine_start(j, &e, heavy);
     int first = 0, count = 0;
@@ -339,9 +359,16 @@ int score_estimate(score_job *j, score_cost *cost) {
             if (!warm || clock_s() - start > 2) seconds += clock_s() - start, warm = 0;
         }
         for (int i = 0; i < b.n; i++) work += row_macs(j, &e.plan, j->order[b.row + i]);
-        for (int i = 0; i < b.n; i++) raw += (double)score_record_bytes(j, j->order[b.row + i]) - (double)(j->side_first[j->order[b.row + i] + 1] - j->side_first[j->order[b.row + i]]) * (double)score_side_bytes(j);
+        for (int i = 0; i < b.n; i++)
+            raw += (double)score_record_bytes(j, j->order[b.row + i]) -
+                   (double)(j->side_first[j->order[b.row + i] + 1] - j->side_first[j->order[b.row + i]]) *
+                       (double)score_side_bytes(j);
         double x, y, t, ignored;
-        if (!bad) bad = measure_store(j, &b, payload, record, false, &x, &t) || measure_store(j, &b, payload, record, true, &y, &ignored) ? -1 : 0;
+        if (!bad)
+            bad = measure_store(j, &b, payload, record, false, &x, &t) ||
+                          measure_store(j, &b, payload, record, true, &y, &ignored)
+                      ? -1
+                      : 0;
         if (!bad) bytes += x - y, bare = y, write += t;
         free(payload);
     }
@@ -367,12 +394,16 @@ static void print_bytes(const char *what, double n) {
 void score_print_cost(const score_job *j, const score_cost *cost) {
     double s = cost->seconds;
     printf("estimate: %d of %d examples to compute, ", j->n_order, j->ex.n);
-    if (s < 100) printf("%.1f s", s);
-    else if (s < 6000) printf("%.1f min", s / 60);
-    else printf("%.1f h", s / 3600);
+    if (s < 100)
+        printf("%.1f s", s);
+    else if (s < 6000)
+        printf("%.1f min", s / 60);
+    else
+        printf("%.1f h", s / 3600);
     print_bytes(" on this machine; memory", cost->memory);
     print_bytes("; store", cost->disk);
     print_bytes(", while it runs", cost->parts);
-    print_bytes(j->recompute ? " more; with --recompute off memory" : " more; with --recompute on memory", cost->other_memory);
+    print_bytes(j->recompute ? " more; with --recompute off memory" : " more; with --recompute on memory",
+                cost->other_memory);
     printf("\n");
 }

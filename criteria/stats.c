@@ -11,7 +11,8 @@ void stats_ranks(double *rank, const double *x, size_t n) {
     size_t *order = xmalloc(n * sizeof *order);
     gsl_sort_index(order, x, 1, n);
     for (size_t i = 0, j; i < n; i = j) {
-        for (j = i; j < n && x[order[j]] == x[order[i]]; j++);
+        for (j = i; j < n && x[order[j]] == x[order[i]]; j++)
+            ;
         ASSERT(j > i);  // a NaN is equal to nothing
         for (size_t k = i; k < j; k++) rank[order[k]] = 0.5 * (double)(i + 1 + j);
     }
@@ -38,7 +39,10 @@ double stats_spearman(const double *a, const double *b, size_t n) {
     return rho;
 }
 
-typedef struct { double score; size_t index; } scored;
+typedef struct {
+    double score;
+    size_t index;
+} scored;
 
 static int lower_first(const void *a, const void *b) {
     const scored *x = a, *y = b;
@@ -64,9 +68,11 @@ static double overlap(const double *a, const double *b, size_t n, double p) {
     return (double)both / (double)(n - prune);
 }
 
-double stats_overlap(const double *a, const double *b, const int *units, int L, int U, int dense, double p, bool joint) {
+double stats_overlap(const double *a, const double *b, const int *units, int L, int U, int dense, double p,
+                     bool joint) {
     if (dense >= L) return NAN;
-    double *packed = xmalloc(2 * (size_t)(L - dense) * (size_t)U * sizeof *packed), *other = packed + (size_t)(L - dense) * (size_t)U, sum = 0;
+    double *packed = xmalloc(2 * (size_t)(L - dense) * (size_t)U * sizeof *packed),
+           *other = packed + (size_t)(L - dense) * (size_t)U, sum = 0;
     size_t n = 0;
     int layers = 0;
     for (int l = dense; l < L; l++) {

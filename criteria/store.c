@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 // ---------------------------------------------------------------- errors of the library
-static char reason[512];  // of the last call that failed; calls that succeed afterwards would clear the library's own stack
+// of the last call that failed; calls that succeed afterwards would clear the library's own stack
+static char reason[512];
 
 static herr_t innermost(unsigned n, const H5E_error2_t *e, void *ignored) {
     (void)ignored;
@@ -18,17 +19,18 @@ static herr_t innermost(unsigned n, const H5E_error2_t *e, void *ignored) {
     return 0;
 }
 
-static herr_t remember(hid_t stack, void *ignored) {
-    return H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, ignored);
-}
+static herr_t remember(hid_t stack, void *ignored) { return H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, ignored); }
 
 // The library's innermost message; where it quotes the system's, only that.
 int store_fail(const store *s, const char *what) {
     char text[sizeof reason], *mark = "error message = '", *from, *to;
     memcpy(text, reason, sizeof text);
-    if ((from = strstr(text, mark)) && (to = strchr(from += strlen(mark), '\''))) *to = 0;
-    else from = text;
-    return err_set("%s: cannot %s %s: %s", s->tmp ? s->tmp : s->path, s->tmp ? "write" : "read", what, *from ? from : "HDF5 gives no reason");
+    if ((from = strstr(text, mark)) && (to = strchr(from += strlen(mark), '\'')))
+        *to = 0;
+    else
+        from = text;
+    return err_set("%s: cannot %s %s: %s", s->tmp ? s->tmp : s->path, s->tmp ? "write" : "read", what,
+                   *from ? from : "HDF5 gives no reason");
 }
 
 void store_start(void) {
@@ -89,9 +91,12 @@ store *store_open_as(const char *path, const char *format, const char *maker) {
         free(there);
         return s;
     }
-    if (!hdf5) err_set("%s: not an HDF5 file; give a file made by %s", path, maker);
-    else if (s->file < 0) store_fail(s, "the file (damaged?)");
-    else err_set("%s: not made by %s (attribute format is %s)", path, maker, there ? there : "missing");
+    if (!hdf5)
+        err_set("%s: not an HDF5 file; give a file made by %s", path, maker);
+    else if (s->file < 0)
+        store_fail(s, "the file (damaged?)");
+    else
+        err_set("%s: not made by %s (attribute format is %s)", path, maker, there ? there : "missing");
     free(there);
     store_close(s);
     return NULL;
@@ -129,11 +134,14 @@ char **store_list(const store *s, const char *group, int *n) {
     if (g >= 0) H5Gget_info(g, &info);
     int count = (int)info.nlinks;
     size_t bytes = 0, at = 0;
-    for (int i = 0; i < count; i++) bytes += (size_t)H5Lget_name_by_idx(g, ".", H5_INDEX_NAME, H5_ITER_INC, (hsize_t)i, NULL, 0, H5P_DEFAULT) + 1;
+    for (int i = 0; i < count; i++)
+        bytes += (size_t)H5Lget_name_by_idx(g, ".", H5_INDEX_NAME, H5_ITER_INC, (hsize_t)i, NULL, 0, H5P_DEFAULT) + 1;
     char **out = xmalloc((size_t)(count + 1) * sizeof *out + bytes), *text = (char *)(out + count + 1);
     for (int i = 0; i < count; i++) {
         out[i] = text + at;
-        at += (size_t)H5Lget_name_by_idx(g, ".", H5_INDEX_NAME, H5_ITER_INC, (hsize_t)i, text + at, bytes - at, H5P_DEFAULT) + 1;
+        at += (size_t)H5Lget_name_by_idx(g, ".", H5_INDEX_NAME, H5_ITER_INC, (hsize_t)i, text + at, bytes - at,
+                                         H5P_DEFAULT) +
+              1;
     }
     out[count] = NULL;
     qsort(out, (size_t)count, sizeof *out, by_text);
@@ -168,10 +176,12 @@ int store_read_rows(const store *s, const char *dataset, long row, long n, hid_t
     long dim[3];
     int rank = store_shape(s, dataset, dim);
     if (rank < 0) return -1;
-    if (rank > 0 && (row < 0 || n < 0 || row + n > dim[0])) return err_set("%s: %s has %ld rows, not %ld", s->path, dataset, dim[0], row + n);
+    if (rank > 0 && (row < 0 || n < 0 || row + n > dim[0]))
+        return err_set("%s: %s has %ld rows, not %ld", s->path, dataset, dim[0], row + n);
     if (n == 0) return 0;
     hsize_t from[3] = {(hsize_t)row}, count[3] = {(hsize_t)n, (hsize_t)dim[1], (hsize_t)dim[2]};
-    hid_t d = H5Dopen2(s->file, dataset, H5P_DEFAULT), space = H5Dget_space(d), mem = rank ? H5Screate_simple(rank, count, NULL) : H5S_ALL;
+    hid_t d = H5Dopen2(s->file, dataset, H5P_DEFAULT), space = H5Dget_space(d),
+          mem = rank ? H5Screate_simple(rank, count, NULL) : H5S_ALL;
     if (rank) H5Sselect_hyperslab(space, H5S_SELECT_SET, from, NULL, count, NULL);
     int bad = H5Dread(d, type, mem, rank ? space : H5S_ALL, H5P_DEFAULT, out) < 0 ? store_fail(s, dataset) : 0;
     if (rank) H5Sclose(mem);
@@ -197,7 +207,9 @@ int store_read(const store *s, const char *dataset, long row, long n, float *out
     float *scale = xmalloc((size_t)n * 4);
     char *name = xasprintf("%s_scale", dataset);
     hid_t type = store_half_type();
-    int bad = store_read_rows(s, dataset, row, n, type, raw) || store_read_rows(s, name, row, n, H5T_NATIVE_FLOAT, scale) ? -1 : 0;
+    int bad =
+        store_read_rows(s, dataset, row, n, type, raw) || store_read_rows(s, name, row, n, H5T_NATIVE_FLOAT, scale) ? -1
+                                                                                                                    : 0;
     for (size_t i = 0; !bad && i < (size_t)n * width; i++) out[i] = half_to_float(raw[i]) * scale[i / width];
     H5Tclose(type);
     free(name);
@@ -206,11 +218,16 @@ int store_read(const store *s, const char *dataset, long row, long n, float *out
     return bad;
 }
 
-int store_read_double(const store *s, const char *dataset, long row, long n, double *out) { return store_read_rows(s, dataset, row, n, H5T_NATIVE_DOUBLE, out); }
-int store_read_int64(const store *s, const char *dataset, long row, long n, int64_t *out) { return store_read_rows(s, dataset, row, n, H5T_NATIVE_INT64, out); }
+int store_read_double(const store *s, const char *dataset, long row, long n, double *out) {
+    return store_read_rows(s, dataset, row, n, H5T_NATIVE_DOUBLE, out);
+}
+int store_read_int64(const store *s, const char *dataset, long row, long n, int64_t *out) {
+    return store_read_rows(s, dataset, row, n, H5T_NATIVE_INT64, out);
+}
 
 char **store_read_names(const store *s, const char *dataset, long n) {
-    hid_t d = store_exists(s->file, dataset) ? H5Dopen2(s->file, dataset, H5P_DEFAULT) : -1, type = d >= 0 ? H5Dget_type(d) : -1;
+    hid_t d = store_exists(s->file, dataset) ? H5Dopen2(s->file, dataset, H5P_DEFAULT) : -1,
+          type = d >= 0 ? H5Dget_type(d) : -1;
     char **out = NULL;
     if (type < 0 || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0) {
         err_set("%s: %s is missing or not text of fixed length", s->path, dataset);
@@ -219,7 +236,8 @@ char **store_read_names(const store *s, const char *dataset, long n) {
         char *block = xmalloc((size_t)n * width);
         if (store_read_rows(s, dataset, 0, n, type, block) == 0) {
             out = xmalloc((size_t)(n + 1) * sizeof *out);
-            for (long i = 0; i < n; i++) out[i] = xstrndup(block + (size_t)i * width, strnlen(block + (size_t)i * width, width));
+            for (long i = 0; i < n; i++)
+                out[i] = xstrndup(block + (size_t)i * width, strnlen(block + (size_t)i * width, width));
             out[n] = NULL;
         }
         free(block);
@@ -243,9 +261,11 @@ int store_read_examples(const store *s, store_examples *e) {
               store_read_rows(s, "/examples/loss", 0, n, H5T_NATIVE_DOUBLE, e->loss) == 0 &&
               store_read_rows(s, "/examples/tokens", 0, tokens[0], H5T_NATIVE_INT32, e->tokens) == 0 &&
               (e->id = store_read_names(s, "/examples/id", n)) && (e->task = store_read_names(s, "/examples/task", n));
-    if (ok && (e->offset[0] != 0 || e->offset[n] != tokens[0])) ok = err_set("%s: /examples/offset does not fit /examples/tokens", s->path) == 0;
+    if (ok && (e->offset[0] != 0 || e->offset[n] != tokens[0]))
+        ok = err_set("%s: /examples/offset does not fit /examples/tokens", s->path) == 0;
     for (int i = 0; ok && i < n; i++)
-        if (e->context[i] < 1 || e->context[i] >= e->offset[i + 1] - e->offset[i]) ok = err_set("%s: /examples: row %d has no continuation", s->path, i) == 0;
+        if (e->context[i] < 1 || e->context[i] >= e->offset[i + 1] - e->offset[i])
+            ok = err_set("%s: /examples: row %d has no continuation", s->path, i) == 0;
     if (ok) return 0;
     store_examples_free(e);
     return -1;
@@ -314,11 +334,18 @@ int store_read_aggregate(store_aggregate *a, const char *path, bool compat, cons
     int bad = 0;
     if (!store_has(s, top)) {
         bool other = store_has(s, compat ? "/aggregates" : "/aggregates_compat");
-        bad = other ? err_set("%s: only aggregates of --mode %s are there; score with --mode %s or both", path, compat ? "sound" : "compat", compat ? "compat" : "sound")
+        bad = other ? err_set("%s: only aggregates of --mode %s are there; score with --mode %s or both", path,
+                              compat ? "sound" : "compat", compat ? "compat" : "sound")
                     : err_set("%s: no aggregates; run bin/aggregate --store %s --out %s first", path, path, path);
-    } else if (!store_has(s, group)) bad = not_there(s, "task", task, top);
-    else if (!store_has(s, leaf)) bad = not_there(s, "criterion", criterion, group);
-    if (!bad) bad = read_plane(s, leaf, "heads", &a->L, &a->H, &a->heads) || read_plane(s, leaf, "neurons", &a->L, &a->F, &a->neurons) ? -1 : 0;
+    } else if (!store_has(s, group))
+        bad = not_there(s, "task", task, top);
+    else if (!store_has(s, leaf))
+        bad = not_there(s, "criterion", criterion, group);
+    if (!bad)
+        bad = read_plane(s, leaf, "heads", &a->L, &a->H, &a->heads) ||
+                      read_plane(s, leaf, "neurons", &a->L, &a->F, &a->neurons)
+                  ? -1
+                  : 0;
     if (!bad) {
         size_t h = a->heads ? (size_t)a->L * (size_t)a->H : 0, f = a->neurons ? (size_t)a->L * (size_t)a->F : 0;
         double *all = xmalloc((h + f) * sizeof *all);
@@ -354,16 +381,21 @@ int store_lock(const char *path) {
         }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
             ssize_t n = errno == EWOULDBLOCK ? pread(fd, who, sizeof who - 1, 0) : 0;
-            if (errno == EWOULDBLOCK) err_set("%s: another process (%.*s) is working on it; wait for it or give another --out", path, n > 0 ? (int)strcspn(who, "\n") : 7, n > 0 ? who : "unknown");
-            else err_set("%s: cannot lock: %s", name, strerror(errno));
+            if (errno == EWOULDBLOCK)
+                err_set("%s: another process (%.*s) is working on it; wait for it or give another --out", path,
+                        n > 0 ? (int)strcspn(who, "\n") : 7, n > 0 ? who : "unknown");
+            else
+                err_set("%s: cannot lock: %s", name, strerror(errno));
             close(fd);
             fd = -1;
             break;
         }
         // the one who held it before may have removed the name between open and flock
-        if (fstat(fd, &held) == 0 && stat(name, &there) == 0 && held.st_ino == there.st_ino && held.st_dev == there.st_dev) {
+        if (fstat(fd, &held) == 0 && stat(name, &there) == 0 && held.st_ino == there.st_ino &&
+            held.st_dev == there.st_dev) {
             int n = snprintf(who, sizeof who, "pid %ld\n", (long)getpid());
-            if (ftruncate(fd, 0) != 0 || pwrite(fd, who, (size_t)n, 0) != n) who[0] = 0;  // the text is a courtesy, the lock holds
+            // the text is a courtesy, the lock holds
+            if (ftruncate(fd, 0) != 0 || pwrite(fd, who, (size_t)n, 0) != n) who[0] = 0;
             break;
         }
         close(fd);

@@ -11,9 +11,11 @@ struct store {
     bool memory;
 };
 
-void  store_start(void);                            // before the library's first call
-int   store_fail(const store *s, const char *what); // -1 and err_set with the library's reason for the last call that failed
-bool  store_exists(hid_t file, const char *object);
-hid_t store_access(bool memory);                    // property list to open a file with; caller closes it
-int   store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out);  // rows [row, row + n) as `type`
-hid_t store_half_type(void);                        // IEEE 754 binary16; caller closes it
+void store_start(void);  // before the library's first call
+// -1 and err_set with the library's reason for the last call that failed
+int store_fail(const store *s, const char *what);
+bool store_exists(hid_t file, const char *object);
+hid_t store_access(bool memory);  // property list to open a file with; caller closes it
+// rows [row, row + n) as `type`
+int store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out);
+hid_t store_half_type(void);  // IEEE 754 binary16; caller closes it

@@ -48,7 +48,8 @@ int store_commit(store *s) {
     if (H5Fclose(s->file) < 0 && !bad) bad = store_fail(s, "the file");
     s->file = -1;
     int fd = bad ? -1 : open(s->tmp, O_RDONLY);
-    if (!bad && (fd < 0 || fsync(fd) != 0 || rename(s->tmp, s->path) != 0)) bad = err_set("%s: cannot write: %s", s->path, strerror(errno));
+    if (!bad && (fd < 0 || fsync(fd) != 0 || rename(s->tmp, s->path) != 0))
+        bad = err_set("%s: cannot write: %s", s->path, strerror(errno));
     if (fd >= 0) close(fd);
     store_close(s);  // removes what was not renamed
     return bad;
@@ -91,7 +92,8 @@ int store_put_text(store *s, const char *object, const char *key, const char *te
 
 int store_put_number(store *s, const char *object, const char *key, double value) {
     int64_t whole = (int64_t)value;
-    return (double)whole == value ? put_attr(s, object, key, H5T_NATIVE_INT64, &whole) : put_attr(s, object, key, H5T_NATIVE_DOUBLE, &value);
+    return (double)whole == value ? put_attr(s, object, key, H5T_NATIVE_INT64, &whole)
+                                  : put_attr(s, object, key, H5T_NATIVE_DOUBLE, &value);
 }
 
 // Chunks of whole rows near 256 KiB: the library's chunk cache (1 MiB) holds some, a row is one read.
@@ -105,7 +107,8 @@ static hid_t make_dataset(store *s, const char *dataset, int rank, const long *d
     size_t row = H5Tget_size(type);
     for (int i = 0; i < rank; i++) size[i] = chunk[i] = (hsize_t)dim[i];
     for (int i = 1; i < rank; i++) row *= (size_t)dim[i];
-    hid_t links = H5Pcreate(H5P_LINK_CREATE), how = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(rank, size, NULL);
+    hid_t links = H5Pcreate(H5P_LINK_CREATE), how = H5Pcreate(H5P_DATASET_CREATE),
+          space = H5Screate_simple(rank, size, NULL);
     H5Pset_create_intermediate_group(links, 1);
     H5Pset_obj_track_times(how, false);
     if (packed && size[0] * size[1] * size[2] > 0) {
@@ -121,7 +124,8 @@ static hid_t make_dataset(store *s, const char *dataset, int rank, const long *d
     return d;
 }
 
-static int put(store *s, const char *dataset, int rank, const long *dim, hid_t file_type, hid_t type, const void *data, bool packed) {
+static int put(store *s, const char *dataset, int rank, const long *dim, hid_t file_type, hid_t type, const void *data,
+               bool packed) {
     hid_t d = make_dataset(s, dataset, rank, dim, file_type, packed);
     int bad = d < 0 || H5Dwrite(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0;
     if (d >= 0 && H5Dclose(d) < 0) bad = 1;
@@ -178,7 +182,8 @@ static int copy_chunks(hid_t to, hid_t from, hid_t how, hid_t space) {
         uint32_t filters;
         if (H5Dget_chunk_storage_size(from, at, &bytes) < 0) return -1;
         void *block = xmalloc(bytes);
-        int bad = H5Dread_chunk(from, H5P_DEFAULT, at, &filters, block) < 0 || H5Dwrite_chunk(to, H5P_DEFAULT, filters, at, bytes, block) < 0;
+        int bad = H5Dread_chunk(from, H5P_DEFAULT, at, &filters, block) < 0 ||
+                  H5Dwrite_chunk(to, H5P_DEFAULT, filters, at, bytes, block) < 0;
         free(block);
         if (bad) return -1;
     }
@@ -186,16 +191,20 @@ static int copy_chunks(hid_t to, hid_t from, hid_t how, hid_t space) {
 }
 
 static int copy_dataset(store *s, const store *from, const char *dataset) {
-    hid_t d = H5Dopen2(from->file, dataset, H5P_DEFAULT), type = H5Dget_type(d), space = H5Dget_space(d), how = H5Dget_create_plist(d);
+    hid_t d = H5Dopen2(from->file, dataset, H5P_DEFAULT), type = H5Dget_type(d), space = H5Dget_space(d),
+          how = H5Dget_create_plist(d);
     hid_t links = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(links, 1);
     hid_t to = H5Dcreate2(s->file, dataset, type, space, links, how, H5P_DEFAULT);
     int bad = to < 0 ? store_fail(s, dataset) : 0;
-    if (!bad && H5Pget_layout(how) == H5D_CHUNKED) bad = copy_chunks(to, d, how, space) ? store_fail(s, dataset) : 0;
+    if (!bad && H5Pget_layout(how) == H5D_CHUNKED)
+        bad = copy_chunks(to, d, how, space) ? store_fail(s, dataset) : 0;
     else if (!bad) {
         void *block = xmalloc(H5Tget_size(type) * (size_t)H5Sget_simple_extent_npoints(space));
-        if (H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0) bad = store_fail(from, dataset);
-        else if (H5Dwrite(to, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0) bad = store_fail(s, dataset);
+        if (H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0)
+            bad = store_fail(from, dataset);
+        else if (H5Dwrite(to, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0)
+            bad = store_fail(s, dataset);
         free(block);
     }
     if (to >= 0 && H5Dclose(to) < 0 && !bad) bad = store_fail(s, dataset);
@@ -211,7 +220,8 @@ static int copy_dataset(store *s, const store *from, const char *dataset) {
 int store_copy(store *s, const store *from, const char *object) {
     H5O_info_t info;
     if (H5Oget_info_by_name(from->file, object, &info, H5P_DEFAULT) < 0) return store_fail(from, object);
-    if (info.type == H5O_TYPE_DATASET) return copy_dataset(s, from, object) || store_copy_attrs(s, from, object) ? -1 : 0;
+    if (info.type == H5O_TYPE_DATASET)
+        return copy_dataset(s, from, object) || store_copy_attrs(s, from, object) ? -1 : 0;
     hid_t g = group_of(s, object);
     if (g < 0) return store_fail(s, object);
     H5Oclose(g);
@@ -231,14 +241,16 @@ int store_copy_attrs(store *s, const store *from, const char *object) {
     H5O_info_t info;
     int bad = o < 0 || H5Oget_info(o, &info) < 0 ? store_fail(from, "its attributes") : 0;
     for (hsize_t i = 0; !bad && i < info.num_attrs; i++) {
-        hid_t a = H5Aopen_by_idx(o, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT), type = H5Aget_type(a);
+        hid_t a = H5Aopen_by_idx(o, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT),
+              type = H5Aget_type(a);
         const bool is_text = H5Tget_class(type) == H5T_STRING;
         char key[256] = "";
         H5Aget_name(a, sizeof key, key);
         H5Tclose(type);
         H5Aclose(a);
         char *text = store_attr(from, object, key);
-        if (text) bad = is_text ? store_put_text(s, object, key, text) : store_put_number(s, object, key, strtod(text, NULL));
+        if (text)
+            bad = is_text ? store_put_text(s, object, key, text) : store_put_number(s, object, key, strtod(text, NULL));
         free(text);
     }
     if (o >= 0) H5Oclose(o);
@@ -249,12 +261,14 @@ int store_copy_attrs(store *s, const store *from, const char *object) {
 static int check_row(const store_rows *r, long row, const float *x) {
     for (size_t i = 0; i < (size_t)r->L * (size_t)r->U; i++)
         if (!isfinite(x[i]) && (!r->units || (int)(i % (size_t)r->U) < r->units[i / (size_t)r->U]))
-            return err_set("%s: row %ld, layer %zu, unit %zu is %g; the model or the criterion is broken", r->dataset, row, i / (size_t)r->U, i % (size_t)r->U, (double)x[i]);
+            return err_set("%s: row %ld, layer %zu, unit %zu is %g; the model or the criterion is broken", r->dataset,
+                           row, i / (size_t)r->U, i % (size_t)r->U, (double)x[i]);
     return 0;
 }
 
 // Row `row` into the block at position i; scale of 16-bit rows beside it.
-static int fill_row(const store_rows *r, long row, float *exact, void *block, long i, float *scale, hid_t half, void (*lost)(void *, const float *, const float *, int, int)) {
+static int fill_row(const store_rows *r, long row, float *exact, void *block, long i, float *scale, hid_t half,
+                    void (*lost)(void *, const float *, const float *, int, int)) {
     size_t width = (size_t)r->L * (size_t)r->U;
     long at = r->old && r->old_row ? (long)r->old_row[row] : -1;
     float *plain = (float *)block + (size_t)i * width;
@@ -262,7 +276,10 @@ static int fill_row(const store_rows *r, long row, float *exact, void *block, lo
     if (at >= 0 && !r->half) return store_read_rows(r->old, r->dataset, at, 1, H5T_NATIVE_FLOAT, plain);
     if (at >= 0) {
         char *name = xasprintf("%s_scale", r->dataset);
-        int bad = store_read_rows(r->old, r->dataset, at, 1, half, packed) || store_read_rows(r->old, name, at, 1, H5T_NATIVE_FLOAT, scale + row) ? -1 : 0;
+        int bad = store_read_rows(r->old, r->dataset, at, 1, half, packed) ||
+                          store_read_rows(r->old, name, at, 1, H5T_NATIVE_FLOAT, scale + row)
+                      ? -1
+                      : 0;
         free(name);
         return bad;
     }
@@ -279,13 +296,16 @@ static int fill_row(const store_rows *r, long row, float *exact, void *block, lo
     return 0;
 }
 
-int store_put_rows(store *s, const store_rows *r, void (*lost)(void *ctx, const float *exact, const float *stored, int L, int U)) {
+int store_put_rows(store *s, const store_rows *r,
+                   void (*lost)(void *ctx, const float *exact, const float *stored, int L, int U)) {
     size_t width = (size_t)r->L * (size_t)r->U, bytes = width * (r->half ? 2 : 4);
     long dim[3] = {r->n, r->L, r->U}, step = chunk_rows(r->n, bytes);
-    hid_t half = store_half_type(), file_type = r->half ? half : H5T_IEEE_F32LE, type = r->half ? half : H5T_NATIVE_FLOAT;
+    hid_t half = store_half_type(), file_type = r->half ? half : H5T_IEEE_F32LE,
+          type = r->half ? half : H5T_NATIVE_FLOAT;
     hid_t d = make_dataset(s, r->dataset, 3, dim, file_type, true), space = d >= 0 ? H5Dget_space(d) : -1;
     void *block = xmalloc((size_t)step * bytes);
-    float *exact = r->half ? xmalloc(2 * width * sizeof *exact) : NULL, *scale = r->half ? xmalloc((size_t)r->n * sizeof *scale) : NULL;
+    float *exact = r->half ? xmalloc(2 * width * sizeof *exact) : NULL,
+          *scale = r->half ? xmalloc((size_t)r->n * sizeof *scale) : NULL;
     int bad = d < 0 ? store_fail(s, r->dataset) : 0;
     for (long row = 0; !bad && row < r->n; row += step) {
         long n = row + step < r->n ? step : r->n - row;
@@ -310,4 +330,3 @@ int store_put_rows(store *s, const store_rows *r, void (*lost)(void *ctx, const 
     free(block);
     return bad;
 }
-

@@ -3,9 +3,13 @@
 #include "criterion.h"
 
 // Arrays of a layer in the device's memory. corr, most: of neurons (correlate of ops.h), corr of the first span on.
-typedef struct { unit_taps taps; const float *corr, *most; } sum_taps;
+typedef struct {
+    unit_taps taps;
+    const float *corr, *most;
+} sum_taps;
 
 // Sets the columns that `needs` names in sums [n, units, USUMS] (the device's memory), of units from.. over each span.
-void sums_take(const ops *o, double *sums, unsigned needs, const sum_taps *x, int from, int units, const span *s, int n);
+void sums_take(const ops *o, double *sums, unsigned needs, const sum_taps *x, int from, int units, const span *s,
+               int n);
 // Whether they need corr and most.
 bool sums_correlate(unsigned needs_neurons);

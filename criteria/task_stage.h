@@ -1,11 +1,16 @@
 // task_stage - second stage of the criteria that exist per task, not per example (epenas; compat jacov, compat epenas).
 //
-// Which rows (example, position) a stage needs follows from the token ids alone, so `select` runs before any forward pass; the
-// probe collects just those rows into a side file; `score` then works on one layer at a time.
+// Which rows (example, position) a stage needs follows from the token ids alone, so `select` runs before any forward
+// pass; the probe collects just those rows into a side file; `score` then works on one layer at a time.
 #pragma once
 #include <stdint.h>
 
-typedef struct { int n; const int32_t *const *tokens; const int *length, *context; } task_tokens;  // a task's examples, in order
+// a task's examples, in order
+typedef struct {
+    int n;
+    const int32_t *const *tokens;
+    const int *length, *context;
+} task_tokens;
 
 typedef struct {
     int example, position;  // the gradient row at this position of this example
@@ -13,7 +18,7 @@ typedef struct {
     int kind;               // compat jacov: 0 row of a draw for the inner layers, 1 for the last layer
 } task_row;
 
-typedef struct {            // one layer's rows, in the order that select gave
+typedef struct {  // one layer's rows, in the order that select gave
     int n, E, H, D, F, layer, layers;
     const task_row *row;
     const float *da;        // [n, E]
@@ -22,7 +27,8 @@ typedef struct {            // one layer's rows, in the order that select gave
 } task_layer;
 
 struct task_stage {
-    // Rows wanted (malloc'd, *n of them), or NULL with *n = 0 when the task has too few: `why` then says so in one line.
+    // Rows wanted (malloc'd, *n of them), or NULL with *n = 0 when the task has too few: `why` then says so in one
+    // line.
     task_row *(*select)(const task_tokens *t, uint64_t seed, int *n, const char **why);
     void (*heads)(float *out, const task_layer *in, uint64_t seed);    // out [H]; NULL: none
     void (*neurons)(float *out, const task_layer *in, uint64_t seed);  // out [F]; NULL: none

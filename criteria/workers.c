@@ -13,7 +13,8 @@ static int lead = -1;
 static void leader_end(void) { store_unlock(leading, lead); }
 
 int leader_begin(const char *dir) {
-    for (int tries = 0; tries < 50 && (lead = store_lock(dir)) < 0; tries++) usleep(20000);  // a worker that looks at the lock has it for a moment
+    // a worker that looks at the lock has it for a moment
+    for (int tries = 0; tries < 50 && (lead = store_lock(dir)) < 0; tries++) usleep(20000);
     if (lead < 0) return -1;
     leading = xstrdup(dir);
     return atexit(leader_end) ? err_set("atexit: no room") : 0;
@@ -32,10 +33,13 @@ int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(v
                 store_unlock(name, lock);
                 lock = -1;
             }
-        } else if (tries % 10 == 9 && finished(ctx)) lock = WORKER_LATE;
+        } else if (tries % 10 == 9 && finished(ctx))
+            lock = WORKER_LATE;
         if (lock != -1) break;
         if (store_locked(dir)) seen = clock_s();
-        else if (clock_s() - seen >= worker_patience) break;  // only a look that finds nobody ends the wait, not a worker that had no time to look
+        // only a look that finds nobody ends the wait, not a worker that had no time to look
+        else if (clock_s() - seen >= worker_patience)
+            break;
         usleep(100000);
     }
     free(name);
@@ -52,7 +56,8 @@ void worker_end(const char *dir, int rank, int lock) {
 void workers_wait(const char *dir, int ranks) {
     for (int r = 1; r < ranks; r++) {
         char *name = lock_name(dir, r);
-        for (int lock; (lock = store_lock(name)) < 0;) usleep(100000);  // held while the worker works, free when it is done or dead
+        // held while the worker works, free when it is done or dead
+        for (int lock; (lock = store_lock(name)) < 0;) usleep(100000);
         free(name);
     }
 }

@@ -3,11 +3,13 @@
 #pragma once
 #include "base.h"
 
-typedef struct { int i, n; } doc_part;  // part i of n, counted from 1; {0}: everything
+typedef struct {
+    int i, n;
+} doc_part;  // part i of n, counted from 1; {0}: everything
 enum { DOC_PART_TEXT = 24 };
 
 // "i/n" with 1 <= i <= n; "" and "1/1" are everything. 0, or -1 and err_set.
-int  doc_part_parse(doc_part *p, const char *text);
+int doc_part_parse(doc_part *p, const char *text);
 // "1/2"; of everything "".
 void doc_part_text(char out[DOC_PART_TEXT], doc_part p);
 

@@ -1,4 +1,5 @@
-// task - files, splits, order, few-shot prefixes and token ids of the tasks. Contracts in task.h, the tasks in task_form.c.
+// task - files, splits, order, few-shot prefixes and token ids of the tasks. Contracts in task.h, the tasks in
+// task_form.c.
 #include "task.h"
 #include <dirent.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@ enum { SPLITS = 3 };
 
 // ---------------------------------------------------------------- small things
 static const task_form *form_find(const char *name) {
-    for (const task_form *f = task_forms; f->name; f++) if (!strcmp(f->name, name)) return f;
+    for (const task_form *f = task_forms; f->name; f++)
+        if (!strcmp(f->name, name)) return f;
     char known[256] = "";
     for (const task_form *f = task_forms; f->name; f++) {
         size_t used = strlen(known);
@@ -44,7 +46,10 @@ static bool has_suffix(const char *s, const char *suffix) {
 
 // Index into split_names of a file or split name; -1: none.
 static int split_of(const char *name) {
-    return has_prefix(name, "train") ? 0 : has_prefix(name, "val") || has_prefix(name, "dev") ? 1 : has_prefix(name, "test") ? 2 : -1;
+    return has_prefix(name, "train")                            ? 0
+           : has_prefix(name, "val") || has_prefix(name, "dev") ? 1
+           : has_prefix(name, "test")                           ? 2
+                                                                : -1;
 }
 
 // "dir/valid.jsonl" -> "dir/valid-labels.lst"
@@ -82,7 +87,10 @@ void task_close(task_split *s) {
 }
 
 // ---------------------------------------------------------------- one file
-typedef struct { const char *p, *end; int line; } lines;
+typedef struct {
+    const char *p, *end;
+    int line;
+} lines;
 
 // The next line without its line end; the blank ones that may end a file are not lines. NULL at the end.
 static const char *next_line(lines *l, size_t *n) {
@@ -116,7 +124,8 @@ static json_t *parse_json(const char *line, size_t n, const char *path, int numb
 static json_t *parse_tsv(const char *line, size_t n, const char *head, size_t n_head, const char *path, int number) {
     json_t *row = json_object();
     for (const char *end = line + n, *head_end = head + n_head;; line++, head++) {
-        const char *stop = memchr(line, '\t', (size_t)(end - line)), *head_stop = memchr(head, '\t', (size_t)(head_end - head));
+        const char *stop = memchr(line, '\t', (size_t)(end - line)),
+                   *head_stop = memchr(head, '\t', (size_t)(head_end - head));
         if (!stop != !head_stop) {
             err_set("%s:%d: row: has %s columns than the header", path, number, stop ? "more" : "fewer");
             break;
@@ -126,9 +135,12 @@ static json_t *parse_tsv(const char *line, size_t n, const char *head, size_t n_
         char *name = xstrndup(head, (size_t)(head_stop - head));
         json_t *value = memchr(line, 0, (size_t)(stop - line)) ? NULL : json_stringn(line, (size_t)(stop - line));
         int bad = 0;
-        if (!value) bad = err_set("%s:%d: %s: is not UTF-8", path, number, name);
-        else if (json_object_get(row, name)) bad = err_set("%s:1: header: two columns have one name", path);
-        else if (json_object_set(row, name, value)) bad = err_set("%s:1: header: is not UTF-8", path);
+        if (!value)
+            bad = err_set("%s:%d: %s: is not UTF-8", path, number, name);
+        else if (json_object_get(row, name))
+            bad = err_set("%s:1: header: two columns have one name", path);
+        else if (json_object_set(row, name, value))
+            bad = err_set("%s:1: header: is not UTF-8", path);
         json_decref(value);
         free(name);
         if (bad) break;
@@ -146,13 +158,15 @@ static char *row_id(const json_t *v) {
     return text && *text ? xstrdup(text) : NULL;
 }
 
-int task_parse(task_split *s, const char *name, const char *bytes, size_t n, const char *labels, size_t n_labels, const char *path) {
+int task_parse(task_split *s, const char *name, const char *bytes, size_t n, const char *labels, size_t n_labels,
+               const char *path) {
     *s = (task_split){0};
     const task_form *form = form_find(name);
     if (!form) return -1;
     const char *slash = strrchr(path, '/');
     int split = split_of(slash ? slash + 1 : path), cap = 0;
-    *s = (task_split){.name = form->name, .split = xstrdup(split < 0 ? "rows" : split_names[split]), .file = xstrdup(path)};
+    *s = (task_split){
+        .name = form->name, .split = xstrdup(split < 0 ? "rows" : split_names[split]), .file = xstrdup(path)};
     hash_bytes(s->hash, bytes, n);
     char *label_file = labels_path(path);
     if (n >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) bytes += 3, n -= 3;  // a byte-order mark
@@ -169,7 +183,8 @@ int task_parse(task_split *s, const char *name, const char *bytes, size_t n, con
             size_t n_label;
             const char *mark = next_line(&marks, &n_label);
             if (!mark) {
-                bad = err_set("%s:%d: %s: missing; it has fewer lines than %s has rows", label_file, marks.line + 1, form->label, path);
+                bad = err_set("%s:%d: %s: missing; it has fewer lines than %s has rows", label_file, marks.line + 1,
+                              form->label, path);
                 break;
             }
             r.label = label = xstrndup(mark, n_label);
@@ -183,9 +198,11 @@ int task_parse(task_split *s, const char *name, const char *bytes, size_t n, con
             bad = r.bad ? -1 : 0;
         }
         if (d.gold >= 0 && !bad) d.gold_compat = xstrdup(d.choice[d.gold] + form->bare_gold);
-        if (s->n == 0) s->labelled = d.gold >= 0;
+        if (s->n == 0)
+            s->labelled = d.gold >= 0;
         else if (!bad && s->labelled != (d.gold >= 0))
-            bad = err_set("%s:%d: %s: is %s, unlike in the rows before", path, rows.line, form->label, s->labelled ? "missing" : "there");
+            bad = err_set("%s:%d: %s: is %s, unlike in the rows before", path, rows.line, form->label,
+                          s->labelled ? "missing" : "there");
         VEC_PUSH(s->docs, s->n, cap, d);
         json_decref(r.json);
         free(label);
@@ -211,7 +228,8 @@ static uint64_t *doc_hashes(const task_split *s) {
         const task_doc *d = &s->docs[i];
         h[i] = rng_hash((uint64_t)d->gold, 0, 0);
         for (int c = 0; c < d->n_choices; c++)
-            h[i] = rng_hash(h[i], hash64(d->context[c], strlen(d->context[c])), hash64(d->choice[c], strlen(d->choice[c])));
+            h[i] = rng_hash(h[i], hash64(d->context[c], strlen(d->context[c])),
+                            hash64(d->choice[c], strlen(d->choice[c])));
     }
     qsort(h, (size_t)s->n, sizeof *h, compare_u64);
     return h;
@@ -238,8 +256,10 @@ static int drop_contained(task_split *part, int n) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         free(hash[i]);
-        if (drop[i]) task_close(&part[i]);
-        else part[kept++] = part[i];
+        if (drop[i])
+            task_close(&part[i]);
+        else
+            part[kept++] = part[i];
     }
     free(hash);
     free(drop);
@@ -255,7 +275,8 @@ static int part_open(task_split *s, const char *dir, const task_form *form, cons
     if (!bad) bad = task_parse(s, form->name, bytes, n, labels, n_labels, path);
     if (!bad) {
         free(s->file);
-        s->file = labels ? xasprintf("%s/%s,%s", form->name, file, label_file + strlen(dir) + 1) : xasprintf("%s/%s", form->name, file);
+        s->file = labels ? xasprintf("%s/%s,%s", form->name, file, label_file + strlen(dir) + 1)
+                         : xasprintf("%s/%s", form->name, file);
         if (labels) {
             char second[33];
             hash_bytes(second, labels, n_labels);
@@ -287,7 +308,8 @@ static int merge(task_split *s, task_split *part, int n) {
         p->n = 0;
         task_close(p);
     }
-    for (int i = 0; i < s->n; i++) if (!s->docs[i].id) s->docs[i].id = xasprintf("%s/%d", s->split, i);
+    for (int i = 0; i < s->n; i++)
+        if (!s->docs[i].id) s->docs[i].id = xasprintf("%s/%d", s->split, i);
     return 0;
 }
 
@@ -296,8 +318,10 @@ int task_keep_part(task_split *s, doc_part p) {
     int n, kept = 0;
     int32_t *member = doc_part_members(p, s->name, s->n, &n);
     for (int i = 0; i < s->n; i++) {
-        if (kept < n && member[kept] == i) s->docs[kept++] = s->docs[i];
-        else doc_free(&s->docs[i]);
+        if (kept < n && member[kept] == i)
+            s->docs[kept++] = s->docs[i];
+        else
+            doc_free(&s->docs[i]);
     }
     free(member);
     const int all = s->n;
@@ -306,7 +330,10 @@ int task_keep_part(task_split *s, doc_part p) {
     return n ? 0 : err_set("%s: part %d/%d of %d documents is empty; take fewer parts", s->file, p.i, p.n, all);
 }
 
-typedef struct { struct dirent **entry; int n; } folder;
+typedef struct {
+    struct dirent **entry;
+    int n;
+} folder;
 
 static void folder_close(folder *f) {
     for (int i = 0; i < f->n; i++) free(f->entry[i]);
@@ -350,7 +377,9 @@ static int folder_open(folder *f, const char *dir, const char *name) {
     free(path);
     if (f->n >= 0) return 0;
     *f = (folder){0};
-    return err_set("%s/%s: cannot read this folder; data/README.md says where the task %s is published and what to put there", dir, name, name);
+    return err_set(
+        "%s/%s: cannot read this folder; data/README.md says where the task %s is published and what to put there", dir,
+        name, name);
 }
 
 bool task_exists(const char *dir, const char *name, const char *split) {
@@ -358,7 +387,8 @@ bool task_exists(const char *dir, const char *name, const char *split) {
     folder f;
     bool there = false;
     if (!form || folder_open(&f, dir, name)) return false;
-    for (int i = 0; i < f.n && !there; i++) there = split_of(f.entry[i]->d_name) == split_of(split) && is_rows(form, f.entry[i]->d_name);
+    for (int i = 0; i < f.n && !there; i++)
+        there = split_of(f.entry[i]->d_name) == split_of(split) && is_rows(form, f.entry[i]->d_name);
     folder_close(&f);
     return there;
 }
@@ -377,7 +407,8 @@ int task_open(task_split *s, const char *dir, const char *name, const char *want
     } else {
         const int rest[] = {1, 2, 0};
         order[n_order++] = split_of(form->split);
-        for (int i = 0; i < SPLITS; i++) if (rest[i] != order[0]) order[n_order++] = rest[i];
+        for (int i = 0; i < SPLITS; i++)
+            if (rest[i] != order[0]) order[n_order++] = rest[i];
     }
     folder f;
     int found = folder_open(&f, dir, name), there = 0;
@@ -389,9 +420,14 @@ int task_open(task_split *s, const char *dir, const char *name, const char *want
             found = 0;
         }
     }
-    if (found == 0 && want) err_set("%s/%s: has no %s split; want a file called %s*", dir, name, split_names[order[0]], order[0] == 1 ? "val* or dev" : split_names[order[0]]);
-    else if (found == 0 && there) err_set("%s/%s: no split has labels (%s, or a file NAME-labels.lst)", dir, name, form->label);
-    else if (found == 0) err_set("%s/%s: has no file called train*, val*, dev* or test* (.jsonl%s)", dir, name, form->tsv ? ", .tsv" : "");
+    if (found == 0 && want)
+        err_set("%s/%s: has no %s split; want a file called %s*", dir, name, split_names[order[0]],
+                order[0] == 1 ? "val* or dev" : split_names[order[0]]);
+    else if (found == 0 && there)
+        err_set("%s/%s: no split has labels (%s, or a file NAME-labels.lst)", dir, name, form->label);
+    else if (found == 0)
+        err_set("%s/%s: has no file called train*, val*, dev* or test* (.jsonl%s)", dir, name,
+                form->tsv ? ", .tsv" : "");
     if (found == 1 && !want && !for_score && !strcmp(s->split, "train"))
         log_info("warning: %s is evaluated on its training split, as there is no other with labels", name);
     folder_close(&f);
@@ -416,7 +452,8 @@ int32_t *task_order(const task_split *s, uint64_t seed) { return doc_order(s->na
 static bool same(const task_doc *shot, const task_doc *d) {
     for (int c = 0; c < d->n_choices; c++)
         if ((d->gold < 0 || c == d->gold) && !strcmp(shot->context[shot->gold], d->context[c]) &&
-            (d->gold < 0 || !strcmp(shot->choice[shot->gold], d->choice[c]))) return true;
+            (d->gold < 0 || !strcmp(shot->choice[shot->gold], d->choice[c])))
+            return true;
     return false;
 }
 
@@ -437,7 +474,8 @@ int32_t *task_shots(const task_split *pool, const task_split *target, int doc, i
     }
     if (taken == k) return left;
     free(left);
-    err_set("%s: %d few-shot examples asked for, but only %d other rows can be used; use fewer --shots", pool->file, k, taken);
+    err_set("%s: %d few-shot examples asked for, but only %d other rows can be used; use fewer --shots", pool->file, k,
+            taken);
     return NULL;
 }
 
@@ -457,8 +495,8 @@ char *task_prefix(const task_split *pool, const task_split *target, int doc, int
     return text;
 }
 
-int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k, uint64_t seed,
-              bool compat) {
+int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k,
+              uint64_t seed, bool compat) {
     int32_t *which = k > 0 ? task_shots(pool, target, doc, k, seed, compat) : NULL;
     if (k > 0 && !which) return -1;
     seen[doc] = true;

@@ -1,6 +1,7 @@
 // task_form - the seven tasks: row forms and prompts, as METHOD 3.1 and 3.4 give them.
 //
-// Every field is looked up by its published name; where the authors' files and the hub's export differ, by whichever is there:
+// Every field is looked up by its published name; where the authors' files and the hub's export differ, by whichever is
+// there:
 //   piqa        goal, sol1, sol2; label 0 1 (in the row, or by line in NAME-labels.lst)
 //   copa        premise, question cause|effect, choice1, choice2; label 0 1
 //   openbookqa  question.stem + question.choices[{text, label}], or question_stem + choices{text[], label[]}; answerKey
@@ -24,7 +25,8 @@ static void row_bad(task_row *r, const char *field, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    for (char *p = what; *p; p++) if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
+    for (char *p = what; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
     err_set("%s:%d: %s: %s", r->path, r->line, field, what);
     r->bad = true;
 }
@@ -35,7 +37,8 @@ static const char *type_name(const json_t *v) {
     case JSON_OBJECT: return "an object";
     case JSON_ARRAY: return "an array";
     case JSON_STRING: return "a text";
-    case JSON_INTEGER: case JSON_REAL: return "a number";
+    case JSON_INTEGER:
+    case JSON_REAL: return "a number";
     case JSON_NULL: return "null";
     default: return "a truth value";
     }
@@ -54,8 +57,10 @@ static json_t *row_at(const task_row *r, const char *field) {
 // v, called `field` in messages, as a text; may_be_empty: else it must hold more than white space.
 static const char *as_text(task_row *r, const json_t *v, const char *field, bool may_be_empty) {
     const char *text = json_string_value(v);
-    if (!text) row_bad(r, field, v ? "is %s, want a text" : "is %s", type_name(v));
-    else if (!may_be_empty && text_blank(text)) row_bad(r, field, "is empty");
+    if (!text)
+        row_bad(r, field, v ? "is %s, want a text" : "is %s", type_name(v));
+    else if (!may_be_empty && text_blank(text))
+        row_bad(r, field, "is empty");
     return text ? text : "";
 }
 
@@ -94,7 +99,8 @@ static int row_label(task_row *r, const char *field, const char *const *names, i
     const char *path = r->path;
     r->path = r->label_path;
     int outer = label_index(r, r->label, field, names, n);
-    if (outer >= 0 && inner >= 0 && outer != inner) row_bad(r, field, "is %s, but the row itself says %s", names[outer], names[inner]);
+    if (outer >= 0 && inner >= 0 && outer != inner)
+        row_bad(r, field, "is %s, but the row itself says %s", names[outer], names[inner]);
     r->path = path;
     return outer >= 0 ? outer : inner;
 }
@@ -112,13 +118,15 @@ static void doc_choice(task_doc *d, const char *text) {
 // Candidates and answerKey of the two question-answering sets by AI2. least, most: how many candidates there may be.
 static void read_answers(task_doc *d, task_row *r, int least, int most) {
     const char *label[TASK_MAX_CHOICES], *where = row_at(r, "question.choices") ? "question.choices" : "choices";
-    const json_t *list = row_at(r, where), *texts = json_object_get(list, "text"), *labels = json_object_get(list, "label");
+    const json_t *list = row_at(r, where), *texts = json_object_get(list, "text"),
+                 *labels = json_object_get(list, "label");
     bool hub = json_is_object(list);
     int n = (int)json_array_size(hub ? texts : list);
     if (!hub && !json_is_array(list)) {
         row_bad(r, where, list ? "is %s, want the candidates" : "is %s", type_name(list));
     } else if (n < least || n > most) {
-        row_bad(r, where, least == most ? "has %d candidates, want %d" : "has %d candidates, want %d to %d", n, least, most);
+        row_bad(r, where, least == most ? "has %d candidates, want %d" : "has %d candidates, want %d to %d", n, least,
+                most);
     } else if (hub && json_array_size(labels) != (size_t)n) {
         row_bad(r, where, "has %d texts, but %d labels", n, (int)json_array_size(labels));
     }
@@ -129,7 +137,8 @@ static void read_answers(task_doc *d, task_row *r, int least, int most) {
         doc_choice(d, as_text(r, hub ? json_array_get(texts, (size_t)i) : json_object_get(item, "text"), name, false));
         snprintf(name, sizeof name, hub ? "%s.label[%d]" : "%s[%d].label", where, i);
         label[i] = as_text(r, hub ? json_array_get(labels, (size_t)i) : json_object_get(item, "label"), name, false);
-        for (int j = 0; j < i; j++) if (!strcmp(label[i], label[j])) row_bad(r, name, "is %.40s a second time", label[i]);
+        for (int j = 0; j < i; j++)
+            if (!strcmp(label[i], label[j])) row_bad(r, name, "is %.40s a second time", label[i]);
     }
     if (!r->bad) d->gold = row_label(r, "answerKey", label, n);
 }
@@ -170,7 +179,8 @@ static void read_openbookqa(task_doc *d, task_row *r) {
 }
 
 static void read_arc_easy(task_doc *d, task_row *r) {
-    doc_context(d, xasprintf("Question: %s\nAnswer:", row_text(r, row_at(r, "question.stem") ? "question.stem" : "question")));
+    doc_context(
+        d, xasprintf("Question: %s\nAnswer:", row_text(r, row_at(r, "question.stem") ? "question.stem" : "question")));
     read_answers(d, r, 2, 5);
 }
 
@@ -179,8 +189,10 @@ static void read_winogrande(task_doc *d, task_row *r) {
     static const char *const answers[] = {"1", "2"};
     const char *sentence = row_text(r, "sentence"), *option[] = {row_text(r, "option1"), row_text(r, "option2")};
     const char *blank = strchr(sentence, '_');
-    if (!blank) row_bad(r, "sentence", "has no blank (_)");
-    else if (text_blank(blank + 1)) row_bad(r, "sentence", "has nothing after its blank (_)");
+    if (!blank)
+        row_bad(r, "sentence", "has no blank (_)");
+    else if (text_blank(blank + 1))
+        row_bad(r, "sentence", "has nothing after its blank (_)");
     if (r->bad) return;
     char *rest = text_strip(xstrdup(blank + 1));
     for (int i = 0; i < 2; i++) {
@@ -194,7 +206,8 @@ static void read_winogrande(task_doc *d, task_row *r) {
 static void read_rte(task_doc *d, task_row *r) {
     static const char *const labels[] = {"0", "1", "entailment", "not_entailment"};
     bool super = row_at(r, "premise");
-    const char *first = row_text(r, super ? "premise" : "sentence1"), *second = row_text(r, super ? "hypothesis" : "sentence2");
+    const char *first = row_text(r, super ? "premise" : "sentence1"),
+               *second = row_text(r, super ? "hypothesis" : "sentence2");
     doc_context(d, xasprintf("%s\nQuestion: %s True or False?\nAnswer:", first, second));
     doc_choice(d, "True");
     doc_choice(d, "False");
@@ -208,15 +221,18 @@ static char *clean(char *text) {
     char *out = text;
     for (const char *in = text; *in;) {
         const char *close = *in == '[' ? in + strcspn(in, "]\n") : NULL;  // "[...]" on one line
-        if (close && *close == ']') in = close + 1;
-        else *out++ = *in++;
+        if (close && *close == ']')
+            in = close + 1;
+        else
+            *out++ = *in++;
     }
     *out = 0;
     return text_replace(text, "  ", " ");
 }
 
 static void read_hellaswag(task_doc *d, task_row *r) {
-    const char *activity = row_text(r, "activity_label"), *a = row_text(r, "ctx_a"), *b = as_text(r, row_at(r, "ctx_b"), "ctx_b", true);
+    const char *activity = row_text(r, "activity_label"), *a = row_text(r, "ctx_a"),
+               *b = as_text(r, row_at(r, "ctx_b"), "ctx_b", true);
     const json_t *endings = row_at(r, "endings");
     int n = (int)json_array_size(endings);
     if (n != 4) row_bad(r, "endings", json_is_array(endings) ? "has %d texts, want 4" : "is not an array", n);
@@ -236,14 +252,14 @@ static void read_hellaswag(task_doc *d, task_row *r) {
 }
 
 // name, labelled split of the published evaluation, compat's gold without its space, TSV, fields of id and label
-#define TASKS(X)                                                \
-    X(piqa,       "val",  true,  false, "id",  "label")         \
-    X(copa,       "val",  false, false, "idx", "label")         \
-    X(openbookqa, "test", true,  false, "id",  "answerKey")     \
-    X(winogrande, "val",  false, false, "qID", "answer")        \
-    X(rte,        "val",  false, true,  "idx", "label")         \
-    X(hellaswag,  "val",  true,  false, "ind", "label")         \
-    X(arc_easy,   "test", true,  false, "id",  "answerKey")
+#define TASKS(X)                                                                                                       \
+    X(piqa, "val", true, false, "id", "label")                                                                         \
+    X(copa, "val", false, false, "idx", "label")                                                                       \
+    X(openbookqa, "test", true, false, "id", "answerKey")                                                              \
+    X(winogrande, "val", false, false, "qID", "answer")                                                                \
+    X(rte, "val", false, true, "idx", "label")                                                                         \
+    X(hellaswag, "val", true, false, "ind", "label")                                                                   \
+    X(arc_easy, "test", true, false, "id", "answerKey")
 #define FORM(name, split, bare, tsv, id, label) {#name, split, bare, tsv, id, label, read_##name},
 #define NAME(name, split, bare, tsv, id, label) #name,
 const task_form task_forms[] = {TASKS(FORM){0}};

@@ -59,11 +59,12 @@ char *text_replace(char *s, const char *from, const char *to) {
 static char *recase(const char *s, const char *replacement) {
     int code;
     size_t at, room = 2 * strlen(s) + 16;  // a mapping may take more bytes than its source, at most twice
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR) "\\A(.)(.*)\\z", PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_DOTALL, &code, &at, NULL);
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR) "\\A(.)(.*)\\z", PCRE2_ZERO_TERMINATED,
+                                   PCRE2_UTF | PCRE2_UCP | PCRE2_DOTALL, &code, &at, NULL);
     ASSERT(re);
     char *out = xmalloc(room);
-    code = pcre2_substitute(re, (PCRE2_SPTR)s, PCRE2_ZERO_TERMINATED, 0, PCRE2_SUBSTITUTE_EXTENDED, NULL, NULL, (PCRE2_SPTR)replacement,
-                            PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)out, &room);
+    code = pcre2_substitute(re, (PCRE2_SPTR)s, PCRE2_ZERO_TERMINATED, 0, PCRE2_SUBSTITUTE_EXTENDED, NULL, NULL,
+                            (PCRE2_SPTR)replacement, PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)out, &room);
     ASSERT(code >= 0);
     pcre2_code_free(re);
     return out;

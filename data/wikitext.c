@@ -33,8 +33,8 @@ static void add_page(wikitext *w, int *cap, const char *from, const char *to) {
         free(raw);
         return;
     }
-    wikitext_page page = {.raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from,
-                          .number = w->n};
+    wikitext_page page = {
+        .raw = raw, .text = wikitext_detokenise(raw), .words = count_words(raw), .bytes = to - from, .number = w->n};
     VEC_PUSH(w->pages, w->n, *cap, page);
 }
 
@@ -138,8 +138,8 @@ char *wikitext_gptq_text(const wikitext *w) {
 }
 
 // ---------------------------------------------------------------- the detokeniser
-// White space off both ends of what stands between a pair: from the first opening character to the next closing one, and on
-// behind it.
+// White space off both ends of what stands between a pair: from the first opening character to the next closing one,
+// and on behind it.
 static void tighten(char *s, char open, char close) {
     char *out = s;
     for (const char *in = s;;) {
@@ -160,14 +160,18 @@ static void tighten(char *s, char open, char close) {
 }
 
 char *wikitext_detokenise(const char *page) {
-    typedef struct { const char *from, *to; } rule;
-    static const rule before[] = {
-        {"s '", "s'"}, {" @-@ ", "-"}, {" @,@ ", ","}, {" @.@ ", "."},
-        {" : ", ": "}, {" ; ", "; "}, {" . ", ". "}, {" ! ", "! "}, {" ? ", "? "}, {" , ", ", "},
-    }, after[] = {
-        {"= = = =", "===="}, {"= = =", "==="}, {"= =", "=="}, {" \xc2\xb0 ", "\xc2\xb0"},
-        {" \n", "\n"}, {"\n ", "\n"}, {" N ", " 1 "}, {" 's", "'s"},
-    };
+    typedef struct {
+        const char *from, *to;
+    } rule;
+    static const rule before[] =
+        {
+            {"s '", "s'"}, {" @-@ ", "-"}, {" @,@ ", ","}, {" @.@ ", "."}, {" : ", ": "},
+            {" ; ", "; "}, {" . ", ". "},  {" ! ", "! "},  {" ? ", "? "},  {" , ", ", "},
+        },
+                      after[] = {
+                          {"= = = =", "===="}, {"= = =", "==="}, {"= =", "=="},  {" \xc2\xb0 ", "\xc2\xb0"},
+                          {" \n", "\n"},       {"\n ", "\n"},    {" N ", " 1 "}, {" 's", "'s"},
+                      };
     static const char pairs[][2] = {{'(', ')'}, {'[', ']'}, {'{', '}'}, {'"', '"'}, {'\'', '\''}};
     char *s = xstrdup(page);
     for (size_t i = 0; i < sizeof before / sizeof *before; i++) text_replace(s, before[i].from, before[i].to);

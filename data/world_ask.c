@@ -1,12 +1,13 @@
-// world_ask - questions about the world, in groups: the questions of a group share their candidates and each candidate is the
-// gold one exactly once, at its own place, so that neither its length, its place nor its own likelihood tells the answer.
+// world_ask - questions about the world, in groups: the questions of a group share their candidates and each candidate
+// is the gold one exactly once, at its own place, so that neither its length, its place nor its own likelihood tells
+// the answer.
 #include "world.h"
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 static char *filled(world *w, binding *b, const char *tmpl, bool sentence) {
-    prose t = { 0 };
+    prose t = {0};
     if (world_fill(w, b, &t, tmpl, sentence)) return t.s;
     prose_free(&t);
     return NULL;
@@ -36,12 +37,15 @@ static int ask_form(world *w, const world_form *forms, int k, question g[]) {
     binding b = world_binding();
     b.table = world_table_find(w, f->table);
     if (!pick_rows(w, b.table, f->differ, f->same, k, rows)) return 0;
-    char *choice[GROUP_MAX] = { 0 };
+    char *choice[GROUP_MAX] = {0};
     bool good = true;
     for (int i = 0; i < k; i++) {
         b.x = rows[i];
         choice[i] = filled(w, &b, f->choice, false);
-        g[i] = (question){ .head = filled(w, &b, f->context, true), .n = k, .gold = i, .cause = strstr(f->context, "x.effect") != NULL };
+        g[i] = (question){.head = filled(w, &b, f->context, true),
+                          .n = k,
+                          .gold = i,
+                          .cause = strstr(f->context, "x.effect") != NULL};
         good &= g[i].head && choice[i];
         for (int j = 0; good && j < i; j++) good = strcmp(choice[i], choice[j]) != 0;
     }
@@ -62,7 +66,7 @@ static int ask_twin(world *w, question g[]) {
     char *sentence = filled(w, &b, t->sentence, true), *option[2];
     for (int i = 0; i < 2; i++) option[i] = filled(w, &b, t->option[i ^ swap], false);
     for (int i = 0; i < 2; i++) {
-        g[i] = (question){ .head = xasprintf("%s %s", sentence, t->rest[i ^ swap]), .n = 2, .gold = i };
+        g[i] = (question){.head = xasprintf("%s %s", sentence, t->rest[i ^ swap]), .n = 2, .gold = i};
         for (int j = 0; j < 2; j++) g[i].choice[j] = xstrdup(option[j]);
     }
     free(sentence);
@@ -72,7 +76,11 @@ static int ask_twin(world *w, question g[]) {
 }
 
 static void entail(question *q, char *premise, char *hypothesis, bool truth) {
-    *q = (question){ .head = premise, .tail = hypothesis, .choice = { xstrdup("True"), xstrdup("False") }, .n = 2, .gold = truth ? 0 : 1 };
+    *q = (question){.head = premise,
+                    .tail = hypothesis,
+                    .choice = {xstrdup("True"), xstrdup("False")},
+                    .n = 2,
+                    .gold = truth ? 0 : 1};
 }
 
 // Exchanges what the two variants of an entailment differ in: two persons, or the first and second word of a list.
@@ -109,7 +117,7 @@ static int ask_contrast(world *w, question g[]) {
 }
 
 static int ask_entailment(world *w, question g[]) {
-    static const world_entailment *const kinds[] = { world_rte_said, world_rte_roles, world_rte_known };
+    static const world_entailment *const kinds[] = {world_rte_said, world_rte_roles, world_rte_known};
     const world_entailment *f = kinds[below(w, sizeof kinds / sizeof *kinds)];
     int n = 0, rows[2];
     while (f[n].premise) n++;
@@ -119,13 +127,17 @@ static int ask_entailment(world *w, question g[]) {
     if (f->table) {
         b.table = world_table_find(w, f->table);
         if (!pick_rows(w, b.table, f->differ, NULL, 2, rows)) return 0;
-    } else world_draw(w, &b, f->differ);
-    for (int i = 0; i < 4; i++) {  // the premise of row i has the variant i / 2, its hypothesis i % 2; both take up what was drawn for the first
+    } else
+        world_draw(w, &b, f->differ);
+    // the premise of row i has the variant i / 2, its hypothesis i % 2; both take up what was drawn for the first
+    for (int i = 0; i < 4; i++) {
         char *side[2];
         for (int s = 0; s < 2; s++) {
             const int variant = s ? i % 2 : i / 2;
-            if (f->table) *(s ? &b.y : &b.x) = rows[variant];
-            else if (variant) exchange(w, &b, f->differ);
+            if (f->table)
+                *(s ? &b.y : &b.x) = rows[variant];
+            else if (variant)
+                exchange(w, &b, f->differ);
             side[s] = filled(w, &b, s ? f->hypothesis : f->premise, true);
             if (!f->table && variant) exchange(w, &b, f->differ);
         }
@@ -142,23 +154,29 @@ static int ask_script(world *w, question g[]) {
     binding b = world_binding();
     b.table = world_table_find(w, "script");
     int rows[GROUP_MAX];
-    const int kinds[] = { 1, 2, 4, 4 }, kind = kinds[below(w, 4)];
+    const int kinds[] = {1, 2, 4, 4}, kind = kinds[below(w, 4)];
     if (!pick_rows(w, b.table, "name", NULL, kind, rows)) return 0;
     int32_t order[GROUP_MAX];
     rng_permutation(&w->r, order, GROUP_MAX);
     const bool two = below(w, 2);
     char *ending[GROUP_MAX];
     int step[GROUP_MAX];
-    for (int i = 0; i < GROUP_MAX; i++) step[i] = kind == 4 ? 2 + (int)below(w, 4) : 2 + order[i];  // the step asked for, 2..5
+    // the step asked for, 2..5
+    for (int i = 0; i < GROUP_MAX; i++) step[i] = kind == 4 ? 2 + (int)below(w, 4) : 2 + order[i];
     if (kind == 2) step[2] = step[0], step[3] = step[1];
     for (int i = 0; i < GROUP_MAX; i++) {
         char tmpl[64];
         b.x = rows[kind == 4 ? i : kind == 2 ? i / 2 : 0];
         const int s = step[i];
-        if (two && s > 2) snprintf(tmpl, sizeof tmpl, "{P} {x.%d}. Then {he P} {x.%d}.", s - 2, s - 1);
-        else snprintf(tmpl, sizeof tmpl, "{P} {x.%d}.", s - 1);
-        g[i] = (question){ .head = filled(w, &b, tmpl, true), .tail = filled(w, &b, "{he P}", false), .label = xstrdup(world_cell(w, b.table, b.x, "name")),
-                           .n = GROUP_MAX, .gold = i };
+        if (two && s > 2)
+            snprintf(tmpl, sizeof tmpl, "{P} {x.%d}. Then {he P} {x.%d}.", s - 2, s - 1);
+        else
+            snprintf(tmpl, sizeof tmpl, "{P} {x.%d}.", s - 1);
+        g[i] = (question){.head = filled(w, &b, tmpl, true),
+                          .tail = filled(w, &b, "{he P}", false),
+                          .label = xstrdup(world_cell(w, b.table, b.x, "name")),
+                          .n = GROUP_MAX,
+                          .gold = i};
         snprintf(tmpl, sizeof tmpl, "{x.%d}.", s);
         ending[i] = filled(w, &b, tmpl, false);
     }
@@ -190,14 +208,18 @@ void question_free(question *q) {
     free(q->tail);
     free(q->label);
     for (int i = 0; i < GROUP_MAX; i++) free(q->choice[i]);
-    *q = (question){ 0 };
+    *q = (question){0};
 }
 
 void question_prompt(prose *out, int task, const question *q, int c) {
     const char *s = q->choice[c];
     switch (task) {
-    case PIQA: case ARC_EASY: prose_add(out, "Question: %s\nAnswer: %s", q->head, s); break;
-    case COPA: prose_add(out, "%.*s %s %c%s", (int)strlen(q->head) - 1, q->head, q->cause ? "because" : "therefore", tolower((unsigned char)*s), s + 1); break;
+    case PIQA:
+    case ARC_EASY: prose_add(out, "Question: %s\nAnswer: %s", q->head, s); break;
+    case COPA:
+        prose_add(out, "%.*s %s %c%s", (int)strlen(q->head) - 1, q->head, q->cause ? "because" : "therefore",
+                  tolower((unsigned char)*s), s + 1);
+        break;
     case OPENBOOKQA: prose_add(out, "%s %s", q->head, s); break;
     case WINOGRANDE: {
         const char *gap = strchr(q->head, '_');
@@ -206,7 +228,9 @@ void question_prompt(prose *out, int task, const question *q, int c) {
         break;
     }
     case RTE: prose_add(out, "%s\nQuestion: %s True or False?\nAnswer: %s", q->head, q->tail, s); break;
-    case HELLASWAG: prose_add(out, "%s: %s %c%s %s", q->label, q->head, toupper((unsigned char)*q->tail), q->tail + 1, s); break;
+    case HELLASWAG:
+        prose_add(out, "%s: %s %c%s %s", q->label, q->head, toupper((unsigned char)*q->tail), q->tail + 1, s);
+        break;
     default: ASSERT(!"unknown task");
     }
 }

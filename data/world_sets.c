@@ -1,5 +1,5 @@
-// world_sets - draws the sets and the text and writes them. The validation questions come first; whatever is drawn later and
-// contains one of them together with its answer is thrown away.
+// world_sets - draws the sets and the text and writes them. The validation questions come first; whatever is drawn
+// later and contains one of them together with its answer is thrown away.
 #include "world_sets.h"
 #include <errno.h>
 #include <ctype.h>
@@ -7,8 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-const char *const world_task_names[WORLD_TASKS] = { "piqa", "copa", "openbookqa", "winogrande", "rte", "hellaswag", "arc_easy" };
-static const char *const valid_names[WORLD_TASKS] = { "valid", "val", "dev", "dev", "dev", "val", "dev" };
+const char *const world_task_names[WORLD_TASKS] = {"piqa", "copa",      "openbookqa", "winogrande",
+                                                   "rte",  "hellaswag", "arc_easy"};
+static const char *const valid_names[WORLD_TASKS] = {"valid", "val", "dev", "dev", "dev", "val", "dev"};
 
 // ---------------------------------------------------------------- probes
 enum { PROBE = 16 };
@@ -57,34 +58,39 @@ void world_probes_free(world_probes *p) {
     for (int i = 0; i < p->n; i++) free(p->s[i]);
     free(p->s);
     free(p->slot);
-    *p = (world_probes){ 0 };
+    *p = (world_probes){0};
 }
 
 // ---------------------------------------------------------------- drawing
-typedef struct { question *q; int n, cap; } world_rows;
+typedef struct {
+    question *q;
+    int n, cap;
+} world_rows;
 
 static void rows_free(world_rows *r) {
     for (int i = 0; i < r->n; i++) question_free(&r->q[i]);
     free(r->q);
-    *r = (world_rows){ 0 };
+    *r = (world_rows){0};
 }
 
 // At least n rows in whole groups, no question twice; those with a held-out question are passed over.
 static void draw_rows(world *w, int task, int n, const world_probes *held, world_probes *seen, world_rows *out) {
     while (out->n < n) {
         question g[GROUP_MAX];
-        prose asked[GROUP_MAX] = { 0 };
+        prose asked[GROUP_MAX] = {0};
         const int k = world_ask(w, task, g);
         bool good = true;
         for (int i = 0; i < k; i++) {
             question_prompt(&asked[i], task, &g[i], g[i].gold);
-            good = good && !world_probes_count(held, asked[i].s, asked[i].n) && !world_probes_count(seen, asked[i].s, asked[i].n);
+            good = good && !world_probes_count(held, asked[i].s, asked[i].n) &&
+                   !world_probes_count(seen, asked[i].s, asked[i].n);
         }
         for (int i = 0; i < k; i++) {
             if (good) {
                 world_probes_add(seen, asked[i].s);
                 VEC_PUSH(out->q, out->n, out->cap, g[i]);
-            } else question_free(&g[i]);
+            } else
+                question_free(&g[i]);
             prose_free(&asked[i]);
         }
     }
@@ -94,8 +100,11 @@ static void draw_rows(world *w, int task, int n, const world_probes *held, world
 static void document(world *w, prose *t, world_counts *c) {
     const uint64_t kind = rng_below(&w->r, 20);
     if (kind < 15) {
-        static const int share[] = { PIQA, PIQA, COPA, COPA, OPENBOOKQA, OPENBOOKQA, WINOGRANDE, WINOGRANDE, HELLASWAG, HELLASWAG, ARC_EASY, ARC_EASY, RTE, RTE, RTE, RTE, RTE, RTE };
-        const int task = share[rng_below(&w->r, sizeof share / sizeof *share)], n = 1 + (int)rng_below(&w->r, task == RTE ? 6 : 4);
+        static const int share[] = {PIQA,       PIQA,       COPA,      COPA,      OPENBOOKQA, OPENBOOKQA,
+                                    WINOGRANDE, WINOGRANDE, HELLASWAG, HELLASWAG, ARC_EASY,   ARC_EASY,
+                                    RTE,        RTE,        RTE,       RTE,       RTE,        RTE};
+        const int task = share[rng_below(&w->r, sizeof share / sizeof *share)],
+                  n = 1 + (int)rng_below(&w->r, task == RTE ? 6 : 4);
         for (int i = 0; i < n; i++) {
             question g[GROUP_MAX];
             const int k = world_ask(w, task, g), one = (int)rng_below(&w->r, (uint64_t)k);
@@ -105,8 +114,10 @@ static void document(world *w, prose *t, world_counts *c) {
         }
         c->questions += n;
         prose_add(t, "\n");
-    } else if (kind < 19) world_tell(w, t);
-    else world_page(w, t);
+    } else if (kind < 19)
+        world_tell(w, t);
+    else
+        world_page(w, t);
     prose_add(t, "\n");
 }
 
@@ -183,7 +194,8 @@ static void row(FILE *f, FILE *labels, int task, const question *q, const char *
 
 static int folder(const char *dir, const char *name) {
     char *path = xasprintf("%s/%s", dir, name);
-    const int bad = mkdir(path, 0777) && errno != EEXIST ? err_set("%s: cannot make the folder: %s", path, strerror(errno)) : 0;
+    const int bad =
+        mkdir(path, 0777) && errno != EEXIST ? err_set("%s: cannot make the folder: %s", path, strerror(errno)) : 0;
     free(path);
     return bad;
 }
@@ -191,10 +203,11 @@ static int folder(const char *dir, const char *name) {
 static int write_set(world *w, const char *dir, int task, bool valid, const world_rows *r) {
     const char *name = world_task_names[task], *split = valid ? valid_names[task] : "train";
     const bool labelled = task == PIQA || task == WINOGRANDE;
-    file_out f = { 0 }, l = { 0 };
+    file_out f = {0}, l = {0};
     int32_t *order = xmalloc((size_t)r->n * sizeof *order);
     rng_permutation(&w->r, order, r->n);
-    char *path = xasprintf("%s/%s/%s.jsonl", dir, name, split), *labels = xasprintf("%s/%s/%s-labels.lst", dir, name, split);
+    char *path = xasprintf("%s/%s/%s.jsonl", dir, name, split),
+         *labels = xasprintf("%s/%s/%s-labels.lst", dir, name, split);
     int bad = folder(dir, name) || file_out_open(&f, path) || (labelled && file_out_open(&l, labels));
     for (int i = 0; i < r->n && !bad; i++) row(f.f, l.f, task, &r->q[order[i]], split, i);
     bad = bad || file_out_close(&f) || (labelled && file_out_close(&l));
@@ -208,7 +221,7 @@ static int write_set(world *w, const char *dir, int task, bool valid, const worl
 
 static int write_text(const char *dir, const char *sub, const char *name, const prose *t) {
     char *path = xasprintf("%s/%s/%s", dir, sub, name);
-    file_out f = { 0 };
+    file_out f = {0};
     int bad = folder(dir, sub) || file_out_open(&f, path);
     if (!bad) {
         fwrite(t->s, 1, t->n, f.f);
@@ -219,11 +232,12 @@ static int write_text(const char *dir, const char *sub, const char *name, const 
     return bad ? -1 : 0;
 }
 
-enum { BYTES_PER_TOKEN = 4, HELD_OUT_PAGES = 160 };  // of a byte-pair vocabulary of 2,000 made from this text, rounded down
+// of a byte-pair vocabulary of 2,000 made from this text, rounded down
+enum { BYTES_PER_TOKEN = 4, HELD_OUT_PAGES = 160 };
 
 // Facts that no document happens to tell get a sentence of their own.
 static void tell_rest(world *w, prose *all, const world_probes *held) {
-    prose doc = { 0 };
+    prose doc = {0};
     for (int t = 0; t < w->n_tables; t++)
         for (int i = 0; i < w->table_rows[t]; i++)
             for (int c = 1; c < w->table_cols[t]; c++) {
@@ -241,13 +255,13 @@ static void tell_rest(world *w, prose *all, const world_probes *held) {
 int world_write(const char *dir, const world_size *size, world_counts *c) {
     world w;
     world_open(&w, size->seed);
-    *c = (world_counts){ .templates = world_template_count() };
-    world_probes held = { 0 }, seen = { 0 }, none = { 0 };
-    prose all = { 0 }, doc = { 0 }, raw = { 0 };
+    *c = (world_counts){.templates = world_template_count()};
+    world_probes held = {0}, seen = {0}, none = {0};
+    prose all = {0}, doc = {0}, raw = {0};
     int bad = mkdir(dir, 0777) && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
     for (int valid = 1; valid >= 0; valid--)
         for (int task = 0; task < WORLD_TASKS && !bad; task++) {
-            world_rows r = { 0 };
+            world_rows r = {0};
             draw_rows(&w, task, valid ? size->valid : size->train, valid ? &none : &held, valid ? &held : &seen, &r);
             bad = write_set(&w, dir, task, valid, &r);
             for (int i = 0; i < r.n && !valid; i++) {  // the training rows stand in the text
@@ -267,8 +281,10 @@ int world_write(const char *dir, const world_size *size, world_counts *c) {
     while (all.n < (size_t)size->tokens * BYTES_PER_TOKEN && !bad) {
         prose_clear(&doc);
         document(&w, &doc, c);
-        if (world_probes_count(&held, doc.s, doc.n)) c->dropped++;
-        else prose_add(&all, "%s", doc.s);
+        if (world_probes_count(&held, doc.s, doc.n))
+            c->dropped++;
+        else
+            prose_add(&all, "%s", doc.s);
     }
     if (!bad) tell_rest(&w, &all, &held);
     if (!bad) bad = write_text(dir, "text", "world.txt", &all) || write_text(dir, "wikitext", "held-out.raw", &raw);
@@ -301,8 +317,10 @@ void world_count_words(const char *s, size_t n, world_counts *c) {
                 qsort(word, (size_t)kinds, sizeof *word, by_text);
                 int m = 0;
                 for (int j = 0; j < kinds; j++)
-                    if (m && strcmp(word[m - 1], word[j]) == 0) free(word[j]);
-                    else word[m++] = word[j];
+                    if (m && strcmp(word[m - 1], word[j]) == 0)
+                        free(word[j]);
+                    else
+                        word[m++] = word[j];
                 kinds = m;
             }
         }

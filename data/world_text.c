@@ -23,7 +23,7 @@ void prose_clear(prose *t) {
 }
 void prose_free(prose *t) {
     free(t->s);
-    *t = (prose){ 0 };
+    *t = (prose){0};
 }
 
 // ---------------------------------------------------------------- tables
@@ -39,7 +39,7 @@ static int split(const char *s, char **out, int most) {
 }
 
 void world_open(world *w, uint64_t seed) {
-    *w = (world){ .r = rng_make(seed) };
+    *w = (world){.r = rng_make(seed)};
     for (const world_list *l = world_lists; l->name; l++) {
         ASSERT(w->n_lists < WORLD_LISTS);
         char *words[WORLD_ROWS];
@@ -71,7 +71,7 @@ void world_close(world *w) {
     for (int t = 0; t < w->n_tables; t++)
         for (int r = 0; r < w->table_rows[t]; r++)
             for (int c = 0; c < w->table_cols[t]; c++) free(w->cell[t][r][c]);
-    *w = (world){ 0 };
+    *w = (world){0};
 }
 
 int world_table_find(const world *w, const char *name) {
@@ -96,7 +96,7 @@ const char *world_cell(const world *w, int table, int row, const char *column) {
 }
 
 binding world_binding(void) {
-    binding b = { .table = -1, .x = -1, .y = -1, .person = { -1, -1, -1 } };
+    binding b = {.table = -1, .x = -1, .y = -1, .person = {-1, -1, -1}};
     memset(b.word, -1, sizeof b.word);
     return b;
 }
@@ -129,7 +129,9 @@ static const char *list_word(world *w, binding *b, const char *name) {
         fresh = true;
         for (int k = 0; k < w->n_lists; k++)
             for (int i = 0; i < 3; i++)
-                if ((k != l || i != nth) && b->word[k][i] >= 0 && strcmp(w->list_words[k][(int)b->word[k][i]], word) == 0) fresh = false;
+                if ((k != l || i != nth) && b->word[k][i] >= 0 &&
+                    strcmp(w->list_words[k][(int)b->word[k][i]], word) == 0)
+                    fresh = false;
     }
     return w->list_words[l][(int)b->word[l][nth]];
 }
@@ -150,27 +152,35 @@ static bool ends(const char *s, size_t n, const char *tail) {
 }
 
 static void plural(prose *out, const char *word) {
-    static const char *const odd[][2] = { { "mouse", "mice" }, { "sheep", "sheep" }, { "deer", "deer" }, { "wolf", "wolves" }, { "goose", "geese" },
-        { "knife", "knives" }, { "shelf", "shelves" }, { "trout", "trout" }, { "carp", "carp" }, { "fly", "flies" } };
+    static const char *const odd[][2] = {
+        {"mouse", "mice"},   {"sheep", "sheep"},   {"deer", "deer"},   {"wolf", "wolves"}, {"goose", "geese"},
+        {"knife", "knives"}, {"shelf", "shelves"}, {"trout", "trout"}, {"carp", "carp"},   {"fly", "flies"}};
     const size_t n = strlen(word);
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
         if (strcmp(word, odd[i][0]) == 0) {
             prose_add(out, "%s", odd[i][1]);
             return;
         }
-    if (ends(word, n, "s") || ends(word, n, "x") || ends(word, n, "sh") || ends(word, n, "ch")) prose_add(out, "%ses", word);
-    else if (n > 1 && word[n - 1] == 'y' && !strchr("aeiou", word[n - 2])) prose_add(out, "%.*sies", (int)n - 1, word);
-    else prose_add(out, "%ss", word);
+    if (ends(word, n, "s") || ends(word, n, "x") || ends(word, n, "sh") || ends(word, n, "ch"))
+        prose_add(out, "%ses", word);
+    else if (n > 1 && word[n - 1] == 'y' && !strchr("aeiou", word[n - 2]))
+        prose_add(out, "%.*sies", (int)n - 1, word);
+    else
+        prose_add(out, "%ss", word);
 }
 
 // The noun behind a slot in the given form; marks as in world.h.
 static void noun(prose *out, const char *form, const char *word) {
     const char mark = *word == '~' || *word == '+' ? *word++ : 0;
     const char f = (char)tolower((unsigned char)form[0]);
-    if (f == 'a') prose_add(out, "%s%s", mark == '~' ? "some " : mark ? "" : strchr("aeiou", *word) ? "an " : "a ", word);
-    else if (f == 't') prose_add(out, "the %s", word);
-    else if (f == 's' && !mark) plural(out, word);
-    else prose_add(out, "%s", word);
+    if (f == 'a')
+        prose_add(out, "%s%s", mark == '~' ? "some " : mark ? "" : strchr("aeiou", *word) ? "an " : "a ", word);
+    else if (f == 't')
+        prose_add(out, "the %s", word);
+    else if (f == 's' && !mark)
+        plural(out, word);
+    else
+        prose_add(out, "%s", word);
 }
 
 static bool fill(world *w, binding *b, prose *out, const char *tmpl, int depth);
@@ -185,11 +195,16 @@ static bool slot(world *w, binding *b, prose *out, const char *body, int depth) 
     if (strlen(name) == 1 && *name >= 'P' && *name <= 'R') {
         const world_person *p = &world_persons[person(w, b, *name - 'P')];
         const char *low = form[0] == 'H' ? form + 1 : form[0] ? form + 1 : "";
-        if (!form[0] || form[0] == '^') prose_add(out, "%s", p->name);
-        else if (strcmp(low, "e") == 0) prose_add(out, p->woman ? "she" : "he");
-        else if (strcmp(low, "im") == 0) prose_add(out, p->woman ? "her" : "him");
-        else if (strcmp(low, "is") == 0) prose_add(out, p->woman ? "her" : "his");
-        else ASSERT(!"a person in an unknown form");
+        if (!form[0] || form[0] == '^')
+            prose_add(out, "%s", p->name);
+        else if (strcmp(low, "e") == 0)
+            prose_add(out, p->woman ? "she" : "he");
+        else if (strcmp(low, "im") == 0)
+            prose_add(out, p->woman ? "her" : "him");
+        else if (strcmp(low, "is") == 0)
+            prose_add(out, p->woman ? "her" : "his");
+        else
+            ASSERT(!"a person in an unknown form");
     } else if (*name == '#') {
         noun(out, form, list_word(w, b, name + 1));
     } else {
@@ -207,7 +222,8 @@ static bool slot(world *w, binding *b, prose *out, const char *body, int depth) 
         }
         if (strchr(cell, '{')) {
             if (!fill(w, b, out, cell, depth + 1)) return false;
-        } else noun(out, form, cell);
+        } else
+            noun(out, form, cell);
     }
     if (strchr("ATSH^", form[0]) && form[0]) out->s[from] = (char)toupper((unsigned char)out->s[from]);
     return true;

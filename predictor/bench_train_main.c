@@ -1,8 +1,9 @@
-// bench_train - how fast predictors are trained: examples/s of every design's nets through the training loop of bin/train (rows read from the
-// scratch file, forward, loss, backward, AdamW), beside PyTorch's on the same nets (bench_train_peer.py).
+// bench_train - how fast predictors are trained: examples/s of every design's nets through the training loop of
+// bin/train (rows read from the scratch file, forward, loss, backward, AdamW), beside PyTorch's on the same nets
+// (bench_train_peer.py).
 //
-// Rounds go over both in turn, so that a slow phase of the machine hits both; a rate is the median over the rounds, a ratio the median of
-// the rounds' ratios.
+// Rounds go over both in turn, so that a slow phase of the machine hits both; a rate is the median over the rounds, a
+// ratio the median of the rounds' ratios.
 #include "child.h"
 #include "cli.h"
 #include "fit.h"
@@ -23,7 +24,8 @@ enum { MOST_ROUNDS = 99, NETS = 8 };
 static struct {
     char *shape, *designs, *peer, *scratch, *out;
     long hidden, tokens, steps, rounds, threads;
-} arg = {.shape = "opt-125m", .designs = "all", .peer = "python3", .tokens = 64, .steps = 10, .rounds = 5, .threads = 2};
+} arg = {
+    .shape = "opt-125m", .designs = "all", .peer = "python3", .tokens = 64, .steps = 10, .rounds = 5, .threads = 2};
 
 // ---------------------------------------------------------------- one net
 typedef struct {
@@ -33,7 +35,13 @@ typedef struct {
     const char *peer_kind;
 } contender;
 
-typedef struct { contender c; row_source from; store_examples ex; scratch file; int *row, n; } training;
+typedef struct {
+    contender c;
+    row_source from;
+    store_examples ex;
+    scratch file;
+    int *row, n;
+} training;
 
 static void random_plane(plane *p, scratch *file, int width, int rows, rng *r, bool labels) {
     float *x = xmalloc((size_t)width * sizeof *x);
@@ -54,11 +62,15 @@ static void open_training(training *t, const contender *c, const model *m) {
     *t = (training){.c = *c, .n = c->batch * (int)arg.steps, .file = {.fd = -1}};
     if (scratch_open(&t->file, arg.scratch)) die(1, "%s", err_get());
     random_plane(&t->from.t, &t->file, c->shape.out, t->n, &r, c->shape.kind == NET_PAIR);
-    if (c->shape.kind != NET_POOL) random_plane(&t->from.x, &t->file, c->shape.in, t->n, &r, false);
+    if (c->shape.kind != NET_POOL)
+        random_plane(&t->from.x, &t->file, c->shape.in, t->n, &r, false);
     else {
         store_examples *e = &t->ex;
         const size_t T = (size_t)arg.tokens, N = (size_t)t->n;
-        *e = (store_examples){.n = t->n, .tokens = xcalloc(N * T, sizeof *e->tokens), .offset = xcalloc(N + 1, sizeof *e->offset), .context = xcalloc(N, sizeof *e->context)};
+        *e = (store_examples){.n = t->n,
+                              .tokens = xcalloc(N * T, sizeof *e->tokens),
+                              .offset = xcalloc(N + 1, sizeof *e->offset),
+                              .context = xcalloc(N, sizeof *e->context)};
         for (size_t i = 0; i < N * T; i++) e->tokens[i] = (int32_t)rng_below(&r, (uint64_t)m->c.V);
         for (size_t i = 0; i < N; i++) {
             e->context[i] = (int32_t)T;
@@ -81,8 +93,18 @@ static void close_training(training *t) {
 
 // Seconds of one epoch; weights and moments begin anew, which is not timed.
 static double run(training *t) {
-    const fit_plan p = {.o = ops_cpu(), .from = t->from, .train = t->row, .n_train = t->n, .loss = t->c.shape.kind == NET_PAIR ? LOSS_BCE : LOSS_MSE, .positive = 0.5, .batch = t->c.batch,
-                        .epochs = 1, .keep_last = true, .lr = 1e-3, .decay = 0.01, .seed = 1};
+    const fit_plan p = {.o = ops_cpu(),
+                        .from = t->from,
+                        .train = t->row,
+                        .n_train = t->n,
+                        .loss = t->c.shape.kind == NET_PAIR ? LOSS_BCE : LOSS_MSE,
+                        .positive = 0.5,
+                        .batch = t->c.batch,
+                        .epochs = 1,
+                        .keep_last = true,
+                        .lr = 1e-3,
+                        .decay = 0.01,
+                        .seed = 1};
     net n = t->c.shape;
     fit_result r;
     n.w = xaligned(n.floats * sizeof *n.w);
@@ -116,20 +138,23 @@ static char *start_peer(child *c) {
 
 static double ask(child *c, const contender *n) {
     char line[64];
-    fprintf(c->to, "%s %d %d %d %d %ld %ld\n", n->peer_kind, n->shape.in, n->shape.hidden, n->shape.out, n->batch, arg.tokens, arg.steps);
+    fprintf(c->to, "%s %d %d %d %d %ld %ld\n", n->peer_kind, n->shape.in, n->shape.hidden, n->shape.out, n->batch,
+            arg.tokens, arg.steps);
     fflush(c->to);
     if (!fgets(line, sizeof line, c->from)) die(1, "the peer ended; run it by hand to see why");
     return strtod(line, NULL);
 }
 
 // ---------------------------------------------------------------- the CSV file
-// A column, and whether it says what a row is about; the others are what was measured. Rates are examples/s; the ratio is
-// the median over the rounds.
-#define COLUMNS(X)                                                                                                  \
-    X(shape, 1) X(design, 1) X(units, 1) X(inputs, 1) X(hidden, 1) X(outputs, 1) X(batch, 1) X(tokens, 1)           \
-    X(steps, 1) X(rounds, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(examples_per_second, 0)          \
-    X(slowest, 0) X(fastest, 0) X(peer_examples_per_second, 0) X(ratio, 0) X(ratio_low, 0) X(ratio_high, 0)         \
+// A column, and whether it says what a row is about; the others are what was measured. Rates are examples/s; the ratio
+// is the median over the rounds.
+// clang-format off
+#define COLUMNS(X)                                                                                                    \
+    X(shape, 1) X(design, 1) X(units, 1) X(inputs, 1) X(hidden, 1) X(outputs, 1) X(batch, 1) X(tokens, 1)             \
+    X(steps, 1) X(rounds, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(examples_per_second, 0)            \
+    X(slowest, 0) X(fastest, 0) X(peer_examples_per_second, 0) X(ratio, 0) X(ratio_low, 0) X(ratio_high, 0)           \
     X(peer_versions, 0)
+// clang-format on
 #define X(name, key) COLUMN_##name,
 enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
 #undef X
@@ -137,7 +162,10 @@ enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
 static const results_column columns[N_COLUMNS] = {COLUMNS(X)};
 #undef X
 
-typedef struct { char text[N_COLUMNS][FIELD]; const char *field[N_COLUMNS]; } csv_row;
+typedef struct {
+    char text[N_COLUMNS][FIELD];
+    const char *field[N_COLUMNS];
+} csv_row;
 #define SET(r, column, ...) snprintf((r)->text[COLUMN_##column], FIELD, __VA_ARGS__)
 
 static void set_key(csv_row *r, const contender *c, bool peer) {
@@ -164,7 +192,9 @@ static void set_key(csv_row *r, const contender *c, bool peer) {
 }
 
 // Rates over the rounds, sorted; theirs and ratio NULL: without a peer.
-typedef struct { double *ours, *theirs, *ratio; } rates;
+typedef struct {
+    double *ours, *theirs, *ratio;
+} rates;
 
 static void write_row(results *out, const contender *c, const rates *x, const char *about) {
     const size_t n = (size_t)arg.rounds;
@@ -229,16 +259,28 @@ static int list_nets(contender *out, const model_config *c) {
     for (int i = 0; i < wanted && !all; i++) {
         int d = 0;
         while (d <= PREDICTOR_SEQUENCE && strcmp(name[i], predictor_design_names[d]) != 0) d++;
-        if (d > PREDICTOR_SEQUENCE) die(2, "--design %s: not one of shadow, dejavu, dejavu-lowrank, sequence, all", name[i]);
+        if (d > PREDICTOR_SEQUENCE)
+            die(2, "--design %s: not one of shadow, dejavu, dejavu-lowrank, sequence, all", name[i]);
     }
     for (int d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++) {
         bool take = all;
         for (int i = 0; i < wanted; i++) take |= strcmp(name[i], predictor_design_names[d]) == 0;
         for (int k = 0; k < 2 && take; k++) {
             const int most = k ? 1024 : 2048, hidden = arg.hidden ? (int)arg.hidden : c->E < most ? c->E : most;
-            const predictor_info a = {.design = (predictor_design)d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .L = c->L, .H = c->H, .E = c->E, .F = c->F, .hidden = {hidden, hidden}};
+            const predictor_info a = {.design = (predictor_design)d,
+                                      .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
+                                      .L = c->L,
+                                      .H = c->H,
+                                      .E = c->E,
+                                      .F = c->F,
+                                      .hidden = {hidden, hidden}};
             contender *to = &out[n++];
-            *to = (contender){.design = (predictor_design)d, .kind = k, .batch = k ? 16 : 32, .peer_kind = d == PREDICTOR_LOWRANK ? "pair" : d == PREDICTOR_SEQUENCE ? "pool" : "mlp"};
+            *to = (contender){.design = (predictor_design)d,
+                              .kind = k,
+                              .batch = k ? 16 : 32,
+                              .peer_kind = d == PREDICTOR_LOWRANK    ? "pair"
+                                           : d == PREDICTOR_SEQUENCE ? "pool"
+                                                                     : "mlp"};
             predictor_shape(&to->shape, &a, k);
         }
     }
@@ -250,8 +292,10 @@ int main(int argc, char **argv) {
     const char *tmp = getenv("TMPDIR");
     arg.scratch = xasprintf("%s/bench_train.%ld", tmp ? tmp : "/tmp", (long)getpid());
     const cli_option options[] = {
-        {"shape", CLI_STR, &arg.shape, "NAME", "model whose predictors are trained: a published shape or LxHxExFxVxP", false, NULL, 0, 0},
-        {"design", CLI_STR, &arg.designs, "a,b|all", "shadow, dejavu, dejavu-lowrank, sequence (dejavu's: one layer's net)", false, NULL, 0, 0},
+        {"shape", CLI_STR, &arg.shape, "NAME", "model whose predictors are trained: a published shape or LxHxExFxVxP",
+         false, NULL, 0, 0},
+        {"design", CLI_STR, &arg.designs, "a,b|all",
+         "shadow, dejavu, dejavu-lowrank, sequence (dejavu's: one layer's net)", false, NULL, 0, 0},
         {"hidden", CLI_INT, &arg.hidden, "N", "hidden units, or rank; 0: as bin/train", false, NULL, 0, 1 << 20},
         {"tokens", CLI_INT, &arg.tokens, "N", "sequence: tokens of an example", false, NULL, 1, 1e5},
         {"steps", CLI_INT, &arg.steps, "N", "batches that are timed in a round", false, NULL, 1, 1e5},
@@ -290,7 +334,8 @@ int main(int argc, char **argv) {
         printf("no peer: %s has no torch; give another --peer\n", arg.peer);
     }
     if (about) printf("peer: %s\n", about);
-    printf("%-15s %-8s %8s %7s %7s %6s %12s %12s %7s\n", "design", "units", "inputs", "hidden", "outputs", "batch", "examples/s", "PyTorch", "ratio");
+    printf("%-15s %-8s %8s %7s %7s %6s %12s %12s %7s\n", "design", "units", "inputs", "hidden", "outputs", "batch",
+           "examples/s", "PyTorch", "ratio");
     for (int i = 0; i < n; i++) time_net(&nets[i], &m.m, &peer, about, &out);
     results_close(&out);
     if (about) {

@@ -1,5 +1,5 @@
-// fit - see fit.h. Order, initialisation and every sum are functions of the plan alone, so on one kind of device a training that was killed and goes on, or
-// one with another number of threads, ends with the same bits.
+// fit - see fit.h. Order, initialisation and every sum are functions of the plan alone, so on one kind of device a
+// training that was killed and goes on, or one with another number of threads, ends with the same bits.
 #include "fit.h"
 #include <errno.h>
 #include <math.h>
@@ -9,25 +9,29 @@
 
 // ---------------------------------------------------------------- state of a training
 typedef struct {
-    net n;                       // parameters of the last step
+    net n;  // parameters of the last step
     const ops *o;
-    float *w, *m, *v, *best;     // [floats]; best NULL: no validation
-    double *losses, *loss;       // of an epoch's batches; loss: in host memory
-    float *host;                 // [floats] of another device's memory
+    float *w, *m, *v, *best;  // [floats]; best NULL: no validation
+    double *losses, *loss;    // of an epoch's batches; loss: in host memory
+    float *host;              // [floats] of another device's memory
     int *order;
     net_work k;
     row_stage stage;
-    int epoch, kept, idle;       // done; epoch in best, epochs since
-    double kept_loss;            // of validation; NAN: none yet
+    int epoch, kept, idle;  // done; epoch in best, epochs since
+    double kept_loss;       // of validation; NAN: none yet
     bool stopped;
     double *train, *valid, seconds;
 } training;
 
 static long steps_of(const fit_plan *p) { return (p->n_train + p->batch - 1) / p->batch; }
-static size_t most_steps(const fit_plan *p) { return (size_t)((p->n_train > p->n_valid ? p->n_train : p->n_valid) + p->batch - 1) / (size_t)p->batch; }
+static size_t most_steps(const fit_plan *p) {
+    return (size_t)((p->n_train > p->n_valid ? p->n_train : p->n_valid) + p->batch - 1) / (size_t)p->batch;
+}
 static bool keeps_best(const fit_plan *p) { return !p->keep_last && p->n_valid; }
 
-static int longer_first(const void *a, const void *b) { return (*(const int *)a < *(const int *)b) - (*(const int *)a > *(const int *)b); }
+static int longer_first(const void *a, const void *b) {
+    return (*(const int *)a < *(const int *)b) - (*(const int *)a > *(const int *)b);
+}
 
 // Tokens of the largest batch that some rows can make.
 static int most_tokens(const fit_plan *p, const int *row, int n) {
@@ -48,7 +52,8 @@ static int tokens_of(const net *n, const fit_plan *p) {
 size_t fit_bytes(const net *n, const fit_plan *p) {
     const int tokens = tokens_of(n, p);
     const size_t floats = (keeps_best(p) ? 4 : 3) * n->floats, arrays = 32;  // each at a multiple of 256
-    return 4 * floats + most_steps(p) * sizeof(double) + net_work_bytes(n, p->batch, tokens) + row_stage_bytes(&p->from, n, p->batch, tokens) + 256 * arrays;
+    return 4 * floats + most_steps(p) * sizeof(double) + net_work_bytes(n, p->batch, tokens) +
+           row_stage_bytes(&p->from, n, p->batch, tokens) + 256 * arrays;
 }
 
 static int training_new(training *s, const net *shape, const fit_plan *p) {
@@ -81,10 +86,19 @@ static void training_free(training *s) {
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
 }
 
-// File: head, losses [epochs] twice, then w, m, v and best, or of a finished training the kept parameters only; the hash of all parts.
-typedef struct { char magic[8], key[33], best, finished; int epochs, epoch, kept, idle, stopped; double kept_loss, seconds; } state_head;
+// File: head, losses [epochs] twice, then w, m, v and best, or of a finished training the kept parameters only; the
+// hash of all parts.
+typedef struct {
+    char magic[8], key[33], best, finished;
+    int epochs, epoch, kept, idle, stopped;
+    double kept_loss, seconds;
+} state_head;
 
-typedef struct { void *at; size_t bytes; bool device; } piece;
+typedef struct {
+    void *at;
+    size_t bytes;
+    bool device;
+} piece;
 static int pieces_of(training *s, int epochs, bool finished, piece out[8]) {
     const size_t losses = (size_t)epochs * sizeof(double), floats = s->n.floats * sizeof(float);
     int n = 0;
@@ -137,7 +151,8 @@ static bool load(training *s, const fit_plan *p) {
     state_head h;
     piece part[8];
     uint64_t hash = 0, written = 0;
-    bool ok = fread(&h, sizeof h, 1, f) == 1 && memcmp(h.magic, "fitnet1", 8) == 0 && memcmp(h.key, p->key, sizeof h.key) == 0 && h.epochs == p->epochs && h.best == (s->best != NULL);
+    bool ok = fread(&h, sizeof h, 1, f) == 1 && memcmp(h.magic, "fitnet1", 8) == 0 &&
+              memcmp(h.key, p->key, sizeof h.key) == 0 && h.epochs == p->epochs && h.best == (s->best != NULL);
     const int n = ok ? pieces_of(s, p->epochs, h.finished, part) : 0;
     if (ok) hash = hash64(&h, sizeof h);
     for (int i = 0; ok && i < n; i++) {
@@ -189,19 +204,26 @@ static double mean_loss(training *s, const fit_plan *p, int count) {
     const size_t steps = (size_t)(count + p->batch - 1) / (size_t)p->batch;
     double sum = 0;
     s->o->get(s->loss, s->losses, steps * sizeof *s->loss);
-    for (int i = 0; i < count; i += p->batch) sum += (count - i < p->batch ? count - i : p->batch) * s->loss[i / p->batch];
+    for (int i = 0; i < count; i += p->batch)
+        sum += (count - i < p->batch ? count - i : p->batch) * s->loss[i / p->batch];
     return sum / count;
 }
 
 // Rows of a list from i on, as many as a batch takes; none behind its end.
-typedef struct { const int *row; int n; } batch;
+typedef struct {
+    const int *row;
+    int n;
+} batch;
 static batch batch_at(const fit_plan *p, const int *row, int count, int i) {
     const int left = i < count ? count - i : 0;
     return (batch){left ? row + i : NULL, left < p->batch ? left : p->batch};
 }
 
-// A batch is sent when the one before has been given to the device, which computes that while the host reads and the other comes.
-static int send_batch(training *s, const fit_plan *p, batch b) { return b.n ? row_send(&p->from, &s->n, &s->k, &s->stage, b.row, b.n) : 0; }
+// A batch is sent when the one before has been given to the device, which computes that while the host reads and the
+// other comes.
+static int send_batch(training *s, const fit_plan *p, batch b) {
+    return b.n ? row_send(&p->from, &s->n, &s->k, &s->stage, b.row, b.n) : 0;
+}
 // The outputs of the batch that was sent. Returns its targets.
 static const float *forward(training *s, const fit_plan *p, int B) {
     const float *t = row_take(&p->from, &s->n, &s->k, &s->stage, B);
@@ -221,8 +243,9 @@ static int evaluate(training *s, const fit_plan *p, const int *row, int count, d
     return 0;
 }
 
-// Pooled tokens, all numbers between 0 and 1, are nearly the same for every example: their mean is twenty times their deviation. Nets that begin with
-// them as they are learn the noise of the mean and never what tells examples apart, so the value map begins with them standardised.
+// Pooled tokens, all numbers between 0 and 1, are nearly the same for every example: their mean is twenty times their
+// deviation. Nets that begin with them as they are learn the noise of the mean and never what tells examples apart, so
+// the value map begins with them standardised.
 static int standardise(training *s, const fit_plan *p) {
     const size_t E = (size_t)s->n.in, bytes = s->n.floats * sizeof(float);
     double *mean = xcalloc(2 * E, sizeof *mean), *deviation = mean + E;
@@ -269,11 +292,14 @@ static int train_epoch(training *s, const fit_plan *p) {
     if (send_batch(s, p, batch_at(p, s->order, p->n_train, 0))) return -1;
     for (long k = 0; k < steps; k++) {
         const int i = (int)k * p->batch;
-        if (train_step(s, p, s->epoch * steps + k, batch_at(p, s->order, p->n_train, i).n, s->losses + k, batch_at(p, s->order, p->n_train, i + p->batch))) return -1;
+        if (train_step(s, p, s->epoch * steps + k, batch_at(p, s->order, p->n_train, i).n, s->losses + k,
+                       batch_at(p, s->order, p->n_train, i + p->batch)))
+            return -1;
         if (p->tick) p->tick(p->ctx, 1);
     }
     const double loss = mean_loss(s, p, p->n_train);
-    if (!isfinite(loss)) return err_set("training diverged in epoch %d: the loss is %g; use a smaller --lr", s->epoch + 1, loss);
+    if (!isfinite(loss))
+        return err_set("training diverged in epoch %d: the loss is %g; use a smaller --lr", s->epoch + 1, loss);
     double *valid = &s->valid[s->epoch];
     if (evaluate(s, p, p->valid, p->n_valid, valid)) return -1;
     s->train[s->epoch++] = loss;
@@ -301,7 +327,8 @@ int fit_net(net *n, const fit_plan *p, fit_result *r) {
             bad = evaluate(&s, p, p->valid, p->n_valid, &s.kept_loss);
             s.o->copy(s.best, s.w, s.n.floats * sizeof *s.w);
         }
-    } else if (p->tick) p->tick(p->ctx, s.epoch * steps_of(p));
+    } else if (p->tick)
+        p->tick(p->ctx, s.epoch * steps_of(p));
     double start = clock_s(), saved = start;
     while (!bad && s.epoch < p->epochs && !s.stopped) {
         bad = train_epoch(&s, p);
@@ -341,14 +368,15 @@ static batch sample(const fit_plan *p, int step) {
     return (batch){p->train + (p->n_train > B ? step * B % (p->n_train - B) : 0), B};
 }
 
-// A net costs its memory once (allocated, cleared, touched for the first time by the first step and the first copy), and every epoch its steps, the validation
-// part and the copy of the best.
+// A net costs its memory once (allocated, cleared, touched for the first time by the first step and the first copy),
+// and every epoch its steps, the validation part and the copy of the best.
 int fit_estimate(const net *shape, const fit_plan *p, double budget, double *seconds) {
     training s;
     const double begun = clock_s();
     if (training_new(&s, shape, p)) return -1;
     begin(&s, p);
-    const long all = p->epochs * steps_of(p), most = all < 40 ? all : 40;  // measuring takes no more steps than training
+    // measuring takes no more steps than training
+    const long all = p->epochs * steps_of(p), most = all < 40 ? all : 40;
     const int B = sample(p, 0).n;
     double loss, start = begun, once = 0, epoch = 0;
     int bad = send_batch(&s, p, sample(p, 0)), steps = 0;

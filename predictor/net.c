@@ -14,7 +14,8 @@ static void tensor_add(net *n, const char *name, int rows, int cols) {
 
 void net_shape(net *n, net_kind kind, int in, int hidden, int out) {
     *n = (net){.kind = kind, .in = in, .hidden = hidden, .out = out};
-    static const char *const names[] = {"query.weight", "query.bias", "key.weight", "key.bias", "value.weight", "value.bias", "out.weight", "out.bias"};
+    static const char *const names[] = {"query.weight", "query.bias", "key.weight", "key.bias",
+                                        "value.weight", "value.bias", "out.weight", "out.bias"};
     for (int i = 0; kind == NET_POOL && i < POOL_TENSORS; i++) tensor_add(n, names[i], in, i % 2 ? 1 : in);
     tensor_add(n, "fc1.weight", hidden, in);
     if (kind != NET_PAIR) tensor_add(n, "fc1.bias", hidden, 1);
@@ -29,7 +30,8 @@ static bool biased(const net *n) { return n->kind != NET_PAIR; }
 
 static weight view(const net *n, int i) {
     const net_tensor *t = &n->t[i];
-    if (n->narrow) return (weight){(const char *)n->narrow + t->at * dtype_bytes(n->type), n->type, t->rows, t->cols, NULL, NULL};
+    if (n->narrow)
+        return (weight){(const char *)n->narrow + t->at * dtype_bytes(n->type), n->type, t->rows, t->cols, NULL, NULL};
     return (weight){n->w + t->at, DT_F32, t->rows, t->cols, NULL, NULL};
 }
 
@@ -37,7 +39,8 @@ double net_bound(const net *n, int i) {
     const net_tensor *t = &n->t[i];
     const bool pool = i < first(n), bias = t->cols == 1 && i % 2 && biased(n);
     if (pool && bias) return 0;
-    return pool && i < WO ? sqrt(1.5 / n->in) : 1 / sqrt(bias ? n->t[i - 1].cols : t->cols);  // Xavier of the stacked (3 E, E) matrix: sqrt(6 / (E + 3 E))
+    // Xavier of the stacked (3 E, E) matrix: sqrt(6 / (E + 3 E))
+    return pool && i < WO ? sqrt(1.5 / n->in) : 1 / sqrt(bias ? n->t[i - 1].cols : t->cols);
 }
 
 uint64_t net_key(uint64_t seed, int i) { return rng_hash(seed, (uint64_t)i, 0x6e6574); }
@@ -49,7 +52,8 @@ void net_init(net *n, uint64_t seed) {
         const double bound = net_bound(n, i);
         if (!bound) continue;
         rng r = rng_make(net_key(seed, i));
-        for (size_t k = 0; k < (size_t)t->rows * (size_t)t->cols; k++) n->w[t->at + k] = (float)((2 * rng_uniform(&r) - 1) * bound);
+        for (size_t k = 0; k < (size_t)t->rows * (size_t)t->cols; k++)
+            n->w[t->at + k] = (float)((2 * rng_uniform(&r) - 1) * bound);
     }
 }
 
@@ -121,7 +125,8 @@ void net_work_tokens(net_work *k, const net *n, int rows) {
 }
 
 void net_work_free(net_work *k) {
-    void *all[] = {k->x, k->h, k->y, k->dy, k->dh, k->id, k->tokens, k->q, k->k, k->dq, k->dk, k->count, k->lse, k->p, k->dp, k->c, k->u, k->du, k->dc, k->dx};
+    void *all[] = {k->x,  k->h,     k->y,   k->dy, k->dh, k->id, k->tokens, k->q,  k->k,  k->dq,
+                   k->dk, k->count, k->lse, k->p,  k->dp, k->c,  k->u,      k->du, k->dc, k->dx};
     for (size_t i = 0; k->o && i < sizeof all / sizeof *all; i++) k->o->release(all[i]);
     free(k->s);
     *k = (net_work){0};
@@ -158,9 +163,11 @@ void net_forward(const net *n, net_work *k, int B) {
 
 // ---------------------------------------------------------------- backward
 // Tensor i (and the bias behind it) by its gradient dy' x. dy [rows, out], x [rows, in].
-static void step(const net *n, net_work *k, const net_update *u, int i, bool bias, const float *dy, const float *x, int rows) {
+static void step(const net *n, net_work *k, const net_update *u, int i, bool bias, const float *dy, const float *x,
+                 int rows) {
     const net_tensor *t = &n->t[i];
-    k->o->linear_step(n->w + t->at, u->m + t->at, u->v + t->at, &u->a, bias ? t[1].at - t->at : 0, dy, x, t->rows, t->cols, rows);
+    k->o->linear_step(n->w + t->at, u->m + t->at, u->v + t->at, &u->a, bias ? t[1].at - t->at : 0, dy, x, t->rows,
+                      t->cols, rows);
 }
 
 static void back(const net *n, net_work *k, int i, float *dx, const float *dy, int B) {

@@ -11,7 +11,11 @@ const char *const predictor_states[] = {"head_output", "residual", "residual_mid
 
 void predictor_shape(net *n, const predictor_info *a, int kind) {
     const int units = predictor_units(a, kind) * (a->per_layer ? 1 : a->L);
-    net_shape(n, a->design == PREDICTOR_LOWRANK ? NET_PAIR : a->design == PREDICTOR_SEQUENCE ? NET_POOL : NET_MLP, a->E, a->hidden[kind], units);
+    net_shape(n,
+              a->design == PREDICTOR_LOWRANK    ? NET_PAIR
+              : a->design == PREDICTOR_SEQUENCE ? NET_POOL
+                                                : NET_MLP,
+              a->E, a->hidden[kind], units);
 }
 
 static size_t count_floats(const predictor *p) {
@@ -70,8 +74,10 @@ predictor *predictor_new(const predictor_info *what, uint64_t seed) {
 // Its nets' numbers, for which `numbers` stands, and its description.
 static void describe(predictor *p, const char *numbers) {
     const predictor_info *a = &p->about;
-    char *text = xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", numbers, predictor_design_names[a->design], a->per_layer, a->target_layer, a->compat, a->lag,
-                           a->from, a->state[0], a->state[1], a->L, a->H, a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
+    char *text =
+        xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", numbers, predictor_design_names[a->design],
+                  a->per_layer, a->target_layer, a->compat, a->lag, a->from, a->state[0], a->state[1], a->L, a->H, a->E,
+                  a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
     hash_bytes(p->about.hash, text, strlen(text));
     free(text);
 }
@@ -102,7 +108,9 @@ static void settle(predictor *p, void *block, const ops *o) {
 
 static void draw(const net *n, char *to, dtype type, uint64_t seed, const ops *o) {
     for (int i = 0; i < n->n; i++)
-        if (net_bound(n, i) > 0) o->random(to + n->t[i].at * dtype_bytes(type), type, (size_t)n->t[i].rows * (size_t)n->t[i].cols, net_bound(n, i), net_key(seed, i));
+        if (net_bound(n, i) > 0)
+            o->random(to + n->t[i].at * dtype_bytes(type), type, (size_t)n->t[i].rows * (size_t)n->t[i].cols,
+                      net_bound(n, i), net_key(seed, i));
 }
 
 predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype type, const ops *o) {
@@ -114,7 +122,8 @@ predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype typ
     }
     char *block = o->alloc(count_floats(p) * dtype_bytes(type)), *at = block;
     for (int k = 0; k < 2; k++)
-        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats * dtype_bytes(type)) draw(&p->net[k][i], at, type, net_seed(seed, k, i), o);
+        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats * dtype_bytes(type))
+            draw(&p->net[k][i], at, type, net_seed(seed, k, i), o);
     settle(p, block, o);
     char *numbers = xasprintf("seed %llu on %s", (unsigned long long)seed, o->host ? "cpu" : "cuda");
     describe(p, numbers);
@@ -141,7 +150,9 @@ int predictor_narrow(predictor *p, dtype type) {
     if (type == p->about.weights) return 0;
     ASSERT(p->about.weights == DT_F32 && p->o->host);
     for (size_t i = 0; i < floats && type == DT_F16; i++)
-        if (!(fabsf(p->w[i]) < 65520)) return err_set("a weight of the predictor of %s is %g, beyond the range of fp16; take bf16 or fp32", p->criterion, (double)p->w[i]);
+        if (!(fabsf(p->w[i]) < 65520))
+            return err_set("a weight of the predictor of %s is %g, beyond the range of fp16; take bf16 or fp32",
+                           p->criterion, (double)p->w[i]);
     p->narrow = xaligned(floats * dtype_bytes(type));
     dtype_narrow(p->narrow, type, p->w, floats);
     free(p->w);
@@ -167,7 +178,8 @@ const ops *predictor_on(const predictor *p) { return p->o; }
 
 // ---------------------------------------------------------------- file
 char *predictor_group(const predictor_info *a, const char *criterion, int kind, int layer) {
-    return a->per_layer ? xasprintf("/predictors/%s/%s/layer_%03d", criterion, predictor_kinds[kind], layer) : xasprintf("/predictors/%s/%s", criterion, predictor_kinds[kind]);
+    return a->per_layer ? xasprintf("/predictors/%s/%s/layer_%03d", criterion, predictor_kinds[kind], layer)
+                        : xasprintf("/predictors/%s/%s", criterion, predictor_kinds[kind]);
 }
 
 void predictor_hash(predictor *p) {
@@ -177,10 +189,22 @@ void predictor_hash(predictor *p) {
 }
 
 int predictor_put_about(store *s, const predictor_info *a, const char *model_hash) {
-    const struct { const char *key; double value; } number[] = {{"per_layer", a->per_layer}, {"lag", a->lag}, {"from_layer", a->from}, {"layers", a->L}, {"heads", a->H}, {"width", a->E}, {"neurons", a->F}};
-    int bad = store_put_text(s, "/", "model_hash", model_hash) || store_put_text(s, "/", "design", predictor_design_names[a->design]) ||
-              store_put_text(s, "/", "target", a->target_layer ? "layer" : "global") || store_put_text(s, "/", "mode", a->compat ? "compat" : "sound");
-    for (size_t i = 0; !bad && i < sizeof number / sizeof *number; i++) bad = store_put_number(s, "/", number[i].key, number[i].value);
+    const struct {
+        const char *key;
+        double value;
+    } number[] = {{"per_layer", a->per_layer},
+                  {"lag", a->lag},
+                  {"from_layer", a->from},
+                  {"layers", a->L},
+                  {"heads", a->H},
+                  {"width", a->E},
+                  {"neurons", a->F}};
+    int bad = store_put_text(s, "/", "model_hash", model_hash) ||
+              store_put_text(s, "/", "design", predictor_design_names[a->design]) ||
+              store_put_text(s, "/", "target", a->target_layer ? "layer" : "global") ||
+              store_put_text(s, "/", "mode", a->compat ? "compat" : "sound");
+    for (size_t i = 0; !bad && i < sizeof number / sizeof *number; i++)
+        bad = store_put_number(s, "/", number[i].key, number[i].value);
     return bad ? -1 : 0;
 }
 
@@ -194,14 +218,16 @@ int predictor_put(store *s, const predictor *p) {
                 const net_tensor *t = &p->net[k][i].t[j];
                 const long dim[2] = {t->rows, t->cols};
                 char *name = xasprintf("%s/%s", group, t->name);
-                bad = store_put_plain(s, name, t->cols == 1 && strstr(t->name, "bias") ? 1 : 2, dim, p->net[k][i].w + t->at);
+                bad = store_put_plain(s, name, t->cols == 1 && strstr(t->name, "bias") ? 1 : 2, dim,
+                                      p->net[k][i].w + t->at);
                 free(name);
             }
             free(group);
         }
         if (bad || !p->net[k]) continue;
         char *group = xasprintf("/predictors/%s/%s", a->criterion, predictor_kinds[k]);
-        bad = store_put_number(s, group, "hidden", a->hidden[k]) || store_put_text(s, group, "state", predictor_states[a->state[k]]);
+        bad = store_put_number(s, group, "hidden", a->hidden[k]) ||
+              store_put_text(s, group, "state", predictor_states[a->state[k]]);
         free(group);
     }
     char *group = xasprintf("/predictors/%s", a->criterion);
@@ -216,7 +242,9 @@ static int choice(const store *s, const char *object, const char *key, const cha
     int at = -1;
     for (int i = 0; text && names[i] && at < 0; i++)
         if (strcmp(text, names[i]) == 0) at = i;
-    if (at < 0) err_set("%s: attribute %s of %s is %s, which this program does not know", store_path(s), key, object, text ? text : "missing");
+    if (at < 0)
+        err_set("%s: attribute %s of %s is %s, which this program does not know", store_path(s), key, object,
+                text ? text : "missing");
     free(text);
     return at;
 }
@@ -225,18 +253,23 @@ static int number(const store *s, const char *object, const char *key, int least
     char *text = store_attr(s, object, key), *end = text;
     const double x = text ? strtod(text, &end) : NAN;
     const bool ok = text && end != text && !*end && x >= least && x <= most && x == floor(x);
-    if (!ok) err_set("%s: attribute %s of %s is %s, not a whole number of %d..%d", store_path(s), key, object, text ? text : "missing", least, most);
-    else *out = (int)x;
+    if (!ok)
+        err_set("%s: attribute %s of %s is %s, not a whole number of %d..%d", store_path(s), key, object,
+                text ? text : "missing", least, most);
+    else
+        *out = (int)x;
     free(text);
     return ok ? 0 : -1;
 }
 
 static int read_about(const store *s, predictor_info *a, const char *criterion) {
     static const char *const targets[] = {"global", "layer", NULL}, *const modes[] = {"sound", "compat", NULL};
-    const int design = choice(s, "/", "design", predictor_design_names), target = choice(s, "/", "target", targets), mode = choice(s, "/", "mode", modes);
+    const int design = choice(s, "/", "design", predictor_design_names), target = choice(s, "/", "target", targets),
+              mode = choice(s, "/", "mode", modes);
     int per_layer;
-    if (design < 0 || target < 0 || mode < 0 || number(s, "/", "layers", 1, 1 << 16, &a->L) || number(s, "/", "heads", 1, 1 << 16, &a->H) ||
-        number(s, "/", "width", 1, 1 << 20, &a->E) || number(s, "/", "neurons", 1, 1 << 24, &a->F) || number(s, "/", "per_layer", 0, 1, &per_layer) ||
+    if (design < 0 || target < 0 || mode < 0 || number(s, "/", "layers", 1, 1 << 16, &a->L) ||
+        number(s, "/", "heads", 1, 1 << 16, &a->H) || number(s, "/", "width", 1, 1 << 20, &a->E) ||
+        number(s, "/", "neurons", 1, 1 << 24, &a->F) || number(s, "/", "per_layer", 0, 1, &per_layer) ||
         number(s, "/", "lag", 0, a->L - 1, &a->lag) || number(s, "/", "from_layer", 0, a->L - 1, &a->from))
         return -1;
     a->design = (predictor_design)design;
@@ -244,18 +277,22 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
     a->compat = mode == 1;
     a->per_layer = per_layer == 1;
     a->criterion = criterion;
-    if (a->per_layer != (a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK)) return err_set("%s: attribute per_layer does not fit the design", store_path(s));
+    if (a->per_layer != (a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK))
+        return err_set("%s: attribute per_layer does not fit the design", store_path(s));
     for (int k = 0; k < 2; k++) {
         char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]);
         int state = 0;
-        if ((a->has[k] = store_has(s, group)) && (number(s, group, "hidden", 1, 1 << 20, &a->hidden[k]) || (state = choice(s, group, "state", predictor_states)) < 0)) {
+        if ((a->has[k] = store_has(s, group)) && (number(s, group, "hidden", 1, 1 << 20, &a->hidden[k]) ||
+                                                  (state = choice(s, group, "state", predictor_states)) < 0)) {
             free(group);
             return -1;
         }
         a->state[k] = (model_state)state;
         free(group);
     }
-    return a->has[0] || a->has[1] ? 0 : err_set("%s: /predictors/%s has neither heads nor neurons", store_path(s), criterion);
+    return a->has[0] || a->has[1]
+               ? 0
+               : err_set("%s: /predictors/%s has neither heads nor neurons", store_path(s), criterion);
 }
 
 static int read_net(const store *s, const predictor *p, int kind, int i) {
@@ -267,10 +304,13 @@ static int read_net(const store *s, const predictor *p, int kind, int i) {
         char *name = xasprintf("%s/%s", group, t->name);
         long dim[3];
         const int rank = store_shape(s, name, dim);
-        if (rank < 0) bad = -1;
+        if (rank < 0)
+            bad = -1;
         else if (rank < 1 || rank > 2 || dim[0] != t->rows || dim[1] != t->cols)
-            bad = err_set("%s: %s is [%ld, %ld], want [%d, %d]; the file is damaged", store_path(s), name, dim[0], dim[1], t->rows, t->cols);
-        else bad = store_read(s, name, 0, t->rows, n->w + t->at);
+            bad = err_set("%s: %s is [%ld, %ld], want [%d, %d]; the file is damaged", store_path(s), name, dim[0],
+                          dim[1], t->rows, t->cols);
+        else
+            bad = store_read(s, name, 0, t->rows, n->w + t->at);
         free(name);
     }
     free(group);
@@ -285,8 +325,10 @@ static char *find_criterion(const store *s, const char *criterion) {
         snprintf(list + strlen(list), sizeof list - strlen(list), " %s", names[i]);
         if (criterion ? strcmp(names[i], criterion) == 0 : n == 1) found = xstrdup(names[i]);
     }
-    if (!found && criterion) err_set("%s: no predictor of criterion %s; there are:%s", store_path(s), criterion, n ? list : " none");
-    else if (!found) err_set("%s: holds predictors of%s; name a criterion", store_path(s), n ? list : " none");
+    if (!found && criterion)
+        err_set("%s: no predictor of criterion %s; there are:%s", store_path(s), criterion, n ? list : " none");
+    else if (!found)
+        err_set("%s: holds predictors of%s; name a criterion", store_path(s), n ? list : " none");
     free(names);
     return found;
 }
@@ -303,18 +345,25 @@ predictor *predictor_open(const char *path, const char *criterion, const model *
     if (!s) return NULL;
     predictor_info a = {0};
     predictor *p = NULL;
-    char *of_model = store_attr(s, "/", "model_hash"), *name = find_criterion(s, criterion), *group = xasprintf("/predictors/%s", name ? name : ""), *hash = store_attr(s, group, "hash");
+    char *of_model = store_attr(s, "/", "model_hash"), *name = find_criterion(s, criterion),
+         *group = xasprintf("/predictors/%s", name ? name : ""), *hash = store_attr(s, group, "hash");
     int bad = !name || read_about(s, &a, name) ? -1 : 0;
     if (!bad && (a.L != m->c.L || a.H != m->c.H || a.E != m->c.E || a.F != m->c.F))
-        bad = err_set("%s: of a model of %d layers, %d heads, width %d, %d neurons, not %d, %d, %d, %d; train one for this model", path, a.L, a.H, a.E, a.F, m->c.L, m->c.H, m->c.E, m->c.F);
-    if (!bad && (!of_model || strcmp(of_model, m->file.hash) != 0)) bad = err_set("%s: of another model (hash %.8s, not %.8s); train one for this model", path, of_model ? of_model : "missing", m->file.hash);
+        bad = err_set(
+            "%s: of a model of %d layers, %d heads, width %d, %d neurons, not %d, %d, %d, %d; train one for this model",
+            path, a.L, a.H, a.E, a.F, m->c.L, m->c.H, m->c.E, m->c.F);
+    if (!bad && (!of_model || strcmp(of_model, m->file.hash) != 0))
+        bad = err_set("%s: of another model (hash %.8s, not %.8s); train one for this model", path,
+                      of_model ? of_model : "missing", m->file.hash);
     if (!bad) {
         p = make(&a);
         memset(p->w, 0, count_floats(p) * sizeof *p->w);
         for (int k = 0; !bad && k < 2; k++)
             for (int i = 0; !bad && p->net[k] && i < p->n; i++) bad = read_net(s, p, k, i);
         predictor_hash(p);
-        if (!bad && (!hash || strcmp(hash, p->about.hash) != 0)) bad = err_set("%s: the nets of %s are not those that were written (hash differs); the file is damaged", path, name);
+        if (!bad && (!hash || strcmp(hash, p->about.hash) != 0))
+            bad = err_set("%s: the nets of %s are not those that were written (hash differs); the file is damaged",
+                          path, name);
     }
     if (bad) {
         predictor_close(p);
@@ -342,7 +391,8 @@ void predictor_embed(float *x, const model *m, const int32_t *tokens, int T) {
     const span all = {0, T};
     const size_t bytes = (size_t)T * (size_t)m->c.E * sizeof *x;
     m->o->use(0);
-    float *wide = m->o->alloc(bytes), *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
+    float *wide = m->o->alloc(bytes),
+          *narrow = m->proj_in.data ? m->o->alloc((size_t)T * (size_t)m->c.P * sizeof *narrow) : NULL;
     int32_t *id = m->o->alloc((size_t)T * sizeof *id);
     m->o->put(id, tokens, (size_t)T * sizeof *id);
     predictor_embed_rows(wide, narrow, m, id, &all, 1);
@@ -365,7 +415,8 @@ static const float *forward(predictor *p, int kind, int layer, const float *x, b
     return w->y;
 }
 
-// Room for a context of T tokens, each of which counts once; it grows by doubling, because a context grows token by token.
+// Room for a context of T tokens, each of which counts once; it grows by doubling, because a context grows token by
+// token.
 static void context_room(net_work *w, const net *n, int T) {
     if (T <= w->cap) return;
     net_work_tokens(w, n, T > 2 * w->cap ? T : 2 * w->cap);
@@ -384,11 +435,14 @@ static const float *forward_tokens(predictor *p, int kind, int T) {
 }
 
 void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score) {
-    const size_t bytes = (size_t)predictor_units(&p->about, kind) * (size_t)(layer < 0 ? p->about.L : 1) * sizeof *score;
+    const size_t bytes =
+        (size_t)predictor_units(&p->about, kind) * (size_t)(layer < 0 ? p->about.L : 1) * sizeof *score;
     p->o->use(0);
     const float *y = forward(p, kind, layer, x, raw);
-    if (y) p->o->copy(score, y, bytes);
-    else p->o->zero(score, bytes);
+    if (y)
+        p->o->copy(score, y, bytes);
+    else
+        p->o->zero(score, bytes);
 }
 
 // Embeddings of T tokens, normalised: what the nets of both kinds read.
@@ -410,7 +464,8 @@ void predictor_score_context(predictor *p, const model *m, const int32_t *tokens
         const net *n = p->net[k];
         net_work *w = &p->work[k];
         context_room(w, n, T);
-        if (embedded) o->copy(w->tokens, embedded, (size_t)T * (size_t)n->in * sizeof *embedded);
+        if (embedded)
+            o->copy(w->tokens, embedded, (size_t)T * (size_t)n->in * sizeof *embedded);
         else {
             o->put(w->id, tokens, (size_t)T * sizeof *w->id);
             context_embed(w->tokens, m, w->id, T);
@@ -431,7 +486,8 @@ void predictor_all(predictor *p, const float *const x[2], int T, double *heads, 
             context_room(&p->work[k], n, T);
             p->o->minmax(p->work[k].tokens, x[0], n->in, &(span){0, T}, 1);
             y = forward_tokens(p, k, T);
-        } else y = forward(p, k, -1, x[k], false);
+        } else
+            y = forward(p, k, -1, x[k], false);
         widen(out[k], y, (size_t)n->out);
     }
 }
@@ -443,21 +499,28 @@ static void score_layer(predictor *p, int layer, const float *const x[2], bool r
         if (!out[k]) continue;
         const size_t units = (size_t)predictor_units(&p->about, k);
         const float *y = forward(p, k, layer, x[k], raw);
-        if (y) widen(out[k], y, units);
-        else memset(out[k], 0, units * sizeof *out[k]);
+        if (y)
+            widen(out[k], y, units);
+        else
+            memset(out[k], 0, units * sizeof *out[k]);
     }
 }
 
-void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) { score_layer(p, layer, x, false, heads, neurons); }
+void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) {
+    score_layer(p, layer, x, false, heads, neurons);
+}
 
-void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) { score_layer(p, layer, x, true, heads, neurons); }
+void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) {
+    score_layer(p, layer, x, true, heads, neurons);
+}
 
 void predictor_cost(const predictor *p, double macs[2], double bytes[2]) {
     for (int k = 0; k < 2; k++) {
         macs[k] = bytes[k] = 0;
         for (int i = 0; p->net[k] && i < p->n; i++) {
             macs[k] += net_macs(&p->net[k][i], 1);
-            for (int j = 0; j < p->net[k][i].n; j++) bytes[k] += (double)dtype_bytes(p->about.weights) * p->net[k][i].t[j].rows * p->net[k][i].t[j].cols;
+            for (int j = 0; j < p->net[k][i].n; j++)
+                bytes[k] += (double)dtype_bytes(p->about.weights) * p->net[k][i].t[j].rows * p->net[k][i].t[j].cols;
         }
     }
 }

@@ -5,18 +5,24 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char quality_columns[] = "mse,joint_rho,within_rho,overlap_joint_10,overlap_joint_20,overlap_joint_30,overlap_joint_40,overlap_joint_50,overlap_joint_60,overlap_joint_70,"
-                               "overlap_joint_80,overlap_joint_90,overlap_within_10,overlap_within_20,overlap_within_30,overlap_within_40,overlap_within_50,overlap_within_60,"
+const char quality_columns[] = "mse,joint_rho,within_rho,overlap_joint_10,overlap_joint_20,overlap_joint_30,overlap_"
+                               "joint_40,overlap_joint_50,overlap_joint_60,overlap_joint_70,"
+                               "overlap_joint_80,overlap_joint_90,overlap_within_10,overlap_within_20,overlap_within_"
+                               "30,overlap_within_40,overlap_within_50,overlap_within_60,"
                                "overlap_within_70,overlap_within_80,overlap_within_90";
 
 // ---------------------------------------------------------------- ranks of one sorted order
-typedef struct { double x; int index; } entry;
+typedef struct {
+    double x;
+    int index;
+} entry;
 static int lower_first(const void *a, const void *b) {
     const entry *x = a, *y = b;
     return x->x != y->x ? (x->x < y->x ? -1 : 1) : (x->index > y->index) - (x->index < y->index);
 }
 
-// place[i]: how many units go before unit i does (equal scores: the lower index first); rank[i]: average rank. False: constant.
+// place[i]: how many units go before unit i does (equal scores: the lower index first); rank[i]: average rank. False:
+// constant.
 static bool order(int *place, double *rank, const double *x, int n, entry *e) {
     for (int i = 0; i < n; i++) e[i] = (entry){x[i], i};
     qsort(e, (size_t)n, sizeof *e, lower_first);
@@ -46,7 +52,8 @@ static int pack(double *to, const double *x, int from, int L, int U, const int *
     return n;
 }
 
-void quality_of(quality *q, const double *pred, const double *truth, int L, int U, const int *units, int first, int dense) {
+void quality_of(quality *q, const double *pred, const double *truth, int L, int U, const int *units, int first,
+                int dense) {
     *q = (quality){.examples = 1};
     if (dense < first) dense = first;
     const size_t most = (size_t)(L - first) * (size_t)U;
@@ -79,8 +86,10 @@ void quality_of(quality *q, const double *pred, const double *truth, int L, int 
         layers++;
     }
     for (int s = 0; s < QUALITY_POINTS; s++) {
-        if (prunable <= 0) q->overlap_joint[s] = q->overlap_within[s] = NAN;
-        else q->overlap_within[s] /= layers;
+        if (prunable <= 0)
+            q->overlap_joint[s] = q->overlap_within[s] = NAN;
+        else
+            q->overlap_within[s] /= layers;
     }
     free(place);
     free(x);

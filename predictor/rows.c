@@ -43,7 +43,8 @@ int plane_write(const plane *p, int row, int n, const float *from) {
     while (left > 0) {
         const ssize_t wrote = pwrite(p->file->fd, data, (size_t)left, at);
         if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0) return err_set("%s: cannot write: %s", p->file->path, wrote < 0 ? strerror(errno) : "the disk may be full");
+        if (wrote <= 0)
+            return err_set("%s: cannot write: %s", p->file->path, wrote < 0 ? strerror(errno) : "the disk may be full");
         data += wrote;
         at += wrote;
         left -= wrote;
@@ -57,7 +58,8 @@ int plane_read(const plane *p, int row, float *to) {
     while (left > 0) {
         const ssize_t got = pread(p->file->fd, data, (size_t)left, at);
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return err_set("%s: cannot read: %s", p->file->path, got ? strerror(errno) : "the file ends early");
+        if (got <= 0)
+            return err_set("%s: cannot read: %s", p->file->path, got ? strerror(errno) : "the file ends early");
         data += got;
         at += got;
         left -= got;
@@ -68,7 +70,12 @@ int plane_read(const plane *p, int row, float *to) {
 // ---------------------------------------------------------------- planes
 enum { CHUNK_BYTES = 1 << 20 };  // of a dataset in memory: a few of its chunks
 
-typedef struct { const int *units; int L, U, first, layers; rows_form form; double top; } filling;
+typedef struct {
+    const int *units;
+    int L, U, first, layers;
+    rows_form form;
+    double top;
+} filling;
 
 static int units_of(const filling *f, int layer) { return f->units ? f->units[layer] : f->U; }
 
@@ -88,8 +95,10 @@ static long shape(float *there, const filling *f, int n) {
         n = units_of(f, l);
         const int k = (int)(f->top / 100 * n + 0.5);
         if (n == 0) continue;
-        if (f->form == ROWS_TOP) top_labels(there, there, n, k < 1 ? 1 : k);
-        else constant += !minmax(there, there, (size_t)n);
+        if (f->form == ROWS_TOP)
+            top_labels(there, there, n, k < 1 ? 1 : k);
+        else
+            constant += !minmax(there, there, (size_t)n);
     }
     return constant;
 }
@@ -103,14 +112,17 @@ static void scatter(float *out, const filling *f, const float *there) {
     }
 }
 
-int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const int *units, int first, int layers, rows_form form, double top, long *constant) {
+int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const int *units, int first, int layers,
+               rows_form form, double top, long *constant) {
     long dim[3];
-    if (store_shape(s, dataset, dim) != 3) return store_has(s, dataset) ? err_set("%s: %s is not [examples, layers, units]", store_path(s), dataset) : -1;
+    if (store_shape(s, dataset, dim) != 3)
+        return store_has(s, dataset) ? err_set("%s: %s is not [examples, layers, units]", store_path(s), dataset) : -1;
     const filling f = {units, (int)dim[1], (int)dim[2], first, layers, form, top};
     const size_t all = (size_t)dim[1] * (size_t)dim[2], width = (size_t)layers * (size_t)f.U;
     ASSERT(first >= 0 && layers > 0 && first + layers <= f.L);
     const long N = dim[0], most = (long)(CHUNK_BYTES / (all * 4)), step = most < 1 ? 1 : most;
-    float *x = xmalloc((size_t)step * all * sizeof *x), *out = xmalloc((size_t)step * width * sizeof *out), *there = xmalloc(width * sizeof *there);
+    float *x = xmalloc((size_t)step * all * sizeof *x), *out = xmalloc((size_t)step * width * sizeof *out),
+          *there = xmalloc(width * sizeof *there);
     *p = scratch_plane(to, (int)width, (int)N);
     *constant = 0;
     int bad = 0;
@@ -119,7 +131,9 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const
         bad = store_read(s, dataset, row, n, x);
         for (size_t i = 0; !bad && i < (size_t)n * all; i++) {
             const int l = (int)(i / (size_t)f.U) % f.L, u = (int)(i % (size_t)f.U);
-            if (u < units_of(&f, l) && !isfinite(x[i])) bad = err_set("%s: %s: row %zu, layer %d, unit %d is %g; score again", store_path(s), dataset, (size_t)row + i / all, l, u, (double)x[i]);
+            if (u < units_of(&f, l) && !isfinite(x[i]))
+                bad = err_set("%s: %s: row %zu, layer %d, unit %d is %g; score again", store_path(s), dataset,
+                              (size_t)row + i / all, l, u, (double)x[i]);
         }
         for (size_t r = 0; !bad && r < (size_t)n; r++) {
             const int some = gather(there, &f, x + r * all);
@@ -135,11 +149,14 @@ int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const
 }
 
 // ---------------------------------------------------------------- batches
-int row_tokens(const row_source *s, int row) { return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row]; }
+int row_tokens(const row_source *s, int row) {
+    return s->whole ? (int)(s->ex->offset[row + 1] - s->ex->offset[row]) : s->ex->context[row];
+}
 
 static bool projected(const row_source *s, const net *n) { return n->kind == NET_POOL && s->model->proj_in.data; }
 static size_t input_bytes(const net *n, int batch, int tokens) {
-    return n->kind == NET_POOL ? (size_t)tokens * (sizeof(float) + sizeof(int32_t)) : (size_t)batch * (size_t)n->in * sizeof(float);
+    return n->kind == NET_POOL ? (size_t)tokens * (sizeof(float) + sizeof(int32_t))
+                               : (size_t)batch * (size_t)n->in * sizeof(float);
 }
 static size_t target_bytes(const net *n, int batch) { return (size_t)batch * (size_t)n->out * sizeof(float); }
 
@@ -156,7 +173,8 @@ void row_stage_free(row_stage *g, const net_work *k) {
 }
 
 size_t row_stage_bytes(const row_source *s, const net *n, int batch, int tokens) {
-    return 2 * (input_bytes(n, batch, tokens) + target_bytes(n, batch)) + (projected(s, n) ? (size_t)tokens * (size_t)s->model->c.P * sizeof(float) : 0);
+    return 2 * (input_bytes(n, batch, tokens) + target_bytes(n, batch)) +
+           (projected(s, n) ? (size_t)tokens * (size_t)s->model->c.P * sizeof(float) : 0);
 }
 
 static int send_rows(const plane *p, const ops *o, struct feed *f, const int *row, int count) {
@@ -201,8 +219,10 @@ static void send_tokens(const row_source *s, net_work *k, struct feed *f, const 
 }
 
 int row_send(const row_source *s, const net *n, net_work *k, row_stage *g, const int *row, int count) {
-    if (n->kind == NET_POOL) send_tokens(s, k, g->inputs, row, count);
-    else if (send_rows(&s->x, k->o, g->inputs, row, count)) return -1;
+    if (n->kind == NET_POOL)
+        send_tokens(s, k, g->inputs, row, count);
+    else if (send_rows(&s->x, k->o, g->inputs, row, count))
+        return -1;
     return send_rows(&s->t, k->o, g->targets, row, count);
 }
 
@@ -212,6 +232,7 @@ const float *row_take(const row_source *s, const net *n, net_work *k, row_stage 
         k->o->copy(k->count, x, (size_t)(k->s[count - 1].row + k->s[count - 1].n) * sizeof *x);
         predictor_embed_rows(k->tokens, g->narrow, s->model, (const int32_t *)(x + k->cap), k->s, count);
         k->o->minmax(k->tokens, k->tokens, n->in, k->s, count);
-    } else k->o->copy(k->x, x, (size_t)count * (size_t)n->in * sizeof *x);
+    } else
+        k->o->copy(k->x, x, (size_t)count * (size_t)n->in * sizeof *x);
     return k->o->feed_take(g->targets);
 }

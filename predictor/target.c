@@ -21,7 +21,11 @@ void top_labels(float *out, const float *x, int n, int k) {
 }
 
 // ---------------------------------------------------------------- split
-typedef struct { uint64_t key; const char *task, *id; int row; } document;
+typedef struct {
+    uint64_t key;
+    const char *task, *id;
+    int row;
+} document;
 
 static int same_document(const document *x, const document *y) {
     const int by_task = strcmp(x->task, y->task);
@@ -35,9 +39,12 @@ static int by_key(const void *a, const void *b) {
     return by_name ? by_name : (x->row > y->row) - (x->row < y->row);
 }
 
-int split_documents(uint8_t *parts, char *const *task, char *const *id, int n, double train, double test, uint64_t seed) {
+int split_documents(uint8_t *parts, char *const *task, char *const *id, int n, double train, double test,
+                    uint64_t seed) {
     document *d = xmalloc((size_t)n * sizeof *d);
-    for (int i = 0; i < n; i++) d[i] = (document){rng_hash(seed, hash64(task[i], strlen(task[i])), hash64(id[i], strlen(id[i]))), task[i], id[i], i};
+    for (int i = 0; i < n; i++)
+        d[i] = (document){rng_hash(seed, hash64(task[i], strlen(task[i])), hash64(id[i], strlen(id[i]))), task[i],
+                          id[i], i};
     qsort(d, (size_t)n, sizeof *d, by_key);
     int count = 0;
     for (int i = 0; i < n; i++) count += i == 0 || same_document(&d[i - 1], &d[i]) != 0;

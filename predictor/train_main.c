@@ -1,5 +1,5 @@
-// train - predictors of unit scores from the states of early layers (or of each layer, or the tokens): store -> predictor file, measured on held-out
-// documents. Designs and settings: METHOD 5.
+// train - predictors of unit scores from the states of early layers (or of each layer, or the tokens): store ->
+// predictor file, measured on held-out documents. Designs and settings: METHOD 5.
 #include "cli.h"
 #include "train.h"
 #include <errno.h>
@@ -10,39 +10,84 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static train_job job = {.o = {.criterion = "all", .design = "shadow", .target = "", .features = "", .mode = "sound", .predictions = "", .curve = "", .metrics = "", .device = "cpu", .seed = 1, .lr = 1e-3, .valid = 0.15,
-                              .test = 0.15, .top = 50, .dense_layers = 1, .save_every = 30}};
+static train_job job = {.o = {.criterion = "all",
+                              .design = "shadow",
+                              .target = "",
+                              .features = "",
+                              .mode = "sound",
+                              .predictions = "",
+                              .curve = "",
+                              .metrics = "",
+                              .device = "cpu",
+                              .seed = 1,
+                              .lr = 1e-3,
+                              .valid = 0.15,
+                              .test = 0.15,
+                              .top = 50,
+                              .dense_layers = 1,
+                              .save_every = 30}};
 
 static const cli_option options[] = {
     {"store", CLI_STR, &job.o.store, "STORE", "scores and features, from bin/score", true, NULL, 0, 0},
     {"model", CLI_STR, &job.o.model, "DIR", "the model that was scored", true, NULL, 0, 0},
     {"criterion", CLI_STR, &job.o.criterion, "NAME,...|all", "criteria to predict", false, NULL, 0, 0},
-    {"design", CLI_STR, &job.o.design, "NAME", "shadow: one net, from layer 0's heads; dejavu: a net per layer; dejavu-lowrank: DejaVu's own pair, trained on the features at the end of the context and top-k labels, where DejaVu trains on every token's activations; sequence: one net behind self-attention over the tokens", false,
-     "shadow|dejavu|dejavu-lowrank|sequence", 0, 0},
-    {"target", CLI_STR, &job.o.target, "global|layer", "scores are min-max normalised over all layers or within each; default: global for shadow and sequence, layer for dejavu", false, "global|layer", 0, 0},
-    {"features", CLI_STR, &job.o.features, "same|ahead", "dejavu: what layer l's net reads: the head outputs of l itself, or the residual entering l-1; dejavu-lowrank: residual (heads) and residual after attention (neurons) of l, or of l-1; default: dejavu same, dejavu-lowrank ahead", false, "same|ahead", 0, 0},
-    {"hidden", CLI_INT, &job.o.hidden, "N", "hidden units, or rank; 0: the smaller of the model's width and 2048 (heads), 1024 (neurons)", false, NULL, 0, 1 << 20},
-    {"top", CLI_FLOAT, &job.o.top, "PERCENT", "dejavu-lowrank: share of each layer's units that are labelled 1", false, NULL, 1, 99},
-    {"epochs", CLI_INT, &job.o.epochs, "N", "0: 100 for heads, 20 for neurons, more on a small store so that there are 2,000 steps (not in compat)", false, NULL, 0, 1e6},
+    {"design", CLI_STR, &job.o.design, "NAME",
+     "shadow: one net, from layer 0's heads; dejavu: a net per layer; dejavu-lowrank: DejaVu's own pair, trained on "
+     "the features at the end of the context and top-k labels, where DejaVu trains on every token's activations; "
+     "sequence: one net behind self-attention over the tokens",
+     false, "shadow|dejavu|dejavu-lowrank|sequence", 0, 0},
+    {"target", CLI_STR, &job.o.target, "global|layer",
+     "scores are min-max normalised over all layers or within each; default: global for shadow and sequence, layer for "
+     "dejavu",
+     false, "global|layer", 0, 0},
+    {"features", CLI_STR, &job.o.features, "same|ahead",
+     "dejavu: what layer l's net reads: the head outputs of l itself, or the residual entering l-1; dejavu-lowrank: "
+     "residual (heads) and residual after attention (neurons) of l, or of l-1; default: dejavu same, dejavu-lowrank "
+     "ahead",
+     false, "same|ahead", 0, 0},
+    {"hidden", CLI_INT, &job.o.hidden, "N",
+     "hidden units, or rank; 0: the smaller of the model's width and 2048 (heads), 1024 (neurons)", false, NULL, 0,
+     1 << 20},
+    {"top", CLI_FLOAT, &job.o.top, "PERCENT", "dejavu-lowrank: share of each layer's units that are labelled 1", false,
+     NULL, 1, 99},
+    {"epochs", CLI_INT, &job.o.epochs, "N",
+     "0: 100 for heads, 20 for neurons, more on a small store so that there are 2,000 steps (not in compat)", false,
+     NULL, 0, 1e6},
     {"batch", CLI_INT, &job.o.batch, "N", "examples a step; 0: 32 for heads, 16 for neurons", false, NULL, 0, 1e5},
     {"lr", CLI_FLOAT, &job.o.lr, "X", "first learning rate of AdamW, annealed to 0 by a cosine", false, NULL, 1e-9, 10},
-    {"early-stop", CLI_INT, &job.o.early_stop, "N", "stop after N epochs without a better validation loss; 0: do not", false, NULL, 0, 1e6},
+    {"early-stop", CLI_INT, &job.o.early_stop, "N", "stop after N epochs without a better validation loss; 0: do not",
+     false, NULL, 0, 1e6},
     {"valid", CLI_FLOAT, &job.o.valid, "X", "fraction of the documents for choosing the epoch", false, NULL, 0.01, 0.5},
     {"test", CLI_FLOAT, &job.o.test, "X", "fraction of the documents for the numbers printed", false, NULL, 0.01, 0.45},
-    {"dense-layers", CLI_INT, &job.o.dense_layers, "N", "first layers that are never pruned: not in the overlaps", false, NULL, 0, 1e5},
-    {"mode", CLI_STR, &job.o.mode, "sound|compat", "compat: published settings: scores and features of score --mode compat, 80/20 (heads) and 90/10 (neurons) without validation, last epoch", false, "sound|compat", 0, 0},
-    {"device", CLI_STR, &job.o.device, "NAME", "where nets are trained: cpu, cuda (the first GPU) or cuda:I; of several GPUs, the first", false, NULL, 0, 0},
+    {"dense-layers", CLI_INT, &job.o.dense_layers, "N", "first layers that are never pruned: not in the overlaps",
+     false, NULL, 0, 1e5},
+    {"mode", CLI_STR, &job.o.mode, "sound|compat",
+     "compat: published settings: scores and features of score --mode compat, 80/20 (heads) and 90/10 (neurons) "
+     "without validation, last epoch",
+     false, "sound|compat", 0, 0},
+    {"device", CLI_STR, &job.o.device, "NAME",
+     "where nets are trained: cpu, cuda (the first GPU) or cuda:I; of several GPUs, the first", false, NULL, 0, 0},
     {"seed", CLI_INT, &job.o.seed, "N", "seed of split, initialisation and order", false, NULL, 0, 9e15},
     {"threads", CLI_INT, &job.o.threads, "N", "threads; 0: all (the result is the same)", false, NULL, 0, 4096},
-    {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from", false, NULL, 0, 1e9},
-    {"predictions", CLI_STR, &job.o.predictions, "FILE.h5", "write the predictions of the test part, and the rows of the store that are for training and test", false, NULL, 0, 0},
+    {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from",
+     false, NULL, 0, 1e9},
+    {"predictions", CLI_STR, &job.o.predictions, "FILE.h5",
+     "write the predictions of the test part, and the rows of the store that are for training and test", false, NULL, 0,
+     0},
     {"curve", CLI_STR, &job.o.curve, "FILE.csv", "write the loss of every epoch", false, NULL, 0, 0},
-    {"metrics", CLI_STR, &job.o.metrics, "FILE.csv", "write the numbers of the table, costs and the overlaps at 10..90 %, of the predictor and, in rows of their own, of the mean of the training part (static_mean), that of its examples of the same task (task_mean) and the norm of the layer's input (input_norm)", false, NULL, 0, 0},
+    {"metrics", CLI_STR, &job.o.metrics, "FILE.csv",
+     "write the numbers of the table, costs and the overlaps at 10..90 %, of the predictor and, in rows of their own, "
+     "of the mean of the training part (static_mean), that of its examples of the same task (task_mean) and the norm "
+     "of the layer's input (input_norm)",
+     false, NULL, 0, 0},
     {"estimate", CLI_FLAG, &job.o.estimate, NULL, "print what it will cost, and stop", false, NULL, 0, 0},
     {"out", CLI_STR, &job.o.out, "FILE", "predictor file to make, to finish or to extend", true, NULL, 0, 0},
     {0}};
 
-typedef struct { progress bar; long done; } ticker;
+typedef struct {
+    progress bar;
+    long done;
+} ticker;
 static void tick(void *ctx, long steps) {
     ticker *t = ctx;
     progress_at(&t->bar, t->done += steps);
@@ -57,14 +102,20 @@ static bool finished(const train_job *j, int c) {
 
 static void print_plan(const train_job *j) {
     const predictor_info *a = &j->about;
-    printf("%d examples; documents for training, validation, test: %d, %d, %d examples", j->ex.n, j->n_row[0][0], j->n_row[0][1], j->n_row[0][2]);
+    printf("%d examples; documents for training, validation, test: %d, %d, %d examples", j->ex.n, j->n_row[0][0],
+           j->n_row[0][1], j->n_row[0][2]);
     if (a->compat) printf(" (neurons %d, %d, %d)", j->n_row[1][0], j->n_row[1][1], j->n_row[1][2]);
     printf("\n%d criteria:", j->n_criteria);
-    for (int c = 0; c < j->n_criteria; c++) printf(" %s%s", j->criteria[c], j->has[c][0] && j->has[c][1] ? "" : j->has[c][0] ? " (heads)" : " (neurons)");
-    printf("\nnets of %s: %d per criterion and kind, hidden %d for heads, %d for neurons, %d and %d epochs of batches of %d and %d\n", predictor_design_names[a->design],
-           a->per_layer ? a->L - a->lag : 1, a->hidden[0], a->hidden[1], j->epochs[0], j->epochs[1], j->batch[0], j->batch[1]);
+    for (int c = 0; c < j->n_criteria; c++)
+        printf(" %s%s", j->criteria[c], j->has[c][0] && j->has[c][1] ? "" : j->has[c][0] ? " (heads)" : " (neurons)");
+    printf("\nnets of %s: %d per criterion and kind, hidden %d for heads, %d for neurons, %d and %d epochs of batches "
+           "of %d and %d\n",
+           predictor_design_names[a->design], a->per_layer ? a->L - a->lag : 1, a->hidden[0], a->hidden[1],
+           j->epochs[0], j->epochs[1], j->batch[0], j->batch[1]);
     if (a->design == PREDICTOR_LOWRANK)
-        printf("dejavu-lowrank departs from DejaVu: features at the end of the context and the top %g %% of the criterion's scores as labels, not every token's activations\n", j->o.top);
+        printf("dejavu-lowrank departs from DejaVu: features at the end of the context and the top %g %% of the "
+               "criterion's scores as labels, not every token's activations\n",
+               j->o.top);
 }
 
 // Of the host: the nets of a criterion, what trains them, and the means that they are measured against.
@@ -96,10 +147,13 @@ static int estimate(train_job *j, int first, int left) {
     for (int c = 0; c < j->n_criteria; c++) steps += finished(j, c) ? 0 : train_steps(j, c);
     const double scale = (double)steps / (double)train_steps(j, first);
     const double disk = 4.0 * (double)(j->features.floats + j->targets.floats);
-    printf("about %.1f s for %d criteria%s (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB", seconds * scale + features + targets * left, left,
-           j->o.early_stop ? " if none stops early" : "", features + targets * left, host_memory(j, first) / 1048576 + 40, disk / 1048576);
-    if (j->device->host) printf("\n");
-    else printf(", of %s (%s) %.0f MiB\n", j->device->device, j->device->about, train_bytes(j, first) / 1048576);
+    printf("about %.1f s for %d criteria%s (%.1f s of reading included), memory %.0f MiB, scratch on disk %.0f MiB",
+           seconds * scale + features + targets * left, left, j->o.early_stop ? " if none stops early" : "",
+           features + targets * left, host_memory(j, first) / 1048576 + 40, disk / 1048576);
+    if (j->device->host)
+        printf("\n");
+    else
+        printf(", of %s (%s) %.0f MiB\n", j->device->device, j->device->about, train_bytes(j, first) / 1048576);
     fflush(stdout);
     return 0;
 }
@@ -162,8 +216,12 @@ static void clean(const train_job *j) {
 
 int main(int argc, char **argv) {
     train_job *j = &job;
-    cli_parse(argc, argv, "trains nets that predict the scores of heads and neurons for each input, and measures them on held-out documents", options);
-    if (j->o.valid + j->o.test > 0.9) die(2, "--valid %g and --test %g leave less than a tenth for training", j->o.valid, j->o.test);
+    cli_parse(argc, argv,
+              "trains nets that predict the scores of heads and neurons for each input, and measures them on held-out "
+              "documents",
+              options);
+    if (j->o.valid + j->o.test > 0.9)
+        die(2, "--valid %g and --test %g leave less than a tenth for training", j->o.valid, j->o.test);
     if (j->o.threads) omp_set_num_threads((int)j->o.threads);
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     const double start = clock_s();
@@ -184,8 +242,10 @@ int main(int argc, char **argv) {
     bool merge = false;
     for (int c = 0; !bad && c < j->n_criteria; c++) merge |= !train_done(j, j->o.out, j->criteria[c]);
     if (!bad && !j->o.estimate) {
-        if (merge) bad = train_merge(j);
-        else printf("%s: complete, nothing to train\n", j->o.out);
+        if (merge)
+            bad = train_merge(j);
+        else
+            printf("%s: complete, nothing to train\n", j->o.out);
         if (!bad) clean(j);
         if (!bad) bad = report(j);
     }

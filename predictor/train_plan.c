@@ -13,9 +13,11 @@ static const char *suffix(const train_job *j) { return j->about.compat ? "_compa
 // ---------------------------------------------------------------- criteria
 // Scores of every example: a dataset [N, L, U] without an index beside it.
 static bool has_scores(const train_job *j, const char *criterion, int kind) {
-    char *group = xasprintf("/scores%s/%s", suffix(j), criterion), *dataset = xasprintf("%s/%s", group, predictor_kinds[kind]);
+    char *group = xasprintf("/scores%s/%s", suffix(j), criterion),
+         *dataset = xasprintf("%s/%s", group, predictor_kinds[kind]);
     long dim[3];
-    const bool there = store_has(j->in, dataset) && store_shape(j->in, dataset, dim) == 3 && dim[0] == j->ex.n && dim[1] == j->m.c.L && dim[2] == predictor_units(&j->about, kind);
+    const bool there = store_has(j->in, dataset) && store_shape(j->in, dataset, dim) == 3 && dim[0] == j->ex.n &&
+                       dim[1] == j->m.c.L && dim[2] == predictor_units(&j->about, kind);
     free(dataset);
     free(group);
     return there;
@@ -24,7 +26,8 @@ static bool has_scores(const train_job *j, const char *criterion, int kind) {
 static int choose_criteria(train_job *j) {
     char *top = xasprintf("/scores%s", suffix(j)), text[512] = "";
     int n, wanted_n = 0;
-    char **there = store_list(j->in, top, &n), **wanted = strcmp(j->o.criterion, "all") == 0 ? NULL : cli_split(j->o.criterion, &wanted_n);
+    char **there = store_list(j->in, top, &n),
+         **wanted = strcmp(j->o.criterion, "all") == 0 ? NULL : cli_split(j->o.criterion, &wanted_n);
     j->criteria = xcalloc((size_t)n + 1, sizeof *j->criteria);
     j->has = xcalloc((size_t)n + 1, sizeof *j->has);
     int bad = 0;
@@ -40,11 +43,14 @@ static int choose_criteria(train_job *j) {
     for (int k = 0; !bad && k < wanted_n; k++) {
         bool found = false;
         for (int i = 0; i < j->n_criteria; i++) found |= strcmp(j->criteria[i], wanted[k]) == 0;
-        if (!found) bad = err_set("%s: no criterion %s with scores of every example in %s; there are:%s", store_path(j->in), wanted[k], top, n ? text : " none");
+        if (!found)
+            bad = err_set("%s: no criterion %s with scores of every example in %s; there are:%s", store_path(j->in),
+                          wanted[k], top, n ? text : " none");
     }
     if (!bad && !j->n_criteria) {
         char *other = xasprintf("/scores%s", j->about.compat ? "" : "_compat");
-        bad = store_has(j->in, other) ? err_set("%s: only scores of --mode %s are there; score with --mode %s or both", store_path(j->in), j->about.compat ? "sound" : "compat", j->o.mode)
+        bad = store_has(j->in, other) ? err_set("%s: only scores of --mode %s are there; score with --mode %s or both",
+                                                store_path(j->in), j->about.compat ? "sound" : "compat", j->o.mode)
                                       : err_set("%s: no scores of every example in %s", store_path(j->in), top);
         free(other);
     }
@@ -55,12 +61,14 @@ static int choose_criteria(train_job *j) {
 }
 
 // ---------------------------------------------------------------- parts
-// Sound: one split for both kinds. Compat: as published, no validation part, a fifth of the documents for the test of heads, a tenth for neurons'.
+// Sound: one split for both kinds. Compat: as published, no validation part, a fifth of the documents for the test of
+// heads, a tenth for neurons'.
 static int split(train_job *j) {
     uint8_t *part = xmalloc((size_t)j->ex.n);
     int bad = 0;
     for (int k = 0; !bad && k < 2; k++) {
-        const double test = j->about.compat ? k ? 0.1 : 0.2 : j->o.test, train = 1 - test - (j->about.compat ? 0 : j->o.valid);
+        const double test = j->about.compat ? k ? 0.1 : 0.2 : j->o.test,
+                     train = 1 - test - (j->about.compat ? 0 : j->o.valid);
         bad = split_documents(part, j->ex.task, j->ex.id, j->ex.n, train, test, (uint64_t)j->o.seed);
         j->row[k] = xmalloc((size_t)j->ex.n * sizeof *j->row[k]);
         for (int p = 0, n = 0; p < 3; p++)
@@ -104,7 +112,8 @@ static char *examples_hash(const store_examples *e) {
     uint64_t h = 0;
     for (int i = 0; i < e->n; i++) {
         h = rng_hash(h, hash64(e->task[i], strlen(e->task[i])), hash64(e->id[i], strlen(e->id[i])));
-        h = rng_hash(h, hash64(e->tokens + e->offset[i], (size_t)(e->offset[i + 1] - e->offset[i]) * sizeof *e->tokens), (uint64_t)e->context[i]);
+        h = rng_hash(h, hash64(e->tokens + e->offset[i], (size_t)(e->offset[i + 1] - e->offset[i]) * sizeof *e->tokens),
+                     (uint64_t)e->context[i]);
     }
     return xasprintf("%016llx", (unsigned long long)h);
 }
@@ -112,11 +121,14 @@ static char *examples_hash(const store_examples *e) {
 static void describe(train_job *j) {
     const predictor_info *a = &j->about;
     char *examples = examples_hash(&j->ex);
-    j->settings = xasprintf("model_hash=%s\nexamples=%d %s\nmode=%s\ndesign=%s\ntarget=%s\nfeatures=%s\nhidden=%d %d\nepochs=%d %d\nbatch=%d %d\nlr=%g\nseed=%ld\n"
+    j->settings = xasprintf("model_hash=%s\nexamples=%d %s\nmode=%s\ndesign=%s\ntarget=%s\nfeatures=%s\nhidden=%d "
+                            "%d\nepochs=%d %d\nbatch=%d %d\nlr=%g\nseed=%ld\n"
                             "split=%g %g\nearly_stop=%ld\ntop=%g\ndense_layers=%ld\nquality=%s,%s,%s,%s\n",
-                            j->m.file.hash, j->ex.n, examples, j->o.mode, predictor_design_names[a->design], a->target_layer ? "layer" : "global", j->o.features, a->hidden[0], a->hidden[1],
-                            j->epochs[0], j->epochs[1], j->batch[0], j->batch[1], j->o.lr, j->o.seed, j->o.valid, j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers,
-                            train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
+                            j->m.file.hash, j->ex.n, examples, j->o.mode, predictor_design_names[a->design],
+                            a->target_layer ? "layer" : "global", j->o.features, a->hidden[0], a->hidden[1],
+                            j->epochs[0], j->epochs[1], j->batch[0], j->batch[1], j->o.lr, j->o.seed, j->o.valid,
+                            j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers, train_by[BY_PREDICTOR],
+                            train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
     free(examples);
 }
 
@@ -126,7 +138,8 @@ static int same_settings(const train_job *j, const char *where, const char *thei
     while (*a && *b) {
         const size_t n = strcspn(a, "\n"), m = strcspn(b, "\n");
         if (n != m || memcmp(a, b, n) != 0)
-            return err_set("%s: made with %.*s, not %.*s; give the same settings, or another --out", where, (int)n, a, (int)m, b);
+            return err_set("%s: made with %.*s, not %.*s; give the same settings, or another --out", where, (int)n, a,
+                           (int)m, b);
         a += n + (a[n] == '\n');
         b += m + (b[m] == '\n');
     }
@@ -150,17 +163,20 @@ static int check_outputs(train_job *j) {
         store *s = store_open_as(j->o.out, PREDICTOR_FORMAT, "bin/train");
         if (!s) return -1;
         char *settings = store_attr(s, "/", "settings");
-        const int bad = settings ? same_settings(j, j->o.out, settings) : err_set("%s: attribute settings is missing; give another --out", j->o.out);
+        const int bad = settings ? same_settings(j, j->o.out, settings)
+                                 : err_set("%s: attribute settings is missing; give another --out", j->o.out);
         free(settings);
         store_close(s);
         if (bad) return -1;
     }
     j->work = xasprintf("%s.work", j->o.out);
     if (j->o.estimate) return 0;
-    if (mkdir(j->work, 0777) != 0 && errno != EEXIST) return err_set("%s: cannot make the folder: %s", j->work, strerror(errno));
+    if (mkdir(j->work, 0777) != 0 && errno != EEXIST)
+        return err_set("%s: cannot make the folder: %s", j->work, strerror(errno));
     char *plan = xasprintf("%s/plan", j->work), *theirs = file_exists(plan) ? file_read(plan, NULL) : NULL;
     int bad = 0;
-    if (theirs) bad = same_settings(j, j->work, theirs);
+    if (theirs)
+        bad = same_settings(j, j->work, theirs);
     else {
         file_out f = {0};
         bad = file_out_open(&f, plan);
@@ -177,7 +193,8 @@ static int check_outputs(train_job *j) {
 // ---------------------------------------------------------------- plan
 static int smaller(int a, int b) { return a < b ? a : b; }
 
-// The published sizes, 2048 for heads and 1024 for neurons, are E and E / 2 of OPT-1.3B; a model narrower than that gets its own E.
+// The published sizes, 2048 for heads and 1024 for neurons, are E and E / 2 of OPT-1.3B; a model narrower than that
+// gets its own E.
 static void choose_sizes(train_job *j) {
     predictor_info *a = &j->about;
     a->hidden[0] = j->o.hidden ? (int)j->o.hidden : smaller(2048, a->E);
@@ -195,54 +212,74 @@ static int choose_design(train_job *j) {
     while (strcmp(predictor_design_names[a->design], j->o.design) != 0) a->design++;
     a->per_layer = a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK;
     a->target_layer = *j->o.target ? strcmp(j->o.target, "layer") == 0 : a->per_layer;
-    if (a->design == PREDICTOR_LOWRANK && !a->target_layer) return err_set("--target global: dejavu-lowrank learns the top of every layer; leave --target out");
-    if (!a->per_layer && *j->o.features) return err_set("--features: only dejavu and dejavu-lowrank have a choice; leave it out");
-    if (!*j->o.features) j->o.features = a->design == PREDICTOR_DEJAVU ? "same" : a->design == PREDICTOR_LOWRANK ? "ahead" : a->design == PREDICTOR_SHADOW ? "early" : "tokens";
+    if (a->design == PREDICTOR_LOWRANK && !a->target_layer)
+        return err_set("--target global: dejavu-lowrank learns the top of every layer; leave --target out");
+    if (!a->per_layer && *j->o.features)
+        return err_set("--features: only dejavu and dejavu-lowrank have a choice; leave it out");
+    if (!*j->o.features)
+        j->o.features = a->design == PREDICTOR_DEJAVU    ? "same"
+                        : a->design == PREDICTOR_LOWRANK ? "ahead"
+                        : a->design == PREDICTOR_SHADOW  ? "early"
+                                                         : "tokens";
     a->lag = a->per_layer && strcmp(j->o.features, "ahead") == 0;
-    if (compat && a->lag) return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
+    if (compat && a->lag)
+        return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
     if (a->lag && a->L < 2) return err_set("--features ahead: the model has one layer only");
     if (a->design == PREDICTOR_LOWRANK) {
         a->state[0] = STATE_RESIDUAL;
         a->state[1] = STATE_MID;
-    } else if (a->lag) a->state[0] = a->state[1] = STATE_RESIDUAL;
-    else a->state[0] = a->state[1] = STATE_HEAD_OUTPUT;
+    } else if (a->lag)
+        a->state[0] = a->state[1] = STATE_RESIDUAL;
+    else
+        a->state[0] = a->state[1] = STATE_HEAD_OUTPUT;
     choose_sizes(j);
     return 0;
 }
 
-// The published 100 and 20 epochs are some 9,000 and 4,000 steps over the published 3,200 examples; a smaller store gets as many epochs as make
-// LEAST_STEPS, because the best one on the validation part is kept anyway.
+// The published 100 and 20 epochs are some 9,000 and 4,000 steps over the published 3,200 examples; a smaller store
+// gets as many epochs as make LEAST_STEPS, because the best one on the validation part is kept anyway.
 enum { LEAST_STEPS = 2000 };
 static void choose_epochs(train_job *j) {
     for (int k = 0; k < 2; k++) {
-        const int steps = (j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k], least = (LEAST_STEPS + steps - 1) / steps;
+        const int steps = (j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k],
+                  least = (LEAST_STEPS + steps - 1) / steps;
         if (!j->o.epochs && !j->about.compat && j->epochs[k] < least) j->epochs[k] = least;
     }
 }
 
 static int check_store(train_job *j) {
     char *hash = store_attr(j->in, "/", "model_hash");
-    int bad = !hash || strcmp(hash, j->m.file.hash) != 0
-                  ? err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one", j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model) : 0;
+    int bad =
+        !hash || strcmp(hash, j->m.file.hash) != 0
+            ? err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one",
+                      j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model)
+            : 0;
     free(hash);
     const char *features[] = {"head_output", "residual", "residual_mid"};
     for (int i = 0; !bad && i < STATE_KINDS; i++) {
         char *dataset = xasprintf("/features%s/%s", suffix(j), features[i]);
         long dim[3];
-        if (!store_has(j->in, dataset)) bad = err_set("%s: %s is missing: the store has no such features; score with --mode %s or both", j->o.store, dataset, j->o.mode);
-        else if (store_shape(j->in, dataset, dim) != 3 || dim[0] != j->ex.n || dim[1] != j->about.L || dim[2] != j->about.E)
-            bad = err_set("%s: %s is not [%d, %d, %d]; score again", j->o.store, dataset, j->ex.n, j->about.L, j->about.E);
+        if (!store_has(j->in, dataset))
+            bad = err_set("%s: %s is missing: the store has no such features; score with --mode %s or both", j->o.store,
+                          dataset, j->o.mode);
+        else if (store_shape(j->in, dataset, dim) != 3 || dim[0] != j->ex.n || dim[1] != j->about.L ||
+                 dim[2] != j->about.E)
+            bad = err_set("%s: %s is not [%d, %d, %d]; score again", j->o.store, dataset, j->ex.n, j->about.L,
+                          j->about.E);
         free(dataset);
     }
     for (int i = 0; !bad && i < j->ex.n; i++)
         for (int64_t t = j->ex.offset[i]; !bad && t < j->ex.offset[i + 1]; t++)
-            if (j->ex.tokens[t] < 0 || j->ex.tokens[t] >= j->m.c.V) bad = err_set("%s: /examples/tokens: %d is no token of the model", j->o.store, j->ex.tokens[t]);
+            if (j->ex.tokens[t] < 0 || j->ex.tokens[t] >= j->m.c.V)
+                bad = err_set("%s: /examples/tokens: %d is no token of the model", j->o.store, j->ex.tokens[t]);
     return bad;
 }
 
 int train_plan(train_job *j) {
     j->features.fd = j->targets.fd = -1;
-    if (choose_design(j) || !(j->in = store_open(j->o.store)) || store_read_examples(j->in, &j->ex) || check_store(j) || choose_criteria(j) || split(j)) return -1;
+    if (choose_design(j) || !(j->in = store_open(j->o.store)) || store_read_examples(j->in, &j->ex) || check_store(j) ||
+        choose_criteria(j) || split(j))
+        return -1;
     number_tasks(j);
     choose_epochs(j);
     describe(j);
@@ -285,7 +322,8 @@ static int fill_norms(train_job *j, plane *to, const char *dataset) {
         bad = store_read(j->in, dataset, i, 1, x);
         for (int l = 0; l < L; l++) {
             double sum = 0;
-            for (int e = 0; e < E; e++) sum += (double)x[(size_t)l * (size_t)E + (size_t)e] * (double)x[(size_t)l * (size_t)E + (size_t)e];
+            for (int e = 0; e < E; e++)
+                sum += (double)x[(size_t)l * (size_t)E + (size_t)e] * (double)x[(size_t)l * (size_t)E + (size_t)e];
             norm[l] = (float)sqrt(sum);
         }
         if (!bad) bad = plane_write(to, i, 1, norm);
@@ -299,12 +337,14 @@ int train_features(train_job *j) {
     if (scratch_open(&j->features, j->o.out)) return -1;
     for (int k = 0; k < 2; k++) {
         const model_state s = j->about.state[k];
-        char *read = xasprintf("/features%s/%s", suffix(j), predictor_states[s]), *input = xasprintf("/features%s/%s", suffix(j), k ? "residual_mid" : "residual");
+        char *read = xasprintf("/features%s/%s", suffix(j), predictor_states[s]),
+             *input = xasprintf("/features%s/%s", suffix(j), k ? "residual_mid" : "residual");
         int bad = fill_norms(j, &j->norm[k], input);
         if (!bad && j->about.design != PREDICTOR_SEQUENCE && !j->x[s].file) {
             long constant;
             const bool all = j->about.per_layer;
-            bad = plane_fill(&j->x[s], &j->features, j->in, read, NULL, all ? 0 : j->about.from, all ? j->about.L : 1, ROWS_LAYER, 0, &constant);
+            bad = plane_fill(&j->x[s], &j->features, j->in, read, NULL, all ? 0 : j->about.from, all ? j->about.L : 1,
+                             ROWS_LAYER, 0, &constant);
             if (!bad && constant) log_info("%s: %ld constant inputs became zeros", read, constant);
         }
         free(input);
@@ -332,13 +372,15 @@ static int fill_mean(train_job *j, int k) {
         }
     }
     for (int task = 0; task < j->n_tasks; task++)
-        if (!j->task_rows[k][task]) memcpy(t->task_mean + (size_t)task * (size_t)width, t->mean, (size_t)width * sizeof *t->mean);
+        if (!j->task_rows[k][task])
+            memcpy(t->task_mean + (size_t)task * (size_t)width, t->mean, (size_t)width * sizeof *t->mean);
     const int L = j->about.L, U = width / L;
     t->positive = xcalloc((size_t)L, sizeof *t->positive);
     for (int i = 0; !bad && t->label.file && i < n; i++) {
         bad = plane_read(&t->label, row[i], x);
         for (int u = 0; u < width; u++)
-            if (u % U < model_units(&j->m.c, u / U, k)) t->positive[u / U] += (double)x[u] / ((double)n * model_units(&j->m.c, u / U, k));
+            if (u % U < model_units(&j->m.c, u / U, k))
+                t->positive[u / U] += (double)x[u] / ((double)n * model_units(&j->m.c, u / U, k));
     }
     free(x);
     return bad;
@@ -356,9 +398,13 @@ int train_targets(train_job *j, int c) {
         char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], predictor_kinds[k]);
         long constant;
         const int *units = train_units(j, k);
-        int bad = plane_fill(&t->target, &j->targets, j->in, dataset, units, 0, L, j->about.target_layer ? ROWS_LAYER : ROWS_GLOBAL, 0, &constant);
-        if (!bad && constant) log_info("%s: %ld constant %s became zeros", dataset, constant, j->about.target_layer ? "layers of examples" : "examples");
-        if (!bad && j->about.design == PREDICTOR_LOWRANK) bad = plane_fill(&t->label, &j->targets, j->in, dataset, units, 0, L, ROWS_TOP, j->o.top, &constant);
+        int bad = plane_fill(&t->target, &j->targets, j->in, dataset, units, 0, L,
+                             j->about.target_layer ? ROWS_LAYER : ROWS_GLOBAL, 0, &constant);
+        if (!bad && constant)
+            log_info("%s: %ld constant %s became zeros", dataset, constant,
+                     j->about.target_layer ? "layers of examples" : "examples");
+        if (!bad && j->about.design == PREDICTOR_LOWRANK)
+            bad = plane_fill(&t->label, &j->targets, j->in, dataset, units, 0, L, ROWS_TOP, j->o.top, &constant);
         if (!bad) bad = fill_mean(j, k);
         free(dataset);
         if (bad) return -1;

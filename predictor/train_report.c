@@ -1,7 +1,8 @@
-// train_report - the finished predictor on the test part, beside three that know nothing of the example's features. The static mean is the mean target
-// of all training examples; the task mean, the stronger baseline, is that of the training examples of the example's own task. The third gives every unit
-// of a layer the l2 norm of what the layer's heads (the residual entering it) or neurons (the residual after attention) read: it shows how much of the
-// joint numbers is the difference between layers. Predictions go through predictor_all and predictor_layer, as in use.
+// train_report - the finished predictor on the test part, beside three that know nothing of the example's features. The
+// static mean is the mean target of all training examples; the task mean, the stronger baseline, is that of the
+// training examples of the example's own task. The third gives every unit of a layer the l2 norm of what the layer's
+// heads (the residual entering it) or neurons (the residual after attention) read: it shows how much of the joint
+// numbers is the difference between layers. Predictions go through predictor_all and predictor_layer, as in use.
 #include "train.h"
 #include "minmax.h"
 #include <errno.h>
@@ -33,19 +34,22 @@ static int predict(const train_job *j, predictor *p, int row, double *const out[
     }
     for (int l = 0; l < a->L; l++) {
         const int from = l < a->lag ? 0 : l - a->lag;
-        predictor_layer(p, l, (const float *const[2]){at[0] + (size_t)from * (size_t)a->E, at[1] + (size_t)from * (size_t)a->E}, out[0] ? out[0] + (size_t)l * (size_t)a->H : NULL,
-                        out[1] ? out[1] + (size_t)l * (size_t)a->F : NULL);
+        predictor_layer(
+            p, l, (const float *const[2]){at[0] + (size_t)from * (size_t)a->E, at[1] + (size_t)from * (size_t)a->E},
+            out[0] ? out[0] + (size_t)l * (size_t)a->H : NULL, out[1] ? out[1] + (size_t)l * (size_t)a->F : NULL);
     }
     return 0;
 }
 
 // Room for the inputs of a prediction, or for a row of targets.
 static float *input_room(const train_job *j) {
-    const size_t L = (size_t)j->about.L, inputs = 2 * L * (size_t)j->about.E, units = L * (size_t)(j->about.F > j->about.H ? j->about.F : j->about.H);
+    const size_t L = (size_t)j->about.L, inputs = 2 * L * (size_t)j->about.E,
+                 units = L * (size_t)(j->about.F > j->about.H ? j->about.F : j->about.H);
     size_t floats = inputs > units ? inputs : units;
     const row_source from = {.ex = &j->ex, .whole = j->about.compat};
     for (int i = 0; j->about.design == PREDICTOR_SEQUENCE && i < j->ex.n; i++)
-        if ((size_t)row_tokens(&from, i) * (size_t)j->about.E > floats) floats = (size_t)row_tokens(&from, i) * (size_t)j->about.E;
+        if ((size_t)row_tokens(&from, i) * (size_t)j->about.E > floats)
+            floats = (size_t)row_tokens(&from, i) * (size_t)j->about.E;
     return xaligned(floats * sizeof(float));
 }
 
@@ -53,7 +57,10 @@ static float *input_room(const train_job *j) {
 enum { BLOCK = 8 };  // examples in memory that are compared at a time, or as many as there are threads
 
 // What is compared of one example: predictions and truth [L, U].
-typedef struct { double *value[BY_ALL], *truth; quality q[BY_ALL]; } sample;
+typedef struct {
+    double *value[BY_ALL], *truth;
+    quality q[BY_ALL];
+} sample;
 
 static int load_sample(const train_job *j, predictor *p, int k, int row, sample *s, float *x) {
     const int L = j->about.L, U = predictor_units(&j->about, k), n = L * U;
@@ -62,8 +69,10 @@ static int load_sample(const train_job *j, predictor *p, int k, int row, sample 
     for (int i = 0; i < n; i++) s->truth[i] = (double)x[i];
     if (plane_read(&j->norm[k], row, x)) return -1;
     // in the space of the targets: of the layers together, or, within a layer, one constant
-    if (j->about.target_layer) memset(x, 0, (size_t)L * sizeof *x);
-    else minmax(x, x, (size_t)L);
+    if (j->about.target_layer)
+        memset(x, 0, (size_t)L * sizeof *x);
+    else
+        minmax(x, x, (size_t)L);
     for (int i = 0; i < n; i++) s->value[BY_NORM][i] = (double)x[i / U];
     memcpy(s->value[BY_STATIC], j->kind[k].mean, (size_t)n * sizeof(double));
     memcpy(s->value[BY_TASK], j->kind[k].task_mean + (size_t)j->task[row] * (size_t)n, (size_t)n * sizeof(double));
@@ -72,14 +81,18 @@ static int load_sample(const train_job *j, predictor *p, int k, int row, sample 
 
 static void compare(const train_job *j, int k, sample *s) {
     const int L = j->about.L, U = predictor_units(&j->about, k);
-    for (int b = 0; b < BY_ALL; b++) quality_of(&s->q[b], s->value[b], s->truth, L, U, train_units(j, k), predictor_first(&j->about), (int)j->o.dense_layers);
+    for (int b = 0; b < BY_ALL; b++)
+        quality_of(&s->q[b], s->value[b], s->truth, L, U, train_units(j, k), predictor_first(&j->about),
+                   (int)j->o.dense_layers);
     // labels have no space in common with classifiers' logits
     if (j->about.design == PREDICTOR_LOWRANK) s->q[BY_PREDICTOR].mse = NAN;
 }
 
 static void add_gain(stats_moments gain[2], const quality *p, const quality *m) {
     if (!p->undefined && !m->undefined) stats_add(&gain[0], p->joint - m->joint);
-    if (p->constant < p->layers && m->constant < m->layers) stats_add(&gain[1], p->within / (double)(p->layers - p->constant) - m->within / (double)(m->layers - m->constant));
+    if (p->constant < p->layers && m->constant < m->layers)
+        stats_add(&gain[1],
+                  p->within / (double)(p->layers - p->constant) - m->within / (double)(m->layers - m->constant));
 }
 
 static int measure(train_job *j, predictor *p, int k, int most, float *x) {
@@ -126,7 +139,9 @@ int train_measure(train_job *j, predictor *p, int most, double *seconds) {
 
 // ---------------------------------------------------------------- in the file
 // Attribute of a kind's group: the gain over a baseline, or its standard error. Caller frees.
-static char *gain_name(int over, bool within, bool error) { return xasprintf("gain_%s_%s%s", train_by[BY_STATIC + over], within ? "within" : "joint", error ? "_stderr" : ""); }
+static char *gain_name(int over, bool within, bool error) {
+    return xasprintf("gain_%s_%s%s", train_by[BY_STATIC + over], within ? "within" : "joint", error ? "_stderr" : "");
+}
 
 static int put_gains(store *s, const char *group, const stats_moments gain[GAINS][2]) {
     int bad = 0;
@@ -134,7 +149,8 @@ static int put_gains(store *s, const char *group, const stats_moments gain[GAINS
         for (int within = 0; !bad && within < 2; within++) {
             const stats_moments *m = &gain[g][within];
             char *name = gain_name(g, within, false), *error = gain_name(g, within, true);
-            bad = store_put_number(s, group, name, m->n ? m->mean : NAN) || store_put_number(s, group, error, sqrt(stats_variance(m) / (double)m->n));
+            bad = store_put_number(s, group, name, m->n ? m->mean : NAN) ||
+                  store_put_number(s, group, error, sqrt(stats_variance(m) / (double)m->n));
             free(error);
             free(name);
         }
@@ -148,16 +164,22 @@ int train_put_quality(const train_job *j, store *s, const predictor *p) {
     for (int k = 0; !bad && k < 2; k++) {
         if (!p->net[k]) continue;
         const train_kind *t = &j->kind[k];
-        char *group = xasprintf("/predictors/%s/%s", p->criterion, predictor_kinds[k]), *name = xasprintf("%s/quality", group),
-             *by = xasprintf("%s,%s,%s,%s", train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
+        char *group = xasprintf("/predictors/%s/%s", p->criterion, predictor_kinds[k]),
+             *name = xasprintf("%s/quality", group),
+             *by = xasprintf("%s,%s,%s,%s", train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK],
+                             train_by[BY_NORM]);
         const long dim[2] = {BY_ALL, QUALITY_COLUMNS};
         double rows[BY_ALL * QUALITY_COLUMNS];
         for (int b = 0; b < BY_ALL; b++) quality_row(&t->q[b], rows + b * QUALITY_COLUMNS);
-        bad = store_put_doubles(s, name, 2, dim, rows) || store_put_text(s, name, "columns", quality_columns) || store_put_text(s, name, "rows", by) ||
-              store_put_number(s, group, "parameters", bytes[k] / 4) || store_put_number(s, group, "multiply_adds", macs[k]) ||
-              store_put_number(s, group, "test_examples", (double)t->q[0].examples) || store_put_number(s, group, "test_layers_constant", (double)t->q[0].constant) ||
-              store_put_number(s, group, "test_layers", (double)t->q[0].layers) || store_put_number(s, group, "test_examples_constant", (double)t->q[0].undefined) ||
-              store_put_number(s, group, "test_examples_without_task_mean", train_without_task(j, k)) || put_gains(s, group, t->gain);
+        bad = store_put_doubles(s, name, 2, dim, rows) || store_put_text(s, name, "columns", quality_columns) ||
+              store_put_text(s, name, "rows", by) || store_put_number(s, group, "parameters", bytes[k] / 4) ||
+              store_put_number(s, group, "multiply_adds", macs[k]) ||
+              store_put_number(s, group, "test_examples", (double)t->q[0].examples) ||
+              store_put_number(s, group, "test_layers_constant", (double)t->q[0].constant) ||
+              store_put_number(s, group, "test_layers", (double)t->q[0].layers) ||
+              store_put_number(s, group, "test_examples_constant", (double)t->q[0].undefined) ||
+              store_put_number(s, group, "test_examples_without_task_mean", train_without_task(j, k)) ||
+              put_gains(s, group, t->gain);
         free(by);
         free(name);
         free(group);
@@ -168,17 +190,26 @@ int train_put_quality(const train_job *j, store *s, const predictor *p) {
 // ---------------------------------------------------------------- table
 void train_print_head(const train_job *j) {
     const bool layer = j->about.target_layer;
-    printf("\n%s, target %s: means over the test part (%d examples). rho: Spearman, over all units together and within layers. Predicted\n"
-           "without the example's features: static: by the mean of the training part; task: by the mean of its examples of the same task; norm: by the\n"
-           "l2 norm of the layer's input. kept: top-half overlap within layers. Gains: rho %s above that of each mean, with standard errors;\n"
-           "what does not exceed two of them is no contextual predictor, and over the task mean, none that knows more than the task.\n",
-           predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST], layer ? "within layers" : "over all units");
+    printf("\n%s, target %s: means over the test part (%d examples). rho: Spearman, over all units together and within "
+           "layers. Predicted\n"
+           "without the example's features: static: by the mean of the training part; task: by the mean of its "
+           "examples of the same task; norm: by the\n"
+           "l2 norm of the layer's input. kept: top-half overlap within layers. Gains: rho %s above that of each mean, "
+           "with standard errors;\n"
+           "what does not exceed two of them is no contextual predictor, and over the task mean, none that knows more "
+           "than the task.\n",
+           predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST],
+           layer ? "within layers" : "over all units");
     for (int k = 0; k < (j->about.compat ? 2 : 1); k++) {  // compat: neurons have parts of their own
         const int n = train_without_task(j, k);
-        if (n) printf("%d test examples of %s are of tasks without training examples: their task mean is the static mean.\n", n, j->about.compat ? predictor_kinds[k] : "both kinds");
+        if (n)
+            printf(
+                "%d test examples of %s are of tasks without training examples: their task mean is the static mean.\n",
+                n, j->about.compat ? predictor_kinds[k] : "both kinds");
     }
-    printf("%-10s %-8s %10s %5s %8s | %6s %6s %6s %6s | %6s %6s %6s | %6s %6s %6s | %-16s | %s\n", "criterion", "units", "parameters", "epoch", "MSE", "rho", "static", "task", "norm",
-           "within", "static", "task", "kept", "static", "task", "gain over static", "over task");
+    printf("%-10s %-8s %10s %5s %8s | %6s %6s %6s %6s | %6s %6s %6s | %6s %6s %6s | %-16s | %s\n", "criterion", "units",
+           "parameters", "epoch", "MSE", "rho", "static", "task", "norm", "within", "static", "task", "kept", "static",
+           "task", "gain over static", "over task");
 }
 
 static double attribute(const store *s, const char *group, const char *key) {
@@ -189,8 +220,10 @@ static double attribute(const store *s, const char *group, const char *key) {
 }
 
 static void cell(const char *format, double x, int width) {
-    if (isfinite(x)) printf(format, width, x);
-    else printf(" %*s", width, "-");
+    if (isfinite(x))
+        printf(format, width, x);
+    else
+        printf(" %*s", width, "-");
 }
 
 static void print_gains(const store *s, const char *group, bool within) {
@@ -199,11 +232,14 @@ static void print_gains(const store *s, const char *group, bool within) {
         char *name = gain_name(g, within, false), *error = gain_name(g, within, true);
         const double gain = attribute(s, group, name), se = attribute(s, group, error);
         const char *verdict = "undefined: no gain over";
-        if (gain < -2 * se) verdict = "WORSE than";
-        else if (gain <= 2 * se) verdict = "NO BETTER than";
+        if (gain < -2 * se)
+            verdict = "WORSE than";
+        else if (gain <= 2 * se)
+            verdict = "NO BETTER than";
         printf(" | %+.3f +- %.3f", gain, se);
         if (!(gain > 2 * se)) {
-            char *longer = xasprintf("%s%s%s the %s mean", said, *said ? ", " : " ", verdict, g == OVER_STATIC ? "static" : "task");
+            char *longer = xasprintf("%s%s%s the %s mean", said, *said ? ", " : " ", verdict,
+                                     g == OVER_STATIC ? "static" : "task");
             free(said);
             said = longer;
         }
@@ -216,7 +252,8 @@ static void print_gains(const store *s, const char *group, bool within) {
 
 int train_print_row(const train_job *j, const store *s, const char *criterion) {
     for (int k = 0; k < 2; k++) {
-        char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]), *name = xasprintf("%s/quality", group);
+        char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]),
+             *name = xasprintf("%s/quality", group);
         double q[BY_ALL][QUALITY_COLUMNS];
         const int middle = 3 + QUALITY_POINTS + 4;  // overlap within layers at 50 %
         int bad = store_has(s, group) && store_read_double(s, name, 0, BY_ALL, q[0]);
@@ -240,18 +277,27 @@ int train_print_row(const train_job *j, const store *s, const char *criterion) {
 }
 
 // ---------------------------------------------------------------- predictions file
-typedef struct { const train_job *j; predictor *p; int kind; const int *row; float *x; double *out; } prediction;
+typedef struct {
+    const train_job *j;
+    predictor *p;
+    int kind;
+    const int *row;
+    float *x;
+    double *out;
+} prediction;
 
 static int predict_row(void *ctx, long i, float *to) {
     prediction *f = ctx;
     const size_t U = (size_t)predictor_units(&f->j->about, f->kind), n = (size_t)f->j->about.L * U;
     double *out[2] = {f->kind ? NULL : f->out, f->kind ? f->out : NULL};
     if (predict(f->j, f->p, f->row[i], out, f->x)) return -1;
-    for (size_t u = 0; u < n; u++) to[u] = (int)(u % U) < model_units(&f->j->m.c, (int)(u / U), f->kind) ? (float)out[f->kind][u] : NAN;
+    for (size_t u = 0; u < n; u++)
+        to[u] = (int)(u % U) < model_units(&f->j->m.c, (int)(u / U), f->kind) ? (float)out[f->kind][u] : NAN;
     return 0;
 }
 
-// Rows of the store that belong to a part. The training rows let a reader make the means that predictions are measured against.
+// Rows of the store that belong to a part. The training rows let a reader make the means that predictions are measured
+// against.
 static int put_rows_of(const train_job *j, store *to, const char *group, const char *name, int k, split_part part) {
     const int *row = train_rows(j, k, part), n = j->n_row[k][part];
     char *dataset = xasprintf("%s/%s", group, name);
@@ -270,11 +316,19 @@ static int put_predictions(train_job *j, store *to, const char *criterion, float
     for (int k = 0; !bad && k < 2; k++) {
         if (!p->net[k]) continue;
         const int *row = train_rows(j, k, PART_TEST), n = j->n_row[k][PART_TEST];
-        const bool apart = k && p->net[0] && (n != j->n_row[0][PART_TEST]);  // compat: neurons have a test part of their own
+        // compat: neurons have a test part of their own
+        const bool apart = k && p->net[0] && (n != j->n_row[0][PART_TEST]);
         char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, predictor_kinds[k]);
-        bad = put_rows_of(j, to, group, apart ? "neurons_index" : "index", k, PART_TEST) || put_rows_of(j, to, group, apart ? "neurons_train_index" : "train_index", k, PART_TRAIN);
+        bad = put_rows_of(j, to, group, apart ? "neurons_index" : "index", k, PART_TEST) ||
+              put_rows_of(j, to, group, apart ? "neurons_train_index" : "train_index", k, PART_TRAIN);
         prediction f = {j, p, k, row, x, out};
-        const store_rows rows = {.dataset = name, .n = n, .L = j->about.L, .U = predictor_units(&j->about, k), .get = predict_row, .ctx = &f, .units = train_units(j, k)};
+        const store_rows rows = {.dataset = name,
+                                 .n = n,
+                                 .L = j->about.L,
+                                 .U = predictor_units(&j->about, k),
+                                 .get = predict_row,
+                                 .ctx = &f,
+                                 .units = train_units(j, k)};
         if (!bad) bad = store_put_rows(to, &rows, NULL);
         if (!bad) bad = store_put_text(to, group, "predictor", p->about.hash);
         free(name);
@@ -288,15 +342,21 @@ int train_predictions(train_job *j, const store *from) {
     store *to = store_create_as(j->o.predictions, "opt unit predictions 1");
     if (!to) return -1;
     float *x = input_room(j);
-    double *out = xmalloc((size_t)j->about.L * (size_t)(j->about.H > j->about.F ? j->about.H : j->about.F) * sizeof *out);
-    int n, bad = store_put_text(to, "/", "store", j->o.store) || store_put_text(to, "/", "command", j->command) || store_put_text(to, "/", "settings", j->settings) ? -1 : 0;
+    double *out =
+        xmalloc((size_t)j->about.L * (size_t)(j->about.H > j->about.F ? j->about.H : j->about.F) * sizeof *out);
+    int n, bad = store_put_text(to, "/", "store", j->o.store) || store_put_text(to, "/", "command", j->command) ||
+                         store_put_text(to, "/", "settings", j->settings)
+                     ? -1
+                     : 0;
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++) bad = put_predictions(j, to, names[i], x, out);
     free(names);
     free(out);
     free(x);
-    if (!bad) bad = store_commit(to);
-    else store_close(to);
+    if (!bad)
+        bad = store_commit(to);
+    else
+        store_close(to);
     return bad;
 }
 
@@ -323,19 +383,23 @@ static int write_curve(const train_job *j, const store *from, const char *criter
 int train_curve(const train_job *j, const store *from) {
     file_out o = {0};
     if (file_out_open(&o, j->o.curve)) return -1;
-    fprintf(o.f, "# %s\n# code %s\ncriterion,units,layer,epoch,train_loss,validation_loss\n", j->command, code_version());
+    fprintf(o.f, "# %s\n# code %s\ncriterion,units,layer,epoch,train_loss,validation_loss\n", j->command,
+            code_version());
     int n, bad = 0;
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
         for (int k = 0; !bad && k < 2; k++) {
             char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]);
             const int last = j->about.per_layer ? j->about.L : predictor_first(&j->about) + 1;
-            for (int l = predictor_first(&j->about); !bad && store_has(from, group) && l < last; l++) bad = write_curve(j, from, names[i], k, l, o.f);
+            for (int l = predictor_first(&j->about); !bad && store_has(from, group) && l < last; l++)
+                bad = write_curve(j, from, names[i], k, l, o.f);
             free(group);
         }
     free(names);
-    if (bad) file_out_abandon(&o);
-    else bad = file_out_close(&o);
+    if (bad)
+        file_out_abandon(&o);
+    else
+        bad = file_out_close(&o);
     return bad;
 }
 
@@ -355,29 +419,41 @@ int train_metrics(const train_job *j, const store *from) {
     const predictor_info *a = &j->about;
     file_out o = {0};
     if (file_out_open(&o, j->o.metrics)) return -1;
-    fprintf(o.f, "# %s\n# code %s\ncriterion,units,design,target,lag,hidden,seed,by,%s,parameters,multiply_adds,gain_static_mean,gain_static_mean_stderr,gain_task_mean,gain_task_mean_stderr\n", j->command, code_version(), quality_columns);
+    fprintf(o.f,
+            "# %s\n# code "
+            "%s\ncriterion,units,design,target,lag,hidden,seed,by,%s,parameters,multiply_adds,gain_static_mean,gain_"
+            "static_mean_stderr,gain_task_mean,gain_task_mean_stderr\n",
+            j->command, code_version(), quality_columns);
     int n, bad = 0;
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
         for (int k = 0; !bad && k < 2; k++) {
-            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]), *name = xasprintf("%s/quality", group);
+            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]),
+                 *name = xasprintf("%s/quality", group);
             double q[BY_ALL][QUALITY_COLUMNS];
             const bool there = store_has(from, group);
             if (there) bad = store_read_double(from, name, 0, BY_ALL, q[0]);
             for (int b = 0; there && !bad && b < BY_ALL; b++) {
-                fprintf(o.f, "%s,%s,%s,%s,%d,%d,%ld,%s", names[i], predictor_kinds[k], predictor_design_names[a->design], a->target_layer ? "layer" : "global", a->lag, a->hidden[k],
+                fprintf(o.f, "%s,%s,%s,%s,%d,%d,%ld,%s", names[i], predictor_kinds[k],
+                        predictor_design_names[a->design], a->target_layer ? "layer" : "global", a->lag, a->hidden[k],
                         j->o.seed, train_by[b]);
                 for (int c = 0; c < QUALITY_COLUMNS; c++)
-                    if (isfinite(q[b][c])) fprintf(o.f, ",%.8g", q[b][c]);
-                    else fputc(',', o.f);
-                if (b == BY_PREDICTOR) write_costs_and_gains(o.f, from, group, a->target_layer);
-                else fputs(",,,,,,\n", o.f);
+                    if (isfinite(q[b][c]))
+                        fprintf(o.f, ",%.8g", q[b][c]);
+                    else
+                        fputc(',', o.f);
+                if (b == BY_PREDICTOR)
+                    write_costs_and_gains(o.f, from, group, a->target_layer);
+                else
+                    fputs(",,,,,,\n", o.f);
             }
             free(name);
             free(group);
         }
     free(names);
-    if (bad) file_out_abandon(&o);
-    else bad = file_out_close(&o);
+    if (bad)
+        file_out_abandon(&o);
+    else
+        bad = file_out_close(&o);
     return bad;
 }

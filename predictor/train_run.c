@@ -21,10 +21,21 @@ static fit_plan plan_of(const train_job *j, int kind, int layer) {
     const predictor_info *a = &j->about;
     const train_kind *t = &j->kind[kind];
     const int U = predictor_units(a, kind);
-    fit_plan p = {.o = j->device, .from = {.ex = &j->ex, .model = &j->m, .whole = a->compat}, .train = train_rows(j, kind, PART_TRAIN), .valid = train_rows(j, kind, PART_VALID),
-                  .n_train = j->n_row[kind][PART_TRAIN], .n_valid = j->n_row[kind][PART_VALID], .loss = LOSS_MSE, .batch = j->batch[kind], .epochs = j->epochs[kind],
-                  .patience = (int)j->o.early_stop, .keep_last = a->compat, .lr = j->o.lr, .decay = 0.01,
-                  .seed = rng_hash((uint64_t)j->o.seed, (uint64_t)kind, (uint64_t)layer), .save_every = j->o.save_every};
+    fit_plan p = {.o = j->device,
+                  .from = {.ex = &j->ex, .model = &j->m, .whole = a->compat},
+                  .train = train_rows(j, kind, PART_TRAIN),
+                  .valid = train_rows(j, kind, PART_VALID),
+                  .n_train = j->n_row[kind][PART_TRAIN],
+                  .n_valid = j->n_row[kind][PART_VALID],
+                  .loss = LOSS_MSE,
+                  .batch = j->batch[kind],
+                  .epochs = j->epochs[kind],
+                  .patience = (int)j->o.early_stop,
+                  .keep_last = a->compat,
+                  .lr = j->o.lr,
+                  .decay = 0.01,
+                  .seed = rng_hash((uint64_t)j->o.seed, (uint64_t)kind, (uint64_t)layer),
+                  .save_every = j->o.save_every};
     if (a->design != PREDICTOR_SEQUENCE) {
         const plane *x = &j->x[a->state[kind]];
         p.from.x = a->per_layer ? plane_slice(x, (layer - a->lag) * a->E, a->E) : *x;
@@ -36,7 +47,8 @@ static fit_plan plan_of(const train_job *j, int kind, int layer) {
         p.layers = a->per_layer ? 1 : a->L;
     }
     // a sound net begins as the static mean; the published ones, and DejaVu's without biases, as PyTorch does
-    if (!a->compat && a->design != PREDICTOR_LOWRANK) p.start = t->mean + (a->per_layer ? (size_t)layer * (size_t)U : 0);
+    if (!a->compat && a->design != PREDICTOR_LOWRANK)
+        p.start = t->mean + (a->per_layer ? (size_t)layer * (size_t)U : 0);
     if (a->design == PREDICTOR_LOWRANK) {
         p.loss = LOSS_BCE;
         p.positive = t->positive[layer];
@@ -49,7 +61,9 @@ static int nets_of(const predictor_info *a) { return a->per_layer ? a->L - a->la
 long train_steps(const train_job *j, int c) {
     long steps = 0;
     for (int k = 0; k < 2; k++)
-        if (j->has[c][k]) steps += (long)nets_of(&j->about) * j->epochs[k] * ((j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k]);
+        if (j->has[c][k])
+            steps +=
+                (long)nets_of(&j->about) * j->epochs[k] * ((j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k]);
     return steps;
 }
 
@@ -90,7 +104,9 @@ int train_estimate(train_job *j, int c, double *seconds) {
 
 // ---------------------------------------------------------------- one criterion
 static char *part_path(const train_job *j, const char *criterion) { return xasprintf("%s/%s.h5", j->work, criterion); }
-static char *state_path(const train_job *j, const char *criterion, int kind, int layer) { return xasprintf("%s/%s-%s-%03d.state", j->work, criterion, predictor_kinds[kind], layer); }
+static char *state_path(const train_job *j, const char *criterion, int kind, int layer) {
+    return xasprintf("%s/%s-%s-%03d.state", j->work, criterion, predictor_kinds[kind], layer);
+}
 
 static int put_fit(store *s, const predictor_info *a, int kind, int layer, const fit_result *r) {
     char *group = predictor_group(a, a->criterion, kind, layer), *name = xasprintf("%s/loss", group);
@@ -100,8 +116,9 @@ static int put_fit(store *s, const predictor_info *a, int kind, int layer, const
         loss[2 * e] = r->train[e];
         loss[2 * e + 1] = r->valid[e];
     }
-    const int bad = store_put_doubles(s, name, 2, dim, loss) || store_put_text(s, name, "columns", "train,validation") || store_put_number(s, group, "epoch_kept", r->best) ||
-                    store_put_number(s, group, "seconds", r->seconds);
+    const int bad =
+        store_put_doubles(s, name, 2, dim, loss) || store_put_text(s, name, "columns", "train,validation") ||
+        store_put_number(s, group, "epoch_kept", r->best) || store_put_number(s, group, "seconds", r->seconds);
     free(loss);
     free(name);
     free(group);
@@ -111,11 +128,18 @@ static int put_fit(store *s, const predictor_info *a, int kind, int layer, const
 static int put_criterion(const train_job *j, const predictor *p, fit_result *const fits[2]) {
     char *path = part_path(j, p->criterion);
     store *s = store_create_as(path, PREDICTOR_FORMAT);
-    int bad = !s || store_put_text(s, "/", "settings", j->settings) || predictor_put_about(s, &p->about, j->m.file.hash) || predictor_put(s, p) || train_put_quality(j, s, p) ? -1 : 0;
+    int bad = !s || store_put_text(s, "/", "settings", j->settings) ||
+                      predictor_put_about(s, &p->about, j->m.file.hash) || predictor_put(s, p) ||
+                      train_put_quality(j, s, p)
+                  ? -1
+                  : 0;
     for (int k = 0; k < 2; k++)
-        for (int i = 0; !bad && p->net[k] && i < p->n; i++) bad = put_fit(s, &p->about, k, i + predictor_first(&p->about), &fits[k][i]);
-    if (!bad) bad = store_commit(s);
-    else store_close(s);
+        for (int i = 0; !bad && p->net[k] && i < p->n; i++)
+            bad = put_fit(s, &p->about, k, i + predictor_first(&p->about), &fits[k][i]);
+    if (!bad)
+        bad = store_commit(s);
+    else
+        store_close(s);
     free(path);
     return bad;
 }
@@ -123,7 +147,10 @@ static int put_criterion(const train_job *j, const predictor *p, fit_result *con
 static int fit_one(train_job *j, predictor *p, int kind, int i, void (*tick)(void *, long), void *ctx, fit_result *r) {
     const int layer = i + predictor_first(&p->about);
     // a training goes on where it began: devices round otherwise
-    char key[33], *text = xasprintf("%s%s %s %d%s", j->settings, p->criterion, predictor_kinds[kind], layer, j->device->host ? "" : " cuda"), *state = state_path(j, p->criterion, kind, layer);
+    char key[33],
+        *text = xasprintf("%s%s %s %d%s", j->settings, p->criterion, predictor_kinds[kind], layer,
+                          j->device->host ? "" : " cuda"),
+        *state = state_path(j, p->criterion, kind, layer);
     hash_bytes(key, text, strlen(text));
     fit_plan plan = plan_of(j, kind, layer);
     plan.state = state;
@@ -168,9 +195,11 @@ static int put_head(const train_job *j, store *s) {
     const time_t now = time(NULL);
     char date[32];
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
-    return predictor_put_about(s, &j->about, j->m.file.hash) || store_put_text(s, "/", "settings", j->settings) || store_put_text(s, "/", "features", j->o.features) ||
-                   store_put_text(s, "/", "store", j->o.store) || store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "command", j->command) ||
-                   store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) || store_put_number(s, "/", "seed", (double)j->o.seed)
+    return predictor_put_about(s, &j->about, j->m.file.hash) || store_put_text(s, "/", "settings", j->settings) ||
+                   store_put_text(s, "/", "features", j->o.features) || store_put_text(s, "/", "store", j->o.store) ||
+                   store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "command", j->command) ||
+                   store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "device", j->o.device) ||
+                   store_put_text(s, "/", "date", date) || store_put_number(s, "/", "seed", (double)j->o.seed)
                ? -1
                : 0;
 }
@@ -199,7 +228,9 @@ int train_merge(train_job *j) {
     }
     free(names);
     store_close(old);
-    if (!bad) bad = store_commit(s);
-    else store_close(s);
+    if (!bad)
+        bad = store_commit(s);
+    else
+        store_close(s);
     return bad;
 }

@@ -1,15 +1,52 @@
-// compact_fixture - what the tests of compacted checkpoints share: sources of random weights, masks of all kinds, the checkpoints that they give, in a
-// folder that goes with the test.
+// compact_fixture - what the tests of compacted checkpoints share: sources of random weights, masks of all kinds, the
+// checkpoints that they give, in a folder that goes with the test.
 #pragma once
 #include "opt_fixture.h"
 #include "compact.h"
 #include "mask.h"
 
 static char root[] = "/tmp/test_compact_XXXXXX";
-static const model_config shapes[] = {
-    {.L = 4, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 40, .pre_ln = true, .final_ln = true, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1},
-    {.L = 4, .H = 3, .E = 21, .F = 33, .D = 7, .P = 10, .V = 50, .positions = 40, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1},
-    {.L = 3, .H = 2, .E = 32, .F = 9, .D = 16, .P = 32, .V = 50, .positions = 40, .pre_ln = true, .tied = true, .bos = 2, .eos = 2, .pad = 1}};
+static const model_config shapes[] = {{.L = 4,
+                                       .H = 4,
+                                       .E = 24,
+                                       .F = 40,
+                                       .D = 6,
+                                       .P = 24,
+                                       .V = 50,
+                                       .positions = 40,
+                                       .pre_ln = true,
+                                       .final_ln = true,
+                                       .bias = true,
+                                       .tied = true,
+                                       .bos = 2,
+                                       .eos = 2,
+                                       .pad = 1},
+                                      {.L = 4,
+                                       .H = 3,
+                                       .E = 21,
+                                       .F = 33,
+                                       .D = 7,
+                                       .P = 10,
+                                       .V = 50,
+                                       .positions = 40,
+                                       .bias = true,
+                                       .tied = true,
+                                       .bos = 2,
+                                       .eos = 2,
+                                       .pad = 1},
+                                      {.L = 3,
+                                       .H = 2,
+                                       .E = 32,
+                                       .F = 9,
+                                       .D = 16,
+                                       .P = 32,
+                                       .V = 50,
+                                       .positions = 40,
+                                       .pre_ln = true,
+                                       .tied = true,
+                                       .bos = 2,
+                                       .eos = 2,
+                                       .pad = 1}};
 enum { SHAPES = 3, MODES = 5 };
 
 static char *folder(const char *name) { return xasprintf("%s/%s", root, name); }
@@ -28,14 +65,17 @@ static inline void make_source(model *m, const model_config *c, dtype type, cons
     free(dir);
 }
 
-// 0: units at random; 1: a layer without heads, one without neurons, one with neither; 2: one head and one neuron each; 3: nothing is left; 4: all is.
+// 0: units at random; 1: a layer without heads, one without neurons, one with neither; 2: one head and one neuron each;
+// 3: nothing is left; 4: all is.
 static inline void make_mask(mask *m, const model_config *c, rng *r, int mode) {
     mask_alloc(m, c);
     for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
         for (int l = 0; l < c->L; l++) {
-            const int U = kind == UNIT_HEADS ? c->H : c->F, units = model_units(c, l, kind), one = units ? (int)rng_below(r, (uint64_t)units) : 0;
+            const int U = kind == UNIT_HEADS ? c->H : c->F, units = model_units(c, l, kind),
+                      one = units ? (int)rng_below(r, (uint64_t)units) : 0;
             uint8_t *keep = (kind == UNIT_HEADS ? m->heads : m->neurons) + l * U;
-            for (int u = 0; u < units; u++) keep[u] = mode == 4 || (mode == 2 ? u == one : mode != 3 && rng_below(r, 2));
+            for (int u = 0; u < units; u++)
+                keep[u] = mode == 4 || (mode == 2 ? u == one : mode != 3 && rng_below(r, 2));
             if (mode == 1 && (l == 0 || l == 1 + kind)) memset(keep, 0, (size_t)U);
         }
 }
@@ -44,8 +84,10 @@ static inline void make_mask(mask *m, const model_config *c, rng *r, int mode) {
 static inline void make_both(mask *both, const model_config *c, const mask *m, const mask *more) {
     mask_alloc(both, c);
     for (int l = 0; l < c->L; l++) {
-        for (int u = 0, k = 0; u < c->H; u++) both->heads[l * c->H + u] = m->heads[l * c->H + u] ? more->heads[l * c->H + k++] : 0;
-        for (int u = 0, k = 0; u < c->F; u++) both->neurons[l * c->F + u] = m->neurons[l * c->F + u] ? more->neurons[l * c->F + k++] : 0;
+        for (int u = 0, k = 0; u < c->H; u++)
+            both->heads[l * c->H + u] = m->heads[l * c->H + u] ? more->heads[l * c->H + k++] : 0;
+        for (int u = 0, k = 0; u < c->F; u++)
+            both->neurons[l * c->F + u] = m->neurons[l * c->F + u] ? more->neurons[l * c->F + k++] : 0;
     }
 }
 

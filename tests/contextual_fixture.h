@@ -1,16 +1,41 @@
-// contextual_fixture - what the tests of contextual masks share: small models, predictors of them whose scores are known, rules, tokens from a seed.
+// contextual_fixture - what the tests of contextual masks share: small models, predictors of them whose scores are
+// known, rules, tokens from a seed.
 #pragma once
 #include "opt_fixture.h"
 #include "contextual.h"
 #include "nets.h"
 
-static const model_config projected = {.L = 3, .H = 2, .E = 16, .F = 24, .D = 8, .P = 12, .V = 61, .positions = 64, .pre_ln = false, .final_ln = false,
-                                     .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
+static const model_config projected = {.L = 3,
+                                       .H = 2,
+                                       .E = 16,
+                                       .F = 24,
+                                       .D = 8,
+                                       .P = 12,
+                                       .V = 61,
+                                       .positions = 64,
+                                       .pre_ln = false,
+                                       .final_ln = false,
+                                       .bias = true,
+                                       .bos = 2,
+                                       .eos = 2,
+                                       .pad = 1,
+                                       .declared = DT_F32};
 enum { MOST = 64, UNITS = 12 + 144 };
 
-static inline predictor_info describe(const model_config *c, predictor_design d, int lag, model_state heads, model_state neurons, bool compat) {
-    return (predictor_info){.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = lag, .state = {heads, neurons}, .has = {true, true},
-                            .L = c->L, .H = c->H, .E = c->E, .F = c->F, .hidden = {16, 16}, .compat = compat, .criterion = "plainact"};
+static inline predictor_info describe(const model_config *c, predictor_design d, int lag, model_state heads,
+                                      model_state neurons, bool compat) {
+    return (predictor_info){.design = d,
+                            .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
+                            .lag = lag,
+                            .state = {heads, neurons},
+                            .has = {true, true},
+                            .L = c->L,
+                            .H = c->H,
+                            .E = c->E,
+                            .F = c->F,
+                            .hidden = {16, 16},
+                            .compat = compat,
+                            .criterion = "plainact"};
 }
 
 // Nets whose output is a constant: the planted scores [L, H], [L, F].
@@ -19,7 +44,8 @@ static inline predictor *planted(const predictor_info *what, const double *heads
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < p->n; i++) {
             const net *n = &p->net[k][i];
-            const double *want = (k ? neurons : heads) + (size_t)(what->per_layer ? i + what->lag : 0) * (size_t)(k ? what->F : what->H);
+            const double *want =
+                (k ? neurons : heads) + (size_t)(what->per_layer ? i + what->lag : 0) * (size_t)(k ? what->F : what->H);
             memset(n->w, 0, n->floats * sizeof *n->w);
             for (int t = 0; t < n->n; t++)
                 if (strcmp(n->t[t].name, "fc2.bias") == 0)
@@ -28,7 +54,13 @@ static inline predictor *planted(const predictor_info *what, const double *heads
     return p;
 }
 
-static inline mask_rule rule_of(mask_scope scope, long percent, bool compat) { return (mask_rule){.scope = scope, .units = compat ? UNITS_HEADS : UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = 1, .compat = compat}; }
+static inline mask_rule rule_of(mask_scope scope, long percent, bool compat) {
+    return (mask_rule){.scope = scope,
+                       .units = compat ? UNITS_HEADS : UNITS_BOTH,
+                       .sparsity = 1000 * percent,
+                       .dense_layers = 1,
+                       .compat = compat};
+}
 
 static inline void seeded_tokens(int32_t *t, int n, int V, uint64_t seed) {
     rng r = rng_make(seed);

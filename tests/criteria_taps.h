@@ -1,4 +1,5 @@
-// criteria_taps - random taps of one layer, and a criterion run on them tile by tile, as the driver runs it; for the tests of criteria.
+// criteria_taps - random taps of one layer, and a criterion run on them tile by tile, as the driver runs it; for the
+// tests of criteria.
 #pragma once
 #include "registry.h"
 #include "sums.h"
@@ -10,9 +11,11 @@
 #include <cmocka.h>
 
 // ---------------------------------------------------------------- one layer of random taps
-typedef struct { int T, context, H, D, F; } shape;
-static const shape shapes[] = {
-    {2, 1, 1, 1, 1}, {2, 1, 2, 3, 5}, {5, 3, 3, 1, 7}, {33, 20, 3, 11, 77}, {70, 50, 2, 16, 150}, {300, 280, 2, 5, 40}, {64, 63, 2, 71, 20}};
+typedef struct {
+    int T, context, H, D, F;
+} shape;
+static const shape shapes[] = {{2, 1, 1, 1, 1},      {2, 1, 2, 3, 5},      {5, 3, 3, 1, 7},    {33, 20, 3, 11, 77},
+                               {70, 50, 2, 16, 150}, {300, 280, 2, 5, 40}, {64, 63, 2, 71, 20}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct {
@@ -67,18 +70,33 @@ static inline void sum_weights(double *sums, const float *w, const float *dw, co
 static inline taps taps_make(shape s, uint64_t seed) {
     rng r = rng_make(seed);
     int T = s.T, E = s.H * s.D, F = s.F;
-    taps p = {.s = s, .E = E, .a = normals(&r, T, E, 1), .da = normals(&r, T, E, 1e-3), .a_hv = normals(&r, T, E, 1e-4),
-              .a_hu = normals(&r, T, E, 1e-6), .od = normals(&r, T, E, 1e-3), .z = normals(&r, T, F, 1), .dz = normals(&r, T, F, 1e-3),
-              .z_hv = normals(&r, T, F, 1e-4), .z_hu = normals(&r, T, F, 1e-6), .x = normals(&r, T, E, 1), .xcorr = normals(&r, T, T, 0),
-              .xmax = normals(&r, T, 1, 0), .w = normals(&r, F, E, 0.1), .dw = normals(&r, F, E, 1e-3), .hu_w = normals(&r, F, E, 1e-3),
-              .removal = xcalloc((size_t)(F + E), sizeof(double)), .wsums = xcalloc((size_t)F * WSUMS, sizeof(double))};
+    taps p = {.s = s,
+              .E = E,
+              .a = normals(&r, T, E, 1),
+              .da = normals(&r, T, E, 1e-3),
+              .a_hv = normals(&r, T, E, 1e-4),
+              .a_hu = normals(&r, T, E, 1e-6),
+              .od = normals(&r, T, E, 1e-3),
+              .z = normals(&r, T, F, 1),
+              .dz = normals(&r, T, F, 1e-3),
+              .z_hv = normals(&r, T, F, 1e-4),
+              .z_hu = normals(&r, T, F, 1e-6),
+              .x = normals(&r, T, E, 1),
+              .xcorr = normals(&r, T, T, 0),
+              .xmax = normals(&r, T, 1, 0),
+              .w = normals(&r, F, E, 0.1),
+              .dw = normals(&r, F, E, 1e-3),
+              .hu_w = normals(&r, F, E, 1e-3),
+              .removal = xcalloc((size_t)(F + E), sizeof(double)),
+              .wsums = xcalloc((size_t)F * WSUMS, sizeof(double))};
     sum_weights(p.wsums, p.w, p.dw, p.hu_w, F, E);
     for (int i = 0; i < T * F; i++)
         if (p.z[i] <= 0.3f * (float)(i % F % 7)) p.dz[i] = p.z[i] <= 0 ? 0 : p.dz[i] * (float)(i % 2);
     for (int u = 0; u < F + E; u++) p.removal[u] = rng_normal(&r);
     for (int e = 0; e < E; e++) p.da[(T - 1) * E + e] = 0;  // the last token predicts nothing
     for (int j = 0; j < F; j++) p.dz[(T - 1) * F + j] = 0;
-    for (int t = 2 * T / 3; t < T - 1; t++)  // late tokens resemble each other, so that it matters which rows jacov takes
+    // late tokens resemble each other, so that it matters which rows jacov takes
+    for (int t = 2 * T / 3; t < T - 1; t++)
         for (int e = 0; e < E; e++) p.da[t * E + e] = p.da[t * E + e] / 4 + 1e-3f * (float)(e % s.D % 3);
     if (T > 10) {
         for (int e = 0; e < E; e++) {
@@ -86,7 +104,7 @@ static inline taps taps_make(shape s, uint64_t seed) {
             p.da[8 * E + e] = e % s.D ? 0.25f : 0.2500001f;
             p.x[4 * E + e] = -0.5f;
             p.x[6 * E + e] = 0;
-            p.a[7 * E + e] = 0;       // a sign that is neither
+            p.a[7 * E + e] = 0;  // a sign that is neither
         }
         for (int t = 0; t < T; t++) p.dz[t * F] = 0;  // a dead neuron, and one that is active once
         p.z[5 * F + F - 1] = 1;
@@ -102,7 +120,8 @@ static inline taps taps_make(shape s, uint64_t seed) {
 }
 
 static inline void taps_free(taps *p) {
-    float *all[] = {p->a, p->da, p->a_hv, p->a_hu, p->od, p->z, p->dz, p->z_hv, p->z_hu, p->x, p->xcorr, p->xmax, p->w, p->dw, p->hu_w};
+    float *all[] = {p->a,    p->da, p->a_hv,  p->a_hu, p->od, p->z,  p->dz,  p->z_hv,
+                    p->z_hu, p->x,  p->xcorr, p->xmax, p->w,  p->dw, p->hu_w};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(p->removal);
     free(p->wsums);
@@ -121,17 +140,22 @@ static inline float *cut(const float *from, int T, int stride, int first, int n,
     return p + shift;
 }
 
-// The sums that a criterion declares, of one tile, by the CPU's operations as the driver takes them; NaN in the columns that it did not declare.
-static inline void take_sums(double *sums, unsigned needs, int kind, const crit_in *in, const float *act, const float *grad, const float *hv, const float *hu, const float *out,
-                      const float *xcorr, const float *xmax) {
-    const sum_taps of = {{act, grad, needs & CRIT_AFTER_HV ? hv : hu, out, in->ld, in->E, in->D}, kind == NEURONS ? xcorr : NULL, xmax};
+// The sums that a criterion declares, of one tile, by the CPU's operations as the driver takes them; NaN in the columns
+// that it did not declare.
+static inline void take_sums(double *sums, unsigned needs, int kind, const crit_in *in, const float *act,
+                             const float *grad, const float *hv, const float *hu, const float *out, const float *xcorr,
+                             const float *xmax) {
+    const sum_taps of = {
+        {act, grad, needs & CRIT_AFTER_HV ? hv : hu, out, in->ld, in->E, in->D}, kind == NEURONS ? xcorr : NULL, xmax};
     const span s = {0, in->T};
     for (int i = 0; i < in->U * USUMS; i++) sums[i] = NAN;
     sums_take(ops_cpu(), sums, needs, &of, 0, in->U, &s, 1);
 }
 
-// Scores of all units of a kind, in tiles of `width` neurons; arrays that were not declared are NULL. False: it wrote beside out.
-static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const taps *p, int width, int pad, int shift, uint64_t key) {
+// Scores of all units of a kind, in tiles of `width` neurons; arrays that were not declared are NULL. False: it wrote
+// beside out.
+static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const taps *p, int width, int pad, int shift,
+                       uint64_t key) {
     int T = p->s.T, E = p->E, D = kind == HEADS ? p->s.D : 1, all = kind == HEADS ? p->s.H : p->s.F, columns = all * D;
     const float *act = kind == HEADS ? p->a : p->z, *grad = kind == HEADS ? p->da : p->dz;
     const float *hv = kind == HEADS ? p->a_hv : p->z_hv, *hu = kind == HEADS ? p->a_hu : p->z_hu;
@@ -139,9 +163,21 @@ static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const t
     for (int u = 0; u < all; u += width) {
         int U = all - u < width ? all - u : width, ld = U * D + pad;
         float *block[4] = {NULL};
-        crit_in in = {.T = T, .context = p->s.context, .U = U, .D = D, .E = E, .ld = ld, .layer = 1, .layers = 3, .unit = u, .seed = 5, .key = key};
-        const float *tile[] = {cut(act, T, columns, u * D, U * D, ld, shift, &block[0]), cut(grad, T, columns, u * D, U * D, ld, shift, &block[1]),
-                               cut(hv, T, columns, u * D, U * D, ld, shift, &block[2]), cut(hu, T, columns, u * D, U * D, ld, shift, &block[3])};
+        crit_in in = {.T = T,
+                      .context = p->s.context,
+                      .U = U,
+                      .D = D,
+                      .E = E,
+                      .ld = ld,
+                      .layer = 1,
+                      .layers = 3,
+                      .unit = u,
+                      .seed = 5,
+                      .key = key};
+        const float *tile[] = {cut(act, T, columns, u * D, U * D, ld, shift, &block[0]),
+                               cut(grad, T, columns, u * D, U * D, ld, shift, &block[1]),
+                               cut(hv, T, columns, u * D, U * D, ld, shift, &block[2]),
+                               cut(hu, T, columns, u * D, U * D, ld, shift, &block[3])};
         double sums[CRIT_TILE * USUMS];
         take_sums(sums, needs, kind, &in, tile[0], tile[1], tile[2], tile[3], p->od + u * D, p->xcorr, p->xmax);
         if (CRIT_COLUMNS(needs)) in.sums = sums;
@@ -170,7 +206,8 @@ static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const t
     return inside;
 }
 
-static inline void each_function(void (*visit)(const criterion *c, const char *mode, int kind, crit_fn *f, unsigned needs)) {
+static inline void each_function(void (*visit)(const criterion *c, const char *mode, int kind, crit_fn *f,
+                                               unsigned needs)) {
     for (int i = 0; crit_all[i]; i++)
         for (int m = 0; m < 2; m++) {
             const crit_mode *c = m ? &crit_all[i]->compat : &crit_all[i]->sound;

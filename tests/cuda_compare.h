@@ -1,4 +1,5 @@
-// cuda_compare - arrays with guard words on the CPU and on a device, and their comparison, for tests of a table of operations.
+// cuda_compare - arrays with guard words on the CPU and on a device, and their comparison, for tests of a table of
+// operations.
 #pragma once
 #include "opt_fixture.h"
 #include "orders.h"
@@ -20,7 +21,8 @@ static inline float *get_guarded(const ops *o, const float *p, size_t n, const c
     float *all = xmalloc((n + 2 * GUARD) * sizeof *all);
     o->get(all, p - GUARD, (n + 2 * GUARD) * sizeof *all);
     for (int i = 0; i < GUARD; i++)
-        if (all[i] != guard_word || all[n + GUARD + (size_t)i] != guard_word) fail_msg("%s: writes outside its array", what);
+        if (all[i] != guard_word || all[n + GUARD + (size_t)i] != guard_word)
+            fail_msg("%s: writes outside its array", what);
     memmove(all, all + GUARD, n * sizeof *all);
     return all;
 }

@@ -1,5 +1,5 @@
-// fuzz_config - any bytes as a config.json: what is accepted has sizes that can be used, and is read back from its own writing.
-// seeds: tests/golden/ckpt/*/config.json
+// fuzz_config - any bytes as a config.json: what is accepted has sizes that can be used, and is read back from its own
+// writing. seeds: tests/golden/ckpt/*/config.json
 #include "ckpt.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +13,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ASSERT(c.bos < c.V && c.eos < c.V && c.pad < c.V);
     char *text = model_config_text(&c);
     ASSERT(model_config_parse(text, strlen(text), "written", &again) == 0);
-    ASSERT(again.L == c.L && again.E == c.E && again.P == c.P && again.final_ln == c.final_ln && again.bias == c.bias && again.declared == c.declared);
+    ASSERT(again.L == c.L && again.E == c.E && again.P == c.P && again.final_ln == c.final_ln && again.bias == c.bias &&
+           again.declared == c.declared);
     for (int l = 0; l < c.L; l++)
-        for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) ASSERT(model_units(&c, l, kind) >= 0 && model_units(&c, l, kind) == model_units(&again, l, kind));
+        for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
+            ASSERT(model_units(&c, l, kind) >= 0 && model_units(&c, l, kind) == model_units(&again, l, kind));
     model_config_free(&c);
     model_config_free(&again);
     free(text);

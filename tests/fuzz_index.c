@@ -1,5 +1,5 @@
-// fuzz_index - any bytes as the index of a sharded checkpoint whose shards are there: what is accepted can be read in full.
-// seeds: tests/golden/ckpt/*_shards/*.index.json
+// fuzz_index - any bytes as the index of a sharded checkpoint whose shards are there: what is accepted can be read in
+// full. seeds: tests/golden/ckpt/*_shards/*.index.json
 #include "ckpt.h"
 #include <limits.h>
 #include <stdio.h>
@@ -9,7 +9,8 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const shards[] = {"config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+static const char *const shards[] = {"config.json", "model-00001-of-00002.safetensors",
+                                     "model-00002-of-00002.safetensors"};
 static char dir[] = "/tmp/fuzz_index.XXXXXX", link_path[3][64], index_path[64];
 
 static void tidy(void) {

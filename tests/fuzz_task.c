@@ -1,5 +1,5 @@
-// fuzz_task - any bytes as rows of each task (chosen by the first byte, its top bit: as TSV; behind the first zero byte stand the
-// labels), and as a file of running text. What is accepted must be whole.
+// fuzz_task - any bytes as rows of each task (chosen by the first byte, its top bit: as TSV; behind the first zero byte
+// stand the labels), and as a file of running text. What is accepted must be whole.
 // seeds: tests/golden/fuzz_task/*
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +19,11 @@ static void as_rows(const char *name, const char *path, const char *text, size_t
     ASSERT(s.n > 0);
     for (int i = 0; i < s.n; i++) {
         const task_doc *d = &s.docs[i];
-        ASSERT(d->n_choices >= 2 && d->n_choices <= TASK_MAX_CHOICES && d->gold < d->n_choices && (d->gold >= 0) == s.labelled);
+        ASSERT(d->n_choices >= 2 && d->n_choices <= TASK_MAX_CHOICES && d->gold < d->n_choices &&
+               (d->gold >= 0) == s.labelled);
         ASSERT(!d->gold_compat == (d->gold < 0));
-        for (int c = 0; c < d->n_choices; c++) ASSERT(d->context[c] && d->context[c][0] && d->choice[c][0] == ' ' && d->choice[c][1]);
+        for (int c = 0; c < d->n_choices; c++)
+            ASSERT(d->context[c] && d->context[c][0] && d->choice[c][0] == ' ' && d->choice[c][1]);
     }
     char *prefix = task_prefix(&s, &s, 0, 1, 7, false);
     free(prefix);
@@ -48,8 +50,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int names = 0, kind = data[0];
     while (task_names[names]) names++;
     char *text = xstrndup((const char *)data + 1, size - 1);
-    if (kind % (names + 1) == names) as_text(text, size - 1);
-    else as_rows(task_names[kind % (names + 1)], kind & 128 ? "dev.tsv" : "dev.jsonl", text, size - 1);
+    if (kind % (names + 1) == names)
+        as_text(text, size - 1);
+    else
+        as_rows(task_names[kind % (names + 1)], kind & 128 ? "dev.tsv" : "dev.jsonl", text, size - 1);
     free(text);
     return 0;
 }

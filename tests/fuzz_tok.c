@@ -1,5 +1,5 @@
-// fuzz_tok - the readers of vocab.json and merges.txt on any bytes, and encoding of any bytes with any vocabulary that they accept:
-// the ids' bytes, one behind the other, must be the text. An input is one of
+// fuzz_tok - the readers of vocab.json and merges.txt on any bytes, and encoding of any bytes with any vocabulary that
+// they accept: the ids' bytes, one behind the other, must be the text. An input is one of
 //     {... \0 merges \0 text      both files
 //     #... \0 text                merges.txt, to the vocabulary of the golden files
 //     n, 2n bytes, text           n merges of earlier symbols, so that merging is reached often
@@ -11,7 +11,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-typedef struct { const char *at; size_t bytes; } part;
+typedef struct {
+    const char *at;
+    size_t bytes;
+} part;
 
 // Cuts off what stands before the next zero byte.
 static part cut(part *rest) {
@@ -45,7 +48,8 @@ static tok *made(const uint8_t *pairs, int n) {
     for (; known < 256; known++) {
         symbols[known] = xcalloc(1, 4);
         symbols_write(symbols[known], (char[]){(char)known}, 1);
-        fprintf(v, "%s\"%s%s\": %d", known ? ", " : "{", strchr("\"\\", *symbols[known]) ? "\\" : "", symbols[known], known);
+        fprintf(v, "%s\"%s%s\": %d", known ? ", " : "{", strchr("\"\\", *symbols[known]) ? "\\" : "", symbols[known],
+                known);
     }
     for (int i = 0; i < n; i++) {
         const char *a = symbols[pairs[2 * i] % known], *b = symbols[known - 1 - pairs[2 * i + 1] % known];
@@ -73,7 +77,11 @@ static tok *made(const uint8_t *pairs, int n) {
 
 // made, once for each vocabulary while it is among the recent ones: most inputs differ from another in their text only.
 static const tok *made_recently(const uint8_t *pairs, int n) {
-    static struct { int n; uint8_t pairs[2 * 64]; tok *t; } recent[256];
+    static struct {
+        int n;
+        uint8_t pairs[2 * 64];
+        tok *t;
+    } recent[256];
     size_t at = hash64(pairs, 2 * (size_t)n) % 256;
     if (recent[at].t && recent[at].n == n && memcmp(recent[at].pairs, pairs, 2 * (size_t)n) == 0) return recent[at].t;
     tok_close(recent[at].t);

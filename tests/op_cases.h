@@ -11,7 +11,7 @@ static const ops *cpu, *gpu;
 // ---------------------------------------------------------------- weights on both sides
 // A weight of random numbers in one of the stored types, on both sides.
 typedef struct {
-    weight on[2]; // [side], 0: CPU
+    weight on[2];  // [side], 0: CPU
     void *host;
 } both_weight;
 static inline both_weight make_weight(uint64_t seed, dtype type, int rows, int cols) {
@@ -29,7 +29,7 @@ static inline both_weight make_weight(uint64_t seed, dtype type, int rows, int c
             if (type == DT_BF16)
                 h[i] = (uint16_t)(v.u >> 16);
             else if (exponent < -14)
-                h[i] = (uint16_t)(v.u >> 31 << 15 | (uint32_t)(fabsf(x[i]) * 0x1p24f)); // subnormal
+                h[i] = (uint16_t)(v.u >> 31 << 15 | (uint32_t)(fabsf(x[i]) * 0x1p24f));  // subnormal
             else
                 h[i] = (uint16_t)(v.u >> 31 << 15 | (uint32_t)(exponent + 15) << 10 | (v.u >> 13 & 1023));
         }
@@ -52,37 +52,37 @@ enum { OP_ARRAYS = 11, MOST_SEQS = 200 };
 
 // A batch: spans, with rows between them that belong to none; sequences, masks and lists of live units for it; weights.
 typedef struct {
-    int E, F, H, V, rows, n, vocab; // widths; heads; columns of logits, of which `vocab` count; rows in all, n spans
-    dtype type;                     // of the matrices
+    int E, F, H, V, rows, n, vocab;  // widths; heads; columns of logits, of which `vocab` count; rows in all, n spans
+    dtype type;                      // of the matrices
     span spans[MOST_SEQS];
     attn_seq seqs[MOST_SEQS];
-    int from[MOST_SEQS];                                  // first row of a span that is masked
-    const uint8_t *heads[MOST_SEQS], *neurons[MOST_SEQS]; // masks
-    int32_t *tokens;                                      // [rows] host memory, as is scale
+    int from[MOST_SEQS];                                   // first row of a span that is masked
+    const uint8_t *heads[MOST_SEQS], *neurons[MOST_SEQS];  // masks
+    int32_t *tokens;                                       // [rows] host memory, as is scale
     float *scale;
     both_weight matrix, square, positions, gain, bias_e, bias_f;
-    live_units live_heads[2], live_neurons[2], all_heads[2]; // [side]
+    live_units live_heads[2], live_neurons[2], all_heads[2];  // [side]
     const uint8_t *past_has[2];
-    int32_t *first[2]; // [n] places, and then the tokens again
+    int32_t *first[2];  // [n] places, and then the tokens again
 } op_shape;
 
 // A call on one side.
 typedef struct {
     const ops *o;
     const op_shape *shape;
-    float **x;                                 // the arrays of the case, in its order
-    const weight *matrix, *square, *positions; // (F, E), (E, E), (100, E)
-    const weight *gain, *bias_e, *bias_f;      // E, E, F in fp32
-    const void *host_matrix;                   // matrix in host memory
-    const int32_t *first;                      // op_shape's
+    float **x;                                  // the arrays of the case, in its order
+    const weight *matrix, *square, *positions;  // (F, E), (E, E), (100, E)
+    const weight *gain, *bias_e, *bias_f;       // E, E, F in fp32
+    const void *host_matrix;                    // matrix in host memory
+    const int32_t *first;                       // op_shape's
     const live_units *heads, *neurons, *all_heads;
-    const float *past_k, *past_v; // [50, E]
-    const uint8_t *past_has;      // [50, H]
+    const float *past_k, *past_v;  // [50, E]
+    const uint8_t *past_has;       // [50, H]
 } op_call;
 
 // What a case runs: RUN(name) { c->o->name(.., SPANS); }
 #define RUN(name) static void run_##name(const op_call *c)
-#define SPANS c->shape->spans, c->shape->n
+#define SPANS     c->shape->spans, c->shape->n
 
 // The sequences of attention, with their pasts or without; until the next call.
 static inline attn_seq *sequences(const op_call *c, bool past) {
@@ -107,15 +107,15 @@ typedef enum {
     NO_ARRAY,
     ROWS_E,
     ROWS_F,
-    ROWS_V,     // [rows, E], [rows, F], [rows, V]
-    MATRIX_F_E, // [F, E]
+    ROWS_V,      // [rows, E], [rows, F], [rows, V]
+    MATRIX_F_E,  // [F, E]
     VECTOR_E,
-    VECTOR_F,     // [E], [F]
-    CACHES,       // [rows and 6 for each span, E]
-    WEIGHT_SUMS,  // [2, F, WSUMS]
-    UNIT_SUMS,    // [n, F + 2 H, USUMS]: the sums of all units
-    CORRELATIONS, // the correlations of all spans, and [rows]
-    THREE_A_ROW   // [3, rows]
+    VECTOR_F,      // [E], [F]
+    CACHES,        // [rows and 6 for each span, E]
+    WEIGHT_SUMS,   // [2, F, WSUMS]
+    UNIT_SUMS,     // [n, F + 2 H, USUMS]: the sums of all units
+    CORRELATIONS,  // the correlations of all spans, and [rows]
+    THREE_A_ROW    // [3, rows]
 } op_array;
 
 static inline size_t array_floats(op_array array, const op_shape *h) {
@@ -172,8 +172,8 @@ static inline void make_shape(op_shape *h, int E, int F, int H, int V, dtype typ
     for (int i = 0; i < n; i++) {
         const int rows = length[i % lengths], gap = i % 3 == 1;
         h->spans[i] = (span){h->rows + gap, rows};
-        h->seqs[i] = (attn_seq){
-            .s = h->spans[i], .from = i % 2 ? rows / 3 : 0, .past = i % 4 ? (int)rng_below(&r, 45) : 0};
+        h->seqs[i] =
+            (attn_seq){.s = h->spans[i], .from = i % 2 ? rows / 3 : 0, .past = i % 4 ? (int)rng_below(&r, 45) : 0};
         h->from[i] = i % 5 ? rows / 2 : 0;
         h->rows += gap + rows;
     }
@@ -207,7 +207,7 @@ static inline void make_shape(op_shape *h, int E, int F, int H, int V, dtype typ
     make_live(h->all_heads, H, n, true, &r);
     uint8_t *has = xmalloc(50 * (size_t)H), *device_has = gpu->alloc(50 * (size_t)H);
     for (int i = 0; i < 50 * H; i++)
-        has[i] = rng_uniform(&r) < 0.3 && i / H > 35 * (i % H == 0); // of the first head a whole tile is missing
+        has[i] = rng_uniform(&r) < 0.3 && i / H > 35 * (i % H == 0);  // of the first head a whole tile is missing
     gpu->put(device_has, has, 50 * (size_t)H);
     h->past_has[0] = has;
     h->past_has[1] = device_has;
@@ -227,7 +227,7 @@ static inline void free_shape(op_shape *h) {
 // ---------------------------------------------------------------- running
 typedef struct {
     const float *k[2], *v[2];
-} op_past; // [side]
+} op_past;  // [side]
 
 static inline void run_case(const op_case *k, int number, const op_shape *h, const op_past *past) {
     float *x[2][OP_ARRAYS];

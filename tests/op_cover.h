@@ -24,8 +24,8 @@ static inline void check_cover(const char *const *names, int n_names, const char
         for (int i = 0; i < n_cases; i++) cases += strcmp(op(i), names[k]) == 0;
         for (int i = 0; i < n_elsewhere; i++) others += strcmp(elsewhere[i].op, names[k]) == 0;
         if (cases + others != 1)
-            fail_msg("operation %s has %d cases here and is named %d times as tested elsewhere; one is wanted", names[k],
-                     cases, others);
+            fail_msg("operation %s has %d cases here and is named %d times as tested elsewhere; one is wanted",
+                     names[k], cases, others);
     }
     for (int i = 0; i < n_cases + n_elsewhere; i++) {
         const char *name = i < n_cases ? op(i) : elsewhere[i - n_cases].op;

@@ -1,5 +1,5 @@
-// opt_fixture - what the tests of the model share: the golden models of tests/golden/opt with their references, the rule of agreement of
-// two implementations, and small models with random weights.
+// opt_fixture - what the tests of the model share: the golden models of tests/golden/opt with their references, the
+// rule of agreement of two implementations, and small models with random weights.
 #pragma once
 #include <stdarg.h>
 #include <setjmp.h>
@@ -16,14 +16,16 @@ static const char *const golden_names[] = {"pre", "post", "odd", "half", "bf16"}
 enum { GOLDEN = sizeof golden_names / sizeof *golden_names, GOLDEN_F32 = 3 };  // the first three are stored as fp32
 
 // ---------------------------------------------------------------- agreement
-// |got - want| <= tol * max(|want|, rms of want[0..n)): hand over one layer (and one sequence) at a time. A NaN never agrees.
+// |got - want| <= tol * max(|want|, rms of want[0..n)): hand over one layer (and one sequence) at a time. A NaN never
+// agrees.
 static inline void assert_agree(const char *what, const float *got, const double *want, size_t n, double tol) {
     double square = 0;
     for (size_t i = 0; i < n; i++) square += want[i] * want[i];
     const double rms = sqrt(square / (double)n);
     for (size_t i = 0; i < n; i++)
         if (!(fabs(got[i] - want[i]) <= tol * fmax(fabs(want[i]), rms)))
-            fail_msg("%s: value %zu of %zu is %.9g, want %.9g (rms %.3g, tolerance %g)", what, i, n, (double)got[i], want[i], rms, tol);
+            fail_msg("%s: value %zu of %zu is %.9g, want %.9g (rms %.3g, tolerance %g)", what, i, n, (double)got[i],
+                     want[i], rms, tol);
 }
 
 static inline void assert_same_bits(const char *what, const void *a, const void *b, size_t bytes) {
@@ -35,10 +37,10 @@ typedef struct {
     const char *name;
     hid_t file;
     model m;
-    int N, rows;                 // sequences, tokens in all
-    int32_t *tokens;             // [rows]
-    int32_t *offset, *context;   // [N + 1], [N]
-    double *loss;                // [N]
+    int N, rows;                // sequences, tokens in all
+    int32_t *tokens;            // [rows]
+    int32_t *offset, *context;  // [N + 1], [N]
+    double *loss;               // [N]
 } golden;
 
 // A whole dataset as double (or int32); the caller frees it.
@@ -54,8 +56,12 @@ static inline void *golden_read_as(const golden *g, const char *path, hid_t type
     if (count) *count = n;
     return out;
 }
-static inline double *golden_read(const golden *g, const char *path) { return golden_read_as(g, path, H5T_NATIVE_DOUBLE, sizeof(double), NULL); }
-static inline int32_t *golden_ints(const golden *g, const char *path, size_t *n) { return golden_read_as(g, path, H5T_NATIVE_INT32, sizeof(int32_t), n); }
+static inline double *golden_read(const golden *g, const char *path) {
+    return golden_read_as(g, path, H5T_NATIVE_DOUBLE, sizeof(double), NULL);
+}
+static inline int32_t *golden_ints(const golden *g, const char *path, size_t *n) {
+    return golden_read_as(g, path, H5T_NATIVE_INT32, sizeof(int32_t), n);
+}
 static inline bool golden_has(const golden *g, const char *path) { return H5Lexists(g->file, path, H5P_DEFAULT) > 0; }
 
 static inline void golden_open(golden *g, const char *name) {
@@ -95,16 +101,24 @@ static inline int close_golden(void **state) {
     return 0;
 }
 
-typedef struct { const char *name; CMUnitTestFunction run; bool f32; } golden_test;  // f32: only on models that are stored as fp32
+// f32: only on models that are stored as fp32
+typedef struct {
+    const char *name;
+    CMUnitTestFunction run;
+    bool f32;
+} golden_test;
 
-// Runs each of t [n] on each golden model, whose name `open` finds in *state, and then more [n_more]. Returns what main returns.
-static inline int run_on_golden(const char *group, const golden_test *t, size_t n, CMFixtureFunction open, CMFixtureFunction close, const struct CMUnitTest *more, size_t n_more) {
+// Runs each of t [n] on each golden model, whose name `open` finds in *state, and then more [n_more]. Returns what main
+// returns.
+static inline int run_on_golden(const char *group, const golden_test *t, size_t n, CMFixtureFunction open,
+                                CMFixtureFunction close, const struct CMUnitTest *more, size_t n_more) {
     struct CMUnitTest *tests = xcalloc(GOLDEN * n + n_more, sizeof *tests);
     size_t named = 0;
     for (int m = 0; m < GOLDEN; m++)
         for (size_t k = 0; k < n; k++)
             if (m < GOLDEN_F32 || !t[k].f32)
-                tests[named++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], t[k].name), t[k].run, open, close, (void *)(uintptr_t)golden_names[m]};
+                tests[named++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], t[k].name), t[k].run, open,
+                                                     close, (void *)(uintptr_t)golden_names[m]};
     for (size_t k = 0; k < n_more; k++) tests[named + k] = more[k];
     const int failed = _cmocka_run_group_tests(group, tests, named + n_more, NULL, NULL);
     for (size_t k = 0; k < named; k++) free((void *)(uintptr_t)tests[k].name);
@@ -114,18 +128,50 @@ static inline int run_on_golden(const char *group, const golden_test *t, size_t 
 
 // Sequence i whole: all its rows give logits (from 0), or those that predict the continuation (from context - 1).
 static inline model_seq golden_seq(const golden *g, int i, int targets_from) {
-    return (model_seq){.tokens = g->tokens + g->offset[i], .n = golden_length(g, i), .targets_from = targets_from, .last_target = SEQ_NO_OUTPUT};
+    return (model_seq){.tokens = g->tokens + g->offset[i],
+                       .n = golden_length(g, i),
+                       .targets_from = targets_from,
+                       .last_target = SEQ_NO_OUTPUT};
 }
 
 // ---------------------------------------------------------------- random models
-static const model_config small_opt = {.L = 3, .H = 4, .E = 32, .F = 48, .D = 8, .P = 32, .V = 101, .positions = 64, .pre_ln = true, .final_ln = true,
-                                     .bias = true, .bos = 2, .eos = 2, .pad = 1, .declared = DT_F32};
+static const model_config small_opt = {.L = 3,
+                                       .H = 4,
+                                       .E = 32,
+                                       .F = 48,
+                                       .D = 8,
+                                       .P = 32,
+                                       .V = 101,
+                                       .positions = 64,
+                                       .pre_ln = true,
+                                       .final_ln = true,
+                                       .bias = true,
+                                       .bos = 2,
+                                       .eos = 2,
+                                       .pad = 1,
+                                       .declared = DT_F32};
 // A model whose units a test removes or spoils.
-static const model_config removable = {.L = 3, .H = 4, .E = 24, .F = 40, .D = 6, .P = 24, .V = 50, .positions = 32, .pre_ln = true, .final_ln = true,
-                                     .bias = true, .bos = 2, .eos = 2, .pad = 1};
+static const model_config removable = {.L = 3,
+                                       .H = 4,
+                                       .E = 24,
+                                       .F = 40,
+                                       .D = 6,
+                                       .P = 24,
+                                       .V = 50,
+                                       .positions = 32,
+                                       .pre_ln = true,
+                                       .final_ln = true,
+                                       .bias = true,
+                                       .bos = 2,
+                                       .eos = 2,
+                                       .pad = 1};
 
 // Weights of a configuration, fp32, in the order of arch_tensor_list: biases and norms away from their trivial values.
-typedef struct { model m; tensor *t; int n; } random_opt;
+typedef struct {
+    model m;
+    tensor *t;
+    int n;
+} random_opt;
 
 static inline tensor *random_weights(const model_config *c, uint64_t seed, int *n) {
     tensor *t = arch_tensor_list(c, n);
@@ -133,7 +179,9 @@ static inline tensor *random_weights(const model_config *c, uint64_t seed, int *
     for (int i = 0; i < *n; i++) {
         const size_t count = (size_t)(t[i].dim[0] * (t[i].rank > 1 ? t[i].dim[1] : 1));
         const bool norm = strstr(t[i].name, "layer_norm.weight") != NULL;
-        const double scale = t[i].rank > 1 && !strstr(t[i].name, "embed") ? 1.3 / sqrt((double)t[i].dim[1]) : norm ? 0.2 : 0.5;
+        const double scale = t[i].rank > 1 && !strstr(t[i].name, "embed") ? 1.3 / sqrt((double)t[i].dim[1])
+                             : norm                                       ? 0.2
+                                                                          : 0.5;
         float *w = xmalloc(count * sizeof *w);
         for (size_t k = 0; k < count; k++) w[k] = (float)(scale * rng_normal(&r) + (norm ? 1 : 0));
         t[i].data = w;
@@ -171,7 +219,9 @@ static inline void random_opt_make_as(random_opt *o, const model_config *c, dtyp
     if (model_from_tensors(&o->m, c, o->t, o->n) != 0) fail_msg("%s", err_get());
 }
 
-static inline void random_opt_make(random_opt *o, const model_config *c, uint64_t seed) { random_opt_make_as(o, c, DT_F32, seed); }
+static inline void random_opt_make(random_opt *o, const model_config *c, uint64_t seed) {
+    random_opt_make_as(o, c, DT_F32, seed);
+}
 
 static inline void random_opt_free(random_opt *o) {
     model_free(&o->m);

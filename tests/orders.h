@@ -1,5 +1,5 @@
-// orders - a test of the CUDA table once more with other settings of CUDA on the CPU, as only a new process can: a block's threads in another order (CUH_ORDER),
-// other streams (CU_FAKE_STREAMS), other devices.
+// orders - a test of the CUDA table once more with other settings of CUDA on the CPU, as only a new process can: a
+// block's threads in another order (CUH_ORDER), other streams (CU_FAKE_STREAMS), other devices.
 #pragma once
 #include "base.h"
 #include <stdio.h>

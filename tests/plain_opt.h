@@ -6,15 +6,18 @@
 #include "opt_fixture.h"
 
 // ---------------------------------------------------------------- OPT in double, one sequence
-// Everything that the loss depends on in one array theta: the weights in the order of arch_tensor_list, then what is added to a, then to z.
-typedef struct { double *ln1_g, *ln1_b, *wq, *bq, *wk, *bk, *wv, *bv, *wo, *bo, *ln2_g, *ln2_b, *w1, *b1, *w2, *b2, *add_a, *add_z; } plain_layer;
+// Everything that the loss depends on in one array theta: the weights in the order of arch_tensor_list, then what is
+// added to a, then to z.
+typedef struct {
+    double *ln1_g, *ln1_b, *wq, *bq, *wk, *bk, *wv, *bv, *wo, *bo, *ln2_g, *ln2_b, *w1, *b1, *w2, *b2, *add_a, *add_z;
+} plain_layer;
 typedef struct {
     model_config c;
     model_seq s;
     double *theta, *embed, *pos, *proj_in, *proj_out, *lnf_g, *lnf_b;
     plain_layer *layer;
-    size_t n_weights, n, *at;    // numbers of weights and of all; where each tensor begins in theta
-    uint64_t signs;              // of all z in the last pass, hashed
+    size_t n_weights, n, *at;  // numbers of weights and of all; where each tensor begins in theta
+    uint64_t signs;            // of all z in the last pass, hashed
 } plain;
 
 static inline double *plain_find(const plain *p, const tensor *t, int n, const char *name) {
@@ -26,7 +29,10 @@ static inline double *plain_find(const plain *p, const tensor *t, int n, const c
 static inline size_t tensor_count(const tensor *t) { return (size_t)(t->dim[0] * (t->rank > 1 ? t->dim[1] : 1)); }
 
 static inline void plain_make(plain *p, const model_config *c, const tensor *w, int n, const model_seq *s) {
-    *p = (plain){.c = *c, .s = *s, .layer = xcalloc((size_t)c->L, sizeof(plain_layer)), .at = xmalloc((size_t)n * sizeof(size_t))};
+    *p = (plain){.c = *c,
+                 .s = *s,
+                 .layer = xcalloc((size_t)c->L, sizeof(plain_layer)),
+                 .at = xmalloc((size_t)n * sizeof(size_t))};
     for (int i = 0; i < n; i++) p->at[i] = p->n_weights, p->n_weights += tensor_count(&w[i]);
     const size_t layer_a = (size_t)s->n * (size_t)c->E, layer_z = (size_t)s->n * (size_t)c->F;
     p->n = p->n_weights + (size_t)c->L * (layer_a + layer_z);
@@ -41,12 +47,25 @@ static inline void plain_make(plain *p, const model_config *c, const tensor *w, 
     p->lnf_b = plain_find(p, w, n, "final_layer_norm.bias");
     for (int l = 0; l < c->L; l++) {
         plain_layer *at = &p->layer[l];
-        const struct { const char *name; double **to; } list[] = {
-            {"self_attn_layer_norm.weight", &at->ln1_g}, {"self_attn_layer_norm.bias", &at->ln1_b}, {"final_layer_norm.weight", &at->ln2_g},
-            {"final_layer_norm.bias", &at->ln2_b}, {"self_attn.q_proj.weight", &at->wq}, {"self_attn.q_proj.bias", &at->bq},
-            {"self_attn.k_proj.weight", &at->wk}, {"self_attn.k_proj.bias", &at->bk}, {"self_attn.v_proj.weight", &at->wv},
-            {"self_attn.v_proj.bias", &at->bv}, {"self_attn.out_proj.weight", &at->wo}, {"self_attn.out_proj.bias", &at->bo},
-            {"fc1.weight", &at->w1}, {"fc1.bias", &at->b1}, {"fc2.weight", &at->w2}, {"fc2.bias", &at->b2}};
+        const struct {
+            const char *name;
+            double **to;
+        } list[] = {{"self_attn_layer_norm.weight", &at->ln1_g},
+                    {"self_attn_layer_norm.bias", &at->ln1_b},
+                    {"final_layer_norm.weight", &at->ln2_g},
+                    {"final_layer_norm.bias", &at->ln2_b},
+                    {"self_attn.q_proj.weight", &at->wq},
+                    {"self_attn.q_proj.bias", &at->bq},
+                    {"self_attn.k_proj.weight", &at->wk},
+                    {"self_attn.k_proj.bias", &at->bk},
+                    {"self_attn.v_proj.weight", &at->wv},
+                    {"self_attn.v_proj.bias", &at->bv},
+                    {"self_attn.out_proj.weight", &at->wo},
+                    {"self_attn.out_proj.bias", &at->bo},
+                    {"fc1.weight", &at->w1},
+                    {"fc1.bias", &at->b1},
+                    {"fc2.weight", &at->w2},
+                    {"fc2.bias", &at->b2}};
         for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
             char name[80];
             snprintf(name, sizeof name, "layers.%d.%s", l, list[k].name);
@@ -86,15 +105,19 @@ static inline double plain_loss(plain *p) {
     p->signs = 0;
     for (int t = 0; t < n; t++) {
         const double *e = p->embed + p->s.tokens[t] * c->P;
-        if (p->proj_in) plain_linear(r[t], e, p->proj_in, NULL, c->E, c->P);
-        else memcpy(r[t], e, (size_t)c->E * sizeof *e);
+        if (p->proj_in)
+            plain_linear(r[t], e, p->proj_in, NULL, c->E, c->P);
+        else
+            memcpy(r[t], e, (size_t)c->E * sizeof *e);
         for (int i = 0; i < c->E; i++) r[t][i] += p->pos[(t + 2) * c->E + i];
     }
     for (int l = 0; l < c->L; l++) {
         const plain_layer *w = &p->layer[l];
         for (int t = 0; t < n; t++) {
-            if (c->pre_ln) plain_norm(h[t], r[t], w->ln1_g, w->ln1_b, c->E);
-            else memcpy(h[t], r[t], sizeof h[t]);
+            if (c->pre_ln)
+                plain_norm(h[t], r[t], w->ln1_g, w->ln1_b, c->E);
+            else
+                memcpy(h[t], r[t], sizeof h[t]);
             plain_linear(q[t], h[t], w->wq, w->bq, c->E, c->E);
             plain_linear(k[t], h[t], w->wk, w->bk, c->E, c->E);
             plain_linear(v[t], h[t], w->wv, w->bv, c->E, c->E);
@@ -116,8 +139,10 @@ static inline double plain_loss(plain *p) {
             plain_linear(o, a[t], w->wo, w->bo, c->E, c->E);
             for (int i = 0; i < c->E; i++) r[t][i] += o[i];
             if (!c->pre_ln) plain_norm(r[t], r[t], w->ln1_g, w->ln1_b, c->E);
-            if (c->pre_ln) plain_norm(h[t], r[t], w->ln2_g, w->ln2_b, c->E);
-            else memcpy(h[t], r[t], sizeof h[t]);
+            if (c->pre_ln)
+                plain_norm(h[t], r[t], w->ln2_g, w->ln2_b, c->E);
+            else
+                memcpy(h[t], r[t], sizeof h[t]);
             plain_linear(z, h[t], w->w1, w->b1, c->F, c->E);
             for (int j = 0; j < c->F; j++) {
                 z[j] += w->add_z[t * c->F + j];
@@ -134,8 +159,10 @@ static inline double plain_loss(plain *p) {
         const int32_t target = t + 1 < n ? p->s.tokens[t + 1] : p->s.last_target;
         if (target < 0) continue;
         if (p->lnf_g) plain_norm(r[t], r[t], p->lnf_g, p->lnf_b, c->E);
-        if (p->proj_out) plain_linear(narrow, r[t], p->proj_out, NULL, c->P, c->E);
-        else memcpy(narrow, r[t], sizeof narrow);
+        if (p->proj_out)
+            plain_linear(narrow, r[t], p->proj_out, NULL, c->P, c->E);
+        else
+            memcpy(narrow, r[t], sizeof narrow);
         plain_linear(y, narrow, p->embed, NULL, c->V, c->P);
         double sum = 0;
         for (int i = 0; i < c->V; i++) sum += exp(y[i] - y[target]);
@@ -145,7 +172,9 @@ static inline double plain_loss(plain *p) {
 }
 
 // ---------------------------------------------------------------- central differences
-typedef struct { size_t taken, skipped; } tally;
+typedef struct {
+    size_t taken, skipped;
+} tally;
 
 // dL/dtheta[i]; NaN over a kink.
 static inline double slope(plain *p, size_t i) {
@@ -180,7 +209,8 @@ static inline double curvature(plain *p, size_t i, const double *u, double lengt
 }
 
 // got [n] against want [n], where NaN in want marks a skipped point.
-static inline void assert_agree_but_kinks(const char *what, const float *got, const double *want, size_t n, double tol, tally *seen) {
+static inline void assert_agree_but_kinks(const char *what, const float *got, const double *want, size_t n, double tol,
+                                          tally *seen) {
     float *g = xmalloc(n * sizeof *g);
     double *w = xmalloc(n * sizeof *w);
     size_t m = 0;

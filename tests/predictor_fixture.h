@@ -6,7 +6,8 @@ static golden fixture;  // of it only the file is used
 
 static inline int open_fixture(void **state) {
     (void)state;
-    fixture = (golden){.name = "predictor.h5", .file = H5Fopen("tests/golden/predictor.h5", H5F_ACC_RDONLY, H5P_DEFAULT)};
+    fixture =
+        (golden){.name = "predictor.h5", .file = H5Fopen("tests/golden/predictor.h5", H5F_ACC_RDONLY, H5P_DEFAULT)};
     return fixture.file >= 0 ? 0 : -1;
 }
 

@@ -1,4 +1,5 @@
-// shim - the CUDA table of operations for a test: the library that KIT_CUDA names, or CUDA on the CPU (tests/cuda) where it was built.
+// shim - the CUDA table of operations for a test: the library that KIT_CUDA names, or CUDA on the CPU (tests/cuda)
+// where it was built.
 #pragma once
 #include "ops.h"
 #include <libgen.h>
@@ -19,11 +20,13 @@ static inline void shim_name(void) {
     free(path);
 }
 
-// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test. device: of the command line.
+// NULL, after a line on standard output, where there is none; a library that cannot be used ends the test. device: of
+// the command line.
 static inline const ops *shim_open_as(const char *device) {
     shim_name();
     if (!getenv("KIT_CUDA") || access(getenv("KIT_CUDA"), R_OK) != 0) {
-        printf("SKIP: %s is not built: CUDA's headers are not there\n", getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
+        printf("SKIP: %s is not built: CUDA's headers are not there\n",
+               getenv("KIT_CUDA") ? getenv("KIT_CUDA") : "the library");
         return NULL;
     }
     const ops *gpu = ops_open(device);

@@ -1,4 +1,5 @@
-// test_base - error texts, whole-file input and output (full disk included), random numbers against published values, hashes, hash tables.
+// test_base - error texts, whole-file input and output (full disk included), random numbers against published values,
+// hashes, hash tables.
 #include "base.h"
 #include "table.h"
 #include <math.h>
@@ -82,14 +83,24 @@ static void files(void **state) {
     free(none);
 }
 
-// xoshiro256** from the state 1, 2, 3, 4: the values in the tests of the Rust crate rand_xoshiro, made with the authors' C code.
+// xoshiro256** from the state 1, 2, 3, 4: the values in the tests of the Rust crate rand_xoshiro, made with the
+// authors' C code.
 static void random_numbers(void **state) {
     (void)state;
-    static const uint64_t want[10] = {11520u, 0u, 1509978240u, 1215971899390074240u, 1216172134540287360u, 607988272756665600u, 16172922978634559625u,
-                                      8476171486693032832u, 10595114339597558777u, 2904607092377533576u};
+    static const uint64_t want[10] = {11520u,
+                                      0u,
+                                      1509978240u,
+                                      1215971899390074240u,
+                                      1216172134540287360u,
+                                      607988272756665600u,
+                                      16172922978634559625u,
+                                      8476171486693032832u,
+                                      10595114339597558777u,
+                                      2904607092377533576u};
     rng r = {{1, 2, 3, 4}};
     for (int i = 0; i < 10; i++) assert_true(rng_u64(&r) == want[i]);
-    // splitmix64 of the seed 0 gives e220a8397b1dcdaf first (Steele 2014; Java's SplittableRandom): the hash is three such steps
+    // splitmix64 of the seed 0 gives e220a8397b1dcdaf first (Steele 2014; Java's SplittableRandom): the hash is three
+    // such steps
     uint64_t once = 0xe220a8397b1dcdafu, z = once + 0x9e3779b97f4a7c15u;
     for (int k = 0; k < 2; k++) {
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -111,7 +122,9 @@ static void random_numbers(void **state) {
         fourth += x * x * x * x;
     }
     assert_true(low >= 0 && low < 1e-4 && high < 1 && high > 1 - 1e-4);
-    assert_true(fabs(sum / n) < 5 / sqrt(n) && fabs(square / n - 1) < 5 * sqrt(2.0 / n) && fabs(fourth / n - 3) < 5 * sqrt(96.0 / n));  // five sigma
+    // five sigma
+    assert_true(fabs(sum / n) < 5 / sqrt(n) && fabs(square / n - 1) < 5 * sqrt(2.0 / n) &&
+                fabs(fourth / n - 3) < 5 * sqrt(96.0 / n));
 
     long count[7] = {0};
     for (int i = 0; i < 70000; i++) {
@@ -131,7 +144,8 @@ static void random_numbers(void **state) {
         }
         assert_int_equal(seen, 31);
     }
-    for (int k = 0; k < 25; k++) assert_true(labs(at[k / 5][k % 5] - 4000) < 300);  // every place is equally likely, five sigma
+    // every place is equally likely, five sigma
+    for (int k = 0; k < 25; k++) assert_true(labs(at[k / 5][k % 5] - 4000) < 300);
 }
 
 // The published XXH3 values of the empty input (xxHash's own sanity checks).
@@ -150,7 +164,7 @@ static void tables(void **state) {
         u64_table u = {0};
         str_table s = {0};
         int32_t *want = xmalloc((size_t)keys * sizeof *want);
-        char (*name)[16] = xcalloc((size_t)keys, sizeof *name);
+        char(*name)[16] = xcalloc((size_t)keys, sizeof *name);
         for (int k = 0; k < keys; k++) {
             want[k] = -1;
             snprintf(name[k], sizeof name[k], k % 2 ? "%d" : "%08d", k);
@@ -191,8 +205,12 @@ static void growing_array(void **state) {
 
 int main(void) {
     if (!mkdtemp(dir)) return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(errors_are_one_line), cmocka_unit_test(files), cmocka_unit_test(random_numbers),
-                                       cmocka_unit_test(hashes), cmocka_unit_test(tables), cmocka_unit_test(growing_array)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(errors_are_one_line),
+                                       cmocka_unit_test(files),
+                                       cmocka_unit_test(random_numbers),
+                                       cmocka_unit_test(hashes),
+                                       cmocka_unit_test(tables),
+                                       cmocka_unit_test(growing_array)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);
     return failed;

@@ -1,6 +1,6 @@
-// test_ckpt - checkpoints: every published form gives the values it was made of, and configs, tensors and shards that do not fit are refused by name.
-// Good files come from tests/golden/make_ckpt.py (PyTorch); the damage is done here, to copies in a temporary folder. Damage within a file of
-// tensors: test_tensor_files.
+// test_ckpt - checkpoints: every published form gives the values it was made of, and configs, tensors and shards that
+// do not fit are refused by name. Good files come from tests/golden/make_ckpt.py (PyTorch); the damage is done here, to
+// copies in a temporary folder. Damage within a file of tensors: test_tensor_files.
 #include "model.h"
 #include "refusal.h"
 #include <dirent.h>
@@ -129,9 +129,16 @@ static void open_good(ckpt *c, const char *dir) {
 // ---------------------------------------------------------------- the forms
 static void forms(void **state) {
     (void)state;
-    static const struct { const char *dir; int n, E, P; bool pre, final, bias; const char *types; } want[] = {
-        {GOLDEN "st", 36, 6, 6, true, true, true, "0"},         {GOLDEN "st_shards", 22, 6, 6, true, false, false, "2"},
-        {GOLDEN "bin", 36, 6, 6, true, true, true, "1"},        {GOLDEN "bin_shards", 36, 6, 6, true, true, true, "012"},
+    static const struct {
+        const char *dir;
+        int n, E, P;
+        bool pre, final, bias;
+        const char *types;
+    } want[] = {
+        {GOLDEN "st", 36, 6, 6, true, true, true, "0"},
+        {GOLDEN "st_shards", 22, 6, 6, true, false, false, "2"},
+        {GOLDEN "bin", 36, 6, 6, true, true, true, "1"},
+        {GOLDEN "bin_shards", 36, 6, 6, true, true, true, "012"},
         {GOLDEN "bin_350m", 36, 6, 4, false, false, true, "1"},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -196,7 +203,8 @@ static void unaligned(void **state) {
 
 static void saving(void **state) {
     (void)state;
-    static const char *const dirs[] = {GOLDEN "st", GOLDEN "st_shards", GOLDEN "bin", GOLDEN "bin_shards", GOLDEN "bin_350m"};
+    static const char *const dirs[] = {GOLDEN "st", GOLDEN "st_shards", GOLDEN "bin", GOLDEN "bin_shards",
+                                       GOLDEN "bin_350m"};
     for (int i = 0; i < 5; i++) {
         ckpt a, b;
         clear_tmp();
@@ -278,8 +286,9 @@ static void bad_config(void **state) {
 // Defaults of transformers' OPTConfig for keys that may be absent.
 static void config_defaults(void **state) {
     (void)state;
-    static const char text[] = "{\"model_type\":\"opt\",\"num_hidden_layers\":1,\"num_attention_heads\":4,\"hidden_size\":8,\"ffn_dim\":3,"
-                               "\"vocab_size\":7,\"max_position_embeddings\":9,\"dtype\":\"bfloat16\",\"pad_token_id\":null}";
+    static const char text[] =
+        "{\"model_type\":\"opt\",\"num_hidden_layers\":1,\"num_attention_heads\":4,\"hidden_size\":8,\"ffn_dim\":3,"
+        "\"vocab_size\":7,\"max_position_embeddings\":9,\"dtype\":\"bfloat16\",\"pad_token_id\":null}";
     model_config c;
     assert_int_equal(model_config_parse(text, sizeof text - 1, "text", &c), 0);
     assert_true(c.pre_ln && c.final_ln && c.bias && c.tied);
@@ -295,8 +304,10 @@ static void bad_tensors(void **state) {
     (void)state;
     config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "tensor layers.2.fc1.bias is missing");
     config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", "tensor layers.1.fc1.bias has no place");
-    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 9", "tensor layers.0.fc1.bias has shape [10], but config.json asks for [9]");
-    config_error("\"max_position_embeddings\": 5", "\"max_position_embeddings\": 6", "tensor embed_positions.weight has shape [7, 6]");
+    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 9",
+                 "tensor layers.0.fc1.bias has shape [10], but config.json asks for [9]");
+    config_error("\"max_position_embeddings\": 5", "\"max_position_embeddings\": 6",
+                 "tensor embed_positions.weight has shape [7, 6]");
     config_error("\"use_cache\": true", "\"enable_bias\": false", "has no place");
     config_error("\"word_embed_proj_dim\": 6", "\"word_embed_proj_dim\": 4", "embed_tokens.weight has shape");
 
@@ -336,11 +347,16 @@ static void bad_tensors(void **state) {
 
 static void not_finite(void **state) {
     (void)state;
-    static const struct { const char *dir, *file; size_t from_end; int bytes; const char *value; } cases[] = {
-        {GOLDEN "st", "model.safetensors", 68 * 4, 4, "\x00\x00\xc0\x7f"},                         // NaN
-        {GOLDEN "st", "model.safetensors", 67 * 4, 4, "\x00\x00\x80\xff"},                         // -inf
-        {GOLDEN "st_shards", "model-00002-of-00002.safetensors", 2, 2, "\x80\x7f"},                // inf
-        {GOLDEN "st_shards", "model-00001-of-00002.safetensors", 2, 2, "\xc1\xff"},                // NaN
+    static const struct {
+        const char *dir, *file;
+        size_t from_end;
+        int bytes;
+        const char *value;
+    } cases[] = {
+        {GOLDEN "st", "model.safetensors", 68 * 4, 4, "\x00\x00\xc0\x7f"},           // NaN
+        {GOLDEN "st", "model.safetensors", 67 * 4, 4, "\x00\x00\x80\xff"},           // -inf
+        {GOLDEN "st_shards", "model-00002-of-00002.safetensors", 2, 2, "\x80\x7f"},  // inf
+        {GOLDEN "st_shards", "model-00001-of-00002.safetensors", 2, 2, "\xc1\xff"},  // NaN
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t n;
@@ -394,7 +410,8 @@ static void bad_shards(void **state) {
 // ---------------------------------------------------------------- published models, where they are at hand
 static void shared_models(void **state) {
     (void)state;
-    static const char *const dirs[] = {"../shared/models/opt-en-8m", "../shared/models/opt-en-8m-bin", "../shared/models/opt-en-8m-sharded-bf16"};
+    static const char *const dirs[] = {"../shared/models/opt-en-8m", "../shared/models/opt-en-8m-bin",
+                                       "../shared/models/opt-en-8m-sharded-bf16"};
     if (!file_exists(dirs[0])) {
         print_message("SKIP ../shared/models is not there: the published models are not compared\n");
         skip();
@@ -411,7 +428,8 @@ static void shared_models(void **state) {
         assert_string_equal(half->name, brain->name);
         for (size_t k = 0; k < tensor_bytes(half) / 2; k++) {
             float x = as_float(half, k), y = as_float(brain, k);  // each within half an ulp of one fp32 value
-            if (fabsf(x - y) > fabsf(x) * (0x1p-8f + 0x1p-11f) + 0x1p-25f) fail_msg("%s[%zu]: %g and %g", half->name, k, x, y);
+            if (fabsf(x - y) > fabsf(x) * (0x1p-8f + 0x1p-11f) + 0x1p-25f)
+                fail_msg("%s[%zu]: %g and %g", half->name, k, x, y);
         }
     }
     for (int i = 0; i < 3; i++) ckpt_close(&c[i]);
@@ -425,9 +443,10 @@ static int remove_tmp(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forms), cmocka_unit_test(unaligned), cmocka_unit_test(saving), cmocka_unit_test(hashes),
-        cmocka_unit_test(bad_config), cmocka_unit_test(config_defaults), cmocka_unit_test(bad_tensors), cmocka_unit_test(not_finite),
-        cmocka_unit_test(bad_shards), cmocka_unit_test(shared_models),
+        cmocka_unit_test(forms),         cmocka_unit_test(unaligned),  cmocka_unit_test(saving),
+        cmocka_unit_test(hashes),        cmocka_unit_test(bad_config), cmocka_unit_test(config_defaults),
+        cmocka_unit_test(bad_tensors),   cmocka_unit_test(not_finite), cmocka_unit_test(bad_shards),
+        cmocka_unit_test(shared_models),
     };
     if (!mkdtemp(tmp)) return 1;
     return cmocka_run_group_tests(tests, NULL, remove_tmp);

@@ -1,5 +1,5 @@
-// test_cli - the option parser: values, refusals with their exit status and text, the quoting of commands (checked by a shell).
-// cli_parse ends the process when it refuses, so each command line is parsed in a child whose output is read.
+// test_cli - the option parser: values, refusals with their exit status and text, the quoting of commands (checked by a
+// shell). cli_parse ends the process when it refuses, so each command line is parsed in a child whose output is read.
 #include "cli.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,8 @@
 
 enum { MAX_ARGS = 8 };
 
-// Runs the parser on a command line; *text: what it printed, stdout and stderr, and behind it the resolved options. Returns the exit status.
+// Runs the parser on a command line; *text: what it printed, stdout and stderr, and behind it the resolved options.
+// Returns the exit status.
 static int parse(char **text, char *const *args) {
     int fd[2];
     if (pipe(fd)) return -1;
@@ -26,13 +27,12 @@ static int parse(char **text, char *const *args) {
         long count = 4;
         double rate = 0.5;
         bool fast = false;
-        const cli_option options[] = {
-            {"name", CLI_STR, &name, "NAME", "what it is called", true, NULL, 0, 0},
-            {"count", CLI_INT, &count, "N", "how many", false, NULL, 0, 100},
-            {"rate", CLI_FLOAT, &rate, "X", "how much", false, NULL, -1, 1},
-            {"mode", CLI_STR, &mode, "MODE", "which", false, "sound|compat", 0, 0},
-            {"fast", CLI_FLAG, &fast, NULL, "hurry", false, NULL, 0, 0},
-            {0}};
+        const cli_option options[] = {{"name", CLI_STR, &name, "NAME", "what it is called", true, NULL, 0, 0},
+                                      {"count", CLI_INT, &count, "N", "how many", false, NULL, 0, 100},
+                                      {"rate", CLI_FLOAT, &rate, "X", "how much", false, NULL, -1, 1},
+                                      {"mode", CLI_STR, &mode, "MODE", "which", false, "sound|compat", 0, 0},
+                                      {"fast", CLI_FLAG, &fast, NULL, "hurry", false, NULL, 0, 0},
+                                      {0}};
         int argc = 1;
         for (; args[argc - 1] && argc < MAX_ARGS; argc++) argv[argc] = args[argc - 1];
         cli_parse(argc, argv, "a program of the test", options);
@@ -55,7 +55,11 @@ static int parse(char **text, char *const *args) {
 
 static void values_and_refusals(void **state) {
     (void)state;
-    const struct { char *args[MAX_ARGS]; int status; const char *says; } cases[] = {
+    const struct {
+        char *args[MAX_ARGS];
+        int status;
+        const char *says;
+    } cases[] = {
         {{"--name", "x"}, 0, "name=x count=4 rate=0.5 mode=sound fast=no given=00 prog"},
         {{"--name=x", "--count=7", "--fast"}, 0, "name=x count=7 rate=0.5 mode=sound fast=yes given=11 prog"},
         {{"--name=a=b", "--rate", "-0.25"}, 0, "name=a=b count=4 rate=-0.25"},
@@ -65,7 +69,9 @@ static void values_and_refusals(void **state) {
         {{"-h"}, 0, "usage: prog --name NAME [options]"},
         {{"--name", "x", "--help"}, 0, "what it is called (required)\n"},
         {{NULL}, 2, "prog: --name is required (what it is called); see --help\n"},
-        {{"--nam", "x"}, 2, "prog: unknown option --nam; the options are: --name --count --rate --mode --fast --help\n"},
+        {{"--nam", "x"},
+         2,
+         "prog: unknown option --nam; the options are: --name --count --rate --mode --fast --help\n"},
         {{"--names=x"}, 2, "unknown option --names=x; the options are:"},
         {{"x"}, 2, "x: not an option"},
         {{"-n", "x"}, 2, "-n: not an option"},
@@ -89,7 +95,8 @@ static void values_and_refusals(void **state) {
         char *text = NULL;
         int status = parse(&text, cases[i].args);
         if (status != cases[i].status || !strstr(text, cases[i].says))
-            fail_msg("case %zu: exit %d, want %d with \"%s\", printed: %s", i, status, cases[i].status, cases[i].says, text);
+            fail_msg("case %zu: exit %d, want %d with \"%s\", printed: %s", i, status, cases[i].status, cases[i].says,
+                     text);
         if (status == 2) assert_true(strchr(text, '\n') == text + strlen(text) - 1);  // one line
         free(text);
     }
@@ -97,9 +104,11 @@ static void values_and_refusals(void **state) {
 
 static void command_survives_a_shell(void **state) {
     (void)state;
-    char *argv[] = {"bin/x", "plain", "two words", "it's", "$HOME `id` \\", "*?[a]", "a;b&c|d<e>f(g)", "", "~", "#no", "line\nfeed", "!", "{a,b}", "\"q\"", "caf\303\251"};
+    char *argv[] = {"bin/x", "plain", "two words",  "it's", "$HOME `id` \\", "*?[a]", "a;b&c|d<e>f(g)", "",
+                    "~",     "#no",   "line\nfeed", "!",    "{a,b}",         "\"q\"", "caf\303\251"};
     const int argc = sizeof argv / sizeof *argv;
-    char *command = cli_command(argc, argv), *run = xasprintf("show() { printf '%%s|' \"$@\"; }; show %s", command), *want = xstrdup("");
+    char *command = cli_command(argc, argv), *run = xasprintf("show() { printf '%%s|' \"$@\"; }; show %s", command),
+         *want = xstrdup("");
     for (int i = 0; i < argc; i++) {
         char *longer = xasprintf("%s%s|", want, argv[i]);
         free(want);
@@ -133,6 +142,7 @@ static void lists(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values_and_refusals), cmocka_unit_test(command_survives_a_shell), cmocka_unit_test(lists)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values_and_refusals),
+                                       cmocka_unit_test(command_survives_a_shell), cmocka_unit_test(lists)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,24 @@
-// test_compact - compacted checkpoints: the model without the units that a mask drops is the masked model, in whole passes, in decoding, with a
-// further mask, on the CUDA table; its gradients and Hessian-vector products are those of the whole model whose dropped units put out nothing.
+// test_compact - compacted checkpoints: the model without the units that a mask drops is the masked model, in whole
+// passes, in decoding, with a further mask, on the CUDA table; its gradients and Hessian-vector products are those of
+// the whole model whose dropped units put out nothing.
 #include "compact_fixture.h"
 #include "shim.h"
 
 enum { T = 20, V = 50 };
 
 // Logits [n, V] behind every token, of one pass or token by token behind a prompt of 3.
-static void all_logits(float *out, const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, bool decode, kv_policy kv) {
+static void all_logits(float *out, const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags,
+                       bool decode, kv_policy kv) {
     model_run *run = model_run_new(m, n, 1, flags);
     kv_cache *cache = kv_cache_new_as(m, n, kv);
     for (int t = 0; t < n;) {
         const int take = !decode ? n : t ? 1 : 3;
-        model_seq s = {.tokens = tokens + t, .n = take, .prefix = cache, .append = cache, .mask = units, .last_target = SEQ_NO_TARGET};
+        model_seq s = {.tokens = tokens + t,
+                       .n = take,
+                       .prefix = cache,
+                       .append = cache,
+                       .mask = units,
+                       .last_target = SEQ_NO_TARGET};
         if (decode) {
             s.targets_from = take - 1;
             model_forward(run, &s, 1);
@@ -79,7 +86,8 @@ static void compacted_is_masked(void **state) {
     free(want), free(got);
 }
 
-// A pass shows the head outputs of the whole model under the mask, those that are left one behind the other, and 0 behind them.
+// A pass shows the head outputs of the whole model under the mask, those that are left one behind the other, and 0
+// behind them.
 static void keep_heads(void *to, model_state state, int layer, const float *x) {
     if (state == STATE_HEAD_OUTPUT) memcpy(((float **)to)[layer], x, (size_t)shapes[0].E * sizeof *x);
 }
@@ -99,9 +107,17 @@ static void shown_heads(void **state) {
     compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
     for (int k = 0; k < 2; k++) {
         float *to[L] = {shown[k][0], shown[k][1], shown[k][2], shown[k][3]};
-        const model_watch w = {.row = T - 1, .states = 1 << STATE_RESIDUAL | 1 << STATE_HEAD_OUTPUT, .see = keep_heads, .self = to};
+        const model_watch w = {
+            .row = T - 1, .states = 1 << STATE_RESIDUAL | 1 << STATE_HEAD_OUTPUT, .see = keep_heads, .self = to};
         model_run *run = model_run_new(k ? &small : &whole, T, 1, RUN_FORWARD);
-        model_forward(run, &(model_seq){.tokens = tokens, .n = T, .mask = k ? NULL : &m, .watch = &w, .targets_from = T - 1, .last_target = SEQ_NO_TARGET}, 1);
+        model_forward(run,
+                      &(model_seq){.tokens = tokens,
+                                   .n = T,
+                                   .mask = k ? NULL : &m,
+                                   .watch = &w,
+                                   .targets_from = T - 1,
+                                   .last_target = SEQ_NO_TARGET},
+                      1);
         model_run_free(run);
     }
     for (int l = 0; l < L; l++) {
@@ -116,7 +132,8 @@ static void shown_heads(void **state) {
     model_free(&small), model_free(&whole);
 }
 
-// Heads that a first mask drops and a second one brings back, in a model with different numbers of heads: repaired, K and V are those of KV_COMPUTE.
+// Heads that a first mask drops and a second one brings back, in a model with different numbers of heads: repaired, K
+// and V are those of KV_COMPUTE.
 static void repair_of_layers_that_differ(void **state) {
     (void)state;
     rng r = rng_make(4);
@@ -139,7 +156,13 @@ static void repair_of_layers_that_differ(void **state) {
             const mask *use[] = {NULL, &a, &b};
             static const int length[] = {5, 7, 1};
             for (int k = 0, at = 0; k < 3; at += length[k++]) {
-                model_seq s = {.tokens = tokens + at, .n = length[k], .prefix = cache, .append = cache, .mask = use[k], .targets_from = length[k] - 1, .last_target = SEQ_NO_TARGET};
+                model_seq s = {.tokens = tokens + at,
+                               .n = length[k],
+                               .prefix = cache,
+                               .append = cache,
+                               .mask = use[k],
+                               .targets_from = length[k] - 1,
+                               .last_target = SEQ_NO_TARGET};
                 model_forward(run, &s, 1);
             }
             model_logits(run, 0, kv == KV_COMPUTE ? want : got);
@@ -155,23 +178,40 @@ static void repair_of_layers_that_differ(void **state) {
 }
 
 // ---------------------------------------------------------------- gradients
-typedef struct { const model *m, *on; model_run *run; float *a, *z, *ha, *hz, *res; int rows; bool hess; } taps;
+typedef struct {
+    const model *m, *on;
+    model_run *run;
+    float *a, *z, *ha, *hz, *res;
+    int rows;
+    bool hess;
+} taps;
 
 // [L, rows, E] and [L, rows, F], the rows of a layer packed.
 static void keep_taps(void *ctx, model_run *run, int l) {
     taps *t = ctx;
     const model_config *c = &t->m->c;
-    const size_t A = (size_t)model_units(c, l, UNIT_HEADS) * (size_t)c->D, F = (size_t)model_units(c, l, UNIT_NEURONS), rows = (size_t)t->rows, at = (size_t)l * rows;
+    const size_t A = (size_t)model_units(c, l, UNIT_HEADS) * (size_t)c->D, F = (size_t)model_units(c, l, UNIT_NEURONS),
+                 rows = (size_t)t->rows, at = (size_t)l * rows;
     const ops *o = t->on->o;
-    o->get((t->hess ? t->ha : t->a) + at * (size_t)c->E, t->hess ? model_hess_a(run, l) : model_grad_a(run, l), rows * A * sizeof(float));
-    o->get((t->hess ? t->hz : t->z) + at * (size_t)c->F, t->hess ? model_hess_z(run, l) : model_grad_z(run, l), rows * F * sizeof(float));
+    o->get((t->hess ? t->ha : t->a) + at * (size_t)c->E, t->hess ? model_hess_a(run, l) : model_grad_a(run, l),
+           rows * A * sizeof(float));
+    o->get((t->hess ? t->hz : t->z) + at * (size_t)c->F, t->hess ? model_hess_z(run, l) : model_grad_z(run, l),
+           rows * F * sizeof(float));
 }
 
 static void run_taps(taps *t, const model *m, const int32_t *tokens, double *loss) {
     const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, F = (size_t)m->c.F;
-    *t = (taps){.m = m, .on = m, .rows = T, .a = xcalloc(L * T * E, 4), .z = xcalloc(L * T * F, 4), .ha = xcalloc(L * T * E, 4), .hz = xcalloc(L * T * F, 4), .res = xcalloc(T * E, 4)};
+    *t = (taps){.m = m,
+                .on = m,
+                .rows = T,
+                .a = xcalloc(L * T * E, 4),
+                .z = xcalloc(L * T * F, 4),
+                .ha = xcalloc(L * T * E, 4),
+                .hz = xcalloc(L * T * F, 4),
+                .res = xcalloc(T * E, 4)};
     t->run = model_run_new(m, T, 2, RUN_TAPS | RUN_TANGENT);
-    const model_seq s[2] = {{.tokens = tokens, .n = 7, .targets_from = 2, .last_target = SEQ_NO_OUTPUT}, {.tokens = tokens + 7, .n = T - 7, .targets_from = 5, .last_target = SEQ_NO_OUTPUT}};
+    const model_seq s[2] = {{.tokens = tokens, .n = 7, .targets_from = 2, .last_target = SEQ_NO_OUTPUT},
+                            {.tokens = tokens + 7, .n = T - 7, .targets_from = 5, .last_target = SEQ_NO_OUTPUT}};
     double logprob[T];
     model_forward(t->run, s, 2);
     model_backward(t->run, NULL, logprob, NULL, keep_taps, t);
@@ -189,7 +229,8 @@ static void taps_free(taps *t) {
 }
 
 // Kept units of layer l of `whole` against the units of `small`.
-static void agree_taps(const char *what, const float *small, const float *whole, const uint8_t *keep, int U, int D, int l) {
+static void agree_taps(const char *what, const float *small, const float *whole, const uint8_t *keep, int U, int D,
+                       int l) {
     int units = 0, n = 0;
     for (int u = 0; u < U; u++) units += keep[u];
     if (!units) return;
@@ -197,7 +238,8 @@ static void agree_taps(const char *what, const float *small, const float *whole,
     double *want = xmalloc((size_t)(T * width) * sizeof *want);
     for (int t = 0; t < T; t++)
         for (int u = 0; u < U; u++)
-            for (int i = 0; keep[u] && i < D; i++) want[n++] = (double)whole[((size_t)l * T + (size_t)t) * (size_t)(U * D) + (size_t)(u * D + i)];
+            for (int i = 0; keep[u] && i < D; i++)
+                want[n++] = (double)whole[((size_t)l * T + (size_t)t) * (size_t)(U * D) + (size_t)(u * D + i)];
     assert_agree(what, small + (size_t)l * T * (size_t)(U * D), want, (size_t)n, 2e-4);
     free(want);
 }
@@ -286,8 +328,12 @@ static void on_cuda(void **state) {
                 uint8_t ones[64];
                 memset(ones, 1, sizeof ones);
                 // rows of a layer are packed in both: compare as one unit of the layer's width
-                if (H) agree_taps("dL/da", b.a + (size_t)l * T * (size_t)small.c.E, a.a + (size_t)l * T * (size_t)small.c.E, ones, 1, H * small.c.D, 0);
-                if (F) agree_taps("dL/dz", b.z + (size_t)l * T * (size_t)small.c.F, a.z + (size_t)l * T * (size_t)small.c.F, ones, 1, F, 0);
+                if (H)
+                    agree_taps("dL/da", b.a + (size_t)l * T * (size_t)small.c.E,
+                               a.a + (size_t)l * T * (size_t)small.c.E, ones, 1, H * small.c.D, 0);
+                if (F)
+                    agree_taps("dL/dz", b.z + (size_t)l * T * (size_t)small.c.F,
+                               a.z + (size_t)l * T * (size_t)small.c.F, ones, 1, F, 0);
             }
             taps_free(&a), taps_free(&b);
             mask_free(&m);
@@ -297,7 +343,8 @@ static void on_cuda(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(compacted_is_masked), cmocka_unit_test(shown_heads), cmocka_unit_test(repair_of_layers_that_differ), cmocka_unit_test(gradients),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(compacted_is_masked), cmocka_unit_test(shown_heads),
+                                       cmocka_unit_test(repair_of_layers_that_differ), cmocka_unit_test(gradients),
                                        cmocka_unit_test(on_cuda)};
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

@@ -1,4 +1,5 @@
-// test_compact_files - files of compacted checkpoints: compacting twice is compacting once; number formats; configs that do not fit.
+// test_compact_files - files of compacted checkpoints: compacting twice is compacting once; number formats; configs
+// that do not fit.
 #include "compact_fixture.h"
 #include "refusal.h"
 #include "simd.h"
@@ -38,10 +39,15 @@ static void types(void **state) {
             const float *x = ckpt_find(&whole.file, t->name)->data;
             assert_int_equal(t->type, type);
             for (size_t k = 0; k < tensor_bytes(t) / dtype_bytes((dtype)type); k++) {
-                if (type == DT_F32) assert_true(((const float *)t->data)[k] == x[k]);
-                else if (type == DT_F16) assert_true((float)((const _Float16 *)t->data)[k] == (float)(_Float16)x[k]);
+                if (type == DT_F32)
+                    assert_true(((const float *)t->data)[k] == x[k]);
+                else if (type == DT_F16)
+                    assert_true((float)((const _Float16 *)t->data)[k] == (float)(_Float16)x[k]);
                 else {
-                    union { uint32_t u; float f; } b = {.u = (uint32_t)((const uint16_t *)t->data)[k] << 16};
+                    union {
+                        uint32_t u;
+                        float f;
+                    } b = {.u = (uint32_t)((const uint16_t *)t->data)[k] << 16};
                     assert_true(fabsf(b.f - x[k]) <= fabsf(x[k]) * 0x1p-8f);
                 }
             }
@@ -51,7 +57,10 @@ static void types(void **state) {
     mask_free(&m);
     model_free(&whole);
     for (uint32_t u = 0; u < 0x47800000u; u += 4093) {  // halves: every 4093rd float up to 65536, ties too
-        union { uint32_t u; float f; } x = {.u = u}, tie = {.u = (u & ~0x1fffu) | 0x1000};
+        union {
+            uint32_t u;
+            float f;
+        } x = {.u = u}, tie = {.u = (u & ~0x1fffu) | 0x1000};
         for (int k = 0; k < 2; k++) {
             const _Float16 want = (_Float16)(k ? tie.f : x.f);
             uint16_t bits;
@@ -101,17 +110,23 @@ static void bad_configs(void **state) {
     m.heads[0] = m.heads[whole.c.H] = m.heads[whole.c.H + 1] = m.neurons[3] = 0;  // heads 3 2 4 4, neurons 39 40 40 40
     compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
     char *dir = folder("small"), *path = folder("small/config.json"), *good = file_read(path, NULL);
-    const struct { const char *what, *with, *says; } cases[] = {
-        {"    3,\n    2,", "    2,\n    3,", "tensor layers.0.self_attn.k_proj.bias has shape [18], but config.json asks for [12]"},
+    const struct {
+        const char *what, *with, *says;
+    } cases[] = {
+        {"    3,\n    2,", "    2,\n    3,",
+         "tensor layers.0.self_attn.k_proj.bias has shape [18], but config.json asks for [12]"},
         {"    39,", "    38,", "tensor layers.0.fc1.bias has shape [39], but config.json asks for [38]"},
         {"    39,", "    41,", "\"ffn_dim_per_layer\": layer 0 is no whole number in 0..40"},
         {"    39,", "    -1,", "\"ffn_dim_per_layer\": layer 0 is no whole number in 0..40"},
         {"    39,", "    .5,", "not valid JSON"},
         {"    3,\n    2,", "    \"x\", 2,", "\"num_attention_heads_per_layer\": layer 0 is no whole number in 0..4"},
         {"    3,\n    2,", "    3      ", "not valid JSON"},
-        {"    3,\n    2,\n", "    3,        \n", "\"num_attention_heads_per_layer\" is not a list of 4 numbers, one per layer"},
+        {"    3,\n    2,\n", "    3,        \n",
+         "\"num_attention_heads_per_layer\" is not a list of 4 numbers, one per layer"},
         {"\"num_attention_heads_per_layer\"", "\"num_attention_heads_per_lover\"", "but config.json asks for"},
-        {"\"ffn_dim_per_layer\": [\n    39,\n    40,\n    40,\n    40\n  ]", "\"ffn_dim_per_layer\": 39                                ", "\"ffn_dim_per_layer\" is not a list of 4 numbers"}};
+        {"\"ffn_dim_per_layer\": [\n    39,\n    40,\n    40,\n    40\n  ]",
+         "\"ffn_dim_per_layer\": 39                                ",
+         "\"ffn_dim_per_layer\" is not a list of 4 numbers"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *text = changed(good, cases[i].what, cases[i].with);
         FILE *f = fopen(path, "w");
@@ -128,6 +143,7 @@ static void bad_configs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(twice_is_once), cmocka_unit_test(types), cmocka_unit_test(weights_outside_fp16), cmocka_unit_test(bad_configs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(twice_is_once), cmocka_unit_test(types),
+                                       cmocka_unit_test(weights_outside_fp16), cmocka_unit_test(bad_configs)};
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

@@ -1,14 +1,24 @@
-// test_contextual - masks that a predictor makes in a pass that it watches: when they can act, refusals, planted scores against mask_make, causality.
-// Evaluation under them: test_contextual_eval.
+// test_contextual - masks that a predictor makes in a pass that it watches: when they can act, refusals, planted scores
+// against mask_make, causality. Evaluation under them: test_contextual_eval.
 #include "contextual_fixture.h"
 
 // ---------------------------------------------------------------- kinds and refusals
 static void kinds(void **state) {
     (void)state;
-    const struct { predictor_design d; int lag; model_state heads, neurons; mask_scope scope; unsigned units; int dense; contextual_features want; } t[] = {
+    const struct {
+        predictor_design d;
+        int lag;
+        model_state heads, neurons;
+        mask_scope scope;
+        unsigned units;
+        int dense;
+        contextual_features want;
+    } t[] = {
         {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_GLOBAL, UNITS_BOTH, 1, FEATURES_EARLY},
-        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 0, FEATURES_DENSE},     // heads of layer 0 have run
-        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 0, FEATURES_EARLY},  // its neurons have not
+        // heads of layer 0 have run
+        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 0, FEATURES_DENSE},
+        // its neurons have not
+        {PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 0, FEATURES_EARLY},
         {PREDICTOR_SHADOW, 0, STATE_RESIDUAL, STATE_MID, SCOPE_HYBRID, UNITS_BOTH, 0, FEATURES_EARLY},
         {PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_BOTH, 1, FEATURES_DENSE},
         {PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, SCOPE_LOCAL, UNITS_NEURONS, 1, FEATURES_STREAM},
@@ -20,8 +30,10 @@ static void kinds(void **state) {
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         const predictor_info p = describe(&small_opt, t[i].d, t[i].lag, t[i].heads, t[i].neurons, false);
-        const mask_rule rule = {.scope = t[i].scope, .units = t[i].units, .sparsity = 50000, .dense_layers = t[i].dense};
-        if (contextual_kind(&p, &rule) != t[i].want) fail_msg("case %zu: %s", i, contextual_feature_names[contextual_kind(&p, &rule)]);
+        const mask_rule rule = {
+            .scope = t[i].scope, .units = t[i].units, .sparsity = 50000, .dense_layers = t[i].dense};
+        if (contextual_kind(&p, &rule) != t[i].want)
+            fail_msg("case %zu: %s", i, contextual_feature_names[contextual_kind(&p, &rule)]);
     }
 }
 
@@ -63,8 +75,11 @@ static void planted_masks(void **state) {
     mask got, want;
     mask_alloc(&got, &small_opt);
     mask_alloc(&want, &small_opt);
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+    const predictor_info what[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     int in_pass = 0;
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
         predictor *p = planted(&what[i], heads, neurons);
@@ -78,11 +93,19 @@ static void planted_masks(void **state) {
                     if (during && contextual_kind(&what[i], &rule) == FEATURES_DENSE) continue;
                     memset(got.heads, 7, UNITS);
                     contextual_begin(&c, tokens, 15, 14, during ? &got : NULL, &rule);
-                    const model_seq s = {.tokens = tokens, .n = 20, .mask = during ? &got : NULL, .mask_from = 14, .watch = &c.watch, .targets_from = 14, .last_target = SEQ_NO_TARGET};
+                    const model_seq s = {.tokens = tokens,
+                                         .n = 20,
+                                         .mask = during ? &got : NULL,
+                                         .mask_from = 14,
+                                         .watch = &c.watch,
+                                         .targets_from = 14,
+                                         .last_target = SEQ_NO_TARGET};
                     model_forward(run, &s, 1);
                     assert_int_equal(contextual_end(&c), 0);
                     if (!during) assert_int_equal(contextual_mask(&c, &got, &rule), 0);
-                    if (memcmp(got.heads, want.heads, UNITS) != 0) fail_msg("predictor %zu, %s, %d %%, %s the pass", i, mask_scope_names[scope], percent, during ? "during" : "after");
+                    if (memcmp(got.heads, want.heads, UNITS) != 0)
+                        fail_msg("predictor %zu, %s, %d %%, %s the pass", i, mask_scope_names[scope], percent,
+                                 during ? "during" : "after");
                     in_pass += during;
                 }
                 contextual_close(&c);
@@ -103,8 +126,10 @@ static void causal(void **state) {
     random_opt o;
     random_opt_make(&o, &small_opt, 3);
     model_run *run = model_run_new(&o.m, MOST, 1, RUN_FORWARD);
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+    const predictor_info what[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++) {
         predictor *p = predictor_new(&what[d], 4);
@@ -121,12 +146,21 @@ static void causal(void **state) {
                 seeded_tokens(tokens + 20, 10, small_opt.V, 100 + (uint64_t)tail);
                 const int at = look ? 29 : 19;
                 contextual_begin(&c, tokens, at + 1, at, &m, &rule);
-                const model_seq s = {.tokens = tokens, .n = 30, .mask = &m, .mask_from = look ? 29 : 19, .watch = &c.watch, .targets_from = at, .last_target = SEQ_NO_TARGET};
+                const model_seq s = {.tokens = tokens,
+                                     .n = 30,
+                                     .mask = &m,
+                                     .mask_from = look ? 29 : 19,
+                                     .watch = &c.watch,
+                                     .targets_from = at,
+                                     .last_target = SEQ_NO_TARGET};
                 model_forward(run, &s, 1);
                 uint8_t *kept = look ? last : first;
-                if (tail == 0) memcpy(kept, m.heads, UNITS);
-                else if (!look) assert_memory_equal(first, m.heads, UNITS);
-                else moved += memcmp(last, m.heads, UNITS) != 0;
+                if (tail == 0)
+                    memcpy(kept, m.heads, UNITS);
+                else if (!look)
+                    assert_memory_equal(first, m.heads, UNITS);
+                else
+                    moved += memcmp(last, m.heads, UNITS) != 0;
             }
         assert_true(moved > 0);
         contextual_close(&c);
@@ -138,6 +172,7 @@ static void causal(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(kinds), cmocka_unit_test(refusals), cmocka_unit_test(planted_masks), cmocka_unit_test(causal)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kinds), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(planted_masks), cmocka_unit_test(causal)};
     return cmocka_run_group_tests_name("contextual", tests, NULL, NULL);
 }

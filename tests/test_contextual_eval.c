@@ -1,5 +1,6 @@
-// test_contextual_eval - evaluation under masks that predictors make, against references that know nothing of watches, caches or batches (full passes
-// with taps, token-by-token decoding); effective sparsity by hand; predictions that are NaN.
+// test_contextual_eval - evaluation under masks that predictors make, against references that know nothing of watches,
+// caches or batches (full passes with taps, token-by-token decoding); effective sparsity by hand; predictions that are
+// NaN.
 #include "contextual_fixture.h"
 #include "eval_batch.h"
 
@@ -11,10 +12,14 @@ typedef struct {
 } reference;
 
 static const float *tap(const model_run *r, model_state state, int layer) {
-    return state == STATE_HEAD_OUTPUT ? model_tap_a(r, layer) : state == STATE_RESIDUAL ? model_tap_res(r, layer) : model_tap_mid(r, layer);
+    return state == STATE_HEAD_OUTPUT ? model_tap_a(r, layer)
+           : state == STATE_RESIDUAL  ? model_tap_res(r, layer)
+                                      : model_tap_mid(r, layer);
 }
 
-static const float *state_at(const reference *f, model_state state, int layer, int row) { return tap(f->taps, state, layer) + (size_t)row * (size_t)f->m->c.E; }
+static const float *state_at(const reference *f, model_state state, int layer, int row) {
+    return tap(f->taps, state, layer) + (size_t)row * (size_t)f->m->c.E;
+}
 
 // A whole pass over tokens [n], every row kept, under a mask from a position on.
 static void pass(const reference *f, const int32_t *tokens, int n, const mask *m, int from) {
@@ -23,7 +28,8 @@ static void pass(const reference *f, const int32_t *tokens, int n, const mask *m
 }
 
 // Scores of all layers from the states of row `at` of the last pass.
-static void predict(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, double *heads, double *neurons) {
+static void predict(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, double *heads,
+                    double *neurons) {
     const predictor_info *a = predictor_about(f->p);
     const model_config *c = &f->m->c;
     if (a->design == PREDICTOR_SEQUENCE) {
@@ -34,7 +40,9 @@ static void predict(const reference *f, const int32_t *tokens, int at, const mas
             for (int e = 0; e < c->E; e++) {
                 double s = 0;
                 if (!proj) s = (double)table[(size_t)tokens[t] * (size_t)c->P + (size_t)e];
-                for (int k = 0; proj && k < c->P; k++) s += (double)proj[(size_t)e * (size_t)c->P + (size_t)k] * (double)table[(size_t)tokens[t] * (size_t)c->P + (size_t)k];
+                for (int k = 0; proj && k < c->P; k++)
+                    s += (double)proj[(size_t)e * (size_t)c->P + (size_t)k] *
+                         (double)table[(size_t)tokens[t] * (size_t)c->P + (size_t)k];
                 x[(size_t)t * (size_t)c->E + (size_t)e] = (float)s;
             }
         const float *in[2] = {x, x};
@@ -50,13 +58,14 @@ static void predict(const reference *f, const int32_t *tokens, int at, const mas
             const float *in[2] = {state_at(f, a->state[0], l - a->lag, at), state_at(f, a->state[1], l - a->lag, at)};
             // as published, masks of compat that compare layers come from inputs that are not normalised
             const bool raw = rule->compat && a->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
-            (raw ? predictor_layer_raw : predictor_layer)(f->p, l, in, heads + (size_t)l * (size_t)c->H, neurons + (size_t)l * (size_t)c->F);
+            (raw ? predictor_layer_raw : predictor_layer)(f->p, l, in, heads + (size_t)l * (size_t)c->H,
+                                                          neurons + (size_t)l * (size_t)c->F);
         }
     }
 }
 
-// The mask of row `at`, which acts from there on. Pruned streams: one whole pass per layer and kind, each under what is decided so far (the
-// neurons of a layer may see what its heads put out).
+// The mask of row `at`, which acts from there on. Pruned streams: one whole pass per layer and kind, each under what is
+// decided so far (the neurons of a layer may see what its heads put out).
 static void mask_at(const reference *f, const int32_t *tokens, int at, const mask_rule *rule, bool stream, mask *m) {
     const model_config *c = &f->m->c;
     double heads[12], neurons[144];
@@ -74,15 +83,18 @@ static void mask_at(const reference *f, const int32_t *tokens, int at, const mas
             pass(f, tokens, at + 1, m, at);
             predict(f, tokens, at, rule, heads, neurons);
             assert_int_equal(mask_make(&all, c, heads, neurons, rule), 0);
-            if (kind == 0) memcpy(m->heads + l * c->H, all.heads + l * c->H, (size_t)c->H);
-            else memcpy(m->neurons + l * c->F, all.neurons + l * c->F, (size_t)c->F);
+            if (kind == 0)
+                memcpy(m->heads + l * c->H, all.heads + l * c->H, (size_t)c->H);
+            else
+                memcpy(m->neurons + l * c->F, all.neurons + l * c->F, (size_t)c->F);
         }
     mask_free(&all);
 }
 
 static double log_likelihood(const reference *f, const int32_t *tokens, int n, int from, const mask *m, int mask_from) {
     double lp[MOST], sum = 0;
-    const model_seq s = {.tokens = tokens, .n = n, .mask = m, .mask_from = mask_from, .targets_from = from, .last_target = tokens[n]};
+    const model_seq s = {
+        .tokens = tokens, .n = n, .mask = m, .mask_from = mask_from, .targets_from = from, .last_target = tokens[n]};
     model_forward(f->taps, &s, 1);
     model_logprobs(f->taps, lp, NULL, 0);
     for (int i = 0; i < n - from; i++) sum += lp[i];
@@ -114,7 +126,8 @@ static eval_item *documents(int32_t *pool, int V) {
     return item;
 }
 
-static void compare_documents(const model_config *c, const predictor_info *what, mask_span acts, const mask_rule *rule, int n_rules) {
+static void compare_documents(const model_config *c, const predictor_info *what, mask_span acts, const mask_rule *rule,
+                              int n_rules) {
     random_opt o;
     random_opt_make(&o, c, 3);
     reference f = {&o.m, model_run_new(&o.m, MOST, 1, RUN_TAPS), predictor_new(what, 9)};
@@ -137,9 +150,11 @@ static void compare_documents(const model_config *c, const predictor_info *what,
                 const int n = item[i].seq[j].n, first = item[i].seq[j].from;
                 const int32_t *t = item[i].seq[j].tokens;
                 mask_at(&f, t, acts == SPAN_COMPAT ? n - 1 : first, &rule[k], stream, &m);
-                const double want = log_likelihood(&f, t, n, first, &m, acts == SPAN_DECODE ? first : 0), got = ll[k][i * TASK_MAX_CHOICES + j];
+                const double want = log_likelihood(&f, t, n, first, &m, acts == SPAN_DECODE ? first : 0),
+                             got = ll[k][i * TASK_MAX_CHOICES + j];
                 if (!(fabs(got - want) <= 2e-5 * fabs(want)))
-                    fail_msg("%s lag %d, rule %d, document %d candidate %d: %.9g, want %.9g", predictor_design_names[what->design], what->lag, k, i, j, got, want);
+                    fail_msg("%s lag %d, rule %d, document %d candidate %d: %.9g, want %.9g",
+                             predictor_design_names[what->design], what->lag, k, i, j, got, want);
                 mask_pruned(&m, c, off);
                 for (int u = 0; u < 2; u++) wanted[u] += off[u] * (n - first);
                 positions += n - first;
@@ -159,14 +174,21 @@ static void compare_documents(const model_config *c, const predictor_info *what,
 
 static void documents_decode(void **state) {
     (void)state;
-    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_HYBRID, 75, false), rule_of(SCOPE_LOCAL, 25, false)};
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),           describe(&small_opt, PREDICTOR_LOWRANK, 1, STATE_RESIDUAL, STATE_MID, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_RESIDUAL, STATE_MID, false),           describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
-    for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_DECODE, rules, 4);
+    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false),
+                               rule_of(SCOPE_HYBRID, 75, false), rule_of(SCOPE_LOCAL, 25, false)};
+    const predictor_info what[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_LOWRANK, 1, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++)
+        compare_documents(&small_opt, &what[i], SPAN_DECODE, rules, 4);
     // only pruned streams: no dense states are looked at
     compare_documents(&small_opt, &what[2], SPAN_DECODE, rules + 3, 1);
-    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false), ahead = describe(&projected, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false);
+    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false),
+                         ahead = describe(&projected, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false);
     compare_documents(&projected, &post, SPAN_DECODE, rules, 2);
     compare_documents(&projected, &ahead, SPAN_DECODE, rules, 4);
 }
@@ -174,17 +196,25 @@ static void documents_decode(void **state) {
 static void documents_all(void **state) {
     (void)state;
     const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false)};
-    const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, true), rule_of(SCOPE_LOCAL, 50, true), rule_of(SCOPE_HYBRID, 75, true)};
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-                                   describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+    const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, true), rule_of(SCOPE_LOCAL, 50, true),
+                                rule_of(SCOPE_HYBRID, 75, true)};
+    const predictor_info what[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_ALL, rules, 2);
-    const predictor_info published[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true), describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true)};
-    for (size_t i = 0; i < sizeof published / sizeof *published; i++) compare_documents(&small_opt, &published[i], SPAN_COMPAT, compat, 3);
+    const predictor_info published[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true)};
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++)
+        compare_documents(&small_opt, &published[i], SPAN_COMPAT, compat, 3);
 }
 
 // ---------------------------------------------------------------- running text
-// Token by token, with a cache: every position under its segment's mask, every segment's mask from the position before it.
-static double step_by_step(const reference *f, model_run *one, const eval_item *it, int refresh, const mask_rule *rule, bool stream, long pruned[2]) {
+// Token by token, with a cache: every position under its segment's mask, every segment's mask from the position before
+// it.
+static double step_by_step(const reference *f, model_run *one, const eval_item *it, int refresh, const mask_rule *rule,
+                           bool stream, long pruned[2]) {
     const model_config *c = &f->m->c;
     const predictor_info *a = predictor_about(f->p);
     const int32_t *t = it->seq[0].tokens;
@@ -196,7 +226,8 @@ static double step_by_step(const reference *f, model_run *one, const eval_item *
     memset(neurons, 0, sizeof neurons);
     for (int i = 0; i < it->seq[0].n; i++) {
         const bool predicts = (i + 1) % refresh == 0, scored = i >= it->seq[0].from;
-        const model_seq s = {.tokens = t + i, .n = 1, .prefix = cache, .append = cache, .mask = &m, .last_target = t[i + 1]};
+        const model_seq s = {
+            .tokens = t + i, .n = 1, .prefix = cache, .append = cache, .mask = &m, .last_target = t[i + 1]};
         model_forward(one, &s, 1);
         if (scored) {
             double lp;
@@ -223,7 +254,8 @@ static double step_by_step(const reference *f, model_run *one, const eval_item *
     return sum;
 }
 
-enum { WINDOWS = 7, ROUNDS = SCORED_ITEMS / WINDOWS + 1 };  // ROUNDS times the windows are more than are evaluated side by side
+// ROUNDS times the windows are more than are evaluated side by side
+enum { WINDOWS = 7, ROUNDS = SCORED_ITEMS / WINDOWS + 1 };
 static void windows(eval_item *item, int32_t *pool, int V) {
     static const int length[WINDOWS] = {60, 8, 9, 1, 33, 16, 50}, from[WINDOWS] = {0, 0, 3, 0, 20, 15, 49};
     for (int i = 0; i < WINDOWS; i++) {
@@ -238,9 +270,13 @@ static void windows(eval_item *item, int32_t *pool, int V) {
 
 static void running_text(void **state) {
     (void)state;
-    const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 25, false), rule_of(SCOPE_HYBRID, 60, false)};
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-                                   describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false), describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+    const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_GLOBAL, 40, false),
+                               rule_of(SCOPE_LOCAL, 25, false), rule_of(SCOPE_HYBRID, 60, false)};
+    const predictor_info what[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
     static int32_t pool[WINDOWS * MOST];
     eval_item item[ROUNDS * WINDOWS];
     random_opt o;
@@ -261,12 +297,15 @@ static void running_text(void **state) {
             for (int k = 0; k < 4; k++) {
                 long wanted[2] = {0, 0}, positions = 0;
                 for (int i = 0; i < WINDOWS; i++) {
-                    const double want = step_by_step(&f, one, &item[i], refresh, &rules[k], contextual_kind(&what[d], &rules[k]) == FEATURES_STREAM, wanted);
+                    const double want = step_by_step(&f, one, &item[i], refresh, &rules[k],
+                                                     contextual_kind(&what[d], &rules[k]) == FEATURES_STREAM, wanted);
                     positions += item[i].seq[0].n - item[i].seq[0].from;
                     if (!(fabs(sums[k][i * TASK_MAX_CHOICES] - want) <= 2e-5 * fabs(want)))
-                        fail_msg("%s lag %d, segments of %d, rule %d, window %d: %.9g, want %.9g", predictor_design_names[what[d].design], what[d].lag, refresh, k, i,
+                        fail_msg("%s lag %d, segments of %d, rule %d, window %d: %.9g, want %.9g",
+                                 predictor_design_names[what[d].design], what[d].lag, refresh, k, i,
                                  sums[k][i * TASK_MAX_CHOICES], want);
-                    for (int j = i + WINDOWS; j < ROUNDS * WINDOWS; j += WINDOWS) assert_float_equal(sums[k][j * TASK_MAX_CHOICES], sums[k][i * TASK_MAX_CHOICES], 0);
+                    for (int j = i + WINDOWS; j < ROUNDS * WINDOWS; j += WINDOWS)
+                        assert_float_equal(sums[k][j * TASK_MAX_CHOICES], sums[k][i * TASK_MAX_CHOICES], 0);
                 }
                 assert_int_equal(counts[k].positions, ROUNDS * positions);
                 for (int u = 0; u < 2; u++) assert_int_equal(counts[k].pruned[u], ROUNDS * wanted[u]);
@@ -302,10 +341,14 @@ static void fixed_mask(void **state) {
     assert_int_equal(counts.pruned[UNIT_HEADS], 4 * counts.positions);
     for (int i = 0; i < DOCS; i++)
         for (int j = 0; j < item[i].n_seqs; j++)
-            assert_float_equal(sums[i * TASK_MAX_CHOICES + j], log_likelihood(&f, item[i].seq[j].tokens, item[i].seq[j].n, item[i].seq[j].from, &m, item[i].seq[j].from), 2e-3);
+            assert_float_equal(sums[i * TASK_MAX_CHOICES + j],
+                               log_likelihood(&f, item[i].seq[j].tokens, item[i].seq[j].n, item[i].seq[j].from, &m,
+                                              item[i].seq[j].from),
+                               2e-3);
     assert_int_equal(eval_run(e, win, WINDOWS, &source, NULL, 1, &ll, &counts), 0);
     for (int i = 0; i < WINDOWS; i++)
-        assert_float_equal(sums[i * TASK_MAX_CHOICES], log_likelihood(&f, win[i].seq[0].tokens, win[i].seq[0].n, win[i].seq[0].from, &m, 8), 2e-3);
+        assert_float_equal(sums[i * TASK_MAX_CHOICES],
+                           log_likelihood(&f, win[i].seq[0].tokens, win[i].seq[0].n, win[i].seq[0].from, &m, 8), 2e-3);
     // scored: 60, 8, 6, 1, 13, 1, 1, of which the mask reaches 52, 0, 1 (position 8 of 9), 0, 13, 1, 1
     assert_int_equal(counts.positions, 90);
     assert_int_equal(counts.pruned[UNIT_NEURONS], 48 * 68);
@@ -318,8 +361,8 @@ static void fixed_mask(void **state) {
     random_opt_free(&o);
 }
 
-// Two windows of 20 and 12 inputs in segments of 8, scored from 5 and 0 on: 3 + 8 positions are dense of 15 + 12, the others lack 1 of 4
-// heads in 2 of 3 layers (local 25 %) and 12 of 48 neurons.
+// Two windows of 20 and 12 inputs in segments of 8, scored from 5 and 0 on: 3 + 8 positions are dense of 15 + 12, the
+// others lack 1 of 4 heads in 2 of 3 layers (local 25 %) and 12 of 48 neurons.
 static void effective_by_hand(void **state) {
     (void)state;
     random_opt o;
@@ -359,7 +402,9 @@ static void predicted_nan(void **state) {
     eval_item *item = documents(pool, small_opt.V);
     mask_random_scores(heads, neurons, &small_opt, 7);
     neurons[100] = NAN;
-    const predictor_info what[] = {describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false), describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false)};
+    const predictor_info what[] = {
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false)};
     const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
     eval *e = eval_new(&o.m, false, NULL, NULL);
     ll = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof *ll);
@@ -380,7 +425,8 @@ static void predicted_nan(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(documents_decode), cmocka_unit_test(documents_all),     cmocka_unit_test(running_text),
-                                       cmocka_unit_test(fixed_mask),       cmocka_unit_test(effective_by_hand), cmocka_unit_test(predicted_nan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(documents_decode),  cmocka_unit_test(documents_all),
+                                       cmocka_unit_test(running_text),      cmocka_unit_test(fixed_mask),
+                                       cmocka_unit_test(effective_by_hand), cmocka_unit_test(predicted_nan)};
     return cmocka_run_group_tests_name("contextual eval", tests, NULL, NULL);
 }

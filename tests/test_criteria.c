@@ -1,5 +1,6 @@
-// test_criteria - what every registered criterion promises (finite, deterministic, of its own unit alone, nothing read that was not declared), and that a
-// broken promise is found; the registry; random scores. Their formulas: test_formulas.
+// test_criteria - what every registered criterion promises (finite, deterministic, of its own unit alone, nothing read
+// that was not declared), and that a broken promise is found; the registry; random scores. Their formulas:
+// test_formulas.
 #include "criteria_taps.h"
 #include <signal.h>
 #include <sys/wait.h>
@@ -62,7 +63,8 @@ static void test_promises(void **state) {
 
 static void test_registry(void **state) {
     (void)state;
-    static const char *const names[] = {"epenas", "fisher", "grad_norm", "grasp", "jacov", "l2_norm", "nwot", "plainact", "random", "removal", "snip"};
+    static const char *const names[] = {"epenas", "fisher",   "grad_norm", "grasp",   "jacov", "l2_norm",
+                                        "nwot",   "plainact", "random",    "removal", "snip"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const criterion *c = crit_find(names[i]);
         if (!c) fail_msg("%s is not registered", names[i]);
@@ -133,7 +135,10 @@ static void test_random(void **state) {
         square += (double)one[u] * one[u] / N;
     }
     assert_true(fabs(mean - 0.5) < 0.02 && fabs(square - 1.0 / 3) < 0.02);  // over four standard errors
-    crit_in other[] = {{.layer = 3, .seed = 1, .key = 2}, {.layer = 2, .seed = 3, .key = 2}, {.layer = 2, .seed = 1, .key = 3}, {.layer = 2, .seed = 1, .key = 2}};
+    crit_in other[] = {{.layer = 3, .seed = 1, .key = 2},
+                       {.layer = 2, .seed = 3, .key = 2},
+                       {.layer = 2, .seed = 1, .key = 3},
+                       {.layer = 2, .seed = 1, .key = 2}};
     for (int i = 0; i < 4; i++) {
         other[i].U = i == 3 ? 1 : CRIT_TILE;
         (i == 3 ? m->heads : m->neurons)(two, &other[i]);  // the last: the same place among the heads
@@ -142,6 +147,7 @@ static void test_random(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_registry), cmocka_unit_test(test_promises), cmocka_unit_test(test_faults_are_found), cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_registry), cmocka_unit_test(test_promises),
+                                       cmocka_unit_test(test_faults_are_found), cmocka_unit_test(test_random)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,23 @@
-// test_cuda_decode - decoding on a GPU (CUDA on the CPU, tests/cuda): steps that are recorded once and replayed have the bits of steps that are launched operation by operation, and
-// the numbers of the CPU, for tokens, positions, masks and refreshes that the recording has never seen, on one GPU and on several, with activations of 16 bit too; greedy decoding
-// keeps tokens and positions on the device; attention of one query over a long past.
+// test_cuda_decode - decoding on a GPU (CUDA on the CPU, tests/cuda): steps that are recorded once and replayed have
+// the bits of steps that are launched operation by operation, and the numbers of the CPU, for tokens, positions, masks
+// and refreshes that the recording has never seen, on one GPU and on several, with activations of 16 bit too; greedy
+// decoding keeps tokens and positions on the device; attention of one query over a long past.
 #include "opt_fixture.h"
 #include "decode.h"
 #include "orders.h"
 #include "shim.h"
 
-static const model_config config = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 24, .V = 40, .positions = 24, .pre_ln = true, .final_ln = true, .bias = true};
+static const model_config config = {.L = 2,
+                                    .H = 3,
+                                    .D = 8,
+                                    .E = 24,
+                                    .F = 40,
+                                    .P = 24,
+                                    .V = 40,
+                                    .positions = 24,
+                                    .pre_ln = true,
+                                    .final_ln = true,
+                                    .bias = true};
 enum { N = 3, PROMPT = 7, STEPS = 7, CPU = 0, LAUNCHED, RECORDED, SIDES };
 
 static const ops *gpu;
@@ -17,7 +28,7 @@ static void count_put(void *device, const void *host, size_t bytes) { up += byte
 static void count_get(void *host, const void *device, size_t bytes) { down += bytes, gpu->get(host, device, bytes); }
 static random_opt on_cpu;
 static model subject[SIDES];
-static int each = 1;   // cases of a test are taken in steps of so many
+static int each = 1;  // cases of a test are taken in steps of so many
 static int32_t tokens[N][PROMPT + STEPS];
 
 static int open_world(void **state) {
@@ -76,14 +87,16 @@ static float *decode_all(const model *m, const decoding *c, const mask *masks, i
         int length[N];
         for (int i = 0; i < c->n; i++) {
             length[i] = PROMPT - i - 2 * again;
-            s[i] = (decode_seq){.prompt = tokens[(i + again) % N], .n = length[i], .mask = c->of[i] < 0 ? NULL : &masks[c->of[i]]};
+            s[i] = (decode_seq){
+                .prompt = tokens[(i + again) % N], .n = length[i], .mask = c->of[i] < 0 ? NULL : &masks[c->of[i]]};
         }
         assert_int_equal(decode_prompt(d, s, c->n), 0);
         for (int step = 0;; step++) {
             int32_t next[N];
             for (int i = 0; i < c->n; i++, to += V) {
                 memcpy(to, decode_logits(d, i), V * sizeof *to);
-                if (step == 4 && c->later[i] != c->of[i]) decode_set_mask(d, i, c->later[i] < 0 ? NULL : &masks[c->later[i]]);
+                if (step == 4 && c->later[i] != c->of[i])
+                    decode_set_mask(d, i, c->later[i] < 0 ? NULL : &masks[c->later[i]]);
             }
             if (step == STEPS) break;
             for (int i = 0; i < c->n; i++) next[i] = tokens[(i + again) % N][length[i] + step];
@@ -117,7 +130,8 @@ static void check_decoding(const decoding *c, const mask *masks, const predictor
     for (int k = 0; k < SIDES; k++) free(logits[k]);
 }
 
-// The first step of a kind is launched, all that follow are replayed, behind the second prompt too; of a step whose masks are new, the lists are made first.
+// The first step of a kind is launched, all that follow are replayed, behind the second prompt too; of a step whose
+// masks are new, the lists are made first.
 static void fixed_masks(void **state) {
     (void)state;
     mask masks[4];
@@ -130,13 +144,14 @@ static void fixed_masks(void **state) {
         {"a mask each", {0}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"a list each", {.flags = RUN_OWN_LISTS}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"some dense", {0}, N, {0, -1, 2}, {0, -1, 2}, 2 * STEPS - 1},
-        {"masks change", {0}, N, {0, 1, 2}, {2, 1, 3}, 2 * STEPS - 4},               // the change, the change back
+        {"masks change", {0}, N, {0, 1, 2}, {2, 1, 3}, 2 * STEPS - 4},  // the change, the change back
         {"a mask for all that changes", {0}, N, {1, 1, 1}, {3, 3, 3}, 2 * STEPS - 4},
-        {"one mask, then one each", {0}, N, {1, 1, 1}, {0, 1, 2}, 2 * STEPS - 4},     // recorded anew, of other lists
+        {"one mask, then one each", {0}, N, {1, 1, 1}, {0, 1, 2}, 2 * STEPS - 4},  // recorded anew, of other lists
         {"masks, then none", {0}, N, {0, 1, 2}, {-1, -1, -1}, 2 * STEPS - 4},
         {"repaired K and V", {.kv = KV_REPAIR}, N, {0, 1, 2}, {2, 1, 0}, 2 * STEPS - 4},
         {"skipped K and V", {.kv = KV_SKIP}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
-        {"skipped K and V, then missed", {.kv = KV_SKIP}, 1, {0}, {1}, 6},            // of heads that come back K and V are missing, which takes the host
+        // of heads that come back K and V are missing, which takes the host
+        {"skipped K and V, then missed", {.kv = KV_SKIP}, 1, {0}, {1}, 6},
         {"dropped units are zeros", {.flags = RUN_MASK_BY_ZERO}, N, {0, 1, 2}, {0, 1, 2}, 0}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) check_decoding(&cases[k], masks, NULL);
     for (int i = 0; i < 4; i++) mask_free(&masks[i]);
@@ -145,21 +160,45 @@ static void fixed_masks(void **state) {
 // A step that makes masks is launched; the recording serves those before and behind it.
 static void predicted_masks(void **state) {
     (void)state;
-    static const struct { int refresh, n, replayed; kv_policy kv; unsigned flags; } cases[] = {
-        {0, N, 2 * STEPS - 2, KV_COMPUTE, 0}, {1, N, 0, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_COMPUTE, 0}, {2, N, STEPS - 1, KV_REPAIR, 0}, {4, N, 2 * (STEPS - 1) - 2, KV_COMPUTE, RUN_OWN_LISTS},
-        {4, 1, 2 * (STEPS - 1) - 2, KV_REPAIR, 0}};
-    predictor_info about = {.design = PREDICTOR_SHADOW, .has = {true, true}, .L = config.L, .H = config.H, .E = config.E, .F = config.F, .hidden = {16, 16}, .criterion = "random"};
+    static const struct {
+        int refresh, n, replayed;
+        kv_policy kv;
+        unsigned flags;
+    } cases[] = {{0, N, 2 * STEPS - 2, KV_COMPUTE, 0},
+                 {1, N, 0, KV_COMPUTE, 0},
+                 {2, N, STEPS - 1, KV_COMPUTE, 0},
+                 {2, N, STEPS - 1, KV_REPAIR, 0},
+                 {4, N, 2 * (STEPS - 1) - 2, KV_COMPUTE, RUN_OWN_LISTS},
+                 {4, 1, 2 * (STEPS - 1) - 2, KV_REPAIR, 0}};
+    predictor_info about = {.design = PREDICTOR_SHADOW,
+                            .has = {true, true},
+                            .L = config.L,
+                            .H = config.H,
+                            .E = config.E,
+                            .F = config.F,
+                            .hidden = {16, 16},
+                            .criterion = "random"};
     about.state[0] = about.state[1] = STATE_HEAD_OUTPUT;
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) {
         char what[80];
-        snprintf(what, sizeof what, "refresh %d, %d sequences, K and V %s, flags %u", cases[k].refresh, cases[k].n, kv_policy_names[cases[k].kv], cases[k].flags);
-        const decoding c = {what, {NULL, {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, cases[k].refresh, cases[k].kv, cases[k].flags}, cases[k].n,
-                            {-1, -1, -1}, {-1, -1, -1}, cases[k].replayed};
+        snprintf(what, sizeof what, "refresh %d, %d sequences, K and V %s, flags %u", cases[k].refresh, cases[k].n,
+                 kv_policy_names[cases[k].kv], cases[k].flags);
+        const decoding c = {what,
+                            {NULL,
+                             {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1},
+                             cases[k].refresh,
+                             cases[k].kv,
+                             cases[k].flags},
+                            cases[k].n,
+                            {-1, -1, -1},
+                            {-1, -1, -1},
+                            cases[k].replayed};
         check_decoding(&c, NULL, &about);
     }
 }
 
-// What a step leaves in the cache: the published decoder kept its place in the ring on the host, where the recording froze it, and every replay wrote the same rows (METHOD 10.4).
+// What a step leaves in the cache: the published decoder kept its place in the ring on the host, where the recording
+// froze it, and every replay wrote the same rows (METHOD 10.4).
 static void every_token_has_its_row(void **state) {
     (void)state;
     const size_t E = (size_t)config.E, floats = (size_t)config.L * (PROMPT + STEPS) * E;
@@ -167,9 +206,19 @@ static void every_token_has_its_row(void **state) {
     const model *m = &subject[RECORDED];
     model_run *step = model_run_new(m, 1, 1, RUN_FORWARD), *all = model_run_new(m, PROMPT + STEPS, 1, RUN_FORWARD);
     kv_cache *c[2] = {kv_cache_new(m, PROMPT + STEPS), kv_cache_new(m, PROMPT + STEPS)};
-    for (int t = 0; t < PROMPT + STEPS; t++) model_step(step, &(model_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = SEQ_NO_TARGET}, 1, &(int32_t){0});
+    for (int t = 0; t < PROMPT + STEPS; t++)
+        model_step(
+            step,
+            &(model_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = SEQ_NO_TARGET},
+            1, &(int32_t){0});
     model_step_logits(step, logits);
-    model_forward(all, &(model_seq){.tokens = tokens[0], .n = PROMPT + STEPS, .append = c[1], .targets_from = PROMPT + STEPS - 1, .last_target = SEQ_NO_TARGET}, 1);
+    model_forward(all,
+                  &(model_seq){.tokens = tokens[0],
+                               .n = PROMPT + STEPS,
+                               .append = c[1],
+                               .targets_from = PROMPT + STEPS - 1,
+                               .last_target = SEQ_NO_TARGET},
+                  1);
     model_logits(all, 0, whole);
     assert_int_equal(model_replayed(step), gpu->record ? PROMPT + STEPS - 1 : 0);
     assert_int_equal(c[0]->n, PROMPT + STEPS);
@@ -188,11 +237,13 @@ static void every_token_has_its_row(void **state) {
     for (int k = 0; k < 2; k++) kv_cache_free(c[k]), free(rows[k]);
 }
 
-// With activations of 16 bit, whose scales the device chooses: replayed steps have the bits of launched ones, which are near those of fp32 and not equal.
+// With activations of 16 bit, whose scales the device chooses: replayed steps have the bits of launched ones, which are
+// near those of fp32 and not equal.
 static void rounded_activations(void **state) {
     (void)state;
-    static const decoding cases[] = {{"dense, rounded", {0}, N, {-1, -1, -1}, {-1, -1, -1}, 2 * STEPS - 1},
-                                     {"masks that change, rounded", {.kv = KV_REPAIR}, N, {0, -1, 2}, {2, -1, 0}, 2 * STEPS - 4}};
+    static const decoding cases[] = {
+        {"dense, rounded", {0}, N, {-1, -1, -1}, {-1, -1, -1}, 2 * STEPS - 1},
+        {"masks that change, rounded", {.kv = KV_REPAIR}, N, {0, -1, 2}, {2, -1, 0}, 2 * STEPS - 4}};
     mask masks[N];
     make_masks(masks, N, 5);
     for (int type = DT_F16; type <= DT_BF16; type += each) {
@@ -206,7 +257,9 @@ static void rounded_activations(void **state) {
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c += (size_t)each) {
             const int rows = 2 * (STEPS + 1) * cases[c].n, V = config.V;
             int replayed[3];
-            float *logits[] = {decode_all(&m[0], &cases[c], masks, &replayed[0]), decode_all(&m[1], &cases[c], masks, &replayed[1]), decode_all(&subject[LAUNCHED], &cases[c], masks, &replayed[2])};
+            float *logits[] = {decode_all(&m[0], &cases[c], masks, &replayed[0]),
+                               decode_all(&m[1], &cases[c], masks, &replayed[1]),
+                               decode_all(&subject[LAUNCHED], &cases[c], masks, &replayed[2])};
             const size_t bytes = (size_t)(rows * V) * sizeof **logits;
             assert_same_bits(cases[c].what, logits[1], logits[0], bytes);
             assert_int_equal(replayed[1], gpu->record ? cases[c].replayed : 0);
@@ -223,8 +276,8 @@ static void rounded_activations(void **state) {
     for (int i = 0; i < N; i++) mask_free(&masks[i]);
 }
 
-// Greedy decoding: the tokens of full passes on the CPU; a replayed step uploads nothing, and only its tokens come down. The caller's own tokens now and then, and another
-// prompt, are what those are.
+// Greedy decoding: the tokens of full passes on the CPU; a replayed step uploads nothing, and only its tokens come
+// down. The caller's own tokens now and then, and another prompt, are what those are.
 static void greedy(void **state) {
     (void)state;
     mask masks[N];
@@ -249,20 +302,30 @@ static void greedy(void **state) {
                 for (int step = 0; step < STEPS; step++) {
                     int32_t next[N];
                     for (int i = 0; i < n; i++) {
-                        model_forward(whole, &(model_seq){.tokens = text[i], .n = length[i] + step, .mask = s[i].mask, .targets_from = length[i] + step - 1, .last_target = SEQ_NO_TARGET}, 1);
+                        model_forward(whole,
+                                      &(model_seq){.tokens = text[i],
+                                                   .n = length[i] + step,
+                                                   .mask = s[i].mask,
+                                                   .targets_from = length[i] + step - 1,
+                                                   .last_target = SEQ_NO_TARGET},
+                                      1);
                         model_logits(whole, 0, logits);
                         int32_t best = 0;
                         for (int v = 1; v < config.V; v++)
                             if (logits[v] > logits[best]) best = v;
-                        if (decode_likeliest(d, i) != best) fail_msg("%s: step %d, sequence %d of %d: token %d, want %d", subject[side].o->device, step, i, n, decode_likeliest(d, i), best);
+                        if (decode_likeliest(d, i) != best)
+                            fail_msg("%s: step %d, sequence %d of %d: token %d, want %d", subject[side].o->device, step,
+                                     i, n, decode_likeliest(d, i), best);
                         next[i] = text[i][length[i] + step] = step == 3 ? (best + 1) % config.V : best;
                     }
                     const int replayed = decode_replayed(d);
                     up = down = 0;
                     assert_int_equal(decode_step(d, next), 0);
-                    const size_t own = step == 0 || step == 3 ? (size_t)n * (size_t)(1 + gpu->parts) * sizeof *next : 0;  // tokens, and positions to every part
+                    // tokens, and positions to every part
+                    const size_t own = step == 0 || step == 3 ? (size_t)n * (size_t)(1 + gpu->parts) * sizeof *next : 0;
                     if (decode_replayed(d) > replayed && (up != own || down != (size_t)n * sizeof *next))
-                        fail_msg("step %d of %d sequences: %zu bytes go up, want %zu, %zu come down", step, n, up, own, down);
+                        fail_msg("step %d of %d sequences: %zu bytes go up, want %zu, %zu come down", step, n, up, own,
+                                 down);
                 }
                 if (side == RECORDED && gpu->record) assert_int_equal(decode_replayed(d), (STEPS - 1) + again * STEPS);
             }
@@ -273,12 +336,21 @@ static void greedy(void **state) {
 }
 
 // ---------------------------------------------------------------- one query over a long past
-// Sequences of one token behind pasts of these lengths, and two of several tokens among them, one of which has one query.
+// Sequences of one token behind pasts of these lengths, and two of several tokens among them, one of which has one
+// query.
 static const int pasts[] = {0, 1, 63, 64, 200, 1023, 1024, 1025, 1700};
 enum { SEQS = sizeof pasts / sizeof *pasts, ROWS = SEQS + 3, H = 3, LONGEST = 1700 };
 
-// The same arrays on one device or another: out, q, k, v and what out begins as; K and V of the past; the heads whose list is longer than the recording was told.
-typedef struct { const ops *o; int D; bool live; float *x[5], *past[2]; uint8_t *has; int32_t *unit, *count, *first; } queries;
+// The same arrays on one device or another: out, q, k, v and what out begins as; K and V of the past; the heads whose
+// list is longer than the recording was told.
+typedef struct {
+    const ops *o;
+    int D;
+    bool live;
+    float *x[5], *past[2];
+    uint8_t *has;
+    int32_t *unit, *count, *first;
+} queries;
 
 static float *random_array(const ops *o, uint64_t seed, size_t n) {
     rng r = rng_make(seed);
@@ -294,8 +366,15 @@ static void open_queries(queries *q, const ops *o, int D, bool live) {
     static uint8_t has[LONGEST * H];
     const size_t E = (size_t)(H * D);
     rng r = rng_make((uint64_t)D);
-    for (int i = 0; i < LONGEST * H; i++) has[i] = i / H < 128 ? i % H != 2 : rng_below(&r, 2) != 0;  // of the last head whole parts are missing
-    *q = (queries){.o = o, .D = D, .live = live, .has = o->alloc(sizeof has), .unit = o->alloc(sizeof unit), .count = o->alloc(sizeof count), .first = o->alloc(sizeof pasts)};
+    // of the last head whole parts are missing
+    for (int i = 0; i < LONGEST * H; i++) has[i] = i / H < 128 ? i % H != 2 : rng_below(&r, 2) != 0;
+    *q = (queries){.o = o,
+                   .D = D,
+                   .live = live,
+                   .has = o->alloc(sizeof has),
+                   .unit = o->alloc(sizeof unit),
+                   .count = o->alloc(sizeof count),
+                   .first = o->alloc(sizeof pasts)};
     for (int k = 0; k < 5; k++) q->x[k] = random_array(o, (uint64_t)(10 * D + k), ROWS * E);
     for (int k = 0; k < 2; k++) q->past[k] = random_array(o, (uint64_t)(10 * D + 7 + k), LONGEST * E);
     o->put(q->has, has, sizeof has);
@@ -311,7 +390,8 @@ static void close_queries(queries *q) {
     for (int k = 0; k < 4; k++) q->o->release(rest[k]);
 }
 
-// The head outputs [ROWS, E] of the sequences, `together` at a time; recorded: by a replay that finds pasts and the number of heads in device memory, not where they were.
+// The head outputs [ROWS, E] of the sequences, `together` at a time; recorded: by a replay that finds pasts and the
+// number of heads in device memory, not where they were.
 static float *attend(const queries *q, int together, bool recorded) {
     const int E = H * q->D;
     const size_t bytes = (size_t)ROWS * (size_t)E * sizeof(float);
@@ -319,7 +399,13 @@ static float *attend(const queries *q, int together, bool recorded) {
     attn_seq s[SEQS];
     for (int i = 0, row = 0; i < SEQS; i++) {
         const int n = i == 4 ? 3 : i == 5 ? 2 : 1;
-        s[i] = (attn_seq){.s = {row, n}, .from = i == 5, .past_k = q->past[0], .past_v = q->past[1], .past = recorded ? 0 : pasts[i], .past_at = recorded ? q->first + i : NULL, .past_most = LONGEST,
+        s[i] = (attn_seq){.s = {row, n},
+                          .from = i == 5,
+                          .past_k = q->past[0],
+                          .past_v = q->past[1],
+                          .past = recorded ? 0 : pasts[i],
+                          .past_at = recorded ? q->first + i : NULL,
+                          .past_most = LONGEST,
                           .past_has = q->live ? q->has : NULL};
         row += n;
     }
@@ -327,8 +413,10 @@ static float *attend(const queries *q, int together, bool recorded) {
     q->o->copy(q->x[0], q->x[4], bytes);
     if (recorded) q->o->record();
     for (int i = 0; i < SEQS; i += together)
-        if (q->live) q->o->live_attention(q->x[0], q->x[1], q->x[2], q->x[3], E, q->D, &u, s + i, together);
-        else q->o->attention(q->x[0], q->x[1], q->x[2], q->x[3], E, H, s + i, together);
+        if (q->live)
+            q->o->live_attention(q->x[0], q->x[1], q->x[2], q->x[3], E, q->D, &u, s + i, together);
+        else
+            q->o->attention(q->x[0], q->x[1], q->x[2], q->x[3], E, H, s + i, together);
     if (recorded) {
         struct recording *kept = q->o->recorded();
         q->o->replay(kept);
@@ -348,7 +436,8 @@ static void one_query(void **state) {
         queries host, device;
         open_queries(&host, ops_cpu(), D, live);
         open_queries(&device, gpu, D, live);
-        float *want = attend(&host, SEQS, false), *got = attend(&device, SEQS, false), *alone = attend(&device, 1, false), *replayed = gpu->record ? attend(&device, SEQS, true) : NULL;
+        float *want = attend(&host, SEQS, false), *got = attend(&device, SEQS, false),
+              *alone = attend(&device, 1, false), *replayed = gpu->record ? attend(&device, SEQS, true) : NULL;
         for (int i = 0; i < ROWS * H; i++) {
             double w[128];
             char what[80];
@@ -363,7 +452,8 @@ static void one_query(void **state) {
     }
 }
 
-// The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams, without recordings, on several devices.
+// The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams,
+// without recordings, on several devices.
 int main(int argc, char **argv) {
     (void)argc;
     gpu = shim_open_as(getenv("DEVICE") ? getenv("DEVICE") : "cuda");
@@ -375,14 +465,21 @@ int main(int argc, char **argv) {
     }
     const bool stand_in = strstr(gpu->about, "stand-in") != NULL;
     each = getenv("EACH") ? atoi(getenv("EACH")) : stand_in ? 5 : 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations), cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations),
+                                       cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
     const struct CMUnitTest of_one_part[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row)};
     int bad = cmocka_run_group_tests(tests, open_world, close_world) != 0;
     if (gpu->parts == 1) bad |= cmocka_run_group_tests(of_one_part, open_world, close_world) != 0;
     if (!first || !stand_in) return bad;
-    static const char *const settings[] = {"EACH=1", "EACH=7 CUH_ORDER=rev CU_FAKE_STREAMS=eager", "EACH=7 CUH_ORDER=1 CU_FAKE_STREAMS=2", "EACH=7 CUH_ORDER=20261 CU_FAKE_STREAMS=7",
-                                           "EACH=14 KIT_GRAPH=0", "EACH=14 KIT_SYNC=1", "EACH=5 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2",
-                                           "EACH=7 DEVICE=cuda:1,0 CU_FAKE_DEVICES=2 CU_FAKE_STREAMS=3", "EACH=14 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2 CU_FAKE_PEERS=0"};
+    static const char *const settings[] = {"EACH=1",
+                                           "EACH=7 CUH_ORDER=rev CU_FAKE_STREAMS=eager",
+                                           "EACH=7 CUH_ORDER=1 CU_FAKE_STREAMS=2",
+                                           "EACH=7 CUH_ORDER=20261 CU_FAKE_STREAMS=7",
+                                           "EACH=14 KIT_GRAPH=0",
+                                           "EACH=14 KIT_SYNC=1",
+                                           "EACH=5 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2",
+                                           "EACH=7 DEVICE=cuda:1,0 CU_FAKE_DEVICES=2 CU_FAKE_STREAMS=3",
+                                           "EACH=14 DEVICE=cuda:0,1 CU_FAKE_DEVICES=2 CU_FAKE_PEERS=0"};
     setenv("OMP_NUM_THREADS", "1", 1);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) bad |= again(argv[0], "*", settings[i]);
     return bad;

@@ -1,29 +1,34 @@
-// test_cuda_scores - whole passes with every criterion on the golden models, by the CUDA table beside the CPU's: within the agreement of two implementations
-// (2e-4, grasp 2e-3), and the same bits of an example alone and in a batch. Criteria that read taps get them from the device; for the others only sums
-// come back.
+// test_cuda_scores - whole passes with every criterion on the golden models, by the CUDA table beside the CPU's: within
+// the agreement of two implementations (2e-4, grasp 2e-3), and the same bits of an example alone and in a batch.
+// Criteria that read taps get them from the device; for the others only sums come back.
 #include "opt_fixture.h"
 #include "probe.h"
 #include "shim.h"
 
 static const ops *gpu;
 
-static void probe_both(const model *m[2], const golden *g, const probe_plan *plan, double *score[2], double *loss[2], int only) {
+static void probe_both(const model *m[2], const golden *g, const probe_plan *plan, double *score[2], double *loss[2],
+                       int only) {
     const model_config *c = &g->m.c;
-    const size_t H = (size_t)c->L * (size_t)c->H, F = (size_t)c->L * (size_t)c->F, all = (size_t)plan->n_crit * 2 * (H + F), E = (size_t)c->L * (size_t)c->E;
+    const size_t H = (size_t)c->L * (size_t)c->H, F = (size_t)c->L * (size_t)c->F,
+                 all = (size_t)plan->n_crit * 2 * (H + F), E = (size_t)c->L * (size_t)c->E;
     const int n = only >= 0 ? 1 : g->N, first = only >= 0 ? only : 0;
     for (int side = 0; side < 2; side++) {
         probe *p = probe_new(m[side], plan, g->rows);
         probe_example *ex = xcalloc((size_t)n, sizeof *ex);
         probe_result *out = xcalloc((size_t)n, sizeof *out);
-        float *plane = xcalloc((size_t)n * (all + 6 * E), sizeof *plane), **to = xcalloc((size_t)n * (size_t)plan->n_crit * 4, sizeof *to);
+        float *plane = xcalloc((size_t)n * (all + 6 * E), sizeof *plane),
+              **to = xcalloc((size_t)n * (size_t)plan->n_crit * 4, sizeof *to);
         for (int i = 0; i < n; i++) {
-            ex[i] = (probe_example){g->tokens + g->offset[first + i], golden_length(g, first + i), g->context[first + i], 5};
+            ex[i] = (probe_example){g->tokens + g->offset[first + i], golden_length(g, first + i),
+                                    g->context[first + i], 5};
             float *at = plane + (size_t)i * (all + 6 * E);
             float **rows = to + (size_t)i * (size_t)plan->n_crit * 4;
             for (int mode = 0; mode < 2; mode++) {
                 out[i].heads[mode] = rows + mode * plan->n_crit;
                 out[i].neurons[mode] = rows + (2 + mode) * plan->n_crit;
-                for (int k = 0; k < plan->n_crit; k++, at += H + F) out[i].heads[mode][k] = at, out[i].neurons[mode][k] = at + H;
+                for (int k = 0; k < plan->n_crit; k++, at += H + F)
+                    out[i].heads[mode][k] = at, out[i].neurons[mode][k] = at + H;
                 for (int k = 0; k < FEAT_KINDS; k++, at += E) out[i].features[mode][k] = at;
             }
         }
@@ -37,7 +42,8 @@ static void probe_both(const model *m[2], const golden *g, const probe_plan *pla
     }
 }
 
-static void agree_within(const char *model_name, const criterion *crit, const char *what, const double *got, const double *want, size_t n) {
+static void agree_within(const char *model_name, const criterion *crit, const char *what, const double *got,
+                         const double *want, size_t n) {
     char text[100];
     float *x = xmalloc(n * sizeof *x);
     for (size_t i = 0; i < n; i++) x[i] = (float)got[i];
@@ -54,7 +60,8 @@ static void open_both(golden *g, model *on_gpu, int k) {
     if (model_load_on(on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
 }
 
-// Every criterion in both modes, removal too, and every feature, on every golden model: within the agreement of two implementations.
+// Every criterion in both modes, removal too, and every feature, on every golden model: within the agreement of two
+// implementations.
 static void scores_agree(void **state) {
     (void)state;
     probe_plan plan = {.sound = true, .compat = true, .seed = 3};
@@ -68,20 +75,25 @@ static void scores_agree(void **state) {
         probe_both(m, &g, &plan, score, loss, -1);
         probe_both(m, &g, &plan, alone, alone_loss, 1);
         const model_config *c = &g.m.c;
-        const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L, E = (size_t)c->E, each = 2 * ((size_t)plan.n_crit * L * (H + F) + 3 * L * E);
+        const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L, E = (size_t)c->E,
+                     each = 2 * ((size_t)plan.n_crit * L * (H + F) + 3 * L * E);
         assert_same_bits("an example alone and in a batch", alone[1], score[1] + each, each * sizeof **score);
         for (int i = 0; i < g.N; i++) {
             assert_true(fabs(loss[1][i] - loss[0][i]) <= 2e-5 * fabs(loss[0][i]));
             size_t at = (size_t)i * each;
             for (int mode = 0; mode < 2; mode++) {
                 for (int q = 0; q < plan.n_crit; q++) {
-                    for (size_t l = 0; l < L; l++, at += H) agree_within(golden_names[k], plan.crit[q], "heads", score[1] + at, score[0] + at, H);
-                    for (size_t l = 0; l < L; l++, at += F) agree_within(golden_names[k], plan.crit[q], "neurons", score[1] + at, score[0] + at, F);
+                    for (size_t l = 0; l < L; l++, at += H)
+                        agree_within(golden_names[k], plan.crit[q], "heads", score[1] + at, score[0] + at, H);
+                    for (size_t l = 0; l < L; l++, at += F)
+                        agree_within(golden_names[k], plan.crit[q], "neurons", score[1] + at, score[0] + at, F);
                 }
-                for (size_t l = 0; l < 3 * L; l++, at += E) agree_within(golden_names[k], NULL, "a layer", score[1] + at, score[0] + at, E);
+                for (size_t l = 0; l < 3 * L; l++, at += E)
+                    agree_within(golden_names[k], NULL, "a layer", score[1] + at, score[0] + at, E);
             }
         }
-        for (int side = 0; side < 2; side++) free(score[side]), free(loss[side]), free(alone[side]), free(alone_loss[side]);
+        for (int side = 0; side < 2; side++)
+            free(score[side]), free(loss[side]), free(alone[side]), free(alone_loss[side]);
         model_free(&on_gpu);
         golden_close(&g);
     }
@@ -109,7 +121,12 @@ static void read_neurons(float *out, const crit_in *in) {
         double s = product(in->w + row, in->hu_w ? in->hu_w + row : in->dw + row, E);
         for (int t = 0; t < in->T; t++) {
             const size_t at = (size_t)t * (size_t)in->ld + (size_t)u;
-            s += product(in->act + at, in->hv ? in->hv + at : in->hu ? in->hu + at : in->grad + at, 1) * (double)in->x[(size_t)t * E];
+            s += product(in->act + at,
+                         in->hv   ? in->hv + at
+                         : in->hu ? in->hu + at
+                                  : in->grad + at,
+                         1) *
+                 (double)in->x[(size_t)t * E];
             if (in->xcorr) s += fabs((double)in->xcorr[t]) * (double)in->xmax[t];
         }
         out[u] = (float)s;
@@ -118,9 +135,12 @@ static void read_neurons(float *out, const crit_in *in) {
 static void taps_are_copied_where_asked(void **state) {
     (void)state;
     enum { TAPS = CRIT_ACT | CRIT_GRAD, WEIGHTS = TAPS | CRIT_WEIGHT | CRIT_WGRAD };
-    const criterion reader = {.name = "reader", .sound = {read_head, read_neurons, TAPS | CRIT_OUT_GRAD, WEIGHTS | CRIT_XCORR, "", "", NULL},
-                              .compat = {read_head, read_neurons, TAPS | CRIT_HESS_COMPAT, WEIGHTS | CRIT_HESS_COMPAT, "", "", NULL}};
-    const criterion tangents = {.name = "tangents", .sound = {read_head, read_neurons, TAPS | CRIT_HESS, WEIGHTS | CRIT_HESS, "", "", NULL}};
+    const criterion reader = {
+        .name = "reader",
+        .sound = {read_head, read_neurons, TAPS | CRIT_OUT_GRAD, WEIGHTS | CRIT_XCORR, "", "", NULL},
+        .compat = {read_head, read_neurons, TAPS | CRIT_HESS_COMPAT, WEIGHTS | CRIT_HESS_COMPAT, "", "", NULL}};
+    const criterion tangents = {
+        .name = "tangents", .sound = {read_head, read_neurons, TAPS | CRIT_HESS, WEIGHTS | CRIT_HESS, "", "", NULL}};
     const criterion *list[] = {&reader, &tangents};
     const probe_plan plan = {.crit = list, .n_crit = 2, .sound = true, .compat = true, .seed = 3};
     for (int k = 0; k < GOLDEN_F32; k++) {
@@ -130,15 +150,18 @@ static void taps_are_copied_where_asked(void **state) {
         const model *m[2] = {&g.m, &on_gpu};
         double *score[2], *loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
-        const size_t H = (size_t)g.m.c.H, F = (size_t)g.m.c.F, L = (size_t)g.m.c.L, each = 2 * (2 * L * (H + F) + 3 * L * (size_t)g.m.c.E);
+        const size_t H = (size_t)g.m.c.H, F = (size_t)g.m.c.F, L = (size_t)g.m.c.L,
+                     each = 2 * (2 * L * (H + F) + 3 * L * (size_t)g.m.c.E);
         for (int i = 0; i < g.N; i++)
             for (int mode = 0; mode < 2; mode++)
                 for (size_t q = 0; q < 2; q++) {
                     const size_t first = (size_t)i * each + (size_t)mode * each / 2 + q * L * (H + F);
                     double size = 0;
                     for (size_t l = 0; l < L; l++) {
-                        agree_within(golden_names[k], list[q], "heads", score[1] + first + l * H, score[0] + first + l * H, H);
-                        agree_within(golden_names[k], list[q], "neurons", score[1] + first + L * H + l * F, score[0] + first + L * H + l * F, F);
+                        agree_within(golden_names[k], list[q], "heads", score[1] + first + l * H,
+                                     score[0] + first + l * H, H);
+                        agree_within(golden_names[k], list[q], "neurons", score[1] + first + L * H + l * F,
+                                     score[0] + first + L * H + l * F, F);
                         size += fabs(score[0][first + l * H] * score[0][first + L * H + l * F]);
                     }
                     if (!(mode && q)) assert_true(size > 0);  // the second has no compat scores
@@ -156,11 +179,22 @@ static void counting_get(void *host, const void *device, size_t bytes) {
     gpu->get(host, device, bytes);
 }
 
-// A sequence so long that a tap is larger than the sums: with the built-in criteria nothing as large as a tap is copied.
+// A sequence so long that a tap is larger than the sums: with the built-in criteria nothing as large as a tap is
+// copied.
 static void only_sums_come_back(void **state) {
     (void)state;
     enum { T = 180 };
-    const model_config c = {.L = 2, .H = 2, .E = 16, .F = 24, .D = 8, .P = 16, .V = 13, .positions = T, .pre_ln = true, .final_ln = true, .bias = true};
+    const model_config c = {.L = 2,
+                            .H = 2,
+                            .E = 16,
+                            .F = 24,
+                            .D = 8,
+                            .P = 16,
+                            .V = 13,
+                            .positions = T,
+                            .pre_ln = true,
+                            .final_ln = true,
+                            .bias = true};
     ops counting = *gpu;
     counting.get = counting_get;
     int n;
@@ -172,7 +206,8 @@ static void only_sums_come_back(void **state) {
     const probe_example ex = {tokens, T, T - 20, 1};
     probe_plan plan = {.sound = true, .compat = true, .seed = 3};
     plan.crit = crit_select("all", &plan.n_crit);
-    float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane), **to = xcalloc((size_t)plan.n_crit * 4, sizeof *to), *at = plane;
+    float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane),
+          **to = xcalloc((size_t)plan.n_crit * 4, sizeof *to), *at = plane;
     for (int k = 0; k < 4 * plan.n_crit; k++) {
         to[k] = at;
         at += c.L * (k < 2 * plan.n_crit ? c.H : c.F);
@@ -191,6 +226,7 @@ static void only_sums_come_back(void **state) {
 int main(void) {
     gpu = shim_open();
     if (!gpu) return 77;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scores_agree), cmocka_unit_test(taps_are_copied_where_asked), cmocka_unit_test(only_sums_come_back)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scores_agree), cmocka_unit_test(taps_are_copied_where_asked),
+                                       cmocka_unit_test(only_sums_come_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

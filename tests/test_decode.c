@@ -1,11 +1,25 @@
-// test_decode - prompts and tokens behind them: against full passes by zeroing, with masks that a predictor makes anew, and the count of bytes.
+// test_decode - prompts and tokens behind them: against full passes by zeroing, with masks that a predictor makes anew,
+// and the count of bytes.
 #include "opt_fixture.h"
 #include "decode.h"
 
-static const model_config config = {.L = 4, .H = 4, .D = 8, .E = 32, .F = 96, .P = 32, .V = 60, .positions = 40, .pre_ln = true, .final_ln = true, .bias = true};
+static const model_config config = {.L = 4,
+                                    .H = 4,
+                                    .D = 8,
+                                    .E = 32,
+                                    .F = 96,
+                                    .P = 32,
+                                    .V = 60,
+                                    .positions = 40,
+                                    .pre_ln = true,
+                                    .final_ln = true,
+                                    .bias = true};
 enum { N = 3, PROMPT = 9, STEPS = 14 };
 
-typedef struct { random_opt o; int32_t tokens[N][PROMPT + STEPS]; } world;
+typedef struct {
+    random_opt o;
+    int32_t tokens[N][PROMPT + STEPS];
+} world;
 
 static world *make_world(void) {
     static world w;
@@ -17,8 +31,16 @@ static world *make_world(void) {
 }
 
 static predictor_info untrained(predictor_design design) {
-    predictor_info p = {.design = design, .per_layer = design != PREDICTOR_SHADOW, .lag = design == PREDICTOR_SHADOW ? 0 : 1, .has = {true, true}, .L = config.L, .H = config.H,
-                        .E = config.E, .F = config.F, .hidden = {16, 16}, .criterion = "random"};
+    predictor_info p = {.design = design,
+                        .per_layer = design != PREDICTOR_SHADOW,
+                        .lag = design == PREDICTOR_SHADOW ? 0 : 1,
+                        .has = {true, true},
+                        .L = config.L,
+                        .H = config.H,
+                        .E = config.E,
+                        .F = config.F,
+                        .hidden = {16, 16},
+                        .criterion = "random"};
     p.state[0] = p.state[1] = design == PREDICTOR_SHADOW ? STATE_HEAD_OUTPUT : STATE_RESIDUAL;
     return p;
 }
@@ -31,7 +53,8 @@ static float *run(world *w, const decode_options *o, const mask *masks, decode_b
     if (!d) fail_msg("%s", err_get());
     for (int again = 0; again < 2; again++) {  // a second run of the same decoder begins anew
         decode_seq s[N];
-        for (int i = 0; i < N; i++) s[i] = (decode_seq){.prompt = w->tokens[i], .n = PROMPT - i, .mask = masks ? &masks[i] : NULL};
+        for (int i = 0; i < N; i++)
+            s[i] = (decode_seq){.prompt = w->tokens[i], .n = PROMPT - i, .mask = masks ? &masks[i] : NULL};
         assert_int_equal(decode_prompt(d, s, N), 0);
         for (int step = 0; step <= STEPS; step++) {
             int32_t next[N];
@@ -78,10 +101,17 @@ static void fixed_masks(void **state) {
         for (int step = 0; step <= STEPS; step++)
             for (int i = 0; i < N; i++) {
                 const int n = PROMPT - i + step;
-                model_forward(full, &(model_seq){.tokens = w->tokens[i], .n = n, .mask = masked ? &masks[i] : NULL, .targets_from = n - 1, .last_target = SEQ_NO_TARGET}, 1);
+                model_forward(full,
+                              &(model_seq){.tokens = w->tokens[i],
+                                           .n = n,
+                                           .mask = masked ? &masks[i] : NULL,
+                                           .targets_from = n - 1,
+                                           .last_target = SEQ_NO_TARGET},
+                              1);
                 model_logits(full, 0, logits);
                 for (int v = 0; v < config.V; v++) want[v] = (double)logits[v];
-                assert_agree("token by token against the whole", got + (step * N + i) * config.V, want, (size_t)config.V, 1e-5);
+                assert_agree("token by token against the whole", got + (step * N + i) * config.V, want,
+                             (size_t)config.V, 1e-5);
             }
         model_run_free(full);
         free(got);
@@ -92,14 +122,22 @@ static void fixed_masks(void **state) {
 // Live units with repaired K and V against masks by zeroing with all K and V: the same for every design and refresh.
 static void predicted_masks(void **state) {
     world *w = *state;
-    static const struct { predictor_design design; mask_scope scope; int refresh; } cases[] = {
-        {PREDICTOR_SHADOW, SCOPE_GLOBAL, 0}, {PREDICTOR_SHADOW, SCOPE_LOCAL, 1}, {PREDICTOR_SHADOW, SCOPE_HYBRID, 4}, {PREDICTOR_DEJAVU, SCOPE_LOCAL, 1},
-        {PREDICTOR_DEJAVU, SCOPE_LOCAL, 3}, {PREDICTOR_DEJAVU, SCOPE_GLOBAL, 0}};
+    static const struct {
+        predictor_design design;
+        mask_scope scope;
+        int refresh;
+    } cases[] = {{PREDICTOR_SHADOW, SCOPE_GLOBAL, 0}, {PREDICTOR_SHADOW, SCOPE_LOCAL, 1},
+                 {PREDICTOR_SHADOW, SCOPE_HYBRID, 4}, {PREDICTOR_DEJAVU, SCOPE_LOCAL, 1},
+                 {PREDICTOR_DEJAVU, SCOPE_LOCAL, 3},  {PREDICTOR_DEJAVU, SCOPE_GLOBAL, 0}};
     float *still = NULL;
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         const predictor_info about = untrained(cases[k].design);
         predictor *p = predictor_new(&about, 7);
-        decode_options o = {.predictor = p, .rule = {.scope = cases[k].scope, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, .refresh = cases[k].refresh, .kv = KV_REPAIR};
+        decode_options o = {
+            .predictor = p,
+            .rule = {.scope = cases[k].scope, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1},
+            .refresh = cases[k].refresh,
+            .kv = KV_REPAIR};
         float *got = run(w, &o, NULL, NULL);
         o.kv = KV_COMPUTE;
         o.flags = RUN_MASK_BY_ZERO;
@@ -134,7 +172,9 @@ static void bytes_are_counted(void **state) {
     mask_alloc(&m, &config);
     memset(m.heads, 0, (size_t)(config.L * config.H));
     memset(m.neurons, 0, (size_t)(config.L * config.F));
-    for (int l = 0; l < config.L; l++) m.heads[l * config.H + l] = m.neurons[l * config.F] = m.neurons[l * config.F + 5] = m.neurons[l * config.F + 95] = 1;
+    for (int l = 0; l < config.L; l++)
+        m.heads[l * config.H + l] = m.neurons[l * config.F] = m.neurons[l * config.F + 5] =
+            m.neurons[l * config.F + 95] = 1;
     const mask masks[N] = {m, m, m};
     free(run(w, &(decode_options){.kv = KV_COMPUTE}, masks, &pruned));
     free(run(w, &(decode_options){.kv = KV_SKIP}, masks, &skipped));
@@ -151,7 +191,9 @@ static void refusals(void **state) {
     assert_non_null(strstr(err_get(), "40 positions"));
     const predictor_info about = untrained(PREDICTOR_DEJAVU);
     predictor *p = predictor_new(&about, 7);
-    decode_options o = {.predictor = p, .rule = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1}, .refresh = 4};
+    decode_options o = {.predictor = p,
+                        .rule = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1},
+                        .refresh = 4};
     assert_null(decode_new(&w->o.m, &o, 1, 8, 20));
     assert_non_null(strstr(err_get(), "--refresh 4"));
     o.rule.dense_layers = 0;
@@ -170,6 +212,7 @@ static int close_world(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks), cmocka_unit_test(bytes_are_counted), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks),
+                                       cmocka_unit_test(bytes_are_counted), cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world) != 0;
 }

@@ -15,8 +15,9 @@
 
 static void notation(void **state) {
     (void)state;
-    static const char *const bad[] = {"0/2", "3/2", "1", "a/b", "1/", "/2", "1/2x", "-1/2", "1/-2", " 1/2", "1/ 2",
-                                      "+1/2", "1/0", "0/0", "1/1000001", "1/99999999999999999999"};
+    static const char *const bad[] = {
+        "0/2",  "3/2",  "1",    "a/b",  "1/",  "/2",  "1/2x",      "-1/2",
+        "1/-2", " 1/2", "1/ 2", "+1/2", "1/0", "0/0", "1/1000001", "1/99999999999999999999"};
     doc_part p;
     char text[DOC_PART_TEXT];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -325,8 +326,9 @@ static int remove_root(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(notation), cmocka_unit_test(disjoint_and_whole), cmocka_unit_test(documents),
-        cmocka_unit_test(pools), cmocka_unit_test(pages),
+        cmocka_unit_test(notation),  cmocka_unit_test(disjoint_and_whole),
+        cmocka_unit_test(documents), cmocka_unit_test(pools),
+        cmocka_unit_test(pages),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root) ? 1 : 0;
 }

@@ -20,7 +20,8 @@ static void make_split(task_split *s, const char *task, const char *path, int fi
     char *text = xstrdup("");
     for (int i = first; i < first + N; i++) {
         char *more = xasprintf("%s{\"goal\": \"g%d\", \"sol1\": \"a\", \"sol2\": \"b\", \"label\": 0, "
-                               "\"id\": \"d%d\"}\n", text, i, i);
+                               "\"id\": \"d%d\"}\n",
+                               text, i, i);
         free(text);
         text = more;
     }

@@ -1,8 +1,7 @@
-// test_eval - evaluation: shared prefixes and batches against one plain pass per sequence, the oracle against single removals,
-// metrics against closed forms, and published dense values of a real model where ../shared is there.
+// test_eval - evaluation: shared prefixes and batches against one plain pass per sequence, the oracle against single
+// removals, metrics against closed forms, and published dense values of a real model where ../shared is there.
 #include "opt_fixture.h"
 #include "eval.h"
-
 
 // Items of 1 to 5 candidates behind contexts of every length, with and without shared tokens. Tokens live in one pool.
 static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
@@ -18,7 +17,8 @@ static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
         for (int j = 0; j < item[i].n_seqs; j++) {
             const int more = 1 + (int)rng_below(&r, 20);
             memcpy(pool, head, sizeof head);
-            for (int t = item[i].shared; t < context + more; t++) pool[t] = (int32_t)rng_below(&r, (uint64_t)small_opt.V);
+            for (int t = item[i].shared; t < context + more; t++)
+                pool[t] = (int32_t)rng_below(&r, (uint64_t)small_opt.V);
             item[i].seq[j].tokens = pool;
             item[i].seq[j].n = context + more - 1;
             item[i].seq[j].from = context - 1;
@@ -30,7 +30,11 @@ static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
 
 static double plain(model_run *run, const eval_item *it, int j, const mask *m) {
     double lp[64], sum = 0;
-    const model_seq s = {.tokens = it->seq[j].tokens, .n = it->seq[j].n, .mask = m, .targets_from = it->seq[j].from, .last_target = it->seq[j].tokens[it->seq[j].n]};
+    const model_seq s = {.tokens = it->seq[j].tokens,
+                         .n = it->seq[j].n,
+                         .mask = m,
+                         .targets_from = it->seq[j].from,
+                         .last_target = it->seq[j].tokens[it->seq[j].n]};
     model_forward(run, &s, 1);
     model_logprobs(run, lp, NULL, 0);
     for (int t = 0; t < s.n - s.targets_from; t++) sum += lp[t];
@@ -64,7 +68,8 @@ static void same_as_plain(void **state) {
         for (int i = 0; i < ITEMS; i++)
             for (int j = 0; j < item[i].n_seqs; j++) {
                 const double want = plain(run, &item[i], j, masks[k]), got = ll[i * TASK_MAX_CHOICES + j];
-                if (!(fabs(got - want) <= 1e-5 * fabs(want))) fail_msg("item %d candidate %d: %.9g, want %.9g", i, j, got, want);
+                if (!(fabs(got - want) <= 1e-5 * fabs(want)))
+                    fail_msg("item %d candidate %d: %.9g, want %.9g", i, j, got, want);
             }
     }
     int off = 0;
@@ -92,25 +97,31 @@ static void oracle_is_removal(void **state) {
     int32_t pool[8 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(8, pool, 6);
     model_run *run = model_run_new(&o.m, 64, 1, RUN_FORWARD);
-    oracle *or = oracle_new(&o.m, 1, 100);
+    oracle * or = oracle_new(&o.m, 1, 100);
     mask_source source = oracle_source(or);
     double heads[12], neurons[144];
     mask one;
     mask_alloc(&one, &small_opt);
     for (int i = 0; i < 8; i++) {
         const int g = item[i].gold, targets = item[i].seq[g].n - item[i].seq[g].from;
-        const model_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
+        const model_seq input = {.tokens = item[i].seq[g].tokens,
+                                 .n = item[i].seq[g].n,
+                                 .targets_from = item[i].seq[g].from,
+                                 .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
         assert_int_equal(source.scores(source.self, &input, UNITS_BOTH, heads, neurons), 0);
         const double intact = plain(run, &item[i], g, NULL);
         for (int u = 0; u < 12 + 144; u++) {
             one.heads[u] = 0;
-            const double want = u < 4 || (u >= 12 && u < 12 + 48) ? 0 : (intact - plain(run, &item[i], g, &one)) / targets, got = u < 12 ? heads[u] : neurons[u - 12];
+            const double want =
+                             u < 4 || (u >= 12 && u < 12 + 48) ? 0 : (intact - plain(run, &item[i], g, &one)) / targets,
+                         got = u < 12 ? heads[u] : neurons[u - 12];
             if (!(fabs(got - want) <= 1e-5)) fail_msg("item %d unit %d: %.9g, want %.9g", i, u, got, want);
             one.heads[u] = 1;
         }
     }
     // Two rules at once: each item under the mask of its own scores.
-    const mask_rule rule[] = {{.scope = SCOPE_GLOBAL, .units = UNITS_HEADS, .sparsity = 25000, .dense_layers = 1}, {.scope = SCOPE_LOCAL, .units = UNITS_HEADS, .sparsity = 50000, .dense_layers = 1}};
+    const mask_rule rule[] = {{.scope = SCOPE_GLOBAL, .units = UNITS_HEADS, .sparsity = 25000, .dense_layers = 1},
+                              {.scope = SCOPE_LOCAL, .units = UNITS_HEADS, .sparsity = 50000, .dense_layers = 1}};
     double a[8 * TASK_MAX_CHOICES], b[8 * TASK_MAX_CHOICES], *ll[] = {a, b};
     eval_counts counts[2];
     eval *e = eval_new(&o.m, false, NULL, NULL);
@@ -121,10 +132,14 @@ static void oracle_is_removal(void **state) {
     for (int i = 0; i < 8; i++)
         for (int k = 0; k < 2; k++) {
             const int g = item[i].gold;
-            const model_seq input = {.tokens = item[i].seq[g].tokens, .n = item[i].seq[g].n, .targets_from = item[i].seq[g].from, .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
+            const model_seq input = {.tokens = item[i].seq[g].tokens,
+                                     .n = item[i].seq[g].n,
+                                     .targets_from = item[i].seq[g].from,
+                                     .last_target = item[i].seq[g].tokens[item[i].seq[g].n]};
             source.scores(source.self, &input, UNITS_HEADS, heads, neurons);
             assert_int_equal(mask_make(&one, &small_opt, heads, NULL, &rule[k]), 0);
-            for (int j = 0; j < item[i].n_seqs; j++) assert_float_equal(ll[k][i * TASK_MAX_CHOICES + j], plain(run, &item[i], j, &one), 1e-4);
+            for (int j = 0; j < item[i].n_seqs; j++)
+                assert_float_equal(ll[k][i * TASK_MAX_CHOICES + j], plain(run, &item[i], j, &one), 1e-4);
         }
     // The cost that estimates use: the intact pass, and each head of layers 1 and 2 through 2 or 1 of the 3 layers.
     assert_float_equal(oracle_cost(&small_opt, 1, UNITS_HEADS, 30), 30 * (1 + 4 * (2 + 1) / 3.0), 1e-12);
@@ -165,8 +180,8 @@ static void accuracies(void **state) {
     double ll[4 * TASK_MAX_CHOICES] = {0};
     const double pair[4][2] = {{-2, -4}, {-2, -9}, {-3, -3}, {-5, -1}};  // of documents 3 (gold 1), 2 (0), 1 (1), 0 (0)
     for (int i = 0; i < 4; i++) memcpy(ll + i * TASK_MAX_CHOICES, pair[i], sizeof pair[i]);
-    // acc: 0 (wrong), 0 (right), tie -> 0 (wrong), 1 (wrong): 1/4. acc_norm: -2 : -1 -> 1 right; -2 : -2.25 -> 0 right; -3 : -.75 -> 1
-    // right; -5 : -.25 -> 1 wrong: 3/4.
+    // acc: 0 (wrong), 0 (right), tie -> 0 (wrong), 1 (wrong): 1/4. acc_norm: -2 : -1 -> 1 right; -2 : -2.25 -> 0 right;
+    // -3 : -.75 -> 1 right; -5 : -.25 -> 1 wrong: 3/4.
     eval_metric m[2];
     eval_task_metrics(m, &t, ll);
     assert_string_equal(m[0].name, "acc");
@@ -213,7 +228,8 @@ static void perplexities(void **state) {
     assert_float_equal(m[0].value, exp(-sum / (10 * PAGES)), 1e-9);
     assert_float_equal(m[1].value, exp(-sum / (50 * PAGES)), 1e-9);
     assert_int_equal(m[0].n, PAGES);
-    // Pages of equal length: the error is that of the mean of x / 10 times the value, to first order; 1,000 draws give it within 10 %.
+    // Pages of equal length: the error is that of the mean of x / 10 times the value, to first order; 1,000 draws give
+    // it within 10 %.
     const double sd = sqrt((square - sum * sum / PAGES) / (PAGES - 1));
     assert_float_equal(m[0].error / (m[0].value * sd / 10 / sqrt(PAGES)), 1, 0.1);
     eval_text_metrics(again, &t, ll, 3);
@@ -223,7 +239,8 @@ static void perplexities(void **state) {
     free(t.count);
 }
 
-// ---------------------------------------------------------------- a real model: values published with it, made by PyTorch
+// ---------------------------------------------------------------- a real model: values published with it, made by
+// PyTorch
 static const char *const model_dir = "../shared/models/opt-en-8m", *const data_dir = "../shared/data";
 
 static void published_values(void **state) {
@@ -252,7 +269,8 @@ static void published_values(void **state) {
     eval_task_close(&t);
     // Whole text: what is counted; its perplexity takes minutes and is checked by bin/sweep.
     eval_text text;
-    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_PAGES, &o, tk, &m.c)) fail_msg("%s", err_get());
+    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_PAGES, &o, tk, &m.c))
+        fail_msg("%s", err_get());
     long words = 0, bytes = 0, tokens = 0, predicted = 0;
     for (int i = 0; i < text.n_groups; i++) {
         words += text.count[i].words;
@@ -266,7 +284,8 @@ static void published_values(void **state) {
     assert_int_equal(tokens, 304292);
     assert_int_equal(predicted, tokens);
     eval_text_close(&text);
-    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_DISJOINT, &o, tk, &m.c)) fail_msg("%s", err_get());
+    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_DISJOINT, &o, tk, &m.c))
+        fail_msg("%s", err_get());
     for (int i = tokens = 0; i < text.n_groups; i++) tokens += text.count[i].tokens;
     assert_int_equal(tokens, 316487);
     eval_text_close(&text);
@@ -275,7 +294,8 @@ static void published_values(void **state) {
     model_free(&m);
 }
 
-// Documents longer than the positions: refused with their number, left out, or cut from the left without touching what is scored.
+// Documents longer than the positions: refused with their number, left out, or cut from the left without touching what
+// is scored.
 static void over_long_documents(void **state) {
     (void)state;
     model_config c = small_opt;
@@ -306,7 +326,8 @@ static void over_long_documents(void **state) {
         for (int j = 0; j < 2; j++) {
             const int n = t.item[i].seq[j].n, was = whole.item[i].seq[j].n;
             assert_int_equal(n, was < 200 ? was : 200);
-            assert_memory_equal(t.item[i].seq[j].tokens, whole.item[i].seq[j].tokens + (was - n), (size_t)(n + 1) * sizeof(int32_t));
+            assert_memory_equal(t.item[i].seq[j].tokens, whole.item[i].seq[j].tokens + (was - n),
+                                (size_t)(n + 1) * sizeof(int32_t));
             assert_int_equal(n - t.item[i].seq[j].from, was - whole.item[i].seq[j].from);
         }
     eval_task_close(&t);
@@ -317,7 +338,8 @@ static void over_long_documents(void **state) {
             const int n = t.item[i].seq[j].n, was = whole.item[i].seq[j].n;
             assert_int_equal(n, was + 1 < 200 ? was + 1 : 200);
             assert_int_equal(t.item[i].seq[j].tokens[0], 2);
-            assert_memory_equal(t.item[i].seq[j].tokens + 1, whole.item[i].seq[j].tokens + (was + 1 - n), (size_t)n * sizeof(int32_t));
+            assert_memory_equal(t.item[i].seq[j].tokens + 1, whole.item[i].seq[j].tokens + (was + 1 - n),
+                                (size_t)n * sizeof(int32_t));
             assert_int_equal(n - t.item[i].seq[j].from, was - whole.item[i].seq[j].from);
         }
     eval_task_close(&t);
@@ -327,8 +349,9 @@ static void over_long_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_as_plain), cmocka_unit_test(oracle_is_removal), cmocka_unit_test(damaged_model), cmocka_unit_test(accuracies),
-        cmocka_unit_test(perplexities),  cmocka_unit_test(published_values),  cmocka_unit_test(over_long_documents),
+        cmocka_unit_test(same_as_plain),       cmocka_unit_test(oracle_is_removal), cmocka_unit_test(damaged_model),
+        cmocka_unit_test(accuracies),          cmocka_unit_test(perplexities),      cmocka_unit_test(published_values),
+        cmocka_unit_test(over_long_documents),
     };
     return cmocka_run_group_tests_name("eval", tests, NULL, NULL);
 }

@@ -1,20 +1,32 @@
-// test_formulas - the formulas of the criteria against plain double loops and closed forms, written here from the definitions (determinants by
-// elimination, eigenvalues by GSL on the full matrices), without the code under test.
+// test_formulas - the formulas of the criteria against plain double loops and closed forms, written here from the
+// definitions (determinants by elimination, eigenvalues by GSL on the full matrices), without the code under test.
 #include "criteria_taps.h"
 #include <gsl/gsl_eigen.h>
 
 // ---------------------------------------------------------------- the formulas, in plain double loops
 // Unit u of a kind: value i at token t is a[(t*columns) + u*D + i].
-typedef struct { const taps *p; int u, T, D, columns; const float *a, *g, *hv, *hu; } unit;
+typedef struct {
+    const taps *p;
+    int u, T, D, columns;
+    const float *a, *g, *hv, *hu;
+} unit;
 
 static unit unit_of(const taps *p, int kind, int u) {
     bool h = kind == HEADS;
-    return (unit){p, u, p->s.T, h ? p->s.D : 1, h ? p->E : p->s.F, h ? p->a : p->z, h ? p->da : p->dz, h ? p->a_hv : p->z_hv, h ? p->a_hu : p->z_hu};
+    return (unit){p,
+                  u,
+                  p->s.T,
+                  h ? p->s.D : 1,
+                  h ? p->E : p->s.F,
+                  h ? p->a : p->z,
+                  h ? p->da : p->dz,
+                  h ? p->a_hv : p->z_hv,
+                  h ? p->a_hu : p->z_hu};
 }
-#define AT(field) ((double)x->field[t * x->columns + x->u * x->D + i])
-#define OVER_T for (int t = 0; t < x->T; t++)
-#define OVER_I for (int i = 0; i < x->D; i++)
-#define OVER_E for (int e = 0; e < x->p->E; e++)
+#define AT(field)  ((double)x->field[t * x->columns + x->u * x->D + i])
+#define OVER_T     for (int t = 0; t < x->T; t++)
+#define OVER_I     for (int i = 0; i < x->D; i++)
+#define OVER_E     for (int e = 0; e < x->p->E; e++)
 #define ROW(field) ((double)x->p->field[x->u * x->p->E + e])
 
 static double ref_plainact_h(const unit *x) {
@@ -194,19 +206,31 @@ static double ref_jacov_n(const unit *x) {
 }
 static double ref_removal(const unit *x) { return x->p->removal[x->u]; }
 
-static const struct { const char *name, *mode; double (*ref[2])(const unit *); } refs[] = {
-    {"plainact", "sound", {ref_plainact_h, ref_plainact_n}}, {"plainact", "compat", {ref_plainact_h, ref_plainact_n}},
-    {"l2_norm", "sound", {ref_l2_norm, ref_l2_norm_n}},      {"l2_norm", "compat", {ref_l2_norm, ref_l2_norm}},
-    {"grad_norm", "sound", {ref_grad_norm_h, ref_grad_norm_n}}, {"grad_norm", "compat", {ref_grad_norm_h, ref_grad_norm_n}},
-    {"fisher", "sound", {ref_fisher, ref_fisher}},           {"fisher", "compat", {ref_fisher_compat, ref_fisher_compat}},
-    {"snip", "sound", {ref_snip, ref_snip}},                 {"snip", "compat", {ref_snip_compat_h, ref_snip_compat_n}},
-    {"grasp", "sound", {ref_grasp, ref_grasp}},              {"grasp", "compat", {ref_grasp_compat_h, ref_grasp_compat_n}},
-    {"nwot", "sound", {ref_nwot, ref_nwot}},                 {"nwot", "compat", {ref_nwot_compat_h, ref_nwot_compat_n}},
+static const struct {
+    const char *name, *mode;
+    double (*ref[2])(const unit *);
+} refs[] = {
+    {"plainact", "sound", {ref_plainact_h, ref_plainact_n}},
+    {"plainact", "compat", {ref_plainact_h, ref_plainact_n}},
+    {"l2_norm", "sound", {ref_l2_norm, ref_l2_norm_n}},
+    {"l2_norm", "compat", {ref_l2_norm, ref_l2_norm}},
+    {"grad_norm", "sound", {ref_grad_norm_h, ref_grad_norm_n}},
+    {"grad_norm", "compat", {ref_grad_norm_h, ref_grad_norm_n}},
+    {"fisher", "sound", {ref_fisher, ref_fisher}},
+    {"fisher", "compat", {ref_fisher_compat, ref_fisher_compat}},
+    {"snip", "sound", {ref_snip, ref_snip}},
+    {"snip", "compat", {ref_snip_compat_h, ref_snip_compat_n}},
+    {"grasp", "sound", {ref_grasp, ref_grasp}},
+    {"grasp", "compat", {ref_grasp_compat_h, ref_grasp_compat_n}},
+    {"nwot", "sound", {ref_nwot, ref_nwot}},
+    {"nwot", "compat", {ref_nwot_compat_h, ref_nwot_compat_n}},
     {"jacov", "sound", {ref_jacov_h, ref_jacov_n}},
-    {"removal", "sound", {ref_removal, ref_removal}},        {"removal", "compat", {ref_removal, ref_removal}},
+    {"removal", "sound", {ref_removal, ref_removal}},
+    {"removal", "compat", {ref_removal, ref_removal}},
 };
 
-// Agreement as the specification has it: relative to the value or to the root mean square of the layer, whichever is larger.
+// Agreement as the specification has it: relative to the value or to the root mean square of the layer, whichever is
+// larger.
 static void check_close(const char *what, const float *got, const double *want, int n) {
     double rms = 0;
     for (int u = 0; u < n; u++) rms += want[u] * want[u] / n;
@@ -252,7 +276,8 @@ static double score(const char *name, int kind, bool compat, crit_in in) {
     const crit_mode *m = compat ? &c->compat : &c->sound;
     float out[CRIT_TILE];
     double sums[USUMS];
-    take_sums(sums, kind == HEADS ? m->needs_heads : m->needs_neurons, kind, &in, in.act, in.grad, in.hv, in.hu, in.out_grad, in.xcorr, in.xmax);
+    take_sums(sums, kind == HEADS ? m->needs_heads : m->needs_neurons, kind, &in, in.act, in.grad, in.hv, in.hu,
+              in.out_grad, in.xcorr, in.xmax);
     in.sums = sums;
     (kind == HEADS ? m->heads : m->neurons)(out, &in);
     return out[0];
@@ -270,7 +295,7 @@ static void test_closed_nwot(void **state) {
     for (int i = 0; i < T * D; i++) a[i] = 1 + (float)i;
     check_value(score("nwot", HEADS, false, in), log(1 + T));  // K/d = 1 1'
     check_value(score("nwot", HEADS, true, in), 0);
-    for (int i = 0; i < 10 * D; i++) a[i] = -1;                // two opposite patterns: two blocks of ones
+    for (int i = 0; i < 10 * D; i++) a[i] = -1;  // two opposite patterns: two blocks of ones
     check_value(score("nwot", HEADS, false, in), log(1 + 10) + log(1 + 27));
     check_value(score("nwot", HEADS, true, in), log(10 * D));
     in.D = in.ld = 1;
@@ -299,7 +324,8 @@ static void test_closed_jacov(void **state) {
     g[5 * D] = 1;
     check_value(score("jacov", HEADS, false, in), -1);
     for (int r = 0; r < D - 1; r++)  // Walsh functions: centred and orthogonal
-        for (int i = 0; i < D; i++) g[(2 * r + 5) * D + i] = (float)(r + 1) * (__builtin_popcount((unsigned)((r + 1) & i)) % 2 ? -1 : 1);
+        for (int i = 0; i < D; i++)
+            g[(2 * r + 5) * D + i] = (float)(r + 1) * (__builtin_popcount((unsigned)((r + 1) & i)) % 2 ? -1 : 1);
     check_value(score("jacov", HEADS, false, in), -1);
     for (int t = 0; t < T; t++)
         for (int i = 0; i < D; i++) g[t * D + i] = (float)((t + 1) * (i * i + t));
@@ -336,10 +362,10 @@ static void test_closed_first_order(void **state) {
     check_value(score("fisher", HEADS, false, in), 0.5 * 4 / T);
     check_value(score("fisher", HEADS, true, in), 4.0 / T);
     check_value(score("grad_norm", HEADS, false, in), 0.5);
-    g[3 * D] = 2;         // another token takes it back
+    g[3 * D] = 2;  // another token takes it back
     check_value(score("snip", HEADS, false, in), 0);
     check_value(score("plainact", HEADS, false, in), 4);
-    g[3 * D + 1] = -2;    // within one token
+    g[3 * D + 1] = -2;  // within one token
     check_value(score("plainact", HEADS, false, in), 2);
     check_value(score("fisher", HEADS, false, in), 0.5 * 4 / T);
     check_value(score("fisher", HEADS, true, in), 12.0 / T);
@@ -365,6 +391,7 @@ static void test_closed_first_order(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_formulas), cmocka_unit_test(test_closed_nwot), cmocka_unit_test(test_closed_jacov), cmocka_unit_test(test_closed_first_order)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_formulas), cmocka_unit_test(test_closed_nwot),
+                                       cmocka_unit_test(test_closed_jacov), cmocka_unit_test(test_closed_first_order)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

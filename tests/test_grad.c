@@ -1,5 +1,5 @@
-// test_grad - gradients and Hessian-vector products of the model: against central differences of a plain double-precision OPT (plain_opt.h),
-// and against float64 autograd (tests/golden/make_opt.py).
+// test_grad - gradients and Hessian-vector products of the model: against central differences of a plain
+// double-precision OPT (plain_opt.h), and against float64 autograd (tests/golden/make_opt.py).
 #include "plain_opt.h"
 #include <omp.h>
 
@@ -12,7 +12,8 @@ typedef struct {
 
 static void found_make(found *f, const model_config *c, int rows) {
     const size_t a = (size_t)c->L * (size_t)rows * (size_t)c->E, z = (size_t)c->L * (size_t)rows * (size_t)c->F;
-    *f = (found){c->L, c->E, c->F, rows, xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), 0};
+    *f = (found){c->L,          c->E,          c->F,          rows, xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4),
+                 xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), 0};
 }
 static void found_free(found *f) { free(f->da), free(f->dz), free(f->out), free(f->ha), free(f->hz), free(f->tx); }
 
@@ -47,18 +48,35 @@ static void outer(float *out, const float *dz, const float *x, int n, int F, int
 }
 
 // ---------------------------------------------------------------- tiny models
-static const struct { const char *name; model_config c; } tiny[] = {
-    {"pre-LN", {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true}},
+static const struct {
+    const char *name;
+    model_config c;
+} tiny[] = {
+    {"pre-LN",
+     {.L = 2,
+      .H = 2,
+      .E = 8,
+      .F = 12,
+      .D = 4,
+      .P = 8,
+      .V = 13,
+      .positions = 10,
+      .pre_ln = true,
+      .final_ln = true,
+      .bias = true}},
     {"post-LN, projections", {.L = 2, .H = 2, .E = 8, .F = 11, .D = 4, .P = 6, .V = 13, .positions = 10, .bias = true}},
-    {"pre-LN, no biases, no final norm", {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true}}};
+    {"pre-LN, no biases, no final norm",
+     {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 8, .V = 13, .positions = 10, .pre_ln = true}}};
 enum { TINY = sizeof tiny / sizeof *tiny, TINY_SEQS = 2 };
 static const int32_t tiny_tokens[2][10] = {{3, 7, 1, 7, 12, 0, 4, 9}, {5, 5, 11, 2, 8}};
-static const model_seq tiny_seqs[2] = {{.tokens = tiny_tokens[0], .n = 8, .targets_from = 3, .last_target = SEQ_NO_OUTPUT},
-                                     {.tokens = tiny_tokens[1], .n = 5, .targets_from = 3, .last_target = SEQ_NO_OUTPUT}};
+static const model_seq tiny_seqs[2] = {
+    {.tokens = tiny_tokens[0], .n = 8, .targets_from = 3, .last_target = SEQ_NO_OUTPUT},
+    {.tokens = tiny_tokens[1], .n = 5, .targets_from = 3, .last_target = SEQ_NO_OUTPUT}};
 
 static int targets(const model_seq *s) { return s->n - s->targets_from - (s->last_target < 0); }
 
-// Taps and fc1, first and second order, of every sequence's own mean loss. As published (compat) the direction is (da / TE, g1 / FE).
+// Taps and fc1, first and second order, of every sequence's own mean loss. As published (compat) the direction is (da /
+// TE, g1 / FE).
 static void tap_derivatives(void **state) {
     const model_config *c = *state;
     const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
@@ -70,7 +88,8 @@ static void tap_derivatives(void **state) {
     found_make(&first, c, rows), found_make(&joint, c, rows), found_make(&published, c, rows);
     float scale_a[2], scale_w[2];
     const float zeros[2] = {0};
-    for (int i = 0; i < TINY_SEQS; i++) scale_a[i] = 1 / (float)(tiny_seqs[i].n * c->E), scale_w[i] = 1 / (float)(c->F * c->E);
+    for (int i = 0; i < TINY_SEQS; i++)
+        scale_a[i] = 1 / (float)(tiny_seqs[i].n * c->E), scale_w[i] = 1 / (float)(c->F * c->E);
     model_forward(r, tiny_seqs, TINY_SEQS);
     model_backward(r, NULL, NULL, NULL, keep_gradients, &first);
     model_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, &joint);
@@ -82,7 +101,8 @@ static void tap_derivatives(void **state) {
         const size_t n = (size_t)tiny_seqs[i].n, row = (size_t)model_row(r, i);
         const double mean = 1.0 / targets(&tiny_seqs[i]);
         const size_t at_a = p.n_weights, at_z = at_a + L * n * E;
-        double *v = xcalloc(p.n, sizeof *v), *u = xcalloc(p.n, sizeof *u), *want = xmalloc(p.n * sizeof *want), lv = 0, lu = 0;
+        double *v = xcalloc(p.n, sizeof *v), *u = xcalloc(p.n, sizeof *u), *want = xmalloc(p.n * sizeof *want), lv = 0,
+               lu = 0;
         for (size_t k = at_a; k < p.n; k++) v[k] = mean * slope(&p, k);
         float *g1 = xmalloc(F * E * sizeof *g1), *more = xmalloc(F * E * sizeof *more);
         for (size_t l = 0; l < L; l++) {
@@ -95,15 +115,19 @@ static void tap_derivatives(void **state) {
             assert_agree_but_kinks("fc1 gradient", g1, u + at_w, F * E, 1e-4, &seen);
         }
         for (size_t k = 0; k < p.n; k++) {
-            if (k < at_a) u[k] /= (double)(F * E);
-            else if (k < at_z) u[k] = v[k] / (double)(n * E);
+            if (k < at_a)
+                u[k] /= (double)(F * E);
+            else if (k < at_z)
+                u[k] = v[k] / (double)(n * E);
             ASSERT(!isnan(u[k]) && !isnan(v[k]));  // seeds with a kink in the way of the direction itself are of no use
             lv += v[k] * v[k], lu += u[k] * u[k];
         }
         for (size_t k = at_a; k < p.n; k++) want[k] = mean * curvature(&p, k, v, sqrt(lv));
         for (size_t l = 0; l < L; l++) {
-            assert_agree_but_kinks("H v at a", joint.ha + (l * (size_t)rows + row) * E, want + at_a + l * n * E, n * E, 1e-3, &seen);
-            assert_agree_but_kinks("H v at z", joint.hz + (l * (size_t)rows + row) * F, want + at_z + l * n * F, n * F, 1e-3, &seen);
+            assert_agree_but_kinks("H v at a", joint.ha + (l * (size_t)rows + row) * E, want + at_a + l * n * E, n * E,
+                                   1e-3, &seen);
+            assert_agree_but_kinks("H v at z", joint.hz + (l * (size_t)rows + row) * F, want + at_z + l * n * F, n * F,
+                                   1e-3, &seen);
         }
         for (size_t l = 0; l < L; l++) {
             const size_t at_w = (size_t)(p.layer[l].w1 - p.theta);
@@ -225,21 +249,31 @@ static void golden_gradients(void **state) {
     found first, joint, published;
     float *x, *g1 = xmalloc(F * E * sizeof *g1), *more = xmalloc(F * E * sizeof *more);
     golden_found(g, all, 3, &first, &joint, &published, &x);
-    const struct { const char *name; const float *got; size_t width; double tol; } list[] = {
-        {"da", first.da, E, 1e-4}, {"dz", first.dz, F, 1e-4}, {"hv_a", joint.ha, E, 1e-3}, {"hv_z", joint.hz, F, 1e-3}, {"hu_a", published.ha, E, 1e-3}};
+    const struct {
+        const char *name;
+        const float *got;
+        size_t width;
+        double tol;
+    } list[] = {{"da", first.da, E, 1e-4},
+                {"dz", first.dz, F, 1e-4},
+                {"hv_a", joint.ha, E, 1e-3},
+                {"hv_z", joint.hz, F, 1e-3},
+                {"hu_a", published.ha, E, 1e-3}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
         double *want = golden_read(g, list[k].name);
         for (size_t l = 0; l < L; l++)
             for (int i = 0; i < g->N; i++) {
                 const size_t at = (l * rows + (size_t)g->offset[i]) * list[k].width;
-                assert_agree(list[k].name, list[k].got + at, want + at, (size_t)golden_length(g, i) * list[k].width, list[k].tol);
+                assert_agree(list[k].name, list[k].got + at, want + at, (size_t)golden_length(g, i) * list[k].width,
+                             list[k].tol);
             }
         free(want);
     }
     double *want_g1 = golden_read(g, "g1"), *want_hu = golden_read(g, "hu_w1");
     for (int i = 0; i < g->N; i++)
         for (size_t l = 0; l < L; l++) {
-            const size_t a = (l * rows + (size_t)g->offset[i]) * E, z = (l * rows + (size_t)g->offset[i]) * F, w = ((size_t)i * L + l) * F * E;
+            const size_t a = (l * rows + (size_t)g->offset[i]) * E, z = (l * rows + (size_t)g->offset[i]) * F,
+                         w = ((size_t)i * L + l) * F * E;
             const int n = golden_length(g, i);
             outer(g1, first.dz + z, x + a, n, (int)F, (int)E);
             assert_agree("g1", g1, want_g1 + w, F * E, 1e-4);
@@ -252,14 +286,15 @@ static void golden_gradients(void **state) {
     found_free(&first), found_free(&joint), found_free(&published);
 }
 
-static void assert_same_found(const char *what, const found *whole, int whole_row, const found *part, int part_row, int n) {
+static void assert_same_found(const char *what, const found *whole, int whole_row, const found *part, int part_row,
+                              int n) {
     for (int l = 0; l < whole->L; l++) {
         const float *const a[] = {whole->da, whole->out, whole->ha, whole->tx, whole->dz, whole->hz};
         const float *const b[] = {part->da, part->out, part->ha, part->tx, part->dz, part->hz};
         for (int k = 0; k < 6; k++) {
             const size_t width = (size_t)(k < 4 ? whole->E : whole->F);
-            assert_same_bits(what, a[k] + (size_t)(l * whole->rows + whole_row) * width, b[k] + (size_t)(l * part->rows + part_row) * width,
-                             (size_t)n * width * sizeof(float));
+            assert_same_bits(what, a[k] + (size_t)(l * whole->rows + whole_row) * width,
+                             b[k] + (size_t)(l * part->rows + part_row) * width, (size_t)n * width * sizeof(float));
         }
     }
 }
@@ -306,7 +341,8 @@ static void weight_gradient_bits(void **state) {
         model_forward(r, tiny_seqs, 2);
         model_backward(r, NULL, NULL, &to->m, NULL, NULL);
         model_run_free(r);
-        for (int i = 0; threads > 1 && i < o.n; i++) assert_same_bits(o.t[i].name, to->t[i].data, g[0].t[i].data, tensor_count(&o.t[i]) * sizeof(float));
+        for (int i = 0; threads > 1 && i < o.n; i++)
+            assert_same_bits(o.t[i].name, to->t[i].data, g[0].t[i].data, tensor_count(&o.t[i]) * sizeof(float));
     }
     omp_set_num_threads(before);
     for (int k = 0; k < 3; k++) random_opt_free(&g[k]);
@@ -314,12 +350,19 @@ static void weight_gradient_bits(void **state) {
 }
 
 int main(void) {
-    static const struct { const char *name; CMUnitTestFunction run; } per_tiny[] = {
-        {"derivatives of the taps", tap_derivatives}, {"gradients of all weights", weight_gradients}, {"bits of weight gradients", weight_gradient_bits}};
-    static const golden_test per_model[] = {{"plain OPT is OPT", plain_is_opt, true}, {"gradients agree", golden_gradients, false}, {"same bits", same_bits, false}};
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } per_tiny[] = {{"derivatives of the taps", tap_derivatives},
+                    {"gradients of all weights", weight_gradients},
+                    {"bits of weight gradients", weight_gradient_bits}};
+    static const golden_test per_model[] = {{"plain OPT is OPT", plain_is_opt, true},
+                                            {"gradients agree", golden_gradients, false},
+                                            {"same bits", same_bits, false}};
     struct CMUnitTest tests[TINY * 3];
     for (int k = 0; k < TINY * 3; k++)
-        tests[k] = (struct CMUnitTest){xasprintf("%s: %s", tiny[k / 3].name, per_tiny[k % 3].name), per_tiny[k % 3].run, NULL, NULL, (void *)(uintptr_t)&tiny[k / 3].c};
+        tests[k] = (struct CMUnitTest){xasprintf("%s: %s", tiny[k / 3].name, per_tiny[k % 3].name), per_tiny[k % 3].run,
+                                       NULL, NULL, (void *)(uintptr_t)&tiny[k / 3].c};
     const int failed = run_on_golden("grad", per_model, 3, open_golden, close_golden, tests, TINY * 3);
     for (int k = 0; k < TINY * 3; k++) free((void *)(uintptr_t)tests[k].name);
     return failed;

@@ -1,4 +1,5 @@
-// test_live - vector kernels and operations on live units against plain double loops: every set of kernels, type of weights and length.
+// test_live - vector kernels and operations on live units against plain double loops: every set of kernels, type of
+// weights and length.
 #include "opt_fixture.h"
 #include "cpu_vec.h"
 
@@ -39,7 +40,8 @@ static float *random_floats(rng *r, size_t n) {
 
 // |got - want| <= 1e-5 * scale, scale the size of the terms that were added.
 static void assert_sum(const char *what, float got, double want, double scale) {
-    if (!(fabs((double)got - want) <= 1e-5 * fmax(fabs(want), scale))) fail_msg("%s: %.9g, want %.9g", what, (double)got, want);
+    if (!(fabs((double)got - want) <= 1e-5 * fmax(fabs(want), scale)))
+        fail_msg("%s: %.9g, want %.9g", what, (double)got, want);
 }
 
 // ---------------------------------------------------------------- kernels
@@ -57,7 +59,8 @@ static void kernels(void **state) {
                 const size_t width = dtype_bytes((dtype)type);
                 float *exact, sums[ROWS * VEC_ROWS + 1], alone, c[ROWS];
                 char *w = random_type(&r, (dtype)type, ROWS * (size_t)n, &exact);
-                float *x = random_floats(&r, VEC_ROWS * (size_t)n), *y = random_floats(&r, (size_t)n + 1), *before = xmalloc(((size_t)n + 1) * sizeof *before);
+                float *x = random_floats(&r, VEC_ROWS * (size_t)n), *y = random_floats(&r, (size_t)n + 1),
+                      *before = xmalloc(((size_t)n + 1) * sizeof *before);
                 memcpy(before, y, ((size_t)n + 1) * sizeof *y);
                 const float *rows[VEC_ROWS];
                 const void *data[ROWS + VEC_AHEAD];
@@ -74,7 +77,8 @@ static void kernels(void **state) {
                     for (int i = 0; i < ROWS * R; i++) {
                         double want = 0, scale = 0;
                         const float *xs = rows[i % R], *ws = exact + (ROWS - 1 - i / R) * n;
-                        for (int j = 0; j < n; j++) want += (double)xs[j] * (double)ws[j], scale += fabs((double)xs[j] * (double)ws[j]);
+                        for (int j = 0; j < n; j++)
+                            want += (double)xs[j] * (double)ws[j], scale += fabs((double)xs[j] * (double)ws[j]);
                         assert_sum("dot", sums[i], want, scale);
                         k->dot[type](&alone, &(vec_rows){&data[i / R], 1, false}, &xs, 1, n);
                         assert_same_bits("dot of one row and of many", &alone, &sums[i], sizeof alone);
@@ -83,7 +87,9 @@ static void kernels(void **state) {
                 k->sum[type](y, c, &(vec_rows){data, ROWS, true}, n);
                 for (int j = 0; j < n; j++) {
                     double want = (double)before[j], scale = fabs(want);
-                    for (int i = 0; i < ROWS; i++) want += (double)c[i] * (double)exact[(ROWS - 1 - i) * n + j], scale += fabs((double)c[i] * (double)exact[(ROWS - 1 - i) * n + j]);
+                    for (int i = 0; i < ROWS; i++)
+                        want += (double)c[i] * (double)exact[(ROWS - 1 - i) * n + j],
+                            scale += fabs((double)c[i] * (double)exact[(ROWS - 1 - i) * n + j]);
                     assert_sum("sum", y[j], want, scale);
                 }
                 assert_true(y[n] == before[n]);
@@ -97,7 +103,12 @@ static void kernels(void **state) {
 }
 
 // ---------------------------------------------------------------- operations
-typedef struct { int units, D, E, seqs; int32_t unit[64]; uint8_t wants[64 * 8]; live_units list; } random_list;
+typedef struct {
+    int units, D, E, seqs;
+    int32_t unit[64];
+    uint8_t wants[64 * 8];
+    live_units list;
+} random_list;
 
 // Some units; with wants, each wanted by some sequences, at least one.
 static void random_live(random_list *u, rng *r, int units, int D, int seqs, bool wants, int density) {
@@ -125,7 +136,8 @@ static void live_maps(void **state) {
     const ops *o = ops_cpu();
     static const int shapes[][3] = {{9, 7, 35}, {40, 1, 35}, {61, 1, 70}, {6, 16, 96}, {1, 3, 5}};  // units, D, E
     for (int round = 0; round < 180; round++) {
-        const int *shape = shapes[round % 5], units = shape[0], D = shape[1], E = shape[2], n = 1 + round % 4, type = round / 5 % 3;
+        const int *shape = shapes[round % 5], units = shape[0], D = shape[1], E = shape[2], n = 1 + round % 4,
+                  type = round / 5 % 3;
         span s[4];
         int rows = 0;
         for (int i = 0; i < n; i++) {
@@ -136,8 +148,11 @@ static void live_maps(void **state) {
         random_live(&u, &r, units, D, n, round % 2, (int[]){50, 100, 0, 15}[round / 15 % 4]);
         const size_t U = (size_t)(units * D);
         float *exact, *bias_exact, *bt_exact;
-        void *data = random_type(&r, (dtype)type, U * (size_t)E, &exact), *bias = random_type(&r, (dtype)type, U, &bias_exact), *bt = random_type(&r, (dtype)type, (size_t)E, &bt_exact);
-        const weight w = {data, (dtype)type, (int)U, E, NULL, NULL}, b = {bias, (dtype)type, (int)U, 1, NULL, NULL}, b_t = {bt, (dtype)type, E, 1, NULL, NULL};
+        void *data = random_type(&r, (dtype)type, U * (size_t)E, &exact),
+             *bias = random_type(&r, (dtype)type, U, &bias_exact),
+             *bt = random_type(&r, (dtype)type, (size_t)E, &bt_exact);
+        const weight w = {data, (dtype)type, (int)U, E, NULL, NULL}, b = {bias, (dtype)type, (int)U, 1, NULL, NULL},
+                     b_t = {bt, (dtype)type, E, 1, NULL, NULL};
         float *x = random_floats(&r, (size_t)rows * (size_t)E), *y = xmalloc(((size_t)rows * U + 1) * sizeof *y);
         for (size_t i = 0; i <= (size_t)rows * U; i++) y[i] = GUARD;
         const bool relu = round % 3 == 0, biased = round % 4 != 1;
@@ -147,12 +162,15 @@ static void live_maps(void **state) {
                 for (size_t j = 0; j < U; j++) {
                     const float got = y[(size_t)t * U + j];
                     if (!runs(&u, (int)j / D, i)) {
-                        if (got != GUARD) fail_msg("live_linear wrote unit %zu of sequence %d, which does not run it", j / (size_t)D, i);
+                        if (got != GUARD)
+                            fail_msg("live_linear wrote unit %zu of sequence %d, which does not run it", j / (size_t)D,
+                                     i);
                         continue;
                     }
                     double want = biased ? (double)bias_exact[j] : 0, scale = fabs(want);
                     for (int e = 0; e < E; e++) {
-                        const double term = (double)x[(size_t)t * (size_t)E + (size_t)e] * (double)exact[j * (size_t)E + (size_t)e];
+                        const double term =
+                            (double)x[(size_t)t * (size_t)E + (size_t)e] * (double)exact[j * (size_t)E + (size_t)e];
                         want += term;
                         scale += fabs(term);
                     }
@@ -160,17 +178,20 @@ static void live_maps(void **state) {
                 }
         assert_true(y[(size_t)rows * U] == GUARD);
         // transposed: the columns of units that do not run hold what must not be read
-        float *z = xmalloc(((size_t)rows * (size_t)E + 1) * sizeof *z), *z0 = random_floats(&r, (size_t)rows * (size_t)E);
+        float *z = xmalloc(((size_t)rows * (size_t)E + 1) * sizeof *z),
+              *z0 = random_floats(&r, (size_t)rows * (size_t)E);
         memcpy(z, z0, (size_t)rows * (size_t)E * sizeof *z);
         z[(size_t)rows * (size_t)E] = GUARD;
         for (int i = 0; i < n; i++)
             for (int t = s[i].row; t < s[i].row + s[i].n; t++)
-                for (size_t j = 0; j < U; j++) y[(size_t)t * U + j] = runs(&u, (int)j / D, i) ? (float)rng_normal(&r) : NAN;
+                for (size_t j = 0; j < U; j++)
+                    y[(size_t)t * U + j] = runs(&u, (int)j / D, i) ? (float)rng_normal(&r) : NAN;
         o->live_linear_t(z, y, &w, biased ? &b_t : NULL, D, &u.list, s, n);
         for (int i = 0; i < n; i++)
             for (int t = s[i].row; t < s[i].row + s[i].n; t++)
                 for (size_t e = 0; e < (size_t)E; e++) {
-                    double want = (double)z0[(size_t)t * (size_t)E + e] + (biased ? (double)bt_exact[e] : 0), scale = fabs(want) + 1;
+                    double want = (double)z0[(size_t)t * (size_t)E + e] + (biased ? (double)bt_exact[e] : 0),
+                           scale = fabs(want) + 1;
                     for (size_t j = 0; j < U; j++) {
                         if (!runs(&u, (int)j / D, i)) continue;
                         const double term = (double)y[(size_t)t * U + j] * (double)exact[j * (size_t)E + e];
@@ -180,7 +201,8 @@ static void live_maps(void **state) {
                     assert_sum("live_linear_t", z[(size_t)t * (size_t)E + e], want, scale);
                 }
         assert_true(z[(size_t)rows * (size_t)E] == GUARD);
-        free(data), free(bias), free(bt), free(exact), free(bias_exact), free(bt_exact), free(x), free(y), free(z), free(z0);
+        free(data), free(bias), free(bt), free(exact), free(bias_exact), free(bt_exact), free(x), free(y), free(z),
+            free(z0);
     }
 }
 
@@ -195,26 +217,33 @@ static void live_heads(void **state) {
         uint8_t *has[3];
         int rows = 0;
         for (int i = 0; i < n; i++) {
-            const int past_n = (int)rng_below(&r, 12), length = round % 5 == 4 ? 9 + (int)rng_below(&r, 70) : 1 + (int)rng_below(&r, 5);
+            const int past_n = (int)rng_below(&r, 12),
+                      length = round % 5 == 4 ? 9 + (int)rng_below(&r, 70) : 1 + (int)rng_below(&r, 5);
             for (int k = 0; k < 2; k++) past[i][k] = random_floats(&r, (size_t)past_n * (size_t)E);
             has[i] = xcalloc((size_t)past_n * (size_t)H + 1, 1);
             for (int k = 0; k < past_n * H; k++)  // what is not there must not be read
                 if (!(has[i][k] = round % 3 != 0 || rng_below(&r, 2)))
                     for (int d = 0; d < D; d++) past[i][0][k * D + d] = past[i][1][k * D + d] = NAN;
-            s[i] = (attn_seq){.s = {rows, length}, .from = (int)rng_below(&r, (uint64_t)length), .past_k = past[i][0], .past_v = past[i][1], .past = past_n,
+            s[i] = (attn_seq){.s = {rows, length},
+                              .from = (int)rng_below(&r, (uint64_t)length),
+                              .past_k = past[i][0],
+                              .past_v = past[i][1],
+                              .past = past_n,
                               .past_has = round % 3 == 0 ? has[i] : NULL};
             rows += length;
         }
         random_list u;
         random_live(&u, &r, H, D, n, round % 2, 60);
         const size_t floats = (size_t)rows * (size_t)E;
-        float *q = random_floats(&r, floats), *k = random_floats(&r, floats), *v = random_floats(&r, floats), *out = xmalloc((floats + 1) * sizeof *out);
+        float *q = random_floats(&r, floats), *k = random_floats(&r, floats), *v = random_floats(&r, floats),
+              *out = xmalloc((floats + 1) * sizeof *out);
         for (size_t i = 0; i <= floats; i++) out[i] = GUARD;
         o->live_attention(out, q, k, v, E, D, round % 4 == 3 ? NULL : &u.list, s, n);
         for (int i = 0; i < n; i++)
             for (int t = 0; t < s[i].s.n; t++)
                 for (int h = 0; h < H; h++) {
-                    const float *got = out + (size_t)((s[i].s.row + t) * E + h * D), *qt = q + (size_t)((s[i].s.row + t) * E + h * D);
+                    const float *got = out + (size_t)((s[i].s.row + t) * E + h * D),
+                                *qt = q + (size_t)((s[i].s.row + t) * E + h * D);
                     if (t < s[i].from) continue;
                     if (round % 4 != 3 && !runs(&u, h, i)) {
                         for (int d = 0; d < D; d++) assert_true(got[d] == GUARD);
@@ -224,8 +253,10 @@ static void live_heads(void **state) {
                     for (int j = 0; j <= s[i].past + t; j++) {
                         const bool old = j < s[i].past;
                         if (old && s[i].past_has && !has[i][j * H + h]) continue;
-                        const float *kj = old ? past[i][0] + j * E + h * D : k + (s[i].s.row + j - s[i].past) * E + h * D;
-                        const float *vj = old ? past[i][1] + j * E + h * D : v + (s[i].s.row + j - s[i].past) * E + h * D;
+                        const float *kj =
+                            old ? past[i][0] + j * E + h * D : k + (s[i].s.row + j - s[i].past) * E + h * D;
+                        const float *vj =
+                            old ? past[i][1] + j * E + h * D : v + (s[i].s.row + j - s[i].past) * E + h * D;
                         double dot = 0;
                         for (int d = 0; d < D; d++) dot += (double)qt[d] * (double)kj[d];
                         const double p = exp(dot / sqrt(D));
@@ -241,6 +272,7 @@ static void live_heads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(kernels), cmocka_unit_test(live_maps), cmocka_unit_test(live_heads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kernels), cmocka_unit_test(live_maps),
+                                       cmocka_unit_test(live_heads)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,4 +1,5 @@
-// test_mask - selection of units against closed cases and against properties that a wrong selection would break; mask files.
+// test_mask - selection of units against closed cases and against properties that a wrong selection would break; mask
+// files.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +14,8 @@
 #include "ops.h"
 
 static mask_rule rule_of(mask_scope scope, long percent, int dense, bool compat) {
-    return (mask_rule){.scope = scope, .units = UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = dense, .compat = compat};
+    return (mask_rule){
+        .scope = scope, .units = UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = dense, .compat = compat};
 }
 
 static int count(const uint8_t *keep, int n) {
@@ -24,7 +26,8 @@ static int count(const uint8_t *keep, int n) {
 
 static void check(const uint8_t *keep, const char *want) {
     for (int i = 0, j = 0; want[j]; j++)
-        if (want[j] != ' ' && keep[i++] != want[j] - '0') fail_msg("unit %d is %d in place of %s", i - 1, keep[i - 1], want);
+        if (want[j] != ' ' && keep[i++] != want[j] - '0')
+            fail_msg("unit %d is %d in place of %s", i - 1, keep[i - 1], want);
 }
 
 // Three layers of four units, worked out by hand.
@@ -33,10 +36,18 @@ static const double hand[12] = {9, 1, 8, 2, 0.5, 0.1, 7, 3, 6, 5, 4, 3};
 static void closed_cases(void **state) {
     (void)state;
     uint8_t keep[12];
-    struct { mask_scope scope; long percent; int dense; bool compat; int m; const char *want; } t[] = {
+    struct {
+        mask_scope scope;
+        long percent;
+        int dense;
+        bool compat;
+        int m;
+        const char *want;
+    } t[] = {
         {SCOPE_LOCAL, 50, 1, false, 1, "1111 0011 1100"},
-        {SCOPE_LOCAL, 49, 1, false, 1, "1111 0011 1110"},   // 1.96 each, floor(3.92) = 3 in all: one layer loses a second one
-        {SCOPE_LOCAL, 49, 1, true, 1, "1111 1011 1110"},    // published: the floor of every layer
+        // 1.96 each, floor(3.92) = 3 in all: one layer loses a second one
+        {SCOPE_LOCAL, 49, 1, false, 1, "1111 0011 1110"},
+        {SCOPE_LOCAL, 49, 1, true, 1, "1111 1011 1110"},  // published: the floor of every layer
         {SCOPE_LOCAL, 50, 0, false, 1, "1010 0011 1100"},
         {SCOPE_GLOBAL, 50, 1, false, 1, "1111 0010 1110"},  // k = 4 of 0.5 0.1 7 3 6 5 4 3: 0.1 0.5 and both 3s
         {SCOPE_GLOBAL, 37, 1, false, 1, "1111 0011 1111"},  // k = floor(2.96) = 2
@@ -63,9 +74,9 @@ static void closed_cases(void **state) {
 // The published hybrid on a case where each of its three oddities shows: 3 layers of 4, m = 2, 50 %.
 static void hybrid_compat(void **state) {
     (void)state;
-    // Lowest six: layer 1 whole (0.1..0.4) and 1, 1.5 of layer 2. Layer 1 has 0 running < 2: Z = {1}; two more go globally: the 2 and
-    // 3 of layer 2, which now has none and is not repaired; layer 1 gets its top two back. Five units run in place of six, before
-    // layer 0 runs again as a whole.
+    // Lowest six: layer 1 whole (0.1..0.4) and 1, 1.5 of layer 2. Layer 1 has 0 running < 2: Z = {1}; two more go
+    // globally: the 2 and 3 of layer 2, which now has none and is not repaired; layer 1 gets its top two back. Five
+    // units run in place of six, before layer 0 runs again as a whole.
     const double score[12] = {9, 8, 7, 6, 0.1, 0.2, 0.3, 0.4, 1, 1.5, 2, 3};
     uint8_t keep[12];
     mask_rule r = rule_of(SCOPE_HYBRID, 50, 0, true);
@@ -73,7 +84,8 @@ static void hybrid_compat(void **state) {
     check(keep, "1111 0011 0000");
     const double score2[12] = {3, 2, 1.5, 1, 0.1, 0.2, 0.3, 9, 8, 7, 6, 5};  // Z = {0, 1}: layer 0 has one, layer 1 one
     mask_select(keep, score2, NULL, 3, 4, 2, &r);
-    // Six lowest: 0.1 0.2 0.3 1 1.5 2; running 3 | 9 | 8 7 6 5; Z = {0, 1}, four more go: 3 5 6 7; repaired: 3 2 | 0.3 9.
+    // Six lowest: 0.1 0.2 0.3 1 1.5 2; running 3 | 9 | 8 7 6 5; Z = {0, 1}, four more go: 3 5 6 7; repaired: 3 2 | 0.3
+    // 9.
     check(keep, "1100 0011 1000");
     r.dense_layers = 1;
     mask_select(keep, score2, NULL, 3, 4, 2, &r);
@@ -87,8 +99,10 @@ static void properties(void **state) {
     (void)state;
     rng r = rng_make(5);
     for (int round = 0; round < 3000; round++) {
-        int L = 1 + (int)rng_below(&r, 6), U = 1 + (int)rng_below(&r, 9), dense = (int)rng_below(&r, (uint64_t)L + 1), n = L * U;
-        int m = 1 + (int)rng_below(&r, (uint64_t)U), levels = round % 2 ? 3 : 1000;  // every other round is full of ties
+        int L = 1 + (int)rng_below(&r, 6), U = 1 + (int)rng_below(&r, 9), dense = (int)rng_below(&r, (uint64_t)L + 1),
+            n = L * U;
+        // every other round is full of ties
+        int m = 1 + (int)rng_below(&r, (uint64_t)U), levels = round % 2 ? 3 : 1000;
         long p = (long)rng_below(&r, 101);
         double s[64];
         uint8_t keep[64];
@@ -109,7 +123,8 @@ static void properties(void **state) {
                 for (int j = first; j < n; j++) {
                     bool same = i / U == j / U;
                     if (keep[i] || !keep[j] || before(s, i, j)) continue;
-                    // i went although j should have gone before it: allowed across layers only, locally, or where j is reserved.
+                    // i went although j should have gone before it: allowed across layers only, locally, or where j is
+                    // reserved.
                     if (same || scope == SCOPE_GLOBAL) fail_msg("scope %d: unit %d went before %d", scope, i, j);
                     int above = 0;
                     for (int u = j / U * U; u < (j / U + 1) * U; u++) above += u != j && before(s, j, u);
@@ -126,9 +141,12 @@ static void properties(void **state) {
     }
 }
 
-// Against full sorting, on sizes where buckets work: smooth, skewed over hundreds of octaves, tied, signed, constant, almost constant
-// and nearly infinite scores.
-typedef struct { double score; int unit; } ranked;
+// Against full sorting, on sizes where buckets work: smooth, skewed over hundreds of octaves, tied, signed, constant,
+// almost constant and nearly infinite scores.
+typedef struct {
+    double score;
+    int unit;
+} ranked;
 static int pruned_first(const void *a, const void *b) {
     const ranked *x = a, *y = b;
     return x->score != y->score ? (x->score < y->score ? -1 : 1) : x->unit - y->unit;
@@ -152,14 +170,16 @@ static void as_sorted(void **state) {
     (void)state;
     rng r = rng_make(11);
     for (int round = 0; round < 400; round++) {
-        const int L = 1 + (int)rng_below(&r, 5), U = 1 + (int)rng_below(&r, round % 4 ? 700 : 40), n = L * U, shape = round % 8;
+        const int L = 1 + (int)rng_below(&r, 5), U = 1 + (int)rng_below(&r, round % 4 ? 700 : 40), n = L * U,
+                  shape = round % 8;
         const long p = (long)rng_below(&r, 100001);
         double *s = xmalloc((size_t)n * sizeof *s);
         uint8_t *keep = xmalloc((size_t)n), *want = xmalloc((size_t)n);
         ranked *order = xmalloc((size_t)n * sizeof *order);
         for (int i = 0; i < n; i++) s[i] = any_score(&r, shape);
         for (int scope = SCOPE_LOCAL; scope <= SCOPE_GLOBAL; scope++) {
-            const mask_rule rule = {.scope = (mask_scope)scope, .units = UNITS_HEADS, .sparsity = p, .counts = COUNTS_FLOOR};
+            const mask_rule rule = {
+                .scope = (mask_scope)scope, .units = UNITS_HEADS, .sparsity = p, .counts = COUNTS_FLOOR};
             const int size = scope == SCOPE_LOCAL ? U : n;
             memset(want, 1, (size_t)n);
             for (int first = 0; first < n; first += size) {
@@ -168,7 +188,8 @@ static void as_sorted(void **state) {
                 for (long i = 0; i < p * size / 100000; i++) want[order[i].unit] = 0;
             }
             mask_select(keep, s, NULL, L, U, 1, &rule);
-            if (memcmp(keep, want, (size_t)n) != 0) fail_msg("round %d, scope %d: [%d, %d] at %ld of shape %d", round, scope, L, U, p, shape);
+            if (memcmp(keep, want, (size_t)n) != 0)
+                fail_msg("round %d, scope %d: [%d, %d] at %ld of shape %d", round, scope, L, U, p, shape);
         }
         void *blocks[] = {s, keep, want, order};
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
@@ -194,10 +215,12 @@ static void both_kinds(void **state) {
     assert_int_equal(mask_make(&m, &c, heads, NULL, &r), 0);
     mask_effective(&m, &c, &eh, &en);
     assert_float_equal(en, 0, 0);
-    r = (mask_rule){.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1, .compat = true};  // the published FFN mask has no effect
+    // the published FFN mask has no effect
+    r = (mask_rule){.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1, .compat = true};
     assert_int_equal(mask_make(&m, &c, heads, neurons, &r), 0);
     assert_memory_equal(m.neurons, dense.neurons, 192);
-    r = (mask_rule){.scope = SCOPE_HYBRID, .units = UNITS_NEURONS, .sparsity = 98000, .dense_layers = 1};  // keeps 3 of 128; m = F / 32 = 2 would be 4: lowered to 1
+    // keeps 3 of 128; m = F / 32 = 2 would be 4: lowered to 1
+    r = (mask_rule){.scope = SCOPE_HYBRID, .units = UNITS_NEURONS, .sparsity = 98000, .dense_layers = 1};
     assert_int_equal(mask_make(&m, &c, NULL, neurons, &r), 0);
     assert_int_equal(count(m.neurons + 64, 128), 3);
     assert_true(count(m.neurons + 64, 64) >= 1 && count(m.neurons + 128, 64) >= 1);
@@ -250,7 +273,8 @@ static void sparsities(void **state) {
     const char *bad[] = {"", "101", "-1", "100.001", "10%", "ten", "1.2345", ".", "1e1", "99999999999999999999"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if ((p = mask_parse_sparsities(bad[i], &n))) fail_msg("sparsity '%s' was taken", bad[i]);
-    // floor(p n / 100) in whole numbers: 0.1 % of 1000 is one unit, 29 % of 100 is 29 (0.29 * 100 = 28.999.. in binary).
+    // floor(p n / 100) in whole numbers: 0.1 % of 1000 is one unit, 29 % of 100 is 29 (0.29 * 100 = 28.999.. in
+    // binary).
     assert_int_equal(mask_count(100, 1000), 1);
     assert_int_equal(mask_count(29000, 100), 29);
     assert_int_equal(mask_count(50000, 3), 1);
@@ -276,7 +300,13 @@ static void mask_files(void **state) {
     const float floats[6] = {1, 0, 1, 0, 0, 1};
     mask m;
     mask_alloc(&m, &c);
-    struct { hid_t type; hsize_t L; const void *data; bool with_neurons; const char *says; } t[] = {
+    struct {
+        hid_t type;
+        hsize_t L;
+        const void *data;
+        bool with_neurons;
+        const char *says;
+    } t[] = {
         {H5T_NATIVE_UINT8, 2, heads, true, NULL},
         {H5T_NATIVE_UINT8, 2, heads, false, "no dataset /mask/neurons"},
         {H5T_NATIVE_UINT8, 1, heads, true, "/mask/heads has not the shape [2, 3]"},
@@ -307,7 +337,8 @@ static void mask_files(void **state) {
     mask_free(&m);
 }
 
-// Of a compacted model the units that are left are ranked and counted; the others never run, whatever their score (NaN).
+// Of a compacted model the units that are left are ranked and counted; the others never run, whatever their score
+// (NaN).
 static void masks_of_what_is_left(void **state) {
     (void)state;
     enum { L = 5, H = 6, F = 20 };
@@ -318,10 +349,16 @@ static void masks_of_what_is_left(void **state) {
     mask_alloc(&m, &c);
     double score[2][L * F], effective[2];
     for (int round = 0; round < 400; round++) {
-        const mask_rule rule = {.scope = (mask_scope)(round % 3), .units = UNITS_BOTH, .sparsity = (long)rng_below(&r, 100001), .dense_layers = round / 3 % 3, .compat = round % 7 == 6};
+        const mask_rule rule = {.scope = (mask_scope)(round % 3),
+                                .units = UNITS_BOTH,
+                                .sparsity = (long)rng_below(&r, 100001),
+                                .dense_layers = round / 3 % 3,
+                                .compat = round % 7 == 6};
         for (int kind = 0; kind < 2; kind++)
             for (int l = 0; l < L; l++)
-                for (int u = 0; u < (kind ? F : H); u++) score[kind][l * (kind ? F : H) + u] = u < (kind ? neurons : heads)[l] ? (double)rng_below(&r, 12) : NAN;
+                for (int u = 0; u < (kind ? F : H); u++)
+                    score[kind][l * (kind ? F : H) + u] =
+                        u < (kind ? neurons : heads)[l] ? (double)rng_below(&r, 12) : NAN;
         if (mask_make(&m, &c, score[0], score[1], &rule) != 0) fail_msg("%s", err_get());
         mask_effective(&m, &c, &effective[0], &effective[1]);
         for (int kind = 0; kind < 2; kind++) {
@@ -331,24 +368,33 @@ static void masks_of_what_is_left(void **state) {
             for (int l = 0; l < L; l++) {
                 int off_here = 0;
                 for (int u = 0; u < U; u++)
-                    if (u >= units[l]) assert_int_equal(keep[l * U + u], 0);
-                    else off_here += !keep[l * U + u];
+                    if (u >= units[l])
+                        assert_int_equal(keep[l * U + u], 0);
+                    else
+                        off_here += !keep[l * U + u];
                 all += units[l];
                 off += off_here;
-                if (l < rule.dense_layers) assert_int_equal(off_here, 0);
-                else prunable += units[l];
+                if (l < rule.dense_layers)
+                    assert_int_equal(off_here, 0);
+                else
+                    prunable += units[l];
                 if (!rule.compat && rule.scope == SCOPE_LOCAL && l >= rule.dense_layers)
-                    assert_in_range(off_here, mask_count(rule.sparsity, units[l]), mask_count(rule.sparsity, units[l]) + (units[l] > 0));
+                    assert_in_range(off_here, mask_count(rule.sparsity, units[l]),
+                                    mask_count(rule.sparsity, units[l]) + (units[l] > 0));
             }
             assert_true(fabs(effective[kind] - (double)off / all) < 1e-12);
             if (rule.compat) continue;
             assert_int_equal(off, mask_count(rule.sparsity, prunable));
-            // no unit runs that scores below one that does not (hybrid: of layers beyond their reserve; local: of its layer)
+            // no unit runs that scores below one that does not (hybrid: of layers beyond their reserve; local: of its
+            // layer)
             for (int a = 0; a < L * U && rule.scope != SCOPE_HYBRID; a++)
                 for (int b = 0; b < L * U; b++) {
-                    if (a / U < rule.dense_layers || b / U < rule.dense_layers || a % U >= units[a / U] || b % U >= units[b / U]) continue;
+                    if (a / U < rule.dense_layers || b / U < rule.dense_layers || a % U >= units[a / U] ||
+                        b % U >= units[b / U])
+                        continue;
                     if (rule.scope == SCOPE_LOCAL && a / U != b / U) continue;
-                    if (keep[a] && !keep[b]) assert_true(score[kind][a] > score[kind][b] || (score[kind][a] == score[kind][b] && a > b));
+                    if (keep[a] && !keep[b])
+                        assert_true(score[kind][a] > score[kind][b] || (score[kind][a] == score[kind][b] && a > b));
                 }
             for (int l = rule.dense_layers; l < L && rule.scope == SCOPE_HYBRID; l++) {
                 int on = 0;
@@ -361,8 +407,9 @@ static void masks_of_what_is_left(void **state) {
 }
 
 // ---------------------------------------------------------------- counts of a local scope
-// The rule said in another way: as long as some are missing, the layer that has lost least of the part of a unit its share exceeds
-// the floor by gives one; the order among equal layers is that of a binary fraction 0.b0b1b2 of the index b2b1b0 (van der Corput).
+// The rule said in another way: as long as some are missing, the layer that has lost least of the part of a unit its
+// share exceeds the floor by gives one; the order among equal layers is that of a binary fraction 0.b0b1b2 of the index
+// b2b1b0 (van der Corput).
 static double corput(int i) {
     double x = 0, half = 0.5;
     for (; i; i /= 2, half /= 2) x += half * (i % 2);
@@ -402,7 +449,8 @@ static void local_counts(void **state) {
     for (int l = 1; l < 6; l++) assert_int_equal(count[l], 2);
     rng r = rng_make(3);
     for (int round = 0; round < 300; round++) {
-        const int L = 1 + (int)rng_below(&r, 39), U = 1 + (int)rng_below(&r, 40), dense = (int)rng_below(&r, (uint64_t)L + 1);
+        const int L = 1 + (int)rng_below(&r, 39), U = 1 + (int)rng_below(&r, 40),
+                  dense = (int)rng_below(&r, (uint64_t)L + 1);
         const bool equal = round % 2;  // else the layers of a compacted model differ
         long prunable = 0;
         for (int l = 0; l < L; l++) {
@@ -441,7 +489,8 @@ static void layer_by_layer(void **state) {
     mask_alloc(&parts, &c);
     for (long sparsity = 0; sparsity <= 100000; sparsity += 1250)
         for (int compat = 0; compat < 2; compat++) {
-            const mask_rule rule = {.scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = sparsity, .dense_layers = 1, .compat = compat};
+            const mask_rule rule = {
+                .scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = sparsity, .dense_layers = 1, .compat = compat};
             mask_fill(&whole, &c);
             mask_fill(&parts, &c);
             assert_int_equal(mask_make_kind(&whole, &c, UNITS_HEADS, o, heads, &rule), 0);
@@ -459,8 +508,9 @@ static void layer_by_layer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat), cmocka_unit_test(properties), cmocka_unit_test(as_sorted), cmocka_unit_test(both_kinds),
-        cmocka_unit_test(random_masks), cmocka_unit_test(sparsities), cmocka_unit_test(mask_files), cmocka_unit_test(masks_of_what_is_left),
+        cmocka_unit_test(closed_cases), cmocka_unit_test(hybrid_compat),  cmocka_unit_test(properties),
+        cmocka_unit_test(as_sorted),    cmocka_unit_test(both_kinds),     cmocka_unit_test(random_masks),
+        cmocka_unit_test(sparsities),   cmocka_unit_test(mask_files),     cmocka_unit_test(masks_of_what_is_left),
         cmocka_unit_test(local_counts), cmocka_unit_test(layer_by_layer),
     };
     return cmocka_run_group_tests_name("mask", tests, NULL, NULL);

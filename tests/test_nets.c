@@ -1,13 +1,28 @@
-// test_nets - nets, loss and AdamW against PyTorch (tests/golden/make_predictor.py), finite differences, how nets begin.
+// test_nets - nets, loss and AdamW against PyTorch (tests/golden/make_predictor.py), finite differences, how nets
+// begin.
 #include "predictor_fixture.h"
 #include "fit.h"
 #include "nets.h"
 
 enum { STEPS = 6, BATCH = 4, IN = 12, OUT = 10 };
-typedef struct { const char *name; net_kind kind; int hidden; loss_kind loss; double positive; } case_of;
-static const case_of cases[] = {{"mlp", NET_MLP, 9, LOSS_MSE, 0}, {"pair", NET_PAIR, 5, LOSS_BCE, 0.4}, {"pool", NET_POOL, 9, LOSS_MSE, 0}};
+typedef struct {
+    const char *name;
+    net_kind kind;
+    int hidden;
+    loss_kind loss;
+    double positive;
+} case_of;
+static const case_of cases[] = {
+    {"mlp", NET_MLP, 9, LOSS_MSE, 0}, {"pair", NET_PAIR, 5, LOSS_BCE, 0.4}, {"pool", NET_POOL, 9, LOSS_MSE, 0}};
 
-typedef struct { net n; net_work k; double *x, *y, *t, *loss; size_t row; int length[BATCH]; float target[BATCH * OUT]; } run;
+typedef struct {
+    net n;
+    net_work k;
+    double *x, *y, *t, *loss;
+    size_t row;
+    int length[BATCH];
+    float target[BATCH * OUT];
+} run;
 
 static void parameters(const case_of *c, const char *when, const net *n, float *w) {
     memset(w, 0, n->floats * sizeof *w);
@@ -64,7 +79,9 @@ static double forward(const case_of *c, run *r, int s) {
 }
 
 // A step without moments and without a rate leaves the gradient in m.
-static net_update only_gradient(float *grad, float *v) { return (net_update){.a = adamw_step(0, 0, 0, 0.999, 1, 1), .m = grad, .v = v}; }
+static net_update only_gradient(float *grad, float *v) {
+    return (net_update){.a = adamw_step(0, 0, 0, 0.999, 1, 1), .m = grad, .v = v};
+}
 
 static void outputs_gradients_and_steps(void **state) {
     (void)state;
@@ -84,8 +101,10 @@ static void outputs_gradients_and_steps(void **state) {
                     char *name = xasprintf("gradient/%s", r.n.t[j].name);
                     size_t count;
                     double *want = read_of(c->name, name, &count);
-                    // the scores of a query all move alike with the keys' bias, so its gradient is zero but for rounding
-                    if (strcmp(r.n.t[j].name, "key.bias") != 0) assert_agree(name, got + r.n.t[j].at, want, count, 1e-4);
+                    // the scores of a query all move alike with the keys' bias, so its gradient is zero but for
+                    // rounding
+                    if (strcmp(r.n.t[j].name, "key.bias") != 0)
+                        assert_agree(name, got + r.n.t[j].at, want, count, 1e-4);
                     free(want);
                     free(name);
                 }
@@ -101,7 +120,8 @@ static void outputs_gradients_and_steps(void **state) {
             // a step is at most lr: 1e-4 of the way that parameters went
             for (size_t k = 0; k < count && strcmp(r.n.t[j].name, "key.bias") != 0; k++)
                 if (!(fabs((double)r.n.w[r.n.t[j].at + k] - want[k]) <= 1e-4 * STEPS * 1e-2 + 1e-5 * fabs(want[k])))
-                    fail_msg("%s %s: value %zu is %.9g, want %.9g", c->name, name, k, (double)r.n.w[r.n.t[j].at + k], want[k]);
+                    fail_msg("%s %s: value %zu is %.9g, want %.9g", c->name, name, k, (double)r.n.w[r.n.t[j].at + k],
+                             want[k]);
             free(want);
             free(name);
         }
@@ -119,7 +139,8 @@ static void finite_differences(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const case_of *c = &cases[i];
         run r = begin(c);
-        float *grad = xcalloc(r.n.floats, sizeof *grad), *w = xcalloc(r.n.floats, sizeof *w), *v = xcalloc(r.n.floats, sizeof *v);
+        float *grad = xcalloc(r.n.floats, sizeof *grad), *w = xcalloc(r.n.floats, sizeof *w),
+              *v = xcalloc(r.n.floats, sizeof *v);
         forward(c, &r, 0);
         const net_update only = only_gradient(grad, v);
         net_backward(&r.n, &r.k, BATCH, &only);
@@ -132,12 +153,14 @@ static void finite_differences(void **state) {
             if (norm < 1e-6) continue;
             const double h = 2e-3;  // along the gradient itself the slope is its norm
             for (int side = 0; side < 2; side++) {
-                for (size_t k = at; k < at + count; k++) r.n.w[k] = w[k] + (float)((side ? h : -h) * (double)grad[k] / norm);
+                for (size_t k = at; k < at + count; k++)
+                    r.n.w[k] = w[k] + (float)((side ? h : -h) * (double)grad[k] / norm);
                 ends[side] = forward(c, &r, 0);
             }
             memcpy(r.n.w, w, r.n.floats * sizeof *w);
             const double slope = (ends[1] - ends[0]) / (2 * h);
-            if (!(fabs(slope - norm) <= 0.01 * norm + 1e-4)) fail_msg("%s %s: slope %.6g, norm of the gradient %.6g", c->name, r.n.t[j].name, slope, norm);
+            if (!(fabs(slope - norm) <= 0.01 * norm + 1e-4))
+                fail_msg("%s %s: slope %.6g, norm of the gradient %.6g", c->name, r.n.t[j].name, slope, norm);
         }
         free(w);
         free(v);
@@ -194,7 +217,8 @@ static void a_started_pool_reads_standardised(void **state) {
     assert_string_equal(r.n.t[4].name, "value.weight");
     for (int i = 0; i < BATCH * IN; i++) {
         want[i] = (double)b[i % IN];
-        for (int e = 0; e < IN; e++) want[i] += (double)w[i % IN * IN + e] * ((double)r.k.c[i / IN * IN + e] - mean[e]) / deviation[e];
+        for (int e = 0; e < IN; e++)
+            want[i] += (double)w[i % IN * IN + e] * ((double)r.k.c[i / IN * IN + e] - mean[e]) / deviation[e];
     }
     net_start_pool(&r.n, mean, deviation);
     forward(&cases[2], &r, 0);
@@ -214,7 +238,9 @@ static void a_started_net_gives_what_it_was_told(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(outputs_gradients_and_steps), cmocka_unit_test(finite_differences), cmocka_unit_test(a_row_stands_for_equal_tokens),
-                                       cmocka_unit_test(a_started_net_gives_what_it_was_told), cmocka_unit_test(a_started_pool_reads_standardised)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(outputs_gradients_and_steps), cmocka_unit_test(finite_differences),
+        cmocka_unit_test(a_row_stands_for_equal_tokens), cmocka_unit_test(a_started_net_gives_what_it_was_told),
+        cmocka_unit_test(a_started_pool_reads_standardised)};
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -1,5 +1,6 @@
-// test_ops_criteria - what criteria are made of (model/ops/ops_criteria.h), as test_ops_transformer tests other operations:
-// CUDA against the CPU, weight_sums on both sides against plain double. The formulas of the criteria: test_formulas.c.
+// test_ops_criteria - what criteria are made of (model/ops/ops_criteria.h), as test_ops_transformer tests other
+// operations: CUDA against the CPU, weight_sums on both sides against plain double. The formulas of the criteria:
+// test_formulas.c.
 #include "op_cases.h"
 #include "op_cover.h"
 
@@ -25,7 +26,7 @@ static void spoil_rows(const op_call *c, float *x) {
 static double *make_sums(const op_call *c, int units) {
     const size_t count = (size_t)c->shape->n * (size_t)units * USUMS;
     double *sums = c->o->alloc(count * sizeof *sums), *start = xmalloc(count * sizeof *start);
-    for (size_t i = 0; i < count; i++) start[i] = 7.5; // columns that are not asked for stay
+    for (size_t i = 0; i < count; i++) start[i] = 7.5;  // columns that are not asked for stay
     c->o->put(sums, start, count * sizeof *sums);
     free(start);
     return sums;

@@ -1,5 +1,5 @@
-// test_ops_live - the operations of layers with pruned units (model/ops/ops_live.h), as test_ops_transformer tests others:
-// CUDA against the CPU, whose own numbers test_live.c checks.
+// test_ops_live - the operations of layers with pruned units (model/ops/ops_live.h), as test_ops_transformer tests
+// others: CUDA against the CPU, whose own numbers test_live.c checks.
 #include "op_cases.h"
 #include "op_cover.h"
 

@@ -81,7 +81,7 @@ static void feeds(void) {
                 o->feed_send(f, E * sizeof *next);
             }
         }
-        float *got = get_guarded(o, sum, ROUNDS * E, "feed"); // the last upload has been waited for by nobody else
+        float *got = get_guarded(o, sum, ROUNDS * E, "feed");  // the last upload has been waited for by nobody else
         o->feed_free(f);
         for (int at = 0; at < ROUNDS; at++)
             for (int i = 0; i < E; i++) {
@@ -281,7 +281,7 @@ static void untrained_predictors(void **state) {
                         dtype_widen(w, a, type, n->floats);
                         for (int t = 0; t < n->n; t++) {
                             const net_tensor *of = &n->t[t];
-                            const bool zero = d == 2 && t < 8 && t % 2; // biases of attention
+                            const bool zero = d == 2 && t < 8 && t % 2;  // biases of attention
                             const int fan_in = of->cols == 1 ? n->t[t - 1].cols : of->cols;
                             const double bound = zero              ? 0
                                                  : d == 2 && t < 6 ? sqrt(6.0 / (4 * what.E))

@@ -1,6 +1,6 @@
-// test_ops_nets - what nets that predict scores are trained and run with (model/ops/ops_nets.h), on CUDA against the CPU at
-// 1e-5, with the orders of threads, streams and guard words of test_ops_transformer; the choice of units exactly; and
-// steps of whole nets of every kind.
+// test_ops_nets - what nets that predict scores are trained and run with (model/ops/ops_nets.h), on CUDA against the
+// CPU at 1e-5, with the orders of threads, streams and guard words of test_ops_transformer; the choice of units
+// exactly; and steps of whole nets of every kind.
 #include "cuda_compare.h"
 #include "net.h"
 #include "op_cover.h"
@@ -12,7 +12,7 @@ static const ops *side(int k) { return k ? gpu : cpu; }
 typedef struct {
     float *on[2];
     size_t n;
-} pair; // the same numbers on both sides
+} pair;  // the same numbers on both sides
 
 static pair put_pair(const float *x, size_t n) { return (pair){{put_guarded(cpu, x, n), put_guarded(gpu, x, n)}, n}; }
 
@@ -119,8 +119,8 @@ static void normalising(void) {
     }
     const size_t n = (size_t)rows * E;
     float *x = random_floats(19, n);
-    for (int e = 0; e < s[1].n * E; e++) x[s[1].row * E + e] = 3.5f; // all equal
-    x[s[2].row * E] = -3e38f, x[s[2].row * E + 5] = 3e38f;           // a range that overflows
+    for (int e = 0; e < s[1].n * E; e++) x[s[1].row * E + e] = 3.5f;  // all equal
+    x[s[2].row * E] = -3e38f, x[s[2].row * E + 5] = 3e38f;            // a range that overflows
     pair from = put_pair(x, n), to = random_pair(20, n), same = put_pair(x, n);
     for (int k = 0; k < 2; k++) {
         side(k)->minmax(to.on[k], from.on[k], E, s, SPANS);

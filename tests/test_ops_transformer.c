@@ -49,7 +49,7 @@ RUN(norm) { c->o->norm(c->x[0], c->x[1], c->gain, c->bias_e, c->shape->E, SPANS)
 RUN(norm_back) {
     c->o->norm_back(c->x[0], c->x[1], c->x[2], c->gain, c->shape->E, false, SPANS);
     c->o->norm_back(c->x[3], c->x[1], c->x[2], c->gain, c->shape->E, true, SPANS);
-    c->o->norm_back(c->x[4], c->x[1], c->x[4], c->gain, c->shape->E, false, SPANS); // in place, as the last norm's
+    c->o->norm_back(c->x[4], c->x[1], c->x[4], c->gain, c->shape->E, false, SPANS);  // in place, as the last norm's
 }
 
 RUN(norm_grad) { c->o->norm_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, SPANS); }
@@ -81,7 +81,7 @@ RUN(attention_back_jvp) {
                              c->x[10], c->shape->E, c->shape->H, sequences(c, false), c->shape->n);
 }
 
-RUN(logprob) { // the results are host memory: they come back through an array
+RUN(logprob) {  // the results are host memory: they come back through an array
     double *lp = xmalloc((size_t)c->shape->rows * sizeof *lp);
     int32_t *top = xmalloc((size_t)c->shape->rows * sizeof *top);
     float *out = xmalloc((size_t)c->shape->rows * 3 * sizeof *out);
@@ -158,7 +158,7 @@ static void every_operation(void **state) {
 static void products_keep_every_bit(void **state) {
     (void)state;
     enum { E = 40, ROWS = 47 };
-    static const uint16_t diagonal[] = {0x3c00, 0x3c01, 0x3f80}; // fp16 1, fp16 1 + 2^-10, bf16 1
+    static const uint16_t diagonal[] = {0x3c00, 0x3c01, 0x3f80};  // fp16 1, fp16 1 + 2^-10, bf16 1
     const span s[] = {{0, 5}, {6, 33}, {39, 8}};
     float *x = random_floats(31, ROWS * E), *got = xmalloc(sizeof *got * ROWS * E),
           *on_x = gpu->alloc(sizeof *x * ROWS * E), *on_y = gpu->alloc(sizeof *x * ROWS * E);

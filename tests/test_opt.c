@@ -1,5 +1,5 @@
-// test_opt - the model's forward pass: logits and taps against float64 PyTorch (tests/golden/make_opt.py); a sequence's numbers do not depend
-// on its batch, its cache or the thread count; bad weights. Passes under masks: test_opt_masks.
+// test_opt - the model's forward pass: logits and taps against float64 PyTorch (tests/golden/make_opt.py); a sequence's
+// numbers do not depend on its batch, its cache or the thread count; bad weights. Passes under masks: test_opt_masks.
 #include "opt_fixture.h"
 #include <cblas.h>
 #include <dlfcn.h>
@@ -40,7 +40,8 @@ static void taps_agree(void **state) {
     golden *g = *state;
     const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F;
     static const char *const names[] = {"res", "a", "mid", "x", "z"};
-    const float *(*const tap[])(const model_run *, int) = {model_tap_res, model_tap_a, model_tap_mid, model_tap_x, model_tap_z};
+    const float *(*const tap[])(const model_run *, int) = {model_tap_res, model_tap_a, model_tap_mid, model_tap_x,
+                                                           model_tap_z};
     model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_TAPS);
     model_seq seqs[MAX_SEQS];
     for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, g->context[i] - 1);
@@ -51,11 +52,13 @@ static void taps_agree(void **state) {
         for (size_t l = 0; l < L; l++)
             for (int i = 0; i < g->N; i++)
                 assert_agree(names[k], tap[k](r, (int)l) + (size_t)model_row(r, i) * width,
-                             want + (l * (size_t)g->rows + (size_t)g->offset[i]) * width, (size_t)golden_length(g, i) * width, 1e-4);
+                             want + (l * (size_t)g->rows + (size_t)g->offset[i]) * width,
+                             (size_t)golden_length(g, i) * width, 1e-4);
         for (int i = 0; k == 0 && i < g->N; i++) {  // what leaves the last layer: at the rows that have a target
             const size_t from = (size_t)g->context[i] - 1;
             assert_agree("last residual", model_tap_res(r, (int)L) + ((size_t)model_row(r, i) + from) * E,
-                         want + (L * (size_t)g->rows + (size_t)g->offset[i] + from) * E, ((size_t)golden_length(g, i) - 1 - from) * E, 1e-4);
+                         want + (L * (size_t)g->rows + (size_t)g->offset[i] + from) * E,
+                         ((size_t)golden_length(g, i) - 1 - from) * E, 1e-4);
         }
         free(want);
     }
@@ -69,7 +72,8 @@ static int argmax(const double *x, int n) {
     return best;
 }
 
-// Log-probabilities of the whole vocabulary and of its beginning, from the reference's logits; the last row's target is any token.
+// Log-probabilities of the whole vocabulary and of its beginning, from the reference's logits; the last row's target is
+// any token.
 static void logprobs_agree(void **state) {
     golden *g = *state;
     const int V = g->m.c.V;
@@ -105,7 +109,8 @@ static void logprobs_agree(void **state) {
 }
 
 // ---------------------------------------------------------------- same bits
-// Everything a forward pass with taps yields for the sequences `order`, each sequence's numbers at its own place, whatever the order.
+// Everything a forward pass with taps yields for the sequences `order`, each sequence's numbers at its own place,
+// whatever the order.
 static float *snapshot(const golden *g, const int *order, int n, size_t *count) {
     const int L = g->m.c.L, E = g->m.c.E, F = g->m.c.F, V = g->m.c.V;
     const size_t per_row = (size_t)L * (size_t)(4 * E + F) + 1;
@@ -127,8 +132,9 @@ static float *snapshot(const golden *g, const int *order, int n, size_t *count) 
             float *to = out + (size_t)(g->offset[order[k]] + t) * per_row;
             const size_t row = (size_t)(model_row(r, k) + t);
             for (int l = 0; l < L; l++) {
-                const float *const part[] = {model_tap_res(r, l) + row * (size_t)E, model_tap_a(r, l) + row * (size_t)E, model_tap_mid(r, l) + row * (size_t)E,
-                                             model_tap_x(r, l) + row * (size_t)E, model_tap_z(r, l) + row * (size_t)F};
+                const float *const part[] = {model_tap_res(r, l) + row * (size_t)E, model_tap_a(r, l) + row * (size_t)E,
+                                             model_tap_mid(r, l) + row * (size_t)E, model_tap_x(r, l) + row * (size_t)E,
+                                             model_tap_z(r, l) + row * (size_t)F};
                 for (int p = 0; p < 5; p++) {
                     const size_t width = (size_t)(p == 4 ? F : E);
                     memcpy(to, part[p], width * sizeof *to);
@@ -193,8 +199,12 @@ static void cache_agrees(void **state) {
                 const int left = golden_length(g, i) - at;
                 if (left <= 0) continue;
                 const int take = left < step ? left : step;
-                seqs[n] = (model_seq){.tokens = g->tokens + g->offset[i] + at, .n = take, .prefix = at ? cache[i] : NULL, .append = cache[i],
-                                    .targets_from = take - 1, .last_target = SEQ_NO_TARGET};
+                seqs[n] = (model_seq){.tokens = g->tokens + g->offset[i] + at,
+                                      .n = take,
+                                      .prefix = at ? cache[i] : NULL,
+                                      .append = cache[i],
+                                      .targets_from = take - 1,
+                                      .last_target = SEQ_NO_TARGET};
                 who[n++] = i;
             }
             if (!n) break;
@@ -212,7 +222,8 @@ static void cache_agrees(void **state) {
     free(want), free(got);
 }
 
-// Decoding against the full pass of the same code: tighter than against the reference. One prefix serves several sequences and stays.
+// Decoding against the full pass of the same code: tighter than against the reference. One prefix serves several
+// sequences and stays.
 static void prefix_is_shared(void **state) {
     golden *g = *state;
     const size_t V = (size_t)g->m.c.V;
@@ -221,11 +232,19 @@ static void prefix_is_shared(void **state) {
     double *want = xmalloc(V * sizeof *want);
     kv_cache *cache = kv_cache_new(&g->m, half);
     model_run *r = model_run_new(&g->m, n * n, n, RUN_FORWARD);
-    model_forward(r, &(model_seq){.tokens = g->tokens, .n = half, .append = cache, .targets_from = half, .last_target = SEQ_NO_OUTPUT}, 1);
+    model_forward(
+        r,
+        &(model_seq){
+            .tokens = g->tokens, .n = half, .append = cache, .targets_from = half, .last_target = SEQ_NO_OUTPUT},
+        1);
     assert_int_equal(cache->n, half);
     model_seq seqs[MAX_SEQS];
     for (int t = half; t < n; t++)
-        seqs[t - half] = (model_seq){.tokens = g->tokens + half, .n = t + 1 - half, .prefix = cache, .targets_from = t - half, .last_target = SEQ_NO_TARGET};
+        seqs[t - half] = (model_seq){.tokens = g->tokens + half,
+                                     .n = t + 1 - half,
+                                     .prefix = cache,
+                                     .targets_from = t - half,
+                                     .last_target = SEQ_NO_TARGET};
     model_forward(r, seqs, n - half);
     assert_int_equal(cache->n, half);
     for (int t = half; t < n; t++) {
@@ -242,14 +261,17 @@ static void prefix_is_shared(void **state) {
 static void forward_from_layer(void **state) {
     golden *g = *state;
     const size_t E = (size_t)g->m.c.E, V = (size_t)g->m.c.V;
-    model_run *taps = model_run_new(&g->m, g->rows, g->N, RUN_TAPS), *r = model_run_new(&g->m, g->rows, g->N, RUN_FORWARD);
+    model_run *taps = model_run_new(&g->m, g->rows, g->N, RUN_TAPS),
+              *r = model_run_new(&g->m, g->rows, g->N, RUN_FORWARD);
     model_seq seqs[MAX_SEQS];
     for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, 0), seqs[i].last_target = SEQ_NO_TARGET;
-    float *res = xmalloc((size_t)g->rows * E * sizeof *res), *want = xmalloc(V * sizeof *want), *got = xmalloc(V * sizeof *got);
+    float *res = xmalloc((size_t)g->rows * E * sizeof *res), *want = xmalloc(V * sizeof *want),
+          *got = xmalloc(V * sizeof *got);
     model_forward(taps, seqs, g->N);
     for (int l = 0; l < g->m.c.L; l++) {
         for (int i = 0; i < g->N; i++)
-            memcpy(res + (size_t)g->offset[i] * E, model_tap_res(taps, l) + (size_t)model_row(taps, i) * E, (size_t)seqs[i].n * E * sizeof *res);
+            memcpy(res + (size_t)g->offset[i] * E, model_tap_res(taps, l) + (size_t)model_row(taps, i) * E,
+                   (size_t)seqs[i].n * E * sizeof *res);
         model_forward_from(r, seqs, g->N, l, res);
         for (int i = 0; i < g->N; i++) {
             model_logits(taps, i, want);
@@ -291,8 +313,9 @@ static void bad_weights_are_named(void **state) {
 static void products_are_openblas(void **state) {
     (void)state;
     Dl_info from;
-    void (*const product)(const enum CBLAS_ORDER, const enum CBLAS_TRANSPOSE, const enum CBLAS_TRANSPOSE, const blasint, const blasint, const blasint,
-                          const float, const float *, const blasint, const float *, const blasint, const float, float *, const blasint) = cblas_sgemm;
+    void (*const product)(const enum CBLAS_ORDER, const enum CBLAS_TRANSPOSE, const enum CBLAS_TRANSPOSE, const blasint,
+                          const blasint, const blasint, const float, const float *, const blasint, const float *,
+                          const blasint, const float, float *, const blasint) = cblas_sgemm;
     void *address;
     memcpy(&address, &product, sizeof address);
     assert_true(dladdr(address, &from) != 0);
@@ -302,7 +325,17 @@ static void products_are_openblas(void **state) {
 // Log-probabilities and gradients when the logits of a batch do not fit their buffer: with V = 2^19, pieces of 32 rows.
 static void many_logits(void **state) {
     (void)state;
-    const model_config c = {.L = 1, .H = 1, .E = 4, .F = 4, .D = 4, .P = 2, .V = 1 << 19, .positions = 64, .pre_ln = true, .final_ln = true, .bias = true};
+    const model_config c = {.L = 1,
+                            .H = 1,
+                            .E = 4,
+                            .F = 4,
+                            .D = 4,
+                            .P = 2,
+                            .V = 1 << 19,
+                            .positions = 64,
+                            .pre_ln = true,
+                            .final_ln = true,
+                            .bias = true};
     enum { N = 3, ROWS = 36 + 5 + 30 };
     static const int length[N] = {36, 5, 30};
     random_opt o;
@@ -311,7 +344,8 @@ static void many_logits(void **state) {
     int32_t tokens[ROWS];
     random_tokens(tokens, ROWS, c.V, &r);
     model_seq seqs[N];
-    for (int i = 0, at = 0; i < N; at += length[i++]) seqs[i] = (model_seq){.tokens = tokens + at, .n = length[i], .last_target = SEQ_NO_OUTPUT};
+    for (int i = 0, at = 0; i < N; at += length[i++])
+        seqs[i] = (model_seq){.tokens = tokens + at, .n = length[i], .last_target = SEQ_NO_OUTPUT};
     double whole[ROWS], part[ROWS], back[ROWS];
     int32_t top[ROWS], top_part[ROWS];
     model_run *run = model_run_new(&o.m, ROWS, N, RUN_TAPS);
@@ -367,7 +401,10 @@ static void short_sequences(void **state) {
     const size_t V = (size_t)g->m.c.V;
     model_seq seqs[9];
     for (int k = 0; k < 9; k++)
-        seqs[k] = (model_seq){.tokens = g->tokens + k, .n = 1 + (k * 7 + k / 3) % 3, .targets_from = (k * 7 + k / 3) % 3, .last_target = SEQ_NO_TARGET};
+        seqs[k] = (model_seq){.tokens = g->tokens + k,
+                              .n = 1 + (k * 7 + k / 3) % 3,
+                              .targets_from = (k * 7 + k / 3) % 3,
+                              .last_target = SEQ_NO_TARGET};
     model_run *all = model_run_new(&g->m, 27, 9, RUN_FORWARD), *one = model_run_new(&g->m, 3, 1, RUN_FORWARD);
     float *a = xmalloc(V * sizeof *a), *b = xmalloc(V * sizeof *b);
     model_forward(all, seqs, 9);
@@ -382,11 +419,17 @@ static void short_sequences(void **state) {
 }
 
 int main(void) {
-    static const golden_test per_model[] = {
-        {"logits agree", logits_agree, false}, {"taps agree", taps_agree, false}, {"log-probabilities agree", logprobs_agree, false},
-        {"batch does not matter", batch_does_not_matter, false}, {"threads do not matter", threads_do_not_matter, false},
-        {"cache agrees", cache_agrees, false}, {"prefix is shared", prefix_is_shared, false},
-        {"short sequences", short_sequences, false}, {"forward from a layer", forward_from_layer, false}};
-    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_weights_are_named), cmocka_unit_test(products_are_openblas), cmocka_unit_test(many_logits), cmocka_unit_test(nan_stays_nan)};
-    return run_on_golden("opt", per_model, sizeof per_model / sizeof *per_model, open_golden, close_golden, tests, sizeof tests / sizeof *tests);
+    static const golden_test per_model[] = {{"logits agree", logits_agree, false},
+                                            {"taps agree", taps_agree, false},
+                                            {"log-probabilities agree", logprobs_agree, false},
+                                            {"batch does not matter", batch_does_not_matter, false},
+                                            {"threads do not matter", threads_do_not_matter, false},
+                                            {"cache agrees", cache_agrees, false},
+                                            {"prefix is shared", prefix_is_shared, false},
+                                            {"short sequences", short_sequences, false},
+                                            {"forward from a layer", forward_from_layer, false}};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_weights_are_named), cmocka_unit_test(products_are_openblas),
+                                       cmocka_unit_test(many_logits), cmocka_unit_test(nan_stays_nan)};
+    return run_on_golden("opt", per_model, sizeof per_model / sizeof *per_model, open_golden, close_golden, tests,
+                         sizeof tests / sizeof *tests);
 }

@@ -1,5 +1,5 @@
-// test_opt_masks - passes under masks of heads and neurons: against float64 PyTorch (tests/golden/make_opt.py), whole and behind a cache; a mask of
-// ones changes nothing; a masked unit is a removed one.
+// test_opt_masks - passes under masks of heads and neurons: against float64 PyTorch (tests/golden/make_opt.py), whole
+// and behind a cache; a mask of ones changes nothing; a masked unit is a removed one.
 #include "opt_fixture.h"
 
 enum { MAX_SEQS = 32 };
@@ -7,9 +7,11 @@ enum { MAX_SEQS = 32 };
 // ---------------------------------------------------------------- masks
 static void masks_agree(void **state) {
     golden *g = *state;
-    const size_t L = (size_t)g->m.c.L, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F, V = (size_t)g->m.c.V, N = (size_t)g->N;
+    const size_t L = (size_t)g->m.c.L, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F, V = (size_t)g->m.c.V,
+                 N = (size_t)g->N;
     size_t n_heads;
-    int32_t *heads = golden_ints(g, "mask/heads", &n_heads), *neurons = golden_ints(g, "mask/neurons", NULL), *from = golden_ints(g, "mask/from", NULL);
+    int32_t *heads = golden_ints(g, "mask/heads", &n_heads), *neurons = golden_ints(g, "mask/neurons", NULL),
+            *from = golden_ints(g, "mask/from", NULL);
     double *logprob = golden_read(g, "mask/logprob"), *last = golden_read(g, "mask/last");
     uint8_t *h8 = xmalloc(L * H), *f8 = xmalloc(L * F);
     float *got = xmalloc(V * sizeof *got);
@@ -29,14 +31,16 @@ static void masks_agree(void **state) {
         model_forward(r, seqs, g->N);
         model_logprobs(r, lp, NULL, 0);
         for (size_t k = 0; k < scored; k++)
-            if (!(fabs(lp[k] - logprob[m * scored + k]) <= 2e-4)) fail_msg("mask %zu: log-probability %zu is %g, want %g", m, k, lp[k], logprob[m * scored + k]);
+            if (!(fabs(lp[k] - logprob[m * scored + k]) <= 2e-4))
+                fail_msg("mask %zu: log-probability %zu is %g, want %g", m, k, lp[k], logprob[m * scored + k]);
         for (int i = 0; i < g->N; i++) seqs[i].targets_from = seqs[i].n - 1, seqs[i].last_target = SEQ_NO_TARGET;
         model_forward(r, seqs, g->N);
         for (int i = 0; i < g->N; i++) {
             model_logits(r, i, got);
             assert_agree("masked logits", got, last + (m * N + (size_t)i) * V, V, 1e-4);
         }
-        // The same in two steps: positions before the cut into the cache, the rest behind it; mask_from counts from the very first token.
+        // The same in two steps: positions before the cut into the cache, the rest behind it; mask_from counts from the
+        // very first token.
         for (int i = 0; i < g->N; i++) {
             const int cut = seqs[i].n / 2;
             kv_cache *cache = kv_cache_new(&g->m, seqs[i].n);
@@ -54,7 +58,8 @@ static void masks_agree(void **state) {
     free(heads), free(neurons), free(from), free(logprob), free(last), free(h8), free(f8), free(got), free(lp);
 }
 
-// A mask of ones changes no bit, nor does one that begins behind the last position, nor a masked neighbour in the batch.
+// A mask of ones changes no bit, nor does one that begins behind the last position, nor a masked neighbour in the
+// batch.
 static void idle_masks(void **state) {
     golden *g = *state;
     const size_t L = (size_t)g->m.c.L, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F, V = (size_t)g->m.c.V;
@@ -62,7 +67,9 @@ static void idle_masks(void **state) {
     memset(ones, 1, L * (H + F));
     const mask all = {ones, ones + L * H}, none = {zeros, zeros + L * H};
     model_seq seqs[4];
-    for (int k = 0; k < 4; k++) seqs[k] = golden_seq(g, 0, seqs[0].n - 1), seqs[k].targets_from = seqs[k].n - 1, seqs[k].last_target = SEQ_NO_TARGET;
+    for (int k = 0; k < 4; k++)
+        seqs[k] = golden_seq(g, 0, seqs[0].n - 1), seqs[k].targets_from = seqs[k].n - 1,
+        seqs[k].last_target = SEQ_NO_TARGET;
     seqs[1].mask = &all;
     seqs[2].mask = &none, seqs[2].mask_from = seqs[2].n;
     seqs[3].mask = &none;
@@ -78,14 +85,23 @@ static void idle_masks(void **state) {
 }
 
 // ---------------------------------------------------------------- removal
-// The model without the units that the mask leaves out: neurons lose their rows of fc1 and columns of fc2 (as many in every layer,
-// the configuration has one F), heads the columns of out_proj that read them.
+// The model without the units that the mask leaves out: neurons lose their rows of fc1 and columns of fc2 (as many in
+// every layer, the configuration has one F), heads the columns of out_proj that read them.
 static void remove_units(tensor *small, int n_small, tensor *whole, int n, const model_config *c, const mask *kept) {
     for (int l = 0; l < c->L; l++) {
-        static const char *const same[] = {"self_attn.q_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.weight", "self_attn.k_proj.bias",
-                                           "self_attn.v_proj.weight", "self_attn.v_proj.bias", "self_attn.out_proj.weight", "self_attn.out_proj.bias",
-                                           "self_attn_layer_norm.weight", "self_attn_layer_norm.bias", "final_layer_norm.weight",
-                                           "final_layer_norm.bias", "fc2.bias"};
+        static const char *const same[] = {"self_attn.q_proj.weight",
+                                           "self_attn.q_proj.bias",
+                                           "self_attn.k_proj.weight",
+                                           "self_attn.k_proj.bias",
+                                           "self_attn.v_proj.weight",
+                                           "self_attn.v_proj.bias",
+                                           "self_attn.out_proj.weight",
+                                           "self_attn.out_proj.bias",
+                                           "self_attn_layer_norm.weight",
+                                           "self_attn_layer_norm.bias",
+                                           "final_layer_norm.weight",
+                                           "final_layer_norm.bias",
+                                           "fc2.bias"};
         char name[80];
         for (size_t k = 0; k < sizeof same / sizeof *same; k++) {
             snprintf(name, sizeof name, "layers.%d.%s", l, same[k]);
@@ -113,10 +129,12 @@ static void remove_units(tensor *small, int n_small, tensor *whole, int n, const
             s++;
         }
     }
-    static const char *const outer[] = {"embed_tokens.weight", "embed_positions.weight", "final_layer_norm.weight", "final_layer_norm.bias"};
+    static const char *const outer[] = {"embed_tokens.weight", "embed_positions.weight", "final_layer_norm.weight",
+                                        "final_layer_norm.bias"};
     for (int k = 0; k < 4; k++) {
         const size_t rows = k == 0 ? (size_t)c->V : k == 1 ? (size_t)c->positions + 2 : 1;
-        memcpy(weights_find(small, n_small, outer[k]), weights_find(whole, n, outer[k]), rows * (size_t)c->E * sizeof(float));
+        memcpy(weights_find(small, n_small, outer[k]), weights_find(whole, n, outer[k]),
+               rows * (size_t)c->E * sizeof(float));
     }
 }
 

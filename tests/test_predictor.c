@@ -1,5 +1,5 @@
-// test_predictor - quality of predictors against scipy (tests/golden/make_predictor.py), targets, the split of documents, normalisation, files of
-// predictors, 16-bit weights. The nets themselves: test_nets.
+// test_predictor - quality of predictors against scipy (tests/golden/make_predictor.py), targets, the split of
+// documents, normalisation, files of predictors, 16-bit weights. The nets themselves: test_nets.
 #include "predictor_fixture.h"
 #include "nets.h"
 #include "minmax.h"
@@ -15,7 +15,8 @@ static void near(const char *what, double got, double want) {
 static void quality_of_examples(void **state) {
     (void)state;
     enum { N = 6, L = 4, U = 13 };
-    double *p = read_of("quality", "predicted", NULL), *t = read_of("quality", "true", NULL), *joint = read_of("quality", "joint", NULL), *within = read_of("quality", "within", NULL);
+    double *p = read_of("quality", "predicted", NULL), *t = read_of("quality", "true", NULL),
+           *joint = read_of("quality", "joint", NULL), *within = read_of("quality", "within", NULL);
     double *oj = read_of("quality", "overlap_joint", NULL), *ow = read_of("quality", "overlap_within", NULL), mse = 0;
     quality sum = {0}, q;
     for (int i = 0; i < N; i++) {
@@ -105,8 +106,9 @@ static void documents_stay_together(void **state) {
     }
     assert_int_equal(count[PART_VALID], 0);
     assert_int_equal(count[PART_TEST], 40);
-    assert_int_equal(split_documents(again, task, id, 12, 0.7, 0.15, 1), 0);  // six documents: at least one in each part
-    assert_int_equal(split_documents(again, task, id, 3, 0.7, 0.15, 1), -1);   // two
+    // six documents: at least one in each part
+    assert_int_equal(split_documents(again, task, id, 12, 0.7, 0.15, 1), 0);
+    assert_int_equal(split_documents(again, task, id, 3, 0.7, 0.15, 1), -1);  // two
     for (int i = 0; i < N; i++) free(id[i]);
 }
 
@@ -114,8 +116,16 @@ static void documents_stay_together(void **state) {
 static model subject;
 
 static predictor_info describe(predictor_design d) {
-    predictor_info a = {.design = d, .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK, .lag = d == PREDICTOR_LOWRANK, .has = {true, true}, .L = subject.c.L, .H = subject.c.H,
-                        .E = subject.c.E, .F = subject.c.F, .hidden = {7, 5}, .criterion = "snip"};
+    predictor_info a = {.design = d,
+                        .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
+                        .lag = d == PREDICTOR_LOWRANK,
+                        .has = {true, true},
+                        .L = subject.c.L,
+                        .H = subject.c.H,
+                        .E = subject.c.E,
+                        .F = subject.c.F,
+                        .hidden = {7, 5},
+                        .criterion = "snip"};
     a.state[0] = d == PREDICTOR_LOWRANK ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
     a.state[1] = d == PREDICTOR_LOWRANK ? STATE_MID : STATE_HEAD_OUTPUT;
     return a;
@@ -150,14 +160,17 @@ static void files_give_back_what_was_written(void **state) {
         const predictor_info *b = predictor_about(q);
         assert_string_equal(b->hash, predictor_about(p)->hash);
         assert_string_equal(b->criterion, "snip");
-        assert_true(b->design == d && b->lag == a.lag && b->per_layer == a.per_layer && b->state[0] == a.state[0] && b->state[1] == a.state[1] && b->hidden[0] == 7 && b->hidden[1] == 5);
+        assert_true(b->design == d && b->lag == a.lag && b->per_layer == a.per_layer && b->state[0] == a.state[0] &&
+                    b->state[1] == a.state[1] && b->hidden[0] == 7 && b->hidden[1] == 5);
         scores_of(p, first, first + h);
         scores_of(q, second, second + h);
         assert_memory_equal(first, second, (h + f) * sizeof *first);
-        for (size_t i = 0; i < (size_t)subject.c.H; i++) assert_true((first[i] == 0) == (a.lag == 1));  // a layer before the lag has no net
+        // a layer before the lag has no net
+        for (size_t i = 0; i < (size_t)subject.c.H; i++) assert_true((first[i] == 0) == (a.lag == 1));
         double macs[2], bytes[2];
         predictor_cost(q, macs, bytes);
-        const double E = subject.c.E, n = a.per_layer ? subject.c.L - a.lag : 1, out = (a.per_layer ? 1 : subject.c.L) * subject.c.F;
+        const double E = subject.c.E, n = a.per_layer ? subject.c.L - a.lag : 1,
+                     out = (a.per_layer ? 1 : subject.c.L) * subject.c.F;
         if (d != PREDICTOR_SEQUENCE) {
             assert_true(macs[1] == n * (E * 5 + 5 * out));
             assert_true(bytes[1] == 4 * (macs[1] + (d == PREDICTOR_LOWRANK ? 0 : n * (5 + out))));
@@ -178,7 +191,8 @@ static void files_give_back_what_was_written(void **state) {
     assert_non_null(strstr(err_get(), "of another model"));
     subject.file.hash[0] = keep;
     // one weight changed behind our back, then half a file
-    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), set = H5Dopen2(file, "/predictors/snip/heads/fc1.bias", H5P_DEFAULT);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT),
+          set = H5Dopen2(file, "/predictors/snip/heads/fc1.bias", H5P_DEFAULT);
     float bias[7] = {0};
     assert_true(H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, bias) >= 0);
     H5Dclose(set);
@@ -198,7 +212,8 @@ static void files_give_back_what_was_written(void **state) {
 static void narrow_weights(void **state) {
     (void)state;
     assert_int_equal(model_load(&subject, "tests/golden/opt/odd"), 0);
-    const size_t n = (size_t)subject.c.L * (size_t)(subject.c.H + subject.c.F), h = (size_t)subject.c.L * (size_t)subject.c.H;
+    const size_t n = (size_t)subject.c.L * (size_t)(subject.c.H + subject.c.F),
+                 h = (size_t)subject.c.L * (size_t)subject.c.H;
     double *wide = xmalloc(n * sizeof *wide), *want = xmalloc(n * sizeof *want), *got = xmalloc(n * sizeof *got);
     for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++)
         for (dtype type = DT_F16; type <= DT_BF16; type++) {
@@ -209,7 +224,9 @@ static void narrow_weights(void **state) {
                 for (int i = 0; i < p->n; i++)
                     for (size_t j = 0; j < p->net[k][i].floats; j++) {
                         float *w = &rounded->net[k][i].w[j];
-                        const int e = *w == 0 ? 0 : ilogbf(*w), last = type == DT_BF16 ? e - 7 : (e < -14 ? -14 : e) - 10;  // exponent of the last digit
+                        // exponent of the last digit
+                        const int e = *w == 0 ? 0 : ilogbf(*w),
+                                  last = type == DT_BF16 ? e - 7 : (e < -14 ? -14 : e) - 10;
                         *w = ldexpf(rintf(ldexpf(*w, -last)), last);
                     }
             scores_of(rounded, want, want + h);
@@ -242,7 +259,8 @@ static void narrow_weights(void **state) {
 // A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.
 static void inputs_are_normalised_inside(void **state) {
     (void)state;
-    const predictor_info a = {.design = PREDICTOR_SHADOW, .has = {true, true}, .L = 2, .H = 3, .E = 8, .F = 4, .hidden = {6, 6}};
+    const predictor_info a = {
+        .design = PREDICTOR_SHADOW, .has = {true, true}, .L = 2, .H = 3, .E = 8, .F = 4, .hidden = {6, 6}};
     predictor *p = predictor_new(&a, 1);
     float x[8] = {0, 1, 0.5f, 0.25f, 0.75f, 0, 1, 0.125f}, y[8];
     for (int i = 0; i < 8; i++) y[i] = 4 * x[i] - 8;  // exact in binary
@@ -268,7 +286,14 @@ static void inputs_are_normalised_inside(void **state) {
 // Raw inputs reach the net of a layer as they are; normalised ones give the same either way.
 static void raw_inputs(void **state) {
     (void)state;
-    const predictor_info a = {.design = PREDICTOR_DEJAVU, .per_layer = true, .has = {true, true}, .L = 2, .H = 3, .E = 8, .F = 4, .hidden = {6, 6}};
+    const predictor_info a = {.design = PREDICTOR_DEJAVU,
+                              .per_layer = true,
+                              .has = {true, true},
+                              .L = 2,
+                              .H = 3,
+                              .E = 8,
+                              .F = 4,
+                              .hidden = {6, 6}};
     predictor *p = predictor_new(&a, 1);
     const float x[8] = {0, 1, 0.5f, 0.25f, 0.75f, 0, 1, 0.125f}, y[8] = {-3, 2, 0.5f, 7, -1, 0, 4, 0.125f};
     double h[2][3], n[2][4];
@@ -292,8 +317,13 @@ static void raw_inputs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quality_of_examples), cmocka_unit_test(normalisation), cmocka_unit_test(documents_stay_together), cmocka_unit_test(files_give_back_what_was_written),
-        cmocka_unit_test(narrow_weights),      cmocka_unit_test(inputs_are_normalised_inside), cmocka_unit_test(raw_inputs),
+        cmocka_unit_test(quality_of_examples),
+        cmocka_unit_test(normalisation),
+        cmocka_unit_test(documents_stay_together),
+        cmocka_unit_test(files_give_back_what_was_written),
+        cmocka_unit_test(narrow_weights),
+        cmocka_unit_test(inputs_are_normalised_inside),
+        cmocka_unit_test(raw_inputs),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

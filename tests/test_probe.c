@@ -1,23 +1,32 @@
-// test_probe - losses, features and scores of examples against float64 PyTorch (tests/golden/make_opt.py), the rows kept for task-level
-// criteria, and that nothing but the example itself has a say in its numbers.
+// test_probe - losses, features and scores of examples against float64 PyTorch (tests/golden/make_opt.py), the rows
+// kept for task-level criteria, and that nothing but the example itself has a say in its numbers.
 //
-// Agreement is per layer: |difference| <= tol * max(|value|, rms of the layer). Where the reference's gap of two units exceeds the two
-// tolerances, their order follows from it.
+// Agreement is per layer: |difference| <= tol * max(|value|, rms of the layer). Where the reference's gap of two units
+// exceeds the two tolerances, their order follows from it.
 #include "opt_fixture.h"
 #include <omp.h>
 #include "probe.h"
 
 enum { MAX_EXAMPLES = 8 };
-static const char *const mode_names[2] = {"scores", "scores_compat"}, *const feature_modes[2] = {"features", "features_compat"};
+static const char *const mode_names[2] = {"scores", "scores_compat"}, *const feature_modes[2] = {"features",
+                                                                                                 "features_compat"};
 
 // ---------------------------------------------------------------- examples and results
-typedef struct { golden g; probe_example ex[MAX_EXAMPLES]; int n; int32_t *long_tokens; } fixture;
+typedef struct {
+    golden g;
+    probe_example ex[MAX_EXAMPLES];
+    int n;
+    int32_t *long_tokens;
+} fixture;
 
 static int open_fixture(void **state) {
     static fixture f;
     golden_open(&f.g, *state);
     for (int i = 0; i < f.g.N; i++)
-        f.ex[i] = (probe_example){.tokens = f.g.tokens + f.g.offset[i], .n = golden_length(&f.g, i), .context = f.g.context[i], .key = (uint64_t)i};
+        f.ex[i] = (probe_example){.tokens = f.g.tokens + f.g.offset[i],
+                                  .n = golden_length(&f.g, i),
+                                  .context = f.g.context[i],
+                                  .key = (uint64_t)i};
     f.n = f.g.N;
     f.long_tokens = NULL;
     if (golden_has(&f.g, "long")) {
@@ -39,7 +48,11 @@ static int close_fixture(void **state) {
 }
 
 // Room for everything that a plan yields for one example; floats counts it.
-typedef struct { probe_result r; float *block; size_t floats; } result;
+typedef struct {
+    probe_result r;
+    float *block;
+    size_t floats;
+} result;
 
 static void result_make(result *to, const model *m, const probe_plan *plan) {
     const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, units[2] = {L * (size_t)m->c.H, L * (size_t)m->c.F};
@@ -65,7 +78,8 @@ static void result_free(result *r) {
 }
 
 // Scores the examples named in `order` as one batch; out[k] belongs to order[k].
-static void run(const fixture *f, const probe_plan *plan, const int *order, int n, result *out, probe_row *rows, int n_rows) {
+static void run(const fixture *f, const probe_plan *plan, const int *order, int n, result *out, probe_row *rows,
+                int n_rows) {
     probe_example ex[MAX_EXAMPLES];
     probe_result r[MAX_EXAMPLES];
     int tokens = 0;
@@ -117,15 +131,18 @@ static void everything_agrees(void **state) {
             }
             for (int c = 0; c < plan.n_crit; c++)
                 for (int kind = 0; kind < 2; kind++) {
-                    snprintf(path, sizeof path, "%s%s/%s/%s", where, mode_names[mode], plan.crit[c]->name, kind ? "neurons" : "heads");
+                    snprintf(path, sizeof path, "%s%s/%s/%s", where, mode_names[mode], plan.crit[c]->name,
+                             kind ? "neurons" : "heads");
                     const float *got = kind ? out[i].r.neurons[mode][c] : out[i].r.heads[mode][c];
                     char group[120];
                     snprintf(group, sizeof group, "%s%s/%s", where, mode_names[mode], plan.crit[c]->name);
-                    if (!golden_has(g, group)) continue;  // compat jacov: per task only; compat removal: the same; removal of the long one
+                    // compat jacov: per task only; compat removal: the same; removal of the long one
+                    if (!golden_has(g, group)) continue;
                     if (!got) fail_msg("%s: no score", path);
                     const size_t units = kind ? F : H;
                     double *want = golden_read(g, path);
-                    assert_layers(path, got, want + row * L * units, L, units, strcmp(plan.crit[c]->name, "grasp") == 0 ? 2e-3 : 2e-4);
+                    assert_layers(path, got, want + row * L * units, L, units,
+                                  strcmp(plan.crit[c]->name, "grasp") == 0 ? 2e-3 : 2e-4);
                     free(want);
                 }
         }
@@ -150,7 +167,8 @@ static void batch_and_threads_do_not_matter(void **state) {
     run(f, &plan, all, f->n, base, NULL, 0);
     for (size_t i = 0; i < base[0].floats; i++) assert_true(isfinite(base[0].block[i]));
     run(f, &plan, turned, f->n, other, NULL, 0);
-    for (int k = 0; k < f->n; k++) assert_same_result("another order", &base[turned[k]], &other[k]), result_free(&other[k]);
+    for (int k = 0; k < f->n; k++)
+        assert_same_result("another order", &base[turned[k]], &other[k]), result_free(&other[k]);
     for (int i = 0; i < f->n; i++) {
         run(f, &plan, &i, 1, other, NULL, 0);
         assert_same_result("alone", &base[i], &other[0]);
@@ -159,7 +177,8 @@ static void batch_and_threads_do_not_matter(void **state) {
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
         run(f, &plan, all, f->n, other, NULL, 0);
-        for (int i = 0; i < f->n; i++) assert_same_result("other thread count", &base[i], &other[i]), result_free(&other[i]);
+        for (int i = 0; i < f->n; i++)
+            assert_same_result("other thread count", &base[i], &other[i]), result_free(&other[i]);
     }
     omp_set_num_threads(before);
     for (int i = 0; i < f->n; i++) result_free(&base[i]);
@@ -178,7 +197,11 @@ static void recomputing_does_not_matter(void **state) {
         result kept[MAX_EXAMPLES], again[MAX_EXAMPLES];
         probe_row rows[2][2];
         for (int i = 0; i < 4; i++)
-            rows[i / 2][i % 2] = (probe_row){.example = i % 2, .position = 3, .da = xcalloc(L * E, sizeof(float)), .x = xcalloc(L * E, sizeof(float)), .active = xcalloc(L * F, 1)};
+            rows[i / 2][i % 2] = (probe_row){.example = i % 2,
+                                             .position = 3,
+                                             .da = xcalloc(L * E, sizeof(float)),
+                                             .x = xcalloc(L * E, sizeof(float)),
+                                             .active = xcalloc(L * F, 1)};
         const size_t bytes = probe_bytes(&f->g.m, &plan, f->g.rows);
         run(f, &plan, all, f->g.N, kept, rows[0], 2);
         plan.recompute = true;
@@ -193,7 +216,8 @@ static void recomputing_does_not_matter(void **state) {
             assert_same_bits("x", rows[0][i].x, rows[1][i].x, L * E * sizeof(float));
             assert_same_bits("active", rows[0][i].active, rows[1][i].active, L * F);
         }
-        for (int i = 0; i < 4; i++) free(rows[i / 2][i % 2].da), free(rows[i / 2][i % 2].x), free(rows[i / 2][i % 2].active);
+        for (int i = 0; i < 4; i++)
+            free(rows[i / 2][i % 2].da), free(rows[i / 2][i % 2].x), free(rows[i / 2][i % 2].active);
         free(plan.crit);
     }
 }
@@ -213,7 +237,8 @@ static void other_criteria_do_not_matter(void **state) {
             run(f, &single, all, f->g.N, one, NULL, 0);
             for (int i = 0; i < f->g.N; i++) {
                 for (int kind = 0; kind < 2; kind++) {
-                    const float *a = kind ? base[i].r.neurons[mode][c] : base[i].r.heads[mode][c], *b = kind ? one[i].r.neurons[mode][0] : one[i].r.heads[mode][0];
+                    const float *a = kind ? base[i].r.neurons[mode][c] : base[i].r.heads[mode][c],
+                                *b = kind ? one[i].r.neurons[mode][0] : one[i].r.heads[mode][0];
                     if (a) assert_same_bits(plan.crit[c]->name, a, b, units[kind] * sizeof *a);
                 }
                 result_free(&one[i]);
@@ -224,7 +249,8 @@ static void other_criteria_do_not_matter(void **state) {
 }
 
 // ---------------------------------------------------------------- the seam to the criteria
-// A criterion of our own sees what it declares, nothing that would have to be computed for it besides, and what it sees is right.
+// A criterion of our own sees what it declares, nothing that would have to be computed for it besides, and what it sees
+// is right.
 static void see_correlation(float *out, const crit_in *in) {
     assert_non_null(in->xcorr), assert_non_null(in->xmax), assert_non_null(in->x), assert_non_null(in->act);
     assert_true(in->D == 1 && in->U >= 1 && in->ld >= in->U && in->layer < in->layers && in->context < in->T);
@@ -234,7 +260,8 @@ static void see_correlation(float *out, const crit_in *in) {
         assert_true(in->xmax[s] == top);
         for (int t = 0; t < in->T; t++) {
             double m[2] = {0}, dot = 0, square[2] = {0};
-            for (int e = 0; e < in->E; e++) m[0] += (double)in->x[s * in->E + e] / in->E, m[1] += (double)in->x[t * in->E + e] / in->E;
+            for (int e = 0; e < in->E; e++)
+                m[0] += (double)in->x[s * in->E + e] / in->E, m[1] += (double)in->x[t * in->E + e] / in->E;
             for (int e = 0; e < in->E; e++) {
                 const double a = (double)in->x[s * in->E + e] - m[0], b = (double)in->x[t * in->E + e] - m[1];
                 dot += a * b, square[0] += a * a, square[1] += b * b;
@@ -246,27 +273,34 @@ static void see_correlation(float *out, const crit_in *in) {
 }
 static void see_activations(float *out, const crit_in *in) {
     assert_non_null(in->act);
-    assert_true(!in->hv && !in->hu && !in->w && !in->dw && !in->hu_w && !in->xcorr && !in->removal);  // whatever costs something to make
+    // whatever costs something to make
+    assert_true(!in->hv && !in->hu && !in->w && !in->dw && !in->hu_w && !in->xcorr && !in->removal);
     for (int u = 0; u < in->U; u++) out[u] = (float)(in->layer * 1000 + in->unit + u);
 }
 
 static void criteria_get_what_they_declare(void **state) {
     fixture *f = *state;
-    const criterion spy = {.name = "spy", .sound = {.heads = see_activations, .neurons = see_correlation, .needs_heads = CRIT_ACT,
-                                                    .needs_neurons = CRIT_ACT | CRIT_XCORR}};
+    const criterion spy = {.name = "spy",
+                           .sound = {.heads = see_activations,
+                                     .neurons = see_correlation,
+                                     .needs_heads = CRIT_ACT,
+                                     .needs_neurons = CRIT_ACT | CRIT_XCORR}};
     const criterion *list[] = {&spy};
     const probe_plan plan = {.crit = list, .n_crit = 1, .sound = true};
     const int one = 0;
     result out;
     run(f, &plan, &one, 1, &out, NULL, 0);
     for (int l = 0; l < f->g.m.c.L; l++) {  // every unit was handed over, and its score put in its place
-        for (int h = 0; h < f->g.m.c.H; h++) assert_true(out.r.heads[0][0][l * f->g.m.c.H + h] == (float)(l * 1000 + h));
-        for (int j = 0; j < f->g.m.c.F; j++) assert_true(out.r.neurons[0][0][l * f->g.m.c.F + j] == (float)(l * 1000 + j));
+        for (int h = 0; h < f->g.m.c.H; h++)
+            assert_true(out.r.heads[0][0][l * f->g.m.c.H + h] == (float)(l * 1000 + h));
+        for (int j = 0; j < f->g.m.c.F; j++)
+            assert_true(out.r.neurons[0][0][l * f->g.m.c.F + j] == (float)(l * 1000 + j));
     }
     result_free(&out);
 }
 
-// The taps, weights and tangents that a criterion can read, against the sums over them: grasp and snip, made from the arrays.
+// The taps, weights and tangents that a criterion can read, against the sums over them: grasp and snip, made from the
+// arrays.
 static double array_product(const float *a, const float *b, int D) {
     double s = 0;
     for (int i = 0; i < D; i++) s += (double)a[i] * (double)b[i];
@@ -275,7 +309,8 @@ static double array_product(const float *a, const float *b, int D) {
 static void grasp_by_taps(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) {
         double s = 0;
-        for (int t = 0; t < in->T; t++) s += array_product(in->act + t * in->ld + u * in->D, in->hv + t * in->ld + u * in->D, in->D);
+        for (int t = 0; t < in->T; t++)
+            s += array_product(in->act + t * in->ld + u * in->D, in->hv + t * in->ld + u * in->D, in->D);
         out[u] = (float)s;
     }
 }
@@ -287,14 +322,16 @@ static void compat_grasp_by_taps(float *out, const crit_in *in) {
 static void compat_grasp_by_weights(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) {
         double s = 0;
-        for (int e = u * in->E; e < (u + 1) * in->E; e++) s -= (double)in->w[e] * (2 * (double)in->dw[e] + (double)in->hu_w[e]) / in->E;
+        for (int e = u * in->E; e < (u + 1) * in->E; e++)
+            s -= (double)in->w[e] * (2 * (double)in->dw[e] + (double)in->hu_w[e]) / in->E;
         out[u] = (float)s;
     }
 }
 static void snip_by_taps(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) {
         double s = 0;
-        for (int t = 0; t < in->T; t++) s += array_product(in->act + t * in->ld + u * in->D, in->grad + t * in->ld + u * in->D, in->D);
+        for (int t = 0; t < in->T; t++)
+            s += array_product(in->act + t * in->ld + u * in->D, in->grad + t * in->ld + u * in->D, in->D);
         out[u] = (float)fabs(s);
     }
 }
@@ -308,9 +345,14 @@ static void compat_snip_by_taps(float *out, const crit_in *in) {
 static void taps_say_what_sums_say(void **state) {
     fixture *f = *state;
     enum { TAPS = CRIT_ACT | CRIT_GRAD, COMPAT_WEIGHTS = CRIT_WEIGHT | CRIT_WGRAD | CRIT_HESS_COMPAT };
-    const criterion grasp = {.name = "grasp by taps", .sound = {grasp_by_taps, grasp_by_taps, CRIT_ACT | CRIT_HESS, CRIT_ACT | CRIT_HESS, "", "", NULL},
-                             .compat = {compat_grasp_by_taps, compat_grasp_by_weights, CRIT_ACT | CRIT_HESS_COMPAT, COMPAT_WEIGHTS, "", "", NULL}};
-    const criterion snip = {.name = "snip by taps", .sound = {snip_by_taps, snip_by_taps, TAPS, TAPS, "", "", NULL}, .compat = {.heads = compat_snip_by_taps, .needs_heads = CRIT_OUT_GRAD}};
+    const criterion grasp = {
+        .name = "grasp by taps",
+        .sound = {grasp_by_taps, grasp_by_taps, CRIT_ACT | CRIT_HESS, CRIT_ACT | CRIT_HESS, "", "", NULL},
+        .compat = {compat_grasp_by_taps, compat_grasp_by_weights, CRIT_ACT | CRIT_HESS_COMPAT, COMPAT_WEIGHTS, "", "",
+                   NULL}};
+    const criterion snip = {.name = "snip by taps",
+                            .sound = {snip_by_taps, snip_by_taps, TAPS, TAPS, "", "", NULL},
+                            .compat = {.heads = compat_snip_by_taps, .needs_heads = CRIT_OUT_GRAD}};
     const criterion *list[] = {&grasp, &snip, crit_find("grasp"), crit_find("snip")};
     const probe_plan plan = {.crit = list, .n_crit = 4, .sound = true, .compat = true, .seed = 1};
     const int all[] = {0, 1, 2};
@@ -336,11 +378,15 @@ static void rows_agree(void **state) {
     golden *g = &f->g;
     const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F, rows = (size_t)g->rows;
     double *da = golden_read(g, "da"), *dz = golden_read(g, "dz"), *x = golden_read(g, "x");
-    static const int at[][2] = {{2, 4}, {0, 7}, {0, 12}, {1, 7}, {2, 0}, {0, 0}, {2, 4}};  // in any order, one of them twice
+    // in any order, one of them twice
+    static const int at[][2] = {{2, 4}, {0, 7}, {0, 12}, {1, 7}, {2, 0}, {0, 0}, {2, 4}};
     enum { ROWS = sizeof at / sizeof *at };
     probe_row want[ROWS];
     for (int k = 0; k < ROWS; k++)
-        want[k] = (probe_row){.example = at[k][0], .position = at[k][1], .da = xcalloc(L * E, sizeof(float)), .x = xcalloc(L * E, sizeof(float)),
+        want[k] = (probe_row){.example = at[k][0],
+                              .position = at[k][1],
+                              .da = xcalloc(L * E, sizeof(float)),
+                              .x = xcalloc(L * E, sizeof(float)),
                               .active = xcalloc(L * F, 1)};
     probe_plan plan = {.sound = true, .seed = 1};
     plan.crit = crit_select("l2_norm", &plan.n_crit);
@@ -352,7 +398,9 @@ static void rows_agree(void **state) {
             const size_t row = l * rows + (size_t)(g->offset[at[k][0]] + at[k][1]);
             double square[2] = {0};  // of this sequence's layer: a row alone may be small
             const size_t first = l * rows + (size_t)g->offset[at[k][0]], n = (size_t)golden_length(g, at[k][0]) * E;
-            for (size_t i = 0; i < n; i++) square[0] += da[first * E + i] * da[first * E + i] / (double)n, square[1] += x[first * E + i] * x[first * E + i] / (double)n;
+            for (size_t i = 0; i < n; i++)
+                square[0] += da[first * E + i] * da[first * E + i] / (double)n,
+                    square[1] += x[first * E + i] * x[first * E + i] / (double)n;
             for (size_t e = 0; e < E; e++) {
                 const double a = da[row * E + e], b = x[row * E + e];
                 assert_true(fabs(want[k].da[l * E + e] - a) <= 1e-4 * fmax(fabs(a), sqrt(square[0])));
@@ -383,7 +431,8 @@ static void nan_scores_are_named(void **state) {
         result_make(&out, &f->g.m, &plan);
         probe *p = probe_new(&f->g.m, &plan, f->ex[0].n);
         assert_int_equal(probe_run(p, f->ex, 1, &out.r, NULL, 0), -1);
-        if (!strstr(err_get(), list[0]->name) || !strstr(err_get(), "layer 1")) fail_msg("criterion and layer are not named: %s", err_get());
+        if (!strstr(err_get(), list[0]->name) || !strstr(err_get(), "layer 1"))
+            fail_msg("criterion and layer are not named: %s", err_get());
         probe_free(p);
         result_free(&out);
     }
@@ -392,7 +441,17 @@ static void nan_scores_are_named(void **state) {
 // A NaN or an infinity in any weight of any kind ends in an error, not in a score.
 static void nan_weights_are_named(void **state) {
     (void)state;
-    const model_config c = {.L = 2, .H = 2, .E = 8, .F = 12, .D = 4, .P = 6, .V = 13, .positions = 10, .pre_ln = true, .final_ln = true, .bias = true};
+    const model_config c = {.L = 2,
+                            .H = 2,
+                            .E = 8,
+                            .F = 12,
+                            .D = 4,
+                            .P = 6,
+                            .V = 13,
+                            .positions = 10,
+                            .pre_ln = true,
+                            .final_ln = true,
+                            .bias = true};
     static const int32_t tokens[] = {3, 7, 1, 7, 12, 0, 4};
     const probe_example ex = {.tokens = tokens, .n = 7, .context = 4};
     probe_plan plan = {.sound = true, .compat = true, .seed = 1};
@@ -405,10 +464,12 @@ static void nan_weights_are_named(void **state) {
     assert_int_equal(probe_run(p, &ex, 1, &out.r, NULL, 0), 0);
     for (int i = 0; i < o.n; i++)
         for (int k = 0; k < 2; k++) {
-            float *w = (float *)o.t[i].data + (strstr(o.t[i].name, "positions") ? 2 * c.E : 0);  // the position that every sequence has
+            // the position that every sequence has
+            float *w = (float *)o.t[i].data + (strstr(o.t[i].name, "positions") ? 2 * c.E : 0);
             const float was = *w;
             *w = k ? INFINITY : NAN;
-            if (probe_run(p, &ex, 1, &out.r, NULL, 0) != -1) fail_msg("%s in %s went unnoticed", k ? "infinity" : "NaN", o.t[i].name);
+            if (probe_run(p, &ex, 1, &out.r, NULL, 0) != -1)
+                fail_msg("%s in %s went unnoticed", k ? "infinity" : "NaN", o.t[i].name);
             assert_true(*err_get() && !strchr(err_get(), '\n'));
             *w = was;
         }
@@ -420,11 +481,15 @@ static void nan_weights_are_named(void **state) {
 }
 
 int main(void) {
-    static const golden_test per_model[] = {
-        {"everything agrees", everything_agrees, false}, {"batch and threads do not matter", batch_and_threads_do_not_matter, false},
-        {"other criteria do not matter", other_criteria_do_not_matter, false}, {"recomputing does not matter", recomputing_does_not_matter, false},
-        {"criteria get what they declare", criteria_get_what_they_declare, false}, {"taps say what sums say", taps_say_what_sums_say, false},
-        {"rows agree", rows_agree, false}, {"NaN scores are named", nan_scores_are_named, false}};
+    static const golden_test per_model[] = {{"everything agrees", everything_agrees, false},
+                                            {"batch and threads do not matter", batch_and_threads_do_not_matter, false},
+                                            {"other criteria do not matter", other_criteria_do_not_matter, false},
+                                            {"recomputing does not matter", recomputing_does_not_matter, false},
+                                            {"criteria get what they declare", criteria_get_what_they_declare, false},
+                                            {"taps say what sums say", taps_say_what_sums_say, false},
+                                            {"rows agree", rows_agree, false},
+                                            {"NaN scores are named", nan_scores_are_named, false}};
     const struct CMUnitTest tests[] = {cmocka_unit_test(nan_weights_are_named)};
-    return run_on_golden("probe", per_model, sizeof per_model / sizeof *per_model, open_fixture, close_fixture, tests, 1);
+    return run_on_golden("probe", per_model, sizeof per_model / sizeof *per_model, open_fixture, close_fixture, tests,
+                         1);
 }

@@ -49,7 +49,8 @@ static void says(const char *part) {
     if (!strstr(err_get(), part)) fail_msg("\"%s\" lacks \"%s\"", err_get(), part);
 }
 
-static const char *const a[] = {"opt", "acc", "0.5", "h1"}, *const b[] = {"opt", "acc, \"norm\"\n", "0.25", "h1"}, *const c[] = {"opt", "acc", "0.7", "h2"};
+static const char *const a[] = {"opt", "acc", "0.5", "h1"}, *const b[] = {"opt", "acc, \"norm\"\n", "0.25", "h1"},
+                         *const c[] = {"opt", "acc", "0.7", "h2"};
 
 static void rows_and_resume(void **state) {
     (void)state;
@@ -61,7 +62,8 @@ static void rows_and_resume(void **state) {
     assert_string_equal(results_find(&r, b)[2], "0.25");
     results_close(&r);
     char *text = content();
-    assert_string_equal(text, "# command: x\n# code: y\nmodel,metric,value,scores_hash\nopt,acc,0.5,h1\nopt,\"acc, \"\"norm\"\"\n\",0.25,h1\n");
+    assert_string_equal(text, "# command: x\n# code: y\nmodel,metric,value,scores_hash\nopt,acc,0.5,h1\nopt,\"acc, "
+                              "\"\"norm\"\"\n\",0.25,h1\n");
     free(text);
 
     open_file(&r, "command: z");  // a rerun with nothing to add leaves the file as it is
@@ -74,7 +76,7 @@ static void rows_and_resume(void **state) {
     const char *const other_value[] = {"opt", "acc", "123", "h1"};
     assert_string_equal(results_find(&r, other_value)[2], "0.5");  // the value is not in the key
     assert_string_equal(results_find(&r, b)[1], b[1]);
-    assert_null(results_find(&r, c));                              // another hash is another row
+    assert_null(results_find(&r, c));  // another hash is another row
     const char *const shifted[] = {"op", "tacc", "0.5", "h1"};
     assert_null(results_find(&r, shifted));
     assert_int_equal(results_append(&r, c), 0);
@@ -91,7 +93,8 @@ static void rows_and_resume(void **state) {
     free(text);
 }
 
-// Cut at every byte, as a kill in the middle of a write could: whole rows stay, the rest goes, and the finished file is the same.
+// Cut at every byte, as a kill in the middle of a write could: whole rows stay, the rest goes, and the finished file is
+// the same.
 static void torn(void **state) {
     (void)state;
     results r;
@@ -185,7 +188,8 @@ static void json_lines(void **state) {
     assert_int_equal(details_append(&d, text, (size_t)n), 0);
     char orphan[17];
     results_key(orphan, &r, c);  // killed between the lines of c and its row
-    int m = snprintf(text + n, sizeof text - (size_t)n, "{\"row\":\"%s\",\"id\":1}\n{\"row\":\"%s\",\"i", orphan, orphan);
+    int m =
+        snprintf(text + n, sizeof text - (size_t)n, "{\"row\":\"%s\",\"id\":1}\n{\"row\":\"%s\",\"i", orphan, orphan);
     assert_int_equal(details_append(&d, text + n, (size_t)m), 0);
     details_close(&d);
     assert_int_equal(details_open(&d, lines, &r), 0);
@@ -205,7 +209,9 @@ static void json_lines(void **state) {
 
 static void json_strings(void **state) {
     (void)state;
-    struct { const char *text, *json; } t[] = {
+    struct {
+        const char *text, *json;
+    } t[] = {
         {"a\"b\\c\n\x01", "\"a\\\"b\\\\c\\u000a\\u0001\""},
         {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\""},
         {"x\xffy\xc3", "\"x\\ufffdy\\ufffd\""},
@@ -225,9 +231,12 @@ static void json_strings(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(rows_and_resume, setup, teardown), cmocka_unit_test_setup_teardown(torn, setup, teardown),
-        cmocka_unit_test_setup_teardown(refused, setup, teardown),         cmocka_unit_test_setup_teardown(full_disk, setup, teardown),
-        cmocka_unit_test_setup_teardown(json_lines, setup, teardown),      cmocka_unit_test(json_strings),
+        cmocka_unit_test_setup_teardown(rows_and_resume, setup, teardown),
+        cmocka_unit_test_setup_teardown(torn, setup, teardown),
+        cmocka_unit_test_setup_teardown(refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(full_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(json_lines, setup, teardown),
+        cmocka_unit_test(json_strings),
     };
     return cmocka_run_group_tests_name("results", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-// test_rounded - 16-bit activations (ops.h: narrow weights) on the CPU and through the CUDA table: products against double precision on operands that were
-// rounded here, by definition; powers of two pass through, from 1e-30 to 1e30; a span alone has the bits that it has in a batch; what is not finite is named.
+// test_rounded - 16-bit activations (ops.h: narrow weights) on the CPU and through the CUDA table: products against
+// double precision on operands that were rounded here, by definition; powers of two pass through, from 1e-30 to 1e30; a
+// span alone has the bits that it has in a batch; what is not finite is named.
 #include "opt_fixture.h"
 #include "convert.h"
 #include "model_random.h"
@@ -21,7 +22,10 @@ static double to_bits(double x, int bits) {
 }
 static int bits_of(dtype type) { return type == DT_F16 ? 11 : 8; }
 
-typedef struct { weight on[2], t[2]; double w[F * E]; } matrix;  // (F, E), and transposed; side by side
+typedef struct {
+    weight on[2], t[2];
+    double w[F * E];
+} matrix;  // (F, E), and transposed; side by side
 static void make_matrix(matrix *m, dtype type) {
     static float x[F * E], turned[F * E], wide[F * E];
     uint16_t h[F * E];
@@ -44,7 +48,8 @@ static void make_matrix(matrix *m, dtype type) {
     }
 }
 static void free_matrix(matrix *m) {
-    for (int k = 0; k < sides; k++) side[k]->release((void *)(uintptr_t)m->on[k].data), side[k]->release((void *)(uintptr_t)m->t[k].data);
+    for (int k = 0; k < sides; k++)
+        side[k]->release((void *)(uintptr_t)m->on[k].data), side[k]->release((void *)(uintptr_t)m->t[k].data);
 }
 
 static float *on_device(const ops *o, const float *x, size_t n) {
@@ -61,7 +66,8 @@ static float *from_device(const ops *o, float *p, size_t n) {
 static float *random_rows(uint64_t seed, int width) {
     rng r = rng_make(seed);
     float *x = xmalloc(sizeof *x * ROWS * (size_t)width);
-    for (int i = 0; i < ROWS * width; i++) x[i] = (float)rng_normal(&r) * ldexpf(1, i / width % 5 - 12);  // rows of other sizes side by side
+    // rows of other sizes side by side
+    for (int i = 0; i < ROWS * width; i++) x[i] = (float)rng_normal(&r) * ldexpf(1, i / width % 5 - 12);
     return x;
 }
 
@@ -90,7 +96,9 @@ static float *product_of(int what, int k, const matrix *m, const float *x, const
 
 static double want_of(int what, const matrix *m, const float *row, int j, int bits) {
     double sum = 0;
-    for (int i = 0; i < in_of(what); i++) sum += (bits ? to_bits((double)row[i], bits) : (double)row[i]) * m->w[out_of(what) == F ? j * E + i : i * E + j];
+    for (int i = 0; i < in_of(what); i++)
+        sum +=
+            (bits ? to_bits((double)row[i], bits) : (double)row[i]) * m->w[out_of(what) == F ? j * E + i : i * E + j];
     return sum;
 }
 
@@ -115,8 +123,10 @@ static void of_rounded_operands(int what, int k, const matrix *m) {
             char text[100];
             for (int j = 0; j < out; j++) want[j] = want_of(what, m, x + t * in, j, bits);
             for (int j = 0; j < out; j++) size = fmax(size, fabs(want[j]));
-            for (int j = 0; j < out; j++) exact = want_of(what, m, x + t * in, j, 0), far = fmax(far, fabs(exact - want[j]) / size);
-            snprintf(text, sizeof text, "%s, %s, %s, row %d", side[k]->device, names[what], dtype_name(m->on[k].type), t);
+            for (int j = 0; j < out; j++)
+                exact = want_of(what, m, x + t * in, j, 0), far = fmax(far, fabs(exact - want[j]) / size);
+            snprintf(text, sizeof text, "%s, %s, %s, row %d", side[k]->device, names[what], dtype_name(m->on[k].type),
+                     t);
             assert_agree(text, y + t * out, want, (size_t)out, 2e-6);
         }
     if (!(far > ldexp(1, -bits - 3))) fail_msg("%s: rounding does not show (%g)", names[what], far);
@@ -128,7 +138,8 @@ static void products_are_of_rounded_operands(void **state) {
     each_product(of_rounded_operands);
 }
 
-// Of one span; sums of |w g|, g g, w g and w h against double precision on rounded operands, where h is made of tangents.
+// Of one span; sums of |w g|, g g, w g and w h against double precision on rounded operands, where h is made of
+// tangents.
 static void sums_of_gradients(void **state) {
     (void)state;
     const span s = {4, 41};
@@ -153,7 +164,8 @@ static void sums_of_gradients(void **state) {
                     double g = 0, h = 0;
                     for (int t = s.row; t < s.row + s.n; t++) {
                         double v[4];
-                        for (int a = 0; a < 4; a++) v[a] = to_bits((double)(a % 2 ? x[a][t * E + e] : x[a][t * F + from + j]), bits_of(type));
+                        for (int a = 0; a < 4; a++)
+                            v[a] = to_bits((double)(a % 2 ? x[a][t * E + e] : x[a][t * F + from + j]), bits_of(type));
                         g += v[0] * v[1];
                         h += v[2] * v[1] + v[0] * v[3];
                     }
@@ -162,7 +174,9 @@ static void sums_of_gradients(void **state) {
                 }
                 for (int q = 0; q < WSUMS; q++) {
                     const double got = sums[j * WSUMS + q];
-                    if (!(fabs(got - want[q]) <= 1e-5 * size[q])) fail_msg("%s, %s: sum %d of row %d: %.9g, want %.9g", side[k]->device, dtype_name(type), q, j, got, want[q]);
+                    if (!(fabs(got - want[q]) <= 1e-5 * size[q]))
+                        fail_msg("%s, %s: sum %d of row %d: %.9g, want %.9g", side[k]->device, dtype_name(type), q, j,
+                                 got, want[q]);
                 }
             }
         }
@@ -171,7 +185,8 @@ static void sums_of_gradients(void **state) {
     }
 }
 
-// Gradients of 1e-30 are no less exact than those of 1, and those of 1e30 do not overflow: a power of two changes exponents only.
+// Gradients of 1e-30 are no less exact than those of 1, and those of 1e30 do not overflow: a power of two changes
+// exponents only.
 static void of_powers_of_two(int what, int k, const matrix *m) {
     static const int power[] = {-100, -67, -23, 24, 100};
     const int in = in_of(what), out = out_of(what);
@@ -181,7 +196,8 @@ static void of_powers_of_two(int what, int k, const matrix *m) {
         float *z = product_of(what, k, m, scaled, spans, SPANS);
         for (int i = 0; i < ROWS * out; i++)
             if (z[i] != ldexpf(y[i], power[p]))
-                fail_msg("%s, %s, %s, 2^%d: number %d: %.9g, want %.9g", side[k]->device, names[what], dtype_name(m->on[k].type), power[p], i, (double)z[i], (double)ldexpf(y[i], power[p]));
+                fail_msg("%s, %s, %s, 2^%d: number %d: %.9g, want %.9g", side[k]->device, names[what],
+                         dtype_name(m->on[k].type), power[p], i, (double)z[i], (double)ldexpf(y[i], power[p]));
         free(z);
     }
     free(x), free(scaled), free(y);
@@ -198,7 +214,8 @@ static void of_a_span_alone(int what, int k, const matrix *m) {
     float *x = random_rows(8, in);
     for (int i = 12 * in; i < ROWS * in; i++) x[i] *= 1e6f;
     float *all = product_of(what, k, m, x, spans, SPANS), *one = product_of(what, k, m, x, &spans[1], 1);
-    assert_same_bits(names[what], all + spans[1].row * out, one + spans[1].row * out, sizeof *one * (size_t)(spans[1].n * out));
+    assert_same_bits(names[what], all + spans[1].row * out, one + spans[1].row * out,
+                     sizeof *one * (size_t)(spans[1].n * out));
     free(x), free(all), free(one);
 }
 
@@ -228,14 +245,21 @@ static void faults_are_named(void **state) {
         for (int type = 0; type < 2; type++)
             for (int number = 0; number < 4; number++)
                 for (int what = LINEAR; what <= BACK; what += BACK - LINEAR) {
-                    char *command = xasprintf("'%s' %s %s %d %s 2>&1", self, k ? "cuda" : "cpu", types[type], what, numbers[number]), text[4000] = "";  // sanitizers have lines of their own
+                    // sanitizers have lines of their own
+                    char *command = xasprintf("'%s' %s %s %d %s 2>&1", self, k ? "cuda" : "cpu", types[type], what,
+                                              numbers[number]),
+                         text[4000] = "";
                     FILE *f = popen(command, "r");
                     assert_non_null(f);
                     fread(text, 1, sizeof text - 1, f);
                     const int status = pclose(f);
                     const bool said = strstr(text, "not finite");
                     const bool finite = number == 3;  // and so it passes in both types
-                    if (finite ? status != 0 || said : status >> 8 != 1 || !strstr(text, what == BACK ? "linear_back with layers.1.fc1.weight" : ": linear with layers.1.fc1.weight") || !said)
+                    if (finite ? status != 0 || said
+                               : status >> 8 != 1 ||
+                                     !strstr(text, what == BACK ? "linear_back with layers.1.fc1.weight"
+                                                                : ": linear with layers.1.fc1.weight") ||
+                                     !said)
                         fail_msg("%s: status %d, %s", command, status, text);
                     free(command);
                 }
@@ -277,8 +301,12 @@ int main(int argc, char **argv) {
     side[0] = ops_cpu();
     side[1] = shim_open();
     if (side[1]) sides = 2;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(products_are_of_rounded_operands), cmocka_unit_test(sums_of_gradients), cmocka_unit_test(powers_of_two_pass_through),
-                                       cmocka_unit_test(a_span_is_alone), cmocka_unit_test(faults_are_named), cmocka_unit_test(models_are_narrowed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products_are_of_rounded_operands),
+                                       cmocka_unit_test(sums_of_gradients),
+                                       cmocka_unit_test(powers_of_two_pass_through),
+                                       cmocka_unit_test(a_span_is_alone),
+                                       cmocka_unit_test(faults_are_named),
+                                       cmocka_unit_test(models_are_narrowed)};
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
     if (argc > 1 || sides < 2 || !strstr(side[1]->about, "stand-in")) return bad;

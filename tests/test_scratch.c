@@ -43,7 +43,7 @@ static void pieces_are_apart_and_stay(void **state) {
     scratch_release(b);
     const scratch_point c = scratch_mark();
     uint8_t *next = scratch_take(1);
-    assert_ptr_equal(next, inner[0]); // what was released is taken first
+    assert_ptr_equal(next, inner[0]);  // what was released is taken first
     scratch_release(c);
     check_all(outer);
     scratch_release(a);

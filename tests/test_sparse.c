@@ -1,5 +1,5 @@
-// test_sparse - sparse passes, over live units alone: against the same masks by zeroing, which test_opt_masks holds against PyTorch; K/V policies;
-// same bits whatever the batch and the threads. Their kernels and operations: test_live.
+// test_sparse - sparse passes, over live units alone: against the same masks by zeroing, which test_opt_masks holds
+// against PyTorch; K/V policies; same bits whatever the batch and the threads. Their kernels and operations: test_live.
 #include "opt_fixture.h"
 #include "cpu_vec.h"
 #include <omp.h>
@@ -8,10 +8,32 @@ static const char *const set_names[] = {"avx512", "avx2", "plain"};
 enum { SETS = 3, TYPES = 3 };
 
 // ---------------------------------------------------------------- models
-static const model_config odd = {.L = 3, .H = 5, .D = 7, .E = 35, .F = 53, .P = 35, .V = 61, .positions = 90, .pre_ln = true, .final_ln = true, .bias = true};
-static const model_config even = {.L = 3, .H = 4, .D = 16, .E = 64, .F = 192, .P = 64, .V = 80, .positions = 90, .pre_ln = true, .final_ln = true, .bias = true};
-static const model_config post = {.L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 16, .V = 50, .positions = 90, .bias = true};
-static const model_config bare = {.L = 2, .H = 2, .D = 32, .E = 64, .F = 70, .P = 64, .V = 50, .positions = 90, .pre_ln = true};
+static const model_config odd = {.L = 3,
+                                 .H = 5,
+                                 .D = 7,
+                                 .E = 35,
+                                 .F = 53,
+                                 .P = 35,
+                                 .V = 61,
+                                 .positions = 90,
+                                 .pre_ln = true,
+                                 .final_ln = true,
+                                 .bias = true};
+static const model_config even = {.L = 3,
+                                  .H = 4,
+                                  .D = 16,
+                                  .E = 64,
+                                  .F = 192,
+                                  .P = 64,
+                                  .V = 80,
+                                  .positions = 90,
+                                  .pre_ln = true,
+                                  .final_ln = true,
+                                  .bias = true};
+static const model_config post = {
+    .L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 16, .V = 50, .positions = 90, .bias = true};
+static const model_config bare = {
+    .L = 2, .H = 2, .D = 32, .E = 64, .F = 70, .P = 64, .V = 50, .positions = 90, .pre_ln = true};
 static const model_config *const configs[] = {&odd, &even, &post, &bare};
 enum { CONFIGS = 4 };
 
@@ -22,7 +44,10 @@ static mask random_mask(const model_config *c, mask_kind kind, rng *r) {
     uint8_t *m = xmalloc((size_t)(heads + neurons));
     for (int k = 0; k < heads + neurons; k++) {
         const int layer = k < heads ? k / c->H : (k - heads) / c->F;
-        m[k] = kind == MASK_ALL ? 1 : kind == MASK_NONE ? 0 : kind == MASK_ONE_HEAD && k < heads ? k % c->H == layer % c->H : rng_below(r, 2) != 0;
+        m[k] = kind == MASK_ALL                     ? 1
+               : kind == MASK_NONE                  ? 0
+               : kind == MASK_ONE_HEAD && k < heads ? k % c->H == layer % c->H
+                                                    : rng_below(r, 2) != 0;
         if (kind == MASK_EMPTY_LAYER && layer == 1) m[k] = 0;
     }
     return (mask){m, m + heads};
@@ -37,7 +62,9 @@ static void assert_close(const char *what, const float *got, const float *want, 
 // Logits at the end of a pass of n tokens under a mask.
 static void logits_of(const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, float *out) {
     model_run *r = model_run_new(m, n, 1, flags);
-    model_forward(r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET}, 1);
+    model_forward(
+        r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET},
+        1);
     model_logits(r, 0, out);
     model_run_free(r);
 }
@@ -95,7 +122,15 @@ static void decode_agrees(void **state) {
         model_run *run = model_run_new(&o.m, 5, 1, RUN_FORWARD);
         for (int at = 0, take; at < T; at += take) {
             take = at == 0 ? 5 : 1 + (at == 9);
-            model_forward(run, &(model_seq){.tokens = tokens + at, .n = take, .prefix = cache, .append = cache, .mask = &m, .targets_from = take - 1, .last_target = SEQ_NO_TARGET}, 1);
+            model_forward(run,
+                          &(model_seq){.tokens = tokens + at,
+                                       .n = take,
+                                       .prefix = cache,
+                                       .append = cache,
+                                       .mask = &m,
+                                       .targets_from = take - 1,
+                                       .last_target = SEQ_NO_TARGET},
+                          1);
             model_logits(run, 0, got);
             logits_of(&o.m, tokens, at + take, &m, RUN_MASK_BY_ZERO, want);
             assert_close("decoded logits", got, want, c->V);
@@ -133,7 +168,14 @@ static void policies(void **state) {
                 free(other.heads);
             }
             for (int kv = 0; kv < 3; kv++) {
-                model_seq s = {.tokens = tokens + at, .n = take, .prefix = cache[kv], .append = cache[kv], .mask = at == 25 ? NULL : &m, .mask_from = PROMPT - 1, .targets_from = take - 1, .last_target = SEQ_NO_TARGET};
+                model_seq s = {.tokens = tokens + at,
+                               .n = take,
+                               .prefix = cache[kv],
+                               .append = cache[kv],
+                               .mask = at == 25 ? NULL : &m,
+                               .mask_from = PROMPT - 1,
+                               .targets_from = take - 1,
+                               .last_target = SEQ_NO_TARGET};
                 model_forward(run, &s, 1);
                 model_logits(run, 0, kv == 0 ? want : got[kv - 1]);
             }
@@ -159,7 +201,8 @@ static void policies(void **state) {
 // ---------------------------------------------------------------- batches, threads
 enum { BATCH = 6, STEPS = 7 };
 
-// Decodes a batch of sequences with masks of their own (one of them shared by two, one sequence dense) and lays out all logits [step, seq, V].
+// Decodes a batch of sequences with masks of their own (one of them shared by two, one sequence dense) and lays out all
+// logits [step, seq, V].
 static float *decode_batch(const model *m, int first, int n, unsigned flags, uint64_t seed) {
     const model_config *c = &m->c;
     rng r = rng_make(seed);
@@ -172,13 +215,19 @@ static float *decode_batch(const model *m, int first, int n, unsigned flags, uin
     kv_cache *cache[BATCH];
     for (int i = 0; i < BATCH; i++) cache[i] = kv_cache_new_as(m, STEPS + 9, (kv_policy)(i % 3));
     model_run *run = model_run_new(m, 9 * BATCH, BATCH, flags);
-    float *out = xcalloc((size_t)(STEPS + 1) * BATCH * (size_t)c->V, sizeof *out), *all = xmalloc((size_t)BATCH * (size_t)c->V * sizeof *all);
+    float *out = xcalloc((size_t)(STEPS + 1) * BATCH * (size_t)c->V, sizeof *out),
+          *all = xmalloc((size_t)BATCH * (size_t)c->V * sizeof *all);
     for (int step = 0; step <= STEPS; step++) {
         model_seq s[BATCH];
         for (int k = 0; k < n; k++) {
             const int i = first + k, length = step ? 1 : 2 + i, at = step ? 2 + i + step - 1 : 0;
-            s[k] = (model_seq){.tokens = tokens[i] + at, .n = length, .prefix = cache[i], .append = cache[i], .mask = i == 3 ? NULL : &masks[i == 5 ? 0 : i],
-                             .targets_from = length - 1, .last_target = SEQ_NO_TARGET};
+            s[k] = (model_seq){.tokens = tokens[i] + at,
+                               .n = length,
+                               .prefix = cache[i],
+                               .append = cache[i],
+                               .mask = i == 3 ? NULL : &masks[i == 5 ? 0 : i],
+                               .targets_from = length - 1,
+                               .last_target = SEQ_NO_TARGET};
         }
         model_forward(run, s, n);
         model_last_logits(run, all);
@@ -203,7 +252,8 @@ static void batches(void **state) {
         random_opt_make_as(&o, c, (dtype)(round % TYPES), (uint64_t)(400 + round));
         model_sparse_prepare(&o.m);
         const size_t n = (size_t)(STEPS + 1) * BATCH * (size_t)c->V;
-        float *whole = decode_batch(&o.m, 0, BATCH, RUN_FORWARD, 7), *own = decode_batch(&o.m, 0, BATCH, RUN_OWN_LISTS, 7), *sum = xcalloc(n, sizeof *sum);
+        float *whole = decode_batch(&o.m, 0, BATCH, RUN_FORWARD, 7),
+              *own = decode_batch(&o.m, 0, BATCH, RUN_OWN_LISTS, 7), *sum = xcalloc(n, sizeof *sum);
         assert_same_bits("union and own lists", whole, own, n * sizeof *whole);
         for (int i = 0; i < BATCH; i++) {
             float *one = decode_batch(&o.m, i, 1, RUN_FORWARD, 7);
@@ -226,7 +276,12 @@ static void batches(void **state) {
 }
 
 // ---------------------------------------------------------------- a watch writes the mask while the pass runs
-typedef struct { mask m; const mask *wanted; const model_config *c; double seen; } chooser;
+typedef struct {
+    mask m;
+    const mask *wanted;
+    const model_config *c;
+    double seen;
+} chooser;
 
 static void choose(void *self, model_state state, int layer, const float *x) {
     chooser *k = self;
@@ -251,9 +306,19 @@ static void watched(void **state) {
         double seen[2];
         for (int zero = 0; zero < 2; zero++) {
             chooser k = {.m = random_mask(c, MASK_NONE, &r), .wanted = &wanted, .c = c};
-            const model_watch w = {.row = 3, .states = 1 << STATE_RESIDUAL | 1 << STATE_MID | 1 << STATE_HEAD_OUTPUT, .see = choose, .self = &k};
+            const model_watch w = {.row = 3,
+                                   .states = 1 << STATE_RESIDUAL | 1 << STATE_MID | 1 << STATE_HEAD_OUTPUT,
+                                   .see = choose,
+                                   .self = &k};
             model_run *run = model_run_new(&o.m, 4, 1, zero ? RUN_MASK_BY_ZERO : RUN_FORWARD);
-            model_forward(run, &(model_seq){.tokens = tokens, .n = 4, .mask = &k.m, .watch = &w, .targets_from = 3, .last_target = SEQ_NO_TARGET}, 1);
+            model_forward(run,
+                          &(model_seq){.tokens = tokens,
+                                       .n = 4,
+                                       .mask = &k.m,
+                                       .watch = &w,
+                                       .targets_from = 3,
+                                       .last_target = SEQ_NO_TARGET},
+                          1);
             model_logits(run, 0, got[zero]);
             seen[zero] = k.seen;
             model_run_free(run);
@@ -269,8 +334,8 @@ static void watched(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_zero_agrees), cmocka_unit_test(decode_agrees),
-        cmocka_unit_test(policies), cmocka_unit_test(batches), cmocka_unit_test(watched)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(by_zero_agrees), cmocka_unit_test(decode_agrees),
+                                       cmocka_unit_test(policies), cmocka_unit_test(batches),
+                                       cmocka_unit_test(watched)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

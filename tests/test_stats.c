@@ -14,7 +14,8 @@ static void near(double got, double want) { assert_true(fabs(got - want) <= 1e-1
 
 static void ranks_share_ties(void **state) {
     (void)state;
-    const double of_a[10] = {7.0, 1.5, 5.0, 5.0, 9.0, 3.0, 5.0, 1.5, 10.0, 8.0}, of_b[10] = {4.0, 3.0, 6.5, 6.5, 5.0, 1.0, 10.0, 2.0, 8.5, 8.5};
+    const double of_a[10] = {7.0, 1.5, 5.0, 5.0, 9.0, 3.0, 5.0, 1.5, 10.0, 8.0},
+                 of_b[10] = {4.0, 3.0, 6.5, 6.5, 5.0, 1.0, 10.0, 2.0, 8.5, 8.5};
     double rank[10];
     stats_ranks(rank, a, 10);
     for (int i = 0; i < 10; i++) assert_true(rank[i] == of_a[i]);
@@ -46,8 +47,8 @@ static void overlaps(void **state) {
     (void)state;
     // layer 0 is dense; layers 1 and 2 keep {2, 3}, {6, 7} by x and {3, 6}, {0, 1 of that layer} by y
     const double x[12] = {9, 9, 9, 9, 1, 2, 3, 4, 5, 6, 7, 8}, y[12] = {0, 0, 0, 0, 1, 2, 0, 9, 8, 7, 6, 5};
-    near(stats_overlap(x, y, NULL, 3, 4, 1, 50, false), 0.25);  // {2,3} and {1,3}: 1/2; {2,3} and {0,1}: 0
-    near(stats_overlap(x, y, NULL, 3, 4, 1, 50, true), 0.75);   // {4,5,6,7} and {3,4,5,6}
+    near(stats_overlap(x, y, NULL, 3, 4, 1, 50, false), 0.25);    // {2,3} and {1,3}: 1/2; {2,3} and {0,1}: 0
+    near(stats_overlap(x, y, NULL, 3, 4, 1, 50, true), 0.75);     // {4,5,6,7} and {3,4,5,6}
     near(stats_overlap(x, y, NULL, 3, 4, 1, 37, true), 5 / 6.0);  // floor(2.96) = 2 pruned: {2..7} and {1, 3..7}
     assert_true(isnan(stats_overlap(x, y, NULL, 3, 4, 3, 50, true)));
 }
@@ -65,7 +66,8 @@ static void moments(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ranks_share_ties), cmocka_unit_test(spearman), cmocka_unit_test(lowest_go_and_among_equals_the_first),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(ranks_share_ties), cmocka_unit_test(spearman),
+                                       cmocka_unit_test(lowest_go_and_among_equals_the_first),
                                        cmocka_unit_test(overlaps), cmocka_unit_test(moments)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

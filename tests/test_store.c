@@ -1,5 +1,6 @@
-// test_store - the HDF5 file and the part files on made-up numbers: what is written comes back, through h5py too; 16 bit within its
-// bounds; rows taken over from an old file keep their bits; nothing that is not whole looks whole; one process at a time.
+// test_store - the HDF5 file and the part files on made-up numbers: what is written comes back, through h5py too; 16
+// bit within its bounds; rows taken over from an old file keep their bits; nothing that is not whole looks whole; one
+// process at a time.
 #include "parts.h"
 #include "store.h"
 #include <dirent.h>
@@ -49,8 +50,13 @@ static int row_refused(void *ctx, long r, float *out) {
 }
 
 static store_examples examples(int n) {
-    store_examples e = {.n = n, .id = xcalloc((size_t)n, sizeof *e.id), .task = xcalloc((size_t)n, sizeof *e.task), .tokens = xcalloc((size_t)n * 4, sizeof *e.tokens),
-                        .offset = xcalloc((size_t)n + 1, sizeof *e.offset), .context = xcalloc((size_t)n, sizeof *e.context), .loss = xcalloc((size_t)n, sizeof *e.loss)};
+    store_examples e = {.n = n,
+                        .id = xcalloc((size_t)n, sizeof *e.id),
+                        .task = xcalloc((size_t)n, sizeof *e.task),
+                        .tokens = xcalloc((size_t)n * 4, sizeof *e.tokens),
+                        .offset = xcalloc((size_t)n + 1, sizeof *e.offset),
+                        .context = xcalloc((size_t)n, sizeof *e.context),
+                        .loss = xcalloc((size_t)n, sizeof *e.loss)};
     for (int i = 0; i < n; i++) {
         e.id[i] = xasprintf(i == 3 ? "\xc3\xa4/%d" : "train/%d", i);
         e.task[i] = xstrdup(i < n / 2 ? "piqa" : "openbookqa");
@@ -62,7 +68,8 @@ static store_examples examples(int n) {
     return e;
 }
 
-static void write_store(const char *path, bool half, long n, const store *old, const int64_t *old_row, int (*get)(void *, long, float *)) {
+static void write_store(const char *path, bool half, long n, const store *old, const int64_t *old_row,
+                        int (*get)(void *, long, float *)) {
     store *s = store_create(path);
     assert_non_null(s);
     store_examples e = examples((int)n);
@@ -101,7 +108,8 @@ static void comes_back(void **state) {
         assert_true(e.loss[i] == made.loss[i] && e.context[i] == 1 && e.offset[i + 1] == made.offset[i + 1]);
     }
     assert_memory_equal(e.tokens, made.tokens, (size_t)made.offset[N] * sizeof *e.tokens);
-    char *of_model = store_attr(s, "/", "model"), *seed = store_attr(s, "/", "seed"), *share = store_attr(s, "/", "share");
+    char *of_model = store_attr(s, "/", "model"), *seed = store_attr(s, "/", "seed"),
+         *share = store_attr(s, "/", "share");
     assert_string_equal(of_model, "tiny");
     assert_string_equal(seed, "7");
     assert_string_equal(share, "0.25");
@@ -121,11 +129,15 @@ static void h5py_reads_it(void **state) {
         skip();
     }
     write_store(in_dir("a.h5"), false, N, NULL, NULL, row_value);
-    char *command = xasprintf("/usr/bin/python3 -c \"import h5py, numpy; f = h5py.File('%s'); h = f['scores/snip/heads']; "
-                              "assert h.shape == (%d, %d, %d) and h.dtype == 'float32' and h.chunks and h.shuffle and h.compression == 'gzip'; "
-                              "assert f['examples/id'][4].decode() == 'train/4' and f['examples/id'][3].decode() == chr(228) + '/3' and f.attrs['model'] == 'tiny' and f.attrs['seed'] == 7; "
-                              "assert f['examples/tokens'].dtype == 'int32' and f['examples/offset'].dtype == 'int64'; assert h[5, 2, 9] == numpy.float32(%.9g)\"",
-                              in_dir("a.h5"), N, L, U, (double)value(5, 2 * U + 9));
+    char *command =
+        xasprintf("/usr/bin/python3 -c \"import h5py, numpy; f = h5py.File('%s'); h = f['scores/snip/heads']; "
+                  "assert h.shape == (%d, %d, %d) and h.dtype == 'float32' and h.chunks and h.shuffle and "
+                  "h.compression == 'gzip'; "
+                  "assert f['examples/id'][4].decode() == 'train/4' and f['examples/id'][3].decode() == chr(228) + "
+                  "'/3' and f.attrs['model'] == 'tiny' and f.attrs['seed'] == 7; "
+                  "assert f['examples/tokens'].dtype == 'int32' and f['examples/offset'].dtype == 'int64'; assert h[5, "
+                  "2, 9] == numpy.float32(%.9g)\"",
+                  in_dir("a.h5"), N, L, U, (double)value(5, 2 * U + 9));
     assert_int_equal(system(command), 0);
     free(command);
 }
@@ -142,7 +154,8 @@ static void sixteen_bits_within_bounds(void **state) {
         for (int i = 0; i < L * U; i++) most = fmaxf(most, fabsf(exact[i]));
         assert_int_equal(store_read(s, "/scores/snip/heads", r, 1, got), 0);
         // half an ulp of 11 bits, or half the smallest subnormal 2^-24 under a scale of at most most / 2^14
-        for (int i = 0; i < L * U; i++) assert_true(fabsf(got[i] - exact[i]) <= fmaxf(fabsf(exact[i]) * 0x1p-11f, most * 0x1p-39f));
+        for (int i = 0; i < L * U; i++)
+            assert_true(fabsf(got[i] - exact[i]) <= fmaxf(fabsf(exact[i]) * 0x1p-11f, most * 0x1p-39f));
     }
     // taken over into a larger file: the same bits, and never computed
     int64_t old[N];
@@ -281,7 +294,8 @@ static void parts_survive_and_refuse(void **state) {
     parts p;
     assert_int_equal(parts_open(&p, where, plan, 10), 0);
     parts_record r[2] = {{4, 0, 8}, {7, 8, 16}};
-    const char payload[25] = "row four" "row seven, longer";
+    const char payload[25] = "row four"
+                             "row seven, longer";
     assert_int_equal(parts_add(&p, r, 2, payload, 24), 0);
     parts_record again = {2, 0, 8};
     assert_int_equal(parts_add(&p, &again, 1, "row two.", 8), 0);
@@ -343,9 +357,14 @@ static int remove_dir(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(comes_back), cmocka_unit_test(h5py_reads_it), cmocka_unit_test(sixteen_bits_within_bounds), cmocka_unit_test(nan_is_refused_by_name),
-        cmocka_unit_test(bad_files_are_named), cmocka_unit_test(aggregates_are_found_or_listed), cmocka_unit_test(a_full_disk_is_noticed),
-        cmocka_unit_test(one_process_at_a_time), cmocka_unit_test(parts_survive_and_refuse)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(comes_back),
+                                       cmocka_unit_test(h5py_reads_it),
+                                       cmocka_unit_test(sixteen_bits_within_bounds),
+                                       cmocka_unit_test(nan_is_refused_by_name),
+                                       cmocka_unit_test(bad_files_are_named),
+                                       cmocka_unit_test(aggregates_are_found_or_listed),
+                                       cmocka_unit_test(a_full_disk_is_noticed),
+                                       cmocka_unit_test(one_process_at_a_time),
+                                       cmocka_unit_test(parts_survive_and_refuse)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

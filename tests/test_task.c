@@ -12,60 +12,102 @@
 #include "task.h"
 
 static void parse(task_split *s, const char *name, const char *path, const char *rows, const char *labels) {
-    if (task_parse(s, name, rows, strlen(rows), labels, labels ? strlen(labels) : 0, path)) fail_msg("%s: %s", name, err_get());
+    if (task_parse(s, name, rows, strlen(rows), labels, labels ? strlen(labels) : 0, path))
+        fail_msg("%s: %s", name, err_get());
 }
 
 // ---------------------------------------------------------------- prompts
 typedef struct {
     const char *task, *path, *rows, *labels;
-    const char *id, *context[2], *choice[TASK_MAX_CHOICES], *gold_compat;  // context[1]: the second candidate's, if another
+    // context[1]: the second candidate's, if another
+    const char *id, *context[2], *choice[TASK_MAX_CHOICES], *gold_compat;
     int gold;
 } form;
 
 #define PIQA .context = {"Question: How do you \"fix\" it?\nAnswer:"}, .choice = {" Use glue.", "  Use tape. "}
 #define COPA .context = {"The man slipped because"}, .choice = {" the floor was wet.", " \xc3\xa9mile laughed."}
 #define OBQA .context = {"A plant needs"}, .choice = {" light", " a car", " Mars", " gold"}
-#define WINO .context = {"Ann met Bea because Ann", "Ann met Bea because Bea"}, .choice = {" wanted to. Did _ win?", " wanted to. Did _ win?"}
+#define WINO                                                                                                           \
+    .context = {"Ann met Bea because Ann", "Ann met Bea because Bea"},                                                 \
+    .choice = {" wanted to. Did _ win?", " wanted to. Did _ win?"}
 #define RTE .context = {"It rained.\nQuestion: It was wet. True or False?\nAnswer:"}, .choice = {" True", " False"}
 #define ARC .context = {"Question: What is hot?\nAnswer:"}, .choice = {" ice", " fire", " snow"}
 
 static const form forms[] = {
     // authors: labels in a file of their own; hub: in the row
-    {"piqa", "valid.jsonl", "{\"goal\": \"How do you \\\"fix\\\" it?\", \"sol1\": \"Use glue.\", \"sol2\": \" Use tape. \"}\n", "1\n", NULL, PIQA,
-     .gold = 1, .gold_compat = " Use tape. "},
-    {"piqa", "valid.jsonl", "{\"sol2\": \" Use tape. \", \"label\": 1, \"goal\": \"How do you \\\"fix\\\" it?\", \"sol1\": \"Use glue.\"}", NULL, NULL, PIQA,
-     .gold = 1, .gold_compat = " Use tape. "},
+    {"piqa", "valid.jsonl",
+     "{\"goal\": \"How do you \\\"fix\\\" it?\", \"sol1\": \"Use glue.\", \"sol2\": \" Use tape. \"}\n", "1\n", NULL,
+     PIQA, .gold = 1, .gold_compat = " Use tape. "},
+    {"piqa", "valid.jsonl",
+     "{\"sol2\": \" Use tape. \", \"label\": 1, \"goal\": \"How do you \\\"fix\\\" it?\", \"sol1\": \"Use glue.\"}",
+     NULL, NULL, PIQA, .gold = 1, .gold_compat = " Use tape. "},
     // a byte-order mark and DOS line ends change nothing
-    {"piqa", "dev.jsonl", "\xef\xbb\xbf{\"goal\": \"How do you \\\"fix\\\" it?\", \"sol1\": \"Use glue.\", \"sol2\": \" Use tape. \"}\r\n\r\n", "0\r\n", NULL, PIQA,
-     .gold = 0, .gold_compat = "Use glue."},
-    {"copa", "val.jsonl", "{\"premise\": \"The man slipped. \", \"choice1\": \"The floor was wet.\", \"choice2\": \"\xc3\x89mile laughed.\", "
-     "\"question\": \"cause\", \"label\": 0, \"idx\": 17}\n", NULL, "17", COPA, .gold = 0, .gold_compat = " the floor was wet."},
-    {"copa", "val.jsonl", "{\"premise\": \"He won\xe2\x80\xa6\", \"choice1\": \"I cried.\", \"choice2\": \"5 left.\", \"question\": \"effect\", \"label\": 1}\n",
-     NULL, NULL, .context = {"He won therefore"}, .choice = {" i cried.", " 5 left."}, .gold = 1, .gold_compat = " 5 left."},
-    {"openbookqa", "dev.jsonl", "{\"id\": \"7-1\", \"question\": {\"stem\": \"A plant needs\", \"choices\": [{\"text\": \"light\", \"label\": \"A\"}, "
-     "{\"text\": \"a car\", \"label\": \"B\"}, {\"text\": \"Mars\", \"label\": \"C\"}, {\"text\": \"gold\", \"label\": \"D\"}]}, \"answerKey\": \"C\"}\n",
+    {"piqa", "dev.jsonl",
+     "\xef\xbb\xbf{\"goal\": \"How do you \\\"fix\\\" it?\", \"sol1\": \"Use glue.\", \"sol2\": \" Use tape. "
+     "\"}\r\n\r\n",
+     "0\r\n", NULL, PIQA, .gold = 0, .gold_compat = "Use glue."},
+    {"copa", "val.jsonl",
+     "{\"premise\": \"The man slipped. \", \"choice1\": \"The floor was wet.\", \"choice2\": \"\xc3\x89mile "
+     "laughed.\", "
+     "\"question\": \"cause\", \"label\": 0, \"idx\": 17}\n",
+     NULL, "17", COPA, .gold = 0, .gold_compat = " the floor was wet."},
+    {"copa", "val.jsonl",
+     "{\"premise\": \"He won\xe2\x80\xa6\", \"choice1\": \"I cried.\", \"choice2\": \"5 left.\", \"question\": "
+     "\"effect\", \"label\": 1}\n",
+     NULL, NULL, .context = {"He won therefore"}, .choice = {" i cried.", " 5 left."}, .gold = 1,
+     .gold_compat = " 5 left."},
+    {"openbookqa", "dev.jsonl",
+     "{\"id\": \"7-1\", \"question\": {\"stem\": \"A plant needs\", \"choices\": [{\"text\": \"light\", \"label\": "
+     "\"A\"}, "
+     "{\"text\": \"a car\", \"label\": \"B\"}, {\"text\": \"Mars\", \"label\": \"C\"}, {\"text\": \"gold\", \"label\": "
+     "\"D\"}]}, \"answerKey\": \"C\"}\n",
      NULL, "7-1", OBQA, .gold = 2, .gold_compat = "Mars"},
-    {"openbookqa", "validation.jsonl", "{\"id\": \"7-1\", \"question_stem\": \"A plant needs\", \"choices\": {\"text\": [\"light\", \"a car\", \"Mars\", \"gold\"], "
-     "\"label\": [\"A\", \"B\", \"C\", \"D\"]}, \"answerKey\": \"C \"}\n", NULL, "7-1", OBQA, .gold = 2, .gold_compat = "Mars"},
-    {"winogrande", "dev.jsonl", "{\"qID\": \"3X-1\", \"sentence\": \"Ann met Bea because _  wanted to. Did _ win? \", \"option1\": \"Ann\", \"option2\": \"Bea\", "
-     "\"answer\": \"2\"}\n", NULL, "3X-1", WINO, .gold = 1, .gold_compat = " wanted to. Did _ win?"},
-    {"winogrande", "dev.jsonl", "{\"qID\": \"3X-1\", \"sentence\": \"Ann met Bea because _  wanted to. Did _ win? \", \"option1\": \"Ann\", \"option2\": \"Bea\", "
-     "\"answer\": \"\"}\n", "2\n", "3X-1", WINO, .gold = 1, .gold_compat = " wanted to. Did _ win?"},
-    {"rte", "val.jsonl", "{\"sentence1\": \"It rained.\", \"sentence2\": \"It was wet.\", \"label\": 1, \"idx\": 4}\n", NULL, "4", RTE, .gold = 1, .gold_compat = " False"},
-    {"rte", "val.jsonl", "{\"premise\": \"It rained.\", \"hypothesis\": \"It was wet.\", \"label\": \"not_entailment\", \"idx\": 4}\n", NULL, "4", RTE,
-     .gold = 1, .gold_compat = " False"},
-    {"rte", "val.jsonl", "{\"premise\": \"It rained.\", \"hypothesis\": \"It was wet.\", \"label\": \"entailment\"}\n", NULL, NULL, RTE, .gold = 0, .gold_compat = " True"},
-    {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\tIt rained.\tIt was wet.\tnot_entailment\n", NULL, NULL, RTE, .gold = 1, .gold_compat = " False"},
-    // activity, cleaned context, second half capitalised (the rest in lower case, also beyond ASCII); endings are cleaned, too
-    {"hellaswag", "val.jsonl", "{\"ind\": 9, \"activity_label\": \"Cooking\", \"ctx_a\": \"How to boil [title] Take water.  [step] Heat it.\", \"ctx_b\": \"\xc3\xa9VE And\", "
-     "\"endings\": [\"boils [substeps]it.\", \" runs\", \"a   b\", \"[x\\ny] z\"], \"label\": \"3\"}\n", NULL, "9",
-     .context = {"Cooking: How to boil. Take water.  Heat it. \xc3\x89ve and"}, .choice = {" boils it.", " runs", " a  b", " [x\ny] z"}, .gold = 3, .gold_compat = "[x\ny] z"},
-    {"hellaswag", "val.jsonl", "{\"activity_label\": \"Run\", \"ctx_a\": \"A man runs. he\", \"ctx_b\": \"\", \"endings\": [\"a\", \"b\", \"c\", \"d\"], \"label\": 0}\n", NULL, NULL,
-     .context = {"Run: A man runs. he"}, .choice = {" a", " b", " c", " d"}, .gold = 0, .gold_compat = "a"},
-    {"arc_easy", "test.jsonl", "{\"id\": \"M_1\", \"question\": {\"stem\": \"What is hot?\", \"choices\": [{\"text\": \"ice\", \"label\": \"1\"}, {\"text\": \"fire\", \"label\": \"2\"}, "
-     "{\"text\": \"snow\", \"label\": \"3\"}]}, \"answerKey\": \"2\"}\n", NULL, "M_1", ARC, .gold = 1, .gold_compat = "fire"},
-    {"arc_easy", "test.jsonl", "{\"id\": \"M_1\", \"question\": \"What is hot?\", \"choices\": {\"text\": [\"ice\", \"fire\", \"snow\"], \"label\": [\"A\", \"B\", \"C\"]}, "
-     "\"answerKey\": \"B\"}\n", NULL, "M_1", ARC, .gold = 1, .gold_compat = "fire"},
+    {"openbookqa", "validation.jsonl",
+     "{\"id\": \"7-1\", \"question_stem\": \"A plant needs\", \"choices\": {\"text\": [\"light\", \"a car\", \"Mars\", "
+     "\"gold\"], "
+     "\"label\": [\"A\", \"B\", \"C\", \"D\"]}, \"answerKey\": \"C \"}\n",
+     NULL, "7-1", OBQA, .gold = 2, .gold_compat = "Mars"},
+    {"winogrande", "dev.jsonl",
+     "{\"qID\": \"3X-1\", \"sentence\": \"Ann met Bea because _  wanted to. Did _ win? \", \"option1\": \"Ann\", "
+     "\"option2\": \"Bea\", "
+     "\"answer\": \"2\"}\n",
+     NULL, "3X-1", WINO, .gold = 1, .gold_compat = " wanted to. Did _ win?"},
+    {"winogrande", "dev.jsonl",
+     "{\"qID\": \"3X-1\", \"sentence\": \"Ann met Bea because _  wanted to. Did _ win? \", \"option1\": \"Ann\", "
+     "\"option2\": \"Bea\", "
+     "\"answer\": \"\"}\n",
+     "2\n", "3X-1", WINO, .gold = 1, .gold_compat = " wanted to. Did _ win?"},
+    {"rte", "val.jsonl", "{\"sentence1\": \"It rained.\", \"sentence2\": \"It was wet.\", \"label\": 1, \"idx\": 4}\n",
+     NULL, "4", RTE, .gold = 1, .gold_compat = " False"},
+    {"rte", "val.jsonl",
+     "{\"premise\": \"It rained.\", \"hypothesis\": \"It was wet.\", \"label\": \"not_entailment\", \"idx\": 4}\n",
+     NULL, "4", RTE, .gold = 1, .gold_compat = " False"},
+    {"rte", "val.jsonl", "{\"premise\": \"It rained.\", \"hypothesis\": \"It was wet.\", \"label\": \"entailment\"}\n",
+     NULL, NULL, RTE, .gold = 0, .gold_compat = " True"},
+    {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\tIt rained.\tIt was wet.\tnot_entailment\n", NULL, NULL,
+     RTE, .gold = 1, .gold_compat = " False"},
+    // activity, cleaned context, second half capitalised (the rest in lower case, also beyond ASCII); endings are
+    // cleaned, too
+    {"hellaswag", "val.jsonl",
+     "{\"ind\": 9, \"activity_label\": \"Cooking\", \"ctx_a\": \"How to boil [title] Take water.  [step] Heat it.\", "
+     "\"ctx_b\": \"\xc3\xa9VE And\", "
+     "\"endings\": [\"boils [substeps]it.\", \" runs\", \"a   b\", \"[x\\ny] z\"], \"label\": \"3\"}\n",
+     NULL, "9", .context = {"Cooking: How to boil. Take water.  Heat it. \xc3\x89ve and"},
+     .choice = {" boils it.", " runs", " a  b", " [x\ny] z"}, .gold = 3, .gold_compat = "[x\ny] z"},
+    {"hellaswag", "val.jsonl",
+     "{\"activity_label\": \"Run\", \"ctx_a\": \"A man runs. he\", \"ctx_b\": \"\", \"endings\": [\"a\", \"b\", \"c\", "
+     "\"d\"], \"label\": 0}\n",
+     NULL, NULL, .context = {"Run: A man runs. he"}, .choice = {" a", " b", " c", " d"}, .gold = 0, .gold_compat = "a"},
+    {"arc_easy", "test.jsonl",
+     "{\"id\": \"M_1\", \"question\": {\"stem\": \"What is hot?\", \"choices\": [{\"text\": \"ice\", \"label\": "
+     "\"1\"}, {\"text\": \"fire\", \"label\": \"2\"}, "
+     "{\"text\": \"snow\", \"label\": \"3\"}]}, \"answerKey\": \"2\"}\n",
+     NULL, "M_1", ARC, .gold = 1, .gold_compat = "fire"},
+    {"arc_easy", "test.jsonl",
+     "{\"id\": \"M_1\", \"question\": \"What is hot?\", \"choices\": {\"text\": [\"ice\", \"fire\", \"snow\"], "
+     "\"label\": [\"A\", \"B\", \"C\"]}, "
+     "\"answerKey\": \"B\"}\n",
+     NULL, "M_1", ARC, .gold = 1, .gold_compat = "fire"},
 };
 
 static void prompts(void **state) {
@@ -96,12 +138,18 @@ static void prompts(void **state) {
 // ---------------------------------------------------------------- labels and malformed rows
 static void hidden_labels(void **state) {
     (void)state;
-    static const struct { const char *task, *path, *rows; } t[] = {
+    static const struct {
+        const char *task, *path, *rows;
+    } t[] = {
         {"piqa", "tests.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\"}\n"},
         {"piqa", "test.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": -1}\n"},
-        {"copa", "test.jsonl", "{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"cause\", \"label\": null}\n"},
-        {"winogrande", "test.jsonl", "{\"sentence\": \"_ b\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"\"}\n"},
-        {"hellaswag", "test.jsonl", "{\"activity_label\": \"a\", \"ctx_a\": \"b\", \"ctx_b\": \"c\", \"endings\": [\"d\", \"e\", \"f\", \"g\"], \"label\": \"\"}\n"},
+        {"copa", "test.jsonl",
+         "{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"cause\", \"label\": null}\n"},
+        {"winogrande", "test.jsonl",
+         "{\"sentence\": \"_ b\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"\"}\n"},
+        {"hellaswag", "test.jsonl",
+         "{\"activity_label\": \"a\", \"ctx_a\": \"b\", \"ctx_b\": \"c\", \"endings\": [\"d\", \"e\", \"f\", \"g\"], "
+         "\"label\": \"\"}\n"},
         {"rte", "test.tsv", "index\tsentence1\tsentence2\n0\ta\tb\n"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
@@ -116,20 +164,33 @@ static void hidden_labels(void **state) {
 }
 
 #define P1 "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}\n"
-#define Q(key) "{\"question_stem\": \"s\", \"choices\": {\"text\": [\"a\", \"b\", \"c\", \"d\"], \"label\": [\"A\", \"B\", \"C\", \"D\"]}, \"answerKey\": " key "}"
-#define HS(endings, label) "{\"activity_label\": \"a\", \"ctx_a\": \"b\", \"ctx_b\": \"c\", \"endings\": " endings ", \"label\": " label "}"
+#define Q(key)                                                                                                         \
+    "{\"question_stem\": \"s\", \"choices\": {\"text\": [\"a\", \"b\", \"c\", \"d\"], \"label\": [\"A\", \"B\", "      \
+    "\"C\", \"D\"]}, \"answerKey\": " key "}"
+#define HS(endings, label)                                                                                             \
+    "{\"activity_label\": \"a\", \"ctx_a\": \"b\", \"ctx_b\": \"c\", \"endings\": " endings ", \"label\": " label "}"
 
 static void malformed_rows(void **state) {
     (void)state;
-    static const struct { const char *task, *path, *rows, *labels, *want; } t[] = {
-        {"piqa", "d/val.jsonl", P1 "{\"goal\": \"a\", \"sol1\": \"b\", \"label\": 0}\n", NULL, "d/val.jsonl:2: sol2: is missing"},
-        {"piqa", "val.jsonl", "{\"goal\": 3, \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}", NULL, "val.jsonl:1: goal: is a number, want a text"},
-        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \" \\n\", \"sol2\": \"c\", \"label\": 0}", NULL, "val.jsonl:1: sol1: is empty"},
-        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 2}", NULL, "val.jsonl:1: label: is 2, want one of: 0, 1"},
-        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 1.0}", NULL, "val.jsonl:1: label: is a number, want a whole number or a text"},
-        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": true}", NULL, "val.jsonl:1: label: is a truth value, want a whole number or a text"},
-        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\"}", NULL, "val.jsonl:1: row: is not JSON, at byte "},
-        {"piqa", "val.jsonl", "{\"goal\": \"a\xff\", \"sol1\": \"b\", \"sol2\": \"c\"}", NULL, "val.jsonl:1: row: is not JSON, at byte "},
+    static const struct {
+        const char *task, *path, *rows, *labels, *want;
+    } t[] = {
+        {"piqa", "d/val.jsonl", P1 "{\"goal\": \"a\", \"sol1\": \"b\", \"label\": 0}\n", NULL,
+         "d/val.jsonl:2: sol2: is missing"},
+        {"piqa", "val.jsonl", "{\"goal\": 3, \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}", NULL,
+         "val.jsonl:1: goal: is a number, want a text"},
+        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \" \\n\", \"sol2\": \"c\", \"label\": 0}", NULL,
+         "val.jsonl:1: sol1: is empty"},
+        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 2}", NULL,
+         "val.jsonl:1: label: is 2, want one of: 0, 1"},
+        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 1.0}", NULL,
+         "val.jsonl:1: label: is a number, want a whole number or a text"},
+        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": true}", NULL,
+         "val.jsonl:1: label: is a truth value, want a whole number or a text"},
+        {"piqa", "val.jsonl", "{\"goal\": \"a\", \"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\"}", NULL,
+         "val.jsonl:1: row: is not JSON, at byte "},
+        {"piqa", "val.jsonl", "{\"goal\": \"a\xff\", \"sol1\": \"b\", \"sol2\": \"c\"}", NULL,
+         "val.jsonl:1: row: is not JSON, at byte "},
         {"piqa", "val.jsonl", P1 P1 "{\"goal\": \"a\"", NULL, "val.jsonl:3: row: is not JSON, at byte "},
         {"piqa", "val.jsonl", P1 "\n" P1, NULL, "val.jsonl:2: row: is not JSON, at byte "},
         {"piqa", "val.jsonl", "[1]\n", NULL, "val.jsonl:1: row: is not a JSON object"},
@@ -138,34 +199,60 @@ static void malformed_rows(void **state) {
         {"piqa", "val.jsonl", P1, "0\n1\n", "val-labels.lst:2: label: too many"},
         {"piqa", "val.jsonl", P1, "1\n", "val-labels.lst:1: label: is 1, but the row itself says 0"},
         {"piqa", "val.jsonl", P1, "x\n", "val-labels.lst:1: label: is x, want one of: 0, 1"},
-        {"piqa", "val.jsonl", P1 "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\"}", NULL, "val.jsonl:2: label: is missing, unlike in the rows before"},
-        {"copa", "val.jsonl", "{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"why\", \"label\": 0}", NULL, "val.jsonl:1: question: is why, want cause or effect"},
+        {"piqa", "val.jsonl", P1 "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\"}", NULL,
+         "val.jsonl:2: label: is missing, unlike in the rows before"},
+        {"copa", "val.jsonl",
+         "{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"why\", \"label\": 0}", NULL,
+         "val.jsonl:1: question: is why, want cause or effect"},
         {"openbookqa", "test.jsonl", Q("\"E\""), NULL, "test.jsonl:1: answerKey: is E, want one of: A, B, C, D"},
-        {"openbookqa", "test.jsonl", Q("{}"), NULL, "test.jsonl:1: answerKey: is an object, want a whole number or a text"},
-        {"openbookqa", "test.jsonl", "{\"question_stem\": \"s\", \"choices\": 1}", NULL, "test.jsonl:1: choices: is a number, want the candidates"},
+        {"openbookqa", "test.jsonl", Q("{}"), NULL,
+         "test.jsonl:1: answerKey: is an object, want a whole number or a text"},
+        {"openbookqa", "test.jsonl", "{\"question_stem\": \"s\", \"choices\": 1}", NULL,
+         "test.jsonl:1: choices: is a number, want the candidates"},
         {"openbookqa", "test.jsonl", "{\"question_stem\": \"s\"}", NULL, "test.jsonl:1: choices: is missing"},
-        {"openbookqa", "test.jsonl", "{\"question_stem\": \"s\", \"choices\": {\"text\": [\"a\"], \"label\": [\"A\"]}}", NULL, "test.jsonl:1: choices: has 1 candidates, want 4"},
-        {"arc_easy", "test.jsonl", "{\"question\": \"s\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"A\"]}}", NULL, "test.jsonl:1: choices: has 2 texts, but 1 labels"},
-        {"arc_easy", "test.jsonl", "{\"question\": \"s\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"A\", \"A\"]}}", NULL, "test.jsonl:1: choices.label[1]: is A a second time"},
-        {"arc_easy", "test.jsonl", "{\"question\": {\"stem\": \"s\", \"choices\": [{\"text\": \"a\", \"label\": \"A\"}, {\"text\": 1, \"label\": \"B\"}]}}", NULL,
-         "test.jsonl:1: question.choices[1].text: is a number, want a text"},
-        {"winogrande", "dev.jsonl", "{\"sentence\": \"no gap\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"1\"}", NULL, "dev.jsonl:1: sentence: has no blank (_)"},
-        {"winogrande", "dev.jsonl", "{\"sentence\": \"gap _ \", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"1\"}", NULL, "dev.jsonl:1: sentence: has nothing after its blank (_)"},
-        {"winogrande", "dev.jsonl", "{\"sentence\": \"_ a\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"0\"}", NULL, "dev.jsonl:1: answer: is 0, want one of: 1, 2"},
+        {"openbookqa", "test.jsonl", "{\"question_stem\": \"s\", \"choices\": {\"text\": [\"a\"], \"label\": [\"A\"]}}",
+         NULL, "test.jsonl:1: choices: has 1 candidates, want 4"},
+        {"arc_easy", "test.jsonl", "{\"question\": \"s\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"A\"]}}",
+         NULL, "test.jsonl:1: choices: has 2 texts, but 1 labels"},
+        {"arc_easy", "test.jsonl",
+         "{\"question\": \"s\", \"choices\": {\"text\": [\"a\", \"b\"], \"label\": [\"A\", \"A\"]}}", NULL,
+         "test.jsonl:1: choices.label[1]: is A a second time"},
+        {"arc_easy", "test.jsonl",
+         "{\"question\": {\"stem\": \"s\", \"choices\": [{\"text\": \"a\", \"label\": \"A\"}, {\"text\": 1, \"label\": "
+         "\"B\"}]}}",
+         NULL, "test.jsonl:1: question.choices[1].text: is a number, want a text"},
+        {"winogrande", "dev.jsonl",
+         "{\"sentence\": \"no gap\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"1\"}", NULL,
+         "dev.jsonl:1: sentence: has no blank (_)"},
+        {"winogrande", "dev.jsonl",
+         "{\"sentence\": \"gap _ \", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"1\"}", NULL,
+         "dev.jsonl:1: sentence: has nothing after its blank (_)"},
+        {"winogrande", "dev.jsonl",
+         "{\"sentence\": \"_ a\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"0\"}", NULL,
+         "dev.jsonl:1: answer: is 0, want one of: 1, 2"},
         {"hellaswag", "val.jsonl", HS("[\"d\"]", "0"), NULL, "val.jsonl:1: endings: has 1 texts, want 4"},
-        {"hellaswag", "val.jsonl", HS("[\"d\", \"e\", \"[f]\", \"g\"]", "0"), NULL, "val.jsonl:1: endings[2]: is empty once [...] is removed"},
-        {"hellaswag", "val.jsonl", HS("[\"d\", \"e\", \"f\", \"g\"]", "\"4\""), NULL, "val.jsonl:1: label: is 4, want one of: 0, 1, 2, 3"},
-        {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\n", NULL, "dev.tsv:2: row: has fewer columns than the header"},
-        {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\tx\n", NULL, "dev.tsv:2: row: has more columns than the header"},
-        {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\xc3\tb\tentailment\n", NULL, "dev.tsv:2: sentence1: is not UTF-8"},
-        {"rte", "dev.tsv", "index\tsentence1\tsentence1\tlabel\n0\ta\tb\tentailment\n", NULL, "dev.tsv:1: header: two columns have one name"},
+        {"hellaswag", "val.jsonl", HS("[\"d\", \"e\", \"[f]\", \"g\"]", "0"), NULL,
+         "val.jsonl:1: endings[2]: is empty once [...] is removed"},
+        {"hellaswag", "val.jsonl", HS("[\"d\", \"e\", \"f\", \"g\"]", "\"4\""), NULL,
+         "val.jsonl:1: label: is 4, want one of: 0, 1, 2, 3"},
+        {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\n", NULL,
+         "dev.tsv:2: row: has fewer columns than the header"},
+        {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\tx\n", NULL,
+         "dev.tsv:2: row: has more columns than the header"},
+        {"rte", "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta\xc3\tb\tentailment\n", NULL,
+         "dev.tsv:2: sentence1: is not UTF-8"},
+        {"rte", "dev.tsv", "index\tsentence1\tsentence1\tlabel\n0\ta\tb\tentailment\n", NULL,
+         "dev.tsv:1: header: two columns have one name"},
         {"rte", "dev.tsv", "index\tpremises\n0\ta\n", NULL, "dev.tsv:2: sentence1: is missing"},
-        {"boolq", "dev.jsonl", "{}", NULL, "unknown task boolq; the tasks are: piqa copa openbookqa winogrande rte hellaswag arc_easy"},
+        {"boolq", "dev.jsonl", "{}", NULL,
+         "unknown task boolq; the tasks are: piqa copa openbookqa winogrande rte hellaswag arc_easy"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         task_split s;
-        int bad = task_parse(&s, t[i].task, t[i].rows, strlen(t[i].rows), t[i].labels, t[i].labels ? strlen(t[i].labels) : 0, t[i].path);
-        if (bad != -1 || strncmp(err_get(), t[i].want, strlen(t[i].want))) fail_msg("returned %d: %s\nin place of: %s", bad, err_get(), t[i].want);
+        int bad = task_parse(&s, t[i].task, t[i].rows, strlen(t[i].rows), t[i].labels,
+                             t[i].labels ? strlen(t[i].labels) : 0, t[i].path);
+        if (bad != -1 || strncmp(err_get(), t[i].want, strlen(t[i].want)))
+            fail_msg("returned %d: %s\nin place of: %s", bad, err_get(), t[i].want);
         assert_null(strchr(err_get(), '\n'));
         assert_null(s.docs);
     }
@@ -211,7 +298,8 @@ static int open_set(task_split *s, const char *set, const char *want, bool for_s
     return bad;
 }
 
-static void expect_split(const char *set, const char *want, bool for_score, const char *split, const char *file, int n) {
+static void expect_split(const char *set, const char *want, bool for_score, const char *split, const char *file,
+                         int n) {
     task_split s;
     if (open_set(&s, set, want, for_score)) fail_msg("%s: %s", set, err_get());
     assert_string_equal(s.split, split);
@@ -314,7 +402,8 @@ static void splits(void **state) {
 static void rows_of(task_split *s, const char *path, int from, int n) {
     char *text = xstrdup("");
     for (int i = from; i < from + n; i++) {
-        char *more = xasprintf("%s{\"goal\": \"g%d\", \"sol1\": \"yes\", \"sol2\": \"no\", \"label\": %d}\n", text, i, i % 2);
+        char *more =
+            xasprintf("%s{\"goal\": \"g%d\", \"sol1\": \"yes\", \"sol2\": \"no\", \"label\": %d}\n", text, i, i % 2);
         free(text);
         text = more;
     }
@@ -369,7 +458,8 @@ static void prefixes(void **state) {
     for (uint64_t seed = 0; seed < 50; seed++) {
         for (int doc = 0; doc < 6; doc++) {
             int which[6];
-            char *a = task_prefix(&pool, &pool, doc, 5, seed, false), *b = task_prefix(&pool, &pool, doc, 5, seed, false);
+            char *a = task_prefix(&pool, &pool, doc, 5, seed, false),
+                 *b = task_prefix(&pool, &pool, doc, 5, seed, false);
             assert_non_null(a);
             assert_string_equal(a, b);
             assert_int_equal(shots(a, which), 5);
@@ -392,8 +482,8 @@ static void prefixes(void **state) {
             free(a);
         }
     }
-    // 300 compat prefixes of 5 of 6 hold their own document 250 times on average (standard deviation 6.5); 300 first places are spread
-    // over 6 documents, 50 each (6.5)
+    // 300 compat prefixes of 5 of 6 hold their own document 250 times on average (standard deviation 6.5); 300 first
+    // places are spread over 6 documents, 50 each (6.5)
     assert_in_range(itself, 215, 285);
     for (int i = 0; i < 6; i++) assert_in_range(used[i], 20, 80);
 
@@ -405,7 +495,8 @@ static void prefixes(void **state) {
     free(all);
     task_close(&other);
 
-    // the same question with another answer may be shown to a labelled document, but not to one whose answer is not known
+    // the same question with another answer may be shown to a labelled document, but not to one whose answer is not
+    // known
     task_split one, hidden;
     parse(&one, "piqa", "val.jsonl", "{\"goal\": \"g0\", \"sol1\": \"no\", \"sol2\": \"yes\", \"label\": 0}\n", NULL);
     parse(&hidden, "piqa", "test.jsonl", "{\"goal\": \"g0\", \"sol1\": \"no\", \"sol2\": \"yes\"}\n", NULL);
@@ -421,8 +512,11 @@ static void prefixes(void **state) {
 
     // WinoGrande shows the right option in its sentence
     task_split w;
-    parse(&w, "winogrande", "train.jsonl", "{\"sentence\": \"Ann met Bea because _ ran.\", \"option1\": \"Ann\", \"option2\": \"Bea\", \"answer\": \"2\"}\n"
-          "{\"sentence\": \"A _ b\", \"option1\": \"x\", \"option2\": \"y\", \"answer\": \"1\"}\n", NULL);
+    parse(&w, "winogrande", "train.jsonl",
+          "{\"sentence\": \"Ann met Bea because _ ran.\", \"option1\": \"Ann\", \"option2\": \"Bea\", \"answer\": "
+          "\"2\"}\n"
+          "{\"sentence\": \"A _ b\", \"option1\": \"x\", \"option2\": \"y\", \"answer\": \"1\"}\n",
+          NULL);
     all = task_prefix(&w, &w, 1, 1, 0, false);
     assert_string_equal(all, "Ann met Bea because Bea ran.\n\n");
     free(all);
@@ -441,14 +535,21 @@ static void encode(void **state) {
     task_split s;
     parse(&s, "piqa", "val.jsonl", "{\"goal\": \"g0\", \"sol1\": \"yes\", \"sol2\": \"no\", \"label\": 1}\n", NULL);
     // context and continuation apart, so that every way joins to the same text
-    static const struct { int choice; bool compat; const char *prefix, *text, *tail; } want[] = {
-        {0, false, "", "Question: g0\nAnswer: yes", " yes"}, {1, true, "P\n\n", "P\n\nQuestion: g0\nAnswer: no", " no"},
-        {-1, false, "", "Question: g0\nAnswer: no", " no"}, {-1, true, "P\n\n", "P\n\nQuestion: g0\nAnswer:no", "no"},
+    static const struct {
+        int choice;
+        bool compat;
+        const char *prefix, *text, *tail;
+    } want[] = {
+        {0, false, "", "Question: g0\nAnswer: yes", " yes"},
+        {1, true, "P\n\n", "P\n\nQuestion: g0\nAnswer: no", " no"},
+        {-1, false, "", "Question: g0\nAnswer: no", " no"},
+        {-1, true, "P\n\n", "P\n\nQuestion: g0\nAnswer:no", "no"},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         task_example e;
         assert_int_equal(task_encode(&e, t, &s.docs[0], want[i].choice, want[i].prefix, want[i].compat), 0);
-        char *all = tok_decode(t, e.tokens, e.n), *tail = tok_decode(t, e.tokens + e.context_length, e.n - e.context_length);
+        char *all = tok_decode(t, e.tokens, e.n),
+             *tail = tok_decode(t, e.tokens + e.context_length, e.n - e.context_length);
         assert_string_equal(all, want[i].text);
         assert_string_equal(tail, want[i].tail);
         free(all);
@@ -473,12 +574,19 @@ static void published_files(void **state) {
         print_message("skipped: ../shared/data is not here\n");
         skip();
     }
-    static const struct { const char *task, *want, *split, *file; int n; } t[] = {
-        {"piqa", NULL, "val", "piqa/valid.jsonl,piqa/valid-labels.lst", 1838}, {"copa", NULL, "val", "copa/val.jsonl", 100},
-        {"copa", "train", "train", "copa/train.jsonl", 400}, {"openbookqa", NULL, "val", "openbookqa/dev.jsonl", 500},
-        {"openbookqa", "train", "train", "openbookqa/train.jsonl", 4957}, {"hellaswag", NULL, "val", "hellaswag/val-first-1000.jsonl", 1000},
+    static const struct {
+        const char *task, *want, *split, *file;
+        int n;
+    } t[] = {
+        {"piqa", NULL, "val", "piqa/valid.jsonl,piqa/valid-labels.lst", 1838},
+        {"copa", NULL, "val", "copa/val.jsonl", 100},
+        {"copa", "train", "train", "copa/train.jsonl", 400},
+        {"openbookqa", NULL, "val", "openbookqa/dev.jsonl", 500},
+        {"openbookqa", "train", "train", "openbookqa/train.jsonl", 4957},
+        {"hellaswag", NULL, "val", "hellaswag/val-first-1000.jsonl", 1000},
         {"winogrande", "train", "train", "winogrande/train_s.jsonl,winogrande/train_s-labels.lst", 640},
-        {"rte", "train", "train", "rte/train-first-1000.jsonl", 1000}, {"arc_easy", "train", "train", "arc_easy/train.jsonl", 2251},
+        {"rte", "train", "train", "rte/train-first-1000.jsonl", 1000},
+        {"arc_easy", "train", "train", "arc_easy/train.jsonl", 2251},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         task_split s;
@@ -493,8 +601,9 @@ static void published_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prompts), cmocka_unit_test(hidden_labels), cmocka_unit_test(malformed_rows), cmocka_unit_test(splits),
-        cmocka_unit_test(order), cmocka_unit_test(prefixes), cmocka_unit_test(encode), cmocka_unit_test(published_files),
+        cmocka_unit_test(prompts), cmocka_unit_test(hidden_labels),   cmocka_unit_test(malformed_rows),
+        cmocka_unit_test(splits),  cmocka_unit_test(order),           cmocka_unit_test(prefixes),
+        cmocka_unit_test(encode),  cmocka_unit_test(published_files),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root) ? 1 : 0;
 }

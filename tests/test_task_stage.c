@@ -1,5 +1,5 @@
-// test_task_stage - epenas and compat jacov, the scores of a whole task: the rows they choose, and the scores against plain double loops
-// over the definitions (full correlation matrices, eigenvalues by GSL).
+// test_task_stage - epenas and compat jacov, the scores of a whole task: the rows they choose, and the scores against
+// plain double loops over the definitions (full correlation matrices, eigenvalues by GSL).
 #include "base.h"
 #include "registry.h"
 #include "task_stage.h"
@@ -20,11 +20,17 @@ static const task_stage *stage(const char *name, bool compat) {
 }
 
 // ---------------------------------------------------------------- tasks of random tokens
-typedef struct { task_tokens t; int32_t **token; int *length, *context; } task;
+typedef struct {
+    task_tokens t;
+    int32_t **token;
+    int *length, *context;
+} task;
 
 static task task_make(int n, int longest, int answer, int vocab, uint64_t seed) {
     rng r = rng_make(seed);
-    task k = {.token = xmalloc((size_t)n * sizeof *k.token), .length = xmalloc((size_t)n * sizeof(int)), .context = xmalloc((size_t)n * sizeof(int))};
+    task k = {.token = xmalloc((size_t)n * sizeof *k.token),
+              .length = xmalloc((size_t)n * sizeof(int)),
+              .context = xmalloc((size_t)n * sizeof(int))};
     for (int e = 0; e < n; e++) {
         k.context[e] = 1 + (int)rng_below(&r, (uint64_t)longest);
         k.length[e] = k.context[e] + 1 + (int)rng_below(&r, (uint64_t)answer);
@@ -45,18 +51,23 @@ static void task_free(task *k) {
     free(k->context);
 }
 
-// ---------------------------------------------------------------- one layer's rows, with zero, constant and inactive ones among them
+// ---------------------------------------------------------------- one layer's rows, with zero, constant and inactive
+// ones among them
 enum { H = 3, D = 7, E = H * D, F = 90 };
-typedef struct { float *da, *x; uint8_t *active; } rows;
+typedef struct {
+    float *da, *x;
+    uint8_t *active;
+} rows;
 
 static rows rows_make(int n, uint64_t seed) {
     rng r = rng_make(seed);
-    rows q = {xmalloc((size_t)(n * E) * sizeof(float)), xmalloc((size_t)(n * E) * sizeof(float)), xmalloc((size_t)(n * F))};
+    rows q = {xmalloc((size_t)(n * E) * sizeof(float)), xmalloc((size_t)(n * E) * sizeof(float)),
+              xmalloc((size_t)(n * F))};
     for (int i = 0; i < n * E; i++) q.da[i] = (float)(1e-3 * rng_normal(&r)), q.x[i] = (float)rng_normal(&r);
     for (int i = 0; i < n * F; i++) q.active[i] = rng_uniform(&r) < 0.01 * (i % F + 1);
     for (int i = 0; i < n; i++) {
         if (i % 11 == 3)
-            for (int e = 0; e < D; e++) q.da[i * E + e] = 0;          // head 0: zero
+            for (int e = 0; e < D; e++) q.da[i * E + e] = 0;  // head 0: zero
         if (i % 13 == 5)
             for (int e = D; e < 2 * D; e++) q.da[i * E + e] = 0.125f;  // head 1: constant
         if (i % 17 == 2) {
@@ -133,7 +144,8 @@ static void check_classes(const task *k, const task_row *row, int n, int vocab, 
     assert_int_equal(taken, all < most_classes ? all : most_classes);
 }
 
-// The definition for one unit: rows [n, d] of which keep says whether they count; s_c a mean over pairs (sound) or a sum over the matrix.
+// The definition for one unit: rows [n, d] of which keep says whether they count; s_c a mean over pairs (sound) or a
+// sum over the matrix.
 static double epenas_of(const task_row *row, const float *v, int stride, int n, int d, const bool *keep, bool compat) {
     double s[300], sum = 0;
     int classes = 0;
@@ -163,7 +175,17 @@ static void check_epenas(const task *k, int vocab, bool compat, uint64_t seed) {
     assert_non_null(row);
     check_classes(k, row, n, vocab, compat ? 1 << 30 : 64, compat ? 1 << 30 : 64);
     rows q = rows_make(n, seed);
-    task_layer in = {.n = n, .E = E, .H = H, .D = D, .F = F, .layer = 1, .layers = 3, .row = row, .da = q.da, .x = q.x, .active = q.active};
+    task_layer in = {.n = n,
+                     .E = E,
+                     .H = H,
+                     .D = D,
+                     .F = F,
+                     .layer = 1,
+                     .layers = 3,
+                     .row = row,
+                     .da = q.da,
+                     .x = q.x,
+                     .active = q.active};
     float got[F];
     double want[F];
     bool *keep = xmalloc((size_t)n * sizeof *keep);
@@ -189,7 +211,8 @@ static void check_epenas(const task *k, int vocab, bool compat, uint64_t seed) {
 
 static void test_epenas(void **state) {
     (void)state;
-    task few = task_make(40, 20, 6, 30, 3), many = task_make(120, 20, 16, 200, 4);  // many: over 64 classes; one over 64 rows
+    // many: over 64 classes; one over 64 rows
+    task few = task_make(40, 20, 6, 30, 3), many = task_make(120, 20, 16, 200, 4);
     for (int compat = 0; compat < 2; compat++) {
         check_epenas(&few, 30, compat, 7);
         check_epenas(&many, 200, compat, 8);
@@ -212,7 +235,8 @@ static void test_epenas_needs_two_classes(void **state) {
     task_free(&one);
 }
 
-// Two classes; rows of the first all parallel (|corr| = 1), rows of the second pairwise uncorrelated: |ln(1 + 1e-5) - ln 1e-5|.
+// Two classes; rows of the first all parallel (|corr| = 1), rows of the second pairwise uncorrelated: |ln(1 + 1e-5) -
+// ln 1e-5|.
 static void test_epenas_closed(void **state) {
     (void)state;
     enum { N = 6, d = 8 };
@@ -220,8 +244,10 @@ static void test_epenas_closed(void **state) {
     float v[N * d];
     uint8_t active[N * 2] = {1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0};
     for (int i = 0; i < d; i++)
-        for (int r = 0; r < N; r++) v[r * d + i] = r < 3 ? (float)((r - 5) * i) : (float)(__builtin_popcount((unsigned)((r - 2) & i)) % 2);
-    task_layer in = {.n = N, .E = d, .H = 1, .D = d, .F = 2, .layers = 1, .row = row, .da = v, .x = v, .active = active};
+        for (int r = 0; r < N; r++)
+            v[r * d + i] = r < 3 ? (float)((r - 5) * i) : (float)(__builtin_popcount((unsigned)((r - 2) & i)) % 2);
+    task_layer in = {
+        .n = N, .E = d, .H = 1, .D = d, .F = 2, .layers = 1, .row = row, .da = v, .x = v, .active = active};
     float out[2];
     double want = log(1 + 1e-5) - log(1e-5);
     stage("epenas", false)->heads(out, &in, 1);
@@ -229,8 +255,9 @@ static void test_epenas_closed(void **state) {
     stage("epenas", false)->neurons(out, &in, 1);
     assert_true(fabs(out[0] - want) < 1e-5 && fabs(out[1] - want) < 1e-5);
     stage("epenas", true)->heads(out, &in, 1);
-    assert_true(fabs(out[0] - 2 * 6 * want) < 1e-3);  // ordered pairs of classes; six off-diagonal places each, equal diagonals
-    memset(active + 6, 0, 6);                         // the second class is silent
+    // ordered pairs of classes; six off-diagonal places each, equal diagonals
+    assert_true(fabs(out[0] - 2 * 6 * want) < 1e-3);
+    memset(active + 6, 0, 6);  // the second class is silent
     stage("epenas", false)->neurons(out, &in, 1);
     assert_true(out[0] == 0 && out[1] == 0);
 }
@@ -253,10 +280,12 @@ static void check_draws(const task *k, int expect_inner, int expect_last) {
         assert_true(r->kind == 0 || r->kind == 1);
         assert_in_range(r->group, 0, 9);
         assert_in_range(r->example, 0, k->t.n - 1);
-        assert_true(r->position >= (r->kind ? k->context[r->example] - 1 : 0) && r->position <= k->length[r->example] - 2);
+        assert_true(r->position >= (r->kind ? k->context[r->example] - 1 : 0) &&
+                    r->position <= k->length[r->example] - 2);
         size[r->kind][r->group]++;
         for (int j = 0; j < i; j++)  // without replacement
-            assert_false(row[j].kind == r->kind && row[j].group == r->group && row[j].example == r->example && row[j].position == r->position);
+            assert_false(row[j].kind == r->kind && row[j].group == r->group && row[j].example == r->example &&
+                         row[j].position == r->position);
     }
     for (int g = 0; g < 10; g++) {
         assert_int_equal(size[0][g], expect_inner > 200 ? 200 : g ? 0 : expect_inner);
@@ -316,7 +345,17 @@ static void test_jacov_compat(void **state) {
         rows q = rows_make(n, 11);
         assert_null(s->neurons);
         for (int layer = 0; layer < 3; layer++) {
-            task_layer in = {.n = n, .E = E, .H = H, .D = D, .F = F, .layer = layer, .layers = 3, .row = row, .da = q.da, .x = q.x, .active = q.active};
+            task_layer in = {.n = n,
+                             .E = E,
+                             .H = H,
+                             .D = D,
+                             .F = F,
+                             .layer = layer,
+                             .layers = 3,
+                             .row = row,
+                             .da = q.da,
+                             .x = q.x,
+                             .active = q.active};
             float got[H];
             double want[H];
             s->heads(got, &in, 4);

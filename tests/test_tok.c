@@ -1,5 +1,5 @@
-// test_tok - the tokenizer against ids and merges of the `tokenizers` library (golden/make_tok.py), the symbols of bytes, any bytes there and back,
-// threads. Vocabularies that are made for a test: test_vocabulary.
+// test_tok - the tokenizer against ids and merges of the `tokenizers` library (golden/make_tok.py), the symbols of
+// bytes, any bytes there and back, threads. Vocabularies that are made for a test: test_vocabulary.
 #include "tok_fixture.h"
 #include "split.h"
 #include <jansson.h>
@@ -77,7 +77,8 @@ static void training(void **state) {
     char *text = file_read(GOLDEN "/text.txt", &bytes);
     assert_non_null(text);
     if (bpe_train(text, bytes, 700, dir) != 0) fail_msg("%s", err_get());
-    char *path = xasprintf("%s/merges.txt", dir), *got = file_read(path, NULL), *want = file_read(GOLDEN "/merges.txt", NULL);
+    char *path = xasprintf("%s/merges.txt", dir), *got = file_read(path, NULL),
+         *want = file_read(GOLDEN "/merges.txt", NULL);
     assert_string_equal(got, want);
     tok *a = open_or_fail(dir), *b = open_or_fail(GOLDEN);
     assert_int_equal(tok_size(a), 700);
@@ -109,9 +110,11 @@ static void training(void **state) {
 static void byte_symbols(void **state) {
     (void)state;
     // the published table's corners: bytes_to_unicode of GPT-2's encoder.py
-    static const int known[][2] = {{0, 0x100}, {9, 0x109}, {10, 0x10a}, {32, 0x120}, {33, 33}, {126, 126}, {127, 0x121}, {128, 0x122},
-                                   {160, 0x142}, {161, 161}, {172, 172}, {173, 0x143}, {174, 174}, {255, 255}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) assert_int_equal(symbol_of_byte(known[i][0]), known[i][1]);
+    static const int known[][2] = {{0, 0x100}, {9, 0x109},   {10, 0x10a},  {32, 0x120},  {33, 33},
+                                   {126, 126}, {127, 0x121}, {128, 0x122}, {160, 0x142}, {161, 161},
+                                   {172, 172}, {173, 0x143}, {174, 174},   {255, 255}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        assert_int_equal(symbol_of_byte(known[i][0]), known[i][1]);
     int symbols = 0;
     for (int c = -1; c < 0x10ffff; c++) {
         int b = symbol_byte(c);
@@ -121,12 +124,17 @@ static void byte_symbols(void **state) {
     assert_int_equal(symbols, 256);
     char out[8];
     assert_int_equal(symbols_write(out, " a\n", 3), 5);
-    assert_string_equal(out, "\xc4\xa0" "a" "\xc4\x8a");
-    assert_int_equal(symbols_read(out, "\xc4\xa0" "a" "\xc4\x8a"), 3);
+    assert_string_equal(out, "\xc4\xa0"
+                             "a"
+                             "\xc4\x8a");
+    assert_int_equal(symbols_read(out, "\xc4\xa0"
+                                       "a"
+                                       "\xc4\x8a"),
+                     3);
     assert_memory_equal(out, " a\n", 3);
-    assert_int_equal(symbols_read(out, " "), -1);               // a space is not its own symbol
+    assert_int_equal(symbols_read(out, " "), -1);  // a space is not its own symbol
     assert_int_equal(symbols_read(out, "\xe2\x82\xac"), -1);
-    assert_int_equal(symbols_read(out, "\xc2\xad"), -1);        // nor is U+00AD
+    assert_int_equal(symbols_read(out, "\xc2\xad"), -1);  // nor is U+00AD
     assert_int_equal(symbols_read(out, "\xc4"), -1);
 }
 
@@ -135,17 +143,23 @@ static void any_bytes(void **state) {
     tok *t = open_or_fail(GOLDEN);
     rng r = rng_make(5);
     char text[64];
-    static const unsigned char likely[] = {0, ' ', '\n', 'e', 't', '\'', 's', '1', 0xc2, 0xa0, 0xe2, 0x80, 0x83, 0xf0, 0x9f, 0x98, 0xff};
+    static const unsigned char likely[] = {0,    ' ',  '\n', 'e',  't',  '\'', 's',  '1', 0xc2,
+                                           0xa0, 0xe2, 0x80, 0x83, 0xf0, 0x9f, 0x98, 0xff};
     for (int k = 0; k < 20000; k++) {
         size_t n = rng_below(&r, sizeof text + 1);
-        for (size_t i = 0; i < n; i++) text[i] = (char)(k % 2 ? rng_below(&r, 256) : likely[rng_below(&r, sizeof likely)]);
+        for (size_t i = 0; i < n; i++)
+            text[i] = (char)(k % 2 ? rng_below(&r, 256) : likely[rng_below(&r, sizeof likely)]);
         check_identity(t, text, n);
     }
     tok_close(t);
 }
 
 // ---------------------------------------------------------------- threads
-typedef struct { const tok *t; json_t *all; ids got; } job;
+typedef struct {
+    const tok *t;
+    json_t *all;
+    ids got;
+} job;
 
 static void *work(void *arg) {
     job *j = arg;
@@ -153,7 +167,8 @@ static void *work(void *arg) {
     json_t *s;
     for (int round = 0; round < 3; round++) {
         j->got.n = 0;
-        json_array_foreach(j->all, k, s) tok_encode(j->t, json_string_value(s), json_string_length(s), &j->got.id, &j->got.n, &j->got.cap);
+        json_array_foreach(j->all, k, s)
+            tok_encode(j->t, json_string_value(s), json_string_length(s), &j->got.id, &j->got.n, &j->got.cap);
     }
     return NULL;
 }
@@ -181,7 +196,8 @@ static void threads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(small_vocabulary), cmocka_unit_test(opt_vocabulary), cmocka_unit_test(training), cmocka_unit_test(byte_symbols),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_vocabulary), cmocka_unit_test(opt_vocabulary),
+                                       cmocka_unit_test(training),         cmocka_unit_test(byte_symbols),
                                        cmocka_unit_test(any_bytes),        cmocka_unit_test(threads)};
     return cmocka_run_group_tests_name("tok", tests, NULL, NULL);
 }

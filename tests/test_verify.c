@@ -1,4 +1,5 @@
-// test_verify - the checks of bin/verify: they hold on a right model, for every kind of mask, and each fails when what it checks is made wrong.
+// test_verify - the checks of bin/verify: they hold on a right model, for every kind of mask, and each fails when what
+// it checks is made wrong.
 #include "opt_fixture.h"
 #include "ops.h"
 #include "verify.h"
@@ -24,7 +25,9 @@ static int run_refreshed(const model *m, const mask_source *source, const mask_r
     return failed;
 }
 
-static int run(const model *m, const mask_source *source, const mask_rule *rule) { return run_refreshed(m, source, rule, 0); }
+static int run(const model *m, const mask_source *source, const mask_rule *rule) {
+    return run_refreshed(m, source, rule, 0);
+}
 
 static void failed_only(const char *name, int n) {
     char want[20];
@@ -59,16 +62,29 @@ static void right_models(void **state) {
     oracle_free(orc);
     for (int lag = 0; lag < 2; lag++)
         for (int scope = 0; scope < 3; scope++) {
-            const predictor_info what = {.design = PREDICTOR_DEJAVU, .per_layer = true, .lag = lag, .state = {lag ? STATE_RESIDUAL : STATE_HEAD_OUTPUT, lag ? STATE_MID : STATE_HEAD_OUTPUT},
-                                         .has = {true, true}, .L = 3, .H = 4, .E = 32, .F = 48, .hidden = {8, 8}, .criterion = "snip"};
+            const predictor_info what = {
+                .design = PREDICTOR_DEJAVU,
+                .per_layer = true,
+                .lag = lag,
+                .state = {lag ? STATE_RESIDUAL : STATE_HEAD_OUTPUT, lag ? STATE_MID : STATE_HEAD_OUTPUT},
+                .has = {true, true},
+                .L = 3,
+                .H = 4,
+                .E = 32,
+                .F = 48,
+                .hidden = {8, 8},
+                .criterion = "snip"};
             mask_rule rule = half;
             rule.scope = (mask_scope)scope;
             contextual_source source = {.p = predictor_new(&what, 5)};
             const mask_source predicted = {.context = &source};
             const bool dense = contextual_kind(&what, &rule) == FEATURES_DENSE;  // cannot be refreshed
-            if (run_refreshed(&o.m, &predicted, &rule, dense ? 0 : 3)) fail_msg("lag %d, scope %d:\n%s", lag, scope, text);
-            if (!strstr(text, dense ? "acts on the tokens behind it" : "a new mask every 3 tokens")) fail_msg("%s", text);
-            if (dense && run_refreshed(&o.m, &predicted, &rule, 3) != -1) fail_msg("a refresh of dense features was not refused");
+            if (run_refreshed(&o.m, &predicted, &rule, dense ? 0 : 3))
+                fail_msg("lag %d, scope %d:\n%s", lag, scope, text);
+            if (!strstr(text, dense ? "acts on the tokens behind it" : "a new mask every 3 tokens"))
+                fail_msg("%s", text);
+            if (dense && run_refreshed(&o.m, &predicted, &rule, 3) != -1)
+                fail_msg("a refresh of dense features was not refused");
             predictor_close(source.p);
         }
     mask_free(&m);
@@ -111,7 +127,8 @@ static void wrong_models(void **state) {
     memcpy(was, copy, sizeof was);
     for (int i = 0; i < 48 * 32; i++) copy[i] *= 1.01f;
     assert_true(run(&o.m, &fixed, &half) > 0);
-    if (!strstr(text, "sparse  FAIL") || strstr(text, "acts    FAIL") || strstr(text, "counts  FAIL")) fail_msg("%s", text);
+    if (!strstr(text, "sparse  FAIL") || strstr(text, "acts    FAIL") || strstr(text, "counts  FAIL"))
+        fail_msg("%s", text);
     memcpy(copy, was, sizeof was);
     // a mask that is not of the rule: one neuron less, then one in a dense layer
     int u = 48;
@@ -121,7 +138,8 @@ static void wrong_models(void **state) {
     failed_only("counts", 1);
     m.neurons[u] = 1;
     m.heads[1] = 0;
-    for (u = 4; m.heads[u]; u++) {}
+    for (u = 4; m.heads[u]; u++) {
+    }
     m.heads[u] = 1;
     assert_int_equal(run(&o.m, &fixed, &half), 1);
     failed_only("counts", 1);
@@ -143,14 +161,16 @@ static void wrong_models(void **state) {
 
 static void errors(void **state) {
     (void)state;
-    const float want[6] = {3, 4, 0, 1, 1, 1}, same[6] = {3, 4, 0, 1, 1, 1}, off[6] = {3, 4, 0.1f, 1, 1, 1.01f}, nan[6] = {3, NAN, 0, 1, 1, 1};
+    const float want[6] = {3, 4, 0, 1, 1, 1}, same[6] = {3, 4, 0, 1, 1, 1}, off[6] = {3, 4, 0.1f, 1, 1, 1.01f},
+                nan[6] = {3, NAN, 0, 1, 1, 1};
     assert_float_equal(verify_error(same, want, 2, 3), 0, 0);
     assert_float_equal(verify_error(off, want, 2, 3), 0.1 / sqrt(25.0 / 3), 1e-6);  // of the second row: 0.01 / 1
     assert_true(isinf(verify_error(nan, want, 2, 3)));
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(right_models), cmocka_unit_test(silent_units), cmocka_unit_test(wrong_models), cmocka_unit_test(errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(right_models), cmocka_unit_test(silent_units),
+                                       cmocka_unit_test(wrong_models), cmocka_unit_test(errors)};
     const int failed = cmocka_run_group_tests_name("verify", tests, NULL, NULL);
     free(text);
     return failed;

@@ -1,12 +1,15 @@
-// test_vocabulary - the tokenizer on vocabularies made for a test: the rule for invalid UTF-8, the order of merges, piece lengths at which a quadratic
-// method would hang, the interface, and every kind of broken file.
+// test_vocabulary - the tokenizer on vocabularies made for a test: the rule for invalid UTF-8, the order of merges,
+// piece lengths at which a quadratic method would hang, the interface, and every kind of broken file.
 #include "tok_fixture.h"
 #include "split.h"
 #include <time.h>
 
 enum { BASE = 260 };  // ids 0-3 special, 4 + b: byte b, then one per merge in the order given
 
-typedef struct { char *vocab, *merges; size_t n_vocab, n_merges; } files;
+typedef struct {
+    char *vocab, *merges;
+    size_t n_vocab, n_merges;
+} files;
 
 // Merge i joins the bytes pairs[i][0] and pairs[i][1] to a new symbol.
 static files make_files(int n, const char *const (*pairs)[2]) {
@@ -66,35 +69,57 @@ static void check_ids(const tok *t, const char *text, size_t bytes, const int *w
 static void invalid_utf8(void **state) {
     (void)state;
     static const char *const pairs[][2] = {
-        {" ", "\xff"}, {"\xff", "\xff"}, {"\xff", "!"}, {"1", "\xff"}, {"a", "\xff"}, {"\xff", "a"}, {"a", "\xc3"},
-        {"\n", "\xff"}, {"'", "\xff"}, {"\xe2", "\x82"}, {"\x82", "."}, {"a", "\xe2"}, {" ", "\xe2"},
+        {" ", "\xff"},  {"\xff", "\xff"}, {"\xff", "!"},    {"1", "\xff"}, {"a", "\xff"}, {"\xff", "a"}, {"a", "\xc3"},
+        {"\n", "\xff"}, {"'", "\xff"},    {"\xe2", "\x82"}, {"\x82", "."}, {"a", "\xe2"}, {" ", "\xe2"},
     };
     tok *t = make_tok(sizeof pairs / sizeof *pairs, pairs);
     enum { SPACE_FF = BASE, FF_FF, FF_MARK, ONE_FF, A_FF, FF_A, A_C3, NL_FF, QUOTE_FF, E2_82, X82_DOT, A_E2, SPACE_E2 };
     CHECK_IDS(t, "\xff", 0xff);
-    CHECK_IDS(t, " \xff", SPACE_FF);                          // a space goes with a mark behind it
+    CHECK_IDS(t, " \xff", SPACE_FF);  // a space goes with a mark behind it
     CHECK_IDS(t, "  \xff", ' ', SPACE_FF);
-    CHECK_IDS(t, "\xff\xff", FF_FF);                          // several bad bytes are one run of marks
+    CHECK_IDS(t, "\xff\xff", FF_FF);  // several bad bytes are one run of marks
     CHECK_IDS(t, "\xff!", FF_MARK);
     CHECK_IDS(t, "'\xff", QUOTE_FF);
-    CHECK_IDS(t, "1\xff", '1', 0xff);                         // neither a digit
-    CHECK_IDS(t, "a\xff" "a", 'a', 0xff, 'a');                // nor a letter
-    CHECK_IDS(t, "\n\xff", '\n', 0xff);                       // nor a space
-    CHECK_IDS(t, "a\xc3\xa9", A_C3, 0xa9);                    // e acute is a letter
-    CHECK_IDS(t, "a\xc3", 'a', 0xc3);                         // its first half is none
+    CHECK_IDS(t, "1\xff", '1', 0xff);  // neither a digit
+    CHECK_IDS(t,
+              "a\xff"
+              "a",
+              'a', 0xff, 'a');              // nor a letter
+    CHECK_IDS(t, "\n\xff", '\n', 0xff);     // nor a space
+    CHECK_IDS(t, "a\xc3\xa9", A_C3, 0xa9);  // e acute is a letter
+    CHECK_IDS(t, "a\xc3", 'a', 0xc3);       // its first half is none
     CHECK_IDS(t, "a\xc3z", 'a', 0xc3, 'z');
-    CHECK_IDS(t, "\xe2\x82", E2_82);                          // a cut euro sign: two bad bytes
+    CHECK_IDS(t, "\xe2\x82", E2_82);  // a cut euro sign: two bad bytes
     CHECK_IDS(t, "\xe2\x82.", E2_82, '.');
     CHECK_IDS(t, "\x82.", X82_DOT);
-    CHECK_IDS(t, "a\xe2\x82\xac", 'a', E2_82, 0xac);          // the euro sign: a mark
+    CHECK_IDS(t, "a\xe2\x82\xac", 'a', E2_82, 0xac);  // the euro sign: a mark
     CHECK_IDS(t, "a\xe1\xbd\x80", 'a', 0xe1, 0xbd, 0x80);
     CHECK_IDS(t, "\xe2\x80\x83\xff", 0xe2, 0x80, 0x83, 0xff);  // em space, then a bad byte
     tok_close(t);
 
-    // What RFC 3629 forbids, each byte a mark: between letters a merge with them must not happen; next to a mark it must.
-    static const char *const bad[] = {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x81\xa1", "\xf0\x80\x81\xa1", "\xed\xa0\x80", "\xed\xbf\xbf",
-                                      "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xf8\x88\x80\x80\x80", "\xfe", "\xff",
-                                      "\xc3", "\xe2\x82", "\xf0\x9f\x98", "\xe2(\xac", "\xf0\x28\x8c\xbc"};
+    // What RFC 3629 forbids, each byte a mark: between letters a merge with them must not happen; next to a mark it
+    // must.
+    static const char *const bad[] = {"\x80",
+                                      "\xbf",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xe0\x80\x80",
+                                      "\xe0\x81\xa1",
+                                      "\xf0\x80\x81\xa1",
+                                      "\xed\xa0\x80",
+                                      "\xed\xbf\xbf",
+                                      "\xf0\x80\x80\x80",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "\xfe",
+                                      "\xff",
+                                      "\xc3",
+                                      "\xe2\x82",
+                                      "\xf0\x9f\x98",
+                                      "\xe2(\xac",
+                                      "\xf0\x28\x8c\xbc"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const char first[2] = {bad[i][0], 0}, last[2] = {bad[i][strlen(bad[i]) - 1], 0};
         const char *const both[][2] = {{"a", first}, {last, "a"}, {"!", first}, {last, "?"}};
@@ -106,8 +131,10 @@ static void invalid_utf8(void **state) {
         free(x.id);
         snprintf(text, sizeof text, "!%s?", bad[i]);
         x = encode(u, text, strlen(text));
-        if (strlen(bad[i]) == 1) assert_int_equal(x.n, 2);  // the leftmost pair of the lower rank is taken
-        else assert_int_equal(x.n, (int)strlen(text) - 2);
+        if (strlen(bad[i]) == 1)
+            assert_int_equal(x.n, 2);  // the leftmost pair of the lower rank is taken
+        else
+            assert_int_equal(x.n, (int)strlen(text) - 2);
         assert_int_equal(x.id[0], BASE + 2);
         free(x.id);
         check_identity(u, text, strlen(text));
@@ -120,12 +147,12 @@ static void order_of_merges(void **state) {
     (void)state;
     static const char *const pairs[][2] = {{"b", "c"}, {"a", "b"}, {"a", "bc"}, {"x", "x"}, {"abc", "d"}};
     tok *t = make_tok(5, pairs);
-    CHECK_IDS(t, "abc", BASE + 2);        // b c before a b
+    CHECK_IDS(t, "abc", BASE + 2);  // b c before a b
     CHECK_IDS(t, "abd", BASE + 1, 'd');
-    CHECK_IDS(t, "xxx", BASE + 3, 'x');   // the left pair of two
+    CHECK_IDS(t, "xxx", BASE + 3, 'x');  // the left pair of two
     CHECK_IDS(t, "xxxxx", BASE + 3, BASE + 3, 'x');
     CHECK_IDS(t, "zabcdabd", 'z', BASE + 4, BASE + 1, 'd');
-    CHECK_IDS(t, "a bc", 'a', ' ', BASE); // not across pieces
+    CHECK_IDS(t, "a bc", 'a', ' ', BASE);  // not across pieces
     tok_close(t);
     // a symbol of the vocabulary that no merge yields is not used
     static const char alone[] = "#version: 0.2\na b\n";
@@ -164,7 +191,8 @@ static void long_pieces(void **state) {
     x = encode(t, text, N / 3 * 3);
     assert_int_equal(x.n, N / 3 * 3);
     free(x.id);
-    assert_true(clock() - start < 60 * CLOCKS_PER_SEC);  // of the processor's time; it takes tenths of a second, a quadratic method hours
+    // of the processor's time; it takes tenths of a second, a quadratic method hours
+    assert_true(clock() - start < 60 * CLOCKS_PER_SEC);
     free(text);
     tok_close(t);
 }
@@ -187,7 +215,7 @@ static void interface(void **state) {
     ids x = {0};
     assert_int_equal(tok_encode(t, "<s>", 3, &x.id, &x.n, &x.cap), 0);  // text, no special token
     assert_int_equal(x.n, 3);
-    assert_int_equal(tok_encode(t, "!", 1, &x.id, &x.n, &x.cap), 0);    // appended
+    assert_int_equal(tok_encode(t, "!", 1, &x.id, &x.n, &x.cap), 0);  // appended
     assert_int_equal(x.n, 4);
     assert_int_equal(x.id[3], 4);
     free(x.id);
@@ -197,7 +225,8 @@ static void interface(void **state) {
     free(text);
 
     files f = make_files(0, NULL), g = make_files(0, NULL);
-    tok *a = tok_parse(f.vocab, f.n_vocab, f.merges, f.n_merges, "a", 260), *b = tok_parse(g.vocab, g.n_vocab, g.merges, g.n_merges, "b", 0);
+    tok *a = tok_parse(f.vocab, f.n_vocab, f.merges, f.n_merges, "a", 260),
+        *b = tok_parse(g.vocab, g.n_vocab, g.merges, g.n_merges, "b", 0);
     tok *c = tok_parse(g.vocab, g.n_vocab, "", 0, "c", 0);
     assert_string_equal(tok_hash(a), tok_hash(b));
     assert_string_not_equal(tok_hash(a), tok_hash(c));
@@ -223,7 +252,10 @@ static void broken_files(void **state) {
     static const char *const pairs[][2] = {{"a", "b"}, {"ab", "c"}};
     files f = make_files(2, pairs);
     // line 1 holds the special tokens, byte b stands on line 2 + b, the merges on lines 258 and 259
-    struct { const char *from, *to, *says; int rows; } vocab[] = {
+    struct {
+        const char *from, *to, *says;
+        int rows;
+    } vocab[] = {
         {"\"!\": 37", "\"!\": 36", "DIR/vocab.json:35: \"\xc4\xa0\" and \"!\" have the same id 36", 0},
         {"\"!\": 37,", "\"!\": 37,\n\"!\": 999,", "DIR/vocab.json:36: ", 0},
         {"\"!\": 37,", "\"!\": -1,", "DIR/vocab.json:35: the id of \"!\" must be a whole number", 0},
@@ -234,7 +266,8 @@ static void broken_files(void **state) {
         {"\"!\": 37,", "\"!\" 37,", "DIR/vocab.json:35: ", 0},
         {"\"!\": 37,", "\"!\": 37", "DIR/vocab.json:36: ", 0},
         {"\"!\": 37,", "\"?!\": 37,", "DIR/vocab.json:259: the symbol \"!\" of byte 0x21 is missing", 0},
-        {"\"abc\": 261", "\"abc\": 261", "DIR/vocab.json:259: \"abc\" has id 261, but the embedding has rows 0 to 260", 261},
+        {"\"abc\": 261", "\"abc\": 261", "DIR/vocab.json:259: \"abc\" has id 261, but the embedding has rows 0 to 260",
+         261},
         {"\"!\": 37,", "\"!\\ud800\": 37,", "DIR/vocab.json:35: ", 0},
         {"\"!\": 37,", "\"!\xff\": 37,", "DIR/vocab.json:35: ", 0},
     };
@@ -249,7 +282,9 @@ static void broken_files(void **state) {
     refuse("", f.merges, 0, "DIR/vocab.json:1: ");
     refuse("[1, 2]", f.merges, 0, "one JSON object of symbols");
     refuse("{}", f.merges, 0, "one JSON object of symbols");
-    struct { const char *merges, *says; } merges[] = {
+    struct {
+        const char *merges, *says;
+    } merges[] = {
         {"#version: 0.2\na b\nab\n", "DIR/merges.txt:3: two symbols with one space"},
         {"#version: 0.2\n\na b\n", "DIR/merges.txt:2: two symbols"},
         {"a b c\n", "DIR/merges.txt:1: two symbols"},
@@ -283,7 +318,8 @@ static void broken_files(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(invalid_utf8), cmocka_unit_test(order_of_merges), cmocka_unit_test(long_pieces), cmocka_unit_test(interface),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(invalid_utf8), cmocka_unit_test(order_of_merges),
+                                       cmocka_unit_test(long_pieces), cmocka_unit_test(interface),
                                        cmocka_unit_test(broken_files)};
     return cmocka_run_group_tests_name("vocabulary", tests, NULL, NULL);
 }

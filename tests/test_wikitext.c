@@ -1,5 +1,5 @@
-// test_wikitext - detokeniser and pages against results of Python's re (tests/golden/make_wikitext.py), windows against their
-// definitions, and the known figures of WikiText-2's validation file.
+// test_wikitext - detokeniser and pages against results of Python's re (tests/golden/make_wikitext.py), windows against
+// their definitions, and the known figures of WikiText-2's validation file.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,9 @@
 #include "wikitext.h"
 
 // A fixture's records, which zero bytes separate.
-typedef struct { char *bytes, *next, *end; } records;
+typedef struct {
+    char *bytes, *next, *end;
+} records;
 
 static records records_open(const char *name) {
     char *path = xasprintf("tests/golden/wikitext/%s", name);
@@ -51,7 +53,11 @@ static void bad_bytes(void **state) {
     assert_string_equal(got, "(\xff a \x85) \xa0 (\xc2)");
     free(got);
     wikitext w;
-    assert_int_equal(wikitext_parse(&w, "a\x85" "b \xc2", 5), 0);
+    assert_int_equal(wikitext_parse(&w,
+                                    "a\x85"
+                                    "b \xc2",
+                                    5),
+                     0);
     assert_int_equal(w.pages[0].words, 2);
     assert_int_equal(w.pages[0].bytes, 5);
     wikitext_close(&w);
@@ -100,8 +106,13 @@ static void refused(void **state) {
 
 static void gptq_text(void **state) {
     (void)state;
-    static const struct { const char *raw, *want; } t[] = {
-        {" = A = \n \n b \n", " = A = \n\n\n\n\n b \n"}, {"a", "a"}, {"a\nb", "a\n\n\nb"}, {"a\n\n", "a\n\n\n"},
+    static const struct {
+        const char *raw, *want;
+    } t[] = {
+        {" = A = \n \n b \n", " = A = \n\n\n\n\n b \n"},
+        {"a", "a"},
+        {"a\nb", "a\n\n\nb"},
+        {"a\n\n", "a\n\n\n"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         wikitext w;
@@ -134,7 +145,8 @@ static void windows(void **state) {
             int count = text_windows_rolling(n, most, &w);  // stream: </s> at 0, tokens 1..n
             assert_int_equal(count, (n + most - 1) / most);
             tiles(w, count, 1, n, most);
-            for (int i = 0; i < count; i++) assert_int_equal(w[i].n, n < most ? n : most);  // later ones have full context
+            // later ones have full context
+            for (int i = 0; i < count; i++) assert_int_equal(w[i].n, n < most ? n : most);
             free(w);
             count = text_windows_disjoint(n, most, false, &w);
             assert_int_equal(count, (n + most - 1) / most);
@@ -188,8 +200,9 @@ static void validation_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(detokeniser), cmocka_unit_test(bad_bytes), cmocka_unit_test(page_rules), cmocka_unit_test(refused),
-        cmocka_unit_test(gptq_text), cmocka_unit_test(windows), cmocka_unit_test(validation_file),
+        cmocka_unit_test(detokeniser),     cmocka_unit_test(bad_bytes), cmocka_unit_test(page_rules),
+        cmocka_unit_test(refused),         cmocka_unit_test(gptq_text), cmocka_unit_test(windows),
+        cmocka_unit_test(validation_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;
 }

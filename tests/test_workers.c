@@ -16,7 +16,8 @@ static char *dir;
 static bool never(void *ctx) { return (void)ctx, false; }
 static bool always(void *ctx) { return (void)ctx, true; }
 
-// Process 0, which has begun when this returns: lives for `seconds`, then lays the folder where `lays`, and stays until it is killed.
+// Process 0, which has begun when this returns: lives for `seconds`, then lays the folder where `lays`, and stays until
+// it is killed.
 static pid_t leader(double seconds, bool lays) {
     int ready[2];
     char begun = 0;
@@ -92,7 +93,9 @@ int main(void) {
     if (!mkdtemp(base)) return 1;
     dir = xasprintf("%s/out.parts", base);
     worker_patience = 0.5;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nobody_comes), cmocka_unit_test(late_but_alive), cmocka_unit_test(stopped_itself), cmocka_unit_test(dies_before_it_begins), cmocka_unit_test(all_is_done)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nobody_comes), cmocka_unit_test(late_but_alive),
+                                       cmocka_unit_test(stopped_itself), cmocka_unit_test(dies_before_it_begins),
+                                       cmocka_unit_test(all_is_done)};
     const int failed = cmocka_run_group_tests_name("workers", tests, NULL, NULL);
     char *lock = xasprintf("%s.lock", dir);
     unlink(lock);

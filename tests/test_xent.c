@@ -1,6 +1,7 @@
-// test_xent - cross-entropy against its closed form in double, from rows that are near uniform to rows whose target has a probability of
-// 1 - 1e-9: log-probabilities, and every entry of the gradient relative to itself, so that what is small keeps its digits too; and the likeliest token, by its
-// definition. On the CPU and, where it is built, CUDA on the CPU.
+// test_xent - cross-entropy against its closed form in double, from rows that are near uniform to rows whose target has
+// a probability of 1 - 1e-9: log-probabilities, and every entry of the gradient relative to itself, so that what is
+// small keeps its digits too; and the likeliest token, by its definition. On the CPU and, where it is built, CUDA on
+// the CPU.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,10 +46,16 @@ static void cross_entropy_of(const ops *o) {
             if (j != target[i]) others += exp((double)row[j] - (double)row[target[i]]);
         const double loss = log1p(others), wrong = others / (1 + others);
         least = wrong < least ? wrong : least;
-        if (!(fabs(lp[i] + loss) <= 1e-6 * loss)) fail_msg("%s: log-probability %.9g, want %.9g", o->device, lp[i], -loss);
+        if (!(fabs(lp[i] + loss) <= 1e-6 * loss))
+            fail_msg("%s: log-probability %.9g, want %.9g", o->device, lp[i], -loss);
         for (int j = 0; j < V; j++) {
-            const double want = (j == target[i] ? -wrong : exp((double)row[j] - (double)row[target[i]]) / (1 + others)) * (double)scale[i], is = (double)got[i * V + j];
-            if (!(fabs(is - want) <= 4e-6 * fabs(want))) fail_msg("%s: row %d, where the target has 1 - %.1e, column %d: %.9g, want %.9g", o->device, i, wrong, j, is, want);
+            const double want =
+                             (j == target[i] ? -wrong : exp((double)row[j] - (double)row[target[i]]) / (1 + others)) *
+                             (double)scale[i],
+                         is = (double)got[i * V + j];
+            if (!(fabs(is - want) <= 4e-6 * fabs(want)))
+                fail_msg("%s: row %d, where the target has 1 - %.1e, column %d: %.9g, want %.9g", o->device, i, wrong,
+                         j, is, want);
         }
     }
     assert_true(least < 1e-8);
@@ -68,7 +75,9 @@ static void likeliest_of(const ops *o) {
         int32_t want[SORTS], got[2][SORTS + SPARE], *token[2];
         for (int i = 0; i < SORTS; i++) {
             float *row = x + i * n;
-            for (int j = 0; j < n; j++) row[j] = i == 1 ? -7 : i == 2 ? (float)rng_below(&r, 3) : (float)rng_normal(&r) - 50;  // all equal; many ties; all below zero
+            // all equal; many ties; all below zero
+            for (int j = 0; j < n; j++)
+                row[j] = i == 1 ? -7 : i == 2 ? (float)rng_below(&r, 3) : (float)rng_normal(&r) - 50;
             const int at = (int)rng_below(&r, (uint64_t)n);
             if (i >= 3 && i < 6) row[at] = i == 3 ? NAN : i == 4 ? INFINITY : -INFINITY;
             if (i == 6) row[n - 1] = 3;
@@ -90,7 +99,9 @@ static void likeliest_of(const ops *o) {
         for (int which = 0; which < 2; which++) o->get(got[which], token[which], sizeof got[which]);
         for (int i = 0; i < SORTS + SPARE; i++) {
             const int32_t best = i < SORTS ? want[i] : 100 * i, at = 100 * i + (i < SORTS);
-            if (got[0][i] != best || got[1][i] != at) fail_msg("%s: row %d of %d logits: the likeliest is %d, want %d; position %d, want %d", o->device, i, n, got[0][i], best, got[1][i], at);
+            if (got[0][i] != best || got[1][i] != at)
+                fail_msg("%s: row %d of %d logits: the likeliest is %d, want %d; position %d, want %d", o->device, i, n,
+                         got[0][i], best, got[1][i], at);
         }
         o->release(logits), o->release(token[0]), o->release(token[1]);
         free(x);

@@ -7,7 +7,10 @@
 
 #define GOLDEN "tests/golden/tok"
 
-typedef struct { int32_t *id; int n, cap; } ids;
+typedef struct {
+    int32_t *id;
+    int n, cap;
+} ids;
 
 static inline ids encode(const tok *t, const char *text, size_t bytes) {
     ids x = {0};
@@ -21,7 +24,8 @@ static inline void check_identity(const tok *t, const char *text, size_t bytes) 
     size_t at = 0, n;
     for (int i = 0; i < x.n; i++) {
         const char *b = tok_bytes(t, x.id[i], &n);
-        if (at + n > bytes || memcmp(text + at, b, n) != 0) fail_msg("id %d of %d does not spell what stands at byte %zu", i, x.n, at);
+        if (at + n > bytes || memcmp(text + at, b, n) != 0)
+            fail_msg("id %d of %d does not spell what stands at byte %zu", i, x.n, at);
         at += n;
     }
     assert_int_equal(at, bytes);

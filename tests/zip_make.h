@@ -4,7 +4,7 @@
 #include <string.h>
 
 typedef struct {
-    uint8_t *bytes;  // caller frees
+    uint8_t *bytes;                    // caller frees
     size_t n, locals[4], centrals[4];  // where the headers are
 } archive;
 

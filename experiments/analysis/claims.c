@@ -128,12 +128,16 @@ int claims_read(claims *c, const char *path) {
     if (!text) return -1;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &e);
     int bad = 0;
-    if (!j) bad = err_set("%s:%d: not JSON (%s)", path, e.line, e.text);
-    else if (!json_is_object(j)) bad = err_set("%s: an object with the key claims is wanted", path);
-    else if (check_keys(j, " note margins claims ")) bad = err_prefix("%s", path);
+    if (!j)
+        bad = err_set("%s:%d: not JSON (%s)", path, e.line, e.text);
+    else if (!json_is_object(j))
+        bad = err_set("%s: an object with the key claims is wanted", path);
+    else if (check_keys(j, " note margins claims "))
+        bad = err_prefix("%s", path);
     else if (json_object_get(j, "margins") && read_margins(c, json_object_get(j, "margins")))
         bad = err_prefix("%s", path);
-    else if (read_list(c, json_object_get(j, "claims"))) bad = err_prefix("%s", path);
+    else if (read_list(c, json_object_get(j, "claims")))
+        bad = err_prefix("%s", path);
     json_decref(j);
     free(text);
     return bad;
@@ -232,8 +236,10 @@ static bool inside_margin(const claim_row *r, double margin) {
 
 static void judge(claim_row *r, double margin) {
     if (inside_margin(r, margin)) {
-        if (r->cell.error > 0 || r->smallest <= margin) r->verdict = CLAIM_NO_DIFFERENCE;
-        else snprintf(r->reason, sizeof r->reason, "no document differs, but they are few");
+        if (r->cell.error > 0 || r->smallest <= margin)
+            r->verdict = CLAIM_NO_DIFFERENCE;
+        else
+            snprintf(r->reason, sizeof r->reason, "no document differs, but they are few");
     } else if (r->p_holm < CLAIMS_LEVEL) {
         r->verdict = r->cell.effect > 0 ? CLAIM_HOLDS : CLAIM_REVERSED;
     }

@@ -28,7 +28,11 @@ typedef struct {
     bool outcome[PAIRED_OUTCOMES];
 } claim;
 // Margins are of A - B, of A - B in nats per byte, and of |A / B - 1|.
-typedef struct { double margin[PAIRED_OUTCOMES]; claim *claim; int n, cap; } claims;
+typedef struct {
+    double margin[PAIRED_OUTCOMES];
+    claim *claim;
+    int n, cap;
+} claims;
 // No claim, and the default margins: 0.01; 0.002, because 1 % of word perplexity is 0.00995 nats per word and a word
 // has about five bytes; 0.01.
 claims claims_none(void);
@@ -41,28 +45,34 @@ paired_match claims_default_match(void);
 void claims_free(claims *c);
 
 typedef enum {
-    CLAIM_NOT_RUN, CLAIM_NOT_COMPARED, CLAIM_UNDECIDED, CLAIM_HOLDS, CLAIM_REVERSED, CLAIM_NO_DIFFERENCE, CLAIM_MIXED
+    CLAIM_NOT_RUN,
+    CLAIM_NOT_COMPARED,
+    CLAIM_UNDECIDED,
+    CLAIM_HOLDS,
+    CLAIM_REVERSED,
+    CLAIM_NO_DIFFERENCE,
+    CLAIM_MIXED
 } claim_verdict;
 extern const char *const claim_verdict_name[];
 typedef enum { LEVEL_PAIR, LEVEL_SPARSITY, LEVEL_CLAIM } claim_level;
 typedef struct {
     int claim, outcome;
     claim_level level;
-    const char *sparsity;    // NULL: all
-    int left_out;            // pairs whose totals of pruned units x positions differ
-    paired_cell cell;        // cell.n: pairs
-    bool tested, primary;    // tested: there is an interval
-    bool pooled;             // of LEVEL_CLAIM: its numbers may be shown
+    const char *sparsity;  // NULL: all
+    int left_out;          // pairs whose totals of pruned units x positions differ
+    paired_cell cell;      // cell.n: pairs
+    bool tested, primary;  // tested: there is an interval
+    bool pooled;           // of LEVEL_CLAIM: its numbers may be shown
     double smallest, p_holm;
-    claim_verdict verdict;   // not of LEVEL_PAIR
-    char reason[100];        // why it could not be decided, or ""
+    claim_verdict verdict;  // not of LEVEL_PAIR
+    char reason[100];       // why it could not be decided, or ""
 } claim_row;
 typedef struct {
     claim_row *row;
     int n, cap, n_tests;
     long draws;
     uint64_t seed;
-    paired_list *list;       // [2 * claim + text]
+    paired_list *list;  // [2 * claim + text]
 } claims_table;
 // Every claim on the details: rows by claim and outcome, those of sparsities before that of the claim; each_pair: those
 // of single pairs before them. The table points into p. -1 and err_set where the details do not fit a claim; the caller
@@ -72,7 +82,12 @@ void claims_table_free(claims_table *t, const claims *c);
 
 // ---------------------------------------------------------------- output (claims_table.c)
 // acc_name: what accuracy is called, acc or acc_norm.
-typedef struct { const claims *c; const paired *p; const claims_table *t; const char *acc_name; } claims_print;
+typedef struct {
+    const claims *c;
+    const paired *p;
+    const claims_table *t;
+    const char *acc_name;
+} claims_print;
 void claims_print_text(FILE *f, const claims_print *x);
 void claims_print_markdown(FILE *f, const claims_print *x);
 void claims_print_csv(FILE *f, const claims_print *x);

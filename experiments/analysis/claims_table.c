@@ -11,13 +11,20 @@
 
 static const char *const label[PAIRED_OUTCOMES] = {"accuracy A - B", "gold ll/byte A - B", "perplexity A / B"};
 
-typedef struct { double a, b, effect, low, high, seed_low, seed_high; } shown;
+typedef struct {
+    double a, b, effect, low, high, seed_low, seed_high;
+} shown;
 
 static shown show(const claim_row *r) {
     const paired_cell *c = &r->cell;
     if (r->outcome != PAIRED_TEXT) return (shown){c->a, c->b, c->effect, c->low, c->high, c->seed_low, c->seed_high};
-    return (shown){.a = exp(-c->a), .b = exp(-c->b), .effect = exp(-c->effect), .low = exp(-c->high),
-                   .high = exp(-c->low), .seed_low = exp(-c->seed_high), .seed_high = exp(-c->seed_low)};
+    return (shown){.a = exp(-c->a),
+                   .b = exp(-c->b),
+                   .effect = exp(-c->effect),
+                   .low = exp(-c->high),
+                   .high = exp(-c->low),
+                   .seed_low = exp(-c->seed_high),
+                   .seed_high = exp(-c->seed_low)};
 }
 
 static bool has_effect(const claim_row *r) { return r->cell.n > 0 && (r->level != LEVEL_CLAIM || r->pooled); }
@@ -86,14 +93,17 @@ static void put_notes(FILE *f, const claims_print *x) {
         few += !r->primary;
     }
     if (few > 0)
-        fprintf(f, "%s has too few documents in %d of %d tests: the smallest effect that they could show exceeds %g. "
-                   "There gold log-likelihood per byte and word perplexity are the primary outcomes.\n", x->acc_name,
-                few, tests, x->c->margin[PAIRED_ACC]);
+        fprintf(f,
+                "%s has too few documents in %d of %d tests: the smallest effect that they could show exceeds %g. "
+                "There gold log-likelihood per byte and word perplexity are the primary outcomes.\n",
+                x->acc_name, few, tests, x->c->margin[PAIRED_ACC]);
     for (int i = 0; i < x->c->n; i++) {
         const int tasks = x->t->list[2 * i].n_left_out, text = x->t->list[2 * i + 1].n_left_out;
         if (tasks + text > 0)
-            fprintf(f, "left out of \"%s\", because totals of pruned units x positions differ: "
-                       "%d pairs on the tasks, %d on the text\n", x->c->claim[i].name, tasks, text);
+            fprintf(f,
+                    "left out of \"%s\", because totals of pruned units x positions differ: "
+                    "%d pairs on the tasks, %d on the text\n",
+                    x->c->claim[i].name, tasks, text);
     }
     for (int i = 0; i < x->c->n; i++)
         if (!was_run(x, i)) fprintf(f, "not run: %s\n", x->c->claim[i].name);
@@ -137,7 +147,8 @@ void claims_print_text(FILE *f, const claims_print *x) {
         put_text_row(f, x, r);
     }
     fputs("smallest: the effect that would have been shown with 80 % power at the 5 % level (perplexity: relative "
-          "change); left: pairs left out; seeds: least and greatest effect of a seed\n", f);
+          "change); left: pairs left out; seeds: least and greatest effect of a seed\n",
+          f);
     put_notes(f, x);
 }
 
@@ -199,8 +210,10 @@ void claims_print_markdown(FILE *f, const claims_print *x) {
             }
             put_cell(f, r);
         }
-        if (own->verdict == CLAIM_NOT_RUN) fprintf(f, " not run |");
-        else put_cell(f, own);
+        if (own->verdict == CLAIM_NOT_RUN)
+            fprintf(f, " not run |");
+        else
+            put_cell(f, own);
         fprintf(f, " %d | %d | %d |\n", own->cell.n, own->left_out, own->cell.documents);
     }
     fputc('\n', f);
@@ -263,6 +276,7 @@ static void put_csv_row(FILE *f, const claims_print *x, const claim_row *r) {
 void claims_print_csv(FILE *f, const claims_print *x) {
     fprintf(f, "# %ld draws, seed %llu, %d tests\n", x->t->draws, (unsigned long long)x->t->seed, x->t->n_tests);
     fputs("claim,level,outcome,sparsity,pair,verdict,reason,primary,pairs,left_out,documents,a,b,effect_is,effect,"
-          "stderr,low,high,p,p_holm,smallest,margin,seed_low,seed_high,masks_a,masks_b,match\n", f);
+          "stderr,low,high,p,p_holm,smallest,margin,seed_low,seed_high,masks_a,masks_b,match\n",
+          f);
     for (int i = 0; i < x->t->n; i++) put_csv_row(f, x, &x->t->row[i]);
 }

@@ -85,8 +85,10 @@ int main(int argc, char **argv) {
         die(2, "--claims says what is compared; leave out --a, --b and --match");
     if (!claims_file && !(select_a && select_b)) die(2, "--claims FILE, or --a and --b, is wanted");
     claims c;
-    if (!claims_file) c = one_comparison();
-    else if (claims_read(&c, claims_file)) die(1, "%s", err_get());
+    if (!claims_file)
+        c = one_comparison();
+    else if (claims_read(&c, claims_file))
+        die(1, "%s", err_get());
     paired p;
     claims_table t;
     int n;
@@ -97,8 +99,10 @@ int main(int argc, char **argv) {
     require_pairs(&t);
     const claims_print print = {&c, &p, &t, metric};
     if (out_file) write_csv(&print, argc, argv);
-    if (strcmp(table, "markdown") == 0) claims_print_markdown(stdout, &print);
-    else claims_print_text(stdout, &print);
+    if (strcmp(table, "markdown") == 0)
+        claims_print_markdown(stdout, &print);
+    else
+        claims_print_text(stdout, &print);
     claims_table_free(&t, &c);
     paired_free(&p);
     claims_free(&c);

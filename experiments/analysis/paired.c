@@ -7,8 +7,8 @@
 #include "paired.h"
 
 const char *const paired_field_name[PAIRED_FIELDS] = {
-    "mode", "mask", "criterion", "design", "target", "lag", "hidden", "scope", "units", "sparsity", "mask_span",
-    "refresh", "aggregate", "local_counts", "part", "seed"};
+    "mode",  "mask",     "criterion", "design",  "target",    "lag",          "hidden", "scope",
+    "units", "sparsity", "mask_span", "refresh", "aggregate", "local_counts", "part",   "seed"};
 enum { SPARSITY = 9, AGGREGATE = 12, LOCAL_COUNTS, PART };
 
 int paired_field(const char *name) {
@@ -21,7 +21,10 @@ int paired_field(const char *name) {
 }
 
 // ---------------------------------------------------------------- reading
-typedef struct { int config, document; double value[2]; } record;  // of a document: acc, gold; of a page: text
+typedef struct {
+    int config, document;
+    double value[2];
+} record;  // of a document: acc, gold; of a page: text
 typedef struct {
     paired *p;
     json_t *configs, *documents;  // used as hash tables: key -> index
@@ -84,7 +87,8 @@ static int add_total(paired_config *c, const char *task, long long heads, long l
     }
     if (c->total[i].heads == heads && c->total[i].neurons == neurons) return 0;
     return err_set("pruned_heads and pruned_neurons of %s differ from those of a line before with the same mask; "
-                   "these lines are of different sweeps", task);
+                   "these lines are of different sweeps",
+                   task);
 }
 
 static int set_size(paired_document *d, int outcome, double size, const char *unit) {
@@ -163,8 +167,10 @@ static int read_path(reader *d, const char *path) {
         }
         *stop = 0;
         json_t *j = json_loads(at, 0, &e);
-        if (!j) bad = err_set("%s:%ld: not JSON (%s); the file is damaged", path, line, e.text);
-        else if (read_object(d, j)) bad = err_prefix("%s:%ld", path, line);
+        if (!j)
+            bad = err_set("%s:%ld: not JSON (%s); the file is damaged", path, line, e.text);
+        else if (read_object(d, j))
+            bad = err_prefix("%s:%ld", path, line);
         json_decref(j);
     }
     free(text);
@@ -415,8 +421,10 @@ int paired_pairs(paired_list *list, const paired *p, const paired_selection *a, 
         if (with < 0 || (dense(c) && dense(&p->config[with]))) continue;
         const paired_pair pair = {i, with};
         if (c->view != p->config[with].view) return other_documents(p, c, &p->config[with]);
-        if (equal_totals(c, &p->config[with])) VEC_PUSH(list->pair, list->n, cap, pair);
-        else VEC_PUSH(list->left_out, list->n_left_out, cap_left, pair);
+        if (equal_totals(c, &p->config[with]))
+            VEC_PUSH(list->pair, list->n, cap, pair);
+        else
+            VEC_PUSH(list->left_out, list->n_left_out, cap_left, pair);
     }
     sort_by_sparsity(p, list->pair, list->n);
     sort_by_sparsity(p, list->left_out, list->n_left_out);

@@ -24,17 +24,22 @@ typedef struct {
     double size[PAIRED_OUTCOMES];
 } paired_document;
 // Units pruned x scored positions, over the documents of one row of the sweep.
-typedef struct { char *task; long long heads, neurons; } paired_total;
+typedef struct {
+    char *task;
+    long long heads, neurons;
+} paired_total;
 typedef struct {
     char *field[PAIRED_FIELDS];
-    bool text;                       // on the pages of the text; else on the tasks
-    paired_total *total;             // [n_totals], one for each task
+    bool text;            // on the pages of the text; else on the tasks
+    paired_total *total;  // [n_totals], one for each task
     int n_totals, cap_totals;
     double *value[PAIRED_OUTCOMES];  // [document]; NAN: not seen. NULL: not an outcome of tasks (of text)
     int view;
 } paired_config;
 // The documents that a configuration saw, in order, and where each task of them ends.
-typedef struct { int *document, n, *task_end, n_tasks; } paired_view;
+typedef struct {
+    int *document, n, *task_end, n_tasks;
+} paired_view;
 
 typedef struct {
     paired_config *config;
@@ -49,16 +54,26 @@ int paired_read(paired *p, char *const *path, int n, bool norm);
 void paired_free(paired *p);
 
 // ---------------------------------------------------------------- pairs
-typedef struct { int n, field[PAIRED_FIELDS]; char *value[PAIRED_FIELDS]; } paired_selection;
+typedef struct {
+    int n, field[PAIRED_FIELDS];
+    char *value[PAIRED_FIELDS];
+} paired_selection;
 // Adds field = value; -1 and err_set if there is no such field or it is there already.
 int paired_select(paired_selection *s, const char *field, const char *value);
 void paired_selection_free(paired_selection *s);
-typedef struct { int n, field[PAIRED_FIELDS]; } paired_match;
+typedef struct {
+    int n, field[PAIRED_FIELDS];
+} paired_match;
 int paired_match_add(paired_match *m, const char *field);
 
-typedef struct { int a, b; } paired_pair;  // configurations
+typedef struct {
+    int a, b;
+} paired_pair;  // configurations
 // Both by sparsity; left_out: pairs whose totals differ.
-typedef struct { paired_pair *pair, *left_out; int n, n_left_out; } paired_list;
+typedef struct {
+    paired_pair *pair, *left_out;
+    int n, n_left_out;
+} paired_list;
 // Pairs of the configurations that a and b select, on the text or on the tasks. Fields that a or b name need not agree;
 // sparsity 0 on both sides is no pair; on text the field aggregate is ignored, because static masks always take that of
 // all tasks there. -1 and err_set where two configurations could take one place in a pair, or where the two of a pair
@@ -71,13 +86,13 @@ const char *paired_sparsity(const paired *p, paired_pair pair);  // that of a
 // ---------------------------------------------------------------- resampling
 // The mean of some pairs in one outcome. Effects are a - b, so that more than 0 speaks for a.
 typedef struct {
-    const paired_pair *pair;       // [n], n > 0
+    const paired_pair *pair;  // [n], n > 0
     int n, outcome;
-    double a, b, effect;           // of all documents, means over the pairs
-    double seed_low, seed_high;    // least and greatest mean effect of the pairs of one seed
-    int documents, fewest;         // seen by any of the pairs; of the task that has fewest
+    double a, b, effect;         // of all documents, means over the pairs
+    double seed_low, seed_high;  // least and greatest mean effect of the pairs of one seed
+    int documents, fewest;       // seen by any of the pairs; of the task that has fewest
     const char *fewest_task;
-    double low, high, error, p;    // 95 % percentile interval, standard error, two-sided p
+    double low, high, error, p;  // 95 % percentile interval, standard error, two-sided p
 } paired_cell;
 // Fills in what all documents say: a to fewest_task.
 void paired_measure(const paired *p, paired_cell *c);

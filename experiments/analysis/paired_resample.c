@@ -86,8 +86,14 @@ void paired_measure(const paired *p, paired_cell *c) {
 
 // ---------------------------------------------------------------- draws
 // Pairs of a cell with one view: their differences a - b, summed, in the order of the view's documents.
-typedef struct { int view, n_pairs; double *difference; } group;
-typedef struct { group *group; int n; } group_list;
+typedef struct {
+    int view, n_pairs;
+    double *difference;
+} group;
+typedef struct {
+    group *group;
+    int n;
+} group_list;
 
 static group_list make_groups(const paired *p, const paired_cell *c) {
     group_list l = {0};
@@ -108,7 +114,7 @@ static group_list make_groups(const paired *p, const paired_cell *c) {
 // Work space of a thread.
 typedef struct {
     double (*weight)[LANES];  // [document]
-    double (*size)[LANES];  // [(outcome * views + view) * tasks + task]: sum of w size
+    double (*size)[LANES];    // [(outcome * views + view) * tasks + task]: sum of w size
 } lanes;
 
 static void draw_weights(const paired *p, lanes *x, int lane, rng *r) {

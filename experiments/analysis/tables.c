@@ -145,11 +145,10 @@ static int unpack_measure(tables_measure *m, const char **where, json_t *j, bool
         static const char *const others[] = {"head", "csv", "where", "instead", "each", "ascending", "optional"};
         for (size_t i = 0; i < sizeof others / sizeof *others; i++) json_object_del(fields, others[i]);
     }
-    const int bad =
-        json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s?s, s:s, s?F, s?o, s?o}", "where", where,
-                       "value", &m->value, "statistic", &m->statistic, "relation", &m->relation, "over", &m->over,
-                       "over_value", &m->over_value, "format", &m->format, "scale", &m->scale, "by", &by, "across",
-                       &across);
+    const int bad = json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s?s, s:s, s?F, s?o, s?o}",
+                                   "where", where, "value", &m->value, "statistic", &m->statistic, "relation",
+                                   &m->relation, "over", &m->over, "over_value", &m->over_value, "format", &m->format,
+                                   "scale", &m->scale, "by", &by, "across", &across);
     json_decref(fields);  // its strings are those of j
     if (bad) return err_set("a measure: %s", e.text);
     m->by = names_of(by, "by");

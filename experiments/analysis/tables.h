@@ -32,29 +32,41 @@
 #include <jansson.h>
 #include "csv.h"
 
-typedef struct { char *name, *path; csv_file file; bool loaded; } tables_source;
-typedef struct { json_t *root; tables_source *source; int n_sources; char *path; } tables_spec;
+typedef struct {
+    char *name, *path;
+    csv_file file;
+    bool loaded;
+} tables_source;
+typedef struct {
+    json_t *root;
+    tables_source *source;
+    int n_sources;
+    char *path;
+} tables_spec;
 
 typedef struct {
     const char *value, *statistic, *format, *relation, *over, *over_value;  // those of a relation: NULL if not given
-    const char **by, **across;  // names of fields; NULL at their end
+    const char **by, **across;                                              // names of fields; NULL at their end
     double scale;
 } tables_measure;
 
 // Row 0 has the heads; the first `labels` columns are labels.
-typedef struct { char **cell; int rows, columns, labels; } tables_grid;
+typedef struct {
+    char **cell;
+    int rows, columns, labels;
+} tables_grid;
 
 // Reads the JSON file. override: "NAME=PATH,..", or NULL: other files than it names. -1 and err_set.
-int  tables_open(tables_spec *s, const char *path, const char *override);
+int tables_open(tables_spec *s, const char *path, const char *override);
 void tables_close(tables_spec *s);  // safe on {0}
 // The rows of one of its CSV files, read when first asked for; NULL and err_set.
 csv_file *tables_csv(tables_spec *s, const char *name);
 // A number as text; the caller frees. Returns 0, 1 (no row passes, or the value is empty there: err_set says so), -1
 // and err_set.
-int  tables_number(char **text, csv_file *c, const csv_filter *where, const tables_measure *m);
+int tables_number(char **text, csv_file *c, const csv_filter *where, const tables_measure *m);
 
 // Computes a table. -1 and err_set.
-int  tables_make(tables_grid *g, tables_spec *s, const char *name);
+int tables_make(tables_grid *g, tables_spec *s, const char *name);
 void tables_grid_free(tables_grid *g);  // safe on {0}
 // Columns of equal width, two blanks between them, labels to the left.
 void tables_text(FILE *f, const tables_grid *g);
@@ -62,8 +74,8 @@ void tables_markdown(FILE *f, const tables_grid *g);
 
 // Replaces what stands in a document between <!-- table NAME --> and <!-- end of table --> by the table. check: writes
 // nothing, and a difference is an error that names document, line and table. -1 and err_set.
-int  tables_document(tables_spec *s, const char *path, bool check);
+int tables_document(tables_spec *s, const char *path, bool check);
 // Numbers in sentences: a CSV file with the columns document, words (of the document, with the number in them),
 // number, csv, and the fields of MEASURE (by, across: with + between fields). Each has to stand in the document and to
 // follow from its CSV. list (or NULL) gets a line for each; otherwise the first that fails is an error. -1 and err_set.
-int  tables_numbers(tables_spec *s, const char *path, FILE *list);
+int tables_numbers(tables_spec *s, const char *path, FILE *list);

@@ -141,10 +141,25 @@ static int in_document(const char *path, const char *words, const char *number) 
 }
 
 enum {
-    DOCUMENT, WORDS, NUMBER, CSV, WHERE, VALUE, STATISTIC, ACROSS, RELATION, OVER, OVER_VALUE, BY, SCALE, FORMAT, FIELDS
+    DOCUMENT,
+    WORDS,
+    NUMBER,
+    CSV,
+    WHERE,
+    VALUE,
+    STATISTIC,
+    ACROSS,
+    RELATION,
+    OVER,
+    OVER_VALUE,
+    BY,
+    SCALE,
+    FORMAT,
+    FIELDS
 };
-static const char *const field_names[FIELDS] = {"document", "words",    "number", "csv", "where", "value", "statistic",
-                                                "across",   "relation", "over", "over_value", "by",  "scale", "format"};
+static const char *const field_names[FIELDS] = {"document",   "words",     "number", "csv",      "where",
+                                                "value",      "statistic", "across", "relation", "over",
+                                                "over_value", "by",        "scale",  "format"};
 
 // The names of "a+b", NULL at their end; the caller frees.
 static const char **names_of(const char *text) {

@@ -1,6 +1,7 @@
-// bench - what the parts of bin/bench share. bench_main.c reads options and goes over models and lengths; bench_model.c makes or loads a model and
-// says what memory a measurement takes; bench_config.c lists what is compared and makes its masks; bench_run.c takes the times; bench_peer.c asks
-// other programs; bench_rows.c writes them; bench_bandwidth.c measures what the memory gives.
+// bench - what the parts of bin/bench share. bench_main.c reads options and goes over models and lengths; bench_model.c
+// makes or loads a model and says what memory a measurement takes; bench_config.c lists what is compared and makes its
+// masks; bench_run.c takes the times; bench_peer.c asks other programs; bench_rows.c writes them; bench_bandwidth.c
+// measures what the memory gives.
 #pragma once
 #include "child.h"
 #include "cli.h"
@@ -9,16 +10,20 @@
 #include "model_random.h"
 #include "results.h"
 
-// Columns in the order of the specification, then what else belongs to a row's key, then what was measured. 1: part of the key. Columns that have no
-// meaning for a time are empty. pruned_*: units that did not run in the last step, summed over the sequences of the batch.
-#define BENCH_COLUMNS(X)                                                                                                      \
-    X(mode, 1) X(model, 1) X(task, 0) X(split, 0) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1) X(criterion, 1)     \
-    X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1) X(effective_heads, 0)                  \
-    X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 0) X(limit, 0) X(seed, 1)                   \
-    X(lag, 1) X(hidden, 1) X(predictor_weights, 1) X(features, 1) X(engine, 1) X(weights, 1) X(kv, 1) X(lists, 1) X(prompt, 1) X(tokens, 1)            \
-    X(batch, 1) X(rounds, 1) X(device, 1) X(threads, 1) X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0)        \
-    X(predict_ms, 0) X(select_ms, 0) X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0)    \
-    X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1)
+// Columns in the order of the specification, then what else belongs to a row's key, then what was measured. 1: part of
+// the key. Columns that have no meaning for a time are empty. pruned_*: units that did not run in the last step, summed
+// over the sequences of the batch.
+// clang-format off
+#define BENCH_COLUMNS(X)                                                                                              \
+    X(mode, 1) X(model, 1) X(task, 0) X(split, 0) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1)            \
+    X(criterion, 1) X(design, 1) X(target, 1) X(scope, 1) X(units, 1) X(sparsity, 1) X(dense_layers, 1)               \
+    X(effective_heads, 0) X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 0)           \
+    X(limit, 0) X(seed, 1) X(lag, 1) X(hidden, 1) X(predictor_weights, 1) X(features, 1) X(engine, 1) X(weights, 1)   \
+    X(kv, 1) X(lists, 1) X(prompt, 1) X(tokens, 1) X(batch, 1) X(rounds, 1) X(device, 1) X(threads, 1)                \
+    X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0) X(predict_ms, 0) X(select_ms, 0)                  \
+    X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0) X(pruned_heads, 0)         \
+    X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1)
+// clang-format on
 #define X(name, key) BENCH_##name,
 enum { BENCH_COLUMNS(X) BENCH_N_COLUMNS };
 #undef X
@@ -27,7 +32,9 @@ extern const results_column bench_columns[BENCH_N_COLUMNS];
 enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
-    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope, *local_counts, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *activations, *peer;
+    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope,
+        *local_counts, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *activations,
+        *peer;
     long dense_layers, rounds, threads, seed;
     bool own_lists;
 } bench_options;
@@ -37,45 +44,53 @@ typedef struct {
     char *name;
     model m;
     model_random random;
-    tensor *cast;               // converted tensors, data in one block
+    tensor *cast;  // converted tensors, data in one block
     int n_cast;
     void *block;
-    const char *weights;        // "fp32", "fp16", "bf16", "mixed"
+    const char *weights;  // "fp32", "fp16", "bf16", "mixed"
     bool is_random;
 } bench_model;
 
 // 0, or -1 and err_set. dir NULL: random weights of `shape`. weights NULL: as stored (random ones: fp32).
-int    bench_model_open(bench_model *b, const char *dir, const char *shape, const char *weights, uint64_t seed, const ops *o);
-void   bench_model_close(bench_model *b);  // safe on {0}
+int bench_model_open(bench_model *b, const char *dir, const char *shape, const char *weights, uint64_t seed,
+                     const ops *o);
+void bench_model_close(bench_model *b);  // safe on {0}
 // Bytes that can still be had: on the CPU what the system (and its control group) has available.
 double bench_room(const ops *o);
-// Refuses, with err_set, what does not fit: weights of `type` of this configuration, their transposed copies if masks want them, predictors, and the
-// workspace and caches of the largest batch.
-typedef struct { int prompt, tokens, batch; bool masked; kv_policy kv; double predictors; } bench_need;
-int    bench_fits(const char *name, const model_config *c, dtype type, const bench_need *n, const ops *o);
+// Refuses, with err_set, what does not fit: weights of `type` of this configuration, their transposed copies if masks
+// want them, predictors, and the workspace and caches of the largest batch.
+typedef struct {
+    int prompt, tokens, batch;
+    bool masked;
+    kv_policy kv;
+    double predictors;
+} bench_need;
+int bench_fits(const char *name, const model_config *c, dtype type, const bench_need *n, const ops *o);
 
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
-    const char *kind;           // none, random, static, contextual, oracle, file; peers: none
-    const char *path;           // of a mask file
-    predictor *p;               // contextual
+    const char *kind;  // none, random, static, contextual, oracle, file; peers: none
+    const char *path;  // of a mask file
+    predictor *p;      // contextual
     bool untrained;
     mask_rule rule;
     int refresh;
     kv_policy kv;
     const char *criterion;
     char scores_hash[33];
-    mask *fixed;                // [1], oracle: [batch]; NULL: none
+    mask *fixed;  // [1], oracle: [batch]; NULL: none
     int n_fixed;
     long pruned[2];
     // measured
-    double *prefill;            // [rounds] seconds
-    double *step;               // [rounds, steps] seconds
-    double *bandwidth;          // [rounds] bytes a second, median of passes between the tokens of a round
-    double replayed;            // share of the steps of a round that were replays of a recording
-    double prompt_overhead[2], overhead[2];  // seconds of predictions and of choices: in the prompt, in all; sums over rounds
-    double weight_bytes, kv_bytes, predictor_bytes;  // of a token, mean over the tokens; bytes a prediction reads times predictions a token
-    int done;                   // rounds
+    double *prefill;    // [rounds] seconds
+    double *step;       // [rounds, steps] seconds
+    double *bandwidth;  // [rounds] bytes a second, median of passes between the tokens of a round
+    double replayed;    // share of the steps of a round that were replays of a recording
+    // seconds of predictions and of choices: in the prompt, in all; sums over rounds
+    double prompt_overhead[2], overhead[2];
+    // of a token, mean over the tokens; bytes a prediction reads times predictions a token
+    double weight_bytes, kv_bytes, predictor_bytes;
+    int done;  // rounds
 } bench_config;
 
 typedef struct {
@@ -86,30 +101,30 @@ typedef struct {
     int prompt, tokens, batch;  // tokens >= 2: the first comes with the prompt
     bench_config *config;
     int n;
-    char **names;               // of --mask, which paths of mask files point into
+    char **names;  // of --mask, which paths of mask files point into
     struct bench_peer *peer;
     int n_peers;
-    predictor **net;            // of the model
+    predictor **net;  // of the model
     int n_nets, cap_nets;
     results *out;
 } bench_group;
 
 // The type of a predictor's weights with a model of these: that of --predictor-weights, else the model's (mixed: fp32).
 dtype bench_predictor_type(const bench_options *o, const char *weights);
-// Bytes of all predictors that the options ask for with this model, and beside them, while they are made, one in fp32 (counted before). -1 and err_set:
-// a bad list.
+// Bytes of all predictors that the options ask for with this model, and beside them, while they are made, one in fp32
+// (counted before). -1 and err_set: a bad list.
 double bench_predictor_bytes(const bench_options *o, const model_config *c, dtype type);
 // Makes or opens the predictors; lists the configurations and makes their masks. -1 and err_set.
-int    bench_predictors(bench_group *g);
-int    bench_configs(bench_group *g);
-void   bench_configs_free(bench_group *g);
+int bench_predictors(bench_group *g);
+int bench_configs(bench_group *g);
+void bench_configs_free(bench_group *g);
 
 // Takes the times of all configurations that have no rows yet, in turn, round by round. -1 and err_set.
-int    bench_run(bench_group *g, const bool *present);
+int bench_run(bench_group *g, const bool *present);
 int32_t *bench_prompt(const bench_group *g, int sequence);  // seeded; caller frees
 
-// Bytes a second that the device reads its memory with just now: 128 MiB of more than any cache holds, on each of its GPUs in turn. The buffers are
-// made at the first call.
+// Bytes a second that the device reads its memory with just now: 128 MiB of more than any cache holds, on each of its
+// GPUs in turn. The buffers are made at the first call.
 double bench_bandwidth(const ops *o);
 size_t bench_bandwidth_bytes(const ops *o);  // of the buffers on another device
 
@@ -118,17 +133,19 @@ double bench_median(const double *x, int n);
 double bench_quantile(const double *x, int n, double q);  // linear between order statistics
 typedef struct {
     double prefill_ms, prefill_p10, prefill_p90;
-    double token_ms, p10, p90;  // over all tokens of all rounds
-    double mean;                // over the tokens of the median over rounds: refreshes count, disturbances do not
-    double amortised;           // mean, and the prompt's prediction shared out over the tokens
+    double token_ms, p10, p90;     // over all tokens of all rounds
+    double mean;                   // over the tokens of the median over rounds: refreshes count, disturbances do not
+    double amortised;              // mean, and the prompt's prediction shared out over the tokens
     double predict_ms, select_ms;  // per token, the prompt's shared out
     double bandwidth;              // bytes a second, median over the rounds
-    double roofline, prefill_roofline;  // time that reading takes / time: median over the rounds, each by its own bandwidth
+    // time that reading takes / time: median over the rounds, each by its own bandwidth
+    double roofline, prefill_roofline;
 } bench_times;
-double bench_prompt_bytes(const bench_group *g, const bench_config *c);  // weights that the prompt reads: all of them until a predictor has seen it
+// weights that the prompt reads: all of them until a predictor has seen it
+double bench_prompt_bytes(const bench_group *g, const bench_config *c);
 bench_times bench_summary(const bench_group *g, const bench_config *c);
 bool bench_rows_present(const bench_group *g, const bench_config *c);
-int  bench_rows_write(const bench_group *g, const bench_config *c);
+int bench_rows_write(const bench_group *g, const bench_config *c);
 void bench_table(FILE *f, const bench_group *g);
 
 // ---------------------------------------------------------------- peers
@@ -136,10 +153,11 @@ typedef struct bench_peer {
     const char *engine, *weights;  // "torch", "ctranslate2"; "fp32", "int8"
     char *about;
     child c;
-    double *prefill, *token;       // [rounds] seconds; a token: mean of a round
+    double *prefill, *token;  // [rounds] seconds; a token: mean of a round
 } bench_peer;
-// Starts what o->peer (a Python) can import, for this group; said on stderr what is missing. bench_peers_stop is safe on none.
+// Starts what o->peer (a Python) can import, for this group; said on stderr what is missing. bench_peers_stop is safe
+// on none.
 void bench_peers_start(bench_group *g);
-int  bench_peers_ask(bench_group *g, int round);
+int bench_peers_ask(bench_group *g, int round);
 void bench_peers_stop(bench_group *g);
-int  bench_peer_rows(const bench_group *g);
+int bench_peer_rows(const bench_group *g);

@@ -1,5 +1,5 @@
-// bench_bandwidth - how fast the device reads its memory: the roof of everything that reads its weights once. Contract in bench.h. What is read is
-// added up and looked at, so that no read can be left out.
+// bench_bandwidth - how fast the device reads its memory: the roof of everything that reads its weights once. Contract
+// in bench.h. What is read is added up and looked at, so that no read can be left out.
 #include "bench.h"
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,13 @@
 
 // ---------------------------------------------------------------- predictors
 static predictor_info untrained(const model_config *c, predictor_design design, int hidden, const mask_rule *rule) {
-    predictor_info a = {.design = design, .L = c->L, .H = c->H, .E = c->E, .F = c->F, .hidden = {hidden, hidden}, .criterion = "untrained"};
+    predictor_info a = {.design = design,
+                        .L = c->L,
+                        .H = c->H,
+                        .E = c->E,
+                        .F = c->F,
+                        .hidden = {hidden, hidden},
+                        .criterion = "untrained"};
     for (int k = 0; k < 2; k++) a.has[k] = mask_prunes(rule, k ? UNITS_NEURONS : UNITS_HEADS);
     a.per_layer = design == PREDICTOR_DEJAVU || design == PREDICTOR_LOWRANK;
     a.lag = a.per_layer && c->L > 1;
@@ -19,7 +25,8 @@ static predictor_info untrained(const model_config *c, predictor_design design, 
 static int whole(const char *text, int least, const char *option) {
     char *end;
     const long x = strtol(text, &end, 10);
-    if (end == text || *end || x < least || x > 1 << 24) return err_set("--%s %s: a whole number of at least %d is wanted", option, text, least);
+    if (end == text || *end || x < least || x > 1 << 24)
+        return err_set("--%s %s: a whole number of at least %d is wanted", option, text, least);
     return (int)x;
 }
 
@@ -30,7 +37,11 @@ static int design_of(const char *name) {
 }
 
 static mask_rule rule_of(const bench_options *o, const char *scope, long sparsity) {
-    const mask_option m = {.scope = scope, .units = o->units, .local_counts = o->local_counts, .dense_layers = o->dense_layers, .compat = strcmp(o->mode, "compat") == 0};
+    const mask_option m = {.scope = scope,
+                           .units = o->units,
+                           .local_counts = o->local_counts,
+                           .dense_layers = o->dense_layers,
+                           .compat = strcmp(o->mode, "compat") == 0};
     return mask_option_rule(&m, sparsity);
 }
 
@@ -67,7 +78,9 @@ dtype bench_predictor_type(const bench_options *o, const char *weights) {
     return type < 0 ? DT_F32 : (dtype)type;
 }
 
-typedef struct { double all, largest; } weight_count;
+typedef struct {
+    double all, largest;
+} weight_count;
 static void count_weights(weight_count *c, double weights) {
     c->all += weights;
     if (weights > c->largest) c->largest = weights;
@@ -78,7 +91,8 @@ static int count_net(void *ctx, const predictor_info *a) {
     double weights = 0;
     for (int k = 0; k < 2; k++)
         if (a->has[k])
-            weights += nets * (a->hidden[k] * (E + 1) + (a->hidden[k] + 1) * layers * (k ? a->F : a->H) + (a->design == PREDICTOR_SEQUENCE ? 4 * E * (E + 1) : 0));
+            weights += nets * (a->hidden[k] * (E + 1) + (a->hidden[k] + 1) * layers * (k ? a->F : a->H) +
+                               (a->design == PREDICTOR_SEQUENCE ? 4 * E * (E + 1) : 0));
     count_weights(ctx, weights);
     return 0;
 }
@@ -111,7 +125,9 @@ static int keep(bench_group *g, predictor *p) {
 static int make_net(void *ctx, const predictor_info *a) {
     bench_group *g = ctx;
     const uint64_t seed = (uint64_t)g->o->seed;
-    return keep(g, g->device->host ? predictor_new(a, seed) : predictor_new_on(a, seed, bench_predictor_type(g->o, g->model->weights), g->device));
+    return keep(g, g->device->host
+                       ? predictor_new(a, seed)
+                       : predictor_new_on(a, seed, bench_predictor_type(g->o, g->model->weights), g->device));
 }
 
 int bench_predictors(bench_group *g) {
@@ -121,7 +137,9 @@ int bench_predictors(bench_group *g) {
     int n, bad = 0;
     char **path = cli_split(o->predictor, &n);
     for (int i = 0; i < n && !bad; i++) {
-        bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, or --design and --hidden", path[i])
+        bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, "
+                                            "or --design and --hidden",
+                                            path[i])
                                   : keep(g, predictor_open(path[i], o->criterion, &g->model->m));
     }
     free(path);
@@ -144,33 +162,46 @@ static int fix(const bench_group *g, bench_config *c, int n) {
     return 0;
 }
 
-static int fixed_mask(bench_group *g, const char *kind, const char *name, const char *scope, const mask_rule *rule, kv_policy kv) {
+static int fixed_mask(bench_group *g, const char *kind, const char *name, const char *scope, const mask_rule *rule,
+                      kv_policy kv) {
     const bench_options *o = g->o;
     bench_config *c = add(g, kind, strcmp(kind, "file") ? rule : NULL, kv);
     const bool is_static = strcmp(kind, "static") == 0;
-    if (is_static && !o->scores && !g->model->is_random) return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
+    if (is_static && !o->scores && !g->model->is_random)
+        return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
     c->path = strncmp(name, "file:", 5) == 0 ? name + 5 : NULL;
     c->criterion = is_static && o->scores ? o->criterion ? o->criterion : "plainact" : NULL;
     fix(g, c, 1);
-    const mask_option m = {.model = g->model->name, .scores = o->scores, .criterion = c->criterion, .scope = scope, .units = o->units, .local_counts = o->local_counts,
-                           .dense_layers = o->dense_layers, .seed = (uint64_t)o->seed, .compat = rule->compat};
+    const mask_option m = {.model = g->model->name,
+                           .scores = o->scores,
+                           .criterion = c->criterion,
+                           .scope = scope,
+                           .units = o->units,
+                           .local_counts = o->local_counts,
+                           .dense_layers = o->dense_layers,
+                           .seed = (uint64_t)o->seed,
+                           .compat = rule->compat};
     // nothing is known about random weights: a static mask of theirs keeps what a seed says
-    if (mask_option_make(&c->fixed[0], is_static && !o->scores ? "random" : name, &m, rule->sparsity, &g->model->m.c, g->model->m.file.hash) != 0) return -1;
-    if (rule->compat && c->path) memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);  // the published FFN mask never acts
+    if (mask_option_make(&c->fixed[0], is_static && !o->scores ? "random" : name, &m, rule->sparsity, &g->model->m.c,
+                         g->model->m.file.hash) != 0)
+        return -1;
+    // the published FFN mask never acts
+    if (rule->compat && c->path) memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);
     mask_hash(c->scores_hash, &c->fixed[0], &g->model->m.c);
     return 0;
 }
 
-// Scores for every sequence's own prompt: exact removal where there is a trained model; random weights have none that mean anything, and get seeded
-// ones.
+// Scores for every sequence's own prompt: exact removal where there is a trained model; random weights have none that
+// mean anything, and get seeded ones.
 static double *oracle_scores(bench_group *g) {
     const model_config *c = &g->model->m.c;
     const size_t heads = (size_t)c->L * (size_t)c->H, each = heads + (size_t)c->L * (size_t)c->F;
     double *score = xcalloc((size_t)g->batch * each, sizeof *score);
     const mask_rule rule = rule_of(g->o, "local", 0);
     oracle *exact = g->model->is_random ? NULL : oracle_new(&g->model->m, rule.dense_layers, 2048);
-    if (exact) log_info("oracle masks: exact removal on %d prompt%s, as much work as %.3g tokens", g->batch, g->batch > 1 ? "s" : "",
-                         g->batch * oracle_cost(c, rule.dense_layers, rule.units, g->prompt));
+    if (exact)
+        log_info("oracle masks: exact removal on %d prompt%s, as much work as %.3g tokens", g->batch,
+                 g->batch > 1 ? "s" : "", g->batch * oracle_cost(c, rule.dense_layers, rule.units, g->prompt));
     for (int i = 0; i < g->batch; i++) {
         double *to = score + (size_t)i * each;
         if (!exact) {
@@ -191,7 +222,8 @@ static int oracle_masks(bench_group *g, const mask_rule *rule, kv_policy kv, dou
     const model_config *m = &g->model->m.c;
     const size_t heads = (size_t)m->L * (size_t)m->H, each = heads + (size_t)m->L * (size_t)m->F;
     bench_config *c = add(g, "oracle", rule, kv);
-    if (!g->model->is_random && g->prompt < 2) return err_set("--mask oracle needs prompts of two tokens or more: what a unit is worth is read off the loss");
+    if (!g->model->is_random && g->prompt < 2)
+        return err_set("--mask oracle needs prompts of two tokens or more: what a unit is worth is read off the loss");
     fix(g, c, g->batch);
     c->criterion = g->model->is_random ? NULL : "removal";
     if (!*scores) *scores = oracle_scores(g);
@@ -221,7 +253,9 @@ static int contextual_masks(bench_group *g, const mask_rule *rule, kv_policy kv)
             if ((c->refresh = whole(refresh[k], 0, "refresh")) < 0) bad = -1;
             if (bad) break;
             // what the decoder refuses it refuses here, before anything is timed
-            decode *d = decode_new(&g->model->m, &(decode_options){.predictor = c->p, .rule = *rule, .refresh = c->refresh, .kv = kv}, 1, 1, 2);
+            decode *d = decode_new(&g->model->m,
+                                   &(decode_options){.predictor = c->p, .rule = *rule, .refresh = c->refresh, .kv = kv},
+                                   1, 1, 2);
             if (!d) bad = -1;
             decode_free(d);
         }
@@ -231,7 +265,8 @@ static int contextual_masks(bench_group *g, const mask_rule *rule, kv_policy kv)
 
 static const char masks[] = "none, random, static, contextual, oracle, file:PATH";
 
-static int masks_of_rule(bench_group *g, const char *scope, const mask_rule *rule, kv_policy kv, const char *name, double **scores) {
+static int masks_of_rule(bench_group *g, const char *scope, const mask_rule *rule, kv_policy kv, const char *name,
+                         double **scores) {
     static const char *const kinds[] = {"random", "static", "contextual", "oracle"};
     if (strcmp(name, kinds[2]) == 0) return contextual_masks(g, rule, kv);
     if (strcmp(name, kinds[3]) == 0) return oracle_masks(g, rule, kv, scores);
@@ -243,7 +278,8 @@ static int masks_of_rule(bench_group *g, const char *scope, const mask_rule *rul
 int bench_configs(bench_group *g) {
     const bench_options *o = g->o;
     int n_masks, n_scopes, n_sparsities, n_kv, bad = 0;
-    char **name = cli_split(o->mask, &n_masks), **scope = cli_split(o->scope, &n_scopes), **policy = cli_split(o->kv, &n_kv);
+    char **name = cli_split(o->mask, &n_masks), **scope = cli_split(o->scope, &n_scopes),
+         **policy = cli_split(o->kv, &n_kv);
     long *sparsity = mask_parse_sparsities(o->sparsity, &n_sparsities);
     double *scores = NULL;
     g->config = NULL;
@@ -262,15 +298,20 @@ int bench_configs(bench_group *g) {
                     mask_scope at = SCOPE_LOCAL;
                     while (kv <= KV_SKIP && strcmp(kv_policy_names[kv], policy[p]) != 0) kv++;
                     while (at <= SCOPE_HYBRID && strcmp(mask_scope_names[at], scope[k]) != 0) at++;
-                    if (kv > KV_SKIP) bad = err_set("--kv %s: not one of compute, repair, skip", policy[p]);
-                    else if (at > SCOPE_HYBRID) bad = err_set("--scope %s: not one of local, global, hybrid", scope[k]);
+                    if (kv > KV_SKIP)
+                        bad = err_set("--kv %s: not one of compute, repair, skip", policy[p]);
+                    else if (at > SCOPE_HYBRID)
+                        bad = err_set("--scope %s: not one of local, global, hybrid", scope[k]);
                     if (bad) break;
                     const mask_rule rule = rule_of(o, scope[k], sparsity[s]);
-                    if (!file) bad = masks_of_rule(g, scope[k], &rule, kv, name[i], &scores);
-                    else if (k == 0 && s == 0) bad = fixed_mask(g, "file", name[i], scope[k], &rule, kv);
+                    if (!file)
+                        bad = masks_of_rule(g, scope[k], &rule, kv, name[i], &scores);
+                    else if (k == 0 && s == 0)
+                        bad = fixed_mask(g, "file", name[i], scope[k], &rule, kv);
                 }
     }
-    if (!bad && g->n == 0) bad = err_set("--mask, --scope, --sparsity and --kv name nothing to measure; masks are %s", masks);
+    if (!bad && g->n == 0)
+        bad = err_set("--mask, --scope, --sparsity and --kv name nothing to measure; masks are %s", masks);
     void *blocks[] = {scores, sparsity, scope, policy};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     g->names = name;  // of mask files

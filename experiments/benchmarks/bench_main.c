@@ -1,41 +1,70 @@
-// bench - time of a prompt and of each token behind it, for the dense model and for masks of every source, beside the bytes that had to be read and
-// the bandwidth of the memory in the same run. It times the decoder that generation and evaluation run (decode.h).
+// bench - time of a prompt and of each token behind it, for the dense model and for masks of every source, beside the
+// bytes that had to be read and the bandwidth of the memory in the same run. It times the decoder that generation and
+// evaluation run (decode.h).
 #include "bench.h"
 #include "cli.h"
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bench_options arg = {.mask = "none,static,contextual", .design = "shadow,dejavu", .hidden = "1024", .scope = "local", .local_counts = "spread", .units = "both",
-                            .sparsity = "50", .refresh = "0", .kv = "repair",
-                            .mode = "sound", .prompt = "128", .tokens = "128", .batch = "1", .device = "cpu", .activations = "fp32", .dense_layers = 1, .rounds = 3};
+static bench_options arg = {.mask = "none,static,contextual",
+                            .design = "shadow,dejavu",
+                            .hidden = "1024",
+                            .scope = "local",
+                            .local_counts = "spread",
+                            .units = "both",
+                            .sparsity = "50",
+                            .refresh = "0",
+                            .kv = "repair",
+                            .mode = "sound",
+                            .prompt = "128",
+                            .tokens = "128",
+                            .batch = "1",
+                            .device = "cpu",
+                            .activations = "fp32",
+                            .dense_layers = 1,
+                            .rounds = 3};
 
 static const cli_option options[] = {
     {"model", CLI_STR, &arg.model, "DIR", "checkpoint directory", false, NULL, 0, 0},
     {"shape", CLI_STR, &arg.shape, "a,b", model_shape_help, false, NULL, 0, 0},
-    {"weights", CLI_STR, &arg.weights, "a,b", "types of the weights: fp32, fp16, bf16; without it as stored (random ones: fp32)", false, NULL, 0, 0},
-    {"mask", CLI_STR, &arg.mask, "a,b", "masks: none (dense), random, static, contextual, oracle, file:PATH", false, NULL, 0, 0},
-    {"scores", CLI_STR, &arg.scores, "FILE", "aggregates (bin/aggregate) for static masks; with random weights static masks are seeded", false, NULL, 0, 0},
-    {"criterion", CLI_STR, &arg.criterion, "NAME", "criterion of a static mask (plainact unless given) and of the predictor's nets", false, NULL, 0, 0},
-    {"predictor", CLI_STR, &arg.predictor, "a,b", "predictor files (bin/train) for contextual masks; without it untrained nets of --design and --hidden", false, NULL, 0, 0},
-    {"predictor-weights", CLI_STR, &arg.predictor_weights, "TYPE", "type that predictors run with; without it that of the model's weights", false, "fp32|fp16|bf16", 0, 0},
-    {"design", CLI_STR, &arg.design, "a,b", "untrained nets: shadow, dejavu, dejavu-lowrank, sequence", false, NULL, 0, 0},
+    {"weights", CLI_STR, &arg.weights, "a,b",
+     "types of the weights: fp32, fp16, bf16; without it as stored (random ones: fp32)", false, NULL, 0, 0},
+    {"mask", CLI_STR, &arg.mask, "a,b", "masks: none (dense), random, static, contextual, oracle, file:PATH", false,
+     NULL, 0, 0},
+    {"scores", CLI_STR, &arg.scores, "FILE",
+     "aggregates (bin/aggregate) for static masks; with random weights static masks are seeded", false, NULL, 0, 0},
+    {"criterion", CLI_STR, &arg.criterion, "NAME",
+     "criterion of a static mask (plainact unless given) and of the predictor's nets", false, NULL, 0, 0},
+    {"predictor", CLI_STR, &arg.predictor, "a,b",
+     "predictor files (bin/train) for contextual masks; without it untrained nets of --design and --hidden", false,
+     NULL, 0, 0},
+    {"predictor-weights", CLI_STR, &arg.predictor_weights, "TYPE",
+     "type that predictors run with; without it that of the model's weights", false, "fp32|fp16|bf16", 0, 0},
+    {"design", CLI_STR, &arg.design, "a,b", "untrained nets: shadow, dejavu, dejavu-lowrank, sequence", false, NULL, 0,
+     0},
     {"hidden", CLI_STR, &arg.hidden, "a,b", "hidden units (rank) of untrained nets", false, NULL, 0, 0},
-    {"refresh", CLI_STR, &arg.refresh, "a,b", "contextual masks are made anew at every K-th token; 0: once, at the end of the prompt", false, NULL, 0, 0},
+    {"refresh", CLI_STR, &arg.refresh, "a,b",
+     "contextual masks are made anew at every K-th token; 0: once, at the end of the prompt", false, NULL, 0, 0},
     {"scope", CLI_STR, &arg.scope, "a,b", "where units compete: local, global, hybrid", false, NULL, 0, 0},
-    {"local-counts", CLI_STR, &arg.local_counts, "HOW", "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share", false, "spread|floor", 0, 0},
+    {"local-counts", CLI_STR, &arg.local_counts, "HOW",
+     "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share", false,
+     "spread|floor", 0, 0},
     {"units", CLI_STR, &arg.units, "UNITS", "what is pruned", false, "heads|neurons|both", 0, 0},
     {"sparsity", CLI_STR, &arg.sparsity, "a,b", "percentages pruned", false, NULL, 0, 0},
     {"dense-layers", CLI_INT, &arg.dense_layers, "N", "first layers that are never pruned", false, NULL, 0, 1e6},
     {"kv", CLI_STR, &arg.kv, "a,b", "K and V of dropped heads: compute, repair, skip", false, NULL, 0, 0},
-    {"own-lists", CLI_FLAG, &arg.own_lists, NULL, "every sequence of a batch goes by its own list of live units, not by the union", false, NULL, 0, 0},
+    {"own-lists", CLI_FLAG, &arg.own_lists, NULL,
+     "every sequence of a batch goes by its own list of live units, not by the union", false, NULL, 0, 0},
     {"prompt", CLI_STR, &arg.prompt, "a,b", "tokens of the prompt", false, NULL, 0, 0},
     {"tokens", CLI_STR, &arg.tokens, "a,b", "tokens behind it, each timed", false, NULL, 0, 0},
     {"batch", CLI_STR, &arg.batch, "a,b", "sequences at once", false, NULL, 0, 0},
     {"rounds", CLI_INT, &arg.rounds, "N", "times that everything is taken, in turn", false, NULL, 1, 1000},
     {"mode", CLI_STR, &arg.mode, "MODE", "sound masks, or those of the published code", false, "sound|compat", 0, 0},
-    {"peer", CLI_STR, &arg.peer, "PYTHON", "a Python whose torch, transformers and ctranslate2 decode the same shape in the same rounds", false, NULL, 0, 0},
-    {"out", CLI_STR, &arg.out, "FILE", "CSV file, appended; what has its rows is not timed again. Without it: the table only", false, NULL, 0, 0},
+    {"peer", CLI_STR, &arg.peer, "PYTHON",
+     "a Python whose torch, transformers and ctranslate2 decode the same shape in the same rounds", false, NULL, 0, 0},
+    {"out", CLI_STR, &arg.out, "FILE",
+     "CSV file, appended; what has its rows is not timed again. Without it: the table only", false, NULL, 0, 0},
     {"seed", CLI_INT, &arg.seed, "N", "seed of random weights, prompts, masks and nets", false, NULL, 0, 9e15},
     {"threads", CLI_INT, &arg.threads, "N", "threads; 0: as many as there are cores", false, NULL, 0, 1024},
     {"device", CLI_STR, &arg.device, "NAME", ops_devices, false, NULL, 0, 0},
@@ -50,7 +79,8 @@ static int *numbers(const char *list, const char *option, int *n) {
     if (*n == 0) die(2, "--%s names no number", option);
     for (int i = 0; i < *n; i++) {
         const long v = strtol(item[i], &end, 10);
-        if (*end || v < 1 || v > 1 << 20) die(2, "--%s %s: a whole number from 1 to %d is wanted", option, item[i], 1 << 20);
+        if (*end || v < 1 || v > 1 << 20)
+            die(2, "--%s %s: a whole number from 1 to %d is wanted", option, item[i], 1 << 20);
         x[i] = (int)v;
     }
     free(item);
@@ -65,17 +95,24 @@ static int most(const int *x, int n) {
 
 static bool masked(void) { return strcmp(arg.mask, "none") != 0; }
 
-typedef struct { int *prompt, *tokens, *batch, n_prompt, n_tokens, n_batch; } lengths;
+typedef struct {
+    int *prompt, *tokens, *batch, n_prompt, n_tokens, n_batch;
+} lengths;
 
 // Everything that can be wrong with a model is said before one is made.
-static void check(const model_config *c, const char *name, const char *weights, dtype stored, const lengths *x, const ops *o) {
+static void check(const model_config *c, const char *name, const char *weights, dtype stored, const lengths *x,
+                  const ops *o) {
     const int longest = most(x->prompt, x->n_prompt) + most(x->tokens, x->n_tokens);
-    if (longest > c->positions) die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
-                                    c->positions, most(x->prompt, x->n_prompt),
-                                    most(x->tokens, x->n_tokens), longest);
+    if (longest > c->positions)
+        die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
+            c->positions, most(x->prompt, x->n_prompt), most(x->tokens, x->n_tokens), longest);
     if (arg.dense_layers > c->L) die(2, "--dense-layers %ld: %s has %d layers", arg.dense_layers, name, c->L);
     const dtype type = weights ? (dtype)dtype_of_option(weights) : stored;
-    bench_need need = {most(x->prompt, x->n_prompt), most(x->tokens, x->n_tokens), most(x->batch, x->n_batch), masked(), strstr(arg.kv, "repair") ? KV_REPAIR : KV_COMPUTE,
+    bench_need need = {most(x->prompt, x->n_prompt),
+                       most(x->tokens, x->n_tokens),
+                       most(x->batch, x->n_batch),
+                       masked(),
+                       strstr(arg.kv, "repair") ? KV_REPAIR : KV_COMPUTE,
                        bench_predictor_bytes(&arg, c, bench_predictor_type(&arg, dtype_options[type]))};
     if (need.predictors < 0 || bench_fits(name, c, type, &need, o) != 0) die(1, "%s", err_get());
 }
@@ -85,8 +122,9 @@ static void run_group(bench_group *g) {
     bool *present = xcalloc((size_t)g->n, sizeof *present);
     int missing = 0;
     for (int i = 0; i < g->n; i++) missing += !(present[i] = g->out && bench_rows_present(g, &g->config[i]));
-    if (missing < g->n) log_info("%s, %s, prompt %d, %d tokens, batch %d: %d of %d have their rows in %s", g->model->name, g->model->weights,
-                                 g->prompt, g->tokens, g->batch, g->n - missing, g->n, g->out->path);
+    if (missing < g->n)
+        log_info("%s, %s, prompt %d, %d tokens, batch %d: %d of %d have their rows in %s", g->model->name,
+                 g->model->weights, g->prompt, g->tokens, g->batch, g->n - missing, g->n, g->out->path);
     if (missing) {
         bench_peers_start(g);
         if (bench_run(g, present) != 0) die(1, "%s", err_get());
@@ -130,21 +168,27 @@ static void run_model(const char *shape, const char *weights, const lengths *x, 
 }
 
 int main(int argc, char **argv) {
-    cli_parse(argc, argv, "time of prompts and tokens under masks, beside the bytes read and the memory's bandwidth", options);
+    cli_parse(argc, argv, "time of prompts and tokens under masks, beside the bytes read and the memory's bandwidth",
+              options);
     if (!arg.model == !arg.shape) die(2, "give --model DIR or --shape NAME; see --help");
-    if (arg.threads) omp_set_num_threads((int)arg.threads);
-    else arg.threads = omp_get_max_threads();
+    if (arg.threads)
+        omp_set_num_threads((int)arg.threads);
+    else
+        arg.threads = omp_get_max_threads();
     lengths x = {0};
     x.prompt = numbers(arg.prompt, "prompt", &x.n_prompt);
     x.tokens = numbers(arg.tokens, "tokens", &x.n_tokens);
     x.batch = numbers(arg.batch, "batch", &x.n_batch);
     int n_weights = 0, n_shapes = 1;
-    char **weights = arg.weights ? cli_split(arg.weights, &n_weights) : NULL, **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
+    char **weights = arg.weights ? cli_split(arg.weights, &n_weights) : NULL,
+         **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
     for (int i = 0; i < n_weights; i++)
         if (dtype_of_option(weights[i]) < 0) die(2, "--weights %s: not one of fp32, fp16, bf16", weights[i]);
     const bool narrow = strcmp(arg.activations, "fp32") != 0;
     for (int i = 0; i < n_weights && narrow; i++)
-        if (strcmp(weights[i], arg.activations) != 0) die(2, "--weights %s: with --activations %s products have weights of that type; leave --weights out", weights[i], arg.activations);
+        if (strcmp(weights[i], arg.activations) != 0)
+            die(2, "--weights %s: with --activations %s products have weights of that type; leave --weights out",
+                weights[i], arg.activations);
     const ops *o = ops_open_as(arg.device, arg.activations);
     if (!o) die(1, "%s", err_get());
     results out = {.fd = -1};
@@ -152,7 +196,12 @@ int main(int argc, char **argv) {
     if (arg.out && results_open(&out, arg.out, bench_columns, BENCH_N_COLUMNS, lines) != 0) die(1, "%s", err_get());
     free(lines);
     for (int s = 0; s < n_shapes; s++)
-        for (int w = 0; w < (n_weights ? n_weights : 1); w++) run_model(shape ? shape[s] : NULL, n_weights ? weights[w] : narrow ? arg.activations : NULL, &x, o, arg.out ? &out : NULL);
+        for (int w = 0; w < (n_weights ? n_weights : 1); w++)
+            run_model(shape ? shape[s] : NULL,
+                      n_weights ? weights[w]
+                      : narrow  ? arg.activations
+                                : NULL,
+                      &x, o, arg.out ? &out : NULL);
     results_close(&out);
     void *blocks[] = {x.prompt, x.tokens, x.batch, weights, shape};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);

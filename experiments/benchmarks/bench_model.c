@@ -57,22 +57,29 @@ static int open_checkpoint(bench_model *b, const char *dir, const char *weights,
         cast(b, &file, (dtype)dtype_of_option(weights));
         bad = model_from_tensors_on(&b->m, &file.config, b->cast, b->n_cast, o);
     }
-    if (bad) ckpt_close(&file);
-    else b->m.file = file;  // its hash names the model
+    if (bad)
+        ckpt_close(&file);
+    else
+        b->m.file = file;  // its hash names the model
     b->weights = weights;
     return bad;
 }
 
-int bench_model_open(bench_model *b, const char *dir, const char *shape, const char *weights, uint64_t seed, const ops *o) {
+int bench_model_open(bench_model *b, const char *dir, const char *shape, const char *weights, uint64_t seed,
+                     const ops *o) {
     *b = (bench_model){0};
     int bad;
-    if (dir) bad = open_checkpoint(b, dir, weights, o);
+    if (dir)
+        bad = open_checkpoint(b, dir, weights, o);
     else {
         model_config c;
         b->is_random = true;
         b->name = xstrdup(shape);
         b->weights = weights ? weights : "fp32";
-        bad = model_shape(&c, shape) != 0 || model_random_make(&b->random, &c, (dtype)dtype_of_option(b->weights), seed, o) != 0 ? -1 : 0;
+        bad = model_shape(&c, shape) != 0 ||
+                      model_random_make(&b->random, &c, (dtype)dtype_of_option(b->weights), seed, o) != 0
+                  ? -1
+                  : 0;
         b->m = b->random.m;
     }
     if (bad) bench_model_close(b);
@@ -80,8 +87,10 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, const c
 }
 
 void bench_model_close(bench_model *b) {
-    if (!b->is_random) model_free(&b->m);
-    else b->random.m = b->m;
+    if (!b->is_random)
+        model_free(&b->m);
+    else
+        b->random.m = b->m;
     model_random_free(&b->random);
     tensors_free(b->cast, b->n_cast);
     free(b->block);
@@ -112,7 +121,9 @@ double bench_room(const ops *o) {
         }
         return all;
     }
-    const double kib = system_number("/proc/meminfo", "MemAvailable:"), most = system_number("/sys/fs/cgroup/memory.max", ""), used = system_number("/sys/fs/cgroup/memory.current", "");
+    const double kib = system_number("/proc/meminfo", "MemAvailable:"),
+                 most = system_number("/sys/fs/cgroup/memory.max", ""),
+                 used = system_number("/sys/fs/cgroup/memory.current", "");
     double room = kib >= 0 ? kib * 1024 : 1e18;
     if (most >= 0 && used >= 0 && most - used < room) room = most - used;
     return room;
@@ -123,11 +134,16 @@ int bench_fits(const char *name, const model_config *c, dtype type, const bench_
     const double weights = (double)model_random_bytes(c, type), E = c->E, L = c->L, gb = 1e-9;
     const double wide = type != DT_F32 && o->host && 2 * weights <= (double)((size_t)1 << 30) ? 2 * weights : 0;
     const double transposed = n->masked ? L * (E * E + E * c->F) * (double)dtype_bytes(type) : 0;
-    const double caches = (n->kv == KV_REPAIR && n->masked ? 3 : 2) * (double)n->batch * (n->prompt + n->tokens) * L * E * (double)sizeof(float);
-    const double work = (double)bench_bandwidth_bytes(o) + (double)model_run_bytes(&m, n->prompt * n->batch, n->batch, RUN_FORWARD) + (double)model_run_bytes(&m, n->batch, n->batch, RUN_FORWARD);
+    const double caches = (n->kv == KV_REPAIR && n->masked ? 3 : 2) * (double)n->batch * (n->prompt + n->tokens) * L *
+                          E * (double)sizeof(float);
+    const double work = (double)bench_bandwidth_bytes(o) +
+                        (double)model_run_bytes(&m, n->prompt * n->batch, n->batch, RUN_FORWARD) +
+                        (double)model_run_bytes(&m, n->batch, n->batch, RUN_FORWARD);
     const double need = weights + wide + transposed + caches + work + n->predictors, room = bench_room(o);
     if (need <= room) return 0;
-    return err_set("%s with %s weights needs %.0f bytes of memory (%.1f GB: weights %.1f, copies for masks %.1f, predictors %.1f, caches and workspace %.1f), and %.1f GB are available; "
-                   "take a smaller shape, --weights fp16 or a machine with more memory", name, dtype_options[type], need, need * gb, (weights + wide) * gb, transposed * gb, n->predictors * gb,
-                   (caches + work) * gb, room * gb);
+    return err_set("%s with %s weights needs %.0f bytes of memory (%.1f GB: weights %.1f, copies for masks %.1f, "
+                   "predictors %.1f, caches and workspace %.1f), and %.1f GB are available; "
+                   "take a smaller shape, --weights fp16 or a machine with more memory",
+                   name, dtype_options[type], need, need * gb, (weights + wide) * gb, transposed * gb,
+                   n->predictors * gb, (caches + work) * gb, room * gb);
 }

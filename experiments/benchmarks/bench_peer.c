@@ -1,19 +1,37 @@
-// bench_peer - other programs that decode the same shape (bench_peer.py), asked in the same rounds. Contract in bench.h.
+// bench_peer - other programs that decode the same shape (bench_peer.py), asked in the same rounds. Contract in
+// bench.h.
 #include "bench.h"
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *engine, *weights; } peers[] = {{"torch", "fp32"}, {"ctranslate2", "fp32"}, {"ctranslate2", "int8"}};
+static const struct {
+    const char *engine, *weights;
+} peers[] = {{"torch", "fp32"}, {"ctranslate2", "fp32"}, {"ctranslate2", "int8"}};
 enum { PEERS = sizeof peers / sizeof *peers };
 
 static bool start(bench_peer *p, const bench_group *g, const char *config) {
     const bench_options *o = g->o;
     char *script = child_script("experiments/benchmarks/bench_peer.py"), line[512] = "";
-    char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch), xasprintf("%ld", o->threads)};
-    const char *const argument[] = {o->peer, script, "--engine", p->engine, "--weights", p->weights, o->model ? "--model" : "--config",
+    char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch),
+                      xasprintf("%ld", o->threads)};
+    const char *const argument[] = {o->peer,
+                                    script,
+                                    "--engine",
+                                    p->engine,
+                                    "--weights",
+                                    p->weights,
+                                    o->model ? "--model" : "--config",
                                     o->model ? o->model : config,
-                                    "--prompt", number[0], "--tokens", number[1], "--batch", number[2], "--threads", number[3], NULL};
+                                    "--prompt",
+                                    number[0],
+                                    "--tokens",
+                                    number[1],
+                                    "--batch",
+                                    number[2],
+                                    "--threads",
+                                    number[3],
+                                    NULL};
     child_start(&p->c, argument);
     for (int k = 0; k < 4; k++) free(number[k]);
     free(script);
@@ -46,7 +64,8 @@ int bench_peers_ask(bench_group *g, int round) {
     for (int k = 0; k < g->n_peers; k++) {
         bench_peer *p = &g->peer[k];
         fprintf(p->c.to, "go\n");
-        if (fscanf(p->c.from, "%lf %lf", &p->prefill[round], &p->token[round]) != 2) return err_set("peer %s %s ended before its time", p->engine, p->weights);
+        if (fscanf(p->c.from, "%lf %lf", &p->prefill[round], &p->token[round]) != 2)
+            return err_set("peer %s %s ended before its time", p->engine, p->weights);
     }
     return 0;
 }

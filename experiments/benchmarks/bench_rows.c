@@ -8,16 +8,27 @@
 const results_column bench_columns[BENCH_N_COLUMNS] = {BENCH_COLUMNS(X)};
 #undef X
 
-typedef struct { char text[BENCH_N_COLUMNS][BENCH_FIELD]; const char *field[BENCH_N_COLUMNS]; } row;
+typedef struct {
+    char text[BENCH_N_COLUMNS][BENCH_FIELD];
+    const char *field[BENCH_N_COLUMNS];
+} row;
 #define SET(r, column, ...) snprintf((r)->text[BENCH_##column], BENCH_FIELD, __VA_ARGS__)
 
-static double parameters(const model_config *c) { return (double)model_random_bytes(c, DT_F32) / 4; }  // but for padding
+// but for padding
+static double parameters(const model_config *c) { return (double)model_random_bytes(c, DT_F32) / 4; }
 
-// "cpu", "cuda:0,1 NVIDIA H100", "cuda:0 NVIDIA H100, graphs": times on another GPU are other rows, and so are those of steps that can be replayed.
-static void device_name(char out[BENCH_FIELD], const ops *o) { snprintf(out, BENCH_FIELD, o->host ? "%s" : o->record ? "%s %s, graphs" : "%s %s", o->device, o->about); }
+// "cpu", "cuda:0,1 NVIDIA H100", "cuda:0 NVIDIA H100, graphs": times on another GPU are other rows, and so are those of
+// steps that can be replayed.
+static void device_name(char out[BENCH_FIELD], const ops *o) {
+    snprintf(out, BENCH_FIELD, o->host ? "%s" : o->record ? "%s %s, graphs" : "%s %s", o->device, o->about);
+}
 
 // Behind the model's name; the times are those of another one.
-static const char *activations(const bench_options *o) { return strcmp(o->activations, "fp16") == 0 ? ", fp16 activations" : strcmp(o->activations, "bf16") == 0 ? ", bf16 activations" : ""; }
+static const char *activations(const bench_options *o) {
+    return strcmp(o->activations, "fp16") == 0   ? ", fp16 activations"
+           : strcmp(o->activations, "bf16") == 0 ? ", bf16 activations"
+                                                 : "";
+}
 
 // What says what a row is about.
 static void set_key(row *r, const bench_group *g, const char *engine, const char *weights, const char *metric) {
@@ -68,8 +79,10 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     SET(r, design, "%s", predictor_design_names[a->design]);
     SET(r, target, "%s", c->untrained ? "" : a->target_layer ? "layer" : "global");
     if (a->per_layer) SET(r, lag, "%d", a->lag);
-    if (a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1]) SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
-    else SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+    if (a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1])
+        SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
+    else
+        SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
     SET(r, predictor_weights, "%s", dtype_options[a->weights]);
     SET(r, features, "%s", contextual_feature_names[contextual_kind(a, &c->rule)]);
 }
@@ -150,15 +163,20 @@ int bench_peer_rows(const bench_group *g) {
 static char *name_of(const bench_config *c) {
     if (!c->p) return xstrdup(c->kind);
     const predictor_info *a = predictor_about(c->p);
-    char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[a->has[0] ? 0 : 1], dtype_options[a->weights]), *name;
+    char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[a->has[0] ? 0 : 1],
+                          dtype_options[a->weights]),
+         *name;
     name = c->refresh ? xasprintf("%s every %d", net, c->refresh) : xasprintf("%s once", net);
     free(net);
     return name;
 }
 
 static void rule_text(char *out, size_t n, const bench_config *c) {
-    if (strcmp(c->kind, "none") == 0 || strcmp(c->kind, "file") == 0) snprintf(out, n, "-");
-    else snprintf(out, n, "%.5g%% %s %s", (double)c->rule.sparsity / 1000, mask_scope_names[c->rule.scope], kv_policy_names[c->kv]);
+    if (strcmp(c->kind, "none") == 0 || strcmp(c->kind, "file") == 0)
+        snprintf(out, n, "-");
+    else
+        snprintf(out, n, "%.5g%% %s %s", (double)c->rule.sparsity / 1000, mask_scope_names[c->rule.scope],
+                 kv_policy_names[c->kv]);
 }
 
 void bench_table(FILE *f, const bench_group *g) {
@@ -169,10 +187,13 @@ void bench_table(FILE *f, const bench_group *g) {
         if (g->config[i].done && strcmp(g->config[i].kind, "none") == 0) base = bench_summary(g, dense = &g->config[i]);
     char device[BENCH_FIELD];
     device_name(device, g->device);
-    fprintf(f, "\n%s%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of memory between the tokens, roof: what it would take / median\n", g->model->name, activations(g->o), g->model->weights,
-            g->prompt, g->tokens, g->batch, device, omp_get_max_threads(), rounds);
-    fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads", "neur.", "prompt ms", "token ms",
-            "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",
+    fprintf(f,
+            "\n%s%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of "
+            "memory between the tokens, roof: what it would take / median\n",
+            g->model->name, activations(g->o), g->model->weights, g->prompt, g->tokens, g->batch, device,
+            omp_get_max_threads(), rounds);
+    fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads",
+            "neur.", "prompt ms", "token ms", "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",
             dense ? "of dense: time, bytes" : "");
     for (int i = 0; i < g->n; i++) {
         const bench_config *c = &g->config[i];
@@ -181,10 +202,12 @@ void bench_table(FILE *f, const bench_group *g) {
         char *name = name_of(c), rule[64];
         rule_text(rule, sizeof rule, c);
         const double bytes = c->weight_bytes + c->kv_bytes + c->predictor_bytes;
-        fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %5.1f %4.0f%%", name, rule,
-                100 * effective(g, c, UNIT_HEADS), 100 * effective(g, c, UNIT_NEURONS), t.prefill_ms, t.token_ms, t.p10,
-                t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, t.bandwidth / 1e9, 100 * t.roofline);
-        if (dense) fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
+        fprintf(f, "%-28s %-22s %5.1f%% %5.1f%% %9.2f | %8.3f %8.3f %8.3f %8.3f | %7.3f %7.3f | %8.1f %5.1f %4.0f%%",
+                name, rule, 100 * effective(g, c, UNIT_HEADS), 100 * effective(g, c, UNIT_NEURONS), t.prefill_ms,
+                t.token_ms, t.p10, t.p90, t.amortised, t.predict_ms, t.select_ms, bytes / 1e6, t.bandwidth / 1e9,
+                100 * t.roofline);
+        if (dense)
+            fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
         if (g->device->record) fprintf(f, " | %.0f%% of the steps are replayed graphs", 100 * c->replayed);
         fputc('\n', f);
         free(name);
@@ -193,8 +216,8 @@ void bench_table(FILE *f, const bench_group *g) {
         const bench_peer *p = &g->peer[i];
         const double token = 1e3 * bench_median(p->token, rounds);
         char *name = xasprintf("%s %s", p->engine, p->weights);
-        fprintf(f, "%-28s %-22s %6s %6s %9.2f | %8.3f %8.3f %8.3f %8.3f |", name, "-", "", "", 1e3 * bench_median(p->prefill, rounds), token,
-                1e3 * bench_quantile(p->token, rounds, 0.1),
+        fprintf(f, "%-28s %-22s %6s %6s %9.2f | %8.3f %8.3f %8.3f %8.3f |", name, "-", "", "",
+                1e3 * bench_median(p->prefill, rounds), token, 1e3 * bench_quantile(p->token, rounds, 0.1),
                 1e3 * bench_quantile(p->token, rounds, 0.9), token);
         if (dense) fprintf(f, " our tokens/s, dense, are %.2f times its", token / base.amortised);
         fprintf(f, "; %s\n", p->about);

@@ -1,8 +1,8 @@
 // bench_run - the times. Contract in bench.h.
 //
-// A round takes every configuration in turn, each from its prompt to its last token, so that a slow phase of the machine meets all of them; the
-// memory's bandwidth is taken between tokens, because it changes from second to second where machines are shared. A token's time runs from the choice
-// of the token before, greedy, to its logits.
+// A round takes every configuration in turn, each from its prompt to its last token, so that a slow phase of the
+// machine meets all of them; the memory's bandwidth is taken between tokens, because it changes from second to second
+// where machines are shared. A token's time runs from the choice of the token before, greedy, to its logits.
 #include "bench.h"
 #include <math.h>
 #include <stdlib.h>
@@ -17,7 +17,11 @@ int32_t *bench_prompt(const bench_group *g, int sequence) {
 }
 
 static decode *open_decoder(const bench_group *g, const bench_config *c) {
-    const decode_options o = {.predictor = c->p, .rule = c->rule, .refresh = c->refresh, .kv = c->kv, .flags = g->o->own_lists ? RUN_OWN_LISTS : 0};
+    const decode_options o = {.predictor = c->p,
+                              .rule = c->rule,
+                              .refresh = c->refresh,
+                              .kv = c->kv,
+                              .flags = g->o->own_lists ? RUN_OWN_LISTS : 0};
     return decode_new(&g->model->m, &o, g->batch, g->prompt, g->prompt + g->tokens);
 }
 
@@ -118,7 +122,9 @@ int bench_run(bench_group *g, const bool *present) {
 }
 
 // ---------------------------------------------------------------- statistics
-static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int by_size(const void *a, const void *b) {
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
 double bench_quantile(const double *x, int n, double q) {
     double *sorted = xmalloc((size_t)n * sizeof *sorted);
@@ -133,13 +139,19 @@ double bench_quantile(const double *x, int n, double q) {
 
 double bench_median(const double *x, int n) { return bench_quantile(x, n, 0.5); }
 
-double bench_prompt_bytes(const bench_group *g, const bench_config *c) { return c->p ? decode_dense_bytes(&g->model->m) : c->weight_bytes; }
+double bench_prompt_bytes(const bench_group *g, const bench_config *c) {
+    return c->p ? decode_dense_bytes(&g->model->m) : c->weight_bytes;
+}
 
 bench_times bench_summary(const bench_group *g, const bench_config *c) {
     const int rounds = c->done, steps = g->tokens, all = rounds * steps;
-    bench_times t = {.prefill_ms = 1e3 * bench_median(c->prefill, rounds), .prefill_p10 = 1e3 * bench_quantile(c->prefill, rounds, 0.1),
-                     .prefill_p90 = 1e3 * bench_quantile(c->prefill, rounds, 0.9), .token_ms = 1e3 * bench_median(c->step, all), .p10 = 1e3 * bench_quantile(c->step, all, 0.1),
-                     .p90 = 1e3 * bench_quantile(c->step, all, 0.9), .bandwidth = bench_median(c->bandwidth, rounds)};
+    bench_times t = {.prefill_ms = 1e3 * bench_median(c->prefill, rounds),
+                     .prefill_p10 = 1e3 * bench_quantile(c->prefill, rounds, 0.1),
+                     .prefill_p90 = 1e3 * bench_quantile(c->prefill, rounds, 0.9),
+                     .token_ms = 1e3 * bench_median(c->step, all),
+                     .p10 = 1e3 * bench_quantile(c->step, all, 0.1),
+                     .p90 = 1e3 * bench_quantile(c->step, all, 0.9),
+                     .bandwidth = bench_median(c->bandwidth, rounds)};
     double *one = xmalloc((size_t)rounds * sizeof *one);
     for (int k = 0; k < steps; k++) {
         for (int r = 0; r < rounds; r++) one[r] = c->step[(size_t)r * (size_t)steps + (size_t)k];

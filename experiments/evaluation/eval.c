@@ -107,13 +107,22 @@ void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
         const int cap = item[i].shared;
         if (cap == 0) continue;
         e->cache[i] = eval_cut(e, cap);
-        eval_add(e, &(model_seq){.tokens = item[i].seq[0].tokens, .n = cap, .append = &e->cache[i], .mask = m ? m[i] : NULL, .targets_from = cap, .last_target = SEQ_NO_OUTPUT}, NULL);
+        eval_add(e,
+                 &(model_seq){.tokens = item[i].seq[0].tokens,
+                              .n = cap,
+                              .append = &e->cache[i],
+                              .mask = m ? m[i] : NULL,
+                              .targets_from = cap,
+                              .last_target = SEQ_NO_OUTPUT},
+                 NULL);
     }
     eval_flush(e);
 }
 
 // The first position at which a mask acts on sequence j; after as in mask_source.
-static int acts_from(const eval_item *it, int j, int after) { return !after ? 0 : it->window ? after : it->seq[j].from; }
+static int acts_from(const eval_item *it, int j, int after) {
+    return !after ? 0 : it->window ? after : it->seq[j].from;
+}
 
 void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int after, double *ll) {
     eval_shared(e, item, n, after ? NULL : m);  // what candidates share ends before the end of the context
@@ -122,9 +131,15 @@ void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int
             const int shared = item[i].shared, length = item[i].seq[j].n - shared;
             double *sum = &ll[i * TASK_MAX_CHOICES + j];
             *sum = 0;
-            eval_add(e, &(model_seq){.tokens = item[i].seq[j].tokens + shared, .n = length, .prefix = shared ? &e->cache[i] : NULL, .mask = m[i],
-                                   .mask_from = acts_from(&item[i], j, after), .targets_from = item[i].seq[j].from - shared,
-                                   .last_target = item[i].seq[j].tokens[item[i].seq[j].n]}, sum);
+            eval_add(e,
+                     &(model_seq){.tokens = item[i].seq[j].tokens + shared,
+                                  .n = length,
+                                  .prefix = shared ? &e->cache[i] : NULL,
+                                  .mask = m[i],
+                                  .mask_from = acts_from(&item[i], j, after),
+                                  .targets_from = item[i].seq[j].from - shared,
+                                  .last_target = item[i].seq[j].tokens[item[i].seq[j].n]},
+                     sum);
         }
     eval_flush(e);
 }
@@ -133,8 +148,9 @@ int eval_check(const eval_item *item, int first, int n, const double *ll) {
     for (int i = 0; i < n; i++)
         for (int j = 0; j < item[i].n_seqs; j++)
             if (!isfinite(ll[i * TASK_MAX_CHOICES + j]))
-                return err_set("item %d, candidate %d: its log-likelihood is %g; the model's weights may be damaged (see info --model)", first + i, j,
-                               ll[i * TASK_MAX_CHOICES + j]);
+                return err_set("item %d, candidate %d: its log-likelihood is %g; the model's weights may be damaged "
+                               "(see info --model)",
+                               first + i, j, ll[i * TASK_MAX_CHOICES + j]);
     return 0;
 }
 
@@ -166,8 +182,8 @@ double eval_effective(const eval_counts *n, const model_config *c, int kind) {
     return units[kind] && n->positions ? (double)n->pruned[kind] / ((double)units[kind] * (double)n->positions) : 0;
 }
 
-int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
-             eval_counts *counts) {
+int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules,
+             double **ll, eval_counts *counts) {
     if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, counts);
     const model_config *c = &e->m->c;
     const size_t nh = (size_t)c->L * (size_t)c->H, nn = (size_t)c->L * (size_t)c->F;
@@ -185,13 +201,19 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
         for (int i = 0; i < k && !fixed && !bad; i++) {
             const int g = it[i].gold;
             if (i == n_own) mask_alloc(&own[n_own++], c);
-            const model_seq input = {.tokens = it[i].seq[g].tokens, .n = it[i].seq[g].n, .targets_from = it[i].seq[g].from, .last_target = it[i].seq[g].tokens[it[i].seq[g].n]};
-            bad = source->scores(source->self, &input, rule->units, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh);
+            const model_seq input = {.tokens = it[i].seq[g].tokens,
+                                     .n = it[i].seq[g].n,
+                                     .targets_from = it[i].seq[g].from,
+                                     .last_target = it[i].seq[g].tokens[it[i].seq[g].n]};
+            bad = source->scores(source->self, &input, rule->units, score + (size_t)i * (nh + nn),
+                                 score + (size_t)i * (nh + nn) + nh);
         }
         for (int r = 0; r < n_rules && !bad; r++) {
             for (int i = 0; i < k && !bad; i++) {
                 use[i] = fixed ? source->fixed : &own[i];
-                if (!fixed) bad = mask_make(&own[i], c, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh, &rule[r]);
+                if (!fixed)
+                    bad = mask_make(&own[i], c, score + (size_t)i * (nh + nn), score + (size_t)i * (nh + nn) + nh,
+                                    &rule[r]);
                 eval_count(&counts[r], use[i], c, scored_under_mask(&it[i], source->after));
             }
             if (bad) break;
@@ -271,7 +293,10 @@ int eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, 
     for (int k = 0; k < n_metrics; k++) {
         for (int g = 0; g < t->n_groups; g++)
             units[g] = (double)(t->kind != TEXT_PAGES ? t->count[g].tokens : k ? t->count[g].bytes : t->count[g].words);
-        out[k] = perplexity(t->kind != TEXT_PAGES ? "token_perplexity" : k ? "byte_perplexity" : "word_perplexity", sum, units, t->n_groups, seed);
+        out[k] = perplexity(t->kind != TEXT_PAGES ? "token_perplexity"
+                            : k                   ? "byte_perplexity"
+                                                  : "word_perplexity",
+                            sum, units, t->n_groups, seed);
     }
     free(units);
     free(sum);
@@ -316,9 +341,11 @@ void eval_task_details(FILE *f, const char *head, const eval_task *t, const doub
                 fputc(',', f);
                 put_context(f, t, i, d->context[j]);
             }
-            fprintf(f, ",\"log_likelihood\":%.17g,\"tokens\":%d,\"bytes\":%zu}", score[j], it->seq[j].n - it->seq[j].from, choice_bytes(d->choice[j]));
+            fprintf(f, ",\"log_likelihood\":%.17g,\"tokens\":%d,\"bytes\":%zu}", score[j],
+                    it->seq[j].n - it->seq[j].from, choice_bytes(d->choice[j]));
         }
-        fprintf(f, "],\"gold\":%d,\"prediction\":%d,\"prediction_norm\":%d}\n", d->gold, prediction(t, i, score, false), prediction(t, i, score, true));
+        fprintf(f, "],\"gold\":%d,\"prediction\":%d,\"prediction_norm\":%d}\n", d->gold, prediction(t, i, score, false),
+                prediction(t, i, score, true));
     }
 }
 
@@ -326,7 +353,9 @@ void eval_text_details(FILE *f, const char *head, const eval_text *t, const doub
     ASSERT(t->kind == TEXT_PAGES);
     double *sum = group_sums(t, ll);
     for (int g = 0; g < t->n_groups; g++)
-        fprintf(f, "%s\"task\":\"wikitext\",\"id\":%ld,\"words\":%ld,\"bytes\":%ld,\"tokens\":%ld,\"log_likelihood\":%.17g}\n", head,
-                t->count[g].page, t->count[g].words, t->count[g].bytes, t->count[g].tokens, sum[g]);
+        fprintf(
+            f,
+            "%s\"task\":\"wikitext\",\"id\":%ld,\"words\":%ld,\"bytes\":%ld,\"tokens\":%ld,\"log_likelihood\":%.17g}\n",
+            head, t->count[g].page, t->count[g].words, t->count[g].bytes, t->count[g].tokens, sum[g]);
     free(sum);
 }

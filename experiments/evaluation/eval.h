@@ -1,8 +1,8 @@
 // eval - quality of a model under a mask source: accuracy of the tasks, perplexity of a text (METHOD 3, 7).
 //
-// Both are lists of items. An item is what runs under one mask: the candidates of a document, which share the leading tokens of their
-// contexts (run once, kept as K and V), or one window of text. Items are tokenised once and evaluated many times. Log-probabilities
-// come from fp32 logits and are summed in double.
+// Both are lists of items. An item is what runs under one mask: the candidates of a document, which share the leading
+// tokens of their contexts (run once, kept as K and V), or one window of text. Items are tokenised once and evaluated
+// many times. Log-probabilities come from fp32 logits and are summed in double.
 #pragma once
 #include "contextual.h"
 #include "task.h"
@@ -10,9 +10,9 @@
 #include "wikitext.h"
 
 typedef struct {
-    int n_seqs, gold;         // gold: the sequence whose loss the oracle may look at
-    int shared;               // leading tokens that all sequences have in common and that score nothing
-    bool window;              // of running text
+    int n_seqs, gold;  // gold: the sequence whose loss the oracle may look at
+    int shared;        // leading tokens that all sequences have in common and that score nothing
+    bool window;       // of running text
     struct {
         const int32_t *tokens;  // [n + 1]: n inputs, and the target of the last one
         int n, from;            // the inputs from..n-1 have a target that is scored: the token after it
@@ -25,67 +25,80 @@ typedef enum { OVER_LONG_STOP, OVER_LONG_SKIP, OVER_LONG_CUT } over_long;
 typedef struct {
     const char *data, *split;  // split NULL: as METHOD 3.2 chooses
     int shots;
-    long limit;                // documents per task, pages of a text; 0: all
-    doc_part part;             // of the documents and of the pages
+    long limit;     // documents per task, pages of a text; 0: all
+    doc_part part;  // of the documents and of the pages
     uint64_t seed;
-    bool compat, bos;          // bos: </s> before the context
-    over_long over;            // cut: the last positions + 1 tokens stay, as published; with bos </s> before the last positions
+    bool compat, bos;  // bos: </s> before the context
+    // cut: the last positions + 1 tokens stay, as published; with bos </s> before the last positions
+    over_long over;
 } eval_options;
 
 typedef struct {
     const char *name;
-    task_split split, pool;    // pool: where few-shot documents come from, empty when shots are 0
+    task_split split, pool;  // pool: where few-shot documents come from, empty when shots are 0
     eval_item *item;
-    int32_t *doc;              // index into split.docs of each item
-    char **prefix;             // few-shot text of each item
+    int32_t *doc;   // index into split.docs of each item
+    char **prefix;  // few-shot text of each item
     int n, skipped, cut;
-    char hash[33];             // of the files read
+    char hash[33];  // of the files read
 } eval_task;
 
-// Reads, chooses and tokenises. Documents longer than the model's positions: as o->over says; with OVER_LONG_STOP -1 and their number.
-int  eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const model_config *c);
+// Reads, chooses and tokenises. Documents longer than the model's positions: as o->over says; with OVER_LONG_STOP -1
+// and their number.
+int eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const model_config *c);
 void eval_task_close(eval_task *t);  // safe on {0}
 
 // ---------------------------------------------------------------- texts
-typedef enum { TEXT_PAGES, TEXT_DISJOINT, TEXT_GPTQ } text_kind;  // word and byte perplexity; token perplexity, both definitions
+// word and byte perplexity; token perplexity, both definitions
+typedef enum { TEXT_PAGES, TEXT_DISJOINT, TEXT_GPTQ } text_kind;
 typedef struct {
     text_kind kind;
-    eval_item *item;           // windows
-    int *group;                // page of each (TEXT_PAGES) or itself: what the bootstrap draws
+    eval_item *item;  // windows
+    int *group;       // page of each (TEXT_PAGES) or itself: what the bootstrap draws
     int n, n_groups;
-    struct { long page, words, bytes, tokens; } *count;  // [n_groups]; page: its number in the file, from 0
-    int32_t *tokens;           // one block, all streams
+    struct {
+        long page, words, bytes, tokens;
+    } * count;        // [n_groups]; page: its number in the file, from 0
+    int32_t *tokens;  // one block, all streams
     char hash[33];
 } eval_text;
 
 // Of some pages (a limit, a part), token perplexity is that of the text which they make in the order of the file.
-int  eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const model_config *c);
+int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk,
+                   const model_config *c);
 void eval_text_close(eval_text *t);  // safe on {0}
 
 // ---------------------------------------------------------------- running
 typedef struct eval eval;
 // tick, or NULL: told the tokens run since the last call.
 eval *eval_new(const model *m, bool compat, void (*tick)(void *ctx, double tokens), void *ctx);
-void  eval_free(eval *e);
+void eval_free(eval *e);
 
-// How much was pruned: heads and neurons (UNIT_HEADS, UNIT_NEURONS) that did not run, summed over scored positions, and those positions. Integers,
-// so that two masks can be told to have lost exactly as much.
-typedef struct { long pruned[2], positions; } eval_counts;
+// How much was pruned: heads and neurons (UNIT_HEADS, UNIT_NEURONS) that did not run, summed over scored positions, and
+// those positions. Integers, so that two masks can be told to have lost exactly as much.
+typedef struct {
+    long pruned[2], positions;
+} eval_counts;
 // The fraction of a kind's units that did not run, averaged over scored positions.
 double eval_effective(const eval_counts *n, const model_config *c, int kind);
 
-// Log-likelihoods of n items under n_rules masks (a fixed source has one, and needs no rule): ll[rule][item * TASK_MAX_CHOICES +
-// sequence]; counts[rule].
-int    eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules, double **ll,
-                eval_counts *counts);
+// Log-likelihoods of n items under n_rules masks (a fixed source has one, and needs no rule): ll[rule][item *
+// TASK_MAX_CHOICES + sequence]; counts[rule].
+int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules,
+             double **ll, eval_counts *counts);
 // Tokens that pass through the model for this, the source's own apart.
 double eval_tokens(const eval_item *item, int n);
 // The same for n_rules contextual masks at once.
 double eval_context_tokens(const eval_item *item, int n, const contextual_source *source, int n_rules);
 
-typedef struct { const char *name; double value, error; long n; } eval_metric;  // error NaN: undefined (one document, one page)
+// error NaN: undefined (one document, one page)
+typedef struct {
+    const char *name;
+    double value, error;
+    long n;
+} eval_metric;
 void eval_task_metrics(eval_metric out[2], const eval_task *t, const double *ll);                // acc, acc_norm
-int  eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, uint64_t seed); // their number, 1 or 2
+int eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, uint64_t seed);  // their number, 1 or 2
 // Arithmetic and geometric mean over tasks, with the error that those of the tasks give.
 eval_metric eval_mean(const char *name, const eval_metric *m, int n, bool geometric);
 

@@ -1,4 +1,5 @@
-// eval_batch - what the parts of the evaluation share: the state, K and V cut from one block, sequences collected into batches.
+// eval_batch - what the parts of the evaluation share: the state, K and V cut from one block, sequences collected into
+// batches.
 #pragma once
 #include "eval.h"
 
@@ -11,32 +12,34 @@ struct eval {
     void (*tick)(void *, double);
     void *ctx;
     kv_cache cache[BATCH_SEQS];  // K and V of the shared tokens of items, cut from the block
-    float *block[OPS_PARTS];      // of every part of the device
+    float *block[OPS_PARTS];     // of every part of the device
     size_t block_tokens, block_used;
-    double *logprob;              // [max_tokens]
-    model_seq seq[BATCH_SEQS];      // the batch that is being collected
-    double *sum[BATCH_SEQS];      // what the log-probabilities of a sequence's targets are added to; NULL: it has none
+    double *logprob;            // [max_tokens]
+    model_seq seq[BATCH_SEQS];  // the batch that is being collected
+    double *sum[BATCH_SEQS];    // what the log-probabilities of a sequence's targets are added to; NULL: it has none
     int n_seqs, n_tokens;
 };
 
 // The block becomes empty and holds at least this many tokens' K and V; then caches are cut from it.
-void      eval_reserve(eval *e, size_t tokens);
+void eval_reserve(eval *e, size_t tokens);
 kv_cache eval_cut(eval *e, int cap);
 // Adds a sequence to the batch, which runs first where it would not fit any more; eval_flush runs what is left.
 void eval_add(eval *e, const model_seq *s, double *sum);
 void eval_flush(eval *e);
 
 // Items from `first` on whose shared tokens, and whose other tokens, fit one batch each; at least one, `most` at most.
-int  eval_take(const eval *e, const eval_item *item, int n, int most);
-// The shared tokens of n items under their masks (m or m[i] NULL: dense) into e->cache[0..n), then the rest of every sequence behind
-// them; after as in mask_source.
+int eval_take(const eval *e, const eval_item *item, int n, int most);
+// The shared tokens of n items under their masks (m or m[i] NULL: dense) into e->cache[0..n), then the rest of every
+// sequence behind them; after as in mask_source.
 void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m);
 void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int after, double *ll);
-int  eval_check(const eval_item *item, int first, int n, const double *ll);  // -1 and err_set: a sum that is not a number
+// -1 and err_set: a sum that is not a number
+int eval_check(const eval_item *item, int first, int n, const double *ll);
 long eval_scored(const eval_item *it);  // positions
 
 // eval_run for masks that depend on the input's own states.
-int  eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
-                  eval_counts *counts);
-// Adds units of a mask that did not run at a number of scored positions (positions itself is counted by whoever runs the items).
+int eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule,
+                 int n_rules, double **ll, eval_counts *counts);
+// Adds units of a mask that did not run at a number of scored positions (positions itself is counted by whoever runs
+// the items).
 void eval_count(eval_counts *counts, const mask *m, const model_config *c, long positions);

@@ -1,13 +1,16 @@
-// eval_context - evaluation under masks that a predictor makes for each input (METHOD 6.6). Contract in eval.h and eval_batch.h.
+// eval_context - evaluation under masks that a predictor makes for each input (METHOD 6.6). Contract in eval.h and
+// eval_batch.h.
 //
-//   documents, span decode   the context runs dense once per distinct context, its last position T_ctx - 1 is watched, and its K and V of the
-//                            positions before that stay for every rule; per rule the rest runs from T_ctx - 1 on under the mask.
-//   windows, span decode     segments of `refresh` inputs, one behind the other with K and V; the mask of a segment comes from the last position
-//                            before it; the first runs dense, once for all rules.
-//   span all, compat         a dense pass to the watched position, then per rule a second pass of everything under the mask.
+//   documents, span decode   the context runs dense once per distinct context, its last position T_ctx - 1 is watched,
+//                            and its K and V of the positions before that stay for every rule; per rule the rest runs
+//                            from T_ctx - 1 on under the mask.
+//   windows, span decode     segments of `refresh` inputs, one behind the other with K and V; the mask of a segment
+//                            comes from the last position before it; the first runs dense, once for all rules.
+//   span all, compat         a dense pass to the watched position, then per rule a second pass of everything under the
+//                            mask.
 //
-// Features that do not depend on the mask, or that come from a dense pass, are seen once and their scores serve all rules; those of the
-// pruned stream are seen again for every rule.
+// Features that do not depend on the mask, or that come from a dense pass, are seen once and their scores serve all
+// rules; those of the pruned stream are seen again for every rule.
 #include <stdlib.h>
 #include <string.h>
 #include "eval_batch.h"
@@ -17,13 +20,14 @@ static const size_t window_bytes = (size_t)1 << 30;  // K, V and scores of the w
 // What shares a watched position: the candidates of a document with the same context, or a window.
 typedef struct {
     const eval_item *it;
-    int item, seq;           // whose tokens these are
-    int at;                  // the watched position (span decode of a window: none)
+    int item, seq;  // whose tokens these are
+    int at;         // the watched position (span decode of a window: none)
     kv_cache cache;
     contextual ahead, live;  // of the dense pass; of the pruned stream
-    float *score;            // windows: [segment, U] scores behind the end of the segment before, in memory of the model's device
-    int score_segments;      // that score has room for
-    double dense;            // windows: log-likelihood of the first segment
+    // windows: [segment, U] scores behind the end of the segment before, in memory of the model's device
+    float *score;
+    int score_segments;  // that score has room for
+    double dense;        // windows: log-likelihood of the first segment
     mask m;
 } stream;
 
@@ -33,12 +37,12 @@ typedef struct {
     const contextual_source *source;
     const mask_rule *rule;
     int n_rules;
-    unsigned units;          // that any rule prunes
+    unsigned units;  // that any rule prunes
     bool any_ahead, any_live, raw;
     double **ll;
     eval_counts *counts;
     stream *s;
-    int n, opened, cap;      // streams in use; open ones, which the next items use again
+    int n, opened, cap;  // streams in use; open ones, which the next items use again
 } run;
 
 static bool is_live(const run *r, const mask_rule *rule) {
@@ -54,7 +58,8 @@ static int watched(const run *r, const eval_item *it, int j) {
 
 static bool same_stream(const run *r, const eval_item *it, int i, int j) {
     const int at = watched(r, it, i);
-    return watched(r, it, j) == at && memcmp(it->seq[i].tokens, it->seq[j].tokens, (size_t)(at + 1) * sizeof(int32_t)) == 0;
+    return watched(r, it, j) == at &&
+           memcmp(it->seq[i].tokens, it->seq[j].tokens, (size_t)(at + 1) * sizeof(int32_t)) == 0;
 }
 
 // The sequence of the item whose stream is also that of sequence j: the first with the same context.
@@ -98,7 +103,11 @@ static void close_streams(run *r) {
 
 // A watched row of the last layer is shown only where it is an output row.
 static model_seq watched_seq(const int32_t *tokens, int n, const contextual *c, int row) {
-    return (model_seq){.tokens = tokens, .n = n, .watch = c ? &c->watch : NULL, .targets_from = c ? row : n, .last_target = c ? SEQ_NO_TARGET : SEQ_NO_OUTPUT};
+    return (model_seq){.tokens = tokens,
+                       .n = n,
+                       .watch = c ? &c->watch : NULL,
+                       .targets_from = c ? row : n,
+                       .last_target = c ? SEQ_NO_TARGET : SEQ_NO_OUTPUT};
 }
 
 static void tick(run *r, double tokens) {
@@ -135,15 +144,23 @@ static int masked_rests(run *r, int k) {
     for (int i = 0; i < r->n; i++) {
         stream *s = &r->s[i];
         const eval_item *it = s->it;
-        if (live) contextual_begin(&s->live, it->seq[s->seq].tokens, s->at + 1, 0, &s->m, rule);
-        else if (contextual_mask(&s->ahead, &s->m, rule)) return -1;
+        if (live)
+            contextual_begin(&s->live, it->seq[s->seq].tokens, s->at + 1, 0, &s->m, rule);
+        else if (contextual_mask(&s->ahead, &s->m, rule))
+            return -1;
         for (int j = s->seq; j < it->n_seqs; j++) {
             if (leader(r, it, j) != s->seq) continue;
             double *sum = &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES + (size_t)j];
             *sum = 0;
             // the first candidate's pass makes the mask, layer by layer before the layer runs, for all that share it
-            eval_add(r->e, &(model_seq){.tokens = it->seq[j].tokens + s->at, .n = it->seq[j].n - s->at, .prefix = &s->cache, .mask = &s->m,
-                                      .watch = live && j == s->seq ? &s->live.watch : NULL, .last_target = it->seq[j].tokens[it->seq[j].n]}, sum);
+            eval_add(r->e,
+                     &(model_seq){.tokens = it->seq[j].tokens + s->at,
+                                  .n = it->seq[j].n - s->at,
+                                  .prefix = &s->cache,
+                                  .mask = &s->m,
+                                  .watch = live && j == s->seq ? &s->live.watch : NULL,
+                                  .last_target = it->seq[j].tokens[it->seq[j].n]},
+                     sum);
             tokens += it->seq[j].n - s->at;
         }
     }
@@ -168,7 +185,9 @@ static int run_documents(run *r, const eval_item *item, int n, int first) {
 }
 
 // ---------------------------------------------------------------- running text, segment by segment
-static int segments(const run *r, const eval_item *it) { return (it->seq[0].n + r->source->refresh - 1) / r->source->refresh; }
+static int segments(const run *r, const eval_item *it) {
+    return (it->seq[0].n + r->source->refresh - 1) / r->source->refresh;
+}
 
 static int segment_length(const run *r, const eval_item *it, int g) {
     const int left = it->seq[0].n - g * r->source->refresh;
@@ -176,7 +195,8 @@ static int segment_length(const run *r, const eval_item *it, int g) {
 }
 
 static int segment_scored(const run *r, const eval_item *it, int g) {
-    const int end = g * r->source->refresh + segment_length(r, it, g), from = it->seq[0].from, n = segment_length(r, it, g);
+    const int end = g * r->source->refresh + segment_length(r, it, g), from = it->seq[0].from,
+              n = segment_length(r, it, g);
     return from >= end ? 0 : end - from < n ? end - from : n;
 }
 
@@ -240,7 +260,8 @@ static int masked_segments(run *r, int k, int most) {
             const float *score = live && g > 1 ? s->live.score : s->score + (size_t)g * U;
             if (mask_make_on(&s->m, r->c, r->e->m->o, score, rule)) return -1;
             eval_count(&r->counts[k], &s->m, r->c, segment_scored(r, s->it, g));
-            add_segment(r, s, g, &s->m, live && g + 1 < segments(r, s->it) ? &s->live : NULL, &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES]);
+            add_segment(r, s, g, &s->m, live && g + 1 < segments(r, s->it) ? &s->live : NULL,
+                        &r->ll[k][(size_t)s->item * TASK_MAX_CHOICES]);
             tokens += segment_length(r, s->it, g);
         }
         eval_flush(r->e);
@@ -282,7 +303,8 @@ static int take_windows(const run *r, const eval_item *item, int n) {
     size_t bytes = 0;
     int k = 0;
     for (; k < n && k < SCORED_ITEMS && item[k].window; k++) {
-        bytes += (size_t)item[k].seq[0].n * 2 * (size_t)c->L * (size_t)c->E * sizeof(float) + (size_t)segments(r, item + k) * units_in_all(c) * sizeof(float);
+        bytes += (size_t)item[k].seq[0].n * 2 * (size_t)c->L * (size_t)c->E * sizeof(float) +
+                 (size_t)segments(r, item + k) * units_in_all(c) * sizeof(float);
         if (k > 0 && bytes > window_bytes) break;
     }
     return k;
@@ -339,7 +361,8 @@ static int run_spans(run *r, const eval_item *item, int n, int first) {
         for (int i = 0; i < r->n; i++) {
             const stream *s = &r->s[i];
             for (int j = s->seq, to = 0; j < s->it->n_seqs; j++)
-                if (leader(r, s->it, j) == s->seq) r->ll[k][(size_t)s->item * TASK_MAX_CHOICES + (size_t)j] = ll[i * TASK_MAX_CHOICES + to++];
+                if (leader(r, s->it, j) == s->seq)
+                    r->ll[k][(size_t)s->item * TASK_MAX_CHOICES + (size_t)j] = ll[i * TASK_MAX_CHOICES + to++];
         }
     }
     free(part);
@@ -352,16 +375,23 @@ static int run_spans(run *r, const eval_item *item, int n, int first) {
 static int take_documents(const run *r, const eval_item *item, int n) {
     int k = eval_take(r->e, item, n, SCORED_ITEMS), tokens = 0, most = 0;
     for (; most < k && item[most].window == item->window; most++) {
-        for (int j = 0; j < item[most].n_seqs; j++) tokens += leader(r, &item[most], j) == j ? watched(r, &item[most], j) + 1 : 0;
+        for (int j = 0; j < item[most].n_seqs; j++)
+            tokens += leader(r, &item[most], j) == j ? watched(r, &item[most], j) + 1 : 0;
         if (most > 0 && tokens > r->e->max_tokens) break;
     }
     return most;
 }
 
 // All rules read their inputs in the same way.
-static int run_rules(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
-                     eval_counts *counts) {
-    run r = {.e = e, .c = &e->m->c, .source = source, .rule = rule, .n_rules = n_rules, .ll = ll, .counts = counts,
+static int run_rules(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule,
+                     int n_rules, double **ll, eval_counts *counts) {
+    run r = {.e = e,
+             .c = &e->m->c,
+             .source = source,
+             .rule = rule,
+             .n_rules = n_rules,
+             .ll = ll,
+             .counts = counts,
              .raw = contextual_raw(predictor_about(source->p), &rule[0])};
     long positions = 0;
     int bad = 0;
@@ -378,7 +408,8 @@ static int run_rules(eval *e, const eval_item *item, int n, const contextual_sou
         k = windows ? take_windows(&r, it, n - first) : take_documents(&r, it, n - first);
         r.n = 0;
         bad = (windows ? run_windows : source->span == SPAN_DECODE ? run_documents : run_spans)(&r, it, k, first);
-        for (int i = 0; i < n_rules && !bad; i++) bad = eval_check(it, first, k, ll[i] + (size_t)first * TASK_MAX_CHOICES);
+        for (int i = 0; i < n_rules && !bad; i++)
+            bad = eval_check(it, first, k, ll[i] + (size_t)first * TASK_MAX_CHOICES);
         for (int i = 0; i < k; i++) positions += eval_scored(&it[i]);
     }
     close_streams(&r);
@@ -386,8 +417,8 @@ static int run_rules(eval *e, const eval_item *item, int n, const contextual_sou
     return bad;
 }
 
-int eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule, int n_rules, double **ll,
-                 eval_counts *counts) {
+int eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule,
+                 int n_rules, double **ll, eval_counts *counts) {
     mask_rule *some = xmalloc((size_t)n_rules * sizeof *some);
     double **sum = xmalloc((size_t)n_rules * sizeof *sum);
     eval_counts *part = xmalloc((size_t)n_rules * sizeof *part);
@@ -427,7 +458,8 @@ double eval_context_tokens(const eval_item *item, int n, const contextual_source
             if (source->span == SPAN_DECODE) tokens += (double)n_rules * (it->seq[j].n - watched(&r, it, j));
         }
         if (source->span == SPAN_DECODE) continue;
-        for (int j = 0; j < it->n_seqs; j++) tokens += (double)n_rules * (it->seq[j].n - (streams == 1 && j ? it->shared : 0));
+        for (int j = 0; j < it->n_seqs; j++)
+            tokens += (double)n_rules * (it->seq[j].n - (streams == 1 && j ? it->shared : 0));
     }
     return tokens;
 }

@@ -48,7 +48,8 @@ static void free_item(eval_item *it) {
 }
 
 // One document. 1 and its item, 0: left out, -1 and err_set.
-static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk, const model_config *c, long *too_long) {
+static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk, const model_config *c,
+                    long *too_long) {
     const task_doc *d = &t->split.docs[doc];
     eval_item it = {.gold = d->gold};
     char *prefix = task_prefix(t->pool.docs ? &t->pool : &t->split, &t->split, doc, o->shots, o->seed, o->compat);
@@ -88,7 +89,8 @@ int eval_task_open(eval_task *t, const char *name, const eval_options *o, const 
     if (task_open(&t->split, o->data, name, o->split, false)) return -1;
     if (task_keep_part(&t->split, o->part)) goto fail;
     if (!t->split.labelled) {
-        err_set("%s: split %s has no labels, so nothing can be scored; name another with --split", name, t->split.split);
+        err_set("%s: split %s has no labels, so nothing can be scored; name another with --split", name,
+                t->split.split);
         goto fail;
     }
     if (o->shots > 0 && !task_pool_open(&t->pool, o->data, &t->split)) goto fail;
@@ -102,7 +104,9 @@ int eval_task_open(eval_task *t, const char *name, const eval_options *o, const 
         if (make_doc(t, order[i], o, tk, c, &too_long) < 0) goto fail;
     if (too_long && o->over != OVER_LONG_SKIP) {
         err_set("%s: %ld of %d documents are longer than the model's %d positions%s", name, too_long, n, c->positions,
-                o->over == OVER_LONG_CUT ? " in the candidate alone; --over-long skip leaves them out" : "; --over-long skip leaves them out, --over-long cut shortens their contexts from the left");
+                o->over == OVER_LONG_CUT
+                    ? " in the candidate alone; --over-long skip leaves them out"
+                    : "; --over-long skip leaves them out, --over-long cut shortens their contexts from the left");
         goto fail;
     }
     t->skipped = (int)too_long;
@@ -132,7 +136,10 @@ void eval_task_close(eval_task *t) {
 }
 
 // ---------------------------------------------------------------- texts
-typedef struct { int32_t *id; int n, cap; } stream;
+typedef struct {
+    int32_t *id;
+    int n, cap;
+} stream;
 
 static int encode(stream *s, const tok *tk, int32_t eos, const char *text, size_t bytes) {
     if (eos >= 0) VEC_PUSH(s->id, s->n, s->cap, eos);
@@ -193,7 +200,8 @@ static int read_stream(eval_text *t, const wikitext *w, stream *s, const tok *tk
     return bad;
 }
 
-int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk, const model_config *c) {
+int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk,
+                   const model_config *c) {
     *t = (eval_text){.kind = kind};
     wikitext w;
     stream s = {0};

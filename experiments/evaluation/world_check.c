@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const world_blind_names[BLIND] = { "longest", "shortest", "first", "last", "by text" };
+const char *const world_blind_names[BLIND] = {"longest", "shortest", "first", "last", "by text"};
 
 // ---------------------------------------------------------------- choosing without the question
-typedef struct { const char *text; int gold, seen; } habit;  // how often a candidate was the gold one
+typedef struct {
+    const char *text;
+    int gold, seen;
+} habit;  // how often a candidate was the gold one
 
 static int by_habit(const void *a, const void *b) { return strcmp(((const habit *)a)->text, ((const habit *)b)->text); }
 
@@ -17,19 +20,21 @@ static habit *habits(const task_split *s, int *n) {
     *n = 0;
     for (int i = 0; i < s->n; i++)
         for (int c = 0; c < s->docs[i].n_choices; c++) {
-            const habit one = { s->docs[i].choice[c], c == s->docs[i].gold, 1 };
+            const habit one = {s->docs[i].choice[c], c == s->docs[i].gold, 1};
             VEC_PUSH(h, *n, cap, one);
         }
     qsort(h, (size_t)*n, sizeof *h, by_habit);
     for (int i = 0; i < *n; i++)
-        if (m && strcmp(h[m - 1].text, h[i].text) == 0) h[m - 1].gold += h[i].gold, h[m - 1].seen++;
-        else h[m++] = h[i];
+        if (m && strcmp(h[m - 1].text, h[i].text) == 0)
+            h[m - 1].gold += h[i].gold, h[m - 1].seen++;
+        else
+            h[m++] = h[i];
     *n = m;
     return h;
 }
 
 static double habit_of(const habit *h, int n, const char *text) {
-    const habit key = { text, 0, 0 }, *at = n ? bsearch(&key, h, (size_t)n, sizeof *h, by_habit) : NULL;
+    const habit key = {text, 0, 0}, *at = n ? bsearch(&key, h, (size_t)n, sizeof *h, by_habit) : NULL;
     return at ? (double)at->gold / at->seen : 0;
 }
 
@@ -43,8 +48,13 @@ static void blind(const task_split *s, const habit *h, int n_habits, double out[
             int ties = 0, hit = 0;
             for (int c = 0; c < d->n_choices; c++) {
                 // winogrande's candidate is what its option does to the context; the rest of the sentence is the same
-                const double size = (double)(strlen(d->choice[c]) + (d->context[0] == d->context[1] ? 0 : strlen(d->context[c])));
-                const double v = rule == BY_LONGEST ? size : rule == BY_SHORTEST ? -size : rule == BY_FIRST ? -c : rule == BY_LAST ? c : habit_of(h, n_habits, d->choice[c]);
+                const double size =
+                    (double)(strlen(d->choice[c]) + (d->context[0] == d->context[1] ? 0 : strlen(d->context[c])));
+                const double v = rule == BY_LONGEST    ? size
+                                 : rule == BY_SHORTEST ? -size
+                                 : rule == BY_FIRST    ? -c
+                                 : rule == BY_LAST     ? c
+                                                       : habit_of(h, n_habits, d->choice[c]);
                 if (v > best) best = v, ties = hit = 0;
                 ties += v == best;
                 hit += v == best && c == d->gold;
@@ -58,8 +68,8 @@ static void blind(const task_split *s, const habit *h, int n_habits, double out[
 static char *put(const task_doc *d) { return xasprintf("%s%s", d->context[d->gold], d->choice[d->gold]); }
 
 static int check_set(const char *dir, int task, const char *text, size_t bytes, world_set_report *r) {
-    const char *want[2] = { "train", "val" };
-    task_split s[2] = { { 0 }, { 0 } };
+    const char *want[2] = {"train", "val"};
+    task_split s[2] = {{0}, {0}};
     int bad = 0;
     for (int v = 0; v < 2 && !bad; v++) bad = task_open(&s[v], dir, world_task_names[task], want[v], false);
     if (!bad) {
@@ -71,7 +81,7 @@ static int check_set(const char *dir, int task, const char *text, size_t bytes, 
             blind(&s[v], h[!v], n[!v], r->blind[v]);
         }
         for (int i = 0; i < s[1].n; i++) r->chance += 1.0 / s[1].docs[i].n_choices / s[1].n;
-        world_probes held = { 0 };
+        world_probes held = {0};
         for (int i = 0; i < s[1].n; i++) {
             char *p = put(&s[1].docs[i]);
             world_probes_add(&held, p);
@@ -91,7 +101,8 @@ static int check_set(const char *dir, int task, const char *text, size_t bytes, 
 }
 
 // ---------------------------------------------------------------- facts
-// The longest run of plain text of a template, without the marks of nouns: what must stand in the text if the fact does.
+// The longest run of plain text of a template, without the marks of nouns: what must stand in the text if the fact
+// does.
 static char *plain(const char *cell) {
     const char *best = cell;
     size_t most = 0;
@@ -144,7 +155,8 @@ static void check_facts(const char *text, world_report *r) {
             for (int c = 1; c < w.table_cols[t]; c++) {
                 if (!fact(&w, t, i, c, &a, &b)) continue;
                 r->facts++;
-                if (!told(text, a, b) && !r->untold++) snprintf(r->first_untold, sizeof r->first_untold, "%s: %s", a, b);
+                if (!told(text, a, b) && !r->untold++)
+                    snprintf(r->first_untold, sizeof r->first_untold, "%s: %s", a, b);
                 free(a);
                 free(b);
             }
@@ -152,7 +164,7 @@ static void check_facts(const char *text, world_report *r) {
 }
 
 int world_check(const char *dir, world_report *r) {
-    *r = (world_report){ 0 };
+    *r = (world_report){0};
     char *path = xasprintf("%s/text/world.txt", dir);
     size_t bytes;
     char *text = file_read(path, &bytes);

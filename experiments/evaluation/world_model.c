@@ -1,6 +1,7 @@
-// world_model - what a model makes of the written sets: how often it is right, and how often the candidate that it finds likeliest without
-// the question is. A candidate without its question: </s>, the cue on the context's last line ("Answer:") if it has several lines, and the
-// candidate; in winogrande, whose candidates are in the context, the option alone.
+// world_model - what a model makes of the written sets: how often it is right, and how often the candidate that it
+// finds likeliest without the question is. A candidate without its question: </s>, the cue on the context's last line
+// ("Answer:") if it has several lines, and the candidate; in winogrande, whose candidates are in the context, the
+// option alone.
 #include "eval.h"
 #include "world_sets.h"
 #include <stdlib.h>
@@ -24,7 +25,7 @@ static int blind_accuracy(double *out, eval *e, const task_split *s, const tok *
     eval_item *item = xcalloc((size_t)s->n, sizeof *item);
     double *ll = xcalloc((size_t)s->n * TASK_MAX_CHOICES, sizeof *ll), right = 0;
     eval_counts counts;
-    const mask_source dense = { 0 };
+    const mask_source dense = {0};
     int bad = 0;
     for (int i = 0; i < s->n && !bad; i++) {
         item[i].n_seqs = s->docs[i].n_choices;
@@ -57,17 +58,19 @@ static int blind_accuracy(double *out, eval *e, const task_split *s, const tok *
     return bad ? -1 : 0;
 }
 
-static int check_set(const char *dir, const char *name, const model *m, const tok *tk, eval *e, world_model_report *r, int set) {
-    static const char *const splits[2] = { "train", "val" };
+static int check_set(const char *dir, const char *name, const model *m, const tok *tk, eval *e, world_model_report *r,
+                     int set) {
+    static const char *const splits[2] = {"train", "val"};
     for (int v = 0; v < 2; v++) {
-        task_split s = { 0 };
-        const int bad = task_open(&s, dir, name, splits[v], false) || blind_accuracy(&r->blind[set][v], e, &s, tk, m->c.bos);
+        task_split s = {0};
+        const int bad =
+            task_open(&s, dir, name, splits[v], false) || blind_accuracy(&r->blind[set][v], e, &s, tk, m->c.bos);
         for (int i = 0; i < s.n && v; i++) r->chance[set] += 1.0 / s.docs[i].n_choices / s.n;
         task_close(&s);
         if (bad) return -1;
     }
-    const eval_options o = { .data = dir, .split = "val" };
-    const mask_source dense = { 0 };
+    const eval_options o = {.data = dir, .split = "val"};
+    const mask_source dense = {0};
     eval_task t;
     if (eval_task_open(&t, name, &o, tk, &m->c)) return -1;
     double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);
@@ -84,8 +87,8 @@ static int check_set(const char *dir, const char *name, const model *m, const to
 }
 
 int world_check_model(const char *dir, const char *model_dir, world_model_report *r) {
-    *r = (world_model_report){ 0 };
-    model m = { 0 };
+    *r = (world_model_report){0};
+    model m = {0};
     if (model_load(&m, model_dir)) return -1;
     tok *tk = tok_open(model_dir, m.c.V);
     eval *e = tk ? eval_new(&m, false, NULL, NULL) : NULL;

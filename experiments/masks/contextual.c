@@ -6,10 +6,14 @@ const char *const contextual_feature_names[] = {"early", "stream", "dense"};
 
 static const unsigned kind_bit[2] = {UNITS_HEADS, UNITS_NEURONS};
 
-static bool one_net(const predictor_info *p) { return p->design == PREDICTOR_SHADOW || p->design == PREDICTOR_SEQUENCE; }
+static bool one_net(const predictor_info *p) {
+    return p->design == PREDICTOR_SHADOW || p->design == PREDICTOR_SEQUENCE;
+}
 
 // The first layer whose units of a kind have not run when a state of `layer` is seen.
-static int first_open(model_state state, int kind, int layer) { return kind == 1 || state == STATE_RESIDUAL ? layer : layer + 1; }
+static int first_open(model_state state, int kind, int layer) {
+    return kind == 1 || state == STATE_RESIDUAL ? layer : layer + 1;
+}
 
 contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule) {
     contextual_features worst = FEATURES_EARLY;
@@ -18,33 +22,45 @@ contextual_features contextual_kind(const predictor_info *p, const mask_rule *ru
         if (!mask_prunes(rule, kind_bit[k])) continue;
         contextual_features f;
         if (one_net(p)) {
-            // a net for all layers reads layer `from`: nothing before that state, nor in its layer, may be pruned by its own prediction
-            f = first_open(p->state[k], k, p->from) <= rule->dense_layers && p->from <= rule->dense_layers ? FEATURES_EARLY : FEATURES_DENSE;
-        } else f = rule->scope == SCOPE_LOCAL && first_open(p->state[k], k, 0) <= p->lag ? FEATURES_STREAM : FEATURES_DENSE;
+            // a net for all layers reads layer `from`: nothing before that state, nor in its layer, may be pruned by
+            // its own prediction
+            f = first_open(p->state[k], k, p->from) <= rule->dense_layers && p->from <= rule->dense_layers
+                    ? FEATURES_EARLY
+                    : FEATURES_DENSE;
+        } else
+            f = rule->scope == SCOPE_LOCAL && first_open(p->state[k], k, 0) <= p->lag ? FEATURES_STREAM
+                                                                                      : FEATURES_DENSE;
         if (f > worst) worst = f;
     }
     return worst;
 }
 
-bool contextual_raw(const predictor_info *p, const mask_rule *rule) { return rule->compat && p->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL; }
+bool contextual_raw(const predictor_info *p, const mask_rule *rule) {
+    return rule->compat && p->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
+}
 
 int contextual_check(const predictor_info *p, const mask_rule *rule) {
     static const char *const name[2] = {"heads", "neurons"};
-    if (rule->compat && !p->compat) return err_set("the predictor was trained on sound scores; compat masks need one trained with --mode compat");
-    if (!rule->compat && p->compat) return err_set("the predictor was trained on compat scores; it makes masks in --mode compat only");
+    if (rule->compat && !p->compat)
+        return err_set("the predictor was trained on sound scores; compat masks need one trained with --mode compat");
+    if (!rule->compat && p->compat)
+        return err_set("the predictor was trained on compat scores; it makes masks in --mode compat only");
     for (int k = 0; k < 2; k++)
         if (mask_prunes(rule, kind_bit[k]) && !p->has[k])
-            return err_set("the predictor of %s has no nets for %s; --units %s, or train one that has", p->criterion, name[k], name[1 - k]);
+            return err_set("the predictor of %s has no nets for %s; --units %s, or train one that has", p->criterion,
+                           name[k], name[1 - k]);
     if (!one_net(p) && p->lag > rule->dense_layers)
-        return err_set("the %s predictor looks %d layer%s ahead, so the first %s no net; --dense-layers %d or more", predictor_design_names[p->design],
-                       p->lag, p->lag == 1 ? "" : "s", p->lag == 1 ? "layer has" : "layers have", p->lag);
+        return err_set("the %s predictor looks %d layer%s ahead, so the first %s no net; --dense-layers %d or more",
+                       predictor_design_names[p->design], p->lag, p->lag == 1 ? "" : "s",
+                       p->lag == 1 ? "layer has" : "layers have", p->lag);
     return 0;
 }
 
 // ---------------------------------------------------------------- predicting
 static int units_of(const contextual *c, int kind) { return kind ? c->m->c.F : c->m->c.H; }
 static float *scores_of(contextual *c, int kind, int layer) {
-    return c->score + (kind ? (size_t)c->m->c.L * (size_t)c->m->c.H : 0) + (size_t)(layer < 0 ? 0 : layer) * (size_t)units_of(c, kind);
+    return c->score + (kind ? (size_t)c->m->c.L * (size_t)c->m->c.H : 0) +
+           (size_t)(layer < 0 ? 0 : layer) * (size_t)units_of(c, kind);
 }
 
 // Scores of one kind have come, of all layers (layer < 0) or of one: into the mask, if it is written now.

@@ -5,8 +5,8 @@
 
 typedef struct {
     kv_cache *cache;
-    int32_t *tokens;        // all so far
-    mask own;               // the predictor's
+    int32_t *tokens;  // all so far
+    mask own;         // the predictor's
     const mask *use;
     contextual c;
 } sequence;
@@ -19,16 +19,17 @@ struct decode {
     model_run *first, *next;
     sequence *s;
     model_seq *seq;
-    model_run *last;          // first or next
-    int32_t *top;           // [n] likeliest tokens
-    float *logits;          // [n, V] where fetched
+    model_run *last;  // first or next
+    int32_t *top;     // [n] likeliest tokens
+    float *logits;    // [n, V] where fetched
     bool fetched;
 };
 
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
     ASSERT(max_seqs > 0 && prompt > 0 && tokens >= prompt);
     if (tokens > m->c.positions) {
-        err_set("%d tokens in a sequence: the model has %d positions; shorten the prompt or generate fewer tokens", tokens, m->c.positions);
+        err_set("%d tokens in a sequence: the model has %d positions; shorten the prompt or generate fewer tokens",
+                tokens, m->c.positions);
         return NULL;
     }
     bool dense_features = false;
@@ -37,13 +38,20 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
         if (contextual_check(about, &o->rule) != 0 || predictor_place(o->predictor, m->o) != 0) return NULL;
         dense_features = contextual_kind(about, &o->rule) == FEATURES_DENSE;
         if (dense_features && o->refresh) {
-            err_set("--refresh %d: this %s predictor with scope %s needs a dense pass before its mask, which a prompt has and a token has not; use scope local "
-                    "with a look-ahead predictor, or a shadow predictor behind dense layers", o->refresh, predictor_design_names[about->design], mask_scope_names[o->rule.scope]);
+            err_set("--refresh %d: this %s predictor with scope %s needs a dense pass before its mask, which a prompt "
+                    "has and a token has not; use scope local "
+                    "with a look-ahead predictor, or a shadow predictor behind dense layers",
+                    o->refresh, predictor_design_names[about->design], mask_scope_names[o->rule.scope]);
             return NULL;
         }
     }
     decode *d = xcalloc(1, sizeof *d);
-    *d = (decode){.m = m, .o = *o, .dense_features = dense_features, .max_seqs = max_seqs, .prompt = prompt, .max_tokens = tokens};
+    *d = (decode){.m = m,
+                  .o = *o,
+                  .dense_features = dense_features,
+                  .max_seqs = max_seqs,
+                  .prompt = prompt,
+                  .max_tokens = tokens};
     d->first = model_run_new(m, max_seqs * prompt, max_seqs, o->flags);
     d->next = model_run_new(m, max_seqs, max_seqs, o->flags);
     d->s = xcalloc((size_t)max_seqs, sizeof *d->s);
@@ -99,7 +107,10 @@ static int run(decode *d, model_run *r, bool choose) {
         s->use = &s->own;
     }
     for (int i = 0; i < d->n; i++)
-        if (d->top[i] < 0) return err_set("a logit behind token %d is NaN or infinite; the checkpoint is broken or overflows (bin/info checks it)", d->s[i].cache->n);
+        if (d->top[i] < 0)
+            return err_set("a logit behind token %d is NaN or infinite; the checkpoint is broken or overflows "
+                           "(bin/info checks it)",
+                           d->s[i].cache->n);
     return 0;
 }
 
@@ -114,8 +125,14 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
         memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
         q->use = s[i].mask;
         q->c.predict_s = q->c.select_s = 0;
-        d->seq[i] = (model_seq){.tokens = q->tokens, .n = s[i].n, .prefix = q->cache, .append = q->cache, .mask = q->use, .mask_from = s[i].mask_from,
-                              .targets_from = s[i].n - 1, .last_target = SEQ_NO_TARGET};
+        d->seq[i] = (model_seq){.tokens = q->tokens,
+                                .n = s[i].n,
+                                .prefix = q->cache,
+                                .append = q->cache,
+                                .mask = q->use,
+                                .mask_from = s[i].mask_from,
+                                .targets_from = s[i].n - 1,
+                                .last_target = SEQ_NO_TARGET};
     }
     return run(d, d->first, d->o.predictor != NULL);
 }
@@ -126,7 +143,12 @@ int decode_step(decode *d, const int32_t *next) {
         sequence *q = &d->s[i];
         ASSERT(q->cache->n < d->max_tokens);
         q->tokens[q->cache->n] = next[i];
-        d->seq[i] = (model_seq){.tokens = q->tokens + q->cache->n, .n = 1, .prefix = q->cache, .append = q->cache, .mask = q->use, .last_target = SEQ_NO_TARGET};
+        d->seq[i] = (model_seq){.tokens = q->tokens + q->cache->n,
+                                .n = 1,
+                                .prefix = q->cache,
+                                .append = q->cache,
+                                .mask = q->use,
+                                .last_target = SEQ_NO_TARGET};
     }
     return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
 }
@@ -157,7 +179,8 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s) {
 }
 
 // ---------------------------------------------------------------- bytes
-// What is read of a layer: the parts of its heads, K and V heads and neurons that are live, and what belongs to none of them.
+// What is read of a layer: the parts of its heads, K and V heads and neurons that are live, and what belongs to none of
+// them.
 static double layer_bytes(const model *m, int layer, double heads, double kv_heads, double neurons) {
     double of[OWNERS];
     model_layer_bytes(m, layer, of);
@@ -191,11 +214,13 @@ decode_bytes decode_step_bytes(const decode *d) {
         }
         for (int k = 0; k < F; k++) {
             bool any = false;
-            for (int i = 0; i < d->n && !any; i++) any = by_zero || !d->s[i].use || d->s[i].use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
+            for (int i = 0; i < d->n && !any; i++)
+                any = by_zero || !d->s[i].use || d->s[i].use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
             neurons += any;
         }
         const double live_heads = H ? (double)heads / H : 0;
-        b.weights += layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_heads, F ? (double)neurons / F : 0);
+        b.weights +=
+            layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_heads, F ? (double)neurons / F : 0);
     }
     return b;
 }

@@ -1,55 +1,60 @@
-// decode - a batch of prompts and then one token at a time, under fixed masks or masks that a predictor makes on the way: what generation,
-// timing and verification run.
+// decode - a batch of prompts and then one token at a time, under fixed masks or masks that a predictor makes on the
+// way: what generation, timing and verification run.
 //
-// A predictor makes each sequence's mask from the states of the last prompt token and, with `refresh`, anew from those of every refresh-th
-// token behind it. In the pass that makes it the mask acts on that token already; features of the kind "dense" (contextual.h) act on the
-// tokens behind, and cannot be refreshed.
+// A predictor makes each sequence's mask from the states of the last prompt token and, with `refresh`, anew from those
+// of every refresh-th token behind it. In the pass that makes it the mask acts on that token already; features of the
+// kind "dense" (contextual.h) act on the tokens behind, and cannot be refreshed.
 #pragma once
 #include "contextual.h"
 
 typedef struct {
-    predictor *predictor;   // moved to the model's device; NULL: the masks of the sequences are fixed
-    mask_rule rule;         // of the predictor's masks
-    int refresh;            // 0: never
-    kv_policy kv;           // of heads that a mask drops
-    unsigned flags;         // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
+    predictor *predictor;  // moved to the model's device; NULL: the masks of the sequences are fixed
+    mask_rule rule;        // of the predictor's masks
+    int refresh;           // 0: never
+    kv_policy kv;          // of heads that a mask drops
+    unsigned flags;        // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
 } decode_options;
 
 typedef struct {
     const int32_t *prompt;
     int n;
-    const mask *mask;       // fixed; NULL: dense, or the predictor's
-    int mask_from;          // the first token that a fixed mask acts on
+    const mask *mask;  // fixed; NULL: dense, or the predictor's
+    int mask_from;     // the first token that a fixed mask acts on
 } decode_seq;
 
 typedef struct decode decode;
 
-// Room for max_seqs sequences of at most `prompt` tokens and `tokens` tokens in all each. -> NULL and err_set: more tokens than the model has
-// positions, a predictor that does not fit the rule, a refresh that it cannot do.
+// Room for max_seqs sequences of at most `prompt` tokens and `tokens` tokens in all each. -> NULL and err_set: more
+// tokens than the model has positions, a predictor that does not fit the rule, a refresh that it cannot do.
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens);
-void    decode_free(decode *d);  // NULL allowed
-// Begins anew with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does decode_step.
-int     decode_prompt(decode *d, const decode_seq *s, int n);
+void decode_free(decode *d);  // NULL allowed
+// Begins anew with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does
+// decode_step.
+int decode_prompt(decode *d, const decode_seq *s, int n);
 // One token more for each sequence.
-int     decode_step(decode *d, const int32_t *next);
+int decode_step(decode *d, const int32_t *next);
 // Another fixed mask (NULL: none) for the tokens to come of sequence i.
-void    decode_set_mask(decode *d, int i, const mask *m);
+void decode_set_mask(decode *d, int i, const mask *m);
 // Whether predicted masks act on the tokens behind the one they were made at only (features of the kind "dense").
-bool    decode_acts_behind(const decode *d);
-// Behind the last token of sequence i: the likeliest token, the first of equals, which the device chose; the logits [V], until the next step, which come from there when
-// they are first asked for.
+bool decode_acts_behind(const decode *d);
+// Behind the last token of sequence i: the likeliest token, the first of equals, which the device chose; the logits
+// [V], until the next step, which come from there when they are first asked for.
 int32_t decode_likeliest(const decode *d, int i);
 const float *decode_logits(decode *d, int i);
 // The mask that sequence i runs under now; NULL: none.
 const mask *decode_mask(const decode *d, int i);
 // Seconds spent in the predictor and in the choice of units since decode_prompt began.
-void    decode_overhead(const decode *d, double *predict_s, double *select_s);
+void decode_overhead(const decode *d, double *predict_s, double *select_s);
 
-// Steps since decode_new that were replayed as a recording of the device (model_step); the others were launched operation by operation.
-int     decode_replayed(const decode *d);
+// Steps since decode_new that were replayed as a recording of the device (model_step); the others were launched
+// operation by operation.
+int decode_replayed(const decode *d);
 
 // Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
-typedef struct { double weights, kv; } decode_bytes;
+typedef struct {
+    double weights, kv;
+} decode_bytes;
 decode_bytes decode_step_bytes(const decode *d);
-// Bytes of all weights that a token of the dense model reads; embeddings: only the rows looked up, and the vocabulary matrix once.
-double  decode_dense_bytes(const model *m);
+// Bytes of all weights that a token of the dense model reads; embeddings: only the rows looked up, and the vocabulary
+// matrix once.
+double decode_dense_bytes(const model *m);

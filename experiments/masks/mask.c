@@ -55,7 +55,8 @@ static size_t units_of(const model_config *c, bool neurons) { return (size_t)c->
 // The units of a compacted model that are gone: 0.
 static void clear_absent(uint8_t *keep, const model_config *c, int kind) {
     const int U = kind == UNIT_HEADS ? c->H : c->F;
-    for (int l = 0; l < c->L; l++) memset(keep + (size_t)l * (size_t)U + model_units(c, l, kind), 0, (size_t)(U - model_units(c, l, kind)));
+    for (int l = 0; l < c->L; l++)
+        memset(keep + (size_t)l * (size_t)U + model_units(c, l, kind), 0, (size_t)(U - model_units(c, l, kind)));
 }
 
 void mask_alloc(mask *m, const model_config *c) {
@@ -81,11 +82,14 @@ static int check_finite(const double *score, const int *units, int L, int U, con
     for (int l = 0; l < L; l++)
         for (int u = 0; u < (units ? units[l] : U); u++)
             if (!isfinite(score[(long)l * U + u]))
-                return err_set("the score of layer %d %s %d is %g; units cannot be ranked by it", l, kind, u, score[(long)l * U + u]);
+                return err_set("the score of layer %d %s %d is %g; units cannot be ranked by it", l, kind, u,
+                               score[(long)l * U + u]);
     return 0;
 }
 
-bool mask_prunes(const mask_rule *rule, unsigned kind) { return rule->units & kind && !(kind == UNITS_NEURONS && rule->compat); }
+bool mask_prunes(const mask_rule *rule, unsigned kind) {
+    return rule->units & kind && !(kind == UNITS_NEURONS && rule->compat);
+}
 
 static int least_of(int U) { return U / 32 > 1 ? U / 32 : 1; }  // neurons of a layer that hybrid reserves
 
@@ -109,18 +113,22 @@ static int check_place(const ops *o, const float *score, long bad, int U, const 
     float x;
     if (bad < 0) return 0;
     o->get(&x, score + bad, sizeof x);
-    return err_set("the score of layer %ld %s %ld is %g; units cannot be ranked by it", bad / U, kind, bad % U, (double)x);
+    return err_set("the score of layer %ld %s %ld is %g; units cannot be ranked by it", bad / U, kind, bad % U,
+                   (double)x);
 }
 
-int mask_make_kind(mask *m, const model_config *c, unsigned kind, const ops *o, const float *score, const mask_rule *rule) {
+int mask_make_kind(mask *m, const model_config *c, unsigned kind, const ops *o, const float *score,
+                   const mask_rule *rule) {
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     if (!mask_prunes(rule, kind)) return 0;
-    const long bad = mask_select_on(heads ? m->heads : m->neurons, o, score, heads ? c->heads : c->neurons, c->L, U, heads ? 1 : least_of(U), rule);
+    const long bad = mask_select_on(heads ? m->heads : m->neurons, o, score, heads ? c->heads : c->neurons, c->L, U,
+                                    heads ? 1 : least_of(U), rule);
     return check_place(o, score, bad, U, heads ? "head" : "neuron");
 }
 
-int mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, const ops *o, const float *score, const mask_rule *rule) {
+int mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, const ops *o, const float *score,
+                    const mask_rule *rule) {
     const bool heads = kind == UNITS_HEADS;
     const int U = heads ? c->H : c->F;
     ASSERT(rule->scope == SCOPE_LOCAL);
@@ -136,7 +144,9 @@ int mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, co
 
 int mask_make_on(mask *m, const model_config *c, const ops *o, const float *score, const mask_rule *rule) {
     mask_fill(m, c);
-    return mask_make_kind(m, c, UNITS_HEADS, o, score, rule) ? -1 : mask_make_kind(m, c, UNITS_NEURONS, o, score + units_of(c, false), rule);
+    return mask_make_kind(m, c, UNITS_HEADS, o, score, rule)
+               ? -1
+               : mask_make_kind(m, c, UNITS_NEURONS, o, score + units_of(c, false), rule);
 }
 
 void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed) {
@@ -168,7 +178,9 @@ void mask_effective(const mask *m, const model_config *c, double *heads, double 
     *neurons = units[UNIT_NEURONS] ? (double)pruned[UNIT_NEURONS] / (double)units[UNIT_NEURONS] : 0;
 }
 
-void mask_hash(char out[33], const mask *m, const model_config *c) { hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true)); }
+void mask_hash(char out[33], const mask *m, const model_config *c) {
+    hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true));
+}
 
 // ---------------------------------------------------------------- mask files
 static int read_kind(uint8_t *out, hid_t file, const char *path, const char *name, int L, int U) {
@@ -177,8 +189,8 @@ static int read_kind(uint8_t *out, hid_t file, const char *path, const char *nam
     hid_t space = H5Dget_space(set), type = H5Dget_type(set);
     hsize_t dim[2] = {0, 0};
     int bad = 0;
-    if (H5Sget_simple_extent_ndims(space) != 2 || H5Sget_simple_extent_dims(space, dim, NULL) != 2 || dim[0] != (hsize_t)L ||
-        dim[1] != (hsize_t)U)
+    if (H5Sget_simple_extent_ndims(space) != 2 || H5Sget_simple_extent_dims(space, dim, NULL) != 2 ||
+        dim[0] != (hsize_t)L || dim[1] != (hsize_t)U)
         bad = err_set("%s: %s has not the shape [%d, %d] of this model", path, name, L, U);
     else if (H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) != 1 || H5Tget_sign(type) != H5T_SGN_NONE)
         bad = err_set("%s: %s is not of type uint8", path, name);
@@ -188,7 +200,8 @@ static int read_kind(uint8_t *out, hid_t file, const char *path, const char *nam
     H5Sclose(space);
     H5Dclose(set);
     for (long i = 0; !bad && i < (long)L * U; i++)
-        if (out[i] > 1) bad = err_set("%s: %s: layer %ld unit %ld is %d; 0 and 1 are allowed", path, name, i / U, i % U, out[i]);
+        if (out[i] > 1)
+            bad = err_set("%s: %s: layer %ld unit %ld is %d; 0 and 1 are allowed", path, name, i / U, i % U, out[i]);
     return bad;
 }
 
@@ -221,7 +234,8 @@ int mask_write(const mask *m, const model_config *c, const char *path) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     if (file < 0) return err_set("%s: cannot write the mask", path);
-    int bad = write_kind(m->heads, file, "/mask/heads", c->L, c->H) || write_kind(m->neurons, file, "/mask/neurons", c->L, c->F);
+    int bad = write_kind(m->heads, file, "/mask/heads", c->L, c->H) ||
+              write_kind(m->neurons, file, "/mask/neurons", c->L, c->F);
     bad |= H5Fflush(file, H5F_SCOPE_LOCAL) < 0;
     bad |= H5Fclose(file) < 0;
     return bad ? err_set("%s: cannot write the mask; the disk may be full", path) : 0;

@@ -1,24 +1,26 @@
 // mask_select - which units of a kind run, from their scores: the rules of METHOD 6. Contract in mask.h.
 //
-// No unit is sorted: a rule is a few cuts "the k lowest of these units go", and a cut needs only the k-th lowest score and how many of
-// the units that tie with it go (lowest.h). Scores that a predictor put into a device's memory stay there: the device cuts.
+// No unit is sorted: a rule is a few cuts "the k lowest of these units go", and a cut needs only the k-th lowest score
+// and how many of the units that tie with it go (lowest.h). Scores that a predictor put into a device's memory stay
+// there: the device cuts.
 #include "mask.h"
 #include "lowest.h"
 #include "ops.h"
 #include <stdlib.h>
 #include <string.h>
 
-// A layer that has fewer units than U has the first ones of its row; the others are 0 in keep from the start and never in a cut.
+// A layer that has fewer units than U has the first ones of its row; the others are 0 in keep from the start and never
+// in a cut.
 typedef struct {
-    const double *score;   // [L, U] in host memory; or NULL and
-    const float *on;       // in memory of a device
+    const double *score;  // [L, U] in host memory; or NULL and
+    const float *on;      // in memory of a device
     const ops *o;
     const int *units;      // [L], NULL: U
     const uint8_t *there;  // [L, U], NULL: all
     int L, U;
-    double *scratch;       // [L, U]
-    cut_range *layer;      // [L]
-    long bad;              // place of a score that is NaN or infinite, which the device has found; -1: none
+    double *scratch;   // [L, U]
+    cut_range *layer;  // [L]
+    long bad;          // place of a score that is NaN or infinite, which the device has found; -1: none
 } ranking;
 
 static int units_of(const ranking *r, int layer) { return r->units ? r->units[layer] : r->U; }
@@ -47,9 +49,13 @@ static int first_counted(int L, const mask_rule *rule) {
 }
 
 // ---------------------------------------------------------------- counts of a local scope
-// A layer that may lose one unit more than the floor of its share: what its share exceeds the floor by, in thousandths of a
-// percent of a unit, and its index with the bits in reverse order.
-typedef struct { long rest; unsigned reversed; int layer; } claimant;
+// A layer that may lose one unit more than the floor of its share: what its share exceeds the floor by, in thousandths
+// of a percent of a unit, and its index with the bits in reverse order.
+typedef struct {
+    long rest;
+    unsigned reversed;
+    int layer;
+} claimant;
 
 static int by_claim(const void *a, const void *b) {
     const claimant *x = a, *y = b;
@@ -111,7 +117,8 @@ static void select_hybrid(uint8_t *keep, ranking *r, int first, int m, long n, l
     free(rest);
 }
 
-// The published hybrid (METHOD 6.4): it repairs layers that fell below m after the global cut, and does not preserve the count.
+// The published hybrid (METHOD 6.4): it repairs layers that fell below m after the global cut, and does not preserve
+// the count.
 static void select_hybrid_compat(uint8_t *keep, ranking *r, int m, long k) {
     const long n = (long)r->L * r->U;
     uint8_t *poor = xcalloc((size_t)r->L, 1), *top = xcalloc((size_t)n, 1);
@@ -143,10 +150,15 @@ static void select_units(uint8_t *keep, ranking *r, int m, const mask_rule *rule
     if (m > r->U) m = r->U;
     switch (rule->scope) {
     case SCOPE_LOCAL: cut_local(keep, r, first, rule); break;
-    case SCOPE_GLOBAL: cut(keep, r, r->there, &(cut_range){(long)first * r->U, (long)(r->L - first) * r->U, mask_count(rule->sparsity, n)}, 1); break;
+    case SCOPE_GLOBAL:
+        cut(keep, r, r->there,
+            &(cut_range){(long)first * r->U, (long)(r->L - first) * r->U, mask_count(rule->sparsity, n)}, 1);
+        break;
     case SCOPE_HYBRID:
-        if (rule->compat) select_hybrid_compat(keep, r, m, mask_count(rule->sparsity, n));
-        else select_hybrid(keep, r, first, m, n, mask_count(rule->sparsity, n));
+        if (rule->compat)
+            select_hybrid_compat(keep, r, m, mask_count(rule->sparsity, n));
+        else
+            select_hybrid(keep, r, first, m, n, mask_count(rule->sparsity, n));
         break;
     }
     all_run(keep, r, dense);
@@ -160,7 +172,8 @@ void mask_select(uint8_t *keep, const double *score, const int *units, int L, in
     select_units(keep, &r, m, rule);
 }
 
-long mask_select_on(uint8_t *keep, const ops *o, const float *score, const int *units, int L, int U, int m, const mask_rule *rule) {
+long mask_select_on(uint8_t *keep, const ops *o, const float *score, const int *units, int L, int U, int m,
+                    const mask_rule *rule) {
     ranking r = {.on = score, .o = o, .units = units, .L = L, .U = U, .bad = -1};
     o->use(0);
     select_units(keep, &r, m, rule);

@@ -1,5 +1,5 @@
-// oracle - mask source of the exact removal scores: L(unit removed) - L of one input. Contract in mask.h; METHOD 4.7, 6.5.
-// The layers below a unit do not see its removal, so its pass starts from the residual that enters its layer.
+// oracle - mask source of the exact removal scores: L(unit removed) - L of one input. Contract in mask.h; METHOD 4.7,
+// 6.5. The layers below a unit do not see its removal, so its pass starts from the residual that enters its layer.
 #include "mask.h"
 #include "ops.h"
 #include <stdlib.h>
@@ -18,7 +18,8 @@ struct oracle {
 
 oracle *oracle_new(const model *m, int first_layer, int max_tokens) {
     oracle *o = xcalloc(1, sizeof *o);
-    *o = (oracle){.m = m, .first_layer = first_layer, .max_tokens = max_tokens < m->c.positions ? m->c.positions : max_tokens};
+    *o = (oracle){
+        .m = m, .first_layer = first_layer, .max_tokens = max_tokens < m->c.positions ? m->c.positions : max_tokens};
     o->intact = model_run_new(m, m->c.positions, 1, RUN_TAPS);
     o->removed = model_run_new(m, o->max_tokens, ORACLE_SEQS, RUN_FORWARD);
     for (int i = 0; i < ORACLE_SEQS; i++) mask_alloc(&o->mask[i], &m->c);
@@ -45,7 +46,8 @@ static double mean_loss(const double *logprob, int n) {
 
 static void remove_each(oracle *o, const model_seq *input, int l, bool heads, double loss, double *score) {
     const model_config *c = &o->m->c;
-    const int U = heads ? c->H : c->F, units = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS), targets = input->n - input->targets_from;
+    const int U = heads ? c->H : c->F, units = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS),
+              targets = input->n - input->targets_from;
     int at_once = o->max_tokens / input->n < ORACLE_SEQS ? o->max_tokens / input->n : ORACLE_SEQS;
     for (int u = 0, k; u < units; u += k) {
         model_seq seq[ORACLE_SEQS];
@@ -58,7 +60,8 @@ static void remove_each(oracle *o, const model_seq *input, int l, bool heads, do
         model_forward_from(o->removed, seq, k, l, o->res);
         model_logprobs(o->removed, o->logprob, NULL, 0);
         for (int i = 0; i < k; i++) {
-            score[(size_t)l * (size_t)U + (size_t)(u + i)] = mean_loss(o->logprob + (size_t)i * (size_t)targets, targets) - loss;
+            score[(size_t)l * (size_t)U + (size_t)(u + i)] =
+                mean_loss(o->logprob + (size_t)i * (size_t)targets, targets) - loss;
             (heads ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 1;
         }
     }
@@ -87,6 +90,8 @@ mask_source oracle_source(oracle *o) { return (mask_source){.scores = oracle_sco
 double oracle_cost(const model_config *c, int first_layer, unsigned units, int n) {
     double passes = 0;
     for (int l = first_layer; l < c->L; l++)
-        passes += ((units & UNITS_HEADS ? model_units(c, l, UNIT_HEADS) : 0) + (units & UNITS_NEURONS ? model_units(c, l, UNIT_NEURONS) : 0)) * (double)(c->L - l) / c->L;
+        passes += ((units & UNITS_HEADS ? model_units(c, l, UNIT_HEADS) : 0) +
+                   (units & UNITS_NEURONS ? model_units(c, l, UNIT_NEURONS) : 0)) *
+                  (double)(c->L - l) / c->L;
     return n * (1 + passes);
 }

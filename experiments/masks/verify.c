@@ -12,20 +12,22 @@ enum { BY_ZERO, BY_LIVE, BY_REPAIR, BY_SKIP, WAYS };
 typedef struct {
     const verify_what *w;
     const model_config *c;
-    decode *way[WAYS], *predicting; // token by token: dropped units set to zero; live units only, by K/V policy; under the predictor's own masks
-    model_run *zero, *live, *taps;    // several tokens at once: dropped units set to zero; live units only; dense with states
+    // token by token: dropped units set to zero; live units only, by K/V policy; under the predictor's own masks
+    decode *way[WAYS], *predicting;
+    // several tokens at once: dropped units set to zero; live units only; dense with states
+    model_run *zero, *live, *taps;
     const verify_input *in;
-    int steps, at;                  // steps from the last token of the context, `at`, on
-    int first;                      // step that the masks act from
-    mask *m, *part;                 // [steps] masks at work; one kind of them only
-    float *dense, *want, *got;      // [steps, V]
+    int steps, at;              // steps from the last token of the context, `at`, on
+    int first;                  // step that the masks act from
+    mask *m, *part;             // [steps] masks at work; one kind of them only
+    float *dense, *want, *got;  // [steps, V]
     double *logprob;
     // over all inputs
     FILE *out;
     int failed;
     double largest[2], mean[2], divergence[2], sparse[3], repair, skip, skip_divergence;
     long rows[2], silent[2], acting[2], broken[2], moved, inputs;
-    double *off[2];                 // [L] pruned units, summed over inputs and steps
+    double *off[2];  // [L] pruned units, summed over inputs and steps
     long masks, miscounted;
 } verify;
 
@@ -54,7 +56,8 @@ static double divergence(const float *p, const float *q, int V) {
         sum_p += exp(p[i] - top_p);
         sum_q += exp(q[i] - top_q);
     }
-    for (int i = 0; i < V; i++) kl += exp(p[i] - top_p) / sum_p * ((p[i] - top_p - log(sum_p)) - (q[i] - top_q - log(sum_q)));
+    for (int i = 0; i < V; i++)
+        kl += exp(p[i] - top_p) / sum_p * ((p[i] - top_p - log(sum_p)) - (q[i] - top_q - log(sum_q)));
     return kl;
 }
 
@@ -72,12 +75,24 @@ static void step_by_step(const verify *v, decode *d, const mask *m, float *logit
     }
 }
 
-// All rows at once under one mask, behind the dense context or from the first token on: the last row's logits, and log-probabilities.
+// All rows at once under one mask, behind the dense context or from the first token on: the last row's logits, and
+// log-probabilities.
 static void at_once(const verify *v, model_run *run, bool whole, float *logits, double *logprob) {
     const int from = whole ? 0 : v->at;
     kv_cache *cache = from ? kv_cache_new(v->w->m, v->in->n) : NULL;
-    if (cache) model_forward(run, &(model_seq){.tokens = v->in->tokens, .n = from, .append = cache, .targets_from = from, .last_target = SEQ_NO_OUTPUT}, 1);
-    const model_seq s = {.tokens = v->in->tokens + from, .n = v->in->n - from, .prefix = cache, .mask = &v->m[v->first], .last_target = SEQ_NO_TARGET};
+    if (cache)
+        model_forward(run,
+                      &(model_seq){.tokens = v->in->tokens,
+                                   .n = from,
+                                   .append = cache,
+                                   .targets_from = from,
+                                   .last_target = SEQ_NO_OUTPUT},
+                      1);
+    const model_seq s = {.tokens = v->in->tokens + from,
+                         .n = v->in->n - from,
+                         .prefix = cache,
+                         .mask = &v->m[v->first],
+                         .last_target = SEQ_NO_TARGET};
     model_forward(run, &s, 1);
     if (s.n > 1) model_logprobs(run, logprob, NULL, 0);
     model_logits(run, 0, logits);
@@ -92,14 +107,17 @@ static int predict(verify *v) {
     if (decode_prompt(v->predicting, &s, 1)) return -1;
     v->first = decode_acts_behind(v->predicting);
     for (int t = 0;; t++) {
-        if (t < v->first) mask_fill(&v->m[t], v->c);
-        else memcpy(v->m[t].heads, decode_mask(v->predicting, 0)->heads, units);
+        if (t < v->first)
+            mask_fill(&v->m[t], v->c);
+        else
+            memcpy(v->m[t].heads, decode_mask(v->predicting, 0)->heads, units);
         if (t + 1 == v->steps) return 0;
         if (decode_step(v->predicting, v->in->tokens + v->at + t + 1)) return -1;
     }
 }
 
-// Does a mask of a pass over context and all that follows move when what follows changes? (Its states are those of rows before.)
+// Does a mask of a pass over context and all that follows move when what follows changes? (Its states are those of rows
+// before.)
 static int causal(verify *v) {
     const contextual_source *source = v->w->source->context;
     const model_config *c = v->c;
@@ -107,15 +125,21 @@ static int causal(verify *v) {
     mask m[2] = {{0}};
     int32_t *other = xmalloc((size_t)v->in->n * sizeof *other);
     int bad = 0;
-    contextual_open(&watch, source->p, v->w->m, v->w->rule->units, contextual_raw(predictor_about(source->p), v->w->rule));
+    contextual_open(&watch, source->p, v->w->m, v->w->rule->units,
+                    contextual_raw(predictor_about(source->p), v->w->rule));
     const bool during = contextual_kind(predictor_about(source->p), v->w->rule) != FEATURES_DENSE;
     memcpy(other, v->in->tokens, (size_t)v->in->n * sizeof *other);
     for (int i = v->at + 1; i < v->in->n; i++) other[i] = (other[i] + 1) % c->V;
     for (int k = 0; k < 2 && !bad; k++) {
         mask_alloc(&m[k], c);
         contextual_begin(&watch, v->in->tokens, v->at + 1, v->at, during ? &m[k] : NULL, v->w->rule);
-        const model_seq s = {.tokens = k ? other : v->in->tokens, .n = v->in->n, .mask = during ? &m[k] : NULL, .mask_from = v->at, .watch = &watch.watch,
-                           .targets_from = v->at, .last_target = SEQ_NO_TARGET};
+        const model_seq s = {.tokens = k ? other : v->in->tokens,
+                             .n = v->in->n,
+                             .mask = during ? &m[k] : NULL,
+                             .mask_from = v->at,
+                             .watch = &watch.watch,
+                             .targets_from = v->at,
+                             .last_target = SEQ_NO_TARGET};
         model_forward(v->zero, &s, 1);
         bad = contextual_end(&watch) || (!during && contextual_mask(&watch, &m[k], v->w->rule)) ? -1 : 0;
     }
@@ -135,11 +159,19 @@ static int make_masks(verify *v) {
     if (s->context) return predict(v);
     if (s->scores) {
         double *score = xcalloc(units, sizeof *score);
-        const model_seq input = {.tokens = v->in->tokens, .n = v->in->n - 1, .targets_from = v->at, .last_target = v->in->tokens[v->in->n - 1]};
-        bad = s->scores(s->self, &input, v->w->rule->units, score, score + heads) || mask_make(&v->m[0], c, score, score + heads, v->w->rule) ? -1 : 0;
+        const model_seq input = {.tokens = v->in->tokens,
+                                 .n = v->in->n - 1,
+                                 .targets_from = v->at,
+                                 .last_target = v->in->tokens[v->in->n - 1]};
+        bad = s->scores(s->self, &input, v->w->rule->units, score, score + heads) ||
+                      mask_make(&v->m[0], c, score, score + heads, v->w->rule)
+                  ? -1
+                  : 0;
         free(score);
-    } else if (s->fixed) memcpy(v->m[0].heads, s->fixed->heads, units);
-    else mask_fill(&v->m[0], c);
+    } else if (s->fixed)
+        memcpy(v->m[0].heads, s->fixed->heads, units);
+    else
+        mask_fill(&v->m[0], c);
     for (int t = 1; t < v->steps; t++) memcpy(v->m[t].heads, v->m[0].heads, units);
     return bad;
 }
@@ -162,8 +194,10 @@ static bool counted(const verify *v, const mask *m, int kind) {
         const int n = model_units(c, l, kind);
         long off = 0;
         for (int u = 0; u < n; u++) off += !kind_of(m, kind)[(size_t)l * U + (size_t)u];
-        if (l < dense) holds &= off == 0;
-        else if (r->scope == SCOPE_LOCAL) holds &= off == (pruned ? want[l] : 0);
+        if (l < dense)
+            holds &= off == 0;
+        else if (r->scope == SCOPE_LOCAL)
+            holds &= off == (pruned ? want[l] : 0);
         all += off;
         prunable += l < dense ? 0 : n;
     }
@@ -179,13 +213,14 @@ static void count_units(verify *v) {
         for (int kind = 0; kind < 2; kind++) {
             const size_t U = (size_t)units_of(c, kind);
             for (int l = 0; l < c->L; l++)
-                for (int u = 0; u < model_units(c, l, kind); u++) v->off[kind][l] += !kind_of(&v->m[t], kind)[(size_t)l * U + (size_t)u];
+                for (int u = 0; u < model_units(c, l, kind); u++)
+                    v->off[kind][l] += !kind_of(&v->m[t], kind)[(size_t)l * U + (size_t)u];
             if (v->w->rule) v->miscounted += !counted(v, &v->m[t], kind);
         }
 }
 
-// Does a pruned unit put anything out at a step where it is dropped, as the dense model computes it? Up to the first layer with such a unit the
-// masked states are the dense ones, so that the outputs must then differ.
+// Does a pruned unit put anything out at a step where it is dropped, as the dense model computes it? Up to the first
+// layer with such a unit the masked states are the dense ones, so that the outputs must then differ.
 static bool has_voice(verify *v, int kind) {
     const model_config *c = v->c;
     const size_t U = (size_t)units_of(c, kind);
@@ -222,7 +257,8 @@ static void check_acts(verify *v) {
             v->mean[kind] += d / (double)V;
             differs |= d != 0;
         }
-        for (int t = 0; t < v->steps; t++, v->rows[kind]++) v->divergence[kind] += divergence(v->dense + (size_t)t * V, v->got + (size_t)t * V, c->V);
+        for (int t = 0; t < v->steps; t++, v->rows[kind]++)
+            v->divergence[kind] += divergence(v->dense + (size_t)t * V, v->got + (size_t)t * V, c->V);
         const bool voice = has_voice(v, kind);
         v->silent[kind] += !voice;
         v->acting[kind] += differs;
@@ -248,7 +284,8 @@ static void check_sparse(verify *v) {
     worse(&v->repair, verify_error(v->got, v->want, v->steps, v->c->V));
     step_by_step(v, v->way[BY_SKIP], v->m, v->got);
     worse(&v->skip, verify_error(v->got, v->want, v->steps, v->c->V));
-    for (int t = 0; t < v->steps; t++) v->skip_divergence += divergence(v->want + (size_t)t * V, v->got + (size_t)t * V, v->c->V);
+    for (int t = 0; t < v->steps; t++)
+        v->skip_divergence += divergence(v->want + (size_t)t * V, v->got + (size_t)t * V, v->c->V);
     for (int whole = 0; whole < 2; whole++) {
         double *want = v->logprob, *got = v->logprob + v->in->n;
         const int n = whole ? v->in->n - 1 : v->steps - 1;
@@ -280,7 +317,8 @@ static void report_counts(verify *v) {
     const model_config *c = v->c;
     const mask_rule *r = v->w->rule;
     double all[2] = {0, 0}, units[2] = {0, 0};
-    fprintf(v->out, "\nlayer     heads pruned        neurons pruned   (mean over inputs and steps; nominal in brackets)\n");
+    fprintf(v->out,
+            "\nlayer     heads pruned        neurons pruned   (mean over inputs and steps; nominal in brackets)\n");
     for (int l = 0; l < c->L; l++) {
         fprintf(v->out, "%5d", l);
         for (int kind = 0; kind < 2; kind++) {
@@ -294,17 +332,21 @@ static void report_counts(verify *v) {
         }
         fprintf(v->out, "\n");
     }
-    fprintf(v->out, "  all  %.2f %% of heads, %.2f %% of neurons are pruned, dense layers included\n\n", units[0] > 0 ? 100 * all[0] / units[0] : 0,
-            units[1] > 0 ? 100 * all[1] / units[1] : 0);
+    fprintf(v->out, "  all  %.2f %% of heads, %.2f %% of neurons are pruned, dense layers included\n\n",
+            units[0] > 0 ? 100 * all[0] / units[0] : 0, units[1] > 0 ? 100 * all[1] / units[1] : 0);
 }
 
 static void report_acts(verify *v) {
     static const char *const name[2] = {"heads", "neurons"};
     for (int k = 0; k < 2; k++) {
         char text[300];
-        snprintf(text, sizeof text, "%s alone: of %ld inputs %ld change the output, on %ld no pruned unit puts anything out%s; |logit| differs by %.4g at most, %.4g on average; divergence %.4g nats",
-                 name[k], v->inputs, v->acting[k], v->silent[k], v->broken[k] ? " (these do not add up: the mask acts where it should not, or not where it should)" : "", v->largest[k],
-                 v->mean[k] / (double)v->rows[k], v->divergence[k] / (double)v->rows[k]);
+        snprintf(text, sizeof text,
+                 "%s alone: of %ld inputs %ld change the output, on %ld no pruned unit puts anything out%s; |logit| "
+                 "differs by %.4g at most, %.4g on average; divergence %.4g nats",
+                 name[k], v->inputs, v->acting[k], v->silent[k],
+                 v->broken[k] ? " (these do not add up: the mask acts where it should not, or not where it should)"
+                              : "",
+                 v->largest[k], v->mean[k] / (double)v->rows[k], v->divergence[k] / (double)v->rows[k]);
         say(v, v->broken[k] == 0 && isfinite(v->largest[k]), "acts", text);
     }
 }
@@ -315,32 +357,44 @@ static void report(verify *v) {
     report_counts(v);
     report_acts(v);
     for (int k = 0; k < 3; k++) {
-        snprintf(text, sizeof text, "live units only = dropped units set to zero, %s: error %.3g (tolerance %g)", way[k], v->sparse[k], v->w->tolerance);
+        snprintf(text, sizeof text, "live units only = dropped units set to zero, %s: error %.3g (tolerance %g)",
+                 way[k], v->sparse[k], v->w->tolerance);
         say(v, v->sparse[k] <= v->w->tolerance, "sparse", text);
     }
     if (v->w->rule) {
-        snprintf(text, sizeof text, "%ld masks have the counts of the rule, %ld have not", 2 * v->masks - v->miscounted, v->miscounted);
+        snprintf(text, sizeof text, "%ld masks have the counts of the rule, %ld have not", 2 * v->masks - v->miscounted,
+                 v->miscounted);
         say(v, v->miscounted == 0, "counts", text);
     }
-    snprintf(text, sizeof text, "repair = compute: error %.3g; skip: error %.3g, divergence %.4g nats", v->repair, v->skip, v->skip_divergence / (double)v->rows[0]);
+    snprintf(text, sizeof text, "repair = compute: error %.3g; skip: error %.3g, divergence %.4g nats", v->repair,
+             v->skip, v->skip_divergence / (double)v->rows[0]);
     say(v, v->repair <= v->w->tolerance && isfinite(v->skip), "kv", text);
     if (!v->w->source->context) return;
     const predictor_info *a = predictor_about(v->w->source->context->p);
     static const char *const states[] = {"head outputs", "the residual", "the residual after attention"};
-    snprintf(text, sizeof text, "masks do not move when what follows the context changes: %ld of %ld do", v->moved, v->inputs);
+    snprintf(text, sizeof text, "masks do not move when what follows the context changes: %ld of %ld do", v->moved,
+             v->inputs);
     say(v, v->moved == 0, "causal", text);
-    fprintf(v->out, "\npredictor of %s: %s, target %s; ", a->criterion, predictor_design_names[a->design], a->target_layer ? "layer" : "global");
-    if (a->design == PREDICTOR_SEQUENCE) fprintf(v->out, "reads the token embeddings of the context");
+    fprintf(v->out, "\npredictor of %s: %s, target %s; ", a->criterion, predictor_design_names[a->design],
+            a->target_layer ? "layer" : "global");
+    if (a->design == PREDICTOR_SEQUENCE)
+        fprintf(v->out, "reads the token embeddings of the context");
     else {
         const int k = a->has[0] ? 0 : 1;
-        fprintf(v->out, "reads %s%s%s", states[a->state[k]], a->has[0] && a->has[1] && a->state[0] != a->state[1] ? " for heads, for neurons " : "",
+        fprintf(v->out, "reads %s%s%s", states[a->state[k]],
+                a->has[0] && a->has[1] && a->state[0] != a->state[1] ? " for heads, for neurons " : "",
                 a->has[0] && a->has[1] && a->state[0] != a->state[1] ? states[a->state[1]] : "");
-        if (a->per_layer) fprintf(v->out, " of %s", a->lag ? "an earlier layer" : "the same layer");
-        else fprintf(v->out, " of layer %d", a->from);
+        if (a->per_layer)
+            fprintf(v->out, " of %s", a->lag ? "an earlier layer" : "the same layer");
+        else
+            fprintf(v->out, " of layer %d", a->from);
     }
     fprintf(v->out, "; features: %s; ", contextual_feature_names[contextual_kind(a, v->w->rule)]);
-    if (v->w->refresh) fprintf(v->out, "a new mask every %d tokens\n", v->w->refresh);
-    else fprintf(v->out, "one mask, made at the end of the context, %s\n", v->first ? "acts on the tokens behind it" : "acts from that token on");
+    if (v->w->refresh)
+        fprintf(v->out, "a new mask every %d tokens\n", v->w->refresh);
+    else
+        fprintf(v->out, "one mask, made at the end of the context, %s\n",
+                v->first ? "acts on the tokens behind it" : "acts from that token on");
 }
 
 int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
@@ -354,11 +408,15 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
     }
     const size_t V = (size_t)v.c->V, logits = (size_t)steps * V * sizeof(float);
     for (int k = 0; k < WAYS; k++) {
-        const decode_options o = {.kv = k == BY_REPAIR ? KV_REPAIR : k == BY_SKIP ? KV_SKIP : KV_COMPUTE, .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
+        const decode_options o = {.kv = k == BY_REPAIR ? KV_REPAIR
+                                        : k == BY_SKIP ? KV_SKIP
+                                                       : KV_COMPUTE,
+                                  .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
         if (!(v.way[k] = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
     if (w->source->context && !bad) {
-        const decode_options o = {.predictor = w->source->context->p, .rule = *w->rule, .refresh = w->refresh, .flags = RUN_MASK_BY_ZERO};
+        const decode_options o = {
+            .predictor = w->source->context->p, .rule = *w->rule, .refresh = w->refresh, .flags = RUN_MASK_BY_ZERO};
         if (!(v.predicting = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
     v.zero = model_run_new(w->m, longest, 1, RUN_FORWARD | RUN_MASK_BY_ZERO);

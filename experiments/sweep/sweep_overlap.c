@@ -99,7 +99,8 @@ static void warn(const findings *f) {
     if (f->text) log_info("warning: %s (--allow-overlap)", f->text);
     if (f->unknown)
         log_info("warning: %s%s does not say which documents it was scored on, so that an overlap with those evaluated "
-                 "cannot be checked", f->unknown, f->n_unknown > 1 ? " (like others)" : "");
+                 "cannot be checked",
+                 f->unknown, f->n_unknown > 1 ? " (like others)" : "");
 }
 
 int sweep_overlap(const sweep *w) {

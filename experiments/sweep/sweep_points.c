@@ -1,5 +1,5 @@
-// sweep_points - runs the points of bin/sweep: a series (a kind of mask, a criterion, a predictor) over scopes and sparsities on every
-// target. Contract in sweep.h.
+// sweep_points - runs the points of bin/sweep: a series (a kind of mask, a criterion, a predictor) over scopes and
+// sparsities on every target. Contract in sweep.h.
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,7 +15,9 @@ const eval_item *sweep_items(const target *t, int *n) {
 }
 
 // ---------------------------------------------------------------- scores of a series
-typedef struct { double *heads, *neurons; } unit_scores;
+typedef struct {
+    double *heads, *neurons;
+} unit_scores;
 
 static bool read_static(const sweep *w, const series *s, target *t, unit_scores *out) {
     const model_config *c = &w->model.c;
@@ -23,7 +25,8 @@ static bool read_static(const sweep *w, const series *s, target *t, unit_scores 
     bool there = store_read_aggregate(&a, w->o->scores, w->compat, sweep_aggregate(s, t), s->crit->name) == 0;
     if (there && mask_scores_check(&a, w->o->scores, c, w->o->model, w->model.file.hash)) die(1, "%s", err_get());
     if (there && (((w->units & UNITS_HEADS) && !a.heads) || ((w->units & UNITS_NEURONS) && !w->compat && !a.neurons))) {
-        err_set("%s: criterion %s has no %s scores over %s", w->o->scores, s->crit->name, a.heads ? "neuron" : "head", sweep_aggregate(s, t));
+        err_set("%s: criterion %s has no %s scores over %s", w->o->scores, s->crit->name, a.heads ? "neuron" : "head",
+                sweep_aggregate(s, t));
         there = false;
     }
     if (!there && !w->all_criteria) die(1, "%s", err_get());
@@ -37,7 +40,8 @@ static bool read_static(const sweep *w, const series *s, target *t, unit_scores 
     return there;
 }
 
-// Scores, or the mask itself; false: this series has none for this target (said, and only where all criteria were asked for).
+// Scores, or the mask itself; false: this series has none for this target (said, and only where all criteria were asked
+// for).
 static bool read_scores(const sweep *w, const series *s, target *t, uint64_t seed, unit_scores *out, mask *file) {
     const model_config *c = &w->model.c;
     *out = (unit_scores){0};
@@ -57,7 +61,8 @@ static bool read_scores(const sweep *w, const series *s, target *t, uint64_t see
 
 char *sweep_predictor_path(const char *name, uint64_t seed) {
     const char *at = strstr(name, "{seed}");
-    return at ? xasprintf("%.*s%llu%s", (int)(at - name), name, (unsigned long long)seed, at + strlen("{seed}")) : xstrdup(name);
+    return at ? xasprintf("%.*s%llu%s", (int)(at - name), name, (unsigned long long)seed, at + strlen("{seed}"))
+              : xstrdup(name);
 }
 
 static predictor *open_predictor(const sweep *w, const series *s, uint64_t seed) {
@@ -69,7 +74,8 @@ static predictor *open_predictor(const sweep *w, const series *s, uint64_t seed)
 }
 
 // ---------------------------------------------------------------- points on a target
-static double *run_one(sweep *w, const target *t, const mask_source *source, const mask_rule *rule, int n, eval_counts *counts) {
+static double *run_one(sweep *w, const target *t, const mask_source *source, const mask_rule *rule, int n,
+                       eval_counts *counts) {
     int n_items;
     const eval_item *item = sweep_items(t, &n_items);
     const size_t each = (size_t)n_items * TASK_MAX_CHOICES;
@@ -96,8 +102,10 @@ static int ll_count(const target *t) {
 
 // What is known of a point becomes its rows, or goes to the process that writes them.
 static void deliver(sweep *w, long at, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
-    if (w->sharing) sweep_put(w, at, row_key(w, r, t), ll, ll_count(t), &o->counts);
-    else sweep_finish(w, r, t, ll, seed, o);
+    if (w->sharing)
+        sweep_put(w, at, row_key(w, r, t), ll, ll_count(t), &o->counts);
+    else
+        sweep_finish(w, r, t, ll, seed, o);
 }
 
 static bool take_shared(sweep *w, long at, row *r, const target *t, uint64_t seed, outcome *o) {
@@ -116,9 +124,10 @@ static void run_dense(sweep *w, long at, row *r, target *t, uint64_t seed, outco
     deliver(w, at, r, t, t->dense, seed, o);
 }
 
-// A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length of the inputs: passes
-// over live units (model_sparse_prepare) pick their weights anew for every input and pay from half of the units on. Not on another device,
-// and not where the copy would take more than a quarter of the machine's memory.
+// A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length
+// of the inputs: passes over live units (model_sparse_prepare) pick their weights anew for every input and pay from
+// half of the units on. Not on another device, and not where the copy would take more than a quarter of the machine's
+// memory.
 static bool compacts(const sweep *w, const mask *m) {
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     return !w->after && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
@@ -154,7 +163,8 @@ static void run_masked(sweep *w, long at, row *r, target *t, uint64_t seed, cons
     free(ll);
 }
 
-// What is run for all rules at once, because what costs is the same for all: the oracle's scores, or a predictor's dense pass.
+// What is run for all rules at once, because what costs is the same for all: the oracle's scores, or a predictor's
+// dense pass.
 typedef struct {
     row **row;
     mask_rule *rule;
@@ -192,7 +202,8 @@ static void count_batch(sweep *w, const batch *b, const target *t, bool predicte
     }
     w->tokens_missing += b->n * eval_tokens(item, n);
     for (int k = 0; k < n; k++)
-        w->tokens_missing += oracle_cost(&w->model.c, w->compat ? 0 : (int)w->o->dense_layers, b->rule[0].units, item[k].seq[item[k].gold].n);
+        w->tokens_missing += oracle_cost(&w->model.c, w->compat ? 0 : (int)w->o->dense_layers, b->rule[0].units,
+                                         item[k].seq[item[k].gold].n);
 }
 
 // rule NULL: of a mask file, or none.
@@ -200,14 +211,20 @@ static void count_point(sweep *w, target *t, const mask_rule *rule, bool dense) 
     static double known;  // stands for log-likelihoods while counting
     int n;
     const eval_item *item = sweep_items(t, &n);
-    const double pruned = dense || !rule || w->after || !w->model.o->host ? 0 : (double)rule->sparsity / 1e5 * (w->model.c.L - rule->dense_layers) / w->model.c.L;
-    const double share = pruned > 0 ? token_share(&w->model.c, 1 - (mask_prunes(rule, UNITS_HEADS) ? pruned : 0), 1 - (mask_prunes(rule, UNITS_NEURONS) ? pruned : 0)) : 1;
+    const double pruned = dense || !rule || w->after || !w->model.o->host
+                              ? 0
+                              : (double)rule->sparsity / 1e5 * (w->model.c.L - rule->dense_layers) / w->model.c.L;
+    const double share = pruned > 0 ? token_share(&w->model.c, 1 - (mask_prunes(rule, UNITS_HEADS) ? pruned : 0),
+                                                  1 - (mask_prunes(rule, UNITS_NEURONS) ? pruned : 0))
+                                    : 1;
     if (!dense || !t->dense) w->tokens_missing += share * eval_tokens(item, n);
     if (dense) t->dense = &known;
 }
 
 // Of both aggregates, the text has one only, which the series of pooled scores measures.
-static bool measured(const sweep *w, const series *s, const target *t) { return !(w->both_aggregates && series_is(s, "static") && t->is_text && !s->pooled); }
+static bool measured(const sweep *w, const series *s, const target *t) {
+    return !(w->both_aggregates && series_is(s, "static") && t->is_text && !s->pooled);
+}
 
 // Evaluates the points of one series and seed on one target, those that have no rows yet.
 static void run_target(sweep *w, const point *p, int n, target *t, predictor *with, outcome *o) {
@@ -217,7 +234,8 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
     mask m = {0};
     mask_alloc(&m, &w->model.c);
     row *r = xcalloc((size_t)n, sizeof *r);
-    batch late = {xcalloc((size_t)n, sizeof *late.row), xcalloc((size_t)n, sizeof *late.rule), xcalloc((size_t)n, sizeof *late.o), xcalloc((size_t)n, sizeof *late.point), 0};
+    batch late = {xcalloc((size_t)n, sizeof *late.row), xcalloc((size_t)n, sizeof *late.rule),
+                  xcalloc((size_t)n, sizeof *late.o), xcalloc((size_t)n, sizeof *late.point), 0};
     const long first = w->point, group = w->group++;
     w->point += n;
     const bool there = measured(w, s, t) && read_scores(w, s, t, seed, &scores, &m);
@@ -232,7 +250,9 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
         if (o[i].done) continue;
         const bool together = !dense && (series_is(s, "oracle") || with);
         const long number = first + i;
-        if (w->sharing && (!sweep_mine(w, together ? group : number) || sweep_shared(w, number, row_key(w, &r[i], t), NULL, 0, &o[i].counts))) continue;
+        if (w->sharing && (!sweep_mine(w, together ? group : number) ||
+                           sweep_shared(w, number, row_key(w, &r[i], t), NULL, 0, &o[i].counts)))
+            continue;
         if (!w->counting && !w->sharing && take_shared(w, number, &r[i], t, seed, &o[i])) continue;
         if (together) {
             late.point[late.n] = number;
@@ -249,8 +269,10 @@ static void run_target(sweep *w, const point *p, int n, target *t, predictor *wi
             run_masked(w, number, &r[i], t, seed, &m, &o[i]);
         }
     }
-    if (w->counting) count_batch(w, &late, t, with != NULL);
-    else run_batch(w, &late, t, seed, with);
+    if (w->counting)
+        count_batch(w, &late, t, with != NULL);
+    else
+        run_batch(w, &late, t, seed, with);
     mask_free(&m);
     void *blocks[] = {r, late.row, late.rule, late.o, late.point, scores.heads, scores.neurons};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
@@ -261,14 +283,19 @@ static void run_series(sweep *w, const series *s, int seed) {
     predictor *with = series_is(s, "contextual") ? open_predictor(w, s, w->seed[seed]) : NULL;
     point *p = xcalloc((size_t)n, sizeof *p);
     for (int i = 0; i < n; i++) {
-        const mask_rule rule = {.scope = w->scope[i / w->n_sparsities], .counts = w->counts, .units = s->units, .sparsity = w->sparsity[i % w->n_sparsities],
-                                .dense_layers = (int)w->o->dense_layers, .compat = w->compat};
+        const mask_rule rule = {.scope = w->scope[i / w->n_sparsities],
+                                .counts = w->counts,
+                                .units = s->units,
+                                .sparsity = w->sparsity[i % w->n_sparsities],
+                                .dense_layers = (int)w->o->dense_layers,
+                                .compat = w->compat};
         p[i] = (point){s, rule, seed, with ? predictor_about(with) : NULL};
         if (with && contextual_check(p[i].about, &p[i].rule)) die(1, "%s: %s", s->path, err_get());
     }
     outcome *o = xcalloc((size_t)n * (size_t)w->n_targets, sizeof *o);
     for (int k = 0; k < w->n_targets; k++) run_target(w, p, n, &w->targets[seed][k], with, o + k * n);
-    for (int i = 0; i < n && w->n_tasks && !w->counting && !w->sharing; i++) sweep_means(w, &p[i], w->targets[seed], o + i, n);
+    for (int i = 0; i < n && w->n_tasks && !w->counting && !w->sharing; i++)
+        sweep_means(w, &p[i], w->targets[seed], o + i, n);
     free(o);
     free(p);
     predictor_close(with);

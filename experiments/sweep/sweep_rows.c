@@ -16,11 +16,15 @@ static void set_predictor(row *r, const sweep *w, const point *p) {
     SET(r, design, "%s", predictor_design_names[a->design]);
     SET(r, target, "%s", a->target_layer ? "layer" : "global");
     if (a->per_layer) SET(r, lag, "%d", a->lag);
-    if (both) SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
-    else SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+    if (both)
+        SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
+    else
+        SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
     // a second pass has no stream of its own to look at: the first one was dense
     const contextual_features f = contextual_kind(a, &p->rule);
-    SET(r, features, "%s%s", contextual_feature_names[f == FEATURES_STREAM && w->span != SPAN_DECODE ? FEATURES_DENSE : f], contextual_raw(a, &p->rule) ? " raw" : "");
+    SET(r, features, "%s%s",
+        contextual_feature_names[f == FEATURES_STREAM && w->span != SPAN_DECODE ? FEATURES_DENSE : f],
+        contextual_raw(a, &p->rule) ? " raw" : "");
 }
 
 // Whether the mask acts from the end of the context on.
@@ -64,7 +68,8 @@ void row_target(row *r, const sweep *w, const point *p, const target *t) {
     SET(r, task, "%s", t->name);
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
     if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", w->o->token_windows);
-    if (series_is(p->s, "static")) SET(r, aggregate, "%s", strcmp(sweep_aggregate(p->s, t), "all") == 0 ? "all" : "task");
+    if (series_is(p->s, "static"))
+        SET(r, aggregate, "%s", strcmp(sweep_aggregate(p->s, t), "all") == 0 ? "all" : "task");
     if (t->is_text && !series_is(p->s, "none") && decodes(w, p)) SET(r, refresh, "%ld", w->o->refresh);
     SET(r, data_hash, "%.*s", HASH_DIGITS, t->is_text ? t->text.hash : t->task.hash);
     SET(r, scores_hash, "%.*s", HASH_DIGITS, t->scores_hash);
@@ -98,7 +103,8 @@ bool row_present(const sweep *w, row *r, const target *t, outcome *o) {
         SET(r, metric, "%s", name[k]);
         char *const *old = results_find(&w->out, r->field);
         if (!old) return false;
-        o->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN, atol(old[COL_n])};
+        o->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN,
+                                atol(old[COL_n])};
         o->effective[UNIT_HEADS] = atof(old[COL_effective_heads]);
         o->effective[UNIT_NEURONS] = atof(old[COL_effective_neurons]);
         o->counts.pruned[UNIT_HEADS] = atol(old[COL_pruned_heads]);
@@ -122,23 +128,41 @@ static void write_row(sweep *w, row *r, const eval_metric *m) {
     if (results_find(&w->out, r->field)) return;
     if (results_append(&w->out, r->field)) die(1, "%s", err_get());
     if (!w->o->out) return;
-    const char *const part[] = {r->text[COL_mask], r->text[COL_design], r->text[COL_lag], r->text[COL_criterion], r->text[COL_scope]};
+    const char *const part[] = {r->text[COL_mask], r->text[COL_design], r->text[COL_lag], r->text[COL_criterion],
+                                r->text[COL_scope]};
     char what[4 * FIELD] = "";
     for (size_t i = 0; i < sizeof part / sizeof *part; i++)
         if (*part[i]) snprintf(what + strlen(what), sizeof what - strlen(what), "%s%s", *what ? " " : "", part[i]);
-    printf("%-26s %7s %5s%%  %-11s %-17s %10.5g", what, r->text[COL_units], r->text[COL_sparsity], r->text[COL_task], m->name, m->value);
+    printf("%-26s %7s %5s%%  %-11s %-17s %10.5g", what, r->text[COL_units], r->text[COL_sparsity], r->text[COL_task],
+           m->name, m->value);
     if (isfinite(m->error)) printf(" +- %.3g", m->error);
     printf("\n");
     fflush(stdout);
 }
 
-// What a reader of the details needs to know of the row: the options that differ within a sweep. refresh is that of the sweep also where
-// the row is a task's, so that tasks and text of one mask can be told to belong together.
+// What a reader of the details needs to know of the row: the options that differ within a sweep. refresh is that of the
+// sweep also where the row is a task's, so that tasks and text of one mask can be told to belong together.
 static char *details_head(const sweep *w, const row *r, const char *key) {
-    static const struct { const char *name; int column; } field[] = {
-        {"mode", COL_mode}, {"mask", COL_mask}, {"criterion", COL_criterion}, {"design", COL_design}, {"target", COL_target}, {"lag", COL_lag},
-        {"hidden", COL_hidden}, {"scope", COL_scope}, {"units", COL_units}, {"sparsity", COL_sparsity}, {"mask_span", COL_mask_span},
-        {"aggregate", COL_aggregate}, {"local_counts", COL_local_counts}, {"part", COL_part}, {"seed", COL_seed}, {"pruned_heads", COL_pruned_heads}, {"pruned_neurons", COL_pruned_neurons}};
+    static const struct {
+        const char *name;
+        int column;
+    } field[] = {{"mode", COL_mode},
+                 {"mask", COL_mask},
+                 {"criterion", COL_criterion},
+                 {"design", COL_design},
+                 {"target", COL_target},
+                 {"lag", COL_lag},
+                 {"hidden", COL_hidden},
+                 {"scope", COL_scope},
+                 {"units", COL_units},
+                 {"sparsity", COL_sparsity},
+                 {"mask_span", COL_mask_span},
+                 {"aggregate", COL_aggregate},
+                 {"local_counts", COL_local_counts},
+                 {"part", COL_part},
+                 {"seed", COL_seed},
+                 {"pruned_heads", COL_pruned_heads},
+                 {"pruned_neurons", COL_pruned_neurons}};
     char *text;
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
@@ -146,7 +170,8 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     if (strcmp(r->text[COL_mask_span], "decode") == 0) fprintf(f, "%ld", w->o->refresh);
     fputs("\",", f);
     for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
-        const bool number = field[i].column == COL_seed || field[i].column == COL_pruned_heads || field[i].column == COL_pruned_neurons;
+        const bool number =
+            field[i].column == COL_seed || field[i].column == COL_pruned_heads || field[i].column == COL_pruned_neurons;
         fprintf(f, "\"%s\":%s%s%s,", field[i].name, number ? "" : "\"", r->text[field[i].column], number ? "" : "\"");
     }
     fclose(f);
@@ -160,8 +185,10 @@ static void write_details(sweep *w, const row *r, const target *t, const double 
     results_key(key, &w->out, r->field);
     char *head = details_head(w, r, key);
     FILE *f = open_memstream(&text, &bytes);
-    if (t->is_text) eval_text_details(f, head, &t->text, ll);
-    else eval_task_details(f, head, &t->task, ll);
+    if (t->is_text)
+        eval_text_details(f, head, &t->text, ll);
+    else
+        eval_task_details(f, head, &t->task, ll);
     fclose(f);
     if (details_append(&w->details, text, bytes)) die(1, "%s", err_get());
     free(head);
@@ -176,7 +203,8 @@ static int target_metrics(eval_metric m[2], const target *t, const double *ll, u
 
 void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
     const int n = target_metrics(o->m, t, ll, seed);
-    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) o->effective[kind] = eval_effective(&o->counts, &w->model.c, kind);
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
+        o->effective[kind] = eval_effective(&o->counts, &w->model.c, kind);
     set_counts(r, o);
     for (int k = 0; k < n; k++) {
         SET(r, metric, "%s", o->m[k].name);
@@ -189,7 +217,8 @@ void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t 
 // Hash of the hashes of all tasks.
 static void set_hash_of_all(char *field, const sweep *w, const target *t, bool scores) {
     char all[33 * TASK_COUNT] = "", hash[33];
-    for (int k = 0; k < w->n_tasks; k++) snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s", scores ? t[k].scores_hash : t[k].task.hash);
+    for (int k = 0; k < w->n_tasks; k++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s", scores ? t[k].scores_hash : t[k].task.hash);
     hash_bytes(hash, all, strlen(all));
     if (*all) snprintf(field, FIELD, "%.*s", HASH_DIGITS, hash);
 }

@@ -1,5 +1,6 @@
-// sweep_share - points of bin/sweep shared out over processes (mpirun, srun). What a point costs is its log-likelihoods, so these are what a process hands
-// over, as a part (parts.h); rows, details and means are made of them by process 0 alone, in the order of a single process. Contract in sweep.h.
+// sweep_share - points of bin/sweep shared out over processes (mpirun, srun). What a point costs is its
+// log-likelihoods, so these are what a process hands over, as a part (parts.h); rows, details and means are made of
+// them by process 0 alone, in the order of a single process. Contract in sweep.h.
 #include <stdlib.h>
 #include <string.h>
 #include "sweep.h"
@@ -66,8 +67,12 @@ void sweep_share_rest(const sweep *w, const char *plan) {
     free(dir);
 }
 
-// A part begins with this, and goes on with the log-likelihoods. key: of the row, so that a point of scores or data that changed since counts for nothing.
-typedef struct { uint64_t key; eval_counts counts; } head;
+// A part begins with this, and goes on with the log-likelihoods. key: of the row, so that a point of scores or data
+// that changed since counts for nothing.
+typedef struct {
+    uint64_t key;
+    eval_counts counts;
+} head;
 
 void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const eval_counts *counts) {
     const head h = {key, *counts};

@@ -1,5 +1,6 @@
 // base - errors, memory, clock, logging, progress, random numbers, hashes. Contracts in base.h.
-// xoshiro256**: Blackman & Vigna 2021, "Scrambled linear pseudorandom number generators"; splitmix64: Steele et al. 2014.
+// xoshiro256**: Blackman & Vigna 2021, "Scrambled linear pseudorandom number generators"; splitmix64: Steele et al.
+// 2014.
 #include "base.h"
 #include <errno.h>
 #include <math.h>
@@ -18,7 +19,8 @@ static _Thread_local char err_text[1024];
 
 _Noreturn void assert_fail(const char *cond, const char *file, int line) {
     fflush(stdout);
-    fprintf(stderr, "%s: internal error: %s does not hold at %s:%d; please report it\n", program_name, cond, file, line);
+    fprintf(stderr, "%s: internal error: %s does not hold at %s:%d; please report it\n", program_name, cond, file,
+            line);
     abort();
 }
 
@@ -28,8 +30,9 @@ int err_set(const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    // names out of damaged files: one line, no terminal codes
     for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';  // names out of damaged files: one line, no terminal codes
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
     memcpy(err_text, text, sizeof text);
     return -1;
 }
@@ -58,12 +61,14 @@ _Noreturn void die(int status, const char *fmt, ...) {
 
 void stdout_end(void) {
     errno = 0;
-    if (fflush(stdout) || ferror(stdout)) die(1, "standard output: cannot write: %s", errno ? strerror(errno) : "the disk may be full");
+    if (fflush(stdout) || ferror(stdout))
+        die(1, "standard output: cannot write: %s", errno ? strerror(errno) : "the disk may be full");
 }
 
 // ---------------------------------------------------------------- memory
 static void *checked(void *p, size_t bytes) {
-    if (!p && bytes) die(1, "out of memory: %zu bytes asked for; use fewer threads, shorter examples or a smaller model", bytes);
+    if (!p && bytes)
+        die(1, "out of memory: %zu bytes asked for; use fewer threads, shorter examples or a smaller model", bytes);
     return p;
 }
 
@@ -75,7 +80,9 @@ void *xaligned(size_t bytes) {
     if (bytes < 2 * huge) return checked(aligned_alloc(64, (bytes + 64) / 64 * 64), bytes);
     const size_t whole = (bytes + huge - 1) / huge * huge;
     void *p = checked(aligned_alloc(huge, whole), bytes);
-    madvise(p, whole, MADV_HUGEPAGE);  // weights are read once a token: with small pages a fifth of the time goes into finding them; refused: they stay small
+    // weights are read once a token: with small pages a fifth of the time goes into finding them; refused: they stay
+    // small
+    madvise(p, whole, MADV_HUGEPAGE);
     return p;
 }
 
@@ -184,8 +191,11 @@ void progress_at(progress *p, long done) {
     if (!isatty(2) || (now - p->last < 0.2 && done < p->total)) return;
     p->last = now;
     int width = 24, full = p->total ? (int)(width * done / p->total) : width;
-    fprintf(stderr, "\r%s [%.*s%.*s] %ld/%ld", p->label, full, "========================", width - full, "                        ", done, p->total);
-    if (done > 0 && spent > 0) fprintf(stderr, "  %.1f/s  %.0f s left   ", (double)done / spent, spent / (double)done * (double)(p->total - done));
+    fprintf(stderr, "\r%s [%.*s%.*s] %ld/%ld", p->label, full, "========================", width - full,
+            "                        ", done, p->total);
+    if (done > 0 && spent > 0)
+        fprintf(stderr, "  %.1f/s  %.0f s left   ", (double)done / spent,
+                spent / (double)done * (double)(p->total - done));
     fflush(stderr);
 }
 
@@ -226,7 +236,8 @@ double rng_uniform(rng *r) { return (double)(rng_u64(r) >> 11) * 0x1p-53; }
 uint64_t rng_below(rng *r, uint64_t n) {
     ASSERT(n > 0);
     uint64_t limit = UINT64_MAX - UINT64_MAX % n, x;
-    do x = rng_u64(r); while (x >= limit);
+    do x = rng_u64(r);
+    while (x >= limit);
     return x % n;
 }
 

@@ -19,7 +19,8 @@ int err_prefix(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *err_get(void);
 // Prints "PROGRAM: text" on stderr and exits; status 1 failure, 2 usage.
 _Noreturn void die(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-// Ends what the program printed: exits 1 with a line if part of it could not be written (a full disk). The last call of a main that prints.
+// Ends what the program printed: exits 1 with a line if part of it could not be written (a full disk). The last call of
+// a main that prints.
 void stdout_end(void);
 // The name that die and messages carry; set by cli_parse.
 extern const char *program_name;
@@ -33,24 +34,38 @@ char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 // Growable array: VEC_PUSH(vec, count, capacity, value)
-#define VEC_PUSH(v, n, cap, x) \
-    do { if ((n) == (cap)) { (cap) = (cap) ? 2 * (cap) : 16; (v) = xrealloc((v), (size_t)(cap) * sizeof *(v)); } (v)[(n)++] = (x); } while (0)
+#define VEC_PUSH(v, n, cap, x)                                                                                         \
+    do {                                                                                                               \
+        if ((n) == (cap)) {                                                                                            \
+            (cap) = (cap) ? 2 * (cap) : 16;                                                                            \
+            (v) = xrealloc((v), (size_t)(cap) * sizeof *(v));                                                          \
+        }                                                                                                              \
+        (v)[(n)++] = (x);                                                                                              \
+    } while (0)
 
 // ---------------------------------------------------------------- text and files
 // Whole file as one zero-terminated block; NULL and err_set on failure. *bytes may be NULL.
 char *file_read(const char *path, size_t *bytes);
-bool  file_exists(const char *path);
+bool file_exists(const char *path);
 // Buffered text or binary output that appears under its name only when complete: written to PATH.tmp, synced, renamed.
-typedef struct { FILE *f; char *path, *tmp; } file_out;
-int  file_out_open(file_out *o, const char *path);
-int  file_out_close(file_out *o);    // reports every earlier write error (full disk) here; on failure the old file stays
+typedef struct {
+    FILE *f;
+    char *path, *tmp;
+} file_out;
+int file_out_open(file_out *o, const char *path);
+// reports every earlier write error (full disk) here; on failure the old file stays
+int file_out_close(file_out *o);
 void file_out_abandon(file_out *o);  // removes the unfinished file; safe on {0}
 
 // ---------------------------------------------------------------- clock, log, progress
-double clock_s(void);                // monotonic seconds
-void   log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  // one line on stderr
+double clock_s(void);                                                       // monotonic seconds
+void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  // one line on stderr
 // A bar with rate and time left on stderr, only on a terminal; silent otherwise.
-typedef struct { const char *label; double start, last; long total; } progress;
+typedef struct {
+    const char *label;
+    double start, last;
+    long total;
+} progress;
 void progress_begin(progress *p, const char *label, long total);
 void progress_at(progress *p, long done);
 void progress_end(progress *p);
@@ -59,18 +74,20 @@ void progress_end(progress *p);
 // Stateless: a well-mixed 64-bit value of up to three keys (splitmix64 finaliser over each).
 uint64_t rng_hash(uint64_t seed, uint64_t a, uint64_t b);
 // xoshiro256** stream.
-typedef struct { uint64_t s[4]; } rng;
-rng      rng_make(uint64_t seed);
+typedef struct {
+    uint64_t s[4];
+} rng;
+rng rng_make(uint64_t seed);
 uint64_t rng_u64(rng *r);
-double   rng_uniform(rng *r);                      // [0, 1), 53 bits
-uint64_t rng_below(rng *r, uint64_t n);            // unbiased, n > 0
-double   rng_normal(rng *r);                       // Box-Muller
-void     rng_permutation(rng *r, int32_t *p, int n);  // p becomes a permutation of 0..n-1 (Fisher-Yates from the front:
-                                                      // entry i depends on n and draws 0..i only)
+double rng_uniform(rng *r);                       // [0, 1), 53 bits
+uint64_t rng_below(rng *r, uint64_t n);           // unbiased, n > 0
+double rng_normal(rng *r);                        // Box-Muller
+void rng_permutation(rng *r, int32_t *p, int n);  // p becomes a permutation of 0..n-1 (Fisher-Yates from the front:
+                                                  // entry i depends on n and draws 0..i only)
 
 // ---------------------------------------------------------------- hashes for provenance
 // XXH3 128-bit, as 32 hex digits in out[33].
 void hash_bytes(char out[33], const void *data, size_t bytes);
-int  hash_file(char out[33], const char *path);
-uint64_t hash64(const void *data, size_t bytes);   // XXH3 64-bit
-const char *code_version(void);                    // git describe of the tree at build time, or "unknown"
+int hash_file(char out[33], const char *path);
+uint64_t hash64(const void *data, size_t bytes);  // XXH3 64-bit
+const char *code_version(void);                   // git describe of the tree at build time, or "unknown"

@@ -41,7 +41,8 @@ int child_end(child *c, struct rusage *used) {
 
 char *child_script(const char *path) {
     char *program = realpath("/proc/self/exe", NULL);
-    char *script = xasprintf("%.*s/../../../%s", program ? (int)(strrchr(program, '/') - program) : 0, program ? program : "", path);
+    char *script = xasprintf("%.*s/../../../%s", program ? (int)(strrchr(program, '/') - program) : 0,
+                             program ? program : "", path);
     free(program);
     return script;
 }

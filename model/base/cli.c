@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t given;             // bit i: option i was on the command line
-static const cli_option *parsed;   // the table of the one cli_parse of this program
+static uint64_t given;            // bit i: option i was on the command line
+static const cli_option *parsed;  // the table of the one cli_parse of this program
 
 static void print_value(FILE *f, const cli_option *o) {
     switch (o->type) {
@@ -26,7 +26,8 @@ static void help(const char *summary, const cli_option *options) {
         int n = printf("  --%s %s", o->name, o->type == CLI_FLAG ? "" : o->arg ? o->arg : "VALUE");
         printf("%*s%s", n < 26 ? 26 - n : 1, "", o->help);
         if (o->choices && !strchr(o->arg ? o->arg : "", '|')) printf("; one of %s", o->choices);
-        if (o->required) printf(" (required)");
+        if (o->required)
+            printf(" (required)");
         else if (o->type != CLI_FLAG && !(o->type == CLI_STR && (!*(char **)o->value || !**(char **)o->value))) {
             printf(" (default ");
             print_value(stdout, o);
@@ -57,7 +58,8 @@ static void unknown(const char *name, const cli_option *options) {
 
 // An empty name of a file or folder is an unset variable of the caller's script.
 static bool is_path(const cli_option *o) {
-    return o->arg && (strncmp(o->arg, "DIR", 3) == 0 || strncmp(o->arg, "FILE", 4) == 0 || strcmp(o->arg, "STORE") == 0);
+    return o->arg &&
+           (strncmp(o->arg, "DIR", 3) == 0 || strncmp(o->arg, "FILE", 4) == 0 || strcmp(o->arg, "STORE") == 0);
 }
 
 static void set(const cli_option *o, const char *value) {
@@ -80,7 +82,8 @@ static void set(const cli_option *o, const char *value) {
         break;
     case CLI_FLAG: *(bool *)o->value = true; return;
     }
-    if (o->max > o->min && !(x >= o->min && x <= o->max)) die(2, "--%s %s: outside %g..%g", o->name, value, o->min, o->max);
+    if (o->max > o->min && !(x >= o->min && x <= o->max))
+        die(2, "--%s %s: outside %g..%g", o->name, value, o->min, o->max);
 }
 
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options) {
@@ -111,7 +114,8 @@ void cli_parse(int argc, char **argv, const char *summary, const cli_option *opt
         }
     }
     for (int k = 0; k < n_options; k++)
-        if (options[k].required && !(given >> k & 1)) die(2, "--%s is required (%s); see --help", options[k].name, options[k].help);
+        if (options[k].required && !(given >> k & 1))
+            die(2, "--%s is required (%s); see --help", options[k].name, options[k].help);
 }
 
 bool cli_given(const cli_option *options, const char *name) {
@@ -141,7 +145,8 @@ char *cli_command(int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
         bool plain = argv[i][0] && !argv[i][strcspn(argv[i], " \t\n'\"\\$`&|;<>()*?[]{}~#!")];
         fputs(i ? " " : "", f);
-        if (plain) fputs(argv[i], f);
+        if (plain)
+            fputs(argv[i], f);
         else {
             fputc('\'', f);
             for (const char *p = argv[i]; *p; p++) fputs(*p == '\'' ? "'\\''" : (char[]){*p, 0}, f);

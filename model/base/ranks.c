@@ -8,6 +8,12 @@ static int number(const char *const *names, int otherwise) {
     return otherwise;
 }
 
-int rank_number(void) { return number((const char *const[]){"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", NULL}, 0); }
-int rank_count(void) { return number((const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", NULL}, 1); }
-int rank_local(void) { return number((const char *const[]){"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID", NULL}, 0); }
+int rank_number(void) {
+    return number((const char *const[]){"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", NULL}, 0);
+}
+int rank_count(void) {
+    return number((const char *const[]){"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", NULL}, 1);
+}
+int rank_local(void) {
+    return number((const char *const[]){"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID", NULL}, 0);
+}

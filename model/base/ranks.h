@@ -1,4 +1,5 @@
-// ranks - one command run as several processes (mpirun, srun): which of them this is, by the launcher's variables, so that nothing needs MPI to build.
+// ranks - one command run as several processes (mpirun, srun): which of them this is, by the launcher's variables, so
+// that nothing needs MPI to build.
 #pragma once
 
 int rank_number(void);  // 0 .. rank_count() - 1

@@ -23,7 +23,8 @@ static int append_whole(int fd, const char *path, const char *data, size_t bytes
     int why = errno;
     if (done == bytes && (before < 0 || fsync(fd) == 0 || errno == EINVAL)) return 0;
     if (done == bytes) why = errno;
-    if (before >= 0 && ftruncate(fd, before) != 0) return err_set("%s: cannot write: %s; its last line is not whole", path, strerror(why));
+    if (before >= 0 && ftruncate(fd, before) != 0)
+        return err_set("%s: cannot write: %s; its last line is not whole", path, strerror(why));
     return err_set("%s: cannot write: %s; the rows before are kept", path, strerror(why));
 }
 
@@ -33,7 +34,9 @@ static int open_whole(const char *path, char **text, size_t *bytes) {
     if (fd < 0) return err_set("%s: cannot open for writing: %s", path, strerror(errno));
     struct stat st;
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        err_set("%s: %s", path, errno == EWOULDBLOCK ? "another process writes to it; wait for it or name another file" : strerror(errno));
+        err_set("%s: %s", path,
+                errno == EWOULDBLOCK ? "another process writes to it; wait for it or name another file"
+                                     : strerror(errno));
     } else if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         err_set("%s: not a regular file", path);
     } else if ((*text = file_read(path, bytes))) {
@@ -47,7 +50,7 @@ static int drop_after(int fd, const char *path, char *text, size_t *bytes, size_
     if (keep == *bytes) return 0;
     log_info("%s: %s is dropped (%zu bytes)", path, what, *bytes - keep);
     if (ftruncate(fd, (off_t)keep) != 0) return err_set("%s: cannot be shortened: %s", path, strerror(errno));
-    text[*bytes = keep] = 0;
+    text[ *bytes = keep] = 0;
     return 0;
 }
 
@@ -95,7 +98,8 @@ static void put_field(FILE *f, const char *s) {
     putc('"', f);
 }
 
-// One line's fields, n of them, as one block; *line moves behind the line feed. NULL: not n fields, or a quote without end.
+// One line's fields, n of them, as one block; *line moves behind the line feed. NULL: not n fields, or a quote without
+// end.
 static char **parse_row(const char **line, const char *end, int n) {
     const char *p = *line;
     char **field = xmalloc((size_t)n * sizeof *field + (size_t)(end - p) + 1), *out = (char *)(field + n);
@@ -151,7 +155,8 @@ char *const *results_find(const results *r, const char *const *field) {
     for (long i = 0; i < r->n; i++) {
         if (r->key[i] != key) continue;
         bool same = true;
-        for (int c = 0; c < r->n_columns && same; c++) same = !r->column[c].key || strcmp(row_at(r, i)[c], field[c]) == 0;
+        for (int c = 0; c < r->n_columns && same; c++)
+            same = !r->column[c].key || strcmp(row_at(r, i)[c], field[c]) == 0;
         if (same) return row_at(r, i);
     }
     return NULL;
@@ -178,12 +183,15 @@ static int parse_file(results *r, const char *text, size_t bytes) {
         } else if (!r->header_written) {
             r->header_written = strncmp(p, header, strlen(header)) == 0;
             if (!r->header_written)
-                bad = err_set("%s:%ld: not the columns that this program writes; move the file away or name another", r->path, line);
+                bad = err_set("%s:%ld: not the columns that this program writes; move the file away or name another",
+                              r->path, line);
             p += strlen(header);
         } else {
             char **field = parse_row(&p, end, r->n_columns);
-            if (field) remember(r, field);
-            else bad = err_set("%s:%ld: not a row of %d fields; repair or remove the line", r->path, line, r->n_columns);
+            if (field)
+                remember(r, field);
+            else
+                bad = err_set("%s:%ld: not a row of %d fields; repair or remove the line", r->path, line, r->n_columns);
         }
     }
     free(header);
@@ -210,7 +218,8 @@ int results_open(results *r, const char *path, const results_column *column, int
 
 int results_read(results *r, const char *path, const results_column *column, int n_columns) {
     size_t bytes = 0;
-    *r = (results){.fd = -1, .column = column, .n_columns = n_columns, .provenance = xstrdup(""), .path = xstrdup(path)};
+    *r =
+        (results){.fd = -1, .column = column, .n_columns = n_columns, .provenance = xstrdup(""), .path = xstrdup(path)};
     char *text = file_exists(path) ? file_read(path, &bytes) : NULL;
     if (!text) return 0;
     const int bad = parse_file(r, text, after_last_line(text, bytes));
@@ -311,7 +320,8 @@ static int utf8_length(const unsigned char *p) {
     int n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
     for (int i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
         return 0;
     return n;
 }
@@ -320,10 +330,14 @@ void json_text(FILE *f, const char *text) {
     putc('"', f);
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
         int n = utf8_length(p);
-        if (n == 0) fputs("\\ufffd", f);
-        else if (*p == '"' || *p == '\\') fprintf(f, "\\%c", *p);
-        else if (*p < 0x20 || *p == 0x7f) fprintf(f, "\\u%04x", *p);
-        else fwrite(p, 1, (size_t)n, f);
+        if (n == 0)
+            fputs("\\ufffd", f);
+        else if (*p == '"' || *p == '\\')
+            fprintf(f, "\\%c", *p);
+        else if (*p < 0x20 || *p == 0x7f)
+            fprintf(f, "\\u%04x", *p);
+        else
+            fwrite(p, 1, (size_t)n, f);
         p += n ? n : 1;
     }
     putc('"', f);

@@ -7,7 +7,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(p, bytes) ((void)0)
+#define ASAN_POISON_MEMORY_REGION(p, bytes)   ((void)0)
 #define ASAN_UNPOISON_MEMORY_REGION(p, bytes) ((void)0)
 #endif
 
@@ -16,13 +16,16 @@ enum {
     LEAST = 1 << 16,  // bytes of the first block
     BLOCKS = 48,      // each is as large as those before together, so that many hold any memory
 #if defined(__SANITIZE_ADDRESS__)
-    GAP = ALIGN       // bytes after what is taken that nobody may touch
+    GAP = ALIGN  // bytes after what is taken that nobody may touch
 #else
     GAP = 0
 #endif
 };
 
-typedef struct { char *base; size_t bytes; } block;
+typedef struct {
+    char *base;
+    size_t bytes;
+} block;
 typedef struct {
     char *at, *end;  // what is left of the block in use
     int now, depth;  // the block in use; marks that are set

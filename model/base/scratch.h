@@ -13,7 +13,10 @@
 #pragma once
 #include <stddef.h>
 
-typedef struct { char *at; int block, depth; } scratch_point;
+typedef struct {
+    char *at;
+    int block, depth;
+} scratch_point;
 
 scratch_point scratch_mark(void);
 void *scratch_take(size_t bytes);  // 64-byte aligned, not cleared

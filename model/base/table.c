@@ -38,7 +38,8 @@ void u64_free(u64_table *t) {
 
 static struct str_slot *str_find(const str_table *t, const char *key, size_t bytes) {
     size_t i = hash64(key, bytes) & (t->cap - 1);
-    while (t->slot[i].key && (t->slot[i].bytes != bytes || memcmp(t->slot[i].key, key, bytes) != 0)) i = (i + 1) & (t->cap - 1);
+    while (t->slot[i].key && (t->slot[i].bytes != bytes || memcmp(t->slot[i].key, key, bytes) != 0))
+        i = (i + 1) & (t->cap - 1);
     return &t->slot[i];
 }
 

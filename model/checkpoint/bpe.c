@@ -1,7 +1,8 @@
 // bpe - learns a byte-level BPE and writes vocab.json and merges.txt. Contract (order of merges, ties) in tok.h.
-// Sennrich, Haddow and Birch 2016, algorithm 1, over the distinct pieces of the text with their counts. Pair counts are kept up to date:
-// a merge visits only the pieces that hold its pair. A heap orders the pairs; counts only fall while a pair waits there (but for the
-// pairs a merge has just touched, which are offered anew), so an entry whose count is out of date is put back with the true one.
+// Sennrich, Haddow and Birch 2016, algorithm 1, over the distinct pieces of the text with their counts. Pair counts are
+// kept up to date: a merge visits only the pieces that hold its pair. A heap orders the pairs; counts only fall while a
+// pair waits there (but for the pairs a merge has just touched, which are offered anew), so an entry whose count is out
+// of date is put back with the true one.
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,11 @@
 
 enum { N_SPECIAL = 4, N_BASE = N_SPECIAL + 256 };
 
-typedef struct { size_t at; int n; int64_t count; } word;  // symbols pool[at..at+n), occurrences in the text
+typedef struct {
+    size_t at;
+    int n;
+    int64_t count;
+} word;  // symbols pool[at..at+n), occurrences in the text
 typedef struct {
     int32_t left, right;
     int64_t count;
@@ -19,7 +24,10 @@ typedef struct {
     int32_t *where;  // words that hold it or once did
     int n_where, cap_where;
 } pair;
-typedef struct { int64_t count; int32_t left, right; } entry;
+typedef struct {
+    int64_t count;
+    int32_t left, right;
+} entry;
 
 typedef struct {
     char **text;  // bytes of each id; the special tokens by name
@@ -35,9 +43,11 @@ typedef struct {
     int n_pairs, cap_pairs;
     entry *heap;
     int n_heap, cap_heap;
-    int32_t *fresh;   // pairs whose count the current merge raised
+    int32_t *fresh;  // pairs whose count the current merge raised
     int n_fresh, cap_fresh;
-    struct { int32_t left, right; } *merges;
+    struct {
+        int32_t left, right;
+    } * merges;
     int n_merges, cap_merges;
 } trainer;
 
@@ -170,10 +180,13 @@ static void learn(trainer *t, int size) {
         memcpy(joined, t->text[top.left], (size_t)t->bytes[top.left]);
         memcpy(joined + t->bytes[top.left], t->text[top.right], (size_t)t->bytes[top.right] + 1);
         int32_t id = str_get(&t->ids, joined, (size_t)bytes);
-        if (id >= 0) free(joined);  // another pair has spelt the same symbol already
-        else id = add_id(t, joined, bytes);
+        if (id >= 0)
+            free(joined);  // another pair has spelt the same symbol already
+        else
+            id = add_id(t, joined, bytes);
         ASSERT(id >= N_BASE);  // no piece spells a special token: the split keeps letters and punctuation apart
-        if (t->n_merges == t->cap_merges) t->merges = xrealloc(t->merges, (size_t)(t->cap_merges += 1024) * sizeof *t->merges);
+        if (t->n_merges == t->cap_merges)
+            t->merges = xrealloc(t->merges, (size_t)(t->cap_merges += 1024) * sizeof *t->merges);
         t->merges[t->n_merges].left = top.left;
         t->merges[t->n_merges++].right = top.right;
         int32_t *where = p->where;  // pairs may move while words are merged
@@ -236,12 +249,15 @@ static void trainer_free(trainer *t) {
 }
 
 int bpe_train(const char *text, size_t bytes, int size, const char *dir) {
-    if (size < N_BASE) return err_set("a byte-level vocabulary of %d ids is too small: at least %d are wanted", size, N_BASE);
-    if (bytes > INT_MAX) return err_set("%zu bytes are too much text to learn a vocabulary from (limit %d)", bytes, INT_MAX);
+    if (size < N_BASE)
+        return err_set("a byte-level vocabulary of %d ids is too small: at least %d are wanted", size, N_BASE);
+    if (bytes > INT_MAX)
+        return err_set("%zu bytes are too much text to learn a vocabulary from (limit %d)", bytes, INT_MAX);
     trainer t = {.text = xcalloc((size_t)size, sizeof *t.text), .bytes = xcalloc((size_t)size, sizeof *t.bytes)};
     read_text(&t, text, bytes);
     learn(&t, size);
-    int rc = t.size < size ? err_set("%zu bytes of text give only %d ids, not %d; ask for fewer or give more text", bytes, t.size, size)
+    int rc = t.size < size ? err_set("%zu bytes of text give only %d ids, not %d; ask for fewer or give more text",
+                                     bytes, t.size, size)
                            : write_files(&t, dir);
     trainer_free(&t);
     return rc;

@@ -20,11 +20,14 @@ static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n)
     if (fd < 0) return err_set("%s: cannot open: %s", path, strerror(errno));
     void *base = MAP_FAILED;
     int bad = -1;
-    if (fstat(fd, &st)) err_set("%s: cannot read: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode) || st.st_size == 0) err_set("%s: not a file with content; fetch it again", path);
+    if (fstat(fd, &st))
+        err_set("%s: cannot read: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode) || st.st_size == 0)
+        err_set("%s: not a file with content; fetch it again", path);
     else if ((base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
         err_set("%s: cannot map %lld bytes: %s", path, (long long)st.st_size, strerror(errno));
-    else bad = 0;
+    else
+        bad = 0;
     close(fd);
     if (bad) return -1;
     *bytes = base;
@@ -71,15 +74,17 @@ static const tensor *named(const tensor *ts, int n, const char *name) {
 
 static int load_shard(ckpt *c, const json_t *map, const char *shard, const char *index, parse_fn *parse) {
     int first = c->n_tensors, bad;
-    if (!*shard || strchr(shard, '/')) return err_set("%s: \"%.80s\" is not the name of a file beside it", index, shard);
+    if (!*shard || strchr(shard, '/'))
+        return err_set("%s: \"%.80s\" is not the name of a file beside it", index, shard);
     char *path = xasprintf("%s/%s", c->dir, shard);
     if ((bad = load_file(c, path, parse)) && !file_exists(path))
         err_set("%s: missing, though %s names it; fetch it again", path, index);
     const char *name;
     json_t *v;
-    json_object_foreach((json_t *)map, name, v)
-        if (!bad && !strcmp(json_string_value(v), shard) && !named(c->tensors + first, c->n_tensors - first, short_name(c, name)))
-            bad = err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
+    json_object_foreach((json_t *)map, name,
+                        v) if (!bad && !strcmp(json_string_value(v), shard) &&
+                               !named(c->tensors + first, c->n_tensors - first, short_name(c, name))) bad =
+        err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
     free(path);
     return bad;
 }
@@ -121,7 +126,11 @@ static int load_index(ckpt *c, const char *path, parse_fn *parse) {
 
 // The first form that is there.
 static int load_tensors(ckpt *c) {
-    static const struct { const char *file; parse_fn *parse; bool index; } forms[] = {
+    static const struct {
+        const char *file;
+        parse_fn *parse;
+        bool index;
+    } forms[] = {
         {"model.safetensors", st_parse, false},
         {"model.safetensors.index.json", st_parse, true},
         {"pytorch_model.bin", pt_parse, false},
@@ -130,19 +139,25 @@ static int load_tensors(ckpt *c) {
     for (int i = 0; i < 4; i++) {
         char *path = xasprintf("%s/%s", c->dir, forms[i].file);
         bool there = file_exists(path);
-        int bad = !there ? 0 : forms[i].index ? load_index(c, path, forms[i].parse) : load_file(c, path, forms[i].parse);
+        int bad = !there           ? 0
+                  : forms[i].index ? load_index(c, path, forms[i].parse)
+                                   : load_file(c, path, forms[i].parse);
         free(path);
         if (there) return bad;
     }
-    return err_set("%s: no weights: neither model.safetensors nor pytorch_model.bin nor an index.json of shards is there", c->dir);
+    return err_set(
+        "%s: no weights: neither model.safetensors nor pytorch_model.bin nor an index.json of shards is there", c->dir);
 }
 
 // ---------------------------------------------------------------- tensors against the config
-static int by_name(const void *a, const void *b) { return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
+}
 
 static void shape_text(char out[96], const tensor *t) {
     int n = snprintf(out, 96, "[");
-    for (int i = 0; i < t->rank; i++) n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
+    for (int i = 0; i < t->rank; i++)
+        n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
     snprintf(out + n, 96 - (size_t)n, "]");
 }
 
@@ -167,9 +182,12 @@ static int check_tensors(const model_config *config, const tensor *ts, int n, co
         if (!strcmp(ts[k].name, ts[k - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[k].name);
     for (; !bad && (i < n_want || j < n); i++, j++) {
         int order = i == n_want ? 1 : j == n ? -1 : strcmp(want[i].name, ts[j].name);
-        if (order < 0) bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
-        else if (order > 0) bad = err_set("%s: tensor %s has no place in the model that config.json describes", dir, ts[j].name);
-        else bad = check_shape(&ts[j], &want[i], dir);
+        if (order < 0)
+            bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
+        else if (order > 0)
+            bad = err_set("%s: tensor %s has no place in the model that config.json describes", dir, ts[j].name);
+        else
+            bad = check_shape(&ts[j], &want[i], dir);
     }
     tensors_free(want, n_want);
     return bad;
@@ -181,14 +199,16 @@ static void drop(ckpt *c, const tensor *t) {
     memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
 }
 
-// The head of a tied model is the embedding once more; an untied head, or one that was changed, is no model that runs here.
+// The head of a tied model is the embedding once more; an untied head, or one that was changed, is no model that runs
+// here.
 static int check_head(ckpt *c) {
     const family *f = arch_of(&c->config).family;
     const tensor *head = ckpt_find(c, f->head), *embed = ckpt_find(c, f->embedding);
     if (!head && !c->config.tied)
         return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no %s", c->dir, f->head);
     if (!head || !embed) return 0;
-    if (head->type != embed->type || !same_shape(head, embed) || (head->data != embed->data && memcmp(head->data, embed->data, tensor_bytes(embed))))
+    if (head->type != embed->type || !same_shape(head, embed) ||
+        (head->data != embed->data && memcmp(head->data, embed->data, tensor_bytes(embed))))
         return err_set("%s: %s differs from %s; only tied heads are implemented", c->dir, f->head, f->embedding);
     drop(c, head);
     return 0;
@@ -220,8 +240,10 @@ fail:
 void ckpt_close(ckpt *c) {
     tensors_free(c->tensors, c->n_tensors);
     for (int i = 0; i < c->n_maps; i++)
-        if (c->maps[i].owned) free(c->maps[i].base);
-        else munmap(c->maps[i].base, c->maps[i].bytes);
+        if (c->maps[i].owned)
+            free(c->maps[i].base);
+        else
+            munmap(c->maps[i].base, c->maps[i].bytes);
     free(c->maps);
     free(c->dir);
     model_config_free(&c->config);
@@ -238,10 +260,12 @@ const tensor *ckpt_find(const ckpt *c, const char *name) {
 static size_t first_bad(const tensor *t, size_t from, size_t to) {
     if (t->type == DT_F32) {
         const uint32_t *x = t->data;
-        for (; from < to && (x[from] & 0x7f800000u) != 0x7f800000u; from++) {}
+        for (; from < to && (x[from] & 0x7f800000u) != 0x7f800000u; from++) {
+        }
     } else {
         const uint16_t *x = t->data, exponent = t->type == DT_F16 ? 0x7c00 : 0x7f80;
-        for (; from < to && (x[from] & exponent) != exponent; from++) {}
+        for (; from < to && (x[from] & exponent) != exponent; from++) {
+        }
     }
     return from;
 }
@@ -251,8 +275,8 @@ static int read_all(ckpt *c, bool values) {
     const model_config *o = &c->config;
     XXH3_state_t *st = XXH3_createState();
     XXH3_128bits_reset(st);
-    char *text = xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions, o->pre_ln, o->final_ln,
-                           o->bias, o->bos, o->eos, o->pad);
+    char *text = xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions,
+                           o->pre_ln, o->final_ln, o->bias, o->bos, o->eos, o->pad);
     XXH3_128bits_update(st, text, strlen(text) + 1);
     free(text);
     int bad = 0;
@@ -266,12 +290,15 @@ static int read_all(ckpt *c, bool values) {
         XXH3_128bits_update(st, shape, strlen(shape) + 1);
         for (size_t at = 0; at < n && !bad; at += piece) {
             size_t end = n - at < piece ? n : at + piece, where = values ? first_bad(t, at, end) : end;
-            if (where < end) bad = err_set("%s: tensor %s holds NaN or infinity at element %zu; the model cannot be used", c->dir, t->name, where);
+            if (where < end)
+                bad = err_set("%s: tensor %s holds NaN or infinity at element %zu; the model cannot be used", c->dir,
+                              t->name, where);
             XXH3_128bits_update(st, (const char *)t->data + at * width, (end - at) * width);
         }
     }
     XXH128_hash_t h = XXH3_128bits_digest(st);
-    if (!bad) snprintf(c->hash, sizeof c->hash, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    if (!bad)
+        snprintf(c->hash, sizeof c->hash, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
     XXH3_freeState(st);
     return bad;
 }
@@ -309,21 +336,27 @@ static int write_safetensors(FILE *f, const char *prefix, const tensor **ts, int
     int bad = 0;
     for (int i = 0; i < n && !bad; i++) {
         const void *data = fill ? fill(ctx, ts[i]) : ts[i]->data;
-        if (!data) bad = -1;
-        else if (fwrite(data, 1, tensor_bytes(ts[i]), f) != tensor_bytes(ts[i])) break;  // file_out_close says why
+        if (!data)
+            bad = -1;
+        else if (fwrite(data, 1, tensor_bytes(ts[i]), f) != tensor_bytes(ts[i]))
+            break;  // file_out_close says why
     }
     free(text);
     json_decref(root);
     return bad;
 }
 
-int ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n) { return ckpt_save_from(dir, config, tensors, n, NULL, NULL); }
+int ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n) {
+    return ckpt_save_from(dir, config, tensors, n, NULL, NULL);
+}
 
-int ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx) {
+int ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill,
+                   void *ctx) {
     file_out weights = {0}, conf = {0};
     const tensor **order = xcalloc((size_t)n + 1, sizeof *order);
     tensor *sorted = xcalloc((size_t)n + 1, sizeof *sorted);
-    char *weights_path = xasprintf("%s/model.safetensors", dir), *conf_path = xasprintf("%s/config.json", dir), *text = NULL;
+    char *weights_path = xasprintf("%s/model.safetensors", dir), *conf_path = xasprintf("%s/config.json", dir),
+         *text = NULL;
     int bad = -1, m = 0;
     for (int i = 0; i < n; i++) sorted[i] = tensors[i];
     qsort(sorted, (size_t)n, sizeof *sorted, by_name);

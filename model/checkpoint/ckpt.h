@@ -1,32 +1,38 @@
-// ckpt - a checkpoint directory as Hugging Face publishes OPT: config.json and its tensors, validated and mmapped read-only.
+// ckpt - a checkpoint directory as Hugging Face publishes OPT: config.json and its tensors, validated and mmapped
+// read-only.
 //
 // Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
-// pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards that
-// pytorch_model.bin.index.json names. fp32, fp16 and bf16. Names lose a leading "model." and "decoder.": "layers.0.fc1.weight".
+// pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards
+// that pytorch_model.bin.index.json names. fp32, fp16 and bf16. Names lose a leading "model." and "decoder.":
+// "layers.0.fc1.weight".
 #pragma once
 #include "base.h"
 
 typedef enum { DT_F32, DT_F16, DT_BF16 } dtype;
 static inline size_t dtype_bytes(dtype t) { return t == DT_F32 ? 4 : 2; }
-const char *dtype_name(dtype t);  // "float32", "float16", "bfloat16"
+const char *dtype_name(dtype t);           // "float32", "float16", "bfloat16"
 extern const char *const dtype_options[];  // "fp32", "fp16", "bf16", NULL: as options and tables name them
 int dtype_of_option(const char *name);     // or -1
 
-// What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P width of
-// the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.
+// What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P
+// width of the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.
 //
-// A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the model that it was made
-// from (so D = E/H holds); "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many each layer has, 0 allowed. Arrays [L, H] and
-// [L, F] over units keep their shape: units of layer l are the first model_units(c, l, kind) of its row; masks are 0 behind them, scores NaN.
+// A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the
+// model that it was made from (so D = E/H holds); "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many
+// each layer has, 0 allowed. Arrays [L, H] and [L, F] over units keep their shape: units of layer l are the first
+// model_units(c, l, kind) of its row; masks are 0 behind them, scores NaN.
 typedef struct {
     int L, H, E, F, D, P, V, positions;  // positions without OPT's offset of 2
-    bool pre_ln;       // do_layer_norm_before; false: OPT-350m
-    bool final_ln;     // pre_ln and not _remove_final_layer_norm
-    bool bias;         // enable_bias
-    bool tied;         // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
-    int bos, eos, pad; // token ids
-    dtype declared;    // torch_dtype
-    int *heads, *neurons; // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct share them
+    bool pre_ln;                         // do_layer_norm_before; false: OPT-350m
+    bool final_ln;                       // pre_ln and not _remove_final_layer_norm
+    bool bias;                           // enable_bias
+    // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
+    bool tied;
+    int bos, eos, pad;  // token ids
+    dtype declared;     // torch_dtype
+    // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct
+    // share them
+    int *heads, *neurons;
 } model_config;
 
 enum { UNIT_HEADS, UNIT_NEURONS };  // kinds of units
@@ -38,53 +44,65 @@ static inline bool model_compacted(const model_config *c) { return c->heads || c
 void model_config_free(model_config *c);  // the lists; safe on {0}
 
 typedef struct {
-    char *name;        // without "model." and "decoder."
+    char *name;  // without "model." and "decoder."
     dtype type;
     int rank;
-    int64_t dim[4];    // row major
-    const void *data;  // little endian; of a ckpt: aligned to the element, not more (a tensor that the file places otherwise is copied)
+    int64_t dim[4];  // row major
+    // little endian; of a ckpt: aligned to the element, not more (a tensor that the file places otherwise is copied)
+    const void *data;
 } tensor;
 
 typedef struct {
     char *dir;
     model_config config;
-    tensor *tensors;   // sorted by name
+    tensor *tensors;  // sorted by name
     int n_tensors;
-    struct ckpt_map { void *base; size_t bytes; bool owned; } *maps;  // what ckpt_close unmaps; owned: a copy of ours, freed
+    // what ckpt_close unmaps; owned: a copy of ours, freed
+    struct ckpt_map {
+        void *base;
+        size_t bytes;
+        bool owned;
+    } * maps;
     int n_maps, cap_maps;
-    int n_files;       // of weights
-    size_t bytes;      // of all tensors
-    char hash[33];     // of the config's sizes and switches and every tensor's name, type, shape and data, so that it does not depend
-                       // on the file form; made on demand by ckpt_hash
+    int n_files;   // of weights
+    size_t bytes;  // of all tensors
+    // of the config's sizes and switches and every tensor's name, type, shape and data, so that it does not depend on
+    // the file form; made on demand by ckpt_hash
+    char hash[33];
 } ckpt;
 
-// Opens and validates everything that can be checked without reading the weights: every offset, shape and dtype against the file
-// size and the config; overlapping or out-of-file tensors, missing, surplus, wrongly shaped or duplicate tensors are refused with one
-// line. A tied lm_head.weight (which must equal the embedding) and fairseq's "version" are dropped. All data stay valid until
-// ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
-int  ckpt_open(ckpt *c, const char *dir);
+// Opens and validates everything that can be checked without reading the weights: every offset, shape and dtype against
+// the file size and the config; overlapping or out-of-file tensors, missing, surplus, wrongly shaped or duplicate
+// tensors are refused with one line. A tied lm_head.weight (which must equal the embedding) and fairseq's "version" are
+// dropped. All data stay valid until ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
+int ckpt_open(ckpt *c, const char *dir);
 void ckpt_close(ckpt *c);
 // The tensor, or NULL.
 const tensor *ckpt_find(const ckpt *c, const char *name);
 // Reads all weights once: fills c->hash; -1 with the tensor's name if a weight is NaN or infinite.
-int  ckpt_check_values(ckpt *c);
+int ckpt_check_values(ckpt *c);
 // Fills c->hash without looking at values.
 const char *ckpt_hash(ckpt *c);
 
-// Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them: names with
-// "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
-int  ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n);
-// The same with the data of one tensor at a time, in any order: fill returns them, good until its next call, or NULL and err_set.
+// Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them: names
+// with "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
+int ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n);
+// The same with the data of one tensor at a time, in any order: fill returns them, good until its next call, or NULL
+// and err_set.
 typedef const void *tensor_fill(void *ctx, const tensor *t);
-int  ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill, void *ctx);
+int ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill,
+                   void *ctx);
 
 // config.json of a configuration, as transformers writes it; caller frees.
 char *model_config_text(const model_config *c);
 
-// The parts, each on bytes in memory so that they can be fuzzed. Names are as in the file. The tensors' data point into `bytes` at any
-// alignment (two tensors of a .bin may share them); caller frees names and array with tensors_free. On failure *tensors is NULL.
-int  st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // safetensors
-int  pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);       // torch.save zip
-int  model_config_parse(const char *json, size_t n, const char *path, model_config *config);  // caller: model_config_free
+// The parts, each on bytes in memory so that they can be fuzzed. Names are as in the file. The tensors' data point into
+// `bytes` at any alignment (two tensors of a .bin may share them); caller frees names and array with tensors_free. On
+// failure *tensors is NULL.
+int st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);  // safetensors
+// torch.save zip
+int pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);
+// caller: model_config_free
+int model_config_parse(const char *json, size_t n, const char *path, model_config *config);
 void tensors_free(tensor *tensors, int n);
 size_t tensor_bytes(const tensor *t);  // SIZE_MAX: the product of the sizes overflows

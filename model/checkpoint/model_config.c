@@ -47,7 +47,8 @@ static int want_text(const json_t *root, const char *path, const char *key, cons
     const json_t *v = json_object_get(root, key);
     if (!v) return 0;
     if (!json_is_string(v)) return err_set("%s: \"%s\" is not a text", path, key);
-    if (strcmp(json_string_value(v), want)) return err_set("%s: \"%s\" is \"%.60s\"; %s", path, key, json_string_value(v), why);
+    if (strcmp(json_string_value(v), want))
+        return err_set("%s: \"%s\" is \"%.60s\"; %s", path, key, json_string_value(v), why);
     return 0;
 }
 
@@ -85,7 +86,8 @@ static int get_list(const json_t *root, const char *path, const char *key, int L
 static int config_read(const json_t *root, const char *path, model_config *c) {
     bool affine, remove_final;
     if (!json_is_object(root)) return err_set("%s: not a JSON object", path);
-    if (!json_object_get(root, "model_type")) return err_set("%s: \"model_type\" is missing; an OPT config has it", path);
+    if (!json_object_get(root, "model_type"))
+        return err_set("%s: \"model_type\" is missing; an OPT config has it", path);
     if (want_text(root, path, "model_type", "opt", "only OPT models can be read")) return -1;
     if (want_text(root, path, "activation_function", "relu", "only relu is implemented")) return -1;
     if (get_int(root, path, "num_hidden_layers", 0, 1, 1 << 12, &c->L)) return -1;
@@ -95,7 +97,8 @@ static int config_read(const json_t *root, const char *path, model_config *c) {
     if (get_int(root, path, "vocab_size", 0, 1, MAX_DIM, &c->V)) return -1;
     if (get_int(root, path, "max_position_embeddings", 0, 1, MAX_DIM, &c->positions)) return -1;
     if (get_int(root, path, "word_embed_proj_dim", c->E, 1, MAX_DIM, &c->P)) return -1;
-    if (c->E % c->H) return err_set("%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", path, c->E, c->H);
+    if (c->E % c->H)
+        return err_set("%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", path, c->E, c->H);
     c->D = c->E / c->H;
     if (get_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
     if (get_list(root, path, "ffn_dim_per_layer", c->L, c->F, &c->neurons)) return -1;
@@ -103,13 +106,16 @@ static int config_read(const json_t *root, const char *path, model_config *c) {
     if (get_int(root, path, "eos_token_id", 2, 0, MAX_DIM, &c->eos)) return -1;
     if (get_int(root, path, "pad_token_id", 1, 0, MAX_DIM, &c->pad)) return -1;
     if (c->bos >= c->V || c->eos >= c->V || c->pad >= c->V)
-        return err_set("%s: a special token (bos %d, eos %d, pad %d) is not below \"vocab_size\" %d", path, c->bos, c->eos, c->pad, c->V);
+        return err_set("%s: a special token (bos %d, eos %d, pad %d) is not below \"vocab_size\" %d", path, c->bos,
+                       c->eos, c->pad, c->V);
     if (get_bool(root, path, "do_layer_norm_before", true, &c->pre_ln)) return -1;
     if (get_bool(root, path, "_remove_final_layer_norm", false, &remove_final)) return -1;
     if (get_bool(root, path, "enable_bias", true, &c->bias)) return -1;
     if (get_bool(root, path, "tie_word_embeddings", true, &c->tied)) return -1;
     if (get_bool(root, path, "layer_norm_elementwise_affine", true, &affine)) return -1;
-    if (!affine) return err_set("%s: \"layer_norm_elementwise_affine\" is false; norms without weights are not implemented", path);
+    if (!affine)
+        return err_set("%s: \"layer_norm_elementwise_affine\" is false; norms without weights are not implemented",
+                       path);
     c->final_ln = c->pre_ln && !remove_final;
     return get_dtype(root, path, &c->declared);
 }
@@ -140,15 +146,16 @@ static void put_list(json_t *root, const char *key, const int *list, int n) {
 }
 
 char *model_config_text(const model_config *c) {
-    json_t *root = json_pack(
-        "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:s}",
-        "architectures", "OPTForCausalLM", "model_type", "opt", "activation_function", "relu",
-        "num_hidden_layers", c->L, "num_attention_heads", c->H, "hidden_size", c->E, "ffn_dim", c->F,
-        "word_embed_proj_dim", c->P, "vocab_size", c->V, "max_position_embeddings", c->positions,
-        "bos_token_id", c->bos, "eos_token_id", c->eos, "pad_token_id", c->pad,
-        "do_layer_norm_before", c->pre_ln, "_remove_final_layer_norm", c->pre_ln && !c->final_ln, "enable_bias", c->bias,
-        "layer_norm_elementwise_affine", 1, "tie_word_embeddings", 1,
-        "dropout", 0.0, "attention_dropout", 0.0, "layerdrop", 0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
+    json_t *root =
+        json_pack("{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, "
+                  "s:f, s:f, s:f, s:s}",
+                  "architectures", "OPTForCausalLM", "model_type", "opt", "activation_function", "relu",
+                  "num_hidden_layers", c->L, "num_attention_heads", c->H, "hidden_size", c->E, "ffn_dim", c->F,
+                  "word_embed_proj_dim", c->P, "vocab_size", c->V, "max_position_embeddings", c->positions,
+                  "bos_token_id", c->bos, "eos_token_id", c->eos, "pad_token_id", c->pad, "do_layer_norm_before",
+                  c->pre_ln, "_remove_final_layer_norm", c->pre_ln && !c->final_ln, "enable_bias", c->bias,
+                  "layer_norm_elementwise_affine", 1, "tie_word_embeddings", 1, "dropout", 0.0, "attention_dropout",
+                  0.0, "layerdrop", 0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
     put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
     put_list(root, "ffn_dim_per_layer", c->neurons, c->L);

@@ -1,7 +1,7 @@
 // pt - pytorch_model.bin: torch.save's zip of one pickle (names, shapes) and one raw entry per storage.
-// Nothing is executed: the pickle machine below knows the opcodes of protocol 2 that a dict of tensors needs and five names that stand
-// for values of its own; any other name or opcode ends the reading. Opcodes: Python's Lib/pickletools.py; torch's layout:
-// torch/serialization.py (_save) and torch/_utils.py (_rebuild_tensor_v2).
+// Nothing is executed: the pickle machine below knows the opcodes of protocol 2 that a dict of tensors needs and five
+// names that stand for values of its own; any other name or opcode ends the reading. Opcodes: Python's
+// Lib/pickletools.py; torch's layout: torch/serialization.py (_save) and torch/_utils.py (_rebuild_tensor_v2).
 #include "ckpt.h"
 #include "zip.h"
 #include <stdarg.h>
@@ -11,36 +11,46 @@
 #define MAX_PICKLE (64 << 20)  // OPT-66b's is below a megabyte; keeps every count in an int
 
 typedef enum { NONE, BOOL, INT, TEXT, TUPLE, DICT, MARK, GLOBAL, STORAGE, TENSOR } kind;
-static const char *const kind_names[] = {"None", "a bool", "a number", "a text", "a tuple", "a dict", "a mark", "a class", "a storage", "a tensor"};
+static const char *const kind_names[] = {"None",   "a bool", "a number", "a text",    "a tuple",
+                                         "a dict", "a mark", "a class",  "a storage", "a tensor"};
 
 typedef enum { ORDERED_DICT, REBUILD_TENSOR, FLOAT_STORAGE, HALF_STORAGE, BFLOAT16_STORAGE, N_GLOBALS } global;
-static const char *const global_names[N_GLOBALS] = {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch.FloatStorage",
-                                                    "torch.HalfStorage", "torch.BFloat16Storage"};
-static const dtype storage_types[N_GLOBALS] = {[FLOAT_STORAGE] = DT_F32, [HALF_STORAGE] = DT_F16, [BFLOAT16_STORAGE] = DT_BF16};
+static const char *const global_names[N_GLOBALS] = {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2",
+                                                    "torch.FloatStorage", "torch.HalfStorage", "torch.BFloat16Storage"};
+static const dtype storage_types[N_GLOBALS] = {
+    [FLOAT_STORAGE] = DT_F32, [HALF_STORAGE] = DT_F16, [BFLOAT16_STORAGE] = DT_BF16};
 
 typedef struct {
     kind kind;
-    int64_t x;            // BOOL, INT; GLOBAL: which; DICT: its number; TUPLE, STORAGE, TENSOR: index of its first item, of itself
+    // BOOL, INT; GLOBAL: which; DICT: its number; TUPLE, STORAGE, TENSOR: index of its first item, of itself
+    int64_t x;
     const uint8_t *text;  // TEXT
     size_t n;             // bytes of TEXT, items of TUPLE
 } value;
 
-typedef struct { const uint8_t *data; size_t count; dtype type; } storage;
-typedef struct { int64_t dict; value key, item; } setting;
+typedef struct {
+    const uint8_t *data;
+    size_t count;
+    dtype type;
+} storage;
+typedef struct {
+    int64_t dict;
+    value key, item;
+} setting;
 
 typedef struct {
     const char *path;
     const uint8_t *begin, *at, *end;  // the pickle
     const zip_entry *entries;
     int n_entries;
-    const char *root;                 // the archive's folder: entries are ROOT/data.pkl, ROOT/data/KEY
-    value *stack, *memo, *items;      // items: of all tuples
+    const char *root;             // the archive's folder: entries are ROOT/data.pkl, ROOT/data/KEY
+    value *stack, *memo, *items;  // items: of all tuples
     int n_stack, cap_stack, n_memo, cap_memo, n_items, cap_items;
     storage *storages;
     int n_storages, cap_storages;
-    tensor *tensors;                  // not named yet
+    tensor *tensors;  // not named yet
     int n_tensors, cap_tensors;
-    setting *settings;                // every dict[key] = item, in order
+    setting *settings;  // every dict[key] = item, in order
     int n_settings, cap_settings;
     int64_t n_dicts;
 } machine;
@@ -91,7 +101,8 @@ static int want_items(const machine *m, const value *tuple, const kind *kinds, s
     if (tuple->n < n) return bad(m, "%s of %zu items instead of %zu", what, tuple->n, n);
     for (size_t i = 0; i < n; i++) {
         kind is = item(m, tuple, i)->kind;
-        if (is != kinds[i]) return bad(m, "item %zu of %s is %s, not %s", i, what, kind_names[is], kind_names[kinds[i]]);
+        if (is != kinds[i])
+            return bad(m, "item %zu of %s is %s, not %s", i, what, kind_names[is], kind_names[kinds[i]]);
     }
     return 0;
 }
@@ -149,10 +160,13 @@ static int op_persistent(machine *m) {
     const zip_entry *e = zip_find(m->entries, m->n_entries, name);
     const dtype type = storage_types[class->x];
     int fail = 0;
-    if (!e) fail = err_set("%s: zip entry %s is missing, but data.pkl names it; the file is damaged, fetch it again", m->path, name);
+    if (!e)
+        fail = err_set("%s: zip entry %s is missing, but data.pkl names it; the file is damaged, fetch it again",
+                       m->path, name);
     else if (count < 0 || (uint64_t)count != e->bytes / dtype_bytes(type) || e->bytes % dtype_bytes(type))
-        fail = err_set("%s: zip entry %s has %zu bytes, but data.pkl says %lld elements of %s; the file is damaged, fetch it again", m->path, name,
-                       e->bytes, (long long)count, dtype_name(type));
+        fail = err_set("%s: zip entry %s has %zu bytes, but data.pkl says %lld elements of %s; the file is damaged, "
+                       "fetch it again",
+                       m->path, name, e->bytes, (long long)count, dtype_name(type));
     free(name);
     if (fail) return -1;
     const storage s = {e->data, (size_t)count, type};
@@ -164,8 +178,10 @@ static int want_row_major(const machine *m, const tensor *t, const value *stride
     int64_t step = 1;
     for (int i = t->rank - 1; i >= 0; i--) {
         if (t->dim[i] != 1 && item(m, strides, (size_t)i)->x != step)
-            return bad(m, "a tensor that is not contiguous (stride %lld of dimension %d, not %lld; save it after .contiguous())",
-                       (long long)item(m, strides, (size_t)i)->x, i, (long long)step);
+            return bad(
+                m,
+                "a tensor that is not contiguous (stride %lld of dimension %d, not %lld; save it after .contiguous())",
+                (long long)item(m, strides, (size_t)i)->x, i, (long long)step);
         step *= t->dim[i];
     }
     return 0;
@@ -179,8 +195,10 @@ static int rebuild_tensor(machine *m, const value *args) {
     const storage *s = &m->storages[item(m, args, 0)->x];
     const int64_t offset = item(m, args, 1)->x;
     const value *sizes = item(m, args, 2), *strides = item(m, args, 3);
-    if (sizes->n > 4 || strides->n != sizes->n) return bad(m, "a tensor of %zu sizes and %zu strides", sizes->n, strides->n);
-    if (want_items(m, sizes, ints, sizes->n, "a shape") || want_items(m, strides, ints, sizes->n, "the strides")) return -1;
+    if (sizes->n > 4 || strides->n != sizes->n)
+        return bad(m, "a tensor of %zu sizes and %zu strides", sizes->n, strides->n);
+    if (want_items(m, sizes, ints, sizes->n, "a shape") || want_items(m, strides, ints, sizes->n, "the strides"))
+        return -1;
     tensor t = {.type = s->type, .rank = (int)sizes->n};
     for (int i = 0; i < t.rank; i++) t.dim[i] = item(m, sizes, (size_t)i)->x;
     const size_t width = dtype_bytes(t.type), bytes = tensor_bytes(&t);
@@ -240,7 +258,8 @@ static int op_put(machine *m, int width) {
     uint64_t i;
     if (take_uint(m, width, &i)) return -1;
     if (!m->n_stack) return bad(m, "its stack is empty");
-    if (i >= (uint64_t)(m->end - m->begin)) return bad(m, "memo number %llu", (unsigned long long)i);  // each takes a byte at least
+    // each takes a byte at least
+    if (i >= (uint64_t)(m->end - m->begin)) return bad(m, "memo number %llu", (unsigned long long)i);
     while (m->n_memo <= (int)i) VEC_PUSH(m->memo, m->n_memo, m->cap_memo, (value){.kind = MARK});
     m->memo[i] = m->stack[m->n_stack - 1];
     return 0;
@@ -249,7 +268,8 @@ static int op_put(machine *m, int width) {
 static int op_get(machine *m, int width) {
     uint64_t i;
     if (take_uint(m, width, &i)) return -1;
-    if (i >= (uint64_t)m->n_memo || m->memo[i].kind == MARK) return bad(m, "memo number %llu was never set", (unsigned long long)i);
+    if (i >= (uint64_t)m->n_memo || m->memo[i].kind == MARK)
+        return bad(m, "memo number %llu was never set", (unsigned long long)i);
     return push(m, m->memo[i]);
 }
 
@@ -287,14 +307,17 @@ static int step(machine *m, uint8_t op) {
     case '(': return push(m, (value){.kind = MARK});
     case ')': return make_tuple(m, 0);
     case 't': return op_tuple(m);
-    case 0x85: case 0x86: case 0x87: return make_tuple(m, op - 0x84);
+    case 0x85:
+    case 0x86:
+    case 0x87: return make_tuple(m, op - 0x84);
     case 'X': return op_text(m);
     case 'K': return op_int(m, 1, false);
     case 'M': return op_int(m, 2, false);
     case 'J': return op_int(m, 4, true);
     case 0x8a: return op_long1(m);
     case 'N': return push(m, (value){.kind = NONE});
-    case 0x88: case 0x89: return push(m, (value){.kind = BOOL, .x = op == 0x88});
+    case 0x88:
+    case 0x89: return push(m, (value){.kind = BOOL, .x = op == 0x88});
     case 'q': return op_put(m, 1);
     case 'r': return op_put(m, 4);
     case 'h': return op_get(m, 1);
@@ -304,7 +327,8 @@ static int step(machine *m, uint8_t op) {
 }
 
 static int run(machine *m, value *result) {
-    if (m->end - m->at < 2 || m->at[0] != 0x80 || m->at[1] != 2) return bad(m, "it is no pickle of protocol 2 (torch.save's default)");
+    if (m->end - m->at < 2 || m->at[0] != 0x80 || m->at[1] != 2)
+        return bad(m, "it is no pickle of protocol 2 (torch.save's default)");
     m->at += 2;
     for (;;) {
         const uint8_t *op;
@@ -323,7 +347,9 @@ static int collect(const machine *m, const value *dict, tensor **tensors, int *n
         if (s->dict != dict->x) continue;
         if (s->key.kind != TEXT || memchr(s->key.text, 0, s->key.n)) return bad(m, "a key that is no text");
         const int shown = s->key.n < 200 ? (int)s->key.n : 200;
-        if (s->item.kind != TENSOR) return bad(m, "its entry %.*s is %s, not a tensor", shown, (const char *)s->key.text, kind_names[s->item.kind]);
+        if (s->item.kind != TENSOR)
+            return bad(m, "its entry %.*s is %s, not a tensor", shown, (const char *)s->key.text,
+                       kind_names[s->item.kind]);
         tensor t = m->tensors[s->item.x];
         t.name = xstrndup((const char *)s->key.text, s->key.n);
         VEC_PUSH(*tensors, *n, cap, t);
@@ -354,12 +380,19 @@ static int check_overlap(const char *path, const tensor *tensors, int n) {
     return fail;
 }
 
-static int read_pickle(const zip_entry *pickle, const zip_entry *entries, int n_entries, const char *path, tensor **tensors, int *n) {
-    machine m = {.path = path, .begin = pickle->data, .at = pickle->data, .end = pickle->data + pickle->bytes, .entries = entries, .n_entries = n_entries};
+static int read_pickle(const zip_entry *pickle, const zip_entry *entries, int n_entries, const char *path,
+                       tensor **tensors, int *n) {
+    machine m = {.path = path,
+                 .begin = pickle->data,
+                 .at = pickle->data,
+                 .end = pickle->data + pickle->bytes,
+                 .entries = entries,
+                 .n_entries = n_entries};
     char *root = xstrndup(pickle->name, strlen(pickle->name) - strlen("/data.pkl"));
     value dict;
     m.root = root;
-    int fail = pickle->bytes > MAX_PICKLE ? bad(&m, "%zu bytes are too many for a pickle", pickle->bytes) : run(&m, &dict);
+    int fail =
+        pickle->bytes > MAX_PICKLE ? bad(&m, "%zu bytes are too many for a pickle", pickle->bytes) : run(&m, &dict);
     if (!fail) fail = collect(&m, &dict, tensors, n);
     if (!fail) fail = check_overlap(path, *tensors, *n);
     free(root);

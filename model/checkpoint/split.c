@@ -6,9 +6,12 @@
 #include <string.h>
 
 // White_Space of Unicode, written out: PCRE2's own \s also takes U+180E, which ceased to be a space in Unicode 6.3.
-#define SPACES "\\x{09}-\\x{0d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACES                                                                                                         \
+    "\\x{09}-\\x{0d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-struct split_rule { pcre2_code *code; };
+struct split_rule {
+    pcre2_code *code;
+};
 
 split_rule *split_rule_new(void) {
     static const char expression[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACES "\\p{L}\\p{N}]+"
@@ -36,7 +39,8 @@ static size_t utf8_length(const unsigned char *p, size_t left) {
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
     // the second byte tells overlong forms, surrogates and what lies beyond U+10FFFF
-    bool bad = (c == 0xe0 && p[1] < 0xa0) || (c == 0xed && p[1] > 0x9f) || (c == 0xf0 && p[1] < 0x90) || (c == 0xf4 && p[1] > 0x8f);
+    bool bad = (c == 0xe0 && p[1] < 0xa0) || (c == 0xed && p[1] > 0x9f) || (c == 0xf0 && p[1] < 0x90) ||
+               (c == 0xf4 && p[1] > 0x8f);
     return bad ? 0 : n;
 }
 
@@ -69,7 +73,9 @@ void split_end(split *s) {
     *s = (split){0};
 }
 
-int symbol_of_byte(int b) { return b <= 32 ? 256 + b : b < 127 ? b : b <= 160 ? 256 + 33 + b - 127 : b == 173 ? 256 + 67 : b; }
+int symbol_of_byte(int b) {
+    return b <= 32 ? 256 + b : b < 127 ? b : b <= 160 ? 256 + 33 + b - 127 : b == 173 ? 256 + 67 : b;
+}
 
 int symbol_byte(int c) {
     if (c >= 256) return c <= 256 + 32 ? c - 256 : c < 256 + 67 ? c - 256 - 33 + 127 : c == 256 + 67 ? 173 : -1;

@@ -1,6 +1,6 @@
 // st - the safetensors format: 8 bytes of header length (little endian), a JSON header, one block of tensor data.
-// Format: https://huggingface.co/docs/safetensors, "Format". Offsets count from the end of the header; together the tensors cover the
-// block exactly, without gap or overlap, as the reference implementation demands, too.
+// Format: https://huggingface.co/docs/safetensors, "Format". Offsets count from the end of the header; together the
+// tensors cover the block exactly, without gap or overlap, as the reference implementation demands, too.
 #include "ckpt.h"
 #include <jansson.h>
 #include <stdlib.h>
@@ -8,7 +8,10 @@
 
 #define MAX_HEADER 100000000  // the reference implementation's limit
 
-typedef struct { tensor t; uint64_t begin, end; } entry;
+typedef struct {
+    tensor t;
+    uint64_t begin, end;
+} entry;
 
 size_t tensor_bytes(const tensor *t) {
     size_t n = dtype_bytes(t->type);
@@ -30,7 +33,8 @@ static int read_type(const json_t *v, const char *path, const char *name, dtype 
             *out = (dtype)t;
             return 0;
         }
-    return err_set("%s: tensor %s: type %.20s; only F32, F16 and BF16 can be read", path, name, s ? s : "is missing or not a text");
+    return err_set("%s: tensor %s: type %.20s; only F32, F16 and BF16 can be read", path, name,
+                   s ? s : "is missing or not a text");
 }
 
 static int read_entry(const json_t *v, const char *path, const char *name, uint64_t block, entry *e) {
@@ -38,24 +42,29 @@ static int read_entry(const json_t *v, const char *path, const char *name, uint6
     tensor *t = &e->t;
     if (!json_is_object(v)) return err_set("%s: tensor %s: its header entry is not a JSON object", path, name);
     if (read_type(json_object_get(v, "dtype"), path, name, &t->type)) return -1;
-    if (!json_is_array(shape) || json_array_size(shape) > 4) return err_set("%s: tensor %s: shape is not a list of at most 4 sizes", path, name);
+    if (!json_is_array(shape) || json_array_size(shape) > 4)
+        return err_set("%s: tensor %s: shape is not a list of at most 4 sizes", path, name);
     t->rank = (int)json_array_size(shape);
     for (int i = 0; i < t->rank; i++) {
         const json_t *d = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(d) || json_integer_value(d) < 0) return err_set("%s: tensor %s: shape holds something that is no size", path, name);
+        if (!json_is_integer(d) || json_integer_value(d) < 0)
+            return err_set("%s: tensor %s: shape holds something that is no size", path, name);
         t->dim[i] = json_integer_value(d);
     }
     for (size_t i = 0; i < 2; i++)
-        if (!json_is_integer(json_array_get(span, i)) || json_integer_value(json_array_get(span, i)) < 0 || json_array_size(span) != 2)
+        if (!json_is_integer(json_array_get(span, i)) || json_integer_value(json_array_get(span, i)) < 0 ||
+            json_array_size(span) != 2)
             return err_set("%s: tensor %s: data_offsets are not two offsets", path, name);
     e->begin = (uint64_t)json_integer_value(json_array_get(span, 0));
     e->end = (uint64_t)json_integer_value(json_array_get(span, 1));
     size_t want = tensor_bytes(t);
     if (e->begin > e->end || e->end > block)
-        return err_set("%s: tensor %s: bytes %llu..%llu lie outside the file's %llu bytes of data; the file is truncated or damaged, fetch it again",
+        return err_set("%s: tensor %s: bytes %llu..%llu lie outside the file's %llu bytes of data; the file is "
+                       "truncated or damaged, fetch it again",
                        path, name, (unsigned long long)e->begin, (unsigned long long)e->end, (unsigned long long)block);
     if (want == SIZE_MAX || want != e->end - e->begin)
-        return err_set("%s: tensor %s: its shape does not fill its %llu bytes", path, name, (unsigned long long)(e->end - e->begin));
+        return err_set("%s: tensor %s: its shape does not fill its %llu bytes", path, name,
+                       (unsigned long long)(e->end - e->begin));
     return 0;
 }
 
@@ -70,16 +79,21 @@ static int by_place(const void *a, const void *b) {
 static int check_cover(const entry *e, int n, const char *path, uint64_t block) {
     uint64_t at = 0;
     for (int i = 0; i < n; at = e[i++].end) {
-        if (e[i].begin < at) return err_set("%s: tensors %s and %s overlap; the file is damaged, fetch it again", path, e[i - 1].t.name, e[i].t.name);
+        if (e[i].begin < at)
+            return err_set("%s: tensors %s and %s overlap; the file is damaged, fetch it again", path, e[i - 1].t.name,
+                           e[i].t.name);
         if (e[i].begin > at)
-            return err_set("%s: %llu bytes before tensor %s belong to no tensor; the file is damaged, fetch it again", path,
-                           (unsigned long long)(e[i].begin - at), e[i].t.name);
+            return err_set("%s: %llu bytes before tensor %s belong to no tensor; the file is damaged, fetch it again",
+                           path, (unsigned long long)(e[i].begin - at), e[i].t.name);
     }
-    if (at != block) return err_set("%s: %llu bytes behind the last tensor belong to none; the file is damaged, fetch it again", path, (unsigned long long)(block - at));
+    if (at != block)
+        return err_set("%s: %llu bytes behind the last tensor belong to none; the file is damaged, fetch it again",
+                       path, (unsigned long long)(block - at));
     return 0;
 }
 
-static int read_header(const json_t *root, const uint8_t *data, uint64_t block, const char *path, tensor **tensors, int *n_tensors) {
+static int read_header(const json_t *root, const uint8_t *data, uint64_t block, const char *path, tensor **tensors,
+                       int *n_tensors) {
     entry *es = xcalloc(json_object_size(root) + 1, sizeof *es);
     const char *name;
     json_t *v;
@@ -114,7 +128,9 @@ int st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors,
     if (n < 8) return err_set("%s: %zu bytes are too few for a safetensors file; fetch it again", path, n);
     for (int i = 7; i >= 0; i--) header = header << 8 | bytes[i];
     if (header > MAX_HEADER || header > n - 8)
-        return err_set("%s: a header of %llu bytes does not fit the file of %zu; it is truncated or no safetensors file", path, (unsigned long long)header, n);
+        return err_set(
+            "%s: a header of %llu bytes does not fit the file of %zu; it is truncated or no safetensors file", path,
+            (unsigned long long)header, n);
     json_t *root = json_loadb((const char *)bytes + 8, header, JSON_REJECT_DUPLICATES, &e);
     if (!root) return err_set("%s: header, line %d: not valid JSON: %s", path, e.line, e.text);
     int bad = json_is_object(root) ? read_header(root, bytes + 8 + header, n - 8 - header, path, tensors, n_tensors)

@@ -1,7 +1,8 @@
 // tok - GPT-2's byte-level BPE, from vocab.json and merges.txt. Contract in tok.h.
-// Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword units"; Radford et al. 2019 (bytes).
-// A piece of the split starts as one id per byte; a heap holds the adjacent pairs that have a merge, by rank and then by position; the
-// symbols are a linked list. So a piece of n bytes costs n log n. Pieces that end as one id are found in a table made at the start.
+// Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword units"; Radford et al. 2019
+// (bytes). A piece of the split starts as one id per byte; a heap holds the adjacent pairs that have a merge, by rank
+// and then by position; the symbols are a linked list. So a piece of n bytes costs n log n. Pieces that end as one id
+// are found in a table made at the start.
 #include "tok.h"
 #include <jansson.h>
 #include <limits.h>
@@ -22,13 +23,13 @@ typedef struct {
 } symbol;
 
 struct tok {
-    int size;               // of sym
+    int size;  // of sym
     symbol *sym;
-    char *text;             // the block that keys and bytes point into
-    str_table by_key;       // key -> id
-    str_table whole;        // piece -> id, for the pieces that are merged to one id
-    u64_table ranks;        // pair of ids -> rank
-    int32_t *result;        // of each rank
+    char *text;        // the block that keys and bytes point into
+    str_table by_key;  // key -> id
+    str_table whole;   // piece -> id, for the pieces that are merged to one id
+    u64_table ranks;   // pair of ids -> rank
+    int32_t *result;   // of each rank
     int32_t byte_id[256];
     split_rule *rule;
     char hash[33];
@@ -92,7 +93,8 @@ static void merge_piece(const tok *t, scratch *s, const char *piece, int n) {
         s->id = xrealloc(s->id, (size_t)s->cap * sizeof *s->id);
         s->prev = xrealloc(s->prev, (size_t)s->cap * sizeof *s->prev);
         s->next = xrealloc(s->next, (size_t)s->cap * sizeof *s->next);
-        s->heap = xrealloc(s->heap, 3 * (size_t)s->cap * sizeof *s->heap);  // n - 1 pairs at the start and two more per merge
+        // n - 1 pairs at the start and two more per merge
+        s->heap = xrealloc(s->heap, 3 * (size_t)s->cap * sizeof *s->heap);
     }
     for (int i = 0; i < n; i++) {
         s->id[i] = t->byte_id[(unsigned char)piece[i]];
@@ -124,9 +126,12 @@ static int member_line(const char *json, size_t bytes, int k) {
     for (size_t i = 0; i < bytes; i++) {
         char c = json[i];
         line += c == '\n';
-        if (quoted && c == '\\') i++;
-        else if (c == '"') quoted = !quoted;
-        else if (c == ':' && !quoted && k-- == 0) break;
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (c == ':' && !quoted && k-- == 0)
+            break;
     }
     return line;
 }
@@ -145,26 +150,29 @@ static int read_vocab(tok *t, const char *json, size_t bytes, const char *path, 
     json_object_foreach(root, key, value) {
         json_int_t id = json_integer_value(value);
         if (!json_is_integer(value) || id < 0) {
-            err_set("%s/vocab.json:%d: the id of \"%.60s\" must be a whole number of at least 0", path, member_line(json, bytes, k), key);
+            err_set("%s/vocab.json:%d: the id of \"%.60s\" must be a whole number of at least 0", path,
+                    member_line(json, bytes, k), key);
             goto done;
         }
         if (id >= limit) {
             err_set("%s/vocab.json:%d: \"%.60s\" has id %lld, but %s %d; is this the tokenizer of another model?", path,
-                    member_line(json, bytes, k), key, (long long)id, vocab > 0 ? "the embedding has rows 0 to" : "ids may reach", limit - 1);
+                    member_line(json, bytes, k), key, (long long)id,
+                    vocab > 0 ? "the embedding has rows 0 to" : "ids may reach", limit - 1);
             goto done;
         }
         if (id >= t->size) t->size = (int)id + 1;
         k++;
     }
     t->sym = xcalloc((size_t)t->size, sizeof *t->sym);
-    char *at = t->text = xmalloc(2 * bytes);  // a key and its zero are shorter than the key in quotes; its bytes no longer than it
+    // a key and its zero are shorter than the key in quotes; its bytes no longer than it
+    char *at = t->text = xmalloc(2 * bytes);
     k = 0;
     json_object_foreach(root, key, value) {
         symbol *s = &t->sym[json_integer_value(value)];
         size_t len = strlen(key);
         if (s->key) {
-            err_set("%s/vocab.json:%d: \"%.60s\" and \"%.60s\" have the same id %d", path, member_line(json, bytes, k), s->key, key,
-                    (int)(s - t->sym));
+            err_set("%s/vocab.json:%d: \"%.60s\" and \"%.60s\" have the same id %d", path, member_line(json, bytes, k),
+                    s->key, key, (int)(s - t->sym));
             goto done;
         }
         s->key = memcpy(at, key, len + 1);
@@ -172,7 +180,8 @@ static int read_vocab(tok *t, const char *json, size_t bytes, const char *path, 
         str_put(&t->by_key, s->key, len, (int32_t)(s - t->sym));
         at += len + 1;
         s->n = symbols_read(at, key);
-        if (s->n < 0) {  // a token added by hand, with characters that are no symbols: it stands for itself and is never encoded
+        // a token added by hand, with characters that are no symbols: it stands for itself and is never encoded
+        if (s->n < 0) {
             memcpy(at, key, len);
             s->n = (int)len;
         }
@@ -185,8 +194,9 @@ static int read_vocab(tok *t, const char *json, size_t bytes, const char *path, 
         char name[3], byte = (char)b;
         t->byte_id[b] = str_get(&t->by_key, name, symbols_write(name, &byte, 1));
         if (t->byte_id[b] < 0) {
-            err_set("%s/vocab.json:%d: the symbol \"%s\" of byte 0x%02x is missing; a byte-level vocabulary has all 256", path,
-                    member_line(json, bytes, k - 1), name, b);
+            err_set(
+                "%s/vocab.json:%d: the symbol \"%s\" of byte 0x%02x is missing; a byte-level vocabulary has all 256",
+                path, member_line(json, bytes, k - 1), name, b);
             goto done;
         }
     }
@@ -215,11 +225,13 @@ static int read_merges(tok *t, const char *text, size_t bytes, const char *path)
         memcpy(joined, p, left);
         memcpy(joined + left, space + 1, right);
         joined[left + right] = 0;
-        int32_t a = str_get(&t->by_key, p, left), b = str_get(&t->by_key, space + 1, right), ab = str_get(&t->by_key, joined, left + right);
+        int32_t a = str_get(&t->by_key, p, left), b = str_get(&t->by_key, space + 1, right),
+                ab = str_get(&t->by_key, joined, left + right);
         if (a < 0 || b < 0 || ab < 0) {
             const char *missing = a < 0 ? p : b < 0 ? space + 1 : joined;
             size_t m = a < 0 ? left : b < 0 ? right : left + right;
-            err_set("%s/merges.txt:%d: \"%.*s\" is not in vocab.json; do the two files belong together?", path, line, m < 60 ? (int)m : 60, missing);
+            err_set("%s/merges.txt:%d: \"%.*s\" is not in vocab.json; do the two files belong together?", path, line,
+                    m < 60 ? (int)m : 60, missing);
             goto fail;
         }
         if (u64_get(&t->ranks, pair_key(a, b)) >= 0) {
@@ -236,7 +248,8 @@ fail:
     return -1;
 }
 
-tok *tok_parse(const char *vocab_json, size_t n_vocab, const char *merges, size_t n_merges, const char *path, int vocab) {
+tok *tok_parse(const char *vocab_json, size_t n_vocab, const char *merges, size_t n_merges, const char *path,
+               int vocab) {
     tok *t = xcalloc(1, sizeof *t);
     scratch s = {0};
     if (read_vocab(t, vocab_json, n_vocab, path, vocab) != 0 || read_merges(t, merges, n_merges, path) != 0) {
@@ -284,7 +297,8 @@ void tok_close(tok *t) {
 
 // ---------------------------------------------------------------- use
 int tok_encode(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap) {
-    if (bytes > INT_MAX / 4) return err_set("a text of %zu bytes is too long for one call of the tokenizer (limit %d)", bytes, INT_MAX / 4);
+    if (bytes > INT_MAX / 4)
+        return err_set("a text of %zu bytes is too long for one call of the tokenizer (limit %d)", bytes, INT_MAX / 4);
     scratch s = {0};
     split walk;
     split_begin(&walk, t->rule, text, bytes);

@@ -6,9 +6,17 @@
 // Sizes of the fixed parts of records.
 enum { LOCAL = 30, CENTRAL = 46, END = 22, END64 = 56, LOCATOR64 = 20 };
 
-typedef struct { const uint8_t *bytes; size_t n; const char *path; } archive;
-typedef struct { uint64_t at, size, count; } directory;
-typedef struct { const uint8_t *begin, *end; } span;  // of one entry, its local header included
+typedef struct {
+    const uint8_t *bytes;
+    size_t n;
+    const char *path;
+} archive;
+typedef struct {
+    uint64_t at, size, count;
+} directory;
+typedef struct {
+    const uint8_t *begin, *end;
+} span;  // of one entry, its local header included
 
 static uint64_t le(const uint8_t *p, int width) {
     uint64_t x = 0;
@@ -19,16 +27,22 @@ static uint64_t le(const uint8_t *p, int width) {
 static bool is(const uint8_t *p, uint32_t signature) { return le(p, 4) == signature; }
 
 // ---------------------------------------------------------------- where the central directory is
-static int bad_end(const archive *a) { return err_set("%s: its zip directory is inconsistent; the file is damaged, fetch it again", a->path); }
+static int bad_end(const archive *a) {
+    return err_set("%s: its zip directory is inconsistent; the file is damaged, fetch it again", a->path);
+}
 
 static int find_directory(const archive *a, directory *d) {
     if (a->n < END) return err_set("%s: %zu bytes are too few for a zip archive; fetch it again", a->path, a->n);
     size_t at = a->n - END, lowest = at > 0xffff ? at - 0xffff : 0;
     while (!(is(a->bytes + at, 0x06054b50) && at + END + le(a->bytes + at + 20, 2) == a->n)) {
-        if (at-- == lowest) return err_set("%s: no zip directory at its end; it is truncated, or older than torch 1.6 (save it anew with torch)", a->path);
+        if (at-- == lowest)
+            return err_set(
+                "%s: no zip directory at its end; it is truncated, or older than torch 1.6 (save it anew with torch)",
+                a->path);
     }
     const uint8_t *e = a->bytes + at;
-    if (le(e + 4, 2) || le(e + 6, 2)) return err_set("%s: one part of a split zip archive; only whole ones can be read", a->path);
+    if (le(e + 4, 2) || le(e + 6, 2))
+        return err_set("%s: one part of a split zip archive; only whole ones can be read", a->path);
     *d = (directory){.at = le(e + 16, 4), .size = le(e + 12, 4), .count = le(e + 10, 2)};
     size_t end = at;
     if (at >= LOCATOR64 + END64 && is(e - LOCATOR64, 0x07064b50)) {
@@ -36,7 +50,8 @@ static int find_directory(const archive *a, directory *d) {
         if (at64 > at - LOCATOR64 - END64 || !is(a->bytes + at64, 0x06064b50)) return bad_end(a);
         const uint8_t *r = a->bytes + at64;
         directory wide = {.at = le(r + 48, 8), .size = le(r + 40, 8), .count = le(r + 32, 8)};
-        if ((d->at != 0xffffffff && d->at != wide.at) || (d->size != 0xffffffff && d->size != wide.size) || (d->count != 0xffff && d->count != wide.count))
+        if ((d->at != 0xffffffff && d->at != wide.at) || (d->size != 0xffffffff && d->size != wide.size) ||
+            (d->count != 0xffff && d->count != wide.count))
             return bad_end(a);
         *d = wide;
         end = at64;
@@ -74,18 +89,25 @@ static int read_entry(const archive *a, const directory *d, const uint8_t *c, zi
     uint64_t packed = le(c + 20, 4), size = le(c + 24, 4), at = le(c + 42, 4);
     e->name = xstrndup((const char *)c + CENTRAL, n_name);
     if (strlen(e->name) != n_name) return bad_entry(a, e->name, "its name holds a zero byte");
-    if (widen(c + CENTRAL + n_name, le(c + 30, 2), (uint64_t *[]){&size, &packed, &at}, 3)) return bad_entry(a, e->name, "its extra field is damaged");
+    if (widen(c + CENTRAL + n_name, le(c + 30, 2), (uint64_t *[]){&size, &packed, &at}, 3))
+        return bad_entry(a, e->name, "its extra field is damaged");
     if (le(c + 8, 2) & 1) return bad_entry(a, e->name, "it is encrypted, which no checkpoint is");
-    if (le(c + 10, 2) != 0) return bad_entry(a, e->name, "it is compressed; torch.save stores, save the model anew with torch");
-    if (packed != size) return bad_entry(a, e->name, "its two sizes differ though it is not compressed; the file is damaged");
-    if (at > d->at || d->at - at < LOCAL || !is(a->bytes + at, 0x04034b50)) return bad_entry(a, e->name, "no local header where the directory says; the file is damaged");
+    if (le(c + 10, 2) != 0)
+        return bad_entry(a, e->name, "it is compressed; torch.save stores, save the model anew with torch");
+    if (packed != size)
+        return bad_entry(a, e->name, "its two sizes differ though it is not compressed; the file is damaged");
+    if (at > d->at || d->at - at < LOCAL || !is(a->bytes + at, 0x04034b50))
+        return bad_entry(a, e->name, "no local header where the directory says; the file is damaged");
     const uint8_t *l = a->bytes + at;
     const size_t skip = LOCAL + le(l + 26, 2) + le(l + 28, 2);
-    if (d->at - at < skip || d->at - at - skip < size) return bad_entry(a, e->name, "its data do not fit the file; the file is truncated or damaged");
-    if (le(l + 26, 2) != n_name || memcmp(l + LOCAL, e->name, n_name)) return bad_entry(a, e->name, "its local header has another name; the file is damaged");
+    if (d->at - at < skip || d->at - at - skip < size)
+        return bad_entry(a, e->name, "its data do not fit the file; the file is truncated or damaged");
+    if (le(l + 26, 2) != n_name || memcmp(l + LOCAL, e->name, n_name))
+        return bad_entry(a, e->name, "its local header has another name; the file is damaged");
     uint64_t lpacked = le(l + 18, 4), lsize = le(l + 22, 4);
     const bool later = le(l + 6, 2) & 8;  // sizes follow the data; zeros stand here
-    if (widen(l + LOCAL + n_name, le(l + 28, 2), (uint64_t *[]){&lsize, &lpacked}, 2)) return bad_entry(a, e->name, "its extra field is damaged");
+    if (widen(l + LOCAL + n_name, le(l + 28, 2), (uint64_t *[]){&lsize, &lpacked}, 2))
+        return bad_entry(a, e->name, "its extra field is damaged");
     if (le(l + 8, 2) != 0 || ((lpacked != size || lsize != size) && !(later && lpacked == 0 && lsize == 0)))
         return bad_entry(a, e->name, "its two headers disagree about its size; the file is damaged");
     e->data = l + skip;
@@ -99,7 +121,9 @@ static int by_place(const void *a, const void *b) {
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const zip_entry *)a)->name, ((const zip_entry *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const zip_entry *)a)->name, ((const zip_entry *)b)->name);
+}
 
 static int read_entries(const archive *a, const directory *d, zip_entry *es, span *spans, int *n) {
     const uint8_t *c = a->bytes + d->at, *end = c + d->size;
@@ -114,7 +138,8 @@ static int read_entries(const archive *a, const directory *d, zip_entry *es, spa
     if (c != end) return bad_end(a);
     qsort(spans, (size_t)*n, sizeof *spans, by_place);
     for (int i = 1; i < *n; i++)
-        if (spans[i].begin < spans[i - 1].end) return err_set("%s: two zip entries overlap; the file is damaged, fetch it again", a->path);
+        if (spans[i].begin < spans[i - 1].end)
+            return err_set("%s: two zip entries overlap; the file is damaged, fetch it again", a->path);
     qsort(es, (size_t)*n, sizeof *es, by_name);
     for (int i = 1; i < *n; i++)
         if (!by_name(&es[i], &es[i - 1])) return bad_entry(a, es[i].name, "it is there twice");

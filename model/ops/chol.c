@@ -1,4 +1,5 @@
-// chol - Cholesky factor, outer-product form: every inner loop adds a multiple of one row to another. Contract in chol.h.
+// chol - Cholesky factor, outer-product form: every inner loop adds a multiple of one row to another. Contract in
+// chol.h.
 #include "chol.h"
 #include "simd.h"
 #include <math.h>

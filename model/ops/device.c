@@ -1,5 +1,6 @@
-// device - from a name on the command line to a table of operations. The GPU's table is a shared library, libkit_cuda.so in the folder
-// above the program's, so that programs start without CUDA's libraries and run where there are none; KIT_CUDA names another one.
+// device - from a name on the command line to a table of operations. The GPU's table is a shared library,
+// libkit_cuda.so in the folder above the program's, so that programs start without CUDA's libraries and run where there
+// are none; KIT_CUDA names another one.
 #include "ops.h"
 #include "ranks.h"
 #include <dlfcn.h>
@@ -9,10 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-const char ops_devices[] = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
+const char ops_devices[] = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), "
+                           "cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
 
 static const double MIB = 1 << 20;
-const char ops_activations[] = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; fp16 and bf16 run on tensor cores";
+const char ops_activations[] = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; "
+                               "fp16 and bf16 run on tensor cores";
 
 static char *library(void) {
     if (getenv("KIT_CUDA")) return xstrdup(getenv("KIT_CUDA"));
@@ -27,15 +30,18 @@ static const ops *open_cuda(const char *device, const int *index, int n) {
     char *path = library(), why[256] = "";
     const ops *o = NULL;
     if (access(path, R_OK) != 0) {
-        err_set("--device %s: this build has no CUDA (%s is not there); make CUDA=1 builds it where nvcc is", device, path);
+        err_set("--device %s: this build has no CUDA (%s is not there); make CUDA=1 builds it where nvcc is", device,
+                path);
         free(path);
         return NULL;
     }
     void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     ops_cuda_fn *open = NULL;
     if (lib) *(void **)&open = dlsym(lib, "ops_cuda");
-    if (!open) err_set("--device %s: %s", device, dlerror());
-    else if (!(o = open(index, n, why, sizeof why))) err_set("--device %s: %s", device, why);
+    if (!open)
+        err_set("--device %s: %s", device, dlerror());
+    else if (!(o = open(index, n, why, sizeof why)))
+        err_set("--device %s: %s", device, why);
     free(path);
     return o;
 }
@@ -62,7 +68,8 @@ const ops *ops_open(const char *device) {
     if (strcmp(device, "cuda") == 0) return open_cuda(device, (const int[]){-1 - rank_local()}, 1);
     const int n = strncmp(device, "cuda:", 5) == 0 ? list_of(device + 5, index) : -1;
     if (n > 0) return open_cuda(device, index, n);
-    err_set("--device %s: not one of cpu, cuda, cuda:0, cuda:1, cuda:0,1 and so on (at most %d different GPUs)", device, OPS_PARTS);
+    err_set("--device %s: not one of cpu, cuda, cuda:0, cuda:1, cuda:0,1 and so on (at most %d different GPUs)", device,
+            OPS_PARTS);
     return NULL;
 }
 
@@ -82,7 +89,9 @@ static int check_room(const ops *o, const size_t bytes[OPS_PARTS], const char *w
         const char *name = o->use(p);
         const double need = (double)bytes[p] / MIB, room = (double)o->room() / MIB;
         if (need > room)
-            return err_set("%s take %.1f MiB of %s, which has %.1f MiB free%s", what, need, name, room, o->parts > 1 ? "" : "; smaller batches, 16-bit weights or more GPUs (cuda:0,1) take less of each");
+            return err_set(
+                "%s take %.1f MiB of %s, which has %.1f MiB free%s", what, need, name, room,
+                o->parts > 1 ? "" : "; smaller batches, 16-bit weights or more GPUs (cuda:0,1) take less of each");
     }
     return 0;
 }
@@ -93,7 +102,8 @@ static int reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what
     for (int p = 0; p < o->parts; p++) {
         if (!bytes[p]) continue;
         const char *name = o->use(p);
-        if (tell) log_info("%s: %s take %.1f of %.1f MiB free", name, what, (double)bytes[p] / MIB, (double)o->room() / MIB);
+        if (tell)
+            log_info("%s: %s take %.1f of %.1f MiB free", name, what, (double)bytes[p] / MIB, (double)o->room() / MIB);
         o->reserve(bytes[p]);
     }
     o->use(0);
@@ -102,4 +112,6 @@ static int reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what
 
 int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what) { return reserve(o, bytes, what, true); }
 
-int ops_reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what) { return reserve(o, bytes, what, false); }
+int ops_reserve(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {
+    return reserve(o, bytes, what, false);
+}

@@ -1,7 +1,7 @@
 // lowest - bucket selection. Contract in lowest.h.
 //
-// The range of the scores is divided into equal buckets, which are counted; what is not in the bucket of the k-th lowest is out of the running. A few
-// passes over the scores, so that a mask can be made for every token.
+// The range of the scores is divided into equal buckets, which are counted; what is not in the bucket of the k-th
+// lowest is out of the running. A few passes over the scores, so that a mask can be made for every token.
 #include "lowest.h"
 #include <math.h>
 #include <stdbool.h>
@@ -23,8 +23,9 @@ static void sort_few(double *v, long n) {
     }
 }
 
-// One round: v[0..n) becomes its values in the bucket of the k-th lowest (k from 0); *k counts from there on. Returns their number; n
-// itself when buckets cannot divide the range. The bucket of x is a monotone function of x, whatever the rounding.
+// One round: v[0..n) becomes its values in the bucket of the k-th lowest (k from 0); *k counts from there on. Returns
+// their number; n itself when buckets cannot divide the range. The bucket of x is a monotone function of x, whatever
+// the rounding.
 static long narrow(double *v, long n, long *k, double lo, double hi) {
     const double scale = (BUCKETS - 1) / (hi - lo);
     if (!isfinite(scale) || scale <= 0 || !isfinite(hi - lo)) return n;
@@ -57,8 +58,10 @@ double kth_lowest(double *v, long n, long k, long *ties) {
         if (left == n) break;
         n = left;
     }
-    if (n > FEW) qsort(v, (size_t)n, sizeof *v, ascending);
-    else sort_few(v, n);
+    if (n > FEW)
+        qsort(v, (size_t)n, sizeof *v, ascending);
+    else
+        sort_few(v, n);
     *ties = 1;
     while (*ties <= k && v[k - *ties] == v[k]) ++*ties;
     return v[k];

@@ -19,7 +19,8 @@ bool minmax(float *out, const float *x, size_t n) {
     }
     // halves: the difference of two finite numbers may overflow
     const float range = most - least;
-    if (isfinite(range)) rescale(out, x, least, range, n);
+    if (isfinite(range))
+        rescale(out, x, least, range, n);
     else
         for (size_t i = 0; i < n; i++) out[i] = (x[i] / 2 - least / 2) / (most / 2 - least / 2);
     return true;

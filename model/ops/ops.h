@@ -29,26 +29,34 @@ enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
 // data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the
 // rows that meet it (activations, below).
-typedef struct { const void *data; dtype type; int rows, cols; const float *wide; const char *narrow; } weight;
+typedef struct {
+    const void *data;
+    dtype type;
+    int rows, cols;
+    const float *wide;
+    const char *narrow;
+} weight;
 
-typedef struct { int row, n; } span;  // rows row .. row + n - 1
+typedef struct {
+    int row, n;
+} span;  // rows row .. row + n - 1
 
-typedef struct {                      // one sequence in attention
-    span s;                           // its rows in q, k, v, out
-    int from;                         // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
-    const float *past_k, *past_v;     // [past, E] of the tokens before, or NULL
+typedef struct {                   // one sequence in attention
+    span s;                        // its rows in q, k, v, out
+    int from;                      // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
+    const float *past_k, *past_v;  // [past, E] of the tokens before, or NULL
     int past;
-    const int32_t *past_at;           // device memory: where a replay finds `past`; NULL: it is `past` every time
-    int past_most;                    // with past_at: what it can be
-    const uint8_t *past_has;          // [past, heads], live_attention only: 0 where a head lacks a token; NULL: has all
+    const int32_t *past_at;   // device memory: where a replay finds `past`; NULL: it is `past` every time
+    int past_most;            // with past_at: what it can be
+    const uint8_t *past_has;  // [past, heads], live_attention only: 0 where a head lacks a token; NULL: has all
 } attn_seq;
 
 // The live units of a layer: those that at least one sequence of a batch runs. Device memory.
 typedef struct {
-    const int32_t *unit;              // [n] ascending
+    const int32_t *unit;  // [n] ascending
     int n, seqs;
-    const uint8_t *wants;             // [n, seqs] 1 where a sequence (its place among the spans) runs it; NULL: all do
-    const int32_t *n_at;              // device memory: where a replay finds n; NULL: it is n every time
+    const uint8_t *wants;  // [n, seqs] 1 where a sequence (its place among the spans) runs it; NULL: all do
+    const int32_t *n_at;   // device memory: where a replay finds n; NULL: it is n every time
 } live_units;
 
 // Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).

@@ -3,8 +3,9 @@
 
 // sums [rows, WSUMS] in host memory, of rows from.. of W (F, E) over one span: G = dz' x, H = tdz' x + dz' tx (0 where
 // tdz is NULL)
-OP(void, weight_sums, (double *sums, const float *dz, const float *x, const float *tdz, const float *tx,
-                       const weight *w, int from, int rows, const span *s))
+OP(void, weight_sums,
+   (double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from,
+    int rows, const span *s))
 // The next four: sums [n, units, USUMS] in the device's memory, of units from..
 // The columns that `which` names (bits 1 << USUM_..), up to USUM_OUT; the other columns stay.
 OP(void, unit_sums, (double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s, int n))
@@ -13,8 +14,9 @@ OP(void, sign_dets, (double *sums, const float *act, int ld, int D, int from, in
 // floor(i m / n) of m. Of neurons the rows dz[t] x[t], whose correlations are those of x but for signs: corr and most
 // as correlate makes them.
 OP(void, head_spectra, (double *sums, const float *grad, int ld, int D, int from, int units, const span *s, int n))
-OP(void, neuron_spectra, (double *sums, const float *dz, const float *corr, const float *most, int F, int from,
-                          int units, const span *s, int n))
+OP(void, neuron_spectra,
+   (double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, const span *s,
+    int n))
 // most[row] = max |x| of a row (rows, E), 0 where it is zero or constant. corr: the Pearson correlations [n, n] of the
 // rows of each span, one span's after the other's. work (rows, E) is scratch.
 OP(void, correlate, (float *corr, float *most, float *work, const float *x, int E, const span *s, int n))

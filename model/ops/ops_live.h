@@ -6,11 +6,13 @@
 // out; units[i] NULL: nothing
 OP(void, drop_units, (float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n))
 // y = x W' + b at the columns of live units, then ReLU where asked; other columns stay as they are. out or in may be 0
-OP(void, live_linear, (float *y, const float *x, const weight *w, const weight *b, bool relu, int D,
-                       const live_units *u, const span *s, int n))
+OP(void, live_linear,
+   (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s,
+    int n))
 // y += x Wt + b over the live rows of Wt (units * D, out); other columns of x are not read
-OP(void, live_linear_t, (float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u,
-                         const span *s, int n))
+OP(void, live_linear_t,
+   (float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u, const span *s, int n))
 // Heads of width D; other heads of out stay as they are
-OP(void, live_attention, (float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
-                          const attn_seq *s, int n))
+OP(void, live_attention,
+   (float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s,
+    int n))

@@ -17,10 +17,10 @@ OP(void, copy, (void *to, const void *from, size_t bytes))  // within the device
 // up to so many bytes of it on their way; take: where operations find in device memory what was sent last, until the
 // next take. What is sent and never taken is replaced by what comes next.
 OP(struct feed *, feed_new, (size_t bytes))
-OP(void, feed_free, (struct feed *f))
-OP(void *, feed_fill, (struct feed *f))
-OP(void, feed_send, (struct feed *f, size_t bytes))
-OP(void *, feed_take, (struct feed *f))
+OP(void, feed_free, (struct feed * f))
+OP(void *, feed_fill, (struct feed * f))
+OP(void, feed_send, (struct feed * f, size_t bytes))
+OP(void *, feed_take, (struct feed * f))
 
 // A device of several parts (GPUs) has layers on each. What is allocated, reserved and computed from here on is of this
 // part; the arrays of a computation are all of its part. put, get, zero, copy and release find out whose memory they
@@ -33,4 +33,4 @@ OP(void, random, (void *to, dtype type, size_t n, double bound, uint64_t seed))
 // to (W cols, W rows) = w transposed, in its type
 OP(void, transpose, (void *to, const weight *w))
 // *sum = the sum of the 64-bit words of p, by all of the device together; returns the seconds that reading them took
-OP(double, read, (uint64_t *sum, const void *p, size_t bytes))
+OP(double, read, (uint64_t * sum, const void *p, size_t bytes))

@@ -29,36 +29,39 @@ OP(void, linear_grad, (float *dw, float *db, const float *dy, const float *x, in
 // ---------------------------------------------------------------- layer norm
 // y = g (x - mean) / sqrt(var + 1e-5) + b over each row of width E
 OP(void, norm, (float *y, const float *x, const weight *g, const weight *b, int E, const span *s, int n))
-OP(void, norm_back, (float *dx, const float *dy, const float *x, const weight *g, int E, bool add, const span *s,
-                     int n))
+OP(void, norm_back,
+   (float *dx, const float *dy, const float *x, const weight *g, int E, bool add, const span *s, int n))
 OP(void, norm_grad, (float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n))
 OP(void, norm_jvp, (float *ty, const float *x, const float *tx, const weight *g, int E, const span *s, int n))
-OP(void, norm_back_jvp, (float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
-                         const weight *g, int E, bool add, const span *s, int n))
+OP(void, norm_back_jvp,
+   (float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *g, int E, bool add,
+    const span *s, int n))
 
 // ---------------------------------------------------------------- attention
 // Causal, over the past and the span's own tokens.
-OP(void, attention, (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s,
-                     int n))
-OP(void, attention_back, (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
-                          const float *v, int E, int H, const attn_seq *s, int n))
-OP(void, attention_jvp, (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
-                         const float *tv, int E, int H, const attn_seq *s, int n))
-OP(void, attention_back_jvp, (float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
-                              const float *k, const float *v, const float *tq, const float *tk, const float *tv,
-                              int E, int H, const attn_seq *s, int n))
+OP(void, attention,
+   (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
+OP(void, attention_back,
+   (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H,
+    const attn_seq *s, int n))
+OP(void, attention_jvp,
+   (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv,
+    int E, int H, const attn_seq *s, int n))
+OP(void, attention_back_jvp,
+   (float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k,
+    const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))
 
 // ---------------------------------------------------------------- cross-entropy
 // target, scale, logprob, top: host memory.
 // logits (rows, V) -> logprob[row] of target[row] and the argmax top[row] (may be NULL), over the first `vocab` columns
-OP(void, logprob, (double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
-                   int rows))
+OP(void, logprob,
+   (double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows))
 // token[row] = the place of the largest of a row of logits (rows, V), the first of equals, or -1 where one is NaN or
 // infinite; at[row] (may be NULL) += 1. So a step of greedy decoding leaves where the next one finds its token and
 // position. token, at: device memory
-OP(void, likeliest, (int32_t *token, int32_t *at, const float *logits, int V, int rows))
+OP(void, likeliest, (int32_t * token, int32_t *at, const float *logits, int V, int rows))
 // logits become d(-scale[row] log p[target]) / dlogits, in place
 OP(void, xent_back, (float *logits, const int32_t *target, const float *scale, int V, int rows))
 // tlogits becomes the tangent of that gradient; dlogits is the gradient
-OP(void, xent_back_jvp, (float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V,
-                         int rows))
+OP(void, xent_back_jvp,
+   (float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows))

@@ -14,17 +14,24 @@
 // IEEE binary16 to fp32, exactly.
 static inline float half_to_float(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
-    union { uint32_t u; float f; } x;
+    union {
+        uint32_t u;
+        float f;
+    } x;
     if (exponent == 0) {
         x.f = (float)mantissa * 0x1p-24f;
         x.u |= sign;
-    } else x.u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
+    } else
+        x.u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
     return x.f;
 }
 
 // fp32 to binary16, to nearest, ties to even; beyond its range infinity.
 static inline uint16_t float_to_half(float f) {
-    union { float f; uint32_t u; } x = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } x = {.f = f};
     const uint32_t sign = x.u >> 16 & 0x8000;
     x.u &= 0x7fffffff;
     if (x.u >= 0x7f800000) return (uint16_t)(sign | 0x7c00 | (x.u > 0x7f800000 ? 0x200 : 0));
@@ -38,12 +45,15 @@ static inline uint16_t float_to_half(float f) {
 
 // fp32 to bfloat16, to nearest, ties to even. f is no NaN.
 static inline uint16_t float_to_bf16(float f) {
-    const union { float f; uint32_t u; } x = {.f = f};
+    const union {
+        float f;
+        uint32_t u;
+    } x = {.f = f};
     return (uint16_t)((x.u + 0x7fff + (x.u >> 16 & 1)) >> 16);
 }
 
-// exp(x) for x <= 88, 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, degree-6 minimax polynomial (Cephes expf); below -87.3: 0.
-// Written without branches so that loops over it vectorise.
+// exp(x) for x <= 88, 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, degree-6 minimax polynomial (Cephes expf); below -87.3:
+// 0. Written without branches so that loops over it vectorise.
 static inline float exp_f(float x) {
     const float big = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
     float c = x < -87.3f ? -87.3f : x > 88.0f ? 88.0f : x;
@@ -56,7 +66,10 @@ static inline float exp_f(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    union { uint32_t u; float f; } scale = {.u = (uint32_t)((int32_t)n + 127) << 23};
+    union {
+        uint32_t u;
+        float f;
+    } scale = {.u = (uint32_t)((int32_t)n + 127) << 23};
     return x < -87.3f ? 0.0f : p * scale.f;
 }
 

@@ -26,13 +26,16 @@ static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->t
 static void print_architecture(const model_config *c) {
     const arch a = arch_of(c);
     printf("model         %s\n", model_dir);
-    printf("architecture  %s, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", a.family->name, a.norm_first ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
+    printf("architecture  %s, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", a.family->name,
+           a.norm_first ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
            a.norm_first && !a.norm_at_end ? ", no final norm" : "", a.biases ? "" : ", no biases");
     printf("              tokens: begin %d, end %d, padding %d\n", c->bos, c->eos, c->pad);
 }
 
-static const char *text_of(const json_t *root, const char *key) { return json_is_string(json_object_get(root, key)) ? json_string_value(json_object_get(root, key)) : "?"; }
+static const char *text_of(const json_t *root, const char *key) {
+    return json_is_string(json_object_get(root, key)) ? json_string_value(json_object_get(root, key)) : "?";
+}
 
 // Of a compacted model: what each layer has left, and the mask that made it.
 static void print_compaction(const model_config *c) {
@@ -45,9 +48,11 @@ static void print_compaction(const model_config *c) {
     char *path = xasprintf("%s/compaction.json", model_dir);
     json_t *root = json_load_file(path, 0, NULL);
     if (root) {
-        printf("              from %s (hash %.8s), mask %s", text_of(root, "source"), text_of(root, "source_hash"), text_of(root, "mask"));
+        printf("              from %s (hash %.8s), mask %s", text_of(root, "source"), text_of(root, "source_hash"),
+               text_of(root, "mask"));
         if (json_object_get(root, "criterion")) printf(" %s", text_of(root, "criterion"));
-        if (json_object_get(root, "scope")) printf(" %s %s %s %%", text_of(root, "scope"), text_of(root, "units"), text_of(root, "sparsity"));
+        if (json_object_get(root, "scope"))
+            printf(" %s %s %s %%", text_of(root, "scope"), text_of(root, "units"), text_of(root, "sparsity"));
         printf("\n");
     }
     json_decref(root);
@@ -59,7 +64,8 @@ static void print_tensors(const ckpt *c) {
     size_t total = 0;
     for (int i = 0; i < c->n_tensors; i++) total += count(&c->tensors[i]);
     printf("parameters    %s\n", grouped(a, total));
-    printf("tensors       %d in %d file%s, %s bytes\n", c->n_tensors, c->n_files, c->n_files == 1 ? "" : "s", grouped(a, c->bytes));
+    printf("tensors       %d in %d file%s, %s bytes\n", c->n_tensors, c->n_files, c->n_files == 1 ? "" : "s",
+           grouped(a, c->bytes));
     for (int type = DT_F32; type <= DT_BF16; type++) {
         size_t n = 0, bytes = 0;
         for (int i = 0; i < c->n_tensors; i++)
@@ -77,7 +83,8 @@ static void print_list(const ckpt *c) {
         const tensor *t = &c->tensors[i];
         char shape[96];
         int n = 0;
-        for (int k = 0; k < t->rank; k++) n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", k ? " x " : "", (long long)t->dim[k]);
+        for (int k = 0; k < t->rank; k++)
+            n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", k ? " x " : "", (long long)t->dim[k]);
         printf("  %-44s %-9s %-16s %14s bytes\n", t->name, dtype_name(t->type), shape, grouped(bytes, tensor_bytes(t)));
     }
 }
@@ -100,7 +107,8 @@ static int print_tokenizer(const model_config *c) {
     if (!t || tok_encode(t, text, sizeof text - 1, &ids, &n, &cap)) goto done;
     back = tok_decode(t, ids, n);
     if (strcmp(back, text)) {
-        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; vocab.json and merges.txt do not belong together", model_dir, text, back);
+        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; vocab.json and merges.txt do not belong together",
+                model_dir, text, back);
         goto done;
     }
     printf("tokenizer     %d ids, hash %.8s\n              \"%s\" ->", tok_size(t), tok_hash(t), text);
@@ -115,10 +123,10 @@ done:
 }
 
 int main(int argc, char **argv) {
-    const cli_option options[] = {
-        {"model", CLI_STR, &model_dir, "DIR", "checkpoint: config.json, weights, vocab.json, merges.txt", true, NULL, 0, 0},
-        {"tensors", CLI_FLAG, &list, NULL, "list every tensor", false, NULL, 0, 0},
-        {0}};
+    const cli_option options[] = {{"model", CLI_STR, &model_dir, "DIR",
+                                   "checkpoint: config.json, weights, vocab.json, merges.txt", true, NULL, 0, 0},
+                                  {"tensors", CLI_FLAG, &list, NULL, "list every tensor", false, NULL, 0, 0},
+                                  {0}};
     cli_parse(argc, argv, "checks and describes an OPT checkpoint; exit 1 with one line if it is broken", options);
     ckpt c;
     if (ckpt_open(&c, model_dir) || ckpt_check_values(&c)) die(1, "%s", err_get());

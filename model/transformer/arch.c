@@ -6,49 +6,33 @@
 
 bool arch_has(const model_config *c, const tensor_spec *s) {
     switch (s->when) {
-    case IF_BIASES:
-        return c->bias;
-    case IF_PROJECTED:
-        return c->P != c->E;
-    case IF_NORM_AT_END:
-        return c->final_ln;
-    default:
-        return true;
+    case IF_BIASES: return c->bias;
+    case IF_PROJECTED: return c->P != c->E;
+    case IF_NORM_AT_END: return c->final_ln;
+    default: return true;
     }
 }
 
 int arch_size(const model_config *c, int layer, tensor_dim dim) {
     const arch a = arch_of(c);
     switch (dim) {
-    case DIM_HIDDEN:
-        return c->E;
-    case DIM_WORD:
-        return c->P;
-    case DIM_VOCABULARY:
-        return c->V;
-    case DIM_POSITIONS:
-        return c->positions + a.position_offset;
-    case DIM_HEADS:
-        return model_units(c, layer, UNIT_HEADS) * a.head_size;
-    case DIM_KV_HEADS:
-        return model_units(c, layer, UNIT_HEADS) / (a.heads / a.kv_heads) * a.head_size;
-    case DIM_NEURONS:
-        return model_units(c, layer, UNIT_NEURONS);
-    default:
-        return 0;
+    case DIM_HIDDEN: return c->E;
+    case DIM_WORD: return c->P;
+    case DIM_VOCABULARY: return c->V;
+    case DIM_POSITIONS: return c->positions + a.position_offset;
+    case DIM_HEADS: return model_units(c, layer, UNIT_HEADS) * a.head_size;
+    case DIM_KV_HEADS: return model_units(c, layer, UNIT_HEADS) / (a.heads / a.kv_heads) * a.head_size;
+    case DIM_NEURONS: return model_units(c, layer, UNIT_NEURONS);
+    default: return 0;
     }
 }
 
 unit_owner arch_owner(tensor_dim dim) {
     switch (dim) {
-    case DIM_HEADS:
-        return OWNER_HEAD;
-    case DIM_KV_HEADS:
-        return OWNER_KV_HEAD;
-    case DIM_NEURONS:
-        return OWNER_NEURON;
-    default:
-        return OWNER_NONE;
+    case DIM_HEADS: return OWNER_HEAD;
+    case DIM_KV_HEADS: return OWNER_KV_HEAD;
+    case DIM_NEURONS: return OWNER_NEURON;
+    default: return OWNER_NONE;
     }
 }
 

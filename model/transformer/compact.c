@@ -8,15 +8,16 @@
 typedef struct {
     const ckpt *from;
     const mask *keep;
-    void *data;        // of the tensor in work
-    int *row, *col;    // kept rows and columns of it
-    void *cells;       // a row's kept columns
+    void *data;      // of the tensor in work
+    int *row, *col;  // kept rows and columns of it
+    void *cells;     // a row's kept columns
     float *wide;
 } job;
 
 static const uint8_t *kept(const job *j, int kind, int layer) {
     const model_config *c = &j->from->config;
-    return kind == UNIT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H : j->keep->neurons + (size_t)layer * (size_t)c->F;
+    return kind == UNIT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H
+                              : j->keep->neurons + (size_t)layer * (size_t)c->F;
 }
 
 static int count_kept(const job *j, int kind, int layer) {
@@ -38,7 +39,8 @@ static int list_kept(const job *j, int *out, int64_t size, tensor_dim dim, int l
 // A row in another type; what float16 cannot hold is refused.
 static int convert(void *to, dtype type, const float *x, size_t n) {
     for (size_t i = 0; i < n && type == DT_F16; i++)
-        if (!(fabsf(x[i]) < 65520)) return err_set("a weight is %g, outside the range of float16; use bf16 or fp32", (double)x[i]);
+        if (!(fabsf(x[i]) < 65520))
+            return err_set("a weight is %g, outside the range of float16; use bf16 or fp32", (double)x[i]);
     dtype_narrow(to, type, x, n);
     return 0;
 }
@@ -57,13 +59,16 @@ static const void *fill(void *ctx, const tensor *t) {
     j->data = xrealloc(j->data, tensor_bytes(t) + 1);
     j->cells = xrealloc(j->cells, ((size_t)from_cols + 1) * width);
     j->wide = xrealloc(j->wide, ((size_t)from_cols + 1) * sizeof *j->wide);
-    const int rows = list_kept(j, j->row, from->dim[0], spec->rows, layer), cols = list_kept(j, j->col, from_cols, spec->cols, layer);
+    const int rows = list_kept(j, j->row, from->dim[0], spec->rows, layer),
+              cols = list_kept(j, j->col, from_cols, spec->cols, layer);
     for (int r = 0; r < rows; r++) {
         const char *line = (const char *)from->data + (size_t)j->row[r] * (size_t)from_cols * width;
         char *to = (char *)j->data + (size_t)r * (size_t)cols * to_width, *cells = same ? to : j->cells;
         for (int k = 0; k < cols; k++)
-            if (width == 4) memcpy(cells + 4 * (size_t)k, line + 4 * (size_t)j->col[k], 4);
-            else memcpy(cells + 2 * (size_t)k, line + 2 * (size_t)j->col[k], 2);
+            if (width == 4)
+                memcpy(cells + 4 * (size_t)k, line + 4 * (size_t)j->col[k], 4);
+            else
+                memcpy(cells + 2 * (size_t)k, line + 2 * (size_t)j->col[k], 2);
         if (same) continue;
         dtype_widen(j->wide, cells, from->type, (size_t)cols);
         if (convert(to, t->type, j->wide, (size_t)cols)) {
@@ -93,7 +98,8 @@ static tensor *list_tensors(const job *j, model_config *c, int type, int *n) {
     c->neurons = counts(j, UNIT_NEURONS);
     if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
     tensor *t = arch_tensor_list(c, n);
-    for (int i = 0; i < *n; i++) t[i].type = type == COMPACT_AS_STORED ? ckpt_find(j->from, t[i].name)->type : (dtype)type;
+    for (int i = 0; i < *n; i++)
+        t[i].type = type == COMPACT_AS_STORED ? ckpt_find(j->from, t[i].name)->type : (dtype)type;
     return t;
 }
 

@@ -2,11 +2,11 @@
 #pragma once
 #include "model.h"
 
-// Writes the checkpoint (config.json, model.safetensors) of `from` without what `keep` drops into the folder dir: tensors lose the rows
-// or columns that belong to dropped units (arch.h). Biases of what is added to the residual stay: a dropped unit
-// puts out 0 and nothing else changes (METHOD 2.3), so the outputs are those of `from` under the mask. One tensor is in memory
-// at a time. type: of the weights written, COMPACT_AS_STORED: each its own. Where every unit is kept the checkpoint is an ordinary one. 0, or -1 and err_set (a
-// weight outside the range of fp16, a full disk).
+// Writes the checkpoint (config.json, model.safetensors) of `from` without what `keep` drops into the folder dir:
+// tensors lose the rows or columns that belong to dropped units (arch.h). Biases of what is added to the residual stay:
+// a dropped unit puts out 0 and nothing else changes (METHOD 2.3), so the outputs are those of `from` under the mask.
+// One tensor is in memory at a time. type: of the weights written, COMPACT_AS_STORED: each its own. Where every unit is
+// kept the checkpoint is an ordinary one. 0, or -1 and err_set (a weight outside the range of fp16, a full disk).
 enum { COMPACT_AS_STORED = -1 };
 int compact_save(const char *dir, const ckpt *from, const mask *keep, int type);
 
@@ -20,4 +20,5 @@ typedef struct {
 } compact_model;
 void compact_make(compact_model *out, const ckpt *from, const mask *keep);
 void compact_free(compact_model *c);
-size_t compact_bytes(const ckpt *from, const mask *keep);  // of its weights in their stored type, and of their fp32 copy where model_load would make one
+// of its weights in their stored type, and of their fp32 copy where model_load would make one
+size_t compact_bytes(const ckpt *from, const mask *keep);

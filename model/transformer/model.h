@@ -38,8 +38,8 @@ typedef struct {
     model_layer *layer;   // L of them
     model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on);
                           // on the CPU: layer
-    float *wide;   // 16-bit weights of a small model, widened once (CPU)
-    void *narrow;  // matrices that had another type than the activations have
+    float *wide;          // 16-bit weights of a small model, widened once (CPU)
+    void *narrow;         // matrices that had another type than the activations have
     // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
     int parts, first[OPS_PARTS + 1];
     void *block[OPS_PARTS];       // all weights of a part of another device

@@ -5,15 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *name; int L, H, E, F, P; } shapes[] = {
-    {"opt-125m", 12, 12, 768, 3072, 768},     {"opt-350m", 24, 16, 1024, 4096, 512},    {"opt-1.3b", 24, 32, 2048, 8192, 2048},
-    {"opt-2.7b", 32, 32, 2560, 10240, 2560},  {"opt-6.7b", 32, 32, 4096, 16384, 4096},  {"opt-13b", 40, 40, 5120, 20480, 5120},
-    {"opt-30b", 48, 56, 7168, 28672, 7168},   {"opt-66b", 64, 72, 9216, 36864, 9216}};
+static const struct {
+    const char *name;
+    int L, H, E, F, P;
+} shapes[] = {{"opt-125m", 12, 12, 768, 3072, 768},    {"opt-350m", 24, 16, 1024, 4096, 512},
+              {"opt-1.3b", 24, 32, 2048, 8192, 2048},  {"opt-2.7b", 32, 32, 2560, 10240, 2560},
+              {"opt-6.7b", 32, 32, 4096, 16384, 4096}, {"opt-13b", 40, 40, 5120, 20480, 5120},
+              {"opt-30b", 48, 56, 7168, 28672, 7168},  {"opt-66b", 64, 72, 9216, 36864, 9216}};
 #define SHAPES "opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, opt-30b, opt-66b, or LxHxExFxVxP"
-const char model_shape_help[] = "random weights of a published shape: " SHAPES " (layers, heads, hidden size, neurons, vocabulary, positions)";
+const char model_shape_help[] =
+    "random weights of a published shape: " SHAPES " (layers, heads, hidden size, neurons, vocabulary, positions)";
 
 int model_shape(model_config *c, const char *shape) {
-    *c = (model_config){.V = 50272, .positions = 2048, .pre_ln = true, .final_ln = true, .bias = true, .tied = true, .bos = 2, .eos = 2, .pad = 1};
+    *c = (model_config){.V = 50272,
+                        .positions = 2048,
+                        .pre_ln = true,
+                        .final_ln = true,
+                        .bias = true,
+                        .tied = true,
+                        .bos = 2,
+                        .eos = 2,
+                        .pad = 1};
     char end;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !c->L; i++) {
         if (strcmp(shape, shapes[i].name) != 0) continue;
@@ -21,10 +33,14 @@ int model_shape(model_config *c, const char *shape) {
         c->pre_ln = c->final_ln = c->P == c->E;
     }
     if (!c->L) {
-        if (sscanf(shape, "%dx%dx%dx%dx%dx%d%c", &c->L, &c->H, &c->E, &c->F, &c->V, &c->positions, &end) != 6) return err_set("%s: not one of %s", shape, SHAPES);
+        if (sscanf(shape, "%dx%dx%dx%dx%dx%d%c", &c->L, &c->H, &c->E, &c->F, &c->V, &c->positions, &end) != 6)
+            return err_set("%s: not one of %s", shape, SHAPES);
         const int number[] = {c->L, c->H, c->E, c->F, c->V, c->positions};
         for (int i = 0; i < 6; i++)
-            if (number[i] < 1 || number[i] > 1 << 24) return err_set("%s: the six numbers are layers, heads, hidden size, neurons, vocabulary, positions, each from 1 to %d", shape, 1 << 24);
+            if (number[i] < 1 || number[i] > 1 << 24)
+                return err_set("%s: the six numbers are layers, heads, hidden size, neurons, vocabulary, positions, "
+                               "each from 1 to %d",
+                               shape, 1 << 24);
         if (c->E % c->H) return err_set("%s: hidden size %d is no multiple of %d heads", shape, c->E, c->H);
         if (c->V < 4) return err_set("%s: a vocabulary of %d has no room for the special tokens", shape, c->V);
         c->P = c->E;
@@ -46,7 +62,12 @@ size_t model_random_bytes(const model_config *c, dtype type) {
 }
 
 // The numbers of tensor i, in the memory of a device: standard deviation 0.02, gains 1, biases 0.
-typedef struct { const model_random *r; const family *family; const ops *o; uint64_t seed; } filler;
+typedef struct {
+    const model_random *r;
+    const family *family;
+    const ops *o;
+    uint64_t seed;
+} filler;
 
 static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     const tensor *t = &f->r->t[i];
@@ -87,7 +108,9 @@ int model_random_make(model_random *r, const model_config *c, dtype type, uint64
             fill(&f, i, at, type, count_of(&r->t[i]));
         }
     }
-    if ((o->host ? model_from_tensors_on(&r->m, &stored, r->t, r->n, o) : model_filled_on(&r->m, &stored, r->t, r->n, o, fill_named, (void *)(uintptr_t)&f)) == 0) return 0;
+    if ((o->host ? model_from_tensors_on(&r->m, &stored, r->t, r->n, o)
+                 : model_filled_on(&r->m, &stored, r->t, r->n, o, fill_named, (void *)(uintptr_t)&f)) == 0)
+        return 0;
     model_random_free(r);
     return -1;
 }

@@ -50,8 +50,8 @@ static void plan_layers(model_run *r, bool dry) {
     for (int l = 0; l < c->L; l++) {
         layer_arrays *t = &r->layer[l];
         const layer_arrays *first = &r->layer[r->m->first[model_part(r->m, l)]];
-#define X(name, width, of_runs, when)                  \
-    if ((r->flags & (of_runs)) == (of_runs) && (when)) \
+#define X(name, width, of_runs, when)                                                                                  \
+    if ((r->flags & (of_runs)) == (of_runs) && (when))                                                                 \
         t->name = layer_array(r, l, first->name, layers_own(r->flags, of_runs), T * width, dry);
         LAYER_ARRAYS(X)
 #undef X

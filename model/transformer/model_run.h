@@ -7,27 +7,27 @@
 // Arrays of a layer, one row per token: name, width, the flags of runs that have it, and when such a run has it (pre:
 // the model normalises what enters a sublayer; keep: taps are kept). Without RUN_TAPS, and with RUN_RECOMPUTE, the
 // layers of a part share one buffer, but for those that a layer is recomputed from.
-#define LAYER_ARRAYS(X)                                                                              \
-    X(q, E, RUN_FORWARD, true)                                                                       \
-    X(k, E, RUN_FORWARD, true)                                                                       \
-    X(v, E, RUN_FORWARD, true)                                                                       \
-    X(a, E, RUN_FORWARD, true)                                                                       \
-    X(mid, E, RUN_FORWARD, !pre || keep) /* else it is made in place, in the residual that enters */ \
-    X(x, E, RUN_FORWARD, pre)            /* else it is mid */                                        \
-    X(z, F, RUN_FORWARD, true)                                                                       \
-    X(s1, E, RUN_FORWARD, !pre) /* the norms' inputs, where norms come last */                       \
-    X(s2, E, RUN_FORWARD, !pre)                                                                      \
-    X(da, E, RUN_TAPS, true) /* kept per layer with RUN_TANGENT */                                   \
-    X(dz, F, RUN_TAPS, true)                                                                         \
-    X(dh, E, RUN_TAPS, true) /* gradients at the norms' outputs */                                   \
-    X(dx, E, RUN_TAPS, true)                                                                         \
-    X(tq, E, RUN_TANGENT, true)                                                                      \
-    X(tk, E, RUN_TANGENT, true)                                                                      \
-    X(tv, E, RUN_TANGENT, true)                                                                      \
-    X(tn1, E, RUN_TANGENT, true) /* tangents of the norms' inputs */                                 \
-    X(tn2, E, RUN_TANGENT, true)                                                                     \
-    X(tx, E, RUN_TANGENT, true)                    /* tangent of x */                                \
-    X(dleft, E, RUN_TANGENT | RUN_RECOMPUTE, true) /* gradient of the residual that leaves */        \
+#define LAYER_ARRAYS(X)                                                                                                \
+    X(q, E, RUN_FORWARD, true)                                                                                         \
+    X(k, E, RUN_FORWARD, true)                                                                                         \
+    X(v, E, RUN_FORWARD, true)                                                                                         \
+    X(a, E, RUN_FORWARD, true)                                                                                         \
+    X(mid, E, RUN_FORWARD, !pre || keep) /* else it is made in place, in the residual that enters */                   \
+    X(x, E, RUN_FORWARD, pre)            /* else it is mid */                                                          \
+    X(z, F, RUN_FORWARD, true)                                                                                         \
+    X(s1, E, RUN_FORWARD, !pre) /* the norms' inputs, where norms come last */                                         \
+    X(s2, E, RUN_FORWARD, !pre)                                                                                        \
+    X(da, E, RUN_TAPS, true) /* kept per layer with RUN_TANGENT */                                                     \
+    X(dz, F, RUN_TAPS, true)                                                                                           \
+    X(dh, E, RUN_TAPS, true) /* gradients at the norms' outputs */                                                     \
+    X(dx, E, RUN_TAPS, true)                                                                                           \
+    X(tq, E, RUN_TANGENT, true)                                                                                        \
+    X(tk, E, RUN_TANGENT, true)                                                                                        \
+    X(tv, E, RUN_TANGENT, true)                                                                                        \
+    X(tn1, E, RUN_TANGENT, true) /* tangents of the norms' inputs */                                                   \
+    X(tn2, E, RUN_TANGENT, true)                                                                                       \
+    X(tx, E, RUN_TANGENT, true)                    /* tangent of x */                                                  \
+    X(dleft, E, RUN_TANGENT | RUN_RECOMPUTE, true) /* gradient of the residual that leaves */                          \
     X(tcame, E, RUN_TANGENT | RUN_RECOMPUTE, true) /* tangent of the one that enters */
 typedef struct {
 #define X(name, width, flags, when) float *name;

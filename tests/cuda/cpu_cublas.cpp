@@ -18,18 +18,23 @@ struct Factor {
     float now;
     const float *later;
     Factor(cublasHandle_t h, const void *p) : now(0), later(nullptr) {
-        if (((Handle *)h)->mode == CUBLAS_POINTER_MODE_DEVICE) later = (const float *)p;
-        else now = *(const float *)p;
+        if (((Handle *)h)->mode == CUBLAS_POINTER_MODE_DEVICE)
+            later = (const float *)p;
+        else
+            now = *(const float *)p;
     }
     operator float() const { return later ? *later : now; }
 };
 cublasStatus_t put(cublasHandle_t h, std::function<void()> f) {
     if (cpu_cuda::injected("launch")) return CUBLAS_STATUS_EXECUTION_FAILED;
-    return cpu_cuda::enqueue(((Handle *)h)->stream, "cublas", std::move(f)) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+    return cpu_cuda::enqueue(((Handle *)h)->stream, "cublas", std::move(f)) ? CUBLAS_STATUS_EXECUTION_FAILED
+                                                                            : CUBLAS_STATUS_SUCCESS;
 }
 size_t width(cudaDataType t) { return t == CUDA_R_32F ? 4 : t == CUDA_R_16F || t == CUDA_R_16BF ? 2 : 0; }
 float get(const void *p, cudaDataType t, size_t i) {
-    return t == CUDA_R_32F ? ((const float *)p)[i] : t == CUDA_R_16F ? __half2float(((const __half *)p)[i]) : __bfloat162float(((const __nv_bfloat16 *)p)[i]);
+    return t == CUDA_R_32F   ? ((const float *)p)[i]
+           : t == CUDA_R_16F ? __half2float(((const __half *)p)[i])
+                             : __bfloat162float(((const __nv_bfloat16 *)p)[i]);
 }
 void set(void *p, cudaDataType t, size_t i, float v) {
     if (t == CUDA_R_32F)
@@ -45,23 +50,26 @@ std::vector<float> widen(const void *p, cudaDataType t, int rows, int cols, int 
         for (int i = 0; i < rows; i++) o[(size_t)j * ld + i] = get(p, t, (size_t)j * ld + i);
     return o;
 }
-void gemm(int ta, int tb, int m, int n, int k, float al, const void *A, cudaDataType At, int lda, const void *B, cudaDataType Bt, int ldb, float be, void *C,
-          cudaDataType Ct, int ldc) {
+void gemm(int ta, int tb, int m, int n, int k, float al, const void *A, cudaDataType At, int lda, const void *B,
+          cudaDataType Bt, int ldb, float be, void *C, cudaDataType Ct, int ldc) {
     for (const void *p : {A, B, (const void *)C}) cpu_cuda::check_argument(p);
     if (At == CUDA_R_32F && Bt == CUDA_R_32F && Ct == CUDA_R_32F) {
-        cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al, (const float *)A, lda, (const float *)B, ldb, be, (float *)C, ldc);
+        cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al,
+                    (const float *)A, lda, (const float *)B, ldb, be, (float *)C, ldc);
         return;
     }
     auto a = widen(A, At, ta ? k : m, ta ? m : k, lda), b = widen(B, Bt, tb ? n : k, tb ? k : n, ldb);
     auto c = be != 0 ? widen(C, Ct, m, n, ldc) : std::vector<float>((size_t)ldc * n);
-    cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al, a.data(), lda, b.data(), ldb, be, c.data(), ldc);
+    cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, al, a.data(),
+                lda, b.data(), ldb, be, c.data(), ldc);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < m; i++) set(C, Ct, (size_t)j * ldc + i, c[(size_t)j * ldc + i]);
 }
 bool bad(int m, int n, int k, int ta, int tb, int lda, int ldb, int ldc) {
-    return m < 0 || n < 0 || k < 0 || lda < std::max(1, ta ? k : m) || ldb < std::max(1, tb ? n : k) || ldc < std::max(1, m);
+    return m < 0 || n < 0 || k < 0 || lda < std::max(1, ta ? k : m) || ldb < std::max(1, tb ? n : k) ||
+           ldc < std::max(1, m);
 }
-} // namespace
+}  // namespace
 extern "C" {
 cublasStatus_t cublasCreate_v2(cublasHandle_t *h) {
     *h = nullptr;
@@ -110,49 +118,59 @@ const char *cublasGetStatusName(cublasStatus_t s) {
            : s == CUBLAS_STATUS_INVALID_VALUE ? "CUBLAS_STATUS_INVALID_VALUE"
                                               : "CUBLAS_STATUS_EXECUTION_FAILED";
 }
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void *al, const void *A,
-                                          cudaDataType At, int lda, long long sa, const void *B, cudaDataType Bt, int ldb, long long sb, const void *be,
-                                          void *C, cudaDataType Ct, int ldc, long long sc, int cnt, cublasComputeType_t ct, cublasGemmAlgo_t) {
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                          int k, const void *al, const void *A, cudaDataType At, int lda, long long sa,
+                                          const void *B, cudaDataType Bt, int ldb, long long sb, const void *be,
+                                          void *C, cudaDataType Ct, int ldc, long long sc, int cnt,
+                                          cublasComputeType_t ct, cublasGemmAlgo_t) {
     if (bad(m, n, k, ta, tb, lda, ldb, ldc) || cnt < 0) return CUBLAS_STATUS_INVALID_VALUE;
-    bool f32 = ct == CUBLAS_COMPUTE_32F || ct == CUBLAS_COMPUTE_32F_PEDANTIC || ct == CUBLAS_COMPUTE_32F_FAST_TF32 || ct == CUBLAS_COMPUTE_32F_FAST_16F ||
-               ct == CUBLAS_COMPUTE_32F_FAST_16BF;
-    if (!f32 || !width(At) || At != Bt || !width(Ct) || (At == CUDA_R_32F && Ct != CUDA_R_32F) || (At != Ct && Ct != CUDA_R_32F))
+    bool f32 = ct == CUBLAS_COMPUTE_32F || ct == CUBLAS_COMPUTE_32F_PEDANTIC || ct == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+               ct == CUBLAS_COMPUTE_32F_FAST_16F || ct == CUBLAS_COMPUTE_32F_FAST_16BF;
+    if (!f32 || !width(At) || At != Bt || !width(Ct) || (At == CUDA_R_32F && Ct != CUDA_R_32F) ||
+        (At != Ct && Ct != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     const Factor alpha(h, al), beta(h, be);
     return put(h, [=] {
         for (int i = 0; i < cnt; i++)
-            gemm(ta, tb, m, n, k, alpha, (const char *)A + i * sa * width(At), At, lda, (const char *)B + i * sb * width(Bt), Bt, ldb, beta,
-                 (char *)C + i * sc * width(Ct), Ct, ldc);
+            gemm(ta, tb, m, n, k, alpha, (const char *)A + i * sa * width(At), At, lda,
+                 (const char *)B + i * sb * width(Bt), Bt, ldb, beta, (char *)C + i * sc * width(Ct), Ct, ldc);
     });
 }
-cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void *al, const void *A, cudaDataType At,
-                            int lda, const void *B, cudaDataType Bt, int ldb, const void *be, void *C, cudaDataType Ct, int ldc, cublasComputeType_t ct,
+cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                            const void *al, const void *A, cudaDataType At, int lda, const void *B, cudaDataType Bt,
+                            int ldb, const void *be, void *C, cudaDataType Ct, int ldc, cublasComputeType_t ct,
                             cublasGemmAlgo_t g) {
-    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, al, A, At, lda, 0, B, Bt, ldb, 0, be, C, Ct, ldc, 0, 1, ct, g);
+    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, al, A, At, lda, 0, B, Bt, ldb, 0, be, C, Ct, ldc, 0, 1, ct,
+                                      g);
 }
-cublasStatus_t cublasGemmBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void *al, const void *const A[],
-                                   cudaDataType At, int lda, const void *const B[], cudaDataType Bt, int ldb, const void *be, void *const C[], cudaDataType Ct,
-                                   int ldc, int cnt, cublasComputeType_t, cublasGemmAlgo_t) {
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                                   const void *al, const void *const A[], cudaDataType At, int lda,
+                                   const void *const B[], cudaDataType Bt, int ldb, const void *be, void *const C[],
+                                   cudaDataType Ct, int ldc, int cnt, cublasComputeType_t, cublasGemmAlgo_t) {
     if (bad(m, n, k, ta, tb, lda, ldb, ldc)) return CUBLAS_STATUS_INVALID_VALUE;
     const Factor alpha(h, al), beta(h, be);
     return put(h, [=] {
         for (int i = 0; i < cnt; i++) gemm(ta, tb, m, n, k, alpha, A[i], At, lda, B[i], Bt, ldb, beta, C[i], Ct, ldc);
     });
 }
-cublasStatus_t cublasSgemm_v2(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const float *al, const float *A, int lda,
-                              const float *B, int ldb, const float *be, float *C, int ldc) {
-    return cublasGemmEx(h, ta, tb, m, n, k, al, A, CUDA_R_32F, lda, B, CUDA_R_32F, ldb, be, C, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+cublasStatus_t cublasSgemm_v2(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                              const float *al, const float *A, int lda, const float *B, int ldb, const float *be,
+                              float *C, int ldc) {
+    return cublasGemmEx(h, ta, tb, m, n, k, al, A, CUDA_R_32F, lda, B, CUDA_R_32F, ldb, be, C, CUDA_R_32F, ldc,
+                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const float *al, const float *A,
-                                         int lda, long long sa, const float *B, int ldb, long long sb, const float *be, float *C, int ldc, long long sc,
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                         int k, const float *al, const float *A, int lda, long long sa, const float *B,
+                                         int ldb, long long sb, const float *be, float *C, int ldc, long long sc,
                                          int cnt) {
-    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, al, A, CUDA_R_32F, lda, sa, B, CUDA_R_32F, ldb, sb, be, C, CUDA_R_32F, ldc, sc, cnt,
-                                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, al, A, CUDA_R_32F, lda, sa, B, CUDA_R_32F, ldb, sb, be, C,
+                                      CUDA_R_32F, ldc, sc, cnt, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
-cublasStatus_t cublasSgemv_v2(cublasHandle_t h, cublasOperation_t ta, int m, int n, const float *al, const float *A, int lda, const float *x, int ix,
-                              const float *be, float *y, int iy) {
+cublasStatus_t cublasSgemv_v2(cublasHandle_t h, cublasOperation_t ta, int m, int n, const float *al, const float *A,
+                              int lda, const float *x, int ix, const float *be, float *y, int iy) {
     const Factor a(h, al), b(h, be);
-    return put(h, [=] { cblas_sgemv(CblasColMajor, ta ? CblasTrans : CblasNoTrans, m, n, a, A, lda, x, ix, b, y, iy); });
+    return put(h,
+               [=] { cblas_sgemv(CblasColMajor, ta ? CblasTrans : CblasNoTrans, m, n, a, A, lda, x, ix, b, y, iy); });
 }
 cublasStatus_t cublasSaxpy_v2(cublasHandle_t h, int n, const float *al, const float *x, int ix, float *y, int iy) {
     const Factor a(h, al);

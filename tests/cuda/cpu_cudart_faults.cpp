@@ -1,4 +1,5 @@
-// cpu_cudart_faults.cpp - errors of the CUDA runtime on the CPU and their names, and the faults that CU_FAKE_FAIL asks for (cpu_cudart.h).
+// cpu_cudart_faults.cpp - errors of the CUDA runtime on the CPU and their names, and the faults that CU_FAKE_FAIL asks
+// for (cpu_cudart.h).
 #include "cpu_cudart_state.h"
 #include <cstdarg>
 #include <cstdio>
@@ -26,12 +27,12 @@ cudaError_t fail(cudaError_t e) {
 }
 
 static void list_site(const char *what) {
-    enum { FRAMES = 5 }; // past this runtime: the launcher, the operation
+    enum { FRAMES = 5 };  // past this runtime: the launcher, the operation
     static std::map<std::string, long> calls;
     static std::set<std::string> seen;
     void *at[FRAMES];
     std::string site = what;
-    for (int i = 0, n = backtrace(at, FRAMES); i < n; i++) { // offsets within a library: the same in every process
+    for (int i = 0, n = backtrace(at, FRAMES); i < n; i++) {  // offsets within a library: the same in every process
         Dl_info d;
         char offset[32];
         snprintf(offset, sizeof offset, ".%zx", dladdr(at[i], &d) ? (size_t)((char *)at[i] - (char *)d.dli_fbase) : 0);
@@ -49,7 +50,10 @@ bool injected(const char *what) {
     return kind == what && --k == 0;
 }
 
-static const struct { cudaError_t code; const char *name, *text; } errors[] = {
+static const struct {
+    cudaError_t code;
+    const char *name, *text;
+} errors[] = {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
@@ -57,11 +61,13 @@ static const struct { cudaError_t code; const char *name, *text; } errors[] = {
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable", "device lost"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
-    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
-    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated", "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
 };
-} // namespace cpu_cuda
+}  // namespace cpu_cuda
 using namespace cpu_cuda;
 
 extern "C" {

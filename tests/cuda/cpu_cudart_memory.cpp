@@ -1,5 +1,5 @@
-// cpu_cudart_memory.cpp - memory and devices of the CUDA runtime on the CPU (cpu_cudart.h). Device memory is host memory that only running work can
-// touch; it begins as NaN, so that reading what was never written shows.
+// cpu_cudart_memory.cpp - memory and devices of the CUDA runtime on the CPU (cpu_cudart.h). Device memory is host
+// memory that only running work can touch; it begins as NaN, so that reading what was never written shows.
 #include "cpu_cudart_state.h"
 #include <algorithm>
 #include <cstdio>
@@ -9,7 +9,7 @@
 namespace cpu_cuda {
 struct Alloc {
     size_t n;
-    int dev; // < 0: pinned host memory
+    int dev;  // < 0: pinned host memory
 };
 // never destroyed: programs may still call in while they exit
 static auto &allocs = *new std::map<uintptr_t, Alloc>;
@@ -45,7 +45,8 @@ void open_all() {
 void close_others(int dev) {
     if (!protect() || n_dev() < 2) return;
     for (auto &a : allocs)
-        if (a.second.dev >= 0 && a.second.dev != dev && !peers.count({dev, a.second.dev})) mprotect((void *)a.first, pages(a.second.n), PROT_NONE);
+        if (a.second.dev >= 0 && a.second.dev != dev && !peers.count({dev, a.second.dev}))
+            mprotect((void *)a.first, pages(a.second.n), PROT_NONE);
 }
 Running::Running() {
     if (depth++ == 0) open_memory(true);
@@ -95,17 +96,21 @@ static cudaError_t copy(void *d, const void *s, size_t n, cudaStream_t st, bool 
     }
     Stream *stream = find(st, cur_dev);
     if (!stream) return fail(cudaErrorInvalidResourceHandle);
-    if (stream->cap && (to == Where::host || from == Where::host)) return fail(cudaErrorStreamCaptureUnsupported); // a replay would find it gone
+    // a replay would find it gone
+    if (stream->cap && (to == Where::host || from == Where::host)) return fail(cudaErrorStreamCaptureUnsupported);
     cudaError_t e;
-    if (from == Where::host) { // pageable source: staged at once, as CUDA does
+    if (from == Where::host) {  // pageable source: staged at once, as CUDA does
         auto buf = std::make_shared<std::vector<char>>((const char *)s, (const char *)s + n);
         e = enqueue(st, "copy", [=] { memcpy(d, buf->data(), n); });
-    } else e = enqueue(st, "copy", [=] { memmove(d, s, n); });
-    if (!e && (block || to == Where::host) && !stream->cap) e = wait_stream(st); // pageable target: done on return
+    } else
+        e = enqueue(st, "copy", [=] { memmove(d, s, n); });
+    if (!e && (block || to == Where::host) && !stream->cap) e = wait_stream(st);  // pageable target: done on return
     return e;
 }
-static cudaError_t host_memory(void **p, size_t n) { return (*p = map(n, -1)) ? cudaSuccess : fail(cudaErrorMemoryAllocation); }
-} // namespace cpu_cuda
+static cudaError_t host_memory(void **p, size_t n) {
+    return (*p = map(n, -1)) ? cudaSuccess : fail(cudaErrorMemoryAllocation);
+}
+}  // namespace cpu_cuda
 using namespace cpu_cuda;
 
 extern "C" {
@@ -115,7 +120,8 @@ cudaError_t cudaMalloc(void **p, size_t n) {
     *p = nullptr;
     if (lost) return fail(cudaErrorDevicesUnavailable);
     if (capturing()) return fail(cudaErrorStreamCaptureUnsupported);
-    if (injected("malloc") || used[cur_dev] + n > mem() || !(*p = map(n, cur_dev))) return fail(cudaErrorMemoryAllocation);
+    if (injected("malloc") || used[cur_dev] + n > mem() || !(*p = map(n, cur_dev)))
+        return fail(cudaErrorMemoryAllocation);
     used[cur_dev] += n;
     return cudaSuccess;
 }
@@ -174,14 +180,17 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p) {
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void *d, const void *s, size_t n, cudaMemcpyKind) { return copy(d, s, n, nullptr, true); }
-cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind, cudaStream_t st) { return copy(d, s, n, st, false); }
+cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind, cudaStream_t st) {
+    return copy(d, s, n, st, false);
+}
 cudaError_t cudaMemcpyPeer(void *d, int, const void *s, int, size_t n) { return copy(d, s, n, nullptr, true); }
 cudaError_t cudaMemcpyPeerAsync(void *d, int, const void *s, int, size_t n, cudaStream_t st) {
     Lock g(big);
     const Stream *stream = find(st, cur_dev);
     return stream && stream->cap ? fail(cudaErrorStreamCaptureUnsupported) : copy(d, s, n, st, false);
 }
-cudaError_t cudaMemcpy2DAsync(void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h, cudaMemcpyKind, cudaStream_t st) {
+cudaError_t cudaMemcpy2DAsync(void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h, cudaMemcpyKind,
+                              cudaStream_t st) {
     for (size_t i = 0; i < h; i++)
         if (cudaError_t e = copy((char *)d + i * dp, (const char *)s + i * sp, w, st, false)) return e;
     return cudaSuccess;
@@ -241,9 +250,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int d) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
-    static const std::map<cudaDeviceAttr, int> known = {{cudaDevAttrComputeCapabilityMajor, 8}, {cudaDevAttrMaxThreadsPerBlock, 1024}, {cudaDevAttrWarpSize, 32},
-        {cudaDevAttrMultiProcessorCount, 4}, {cudaDevAttrMaxSharedMemoryPerBlock, 49152}, {cudaDevAttrMaxSharedMemoryPerBlockOptin, 166912},
-        {cudaDevAttrMemoryClockRate, 1000000}, {cudaDevAttrGlobalMemoryBusWidth, 128}, {cudaDevAttrL2CacheSize, 1 << 20}};
+    static const std::map<cudaDeviceAttr, int> known = {{cudaDevAttrComputeCapabilityMajor, 8},
+                                                        {cudaDevAttrMaxThreadsPerBlock, 1024},
+                                                        {cudaDevAttrWarpSize, 32},
+                                                        {cudaDevAttrMultiProcessorCount, 4},
+                                                        {cudaDevAttrMaxSharedMemoryPerBlock, 49152},
+                                                        {cudaDevAttrMaxSharedMemoryPerBlockOptin, 166912},
+                                                        {cudaDevAttrMemoryClockRate, 1000000},
+                                                        {cudaDevAttrGlobalMemoryBusWidth, 128},
+                                                        {cudaDevAttrL2CacheSize, 1 << 20}};
     *v = known.count(a) ? known.at(a) : 0;
     return cudaSuccess;
 }

@@ -1,5 +1,5 @@
-// cpu_cudart_streams.cpp - streams, events, graphs and launches of the CUDA runtime on the CPU (cpu_cudart.h). Work waits in a list until something
-// needs it, in the order that streams and events give.
+// cpu_cudart_streams.cpp - streams, events, graphs and launches of the CUDA runtime on the CPU (cpu_cudart.h). Work
+// waits in a list until something needs it, in the order that streams and events give.
 #include "cpu_cudart_state.h"
 #include <algorithm>
 #include <cstring>
@@ -10,10 +10,10 @@ namespace cpu_cuda {
 std::recursive_mutex big;
 // never destroyed: programs may still call in while they exit
 std::set<Stream *> &streams = *new std::set<Stream *>;
-static auto &legacy = *new std::vector<Stream *>; // one default stream per device
-static auto &pending = *new std::vector<OpP>;     // not yet run, oldest first
+static auto &legacy = *new std::vector<Stream *>;  // one default stream per device
+static auto &pending = *new std::vector<OpP>;      // not yet run, oldest first
 
-template <class Work> static void run_as(const Work &w) { // an Op or a Node
+template <class Work> static void run_as(const Work &w) {  // an Op or a Node
     if (!w.fn) return;
     int keep = run_dev;
     run_dev = w.dev;
@@ -24,8 +24,8 @@ template <class Work> static void run_as(const Work &w) { // an Op or a Node
 }
 static void run(const OpP &o) {
     if (o->done) return;
-    Running r; // one opening for all that this waits for
-    o->done = true; // set first: a cycle cannot occur, deps are older
+    Running r;       // one opening for all that this waits for
+    o->done = true;  // set first: a cycle cannot occur, deps are older
     for (auto &d : o->deps) run(d);
     run_as(*o);
     o->fn = nullptr;
@@ -126,7 +126,8 @@ cudaError_t wait_device(int dev) {
 }
 // A launch: refused as CUDA would refuse it, else put on its stream.
 cudaError_t launch(dim3 g, dim3 b, size_t smem, cudaStream_t st, std::function<void()> go) {
-    if (!(g.x && g.y && g.z && b.x && b.y && b.z) || (size_t)b.x * b.y * b.z > 1024 || b.z > 64 || g.y > 65535 || g.z > 65535 || smem > 166912)
+    if (!(g.x && g.y && g.z && b.x && b.y && b.z) || (size_t)b.x * b.y * b.z > 1024 || b.z > 64 || g.y > 65535 ||
+        g.z > 65535 || smem > 166912)
         return fail(cudaErrorInvalidConfiguration);
     {
         Lock l(big);
@@ -134,7 +135,7 @@ cudaError_t launch(dim3 g, dim3 b, size_t smem, cudaStream_t st, std::function<v
     }
     return enqueue(st, "kernel", std::move(go));
 }
-} // namespace cpu_cuda
+}  // namespace cpu_cuda
 using namespace cpu_cuda;
 
 extern "C" {
@@ -160,7 +161,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s) { return wait_stream(s); }
 cudaError_t cudaStreamQuery(cudaStream_t s) {
     Lock g(big);
     Stream *p = find(s, cur_dev);
-    return !p ? fail(cudaErrorInvalidResourceHandle) : !p->last || p->last->done ? cudaSuccess : (run(p->last), cudaErrorNotReady);
+    return !p                          ? fail(cudaErrorInvalidResourceHandle)
+           : !p->last || p->last->done ? cudaSuccess
+                                       : (run(p->last), cudaErrorNotReady);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
     Lock g(big);
@@ -293,7 +296,9 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned lon
     *x = (cudaGraphExec_t) new Graph(*(Graph *)g);
     return cudaSuccess;
 }
-cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long f) { return cudaGraphInstantiate(x, g, f); }
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long f) {
+    return cudaGraphInstantiate(x, g, f);
+}
 cudaError_t cudaGraphDestroy(cudaGraph_t g) {
     delete (Graph *)g;
     return cudaSuccess;
@@ -310,7 +315,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess;
 cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t st) {
     if (injected("graph")) return fail(cudaErrorLaunchFailure);
     auto g = std::make_shared<Graph>(*(Graph *)x);
-    return enqueue(st, "graph", [g] { // youngest node first wherever the dependencies allow
+    return enqueue(st, "graph", [g] {  // youngest node first wherever the dependencies allow
         std::vector<char> done(g->nodes.size(), 0);
         std::function<void(int)> go = [&](int i) {
             if (done[i]) return;

@@ -18,10 +18,10 @@ struct Worker {
     std::vector<Thread> th;
     std::vector<char *> st;
     std::vector<Warp> warps;
-    std::vector<int> order; // threads that have not left the kernel, in the order of their turns
+    std::vector<int> order;  // threads that have not left the kernel, in the order of their turns
     std::vector<char> dyn;
     const std::function<void()> *body;
-    int pos; // in order: the one that runs
+    int pos;  // in order: the one that runs
     void *main_sp;
 #ifdef CUH_UCONTEXT
     std::vector<ucontext_t> uc;
@@ -33,7 +33,8 @@ struct Worker {
 };
 static Worker worker, *const W = &worker;
 void die(const char *m) {
-    fprintf(stderr, "cuh: %s  block (%u,%u,%u) thread (%u,%u,%u)\n", m, blk->bid.x, blk->bid.y, blk->bid.z, cur->tid.x, cur->tid.y, cur->tid.z);
+    fprintf(stderr, "cuh: %s  block (%u,%u,%u) thread (%u,%u,%u)\n", m, blk->bid.x, blk->bid.y, blk->bid.z, cur->tid.x,
+            cur->tid.y, cur->tid.z);
     abort();
 }
 #ifndef CUH_UCONTEXT
@@ -47,11 +48,12 @@ asm(".text\n.globl cuh_switch\n.type cuh_switch,@function\ncuh_switch:\n"
 #error "use -DCUH_UCONTEXT on this machine"
 #endif
 #endif
-static void to_fiber(int i, void **save) // leave through *save, enter fiber i
+static void to_fiber(int i, void **save)  // leave through *save, enter fiber i
 {
     cur = &W->th[i];
 #ifdef CUH_UCONTEXT
-    ucontext_t *from = save == &W->main_sp ? &W->main_uc : &W->uc[(Thread *)((char *)save - offsetof(Thread, sp)) - W->th.data()];
+    ucontext_t *from =
+        save == &W->main_sp ? &W->main_uc : &W->uc[(Thread *)((char *)save - offsetof(Thread, sp)) - W->th.data()];
     swapcontext(from, &W->uc[i]);
 #else
 #if defined(__SANITIZE_ADDRESS__)
@@ -147,11 +149,12 @@ unsigned warp_exchange(unsigned mask, uint64_t v, int pred) {
         w->done ^= mask;
         w->gen++;
         return p;
-    } // last lane in: release the others
+    }  // last lane in: release the others
     wait_for(&w->done, bit);
     return p;
 }
-static void run_block(dim3 g, dim3 b, size_t smem, unsigned id, const std::function<void()> &body, int mode, unsigned seed) {
+static void run_block(dim3 g, dim3 b, size_t smem, unsigned id, const std::function<void()> &body, int mode,
+                      unsigned seed) {
     Block B{};
     B.bdim = b;
     B.gdim = g;
@@ -162,7 +165,9 @@ static void run_block(dim3 g, dim3 b, size_t smem, unsigned id, const std::funct
     w.th.resize(n);
     w.order.resize(n);
     w.warps.assign(nw, Warp{});
-    while ((int)w.st.size() < n) w.st.push_back((char *)mmap(0, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    while ((int)w.st.size() < n)
+        w.st.push_back(
+            (char *)mmap(0, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     w.dyn.assign(smem + 16, (char)0xFF);
     B.dyn = (void *)(((uintptr_t)w.dyn.data() + 15) & ~(uintptr_t)15);
 #ifdef CUH_UCONTEXT
@@ -210,7 +215,8 @@ static void run_block(dim3 g, dim3 b, size_t smem, unsigned id, const std::funct
 void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body) {
     static int mode = -1;
     static unsigned seed;
-    if (mode < 0) { // CUH_ORDER = fwd | rev | <seed>: order in which a block's threads run, to bring missing barriers to light
+    // CUH_ORDER = fwd | rev | <seed>: order in which a block's threads run, to bring missing barriers to light
+    if (mode < 0) {
         const char *o = getenv("CUH_ORDER");
         mode = !o || !strcmp(o, "fwd") ? 0 : !strcmp(o, "rev") ? 1 : 2;
         seed = o ? atoi(o) : 0;
@@ -222,4 +228,4 @@ void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body) {
     }
     for (unsigned i = 0; i < nb; i++) run_block(g, b, smem, mode == 1 ? nb - 1 - i : i, body, mode, seed);
 }
-} // namespace cuh
+}  // namespace cuh

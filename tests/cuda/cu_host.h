@@ -6,8 +6,8 @@
 #include <cuda_bf16.h>
 #if defined(__CUDACC__)
 #define CU_LAUNCH(k, grid, block, smem, stream, ...) k<<<(grid), (block), (smem), (stream)>>>(__VA_ARGS__)
-#define CU_DYN_SHARED(T, name)                                                                                                                                 \
-    extern __shared__ __align__(16) unsigned char cu_dyn_shared_[];                                                                                            \
+#define CU_DYN_SHARED(T, name)                                                                                         \
+    extern __shared__ __align__(16) unsigned char cu_dyn_shared_[];                                                    \
     T *name = reinterpret_cast<T *>(cu_dyn_shared_)
 #else
 #include <cmath>
@@ -31,24 +31,24 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static // blocks run one after another
+#define __shared__                                   static  // blocks run one after another
 namespace cpu_cuda {
 cudaError_t launch(dim3, dim3, size_t, cudaStream_t, std::function<void()>);
 void check_argument(const void *p);
-} // namespace cpu_cuda
+}  // namespace cpu_cuda
 namespace cuh {
 struct Warp {
     uint64_t slot[2][32];
     unsigned pred[2];
     unsigned arrived, done, gen, alive;
 };
-struct Thread { // one CUDA thread = one fiber
+struct Thread {  // one CUDA thread = one fiber
     uint3 tid;
     void *sp;
     Warp *warp;
     int lane;
     unsigned par;
-    const unsigned *waits; // not NULL: the fiber waits until the bits of *waits differ from was
+    const unsigned *waits;  // not NULL: the fiber waits until the bits of *waits differ from was
     unsigned bits, was;
 };
 struct Block {
@@ -64,13 +64,15 @@ extern Block *blk;
 void run_grid(dim3 g, dim3 b, size_t smem, const std::function<void()> &body);
 [[noreturn]] void die(const char *msg);
 unsigned block_barrier(int pred);
-unsigned warp_exchange(unsigned mask, uint64_t v, int pred); // returns buffer parity to read
+unsigned warp_exchange(unsigned mask, uint64_t v, int pred);  // returns buffer parity to read
 template <class T> inline void check_argument(const T &v) {
-    constexpr bool text = std::is_same<T, const char *>::value; // a name that a kernel hands on to the host
+    constexpr bool text = std::is_same<T, const char *>::value;  // a name that a kernel hands on to the host
     if constexpr (std::is_pointer<T>::value && !text) cpu_cuda::check_argument(v);
 }
-template <class... P, class... A> inline void launch(dim3 g, dim3 b, size_t smem, cudaStream_t st, void (*k)(P...), A &&...a) {
-    std::tuple<typename std::decay<P>::type...> t(static_cast<P>(a)...); // by value: the launch may run long after this returns
+template <class... P, class... A>
+inline void launch(dim3 g, dim3 b, size_t smem, cudaStream_t st, void (*k)(P...), A &&...a) {
+    // by value: the launch may run long after this returns
+    std::tuple<typename std::decay<P>::type...> t(static_cast<P>(a)...);
     cpu_cuda::launch(g, b, smem, st, [=] {
         std::apply([](const auto &...v) { (check_argument(v), ...); }, t);
         run_grid(g, b, smem, [&] { std::apply(k, t); });
@@ -94,14 +96,14 @@ template <class T> inline T shfl(unsigned mask, T v, int src) {
     unsigned p = warp_exchange(mask, pack(v), 0);
     return unpack<T>(cur->warp->slot[p][src]);
 }
-} // namespace cuh
+}  // namespace cuh
 #define CU_LAUNCH(k, grid, block, smem, stream, ...) ::cuh::launch((grid), (block), (smem), (stream), k, ##__VA_ARGS__)
-#define CU_DYN_SHARED(T, name) T *name = static_cast<T *>(::cuh::blk->dyn)
-#define threadIdx (::cuh::cur->tid)
-#define blockIdx (::cuh::blk->bid)
-#define blockDim (::cuh::blk->bdim)
-#define gridDim (::cuh::blk->gdim)
-#define warpSize 32
+#define CU_DYN_SHARED(T, name)                       T *name = static_cast<T *>(::cuh::blk->dyn)
+#define threadIdx                                    (::cuh::cur->tid)
+#define blockIdx                                     (::cuh::blk->bid)
+#define blockDim                                     (::cuh::blk->bdim)
+#define gridDim                                      (::cuh::blk->gdim)
+#define warpSize                                     32
 static inline void __syncthreads() { cuh::block_barrier(0); }
 static inline int __syncthreads_count(int p) {
     unsigned g = cuh::block_barrier(p);
@@ -172,10 +174,13 @@ static inline double atomicAdd(double *p, double v) {
 }
 static inline int atomicAdd(int *p, int v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
 static inline unsigned atomicAdd(unsigned *p, unsigned v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
-static inline unsigned long long atomicAdd(unsigned long long *p, unsigned long long v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
+static inline unsigned long long atomicAdd(unsigned long long *p, unsigned long long v) {
+    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
+}
 static inline int atomicMax(int *p, int v) {
     int o = *p;
-    while (o < v && !__atomic_compare_exchange_n(p, &o, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+    while (o < v && !__atomic_compare_exchange_n(p, &o, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    }
     return o;
 }
 static inline int atomicCAS(int *p, int c, int v) {
@@ -187,9 +192,9 @@ static inline unsigned atomicCAS(unsigned *p, unsigned c, unsigned v) {
     return c;
 }
 template <class T> inline T __ldg(const T *p) { return *p; }
-#define __expf(x) expf(x) /* glibc declares __expf itself */
-#define __logf(x) logf(x)
-#define __powf(x, y) powf(x, y)
+#define __expf(x)                                    expf(x) /* glibc declares __expf itself */
+#define __logf(x)                                    logf(x)
+#define __powf(x, y)                                 powf(x, y)
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __frcp_rn(float a) { return 1.0f / a; }
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
@@ -216,10 +221,17 @@ static inline float __uint_as_float(unsigned i) {
 }
 static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __clz(int v) { return v ? __builtin_clz(v) : 32; }
-template <class T> inline typename std::enable_if<std::is_arithmetic<T>::value, T>::type min(T a, T b) { return b < a ? b : a; }
-template <class T> inline typename std::enable_if<std::is_arithmetic<T>::value, T>::type max(T a, T b) { return a < b ? b : a; }
-static inline __half __hfma(__half a, __half b, __half c) { return __float2half(fmaf(__half2float(a), __half2float(b), __half2float(c))); }
+template <class T> inline typename std::enable_if<std::is_arithmetic<T>::value, T>::type min(T a, T b) {
+    return b < a ? b : a;
+}
+template <class T> inline typename std::enable_if<std::is_arithmetic<T>::value, T>::type max(T a, T b) {
+    return a < b ? b : a;
+}
+static inline __half __hfma(__half a, __half b, __half c) {
+    return __float2half(fmaf(__half2float(a), __half2float(b), __half2float(c)));
+}
 static inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
-    return __halves2half2(__hfma(__low2half(a), __low2half(b), __low2half(c)), __hfma(__high2half(a), __high2half(b), __high2half(c)));
+    return __halves2half2(__hfma(__low2half(a), __low2half(b), __low2half(c)),
+                          __hfma(__high2half(a), __high2half(b), __high2half(c)));
 }
 #endif

@@ -1,5 +1,6 @@
-// runtime_test - the test of CUDA on the CPU itself: lazy streams, events, graphs of one device and two, peers, faults, protected memory, kernels given the host's,
-// cuBLAS in stream order. What it holds to is what the tests of the product's CUDA code rely on.
+// runtime_test - the test of CUDA on the CPU itself: lazy streams, events, graphs of one device and two, peers, faults,
+// protected memory, kernels given the host's, cuBLAS in stream order. What it holds to is what the tests of the
+// product's CUDA code rely on.
 #include <cstdio>
 #include <cstdlib>
 #include <csetjmp>
@@ -40,12 +41,12 @@ __global__ void deadlock(float *x) {
     x[threadIdx.x] = 0;
 }
 static int bad;
-#define OK(c)                                                                                                                                                  \
-    do {                                                                                                                                                       \
-        if (!(c)) {                                                                                                                                            \
-            bad++;                                                                                                                                             \
-            printf("FAIL line %d: %s\n", __LINE__, #c);                                                                                                        \
-        }                                                                                                                                                      \
+#define OK(c)                                                                                                          \
+    do {                                                                                                               \
+        if (!(c)) {                                                                                                    \
+            bad++;                                                                                                     \
+            printf("FAIL line %d: %s\n", __LINE__, #c);                                                                \
+        }                                                                                                              \
     } while (0)
 static sigjmp_buf jb;
 static void segv(int) { siglongjmp(jb, 1); }
@@ -87,7 +88,7 @@ int main() {
     hp[0] = -1;
     cudaMemcpyAsync(hp, d, n * 4, cudaMemcpyDeviceToHost, a);
     const char *m = getenv("CU_FAKE_STREAMS");
-    if (!m || !strcmp(m, "lazy")) OK(hp[0] == -1); // not yet: nobody waited
+    if (!m || !strcmp(m, "lazy")) OK(hp[0] == -1);  // not yet: nobody waited
     cudaEventRecord(e, a);
     cudaStreamWaitEvent(b, e, 0);
     CU_LAUNCH(mul, 4, 256, 0, b, d, 3.0f, n);
@@ -111,13 +112,15 @@ int main() {
     CU_LAUNCH(mul, 4, 256, 0, a, d, 2.0f, n);
     cudaStreamWaitEvent(a, e2, 0);
     void *none = nullptr;
-    OK(cudaMemcpyAsync(h, d, 4, cudaMemcpyDeviceToHost, a) == cudaErrorStreamCaptureUnsupported); // h is pageable: a replay might find it gone
-    OK(cudaMalloc(&none, 4) == cudaErrorStreamCaptureUnsupported && cudaStreamSynchronize(a) == cudaErrorStreamCaptureUnsupported);
+    // h is pageable: a replay might find it gone
+    OK(cudaMemcpyAsync(h, d, 4, cudaMemcpyDeviceToHost, a) == cudaErrorStreamCaptureUnsupported);
+    OK(cudaMalloc(&none, 4) == cudaErrorStreamCaptureUnsupported &&
+       cudaStreamSynchronize(a) == cudaErrorStreamCaptureUnsupported);
     cudaGetLastError();
     OK(!cudaStreamEndCapture(a, &g));
     OK(!cudaGraphInstantiate(&x, g, 0));
     cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);
-    OK(h[5] == 3); // captured, not run
+    OK(h[5] == 3);  // captured, not run
     for (int i = 0; i < 3; i++) OK(!cudaGraphLaunch(x, a));
     cudaStreamSynchronize(a);
     cudaMemcpy(h, d, n * 4, cudaMemcpyDeviceToHost);

@@ -27,10 +27,9 @@ const span *cpu_blocks(const span *s, int n, int size, int *count);
 // A loop over blocks of rows, shared out over threads, in a function that has set a mark. In its body ROW is where the
 // block's rows begin in an array of that width, COUNT how many there are.
 enum { CPU_BLOCK_ROWS = 32 };
-#define FOR_BLOCKS(s, n)                                                \
-    int n_blocks_;                                                      \
-    const span *blocks_ = cpu_blocks(s, n, CPU_BLOCK_ROWS, &n_blocks_); \
-    _Pragma("omp parallel for schedule(static) if (n_blocks_ > 1)")     \
-    for (int i_ = 0; i_ < n_blocks_; i_++)
+#define FOR_BLOCKS(s, n)                                                                                               \
+    int n_blocks_;                                                                                                     \
+    const span *blocks_ = cpu_blocks(s, n, CPU_BLOCK_ROWS, &n_blocks_);                                                \
+    _Pragma("omp parallel for schedule(static) if (n_blocks_ > 1)") for (int i_ = 0; i_ < n_blocks_; i_++)
 #define ROW(p, width) ((p) + (size_t)blocks_[i_].row * (size_t)(width))
-#define COUNT (blocks_[i_].n)
+#define COUNT         (blocks_[i_].n)

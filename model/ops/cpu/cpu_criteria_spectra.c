@@ -28,8 +28,11 @@ HOT static double sign_det(const float *act, int ld, int D, int T) {
     for (int i = 0; i < items; i++)
         for (int j = i; j < items; j++) {
             int differ = 0;
-            for (int w = 0; w < words; w++) differ += __builtin_popcountll(bit[(size_t)w * (size_t)items + (size_t)i] ^ bit[(size_t)w * (size_t)items + (size_t)j]);
-            m[(size_t)i * (size_t)n + (size_t)j] = (i == j) + (by_value ? (T - 2.0 * differ) / (2.0 * D) : (D - differ) / (double)D);
+            for (int w = 0; w < words; w++)
+                differ += __builtin_popcountll(bit[(size_t)w * (size_t)items + (size_t)i] ^
+                                               bit[(size_t)w * (size_t)items + (size_t)j]);
+            m[(size_t)i * (size_t)n + (size_t)j] =
+                (i == j) + (by_value ? (T - 2.0 * differ) / (2.0 * D) : (D - differ) / (double)D);
         }
     if (by_value) {
         for (int i = 0; i < D; i++) {
@@ -47,7 +50,9 @@ HOT static double sign_det(const float *act, int ld, int D, int T) {
 
 void cpu_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, const span *s, int n) {
     for (int i = 0; i < n; i++)
-        for (int u = 0; u < units; u++, sums += USUMS) sums[USUM_SIGNS] = sign_det(act + (size_t)s[i].row * (size_t)ld + (size_t)(from + u) * (size_t)D, ld, D, s[i].n);
+        for (int u = 0; u < units; u++, sums += USUMS)
+            sums[USUM_SIGNS] =
+                sign_det(act + (size_t)s[i].row * (size_t)ld + (size_t)(from + u) * (size_t)D, ld, D, s[i].n);
 }
 
 // ---------------------------------------------------------------- heads
@@ -56,14 +61,19 @@ static void head_spectrum(double *sums, const float *grad, int ld, int D, int T)
     for (int t = 0; t < T; t++)
         if (corr_defined(grad + (size_t)t * (size_t)ld, D)) keep[m++] = t;
     const int n = m < HEAD_ROWS ? m : HEAD_ROWS, least = n < D ? n : D;
-    double *y = xmalloc((size_t)n * (size_t)D * sizeof *y), *g = xmalloc((size_t)least * (size_t)(least + 1) * sizeof *g);
-    for (int i = 0; i < n; i++) corr_row(y + (size_t)i * (size_t)D, grad + (size_t)keep[(long)i * m / n] * (size_t)ld, D);
+    double *y = xmalloc((size_t)n * (size_t)D * sizeof *y),
+           *g = xmalloc((size_t)least * (size_t)(least + 1) * sizeof *g);
+    for (int i = 0; i < n; i++)
+        corr_row(y + (size_t)i * (size_t)D, grad + (size_t)keep[(long)i * m / n] * (size_t)ld, D);
     sums[USUM_ROWS] = n;
     sums[USUM_LOG_DET] = sums[USUM_TRACE] = 0;
     if (n > 0) {
-        const int side = corr_gram(g, y, n, D), zeros = n - side;  // eigenvalues that the smaller matrix lacks: 0.1 in M
+        // eigenvalues that the smaller matrix lacks: 0.1 in M
+        const int side = corr_gram(g, y, n, D), zeros = n - side;
         for (int i = 0; i < side; i++)
-            for (int j = i; j < side; j++) g[(size_t)i * (size_t)side + (size_t)j] = 0.9 * g[(size_t)i * (size_t)side + (size_t)j] + (i == j) * 0.1;
+            for (int j = i; j < side; j++)
+                g[(size_t)i * (size_t)side + (size_t)j] =
+                    0.9 * g[(size_t)i * (size_t)side + (size_t)j] + (i == j) * 0.1;
         sums[USUM_LOG_DET] = chol_factor(g, side) + zeros * log(0.1);
         sums[USUM_TRACE] = chol_inverse_trace(g, side, g + (size_t)side * (size_t)side) + zeros * 10.0;
     }
@@ -74,18 +84,20 @@ static void head_spectrum(double *sums, const float *grad, int ld, int D, int T)
 
 void cpu_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, const span *s, int n) {
     for (int i = 0; i < n; i++)
-        for (int u = 0; u < units; u++, sums += USUMS) head_spectrum(sums, grad + (size_t)s[i].row * (size_t)ld + (size_t)(from + u) * (size_t)D, ld, D, s[i].n);
+        for (int u = 0; u < units; u++, sums += USUMS)
+            head_spectrum(sums, grad + (size_t)s[i].row * (size_t)ld + (size_t)(from + u) * (size_t)D, ld, D, s[i].n);
 }
 
 // ---------------------------------------------------------------- neurons, LANES of them at a time
 // C = S corr(x) S with signs S, so its eigenvalues are those of corr(x) restricted to the active tokens.
 enum { LANES = 16, COLUMNS = 128 };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
-#define AT(i, j) ((i) * ((i) - 1) / 2 + (j))  // j < i: strict lower triangle
+#define AT(i, j) ((i) * ((i)-1) / 2 + (j))  // j < i: strict lower triangle
 
 // pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity. Float
 // is enough: the condition number is at most 290.
-FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *corr, int T) {
+FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *corr,
+                               int T) {
     lanes l[AT(NEURON_ROWS, 0)], v[NEURON_ROWS], inv[NEURON_ROWS];
     int most = 0;
     for (int k = 0; k < count; k++) most = n[k] > most ? n[k] : most;
@@ -111,7 +123,7 @@ FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], con
         det *= pivot;  // between 0.1^32 and 1
     }
     for (int c = 0; c < most; c++) {  // v: column c of L^-1
-        lanes live = {0};  // columns of padding stay out of the trace
+        lanes live = {0};             // columns of padding stay out of the trace
         for (int k = 0; k < count; k++) live[k] = (float)(c < n[k]);
         v[c] = one;
         trace += live * inv[c];
@@ -130,7 +142,8 @@ FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], con
 }
 
 // Of units <= COLUMNS neurons whose gradients begin at dz; most and corr of the span.
-HOT static void column_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int units, int T) {
+HOT static void column_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int units,
+                               int T) {
     const int words = (T + 31) / 32;
     uint32_t *bit = xcalloc((size_t)words * COLUMNS, sizeof *bit);  // [words, COLUMNS]: token 32 w + b is active
     int *active = xmalloc((size_t)T * sizeof *active), pick[LANES][NEURON_ROWS], n[LANES];
@@ -144,7 +157,8 @@ HOT static void column_spectra(double *sums, const float *dz, const float *corr,
         int m = 0;
         const int k = u % LANES;
         for (int w = 0; w < words; w++)
-            for (uint32_t b = bit[(size_t)w * COLUMNS + (size_t)u]; b; b &= b - 1) active[m++] = 32 * w + __builtin_ctz(b);
+            for (uint32_t b = bit[(size_t)w * COLUMNS + (size_t)u]; b; b &= b - 1)
+                active[m++] = 32 * w + __builtin_ctz(b);
         n[k] = m < NEURON_ROWS ? m : NEURON_ROWS;
         for (int i = 0; i < n[k]; i++) pick[k][i] = active[(long)i * m / n[k]];
         if (k == LANES - 1 || u == units - 1) lane_spectra(sums + (size_t)(u - k) * USUMS, pick, n, k + 1, corr, T);
@@ -153,11 +167,13 @@ HOT static void column_spectra(double *sums, const float *dz, const float *corr,
     free(bit);
 }
 
-void cpu_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, const span *s, int n) {
+void cpu_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units,
+                        const span *s, int n) {
     for (int i = 0; i < n; i++, sums += (size_t)units * USUMS) {
         const float *first = dz + (size_t)s[i].row * (size_t)F + (size_t)from;
         for (int u = 0; u < units; u += COLUMNS)
-            column_spectra(sums + (size_t)u * USUMS, first + u, corr, most + s[i].row, F, units - u < COLUMNS ? units - u : COLUMNS, s[i].n);
+            column_spectra(sums + (size_t)u * USUMS, first + u, corr, most + s[i].row, F,
+                           units - u < COLUMNS ? units - u : COLUMNS, s[i].n);
         corr += (size_t)s[i].n * (size_t)s[i].n;
     }
 }
@@ -182,23 +198,31 @@ static float centre_row(float *y, const float *x, int E) {
     return most < 1e-30f || away <= 1e-6f * most ? 0 : most;
 }
 
-typedef struct { span s; float *corr; int from, rows; } corr_block;
+typedef struct {
+    span s;
+    float *corr;
+    int from, rows;
+} corr_block;
 
 void cpu_correlate(float *corr, float *most, float *work, const float *x, int E, const span *s, int n) {
     const size_t width = (size_t)E;
     corr_block *block = NULL;
     int count = 0, room = 0;
     for (int i = 0; i < n; corr += (size_t)s[i].n * (size_t)s[i].n, i++)
-        for (int t = 0; t < s[i].n; t += COLUMNS) VEC_PUSH(block, count, room, ((corr_block){s[i], corr, t, s[i].n - t < COLUMNS ? s[i].n - t : COLUMNS}));
+        for (int t = 0; t < s[i].n; t += COLUMNS)
+            VEC_PUSH(block, count, room, ((corr_block){s[i], corr, t, s[i].n - t < COLUMNS ? s[i].n - t : COLUMNS}));
 #pragma omp parallel for schedule(dynamic)
     for (int b = 0; b < count; b++)
-        for (int t = block[b].s.row + block[b].from, end = t + block[b].rows; t < end; t++) most[t] = centre_row(work + (size_t)t * width, x + (size_t)t * width, E);
-    // blocks of rows against the rows up to their end, then mirrored
+        for (int t = block[b].s.row + block[b].from, end = t + block[b].rows; t < end; t++)
+            most[t] = centre_row(work + (size_t)t * width, x + (size_t)t * width, E);
+            // blocks of rows against the rows up to their end, then mirrored
 #pragma omp parallel for schedule(dynamic)
     for (int b = 0; b < count; b++) {
         const corr_block *k = &block[b];
         const float *first = work + (size_t)k->s.row * width;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k->rows, k->from + k->rows, E, 1, first + (size_t)k->from * width, E, first, E, 0, k->corr + (size_t)k->from * (size_t)k->s.n, k->s.n);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k->rows, k->from + k->rows, E, 1,
+                    first + (size_t)k->from * width, E, first, E, 0, k->corr + (size_t)k->from * (size_t)k->s.n,
+                    k->s.n);
     }
 #pragma omp parallel for schedule(dynamic)
     for (int b = 0; b < count; b++) {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { COLUMNS = 128 };  // units of one value at a time
-#define ASKED(column) (which >> (column) & 1)
+#define ASKED(column) (which >> (column)&1)
 
 // Units of one value: tokens one by one, all units of a token side by side.
 HOT static void column_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s) {
@@ -16,23 +16,25 @@ HOT static void column_sums(double *sums, unsigned which, const unit_taps *x, in
         if (ASKED(k)) memset(sum[k], 0, sizeof sum[k]);
     for (int t = 0; t < s->n; t++) {
         const size_t at = (size_t)(s->row + t) * (size_t)x->ld + (size_t)from;
-        const float *a = x->act ? x->act + at : NULL, *g = x->grad ? x->grad + at : NULL, *h = x->tangent ? x->tangent + at : NULL;
-#define ADD(column, term)                        \
-    if (ASKED(column)) {                         \
-        double *to = sum[column];                \
-        _Pragma("omp simd")                      \
-        for (int u = 0; u < units; u++) {        \
-            const double v = term;               \
-            to[u] += v;                          \
-        }                                        \
+        const float *a = x->act ? x->act + at : NULL, *g = x->grad ? x->grad + at : NULL,
+                    *h = x->tangent ? x->tangent + at : NULL;
+#define ADD(column, term)                                                                                              \
+    if (ASKED(column)) {                                                                                               \
+        double *to = sum[column];                                                                                      \
+        _Pragma("omp simd") for (int u = 0; u < units; u++) {                                                          \
+            const double v = term;                                                                                     \
+            to[u] += v;                                                                                                \
+        }                                                                                                              \
     }
+        // 2 relu(a) without a branch, NaN kept
+        // a gradient of 1e-20 is far above zero, its square is not in float
         ADD(USUM_ACT, (double)a[u] * a[u])
-        ADD(USUM_RELU, 0.25 * ((double)(a[u] + fabsf(a[u])) * (a[u] + fabsf(a[u]))))  // 2 relu(a) without a branch, NaN kept
+        ADD(USUM_RELU, 0.25 * ((double)(a[u] + fabsf(a[u])) * (a[u] + fabsf(a[u]))))
         ADD(USUM_GRAD, (double)g[u] * g[u])
         ADD(USUM_ABS, fabsf(g[u]))
         ADD(USUM_SIGNED, (double)a[u] * g[u])
         ADD(USUM_SIZE, fabs((double)a[u] * g[u]))
-        ADD(USUM_SQUARE, ((double)a[u] * g[u]) * ((double)a[u] * g[u]))  // a gradient of 1e-20 is far above zero, its square is not in float
+        ADD(USUM_SQUARE, ((double)a[u] * g[u]) * ((double)a[u] * g[u]))
         ADD(USUM_VALUES, ((double)a[u] * g[u]) * ((double)a[u] * g[u]))
         ADD(USUM_ON, a[u] > 0)
         ADD(USUM_TANGENT, (double)a[u] * h[u])
@@ -105,7 +107,9 @@ void cpu_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, i
     for (int i = 0; i < n; i++, sums += (size_t)units * USUMS)
         for (int u = 0; u < units; u += columns ? COLUMNS : 1) {
             double *to = sums + (size_t)u * USUMS;
-            if (columns) column_sums(to, which, x, from + u, units - u < COLUMNS ? units - u : COLUMNS, &s[i]);
-            else wide_sums(to, which, x, from + u, &s[i]);
+            if (columns)
+                column_sums(to, which, x, from + u, units - u < COLUMNS ? units - u : COLUMNS, &s[i]);
+            else
+                wide_sums(to, which, x, from + u, &s[i]);
         }
 }

@@ -22,11 +22,13 @@ HOT static void row_sums(double *sums, const float *w, const float *g, const flo
     sums[WSUM_TANGENT] = tangent;
 }
 
-void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
+void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
+                     int from, int rows, const span *s) {
     const int E = w->cols, T = s->n, ld = w->narrow ? rows : w->rows;
     const scratch_point mark = scratch_mark();
     const size_t first = (size_t)s->row * (size_t)w->rows + (size_t)from;
-    const float *xs = cpu_rounded(x, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E, *txs = NULL, *d = dz + first, *td = NULL;
+    const float *xs = cpu_rounded(x, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E, *txs = NULL,
+                *d = dz + first, *td = NULL;
     if (w->narrow) d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums");
     if (tdz) {
         txs = cpu_rounded(tx, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E;
@@ -42,7 +44,9 @@ void cpu_weight_sums(double *sums, const float *dz, const float *x, const float 
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, td + j, ld, xs, E, 0, h, E);
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, d + j, ld, txs, E, 1, h, E);
         }
-        for (int u = 0; u < n; u++) row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E, h ? h + (size_t)u * (size_t)E : NULL, E);
+        for (int u = 0; u < n; u++)
+            row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E,
+                     h ? h + (size_t)u * (size_t)E : NULL, E);
         scratch_release(of_tile);
     }
     scratch_release(mark);

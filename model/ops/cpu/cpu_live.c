@@ -38,15 +38,19 @@ static void gathered_tile(const cpu_product *p, const cpu_row_list *list, const 
         m++;
     }
     const bool any = m && in;
-    if (any) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->n, m, in, 1, p->x + (size_t)s->row * (size_t)in, in, w, in, 0, z, m);
+    if (any)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->n, m, in, 1, p->x + (size_t)s->row * (size_t)in, in, w,
+                    in, 0, z, m);
     for (int t = 0; t < s->n && any; t++) {
         float *y = p->y + (size_t)(s->row + t) * (size_t)out;
-        for (int j = 0; j < m; j++) y[kept[j]] = cpu_finish(p, z[(size_t)t * (size_t)m + (size_t)j], y[kept[j]], kept[j]);
+        for (int j = 0; j < m; j++)
+            y[kept[j]] = cpu_finish(p, z[(size_t)t * (size_t)m + (size_t)j], y[kept[j]], kept[j]);
     }
     scratch_release(mark);
 }
 
-void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bias, bool relu, int D, const live_units *u, const span *s, int n) {
+void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bias, bool relu, int D,
+                     const live_units *u, const span *s, int n) {
     const double start = clock_s();
     const scratch_point mark = scratch_mark();
     const float *b = cpu_vector(bias);
@@ -57,16 +61,19 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     cpu_thin_product(&p, u, D, s, n);
     if (cpu_has_many(s, n))
 #pragma omp parallel for schedule(dynamic) collapse(2)
-    for (int tile = 0; tile < tiles; tile++)
-        for (int i = 0; i < n; i++)
-            if (s[i].n >= CPU_THIN) gathered_tile(&p, &list, &s[i], i, tile * TILE, (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
+        for (int tile = 0; tile < tiles; tile++)
+            for (int i = 0; i < n; i++)
+                if (s[i].n >= CPU_THIN)
+                    gathered_tile(&p, &list, &s[i], i, tile * TILE,
+                                  (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
 
 // ---------------------------------------------------------------- y += x Wt + b
 // Many rows: tiles of output columns; x and the rows of Wt gathered by pieces of the list.
-static void gathered_columns(float *y, const float *x, const weight *w, const float *b, const cpu_row_list *list, const span *s, int seq, int c0, int cols) {
+static void gathered_columns(float *y, const float *x, const weight *w, const float *b, const cpu_row_list *list,
+                             const span *s, int seq, int c0, int cols) {
     const int E = w->cols;
     const scratch_point mark = scratch_mark();
     float *piece = scratch_floats((size_t)TILE * (size_t)cols), *xs = scratch_floats((size_t)TILE * (size_t)s->n);
@@ -78,19 +85,22 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
         for (; i < list->n && m < TILE; i++) {
             if (!cpu_wants(list->u, i / list->D, seq)) continue;
             kept[m] = cpu_row_number(list, i);
-            dtype_widen(piece + (size_t)m * (size_t)cols, (const char *)cpu_row_data(list, kept[m]) + (size_t)c0 * dtype_bytes(w->type), w->type,
-                      (size_t)cols);
+            dtype_widen(piece + (size_t)m * (size_t)cols,
+                        (const char *)cpu_row_data(list, kept[m]) + (size_t)c0 * dtype_bytes(w->type), w->type,
+                        (size_t)cols);
             m++;
         }
         if (!m) break;
         for (int t = 0; t < s->n; t++)
-            for (int j = 0; j < m; j++) xs[(size_t)t * (size_t)m + (size_t)j] = x[(size_t)(s->row + t) * (size_t)w->rows + (size_t)kept[j]];
+            for (int j = 0; j < m; j++)
+                xs[(size_t)t * (size_t)m + (size_t)j] = x[(size_t)(s->row + t) * (size_t)w->rows + (size_t)kept[j]];
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->n, cols, m, 1, xs, m, piece, cols, 1, to, E);
     }
     scratch_release(mark);
 }
 
-void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *bias, int D, const live_units *u, const span *s, int n) {
+void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *bias, int D, const live_units *u,
+                       const span *s, int n) {
     const double start = clock_s();
     const int E = w->cols, width = E <= TILE ? E : TILE / 2, tiles = (E + width - 1) / width;
     const scratch_point mark = scratch_mark();
@@ -101,15 +111,18 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
     cpu_thin_transposed(y, x, w, b, D, u, s, n);
     if (cpu_has_many(s, n))
 #pragma omp parallel for schedule(dynamic) collapse(2)
-    for (int tile = 0; tile < tiles; tile++)
-        for (int i = 0; i < n; i++)
-            if (s[i].n >= CPU_THIN) gathered_columns(y, x, w, b, &list, &s[i], i, tile * width, E - tile * width < width ? E - tile * width : width);
+        for (int tile = 0; tile < tiles; tile++)
+            for (int i = 0; i < n; i++)
+                if (s[i].n >= CPU_THIN)
+                    gathered_columns(y, x, w, b, &list, &s[i], i, tile * width,
+                                     E - tile * width < width ? E - tile * width : width);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
 
 // ---------------------------------------------------------------- attention
-void cpu_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n) {
+void cpu_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
+                        const attn_seq *s, int n) {
     const double start = clock_s();
     cpu_attention_units(out, q, k, v, E, D, u, s, n, false);
     ops_seconds_attention += clock_s() - start;

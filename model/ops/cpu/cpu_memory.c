@@ -21,7 +21,10 @@ void cpu_reserve(size_t bytes) { (void)bytes; }
 const char *cpu_use(int part) { return (void)part, "cpu"; }
 
 // ---------------------------------------------------------------- uploads: the buffers change roles, nothing is copied
-struct feed { void *slot[2]; int taken; };
+struct feed {
+    void *slot[2];
+    int taken;
+};
 
 struct feed *cpu_feed_new(size_t bytes) {
     struct feed *f = xcalloc(1, sizeof *f);
@@ -61,8 +64,10 @@ void cpu_transpose(void *to, const weight *w) {
         for (size_t i0 = 0; i0 < rows; i0 += SIDE)
             for (size_t j = j0; j < j0 + SIDE && j < cols; j++)
                 for (size_t i = i0; i < i0 + SIDE && i < rows; i++)
-                    if (w->type == DT_F32) ((float *)to)[j * rows + i] = ((const float *)w->data)[i * cols + j];
-                    else ((uint16_t *)to)[j * rows + i] = ((const uint16_t *)w->data)[i * cols + j];
+                    if (w->type == DT_F32)
+                        ((float *)to)[j * rows + i] = ((const float *)w->data)[i * cols + j];
+                    else
+                        ((uint16_t *)to)[j * rows + i] = ((const uint16_t *)w->data)[i * cols + j];
 }
 
 // Each thread adds up a stretch of its own, in the order of memory, 512 bytes a step into eight independent sums.

@@ -13,7 +13,8 @@
 enum { TILE = 64, PIECE = 1 << 14 };
 
 // ---------------------------------------------------------------- AdamW
-void cpu_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows) {
+void cpu_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x,
+                     int out, int in, int rows) {
     const int some = in >= 4096 ? 16 : in >= 512 ? (1 << 16) / in : 128, tiles = (out + some - 1) / some;
 #pragma omp parallel for schedule(dynamic)
     for (int k = 0; k < tiles; k++) {
@@ -66,7 +67,8 @@ void cpu_loss(double *mean, float *dy, const float *y, const float *t, loss_kind
     for (size_t b = 0; b < pieces; b++) {
         const size_t at = b * PIECE, some = n - at < PIECE ? n - at : PIECE;
         float *d = dy ? dy + at : NULL;
-        part[b] = kind == LOSS_MSE ? mse_piece(d, y + at, t + at, scale, some) : bce_piece(d, y + at, t + at, scale, positive, some);
+        part[b] = kind == LOSS_MSE ? mse_piece(d, y + at, t + at, scale, some)
+                                   : bce_piece(d, y + at, t + at, scale, positive, some);
     }
     for (size_t b = 0; b < pieces; b++) sum += part[b];
     *mean = sum / (double)n;
@@ -75,7 +77,10 @@ void cpu_loss(double *mean, float *dy, const float *y, const float *t, loss_kind
 
 // ---------------------------------------------------------------- pooling attention
 // Work items: TILE query rows of one span.
-typedef struct { int span, row, n; size_t part; } tile;
+typedef struct {
+    int span, row, n;
+    size_t part;
+} tile;
 
 static int tiles_in(const span *s, int n) {
     int count = 0;
@@ -94,7 +99,8 @@ static void list_tiles(tile *t, const span *s, int n) {
 
 // Scaled scores of some queries against all keys of their span.
 static void attend(float *score, const float *q, const float *k, int E, const span *s, int row, int rows) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, s->n, E, 1 / sqrtf((float)E), q + (size_t)row * (size_t)E, E, k + (size_t)s->row * (size_t)E, E, 0, score, s->n);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, s->n, E, 1 / sqrtf((float)E),
+                q + (size_t)row * (size_t)E, E, k + (size_t)s->row * (size_t)E, E, 0, score, s->n);
 }
 
 static float sum_of(const float *count, int n) {
@@ -105,7 +111,8 @@ static float sum_of(const float *count, int n) {
 
 // Row by row the log of the sum of exponentials, and what each of T keys gets from all rows together. of: the rows'
 // counts, keys: the keys'.
-HOT static void softmax_sums(float *lse, float *sum, float *score, const float *of, const float *keys, int rows, int T) {
+HOT static void softmax_sums(float *lse, float *sum, float *score, const float *of, const float *keys, int rows,
+                             int T) {
     memset(sum, 0, (size_t)T * sizeof *sum);
     for (int r = 0; r < rows; r++, score += T) {
         float most = score[0], all = 0;
@@ -119,7 +126,8 @@ HOT static void softmax_sums(float *lse, float *sum, float *score, const float *
     }
 }
 
-void cpu_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n) {
+void cpu_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E,
+              const span *s, int n) {
     const int tiles = tiles_in(s, n);
     size_t floats = 0;
     for (int i = 0; i < n; i++) floats += (size_t)((s[i].n + TILE - 1) / TILE) * (size_t)s[i].n;
@@ -144,12 +152,14 @@ void cpu_pool(float *c, float *p, float *lse, const float *x, const float *count
     }
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n; i++)
-        cblas_sgemv(CblasRowMajor, CblasTrans, s[i].n, E, 1, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, 0, c + (size_t)i * (size_t)E, 1);
+        cblas_sgemv(CblasRowMajor, CblasTrans, s[i].n, E, 1, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, 0,
+                    c + (size_t)i * (size_t)E, 1);
     scratch_release(mark);
 }
 
 // P[t, s] = n_s exp(score - lse); dscore = n_t P (dp - sum P dp) / tokens, through the scale 1 / sqrt(E).
-HOT static void softmax_back(float *score, const float *lse, const float *dp, const float *of, const float *keys, float scale, int rows, int T) {
+HOT static void softmax_back(float *score, const float *lse, const float *dp, const float *of, const float *keys,
+                             float scale, int rows, int T) {
     for (int r = 0; r < rows; r++, score += T) {
         float mean = 0;
         for (int j = 0; j < T; j++) score[j] = keys[j] * exp_f(score[j] - lse[r]);
@@ -159,7 +169,8 @@ HOT static void softmax_back(float *score, const float *lse, const float *dp, co
     }
 }
 
-void cpu_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n) {
+void cpu_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q,
+                   const float *k, const float *lse, int E, const span *s, int n) {
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n; i++) {
         const size_t at = (size_t)s[i].row * (size_t)E;
@@ -167,14 +178,17 @@ void cpu_pool_back(float *dq, float *dk, float *dp, const float *dc, const float
         const float scale = 1 / (sqrtf((float)E) * sum_of(count + s[i].row, T));
         const scratch_point mark = scratch_mark();
         float *score = scratch_floats((size_t)TILE * (size_t)T);
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, T, E, 1, x + at, E, dc + (size_t)i * (size_t)E, 1, 0, dp + s[i].row, 1);
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, T, E, 1, x + at, E, dc + (size_t)i * (size_t)E, 1, 0, dp + s[i].row,
+                    1);
         for (int r = 0; r < T; r += TILE) {
             const int rows = T - r < TILE ? T - r : TILE;
             const size_t from = at + (size_t)r * (size_t)E;
             attend(score, q, k, E, &s[i], s[i].row + r, rows);
-            softmax_back(score, lse + s[i].row + r, dp + s[i].row, count + s[i].row + r, count + s[i].row, scale, rows, T);
+            softmax_back(score, lse + s[i].row + r, dp + s[i].row, count + s[i].row + r, count + s[i].row, scale, rows,
+                         T);
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, E, T, 1, score, T, k + at, E, 0, dq + from, E);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, T, E, rows, 1, score, T, q + from, E, r ? 1 : 0, dk + at, E);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, T, E, rows, 1, score, T, q + from, E, r ? 1 : 0,
+                        dk + at, E);
         }
         scratch_release(mark);
     }
@@ -183,7 +197,8 @@ void cpu_pool_back(float *dq, float *dk, float *dp, const float *dc, const float
 // ---------------------------------------------------------------- min-max
 void cpu_minmax(float *y, const float *x, int E, const span *s, int n) {
     for (int i = 0; i < n; i++)
-        if (s[i].n) minmax(y + (size_t)s[i].row * (size_t)E, x + (size_t)s[i].row * (size_t)E, (size_t)s[i].n * (size_t)E);
+        if (s[i].n)
+            minmax(y + (size_t)s[i].row * (size_t)E, x + (size_t)s[i].row * (size_t)E, (size_t)s[i].n * (size_t)E);
 }
 
 // ---------------------------------------------------------------- the k lowest of ranges (lowest.h)
@@ -196,8 +211,10 @@ long cpu_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_r
         double *wide = scratch_take(2 * (size_t)count * sizeof *wide);
         long j = 0;
         for (; j < count && isfinite(score[first + j]); j++) wide[j] = (double)score[first + j];
-        if (j < count) bad = first + j < bad ? first + j : bad;
-        else cut_lowest(keep + first, wide, only ? only + first : NULL, &(cut_range){0, count, c[i].k}, wide + count);
+        if (j < count)
+            bad = first + j < bad ? first + j : bad;
+        else
+            cut_lowest(keep + first, wide, only ? only + first : NULL, &(cut_range){0, count, c[i].k}, wide + count);
         scratch_release(mark);
     }
     return bad == LONG_MAX ? -1 : bad;

@@ -7,15 +7,17 @@
 #include <stdatomic.h>
 
 enum {
-    GROUP = 32,        // rows of weights, keys or values that a kernel gets at once
-    BLOCKS = 32,       // partial sums of a transposed product, at most
-    MOST_ROWS = 32,    // rows of x that share a pass over a transposed weight
-    W_BYTES = 1 << 18, // of weights that stay in the second-level cache while blocks of x pass
-    X_BYTES = 1 << 15  // of such a block
+    GROUP = 32,         // rows of weights, keys or values that a kernel gets at once
+    BLOCKS = 32,        // partial sums of a transposed product, at most
+    MOST_ROWS = 32,     // rows of x that share a pass over a transposed weight
+    W_BYTES = 1 << 18,  // of weights that stay in the second-level cache while blocks of x pass
+    X_BYTES = 1 << 15   // of such a block
 };
 
 // ---------------------------------------------------------------- rows of x, rows of weights
-typedef struct { int row, seq; } source;  // a row of x, and the span it belongs to
+typedef struct {
+    int row, seq;
+} source;  // a row of x, and the span it belongs to
 
 // The rows of the spans that are few.
 static int list_rows(source *to, const span *s, int n) {
@@ -34,7 +36,11 @@ static int count_rows(const span *s, int n) {
 
 // Rows from .. from + n of the list, n <= GROUP: their numbers and data, and those of the next VEC_AHEAD rows (at the
 // end the last again), which are fetched meanwhile.
-typedef struct { int32_t row[GROUP + VEC_AHEAD]; const void *data[GROUP + VEC_AHEAD]; vec_rows rows; } group;
+typedef struct {
+    int32_t row[GROUP + VEC_AHEAD];
+    const void *data[GROUP + VEC_AHEAD];
+    vec_rows rows;
+} group;
 static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
     const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
     for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
@@ -46,7 +52,8 @@ static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
 // ---------------------------------------------------------------- y = x W' + b
 // Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or
 // wanted by everybody.
-static void thin_group(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int unit, const int32_t *row, vec_rows w) {
+static void thin_group(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int unit,
+                       const int32_t *row, vec_rows w) {
     const int in = p->w->cols, out = p->w->rows;
     const vec_kernels *k = vec();
     for (int r = 0; r < n;) {
@@ -66,13 +73,15 @@ static void thin_group(const cpu_product *p, const cpu_row_list *list, const sou
     }
 }
 
-static void thin_rows(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int from, int to, bool fetch) {
+static void thin_rows(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int from, int to,
+                      bool fetch) {
     group g;
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
         take_rows(&g, list, i, m);
         g.rows.fetch &= fetch;
-        if (!list->u || !list->u->wants) thin_group(p, list, rows, n, 0, g.row, g.rows);
+        if (!list->u || !list->u->wants)
+            thin_group(p, list, rows, n, 0, g.row, g.rows);
         else
             for (int j = 0; j < m; j++) {
                 const vec_rows one = {g.data + j, 1, g.rows.fetch};
@@ -85,7 +94,9 @@ static int at_least(int x, int least) { return x < least ? least : x; }
 
 // Work in steps, a stretch of them for each thread, which it takes one by one in the order of memory; then it helps the
 // others. What is taken of each stretch stands in a cache line of its own.
-typedef struct { _Alignas(64) atomic_int taken; } stretch;
+typedef struct {
+    _Alignas(64) atomic_int taken;
+} stretch;
 
 static int share_out(const cpu_row_list *list, int steps) {
     const int threads = (size_t)list->n * list->bytes > CPU_SMALL ? omp_get_max_threads() : 1;
@@ -109,7 +120,8 @@ static void thin_product(const cpu_product *p, const live_units *u, int D, const
     const cpu_row_list list = cpu_list_rows(p->w, u, D);
     const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
     // several blocks of x pass over rows that stay in the cache
-    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP, steps = (list.n + step - 1) / step;
+    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP,
+              steps = (list.n + step - 1) / step;
     const int threads = share_out(&list, steps);
     stretch *of = stretches(threads, steps);
     vec();
@@ -117,7 +129,8 @@ static void thin_product(const cpu_product *p, const live_units *u, int D, const
     for (int k, thread = 0; thread < threads; thread++)
         while ((k = take_next(of, threads, thread, steps)) >= 0)
             for (int r = 0; r < n_rows; r += x_rows)
-                thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step, (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
+                thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step,
+                          (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
 }
 
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n) {
@@ -131,7 +144,8 @@ void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const sp
 // ---------------------------------------------------------------- y += x Wt + b
 // Units are cut into blocks by their number, which does not depend on who is live. part [rows of x, E] of one block;
 // false: it adds nothing.
-static bool sum_block(float *part, const float *x, const weight *w, const cpu_row_list *list, const source *rows, int n, int from, int to) {
+static bool sum_block(float *part, const float *x, const weight *w, const cpu_row_list *list, const source *rows, int n,
+                      int from, int to) {
     const int E = w->cols;
     const vec_kernels *k = vec();
     group g;
@@ -161,8 +175,8 @@ static bool sum_block(float *part, const float *x, const weight *w, const cpu_ro
 // Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with
 // half of the blocks each meet once.
 typedef struct {
-    float *part;             // [block][rows of x, E]
-    size_t floats;           // of a block
+    float *part;    // [block][rows of x, E]
+    size_t floats;  // of a block
     int blocks;
     bool used[BLOCKS];
     atomic_int met[BLOCKS];  // by the right one of a pair: 1 when one of both is there
@@ -179,7 +193,8 @@ static bool climb(tree *t, int at) {
         if (!t->used[right]) continue;
         if (t->used[left])
             for (size_t e = 0; e < t->floats; e++) to[e] += from[e];
-        else memcpy(to, from, t->floats * sizeof *to);
+        else
+            memcpy(to, from, t->floats * sizeof *to);
         t->used[left] = true;
     }
     return true;
@@ -190,7 +205,8 @@ static void transposed_product(float *y, const float *x, const weight *w, const 
     const cpu_row_list list = cpu_list_rows(w, u, D);
     const int E = w->cols, size = (w->rows / D + BLOCKS - 1) / BLOCKS;
     const scratch_point mark = scratch_mark();
-    tree t = {.part = scratch_floats((size_t)BLOCKS * (size_t)n * (size_t)E), .floats = (size_t)n * (size_t)E,
+    tree t = {.part = scratch_floats((size_t)BLOCKS * (size_t)n * (size_t)E),
+              .floats = (size_t)n * (size_t)E,
               .blocks = size ? (w->rows / D + size - 1) / size : 0};
     int first[BLOCKS + 1] = {0};
     for (int k = 0, block = 0; block <= t.blocks; block++) {
@@ -217,8 +233,8 @@ static void transposed_product(float *y, const float *x, const weight *w, const 
     scratch_release(mark);
 }
 
-void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u, const span *s,
-                         int n) {
+void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
+                         const span *s, int n) {
     const scratch_point mark = scratch_mark();
     source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
     const int n_rows = list_rows(rows, s, n);
@@ -232,9 +248,14 @@ void cpu_thin_transposed(float *y, const float *x, const weight *w, const float 
 HOT static void softmax(float *p, int n) { softmax_f(p, n); }
 
 // Keys or values of at most GROUP tokens, and those of the next VEC_AHEAD.
-typedef struct { const float *row[GROUP + VEC_AHEAD]; int n; } tokens;
+typedef struct {
+    const float *row[GROUP + VEC_AHEAD];
+    int n;
+} tokens;
 
-typedef struct { const float *past, *own; } heads_of;  // K or V of the tokens before, of the new ones
+typedef struct {
+    const float *past, *own;
+} heads_of;  // K or V of the tokens before, of the new ones
 static const float *token_row(const heads_of *x, const attn_seq *s, int E, int t) {
     return t < s->past ? x->past + (size_t)t * (size_t)E : x->own + (size_t)(t - s->past) * (size_t)E;
 }
@@ -242,13 +263,17 @@ static const float *token_row(const heads_of *x, const attn_seq *s, int E, int t
 // Tokens from t on of n; behind the last come those of `then`.
 static void take_tokens(tokens *to, const heads_of *x, const heads_of *then, const attn_seq *s, int E, int t, int n) {
     to->n = n - t < GROUP ? n - t : GROUP;
-    for (int j = 0; j < to->n + VEC_AHEAD; j++) to->row[j] = t + j < n ? token_row(x, s, E, t + j) : token_row(then, s, E, (t + j - n) % n);
+    for (int j = 0; j < to->n + VEC_AHEAD; j++)
+        to->row[j] = t + j < n ? token_row(x, s, E, t + j) : token_row(then, s, E, (t + j - n) % n);
 }
 
-static bool lacks(const attn_seq *s, int t, int head, int H) { return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head]; }
+static bool lacks(const attn_seq *s, int t, int head, int H) {
+    return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head];
+}
 
 // Scores (values: false), or sums of values, of some tokens from t on for each head: p [head, most].
-static void few_tokens(float *out, float *p, const float *q, const tokens *now, const attn_seq *s, int t, int most, int H, int D, const int *head, int heads, bool values) {
+static void few_tokens(float *out, float *p, const float *q, const tokens *now, const attn_seq *s, int t, int most,
+                       int H, int D, const int *head, int heads, bool values) {
     const vec_kernels *kernel = vec();
     for (int h = 0; h < heads; h++) {
         const void *row[GROUP + VEC_AHEAD];

@@ -24,7 +24,12 @@ static inline bool cpu_wants(const live_units *u, int k, int seq) {
 }
 
 // Rows of the weight in the order in which they are read: all of them, or those of the live units.
-typedef struct { const char *data; size_t bytes; const live_units *u; int D, n; } cpu_row_list;
+typedef struct {
+    const char *data;
+    size_t bytes;
+    const live_units *u;
+    int D, n;
+} cpu_row_list;
 static inline cpu_row_list cpu_list_rows(const weight *w, const live_units *u, int D) {
     return (cpu_row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows};
 }
@@ -34,7 +39,13 @@ static inline int cpu_row_number(const cpu_row_list *r, int i) {
 static inline const void *cpu_row_data(const cpu_row_list *r, int row) { return r->data + (size_t)row * r->bytes; }
 
 // y = x W' + b, or y += x W' + b; then ReLU.
-typedef struct { float *y; const float *x; const weight *w; const float *b; bool add, relu; } cpu_product;
+typedef struct {
+    float *y;
+    const float *x;
+    const weight *w;
+    const float *b;
+    bool add, relu;
+} cpu_product;
 
 // The output of row `row` of W: s its dot product, `was` what y holds.
 static inline float cpu_finish(const cpu_product *p, float s, float was, int row) {

@@ -15,13 +15,17 @@
 enum { BLOCK = 64 };  // query rows; 64 x 2048 floats of probabilities stay in the second-level cache
 
 // c (m, n) = alpha a op(b) + beta c
-static void nt(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha, float beta) {
+static void nt(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha,
+               float beta) {
     if (m && n) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-static void nn(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha, float beta) {
-    if (m && n && k) cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+static void nn(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha,
+               float beta) {
+    if (m && n && k)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-static void tn(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha, float beta) {
+static void tn(float *c, const float *a, const float *b, int m, int n, int k, int lda, int ldb, int ldc, float alpha,
+               float beta) {
     if (m && n && k) cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
@@ -48,7 +52,8 @@ HOT static void softmax_derivative(float *d, const float *p, float *sum, int row
 
 // In place: dp becomes tds = tp (dp - D) + p (tdp - tD), D = sum p dp, tD = sum (tp dp + p tdp); tdp becomes ds = p (dp
 // - D).
-HOT static void softmax_derivative_jvp(float *dp, float *tdp, const float *p, const float *tp, int rows, int columns, int ld) {
+HOT static void softmax_derivative_jvp(float *dp, float *tdp, const float *p, const float *tp, int rows, int columns,
+                                       int ld) {
     for (int t = 0; t < rows; t++, dp += ld, tdp += ld, p += ld, tp += ld) {
         float s = 0, ts = 0;
 #pragma omp simd reduction(+ : s, ts)
@@ -64,15 +69,21 @@ HOT static void softmax_derivative_jvp(float *dp, float *tdp, const float *p, co
     }
 }
 
-typedef struct { int E, D, ld; float c; } head_shape;
-static head_shape shape_of(int E, int H, int columns) { return (head_shape){E, E / H, (columns + 15) / 16 * 16, 1.0f / sqrtf((float)(E / H))}; }
+typedef struct {
+    int E, D, ld;
+    float c;
+} head_shape;
+static head_shape shape_of(int E, int H, int columns) {
+    return (head_shape){E, E / H, (columns + 15) / 16 * 16, 1.0f / sqrtf((float)(E / H))};
+}
 static int most_columns(const attn_seq *s, int n) {
     int m = 0;
     for (int i = 0; i < n; i++) m = s[i].past + s[i].s.n > m ? s[i].past + s[i].s.n : m;
     return m;
 }
 
-static void one_head(float *out, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h, int head) {
+static void one_head(float *out, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h,
+                     int head) {
     const int E = h.E, D = h.D, past = s->past;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D, at_past = (size_t)head * D;
     const scratch_point mark = scratch_mark();
@@ -90,7 +101,8 @@ static void one_head(float *out, const float *q, const float *k, const float *v,
     scratch_release(mark);
 }
 
-static void one_head_of(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s, int head) {
+static void one_head_of(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s,
+                        int head) {
     static const float none[1] = {0};
     const head_shape h = shape_of(E, E / D, s->past + s->s.n);
     attn_seq seq = *s;
@@ -117,8 +129,10 @@ void cpu_attention_units(float *out, const float *q, const float *k, const float
                 if (at >= all * part / parts && at < all * (part + 1) / parts) mine[m++] = u ? u->unit[j] : j;
                 at++;
             }
-            if (few || s[i].past_has) cpu_thin_heads(out, q, k, v, E, D, &s[i], mine, m);
-            else for (int j = 0; j < m; j++) one_head_of(out, q, k, v, E, D, &s[i], mine[j]);
+            if (few || s[i].past_has)
+                cpu_thin_heads(out, q, k, v, E, D, &s[i], mine, m);
+            else
+                for (int j = 0; j < m; j++) one_head_of(out, q, k, v, E, D, &s[i], mine[j]);
             scratch_release(mark);
         }
 }
@@ -130,13 +144,14 @@ void cpu_attention(float *out, const float *q, const float *k, const float *v, i
     cpu_attention_units(out, q, k, v, E, E / H, NULL, s, n, true);
     if (many)
 #pragma omp parallel for schedule(dynamic) collapse(2)
-    for (int i = 0; i < n; i++)
-        for (int head = 0; head < H; head++)
-            if (s[i].s.n - s[i].from >= CPU_THIN) one_head_of(out, q, k, v, E, E / H, &s[i], head);
+        for (int i = 0; i < n; i++)
+            for (int head = 0; head < H; head++)
+                if (s[i].s.n - s[i].from >= CPU_THIN) one_head_of(out, q, k, v, E, E / H, &s[i], head);
     ops_seconds_attention += clock_s() - start;
 }
 
-static void one_head_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h, int head) {
+static void one_head_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
+                          const float *v, const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, n = s->s.n;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D;
     const scratch_point mark = scratch_mark();
@@ -160,7 +175,8 @@ static void one_head_back(float *dq, float *dk, float *dv, const float *dout, co
     scratch_release(mark);
 }
 
-void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
+                        const float *v, int E, int H, const attn_seq *s, int n) {
     const double start = clock_s();
     const head_shape h = shape_of(E, H, most_columns(s, n));
 #pragma omp parallel for schedule(dynamic) collapse(2)
@@ -169,7 +185,8 @@ void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, cons
     ops_seconds_attention += clock_s() - start;
 }
 
-static void one_head_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, const attn_seq *s, head_shape h, int head) {
+static void one_head_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
+                         const float *tv, const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, n = s->s.n;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D;
     const scratch_point mark = scratch_mark();
@@ -188,7 +205,8 @@ static void one_head_jvp(float *tout, const float *q, const float *k, const floa
     scratch_release(mark);
 }
 
-void cpu_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
+void cpu_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
+                       const float *tv, int E, int H, const attn_seq *s, int n) {
     const double start = clock_s();
     const head_shape h = shape_of(E, H, most_columns(s, n));
 #pragma omp parallel for schedule(dynamic) collapse(2)
@@ -197,8 +215,9 @@ void cpu_attention_jvp(float *tout, const float *q, const float *k, const float 
     ops_seconds_attention += clock_s() - start;
 }
 
-static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v,
-                              const float *tq, const float *tk, const float *tv, const attn_seq *s, head_shape h, int head) {
+static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
+                              const float *k, const float *v, const float *tq, const float *tk, const float *tv,
+                              const attn_seq *s, head_shape h, int head) {
     const int E = h.E, D = h.D, n = s->s.n;
     const size_t at = (size_t)s->s.row * E + (size_t)head * D;
     const scratch_point mark = scratch_mark();
@@ -231,12 +250,14 @@ static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *d
     scratch_release(mark);
 }
 
-void cpu_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v, const float *tq,
-                            const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
+void cpu_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
+                            const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E,
+                            int H, const attn_seq *s, int n) {
     const double start = clock_s();
     const head_shape h = shape_of(E, H, most_columns(s, n));
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < n; i++)
-        for (int head = 0; head < H; head++) one_head_back_jvp(tdq, tdk, tdv, dout, tdout, q, k, v, tq, tk, tv, &s[i], h, head);
+        for (int head = 0; head < H; head++)
+            one_head_back_jvp(tdq, tdk, tdv, dout, tdout, q, k, v, tq, tk, tv, &s[i], h, head);
     ops_seconds_attention += clock_s() - start;
 }

@@ -12,7 +12,8 @@ enum { CHUNK = 512 };  // rows of a 16-bit weight widened at a time in linear_ba
 static int tile_width(int columns) { return columns <= 256 ? 256 : 384; }
 
 // Columns j0.. of y = x W' + b, for one span.
-static void linear_tile(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int j0, int cols) {
+static void linear_tile(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int j0,
+                        int cols) {
     const int out = w->rows, in = w->cols, rows = s->n;
     const scratch_point mark = scratch_mark();
     const float *wt = cpu_weight_rows(w, j0, cols), *bt = b ? b + j0 : NULL, *xs = x + (size_t)s->row * in;
@@ -51,7 +52,8 @@ static void linear_back_tile(float *dx, const float *dy, const weight *w, bool a
     float *dxs = dx + (size_t)s->row * in + k0;
     if (w->wide || w->type == DT_F32 || !out) {
         const float *whole = w->wide ? w->wide : w->data;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out ? out : 1, whole + k0, in, add ? 1 : 0, dxs, in);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, out, 1, dys, out ? out : 1, whole + k0, in,
+                    add ? 1 : 0, dxs, in);
         return;
     }
     const scratch_point mark = scratch_mark();
@@ -60,8 +62,10 @@ static void linear_back_tile(float *dx, const float *dy, const weight *w, bool a
     for (int j0 = 0; j0 < out; j0 += CHUNK) {
         const int some = out - j0 < CHUNK ? out - j0 : CHUNK;
         for (int j = 0; j < some; j++)
-            dtype_widen(wide + (size_t)j * cols, (const char *)w->data + ((size_t)(j0 + j) * in + k0) * each, w->type, (size_t)cols);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, some, 1, dys + j0, out, wide, cols, add || j0 ? 1 : 0, dxs, in);
+            dtype_widen(wide + (size_t)j * cols, (const char *)w->data + ((size_t)(j0 + j) * in + k0) * each, w->type,
+                        (size_t)cols);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, some, 1, dys + j0, out, wide, cols,
+                    add || j0 ? 1 : 0, dxs, in);
     }
     scratch_release(mark);
 }
@@ -99,7 +103,8 @@ void cpu_linear_grad(float *dw, float *db, const float *dy, const float *x, int 
             int rows = s[i].n;  // neighbouring spans make one product
             for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
             const float *dys = dy + (size_t)s[i].row * out + j0, *xs = x + (size_t)s[i].row * in;
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dys, out, xs, in ? in : 1, 1, dw + (size_t)j0 * in, in ? in : 1);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, cols, in, rows, 1, dys, out, xs, in ? in : 1, 1,
+                        dw + (size_t)j0 * in, in ? in : 1);
             if (db) column_sums(db + j0, dys, rows, cols, out);
         }
     }

@@ -5,7 +5,9 @@
 #include "simd.h"
 #include <math.h>
 
-typedef struct { float mean, s; } norm_stat;
+typedef struct {
+    float mean, s;
+} norm_stat;
 
 static inline norm_stat norm_row(const float *x, int E) {
     float sum = 0;
@@ -59,7 +61,8 @@ HOT static void norm_jvp_rows(float *ty, const float *x, const float *tx, const 
 
 // Tangent of dx = s (u - m1 - x^ m2): ts = -s^2 mean(x^ tx); tm1 = mean(tu); tm2 = mean(tu x^ + u tx^);
 // tdx = ts (u - m1 - x^ m2) + s (tu - tm1 - tx^ m2 - x^ tm2).
-HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *g, int E, bool add, int rows) {
+HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
+                                   const float *g, int E, bool add, int rows) {
     for (int t = 0; t < rows; t++, x += E, tx += E, dy += E, tdy += E, tdx += E) {
         const norm_stat m = norm_row(x, E);
         float st = 0, stx = 0, su = 0, sux = 0, stu = 0, stux = 0;
@@ -73,7 +76,8 @@ HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy
             stu += tu;
             stux += tu * h;
         }
-        const float inv = 1.0f / (float)E, mt = st * inv, mtx = stx * inv, m1 = su * inv, m2 = sux * inv, tm1 = stu * inv;
+        const float inv = 1.0f / (float)E, mt = st * inv, mtx = stx * inv, m1 = su * inv, m2 = sux * inv,
+                    tm1 = stu * inv;
         const float ts = -m.s * m.s * mtx;
         float suth = 0;  // sum of u tx^
 #pragma omp simd reduction(+ : suth)
@@ -83,7 +87,8 @@ HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy
         }
         const float tm2 = (stux + suth) * inv;
         for (int e = 0; e < E; e++) {
-            const float h = (x[e] - m.mean) * m.s, th = m.s * (tx[e] - mt - h * mtx), u = g[e] * dy[e], tu = g[e] * tdy[e];
+            const float h = (x[e] - m.mean) * m.s, th = m.s * (tx[e] - mt - h * mtx), u = g[e] * dy[e],
+                        tu = g[e] * tdy[e];
             tdx[e] = (add ? tdx[e] : 0) + ts * (u - m1 - h * m2) + m.s * (tu - tm1 - th * m2 - h * tm2);
         }
     }
@@ -95,7 +100,8 @@ void cpu_norm(float *y, const float *x, const weight *gain, const weight *bias, 
     FOR_BLOCKS(s, n) norm_rows(ROW(y, E), ROW(x, E), g, b, E, COUNT);
     scratch_release(mark);
 }
-void cpu_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s, int n) {
+void cpu_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s,
+                   int n) {
     const scratch_point mark = scratch_mark();
     const float *g = cpu_vector(gain);
     FOR_BLOCKS(s, n) norm_back_rows(ROW(dx, E), ROW(dy, E), ROW(x, E), g, E, add, COUNT);
@@ -107,7 +113,8 @@ void cpu_norm_jvp(float *ty, const float *x, const float *tx, const weight *gain
     FOR_BLOCKS(s, n) norm_jvp_rows(ROW(ty, E), ROW(x, E), ROW(tx, E), g, E, COUNT);
     scratch_release(mark);
 }
-void cpu_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *gain, int E, bool add, const span *s, int n) {
+void cpu_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
+                       const weight *gain, int E, bool add, const span *s, int n) {
     const scratch_point mark = scratch_mark();
     const float *g = cpu_vector(gain);
     FOR_BLOCKS(s, n) norm_back_jvp_rows(ROW(tdx, E), ROW(dy, E), ROW(tdy, E), ROW(x, E), ROW(tx, E), g, E, add, COUNT);
@@ -127,7 +134,8 @@ void cpu_norm_grad(float *dg, float *db, const float *dy, const float *x, int E,
     const scratch_point mark = scratch_mark();
     double *sum = scratch_take(2 * sizeof *sum * (size_t)E);
     memset(sum, 0, 2 * sizeof *sum * (size_t)E);
-    for (int i = 0; i < n; i++) norm_grad_rows(sum, sum + E, dy + (size_t)s[i].row * E, x + (size_t)s[i].row * E, E, s[i].n);
+    for (int i = 0; i < n; i++)
+        norm_grad_rows(sum, sum + E, dy + (size_t)s[i].row * E, x + (size_t)s[i].row * E, E, s[i].n);
     for (int e = 0; e < E; e++) {
         dg[e] += (float)sum[e];
         db[e] += (float)sum[E + e];

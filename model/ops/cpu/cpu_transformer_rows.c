@@ -48,7 +48,9 @@ void cpu_gate(float *y, const float *x, const float *g, int F, const span *s, in
 void cpu_relu(float *y, const float *x, int F, const span *s, int n) { cpu_gate(y, x, x, F, s, n); }
 void cpu_append(float *const *to, const float *x, int E, const int32_t *at, const span *s, int n) {
     for (int i = 0; i < n; i++)
-        if (to[i] && s[i].n) memcpy(to[i] + (size_t)at[i] * (size_t)E, x + (size_t)s[i].row * (size_t)E, sizeof(float) * (size_t)s[i].n * (size_t)E);
+        if (to[i] && s[i].n)
+            memcpy(to[i] + (size_t)at[i] * (size_t)E, x + (size_t)s[i].row * (size_t)E,
+                   sizeof(float) * (size_t)s[i].n * (size_t)E);
 }
 void cpu_move(float *y, const float *x, int E, const span *s, int n) {
     const scratch_point mark = scratch_mark();

@@ -6,7 +6,10 @@
 // Of a row: the largest logit, and the log of the sum of exp(x - top). The terms of the largest, each 1, are counted
 // apart: in an fp32 sum with them the others lose their digits, and those are all that the gradient of a well predicted
 // target is made of.
-typedef struct { float top; double log_sum; } row_sum;
+typedef struct {
+    float top;
+    double log_sum;
+} row_sum;
 
 HOT static row_sum log_sum_exp(const float *x, int n) {
     float top = x[0];
@@ -26,7 +29,8 @@ HOT static row_sum log_sum_exp(const float *x, int n) {
     return (row_sum){top, log(sum)};
 }
 
-void cpu_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows) {
+void cpu_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
+                 int rows) {
 #pragma omp parallel for schedule(static)
     for (int r = 0; r < rows; r++) {
         const float *x = logits + (size_t)r * V;
@@ -82,7 +86,9 @@ HOT static void xent_back_jvp_row(float *t, const float *d, int target, float sc
     const float m = (float)mean;
     for (int i = 0; i < V; i++) t[i] = (i == target ? d[i] + scale : d[i]) * (t[i] - m);
 }
-void cpu_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows) {
+void cpu_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V,
+                       int rows) {
 #pragma omp parallel for schedule(static)
-    for (int r = 0; r < rows; r++) xent_back_jvp_row(tlogits + (size_t)r * V, dlogits + (size_t)r * V, target[r], scale[r], V);
+    for (int r = 0; r < rows; r++)
+        xent_back_jvp_row(tlogits + (size_t)r * V, dlogits + (size_t)r * V, target[r], scale[r], V);
 }

@@ -17,12 +17,17 @@
 #include "ckpt.h"
 
 enum {
-    VEC_ROWS = 4,                   // most rows of x of one dot
-    VEC_AHEAD = 10, VEC_APART = 2   // rows
+    VEC_ROWS = 4,  // most rows of x of one dot
+    VEC_AHEAD = 10,
+    VEC_APART = 2  // rows
 };
 
 // Rows of weights, n of them. fetch: behind them stand VEC_AHEAD more entries, rows of the near future.
-typedef struct { const void *const *row; int n; bool fetch; } vec_rows;
+typedef struct {
+    const void *const *row;
+    int n;
+    bool fetch;
+} vec_rows;
 
 typedef struct {
     const char *name;  // "avx512", "avx2", "plain"

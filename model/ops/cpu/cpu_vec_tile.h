@@ -5,13 +5,14 @@
 //   V, LANES, MOST        a vector of floats, its length, rows of x that share a pass over w
 //   ZERO SET1(c) LOADF(p) STORE(p, v) FMA(a, b, c) FMA1(a, b, c) ADD(a, b) SUM(v)
 //   W, LOAD(p), WIDEN(w)  stored type; a vector of it as floats; one number of it as float
-//   LOAD2(a, b, p)        two vectors in a row by as few reads as there can be: 16-bit weights that are read by halves of a line come at two
-//                         thirds of the speed (Zen 4)
+//   LOAD2(a, b, p)        two vectors in a row by as few reads as there can be: 16-bit weights that are read by halves
+//                         of a line come at two thirds of the speed (Zen 4)
 
 // Fetches, of rows to come, the lines that belong to the step at k.
 TARGET INLINE void NAME(fetch)(const void *const *row, int k) {
     for (int line = 0; line < (int)(4 * LANES * sizeof(W)); line += 64)
-        for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART) __builtin_prefetch((const char *)row[i] + (size_t)k * sizeof(W) + line, 0, 2);
+        for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART)
+            __builtin_prefetch((const char *)row[i] + (size_t)k * sizeof(W) + line, 0, 2);
 }
 
 // What is left of a row behind the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of
@@ -25,7 +26,10 @@ TARGET static __attribute__((noinline, cold)) float NAME(dot_tail)(const W *w, c
     return s;
 }
 
-#define FETCH(row, k) do { if (row && (size_t)(k) * sizeof(W) % 64 == 0) NAME(fetch)(row, k); } while (0)
+#define FETCH(row, k)                                                                                                  \
+    do {                                                                                                               \
+        if (row && (size_t)(k) * sizeof(W) % 64 == 0) NAME(fetch)(row, k);                                             \
+    } while (0)
 
 TARGET INLINE float NAME(dot_one)(const W *w, const void *const *soon, const float *x, int n) {
     V s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO, v0, v1, v2, v3;
@@ -86,7 +90,8 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
     const int rows = w->n;
     int r = 0;
     for (; MOST > 1 && r + MOST <= R; r += MOST)
-        for (int i = 0; i < rows; i++) NAME(dot_many)(out + i * R + r, w->row[i], w->fetch && !r ? w->row + i : NULL, x + r, n);
+        for (int i = 0; i < rows; i++)
+            NAME(dot_many)(out + i * R + r, w->row[i], w->fetch && !r ? w->row + i : NULL, x + r, n);
     for (; r < R; r++) {
         int i = 0;
         for (; MOST > 1 && n >= NAME(LONG) && i + MOST <= rows; i += MOST) {
@@ -103,7 +108,8 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
 
 // Columns k .. k + 4 * LANES of all rows: y stays in registers.
 TARGET INLINE void NAME(sum_columns)(float *y, const float *c, const vec_rows *w, int k) {
-    V s0 = LOADF(y + k), s1 = LOADF(y + k + LANES), s2 = LOADF(y + k + 2 * LANES), s3 = LOADF(y + k + 3 * LANES), v0, v1, v2, v3;
+    V s0 = LOADF(y + k), s1 = LOADF(y + k + LANES), s2 = LOADF(y + k + 2 * LANES), s3 = LOADF(y + k + 3 * LANES), v0,
+      v1, v2, v3;
     for (int i = 0; i < w->n; i++) {
         const W *p = (const W *)w->row[i] + k;
         const V cs = SET1(c[i]);

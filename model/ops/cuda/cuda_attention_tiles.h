@@ -21,7 +21,9 @@ template <int DP> __device__ __forceinline__ void load_tile(float *tile, const f
 }
 
 // The same for keys j0.. of a sequence whose first `past` are kept apart.
-template <int DP> __device__ __forceinline__ void load_keys(float *tile, const float *past_rows, const float *rows, int past, int j0, int count, int E, int D) {
+template <int DP>
+__device__ __forceinline__ void load_keys(float *tile, const float *past_rows, const float *rows, int past, int j0,
+                                          int count, int E, int D) {
     for (int i = (int)threadIdx.x; i < TILE * DP; i += TILE_THREADS) {
         const int r = i / DP, d = i % DP, j = j0 + r;
         float v = 0;
@@ -31,10 +33,12 @@ template <int DP> __device__ __forceinline__ void load_keys(float *tile, const f
 }
 
 // s += a b'
-template <int DP> __device__ __forceinline__ void add_products(float s[2][4], const float *a, const float *b, int tx, int ty) {
+template <int DP>
+__device__ __forceinline__ void add_products(float s[2][4], const float *a, const float *b, int tx, int ty) {
 #pragma unroll 4
     for (int d = 0; d < DP; d += 4) {
-        const float4 a0 = *reinterpret_cast<const float4 *>(a + (2 * ty) * (DP + 4) + d), a1 = *reinterpret_cast<const float4 *>(a + (2 * ty + 1) * (DP + 4) + d);
+        const float4 a0 = *reinterpret_cast<const float4 *>(a + (2 * ty) * (DP + 4) + d),
+                     a1 = *reinterpret_cast<const float4 *>(a + (2 * ty + 1) * (DP + 4) + d);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const float4 x = *reinterpret_cast<const float4 *>(b + (tx + 8 * j) * (DP + 4) + d);
@@ -45,15 +49,19 @@ template <int DP> __device__ __forceinline__ void add_products(float s[2][4], co
 }
 
 // o += p x, p [32, 32] by rows; or o += p' x
-template <int DP, bool TRANSPOSED> __device__ __forceinline__ void add_rows(float o[2][DP / 8], const float *p, const float *x, int tx, int ty) {
+template <int DP, bool TRANSPOSED>
+__device__ __forceinline__ void add_rows(float o[2][DP / 8], const float *p, const float *x, int tx, int ty) {
 #pragma unroll 4
     for (int j = 0; j < TILE; j++) {
-        const float p0 = TRANSPOSED ? p[j * P_LD + 2 * ty] : p[2 * ty * P_LD + j], p1 = TRANSPOSED ? p[j * P_LD + 2 * ty + 1] : p[(2 * ty + 1) * P_LD + j];
+        const float p0 = TRANSPOSED ? p[j * P_LD + 2 * ty] : p[2 * ty * P_LD + j],
+                    p1 = TRANSPOSED ? p[j * P_LD + 2 * ty + 1] : p[(2 * ty + 1) * P_LD + j];
 #pragma unroll
         for (int k = 0; k < DP / 32; k++) {
             const float4 v = *reinterpret_cast<const float4 *>(x + j * (DP + 4) + 4 * tx + 32 * k);
-            o[0][4 * k] += p0 * v.x, o[0][4 * k + 1] += p0 * v.y, o[0][4 * k + 2] += p0 * v.z, o[0][4 * k + 3] += p0 * v.w;
-            o[1][4 * k] += p1 * v.x, o[1][4 * k + 1] += p1 * v.y, o[1][4 * k + 2] += p1 * v.z, o[1][4 * k + 3] += p1 * v.w;
+            o[0][4 * k] += p0 * v.x, o[0][4 * k + 1] += p0 * v.y, o[0][4 * k + 2] += p0 * v.z,
+                o[0][4 * k + 3] += p0 * v.w;
+            o[1][4 * k] += p1 * v.x, o[1][4 * k + 1] += p1 * v.y, o[1][4 * k + 2] += p1 * v.z,
+                o[1][4 * k + 3] += p1 * v.w;
         }
     }
 }
@@ -78,7 +86,9 @@ __device__ __forceinline__ float row_max8(float v) {
 }
 
 // Rows 2 ty, 2 ty + 1 of o, times factor, to rows [count, D] of distance E.
-template <int DP> __device__ __forceinline__ void store_rows(float *rows, const float o[2][DP / 8], float factor, int count, int E, int D, int tx, int ty) {
+template <int DP>
+__device__ __forceinline__ void store_rows(float *rows, const float o[2][DP / 8], float factor, int count, int E, int D,
+                                           int tx, int ty) {
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
@@ -91,7 +101,8 @@ template <int DP> __device__ __forceinline__ void store_rows(float *rows, const 
 }
 
 // Sum over a row of o . rows, for row 2 ty + i.
-template <int DP> __device__ __forceinline__ float row_dot(const float *rows, const float *o, bool there, int D, int tx) {
+template <int DP>
+__device__ __forceinline__ float row_dot(const float *rows, const float *o, bool there, int D, int tx) {
     float sum = 0;
 #pragma unroll
     for (int k = 0; k < DP / 32; k++)
@@ -104,15 +115,21 @@ template <int DP> __device__ __forceinline__ float row_dot(const float *rows, co
 }
 
 // Launches kernel<DP> for a head size D of at most 128. An error is left for cudaGetLastError.
-#define ATTENTION_LAUNCH(kernel, floats_of, D, tiles, heads, stream, ...)                                          \
-    do {                                                                                                           \
-        if ((D) <= 32) attention_start(kernel<32>, floats_of(32), tiles, heads, stream, __VA_ARGS__);              \
-        else if ((D) <= 64) attention_start(kernel<64>, floats_of(64), tiles, heads, stream, __VA_ARGS__);         \
-        else attention_start(kernel<128>, floats_of(128), tiles, heads, stream, __VA_ARGS__);                      \
+#define ATTENTION_LAUNCH(kernel, floats_of, D, tiles, heads, stream, ...)                                              \
+    do {                                                                                                               \
+        if ((D) <= 32)                                                                                                 \
+            attention_start(kernel<32>, floats_of(32), tiles, heads, stream, __VA_ARGS__);                             \
+        else if ((D) <= 64)                                                                                            \
+            attention_start(kernel<64>, floats_of(64), tiles, heads, stream, __VA_ARGS__);                             \
+        else                                                                                                           \
+            attention_start(kernel<128>, floats_of(128), tiles, heads, stream, __VA_ARGS__);                           \
     } while (0)
 
-template <class K, class... A> static void attention_start(K *kernel, int floats, int tiles, int heads, cudaStream_t stream, A... args) {
+template <class K, class... A>
+static void attention_start(K *kernel, int floats, int tiles, int heads, cudaStream_t stream, A... args) {
     const int bytes = floats * (int)sizeof(float);
-    if (bytes > 48 * 1024 && cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess) return;
+    if (bytes > 48 * 1024 && cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+        return;
     CU_LAUNCH(kernel, dim3((unsigned)tiles, (unsigned)heads), dim3(TILE_THREADS), (size_t)bytes, stream, args...);
 }

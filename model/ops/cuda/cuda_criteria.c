@@ -16,25 +16,30 @@ static bool whole_spans(cuda_spans *out, const span *s, int n, int *at, int *row
 
 void cuda_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0, rows; units && whole_spans(&spans, s, n, &at, &rows);) cuda_launch_unit_sums(sums, which, x, from, units, &spans, g->stream);
+    for (int at = 0, rows; units && whole_spans(&spans, s, n, &at, &rows);)
+        cuda_launch_unit_sums(sums, which, x, from, units, &spans, g->stream);
     LAUNCHED("unit_sums");
 }
 
 void cuda_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0, rows; units && whole_spans(&spans, s, n, &at, &rows);) cuda_launch_sign_dets(sums, act, ld, D, from, units, rows, &spans, g->stream);
+    for (int at = 0, rows; units && whole_spans(&spans, s, n, &at, &rows);)
+        cuda_launch_sign_dets(sums, act, ld, D, from, units, rows, &spans, g->stream);
     LAUNCHED("sign_dets");
 }
 
 void cuda_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0, rows; units && whole_spans(&spans, s, n, &at, &rows);) cuda_launch_head_spectra(sums, grad, ld, D, from, units, rows, &spans, g->stream);
+    for (int at = 0, rows; units && whole_spans(&spans, s, n, &at, &rows);)
+        cuda_launch_head_spectra(sums, grad, ld, D, from, units, rows, &spans, g->stream);
     LAUNCHED("head_spectra");
 }
 
-void cuda_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, const span *s, int n) {
+void cuda_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from,
+                         int units, const span *s, int n) {
     for (int i = 0; i < n && units; i++, sums += (size_t)units * USUMS) {
-        cuda_launch_neuron_spectra(sums, dz + (size_t)s[i].row * (size_t)F, corr, most + s[i].row, F, from, units, s[i].n, g->stream);
+        cuda_launch_neuron_spectra(sums, dz + (size_t)s[i].row * (size_t)F, corr, most + s[i].row, F, from, units,
+                                   s[i].n, g->stream);
         corr += (size_t)s[i].n * (size_t)s[i].n;
     }
     LAUNCHED("neuron_spectra");
@@ -43,32 +48,45 @@ void cuda_neuron_spectra(double *sums, const float *dz, const float *corr, const
 void cuda_correlate(float *corr, float *most, float *work, const float *x, int E, const span *s, int n) {
     const float one = 1, zero = 0;
     cuda_spans spans;
-    for (int at = 0; gpu_spans(&spans, s, n, &at, 1, CUDA_WARPS, true);) cuda_launch_centre_rows(work, most, x, E, &spans, g->stream);
+    for (int at = 0; gpu_spans(&spans, s, n, &at, 1, CUDA_WARPS, true);)
+        cuda_launch_centre_rows(work, most, x, E, &spans, g->stream);
     LAUNCHED("correlate");
     for (int i = 0; i < n; corr += (size_t)s[i].n * (size_t)s[i].n, i++) {
         const float *y = work + (size_t)s[i].row * (size_t)E;
-        if (s[i].n) BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, s[i].n, E, &one, y, E, y, E, &zero, corr, s[i].n));
+        if (s[i].n)
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, s[i].n, E, &one, y, E, y, E, &zero, corr,
+                             s[i].n));
     }
 }
 
 // ---------------------------------------------------------------- rows of a weight's gradient
 // dz' x of a span, or with a tangent of one of them in its place, [1].
-typedef struct { const weight *w; const float *dz[2], *x[2]; const span *s; } gradient;
+typedef struct {
+    const weight *w;
+    const float *dz[2], *x[2];
+    const span *s;
+} gradient;
 
 // to [n, E] = rows from.. of it, or added to what is there.
-static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, int tdz, int tx, int from, int n, bool add) {
+static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, int tdz, int tx, int from, int n,
+                         bool add) {
     const int E = of->w->cols, F = of->w->rows;
-    const float one = 1, beta = add ? 1 : 0, *x = of->x[tx] + (size_t)of->s->row * (size_t)E, *dz = of->dz[tdz] + (size_t)of->s->row * (size_t)F + from;
-    if (rounded->w) gpu_gradient_add(rounded, to, tdz, tx, from, n, add);
-    else BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, x, E, dz, F, &beta, to, E));
+    const float one = 1, beta = add ? 1 : 0, *x = of->x[tx] + (size_t)of->s->row * (size_t)E,
+                *dz = of->dz[tdz] + (size_t)of->s->row * (size_t)F + from;
+    if (rounded->w)
+        gpu_gradient_add(rounded, to, tdz, tx, from, n, add);
+    else
+        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, x, E, dz, F, &beta, to, E));
 }
 
-void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from, int rows, const span *s) {
+void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
+                      int from, int rows, const span *s) {
     const int E = w->cols;
     if (!rows || !E) return;
     const gpu_work_point mark = gpu_work_mark();
     double *on_device = gpu_work((size_t)rows * WSUMS * sizeof *on_device);
-    const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float), floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
+    const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float),
+                 floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     ASSERT(sum_floats < floats / 2);
     const gradient of = {w, {dz, tdz}, {x, tx}, s};
     gpu_gradient rounded = {.columns = INT_MAX};
@@ -76,7 +94,8 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
     int step = (int)((floats - sum_floats) / 2 / (size_t)E);
     if (step > rounded.columns) step = rounded.columns;
     ASSERT(step > 0);
-    float *grad = gpu_work((size_t)step * (size_t)E * sizeof *grad), *tangent = gpu_work((size_t)step * (size_t)E * sizeof *grad);
+    float *grad = gpu_work((size_t)step * (size_t)E * sizeof *grad),
+          *tangent = gpu_work((size_t)step * (size_t)E * sizeof *grad);
     for (int j = 0, n; j < rows; j += n) {
         n = rows - j < step ? rows - j : step;
         add_gradient(&of, &rounded, grad, 0, 0, from + j, n, false);
@@ -85,7 +104,8 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
             add_gradient(&of, &rounded, tangent, 0, 1, from + j, n, true);
         }
         const char *rows_of_w = (const char *)w->data + (size_t)(from + j) * (size_t)E * dtype_bytes(w->type);
-        cuda_launch_weight_sums(on_device + (size_t)j * WSUMS, rows_of_w, w->type, grad, tdz ? tangent : NULL, n, E, g->stream);
+        cuda_launch_weight_sums(on_device + (size_t)j * WSUMS, rows_of_w, w->type, grad, tdz ? tangent : NULL, n, E,
+                                g->stream);
         LAUNCHED("weight_sums");
     }
     cuda_get(sums, on_device, (size_t)rows * WSUMS * sizeof *sums);

@@ -11,7 +11,9 @@ __device__ __forceinline__ int warp_of() { return (int)threadIdx.x >> 5; }
 __device__ __forceinline__ int lane_of() { return (int)threadIdx.x & 31; }
 // The lower triangle of a matrix, packed; j <= i.
 __device__ __forceinline__ int at(int i, int j) { return i * (i + 1) / 2 + j; }
-#define EACH_ENTRY(i, j, n) for (int i = warp_of(); i < (n); i += GROUPS) for (int j = lane_of(); j <= i; j += 32)
+#define EACH_ENTRY(i, j, n)                                                                                            \
+    for (int i = warp_of(); i < (n); i += GROUPS)                                                                      \
+        for (int j = lane_of(); j <= i; j += 32)
 
 // Position of the r-th set bit (from 0) of words that are `step` apart.
 __device__ __forceinline__ int nth_bit(const unsigned *word, int step, int r) {
@@ -62,16 +64,19 @@ __device__ double inverse_trace(double *m, int n, double *part) {
 
 // ---------------------------------------------------------------- signs
 // Of T tokens' D signs whichever matrix is smaller: [D + 1], of values and a constant, or [T], of tokens.
-static __global__ void __launch_bounds__(THREADS) sign_dets_k(double *__restrict__ sums, const float *__restrict__ act, int ld, int D, int from, int units, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS) sign_dets_k(double *__restrict__ sums, const float *__restrict__ act,
+                                                              int ld, int D, int from, int units, const cuda_spans s) {
     CU_DYN_SHARED(double, m);
     const cuda_span p = s.s[blockIdx.y];
-    const int T = p.n, by_value = D + 1 < T, items = by_value ? D : T, n = by_value ? D + 1 : T, across = by_value ? T : D, words = (across + 31) / 32;
+    const int T = p.n, by_value = D + 1 < T, items = by_value ? D : T, n = by_value ? D + 1 : T,
+              across = by_value ? T : D, words = (across + 31) / 32;
     unsigned *bit = reinterpret_cast<unsigned *>(m + at(n, 0));  // [words, items]
     const float *a = act + (size_t)p.row * ld + (size_t)(from + (int)blockIdx.x) * D;
     for (int k = (int)threadIdx.x; k < words * items; k += THREADS) {
         const int w = k / items, item = k % items;
         unsigned b = 0;
-        for (int q = 32 * w; q < across && q < 32 * w + 32; q++) b |= (unsigned)(a[by_value ? (size_t)q * ld + item : (size_t)item * ld + q] > 0) << q % 32;
+        for (int q = 32 * w; q < across && q < 32 * w + 32; q++)
+            b |= (unsigned)(a[by_value ? (size_t)q * ld + item : (size_t)item * ld + q] > 0) << q % 32;
         bit[k] = b;
     }
     __syncthreads();
@@ -90,7 +95,8 @@ static __global__ void __launch_bounds__(THREADS) sign_dets_k(double *__restrict
 }
 
 // ---------------------------------------------------------------- heads
-__device__ __forceinline__ unsigned magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }  // as integers in the order of |v|, NaN on top
+// as integers in the order of |v|, NaN on top
+__device__ __forceinline__ unsigned magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }
 __device__ __forceinline__ float as_float(unsigned bits) { return __int_as_float((int)bits); }
 __device__ __forceinline__ unsigned warp_most(unsigned v) {
     for (int o = 16; o > 0; o >>= 1) {
@@ -120,10 +126,15 @@ __device__ __forceinline__ bool warp_defined(const float *row, int D) {
     return !(as_float(most) <= 1e-30f) && !(as_float(off) <= 1e-6f * as_float(most));
 }
 
-struct kept_row { int token; double mean, scale; };
+struct kept_row {
+    int token;
+    double mean, scale;
+};
 __device__ __forceinline__ double scaled(const float *x, const kept_row &k) { return ((double)*x - k.mean) * k.scale; }
 
-static __global__ void __launch_bounds__(THREADS) head_spectra_k(double *__restrict__ sums, const float *__restrict__ grad, int ld, int D, int from, int units, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS)
+    head_spectra_k(double *__restrict__ sums, const float *__restrict__ grad, int ld, int D, int from, int units,
+                   const cuda_spans s) {
     CU_DYN_SHARED(double, m);
     __shared__ kept_row keep[HEAD_ROWS];
     __shared__ double part[GROUPS];
@@ -133,7 +144,8 @@ static __global__ void __launch_bounds__(THREADS) head_spectra_k(double *__restr
     const float *x = grad + (size_t)p.row * ld + (size_t)(from + (int)blockIdx.x) * D;
     for (int w = warp_of(); w < words; w += GROUPS) {
         unsigned b = 0;
-        for (int t = 32 * w; t < T && t < 32 * w + 32; t++) b |= (unsigned)warp_defined(x + (size_t)t * ld, D) << t % 32;
+        for (int t = 32 * w; t < T && t < 32 * w + 32; t++)
+            b |= (unsigned)warp_defined(x + (size_t)t * ld, D) << t % 32;
         if (lane_of() == 0) bit[w] = b;
     }
     __syncthreads();
@@ -154,9 +166,13 @@ static __global__ void __launch_bounds__(THREADS) head_spectra_k(double *__restr
     EACH_ENTRY(i, j, side) {
         double sum = 0;
         if (n < D)
-            for (int d = 0; d < D; d++) sum += scaled(x + (size_t)keep[i].token * ld + d, keep[i]) * scaled(x + (size_t)keep[j].token * ld + d, keep[j]);
+            for (int d = 0; d < D; d++)
+                sum += scaled(x + (size_t)keep[i].token * ld + d, keep[i]) *
+                       scaled(x + (size_t)keep[j].token * ld + d, keep[j]);
         else
-            for (int r = 0; r < n; r++) sum += scaled(x + (size_t)keep[r].token * ld + i, keep[r]) * scaled(x + (size_t)keep[r].token * ld + j, keep[r]);
+            for (int r = 0; r < n; r++)
+                sum += scaled(x + (size_t)keep[r].token * ld + i, keep[r]) *
+                       scaled(x + (size_t)keep[r].token * ld + j, keep[r]);
         m[at(i, j)] = 0.9 * sum + (i == j) * 0.1;
     }
     const double log_det = cholesky(m, side), trace = inverse_trace(m, side, part);
@@ -169,7 +185,9 @@ static __global__ void __launch_bounds__(THREADS) head_spectra_k(double *__restr
 }
 
 // ---------------------------------------------------------------- neurons
-struct neuron_room { float l[NEURON_ROWS][NEURON_ROWS + 1], column[NEURON_ROWS], d[NEURON_ROWS]; };  // of a warp
+struct neuron_room {
+    float l[NEURON_ROWS][NEURON_ROWS + 1], column[NEURON_ROWS], d[NEURON_ROWS];
+};  // of a warp
 
 // M of n picked tokens (this lane's is row `lane`) as L D L' with L's diagonal 1; lanes n.. hold rows of the identity.
 __device__ void factor(neuron_room *w, const float *corr, int T, int token, int n) {
@@ -212,15 +230,17 @@ __device__ float column_of_inverse(const neuron_room *w) {
 
 // 32 neurons a block, of one span. A token is active where its row dz x is not zero; which rows of corr(x) a neuron has
 // is all that counts.
-static __global__ void __launch_bounds__(THREADS, 1) neuron_spectra_k(double *__restrict__ sums, const float *__restrict__ dz, const float *__restrict__ corr, const float *__restrict__ most,
-                                                                  int F, int from, int units, int T) {
+static __global__ void __launch_bounds__(THREADS, 1)
+    neuron_spectra_k(double *__restrict__ sums, const float *__restrict__ dz, const float *__restrict__ corr,
+                     const float *__restrict__ most, int F, int from, int units, int T) {
     CU_DYN_SHARED(neuron_room, room);
     const int lane = lane_of(), words = (T + 31) / 32;
     unsigned *bit = reinterpret_cast<unsigned *>(room + GROUPS);  // [words, 32]
     const int mine = (int)blockIdx.x * 32 + lane;
     for (int w = warp_of(); w < words; w += GROUPS) {
         unsigned b = 0;
-        for (int t = 32 * w; mine < units && t < T && t < 32 * w + 32; t++) b |= (unsigned)(fabsf(dz[(size_t)t * F + from + mine]) * most[t] > 1e-30f) << t % 32;
+        for (int t = 32 * w; mine < units && t < T && t < 32 * w + 32; t++)
+            b |= (unsigned)(fabsf(dz[(size_t)t * F + from + mine]) * most[t] > 1e-30f) << t % 32;
         bit[w * 32 + lane] = b;
     }
     __syncthreads();
@@ -246,7 +266,9 @@ static __global__ void __launch_bounds__(THREADS, 1) neuron_spectra_k(double *__
 }
 
 // ---------------------------------------------------------------- rows of fc1's input
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) centre_rows_k(float *__restrict__ y, float *__restrict__ most, const float *__restrict__ x, int E, const cuda_spans s) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    centre_rows_k(float *__restrict__ y, float *__restrict__ most, const float *__restrict__ x, int E,
+                  const cuda_spans s) {
     const cuda_span p = s.s[find_span(s, (int)blockIdx.x)];
     const int t = ((int)blockIdx.x - p.first) * CUDA_WARPS + warp_of();
     if (t >= p.n) return;
@@ -271,23 +293,34 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) centre_rows_k(float *_
 // ---------------------------------------------------------------- launches
 // An error is left for cudaGetLastError.
 template <class K, class... A> static void start(K *kernel, dim3 grid, size_t bytes, cudaStream_t st, A... args) {
-    if (bytes > 32 * 1024 && cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) != cudaSuccess) return;
+    if (bytes > 32 * 1024 &&
+        cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             (int)bytes) != cudaSuccess)
+        return;
     CU_LAUNCH(kernel, grid, dim3(THREADS), bytes, st, args...);
 }
 static size_t triangle(int n) { return (size_t)n * (n + 1) / 2 * sizeof(double); }
 static size_t words(int bits) { return (size_t)((bits + 31) / 32); }
 
-extern "C" void cuda_launch_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, int most_rows,
+                                      const cuda_spans *s, cudaStream_t st) {
     const int n = D + 1 < most_rows ? D + 1 : most_rows;
     const size_t by_value = words(most_rows) * D, by_token = words(D) * n;
-    start(sign_dets_k, dim3(units, s->n), triangle(n) + (by_value > by_token ? by_value : by_token) * sizeof(unsigned), st, sums, act, ld, D, from, units, *s);
+    start(sign_dets_k, dim3(units, s->n), triangle(n) + (by_value > by_token ? by_value : by_token) * sizeof(unsigned),
+          st, sums, act, ld, D, from, units, *s);
 }
-extern "C" void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st) {
-    start(head_spectra_k, dim3(units, s->n), triangle(D < HEAD_ROWS ? D : HEAD_ROWS) + words(most_rows) * sizeof(unsigned), st, sums, grad, ld, D, from, units, *s);
+extern "C" void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units,
+                                         int most_rows, const cuda_spans *s, cudaStream_t st) {
+    start(head_spectra_k, dim3(units, s->n),
+          triangle(D < HEAD_ROWS ? D : HEAD_ROWS) + words(most_rows) * sizeof(unsigned), st, sums, grad, ld, D, from,
+          units, *s);
 }
-extern "C" void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, int rows, cudaStream_t st) {
-    start(neuron_spectra_k, dim3((units + 31) / 32), GROUPS * sizeof(neuron_room) + words(rows) * 32 * sizeof(unsigned), st, sums, dz, corr, most, F, from, units, rows);
+extern "C" void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F,
+                                           int from, int units, int rows, cudaStream_t st) {
+    start(neuron_spectra_k, dim3((units + 31) / 32), GROUPS * sizeof(neuron_room) + words(rows) * 32 * sizeof(unsigned),
+          st, sums, dz, corr, most, F, from, units, rows);
 }
-extern "C" void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s,
+                                        cudaStream_t st) {
     CU_LAUNCH(centre_rows_k, s->blocks, 32 * CUDA_WARPS, 0, st, y, most, x, E, *s);
 }

@@ -9,7 +9,9 @@ __device__ __forceinline__ float value(const float *x, size_t at) { return x ? x
 __device__ __forceinline__ float relu2(float a) { return a + fabsf(a); }  // 2 relu(a), NaN kept
 
 // Units of one value: a warp reads 32 of them side by side, the warps of a block take turns at the tokens.
-static __global__ void __launch_bounds__(THREADS) unit_columns_k(double *__restrict__ sums, unsigned which, const unit_taps x, int from, int units, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS)
+    unit_columns_k(double *__restrict__ sums, unsigned which, const unit_taps x, int from, int units,
+                   const cuda_spans s) {
     __shared__ double part[COLUMN_SUMS][GROUPS][32];
     const cuda_span p = s.s[blockIdx.y];
     const int lane = (int)threadIdx.x & 31, group = (int)threadIdx.x >> 5, u = (int)blockIdx.x * 32 + lane;
@@ -41,7 +43,9 @@ static __global__ void __launch_bounds__(THREADS) unit_columns_k(double *__restr
 }
 
 // Units of several values: a block each, a warp per token.
-static __global__ void __launch_bounds__(THREADS) unit_heads_k(double *__restrict__ sums, unsigned which, const unit_taps x, int from, int units, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS)
+    unit_heads_k(double *__restrict__ sums, unsigned which, const unit_taps x, int from, int units,
+                 const cuda_spans s) {
     __shared__ double part[GROUPS];
     const cuda_span p = s.s[blockIdx.y];
     const int lane = (int)threadIdx.x & 31, group = (int)threadIdx.x >> 5;
@@ -77,7 +81,10 @@ static __global__ void __launch_bounds__(THREADS) unit_heads_k(double *__restric
     }
 }
 
-extern "C" void cuda_launch_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const cuda_spans *s, cudaStream_t st) {
-    if (x->D == 1 && !(which >> USUM_OUT & 1)) CU_LAUNCH(unit_columns_k, dim3((units + 31) / 32, s->n), THREADS, 0, st, sums, which, *x, from, units, *s);
-    else CU_LAUNCH(unit_heads_k, dim3(units, s->n), THREADS, 0, st, sums, which, *x, from, units, *s);
+extern "C" void cuda_launch_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units,
+                                      const cuda_spans *s, cudaStream_t st) {
+    if (x->D == 1 && !(which >> USUM_OUT & 1))
+        CU_LAUNCH(unit_columns_k, dim3((units + 31) / 32, s->n), THREADS, 0, st, sums, which, *x, from, units, *s);
+    else
+        CU_LAUNCH(unit_heads_k, dim3(units, s->n), THREADS, 0, st, sums, which, *x, from, units, *s);
 }

@@ -3,7 +3,9 @@
 #include "cuda_device.h"
 #include <math.h>
 
-static __global__ void __launch_bounds__(THREADS) weight_sums_k(double *__restrict__ sums, const void *__restrict__ w, int type, const float *__restrict__ g, const float *__restrict__ h, int cols) {
+static __global__ void __launch_bounds__(THREADS)
+    weight_sums_k(double *__restrict__ sums, const void *__restrict__ w, int type, const float *__restrict__ g,
+                  const float *__restrict__ h, int cols) {
     __shared__ double part[THREADS / 32];
     const size_t row = (size_t)blockIdx.x * cols;
     double size = 0, square = 0, with = 0, tangent = 0;
@@ -14,10 +16,16 @@ static __global__ void __launch_bounds__(THREADS) weight_sums_k(double *__restri
         with += (double)we * (double)ge;
         if (h) tangent += (double)we * (double)h[row + e];
     }
-    const double all[4] = {block_sum(size, part), block_sum(square, part), block_sum(with, part), block_sum(tangent, part)};
-    if (threadIdx.x < 4) sums[(size_t)blockIdx.x * 4 + threadIdx.x] = threadIdx.x == 0 ? all[0] : threadIdx.x == 1 ? all[1] : threadIdx.x == 2 ? all[2] : all[3];
+    const double all[4] = {block_sum(size, part), block_sum(square, part), block_sum(with, part),
+                           block_sum(tangent, part)};
+    if (threadIdx.x < 4)
+        sums[(size_t)blockIdx.x * 4 + threadIdx.x] = threadIdx.x == 0   ? all[0]
+                                                     : threadIdx.x == 1 ? all[1]
+                                                     : threadIdx.x == 2 ? all[2]
+                                                                        : all[3];
 }
 
-extern "C" void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols, cudaStream_t st) {
+extern "C" void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows,
+                                        int cols, cudaStream_t st) {
     CU_LAUNCH(weight_sums_k, rows, THREADS, 0, st, sums, w, type, g, h, cols);
 }

@@ -7,7 +7,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define CU_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
-#define CU_DYN_SHARED(type, name) extern __shared__ __align__(16) unsigned char cu_dyn_shared_[]; type *name = reinterpret_cast<type *>(cu_dyn_shared_)
+#define CU_DYN_SHARED(type, name)                                                                                      \
+    extern __shared__ __align__(16) unsigned char cu_dyn_shared_[];                                                    \
+    type *name = reinterpret_cast<type *>(cu_dyn_shared_)
 #else
 #include "cu_host.h"
 #endif
@@ -50,8 +52,10 @@ template <class List> __device__ __forceinline__ int find_span(const List &list,
     int low = 0, high = list.n - 1;
     while (low < high) {
         const int middle = (low + high + 1) / 2;
-        if (list.s[middle].first <= block) low = middle;
-        else high = middle - 1;
+        if (list.s[middle].first <= block)
+            low = middle;
+        else
+            high = middle - 1;
     }
     return low;
 }
@@ -59,7 +63,9 @@ template <class List> __device__ __forceinline__ int find_span(const List &list,
 __device__ __forceinline__ int past_of(const cuda_seq &s) { return s.past_at ? *s.past_at : s.past; }
 __device__ __forceinline__ int count_of(const cuda_live &u) { return u.n_at ? *u.n_at : u.n; }
 // Whether a sequence has nothing to do with the unit at place k of a list.
-__device__ __forceinline__ bool idle(const cuda_live &u, int k, int seq) { return u.unit && (k >= count_of(u) || (u.wants && !u.wants[(size_t)k * u.seqs + seq])); }
+__device__ __forceinline__ bool idle(const cuda_live &u, int k, int seq) {
+    return u.unit && (k >= count_of(u) || (u.wants && !u.wants[(size_t)k * u.seqs + seq]));
+}
 
 __device__ __forceinline__ float widen(const void *w, int type, size_t i) {  // type: dtype of ckpt.h
     if (type == 0) return static_cast<const float *>(w)[i];

@@ -14,10 +14,12 @@ void gpu_check(cudaError_t e, const char *what, const char *file, int line) {
     if (e != cudaSuccess) die(1, "%s (%s): %s: %s (%s:%d)", g->name, g->about, what, cudaGetErrorString(e), file, line);
 }
 void gpu_check_blas(cublasStatus_t s, const char *what, const char *file, int line) {
-    if (s != CUBLAS_STATUS_SUCCESS) die(1, "%s (%s): %s: %s (%s:%d)", g->name, g->about, what, cublasGetStatusString(s), file, line);
+    if (s != CUBLAS_STATUS_SUCCESS)
+        die(1, "%s (%s): %s: %s (%s:%d)", g->name, g->about, what, cublasGetStatusString(s), file, line);
 }
 void gpu_check_rand(curandStatus_t s, const char *what, const char *file, int line) {
-    if (s != CURAND_STATUS_SUCCESS) die(1, "%s (%s): %s: cuRAND's error %d (%s:%d)", g->name, g->about, what, (int)s, file, line);
+    if (s != CURAND_STATUS_SUCCESS)
+        die(1, "%s (%s): %s: cuRAND's error %d (%s:%d)", g->name, g->about, what, (int)s, file, line);
 }
 void gpu_check_launch(const char *what, const char *file, int line) {
     gpu_check(cudaGetLastError(), what, file, line);
@@ -26,7 +28,9 @@ void gpu_check_launch(const char *what, const char *file, int line) {
 
 void gpu_check_numbers(void) {
     for (gpu *of = gpus; of < gpus + n_gpus; of++)
-        if (of->fault->operation) die(1, "%s (%s): %s with %s: a number among the rows is not finite", of->name, of->about, of->fault->operation, of->fault->tensor);
+        if (of->fault->operation)
+            die(1, "%s (%s): %s with %s: a number among the rows is not finite", of->name, of->about,
+                of->fault->operation, of->fault->tensor);
 }
 
 // ---------------------------------------------------------------- parts
@@ -39,7 +43,8 @@ void gpu_enter(gpu *to) {
 // ---------------------------------------------------------------- blocks of memory
 segment *gpu_segment_in(gpu *of, const void *p) {
     for (int i = 0; i < of->n_segments; i++)
-        if ((const char *)p >= of->segment[i].base && (const char *)p < of->segment[i].base + of->segment[i].bytes) return &of->segment[i];
+        if ((const char *)p >= of->segment[i].base && (const char *)p < of->segment[i].base + of->segment[i].bytes)
+            return &of->segment[i];
     return NULL;
 }
 
@@ -57,7 +62,9 @@ size_t gpu_rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
 void gpu_add_segment(size_t bytes) {
     void *p = NULL;
     const cudaError_t e = cudaMalloc(&p, bytes);
-    if (e != cudaSuccess) die(1, "%s (%s): %.1f MiB of device memory: %s; smaller batches take less", g->name, g->about, (double)bytes / (1 << 20), cudaGetErrorString(e));
+    if (e != cudaSuccess)
+        die(1, "%s (%s): %.1f MiB of device memory: %s; smaller batches take less", g->name, g->about,
+            (double)bytes / (1 << 20), cudaGetErrorString(e));
     VEC_PUSH(g->segment, g->n_segments, g->cap_segments, ((segment){p, bytes, 0, 0}));
 }
 
@@ -103,7 +110,6 @@ void *gpu_stage(const void *host, size_t bytes) {
     CHECK(cudaMemcpyAsync(g->stage + at, from, bytes, cudaMemcpyHostToDevice, g->stream));
     return g->stage + at;
 }
-
 
 // ---------------------------------------------------------------- spans
 bool gpu_spans(cuda_spans *out, const span *s, int n, int *at, int width, int each, bool merge) {

@@ -13,62 +13,67 @@
 #undef OP
 
 enum {
-    PIECE_BYTES = 4 << 20,    // each of the two pinned buffers for large copies
-    SCALAR_BYTES = 8 << 10,   // numbers that cuBLAS reads from device memory (cuda_round.c)
-    WORK_BYTES = 32 << 20,    // workspace: widened weights, row sums of attention
+    PIECE_BYTES = 4 << 20,   // each of the two pinned buffers for large copies
+    SCALAR_BYTES = 8 << 10,  // numbers that cuBLAS reads from device memory (cuda_round.c)
+    WORK_BYTES = 32 << 20,   // workspace: widened weights, row sums of attention
     WORK_ALIGN = 256,
     WORK_PAD = 16 * WORK_ALIGN,  // what aligning its pieces may take
-    BLAS_BYTES = 4 << 20,     // cuBLAS's own, on GPUs before Hopper, which wants
+    BLAS_BYTES = 4 << 20,        // cuBLAS's own, on GPUs before Hopper, which wants
     BLAS_BYTES_9 = 32 << 20,
-    STAGE_BYTES = 4 << 20     // each half of the ring for arguments that are arrays of the host
+    STAGE_BYTES = 4 << 20  // each half of the ring for arguments that are arrays of the host
 };
 
-typedef struct { char *base; size_t bytes, used; int live; } segment;
+typedef struct {
+    char *base;
+    size_t bytes, used;
+    int live;
+} segment;
 
 typedef struct {
     char name[32], about[300];
     int device, processors, major;
     cudaStream_t stream;
     cublasHandle_t blas;
-    curandGenerator_t random;    // made when it is first asked for
-    segment *segment;            // blocks of memory; allocations are cut from their ends, and a block goes when its last one does
+    curandGenerator_t random;  // made when it is first asked for
+    // blocks of memory; allocations are cut from their ends, and a block goes when its last one does
+    segment *segment;
     int n_segments, cap_segments;
-    char *work;                  // workspace, of which gpu_work takes pieces
+    char *work;  // workspace, of which gpu_work takes pieces
     size_t work_used;
     int work_depth;
     char *stage, *stage_pinned;  // two halves each, on the device and on the host
     cudaEvent_t stage_done[2];   // recorded when a half was left
     bool stage_left[2];
     int half;
-    size_t staged;               // bytes used of the half
+    size_t staged;  // bytes used of the half
     bool recording;
     char *piece[2];
     cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
-    float *scalars;              // of cuda_round.c, on the device
-    cuda_fault *fault;           // what a kernel has found, in pinned memory
-    cudaEvent_t clock[2];        // begin and end of what is timed
+    float *scalars;                   // of cuda_round.c, on the device
+    cuda_fault *fault;                // what a kernel has found, in pinned memory
+    cudaEvent_t clock[2];             // begin and end of what is timed
 } gpu;
 
-extern gpu *g;  // the GPU whose part is being worked on: CUDA's current device, too
+extern gpu *g;               // the GPU whose part is being worked on: CUDA's current device, too
 extern gpu gpus[OPS_PARTS];  // of all parts
 extern int n_gpus;
-extern bool gpu_slow;  // KIT_SYNC=1: wait for every launch, so that an error names its own
+extern bool gpu_slow;                // KIT_SYNC=1: wait for every launch, so that an error names its own
 extern const float gpu_zero_one[2];  // what g->scalars begins with
 
 void gpu_check(cudaError_t e, const char *what, const char *file, int line);
 void gpu_check_blas(cublasStatus_t s, const char *what, const char *file, int line);
 void gpu_check_rand(curandStatus_t s, const char *what, const char *file, int line);
 void gpu_check_launch(const char *what, const char *file, int line);
-#define CHECK(call) gpu_check(call, #call, __FILE__, __LINE__)
-#define BLAS(call) gpu_check_blas(call, #call, __FILE__, __LINE__)
-#define RAND(call) gpu_check_rand(call, #call, __FILE__, __LINE__)
+#define CHECK(call)    gpu_check(call, #call, __FILE__, __LINE__)
+#define BLAS(call)     gpu_check_blas(call, #call, __FILE__, __LINE__)
+#define RAND(call)     gpu_check_rand(call, #call, __FILE__, __LINE__)
 #define LAUNCHED(name) gpu_check_launch(name, __FILE__, __LINE__)
 
 // A copy on the device of an argument that is an array of the host, good for launches until the ring comes round.
 void *gpu_stage(const void *host, size_t bytes);
 
-void gpu_enter(gpu *to);           // g becomes that one
-gpu *gpu_owner(const void *p);     // the GPU whose memory p is
+void gpu_enter(gpu *to);                          // g becomes that one
+gpu *gpu_owner(const void *p);                    // the GPU whose memory p is
 segment *gpu_segment_in(gpu *of, const void *p);  // NULL: none of its own
 void gpu_add_segment(size_t bytes);
 size_t gpu_rounded(size_t bytes);  // up to what allocations are multiples of
@@ -79,7 +84,10 @@ const void *gpu_pinned(const void *host, size_t bytes, size_t *at);
 // it for host memory, with the same rules, but of fixed size, so that a recorded operation finds it where it was. An
 // operation marks, takes and releases; what is launched later on the stream may overwrite what was released. WORK_BYTES
 // can be taken at a time.
-typedef struct { size_t used; int depth; } gpu_work_point;
+typedef struct {
+    size_t used;
+    int depth;
+} gpu_work_point;
 gpu_work_point gpu_work_mark(void);
 void *gpu_work(size_t bytes);
 void gpu_work_release(gpu_work_point mark);
@@ -96,4 +104,4 @@ void gpu_check_numbers(void);
 // rows * width numbers.
 bool gpu_spans(cuda_spans *out, const span *s, int n, int *at, int width, int each, bool merge);
 #define EACH_CHUNK(width) for (int at_ = 0; gpu_spans(&spans, s, n, &at_, width, CUDA_CHUNK, true);)
-#define EACH_ROWS for (int at_ = 0; gpu_spans(&spans, s, n, &at_, 1, CUDA_WARPS, true);)
+#define EACH_ROWS         for (int at_ = 0; gpu_spans(&spans, s, n, &at_, 1, CUDA_WARPS, true);)

@@ -14,106 +14,178 @@ extern "C" {
 enum { CUDA_SPANS = 120, CUDA_SEQS = 68, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32 };
 
 // The rows that a launch works on. They travel with the launch, so it needs no upload and nothing has to outlive it.
-typedef struct { int row, n, first, extra; } cuda_span;  // first: blocks of the spans before; extra: the operation's own
-typedef struct { int n, blocks; cuda_span s[CUDA_SPANS]; } cuda_spans;
-typedef struct { const float *past_k, *past_v; const uint8_t *past_has; const int32_t *past_at; int row, n, from, past, first, seq; } cuda_seq;  // as attn_seq; first: tiles before; seq: its place
-typedef struct { int n, tiles; cuda_seq s[CUDA_SEQS]; } cuda_seqs;
-typedef struct { int E, H; } cuda_heads;
-typedef struct { const int32_t *unit; const uint8_t *wants; const int32_t *n_at; int n, most, seqs; } cuda_live;  // as live_units; most: that the launch covers; unit NULL: all of them
-typedef struct { float *to[CUDA_SPANS]; } cuda_targets;  // an array of each span
+// first: blocks of the spans before; extra: the operation's own
+typedef struct {
+    int row, n, first, extra;
+} cuda_span;
+typedef struct {
+    int n, blocks;
+    cuda_span s[CUDA_SPANS];
+} cuda_spans;
+// as attn_seq; first: tiles before; seq: its place
+typedef struct {
+    const float *past_k, *past_v;
+    const uint8_t *past_has;
+    const int32_t *past_at;
+    int row, n, from, past, first, seq;
+} cuda_seq;
+typedef struct {
+    int n, tiles;
+    cuda_seq s[CUDA_SEQS];
+} cuda_seqs;
+typedef struct {
+    int E, H;
+} cuda_heads;
+// as live_units; most: that the launch covers; unit NULL: all of them
+typedef struct {
+    const int32_t *unit;
+    const uint8_t *wants;
+    const int32_t *n_at;
+    int n, most, seqs;
+} cuda_live;
+typedef struct {
+    float *to[CUDA_SPANS];
+} cuda_targets;  // an array of each span
 
 // cuda_transformer_rows.cu. Element-wise: blocks of CUDA_CHUNK floats of a span. type: dtype of ckpt.h.
-void cuda_launch_embed(float *y, const int32_t *tokens, const void *w, int type, int cols, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, int first, int rows, cudaStream_t st);  // rows first..
-void cuda_launch_positions(float *x, const void *pos, int type, int cols, const int32_t *first, const cuda_spans *s, cudaStream_t st);  // extra: place in first
-void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at, const cuda_spans *s, cudaStream_t st);       // extra: place in at
+void cuda_launch_embed(float *y, const int32_t *tokens, const void *w, int type, int cols, const cuda_spans *s,
+                       cudaStream_t st);
+// rows first..
+void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols, int first, int rows,
+                            cudaStream_t st);
+// extra: place in first
+void cuda_launch_positions(float *x, const void *pos, int type, int cols, const int32_t *first, const cuda_spans *s,
+                           cudaStream_t st);
+// extra: place in at
+void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at, const cuda_spans *s,
+                        cudaStream_t st);
 void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st);         // y = b or y += b
-void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);         // extra: first byte in units
+// y = b or y += b
+void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st);
+// extra: first byte in units
+void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
 // Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to
 // [CUDA_HALF_PARTS, n].
 enum { CUDA_ROW_PARTS = 3, CUDA_HALF_PARTS = 2 };
 void cuda_launch_split_rows(void *to, const float *x, int rows, int cols, int ld, cudaStream_t st);
 void cuda_launch_split_half(void *to, const void *w, size_t n, cudaStream_t st);
-void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);           // to += sums of rows first..
+// to += sums of rows first..
+void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);
 
 // cuda_memory.cu. random: uniform numbers of (0, 1] to a type, within +-bound. sum += words, whose first call of a pass
 // finds sum 0.
 void cuda_launch_random(void *to, int type, const float *uniform, float bound, size_t n, cudaStream_t st);
-void cuda_launch_transpose(void *to, const void *from, int bytes, int rows, int cols, cudaStream_t st);  // numbers of 2 or 4 bytes
-void cuda_launch_read(unsigned long long *sum, const void *p, size_t bytes, int processors, cudaStream_t st);  // bytes: a multiple of 16
+// numbers of 2 or 4 bytes
+void cuda_launch_transpose(void *to, const void *from, int bytes, int rows, int cols, cudaStream_t st);
+// bytes: a multiple of 16
+void cuda_launch_read(unsigned long long *sum, const void *p, size_t bytes, int processors, cudaStream_t st);
 
 // cuda_round.cu. max: of |x[0..n)| as bit patterns, one a block, to part [CUDA_PARTS]; returns how many. round: x
 // [rows, cols] of distance ld to a 16-bit type; part NULL: without a scale. A fault is host memory that kernels reach;
 // the strings are the host's, which alone reads them.
 enum { CUDA_PARTS = 256 };
-typedef struct { const char *operation, *tensor; } cuda_fault;
-typedef struct { float *alpha; const float *with; const unsigned *part; int parts; } cuda_scale;
+typedef struct {
+    const char *operation, *tensor;
+} cuda_fault;
+typedef struct {
+    float *alpha;
+    const float *with;
+    const unsigned *part;
+    int parts;
+} cuda_scale;
 int cuda_launch_max(unsigned *part, const float *x, size_t n, cudaStream_t st);
-void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int rows, int cols, int ld, cuda_fault *fault, const char *operation, const char *tensor, cudaStream_t st);
+void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int rows, int cols, int ld, cuda_fault *fault,
+                       const char *operation, const char *tensor, cudaStream_t st);
 
 // cuda_transformer_norm.cu. Blocks of CUDA_WARPS rows of a span.
-void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *g, int E, int add,
-                               const cuda_spans *s, cudaStream_t st);
-void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first, int rows, cudaStream_t st);  // stat [rows, 2] scratch
+void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s,
+                      cudaStream_t st);
+void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add,
+                           const cuda_spans *s, cudaStream_t st);
+void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E, const cuda_spans *s,
+                          cudaStream_t st);
+void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
+                               const float *g, int E, int add, const cuda_spans *s, cudaStream_t st);
+// stat [rows, 2] scratch
+void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first,
+                           int rows, cudaStream_t st);
 
 // cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats
 // per row and head, of rows base.. of the batch.
 enum { CUDA_STATS = 5 };
-void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
-                           cudaStream_t st);
-void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
-                               const cuda_seqs *keys, cudaStream_t st);  // tiles of keys
-void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
-                              const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v,
+                           int base, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q,
+                               const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *keys,
+                               cudaStream_t st);  // tiles of keys
+void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k,
+                              const float *v, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
 // cuda_transformer_query.cu. One query of each sequence, over parts of its keys, of which there are `keys` at most.
 // part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch.
 enum { CUDA_QUERY_PARTS = 16 };
-void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
-typedef struct { const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout; } cuda_tangents;
-void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
-void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
-void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h,
+                       cuda_live u, const cuda_seqs *s, cudaStream_t st);
+typedef struct {
+    const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout;
+} cuda_tangents;
+void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h,
+                               const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base,
+                                cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
+void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h,
+                               const cuda_seqs *s, cudaStream_t st);
 
 // cuda_live.cu. low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a
 // span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
 enum { CUDA_LIVE_ROWS = 8, CUDA_LIVE_PARTS = 16 };
-void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu,
+                             int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
+void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low,
+                               const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                cudaStream_t st);
 
 // cuda_criteria_weights.cu. A block per row: sums [rows, 4] in the order of ops.h.
-void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols, cudaStream_t st);
+void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols,
+                             cudaStream_t st);
 
 // cuda_criteria_units.cu, _spectra.cu. Operations of the same names in ops.h. extra: the span's place, that is, its
 // sums begin at sums + extra * units * USUMS.
-void cuda_launch_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, int most_rows, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, int rows, cudaStream_t st);  // one span's
-void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s, cudaStream_t st);  // CUDA_WARPS rows a block; y of norm 1
+void cuda_launch_unit_sums(double *sums, unsigned which, const unit_taps *x, int from, int units, const cuda_spans *s,
+                           cudaStream_t st);
+void cuda_launch_sign_dets(double *sums, const float *act, int ld, int D, int from, int units, int most_rows,
+                           const cuda_spans *s, cudaStream_t st);
+void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, int from, int units, int most_rows,
+                              const cuda_spans *s, cudaStream_t st);
+// one span's
+void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from,
+                                int units, int rows, cudaStream_t st);
+// CUDA_WARPS rows a block; y of norm 1
+void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s, cudaStream_t st);
 
 // cuda_transformer_xent.cu. A block per row.
-void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st);
+void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
+                         int rows, cudaStream_t st);
 void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
-void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
+void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V,
+                               int rows, cudaStream_t st);
 
 // cuda_nets.cu. part: a double for every CUDA_CHUNK of n. pool_softmax: scores [rows, T] of the queries first.. of a
 // span, whose counts are count [T]; minmax: a block per span.
 void cuda_launch_adamw(float *w, float *m, float *v, const float *g, const adamw *a, size_t n, cudaStream_t st);
-void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, const float *t, int bce, double positive, float scale, size_t n, cudaStream_t st);
-void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T, cudaStream_t st);
-void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *dp, const float *count, float scale, int first, int rows, int T, cudaStream_t st);
+void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, const float *t, int bce, double positive,
+                      float scale, size_t n, cudaStream_t st);
+void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T,
+                              cudaStream_t st);
+void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *dp, const float *count, float scale,
+                                   int first, int rows, int T, cudaStream_t st);
 void cuda_launch_minmax(float *y, const float *x, int width, const cuda_spans *s, cudaStream_t st);
 
 // cuda_nets_cut.cu. A block per range, which gets its first bad score in bad [n].
-void cuda_launch_cut(long *bad, uint8_t *keep, const float *score, const uint8_t *only, const cut_range *ranges, long base, int n, cudaStream_t st);
+void cuda_launch_cut(long *bad, uint8_t *keep, const float *score, const uint8_t *only, const cut_range *ranges,
+                     long base, int n, cudaStream_t st);
 #ifdef __cplusplus
 }
 #endif

@@ -35,22 +35,26 @@ void cuda_drop_units(float *x, const uint8_t *const *units, const int *from, int
 // Of `units` in all. A recording covers them all, because a replay may find more of them live; blocks beyond the count
 // end at once.
 static cuda_live live(const live_units *u, int units) {
-    return u ? (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs} : gpu_all_units(units);
+    return u ? (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs}
+             : gpu_all_units(units);
 }
 
 // Of x, where a weight is for 16-bit activations: the lowest bit that stays; 0: all do.
 static unsigned kept_bits(const weight *w) { return !w->narrow ? 0 : w->type == DT_F16 ? 1u << 13 : 1u << 16; }
 
-void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s, int n) {
+void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u,
+                      const span *s, int n) {
     const cuda_live those = live(u, w->rows / D);
     cuda_spans spans;
     for (int at = 0; those.most && gpu_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
-        cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? gpu_vector(b) : NULL, relu, w->rows, w->cols, D, those, &spans, g->stream);
+        cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? gpu_vector(b) : NULL, relu, w->rows, w->cols,
+                                D, those, &spans, g->stream);
     LAUNCHED("live_linear");
 }
 
 // As many rows at a time as their partial sums fit the workspace.
-void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u, const span *s, int n) {
+void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u,
+                        const span *s, int n) {
     const size_t each = (size_t)CUDA_LIVE_PARTS * CUDA_LIVE_ROWS * (size_t)wt->cols * sizeof(float);
     const int most = (int)(WORK_BYTES / each);
     ASSERT(most > 0);
@@ -59,19 +63,23 @@ void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight
     for (int i = 0, t = 0; i < n;) {
         cuda_spans spans = {0};
         while (i < n && spans.n < CUDA_SPANS && spans.blocks < most) {
-            const int left = s[i].n - t, room = (most - spans.blocks) * CUDA_LIVE_ROWS, take = left < room ? left : room;
+            const int left = s[i].n - t, room = (most - spans.blocks) * CUDA_LIVE_ROWS,
+                      take = left < room ? left : room;
             if (take > 0) spans.s[spans.n++] = (cuda_span){s[i].row + t, take, spans.blocks, i};
             spans.blocks += (take + CUDA_LIVE_ROWS - 1) / CUDA_LIVE_ROWS;
             t += take;
             if (take == left) i++, t = 0;
         }
-        if (spans.n) cuda_launch_live_linear_t(y, part, x, wt->data, wt->type, kept_bits(wt), b ? gpu_vector(b) : NULL, wt->rows, wt->cols, D, live(u, wt->rows / D), &spans, g->stream);
+        if (spans.n)
+            cuda_launch_live_linear_t(y, part, x, wt->data, wt->type, kept_bits(wt), b ? gpu_vector(b) : NULL, wt->rows,
+                                      wt->cols, D, live(u, wt->rows / D), &spans, g->stream);
     }
     gpu_work_release(mark);
     LAUNCHED("live_linear_t");
 }
 
-void cuda_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s, int n) {
+void cuda_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
+                         const attn_seq *s, int n) {
     const cuda_live those = live(u, E / D);
     if (those.most) gpu_attend(out, q, k, v, (cuda_heads){E, E / D}, those, s, n);
 }

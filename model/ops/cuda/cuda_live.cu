@@ -1,13 +1,15 @@
 // cuda_live - products over the live units of a layer: weights of the others are not read. A unit is D rows of the
 // matrix.
 //   y = x W' + b at the columns of live units: a warp per live row of W, for up to CUDA_LIVE_ROWS rows of x at once
-//   y += x Wt + b over the live rows of Wt: a thread per column; the rows are cut into CUDA_LIVE_PARTS parts by unit number, whose sums are
-//   added in order, so the bits do not depend on who is live elsewhere and there are no atomics
+//   y += x Wt + b over the live rows of Wt: a thread per column; the rows are cut into CUDA_LIVE_PARTS parts by unit
+//   number, whose sums are added in order, so the bits do not depend on who is live elsewhere and there are no atomics
 #include "cuda_device.h"
 
 enum { ROWS = CUDA_LIVE_ROWS, PARTS = CUDA_LIVE_PARTS };
 
-struct row_block { int row, n, seq; };
+struct row_block {
+    int row, n, seq;
+};
 __device__ __forceinline__ row_block rows_of(const cuda_spans &s, int block) {
     const cuda_span p = s.s[find_span(s, block)];
     const int from = (block - p.first) * ROWS;
@@ -20,8 +22,9 @@ __device__ __forceinline__ float rounded(float v, unsigned low) {
     return low && (u & 0x7fffffff) < 0x7f800000 ? __uint_as_float(up) : v;
 }
 
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y, const float *__restrict__ x, const void *__restrict__ w, int type, unsigned low, const float *__restrict__ b, int relu,
-                                                                      int rows, int cols, int D, cuda_live u, const cuda_spans s) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    live_linear_k(float *y, const float *__restrict__ x, const void *__restrict__ w, int type, unsigned low,
+                  const float *__restrict__ b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans s) {
     const int i = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
     const row_block r = rows_of(s, (int)blockIdx.y);
     if (idle(u, i / D, r.seq)) return;
@@ -37,7 +40,8 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) live_linear_k(float *y
 #pragma unroll
     for (int t = 0; t < ROWS; t++) {
         const float all = warp_sum(sum[t]) + (b ? b[row] : 0);
-        if (lane == 0 && t < r.n) y[(size_t)(r.row + t) * rows + row] = relu && all <= 0 ? 0 : all;  // in this order a NaN passes
+        // in this order a NaN passes
+        if (lane == 0 && t < r.n) y[(size_t)(r.row + t) * rows + row] = relu && all <= 0 ? 0 : all;
     }
 }
 
@@ -46,14 +50,17 @@ __device__ __forceinline__ int first_of(const cuda_live &u, int unit) {
     int low = 0, high = count_of(u);
     while (low < high) {
         const int middle = (low + high) / 2;
-        if (u.unit[middle] < unit) low = middle + 1;
-        else high = middle;
+        if (u.unit[middle] < unit)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
 
-static __global__ void __launch_bounds__(THREADS, 3) live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type, unsigned low, int rows, int cols, int D,
-                                                             cuda_live u, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS, 3)
+    live_parts_k(float *__restrict__ part, const float *__restrict__ x, const void *__restrict__ wt, int type,
+                 unsigned low, int rows, int cols, int D, cuda_live u, const cuda_spans s) {
     const int e = (int)(blockIdx.x * THREADS + threadIdx.x), size = (rows / D + PARTS - 1) / PARTS;
     const row_block r = rows_of(s, (int)blockIdx.y);
     if (e >= cols) return;
@@ -73,7 +80,9 @@ static __global__ void __launch_bounds__(THREADS, 3) live_parts_k(float *__restr
     for (int t = 0; t < ROWS; t++) part[(((size_t)blockIdx.z * gridDim.y + blockIdx.y) * ROWS + t) * cols + e] = sum[t];
 }
 
-static __global__ void __launch_bounds__(THREADS) live_add_k(float *__restrict__ y, const float *__restrict__ part, const float *__restrict__ b, int cols, const cuda_spans s) {
+static __global__ void __launch_bounds__(THREADS)
+    live_add_k(float *__restrict__ y, const float *__restrict__ part, const float *__restrict__ b, int cols,
+               const cuda_spans s) {
     const int e = (int)(blockIdx.x * THREADS + threadIdx.x);
     const row_block r = rows_of(s, (int)blockIdx.y);
     for (int t = 0; e < cols && t < r.n; t++) {
@@ -83,13 +92,17 @@ static __global__ void __launch_bounds__(THREADS) live_add_k(float *__restrict__
     }
 }
 
-extern "C" void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+extern "C" void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b,
+                                        int relu, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                         cudaStream_t st) {
-    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.most * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks), 32 * CUDA_WARPS, 0, st, y, x, w, type, low, b, relu, rows, cols, D, u, *s);
+    CU_LAUNCH(live_linear_k, dim3((unsigned)((u.most * D + CUDA_WARPS - 1) / CUDA_WARPS), (unsigned)s->blocks),
+              32 * CUDA_WARPS, 0, st, y, x, w, type, low, b, relu, rows, cols, D, u, *s);
 }
-extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low, const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
+extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low,
+                                          const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
                                           cudaStream_t st) {
     const unsigned columns = (unsigned)((cols + THREADS - 1) / THREADS), blocks = (unsigned)s->blocks;
-    CU_LAUNCH(live_parts_k, dim3(columns, blocks, (unsigned)PARTS), THREADS, 0, st, part, x, wt, type, low, rows, cols, D, u, *s);
+    CU_LAUNCH(live_parts_k, dim3(columns, blocks, (unsigned)PARTS), THREADS, 0, st, part, x, wt, type, low, rows, cols,
+              D, u, *s);
     CU_LAUNCH(live_add_k, dim3(columns, blocks), THREADS, 0, st, y, part, b, cols, *s);
 }

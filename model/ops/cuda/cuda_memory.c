@@ -74,7 +74,8 @@ void cuda_copy(void *to, const void *from, size_t bytes) {
         CHECK(cudaEventRecord(receiver->turn, receiver->stream));
         gpu_enter(sender);
         CHECK(cudaStreamWaitEvent(sender->stream, receiver->turn, 0));
-        CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, sender->stream));  // cudaMemcpyPeerAsync cannot be recorded
+        // cudaMemcpyPeerAsync cannot be recorded
+        CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, sender->stream));
         CHECK(cudaEventRecord(sender->turn, sender->stream));
         gpu_enter(receiver);
         CHECK(cudaStreamWaitEvent(receiver->stream, sender->turn, 0));
@@ -131,8 +132,10 @@ static void get(void *host, const void *device, size_t bytes) {
 void cuda_get(void *host, const void *device, size_t bytes) {
     gpu *now = g;
     if (bytes) gpu_enter(gpu_owner(device));
-    if (bytes) get(host, device, bytes);
-    else CHECK(cudaStreamSynchronize(g->stream));
+    if (bytes)
+        get(host, device, bytes);
+    else
+        CHECK(cudaStreamSynchronize(g->stream));
     gpu_check_numbers();
     gpu_enter(now);
 }

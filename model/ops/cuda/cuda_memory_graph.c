@@ -7,7 +7,9 @@
 #include "cuda_host.h"
 #include <stdlib.h>
 
-struct recording { cudaGraphExec_t graph; };
+struct recording {
+    cudaGraphExec_t graph;
+};
 
 // What the other GPUs do from here on comes behind what the first has been given.
 static void fork_streams(void) {

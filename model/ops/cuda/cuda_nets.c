@@ -5,7 +5,8 @@
 #include <string.h>
 
 // A tile of W's gradient at a time: what the workspace holds is about what a GPU's cache does.
-void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x, int out, int in, int rows) {
+void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x,
+                      int out, int in, int rows) {
     const float one = 1, zero = 0;
     const int most = (int)(WORK_BYTES / sizeof(float) / (size_t)in);
     const gpu_work_point mark = gpu_work_mark();
@@ -30,7 +31,8 @@ void cuda_loss(double *mean, float *dy, const float *y, const float *t, loss_kin
     ASSERT(n > 0);
     const gpu_work_point mark = gpu_work_mark();
     double *part = gpu_work((n + CUDA_CHUNK - 1) / CUDA_CHUNK * sizeof *part);
-    cuda_launch_loss(mean, part, dy, y, t, kind == LOSS_BCE, positive, (float)((kind == LOSS_MSE ? 2.0 : 1.0) / (double)n), n, g->stream);
+    cuda_launch_loss(mean, part, dy, y, t, kind == LOSS_BCE, positive,
+                     (float)((kind == LOSS_MSE ? 2.0 : 1.0) / (double)n), n, g->stream);
     gpu_work_release(mark);
     LAUNCHED("loss");
 }
@@ -46,10 +48,12 @@ static float *scores_of(const span *s) { return gpu_work((size_t)QUERIES * (size
 
 static void attend(float *score, const float *q, const float *k, int E, const span *s, int r, int rows) {
     const float scale = 1 / sqrtf((float)E), zero = 0;
-    BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s->n, rows, E, &scale, k + (size_t)s->row * (size_t)E, E, q + (size_t)(s->row + r) * (size_t)E, E, &zero, score, s->n));
+    BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s->n, rows, E, &scale, k + (size_t)s->row * (size_t)E, E,
+                     q + (size_t)(s->row + r) * (size_t)E, E, &zero, score, s->n));
 }
 
-void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k, int E, const span *s, int n) {
+void cuda_pool(float *c, float *p, float *lse, const float *x, const float *count, const float *q, const float *k,
+               int E, const span *s, int n) {
     const float one = 1, zero = 0;
     for (int i = 0; i < n; i++) {
         const int T = s[i].n;
@@ -62,27 +66,33 @@ void cuda_pool(float *c, float *p, float *lse, const float *x, const float *coun
             cuda_launch_pool_softmax(score, lse + s[i].row + r, count + s[i].row, r, rows, T, g->stream);
             cuda_launch_column_sums(p + s[i].row, score, 0, rows, T, g->stream);
         }
-        BLAS(cublasSgemv(g->blas, CUBLAS_OP_N, E, T, &one, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, &zero, c + (size_t)i * (size_t)E, 1));
+        BLAS(cublasSgemv(g->blas, CUBLAS_OP_N, E, T, &one, x + (size_t)s[i].row * (size_t)E, E, p + s[i].row, 1, &zero,
+                         c + (size_t)i * (size_t)E, 1));
         gpu_work_release(mark);
     }
     LAUNCHED("pool");
 }
 
-void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count, const float *q, const float *k, const float *lse, int E, const span *s, int n) {
+void cuda_pool_back(float *dq, float *dk, float *dp, const float *dc, const float *x, const float *count,
+                    const float *q, const float *k, const float *lse, int E, const span *s, int n) {
     const float one = 1, zero = 0;
     for (int i = 0; i < n; i++) {
         const int T = s[i].n;
         const gpu_work_point mark = gpu_work_mark();
         float *score = scores_of(&s[i]);
         const size_t at = (size_t)s[i].row * (size_t)E;
-        BLAS(cublasSgemv(g->blas, CUBLAS_OP_T, E, T, &one, x + at, E, dc + (size_t)i * (size_t)E, 1, &zero, dp + s[i].row, 1));
+        BLAS(cublasSgemv(g->blas, CUBLAS_OP_T, E, T, &one, x + at, E, dc + (size_t)i * (size_t)E, 1, &zero,
+                         dp + s[i].row, 1));
         for (int r = 0, rows; r < T; r += rows) {
             rows = queries(&s[i], r);
             const size_t from = at + (size_t)r * (size_t)E;
             attend(score, q, k, E, &s[i], r, rows);
-            cuda_launch_pool_softmax_back(score, lse + s[i].row + r, dp + s[i].row, count + s[i].row, 1 / sqrtf((float)E), r, rows, T, g->stream);
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_N, E, rows, T, &one, k + at, E, score, T, &zero, dq + from, E));
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, T, rows, &one, q + from, E, score, T, r ? &one : &zero, dk + at, E));
+            cuda_launch_pool_softmax_back(score, lse + s[i].row + r, dp + s[i].row, count + s[i].row,
+                                          1 / sqrtf((float)E), r, rows, T, g->stream);
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_N, E, rows, T, &one, k + at, E, score, T, &zero, dq + from,
+                             E));
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, T, rows, &one, q + from, E, score, T,
+                             r ? &one : &zero, dk + at, E));
         }
         gpu_work_release(mark);
     }
@@ -114,7 +124,8 @@ long cuda_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_
     long first = -1;
     if (!units) return -1;
     const gpu_work_point mark = gpu_work_mark();
-    uint8_t *found = gpu_work(bytes), *kept = found + head, *which = only ? gpu_work((size_t)units) : NULL, *got = xmalloc(bytes);
+    uint8_t *found = gpu_work(bytes), *kept = found + head, *which = only ? gpu_work((size_t)units) : NULL,
+            *got = xmalloc(bytes);
     if (only) cuda_put(which, only + base, (size_t)units);
     cuda_launch_cut((long *)found, kept, score, which, gpu_stage(c, (size_t)n * sizeof *c), base, n, g->stream);
     LAUNCHED("cut");

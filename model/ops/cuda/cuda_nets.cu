@@ -3,10 +3,13 @@
 #include "cuda_device.h"
 #include <math.h>
 
-static __global__ void __launch_bounds__(THREADS) adamw_k(float *__restrict__ w, float *__restrict__ m, float *__restrict__ v, const float *__restrict__ g, adamw a, size_t n) {
+static __global__ void __launch_bounds__(THREADS)
+    adamw_k(float *__restrict__ w, float *__restrict__ m, float *__restrict__ v, const float *__restrict__ g, adamw a,
+            size_t n) {
     const size_t at = (size_t)blockIdx.x * CUDA_CHUNK, end = at + CUDA_CHUNK < n ? at + CUDA_CHUNK : n;
     for (size_t i = at + threadIdx.x; i < end; i += THREADS) {
-        const float gi = g[i] * a.scale, mean = a.b1 * m[i] + (1 - a.b1) * gi, mi = fabsf(mean) < 1e-30f ? 0 : mean, vi = a.b2 * v[i] + (1 - a.b2) * gi * gi;
+        const float gi = g[i] * a.scale, mean = a.b1 * m[i] + (1 - a.b1) * gi, mi = fabsf(mean) < 1e-30f ? 0 : mean,
+                    vi = a.b2 * v[i] + (1 - a.b2) * gi * gi;
         m[i] = mi;
         v[i] = vi;
         w[i] -= a.shrink * w[i] + a.rate * (mi / a.c1) / (sqrtf(vi / a.c2) + a.eps);
@@ -15,8 +18,9 @@ static __global__ void __launch_bounds__(THREADS) adamw_k(float *__restrict__ w,
 
 // ---------------------------------------------------------------- losses
 // The loss of a chunk; dy may be NULL.
-static __global__ void __launch_bounds__(THREADS) loss_k(double *__restrict__ part, float *__restrict__ dy, const float *__restrict__ y, const float *__restrict__ t, int bce,
-                                                        double positive, float scale, size_t n) {
+static __global__ void __launch_bounds__(THREADS)
+    loss_k(double *__restrict__ part, float *__restrict__ dy, const float *__restrict__ y, const float *__restrict__ t,
+           int bce, double positive, float scale, size_t n) {
     __shared__ double sums[THREADS / 32];
     const size_t at = (size_t)blockIdx.x * CUDA_CHUNK, end = at + CUDA_CHUNK < n ? at + CUDA_CHUNK : n;
     double sum = 0;
@@ -36,7 +40,8 @@ static __global__ void __launch_bounds__(THREADS) loss_k(double *__restrict__ pa
     if (threadIdx.x == 0) part[blockIdx.x] = all;
 }
 
-static __global__ void __launch_bounds__(THREADS) loss_mean_k(double *__restrict__ mean, const double *__restrict__ part, int parts, size_t n) {
+static __global__ void __launch_bounds__(THREADS)
+    loss_mean_k(double *__restrict__ mean, const double *__restrict__ part, int parts, size_t n) {
     __shared__ double sums[THREADS / 32];
     double sum = 0;
     for (int i = (int)threadIdx.x; i < parts; i += THREADS) sum += part[i];
@@ -47,7 +52,8 @@ static __global__ void __launch_bounds__(THREADS) loss_mean_k(double *__restrict
 // ---------------------------------------------------------------- pooling attention
 // A block per row of scores [rows, T], queries first.. of a span: they become the row's share of the mean over all
 // tokens; lse: log of the sum of exponentials.
-static __global__ void __launch_bounds__(THREADS) pool_softmax_k(float *__restrict__ score, float *__restrict__ lse, const float *__restrict__ count, int first, int T) {
+static __global__ void __launch_bounds__(THREADS) pool_softmax_k(float *__restrict__ score, float *__restrict__ lse,
+                                                                 const float *__restrict__ count, int first, int T) {
     __shared__ float part[THREADS / 32];
     float *s = score + (size_t)blockIdx.x * T;
     float top = -INFINITY, sum = 0, tokens = 0;
@@ -63,8 +69,9 @@ static __global__ void __launch_bounds__(THREADS) pool_softmax_k(float *__restri
 }
 
 // P[t, s] = n_s exp(score - lse); dscore = n_t P (dp - sum P dp) / tokens, times scale.
-static __global__ void __launch_bounds__(THREADS) pool_softmax_back_k(float *__restrict__ score, const float *__restrict__ lse, const float *__restrict__ dp, const float *__restrict__ count,
-                                                                    float scale, int first, int T) {
+static __global__ void __launch_bounds__(THREADS)
+    pool_softmax_back_k(float *__restrict__ score, const float *__restrict__ lse, const float *__restrict__ dp,
+                        const float *__restrict__ count, float scale, int first, int T) {
     __shared__ float part[THREADS / 32];
     float *s = score + (size_t)blockIdx.x * T;
     const float log_sum = lse[blockIdx.x];
@@ -79,7 +86,8 @@ static __global__ void __launch_bounds__(THREADS) pool_softmax_back_k(float *__r
 
 // ---------------------------------------------------------------- min-max
 // A block per span: all its numbers. y may be x.
-static __global__ void __launch_bounds__(THREADS) minmax_k(float *y, const float *x, int width, const cuda_spans spans) {
+static __global__ void __launch_bounds__(THREADS)
+    minmax_k(float *y, const float *x, int width, const cuda_spans spans) {
     __shared__ float part[THREADS / 32];
     const cuda_span p = spans.s[blockIdx.x];
     const size_t at = (size_t)p.row * width, n = (size_t)p.n * width;
@@ -92,21 +100,28 @@ static __global__ void __launch_bounds__(THREADS) minmax_k(float *y, const float
     least = -block_max(-least, part);
     // halves: the difference of two finite numbers may overflow
     const float factor = isinf(most - least) ? 0.5f : 1.0f, from = least * factor, range = most * factor - from;
-    for (size_t i = threadIdx.x; i < n; i += THREADS) y[at + i] = most > least ? (x[at + i] * factor - from) / range : 0;
+    for (size_t i = threadIdx.x; i < n; i += THREADS)
+        y[at + i] = most > least ? (x[at + i] * factor - from) / range : 0;
 }
 
-extern "C" void cuda_launch_adamw(float *w, float *m, float *v, const float *g, const adamw *a, size_t n, cudaStream_t st) {
+extern "C" void cuda_launch_adamw(float *w, float *m, float *v, const float *g, const adamw *a, size_t n,
+                                  cudaStream_t st) {
     CU_LAUNCH(adamw_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, w, m, v, g, *a, n);
 }
-extern "C" void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, const float *t, int bce, double positive, float scale, size_t n, cudaStream_t st) {
+extern "C" void cuda_launch_loss(double *mean, double *part, float *dy, const float *y, const float *t, int bce,
+                                 double positive, float scale, size_t n, cudaStream_t st) {
     const unsigned parts = (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK);
     CU_LAUNCH(loss_k, parts, THREADS, 0, st, part, dy, y, t, bce, positive, scale, n);
     CU_LAUNCH(loss_mean_k, 1, THREADS, 0, st, mean, part, (int)parts, n);
 }
-extern "C" void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T, cudaStream_t st) {
+extern "C" void cuda_launch_pool_softmax(float *score, float *lse, const float *count, int first, int rows, int T,
+                                         cudaStream_t st) {
     CU_LAUNCH(pool_softmax_k, rows, THREADS, 0, st, score, lse, count, first, T);
 }
-extern "C" void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *dp, const float *count, float scale, int first, int rows, int T, cudaStream_t st) {
+extern "C" void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *dp, const float *count,
+                                              float scale, int first, int rows, int T, cudaStream_t st) {
     CU_LAUNCH(pool_softmax_back_k, rows, THREADS, 0, st, score, lse, dp, count, scale, first, T);
 }
-extern "C" void cuda_launch_minmax(float *y, const float *x, int width, const cuda_spans *s, cudaStream_t st) { CU_LAUNCH(minmax_k, s->n, THREADS, 0, st, y, x, width, *s); }
+extern "C" void cuda_launch_minmax(float *y, const float *x, int width, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(minmax_k, s->n, THREADS, 0, st, y, x, width, *s);
+}

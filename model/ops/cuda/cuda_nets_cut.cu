@@ -13,7 +13,9 @@ __device__ __forceinline__ unsigned key_of(float x) {
 }
 
 // How many equal ones are in front of this thread's, and how many the block has.
-struct place { int before, all; };
+struct place {
+    int before, all;
+};
 __device__ __forceinline__ place place_of(bool equal, int *part) {
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
     const unsigned votes = __ballot_sync((unsigned)ALL_LANES, equal);
@@ -29,8 +31,9 @@ __device__ __forceinline__ place place_of(bool equal, int *part) {
 }
 
 // keep, only: of place `base` on. bad: first place of a score that is NaN or infinite, or -1.
-static __global__ void __launch_bounds__(CUT_THREADS) cut_k(long *__restrict__ bad, uint8_t *__restrict__ keep, const float *__restrict__ score, const uint8_t *__restrict__ only,
-                                                          const cut_range *__restrict__ ranges, long base) {
+static __global__ void __launch_bounds__(CUT_THREADS)
+    cut_k(long *__restrict__ bad, uint8_t *__restrict__ keep, const float *__restrict__ score,
+          const uint8_t *__restrict__ only, const cut_range *__restrict__ ranges, long base) {
     __shared__ int part[CUT_WARPS];
     __shared__ unsigned long long wide[CUT_WARPS];
     const cut_range r = ranges[blockIdx.x];
@@ -82,6 +85,7 @@ static __global__ void __launch_bounds__(CUT_THREADS) cut_k(long *__restrict__ b
     }
 }
 
-extern "C" void cuda_launch_cut(long *bad, uint8_t *keep, const float *score, const uint8_t *only, const cut_range *ranges, long base, int n, cudaStream_t st) {
+extern "C" void cuda_launch_cut(long *bad, uint8_t *keep, const float *score, const uint8_t *only,
+                                const cut_range *ranges, long base, int n, cudaStream_t st) {
     CU_LAUNCH(cut_k, n, CUT_THREADS, 0, st, bad, keep, score, only, ranges, base);
 }

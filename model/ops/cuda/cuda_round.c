@@ -21,22 +21,27 @@ static cuda_scale scale_of(int k, const weight *w, const float *x, size_t n) {
     return s;
 }
 
-static void round_rows(uint16_t *to, const weight *w, cuda_scale s, const float *x, int rows, int cols, int ld, const char *operation) {
+static void round_rows(uint16_t *to, const weight *w, cuda_scale s, const float *x, int rows, int cols, int ld,
+                       const char *operation) {
     cuda_launch_round(to, w->type, s, x, rows, cols, ld, g->fault, operation, w->narrow, g->stream);
     LAUNCHED("round");
 }
 
 // c (m columns, n rows of distance ldc) = alpha a b, or added to it; a, b as cuBLAS counts.
-static void multiply(float *c, int ldc, cublasOperation_t op_a, const void *a, int lda, cublasOperation_t op_b, const void *b, int ldb, int m, int n, int k, const weight *w, const float *alpha, bool add) {
+static void multiply(float *c, int ldc, cublasOperation_t op_a, const void *a, int lda, cublasOperation_t op_b,
+                     const void *b, int ldb, int m, int n, int k, const weight *w, const float *alpha, bool add) {
     const cudaDataType_t type = w->type == DT_F16 ? CUDA_R_16F : CUDA_R_16BF;
     const float *one_zero = alpha ? g->scalars : gpu_zero_one;
     if (alpha) BLAS(cublasSetPointerMode(g->blas, CUBLAS_POINTER_MODE_DEVICE));
-    BLAS(cublasGemmEx(g->blas, op_a, op_b, m, n, k, alpha ? alpha : one_zero + ONE, a, type, lda, b, type, ldb, one_zero + (add ? ONE : ZERO), c, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    BLAS(cublasGemmEx(g->blas, op_a, op_b, m, n, k, alpha ? alpha : one_zero + ONE, a, type, lda, b, type, ldb,
+                      one_zero + (add ? ONE : ZERO), c, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
     if (alpha) BLAS(cublasSetPointerMode(g->blas, CUBLAS_POINTER_MODE_HOST));
 }
 
-void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n, const char *operation) {
-    const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows, most = WORK_BYTES / (int)sizeof(uint16_t) / in;
+void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n,
+                          const char *operation) {
+    const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows,
+              most = WORK_BYTES / (int)sizeof(uint16_t) / in;
     ASSERT(most > 0);
     const gpu_work_point mark = gpu_work_mark();
     uint16_t *operand = gpu_work(WORK_BYTES);
@@ -48,7 +53,8 @@ void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, 
         for (int t = 0, rows; t < s[i].n; t += rows) {
             rows = s[i].n - t < most ? s[i].n - t : most;
             round_rows(operand, w, scale, xs + (size_t)t * (size_t)in, rows, in, in, operation);
-            multiply(ys + (size_t)t * (size_t)out, out, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N, operand, in, out, rows, in, w, scale.alpha, add);
+            multiply(ys + (size_t)t * (size_t)out, out, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N,
+                     operand, in, out, rows, in, w, scale.alpha, add);
         }
     }
     gpu_work_release(mark);
@@ -57,9 +63,14 @@ void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, 
 // ---------------------------------------------------------------- sums of a gradient's rows
 enum { X_BYTES = 8 << 20, DZ_BYTES = ROUND_BYTES - X_BYTES };  // of rows of x (or of its tangent), columns of dz
 
-void gpu_gradient_begin(gpu_gradient *r, const weight *w, const float *const dz[2], const float *const x[2], const span *s) {
+void gpu_gradient_begin(gpu_gradient *r, const weight *w, const float *const dz[2], const float *const x[2],
+                        const span *s) {
     const size_t E = (size_t)w->cols, F = (size_t)w->rows;
-    *r = (gpu_gradient){.w = w, .x16 = gpu_work(X_BYTES), .dz16 = gpu_work(DZ_BYTES), .T = s->n, .rows = X_BYTES / (int)sizeof(uint16_t) / w->cols};
+    *r = (gpu_gradient){.w = w,
+                        .x16 = gpu_work(X_BYTES),
+                        .dz16 = gpu_work(DZ_BYTES),
+                        .T = s->n,
+                        .rows = X_BYTES / (int)sizeof(uint16_t) / w->cols};
     if (r->rows > s->n) r->rows = s->n;
     for (int k = 0; k < 2 && dz[k]; k++) {
         r->dz[k] = dz[k] + (size_t)s->row * F;

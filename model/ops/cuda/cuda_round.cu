@@ -21,9 +21,12 @@ __device__ __forceinline__ unsigned block_max(unsigned v, unsigned *part) {
     return most;
 }
 
-__device__ __forceinline__ size_t place(unsigned i, unsigned cols, unsigned ld) { return cols == ld ? i : (size_t)(i / cols) * ld + i % cols; }
+__device__ __forceinline__ size_t place(unsigned i, unsigned cols, unsigned ld) {
+    return cols == ld ? i : (size_t)(i / cols) * ld + i % cols;
+}
 
-static __global__ void __launch_bounds__(THREADS) max_k(unsigned *__restrict__ part, const float *__restrict__ x, unsigned n) {
+static __global__ void __launch_bounds__(THREADS)
+    max_k(unsigned *__restrict__ part, const float *__restrict__ x, unsigned n) {
     __shared__ unsigned of_warp[THREADS / 32];
     unsigned most = 0;
     for (unsigned i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
@@ -39,26 +42,32 @@ __device__ __forceinline__ float power_of_two(int e) { return __uint_as_float((u
 // Bits of v in a 16-bit type; *bad where they are no finite number.
 __device__ __forceinline__ unsigned short narrow(float v, int type, bool *bad) {
     unsigned short bits, inf;
-    if (type == 1) bits = static_cast<__half_raw>(__float2half(v)).x, inf = 0x7c00;
-    else bits = static_cast<__nv_bfloat16_raw>(__float2bfloat16(v)).x, inf = 0x7f80;
+    if (type == 1)
+        bits = static_cast<__half_raw>(__float2half(v)).x, inf = 0x7c00;
+    else
+        bits = static_cast<__nv_bfloat16_raw>(__float2bfloat16(v)).x, inf = 0x7f80;
     if ((bits & 0x7fff) >= inf) *bad = true;
     return bits;
 }
 
-static __global__ void __launch_bounds__(THREADS) round_k(unsigned short *__restrict__ to, int type, float *alpha, const float *with, const unsigned *__restrict__ part, int parts,
-                                                        const float *__restrict__ x, unsigned n, unsigned cols, unsigned ld, cuda_fault *fault, const char *operation, const char *tensor) {
+static __global__ void __launch_bounds__(THREADS)
+    round_k(unsigned short *__restrict__ to, int type, float *alpha, const float *with,
+            const unsigned *__restrict__ part, int parts, const float *__restrict__ x, unsigned n, unsigned cols,
+            unsigned ld, cuda_fault *fault, const char *operation, const char *tensor) {
     __shared__ unsigned of_warp[THREADS / 32];
     const float other = with ? *with : 1;
     int shift = 0;
     bool bad = false;
     if (part) {
         const unsigned most = block_max((int)threadIdx.x < parts ? part[threadIdx.x] : 0, of_warp);
-        const int wanted = 14 + 127 - (int)(most >> 23), highest = (int)(__float_as_uint(other) >> 23) - 1;  // *alpha >= 2^-126
+        // *alpha >= 2^-126
+        const int wanted = 14 + 127 - (int)(most >> 23), highest = (int)(__float_as_uint(other) >> 23) - 1;
         bad = most >= 0x7f800000;
         shift = bad ? 0 : wanted < highest ? wanted : highest;
     }
     const unsigned at = blockIdx.x * CUDA_CHUNK, end = n - at < CUDA_CHUNK ? n : at + CUDA_CHUNK;
-    for (unsigned i = at + threadIdx.x; i < end; i += THREADS) to[i] = narrow(x[place(i, cols, ld)] * power_of_two(shift), type, &bad);
+    for (unsigned i = at + threadIdx.x; i < end; i += THREADS)
+        to[i] = narrow(x[place(i, cols, ld)] * power_of_two(shift), type, &bad);
     if (alpha && blockIdx.x == 0 && threadIdx.x == 0) *alpha = power_of_two(-shift) * other;
     if (bad && !fault->operation) {  // the first of a stream stays; threads of one launch write the same
         fault->tensor = tensor;
@@ -72,8 +81,9 @@ extern "C" int cuda_launch_max(unsigned *part, const float *x, size_t n, cudaStr
     CU_LAUNCH(max_k, (unsigned)parts, THREADS, 0, st, part, x, (unsigned)n);
     return parts;
 }
-extern "C" void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int rows, int cols, int ld, cuda_fault *fault, const char *operation, const char *tensor, cudaStream_t st) {
+extern "C" void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int rows, int cols, int ld,
+                                  cuda_fault *fault, const char *operation, const char *tensor, cudaStream_t st) {
     const unsigned n = (unsigned)rows * (unsigned)cols;
-    CU_LAUNCH(round_k, (n + CUDA_CHUNK - 1) / CUDA_CHUNK, THREADS, 0, st, static_cast<unsigned short *>(to), type, s.alpha, s.with, s.part, s.parts, x, n, (unsigned)cols, (unsigned)ld, fault,
-              operation, tensor);
+    CU_LAUNCH(round_k, (n + CUDA_CHUNK - 1) / CUDA_CHUNK, THREADS, 0, st, static_cast<unsigned short *>(to), type,
+              s.alpha, s.with, s.part, s.parts, x, n, (unsigned)cols, (unsigned)ld, fault, operation, tensor);
 }

@@ -32,7 +32,8 @@ static void start(void) {
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
     g->segment[0].used = g->segment[0].bytes;
     g->segment[0].live = 1;
-    BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES, blas));  // its own would be allocated in the midst of a recording
+    // its own would be allocated in the midst of a recording
+    BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES, blas));
     void *buffers = NULL;
     CHECK(cudaMallocHost(&buffers, 2 * STAGE_BYTES + 2 * PIECE_BYTES + sizeof *g->fault));
     g->stage_pinned = buffers;
@@ -57,7 +58,8 @@ static bool let_peers(void) {
             int able = 0;
             gpu_enter(&gpus[a]);
             if (a == b) continue;
-            able = cudaDeviceCanAccessPeer(&able, gpus[a].device, gpus[b].device) == cudaSuccess && able && cudaDeviceEnablePeerAccess(gpus[b].device, 0) == cudaSuccess;
+            able = cudaDeviceCanAccessPeer(&able, gpus[a].device, gpus[b].device) == cudaSuccess && able &&
+                   cudaDeviceEnablePeerAccess(gpus[b].device, 0) == cudaSuccess;
             if (!able) (void)cudaGetLastError();
             all &= able != 0;
         }
@@ -78,8 +80,10 @@ static const char *open_list(const int *wanted, int n, ops *table, char *why, si
     if (count < 1) return snprintf(why, room, "this machine has no GPU"), why;
     for (int k = 0; k < n; k++) index[k] = wanted[k] < 0 ? (-1 - wanted[k]) % count : wanted[k];
     for (int k = 0; k < n; k++)
-        if (index[k] >= count) return snprintf(why, room, "there is no such GPU as cuda:%d; this machine has %d", index[k], count), why;
-    if (n_gpus && !same_list(index, n)) return snprintf(why, room, "a program uses one list of GPUs, and %s is open", names), why;
+        if (index[k] >= count)
+            return snprintf(why, room, "there is no such GPU as cuda:%d; this machine has %d", index[k], count), why;
+    if (n_gpus && !same_list(index, n))
+        return snprintf(why, room, "a program uses one list of GPUs, and %s is open", names), why;
     if (n_gpus) return NULL;
     for (int k = 0, at = 0; k < n; k++) {
         at += snprintf(names + at, sizeof names - (size_t)at, k ? ",%d" : "cuda:%d", index[k]);

@@ -7,15 +7,20 @@
 typedef enum { BY_QUERY, BY_KEY, OF_SEVERAL, OF_ONE } seq_choice;
 static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_choice choice, int H, int *base) {
     const size_t query_floats = (size_t)H * CUDA_QUERY_PARTS * 130;  // of cuda_launch_query, at most
-    const int most = choice == OF_ONE && WORK_BYTES / sizeof(float) / query_floats < CUDA_SEQS ? (int)(WORK_BYTES / sizeof(float) / query_floats) : CUDA_SEQS;
+    const int most = choice == OF_ONE && WORK_BYTES / sizeof(float) / query_floats < CUDA_SEQS
+                         ? (int)(WORK_BYTES / sizeof(float) / query_floats)
+                         : CUDA_SEQS;
     out->n = out->tiles = 0;
     for (; *at < n && out->n < most; ++*at) {
         const attn_seq *q = &s[*at];
         if (out->n == 0) *base = q->s.row;
-        if (choice <= BY_KEY && H && out->n && (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > WORK_BYTES) break;
+        if (choice <= BY_KEY && H && out->n &&
+            (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > WORK_BYTES)
+            break;
         const int rows = choice == BY_KEY ? q->s.n : q->s.n - q->from;
         if (rows <= 0 || (choice == OF_SEVERAL && rows == 1) || (choice == OF_ONE && rows != 1)) continue;
-        out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->past_has, q->past_at, q->s.row, q->s.n, q->from, q->past, out->tiles, *at};
+        out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->past_has, q->past_at, q->s.row,
+                                      q->s.n,    q->from,   q->past,     out->tiles, *at};
         out->tiles += (rows + CUDA_TILE - 1) / CUDA_TILE;
     }
     return out->n > 0;
@@ -25,11 +30,13 @@ static void check_heads(int E, int H) {
     if (E / H > 128) die(1, "%s: heads of %d values; the CUDA kernels take up to 128", g->name, E / H);
 }
 
-void gpu_attend(float *out, const float *q, const float *k, const float *v, cuda_heads h, cuda_live u, const attn_seq *s, int n) {
+void gpu_attend(float *out, const float *q, const float *k, const float *v, cuda_heads h, cuda_live u,
+                const attn_seq *s, int n) {
     check_heads(h.E, h.H);
     cuda_seqs seqs;
     int base;
-    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_SEVERAL, 0, &base);) cuda_launch_attention(out, NULL, NULL, q, k, v, 0, h, u, &seqs, g->stream);
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_SEVERAL, 0, &base);)
+        cuda_launch_attention(out, NULL, NULL, q, k, v, 0, h, u, &seqs, g->stream);
     int keys = 1;
     for (int i = 0; i < n; i++) {
         const int most = s[i].s.n + (s[i].past_at ? s[i].past_most : s[i].past);
@@ -37,12 +44,14 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, cuda
     }
     const gpu_work_point mark = gpu_work_mark();
     float *part = gpu_work(WORK_BYTES);
-    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);) cuda_launch_query(out, part, q, k, v, keys, h, u, &seqs, g->stream);
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);)
+        cuda_launch_query(out, part, q, k, v, keys, h, u, &seqs, g->stream);
     gpu_work_release(mark);
     LAUNCHED("attention");
 }
 
-void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s,
+                    int n) {
     gpu_attend(out, q, k, v, (cuda_heads){E, H}, gpu_all_units(H), s, n);
 }
 
@@ -58,7 +67,8 @@ static void by_keys(cuda_seqs *keys, const attn_seq *s, int from, int to) {
     next_seqs(keys, s, to, &at, BY_KEY, 0, &base);
 }
 
-void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
+                         const float *v, int E, int H, const attn_seq *s, int n) {
     check_heads(E, H);
     const cuda_heads h = {E, H};
     clear_before(dq, E, s, n);
@@ -68,7 +78,8 @@ void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, con
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention(NULL, stat, dout, q, k, v, base, h, gpu_all_units(H), &seqs, g->stream);
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0}))
+            cuda_launch_attention(NULL, stat, dout, q, k, v, base, h, gpu_all_units(H), &seqs, g->stream);
         cuda_launch_attention_dkv(dk, dv, stat, dout, q, k, v, base, h, &keys, g->stream);
         if (seqs.n) cuda_launch_attention_dq(dq, stat, dout, q, k, v, base, h, &seqs, g->stream);
     }
@@ -76,16 +87,19 @@ void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, con
     LAUNCHED("attention_back");
 }
 
-void cuda_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
+void cuda_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
+                        const float *tv, int E, int H, const attn_seq *s, int n) {
     check_heads(E, H);
     const cuda_tangents x = {q, k, v, tq, tk, tv, NULL, NULL};
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, BY_QUERY, 0, &base);) cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g->stream);
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, BY_QUERY, 0, &base);)
+        cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g->stream);
     LAUNCHED("attention_jvp");
 }
 
-void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k, const float *v, const float *tq,
-                                    const float *tk, const float *tv, int E, int H, const attn_seq *s, int n) {
+void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
+                             const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E,
+                             int H, const attn_seq *s, int n) {
     check_heads(E, H);
     const cuda_heads h = {E, H};
     const cuda_tangents x = {q, k, v, tq, tk, tv, dout, tdout};
@@ -96,7 +110,8 @@ void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *do
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0})) cuda_launch_attention_jvp(NULL, stat, &x, base, h, &seqs, g->stream);
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0}))
+            cuda_launch_attention_jvp(NULL, stat, &x, base, h, &seqs, g->stream);
         cuda_launch_attention_tdkv(tdk, tdv, stat, &x, base, h, &keys, g->stream);
         if (seqs.n) cuda_launch_attention_tdq(tdq, stat, &x, base, h, &seqs, g->stream);
     }

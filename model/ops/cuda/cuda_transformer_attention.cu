@@ -8,19 +8,22 @@
 #include <math.h>
 
 #define FORWARD_FLOATS(dp) (2 * tile_floats<dp>() + MATRIX_FLOATS)
-#define DKV_FLOATS(dp) (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
-#define DQ_FLOATS(dp) (4 * tile_floats<dp>() + MATRIX_FLOATS)
+#define DKV_FLOATS(dp)     (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
+#define DQ_FLOATS(dp)      (4 * tile_floats<dp>() + MATRIX_FLOATS)
 
 // out, or (stat) the row's largest score, 1 / sum of exp, and dout . out.
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) attention_k(float *__restrict__ out, float *__restrict__ stat, const float *__restrict__ dout, const float *__restrict__ q,
-                                                                                  const float *__restrict__ k, const float *__restrict__ v, int base, cuda_heads h, cuda_live u,
-                                                                                  const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS, 3)
+    attention_k(float *__restrict__ out, float *__restrict__ stat, const float *__restrict__ dout,
+                const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v, int base,
+                cuda_heads h, cuda_live u, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     float *tq = shared, *tkv = tq + tile_floats<DP>(), *tp = tkv + tile_floats<DP>();
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, slot = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     if (idle(u, slot, p.seq)) return;
-    const int head = u.unit ? u.unit[slot] : slot, past = past_of(p), i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = past + i0 + queries;
+    const int head = u.unit ? u.unit[slot] : slot, past = past_of(p), i0 = p.from + ((int)blockIdx.x - p.first) * TILE,
+              queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = past + i0 + queries;
     const size_t at = (size_t)p.row * E + (size_t)head * D, past_at = (size_t)head * D;
     const float c = 1.0f / sqrtf((float)D);
     load_tile<DP>(tq, q + at + (size_t)i0 * E, queries, E, D);
@@ -82,8 +85,11 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
 }
 
 // P and dS of a tile of queries i0.. and keys j0..; rows beyond the sequence and hidden keys are 0.
-template <int DP> __device__ __forceinline__ void tile_gradient(float w[2][4], float ds[2][4], const float *tq, const float *tk, const float *tv, const float *tdo, const float *stat,
-                                                                int queries, int row, int i0, int j0, cuda_heads h, int head, float c, int tx, int ty) {
+template <int DP>
+__device__ __forceinline__ void tile_gradient(float w[2][4], float ds[2][4], const float *tq, const float *tk,
+                                              const float *tv, const float *tdo, const float *stat, int queries,
+                                              int row, int i0, int j0, cuda_heads h, int head, float c, int tx,
+                                              int ty) {
     add_products<DP>(w, tq, tk, tx, ty);
     add_products<DP>(ds, tdo, tv, tx, ty);
 #pragma unroll
@@ -100,11 +106,14 @@ template <int DP> __device__ __forceinline__ void tile_gradient(float w[2][4], f
 }
 
 // Tiles of keys; s.from: the first query of a sequence.
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) attention_dkv_k(float *__restrict__ dk, float *__restrict__ dv, const float *__restrict__ stat, const float *__restrict__ dout,
-                                                                                      const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v, int base,
-                                                                                      cuda_heads h, const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS, 3)
+    attention_dkv_k(float *__restrict__ dk, float *__restrict__ dv, const float *__restrict__ stat,
+                    const float *__restrict__ dout, const float *__restrict__ q, const float *__restrict__ k,
+                    const float *__restrict__ v, int base, cuda_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    float *tk = shared, *tv = tk + tile_floats<DP>(), *tq = tv + tile_floats<DP>(), *tdo = tq + tile_floats<DP>(), *tp = tdo + tile_floats<DP>(), *tds = tp + MATRIX_FLOATS;
+    float *tk = shared, *tv = tk + tile_floats<DP>(), *tq = tv + tile_floats<DP>(), *tdo = tq + tile_floats<DP>(),
+          *tp = tdo + tile_floats<DP>(), *tds = tp + MATRIX_FLOATS;
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     const int j0 = ((int)blockIdx.x - p.first) * TILE, count = p.n - j0 < TILE ? p.n - j0 : TILE;
@@ -131,13 +140,18 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
     store_rows<DP>(dv + at + (size_t)j0 * E, gv, 1, count, E, D, tx, ty);
 }
 
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) attention_dq_k(float *__restrict__ dq, const float *__restrict__ stat, const float *__restrict__ dout, const float *__restrict__ q,
-                                                                                     const float *__restrict__ k, const float *__restrict__ v, int base, cuda_heads h, const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS, 3)
+    attention_dq_k(float *__restrict__ dq, const float *__restrict__ stat, const float *__restrict__ dout,
+                   const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v, int base,
+                   cuda_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    float *tq = shared, *tdo = tq + tile_floats<DP>(), *tk = tdo + tile_floats<DP>(), *tv = tk + tile_floats<DP>(), *tds = tv + tile_floats<DP>();
+    float *tq = shared, *tdo = tq + tile_floats<DP>(), *tk = tdo + tile_floats<DP>(), *tv = tk + tile_floats<DP>(),
+          *tds = tv + tile_floats<DP>();
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
-    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = i0 + queries;
+    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE,
+              keys = i0 + queries;
     const size_t at = (size_t)p.row * E + (size_t)head * D;
     const float c = 1.0f / sqrtf((float)D);
     load_tile<DP>(tq, q + at + (size_t)i0 * E, queries, E, D);
@@ -158,14 +172,20 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 3) atte
     store_rows<DP>(dq + at + (size_t)i0 * E, g, c, queries, E, D, tx, ty);
 }
 
-extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
+extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k,
+                                      const float *v, int base, cuda_heads h, cuda_live u, const cuda_seqs *s,
                                       cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_k, FORWARD_FLOATS, h.E / h.H, s->tiles, u.most, st, out, stat, dout, q, k, v, base, h, u, *s);
+    ATTENTION_LAUNCH(attention_k, FORWARD_FLOATS, h.E / h.H, s->tiles, u.most, st, out, stat, dout, q, k, v, base, h, u,
+                     *s);
 }
-extern "C" void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h,
-                                          const cuda_seqs *keys, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_dkv_k, DKV_FLOATS, h.E / h.H, keys->tiles, h.H, st, dk, dv, stat, dout, q, k, v, base, h, *keys);
+extern "C" void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q,
+                                          const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *keys,
+                                          cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_dkv_k, DKV_FLOATS, h.E / h.H, keys->tiles, h.H, st, dk, dv, stat, dout, q, k, v, base, h,
+                     *keys);
 }
-extern "C" void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st) {
+extern "C" void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q,
+                                         const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *s,
+                                         cudaStream_t st) {
     ATTENTION_LAUNCH(attention_dq_k, DQ_FLOATS, h.E / h.H, s->tiles, h.H, st, dq, stat, dout, q, k, v, base, h, *s);
 }

@@ -7,17 +7,22 @@
 #include <math.h>
 
 #define TANGENT_FLOATS(dp) (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
-#define TDKV_FLOATS(dp) (8 * tile_floats<dp>() + 4 * MATRIX_FLOATS)
-#define TDQ_FLOATS(dp) (8 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
+#define TDKV_FLOATS(dp)    (8 * tile_floats<dp>() + 4 * MATRIX_FLOATS)
+#define TDQ_FLOATS(dp)     (8 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
 
 // tout, or (stat) largest score, 1 / sum of exp, m, mu, tm of each row. The online softmax carries sum P V, sum P (tS V
 // + tV) and sum P tS.
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_jvp_k(float *__restrict__ tout, float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS, 2)
+    attention_jvp_k(float *__restrict__ tout, float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h,
+                    const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    float *tq = shared, *ttq = tq + tile_floats<DP>(), *tk = ttq + tile_floats<DP>(), *ttk = tk + tile_floats<DP>(), *tp = ttk + tile_floats<DP>(), *tpt = tp + MATRIX_FLOATS;
+    float *tq = shared, *ttq = tq + tile_floats<DP>(), *tk = ttq + tile_floats<DP>(), *ttk = tk + tile_floats<DP>(),
+          *tp = ttk + tile_floats<DP>(), *tpt = tp + MATRIX_FLOATS;
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
-    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = i0 + queries;
+    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE,
+              keys = i0 + queries;
     const size_t at = (size_t)p.row * E + (size_t)head * D, ati = at + (size_t)i0 * E;
     const float c = 1.0f / sqrtf((float)D);
     load_tile<DP>(tq, x.q + ati, queries, E, D);
@@ -99,18 +104,25 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) atte
     }
 }
 
-struct tangent_tiles { float *q, *tq, *k, *tk, *v, *tv, *dout, *tdout; };
+struct tangent_tiles {
+    float *q, *tq, *k, *tk, *v, *tv, *dout, *tdout;
+};
 template <int DP> __device__ __forceinline__ tangent_tiles tangent_tiles_of(float *shared) {
     const int n = tile_floats<DP>();
-    return {shared, shared + n, shared + 2 * n, shared + 3 * n, shared + 4 * n, shared + 5 * n, shared + 6 * n, shared + 7 * n};
+    return {shared,         shared + n,     shared + 2 * n, shared + 3 * n,
+            shared + 4 * n, shared + 5 * n, shared + 6 * n, shared + 7 * n};
 }
-template <int DP> __device__ __forceinline__ void load_query_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count, int E, int D) {
+template <int DP>
+__device__ __forceinline__ void load_query_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count,
+                                                int E, int D) {
     load_tile<DP>(t.q, x.q + at, count, E, D);
     load_tile<DP>(t.tq, x.tq + at, count, E, D);
     load_tile<DP>(t.dout, x.dout + at, count, E, D);
     load_tile<DP>(t.tdout, x.tdout + at, count, E, D);
 }
-template <int DP> __device__ __forceinline__ void load_key_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count, int E, int D) {
+template <int DP>
+__device__ __forceinline__ void load_key_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count,
+                                              int E, int D) {
     load_tile<DP>(t.k, x.k + at, count, E, D);
     load_tile<DP>(t.tk, x.tk + at, count, E, D);
     load_tile<DP>(t.v, x.v + at, count, E, D);
@@ -118,8 +130,10 @@ template <int DP> __device__ __forceinline__ void load_key_side(const tangent_ti
 }
 
 // P, tP, dS, tdS of a tile of queries i0.. and keys j0..
-template <int DP> __device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4], const tangent_tiles &t, const float *stat, int queries, int row,
-                                                               int i0, int j0, cuda_heads h, int head, float c, int tx, int ty) {
+template <int DP>
+__device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4],
+                                             const tangent_tiles &t, const float *stat, int queries, int row, int i0,
+                                             int j0, cuda_heads h, int head, float c, int tx, int ty) {
     add_products<DP>(w, t.q, t.k, tx, ty);
     add_products<DP>(tw, t.tq, t.k, tx, ty);
     add_products<DP>(tw, t.q, t.tk, tx, ty);
@@ -133,7 +147,8 @@ template <int DP> __device__ __forceinline__ void tile_tangent(float w[2][4], fl
         const float top = st[0], inv = st[1], m = st[2], mu = st[3], tm = st[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const float p = there && j0 + tx + 8 * j <= i0 + 2 * ty + i ? expf(w[i][j] * c - top) * inv : 0, tp = p * (tw[i][j] * c - mu);
+            const float p = there && j0 + tx + 8 * j <= i0 + 2 * ty + i ? expf(w[i][j] * c - top) * inv : 0,
+                        tp = p * (tw[i][j] * c - mu);
             const float d = ds[i][j] - m, td = tds[i][j] - tm;
             w[i][j] = p;
             tw[i][j] = tp;
@@ -143,11 +158,14 @@ template <int DP> __device__ __forceinline__ void tile_tangent(float w[2][4], fl
     }
 }
 
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_tdkv_k(float *__restrict__ tdk, float *__restrict__ tdv, const float *__restrict__ stat, const cuda_tangents x, int base,
-                                                                                       cuda_heads h, const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS, 2)
+    attention_tdkv_k(float *__restrict__ tdk, float *__restrict__ tdv, const float *__restrict__ stat,
+                     const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     const tangent_tiles t = tangent_tiles_of<DP>(shared);
-    float *tp = shared + 8 * tile_floats<DP>(), *ttp = tp + MATRIX_FLOATS, *tds = ttp + MATRIX_FLOATS, *ttds = tds + MATRIX_FLOATS;
+    float *tp = shared + 8 * tile_floats<DP>(), *ttp = tp + MATRIX_FLOATS, *tds = ttp + MATRIX_FLOATS,
+          *ttds = tds + MATRIX_FLOATS;
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     const int j0 = ((int)blockIdx.x - p.first) * TILE, count = p.n - j0 < TILE ? p.n - j0 : TILE;
@@ -176,13 +194,17 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) atte
     store_rows<DP>(tdv + atj, gv, 1, count, E, D, tx, ty);
 }
 
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) attention_tdq_k(float *__restrict__ tdq, const float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS, 2)
+    attention_tdq_k(float *__restrict__ tdq, const float *__restrict__ stat, const cuda_tangents x, int base,
+                    cuda_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     const tangent_tiles t = tangent_tiles_of<DP>(shared);
     float *tds = shared + 8 * tile_floats<DP>(), *ttds = tds + MATRIX_FLOATS;
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
-    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = i0 + queries;
+    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE,
+              keys = i0 + queries;
     const size_t at = (size_t)p.row * E + (size_t)head * D, ati = at + (size_t)i0 * E;
     const float c = 1.0f / sqrtf((float)D);
     load_query_side<DP>(t, x, ati, queries, E, D);
@@ -203,12 +225,16 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS, 2) atte
     store_rows<DP>(tdq + ati, g, c, queries, E, D, tx, ty);
 }
 
-extern "C" void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st) {
+extern "C" void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h,
+                                          const cuda_seqs *s, cudaStream_t st) {
     ATTENTION_LAUNCH(attention_jvp_k, TANGENT_FLOATS, h.E / h.H, s->tiles, h.H, st, tout, stat, *x, base, h, *s);
 }
-extern "C" void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *keys, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.E / h.H, keys->tiles, h.H, st, tdk, tdv, stat, *x, base, h, *keys);
+extern "C" void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base,
+                                           cuda_heads h, const cuda_seqs *keys, cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.E / h.H, keys->tiles, h.H, st, tdk, tdv, stat, *x, base, h,
+                     *keys);
 }
-extern "C" void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st) {
+extern "C" void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h,
+                                          const cuda_seqs *s, cudaStream_t st) {
     ATTENTION_LAUNCH(attention_tdq_k, TDQ_FLOATS, h.E / h.H, s->tiles, h.H, st, tdq, stat, *x, base, h, *s);
 }

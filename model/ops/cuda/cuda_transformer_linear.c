@@ -7,21 +7,29 @@
 #include <limits.h>
 
 static void zero_rows(float *y, int width, const span *s, int n) {
-    for (int i = 0; i < n; i++) cuda_zero(y + (size_t)s[i].row * (size_t)width, (size_t)s[i].n * (size_t)width * sizeof *y);
+    for (int i = 0; i < n; i++)
+        cuda_zero(y + (size_t)s[i].row * (size_t)width, (size_t)s[i].n * (size_t)width * sizeof *y);
 }
 
 // y = x W', or (back) y = x W; or added to y.
-typedef struct { float *y; const float *x; const weight *w; bool back, add; } product;
+typedef struct {
+    float *y;
+    const float *x;
+    const weight *w;
+    bool back, add;
+} product;
 static int in_width(const product *p) { return p->back ? p->w->rows : p->w->cols; }
 static int out_width(const product *p) { return p->back ? p->w->cols : p->w->rows; }
 
 // With `some` rows of W, of this type at `tile`; x: their operand, rows of distance ld; y: their result. cuBLAS counts
 // by columns, so a row-major matrix is its transpose there: y' = W x' for y = x W'.
-static void multiply(const product *p, float *y, const void *x, int ld, const void *tile, cudaDataType_t type, int some, int rows, float beta) {
+static void multiply(const product *p, float *y, const void *x, int ld, const void *tile, cudaDataType_t type, int some,
+                     int rows, float beta) {
     const int in = p->back ? some : p->w->cols, out = p->back ? p->w->cols : some;
     const float one = 1;
-    BLAS(cublasGemmEx(g->blas, p->back ? CUBLAS_OP_N : CUBLAS_OP_T, CUBLAS_OP_N, out, rows, in, &one, tile, type, p->w->cols, x, type, ld, &beta, y, CUDA_R_32F, out_width(p),
-                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    BLAS(cublasGemmEx(g->blas, p->back ? CUBLAS_OP_N : CUBLAS_OP_T, CUBLAS_OP_N, out, rows, in, &one, tile, type,
+                      p->w->cols, x, type, ld, &beta, y, CUDA_R_32F, out_width(p), CUBLAS_COMPUTE_32F,
+                      CUBLAS_GEMM_DEFAULT));
 }
 
 // Rows of a weight that fit into `bytes` with `each` bytes a number.
@@ -30,8 +38,12 @@ static int tile_rows(const weight *w, size_t bytes, size_t each) {
     ASSERT(rows > 0);
     return rows < (size_t)w->rows ? (int)rows : w->rows;
 }
-static const float *operand(const product *p, int row, int j) { return p->x + (size_t)row * (size_t)in_width(p) + (p->back ? j : 0); }
-static float *result(const product *p, int row, int j) { return p->y + (size_t)row * (size_t)out_width(p) + (p->back ? 0 : j); }
+static const float *operand(const product *p, int row, int j) {
+    return p->x + (size_t)row * (size_t)in_width(p) + (p->back ? j : 0);
+}
+static float *result(const product *p, int row, int j) {
+    return p->y + (size_t)row * (size_t)out_width(p) + (p->back ? 0 : j);
+}
 static float beta_of(const product *p, int j) { return p->add || (p->back && j) ? 1 : 0; }
 
 // fp32 throughout; 16-bit weights are widened a tile at a time. Of the spans with from .. to rows.
@@ -46,13 +58,16 @@ static void multiply_wide(const product *p, const span *s, int n, int from, int 
         some = w->rows - j < step ? w->rows - j : step;
         for (int i = 0; i < n; i++) {
             if (s[i].n < from || s[i].n > to) continue;
-            if (!tile && w->type == DT_F32) tile = (const float *)w->data + at;
+            if (!tile && w->type == DT_F32)
+                tile = (const float *)w->data + at;
             else if (!tile) {
-                cuda_launch_widen(wide, (const uint16_t *)w->data + at, w->type, (size_t)some * (size_t)w->cols, g->stream);
+                cuda_launch_widen(wide, (const uint16_t *)w->data + at, w->type, (size_t)some * (size_t)w->cols,
+                                  g->stream);
                 LAUNCHED("widen");
                 tile = wide;
             }
-            multiply(p, result(p, s[i].row, j), operand(p, s[i].row, j), in_width(p), tile, CUDA_R_32F, some, s[i].n, beta_of(p, j));
+            multiply(p, result(p, s[i].row, j), operand(p, s[i].row, j), in_width(p), tile, CUDA_R_32F, some, s[i].n,
+                     beta_of(p, j));
         }
     }
     gpu_work_release(mark);
@@ -73,7 +88,8 @@ static void multiply_split(const product *p, const span *s, int n, int from) {
         bool made = false;
         some = w->rows - j < step ? w->rows - j : step;
         const size_t at = (size_t)j * (size_t)w->cols, count = (size_t)some * (size_t)w->cols;
-        const int width = p->back ? some : w->cols, most = (int)(row_bytes / (CUDA_ROW_PARTS * sizeof(uint16_t)) / (size_t)width);
+        const int width = p->back ? some : w->cols,
+                  most = (int)(row_bytes / (CUDA_ROW_PARTS * sizeof(uint16_t)) / (size_t)width);
         ASSERT(most > 0);
         for (int i = 0; i < n; i++) {
             for (int t = 0, rows; s[i].n >= from && t < s[i].n; t += rows) {
@@ -85,8 +101,10 @@ static void multiply_split(const product *p, const span *s, int n, int from) {
                 float beta = beta_of(p, j);
                 for (size_t k = 0; k < sizeof term / sizeof *term; k++) {
                     if (term[k].weight && !half) continue;
-                    const uint16_t *with = half ? tile + (size_t)term[k].weight * count : (const uint16_t *)w->data + at;
-                    multiply(p, result(p, s[i].row + t, j), pieces + (size_t)term[k].row * (size_t)rows * (size_t)width, width, with, CUDA_R_16BF, some, rows, beta);
+                    const uint16_t *with =
+                        half ? tile + (size_t)term[k].weight * count : (const uint16_t *)w->data + at;
+                    multiply(p, result(p, s[i].row + t, j), pieces + (size_t)term[k].row * (size_t)rows * (size_t)width,
+                             width, with, CUDA_R_16BF, some, rows, beta);
                     beta = 1;
                 }
             }
@@ -131,7 +149,8 @@ void cuda_linear_grad(float *dw, float *db, const float *dy, const float *x, int
         for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
         if (!rows || !out) continue;
         const float *dys = dy + (size_t)s[i].row * (size_t)out, *xs = x + (size_t)s[i].row * (size_t)in;
-        if (in) BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
+        if (in)
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
         if (db) cuda_launch_column_sums(db, dy, s[i].row, rows, out, g->stream);
     }
     LAUNCHED("linear_grad");

@@ -6,7 +6,8 @@ void cuda_norm(float *y, const float *x, const weight *gain, const weight *b, in
     EACH_ROWS cuda_launch_norm(y, x, gpu_vector(gain), gpu_vector(b), E, &spans, g->stream);
     LAUNCHED("norm");
 }
-void cuda_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s, int n) {
+void cuda_norm_back(float *dx, const float *dy, const float *x, const weight *gain, int E, bool add, const span *s,
+                    int n) {
     cuda_spans spans;
     EACH_ROWS cuda_launch_norm_back(dx, dy, x, gpu_vector(gain), E, add, &spans, g->stream);
     LAUNCHED("norm_back");
@@ -16,7 +17,8 @@ void cuda_norm_jvp(float *ty, const float *x, const float *tx, const weight *gai
     EACH_ROWS cuda_launch_norm_jvp(ty, x, tx, gpu_vector(gain), E, &spans, g->stream);
     LAUNCHED("norm_jvp");
 }
-void cuda_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *gain, int E, bool add, const span *s, int n) {
+void cuda_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
+                        const weight *gain, int E, bool add, const span *s, int n) {
     cuda_spans spans;
     EACH_ROWS cuda_launch_norm_back_jvp(tdx, dy, tdy, x, tx, gpu_vector(gain), E, add, &spans, g->stream);
     LAUNCHED("norm_back_jvp");
@@ -26,7 +28,9 @@ void cuda_norm_grad(float *dg, float *db, const float *dy, const float *x, int E
     const gpu_work_point mark = gpu_work_mark();
     float *stat = gpu_work(WORK_BYTES);
     for (int i = 0; i < n; i++)
-        for (int t = 0; t < s[i].n; t += most) cuda_launch_norm_grad(dg, db, stat, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most, g->stream);
+        for (int t = 0; t < s[i].n; t += most)
+            cuda_launch_norm_grad(dg, db, stat, dy, x, E, s[i].row + t, s[i].n - t < most ? s[i].n - t : most,
+                                  g->stream);
     gpu_work_release(mark);
     LAUNCHED("norm_grad");
 }

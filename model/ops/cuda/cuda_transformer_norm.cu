@@ -3,7 +3,9 @@
 // s, s = 1 / sqrt(var + 1e-5), y = g x^ + b.
 #include "cuda_device.h"
 
-struct norm_stat { float mean, s; };
+struct norm_stat {
+    float mean, s;
+};
 
 __device__ __forceinline__ norm_stat stat_of(const float *x, int E, int lane) {
     float sum = 0, var = 0;
@@ -20,7 +22,9 @@ __device__ __forceinline__ int warp_row(const cuda_spans &s) {
     return r < p.n ? p.row + r : -1;
 }
 
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_k(float *y, const float *x, const float *__restrict__ g, const float *__restrict__ b, int E, const cuda_spans s) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    norm_k(float *y, const float *x, const float *__restrict__ g, const float *__restrict__ b, int E,
+           const cuda_spans s) {
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
     if (row < 0) return;
     x += (size_t)row * E;
@@ -30,7 +34,9 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_k(float *y, const
 }
 
 // dx = s (u - mean(u) - x^ mean(u x^)), u = g dy. dx may be x.
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_back_k(float *dx, const float *dy, const float *x, const float *__restrict__ g, int E, int add, const cuda_spans s) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    norm_back_k(float *dx, const float *dy, const float *x, const float *__restrict__ g, int E, int add,
+                const cuda_spans s) {
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
     if (row < 0) return;
     x += (size_t)row * E;
@@ -52,7 +58,8 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_back_k(float *dx,
 }
 
 // tx^ = s (tx - mean(tx) - x^ mean(tx x^)).
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_jvp_k(float *ty, const float *x, const float *tx, const float *__restrict__ g, int E, const cuda_spans s) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    norm_jvp_k(float *ty, const float *x, const float *tx, const float *__restrict__ g, int E, const cuda_spans s) {
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
     if (row < 0) return;
     x += (size_t)row * E;
@@ -71,8 +78,9 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_jvp_k(float *ty, 
 
 // ts = -s^2 mean(x^ tx); tm1 = mean(tu); tm2 = mean(tu x^ + u tx^);
 // tdx = ts (u - m1 - x^ m2) + s (tu - tm1 - tx^ m2 - x^ tm2).
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_back_jvp_k(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *__restrict__ g,
-                                                                         int E, int add, const cuda_spans s) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    norm_back_jvp_k(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
+                    const float *__restrict__ g, int E, int add, const cuda_spans s) {
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
     if (row < 0) return;
     x += (size_t)row * E;
@@ -110,7 +118,8 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_back_jvp_k(float 
     }
 }
 
-static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_stat_k(float *__restrict__ stat, const float *__restrict__ x, int E, int rows) {
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    norm_stat_k(float *__restrict__ stat, const float *__restrict__ x, int E, int rows) {
     const int row = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
     if (row >= rows) return;
     const norm_stat m = stat_of(x + (size_t)row * E, E, lane);
@@ -121,8 +130,9 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS) norm_stat_k(float *__r
 }
 
 // One thread owns a column, so rows add up in order.
-static __global__ void __launch_bounds__(THREADS) norm_grad_k(float *__restrict__ dg, float *__restrict__ db, const float *__restrict__ stat, const float *__restrict__ dy,
-                                                             const float *__restrict__ x, int E, int rows) {
+static __global__ void __launch_bounds__(THREADS)
+    norm_grad_k(float *__restrict__ dg, float *__restrict__ db, const float *__restrict__ stat,
+                const float *__restrict__ dy, const float *__restrict__ x, int E, int rows) {
     const int e = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (e >= E) return;
     double sg = 0, sb = 0;
@@ -135,20 +145,25 @@ static __global__ void __launch_bounds__(THREADS) norm_grad_k(float *__restrict_
     db[e] += (float)sb;
 }
 
-extern "C" void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s,
+                                 cudaStream_t st) {
     CU_LAUNCH(norm_k, s->blocks, 32 * CUDA_WARPS, 0, st, y, x, g, b, E, *s);
 }
-extern "C" void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add, const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add,
+                                      const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(norm_back_k, s->blocks, 32 * CUDA_WARPS, 0, st, dx, dy, x, g, E, add, *s);
 }
-extern "C" void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E, const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E,
+                                     const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(norm_jvp_k, s->blocks, 32 * CUDA_WARPS, 0, st, ty, x, tx, g, E, *s);
 }
-extern "C" void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const float *g, int E, int add,
-                                          const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x,
+                                          const float *tx, const float *g, int E, int add, const cuda_spans *s,
+                                          cudaStream_t st) {
     CU_LAUNCH(norm_back_jvp_k, s->blocks, 32 * CUDA_WARPS, 0, st, tdx, dy, tdy, x, tx, g, E, add, *s);
 }
-extern "C" void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first, int rows, cudaStream_t st) {
+extern "C" void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E,
+                                      int first, int rows, cudaStream_t st) {
     const size_t at = (size_t)first * E;
     CU_LAUNCH(norm_stat_k, (rows + CUDA_WARPS - 1) / CUDA_WARPS, 32 * CUDA_WARPS, 0, st, stat, x + at, E, rows);
     CU_LAUNCH(norm_grad_k, (E + THREADS - 1) / THREADS, THREADS, 0, st, dg, db, stat, dy + at, x + at, E, rows);

@@ -1,7 +1,8 @@
 // cuda_transformer_query - attention of one query over a long past, as a token of generation has it: its keys are cut
 // into CUDA_QUERY_PARTS parts, a block each, whose softmaxes are joined in order (Dao et al. 2023, Flash-Decoding), so
 // that few heads fill a GPU. Where the cuts are depends on the number of keys alone.
-//   part z: m = max of c q.k, s = sum of exp(c q.k - m), o = sum of exp(c q.k - m) v;   out = sum_z e_z o_z / sum_z e_z s_z, e_z = exp(m_z - max of m)
+//   part z: m = max of c q.k, s = sum of exp(c q.k - m), o = sum of exp(c q.k - m) v;   out = sum_z e_z o_z / sum_z e_z
+//   s_z, e_z = exp(m_z - max of m)
 // In a block eight threads share a key, so 16 keys are under way; thread (tx, ty) holds columns 4 tx + 32 k .. + 3 of
 // keys ty, ty + 16, ...
 #include "cuda_attention_tiles.h"
@@ -31,12 +32,15 @@ template <int DP> __device__ __forceinline__ void load_row(float *to, const floa
 
 __device__ __forceinline__ float shrunk(float m, float top) { return m == -INFINITY ? 0 : expf(m - top); }
 
-template <int DP> static __global__ void __launch_bounds__(TILE_THREADS) query_parts_k(float *__restrict__ part, const float *__restrict__ q, const float *__restrict__ k,
-                                                                                     const float *__restrict__ v, cuda_heads h, cuda_live u, const cuda_seqs s) {
+template <int DP>
+static __global__ void __launch_bounds__(TILE_THREADS)
+    query_parts_k(float *__restrict__ part, const float *__restrict__ q, const float *__restrict__ k,
+                  const float *__restrict__ v, cuda_heads h, cuda_live u, const cuda_seqs s) {
     __shared__ float tops[GROUPS], sums[GROUPS], rows[GROUPS][DP];
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, slot = (int)blockIdx.y, E = h.E, D = h.E / h.H;
     const cuda_seq p = s.s[blockIdx.z];
-    const int past = past_of(p), keys = past + p.n, size = part_size(keys), begin = (int)blockIdx.x * size, end = begin + size < keys ? begin + size : keys;
+    const int past = past_of(p), keys = past + p.n, size = part_size(keys), begin = (int)blockIdx.x * size,
+              end = begin + size < keys ? begin + size : keys;
     if (begin >= keys || idle(u, slot, p.seq)) return;
     const int head = u.unit ? u.unit[slot] : slot;
     const size_t column = (size_t)head * D;
@@ -48,8 +52,10 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS) query_p
         const bool there = key < end && (!p.past_has || key >= past || p.past_has[(size_t)key * h.H + head]);
         float ks[DP / 8], vs[DP / 8], dot = 0;
         if (there) {
-            load_row<DP>(ks, (key < past ? p.past_k + (size_t)key * E : k + (size_t)(p.row + key - past) * E) + column, D, tx);
-            load_row<DP>(vs, (key < past ? p.past_v + (size_t)key * E : v + (size_t)(p.row + key - past) * E) + column, D, tx);
+            load_row<DP>(ks, (key < past ? p.past_k + (size_t)key * E : k + (size_t)(p.row + key - past) * E) + column,
+                         D, tx);
+            load_row<DP>(vs, (key < past ? p.past_v + (size_t)key * E : v + (size_t)(p.row + key - past) * E) + column,
+                         D, tx);
 #pragma unroll
             for (int d = 0; d < DP / 8; d++) dot += qs[d] * ks[d];
         }
@@ -77,7 +83,9 @@ template <int DP> static __global__ void __launch_bounds__(TILE_THREADS) query_p
     if (d < D) to[2 + d] = mine;
 }
 
-static __global__ void __launch_bounds__(TILE_THREADS) query_join_k(float *__restrict__ out, const float *__restrict__ part, cuda_heads h, cuda_live u, const cuda_seqs s) {
+static __global__ void __launch_bounds__(TILE_THREADS)
+    query_join_k(float *__restrict__ out, const float *__restrict__ part, cuda_heads h, cuda_live u,
+                 const cuda_seqs s) {
     const int slot = (int)blockIdx.x, d = (int)threadIdx.x, D = h.E / h.H;
     const cuda_seq p = s.s[blockIdx.y];
     if (d >= D || idle(u, slot, p.seq)) return;
@@ -93,12 +101,16 @@ static __global__ void __launch_bounds__(TILE_THREADS) query_join_k(float *__res
     out[(size_t)(p.row + p.n - 1) * h.E + (size_t)(u.unit ? u.unit[slot] : slot) * D + d] = o / sum;
 }
 
-template <int DP> static void start(float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
+template <int DP>
+static void start(float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u,
+                  const cuda_seqs *s, cudaStream_t st) {
     const int parts = (keys + LEAST - 1) / LEAST < CUDA_QUERY_PARTS ? (keys + LEAST - 1) / LEAST : CUDA_QUERY_PARTS;
-    CU_LAUNCH((query_parts_k<DP>), dim3((unsigned)parts, (unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, part, q, k, v, h, u, *s);
+    CU_LAUNCH((query_parts_k<DP>), dim3((unsigned)parts, (unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, part,
+              q, k, v, h, u, *s);
 }
 
-extern "C" void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
+extern "C" void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys,
+                                  cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
     const int D = h.E / h.H;
     (D <= 32 ? start<32> : D <= 64 ? start<64> : start<128>)(part, q, k, v, keys, h, u, s, st);
     CU_LAUNCH(query_join_k, dim3((unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, out, part, h, u, *s);

@@ -19,7 +19,8 @@ void cuda_embed_grad(float *dw, const float *dy, const int32_t *tokens, int cols
 
 void cuda_add_positions(float *x, const weight *pos, const int32_t *first, const span *s, int n) {
     cuda_spans spans;
-    for (int at = 0; gpu_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);) cuda_launch_positions(x, pos->data, pos->type, pos->cols, first, &spans, g->stream);
+    for (int at = 0; gpu_spans(&spans, s, n, &at, pos->cols, CUDA_CHUNK, false);)
+        cuda_launch_positions(x, pos->data, pos->type, pos->cols, first, &spans, g->stream);
     LAUNCHED("add_positions");
 }
 

@@ -2,11 +2,13 @@
 // launches (kernels in cuda_transformer_xent.cu).
 #include "cuda_host.h"
 
-void cuda_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows) {
+void cuda_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
+                  int rows) {
     const gpu_work_point mark = gpu_work_mark();
     double *on_device = gpu_work((size_t)rows * sizeof *on_device);
     int32_t *tops = gpu_work((size_t)rows * sizeof *tops);
-    cuda_launch_logprob(on_device, top ? tops : NULL, logits, gpu_stage(target, (size_t)rows * sizeof *target), V, vocab, rows, g->stream);
+    cuda_launch_logprob(on_device, top ? tops : NULL, logits, gpu_stage(target, (size_t)rows * sizeof *target), V,
+                        vocab, rows, g->stream);
     LAUNCHED("logprob");
     if (top) cuda_get(top, tops, (size_t)rows * sizeof *top);
     cuda_get(logprob, on_device, (size_t)rows * sizeof *logprob);
@@ -24,8 +26,10 @@ void cuda_xent_back(float *logits, const int32_t *target, const float *scale, in
     LAUNCHED("xent_back");
 }
 
-void cuda_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows) {
+void cuda_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V,
+                        int rows) {
     const int32_t *targets = gpu_stage(target, (size_t)rows * sizeof *target);
-    cuda_launch_xent_back_jvp(tlogits, dlogits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows, g->stream);
+    cuda_launch_xent_back_jvp(tlogits, dlogits, targets, gpu_stage(scale, (size_t)rows * sizeof *scale), V, rows,
+                              g->stream);
     LAUNCHED("xent_back_jvp");
 }

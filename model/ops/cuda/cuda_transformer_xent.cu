@@ -5,7 +5,10 @@
 #include "cuda_device.h"
 #include <math.h>
 
-struct row_sum { float top; double log_sum; };  // largest logit, log of the sum of exp(x - top)
+struct row_sum {
+    float top;
+    double log_sum;
+};  // largest logit, log of the sum of exp(x - top)
 
 __device__ __forceinline__ row_sum log_sum_exp(const float *x, int n, double *part) {
     float top = -INFINITY;
@@ -17,8 +20,10 @@ __device__ __forceinline__ row_sum log_sum_exp(const float *x, int n, double *pa
     for (int w = 0; w < THREADS / 32; w++) top = fmaxf(top, (float)part[w]);
     float sum = 0, ones = 0;
     for (int i = (int)threadIdx.x; i < n; i += THREADS)
-        if (x[i] == top) ones += 1;
-        else sum += expf(x[i] - top);
+        if (x[i] == top)
+            ones += 1;
+        else
+            sum += expf(x[i] - top);
     return {top, log(block_sum((double)sum + (double)ones, part))};
 }
 
@@ -38,19 +43,23 @@ __device__ __forceinline__ int first_of(const float *x, int n, float least, int 
     return first;
 }
 
-static __global__ void __launch_bounds__(THREADS) logprob_k(double *__restrict__ logprob, int32_t *__restrict__ top, const float *__restrict__ logits, const int32_t *__restrict__ target, int V, int vocab) {
+static __global__ void __launch_bounds__(THREADS)
+    logprob_k(double *__restrict__ logprob, int32_t *__restrict__ top, const float *__restrict__ logits,
+              const int32_t *__restrict__ target, int V, int vocab) {
     __shared__ double part[THREADS / 32];
     __shared__ int first[THREADS / 32];
     const int row = (int)blockIdx.x;
     const float *x = logits + (size_t)row * V;
     const row_sum s = log_sum_exp(x, vocab, part);
-    if (threadIdx.x == 0) logprob[row] = target[row] < vocab ? (double)x[target[row]] - (double)s.top - s.log_sum : -INFINITY;
+    if (threadIdx.x == 0)
+        logprob[row] = target[row] < vocab ? (double)x[target[row]] - (double)s.top - s.log_sum : -INFINITY;
     if (!top) return;
     const int best = first_of(x, vocab, s.top, first);
     if (threadIdx.x == 0) top[row] = best;
 }
 
-static __global__ void __launch_bounds__(THREADS) likeliest_k(int32_t *__restrict__ token, int32_t *__restrict__ at, const float *__restrict__ logits, int V) {
+static __global__ void __launch_bounds__(THREADS)
+    likeliest_k(int32_t *__restrict__ token, int32_t *__restrict__ at, const float *__restrict__ logits, int V) {
     __shared__ float most[THREADS / 32];
     __shared__ int first[THREADS / 32];
     const int row = (int)blockIdx.x;
@@ -64,7 +73,9 @@ static __global__ void __launch_bounds__(THREADS) likeliest_k(int32_t *__restric
     if (at) at[row]++;
 }
 
-static __global__ void __launch_bounds__(THREADS) xent_back_k(float *__restrict__ logits, const int32_t *__restrict__ target, const float *__restrict__ scale, int V) {
+static __global__ void __launch_bounds__(THREADS)
+    xent_back_k(float *__restrict__ logits, const int32_t *__restrict__ target, const float *__restrict__ scale,
+                int V) {
     __shared__ double part[THREADS / 32];
     const int row = (int)blockIdx.x, t = target[row];
     float *x = logits + (size_t)row * V;
@@ -77,7 +88,9 @@ static __global__ void __launch_bounds__(THREADS) xent_back_k(float *__restrict_
 }
 
 // dlogits = scale (p - [target]); tangent: scale p (t - sum p t).
-static __global__ void __launch_bounds__(THREADS) xent_back_jvp_k(float *__restrict__ tlogits, const float *__restrict__ dlogits, const int32_t *__restrict__ target, const float *__restrict__ scale, int V) {
+static __global__ void __launch_bounds__(THREADS)
+    xent_back_jvp_k(float *__restrict__ tlogits, const float *__restrict__ dlogits, const int32_t *__restrict__ target,
+                    const float *__restrict__ scale, int V) {
     __shared__ double part[THREADS / 32];
     const int row = (int)blockIdx.x, t = target[row];
     float *tx = tlogits + (size_t)row * V;
@@ -89,15 +102,19 @@ static __global__ void __launch_bounds__(THREADS) xent_back_jvp_k(float *__restr
     for (int i = (int)threadIdx.x; i < V; i += THREADS) tx[i] = (i == t ? d[i] + c : d[i]) * (tx[i] - mean);
 }
 
-extern "C" void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab, int rows, cudaStream_t st) {
+extern "C" void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V,
+                                    int vocab, int rows, cudaStream_t st) {
     CU_LAUNCH(logprob_k, rows, THREADS, 0, st, logprob, top, logits, target, V, vocab);
 }
-extern "C" void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows, cudaStream_t st) {
+extern "C" void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows,
+                                      cudaStream_t st) {
     CU_LAUNCH(likeliest_k, rows, THREADS, 0, st, token, at, logits, V);
 }
-extern "C" void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st) {
+extern "C" void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows,
+                                      cudaStream_t st) {
     CU_LAUNCH(xent_back_k, rows, THREADS, 0, st, logits, target, scale, V);
 }
-extern "C" void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st) {
+extern "C" void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target,
+                                          const float *scale, int V, int rows, cudaStream_t st) {
     CU_LAUNCH(xent_back_jvp_k, rows, THREADS, 0, st, tlogits, dlogits, target, scale, V);
 }
