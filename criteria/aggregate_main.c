@@ -13,7 +13,7 @@
 //   neurons}_criteria; NaN: a
 //       constant score
 //   /removal[_compat]/{heads, neurons}/<criterion>: attributes, agreement with the exact loss change
-// Of a compacted model the units that it has lost are NaN in the store and in every plane here, and count nowhere.
+// The units that a compacted model has lost are NaN in the store and in every plane here, and count nowhere.
 #include "aggregate.h"
 #include "cli.h"
 #include "documents.h"

@@ -121,7 +121,7 @@ int parts_scan(parts *p) {
         if (strncmp(e->d_name, "part-", 5) != 0 || (len > 4 && strcmp(e->d_name + len - 4, ".tmp") == 0)) continue;
         char *name = xasprintf("%s/%s", p->dir, e->d_name), *bytes = known(p, name) ? NULL : file_read(name, &n);
         if (bytes && !take(p, name, bytes, n)) {
-            log_info("%s: damaged, computed anew", name);
+            log_info("%s: damaged, computed again", name);
             if (unlink(name) != 0) bad = err_set("%s: cannot remove: %s", name, strerror(errno));
         } else if (!bytes && !known(p, name))
             bad = -1;
@@ -196,7 +196,7 @@ static bool unlink_all(const char *dir, const char *prefix) {
 
 int parts_remove(const char *dir) {
     if (!unlink_all(dir, "part-")) return errno == ENOENT ? 0 : err_set("%s: cannot open: %s", dir, strerror(errno));
-    // the plan goes behind the parts: without it those of a half-removed folder would be taken for those of the next
+    // the plan goes after the parts: without it those of a half-removed folder would be taken for those of the next
     // command; and before the locks of the workers, which process 0 holds by now: a late worker that found a plan and
     // its lock free would begin
     unlink_all(dir, "plan");

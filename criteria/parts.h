@@ -26,7 +26,7 @@ typedef struct {
     int open_file, fd;  // the one file kept open for reading
 } parts;
 
-// Begins in DIR (made if absent) or goes on there. A plan that differs from DIR/plan is refused with the first line
+// Begins in DIR (made if absent) or resumes there. A plan that differs from DIR/plan is refused with the first line
 // that differs. Damaged parts are removed with a message. parts_close is safe on {0}.
 int parts_open(parts *p, const char *dir, const char *plan, long n_rows);
 int parts_scan(parts *p);  // finds what other processes have finished since

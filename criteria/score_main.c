@@ -1,6 +1,6 @@
 // score - per-example scores of heads and neurons, and features, over few-shot tasks -> an HDF5 store (store.h).
 //
-// What is finished is kept in OUT.parts while the run lasts, so that the same command goes on after a kill; a finished
+// What is finished is kept in OUT.parts while the run lasts, so that the same command resumes after a kill; a finished
 // OUT is extended. Under mpirun every process takes its share of the batches (by the launcher's variables, so that
 // nothing needs MPI to build).
 #include "score.h"

@@ -499,7 +499,7 @@ static int plan_batches(score_job *j) {
     return 0;
 }
 
-// The lines of parts.h: whoever goes on in a folder of parts must want exactly this.
+// The lines of parts.h: whoever resumes in a folder of parts must want exactly this.
 static char *plan_text(const score_job *j) {
     char *text = NULL;
     size_t n;

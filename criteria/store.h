@@ -11,7 +11,7 @@
 //   /tasks/<task>: attributes only: split, files, hash, number of examples
 //   /documents/<task>/<split>/id: documents scored or shown as few-shot examples, see documents.h
 //   /aggregates[_compat]/<task or all>/<criterion>/{heads, neurons}  written by bin/aggregate, see aggregate_main.c
-// Of a compacted model (ckpt.h) the root attributes heads_per_layer and neurons_per_layer list how many units each
+// For a compacted model (ckpt.h) the root attributes heads_per_layer and neurons_per_layer list how many units each
 // layer has; scores of the others are NaN. The suffix _compat marks the published formulas. Score datasets are chunked
 // by rows, shuffled, deflated.
 #pragma once

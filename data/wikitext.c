@@ -139,7 +139,7 @@ char *wikitext_gptq_text(const wikitext *w) {
 
 // ---------------------------------------------------------------- the detokeniser
 // White space off both ends of what stands between a pair: from the first opening character to the next closing one,
-// and on behind it.
+// and on after it.
 static void tighten(char *s, char open, char close) {
     char *out = s;
     for (const char *in = s;;) {

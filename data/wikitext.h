@@ -34,11 +34,11 @@ char *wikitext_detokenise(const char *page);
 typedef struct {
     int start, n, predicted;
 } text_window;
-// Rolling windows of a page of n tokens behind `</s>`, at most `most` inputs each (METHOD 3.5): first predicts tokens
+// Rolling windows of a page of n tokens after `</s>`, at most `most` inputs each (METHOD 3.5): first predicts tokens
 // 0..most-1; each following one predicts the next up to `most`, its input the `most` tokens that end one before the
 // last predicted. Positions count in the stream </s> ++ tokens. Returns the number; caller frees *w.
 int text_windows_rolling(int n, int most, text_window **w);
-// Disjoint windows for token perplexity: n tokens behind </s>, every token predicted once, the remainder too; gptq: the
+// Disjoint windows for token perplexity: n tokens after </s>, every token predicted once, the remainder too; gptq: the
 // stream is the n tokens without </s> (target of input position i is tokens[start + i + 1] of it),
 // `most` tokens a window predict most-1, remainder dropped.
 int text_windows_disjoint(int n, int most, bool gptq, text_window **w);

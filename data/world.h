@@ -34,7 +34,7 @@ typedef struct {
     const char *table, *differ, *same, *context, *choice;
 } world_form;
 // Premise and hypothesis, of each two variants; the hypothesis is true when both are of the same variant. table: the
-// variants are two rows that differ in `differ`, x behind the premise and y behind the hypothesis. table NULL: the
+// variants are two rows that differ in `differ`, x after the premise and y after the hypothesis. table NULL: the
 // second variant has the persons `differ` names (PQ) exchanged, or another word of the list that it names (#colour).
 typedef struct {
     const char *table, *differ, *premise, *hypothesis;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # contextual.sh full|small SCORES AGGREGATES OUT MODEL DATA - predictors and contextual masks of one model: designs x scopes x criteria, beside static and
-# random masks that act on the same positions (from the end of the context on). A killed run goes on; a finished one computes nothing anew.
+# random masks that act on the same positions (from the end of the context on). A killed run resumes when it is repeated; repeating a finished one does nothing.
 #   full   four designs, three scopes, criteria, sparsities and seeds (of training, of the documents, of the random mask), and two designs more on one
 #          criterion and sparsity: 447 points
 #   small  two designs, scopes and criteria, three sparsities, one seed: 43 points, for the demo

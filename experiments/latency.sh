@@ -1,6 +1,6 @@
 #!/bin/sh
-# latency.sh [OUT] - the settings of ShadowLLM's published latency table (OPT-1.3B to 66B, fp16 random weights, batch 1, a prompt of 128 tokens and 128 behind
-# it, heads and neurons pruned) by bin/bench on a machine with GPUs: dense, real static masks, and contextual masks made anew at every token by one
+# latency.sh [OUT] - the settings of ShadowLLM's published latency table (OPT-1.3B to 66B, fp16 random weights, batch 1, a prompt of 128 tokens and 128 after
+# it, heads and neurons pruned) by bin/bench on a machine with GPUs: dense, real static masks, and contextual masks made again at every token by one
 # predictor (shadow) or one per layer (dejavu), of rank 2048 as published. Appends to OUT/latency.csv; what is there is not timed again.
 # The published times share each matrix over GPUs, these the layers: more GPUs give room, not speed. Published tables also draw the indices of "static"
 # with repeats, leave K and V of pruned heads unrepaired, have no dense row, and divide by 5 twice in the figures: ratios to dense are what to compare.

@@ -46,7 +46,7 @@ contextual-ranks: all                        ## the same over ranks of predictor
 	  --predictor "$$(ls -v results/contextual/work/rank-*-0.h5 | paste -sd ,)" --out results/contextual/work/ranks_bench.csv
 	@cp results/contextual/work/ranks_bench.csv results/contextual
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES=plots/contextual_rank.gp
-remake: all                                  ## make the default model and its data anew from the seed, in build/remake (about an hour)
+remake: all                                  ## make the default model and its data again from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
 

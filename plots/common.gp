@@ -27,7 +27,7 @@ dash(name) = name eq "random" ? 2 : name eq "removal" ? 4 : 1
 
 # The distinct values of a column in the order of their first row; "where" is an awk condition on f["column"].
 distinct(file, column, where) = system(sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) && f[\"%s\"] != \"\" && !seen[f[\"%s\"]]++ {print f[\"%s\"]}' '%s'", where, column, column, column, file))
-# Rows of one curve as a data source without header: x, mean, least and greatest y over the seeds; at sparsity 0 the dense rows of the file stand in.
+# Rows of one curve as a data source without header: x, mean, least and greatest y over the seeds; at sparsity 0 the dense rows of the file are taken.
 curve(file, where, x, y) = sprintf("< awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) {k = f[\"%s\"]; v = f[\"%s\"] + 0; if (!(k in c) || v < lo[k]) lo[k] = v; if (!(k in c) || v > hi[k]) hi[k] = v; c[k]++; s[k] += v} END {for (k in c) print k \",\" s[k] / c[k] \",\" lo[k] \",\" hi[k]}' '%s' | sort -g", where, x, y, file)
 # A name whose underscores are no subscripts.
 plain(name) = system(sprintf("echo '%s' | sed 's/_/\\\\_/g'", name))

@@ -91,7 +91,7 @@ static void close_training(training *t) {
     free(t->row);
 }
 
-// Seconds of one epoch; weights and moments begin anew, which is not timed.
+// Seconds of one epoch; weights and moments begin again, which is not timed.
 static double run(training *t) {
     const fit_plan p = {.o = ops_cpu(),
                         .from = t->from,

@@ -2,7 +2,7 @@
 """bench_train_peer.py - how fast PyTorch trains the nets of predictors: the yardstick of bin/bench_train.
 
 The same nets, losses, batches and optimizer (AdamW, fused where this PyTorch has it on the CPU, else foreach), in fp32 on rows that lie in memory:
-a two-layer MLP or DejaVu's linear pair on [batch, in]; or the MLP behind self-attention over packed tokens and their mean.
+a two-layer MLP or DejaVu's linear pair on [batch, in]; or the MLP after self-attention over packed tokens and their mean.
 
 bin/bench_train drives it: after a line of JSON that says what runs, every line "KIND IN HIDDEN OUT BATCH TOKENS STEPS" on standard input is answered by the
 seconds that so many steps took; KIND is mlp, pair or pool. Needs torch.

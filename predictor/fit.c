@@ -1,5 +1,5 @@
 // fit - see fit.h. Order, initialisation and every sum are functions of the plan alone, so on one kind of device a
-// training that was killed and goes on, or one with another number of threads, ends with the same bits.
+// training that was killed and resumed, or one with another number of threads, ends with the same bits.
 #include "fit.h"
 #include <errno.h>
 #include <math.h>
@@ -164,7 +164,7 @@ static bool load(training *s, const fit_plan *p) {
     ok = ok && fread(&written, sizeof written, 1, f) == 1 && fgetc(f) == EOF && hash == written;
     fclose(f);
     if (!ok) {
-        log_info("%s: damaged or of another training, computed anew", p->state);
+        log_info("%s: damaged or of another training, computed again", p->state);
         return false;
     }
     s->epoch = h.epoch;
@@ -209,7 +209,7 @@ static double mean_loss(training *s, const fit_plan *p, int count) {
     return sum / count;
 }
 
-// Rows of a list from i on, as many as a batch takes; none behind its end.
+// Rows of a list from i on, as many as a batch takes; none after its end.
 typedef struct {
     const int *row;
     int n;

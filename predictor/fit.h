@@ -21,7 +21,7 @@ typedef struct {
     // stay 0
     const int *units;
     int layers;                           // 0: all outputs are there
-    const char *state;                    // file that a killed training goes on from; NULL: none
+    const char *state;                    // file that a killed training resumes from; NULL: none
     const char *key;                      // 32 hex digits: what a state must have been made for
     double save_every;                    // seconds between states
     void (*tick)(void *ctx, long steps);  // after each batch; may be NULL

@@ -162,7 +162,7 @@ void net_forward(const net *n, net_work *k, int B) {
 }
 
 // ---------------------------------------------------------------- backward
-// Tensor i (and the bias behind it) by its gradient dy' x. dy [rows, out], x [rows, in].
+// Tensor i (and the bias after it) by its gradient dy' x. dy [rows, out], x [rows, in].
 static void step(const net *n, net_work *k, const net_update *u, int i, bool bias, const float *dy, const float *x,
                  int rows) {
     const net_tensor *t = &n->t[i];

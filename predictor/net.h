@@ -2,7 +2,7 @@
 // any device.
 //   NET_MLP   y = W2 relu(W1 x + b1) + b2
 //   NET_PAIR  y = W2 W1 x                                   (DejaVu's low-rank pair: no bias, no non-linearity)
-//   NET_POOL  the MLP behind attention pooling of T tokens X [T, E] (b1e of the whole sequence, METHOD 5.1): one head,
+//   NET_POOL  the MLP after attention pooling of T tokens X [T, E] (b1e of the whole sequence, METHOD 5.1): one head,
 //             P = softmax((X Wq' + bq)(X Wk' + bk)' / sqrt(E)), x = mean over the T tokens of (P (X Wv' + bv)) Wo' + bo
 // Sequences are packed one after the other, so there is no padding to mask or to average over. Since value and output
 // maps are linear and the mean is taken over queries, x = Wo (Wv c + bv) + bo with c = X' p, p_s = mean_t P[t, s]: the

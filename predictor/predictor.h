@@ -7,7 +7,7 @@
 //   dejavu     one net per layer: E -> hidden -> U, from the same layer's state (lag 0) or an earlier layer's (lag 1:
 //              look-ahead)
 //   lowrank    one linear pair without bias or ReLU per layer, trained as a classifier of the top k (DejaVu's own)
-//   sequence   one net for all layers behind self-attention over the token embeddings of the whole context (ble)
+//   sequence   one net for all layers after self-attention over the token embeddings of the whole context (ble)
 // Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller (but predictor_layer_raw). A
 // larger score means: keep the unit.
 #pragma once

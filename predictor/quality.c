@@ -44,7 +44,7 @@ static void overlaps(double *sum, const int *a, const int *b, int n) {
     }
 }
 
-// The units that layers [from, L) have, one layer behind the other; returns their number.
+// The units that layers [from, L) have, one layer after the other; returns their number.
 static int pack(double *to, const double *x, int from, int L, int U, const int *units) {
     int n = 0;
     for (int l = from; l < L; l++)

@@ -79,7 +79,7 @@ typedef struct {
 
 static int units_of(const filling *f, int layer) { return f->units ? f->units[layer] : f->U; }
 
-// The values of one row that are there, x [L, U], one behind the other in `there`; returns their number.
+// The values of one row that are there, x [L, U], one after the other in `there`; returns their number.
 static int gather(float *there, const filling *f, const float *x) {
     int n = 0;
     for (int l = f->first; l < f->first + f->layers; l++, n += units_of(f, l - 1))
@@ -204,7 +204,7 @@ static int different(int32_t *t, float *times, int n) {
     return m;
 }
 
-// How often each token is there [cap], then the tokens, one row's behind the other's.
+// How often each token is there [cap], then the tokens, one row's after the other's.
 static void send_tokens(const row_source *s, net_work *k, struct feed *f, const int *row, int count) {
     float *times = k->o->feed_fill(f);
     int32_t *tokens = (int32_t *)(times + k->cap);

@@ -30,7 +30,7 @@ int plane_read(const plane *p, int row, float *to);
 // largest of every layer and 0 for the others.
 typedef enum { ROWS_GLOBAL, ROWS_LAYER, ROWS_TOP } rows_form;
 // Layers [first, first + layers) of every row into a new plane of width layers * U. Layer l has its first units[l]
-// values (NULL: all); behind them stands 0, or as a label 1/2, which is what a net gives for them (net_silence). top:
+// values (NULL: all); after them stands 0, or as a label 1/2, which is what a net gives for them (net_silence). top:
 // the percentage of a layer's units that are labelled 1. constant: how many rows (of ROWS_LAYER: layers of rows) had
 // all values equal and became zeros. A value that is NaN or infinite is refused with its place. 0, or -1 and err_set.
 int plane_fill(plane *p, scratch *to, const store *s, const char *dataset, const int *units, int first, int layers,

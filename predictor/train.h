@@ -3,7 +3,7 @@
 // test part, write. Stages: train_plan.c, train_run.c, train_report.c; glue in train_main.c.
 //
 // While a run lasts, OUT.work holds its plan (settings, one key=value a line), the states of nets in work (fit.h) and
-// one finished HDF5 file per criterion; the same command goes on from there. The end merges the criteria into OUT, with
+// one finished HDF5 file per criterion; the same command resumes from there. The end merges the criteria into OUT, with
 // those that OUT holds already.
 #pragma once
 #include "fit.h"

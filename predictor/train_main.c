@@ -34,7 +34,7 @@ static const cli_option options[] = {
     {"design", CLI_STR, &job.o.design, "NAME",
      "shadow: one net, from layer 0's heads; dejavu: a net per layer; dejavu-lowrank: DejaVu's own pair, trained on "
      "the features at the end of the context and top-k labels, where DejaVu trains on every token's activations; "
-     "sequence: one net behind self-attention over the tokens",
+     "sequence: one net after self-attention over the tokens",
      false, "shadow|dejavu|dejavu-lowrank|sequence", 0, 0},
     {"target", CLI_STR, &job.o.target, "global|layer",
      "scores are min-max normalised over all layers or within each; default: global for shadow and sequence, layer for "
@@ -69,7 +69,7 @@ static const cli_option options[] = {
      "where nets are trained: cpu, cuda (the first GPU) or cuda:I; of several GPUs, the first", false, NULL, 0, 0},
     {"seed", CLI_INT, &job.o.seed, "N", "seed of split, initialisation and order", false, NULL, 0, 9e15},
     {"threads", CLI_INT, &job.o.threads, "N", "threads; 0: all (the result is the same)", false, NULL, 0, 4096},
-    {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training goes on from",
+    {"save-every", CLI_FLOAT, &job.o.save_every, "S", "seconds between the states that a killed training resumes from",
      false, NULL, 0, 1e9},
     {"predictions", CLI_STR, &job.o.predictions, "FILE.h5",
      "write the predictions of the test part, and the rows of the store that are for training and test", false, NULL, 0,

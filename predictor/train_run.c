@@ -146,7 +146,7 @@ static int put_criterion(const train_job *j, const predictor *p, fit_result *con
 
 static int fit_one(train_job *j, predictor *p, int kind, int i, void (*tick)(void *, long), void *ctx, fit_result *r) {
     const int layer = i + predictor_first(&p->about);
-    // a training goes on where it began: devices round otherwise
+    // a training continues where it began: devices round otherwise
     char key[33],
         *text = xasprintf("%s%s %s %d%s", j->settings, p->criterion, predictor_kinds[kind], layer,
                           j->device->host ? "" : " cuda"),

@@ -1,4 +1,4 @@
-// fuzz_task - any bytes as rows of each task (chosen by the first byte, its top bit: as TSV; behind the first zero byte
+// fuzz_task - any bytes as rows of each task (chosen by the first byte, its top bit: as TSV; after the first zero byte
 // stand the labels), and as a file of running text. What is accepted must be whole.
 // seeds: tests/golden/fuzz_task/*
 #include <stdlib.h>

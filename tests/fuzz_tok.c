@@ -1,5 +1,5 @@
 // fuzz_tok - the readers of vocab.json and merges.txt on any bytes, and encoding of any bytes with any vocabulary that
-// they accept: the ids' bytes, one behind the other, must be the text. An input is one of
+// they accept: the ids' bytes, one after the other, must be the text. An input is one of
 //     {... \0 merges \0 text      both files
 //     #... \0 text                merges.txt, to the vocabulary of the golden files
 //     n, 2n bytes, text           n merges of earlier symbols, so that merging is reached often

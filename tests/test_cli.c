@@ -11,7 +11,7 @@
 
 enum { MAX_ARGS = 8 };
 
-// Runs the parser on a command line; *text: what it printed, stdout and stderr, and behind it the resolved options.
+// Runs the parser on a command line; *text: what it printed, stdout and stderr, and after it the resolved options.
 // Returns the exit status.
 static int parse(char **text, char *const *args) {
     int fd[2];

@@ -6,7 +6,7 @@
 
 enum { T = 20, V = 50 };
 
-// Logits [n, V] behind every token, of one pass or token by token behind a prompt of 3.
+// Logits [n, V] after every token, of one pass or token by token after a prompt of 3.
 static void all_logits(float *out, const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags,
                        bool decode, kv_policy kv) {
     model_run *run = model_run_new(m, n, 1, flags);
@@ -86,8 +86,8 @@ static void compacted_is_masked(void **state) {
     free(want), free(got);
 }
 
-// A pass shows the head outputs of the whole model under the mask, those that are left one behind the other, and 0
-// behind them.
+// A pass shows the head outputs of the whole model under the mask, those that are left one after the other, and 0
+// after them.
 static void keep_heads(void *to, model_state state, int layer, const float *x) {
     if (state == STATE_HEAD_OUTPUT) memcpy(((float **)to)[layer], x, (size_t)shapes[0].E * sizeof *x);
 }

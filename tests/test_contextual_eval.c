@@ -101,7 +101,7 @@ static double log_likelihood(const reference *f, const int32_t *tokens, int n, i
     return sum;
 }
 
-// Documents: candidates behind one context, or behind two of equal length (like winogrande's), tokens in one pool.
+// Documents: candidates after one context, or after two of equal length (like winogrande's), tokens in one pool.
 enum { DOCS = SCORED_ITEMS + 8 };  // more than are evaluated side by side
 static eval_item *documents(int32_t *pool, int V) {
     eval_item *item = xcalloc(DOCS, sizeof *item);

@@ -76,7 +76,7 @@ typedef struct {
     int replayed;         // of two times STEPS steps
 } decoding;
 
-// Logits [2, 1 + STEPS, n, V] of two prompts in turn, of different lengths, and of the tokens behind them.
+// Logits [2, 1 + STEPS, n, V] of two prompts in turn, of different lengths, and of the tokens after them.
 static float *decode_all(const model *m, const decoding *c, const mask *masks, int *replayed) {
     const size_t V = (size_t)config.V;
     float *out = xcalloc(2 * (STEPS + 1) * (size_t)c->n * V, sizeof *out), *to = out;
@@ -130,7 +130,7 @@ static void check_decoding(const decoding *c, const mask *masks, const predictor
     for (int k = 0; k < SIDES; k++) free(logits[k]);
 }
 
-// The first step of a kind is launched, all that follow are replayed, behind the second prompt too; of a step whose
+// The first step of a kind is launched, all that follow are replayed, after the second prompt too; of a step whose
 // masks are new, the lists are made first.
 static void fixed_masks(void **state) {
     (void)state;
@@ -146,7 +146,7 @@ static void fixed_masks(void **state) {
         {"some dense", {0}, N, {0, -1, 2}, {0, -1, 2}, 2 * STEPS - 1},
         {"masks change", {0}, N, {0, 1, 2}, {2, 1, 3}, 2 * STEPS - 4},  // the change, the change back
         {"a mask for all that changes", {0}, N, {1, 1, 1}, {3, 3, 3}, 2 * STEPS - 4},
-        {"one mask, then one each", {0}, N, {1, 1, 1}, {0, 1, 2}, 2 * STEPS - 4},  // recorded anew, of other lists
+        {"one mask, then one each", {0}, N, {1, 1, 1}, {0, 1, 2}, 2 * STEPS - 4},  // recorded again, of other lists
         {"masks, then none", {0}, N, {0, 1, 2}, {-1, -1, -1}, 2 * STEPS - 4},
         {"repaired K and V", {.kv = KV_REPAIR}, N, {0, 1, 2}, {2, 1, 0}, 2 * STEPS - 4},
         {"skipped K and V", {.kv = KV_SKIP}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
@@ -157,7 +157,7 @@ static void fixed_masks(void **state) {
     for (int i = 0; i < 4; i++) mask_free(&masks[i]);
 }
 
-// A step that makes masks is launched; the recording serves those before and behind it.
+// A step that makes masks is launched; the recording serves those before and after it.
 static void predicted_masks(void **state) {
     (void)state;
     static const struct {
@@ -336,7 +336,7 @@ static void greedy(void **state) {
 }
 
 // ---------------------------------------------------------------- one query over a long past
-// Sequences of one token behind pasts of these lengths, and two of several tokens among them, one of which has one
+// Sequences of one token after pasts of these lengths, and two of several tokens among them, one of which has one
 // query.
 static const int pasts[] = {0, 1, 63, 64, 200, 1023, 1024, 1025, 1700};
 enum { SEQS = sizeof pasts / sizeof *pasts, ROWS = SEQS + 3, H = 3, LONGEST = 1700 };

@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_cuda_faults - exhausted memory, a failed copy, launch or graph, a lost device (CU_FAKE_FAIL of CUDA on the CPU) at every place that calls CUDA, in a
 # run that extends a store of scores, in one that decodes under predicted masks and in one that trains a predictor: each ends with exit 1 and one line that names
-# the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault goes on to the store or
+# the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault ends with the store or
 # predictor that a run without faults makes.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
 . tests/needs.sh

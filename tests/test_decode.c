@@ -1,4 +1,4 @@
-// test_decode - prompts and tokens behind them: against full passes by zeroing, with masks that a predictor makes anew,
+// test_decode - prompts and tokens after them: against full passes by zeroing, with masks that a predictor makes again,
 // and the count of bytes.
 #include "opt_fixture.h"
 #include "decode.h"
@@ -51,7 +51,7 @@ static float *run(world *w, const decode_options *o, const mask *masks, decode_b
     float *out = xcalloc((STEPS + 1) * N * V, sizeof *out);
     decode *d = decode_new(&w->o.m, o, N, PROMPT, PROMPT + STEPS);
     if (!d) fail_msg("%s", err_get());
-    for (int again = 0; again < 2; again++) {  // a second run of the same decoder begins anew
+    for (int again = 0; again < 2; again++) {  // a second run of the same decoder begins again
         decode_seq s[N];
         for (int i = 0; i < N; i++)
             s[i] = (decode_seq){.prompt = w->tokens[i], .n = PROMPT - i, .mask = masks ? &masks[i] : NULL};
@@ -146,7 +146,7 @@ static void predicted_masks(void **state) {
         o.flags = RUN_OWN_LISTS;
         float *own = run(w, &o, NULL, NULL);
         assert_runs_agree("predicted masks, own lists", own, want);
-        if (k == 1) {  // a mask made anew at every token is not the mask of the prompt
+        if (k == 1) {  // a mask made again at every token is not the mask of the prompt
             bool differs = false;
             o.refresh = 0;
             still = run(w, &o, NULL, NULL);

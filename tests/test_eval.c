@@ -3,7 +3,7 @@
 #include "opt_fixture.h"
 #include "eval.h"
 
-// Items of 1 to 5 candidates behind contexts of every length, with and without shared tokens. Tokens live in one pool.
+// Items of 1 to 5 candidates after contexts of every length, with and without shared tokens. Tokens live in one pool.
 static eval_item *make_items(int n, int32_t *pool, uint64_t seed) {
     eval_item *item = xcalloc((size_t)n, sizeof *item);
     rng r = rng_make(seed);
@@ -172,7 +172,7 @@ static void damaged_model(void **state) {
 
 static void accuracies(void **state) {
     (void)state;
-    // Four documents of two candidates; candidate lengths 1 and 4 bytes behind their space.
+    // Four documents of two candidates; candidate lengths 1 and 4 bytes after their space.
     task_doc docs[4];
     int32_t doc[4] = {3, 2, 1, 0};
     for (int i = 0; i < 4; i++) docs[i] = (task_doc){.n_choices = 2, .gold = i % 2, .choice = {" x", " yyyy"}};

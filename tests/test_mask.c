@@ -337,7 +337,7 @@ static void mask_files(void **state) {
     mask_free(&m);
 }
 
-// Of a compacted model the units that are left are ranked and counted; the others never run, whatever their score
+// In a compacted model the units that are left are ranked and counted; the others never run, whatever their score
 // (NaN).
 static void masks_of_what_is_left(void **state) {
     (void)state;

@@ -22,7 +22,7 @@ static void spoil_rows(const op_call *c, float *x) {
     c->o->put(x, all, (size_t)count * sizeof *all);
     free(all);
 }
-// Sums [n, units, USUMS] in device memory, and what became of them, as float behind *at, which moves on.
+// Sums [n, units, USUMS] in device memory, and what became of them, as float after *at, which moves on.
 static double *make_sums(const op_call *c, int units) {
     const size_t count = (size_t)c->shape->n * (size_t)units * USUMS;
     double *sums = c->o->alloc(count * sizeof *sums), *start = xmalloc(count * sizeof *start);

@@ -97,7 +97,7 @@ static void feeds(void) {
 }
 
 // Words of curandGenerate by libcurand 10's host generator, Philox 4x32-10 in CURAND_ORDERING_PSEUDO_LEGACY, seed
-// 0x123456789abcdef; the last ones are behind the end of a piece of the workspace.
+// 0x123456789abcdef; the last ones are after the end of a piece of the workspace.
 static void cuda_draws_what_curand_draws(void **state) {
     (void)state;
     static const struct {

@@ -182,7 +182,7 @@ static void threads_do_not_matter(void **state) {
 }
 
 // ---------------------------------------------------------------- K/V cache
-// Chunks of `step` tokens, all sequences side by side, each behind its own cache.
+// Chunks of `step` tokens, all sequences side by side, each after its own cache.
 static void cache_agrees(void **state) {
     golden *g = *state;
     const size_t V = (size_t)g->m.c.V;
@@ -250,7 +250,7 @@ static void prefix_is_shared(void **state) {
     for (int t = half; t < n; t++) {
         model_logits(r, t - half, got);
         for (size_t v = 0; v < V; v++) want[v] = (double)full[(size_t)t * V + v];
-        assert_agree("logits behind a shared prefix", got, want, V, 1e-5);
+        assert_agree("logits after a shared prefix", got, want, V, 1e-5);
     }
     model_run_free(r);
     kv_cache_free(cache);

@@ -1,5 +1,5 @@
 // test_opt_masks - passes under masks of heads and neurons: against float64 PyTorch (tests/golden/make_opt.py), whole
-// and behind a cache; a mask of ones changes nothing; a masked unit is a removed one.
+// and after a cache; a mask of ones changes nothing; a masked unit is a removed one.
 #include "opt_fixture.h"
 
 enum { MAX_SEQS = 32 };
@@ -39,7 +39,7 @@ static void masks_agree(void **state) {
             model_logits(r, i, got);
             assert_agree("masked logits", got, last + (m * N + (size_t)i) * V, V, 1e-4);
         }
-        // The same in two steps: positions before the cut into the cache, the rest behind it; mask_from counts from the
+        // The same in two steps: positions before the cut into the cache, the rest after it; mask_from counts from the
         // very first token.
         for (int i = 0; i < g->N; i++) {
             const int cut = seqs[i].n / 2;
@@ -50,7 +50,7 @@ static void masks_agree(void **state) {
             model_forward(r, &first, 1);
             model_forward(r, &second, 1);
             model_logits(r, 0, got);
-            assert_agree("masked logits behind a prefix", got, last + (m * N + (size_t)i) * V, V, 1e-4);
+            assert_agree("masked logits after a prefix", got, last + (m * N + (size_t)i) * V, V, 1e-4);
             kv_cache_free(cache);
         }
         model_run_free(r);
@@ -58,7 +58,7 @@ static void masks_agree(void **state) {
     free(heads), free(neurons), free(from), free(logprob), free(last), free(h8), free(f8), free(got), free(lp);
 }
 
-// A mask of ones changes no bit, nor does one that begins behind the last position, nor a masked neighbour in the
+// A mask of ones changes no bit, nor does one that begins after the last position, nor a masked neighbour in the
 // batch.
 static void idle_masks(void **state) {
     golden *g = *state;
@@ -78,7 +78,7 @@ static void idle_masks(void **state) {
     model_forward(r, seqs, 4);
     for (int k = 0; k < 4; k++) model_logits(r, k, y + (size_t)k * V);
     assert_same_bits("mask of ones", y, y + V, V * sizeof *y);
-    assert_same_bits("mask behind the end", y, y + 2 * V, V * sizeof *y);
+    assert_same_bits("mask after the end", y, y + 2 * V, V * sizeof *y);
     assert_memory_not_equal(y, y + 3 * V, V * sizeof *y);
     model_run_free(r);
     free(ones), free(zeros), free(y);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_predictor - bin/train from the outside. Scores that are a function of what a design reads are recovered on held-out documents (rho > 0.95, above the
-# means), the task of an example is recovered and no more, and noise is not; the numbers printed follow from the predictions written; a killed training goes on
+# means), the task of an example is recovered and no more, and noise is not; the numbers printed follow from the predictions written; a killed training resumes
 # to the same bits, as does any number of threads; bad input is one clear line.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d) model=tests/golden/opt/pre
 trap 'rm -rf "$out"' EXIT
@@ -66,7 +66,7 @@ assert set(p["neurons_index"][:]) <= set(p["index"][:])
 assert t["heads"].attrs["epoch_kept"] == 7 and t["heads/loss"].shape == (7, 2)
 PY
 
-# a training that is killed once a state is there goes on to the same bits, and the thread count does not matter; where it had finished before the kill, again
+# a training that is killed once a state is there resumes and ends with the same bits, and the thread count does not matter; where it had finished before the kill, again
 options="--criterion early,same --epochs 300 --batch 8 --save-every 0"
 train $options --threads 1 --curve "$out/whole.csv" --out "$out/whole.h5" || fail "whole"
 has_state() { ls "$out"/killed.h5.work/*.state >/dev/null 2>&1; }
@@ -81,7 +81,7 @@ train $options --threads 2 --out "$out/killed.h5" || fail "going on"
 $python tests/h5same.py "$out/whole.h5" "$out/killed.h5" || fail "a killed training ends elsewhere"
 [ "$(ls -A "$out" | grep -c 'killed.h5.')" = 0 ] || fail "something is left behind: $(ls -A "$out")"
 [ "$(grep -c '^early,heads,,' "$out/whole.csv")" = 300 ] || fail "loss curve"
-# a state that is damaged is computed anew
+# a state that is damaged is computed again
 train $options --threads 2 --seed 2 --out "$out/seed.h5" || fail "seed"
 $python tests/h5same.py "$out/whole.h5" "$out/seed.h5" >/dev/null && fail "the seed changes nothing"
 # a finished file is extended: what is there is not trained again
@@ -119,7 +119,7 @@ bad '/scores/early/heads: row 7, layer 2, unit 1 is nan' 1 --store "$out/nan.h5"
 rm -rf "$out"/bad.h5*
 "$bin/train" --store "$store" --model $model --criterion early --epochs 2 --seed 5 --out "$out/whole.h5" >/dev/null 2>"$out/log" && fail "other settings into a finished file"
 grep -q 'whole.h5: made with .*, not .*; give the same settings, or another --out' "$out/log" || fail "other settings"
-# a full disk: the file-size limit stands in for it
+# a full disk: the file-size limit has the same effect
 (ulimit -f 64; "$bin/train" --store "$store" --model $model --criterion early --epochs 2 --out "$out/full.h5" >/dev/null 2>"$out/log") && fail "a full disk goes unnoticed"
 [ "$(wc -l <"$out/log")" = 1 ] && grep -q 'cannot write' "$out/log" && [ ! -e "$out/full.h5" ] || fail "full disk"
 echo ok

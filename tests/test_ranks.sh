@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_ranks - bin/sweep as several processes, by the launcher's variables and, where it is installed, by mpirun: the rows and details of one process,
-# whatever the number, also when a process is killed at work or all of them are and another number goes on.
+# whatever the number, also when a process is killed at work or all of them are and another number resumes.
 bin=${BIN:-build/opt/bin} model=model/default data=data/world dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 . tests/needs.sh
@@ -34,7 +34,7 @@ for k in 2 3; do
     [ ! -s "$dir/log.1" ] || ! grep -q '%' "$dir/log.1" || fail "a worker prints rows"
     same of$k "$k processes"
 done
-# a worker dies at work, process 0 finishes; then everything dies and one process goes on
+# a worker dies at work, process 0 finishes; then everything dies and one process resumes
 begin() { (SLURM_PROCID=$1 SLURM_NTASKS=2; export SLURM_PROCID SLURM_NTASKS; sweep "$2") >"$dir/log.$1" 2>&1 & }
 has_parts() { [ "$(find "$dir/$1.csv.parts" -name 'part-*' | wc -l)" -ge "$2" ]; }
 begin 0 dead
@@ -56,7 +56,7 @@ for try in 1 2 3 4 5 6 7 8 9 10; do  # again where all was done before the kill
 done
 [ -d "$dir/all.csv.parts" ] || fail "nothing was left to go on with in $try tries"
 cp -r "$dir/all.csv.parts" "$dir/kept"
-(sweep all) >"$dir/log" 2>&1 || fail "the run that goes on"
+(sweep all) >"$dir/log" 2>&1 || fail "the run that resumes"
 same all "a killed run, gone on with by one process"
 for rest in "$dir/kept" "$(mktemp -d "$dir/empty.XXXXXX")"; do  # killed when every row was there, before or while it removed the parts
     mv "$rest" "$dir/all.csv.parts"

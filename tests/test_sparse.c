@@ -103,7 +103,7 @@ static void by_zero_agrees(void **state) {
     vec_use(NULL);
 }
 
-// Token by token behind a cache against the full pass by zeroing, under one mask from the first token on.
+// Token by token after a cache against the full pass by zeroing, under one mask from the first token on.
 static void decode_agrees(void **state) {
     (void)state;
     rng r = rng_make(5);

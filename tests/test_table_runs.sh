@@ -14,7 +14,7 @@ small
 [ "$(grep -c '^plainact.*,predictor,\|^l2_norm.*,predictor,' "$tmp/out/metrics.csv")" = 8 ] && [ "$(grep -c '^criterion' "$tmp/out/metrics.csv")" = 1 ] || fail "metrics.csv"
 cp "$tmp/out/sweep.csv" "$tmp/once.csv"
 small
-cmp -s "$tmp/out/sweep.csv" "$tmp/once.csv" || fail "a second run computes anew"
+cmp -s "$tmp/out/sweep.csv" "$tmp/once.csv" || fail "a second run computes again"
 ranks() { LIMIT=2 RANKS="4 16" SEEDS="0 1" EPOCHS=1 experiments/ranks.sh "$tmp/s.h5" "$tmp/s.h5" "$tmp/ranks" model/default data/world >"$tmp/table" 2>"$tmp/e" || fail "ranks.sh: $(cat "$tmp/e")"; }
 ranks
 /usr/bin/python3 - "$tmp/ranks" <<'PY' || fail "ranks.txt: $(cat "$tmp/table")"
@@ -42,7 +42,7 @@ for line in lines[1:]:
 PY
 cp "$tmp/ranks/ranks.csv" "$tmp/once.csv"
 ranks
-cmp -s "$tmp/ranks/ranks.csv" "$tmp/once.csv" || fail "a second run of ranks.sh computes anew"
+cmp -s "$tmp/ranks/ranks.csv" "$tmp/once.csv" || fail "a second run of ranks.sh computes again"
 experiments/contextual.sh medium 1 2 3 4 5 >/dev/null 2>&1
 [ $? = 2 ] || fail "usage"
 echo ok

@@ -39,7 +39,7 @@ static void bad_safetensors(void **state) {
                  "overlap");
     expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") ",\"b\":" T("F32", "[4]", "20", "36") "}", 36),
                  "4 bytes before tensor b belong to no tensor");
-    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") "}", 17), "1 bytes behind the last tensor");
+    expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") "}", 17), "1 bytes after the last tensor");
     expect_error(parse_st("{\"a\":" T("F32", "[4]", "0", "16") "}", 15), "tensor a: bytes 0..16 lie outside");
     expect_error(parse_st("{\"a\":" T("F32", "[4]", "9223372036854775800", "9223372036854775807") "}", 16),
                  "lie outside");

@@ -81,7 +81,7 @@ static void right_models(void **state) {
             const bool dense = contextual_kind(&what, &rule) == FEATURES_DENSE;  // cannot be refreshed
             if (run_refreshed(&o.m, &predicted, &rule, dense ? 0 : 3))
                 fail_msg("lag %d, scope %d:\n%s", lag, scope, text);
-            if (!strstr(text, dense ? "acts on the tokens behind it" : "a new mask every 3 tokens"))
+            if (!strstr(text, dense ? "acts on the tokens after it" : "a new mask every 3 tokens"))
                 fail_msg("%s", text);
             if (dense && run_refreshed(&o.m, &predicted, &rule, 3) != -1)
                 fail_msg("a refresh of dense features was not refused");

@@ -75,7 +75,7 @@ static void invalid_utf8(void **state) {
     tok *t = make_tok(sizeof pairs / sizeof *pairs, pairs);
     enum { SPACE_FF = BASE, FF_FF, FF_MARK, ONE_FF, A_FF, FF_A, A_C3, NL_FF, QUOTE_FF, E2_82, X82_DOT, A_E2, SPACE_E2 };
     CHECK_IDS(t, "\xff", 0xff);
-    CHECK_IDS(t, " \xff", SPACE_FF);  // a space goes with a mark behind it
+    CHECK_IDS(t, " \xff", SPACE_FF);  // a space goes with a mark after it
     CHECK_IDS(t, "  \xff", ' ', SPACE_FF);
     CHECK_IDS(t, "\xff\xff", FF_FF);  // several bad bytes are one run of marks
     CHECK_IDS(t, "\xff!", FF_MARK);

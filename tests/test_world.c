@@ -183,7 +183,7 @@ static void test_check_sees(void **state) {
     assert_true(r.set[PIQA].blind[1][BY_LAST] == 1.0 && r.set[PIQA].blind[1][BY_FIRST] == 0.0);
 }
 
-// The hypothesis alone does not give the answer away: each stands behind as many premises that entail it as not.
+// The hypothesis alone does not give the answer away: each stands after as many premises that entail it as not.
 static void test_hypothesis_alone(void **state) {
     (void)state;
     task_split s = {0};

@@ -18,7 +18,7 @@ static inline ids encode(const tok *t, const char *text, size_t bytes) {
     return x;
 }
 
-// The bytes of all ids, one behind the other, are the text.
+// The bytes of all ids, one after the other, are the text.
 static inline void check_identity(const tok *t, const char *text, size_t bytes) {
     ids x = encode(t, text, bytes);
     size_t at = 0, n;

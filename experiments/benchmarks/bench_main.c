@@ -1,4 +1,4 @@
-// bench - time of a prompt and of each token behind it, for the dense model and for masks of every source, beside the
+// bench - time of a prompt and of each token after it, for the dense model and for masks of every source, beside the
 // bytes that had to be read and the bandwidth of the memory in the same run. It times the decoder that generation and
 // evaluation run (decode.h).
 #include "bench.h"
@@ -45,7 +45,7 @@ static const cli_option options[] = {
      0},
     {"hidden", CLI_STR, &arg.hidden, "a,b", "hidden units (rank) of untrained nets", false, NULL, 0, 0},
     {"refresh", CLI_STR, &arg.refresh, "a,b",
-     "contextual masks are made anew at every K-th token; 0: once, at the end of the prompt", false, NULL, 0, 0},
+     "contextual masks are made again at every K-th token; 0: once, at the end of the prompt", false, NULL, 0, 0},
     {"scope", CLI_STR, &arg.scope, "a,b", "where units compete: local, global, hybrid", false, NULL, 0, 0},
     {"local-counts", CLI_STR, &arg.local_counts, "HOW",
      "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share", false,
@@ -57,7 +57,7 @@ static const cli_option options[] = {
     {"own-lists", CLI_FLAG, &arg.own_lists, NULL,
      "every sequence of a batch goes by its own list of live units, not by the union", false, NULL, 0, 0},
     {"prompt", CLI_STR, &arg.prompt, "a,b", "tokens of the prompt", false, NULL, 0, 0},
-    {"tokens", CLI_STR, &arg.tokens, "a,b", "tokens behind it, each timed", false, NULL, 0, 0},
+    {"tokens", CLI_STR, &arg.tokens, "a,b", "tokens after it, each timed", false, NULL, 0, 0},
     {"batch", CLI_STR, &arg.batch, "a,b", "sequences at once", false, NULL, 0, 0},
     {"rounds", CLI_INT, &arg.rounds, "N", "times that everything is taken, in turn", false, NULL, 1, 1000},
     {"mode", CLI_STR, &arg.mode, "MODE", "sound masks, or those of the published code", false, "sound|compat", 0, 0},

@@ -3,7 +3,7 @@
 
 Engines: torch (PyTorch + transformers' OPTForCausalLM, K/V cache, greedy; eager and sdpa attention are tried, the faster one is kept) and
 ctranslate2 (its own converter, greedy). Random prompts; the time does not depend on them. After a line that says what runs, every line on standard
-input is answered by the seconds of the prompt and the mean seconds of a token behind it. Needs torch and transformers, or ctranslate2 as well.
+input is answered by the seconds of the prompt and the mean seconds of a token after it. Needs torch and transformers, or ctranslate2 as well.
 """
 import argparse
 import json

@@ -23,7 +23,7 @@ static void device_name(char out[BENCH_FIELD], const ops *o) {
     snprintf(out, BENCH_FIELD, o->host ? "%s" : o->record ? "%s %s, graphs" : "%s %s", o->device, o->about);
 }
 
-// Behind the model's name; the times are those of another one.
+// After the model's name; the times are those of another one.
 static const char *activations(const bench_options *o) {
     return strcmp(o->activations, "fp16") == 0   ? ", fp16 activations"
            : strcmp(o->activations, "bf16") == 0 ? ", bf16 activations"

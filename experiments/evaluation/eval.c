@@ -28,7 +28,7 @@ void eval_free(eval *e) {
 }
 
 // ---------------------------------------------------------------- batches
-static int part_tokens(const eval_item *it) {  // behind the shared ones
+static int part_tokens(const eval_item *it) {  // after the shared ones
     int n = 0;
     for (int i = 0; i < it->n_seqs; i++) n += it->seq[i].n - it->shared;
     return n;

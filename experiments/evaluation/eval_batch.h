@@ -30,7 +30,7 @@ void eval_flush(eval *e);
 // Items from `first` on whose shared tokens, and whose other tokens, fit one batch each; at least one, `most` at most.
 int eval_take(const eval *e, const eval_item *item, int n, int most);
 // The shared tokens of n items under their masks (m or m[i] NULL: dense) into e->cache[0..n), then the rest of every
-// sequence behind them; after as in mask_source.
+// sequence after them; after as in mask_source.
 void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m);
 void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int after, double *ll);
 // -1 and err_set: a sum that is not a number

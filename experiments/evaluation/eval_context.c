@@ -4,7 +4,7 @@
 //   documents, span decode   the context runs dense once per distinct context, its last position T_ctx - 1 is watched,
 //                            and its K and V of the positions before that stay for every rule; per rule the rest runs
 //                            from T_ctx - 1 on under the mask.
-//   windows, span decode     segments of `refresh` inputs, one behind the other with K and V; the mask of a segment
+//   windows, span decode     segments of `refresh` inputs, one after the other with K and V; the mask of a segment
 //                            comes from the last position before it; the first runs dense, once for all rules.
 //   span all, compat         a dense pass to the watched position, then per rule a second pass of everything under the
 //                            mask.
@@ -24,7 +24,7 @@ typedef struct {
     int at;         // the watched position (span decode of a window: none)
     kv_cache cache;
     contextual ahead, live;  // of the dense pass; of the pruned stream
-    // windows: [segment, U] scores behind the end of the segment before, in memory of the model's device
+    // windows: [segment, U] scores after the end of the segment before, in memory of the model's device
     float *score;
     int score_segments;  // that score has room for
     double dense;        // windows: log-likelihood of the first segment
@@ -200,7 +200,7 @@ static int segment_scored(const run *r, const eval_item *it, int g) {
     return from >= end ? 0 : end - from < n ? end - from : n;
 }
 
-// Segment g behind the segments before it; scores its targets if `sum` is given, and lets `watch` see its last row.
+// Segment g after the segments before it; scores its targets if `sum` is given, and lets `watch` see its last row.
 static void add_segment(run *r, stream *s, int g, const mask *m, contextual *watch, double *sum) {
     const eval_item *it = s->it;
     const int start = g * r->source->refresh, n = segment_length(r, it, g), scored = sum ? segment_scored(r, it, g) : 0;
@@ -217,7 +217,7 @@ static void add_segment(run *r, stream *s, int g, const mask *m, contextual *wat
     eval_add(r->e, &q, scored ? sum : NULL);
 }
 
-// Dense: the first segment, and where any rule wants them the states behind every segment but the last.
+// Dense: the first segment, and where any rule wants them the states after every segment but the last.
 static int dense_segments(run *r, int most) {
     const size_t U = units_in_all(r->c);
     for (int g = 0; g < most; g++) {
@@ -256,7 +256,7 @@ static int masked_segments(run *r, int k, int most) {
         for (int i = 0; i < r->n; i++) {
             stream *s = &r->s[i];
             if (g >= segments(r, s->it)) continue;
-            // behind the first segment, which is dense, all rules see the same states
+            // after the first segment, which is dense, all rules see the same states
             const float *score = live && g > 1 ? s->live.score : s->score + (size_t)g * U;
             if (mask_make_on(&s->m, r->c, r->e->m->o, score, rule)) return -1;
             eval_count(&r->counts[k], &s->m, r->c, segment_scored(r, s->it, g));

@@ -3,7 +3,7 @@
 //
 // A sequence's mask and its watch are the whole seam: model_seq.mask = the mask, model_seq.watch = &contextual.watch,
 // and contextual_begin before the pass. Which states a predictor reads decides when a mask can act:
-//   early   from states before anything that is pruned (shadow behind dense layers; sequence: the token embeddings).
+//   early   from states before anything that is pruned (shadow after dense layers; sequence: the token embeddings).
 //           They do not depend on the mask, so scores of any pass serve every rule, and a mask made during the pass
 //           acts on the watched row itself.
 //   stream  nets per layer that read a state before the layer's own units run (look-ahead, or the layer's input), local
@@ -46,7 +46,7 @@ typedef struct contextual_source {
 
 typedef struct {
     model_watch watch;  // for model_seq.watch of the next pass
-    // heads [L, H] and behind them neurons [L, F], after that pass, in memory of the model's device; 0 in layers
+    // heads [L, H] and after them neurons [L, F], after that pass, in memory of the model's device; 0 in layers
     // without nets
     float *score;
     // seconds spent so far: in the predictor, in the choice of units (which on a GPU waits for all that was computed

@@ -40,7 +40,7 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
         if (dense_features && o->refresh) {
             err_set("--refresh %d: this %s predictor with scope %s needs a dense pass before its mask, which a prompt "
                     "has and a token has not; use scope local "
-                    "with a look-ahead predictor, or a shadow predictor behind dense layers",
+                    "with a look-ahead predictor, or a shadow predictor after dense layers",
                     o->refresh, predictor_design_names[about->design], mask_scope_names[o->rule.scope]);
             return NULL;
         }
@@ -108,7 +108,7 @@ static int run(decode *d, model_run *r, bool choose) {
     }
     for (int i = 0; i < d->n; i++)
         if (d->top[i] < 0)
-            return err_set("a logit behind token %d is NaN or infinite; the checkpoint is broken or overflows "
+            return err_set("a logit after token %d is NaN or infinite; the checkpoint is broken or overflows "
                            "(bin/info checks it)",
                            d->s[i].cache->n);
     return 0;

@@ -1,9 +1,9 @@
 // decode - a batch of prompts and then one token at a time, under fixed masks or masks that a predictor makes on the
 // way: what generation, timing and verification run.
 //
-// A predictor makes each sequence's mask from the states of the last prompt token and, with `refresh`, anew from those
-// of every refresh-th token behind it. In the pass that makes it the mask acts on that token already; features of the
-// kind "dense" (contextual.h) act on the tokens behind, and cannot be refreshed.
+// A predictor makes each sequence's mask from the states of the last prompt token and, with `refresh`, again from those
+// of every refresh-th token after it. In the pass that makes it the mask acts on that token already; features of the
+// kind "dense" (contextual.h) act on the tokens after, and cannot be refreshed.
 #pragma once
 #include "contextual.h"
 
@@ -28,16 +28,16 @@ typedef struct decode decode;
 // tokens than the model has positions, a predictor that does not fit the rule, a refresh that it cannot do.
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens);
 void decode_free(decode *d);  // NULL allowed
-// Begins anew with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does
+// Begins again with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does
 // decode_step.
 int decode_prompt(decode *d, const decode_seq *s, int n);
 // One token more for each sequence.
 int decode_step(decode *d, const int32_t *next);
 // Another fixed mask (NULL: none) for the tokens to come of sequence i.
 void decode_set_mask(decode *d, int i, const mask *m);
-// Whether predicted masks act on the tokens behind the one they were made at only (features of the kind "dense").
+// Whether predicted masks act on the tokens after the one they were made at only (features of the kind "dense").
 bool decode_acts_behind(const decode *d);
-// Behind the last token of sequence i: the likeliest token, the first of equals, which the device chose; the logits
+// After the last token of sequence i: the likeliest token, the first of equals, which the device chose; the logits
 // [V], until the next step, which come from there when they are first asked for.
 int32_t decode_likeliest(const decode *d, int i);
 const float *decode_logits(decode *d, int i);

@@ -9,7 +9,7 @@
 // to the k of a global one (mask_local_counts), so that masks of all scopes lose equally many units. compat counts over
 // all layers, each layer losing floor(p n_l / 100), then sets the dense layers running again, and leaves the neurons
 // alone, because the published FFN mask never acted (METHOD 6, 10.1).
-// Of a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
+// In a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
 #pragma once
 #include "model.h"
 
@@ -64,7 +64,7 @@ long mask_select_layer(uint8_t *keep, const struct ops *o, const float *score, i
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or
 // infinite.
 int mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule);
-// The same from scores in memory of device o (its first part), heads [L, H] and behind them neurons [L, F].
+// The same from scores in memory of device o (its first part), heads [L, H] and after them neurons [L, F].
 int mask_make_on(mask *m, const model_config *c, const struct ops *o, const float *score, const mask_rule *rule);
 // Of those the part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local
 // scope): what else is in the mask stays. Nothing happens where the rule does not prune the kind, or the layer.

@@ -62,7 +62,7 @@ static double divergence(const float *p, const float *q, int V) {
 }
 
 // ---------------------------------------------------------------- passes
-// Step by step behind the dense context under the masks m (NULL: dense).
+// Step by step after the dense context under the masks m (NULL: dense).
 static void step_by_step(const verify *v, decode *d, const mask *m, float *logits) {
     const size_t V = (size_t)v->c->V;
     const decode_seq s = {v->in->tokens, v->in->context, m, v->at};
@@ -75,7 +75,7 @@ static void step_by_step(const verify *v, decode *d, const mask *m, float *logit
     }
 }
 
-// All rows at once under one mask, behind the dense context or from the first token on: the last row's logits, and
+// All rows at once under one mask, after the dense context or from the first token on: the last row's logits, and
 // log-probabilities.
 static void at_once(const verify *v, model_run *run, bool whole, float *logits, double *logprob) {
     const int from = whole ? 0 : v->at;
@@ -394,7 +394,7 @@ static void report(verify *v) {
         fprintf(v->out, "a new mask every %d tokens\n", v->w->refresh);
     else
         fprintf(v->out, "one mask, made at the end of the context, %s\n",
-                v->first ? "acts on the tokens behind it" : "acts from that token on");
+                v->first ? "acts on the tokens after it" : "acts from that token on");
 }
 
 int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {

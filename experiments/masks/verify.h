@@ -1,4 +1,4 @@
-// verify - proves on a model and a mask source what the experiments take for granted. On every input, behind a dense
+// verify - proves on a model and a mask source what the experiments take for granted. On every input, after a dense
 // context, by the code that decoding and evaluation run (decode.h):
 //   acts     the masked model differs from the dense one exactly where a pruned unit has something to say: heads and
 //            neurons apart, with the size of the difference (largest and mean |logit|, Kullback-Leibler divergence of
@@ -16,7 +16,7 @@ typedef struct {
     const model *m;  // after model_sparse_prepare
     const mask_source *source;
     const mask_rule *rule;  // NULL: a mask file, which obeys none
-    int refresh;            // contextual: tokens after which the mask is made anew; 0: never
+    int refresh;            // contextual: tokens after which the mask is made again; 0: never
     double tolerance;       // of |difference| / max(|logit|, rms of the row's logits)
 } verify_what;
 

@@ -69,7 +69,7 @@ static const cli_option options[] = {
     {"activations", CLI_STR, &arg.activations, "TYPE", ops_activations, false, "fp32|fp16|bf16", 0, 0},
     {0}};
 
-// Inputs of context + steps tokens, behind </s> where they come from a text.
+// Inputs of context + steps tokens, after </s> where they come from a text.
 static verify_input *make_inputs(const model *loaded, int32_t **pool) {
     const int n = (int)arg.inputs, length = (int)(arg.context + arg.steps);
     verify_input *in = xcalloc((size_t)n, sizeof *in);

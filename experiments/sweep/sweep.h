@@ -131,7 +131,7 @@ char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced
 int sweep_overlap(const sweep *w);
 
 // sweep_share.c: the points of a sweep that several processes share. Runs this process' share, and in process 0 waits
-// for the others; 0, or -1 and err_set. Then process 0 goes on with sweep_visit, which takes what is shared
+// for the others; 0, or -1 and err_set. Then process 0 continues with sweep_visit, which takes what is shared
 // (sweep_shared) and runs what is missing.
 int sweep_share(sweep *w, const char *plan);
 // of process 0 of several, before the model is read: leader_begin

@@ -2,7 +2,7 @@
 // oracle and file.
 //
 // The model is loaded once and every task and text tokenised once (per seed); each point is a mask run over the same
-// items. A point's rows are written when they are known, so a killed sweep goes on where it stopped.
+// items. A point's rows are written when they are known, so a killed sweep resumes where it stopped.
 #include <libgen.h>
 #include <math.h>
 #include <omp.h>

@@ -125,7 +125,7 @@ static void run_dense(sweep *w, long at, row *r, target *t, uint64_t seed, outco
 }
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length
-// of the inputs: passes over live units (model_sparse_prepare) pick their weights anew for every input and pay from
+// of the inputs: passes over live units (model_sparse_prepare) pick their weights again for every input and pay from
 // half of the units on. Not on another device, and not where the copy would take more than a quarter of the machine's
 // memory.
 static bool compacts(const sweep *w, const mask *m) {

@@ -67,7 +67,7 @@ void sweep_share_rest(const sweep *w, const char *plan) {
     free(dir);
 }
 
-// A part begins with this, and goes on with the log-likelihoods. key: of the row, so that a point of scores or data
+// A part begins with this, and continues with the log-likelihoods. key: of the row, so that a point of scores or data
 // that changed since counts for nothing.
 typedef struct {
     uint64_t key;

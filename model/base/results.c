@@ -98,7 +98,7 @@ static void put_field(FILE *f, const char *s) {
     putc('"', f);
 }
 
-// One line's fields, n of them, as one block; *line moves behind the line feed. NULL: not n fields, or a quote without
+// One line's fields, n of them, as one block; *line moves after the line feed. NULL: not n fields, or a quote without
 // end.
 static char **parse_row(const char **line, const char *end, int n) {
     const char *p = *line;

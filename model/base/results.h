@@ -1,5 +1,5 @@
 // results - result files of the experiments: CSV rows that are appended whole or not at all and found again by their
-// key, so that a killed run goes on where it stopped; and JSON lines beside them.
+// key, so that a killed run resumes where it stopped; and JSON lines beside them.
 //
 // The file: lines that begin with # (how the rows after them were made), one header line with the columns, rows. A row
 // is one write followed by fsync. A last line without line feed is what a kill left of a row; it is dropped when the

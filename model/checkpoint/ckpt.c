@@ -43,7 +43,7 @@ static const char *short_name(const ckpt *c, const char *name) {
     return name;
 }
 
-// Adds the tensors of one file behind those that are there.
+// Adds the tensors of one file after those that are there.
 static int load_file(ckpt *c, const char *path, parse_fn *parse) {
     const uint8_t *bytes = NULL;
     size_t size = 0;

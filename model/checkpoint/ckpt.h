@@ -20,7 +20,7 @@ int dtype_of_option(const char *name);     // or -1
 // A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the
 // model that it was made from (so D = E/H holds); "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many
 // each layer has, 0 allowed. Arrays [L, H] and [L, F] over units keep their shape: units of layer l are the first
-// model_units(c, l, kind) of its row; masks are 0 behind them, scores NaN.
+// model_units(c, l, kind) of its row; masks are 0 after them, scores NaN.
 typedef struct {
     int L, H, E, F, D, P, V, positions;  // positions without OPT's offset of 2
     bool pre_ln;                         // do_layer_norm_before; false: OPT-350m

@@ -415,7 +415,7 @@ static int read_archive(const zip_entry *entries, int n_entries, const char *pat
     for (int i = 0; i < n_entries; i++) {
         const zip_entry *e = &entries[i];
         if (ends_with(e->name, "/byteorder") && (e->bytes != 6 || memcmp(e->data, "little", 6)))
-            return err_set("%s: its tensors are not little endian; save it anew on a little-endian machine", path);
+            return err_set("%s: its tensors are not little endian; save it again on a little-endian machine", path);
         if (!ends_with(e->name, "/data.pkl")) continue;
         if (pickle) return err_set("%s: holds two pickles, %.100s and %.100s", path, pickle->name, e->name);
         pickle = e;

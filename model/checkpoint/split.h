@@ -1,7 +1,7 @@
 // split - GPT-2's cut of a text into pieces, and its 256 printable symbols for bytes.
 // The pieces are those of
 //     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-// (Radford et al. 2019, encoder.py of the published code), one behind the other, without gaps. A byte that is no part
+// (Radford et al. 2019, encoder.py of the published code), one after the other, without gaps. A byte that is no part
 // of a well-formed UTF-8 sequence (RFC 3629) counts as one character that is neither letter, digit nor space.
 #pragma once
 #include "base.h"

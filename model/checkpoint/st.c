@@ -87,8 +87,8 @@ static int check_cover(const entry *e, int n, const char *path, uint64_t block) 
                            path, (unsigned long long)(e[i].begin - at), e[i].t.name);
     }
     if (at != block)
-        return err_set("%s: %llu bytes behind the last tensor belong to none; the file is damaged, fetch it again",
-                       path, (unsigned long long)(block - at));
+        return err_set("%s: %llu bytes after the last tensor belong to none; the file is damaged, fetch it again", path,
+                       (unsigned long long)(block - at));
     return 0;
 }
 

@@ -37,7 +37,7 @@ static int find_directory(const archive *a, directory *d) {
     while (!(is(a->bytes + at, 0x06054b50) && at + END + le(a->bytes + at + 20, 2) == a->n)) {
         if (at-- == lowest)
             return err_set(
-                "%s: no zip directory at its end; it is truncated, or older than torch 1.6 (save it anew with torch)",
+                "%s: no zip directory at its end; it is truncated, or older than torch 1.6 (save it again with torch)",
                 a->path);
     }
     const uint8_t *e = a->bytes + at;
@@ -93,7 +93,7 @@ static int read_entry(const archive *a, const directory *d, const uint8_t *c, zi
         return bad_entry(a, e->name, "its extra field is damaged");
     if (le(c + 8, 2) & 1) return bad_entry(a, e->name, "it is encrypted, which no checkpoint is");
     if (le(c + 10, 2) != 0)
-        return bad_entry(a, e->name, "it is compressed; torch.save stores, save the model anew with torch");
+        return bad_entry(a, e->name, "it is compressed; torch.save stores, save the model again with torch");
     if (packed != size)
         return bad_entry(a, e->name, "its two sizes differ though it is not compressed; the file is damaged");
     if (at > d->at || d->at - at < LOCAL || !is(a->bytes + at, 0x04034b50))

@@ -37,7 +37,7 @@ static const char *text_of(const json_t *root, const char *key) {
     return json_is_string(json_object_get(root, key)) ? json_string_value(json_object_get(root, key)) : "?";
 }
 
-// Of a compacted model: what each layer has left, and the mask that made it.
+// For a compacted model: what each layer has left, and the mask that made it.
 static void print_compaction(const model_config *c) {
     if (!model_compacted(c)) return;
     for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {

@@ -1,9 +1,9 @@
 // pretrain - trains a small OPT from scratch on text: AdamW, cosine schedule, gradient clipping, resumable.
 //
 // The text is every *.txt of a folder, in order of name; blank lines part documents. A training sequence begins at the
-// start of a random document (behind </s> every other time), its length drawn log-uniformly from 32 to the model's
+// start of a random document (after </s> every other time), its length drawn log-uniformly from 32 to the model's
 // positions; a step packs sequences up to --batch tokens. Loss: mean cross-entropy of all predicted tokens, the one
-// behind "Answer:" counted --answer-weight times: a yes or no is one token of a question's thirty, and whether premise
+// after "Answer:" counted --answer-weight times: a yes or no is one token of a question's thirty, and whether premise
 // and hypothesis agree is not learnt from so small a part of the loss. AdamW: Loshchilov & Hutter 2019 (decoupled
 // decay, on matrices only). Initialisation: normal 0.02, the projections into the residual divided by sqrt(2 L)
 // (GPT-2).
@@ -64,7 +64,7 @@ static const cli_option options[] = {
      .type = CLI_STR,
      .value = &arg.out,
      .arg = "DIR",
-     .help = "model folder to write; a run that was stopped goes on from it",
+     .help = "model folder to write; a run that was stopped resumes from it",
      .required = true},
     {.name = "layers", .type = CLI_INT, .value = &arg.layers, .arg = "N", .help = "layers", .min = 1, .max = 1000},
     {.name = "heads",
@@ -155,7 +155,7 @@ static const cli_option options[] = {
      .type = CLI_FLOAT,
      .value = &arg.answer_weight,
      .arg = "X",
-     .help = "how often the token behind \"Answer:\" counts in the loss",
+     .help = "how often the token after \"Answer:\" counts in the loss",
      .min = 0,
      .max = 1000},
     {.name = "save-every",
@@ -342,7 +342,7 @@ static void fill(batch *b, const corpus *c, const model_config *cfg, long step, 
     }
 }
 
-// Mean loss of the validation documents, in windows of the model's length behind </s>, at most `most` tokens.
+// Mean loss of the validation documents, in windows of the model's length after </s>, at most `most` tokens.
 static double validate(model_run *run, const corpus *c, const model_config *cfg, int most) {
     const int begin = c->doc[c->first_valid], n = c->n - begin < most ? c->n - begin : most;
     int32_t *ids = xmalloc(sizeof *ids * (size_t)(n + 1));
@@ -389,13 +389,13 @@ static bool state_load(params *p, const char *key, long *step, double *seconds) 
     if (!f) return free(path), false;
     state_head h;
     bool ok = fread(&h, sizeof h, 1, f) == 1 && memcmp(h.magic, "pretrn1", 8) == 0;
-    if (!ok) die(1, "%s: not a state of pretrain; remove it to begin anew", path);
+    if (!ok) die(1, "%s: not a state of pretrain; remove it to begin again", path);
     if (memcmp(h.key, key, sizeof h.key) != 0)
-        die(1, "%s: of another text or other options; remove it to begin anew, or give the same ones", path);
+        die(1, "%s: of another text or other options; remove it to begin again, or give the same ones", path);
     float *array[] = {p->w, p->m, p->v};
     for (int k = 0; k < 3; k++) ok = ok && fread(array[k], sizeof(float), p->floats, f) == p->floats;
     fclose(f);
-    if (!ok) die(1, "%s: truncated; remove it to begin anew", path);
+    if (!ok) die(1, "%s: truncated; remove it to begin again", path);
     *step = h.step;
     *seconds = h.seconds;
     free(path);
@@ -543,7 +543,7 @@ int main(int argc, char **argv) {
     fclose(log);
     if (step < steps) {
         state_save(&p, key, step, before + clock_s() - start);
-        log_info("stopped after step %ld of %ld; the same command goes on", step, steps);
+        log_info("stopped after step %ld of %ld; the same command resumes it", step, steps);
     }
     save_model(&p, &cfg);
     if (step == steps) {

@@ -6,7 +6,7 @@
 // K and V, of new tokens and of those before, are kv.c's.
 #include "model_run.h"
 
-// Of the last layer only the queries of output rows count.
+// In the last layer only the queries of output rows count.
 static void queries_from(model_run *r, int l) {
     for (int i = 0; i < r->n; i++) r->attn[i].from = rows_leaving(r, l)->all[i].row - r->every.all[i].row;
 }

@@ -144,7 +144,7 @@ static int put_weight(void *ctx, const tensor_at *at) {
 }
 
 // Layers in order onto the parts, so that each has about the same bytes, and one layer at least. layer_bytes[1 + l];
-// [0] and [L + 1]: what stands before and behind them, head among the latter.
+// [0] and [L + 1]: what stands before and after them, head among the latter.
 static void place(model *m, const size_t *layer_bytes, size_t bytes[OPS_PARTS]) {
     const int L = m->c.L;
     size_t all = 0, before = layer_bytes[0];

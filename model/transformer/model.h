@@ -86,7 +86,7 @@ typedef struct {
 // A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual
 // sparsity). What sees a state may write the sequence's mask, for units that have not run yet: at STATE_RESIDUAL of
 // layer l heads and neurons of l and of later layers; at STATE_HEAD_OUTPUT or STATE_MID neurons of l and everything of
-// later layers. Of the last layer, a row's head output and mid are shown only where the row is an output row (or
+// later layers. In the last layer, a row's head output and mid are shown only where the row is an output row (or
 // RUN_TAPS keeps all).
 typedef enum {
     STATE_HEAD_OUTPUT,  // a; dropped heads are 0 in it
@@ -246,7 +246,7 @@ const float *model_hess_z(const model_run *r, int layer);
 const float *model_tangent_x(const model_run *r, int layer);  // only where scale_w was given
 
 // Views of the last forward's arrays, in device memory (ops.h: get copies from it); row of sequence i, token t is
-// model_row(r, i) + t. NULL where not kept. Of the last layer, what follows z exists at output rows only.
+// model_row(r, i) + t. NULL where not kept. In the last layer, what follows z exists at output rows only.
 int model_row(const model_run *r, int i);
 const float *model_tap_res(const model_run *r, int layer);  // [rows, E]; layer 0..L (L: what leaves the last layer)
 const float *model_tap_a(const model_run *r, int layer);    // [rows, A], A and F of the layer (model_layer)

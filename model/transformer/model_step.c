@@ -1,4 +1,4 @@
-// model_step - a pass and the likeliest tokens behind it, recorded and replayed where the device can. Contract in
+// model_step - a pass and the likeliest tokens after it, recorded and replayed where the device can. Contract in
 // model.h.
 //
 // What an operation is recorded with must hold at every replay, so what differs from token to token is where operations
@@ -54,7 +54,7 @@ static bool of_the_kind(model_run *r) {
     return same;
 }
 
-// Behind the layers: logits and the likeliest tokens. Of a pass of one token each they stand, with their positions,
+// After the layers: logits and the likeliest tokens. For a pass of one token each they are, with their positions,
 // where every part finds those of the next.
 static void choose(model_run *r) {
     const int V = r->m->c.V, N = r->max_seqs;

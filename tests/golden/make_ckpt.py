@@ -1,7 +1,7 @@
 """Makes tests/golden/ckpt: tiny OPT checkpoints in every published file form, and pickles that must be refused.
 
 Run from the repository root with a Python that has PyTorch and numpy (made with Debian 12's python3-torch 1.13). Element i of tensor NAME
-(short name) is ((sum of NAME's bytes + 7 i) mod 61 - 30) / 16, exact in fp32, fp16 and bf16; tests/test_ckpt.c computes it anew.
+(short name) is ((sum of NAME's bytes + 7 i) mod 61 - 30) / 16, exact in fp32, fp16 and bf16; tests/test_ckpt.c computes it again.
 """
 import collections
 import json

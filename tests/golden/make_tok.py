@@ -4,7 +4,7 @@
 OPT: folder of OPT's own vocab.json and merges.txt (default ../shared/data/opt_tokenizer). Writes into tests/golden/tok/:
   text.txt                  seeded text in several scripts, to learn a vocabulary from
   vocab.json, merges.txt    the vocabulary of 700 ids that tokenizers' trainer learns from it; a plain trainer below, which counts
-                            all pairs anew for each merge, must find the same merges
+                            all pairs again for each merge, must find the same merges
   strings.json              one JSON string per line
   small.ids, opt.ids        per string one line: its ids in that vocabulary and in OPT's
 Only characters that Unicode 14 knows are used: the libraries' tables of letters and digits agree on these.
@@ -68,7 +68,7 @@ def strings():
     for _ in range(700):  # words of one script with spaces, marks
         pool = r.choice(list(WORDS.values())).split()
         out.append("".join(r.choice(pool) + r.choice([" ", " ", " ", "", r.choice(SPACES), r.choice(MARKS), r.choice(SUFFIXES)]) for _ in range(r.randint(1, 5))))
-    for _ in range(500):  # anything behind anything
+    for _ in range(500):  # anything after anything
         out.append("".join(r.choice(every) for _ in range(r.randint(2, 6))))
     known = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) not in ("Cn", "Cs", "Co")]
     for _ in range(500):  # any characters
@@ -77,7 +77,7 @@ def strings():
 
 
 def plain_trainer(text, size):
-    """Algorithm 1 of Sennrich et al. 2016, all pairs counted anew before each merge."""
+    """Algorithm 1 of Sennrich et al. 2016, all pairs counted again before each merge."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     id_of = {s: i for i, s in enumerate(SPECIALS + alphabet)}
     words = Counter(p for p, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(text))

@@ -260,7 +260,7 @@ static const float *token_row(const heads_of *x, const attn_seq *s, int E, int t
     return t < s->past ? x->past + (size_t)t * (size_t)E : x->own + (size_t)(t - s->past) * (size_t)E;
 }
 
-// Tokens from t on of n; behind the last come those of `then`.
+// Tokens from t on of n; after the last come those of `then`.
 static void take_tokens(tokens *to, const heads_of *x, const heads_of *then, const attn_seq *s, int E, int t, int n) {
     to->n = n - t < GROUP ? n - t : GROUP;
     for (int j = 0; j < to->n + VEC_AHEAD; j++)

@@ -3,7 +3,7 @@
 #include "simd.h"
 #include <math.h>
 
-// Of a row: the largest logit, and the log of the sum of exp(x - top). The terms of the largest, each 1, are counted
+// For a row: the largest logit, and the log of the sum of exp(x - top). The terms of the largest, each 1, are counted
 // apart: in an fp32 sum with them the others lose their digits, and those are all that the gradient of a well predicted
 // target is made of.
 typedef struct {

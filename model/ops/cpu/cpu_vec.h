@@ -22,7 +22,7 @@ enum {
     VEC_APART = 2  // rows
 };
 
-// Rows of weights, n of them. fetch: behind them stand VEC_AHEAD more entries, rows of the near future.
+// Rows of weights, n of them. fetch: after them stand VEC_AHEAD more entries, rows of the near future.
 typedef struct {
     const void *const *row;
     int n;

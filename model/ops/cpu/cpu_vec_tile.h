@@ -15,7 +15,7 @@ TARGET INLINE void NAME(fetch)(const void *const *row, int k) {
             __builtin_prefetch((const char *)row[i] + (size_t)k * sizeof(W) + line, 0, 2);
 }
 
-// What is left of a row behind the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of
+// What is left of a row after the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of
 // its loops cost a tenth of every row, though widths are multiples as a rule.
 TARGET static __attribute__((noinline, cold)) float NAME(dot_tail)(const W *w, const float *x, int n) {
     V sum = ZERO;

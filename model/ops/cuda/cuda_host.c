@@ -86,7 +86,7 @@ void gpu_work_release(gpu_work_point mark) {
 }
 
 // ---------------------------------------------------------------- arguments on the device
-// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its
+// A copy of host memory in pinned memory, good for one copy to the device, which runs while the host works; *at: its
 // place in the ring.
 const void *gpu_pinned(const void *host, size_t bytes, size_t *at) {
     const size_t room = gpu_rounded(bytes);

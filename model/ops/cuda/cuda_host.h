@@ -77,7 +77,7 @@ gpu *gpu_owner(const void *p);                    // the GPU whose memory p is
 segment *gpu_segment_in(gpu *of, const void *p);  // NULL: none of its own
 void gpu_add_segment(size_t bytes);
 size_t gpu_rounded(size_t bytes);  // up to what allocations are multiples of
-// A copy of host memory in pinned memory, good for one copy to the device, which goes on while the host does; *at: its
+// A copy of host memory in pinned memory, good for one copy to the device, which runs while the host works; *at: its
 // place in the ring.
 const void *gpu_pinned(const void *host, size_t bytes, size_t *at);
 // Memory of the device for the length of an operation, in the workspace of the GPU at work: an arena as scratch.h has

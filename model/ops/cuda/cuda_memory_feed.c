@@ -3,7 +3,7 @@
 //
 // Three waits keep a buffer whole. The host fills a pinned one when its last upload has left it. An upload begins when
 // the operations that were enqueued before the other buffer was taken are done: they are the last that read its own.
-// Operations behind a take begin when what they take has arrived.
+// Operations after a take begin when what they take has arrived.
 #include "cuda_host.h"
 #include <stdlib.h>
 
@@ -26,7 +26,7 @@ struct feed *cuda_feed_new(size_t bytes) {
         f->device[k] = cuda_alloc(bytes);
         CHECK(cudaEventCreateWithFlags(&f->arrived[k], cudaEventDisableTiming));
         CHECK(cudaEventCreateWithFlags(&f->read[k], cudaEventDisableTiming));
-        CHECK(cudaEventRecord(f->read[k], g->stream));  // behind the zeros of cuda_alloc
+        CHECK(cudaEventRecord(f->read[k], g->stream));  // after the zeros of cuda_alloc
     }
     return f;
 }

@@ -11,13 +11,13 @@ struct recording {
     cudaGraphExec_t graph;
 };
 
-// What the other GPUs do from here on comes behind what the first has been given.
+// What the other GPUs do from here on comes after what the first has been given.
 static void fork_streams(void) {
     if (n_gpus > 1) CHECK(cudaEventRecord(gpus->turn, gpus->stream));
     for (int k = 1; k < n_gpus; k++) CHECK(cudaStreamWaitEvent(gpus[k].stream, gpus->turn, 0));
 }
 
-// What the first GPU does from here on comes behind what all have been given.
+// What the first GPU does from here on comes after what all have been given.
 static void join_streams(void) {
     for (int k = 1; k < n_gpus; k++) {
         CHECK(cudaEventRecord(gpus[k].turn, gpus[k].stream));

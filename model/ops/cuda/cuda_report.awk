@@ -4,7 +4,7 @@
 #
 # Bytes: every array once, what a perfect cache would leave; weights in `wbytes` bytes. FLOPs: a multiply-add is two; of causal attention the T (T + 1) / 2
 # pairs of a head that are seen. Criteria are summed in double, at half the rate: there an operation counts twice. live_*: one token of decoding with the share
-# `live` of a matrix' units; query_*, append_k, likeliest_k: one token behind T others. A kernel that has no line here ends the report, so that none is forgotten.
+# `live` of a matrix' units; query_*, append_k, likeliest_k: one token after T others. A kernel that has no line here ends the report, so that none is forgotten.
 BEGIN {
     D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
     # NVIDIA A100 80GB SXM and H100 80GB SXM data sheets: bytes/s, fp32 FLOP/s outside of tensor cores
