@@ -1,8 +1,8 @@
 // bpe - learns a byte-level BPE and writes vocab.json and merges.txt. Contract (order of merges, ties) in tok.h.
 // Sennrich, Haddow and Birch 2016, algorithm 1, over the distinct pieces of the text with their counts. Pair counts are
 // kept up to date: a merge visits only the pieces that hold its pair. A heap orders the pairs; counts only fall while a
-// pair waits there (but for the pairs a merge has just touched, which are offered again); so an entry whose count is out
-// of date is put back with the true one.
+// pair waits there (but for the pairs a merge has just touched, which are offered again), so an entry whose count is
+// out of date is put back with the true one.
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
