@@ -83,10 +83,10 @@ typedef struct {
     int *lack, H;
 } kv_cache;
 
-// A pass can show the states of one row of a sequence as it computes them, to whoever chooses units by them (contextual
-// sparsity). What sees a state may write the sequence's mask, for units that have not run yet: at STATE_RESIDUAL of
-// layer l heads and neurons of l and of later layers; at STATE_HEAD_OUTPUT or STATE_MID neurons of l and everything of
-// later layers. In the last layer, a row's head output and mid are shown only where the row is an output row (or
+// A watch is a callback that sees the hidden states of one row of a sequence during the forward pass. It may edit the
+// sequence's mask for units that have not run yet; this is how contextual pruning works. At STATE_RESIDUAL of layer l
+// these are heads and neurons of l and of later layers; at STATE_HEAD_OUTPUT or STATE_MID neurons of l and everything
+// of later layers. In the last layer, a row's head output and mid are shown only where the row is an output row (or
 // RUN_TAPS keeps all).
 typedef enum {
     STATE_HEAD_OUTPUT,  // a; dropped heads are 0 in it
