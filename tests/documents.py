@@ -26,6 +26,8 @@ EXCEPTIONS = [
     (r"make (sweep-full|contextual-full|contextual-ranks|remake)", "make -n", "minutes to hours"),
     (r"make bench-sweep", "make -n", "minutes"),
     (r"make (bench|bench-train|bench-decode|oracle)( PYTHON=\S+)?", "make -n", "needs a Python with PyTorch; minutes"),
+    (r"make (tables|tables-check)", "make -n", "needs the CSV files of results/, which are not in the copy; "
+     "test_tables checks them"),
     (r"make (dense|fuzz( RUNS=\d+)?)", "make -n", "minutes; fuzz needs clang"),
     (r"make (cuda-report|ptxrun( PTXRUN=\S+)?)", "make -n", "needs nvcc"),
     (r"bin/world --check build/remake/world --model build/remake/model", "names", "what make remake leaves, an hour"),

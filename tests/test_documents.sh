@@ -14,11 +14,11 @@ rows=16 pages=3
 here=$tmp/here
 mkdir -p "$here/results" "$tmp/text"
 
-# The tree: what is built, and what programs write, stays out; of the results only the documents come along.
+# The tree: what is built, and what programs write, stays out; from the results come the documents and tables.json.
 for item in *; do
     case $item in build | bin | results | data | model) ;; *) cp -a "$item" "$here" ;; esac
 done
-cp results/*.md "$here/results"
+cp results/*.md results/tables.json "$here/results"
 mkdir -p "$here/data" "$here/model/default"
 cp -a data/*.* "$here/data"
 cp -a model/*.* "$here/model"
