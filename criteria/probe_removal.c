@@ -8,7 +8,8 @@ enum { VARIANTS = 256 };  // at most
 // tokens of a batch of variants: enough to share products out, within 64 MB
 static int room(const model *m, int max_tokens) {
     int most = (64 << 20) / (int)sizeof(float) / (m->c.F + 2 * m->c.E);
-    return most > 2048 ? max_tokens > 2048 ? max_tokens : 2048 : most > max_tokens ? most : max_tokens;
+    if (most > 2048) most = 2048;
+    return most > max_tokens ? most : max_tokens;
 }
 
 size_t removal_bytes(const model *m, int max_tokens) {
@@ -58,9 +59,8 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
         const int n = units - first < most ? units - first : most;
         for (int i = 0; i < n; i++) {
             const int u = first + i;
-            uint8_t *unit =
-                u < 0 ? NULL : (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U + u;
-            if (unit) *unit = 0;
+            uint8_t *const keep = (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U;
+            if (u >= 0) keep[u] = 0;
             s[i] = (model_seq){.tokens = ex->tokens,
                                .n = T,
                                .mask = &p->masks[i],

@@ -17,7 +17,9 @@ enum { X_WITH = CRIT_ACT | CRIT_GRAD | CRIT_WEIGHT | CRIT_WGRAD | CRIT_HESS | CR
 
 // ---------------------------------------------------------------- what is declared
 static int stage_of(unsigned needs) {
-    return needs & CRIT_REMOVAL ? STAGE_REMOVAL : needs & HU ? STAGE_COMPAT : needs & HV ? STAGE_HESS : STAGE_GRAD;
+    if (needs & CRIT_REMOVAL) return STAGE_REMOVAL;
+    if (needs & HU) return STAGE_COMPAT;
+    return needs & HV ? STAGE_HESS : STAGE_GRAD;
 }
 
 void tiles_needs(const probe_plan *plan, probe_needs needs) {

@@ -108,7 +108,8 @@ bool score_missing(const score_job *j, int class, const score_field *f);
 size_t score_field_bytes(const score_job *j, const score_field *f);
 // Units of every layer that the rows of a field hold; NULL: all.
 static inline const int *score_units(const score_job *j, const score_field *f) {
-    return f->kind == FIELD_HEADS ? j->model->c.heads : f->kind == FIELD_NEURONS ? j->model->c.neurons : NULL;
+    if (f->kind == FIELD_HEADS) return j->model->c.heads;
+    return f->kind == FIELD_NEURONS ? j->model->c.neurons : NULL;
 }
 size_t score_field_at(const score_job *j, int class, const score_field *f);  // first byte in a record
 size_t score_side_bytes(const score_job *j);                                 // of one side row

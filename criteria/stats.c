@@ -46,7 +46,8 @@ typedef struct {
 
 static int lower_first(const void *a, const void *b) {
     const scored *x = a, *y = b;
-    return x->score != y->score ? (x->score < y->score ? -1 : 1) : (x->index > y->index) - (x->index < y->index);
+    if (x->score != y->score) return x->score < y->score ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
 }
 
 void stats_keep(uint8_t *keep, const double *score, size_t n, size_t prune) {
@@ -85,7 +86,8 @@ double stats_overlap(const double *a, const double *b, const int *units, int L, 
     }
     if (joint) sum = overlap(packed, other, n, p);
     free(packed);
-    return joint ? sum : layers ? sum / layers : NAN;
+    if (joint) return sum;
+    return layers ? sum / layers : NAN;
 }
 
 void stats_add(stats_moments *m, double x) {

@@ -334,8 +334,9 @@ int store_read_aggregate(store_aggregate *a, const char *path, bool compat, cons
     int bad = 0;
     if (!store_has(s, top)) {
         bool other = store_has(s, compat ? "/aggregates" : "/aggregates_compat");
+        static const char *const mode[] = {"sound", "compat"};
         bad = other ? err_set("%s: only aggregates of --mode %s are there; score with --mode %s or both", path,
-                              compat ? "sound" : "compat", compat ? "compat" : "sound")
+                              mode[!compat], mode[compat])
                     : err_set("%s: no aggregates; run bin/aggregate --store %s --out %s first", path, path, path);
     } else if (!store_has(s, group))
         bad = not_there(s, "task", task, top);

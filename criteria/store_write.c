@@ -99,7 +99,8 @@ int store_put_number(store *s, const char *object, const char *key, double value
 // Chunks of whole rows near 256 KiB: the library's chunk cache (1 MiB) holds some, a row is one read.
 static long chunk_rows(long n, size_t row_bytes) {
     long rows = (long)((256u << 10) / (row_bytes ? row_bytes : 1));
-    return rows < 1 ? 1 : rows > n ? n : rows;
+    if (rows < 1) return 1;
+    return rows > n ? n : rows;
 }
 
 static hid_t make_dataset(store *s, const char *dataset, int rank, const long *dim, hid_t type, bool packed) {

@@ -46,10 +46,9 @@ static bool has_suffix(const char *s, const char *suffix) {
 
 // Index into split_names of a file or split name; -1: none.
 static int split_of(const char *name) {
-    return has_prefix(name, "train")                            ? 0
-           : has_prefix(name, "val") || has_prefix(name, "dev") ? 1
-           : has_prefix(name, "test")                           ? 2
-                                                                : -1;
+    if (has_prefix(name, "train")) return 0;
+    if (has_prefix(name, "val") || has_prefix(name, "dev")) return 1;
+    return has_prefix(name, "test") ? 2 : -1;
 }
 
 // "dir/valid.jsonl" -> "dir/valid-labels.lst"

@@ -200,7 +200,8 @@ int text_windows_disjoint(int n, int most, bool gptq, text_window **w) {
     int count = 0, cap = 0;
     *w = NULL;
     for (int start = 0; gptq ? n - start >= most : start < n; start += most) {
-        int inputs = gptq ? most - 1 : n - start < most ? n - start : most;
+        int inputs = n - start < most ? n - start : most;
+        if (gptq) inputs = most - 1;
         text_window x = {.start = start, .n = inputs, .predicted = inputs};
         VEC_PUSH(*w, count, cap, x);
     }

@@ -166,7 +166,9 @@ static int ask_script(world *w, question g[]) {
     if (kind == 2) step[2] = step[0], step[3] = step[1];
     for (int i = 0; i < GROUP_MAX; i++) {
         char tmpl[64];
-        b.x = rows[kind == 4 ? i : kind == 2 ? i / 2 : 0];
+        b.x = rows[0];
+        if (kind == 4) b.x = rows[i];
+        if (kind == 2) b.x = rows[i / 2];
         const int s = step[i];
         if (two && s > 2)
             snprintf(tmpl, sizeof tmpl, "{P} {x.%d}. Then {he P} {x.%d}.", s - 2, s - 1);

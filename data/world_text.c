@@ -169,12 +169,17 @@ static void plural(prose *out, const char *word) {
         prose_add(out, "%ss", word);
 }
 
+static const char *article(char mark, const char *word) {
+    if (mark) return mark == '~' ? "some " : "";
+    return strchr("aeiou", *word) ? "an " : "a ";
+}
+
 // The noun behind a slot in the given form; marks as in world.h.
 static void noun(prose *out, const char *form, const char *word) {
     const char mark = *word == '~' || *word == '+' ? *word++ : 0;
     const char f = (char)tolower((unsigned char)form[0]);
     if (f == 'a')
-        prose_add(out, "%s%s", mark == '~' ? "some " : mark ? "" : strchr("aeiou", *word) ? "an " : "a ", word);
+        prose_add(out, "%s%s", article(mark, word), word);
     else if (f == 't')
         prose_add(out, "the %s", word);
     else if (f == 's' && !mark)
@@ -194,7 +199,7 @@ static bool slot(world *w, binding *b, prose *out, const char *body, int depth) 
     const size_t from = out->n;
     if (strlen(name) == 1 && *name >= 'P' && *name <= 'R') {
         const world_person *p = &world_persons[person(w, b, *name - 'P')];
-        const char *low = form[0] == 'H' ? form + 1 : form[0] ? form + 1 : "";
+        const char *low = form[0] ? form + 1 : "";
         if (!form[0] || form[0] == '^')
             prose_add(out, "%s", p->name);
         else if (strcmp(low, "e") == 0)

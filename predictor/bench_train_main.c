@@ -262,11 +262,13 @@ static int list_nets(contender *out, const model_config *c) {
         if (d > PREDICTOR_SEQUENCE)
             die(2, "--design %s: not one of shadow, dejavu, dejavu-lowrank, sequence, all", name[i]);
     }
+    static const char *const peer[] = {"mlp", "mlp", [PREDICTOR_LOWRANK] = "pair", [PREDICTOR_SEQUENCE] = "pool"};
     for (int d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++) {
         bool take = all;
         for (int i = 0; i < wanted; i++) take |= strcmp(name[i], predictor_design_names[d]) == 0;
         for (int k = 0; k < 2 && take; k++) {
-            const int most = k ? 1024 : 2048, hidden = arg.hidden ? (int)arg.hidden : c->E < most ? c->E : most;
+            const int most = k ? 1024 : 2048, narrow = c->E < most ? c->E : most,
+                      hidden = arg.hidden ? (int)arg.hidden : narrow;
             const predictor_info a = {.design = (predictor_design)d,
                                       .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
                                       .L = c->L,
@@ -275,12 +277,7 @@ static int list_nets(contender *out, const model_config *c) {
                                       .F = c->F,
                                       .hidden = {hidden, hidden}};
             contender *to = &out[n++];
-            *to = (contender){.design = (predictor_design)d,
-                              .kind = k,
-                              .batch = k ? 16 : 32,
-                              .peer_kind = d == PREDICTOR_LOWRANK    ? "pair"
-                                           : d == PREDICTOR_SEQUENCE ? "pool"
-                                                                     : "mlp"};
+            *to = (contender){.design = (predictor_design)d, .kind = k, .batch = k ? 16 : 32, .peer_kind = peer[d]};
             predictor_shape(&to->shape, &a, k);
         }
     }

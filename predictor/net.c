@@ -40,7 +40,8 @@ double net_bound(const net *n, int i) {
     const bool pool = i < first(n), bias = t->cols == 1 && i % 2 && biased(n);
     if (pool && bias) return 0;
     // Xavier of the stacked (3 E, E) matrix: sqrt(6 / (E + 3 E))
-    return pool && i < WO ? sqrt(1.5 / n->in) : 1 / sqrt(bias ? n->t[i - 1].cols : t->cols);
+    if (pool && i < WO) return sqrt(1.5 / n->in);
+    return 1 / sqrt(bias ? n->t[i - 1].cols : t->cols);
 }
 
 uint64_t net_key(uint64_t seed, int i) { return rng_hash(seed, (uint64_t)i, 0x6e6574); }

@@ -11,11 +11,8 @@ const char *const predictor_states[] = {"head_output", "residual", "residual_mid
 
 void predictor_shape(net *n, const predictor_info *a, int kind) {
     const int units = predictor_units(a, kind) * (a->per_layer ? 1 : a->L);
-    net_shape(n,
-              a->design == PREDICTOR_LOWRANK    ? NET_PAIR
-              : a->design == PREDICTOR_SEQUENCE ? NET_POOL
-                                                : NET_MLP,
-              a->E, a->hidden[kind], units);
+    static const net_kind of[] = {[PREDICTOR_LOWRANK] = NET_PAIR, [PREDICTOR_SEQUENCE] = NET_POOL};  // others: NET_MLP
+    net_shape(n, of[a->design], a->E, a->hidden[kind], units);
 }
 
 static size_t count_floats(const predictor *p) {

@@ -18,7 +18,8 @@ typedef struct {
 } entry;
 static int lower_first(const void *a, const void *b) {
     const entry *x = a, *y = b;
-    return x->x != y->x ? (x->x < y->x ? -1 : 1) : (x->index > y->index) - (x->index < y->index);
+    if (x->x != y->x) return x->x < y->x ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
 }
 
 // place[i]: how many units go before unit i does (equal scores: the lower index first); rank[i]: average rank. False:

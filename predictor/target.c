@@ -56,7 +56,8 @@ int split_documents(uint8_t *parts, char *const *task, char *const *id, int n, d
     if (!valid) n_train = count - n_test;
     for (int i = 0, at = -1; i < n; i++) {
         at += i == 0 || same_document(&d[i - 1], &d[i]) != 0;
-        parts[d[i].row] = at < n_train ? PART_TRAIN : at >= count - n_test ? PART_TEST : PART_VALID;
+        const uint8_t later = at >= count - n_test ? PART_TEST : PART_VALID;
+        parts[d[i].row] = at < n_train ? PART_TRAIN : later;
     }
     free(d);
     return n_train < 1 ? err_set("%d documents are too few for the parts of the split; score more examples", count) : 0;

@@ -106,8 +106,10 @@ static void print_plan(const train_job *j) {
            j->n_row[0][1], j->n_row[0][2]);
     if (a->compat) printf(" (neurons %d, %d, %d)", j->n_row[1][0], j->n_row[1][1], j->n_row[1][2]);
     printf("\n%d criteria:", j->n_criteria);
-    for (int c = 0; c < j->n_criteria; c++)
-        printf(" %s%s", j->criteria[c], j->has[c][0] && j->has[c][1] ? "" : j->has[c][0] ? " (heads)" : " (neurons)");
+    for (int c = 0; c < j->n_criteria; c++) {
+        const char *only = j->has[c][0] ? " (heads)" : " (neurons)";
+        printf(" %s%s", j->criteria[c], j->has[c][0] && j->has[c][1] ? "" : only);
+    }
     printf("\nnets of %s: %d per criterion and kind, hidden %d for heads, %d for neurons, %d and %d epochs of batches "
            "of %d and %d\n",
            predictor_design_names[a->design], a->per_layer ? a->L - a->lag : 1, a->hidden[0], a->hidden[1],

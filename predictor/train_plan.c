@@ -49,9 +49,11 @@ static int choose_criteria(train_job *j) {
     }
     if (!bad && !j->n_criteria) {
         char *other = xasprintf("/scores%s", j->about.compat ? "" : "_compat");
-        bad = store_has(j->in, other) ? err_set("%s: only scores of --mode %s are there; score with --mode %s or both",
-                                                store_path(j->in), j->about.compat ? "sound" : "compat", j->o.mode)
-                                      : err_set("%s: no scores of every example in %s", store_path(j->in), top);
+        if (store_has(j->in, other))
+            bad = err_set("%s: only scores of --mode %s are there; score with --mode %s or both", store_path(j->in),
+                          j->about.compat ? "sound" : "compat", j->o.mode);
+        else
+            bad = err_set("%s: no scores of every example in %s", store_path(j->in), top);
         free(other);
     }
     free(wanted);
@@ -67,7 +69,7 @@ static int split(train_job *j) {
     uint8_t *part = xmalloc((size_t)j->ex.n);
     int bad = 0;
     for (int k = 0; !bad && k < 2; k++) {
-        const double test = j->about.compat ? k ? 0.1 : 0.2 : j->o.test,
+        const double published = k ? 0.1 : 0.2, test = j->about.compat ? published : j->o.test,
                      train = 1 - test - (j->about.compat ? 0 : j->o.valid);
         bad = split_documents(part, j->ex.task, j->ex.id, j->ex.n, train, test, (uint64_t)j->o.seed);
         j->row[k] = xmalloc((size_t)j->ex.n * sizeof *j->row[k]);
@@ -199,9 +201,10 @@ static void choose_sizes(train_job *j) {
     predictor_info *a = &j->about;
     a->hidden[0] = j->o.hidden ? (int)j->o.hidden : smaller(2048, a->E);
     a->hidden[1] = j->o.hidden ? (int)j->o.hidden : smaller(1024, a->E);
+    static const int batch[] = {32, 16}, epochs[] = {100, 20};  // of heads, of neurons
     for (int k = 0; k < 2; k++) {
-        j->batch[k] = j->o.batch ? (int)j->o.batch : k ? 16 : 32;
-        j->epochs[k] = j->o.epochs ? (int)j->o.epochs : k ? 20 : 100;
+        j->batch[k] = j->o.batch ? (int)j->o.batch : batch[k];
+        j->epochs[k] = j->o.epochs ? (int)j->o.epochs : epochs[k];
     }
 }
 
@@ -216,11 +219,11 @@ static int choose_design(train_job *j) {
         return err_set("--target global: dejavu-lowrank learns the top of every layer; leave --target out");
     if (!a->per_layer && *j->o.features)
         return err_set("--features: only dejavu and dejavu-lowrank have a choice; leave it out");
-    if (!*j->o.features)
-        j->o.features = a->design == PREDICTOR_DEJAVU    ? "same"
-                        : a->design == PREDICTOR_LOWRANK ? "ahead"
-                        : a->design == PREDICTOR_SHADOW  ? "early"
-                                                         : "tokens";
+    static const char *const usual[] = {[PREDICTOR_DEJAVU] = "same",
+                                        [PREDICTOR_LOWRANK] = "ahead",
+                                        [PREDICTOR_SHADOW] = "early",
+                                        [PREDICTOR_SEQUENCE] = "tokens"};
+    if (!*j->o.features) j->o.features = usual[a->design];
     a->lag = a->per_layer && strcmp(j->o.features, "ahead") == 0;
     if (compat && a->lag)
         return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
@@ -249,11 +252,10 @@ static void choose_epochs(train_job *j) {
 
 static int check_store(train_job *j) {
     char *hash = store_attr(j->in, "/", "model_hash");
-    int bad =
-        !hash || strcmp(hash, j->m.file.hash) != 0
-            ? err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one",
-                      j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model)
-            : 0;
+    int bad = 0;
+    if (!hash || strcmp(hash, j->m.file.hash) != 0)
+        bad = err_set("%s: scored on another model (hash %.8s, not %.8s of %s); give that model, or score this one",
+                      j->o.store, hash ? hash : "missing", j->m.file.hash, j->o.model);
     free(hash);
     const char *features[] = {"head_output", "residual", "residual_mid"};
     for (int i = 0; !bad && i < STATE_KINDS; i++) {

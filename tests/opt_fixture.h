@@ -179,9 +179,8 @@ static inline tensor *random_weights(const model_config *c, uint64_t seed, int *
     for (int i = 0; i < *n; i++) {
         const size_t count = (size_t)(t[i].dim[0] * (t[i].rank > 1 ? t[i].dim[1] : 1));
         const bool norm = strstr(t[i].name, "layer_norm.weight") != NULL;
-        const double scale = t[i].rank > 1 && !strstr(t[i].name, "embed") ? 1.3 / sqrt((double)t[i].dim[1])
-                             : norm                                       ? 0.2
-                                                                          : 0.5;
+        double scale = norm ? 0.2 : 0.5;
+        if (t[i].rank > 1 && !strstr(t[i].name, "embed")) scale = 1.3 / sqrt((double)t[i].dim[1]);
         float *w = xmalloc(count * sizeof *w);
         for (size_t k = 0; k < count; k++) w[k] = (float)(scale * rng_normal(&r) + (norm ? 1 : 0));
         t[i].data = w;

@@ -12,7 +12,7 @@ static void all_logits(float *out, const model *m, const int32_t *tokens, int n,
     model_run *run = model_run_new(m, n, 1, flags);
     kv_cache *cache = kv_cache_new_as(m, n, kv);
     for (int t = 0; t < n;) {
-        const int take = !decode ? n : t ? 1 : 3;
+        const int step = t ? 1 : 3, take = decode ? step : n;
         model_seq s = {.tokens = tokens + t,
                        .n = take,
                        .prefix = cache,

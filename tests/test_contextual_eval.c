@@ -12,9 +12,8 @@ typedef struct {
 } reference;
 
 static const float *tap(const model_run *r, model_state state, int layer) {
-    return state == STATE_HEAD_OUTPUT ? model_tap_a(r, layer)
-           : state == STATE_RESIDUAL  ? model_tap_res(r, layer)
-                                      : model_tap_mid(r, layer);
+    if (state == STATE_HEAD_OUTPUT) return model_tap_a(r, layer);
+    return state == STATE_RESIDUAL ? model_tap_res(r, layer) : model_tap_mid(r, layer);
 }
 
 static const float *state_at(const reference *f, model_state state, int layer, int row) {

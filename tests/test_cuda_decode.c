@@ -398,7 +398,7 @@ static float *attend(const queries *q, int together, bool recorded) {
     const live_units u = {.unit = q->unit, .n = recorded ? 1 : 2, .seqs = SEQS, .n_at = recorded ? q->count : NULL};
     attn_seq s[SEQS];
     for (int i = 0, row = 0; i < SEQS; i++) {
-        const int n = i == 4 ? 3 : i == 5 ? 2 : 1;
+        const int n = 1 + 2 * (i == 4) + (i == 5);
         s[i] = (attn_seq){.s = {row, n},
                           .from = i == 5,
                           .past_k = q->past[0],
@@ -464,7 +464,8 @@ int main(int argc, char **argv) {
         return 1;
     }
     const bool stand_in = strstr(gpu->about, "stand-in") != NULL;
-    each = getenv("EACH") ? atoi(getenv("EACH")) : stand_in ? 5 : 1;
+    each = stand_in ? 5 : 1;
+    if (getenv("EACH")) each = atoi(getenv("EACH"));
     const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations),
                                        cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
     const struct CMUnitTest of_one_part[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row)};

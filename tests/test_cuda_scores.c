@@ -106,11 +106,16 @@ static double product(const float *a, const float *b, size_t n) {
     for (size_t i = 0; a && b && i < n; i++) s += fabs((double)a[i] * (double)b[i]);
     return s;
 }
+// H v in the sound order, H u in the published one, else the gradient.
+static const float *with(const crit_in *in) {
+    if (in->hv) return in->hv;
+    return in->hu ? in->hu : in->grad;
+}
 static void read_head(float *out, const crit_in *in) {
     double s = 0;
     for (int t = 0; t < in->T; t++) {
         const size_t at = (size_t)t * (size_t)in->ld, D = (size_t)in->D;
-        s += product(in->act + at, in->hv ? in->hv + at : in->hu ? in->hu + at : in->grad + at, D);
+        s += product(in->act + at, with(in) + at, D);
         if (in->out_grad) s += product(in->out_grad + (size_t)t * (size_t)in->E, in->act + at, D);
     }
     out[0] = (float)s;
@@ -121,12 +126,7 @@ static void read_neurons(float *out, const crit_in *in) {
         double s = product(in->w + row, in->hu_w ? in->hu_w + row : in->dw + row, E);
         for (int t = 0; t < in->T; t++) {
             const size_t at = (size_t)t * (size_t)in->ld + (size_t)u;
-            s += product(in->act + at,
-                         in->hv   ? in->hv + at
-                         : in->hu ? in->hu + at
-                                  : in->grad + at,
-                         1) *
-                 (double)in->x[(size_t)t * E];
+            s += product(in->act + at, with(in) + at, 1) * (double)in->x[(size_t)t * E];
             if (in->xcorr) s += fabs((double)in->xcorr[t]) * (double)in->xmax[t];
         }
         out[u] = (float)s;

@@ -1,11 +1,24 @@
 #!/bin/sh
 # test_format - sources are as .clang-format says (skipped where clang-format 14, which Debian 12 has, is not at hand), no
-# line is longer than 120 columns, and no include runs upward through the layers of the folders.
+# line is longer than 120 columns, no ?: stands inside another, and no include runs upward through the layers of the folders.
 cd "$(dirname "$0")/.." || exit 1
 fail() { echo "FAIL: $*"; exit 1; }
 sources=$(find model criteria data predictor experiments tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp')
 long=$(awk 'length > 120 {print FILENAME ":" FNR}' $sources)
 [ -z "$long" ] || fail "lines of more than 120 columns: $long"
+
+# A ternary is open from its ? to the next comma, semicolon or closing bracket of its own depth; another ? in there is nested.
+nested=$(awk '
+    FNR == 1 {depth = open = 0}
+    {gsub(/"(\\.|[^"\\])*"|\047(\\.|[^\047\\])*\047|\/\/.*/, "")
+     while (match($0, /[][(){},;?]/)) {
+         c = substr($0, RSTART, 1); $0 = substr($0, RSTART + 1)
+         if (index("([{", c)) saved[++depth] = open
+         else if (index(")]}", c)) open = depth ? saved[depth--] : 0
+         else if (c != "?") open = depth ? saved[depth] : 0
+         else if (open++) print FILENAME ":" FNR
+     }}' $(echo "$sources" | tr ' ' '\n' | grep -v -e '\.cpp$' -e '^experiments/sweep/'))
+[ -z "$nested" ] || fail "a ?: inside another; use if, a small function or an array: $nested"
 
 # A file may include what is of its own layer or of one before it. One include is exempt: a checkpoint is read by the table of
 # its family (arch.h), whose slots are places in a model, so the header stands with the model.

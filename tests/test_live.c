@@ -54,7 +54,8 @@ static void kernels(void **state) {
         if (!k) continue;
         found++;
         for (int type = 0; type < TYPES; type++)
-            for (int n = 0; n <= 5197; n += n < 70 ? 1 : n < 301 ? 33 : 4896) {
+            for (int n = 0, step = 1; n <= 5197; n += step) {
+                if (n >= 70) step = n < 301 ? 33 : 4896;
                 enum { ROWS = 5 };
                 const size_t width = dtype_bytes((dtype)type);
                 float *exact, sums[ROWS * VEC_ROWS + 1], alone, c[ROWS];

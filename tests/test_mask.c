@@ -114,7 +114,7 @@ static void properties(void **state) {
             assert_int_equal(count(keep, first), first);
             int want = (int)(p * prunable / 100);  // of every scope
             assert_int_equal(n - count(keep, n), want);
-            int kept = prunable - want, floor_m = dense == L ? 0 : m < kept / (L - dense) ? m : kept / (L - dense);
+            int kept = prunable - want, each = dense == L ? 0 : kept / (L - dense), floor_m = m < each ? m : each;
             for (int l = dense; l < L; l++) {
                 if (scope == SCOPE_LOCAL) assert_in_range(U - count(keep + l * U, U), p * U / 100, p * U / 100 + 1);
                 if (scope == SCOPE_HYBRID) assert_true(count(keep + l * U, U) >= floor_m);
@@ -149,7 +149,8 @@ typedef struct {
 } ranked;
 static int pruned_first(const void *a, const void *b) {
     const ranked *x = a, *y = b;
-    return x->score != y->score ? (x->score < y->score ? -1 : 1) : x->unit - y->unit;
+    if (x->score != y->score) return x->score < y->score ? -1 : 1;
+    return x->unit - y->unit;
 }
 
 static double any_score(rng *r, int shape) {

@@ -17,7 +17,12 @@ static void spoil_rows(const op_call *c, float *x) {
     c->o->get(all, x, (size_t)count * sizeof *all);
     for (int i = 0; i < count; i++) {
         const int t = i / E;
-        all[i] = t % 5 == 3 ? 0 : t % 7 == 2 ? 0.25f : t % 11 == 6 ? 3 + 1e-7f * (float)(i % E % 3) : all[i];
+        if (t % 5 == 3)
+            all[i] = 0;
+        else if (t % 7 == 2)
+            all[i] = 0.25f;
+        else if (t % 11 == 6)
+            all[i] = 3 + 1e-7f * (float)(i % E % 3);
     }
     c->o->put(x, all, (size_t)count * sizeof *all);
     free(all);

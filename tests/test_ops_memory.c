@@ -283,9 +283,8 @@ static void untrained_predictors(void **state) {
                             const net_tensor *of = &n->t[t];
                             const bool zero = d == 2 && t < 8 && t % 2;  // biases of attention
                             const int fan_in = of->cols == 1 ? n->t[t - 1].cols : of->cols;
-                            const double bound = zero              ? 0
-                                                 : d == 2 && t < 6 ? sqrt(6.0 / (4 * what.E))
-                                                                   : 1 / sqrt(fan_in);
+                            double bound = d == 2 && t < 6 ? sqrt(6.0 / (4 * what.E)) : 1 / sqrt(fan_in);
+                            if (zero) bound = 0;
                             double most = 0;
                             for (int e = 0; e < of->rows * of->cols; e++)
                                 most = fmax(most, fabs((double)w[of->at + (size_t)e]));

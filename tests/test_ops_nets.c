@@ -152,11 +152,13 @@ enum { SPREAD, FEW_VALUES, ZEROS_OF_BOTH_SIGNS, TINY_AND_HUGE, SORTS_OF_SCORES }
 static float *scores_of(int sort, size_t n) {
     rng r = rng_make((uint64_t)sort + 40);
     float *x = random_floats((uint64_t)sort + 50, n);
-    for (size_t i = 0; i < n; i++)
-        x[i] = sort == SPREAD                ? x[i]
-               : sort == FEW_VALUES          ? (float)rng_below(&r, 5) - 2
-               : sort == ZEROS_OF_BOTH_SIGNS ? (rng_below(&r, 3) ? 0.0f : -0.0f)
-                                             : ldexpf(x[i], (int)rng_below(&r, 260) - 140);
+    for (size_t i = 0; i < n && sort != SPREAD; i++)
+        if (sort == FEW_VALUES)
+            x[i] = (float)rng_below(&r, 5) - 2;
+        else if (sort == ZEROS_OF_BOTH_SIGNS)
+            x[i] = rng_below(&r, 3) ? 0.0f : -0.0f;
+        else
+            x[i] = ldexpf(x[i], (int)rng_below(&r, 260) - 140);
     return x;
 }
 

@@ -132,7 +132,7 @@ static void remove_units(tensor *small, int n_small, tensor *whole, int n, const
     static const char *const outer[] = {"embed_tokens.weight", "embed_positions.weight", "final_layer_norm.weight",
                                         "final_layer_norm.bias"};
     for (int k = 0; k < 4; k++) {
-        const size_t rows = k == 0 ? (size_t)c->V : k == 1 ? (size_t)c->positions + 2 : 1;
+        const size_t of_outer[] = {(size_t)c->V, (size_t)c->positions + 2, 1, 1}, rows = of_outer[k];
         memcpy(weights_find(small, n_small, outer[k]), weights_find(whole, n, outer[k]),
                rows * (size_t)c->E * sizeof(float));
     }

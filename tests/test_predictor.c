@@ -225,8 +225,8 @@ static void narrow_weights(void **state) {
                     for (size_t j = 0; j < p->net[k][i].floats; j++) {
                         float *w = &rounded->net[k][i].w[j];
                         // exponent of the last digit
-                        const int e = *w == 0 ? 0 : ilogbf(*w),
-                                  last = type == DT_BF16 ? e - 7 : (e < -14 ? -14 : e) - 10;
+                        const int e = *w == 0 ? 0 : ilogbf(*w), normal = e < -14 ? -14 : e,
+                                  last = type == DT_BF16 ? e - 7 : normal - 10;
                         *w = ldexpf(rintf(ldexpf(*w, -last)), last);
                     }
             scores_of(rounded, want, want + h);

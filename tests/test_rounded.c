@@ -255,11 +255,9 @@ static void faults_are_named(void **state) {
                     const int status = pclose(f);
                     const bool said = strstr(text, "not finite");
                     const bool finite = number == 3;  // and so it passes in both types
-                    if (finite ? status != 0 || said
-                               : status >> 8 != 1 ||
-                                     !strstr(text, what == BACK ? "linear_back with layers.1.fc1.weight"
-                                                                : ": linear with layers.1.fc1.weight") ||
-                                     !said)
+                    const char *where =
+                        what == BACK ? "linear_back with layers.1.fc1.weight" : ": linear with layers.1.fc1.weight";
+                    if (finite ? status != 0 || said : status >> 8 != 1 || !strstr(text, where) || !said)
                         fail_msg("%s: status %d, %s", command, status, text);
                     free(command);
                 }

@@ -44,10 +44,12 @@ static mask random_mask(const model_config *c, mask_kind kind, rng *r) {
     uint8_t *m = xmalloc((size_t)(heads + neurons));
     for (int k = 0; k < heads + neurons; k++) {
         const int layer = k < heads ? k / c->H : (k - heads) / c->F;
-        m[k] = kind == MASK_ALL                     ? 1
-               : kind == MASK_NONE                  ? 0
-               : kind == MASK_ONE_HEAD && k < heads ? k % c->H == layer % c->H
-                                                    : rng_below(r, 2) != 0;
+        if (kind == MASK_ALL || kind == MASK_NONE)
+            m[k] = kind == MASK_ALL;
+        else if (kind == MASK_ONE_HEAD && k < heads)
+            m[k] = k % c->H == layer % c->H;
+        else
+            m[k] = rng_below(r, 2) != 0;
         if (kind == MASK_EMPTY_LAYER && layer == 1) m[k] = 0;
     }
     return (mask){m, m + heads};
@@ -225,7 +227,7 @@ static float *decode_batch(const model *m, int first, int n, unsigned flags, uin
                                .n = length,
                                .prefix = cache[i],
                                .append = cache[i],
-                               .mask = i == 3 ? NULL : &masks[i == 5 ? 0 : i],
+                               .mask = i == 3 ? NULL : &masks[i % 5],
                                .targets_from = length - 1,
                                .last_target = SEQ_NO_TARGET};
         }

@@ -242,7 +242,8 @@ static int full_disk(size_t limit) {
         store_rows rows = {"/scores/snip/heads", N, L, U, false, row_value, NULL, NULL, NULL, NULL};
         int bad = !s || store_put_examples(s, &e) || store_put_rows(s, &rows, NULL);
         if (!bad) bad = store_commit(s) != 0;
-        _exit(bad ? (strstr(err_get(), "cannot write") && strstr(err_get(), "File too large") ? 1 : 2) : 0);
+        if (!bad) _exit(0);
+        _exit(strstr(err_get(), "cannot write") && strstr(err_get(), "File too large") ? 1 : 2);
     }
     int status;
     waitpid(pid, &status, 0);

@@ -164,7 +164,8 @@ static double epenas_of(const task_row *row, const float *v, int stride, int n, 
     }
     for (int a = 0; a < classes; a++)
         for (int b = 0; b < classes; b++) sum += fabs(s[a] - s[b]);
-    return compat ? sum : classes > 1 ? sum / (classes * (classes - 1.0)) : 0;
+    if (compat) return sum;
+    return classes > 1 ? sum / (classes * (classes - 1.0)) : 0;
 }
 
 static void check_epenas(const task *k, int vocab, bool compat, uint64_t seed) {
@@ -288,8 +289,9 @@ static void check_draws(const task *k, int expect_inner, int expect_last) {
                          row[j].position == r->position);
     }
     for (int g = 0; g < 10; g++) {
-        assert_int_equal(size[0][g], expect_inner > 200 ? 200 : g ? 0 : expect_inner);
-        assert_int_equal(size[1][g], expect_last > 200 ? 200 : g ? 0 : expect_last);
+        const int inner = g ? 0 : expect_inner, last = g ? 0 : expect_last;
+        assert_int_equal(size[0][g], expect_inner > 200 ? 200 : inner);
+        assert_int_equal(size[1][g], expect_last > 200 ? 200 : last);
     }
     free(again);
     again = s->select(&k->t, 5, &m, &why);

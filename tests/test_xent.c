@@ -77,9 +77,12 @@ static void likeliest_of(const ops *o) {
             float *row = x + i * n;
             // all equal; many ties; all below zero
             for (int j = 0; j < n; j++)
-                row[j] = i == 1 ? -7 : i == 2 ? (float)rng_below(&r, 3) : (float)rng_normal(&r) - 50;
+                if (i == 1)
+                    row[j] = -7;
+                else
+                    row[j] = i == 2 ? (float)rng_below(&r, 3) : (float)rng_normal(&r) - 50;
             const int at = (int)rng_below(&r, (uint64_t)n);
-            if (i >= 3 && i < 6) row[at] = i == 3 ? NAN : i == 4 ? INFINITY : -INFINITY;
+            if (i >= 3 && i < 6) row[at] = (float[]){NAN, INFINITY, -INFINITY}[i - 3];
             if (i == 6) row[n - 1] = 3;
             if (i == 7) row[0] = row[n / 2] = row[n - 1] = 3;
             want[i] = 0;

@@ -170,7 +170,8 @@ static int fixed_mask(bench_group *g, const char *kind, const char *name, const 
     if (is_static && !o->scores && !g->model->is_random)
         return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
     c->path = strncmp(name, "file:", 5) == 0 ? name + 5 : NULL;
-    c->criterion = is_static && o->scores ? o->criterion ? o->criterion : "plainact" : NULL;
+    c->criterion = NULL;
+    if (is_static && o->scores) c->criterion = o->criterion ? o->criterion : "plainact";
     fix(g, c, 1);
     const mask_option m = {.model = g->model->name,
                            .scores = o->scores,

@@ -196,12 +196,10 @@ int main(int argc, char **argv) {
     if (arg.out && results_open(&out, arg.out, bench_columns, BENCH_N_COLUMNS, lines) != 0) die(1, "%s", err_get());
     free(lines);
     for (int s = 0; s < n_shapes; s++)
-        for (int w = 0; w < (n_weights ? n_weights : 1); w++)
-            run_model(shape ? shape[s] : NULL,
-                      n_weights ? weights[w]
-                      : narrow  ? arg.activations
-                                : NULL,
-                      &x, o, arg.out ? &out : NULL);
+        for (int w = 0; w < (n_weights ? n_weights : 1); w++) {
+            const char *as = narrow ? arg.activations : NULL;
+            run_model(shape ? shape[s] : NULL, n_weights ? weights[w] : as, &x, o, arg.out ? &out : NULL);
+        }
     results_close(&out);
     void *blocks[] = {x.prompt, x.tokens, x.batch, weights, shape};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);

@@ -20,14 +20,16 @@ static double parameters(const model_config *c) { return (double)model_random_by
 // "cpu", "cuda:0,1 NVIDIA H100", "cuda:0 NVIDIA H100, graphs": times on another GPU are other rows, and so are those of
 // steps that can be replayed.
 static void device_name(char out[BENCH_FIELD], const ops *o) {
-    snprintf(out, BENCH_FIELD, o->host ? "%s" : o->record ? "%s %s, graphs" : "%s %s", o->device, o->about);
+    if (o->host)
+        snprintf(out, BENCH_FIELD, "%s", o->device);
+    else
+        snprintf(out, BENCH_FIELD, "%s %s%s", o->device, o->about, o->record ? ", graphs" : "");
 }
 
 // After the model's name; the times are those of another one.
 static const char *activations(const bench_options *o) {
-    return strcmp(o->activations, "fp16") == 0   ? ", fp16 activations"
-           : strcmp(o->activations, "bf16") == 0 ? ", bf16 activations"
-                                                 : "";
+    if (strcmp(o->activations, "fp16") == 0) return ", fp16 activations";
+    return strcmp(o->activations, "bf16") == 0 ? ", bf16 activations" : "";
 }
 
 // What says what a row is about.
@@ -63,7 +65,10 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     SET(r, criterion, "%s", c->criterion ? c->criterion : "");
     SET(r, mask_span, "%s", c->p ? "decode" : "all");
     SET(r, kv, "%s", kv_policy_names[c->kv]);
-    SET(r, lists, "%s", g->batch < 2 ? "" : g->o->own_lists ? "own" : "union");
+    if (g->batch < 2)
+        SET(r, lists, "%s", "");
+    else
+        SET(r, lists, "%s", g->o->own_lists ? "own" : "union");
     SET(r, scores_hash, "%.*s", BENCH_HASH_DIGITS, c->scores_hash);
     r->text[BENCH_sparsity][0] = 0;
     if (c->criterion && strcmp(c->kind, "static") == 0) SET(r, aggregate, "all");
@@ -77,7 +82,10 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     const predictor_info *a = predictor_about(c->p);
     SET(r, refresh, "%d", c->refresh);
     SET(r, design, "%s", predictor_design_names[a->design]);
-    SET(r, target, "%s", c->untrained ? "" : a->target_layer ? "layer" : "global");
+    if (c->untrained)
+        SET(r, target, "%s", "");
+    else
+        SET(r, target, "%s", a->target_layer ? "layer" : "global");
     if (a->per_layer) SET(r, lag, "%d", a->lag);
     if (a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1])
         SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);

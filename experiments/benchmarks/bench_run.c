@@ -107,7 +107,7 @@ int bench_run(bench_group *g, const bool *present) {
         for (int k = 0; k < g->n && !bad; k++) {
             bench_config *c = &g->config[k];
             if (present[k]) continue;
-            for (int i = 0; i < g->batch; i++) s[i].mask = c->fixed ? &c->fixed[c->n_fixed > 1 ? i : 0] : NULL;
+            for (int i = 0, each = c->n_fixed > 1; i < g->batch; i++) s[i].mask = c->fixed ? &c->fixed[each * i] : NULL;
             if (round < 0) begin(g, c);
             bad = round < 0 ? warm_up(g, c, s) : take(g, c, s, round);
             if (round >= 0) progress_at(&bar, (long)round * g->n + k + 1);

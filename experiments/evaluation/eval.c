@@ -121,7 +121,8 @@ void eval_shared(eval *e, const eval_item *item, int n, const mask *const *m) {
 
 // The first position at which a mask acts on sequence j; after as in mask_source.
 static int acts_from(const eval_item *it, int j, int after) {
-    return !after ? 0 : it->window ? after : it->seq[j].from;
+    if (!after) return 0;
+    return it->window ? after : it->seq[j].from;
 }
 
 void eval_items(eval *e, const eval_item *item, int n, const mask *const *m, int after, double *ll) {
@@ -287,16 +288,21 @@ static double *group_sums(const eval_text *t, const double *ll) {
     return sum;
 }
 
+// What a perplexity is taken over: tokens, or words and bytes of pages.
+enum { PER_TOKEN, PER_WORD, PER_BYTE };
+static double count_of(const eval_text *t, int group, int per) {
+    if (per == PER_TOKEN) return (double)t->count[group].tokens;
+    return (double)(per == PER_WORD ? t->count[group].words : t->count[group].bytes);
+}
+
 int eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, uint64_t seed) {
     double *sum = group_sums(t, ll), *units = xmalloc((size_t)t->n_groups * sizeof *units);
     const int n_metrics = t->kind == TEXT_PAGES ? 2 : 1;
+    static const char *const names[] = {"token_perplexity", "word_perplexity", "byte_perplexity"};
     for (int k = 0; k < n_metrics; k++) {
-        for (int g = 0; g < t->n_groups; g++)
-            units[g] = (double)(t->kind != TEXT_PAGES ? t->count[g].tokens : k ? t->count[g].bytes : t->count[g].words);
-        out[k] = perplexity(t->kind != TEXT_PAGES ? "token_perplexity"
-                            : k                   ? "byte_perplexity"
-                                                  : "word_perplexity",
-                            sum, units, t->n_groups, seed);
+        const int per = t->kind == TEXT_PAGES ? PER_WORD + k : PER_TOKEN;
+        for (int g = 0; g < t->n_groups; g++) units[g] = count_of(t, g, per);
+        out[k] = perplexity(names[per], sum, units, t->n_groups, seed);
     }
     free(units);
     free(sum);

@@ -197,7 +197,8 @@ static int segment_length(const run *r, const eval_item *it, int g) {
 static int segment_scored(const run *r, const eval_item *it, int g) {
     const int end = g * r->source->refresh + segment_length(r, it, g), from = it->seq[0].from,
               n = segment_length(r, it, g);
-    return from >= end ? 0 : end - from < n ? end - from : n;
+    if (from >= end) return 0;
+    return end - from < n ? end - from : n;
 }
 
 // Segment g after the segments before it; scores its targets if `sum` is given, and lets `watch` see its last row.
@@ -226,7 +227,8 @@ static int dense_segments(run *r, int most) {
             stream *s = &r->s[i];
             const bool more = g + 1 < segments(r, s->it);
             if (g > 0 && (!more || !r->any_ahead)) continue;
-            add_segment(r, s, g, NULL, !more ? NULL : r->any_ahead ? &s->ahead : &s->live, g ? NULL : &s->dense);
+            contextual *const watch = r->any_ahead ? &s->ahead : &s->live;
+            add_segment(r, s, g, NULL, more ? watch : NULL, g ? NULL : &s->dense);
             tokens += segment_length(r, s->it, g);
         }
         eval_flush(r->e);
@@ -407,7 +409,10 @@ static int run_rules(eval *e, const eval_item *item, int n, const contextual_sou
         const bool windows = it->window && source->span == SPAN_DECODE;
         k = windows ? take_windows(&r, it, n - first) : take_documents(&r, it, n - first);
         r.n = 0;
-        bad = (windows ? run_windows : source->span == SPAN_DECODE ? run_documents : run_spans)(&r, it, k, first);
+        if (windows)
+            bad = run_windows(&r, it, k, first);
+        else
+            bad = (source->span == SPAN_DECODE ? run_documents : run_spans)(&r, it, k, first);
         for (int i = 0; i < n_rules && !bad; i++)
             bad = eval_check(it, first, k, ll[i] + (size_t)first * TASK_MAX_CHOICES);
         for (int i = 0; i < k; i++) positions += eval_scored(&it[i]);

@@ -29,7 +29,8 @@ static int make_seq(eval_item *it, int j, task_example *e, const eval_options *o
     it->seq[j].tokens = e->tokens;
     it->seq[j].n = e->n - 1;
     it->seq[j].from = e->context_length - 1;
-    return whole ? 1 : possible ? 0 : -1;
+    if (whole) return 1;
+    return possible ? 0 : -1;
 }
 
 static int common_tokens(const eval_item *it) {

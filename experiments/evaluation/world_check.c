@@ -38,6 +38,16 @@ static double habit_of(const habit *h, int n, const char *text) {
     return at ? (double)at->gold / at->seen : 0;
 }
 
+static double value_by(int rule, double size, int choice, const habit *h, int n, const char *text) {
+    switch (rule) {
+    case BY_LONGEST: return size;
+    case BY_SHORTEST: return -size;
+    case BY_FIRST: return -choice;
+    case BY_LAST: return choice;
+    default: return habit_of(h, n, text);
+    }
+}
+
 // The share of rows that a rule gets right; of equals it takes all, each with its part.
 static void blind(const task_split *s, const habit *h, int n_habits, double out[BLIND]) {
     for (int rule = 0; rule < BLIND; rule++) {
@@ -50,11 +60,7 @@ static void blind(const task_split *s, const habit *h, int n_habits, double out[
                 // winogrande's candidate is what its option does to the context; the rest of the sentence is the same
                 const double size =
                     (double)(strlen(d->choice[c]) + (d->context[0] == d->context[1] ? 0 : strlen(d->context[c])));
-                const double v = rule == BY_LONGEST    ? size
-                                 : rule == BY_SHORTEST ? -size
-                                 : rule == BY_FIRST    ? -c
-                                 : rule == BY_LAST     ? c
-                                                       : habit_of(h, n_habits, d->choice[c]);
+                const double v = value_by(rule, size, c, h, n_habits, d->choice[c]);
                 if (v > best) best = v, ties = hit = 0;
                 ties += v == best;
                 hit += v == best && c == d->gold;

@@ -12,7 +12,8 @@ const char *const mask_scope_names[] = {"local", "global", "hybrid"};
 const char *const mask_counts_names[] = {"spread", "floor"};
 
 const char *mask_units_name(unsigned units) {
-    return units == UNITS_BOTH ? "both" : units == UNITS_HEADS ? "heads" : "neurons";
+    static const char *const names[] = {[UNITS_HEADS] = "heads", [UNITS_NEURONS] = "neurons", [UNITS_BOTH] = "both"};
+    return names[units];
 }
 
 const char *mask_counts_name(const mask_rule *rule) {

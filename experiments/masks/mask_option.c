@@ -3,13 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+static unsigned units_named(const char *name) {
+    if (strcmp(name, "heads") == 0) return UNITS_HEADS;
+    return strcmp(name, "neurons") == 0 ? UNITS_NEURONS : UNITS_BOTH;
+}
+
 mask_rule mask_option_rule(const mask_option *o, long sparsity) {
     mask_rule rule = {.dense_layers = (int)o->dense_layers,
                       .sparsity = sparsity,
                       .compat = o->compat,
-                      .units = o->units[0] == 'h'   ? UNITS_HEADS
-                               : o->units[0] == 'n' ? UNITS_NEURONS
-                                                    : UNITS_BOTH};
+                      .units = units_named(o->units)};
     while (strcmp(mask_scope_names[rule.scope], o->scope) != 0) rule.scope++;
     while (o->local_counts && strcmp(mask_counts_names[rule.counts], o->local_counts) != 0) rule.counts++;
     return rule;

@@ -76,7 +76,7 @@ void mask_local_counts(long *count, const int *units, int L, int U, const mask_r
     int bits = 0;
     while (1 << bits < L - first) bits++;
     for (int l = 0; l < L; l++) {
-        const long n = l < first ? 0 : units ? units[l] : U;
+        const long whole = units ? units[l] : U, n = l < first ? 0 : whole;
         all += n;
         count[l] = mask_count(rule->sparsity, n);
         left -= count[l];

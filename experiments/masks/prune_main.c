@@ -123,7 +123,11 @@ static int copy_file(const char *dir, const char *name) {
     char *path = xasprintf("%s/%s", arg.model, name);
     size_t n = 0;
     char *text = file_exists(path) ? file_read(path, &n) : NULL;
-    const int bad = file_exists(path) && !text ? -1 : text ? put_file(dir, name, text, n) : 0;
+    int bad = 0;
+    if (text)
+        bad = put_file(dir, name, text, n);
+    else if (file_exists(path))
+        bad = -1;
     free(text);
     free(path);
     return bad;

@@ -39,7 +39,8 @@ double verify_error(const float *got, const float *want, int rows, int V) {
         const double rms = sqrt(square / V);
         for (int i = 0; i < V; i++) {
             const double e = fabs((double)got[i] - (double)want[i]) / fmax(fabs((double)want[i]), rms);
-            if (!(e <= worst)) worst = isfinite(e) ? e : got[i] == want[i] ? worst : INFINITY;
+            const bool same = !isfinite(e) && got[i] == want[i];  // zeros, infinities
+            if (!(e <= worst) && !same) worst = isfinite(e) ? e : INFINITY;
         }
     }
     return worst;
@@ -407,11 +408,9 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
         steps = in[i].n - in[i].context + 1 > steps ? in[i].n - in[i].context + 1 : steps;
     }
     const size_t V = (size_t)v.c->V, logits = (size_t)steps * V * sizeof(float);
+    static const kv_policy kv_of[WAYS] = {KV_COMPUTE, KV_COMPUTE, [BY_REPAIR] = KV_REPAIR, [BY_SKIP] = KV_SKIP};
     for (int k = 0; k < WAYS; k++) {
-        const decode_options o = {.kv = k == BY_REPAIR ? KV_REPAIR
-                                        : k == BY_SKIP ? KV_SKIP
-                                                       : KV_COMPUTE,
-                                  .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
+        const decode_options o = {.kv = kv_of[k], .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
         if (!(v.way[k] = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
     if (w->source->context && !bad) {

@@ -23,7 +23,8 @@ static void help(const char *summary, const cli_option *options) {
         if (o->required) printf(" --%s %s", o->name, o->arg);
     printf(" [options]\n\n");
     for (const cli_option *o = options; o->name; o++) {
-        int n = printf("  --%s %s", o->name, o->type == CLI_FLAG ? "" : o->arg ? o->arg : "VALUE");
+        const char *arg = o->arg ? o->arg : "VALUE";
+        int n = printf("  --%s %s", o->name, o->type == CLI_FLAG ? "" : arg);
         printf("%*s%s", n < 26 ? 26 - n : 1, "", o->help);
         if (o->choices && !strchr(o->arg ? o->arg : "", '|')) printf("; one of %s", o->choices);
         if (o->required)

@@ -317,7 +317,10 @@ int details_append(details *d, const char *lines, size_t bytes) { return append_
 // Bytes of the UTF-8 sequence at p (Unicode 15, table 3-7), 0 if there is none.
 static int utf8_length(const unsigned char *p) {
     if (p[0] < 0x80) return 1;
-    int n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
+    int n = 0;
+    if (p[0] >= 0xc2 && p[0] <= 0xdf) n = 2;
+    if ((p[0] & 0xf0) == 0xe0) n = 3;
+    if (p[0] >= 0xf0 && p[0] <= 0xf4) n = 4;
     for (int i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
     if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||

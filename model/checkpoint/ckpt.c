@@ -139,9 +139,8 @@ static int load_tensors(ckpt *c) {
     for (int i = 0; i < 4; i++) {
         char *path = xasprintf("%s/%s", c->dir, forms[i].file);
         bool there = file_exists(path);
-        int bad = !there           ? 0
-                  : forms[i].index ? load_index(c, path, forms[i].parse)
-                                   : load_file(c, path, forms[i].parse);
+        int bad = 0;
+        if (there) bad = (forms[i].index ? load_index : load_file)(c, path, forms[i].parse);
         free(path);
         if (there) return bad;
     }
@@ -181,7 +180,8 @@ static int check_tensors(const model_config *config, const tensor *ts, int n, co
     for (int k = 1; k < n && !bad; k++)
         if (!strcmp(ts[k].name, ts[k - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[k].name);
     for (; !bad && (i < n_want || j < n); i++, j++) {
-        int order = i == n_want ? 1 : j == n ? -1 : strcmp(want[i].name, ts[j].name);
+        int order = i == n_want ? 1 : -1;
+        if (i < n_want && j < n) order = strcmp(want[i].name, ts[j].name);
         if (order < 0)
             bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
         else if (order > 0)

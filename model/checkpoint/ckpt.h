@@ -37,8 +37,8 @@ typedef struct {
 
 enum { UNIT_HEADS, UNIT_NEURONS };  // kinds of units
 static inline int model_units(const model_config *c, int layer, int kind) {
-    const int *of = kind == UNIT_HEADS ? c->heads : c->neurons;
-    return of ? of[layer] : kind == UNIT_HEADS ? c->H : c->F;
+    const int *of = kind == UNIT_HEADS ? c->heads : c->neurons, all = kind == UNIT_HEADS ? c->H : c->F;
+    return of ? of[layer] : all;
 }
 static inline bool model_compacted(const model_config *c) { return c->heads || c->neurons; }
 void model_config_free(model_config *c);  // the lists; safe on {0}

@@ -34,7 +34,10 @@ void split_rule_free(split_rule *r) {
 static size_t utf8_length(const unsigned char *p, size_t left) {
     unsigned c = p[0];
     if (c < 0x80) return 1;
-    size_t n = c >= 0xc2 && c <= 0xdf ? 2 : c >= 0xe0 && c <= 0xef ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
+    size_t n = 0;
+    if (c >= 0xc2 && c <= 0xdf) n = 2;
+    if (c >= 0xe0 && c <= 0xef) n = 3;
+    if (c >= 0xf0 && c <= 0xf4) n = 4;
     if (n == 0 || n > left) return 0;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
@@ -74,11 +77,15 @@ void split_end(split *s) {
 }
 
 int symbol_of_byte(int b) {
-    return b <= 32 ? 256 + b : b < 127 ? b : b <= 160 ? 256 + 33 + b - 127 : b == 173 ? 256 + 67 : b;
+    if (b <= 32) return 256 + b;
+    if (b >= 127 && b <= 160) return 256 + 33 + b - 127;
+    return b == 173 ? 256 + 67 : b;
 }
 
 int symbol_byte(int c) {
-    if (c >= 256) return c <= 256 + 32 ? c - 256 : c < 256 + 67 ? c - 256 - 33 + 127 : c == 256 + 67 ? 173 : -1;
+    if (c >= 256 && c <= 256 + 32) return c - 256;
+    if (c >= 256 && c < 256 + 67) return c - 256 - 33 + 127;
+    if (c >= 256) return c == 256 + 67 ? 173 : -1;
     return c >= 0 && symbol_of_byte(c) == c ? c : -1;
 }
 

@@ -228,8 +228,10 @@ static int read_merges(tok *t, const char *text, size_t bytes, const char *path)
         int32_t a = str_get(&t->by_key, p, left), b = str_get(&t->by_key, space + 1, right),
                 ab = str_get(&t->by_key, joined, left + right);
         if (a < 0 || b < 0 || ab < 0) {
-            const char *missing = a < 0 ? p : b < 0 ? space + 1 : joined;
-            size_t m = a < 0 ? left : b < 0 ? right : left + right;
+            const char *missing = joined;
+            size_t m = left + right;
+            if (b < 0) missing = space + 1, m = right;
+            if (a < 0) missing = p, m = left;
             err_set("%s/merges.txt:%d: \"%.*s\" is not in vocab.json; do the two files belong together?", path, line,
                     m < 60 ? (int)m : 60, missing);
             goto fail;

@@ -75,7 +75,8 @@ void cut_lowest(uint8_t *keep, const double *score, const uint8_t *only, const c
         n += only ? only[i] : 1;
     }
     const bool none = n == 0 || c->k <= 0;
-    const double last = none ? -INFINITY : kth_lowest(scratch, n, (c->k < n ? c->k : n) - 1, &ties);
+    const long k = c->k < n ? c->k : n;
+    const double last = none ? -INFINITY : kth_lowest(scratch, n, k - 1, &ties);
     for (long i = c->first; i < end; i++) {
         if (only && !only[i]) continue;
         const bool tied = score[i] == last && ties > 0;

@@ -56,7 +56,8 @@ static inline uint16_t float_to_bf16(float f) {
 // 0. Written without branches so that loops over it vectorise.
 static inline float exp_f(float x) {
     const float big = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
-    float c = x < -87.3f ? -87.3f : x > 88.0f ? 88.0f : x;
+    float c = x < -87.3f ? -87.3f : x;
+    c = c > 88.0f ? 88.0f : c;
     float n = (c * 1.44269504f + big) - big;
     float r = (c - n * 0.693359375f) - n * -2.12194440e-4f;
     float p = 1.9875691500e-4f;

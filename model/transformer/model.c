@@ -262,7 +262,8 @@ void model_free(model *m) {
 
 const weight *model_neuron_rows(const model *m, int layer, int k, bool stored) {
     const tensor_spec *s = arch_neuron_rows(m->arch.family, k);
-    return s ? (const weight *)((const char *)(stored ? &m->stored[layer] : &m->layer[layer]) + s->slot) : NULL;
+    const char *at = (const char *)(stored ? &m->stored[layer] : &m->layer[layer]);
+    return s ? (const weight *)(at + s->slot) : NULL;
 }
 
 // ---------------------------------------------------------------- K/V cache

@@ -210,7 +210,8 @@ static void set_batch(model_run *r, const model_seq *seqs, int n) {
         }
         for (int t = 0; t < r->outputs.all[i].n; t++) {
             const int at = s->targets_from + t;
-            r->target[r->out_rows + t] = at + 1 < s->n ? s->tokens[at + 1] : s->last_target >= 0 ? s->last_target : -1;
+            const int last = s->last_target >= 0 ? s->last_target : -1;
+            r->target[r->out_rows + t] = at + 1 < s->n ? s->tokens[at + 1] : last;
         }
         r->rows += s->n;
         r->out_rows += r->outputs.all[i].n;

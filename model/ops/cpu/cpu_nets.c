@@ -15,7 +15,9 @@ enum { TILE = 64, PIECE = 1 << 14 };
 // ---------------------------------------------------------------- AdamW
 void cpu_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x,
                      int out, int in, int rows) {
-    const int some = in >= 4096 ? 16 : in >= 512 ? (1 << 16) / in : 128, tiles = (out + some - 1) / some;
+    int some = 128;
+    if (in >= 512) some = in >= 4096 ? 16 : (1 << 16) / in;
+    const int tiles = (out + some - 1) / some;
 #pragma omp parallel for schedule(dynamic)
     for (int k = 0; k < tiles; k++) {
         const int j0 = k * some, cols = out - j0 < some ? out - j0 : some;

@@ -18,11 +18,8 @@ static __global__ void __launch_bounds__(THREADS)
     }
     const double all[4] = {block_sum(size, part), block_sum(square, part), block_sum(with, part),
                            block_sum(tangent, part)};
-    if (threadIdx.x < 4)
-        sums[(size_t)blockIdx.x * 4 + threadIdx.x] = threadIdx.x == 0   ? all[0]
-                                                     : threadIdx.x == 1 ? all[1]
-                                                     : threadIdx.x == 2 ? all[2]
-                                                                        : all[3];
+    for (unsigned k = 0; k < 4; k++)  // by a constant index, so that all[] stays in registers
+        if (threadIdx.x == k) sums[(size_t)blockIdx.x * 4 + k] = all[k];
 }
 
 extern "C" void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows,

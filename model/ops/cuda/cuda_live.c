@@ -35,12 +35,15 @@ void cuda_drop_units(float *x, const uint8_t *const *units, const int *from, int
 // Of `units` in all. A recording covers them all, because a replay may find more of them live; blocks beyond the count
 // end at once.
 static cuda_live live(const live_units *u, int units) {
-    return u ? (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs}
-             : gpu_all_units(units);
+    if (!u) return gpu_all_units(units);
+    return (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs};
 }
 
 // Of x, where a weight is for 16-bit activations: the lowest bit that stays; 0: all do.
-static unsigned kept_bits(const weight *w) { return !w->narrow ? 0 : w->type == DT_F16 ? 1u << 13 : 1u << 16; }
+static unsigned kept_bits(const weight *w) {
+    if (!w->narrow) return 0;
+    return w->type == DT_F16 ? 1u << 13 : 1u << 16;
+}
 
 void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u,
                       const span *s, int n) {

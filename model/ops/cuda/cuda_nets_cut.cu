@@ -63,7 +63,8 @@ static __global__ void __launch_bounds__(CUT_THREADS)
         for (int i = (int)threadIdx.x; i < n; i += CUT_THREADS) {
             const unsigned key = key_of(x[i]), digit = key >> shift & 3u;
             if ((only && !only[i]) || (shift < 30 && key >> (shift + 2) != top)) continue;
-            first_two += digit == 0 ? 1 : digit == 1 ? 1ull << 32 : 0;
+            first_two += digit == 0;
+            first_two += digit == 1 ? 1ull << 32 : 0;
             third += digit == 2;
         }
         first_two = block_sum<CUT_THREADS>(first_two, wide);

@@ -63,7 +63,8 @@ static __global__ void __launch_bounds__(THREADS)
         // *alpha >= 2^-126
         const int wanted = 14 + 127 - (int)(most >> 23), highest = (int)(__float_as_uint(other) >> 23) - 1;
         bad = most >= 0x7f800000;
-        shift = bad ? 0 : wanted < highest ? wanted : highest;
+        shift = wanted < highest ? wanted : highest;
+        if (bad) shift = 0;
     }
     const unsigned at = blockIdx.x * CUDA_CHUNK, end = n - at < CUDA_CHUNK ? n : at + CUDA_CHUNK;
     for (unsigned i = at + threadIdx.x; i < end; i += THREADS)

@@ -121,7 +121,8 @@ static void multiply_spans(const product *p, const span *s, int n) {
         gpu_multiply_rounded(p->y, p->x, p->w, p->back, p->add, s, n, p->back ? "linear_back" : "linear");
         return;
     }
-    const int split_from = p->w->type == DT_F32 ? INT_MAX : p->w->type == DT_F16 ? FEW + 1 : 1;
+    int split_from = p->w->type == DT_F16 ? FEW + 1 : 1;
+    if (p->w->type == DT_F32) split_from = INT_MAX;
     multiply_wide(p, s, n, 1, split_from - 1);
     if (split_from < INT_MAX) multiply_split(p, s, n, split_from);
 }

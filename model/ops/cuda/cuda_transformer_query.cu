@@ -112,6 +112,9 @@ static void start(float *part, const float *q, const float *k, const float *v, i
 extern "C" void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys,
                                   cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
     const int D = h.E / h.H;
-    (D <= 32 ? start<32> : D <= 64 ? start<64> : start<128>)(part, q, k, v, keys, h, u, s, st);
+    if (D <= 32)
+        start<32>(part, q, k, v, keys, h, u, s, st);
+    else
+        (D <= 64 ? start<64> : start<128>)(part, q, k, v, keys, h, u, s, st);
     CU_LAUNCH(query_join_k, dim3((unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, out, part, h, u, *s);
 }
