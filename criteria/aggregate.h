@@ -1,12 +1,10 @@
 // aggregate - what the files of bin/aggregate share: aggregate_main.c (aggregates, ranks, files) and
 // aggregate_compare.c (criteria beside each other and beside exact removal).
 #pragma once
+#include "ckpt.h"
 #include "stats.h"
 #include "store.h"
 #include <math.h>
-
-enum { HEADS, NEURONS };
-static const char *const kind_names[2] = {"heads", "neurons"};
 
 typedef struct {
     char *name;
@@ -28,7 +26,7 @@ typedef struct {
     file_out ranks_csv, heads_csv, correlation_csv, removal_csv;
 } job;
 
-static inline int units_of(const job *j, int kind, int layer) {
+static inline int units_of(const job *j, unit_kind kind, int layer) {
     return j->units[kind] ? j->units[kind][layer] : j->U[kind];
 }
 static inline const char *suffix(const job *j) { return j->compat ? "_compat" : ""; }
@@ -42,6 +40,6 @@ static inline const char *number(char text[32], double x) {
 // aggregate_main.c. Rows of the store that a dataset's rows belong to; NULL: the same, or *bad. *rows: how many.
 int64_t *aggregate_examples(const job *j, const char *dataset, long *rows, int *bad);
 // aggregate_compare.c. 0, or -1 and err_set.
-int aggregate_correlate(job *j, int kind);  // criteria with each other
+int aggregate_correlate(job *j, unit_kind kind);  // criteria with each other
 // truth [L, U]: the aggregate of removal; NULL: none
-int aggregate_against_removal(job *j, int kind, const double *truth);
+int aggregate_against_removal(job *j, unit_kind kind, const double *truth);

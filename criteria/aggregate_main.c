@@ -33,7 +33,7 @@ static int put_plane(job *j, const char *group, const char *task, const char *cr
 }
 
 // ---------------------------------------------------------------- aggregates and ranks
-static void csv_plane(job *j, const char *task, const char *crit, int kind, const double *score,
+static void csv_plane(job *j, const char *task, const char *crit, unit_kind kind, const double *score,
                       const stats_moments *m) {
     char a[32];
     int U = j->U[kind];
@@ -46,25 +46,25 @@ static void csv_plane(job *j, const char *task, const char *crit, int kind, cons
             variance += stats_variance(&m[l * U + u]) / n2 / here;
         }
         if (here)
-            fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, kind_names[kind], l, mean,
+            fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, unit_names[kind], l, mean,
                     number(a, variance), m[0].n);
     }
-    for (int i = 0; kind == HEADS && j->heads_csv.f && i < j->L * U; i++)
+    for (int i = 0; kind == UNIT_HEADS && j->heads_csv.f && i < j->L * U; i++)
         if (i % U < units_of(j, kind, i / U))
             fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
 }
 
-static int put_ranks(job *j, const char *task, const char *crit, int kind, const stats_moments *m,
+static int put_ranks(job *j, const char *task, const char *crit, unit_kind kind, const stats_moments *m,
                      double *mean_variance) {
     const size_t n = (size_t)j->L * (size_t)j->U[kind];
     const double units = (double)j->n_units[kind];
     double *x = xmalloc(n * sizeof *x), sum = 0;
-    char *name = xasprintf("%s_mean", kind_names[kind]);
+    char *name = xasprintf("%s_mean", unit_names[kind]);
     for (size_t i = 0; i < n; i++) x[i] = m[i].mean;
     int bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
     free(name);
     if (!bad && m[0].n > 1) {
-        name = xasprintf("%s_variance", kind_names[kind]);
+        name = xasprintf("%s_variance", unit_names[kind]);
         for (size_t i = 0; i < n; i++) x[i] = stats_variance(&m[i]) / (units * units);
         for (size_t k = 0; k < j->n_units[kind]; k++) sum += x[j->place[kind][k]];
         bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
@@ -93,7 +93,7 @@ int64_t *aggregate_examples(const job *j, const char *dataset, long *rows, int *
 }
 
 // One dataset of scores per example: its sums per task, its ranks, and what they give.
-static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
+static int aggregate_rows(job *j, summary *c, unit_kind kind, const char *dataset) {
     const int U = j->U[kind];
     const size_t n = (size_t)j->L * (size_t)U;
     long rows, block = (long)((8u << 20) / (n * sizeof(double))) + 1,
@@ -138,14 +138,14 @@ static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
         tasks++;
         for (size_t i = 0; i < n; i++) all[i] += s[i] /= j->compat ? 1.0 : (double)count[t];
         csv_plane(j, j->task[t], c->name, kind, s, m + (size_t)t * n);
-        bad = put_plane(j, "aggregates", j->task[t], c->name, kind_names[kind], U, s) ||
+        bad = put_plane(j, "aggregates", j->task[t], c->name, unit_names[kind], U, s) ||
               put_ranks(j, j->task[t], c->name, kind, m + (size_t)t * n, NULL);
     }
     for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
     if (!bad && tasks) {
         stats_moments *over_all = m + (size_t)j->n_task * n;
         csv_plane(j, "all", c->name, kind, all, over_all);
-        bad = put_plane(j, "aggregates", "all", c->name, kind_names[kind], U, all) ||
+        bad = put_plane(j, "aggregates", "all", c->name, unit_names[kind], U, all) ||
               put_ranks(j, "all", c->name, kind, over_all, &c->variance[kind]);
         c->all[kind] = all;
         all = NULL;
@@ -161,26 +161,26 @@ static int aggregate_rows(job *j, summary *c, int kind, const char *dataset) {
 }
 
 // A criterion that exists per task only.
-static int aggregate_tasks(job *j, summary *c, int kind) {
+static int aggregate_tasks(job *j, summary *c, unit_kind kind) {
     const int U = j->U[kind];
     const size_t n = (size_t)j->L * (size_t)U;
     double *x = xmalloc(n * sizeof *x), *all = xcalloc(n, sizeof *all);
     int bad = 0, tasks = 0;
     for (int t = 0; !bad && t < j->n_task; t++) {
-        char *name = xasprintf("/task_scores%s/%s/%s/%s", suffix(j), j->task[t], c->name, kind_names[kind]);
+        char *name = xasprintf("/task_scores%s/%s/%s/%s", suffix(j), j->task[t], c->name, unit_names[kind]);
         if (store_has(j->in, name)) {
             tasks++;
             bad = store_read_double(j->in, name, 0, j->L, x);
             for (size_t i = 0; !bad && i < n; i++) all[i] += x[i];
             if (!bad) csv_plane(j, j->task[t], c->name, kind, x, NULL);
-            if (!bad) bad = put_plane(j, "aggregates", j->task[t], c->name, kind_names[kind], U, x);
+            if (!bad) bad = put_plane(j, "aggregates", j->task[t], c->name, unit_names[kind], U, x);
         }
         free(name);
     }
     for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
     if (!bad && tasks) {
         csv_plane(j, "all", c->name, kind, all, NULL);
-        bad = put_plane(j, "aggregates", "all", c->name, kind_names[kind], U, all);
+        bad = put_plane(j, "aggregates", "all", c->name, unit_names[kind], U, all);
         c->all[kind] = all;
         all = NULL;
     }
@@ -231,7 +231,7 @@ static int run_mode(job *j, double *truth[2]) {
     if (j->n_crit) qsort(j->crit, (size_t)j->n_crit, sizeof *j->crit, by_name);
     for (int k = 0; !bad && k < j->n_crit; k++)
         for (int kind = 0; !bad && kind < 2; kind++) {
-            char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, kind_names[kind]);
+            char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, unit_names[kind]);
             bad = store_has(j->in, name) ? aggregate_rows(j, &j->crit[k], kind, name)
                                          : aggregate_tasks(j, &j->crit[k], kind);
             free(name);
@@ -341,12 +341,12 @@ static int number_of(const store *s, const char *key) {
 
 static int read_layout(job *j, store_examples *e) {
     j->L = number_of(j->in, "layers");
-    j->U[HEADS] = number_of(j->in, "heads");
-    j->U[NEURONS] = number_of(j->in, "neurons");
+    j->U[UNIT_HEADS] = number_of(j->in, "heads");
+    j->U[UNIT_NEURONS] = number_of(j->in, "neurons");
     if (j->L < 1 || j->U[0] < 1 || j->U[1] < 1 || !store_has(j->in, "/examples"))
         return err_set("%s: holds no scores; give a store made by bin/score", store_path(j->in));
     for (int kind = 0; kind < 2; kind++) {
-        if (store_read_units(j->in, kind == HEADS ? "heads_per_layer" : "neurons_per_layer", j->L, j->U[kind],
+        if (store_read_units(j->in, kind == UNIT_HEADS ? "heads_per_layer" : "neurons_per_layer", j->L, j->U[kind],
                              &j->units[kind]))
             return -1;
         j->place[kind] = xmalloc((size_t)j->L * (size_t)j->U[kind] * sizeof *j->place[kind]);

@@ -12,7 +12,7 @@
 const char *const feat_names[FEAT_KINDS] = {"head_output", "residual", "residual_mid"};
 const char *const probe_time_names[4] = {"GEMM", "attention", "criteria", "other"};
 
-static bool any(const unsigned needs[KINDS]) { return needs[HEADS] || needs[NEURONS]; }
+static bool any(const unsigned needs[UNIT_KINDS]) { return needs[UNIT_HEADS] || needs[UNIT_NEURONS]; }
 
 static unsigned run_flags(const probe_plan *plan, probe_needs needs) {
     const bool tangents = any(needs[STAGE_HESS]) || any(needs[STAGE_COMPAT]);
@@ -71,7 +71,7 @@ double probe_macs(const model *m, const probe_plan *plan, int n, int context) {
     probe_needs needs;
     tiles_needs(plan, needs);
     unsigned heads = 0, neurons = 0;
-    for (int s = 0; s < STAGES; s++) heads |= needs[s][HEADS], neurons |= needs[s][NEURONS];
+    for (int s = 0; s < STAGES; s++) heads |= needs[s][UNIT_HEADS], neurons |= needs[s][UNIT_NEURONS];
     const unsigned all = heads | neurons;
     // of a token in all layers: linear maps, the neurons' incoming weights, numbers of head outputs
     double maps = 0, rows = 0, A = 0;

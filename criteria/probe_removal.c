@@ -45,9 +45,10 @@ void removal_free(probe *p) {
 
 // L(unit removed) - L for units of one layer of one example, the intact model riding along in every batch. res: [T, E]
 // entering it.
-static void remove_units(probe *p, const probe_example *ex, int layer, bool heads, const float *res, double *change) {
+static void remove_units(probe *p, const probe_example *ex, int layer, unit_kind kind, const float *res,
+                         double *change) {
     const model_config *c = &p->m->c;
-    const int U = heads ? c->H : c->F, units = model_units(c, layer, heads ? UNIT_HEADS : UNIT_NEURONS), T = ex->n,
+    const int U = model_all_units(c, kind), units = model_units(c, layer, kind), T = ex->n,
               most = p->removal_tokens / T < p->variants ? p->removal_tokens / T : p->variants;
     ASSERT(most >= 1);
     double *lp = xmalloc(sizeof *lp * (size_t)p->removal_tokens), intact = 0;
@@ -59,7 +60,8 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
         const int n = units - first < most ? units - first : most;
         for (int i = 0; i < n; i++) {
             const int u = first + i;
-            uint8_t *const keep = (heads ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U;
+            uint8_t *const keep =
+                (kind == UNIT_HEADS ? p->masks[i].heads : p->masks[i].neurons) + (size_t)layer * (size_t)U;
             if (u >= 0) keep[u] = 0;
             s[i] = (model_seq){.tokens = ex->tokens,
                                .n = T,
@@ -77,7 +79,8 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
                 intact = loss;
             else {
                 change[first + i] = loss - intact;
-                (heads ? p->masks[i].heads : p->masks[i].neurons)[(size_t)layer * (size_t)U + first + i] = 1;
+                (kind == UNIT_HEADS ? p->masks[i].heads : p->masks[i].neurons)[(size_t)layer * (size_t)U + first + i] =
+                    1;
             }
         }
     }
@@ -85,13 +88,13 @@ static void remove_units(probe *p, const probe_example *ex, int layer, bool head
     free(lp);
 }
 
-static bool wants_removal(const probe *p, int i, bool heads) {
+static bool wants_removal(const probe *p, int i, unit_kind kind) {
     for (int k = 0; k < p->plan.n_crit; k++)
         for (int m = 0; m < 2; m++) {
             const crit_mode *c = mode_of(p->plan.crit[k], m);
             if (wants(&p->plan, m) &&
-                (heads ? c->heads && c->needs_heads & CRIT_REMOVAL && p->out[i].heads[m][k]
-                       : c->neurons && c->needs_neurons & CRIT_REMOVAL && p->out[i].neurons[m][k]))
+                (kind == UNIT_HEADS ? c->heads && c->needs_heads & CRIT_REMOVAL && p->out[i].heads[m][k]
+                                    : c->neurons && c->needs_neurons & CRIT_REMOVAL && p->out[i].neurons[m][k]))
                 return true;
         }
     return false;
@@ -102,17 +105,17 @@ void removal_run(probe *p) {
     const int most = c->H > c->F ? c->H : c->F;
     double *change = xmalloc(sizeof *change * (size_t)most);
     for (int i = 0; i < p->n; i++)
-        for (int heads = 0; heads < 2; heads++)
-            for (int l = 0; wants_removal(p, i, heads) && l < c->L; l++) {
-                const int U = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS);
-                remove_units(p, &p->ex[i], l, heads,
+        for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
+            for (int l = 0; wants_removal(p, i, kind) && l < c->L; l++) {
+                const int U = model_units(c, l, kind);
+                remove_units(p, &p->ex[i], l, kind,
                              model_tap_res(p->run, l) + (size_t)model_row(p->run, i) * (size_t)c->E, change);
                 for (int u = 0; u < U; u += CRIT_TILE) {
                     crit_in in = tiles_base(p, i, l);
                     in.U = U - u < CRIT_TILE ? U - u : CRIT_TILE;
                     in.unit = u;
                     in.removal = change + u;
-                    tiles_call(p, STAGE_REMOVAL, &in, i, heads ? HEADS : NEURONS);
+                    tiles_call(p, STAGE_REMOVAL, &in, i, kind);
                 }
             }
     free(change);

@@ -4,11 +4,10 @@
 #include "probe.h"
 
 enum { STAGE_GRAD, STAGE_HESS, STAGE_COMPAT, STAGE_REMOVAL, STAGES };
-enum { HEADS, NEURONS, KINDS };
 // Arrays of the layer at work as the criteria read them, in host memory.
 enum { VIEW_A, VIEW_DA, VIEW_OUT, VIEW_HA, VIEW_Z, VIEW_DZ, VIEW_HZ, VIEW_X, VIEW_TX, VIEWS };
 
-typedef unsigned probe_needs[STAGES][KINDS];  // unions over the criteria of a stage
+typedef unsigned probe_needs[STAGES][UNIT_KINDS];  // unions over the criteria of a stage
 
 // Memory of a part of the device.
 typedef struct {
@@ -56,7 +55,7 @@ size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t par
 void tiles_begin(probe *p);  // of a batch
 void tiles_score(probe *p, int stage, int layer);
 crit_in tiles_base(const probe *p, int example, int layer);
-void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind);
+void tiles_call(probe *p, int stage, const crit_in *in, int example, unit_kind kind);
 
 // probe_removal.c
 void removal_alloc(probe *p);

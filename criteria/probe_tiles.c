@@ -28,14 +28,14 @@ void tiles_needs(const probe_plan *plan, probe_needs needs) {
         for (int m = 0; m < 2; m++) {
             const crit_mode *c = mode_of(plan->crit[k], m);
             if (!wants(plan, m)) continue;
-            if (c->heads) needs[stage_of(c->needs_heads)][HEADS] |= c->needs_heads;
-            if (c->neurons) needs[stage_of(c->needs_neurons)][NEURONS] |= c->needs_neurons;
+            if (c->heads) needs[stage_of(c->needs_heads)][UNIT_HEADS] |= c->needs_heads;
+            if (c->neurons) needs[stage_of(c->needs_neurons)][UNIT_NEURONS] |= c->needs_neurons;
         }
 }
 
 static bool correlates(probe_needs needs) {
     bool any = false;
-    for (int s = 0; s < STAGES; s++) any |= sums_correlate(needs[s][NEURONS]);
+    for (int s = 0; s < STAGES; s++) any |= sums_correlate(needs[s][UNIT_NEURONS]);
     return any;
 }
 
@@ -102,17 +102,17 @@ void tiles_begin(probe *p) {
 
 // ---------------------------------------------------------------- what the criteria read
 // Of the layer at work, in the device's memory.
-static sum_taps taps_of(const probe *p, int stage, int layer, int kind) {
+static sum_taps taps_of(const probe *p, int stage, int layer, unit_kind kind) {
     const model_config *c = &p->m->c;
     const model_run *r = p->run;
     const bool tangents = stage == STAGE_HESS || stage == STAGE_COMPAT;
     const probe_part *part = &p->part[model_part(p->m, layer)];
-    const int of = kind == HEADS ? UNIT_HEADS : UNIT_NEURONS;
+    const int of = kind;
     sum_taps x = {.taps = {.act = model_tap(r, of, layer),
                            .grad = model_grad_tap(r, of, layer),
                            .tangent = tangents ? model_hess_tap(r, of, layer) : NULL,
                            .ld = model_tap_width(c, layer, of)}};
-    if (kind == HEADS) {
+    if (kind == UNIT_HEADS) {
         x.taps.out = tangents ? NULL : model_grad_out(r, layer);
         x.taps.out_ld = c->E;
         x.taps.D = c->D;
@@ -135,9 +135,9 @@ static const float *copied(const ops *o, float **copy, const float *from, size_t
 
 static void look_at_taps(probe *p, int stage, int layer) {
     const model_config *c = &p->m->c;
-    const unsigned heads = p->needs[stage][HEADS], neurons = p->needs[stage][NEURONS];
+    const unsigned heads = p->needs[stage][UNIT_HEADS], neurons = p->needs[stage][UNIT_NEURONS];
     const int A = model_tap_width(c, layer, UNIT_HEADS), F = model_tap_width(c, layer, UNIT_NEURONS);
-    const sum_taps h = taps_of(p, stage, layer, HEADS), n = taps_of(p, stage, layer, NEURONS);
+    const sum_taps h = taps_of(p, stage, layer, UNIT_HEADS), n = taps_of(p, stage, layer, UNIT_NEURONS);
     const struct {
         unsigned wanted;
         const float *from;
@@ -165,7 +165,7 @@ static void look_at_taps(probe *p, int stage, int layer) {
 static void correlate(probe *p, int stage, int layer) {
     const ops *o = p->m->o;
     const probe_part *part = &p->part[model_part(p->m, layer)];
-    const unsigned needs = p->needs[stage][NEURONS];
+    const unsigned needs = p->needs[stage][UNIT_NEURONS];
     if (!sums_correlate(needs)) return;
     o->correlate(part->corr, part->most, model_scratch(p->run, layer), model_tap_x(p->run, layer), p->m->c.E, p->spans,
                  p->n);
@@ -201,18 +201,18 @@ static crit_in declared(const crit_in *in, unsigned needs) {
     return s;
 }
 
-void tiles_call(probe *p, int stage, const crit_in *in, int example, int kind) {
+void tiles_call(probe *p, int stage, const crit_in *in, int example, unit_kind kind) {
     const scratch_point mark = scratch_mark();
     float *score = scratch_floats(TILE);
     for (int k = 0; k < p->plan.n_crit; k++)
         for (int m = 0; m < 2; m++) {
             if (!wants(&p->plan, m)) continue;
             const crit_mode *c = mode_of(p->plan.crit[k], m);
-            const unsigned needs = kind == HEADS ? c->needs_heads : c->needs_neurons;
-            crit_fn *fn = kind == HEADS ? c->heads : c->neurons;
-            float *to = kind == HEADS ? p->out[example].heads[m][k] : p->out[example].neurons[m][k];
+            const unsigned needs = kind == UNIT_HEADS ? c->needs_heads : c->needs_neurons;
+            crit_fn *fn = kind == UNIT_HEADS ? c->heads : c->neurons;
+            float *to = kind == UNIT_HEADS ? p->out[example].heads[m][k] : p->out[example].neurons[m][k];
             if (!fn || !to || stage_of(needs) != stage) continue;
-            const int units = kind == HEADS ? p->m->c.H : p->m->c.F;
+            const int units = kind == UNIT_HEADS ? p->m->c.H : p->m->c.F;
             const crit_in seen = declared(in, needs);
             fn(score, &seen);
             memcpy(to + (size_t)in->layer * (size_t)units + in->unit, score, sizeof *score * (size_t)in->U);
@@ -250,10 +250,10 @@ static void head_tile(probe *p, int stage, int layer, int i, int h, const double
     *(stage == STAGE_HESS ? &in.hv : &in.hu) = from(p->view[VIEW_HA], at);
     in.sums = sums ? sums : own;
     if (!sums) {
-        const sum_taps taps = taps_of(p, stage, layer, HEADS);
-        sums_take(p->m->o, own, p->needs[stage][HEADS], &taps, h, 1, &p->spans[i], 1);
+        const sum_taps taps = taps_of(p, stage, layer, UNIT_HEADS);
+        sums_take(p->m->o, own, p->needs[stage][UNIT_HEADS], &taps, h, 1, &p->spans[i], 1);
     }
-    tiles_call(p, stage, &in, i, HEADS);
+    tiles_call(p, stage, &in, i, UNIT_HEADS);
 }
 
 // The tile's rows of the weights' gradient, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of
@@ -274,7 +274,7 @@ static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row)
 
 static void neuron_tile(probe *p, int stage, int layer, int i, int first, const double *sums, const double *wsums) {
     const model_config *c = &p->m->c;
-    const unsigned needs = p->needs[stage][NEURONS];
+    const unsigned needs = p->needs[stage][UNIT_NEURONS];
     const int F = model_units(c, layer, UNIT_NEURONS);
     const size_t row = (size_t)p->spans[i].row, at = row * (size_t)F + (size_t)first;
     const probe_part *part = &p->part[model_part(p->m, layer)];
@@ -295,7 +295,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
     in.sums = sums ? sums : own;
     in.wsums = wsums ? wsums : own_w;
     if (!sums) {
-        sum_taps taps = taps_of(p, stage, layer, NEURONS);
+        sum_taps taps = taps_of(p, stage, layer, UNIT_NEURONS);
         if (taps.corr) taps.corr += p->corr_at[i];
         sums_take(p->m->o, own, needs, &taps, first, in.U, &p->spans[i], 1);
         if (needs & CRIT_WSUMS) weight_sums(own_w, p, stage, layer, i, first, in.U);
@@ -303,7 +303,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
     const scratch_point mark = scratch_mark();
     if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(model_neuron_rows(p->m, layer, 0, true), first, in.U);
     if (needs & CRIT_WGRAD) weight_gradients(p, stage, &in, row);
-    tiles_call(p, stage, &in, i, NEURONS);
+    tiles_call(p, stage, &in, i, UNIT_NEURONS);
     scratch_release(mark);
 }
 
@@ -321,11 +321,11 @@ static void score_on_host(probe *p, int stage, int layer) {
 }
 
 // Some examples at a time, as many as the memory for their sums holds.
-static void score_on_device(probe *p, int stage, int layer, int kind) {
+static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
     const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const int units = model_units(c, layer, kind == HEADS ? UNIT_HEADS : UNIT_NEURONS), most = examples_at_a_time(p->m),
-              width = kind == HEADS ? 1 : TILE;
+    const int units = model_units(c, layer, kind), most = examples_at_a_time(p->m),
+              width = kind == UNIT_HEADS ? 1 : TILE;
     const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS;
     const unsigned needs = p->needs[stage][kind];
     double *device = p->part[model_part(p->m, layer)].sums;
@@ -345,7 +345,7 @@ static void score_on_device(probe *p, int stage, int layer, int kind) {
             for (int u = 0; u < units; u += width) {
                 const double *sums = p->sums + (size_t)i * each + (size_t)u * USUMS,
                              *wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS;
-                if (kind == HEADS)
+                if (kind == UNIT_HEADS)
                     head_tile(p, stage, layer, first + i, u, sums);
                 else
                     neuron_tile(p, stage, layer, first + i, u, sums, wsums);
@@ -360,6 +360,6 @@ void tiles_score(probe *p, int stage, int layer) {
     if (p->m->o->host)
         score_on_host(p, stage, layer);
     else
-        for (int kind = 0; kind < KINDS; kind++) score_on_device(p, stage, layer, kind);
+        for (int kind = 0; kind < UNIT_KINDS; kind++) score_on_device(p, stage, layer, kind);
     p->seconds_criteria += clock_s() - start;
 }

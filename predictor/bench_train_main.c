@@ -176,7 +176,7 @@ static void set_key(csv_row *r, const contender *c, bool peer) {
     }
     SET(r, shape, "%s", arg.shape);
     SET(r, design, "%s", predictor_design_names[c->design]);
-    SET(r, units, "%s", predictor_kinds[c->kind]);
+    SET(r, units, "%s", unit_names[c->kind]);
     SET(r, inputs, "%d", c->shape.in);
     SET(r, hidden, "%d", c->shape.hidden);
     SET(r, outputs, "%d", c->shape.out);
@@ -239,8 +239,8 @@ static void time_net(const contender *c, const model *m, child *peer, const char
     }
     close_training(&t);
     gsl_sort(ours, 1, n);
-    printf("%-15s %-8s %8d %7d %7d %6d %12.1f", predictor_design_names[c->design], predictor_kinds[c->kind],
-           c->shape.in, c->shape.hidden, c->shape.out, c->batch, gsl_stats_median_from_sorted_data(ours, 1, n));
+    printf("%-15s %-8s %8d %7d %7d %6d %12.1f", predictor_design_names[c->design], unit_names[c->kind], c->shape.in,
+           c->shape.hidden, c->shape.out, c->batch, gsl_stats_median_from_sorted_data(ours, 1, n));
     if (about) {
         gsl_sort(theirs, 1, n);
         gsl_sort(ratio, 1, n);

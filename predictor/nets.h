@@ -11,7 +11,6 @@
 #include "store.h"
 
 #define PREDICTOR_FORMAT "opt unit predictor 1"
-extern const char *const predictor_kinds[2];  // "heads", "neurons"
 // names of model_state as in a store: "head_output", "residual", "residual_mid"
 extern const char *const predictor_states[];
 
@@ -28,12 +27,12 @@ struct predictor {
 
 // layers before it have no scores
 static inline int predictor_first(const predictor_info *a) { return a->per_layer ? a->lag : 0; }
-static inline int predictor_units(const predictor_info *a, int kind) { return kind ? a->F : a->H; }
-void predictor_shape(net *n, const predictor_info *a, int kind);  // of each net of a kind
+static inline int predictor_units(const predictor_info *a, unit_kind kind) { return kind == UNIT_HEADS ? a->H : a->F; }
+void predictor_shape(net *n, const predictor_info *a, unit_kind kind);  // of each net of a kind
 // Fills about.hash from the nets and the description.
 void predictor_hash(predictor *p);
 // Writes /predictors/<criterion> and the root attributes that predictor_open reads; 0, or -1 and err_set.
 int predictor_put(store *s, const predictor *p);
 int predictor_put_about(store *s, const predictor_info *a, const char *model_hash);
 // Path of one net's group; caller frees.
-char *predictor_group(const predictor_info *a, const char *criterion, int kind, int layer);
+char *predictor_group(const predictor_info *a, const char *criterion, unit_kind kind, int layer);

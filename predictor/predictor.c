@@ -6,10 +6,9 @@
 #include <string.h>
 
 const char *const predictor_design_names[] = {"shadow", "dejavu", "dejavu-lowrank", "sequence", NULL};
-const char *const predictor_kinds[2] = {"heads", "neurons"};
 const char *const predictor_states[] = {"head_output", "residual", "residual_mid", NULL};
 
-void predictor_shape(net *n, const predictor_info *a, int kind) {
+void predictor_shape(net *n, const predictor_info *a, unit_kind kind) {
     const int units = predictor_units(a, kind) * (a->per_layer ? 1 : a->L);
     static const net_kind of[] = {[PREDICTOR_LOWRANK] = NET_PAIR, [PREDICTOR_SEQUENCE] = NET_POOL};  // others: NET_MLP
     net_shape(n, of[a->design], a->E, a->hidden[kind], units);
@@ -58,7 +57,7 @@ static predictor *make(const predictor_info *what) {
     return p;
 }
 
-static uint64_t net_seed(uint64_t seed, int kind, int i) { return rng_hash(seed, (uint64_t)kind, (uint64_t)i); }
+static uint64_t net_seed(uint64_t seed, unit_kind kind, int i) { return rng_hash(seed, (uint64_t)kind, (uint64_t)i); }
 
 predictor *predictor_new(const predictor_info *what, uint64_t seed) {
     predictor *p = make(what);
@@ -174,9 +173,9 @@ int predictor_place(predictor *p, const ops *o) {
 const ops *predictor_on(const predictor *p) { return p->o; }
 
 // ---------------------------------------------------------------- file
-char *predictor_group(const predictor_info *a, const char *criterion, int kind, int layer) {
-    return a->per_layer ? xasprintf("/predictors/%s/%s/layer_%03d", criterion, predictor_kinds[kind], layer)
-                        : xasprintf("/predictors/%s/%s", criterion, predictor_kinds[kind]);
+char *predictor_group(const predictor_info *a, const char *criterion, unit_kind kind, int layer) {
+    return a->per_layer ? xasprintf("/predictors/%s/%s/layer_%03d", criterion, unit_names[kind], layer)
+                        : xasprintf("/predictors/%s/%s", criterion, unit_names[kind]);
 }
 
 void predictor_hash(predictor *p) {
@@ -222,7 +221,7 @@ int predictor_put(store *s, const predictor *p) {
             free(group);
         }
         if (bad || !p->net[k]) continue;
-        char *group = xasprintf("/predictors/%s/%s", a->criterion, predictor_kinds[k]);
+        char *group = xasprintf("/predictors/%s/%s", a->criterion, unit_names[k]);
         bad = store_put_number(s, group, "hidden", a->hidden[k]) ||
               store_put_text(s, group, "state", predictor_states[a->state[k]]);
         free(group);
@@ -277,7 +276,7 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
     if (a->per_layer != (a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK))
         return err_set("%s: attribute per_layer does not fit the design", store_path(s));
     for (int k = 0; k < 2; k++) {
-        char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]);
+        char *group = xasprintf("/predictors/%s/%s", criterion, unit_names[k]);
         int state = 0;
         if ((a->has[k] = store_has(s, group)) && (number(s, group, "hidden", 1, 1 << 20, &a->hidden[k]) ||
                                                   (state = choice(s, group, "state", predictor_states)) < 0)) {
@@ -292,7 +291,7 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
                : err_set("%s: /predictors/%s has neither heads nor neurons", store_path(s), criterion);
 }
 
-static int read_net(const store *s, const predictor *p, int kind, int i) {
+static int read_net(const store *s, const predictor *p, unit_kind kind, int i) {
     const net *n = &p->net[kind][i];
     char *group = predictor_group(&p->about, p->criterion, kind, i + predictor_first(&p->about));
     int bad = 0;
@@ -400,7 +399,7 @@ void predictor_embed(float *x, const model *m, const int32_t *tokens, int T) {
 }
 
 // Scores of a kind by the net that reads x, in the work's y; NULL: the layer has no net.
-static const float *forward(predictor *p, int kind, int layer, const float *x, bool raw) {
+static const float *forward(predictor *p, unit_kind kind, int layer, const float *x, bool raw) {
     const predictor_info *a = &p->about;
     ASSERT(p->net[kind] && a->design != PREDICTOR_SEQUENCE && (layer >= 0) == a->per_layer && layer < a->L);
     if (layer >= 0 && layer < a->lag) return NULL;
@@ -424,14 +423,14 @@ static void context_room(net_work *w, const net *n, int T) {
 }
 
 // Of the sequence design: from T tokens' embeddings in the work of the kind, normalised.
-static const float *forward_tokens(predictor *p, int kind, int T) {
+static const float *forward_tokens(predictor *p, unit_kind kind, int T) {
     net_work *w = &p->work[kind];
     w->s[0] = (span){0, T};
     net_forward(p->net[kind], w, 1);
     return w->y;
 }
 
-void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score) {
+void predictor_score(predictor *p, unit_kind kind, int layer, const float *x, bool raw, float *score) {
     const size_t bytes =
         (size_t)predictor_units(&p->about, kind) * (size_t)(layer < 0 ? p->about.L : 1) * sizeof *score;
     p->o->use(0);

@@ -62,7 +62,7 @@ const ops *predictor_on(const predictor *p);  // the device
 // kind: 0 heads, 1 neurons By the designs that read a state x [E] (of any part): of all layers [L, U] (layer -1) by
 // shadow, of one layer [U] by those with a net per layer. Layers before `lag` have no net: their scores are 0. raw: x
 // is not normalised, the published fault of dejavu's global and hybrid masks (METHOD 6.7, 10.2), for compat.
-void predictor_score(predictor *p, int kind, int layer, const float *x, bool raw, float *score);
+void predictor_score(predictor *p, unit_kind kind, int layer, const float *x, bool raw, float *score);
 // By sequence, of all layers, score[0] heads and score[1] neurons (NULL: not wanted), from the tokens of a context; m
 // is on the same device.
 void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T, float *const score[2]);

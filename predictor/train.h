@@ -62,15 +62,15 @@ typedef struct {
     double train_s;
 } train_job;
 
-static inline const int *train_rows(const train_job *j, int kind, split_part p) {
+static inline const int *train_rows(const train_job *j, unit_kind kind, split_part p) {
     return j->row[kind] + (p > PART_TRAIN ? j->n_row[kind][0] : 0) + (p > PART_VALID ? j->n_row[kind][1] : 0);
 }
 
 // [L] how many units the layers of a compacted model have; NULL: H or F each.
-static inline const int *train_units(const train_job *j, int kind) { return kind ? j->m.c.neurons : j->m.c.heads; }
+static inline const int *train_units(const train_job *j, unit_kind kind) { return model_units_left(&j->m.c, kind); }
 
 // train_plan.c. All return 0, or -1 and err_set.
-int train_without_task(const train_job *j, int kind);  // test examples whose task has no training examples
+int train_without_task(const train_job *j, unit_kind kind);  // test examples whose task has no training examples
 int train_plan(train_job *j);
 int train_features(train_job *j);                // streams the features to scratch
 int train_targets(train_job *j, int criterion);  // and one criterion's scores

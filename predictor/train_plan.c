@@ -12,9 +12,9 @@ static const char *suffix(const train_job *j) { return j->about.compat ? "_compa
 
 // ---------------------------------------------------------------- criteria
 // Scores of every example: a dataset [N, L, U] without an index beside it.
-static bool has_scores(const train_job *j, const char *criterion, int kind) {
+static bool has_scores(const train_job *j, const char *criterion, unit_kind kind) {
     char *group = xasprintf("/scores%s/%s", suffix(j), criterion),
-         *dataset = xasprintf("%s/%s", group, predictor_kinds[kind]);
+         *dataset = xasprintf("%s/%s", group, unit_names[kind]);
     long dim[3];
     const bool there = store_has(j->in, dataset) && store_shape(j->in, dataset, dim) == 3 && dim[0] == j->ex.n &&
                        dim[1] == j->m.c.L && dim[2] == predictor_units(&j->about, kind);
@@ -102,7 +102,7 @@ static void number_tasks(train_job *j) {
     }
 }
 
-int train_without_task(const train_job *j, int k) {
+int train_without_task(const train_job *j, unit_kind k) {
     const int *row = train_rows(j, k, PART_TEST);
     int n = 0;
     for (int i = 0; i < j->n_row[k][PART_TEST]; i++) n += j->task_rows[k][j->task[row[i]]] == 0;
@@ -397,7 +397,7 @@ int train_targets(train_job *j, int c) {
         free_means(t);
         *t = (train_kind){0};
         if (!j->has[c][k]) continue;
-        char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], predictor_kinds[k]);
+        char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], unit_names[k]);
         long constant;
         const int *units = train_units(j, k);
         int bad = plane_fill(&t->target, &j->targets, j->in, dataset, units, 0, L,

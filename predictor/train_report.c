@@ -164,7 +164,7 @@ int train_put_quality(const train_job *j, store *s, const predictor *p) {
     for (int k = 0; !bad && k < 2; k++) {
         if (!p->net[k]) continue;
         const train_kind *t = &j->kind[k];
-        char *group = xasprintf("/predictors/%s/%s", p->criterion, predictor_kinds[k]),
+        char *group = xasprintf("/predictors/%s/%s", p->criterion, unit_names[k]),
              *name = xasprintf("%s/quality", group),
              *by = xasprintf("%s,%s,%s,%s", train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK],
                              train_by[BY_NORM]);
@@ -205,7 +205,7 @@ void train_print_head(const train_job *j) {
         if (n)
             printf(
                 "%d test examples of %s are of tasks without training examples: their task mean is the static mean.\n",
-                n, j->about.compat ? predictor_kinds[k] : "both kinds");
+                n, j->about.compat ? unit_names[k] : "both kinds");
     }
     printf("%-10s %-8s %10s %5s %8s | %6s %6s %6s %6s | %6s %6s %6s | %6s %6s %6s | %-16s | %s\n", "criterion", "units",
            "parameters", "epoch", "MSE", "rho", "static", "task", "norm", "within", "static", "task", "kept", "static",
@@ -252,13 +252,12 @@ static void print_gains(const store *s, const char *group, bool within) {
 
 int train_print_row(const train_job *j, const store *s, const char *criterion) {
     for (int k = 0; k < 2; k++) {
-        char *group = xasprintf("/predictors/%s/%s", criterion, predictor_kinds[k]),
-             *name = xasprintf("%s/quality", group);
+        char *group = xasprintf("/predictors/%s/%s", criterion, unit_names[k]), *name = xasprintf("%s/quality", group);
         double q[BY_ALL][QUALITY_COLUMNS];
         const int middle = 3 + QUALITY_POINTS + 4;  // overlap within layers at 50 %
         int bad = store_has(s, group) && store_read_double(s, name, 0, BY_ALL, q[0]);
         if (!bad && store_has(s, group)) {
-            printf("%-10s %-8s %10.3g", criterion, predictor_kinds[k], attribute(s, group, "parameters"));
+            printf("%-10s %-8s %10.3g", criterion, unit_names[k], attribute(s, group, "parameters"));
             cell(" %*.0f", attribute(s, group, "epoch_kept"), 5);
             cell(" %*.5f", q[BY_PREDICTOR][0], 8);
             printf(" |");
@@ -318,7 +317,7 @@ static int put_predictions(train_job *j, store *to, const char *criterion, float
         const int *row = train_rows(j, k, PART_TEST), n = j->n_row[k][PART_TEST];
         // compat: neurons have a test part of their own
         const bool apart = k && p->net[0] && (n != j->n_row[0][PART_TEST]);
-        char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, predictor_kinds[k]);
+        char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, unit_names[k]);
         bad = put_rows_of(j, to, group, apart ? "neurons_index" : "index", k, PART_TEST) ||
               put_rows_of(j, to, group, apart ? "neurons_train_index" : "train_index", k, PART_TRAIN);
         prediction f = {j, p, k, row, x, out};
@@ -361,7 +360,8 @@ int train_predictions(train_job *j, const store *from) {
 }
 
 // ---------------------------------------------------------------- loss curves
-static int write_curve(const train_job *j, const store *from, const char *criterion, int kind, int layer, FILE *f) {
+static int write_curve(const train_job *j, const store *from, const char *criterion, unit_kind kind, int layer,
+                       FILE *f) {
     predictor_info a = j->about;
     char *group = predictor_group(&a, criterion, kind, layer), *name = xasprintf("%s/loss", group), where[16] = "";
     long dim[3];
@@ -370,7 +370,7 @@ static int write_curve(const train_job *j, const store *from, const char *criter
     double *loss = bad ? NULL : xmalloc((size_t)(dim[0] * dim[1]) * sizeof *loss);
     if (!bad) bad = store_read_double(from, name, 0, dim[0], loss);
     for (long e = 0; !bad && e < dim[0]; e++) {
-        fprintf(f, "%s,%s,%s,%ld,%.8g,", criterion, predictor_kinds[kind], where, e + 1, loss[2 * e]);
+        fprintf(f, "%s,%s,%s,%ld,%.8g,", criterion, unit_names[kind], where, e + 1, loss[2 * e]);
         if (isfinite(loss[2 * e + 1])) fprintf(f, "%.8g", loss[2 * e + 1]);
         fprintf(f, "\n");
     }
@@ -389,7 +389,7 @@ int train_curve(const train_job *j, const store *from) {
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
         for (int k = 0; !bad && k < 2; k++) {
-            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]);
+            char *group = xasprintf("/predictors/%s/%s", names[i], unit_names[k]);
             const int last = j->about.per_layer ? j->about.L : predictor_first(&j->about) + 1;
             for (int l = predictor_first(&j->about); !bad && store_has(from, group) && l < last; l++)
                 bad = write_curve(j, from, names[i], k, l, o.f);
@@ -428,15 +428,14 @@ int train_metrics(const train_job *j, const store *from) {
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
         for (int k = 0; !bad && k < 2; k++) {
-            char *group = xasprintf("/predictors/%s/%s", names[i], predictor_kinds[k]),
+            char *group = xasprintf("/predictors/%s/%s", names[i], unit_names[k]),
                  *name = xasprintf("%s/quality", group);
             double q[BY_ALL][QUALITY_COLUMNS];
             const bool there = store_has(from, group);
             if (there) bad = store_read_double(from, name, 0, BY_ALL, q[0]);
             for (int b = 0; there && !bad && b < BY_ALL; b++) {
-                fprintf(o.f, "%s,%s,%s,%s,%d,%d,%ld,%s", names[i], predictor_kinds[k],
-                        predictor_design_names[a->design], a->target_layer ? "layer" : "global", a->lag, a->hidden[k],
-                        j->o.seed, train_by[b]);
+                fprintf(o.f, "%s,%s,%s,%s,%d,%d,%ld,%s", names[i], unit_names[k], predictor_design_names[a->design],
+                        a->target_layer ? "layer" : "global", a->lag, a->hidden[k], j->o.seed, train_by[b]);
                 for (int c = 0; c < QUALITY_COLUMNS; c++)
                     if (isfinite(q[b][c]))
                         fprintf(o.f, ",%.8g", q[b][c]);

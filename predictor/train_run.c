@@ -17,7 +17,7 @@ static predictor_info describe(const train_job *j, int c) {
     return a;
 }
 
-static fit_plan plan_of(const train_job *j, int kind, int layer) {
+static fit_plan plan_of(const train_job *j, unit_kind kind, int layer) {
     const predictor_info *a = &j->about;
     const train_kind *t = &j->kind[kind];
     const int U = predictor_units(a, kind);
@@ -104,11 +104,11 @@ int train_estimate(train_job *j, int c, double *seconds) {
 
 // ---------------------------------------------------------------- one criterion
 static char *part_path(const train_job *j, const char *criterion) { return xasprintf("%s/%s.h5", j->work, criterion); }
-static char *state_path(const train_job *j, const char *criterion, int kind, int layer) {
-    return xasprintf("%s/%s-%s-%03d.state", j->work, criterion, predictor_kinds[kind], layer);
+static char *state_path(const train_job *j, const char *criterion, unit_kind kind, int layer) {
+    return xasprintf("%s/%s-%s-%03d.state", j->work, criterion, unit_names[kind], layer);
 }
 
-static int put_fit(store *s, const predictor_info *a, int kind, int layer, const fit_result *r) {
+static int put_fit(store *s, const predictor_info *a, unit_kind kind, int layer, const fit_result *r) {
     char *group = predictor_group(a, a->criterion, kind, layer), *name = xasprintf("%s/loss", group);
     const long dim[2] = {r->epochs, 2};
     double *loss = xmalloc((size_t)r->epochs * 2 * sizeof *loss);
@@ -144,11 +144,12 @@ static int put_criterion(const train_job *j, const predictor *p, fit_result *con
     return bad;
 }
 
-static int fit_one(train_job *j, predictor *p, int kind, int i, void (*tick)(void *, long), void *ctx, fit_result *r) {
+static int fit_one(train_job *j, predictor *p, unit_kind kind, int i, void (*tick)(void *, long), void *ctx,
+                   fit_result *r) {
     const int layer = i + predictor_first(&p->about);
     // a training continues where it began: devices round otherwise
     char key[33],
-        *text = xasprintf("%s%s %s %d%s", j->settings, p->criterion, predictor_kinds[kind], layer,
+        *text = xasprintf("%s%s %s %d%s", j->settings, p->criterion, unit_names[kind], layer,
                           j->device->host ? "" : " cuda"),
         *state = state_path(j, p->criterion, kind, layer);
     hash_bytes(key, text, strlen(text));
@@ -158,7 +159,7 @@ static int fit_one(train_job *j, predictor *p, int kind, int i, void (*tick)(voi
     plan.tick = tick;
     plan.ctx = ctx;
     int bad = fit_net(&p->net[kind][i], &plan, r);
-    if (bad) err_prefix("%s, %s, layer %d", p->criterion, predictor_kinds[kind], layer);
+    if (bad) err_prefix("%s, %s, layer %d", p->criterion, unit_names[kind], layer);
     j->trained += r->examples;
     j->train_s += r->spent;
     free(state);

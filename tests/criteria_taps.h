@@ -1,6 +1,7 @@
 // criteria_taps - random taps of one layer, and a criterion run on them tile by tile, as the driver runs it; for the
 // tests of criteria.
 #pragma once
+#include "ckpt.h"
 #include "registry.h"
 #include "sums.h"
 #include <math.h>
@@ -128,8 +129,6 @@ static inline void taps_free(taps *p) {
 }
 
 // ---------------------------------------------------------------- running a criterion on tiles
-enum { HEADS, NEURONS };
-static const char *const kinds[] = {"heads", "neurons"};
 
 // A copy of the tile's columns with ld floats between tokens, `shift` floats from alignment, NaN everywhere else.
 static inline float *cut(const float *from, int T, int stride, int first, int n, int ld, int shift, float **block) {
@@ -142,11 +141,12 @@ static inline float *cut(const float *from, int T, int stride, int first, int n,
 
 // The sums that a criterion declares, of one tile, by the CPU's operations as the driver takes them; NaN in the columns
 // that it did not declare.
-static inline void take_sums(double *sums, unsigned needs, int kind, const crit_in *in, const float *act,
+static inline void take_sums(double *sums, unsigned needs, unit_kind kind, const crit_in *in, const float *act,
                              const float *grad, const float *hv, const float *hu, const float *out, const float *xcorr,
                              const float *xmax) {
-    const sum_taps of = {
-        {act, grad, needs & CRIT_AFTER_HV ? hv : hu, out, in->ld, in->E, in->D}, kind == NEURONS ? xcorr : NULL, xmax};
+    const sum_taps of = {{act, grad, needs & CRIT_AFTER_HV ? hv : hu, out, in->ld, in->E, in->D},
+                         kind == UNIT_NEURONS ? xcorr : NULL,
+                         xmax};
     const span s = {0, in->T};
     for (int i = 0; i < in->U * USUMS; i++) sums[i] = NAN;
     sums_take(ops_cpu(), sums, needs, &of, 0, in->U, &s, 1);
@@ -154,11 +154,12 @@ static inline void take_sums(double *sums, unsigned needs, int kind, const crit_
 
 // Scores of all units of a kind, in tiles of `width` neurons; arrays that were not declared are NULL. False: it wrote
 // beside out.
-static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const taps *p, int width, int pad, int shift,
-                       uint64_t key) {
-    int T = p->s.T, E = p->E, D = kind == HEADS ? p->s.D : 1, all = kind == HEADS ? p->s.H : p->s.F, columns = all * D;
-    const float *act = kind == HEADS ? p->a : p->z, *grad = kind == HEADS ? p->da : p->dz;
-    const float *hv = kind == HEADS ? p->a_hv : p->z_hv, *hu = kind == HEADS ? p->a_hu : p->z_hu;
+static inline bool run(float *out, crit_fn *f, unsigned needs, unit_kind kind, const taps *p, int width, int pad,
+                       int shift, uint64_t key) {
+    int T = p->s.T, E = p->E, D = kind == UNIT_HEADS ? p->s.D : 1, all = kind == UNIT_HEADS ? p->s.H : p->s.F,
+        columns = all * D;
+    const float *act = kind == UNIT_HEADS ? p->a : p->z, *grad = kind == UNIT_HEADS ? p->da : p->dz;
+    const float *hv = kind == UNIT_HEADS ? p->a_hv : p->z_hv, *hu = kind == UNIT_HEADS ? p->a_hu : p->z_hu;
     bool inside = true;
     for (int u = 0; u < all; u += width) {
         int U = all - u < width ? all - u : width, ld = U * D + pad;
@@ -186,7 +187,7 @@ static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const t
         if (needs & CRIT_HESS) in.hv = tile[2];
         if (needs & CRIT_HESS_COMPAT) in.hu = tile[3];
         if (needs & CRIT_REMOVAL) in.removal = p->removal + u;
-        if (kind == HEADS) {
+        if (kind == UNIT_HEADS) {
             if (needs & CRIT_OUT_GRAD) in.out_grad = p->od;
         } else {
             in.x = p->x;
@@ -206,12 +207,12 @@ static inline bool run(float *out, crit_fn *f, unsigned needs, int kind, const t
     return inside;
 }
 
-static inline void each_function(void (*visit)(const criterion *c, const char *mode, int kind, crit_fn *f,
+static inline void each_function(void (*visit)(const criterion *c, const char *mode, unit_kind kind, crit_fn *f,
                                                unsigned needs)) {
     for (int i = 0; crit_all[i]; i++)
         for (int m = 0; m < 2; m++) {
             const crit_mode *c = m ? &crit_all[i]->compat : &crit_all[i]->sound;
-            if (c->heads) visit(crit_all[i], m ? "compat" : "sound", HEADS, c->heads, c->needs_heads);
-            if (c->neurons) visit(crit_all[i], m ? "compat" : "sound", NEURONS, c->neurons, c->needs_neurons);
+            if (c->heads) visit(crit_all[i], m ? "compat" : "sound", UNIT_HEADS, c->heads, c->needs_heads);
+            if (c->neurons) visit(crit_all[i], m ? "compat" : "sound", UNIT_NEURONS, c->neurons, c->needs_neurons);
         }
 }

@@ -6,10 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *broken_promise_here(crit_fn *f, unsigned needs, int kind) {
+static const char *broken_promise_here(crit_fn *f, unsigned needs, unit_kind kind) {
     for (int i = 0; i < SHAPES; i++) {
         taps p = taps_make(shapes[i], (uint64_t)(100 + i));
-        int n = kind == HEADS ? p.s.H : p.s.F, tile = kind == HEADS ? 1 : CRIT_TILE;
+        int n = kind == UNIT_HEADS ? p.s.H : p.s.F, tile = kind == UNIT_HEADS ? 1 : CRIT_TILE;
         size_t bytes = (size_t)n * sizeof(float);
         float *one = xmalloc(bytes), *two = xmalloc(bytes);
         const char *bad = NULL;
@@ -22,7 +22,7 @@ static const char *broken_promise_here(crit_fn *f, unsigned needs, int kind) {
             run(two, f, needs, kind, &p, tile, 5 + 8 * shift, shift, 9);
             if (memcmp(one, two, bytes)) bad = "depends on where the tile lies";
         }
-        for (int width = 1; width < 50 && !bad && kind == NEURONS; width = 3 * width + 1) {
+        for (int width = 1; width < 50 && !bad && kind == UNIT_NEURONS; width = 3 * width + 1) {
             run(two, f, needs, kind, &p, width, 2, 1, 9);
             if (memcmp(one, two, bytes)) bad = "depends on the other units of its tile";
         }
@@ -35,7 +35,7 @@ static const char *broken_promise_here(crit_fn *f, unsigned needs, int kind) {
 }
 
 // What every criterion promises; NULL or the promise that is broken. First in a child, which may crash.
-static const char *broken_promise(crit_fn *f, unsigned needs, int kind) {
+static const char *broken_promise(crit_fn *f, unsigned needs, unit_kind kind) {
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -51,9 +51,9 @@ static const char *broken_promise(crit_fn *f, unsigned needs, int kind) {
     return broken_promise_here(f, needs, kind);
 }
 
-static void check_promises(const criterion *c, const char *mode, int kind, crit_fn *f, unsigned needs) {
+static void check_promises(const criterion *c, const char *mode, unit_kind kind, crit_fn *f, unsigned needs) {
     const char *bad = broken_promise(f, needs, kind);
-    if (bad) fail_msg("%s %s %s %s", c->name, mode, kinds[kind], bad);
+    if (bad) fail_msg("%s %s %s %s", c->name, mode, unit_names[kind], bad);
 }
 
 static void test_promises(void **state) {
@@ -108,12 +108,13 @@ static void writes_outside(float *out, const crit_in *in) {
 
 static void test_faults_are_found(void **state) {
     (void)state;
-    assert_non_null(broken_promise(mean_over_tile, CRIT_ACT, NEURONS));
+    assert_non_null(broken_promise(mean_over_tile, CRIT_ACT, UNIT_NEURONS));
     crit_fn *bad[] = {not_a_number, ignores_ld, remembers, writes_outside};
     for (int i = 0; i < 4; i++)
-        for (int kind = HEADS; kind <= NEURONS; kind++) assert_non_null(broken_promise(bad[i], CRIT_ACT, kind));
-    assert_non_null(broken_promise(undeclared, CRIT_ACT, NEURONS));
-    for (int kind = HEADS; kind <= NEURONS; kind++) {
+        for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
+            assert_non_null(broken_promise(bad[i], CRIT_ACT, kind));
+    assert_non_null(broken_promise(undeclared, CRIT_ACT, UNIT_NEURONS));
+    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {
         assert_non_null(broken_promise(undeclared_sum, CRIT_SUM(USUM_ACT), kind));
         assert_null(broken_promise(undeclared_sum, CRIT_SUM(USUM_GRAD), kind));
     }

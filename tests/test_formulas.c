@@ -11,8 +11,8 @@ typedef struct {
     const float *a, *g, *hv, *hu;
 } unit;
 
-static unit unit_of(const taps *p, int kind, int u) {
-    bool h = kind == HEADS;
+static unit unit_of(const taps *p, unit_kind kind, int u) {
+    bool h = kind == UNIT_HEADS;
     return (unit){p,
                   u,
                   p->s.T,
@@ -240,22 +240,22 @@ static void check_close(const char *what, const float *got, const double *want, 
             fail_msg("%s: unit %d is %.9g, the formula says %.9g", what, u, (double)got[u], want[u]);
 }
 
-static void check_formula(const criterion *c, const char *mode, int kind, crit_fn *f, unsigned needs) {
+static void check_formula(const criterion *c, const char *mode, unit_kind kind, crit_fn *f, unsigned needs) {
     size_t k = 0, known = sizeof refs / sizeof *refs;
     while (k < known && (strcmp(refs[k].name, c->name) != 0 || strcmp(refs[k].mode, mode) != 0)) k++;
     if (k == known) return;  // random, and criteria of other people
     for (int i = 0; i < SHAPES; i++) {
         taps p = taps_make(shapes[i], (uint64_t)(200 + i));
-        int n = kind == HEADS ? p.s.H : p.s.F;
+        int n = kind == UNIT_HEADS ? p.s.H : p.s.F;
         float *got = xmalloc((size_t)n * sizeof *got);
         double *want = xmalloc((size_t)n * sizeof *want);
-        run(got, f, needs, kind, &p, kind == HEADS ? 1 : CRIT_TILE, 3, 1, 9);
+        run(got, f, needs, kind, &p, kind == UNIT_HEADS ? 1 : CRIT_TILE, 3, 1, 9);
         for (int u = 0; u < n; u++) {
             unit x = unit_of(&p, kind, u);
             want[u] = refs[k].ref[kind](&x);
         }
         char what[100];
-        snprintf(what, sizeof what, "%s %s %s, shape %d", c->name, mode, kinds[kind], i);
+        snprintf(what, sizeof what, "%s %s %s, shape %d", c->name, mode, unit_names[kind], i);
         check_close(what, got, want, n);
         free(got);
         free(want);
@@ -270,16 +270,16 @@ static void test_formulas(void **state) {
 }
 
 // ---------------------------------------------------------------- closed forms
-static double score(const char *name, int kind, bool compat, crit_in in) {
+static double score(const char *name, unit_kind kind, bool compat, crit_in in) {
     const criterion *c = crit_find(name);
     assert_non_null(c);
     const crit_mode *m = compat ? &c->compat : &c->sound;
     float out[CRIT_TILE];
     double sums[USUMS];
-    take_sums(sums, kind == HEADS ? m->needs_heads : m->needs_neurons, kind, &in, in.act, in.grad, in.hv, in.hu,
+    take_sums(sums, kind == UNIT_HEADS ? m->needs_heads : m->needs_neurons, kind, &in, in.act, in.grad, in.hv, in.hu,
               in.out_grad, in.xcorr, in.xmax);
     in.sums = sums;
-    (kind == HEADS ? m->heads : m->neurons)(out, &in);
+    (kind == UNIT_HEADS ? m->heads : m->neurons)(out, &in);
     return out[0];
 }
 
@@ -293,17 +293,17 @@ static void test_closed_nwot(void **state) {
     float a[T * D];
     crit_in in = {.T = T, .U = 1, .D = D, .ld = D, .act = a};
     for (int i = 0; i < T * D; i++) a[i] = 1 + (float)i;
-    check_value(score("nwot", HEADS, false, in), log(1 + T));  // K/d = 1 1'
-    check_value(score("nwot", HEADS, true, in), 0);
+    check_value(score("nwot", UNIT_HEADS, false, in), log(1 + T));  // K/d = 1 1'
+    check_value(score("nwot", UNIT_HEADS, true, in), 0);
     for (int i = 0; i < 10 * D; i++) a[i] = -1;  // two opposite patterns: two blocks of ones
-    check_value(score("nwot", HEADS, false, in), log(1 + 10) + log(1 + 27));
-    check_value(score("nwot", HEADS, true, in), log(10 * D));
+    check_value(score("nwot", UNIT_HEADS, false, in), log(1 + 10) + log(1 + 27));
+    check_value(score("nwot", UNIT_HEADS, true, in), log(10 * D));
     in.D = in.ld = 1;
-    check_value(score("nwot", NEURONS, false, in), log(1 + T));
-    check_value(score("nwot", NEURONS, true, in), 0);
+    check_value(score("nwot", UNIT_NEURONS, false, in), log(1 + T));
+    check_value(score("nwot", UNIT_NEURONS, true, in), 0);
     for (int t = 0; t < T; t++) a[t] = t < 10 ? 0 : 2;
-    check_value(score("nwot", NEURONS, false, in), log(1 + 10) + log(1 + 27));
-    check_value(score("nwot", NEURONS, true, in), log(10.0 / T));
+    check_value(score("nwot", UNIT_NEURONS, false, in), log(1 + 10) + log(1 + 27));
+    check_value(score("nwot", UNIT_NEURONS, true, in), log(10.0 / T));
 }
 
 // n equal rows: one eigenvalue n, the others 0.
@@ -318,18 +318,18 @@ static void test_closed_jacov(void **state) {
     float g[T * D] = {0}, xcorr[T * T], xmax[T];
     crit_in in = {.T = T, .U = 1, .D = D, .ld = D, .grad = g, .xcorr = xcorr, .xmax = xmax};
     const double none = -(log(0.1) + 10);
-    check_value(score("jacov", HEADS, false, in), none);
+    check_value(score("jacov", UNIT_HEADS, false, in), none);
     for (int i = 0; i < D; i++) g[5 * D + i] = 7;  // constant: still nothing
-    check_value(score("jacov", HEADS, false, in), none);
+    check_value(score("jacov", UNIT_HEADS, false, in), none);
     g[5 * D] = 1;
-    check_value(score("jacov", HEADS, false, in), -1);
+    check_value(score("jacov", UNIT_HEADS, false, in), -1);
     for (int r = 0; r < D - 1; r++)  // Walsh functions: centred and orthogonal
         for (int i = 0; i < D; i++)
             g[(2 * r + 5) * D + i] = (float)(r + 1) * (__builtin_popcount((unsigned)((r + 1) & i)) % 2 ? -1 : 1);
-    check_value(score("jacov", HEADS, false, in), -1);
+    check_value(score("jacov", UNIT_HEADS, false, in), -1);
     for (int t = 0; t < T; t++)
         for (int i = 0; i < D; i++) g[t * D + i] = (float)((t + 1) * (i * i + t));
-    check_value(score("jacov", HEADS, false, in), equal_rows(200));
+    check_value(score("jacov", UNIT_HEADS, false, in), equal_rows(200));
 
     in.D = in.ld = 1;
     for (int t = 0; t < T; t++) {
@@ -337,18 +337,18 @@ static void test_closed_jacov(void **state) {
         g[t] = 0;
         for (int s = 0; s < T; s++) xcorr[t * T + s] = 1;
     }
-    check_value(score("jacov", NEURONS, false, in), none);
+    check_value(score("jacov", UNIT_NEURONS, false, in), none);
     g[9] = -3;
-    check_value(score("jacov", NEURONS, false, in), -1);
+    check_value(score("jacov", UNIT_NEURONS, false, in), -1);
     for (int t = 0; t < 20; t++) g[t] = 1;
-    check_value(score("jacov", NEURONS, false, in), equal_rows(20));
+    check_value(score("jacov", UNIT_NEURONS, false, in), equal_rows(20));
     xmax[3] = xmax[4] = 0;  // two constant rows of x
-    check_value(score("jacov", NEURONS, false, in), equal_rows(18));
+    check_value(score("jacov", UNIT_NEURONS, false, in), equal_rows(18));
     for (int t = 0; t < T; t++) g[t] = 2;
-    check_value(score("jacov", NEURONS, false, in), equal_rows(32));
+    check_value(score("jacov", UNIT_NEURONS, false, in), equal_rows(32));
     for (int t = 0; t < T; t++)
         for (int s = 0; s < T; s++) xcorr[t * T + s] = s == t;
-    check_value(score("jacov", NEURONS, false, in), -1);
+    check_value(score("jacov", UNIT_NEURONS, false, in), -1);
 }
 
 static void test_closed_first_order(void **state) {
@@ -357,37 +357,37 @@ static void test_closed_first_order(void **state) {
     float a[T * D] = {3, 1, 2, 5, -4, 6, 7, 8, 9, 1, 1, 1}, g[T * D] = {0}, hv[T * D];
     crit_in in = {.T = T, .U = 1, .D = D, .E = D, .ld = D, .act = a, .grad = g, .hv = hv, .hu = hv};
     g[1 * D + 1] = 0.5f;  // planted: one value of one token
-    check_value(score("snip", HEADS, false, in), 2);
-    check_value(score("plainact", HEADS, false, in), 2);
-    check_value(score("fisher", HEADS, false, in), 0.5 * 4 / T);
-    check_value(score("fisher", HEADS, true, in), 4.0 / T);
-    check_value(score("grad_norm", HEADS, false, in), 0.5);
+    check_value(score("snip", UNIT_HEADS, false, in), 2);
+    check_value(score("plainact", UNIT_HEADS, false, in), 2);
+    check_value(score("fisher", UNIT_HEADS, false, in), 0.5 * 4 / T);
+    check_value(score("fisher", UNIT_HEADS, true, in), 4.0 / T);
+    check_value(score("grad_norm", UNIT_HEADS, false, in), 0.5);
     g[3 * D] = 2;  // another token takes it back
-    check_value(score("snip", HEADS, false, in), 0);
-    check_value(score("plainact", HEADS, false, in), 4);
+    check_value(score("snip", UNIT_HEADS, false, in), 0);
+    check_value(score("plainact", UNIT_HEADS, false, in), 4);
     g[3 * D + 1] = -2;  // within one token
-    check_value(score("plainact", HEADS, false, in), 2);
-    check_value(score("fisher", HEADS, false, in), 0.5 * 4 / T);
-    check_value(score("fisher", HEADS, true, in), 12.0 / T);
+    check_value(score("plainact", UNIT_HEADS, false, in), 2);
+    check_value(score("fisher", UNIT_HEADS, false, in), 0.5 * 4 / T);
+    check_value(score("fisher", UNIT_HEADS, true, in), 12.0 / T);
     double square = 0;
     for (int i = 0; i < T * D; i++) {
         square += (double)a[i] * a[i];
         hv[i] = 3 * a[i];
     }
-    check_value(score("grasp", HEADS, false, in), 3 * square);  // importance +theta * Hg
-    check_value(score("grasp", HEADS, true, in), -3 * square / T);
-    check_value(score("l2_norm", HEADS, false, in), sqrt(square));
+    check_value(score("grasp", UNIT_HEADS, false, in), 3 * square);  // importance +theta * Hg
+    check_value(score("grasp", UNIT_HEADS, true, in), -3 * square / T);
+    check_value(score("l2_norm", UNIT_HEADS, false, in), sqrt(square));
     float z[T] = {3, -12, 4, 0};
     crit_in n = {.T = T, .U = 1, .D = 1, .E = D, .ld = 1, .act = z, .grad = z, .w = a, .dw = a + D, .hu_w = a + 2 * D};
     double sums[WSUMS];
     sum_weights(sums, n.w, n.dw, n.hu_w, 1, D);
     n.wsums = sums;
-    check_value(score("l2_norm", NEURONS, false, n), 5);
-    check_value(score("l2_norm", NEURONS, true, n), 13);
-    check_value(score("plainact", NEURONS, false, n), 15 + 4 + 12);
-    check_value(score("grad_norm", NEURONS, false, n), sqrt(25 + 16 + 36));
-    check_value(score("grasp", NEURONS, true, n), -(2 * (15 - 4 + 12) + 21 + 8 + 18) / 3.0);
-    check_value(score("snip", NEURONS, true, n), 19);
+    check_value(score("l2_norm", UNIT_NEURONS, false, n), 5);
+    check_value(score("l2_norm", UNIT_NEURONS, true, n), 13);
+    check_value(score("plainact", UNIT_NEURONS, false, n), 15 + 4 + 12);
+    check_value(score("grad_norm", UNIT_NEURONS, false, n), sqrt(25 + 16 + 36));
+    check_value(score("grasp", UNIT_NEURONS, true, n), -(2 * (15 - 4 + 12) + 21 + 8 + 18) / 3.0);
+    check_value(score("snip", UNIT_NEURONS, true, n), 19);
 }
 
 int main(void) {

@@ -494,11 +494,11 @@ static void layer_by_layer(void **state) {
                 .scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = sparsity, .dense_layers = 1, .compat = compat};
             mask_fill(&whole, &c);
             mask_fill(&parts, &c);
-            assert_int_equal(mask_make_kind(&whole, &c, UNITS_HEADS, o, heads, &rule), 0);
-            assert_int_equal(mask_make_kind(&whole, &c, UNITS_NEURONS, o, neurons, &rule), 0);
+            assert_int_equal(mask_make_kind(&whole, &c, UNIT_HEADS, o, heads, &rule), 0);
+            assert_int_equal(mask_make_kind(&whole, &c, UNIT_NEURONS, o, neurons, &rule), 0);
             for (int l = 0; l < 6; l++) {
-                assert_int_equal(mask_make_layer(&parts, &c, UNITS_HEADS, l, o, heads + 8 * l, &rule), 0);
-                assert_int_equal(mask_make_layer(&parts, &c, UNITS_NEURONS, l, o, neurons + 32 * l, &rule), 0);
+                assert_int_equal(mask_make_layer(&parts, &c, UNIT_HEADS, l, o, heads + 8 * l, &rule), 0);
+                assert_int_equal(mask_make_layer(&parts, &c, UNIT_NEURONS, l, o, neurons + 32 * l, &rule), 0);
             }
             assert_memory_equal(whole.heads, parts.heads, 6 * 8);
             assert_memory_equal(whole.neurons, parts.neurons, 6 * 32);

@@ -13,7 +13,7 @@ static predictor_info untrained(const model_config *c, predictor_design design, 
                         .F = c->F,
                         .hidden = {hidden, hidden},
                         .criterion = "untrained"};
-    for (int k = 0; k < 2; k++) a.has[k] = mask_prunes(rule, k ? UNITS_NEURONS : UNITS_HEADS);
+    for (int k = 0; k < 2; k++) a.has[k] = mask_rule_prunes(rule, (unit_kind)k);
     a.per_layer = design == PREDICTOR_DEJAVU || design == PREDICTOR_LOWRANK;
     a.lag = a.per_layer && c->L > 1;
     a.compat = rule->compat;

@@ -110,7 +110,7 @@ bool bench_rows_present(const bench_group *g, const bench_config *c) {
 }
 
 // The fraction of a kind's units that did not run, averaged over the sequences.
-static double effective(const bench_group *g, const bench_config *c, int kind) {
+static double effective(const bench_group *g, const bench_config *c, unit_kind kind) {
     long units[2];
     mask_units(&g->model->m.c, units);
     return units[kind] ? (double)c->pruned[kind] / ((double)units[kind] * g->batch) : 0;

@@ -91,7 +91,7 @@ static void begin(const bench_group *g, bench_config *c) {
     double macs[2], bytes[2];
     predictor_cost(c->p, macs, bytes);
     for (int k = 0; k < 2; k++)
-        if (mask_prunes(&c->rule, k ? UNITS_NEURONS : UNITS_HEADS)) c->predictor_bytes += bytes[k];
+        if (mask_rule_prunes(&c->rule, (unit_kind)k)) c->predictor_bytes += bytes[k];
     c->predictor_bytes *= (double)g->batch * (g->tokens / c->refresh) / g->tokens;
 }
 

@@ -177,7 +177,7 @@ void eval_count(eval_counts *counts, const mask *m, const model_config *c, long 
     for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) counts->pruned[kind] += pruned[kind] * positions;
 }
 
-double eval_effective(const eval_counts *n, const model_config *c, int kind) {
+double eval_effective(const eval_counts *n, const model_config *c, unit_kind kind) {
     long units[2];
     mask_units(c, units);
     return units[kind] && n->positions ? (double)n->pruned[kind] / ((double)units[kind] * (double)n->positions) : 0;

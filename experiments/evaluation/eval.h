@@ -80,7 +80,7 @@ typedef struct {
     long pruned[2], positions;
 } eval_counts;
 // The fraction of a kind's units that did not run, averaged over scored positions.
-double eval_effective(const eval_counts *n, const model_config *c, int kind);
+double eval_effective(const eval_counts *n, const model_config *c, unit_kind kind);
 
 // Log-likelihoods of n items under n_rules masks (a fixed source has one, and needs no rule): ll[rule][item *
 // TASK_MAX_CHOICES + sequence]; counts[rule].

@@ -399,8 +399,8 @@ static int run_rules(eval *e, const eval_item *item, int n, const contextual_sou
     int bad = 0;
     for (int k = 0; k < n_rules && !bad; k++) {
         bad = contextual_check(predictor_about(source->p), &rule[k]);
-        if (mask_prunes(&rule[k], UNITS_HEADS)) r.units |= UNITS_HEADS;
-        if (mask_prunes(&rule[k], UNITS_NEURONS)) r.units |= UNITS_NEURONS;
+        if (mask_rule_prunes(&rule[k], UNIT_HEADS)) r.units |= UNITS_HEADS;
+        if (mask_rule_prunes(&rule[k], UNIT_NEURONS)) r.units |= UNITS_NEURONS;
         *(is_live(&r, &rule[k]) ? &r.any_live : &r.any_ahead) = true;
         counts[k] = (eval_counts){0};
     }

@@ -4,22 +4,20 @@
 
 const char *const contextual_feature_names[] = {"early", "stream", "dense"};
 
-static const unsigned kind_bit[2] = {UNITS_HEADS, UNITS_NEURONS};
-
 static bool one_net(const predictor_info *p) {
     return p->design == PREDICTOR_SHADOW || p->design == PREDICTOR_SEQUENCE;
 }
 
 // The first layer whose units of a kind have not run when a state of `layer` is seen.
-static int first_open(model_state state, int kind, int layer) {
-    return kind == 1 || state == STATE_RESIDUAL ? layer : layer + 1;
+static int first_open(model_state state, unit_kind kind, int layer) {
+    return kind == UNIT_NEURONS || state == STATE_RESIDUAL ? layer : layer + 1;
 }
 
 contextual_features contextual_kind(const predictor_info *p, const mask_rule *rule) {
     contextual_features worst = FEATURES_EARLY;
     if (p->design == PREDICTOR_SEQUENCE) return worst;
-    for (int k = 0; k < 2; k++) {
-        if (!mask_prunes(rule, kind_bit[k])) continue;
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
+        if (!mask_rule_prunes(rule, k)) continue;
         contextual_features f;
         if (one_net(p)) {
             // a net for all layers reads layer `from`: nothing before that state, nor in its layer, may be pruned by
@@ -40,15 +38,14 @@ bool contextual_raw(const predictor_info *p, const mask_rule *rule) {
 }
 
 int contextual_check(const predictor_info *p, const mask_rule *rule) {
-    static const char *const name[2] = {"heads", "neurons"};
     if (rule->compat && !p->compat)
         return err_set("the predictor was trained on sound scores; compat masks need one trained with --mode compat");
     if (!rule->compat && p->compat)
         return err_set("the predictor was trained on compat scores; it makes masks in --mode compat only");
-    for (int k = 0; k < 2; k++)
-        if (mask_prunes(rule, kind_bit[k]) && !p->has[k])
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+        if (mask_rule_prunes(rule, k) && !p->has[k])
             return err_set("the predictor of %s has no nets for %s; --units %s, or train one that has", p->criterion,
-                           name[k], name[1 - k]);
+                           unit_names[k], unit_names[1 - k]);
     if (!one_net(p) && p->lag > rule->dense_layers)
         return err_set("the %s predictor looks %d layer%s ahead, so the first %s no net; --dense-layers %d or more",
                        predictor_design_names[p->design], p->lag, p->lag == 1 ? "" : "s",
@@ -57,27 +54,27 @@ int contextual_check(const predictor_info *p, const mask_rule *rule) {
 }
 
 // ---------------------------------------------------------------- predicting
-static int units_of(const contextual *c, int kind) { return kind ? c->m->c.F : c->m->c.H; }
-static float *scores_of(contextual *c, int kind, int layer) {
-    return c->score + (kind ? (size_t)c->m->c.L * (size_t)c->m->c.H : 0) +
+static int units_of(const contextual *c, unit_kind kind) { return model_all_units(&c->m->c, kind); }
+static float *scores_of(contextual *c, unit_kind kind, int layer) {
+    return c->score + (kind == UNIT_NEURONS ? (size_t)c->m->c.L * (size_t)c->m->c.H : 0) +
            (size_t)(layer < 0 ? 0 : layer) * (size_t)units_of(c, kind);
 }
 
 // Scores of one kind have come, of all layers (layer < 0) or of one: into the mask, if it is written now.
-static void choose(contextual *c, int kind, int layer) {
+static void choose(contextual *c, unit_kind kind, int layer) {
     if (!c->out) return;
     const double start = clock_s();
     const float *score = scores_of(c, kind, layer);
-    c->bad |= (layer < 0 ? mask_make_kind(c->out, &c->m->c, kind_bit[kind], c->m->o, score, c->rule)
-                         : mask_make_layer(c->out, &c->m->c, kind_bit[kind], layer, c->m->o, score, c->rule)) != 0;
+    c->bad |= (layer < 0 ? mask_make_kind(c->out, &c->m->c, kind, c->m->o, score, c->rule)
+                         : mask_make_layer(c->out, &c->m->c, kind, layer, c->m->o, score, c->rule)) != 0;
     c->select_s += clock_s() - start;
 }
 
 static void see(void *self, model_state state, int layer, const float *x) {
     contextual *c = self;
     const predictor_info *p = predictor_about(c->p);
-    for (int k = 0; k < 2; k++) {
-        if (!(c->units & kind_bit[k]) || p->state[k] != state) continue;
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
+        if (!(c->units & 1u << k) || p->state[k] != state) continue;
         const int of = one_net(p) ? -1 : layer + p->lag;
         if (one_net(p) ? layer != p->from : of >= c->m->c.L || (c->out && of < c->rule->dense_layers)) continue;
         const double start = clock_s();
@@ -95,8 +92,8 @@ void contextual_open(contextual *c, predictor *p, const model *m, unsigned units
     m->o->use(0);
     c->score = m->o->alloc((heads + neurons) * sizeof *c->score);
     c->watch = (model_watch){.see = see, .self = c};
-    for (int k = 0; k < 2; k++) {
-        if (!(units & kind_bit[k])) continue;
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
+        if (!(units & 1u << k)) continue;
         ASSERT(info->has[k]);
         if (info->design != PREDICTOR_SEQUENCE) c->watch.states |= 1u << info->state[k];
     }
@@ -119,12 +116,12 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
     }
     if (predictor_about(c->p)->design != PREDICTOR_SEQUENCE) return;
     float *score[2] = {NULL};
-    for (int k = 0; k < 2; k++)
-        if (c->units & kind_bit[k]) score[k] = scores_of(c, k, -1);
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+        if (c->units & 1u << k) score[k] = scores_of(c, k, -1);
     const double start = clock_s();
     predictor_score_context(c->p, c->m, tokens, n, score);
     c->predict_s += clock_s() - start;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         if (score[k]) choose(c, k, -1);
 }
 

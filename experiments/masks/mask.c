@@ -54,8 +54,8 @@ long mask_count(long sparsity, long n) { return sparsity * n / 100000; }
 static size_t units_of(const model_config *c, bool neurons) { return (size_t)c->L * (size_t)(neurons ? c->F : c->H); }
 
 // The units of a compacted model that are gone: 0.
-static void clear_absent(uint8_t *keep, const model_config *c, int kind) {
-    const int U = kind == UNIT_HEADS ? c->H : c->F;
+static void clear_absent(uint8_t *keep, const model_config *c, unit_kind kind) {
+    const int U = model_all_units(c, kind);
     for (int l = 0; l < c->L; l++)
         memset(keep + (size_t)l * (size_t)U + model_units(c, l, kind), 0, (size_t)(U - model_units(c, l, kind)));
 }
@@ -88,25 +88,25 @@ static int check_finite(const double *score, const int *units, int L, int U, con
     return 0;
 }
 
-bool mask_prunes(const mask_rule *rule, unsigned kind) {
-    return rule->units & kind && !(kind == UNITS_NEURONS && rule->compat);
+bool mask_rule_prunes(const mask_rule *rule, unit_kind kind) {
+    return rule->units & 1u << kind && !(kind == UNIT_NEURONS && rule->compat);
 }
 
 static int least_of(int U) { return U / 32 > 1 ? U / 32 : 1; }  // neurons of a layer that hybrid reserves
 
-static int make_kind(mask *m, const model_config *c, unsigned kind, const double *score, const mask_rule *rule) {
-    const bool heads = kind == UNITS_HEADS;
-    const int U = heads ? c->H : c->F;
-    if (!mask_prunes(rule, kind)) return 0;
-    const int *units = heads ? c->heads : c->neurons;
-    if (check_finite(score, units, c->L, U, heads ? "head" : "neuron")) return -1;
+static int make_kind(mask *m, const model_config *c, unit_kind kind, const double *score, const mask_rule *rule) {
+    const bool heads = kind == UNIT_HEADS;
+    const int U = model_all_units(c, kind);
+    if (!mask_rule_prunes(rule, kind)) return 0;
+    const int *units = model_units_left(c, kind);
+    if (check_finite(score, units, c->L, U, unit_names_of_one[kind])) return -1;
     mask_select(heads ? m->heads : m->neurons, score, units, c->L, U, heads ? 1 : least_of(U), rule);
     return 0;
 }
 
 int mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule) {
     mask_fill(m, c);
-    return make_kind(m, c, UNITS_HEADS, heads, rule) ? -1 : make_kind(m, c, UNITS_NEURONS, neurons, rule);
+    return make_kind(m, c, UNIT_HEADS, heads, rule) ? -1 : make_kind(m, c, UNIT_NEURONS, neurons, rule);
 }
 
 // What mask_select_on returns.
@@ -118,36 +118,36 @@ static int check_place(const ops *o, const float *score, long bad, int U, const 
                    (double)x);
 }
 
-int mask_make_kind(mask *m, const model_config *c, unsigned kind, const ops *o, const float *score,
+int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const ops *o, const float *score,
                    const mask_rule *rule) {
-    const bool heads = kind == UNITS_HEADS;
-    const int U = heads ? c->H : c->F;
-    if (!mask_prunes(rule, kind)) return 0;
-    const long bad = mask_select_on(heads ? m->heads : m->neurons, o, score, heads ? c->heads : c->neurons, c->L, U,
+    const bool heads = kind == UNIT_HEADS;
+    const int U = model_all_units(c, kind);
+    if (!mask_rule_prunes(rule, kind)) return 0;
+    const long bad = mask_select_on(heads ? m->heads : m->neurons, o, score, model_units_left(c, kind), c->L, U,
                                     heads ? 1 : least_of(U), rule);
-    return check_place(o, score, bad, U, heads ? "head" : "neuron");
+    return check_place(o, score, bad, U, unit_names_of_one[kind]);
 }
 
-int mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, const ops *o, const float *score,
+int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, const ops *o, const float *score,
                     const mask_rule *rule) {
-    const bool heads = kind == UNITS_HEADS;
-    const int U = heads ? c->H : c->F;
+    const bool heads = kind == UNIT_HEADS;
+    const int U = model_all_units(c, kind);
     ASSERT(rule->scope == SCOPE_LOCAL);
-    if (!mask_prunes(rule, kind) || layer < rule->dense_layers) return 0;
+    if (!mask_rule_prunes(rule, kind) || layer < rule->dense_layers) return 0;
     long *count = xmalloc((size_t)c->L * sizeof *count);
-    mask_local_counts(count, heads ? c->heads : c->neurons, c->L, U, rule);
+    mask_local_counts(count, model_units_left(c, kind), c->L, U, rule);
     const long k = count[layer];
     free(count);
     uint8_t *keep = (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U;
-    const long bad = mask_select_layer(keep, o, score, model_units(c, layer, heads ? UNIT_HEADS : UNIT_NEURONS), k);
-    return check_place(o, score, bad, U, heads ? "head" : "neuron") ? err_prefix("predicted for layer %d", layer) : 0;
+    const long bad = mask_select_layer(keep, o, score, model_units(c, layer, kind), k);
+    return check_place(o, score, bad, U, unit_names_of_one[kind]) ? err_prefix("predicted for layer %d", layer) : 0;
 }
 
 int mask_make_on(mask *m, const model_config *c, const ops *o, const float *score, const mask_rule *rule) {
     mask_fill(m, c);
-    return mask_make_kind(m, c, UNITS_HEADS, o, score, rule)
+    return mask_make_kind(m, c, UNIT_HEADS, o, score, rule)
                ? -1
-               : mask_make_kind(m, c, UNITS_NEURONS, o, score + units_of(c, false), rule);
+               : mask_make_kind(m, c, UNIT_NEURONS, o, score + units_of(c, false), rule);
 }
 
 void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed) {
@@ -159,7 +159,7 @@ void mask_pruned(const mask *m, const model_config *c, long pruned[2]) {
     pruned[UNIT_HEADS] = pruned[UNIT_NEURONS] = 0;
     for (int kind = UNIT_HEADS; m && kind <= UNIT_NEURONS; kind++) {
         const uint8_t *keep = kind == UNIT_HEADS ? m->heads : m->neurons;
-        for (int l = 0; l < c->L; l++, keep += kind == UNIT_HEADS ? c->H : c->F)
+        for (int l = 0; l < c->L; l++, keep += model_all_units(c, kind))
             for (int u = 0; u < model_units(c, l, kind); u++) pruned[kind] += !keep[u];
     }
 }

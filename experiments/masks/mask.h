@@ -14,7 +14,7 @@
 #include "model.h"
 
 typedef enum { SCOPE_LOCAL, SCOPE_GLOBAL, SCOPE_HYBRID } mask_scope;
-enum { UNITS_HEADS = 1, UNITS_NEURONS = 2, UNITS_BOTH = 3 };
+enum { UNITS_HEADS = 1u << UNIT_HEADS, UNITS_NEURONS = 1u << UNIT_NEURONS, UNITS_BOTH = UNITS_HEADS | UNITS_NEURONS };
 
 // How many units each layer of a local scope loses: spread, so that the total is that of a global scope, or the floor
 // of its own share, which makes all layers equally wide and the total smaller.
@@ -66,13 +66,13 @@ long mask_select_layer(uint8_t *keep, const struct ops *o, const float *score, i
 int mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule);
 // The same from scores in memory of device o (its first part), heads [L, H] and after them neurons [L, F].
 int mask_make_on(mask *m, const model_config *c, const struct ops *o, const float *score, const mask_rule *rule);
-// Of those the part of one kind (UNITS_HEADS or UNITS_NEURONS) of all layers, and of one layer (score [U], local
+// Of those the part of one kind of all layers, and of one layer (score [U], local
 // scope): what else is in the mask stays. Nothing happens where the rule does not prune the kind, or the layer.
-int mask_make_kind(mask *m, const model_config *c, unsigned kind, const struct ops *o, const float *score,
+int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const struct ops *o, const float *score,
                    const mask_rule *rule);
-int mask_make_layer(mask *m, const model_config *c, unsigned kind, int layer, const struct ops *o, const float *score,
+int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, const struct ops *o, const float *score,
                     const mask_rule *rule);
-bool mask_prunes(const mask_rule *rule, unsigned kind);  // compat never prunes neurons
+bool mask_rule_prunes(const mask_rule *rule, unit_kind kind);  // compat never prunes neurons
 // The scores of a random mask: uniform, from (seed, kind, layer, unit) alone, so a sparser mask of one seed prunes a
 // superset.
 void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed);

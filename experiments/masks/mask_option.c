@@ -36,7 +36,7 @@ static int from_scores(mask *out, const mask_option *o, const mask_rule *rule, c
     int bad = -1;
     if (!o->scores) return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
     if (store_read_aggregate(&a, o->scores, o->compat, "all", o->criterion) != 0) return -1;
-    if ((mask_prunes(rule, UNITS_HEADS) && !a.heads) || (mask_prunes(rule, UNITS_NEURONS) && !a.neurons))
+    if ((mask_rule_prunes(rule, UNIT_HEADS) && !a.heads) || (mask_rule_prunes(rule, UNIT_NEURONS) && !a.neurons))
         err_set("%s: criterion %s has no %s scores over all tasks", o->scores, o->criterion,
                 a.heads ? "neuron" : "head");
     else if (mask_scores_check(&a, o->scores, c, o->model, model_hash) == 0)

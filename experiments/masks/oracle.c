@@ -44,16 +44,15 @@ static double mean_loss(const double *logprob, int n) {
     return s / n;
 }
 
-static void remove_each(oracle *o, const model_seq *input, int l, bool heads, double loss, double *score) {
+static void remove_each(oracle *o, const model_seq *input, int l, unit_kind kind, double loss, double *score) {
     const model_config *c = &o->m->c;
-    const int U = heads ? c->H : c->F, units = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS),
-              targets = input->n - input->targets_from;
+    const int U = model_all_units(c, kind), units = model_units(c, l, kind), targets = input->n - input->targets_from;
     int at_once = o->max_tokens / input->n < ORACLE_SEQS ? o->max_tokens / input->n : ORACLE_SEQS;
     for (int u = 0, k; u < units; u += k) {
         model_seq seq[ORACLE_SEQS];
         k = units - u < at_once ? units - u : at_once;
         for (int i = 0; i < k; i++) {
-            (heads ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 0;
+            (kind == UNIT_HEADS ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 0;
             seq[i] = *input;
             seq[i].mask = &o->mask[i];
         }
@@ -62,7 +61,7 @@ static void remove_each(oracle *o, const model_seq *input, int l, bool heads, do
         for (int i = 0; i < k; i++) {
             score[(size_t)l * (size_t)U + (size_t)(u + i)] =
                 mean_loss(o->logprob + (size_t)i * (size_t)targets, targets) - loss;
-            (heads ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 1;
+            (kind == UNIT_HEADS ? o->mask[i].heads : o->mask[i].neurons)[(size_t)l * (size_t)U + (size_t)(u + i)] = 1;
         }
     }
 }
@@ -79,8 +78,8 @@ static int oracle_scores(void *self, const model_seq *input, unsigned units, dou
     for (int l = o->first_layer; l < c->L; l++) {
         for (int i = 0; i < ORACLE_SEQS && (i + 1) * input->n <= o->max_tokens; i++)
             o->m->o->copy(o->res + (size_t)i * floats, model_tap_res(o->intact, l), floats * sizeof *o->res);
-        if (units & UNITS_HEADS) remove_each(o, input, l, true, loss, heads);
-        if (units & UNITS_NEURONS) remove_each(o, input, l, false, loss, neurons);
+        if (units & UNITS_HEADS) remove_each(o, input, l, UNIT_HEADS, loss, heads);
+        if (units & UNITS_NEURONS) remove_each(o, input, l, UNIT_NEURONS, loss, neurons);
     }
     return 0;
 }

@@ -178,16 +178,16 @@ static int make_masks(verify *v) {
 }
 
 // ---------------------------------------------------------------- checks of one input
-static const uint8_t *kind_of(const mask *m, int kind) { return kind ? m->neurons : m->heads; }
-static int units_of(const model_config *c, int kind) { return kind ? c->F : c->H; }
+static const uint8_t *kind_of(const mask *m, unit_kind kind) { return kind == UNIT_HEADS ? m->heads : m->neurons; }
+static int units_of(const model_config *c, unit_kind kind) { return model_all_units(c, kind); }
 
 // Is the count of pruned units of every layer what the rule says?
-static bool counted(const verify *v, const mask *m, int kind) {
+static bool counted(const verify *v, const mask *m, unit_kind kind) {
     const mask_rule *r = v->w->rule;
     const model_config *c = v->c;
     const size_t U = (size_t)units_of(c, kind);
     const int dense = r->dense_layers < c->L ? r->dense_layers : c->L;
-    const bool pruned = mask_prunes(r, kind ? UNITS_NEURONS : UNITS_HEADS);
+    const bool pruned = mask_rule_prunes(r, kind);
     long all = 0, prunable = 0, *want = xmalloc((size_t)c->L * sizeof *want);
     bool holds = true;
     mask_local_counts(want, kind ? c->neurons : c->heads, c->L, (int)U, r);
@@ -211,7 +211,7 @@ static bool counted(const verify *v, const mask *m, int kind) {
 static void count_units(verify *v) {
     const model_config *c = v->c;
     for (int t = v->first; t < v->steps; t++, v->masks++)
-        for (int kind = 0; kind < 2; kind++) {
+        for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
             const size_t U = (size_t)units_of(c, kind);
             for (int l = 0; l < c->L; l++)
                 for (int u = 0; u < model_units(c, l, kind); u++)
@@ -222,7 +222,7 @@ static void count_units(verify *v) {
 
 // Does a pruned unit put anything out at a step where it is dropped, as the dense model computes it? Up to the first
 // layer with such a unit the masked states are the dense ones, so that the outputs must then differ.
-static bool has_voice(verify *v, int kind) {
+static bool has_voice(verify *v, unit_kind kind) {
     const model_config *c = v->c;
     const size_t U = (size_t)units_of(c, kind);
     const int D = kind ? 1 : c->D;
@@ -245,7 +245,7 @@ static void check_acts(verify *v) {
     const size_t V = (size_t)c->V, units[2] = {(size_t)c->L * (size_t)c->H, (size_t)c->L * (size_t)c->F};
     const model_seq all = {.tokens = v->in->tokens, .n = v->in->n, .last_target = SEQ_NO_TARGET};
     model_forward(v->taps, &all, 1);
-    for (int kind = 0; kind < 2; kind++) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         bool differs = false;
         for (int t = 0; t < v->steps; t++) {
             mask_fill(&v->part[t], c);
@@ -322,10 +322,10 @@ static void report_counts(verify *v) {
             "\nlayer     heads pruned        neurons pruned   (mean over inputs and steps; nominal in brackets)\n");
     for (int l = 0; l < c->L; l++) {
         fprintf(v->out, "%5d", l);
-        for (int kind = 0; kind < 2; kind++) {
+        for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
             const int U = model_units(c, l, kind);
             const double off = v->off[kind][l] / (double)v->masks;
-            const bool pruned = r && mask_prunes(r, kind ? UNITS_NEURONS : UNITS_HEADS) && l >= r->dense_layers;
+            const bool pruned = r && mask_rule_prunes(r, kind) && l >= r->dense_layers;
             all[kind] += off;
             units[kind] += U;
             fprintf(v->out, "  %8.2f of %-6d", off, U);
@@ -338,13 +338,12 @@ static void report_counts(verify *v) {
 }
 
 static void report_acts(verify *v) {
-    static const char *const name[2] = {"heads", "neurons"};
     for (int k = 0; k < 2; k++) {
         char text[300];
         snprintf(text, sizeof text,
                  "%s alone: of %ld inputs %ld change the output, on %ld no pruned unit puts anything out%s; |logit| "
                  "differs by %.4g at most, %.4g on average; divergence %.4g nats",
-                 name[k], v->inputs, v->acting[k], v->silent[k],
+                 unit_names[k], v->inputs, v->acting[k], v->silent[k],
                  v->broken[k] ? " (these do not add up: the mask acts where it should not, or not where it should)"
                               : "",
                  v->largest[k], v->mean[k] / (double)v->rows[k], v->divergence[k] / (double)v->rows[k]);

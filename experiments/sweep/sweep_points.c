@@ -214,8 +214,8 @@ static void count_point(sweep *w, target *t, const mask_rule *rule, bool dense) 
     const double pruned = dense || !rule || w->after || !w->model.o->host
                               ? 0
                               : (double)rule->sparsity / 1e5 * (w->model.c.L - rule->dense_layers) / w->model.c.L;
-    const double share = pruned > 0 ? token_share(&w->model.c, 1 - (mask_prunes(rule, UNITS_HEADS) ? pruned : 0),
-                                                  1 - (mask_prunes(rule, UNITS_NEURONS) ? pruned : 0))
+    const double share = pruned > 0 ? token_share(&w->model.c, 1 - (mask_rule_prunes(rule, UNIT_HEADS) ? pruned : 0),
+                                                  1 - (mask_rule_prunes(rule, UNIT_NEURONS) ? pruned : 0))
                                     : 1;
     if (!dense || !t->dense) w->tokens_missing += share * eval_tokens(item, n);
     if (dense) t->dense = &known;

@@ -11,6 +11,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+const char *const unit_names[UNIT_KINDS] = {"heads", "neurons"};
+const char *const unit_names_of_one[UNIT_KINDS] = {"head", "neuron"};
+
 typedef int parse_fn(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors);
 
 // ---------------------------------------------------------------- files into tensors

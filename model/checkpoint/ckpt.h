@@ -35,10 +35,17 @@ typedef struct {
     int *heads, *neurons;
 } model_config;
 
-enum { UNIT_HEADS, UNIT_NEURONS };  // kinds of units
-static inline int model_units(const model_config *c, int layer, int kind) {
-    const int *of = kind == UNIT_HEADS ? c->heads : c->neurons, all = kind == UNIT_HEADS ? c->H : c->F;
-    return of ? of[layer] : all;
+typedef enum { UNIT_HEADS, UNIT_NEURONS, UNIT_KINDS } unit_kind;
+extern const char *const unit_names[UNIT_KINDS];         // "heads", "neurons": in options, stores and tables
+extern const char *const unit_names_of_one[UNIT_KINDS];  // "head", "neuron"
+// Units of a layer that lost none, as many in every layer; and of the layers of a compacted model, NULL: all of them.
+static inline int model_all_units(const model_config *c, unit_kind kind) { return kind == UNIT_HEADS ? c->H : c->F; }
+static inline const int *model_units_left(const model_config *c, unit_kind kind) {
+    return kind == UNIT_HEADS ? c->heads : c->neurons;
+}
+static inline int model_units(const model_config *c, int layer, unit_kind kind) {
+    const int *left = model_units_left(c, kind);
+    return left ? left[layer] : model_all_units(c, kind);
 }
 static inline bool model_compacted(const model_config *c) { return c->heads || c->neurons; }
 void model_config_free(model_config *c);  // the lists; safe on {0}

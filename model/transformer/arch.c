@@ -36,7 +36,7 @@ unit_owner arch_owner(tensor_dim dim) {
     }
 }
 
-int arch_owner_kind(unit_owner owner) { return owner == OWNER_NEURON ? UNIT_NEURONS : UNIT_HEADS; }
+unit_kind arch_owner_kind(unit_owner owner) { return owner == OWNER_NEURON ? UNIT_NEURONS : UNIT_HEADS; }
 
 const tensor_spec *arch_neuron_rows(const family *f, int k) {
     for (int i = 0; i < f->n_tensors; i++) {

@@ -88,7 +88,7 @@ const tensor_spec *arch_find(const family *f, const char *name, int *layer);
 bool arch_has(const model_config *c, const tensor_spec *s);
 int arch_size(const model_config *c, int layer, tensor_dim dim);
 unit_owner arch_owner(tensor_dim dim);
-int arch_owner_kind(unit_owner owner);  // UNIT_HEADS or UNIT_NEURONS: whose mask says which of them are kept
+unit_kind arch_owner_kind(unit_owner owner);  // whose mask says which of them are kept
 // The k-th tensor of a layer whose row j holds weights that only make the input of neuron j: those that criteria of
 // neurons read. NULL: there are fewer.
 const tensor_spec *arch_neuron_rows(const family *f, int k);

@@ -14,13 +14,13 @@ typedef struct {
     float *wide;
 } job;
 
-static const uint8_t *kept(const job *j, int kind, int layer) {
+static const uint8_t *kept(const job *j, unit_kind kind, int layer) {
     const model_config *c = &j->from->config;
     return kind == UNIT_HEADS ? j->keep->heads + (size_t)layer * (size_t)c->H
                               : j->keep->neurons + (size_t)layer * (size_t)c->F;
 }
 
-static int count_kept(const job *j, int kind, int layer) {
+static int count_kept(const job *j, unit_kind kind, int layer) {
     int n = 0;
     for (int u = 0; u < model_units(&j->from->config, layer, kind); u++) n += kept(j, kind, layer)[u] != 0;
     return n;
@@ -80,9 +80,9 @@ static const void *fill(void *ctx, const tensor *t) {
 }
 
 // The counts of one kind; NULL where no layer has lost any.
-static int *counts(const job *j, int kind) {
+static int *counts(const job *j, unit_kind kind) {
     const model_config *c = &j->from->config;
-    const int all = kind == UNIT_HEADS ? c->H : c->F;
+    const int all = model_all_units(c, kind);
     int *n = xcalloc((size_t)c->L, sizeof *n);
     bool whole = true;
     for (int l = 0; l < c->L; l++) whole &= (n[l] = count_kept(j, kind, l)) == all;

@@ -132,7 +132,7 @@ void live_begin(model_run *r) {
     }
 }
 
-const uint8_t *live_mask(const model_run *r, int i, int kind, int layer) {
+const uint8_t *live_mask(const model_run *r, int i, unit_kind kind, int layer) {
     const mask *m = r->seq[i]->mask;
     if (!m) return NULL;
     return kind == UNIT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H
@@ -143,11 +143,12 @@ const uint8_t *live_mask(const model_run *r, int i, int kind, int layer) {
 // of the part.
 typedef struct {
     live_lists *u;
-    int kind, layer, U, n;
+    unit_kind kind;
+    int layer, U, n;
     size_t place;
 } lists_at;
 
-static lists_at lists_of_layer(const model_run *r, const run_part *p, int kind, int layer) {
+static lists_at lists_of_layer(const model_run *r, const run_part *p, unit_kind kind, int layer) {
     const bool heads = kind == UNIT_HEADS;
     const model_config *c = &r->m->c;
     live_lists *u = (live_lists *)(uintptr_t)(heads ? &p->live_heads : &p->live_neurons);
@@ -238,7 +239,7 @@ static void make_common(model_run *r, const lists_at *a) {
     u->list[0] = made;
 }
 
-static void make_lists(model_run *r, const run_part *p, int kind, int layer) {
+static void make_lists(model_run *r, const run_part *p, unit_kind kind, int layer) {
     if (r->n_live == 0) return;
     const lists_at a = lists_of_layer(r, p, kind, layer);
     a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);

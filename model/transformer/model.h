@@ -255,10 +255,10 @@ const float *model_tap_x(const model_run *r, int layer);    // [rows, E]
 const float *model_tap_z(const model_run *r, int layer);    // [rows, F]
 // The same by kind of unit: what units are scored on, heads a, neurons the tap that the architecture names; its
 // gradient; H v there. [rows, model_tap_width].
-const float *model_tap(const model_run *r, int kind, int layer);
-const float *model_grad_tap(const model_run *r, int kind, int layer);
-const float *model_hess_tap(const model_run *r, int kind, int layer);
-static inline int model_tap_width(const model_config *c, int layer, int kind) {
+const float *model_tap(const model_run *r, unit_kind kind, int layer);
+const float *model_grad_tap(const model_run *r, unit_kind kind, int layer);
+const float *model_hess_tap(const model_run *r, unit_kind kind, int layer);
+static inline int model_tap_width(const model_config *c, int layer, unit_kind kind) {
     return model_units(c, layer, kind) * (kind == UNIT_HEADS ? c->D : 1);
 }
 // During `each` of a layer: [rows, E] on its part that nothing is kept in.

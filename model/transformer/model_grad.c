@@ -112,7 +112,7 @@ void model_backward(model_run *r, const float *scale, double *logprob, model *gr
 
 const float *model_grad_a(const model_run *r, int layer) { return r->layer[layer].da; }
 const float *model_grad_z(const model_run *r, int layer) { return r->layer[layer].dz; }
-const float *model_grad_tap(const model_run *r, int kind, int layer) {
+const float *model_grad_tap(const model_run *r, unit_kind kind, int layer) {
     return kind == UNIT_HEADS ? model_grad_a(r, layer) : model_grad_z(r, layer);
 }
 const float *model_grad_out(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].dsum; }
@@ -200,7 +200,7 @@ void model_hessian(model_run *r, const float *scale, const float *scale_a, const
 
 const float *model_hess_a(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].tda; }
 const float *model_hess_z(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].tdz; }
-const float *model_hess_tap(const model_run *r, int kind, int layer) {
+const float *model_hess_tap(const model_run *r, unit_kind kind, int layer) {
     return kind == UNIT_HEADS ? model_hess_a(r, layer) : model_hess_z(r, layer);
 }
 const float *model_tangent_x(const model_run *r, int layer) { return r->layer[layer].tx; }

@@ -396,7 +396,7 @@ const float *model_tap_a(const model_run *r, int layer) { return r->flags & RUN_
 const float *model_tap_mid(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].mid : NULL; }
 const float *model_tap_x(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].x : NULL; }
 const float *model_tap_z(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].z : NULL; }
-const float *model_tap(const model_run *r, int kind, int layer) {
+const float *model_tap(const model_run *r, unit_kind kind, int layer) {
     return kind == UNIT_HEADS ? model_tap_a(r, layer) : model_tap_z(r, layer);
 }
 float *model_scratch(model_run *r, int layer) { return r->part[model_part(r->m, layer)].h; }

@@ -219,7 +219,7 @@ void live_begin(model_run *r);                               // which sequences
 void live_list_heads(model_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
 void live_list_neurons(model_run *r, run_part *p, int layer);
 int live_lists_of(const model_run *r, int *width);  // how many lists there are, of how many sequences each
-const uint8_t *live_mask(const model_run *r, int i, int kind,
+const uint8_t *live_mask(const model_run *r, int i, unit_kind kind,
                          int layer);  // a layer's row of sequence i's mask, or NULL
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token:
 // then what a pass does on the host is kv_note_all.
