@@ -1,5 +1,7 @@
-// sweep - what the parts of bin/sweep share: options, what is measured and compared, rows. sweep_main.c reads options
-// and sets up, sweep_points.c runs points, sweep_rows.c writes them.
+// sweep - what the parts of bin/sweep share: options, what is measured and compared, points. sweep_main.c reads options
+// and sets up; sweep_list.c lists all points, once, and says which have rows and what the others cost; sweep_share.c
+// chooses those of one process; sweep_run.c runs what is chosen; sweep_rows.c makes rows of it. All of these functions
+// but those of sweep_main.c return errors: 0, or -1 and err_set.
 #pragma once
 #include "eval.h"
 #include "parts.h"
@@ -34,26 +36,53 @@ typedef struct {
     char *part;  // i/n
 } sweep_options;
 
-// What is measured: a task, or a text in one of its forms. dense: the log-likelihoods under no mask, once known;
-// scores_hash: of the scores, predictor or mask file that the series at work has for it.
+// What is measured: a task, or a text in one of its forms. dense: the log-likelihoods under no mask, once known.
 typedef struct {
     const char *name;
     eval_task task;
     eval_text text;
     bool is_text;
     double *dense;
-    char scores_hash[33];
 } target;
+
+typedef enum { WINDOWS_DISJOINT, WINDOWS_GPTQ, WINDOWS_NONE } token_windows;  // --token-perplexity
+typedef enum { MASK_NONE, MASK_RANDOM, MASK_STATIC, MASK_CONTEXTUAL, MASK_ORACLE, MASK_FILE } mask_kind;
+extern const char *const mask_kind_names[];  // "none", "random", ...
 
 // What is compared: a kind of mask and, for static and contextual ones, a criterion. path: of the mask or predictor
 // file; {seed} in it stands for the seed. pooled: static scores of a task are those over all tasks, not its own.
 typedef struct {
-    const char *kind;
+    mask_kind kind;
     const criterion *crit;
     const char *path;
     unsigned units;
     bool pooled;
 } series;
+
+// How log-likelihoods of a point come about: without a mask, once for all points of a target; under a mask of its own;
+// or in one pass over the target with the other points of its series, because what costs (a predictor's dense pass, the
+// oracle's scores) is the same for all. POINT_LEFT_OUT: the series has nothing to measure on the target.
+typedef enum { POINT_LEFT_OUT, POINT_DENSE, POINT_MASKED, POINT_TOGETHER } point_way;
+typedef enum { TODO_NOTHING, TODO_READ, TODO_RUN } point_todo;  // READ: another process has left the log-likelihoods
+
+// One mask on one target. The points of a series and seed are neighbours in the list: n_rules of them (the scopes, and
+// in each the sparsities) on the first target, as many on the next, and so on.
+typedef struct {
+    const series *s;
+    const predictor_info *about;  // of the predictor of a contextual series, else NULL
+    mask_rule rule;
+    int seed, target;  // places in sweep.seed, in sweep.targets[seed]
+    int n_rules;
+    long number, pass;  // its place in the list; the number of its series and seed on its target
+    point_way way;
+    point_todo todo;
+    char scores_hash[33];  // of the scores, predictor or mask file
+    // once its rows are there (done), what they say
+    bool done;
+    eval_metric m[2];
+    eval_counts counts;
+    double effective[2];
+} point;
 
 typedef struct {
     const sweep_options *o;
@@ -65,6 +94,8 @@ typedef struct {
     results out;
     details details;
     bool compat, all_criteria, both_aggregates;
+    over_long over;
+    token_windows windows;
     mask_counts counts;  // of local scopes
     unsigned units;
     mask_span span;  // of contextual masks
@@ -80,83 +111,80 @@ typedef struct {
     doc_part part;  // of documents and pages
     const char **task;
     int n_tasks;
-    target (*targets)[MAX_TARGETS];  // [n_seeds]
+    target (*targets)[MAX_TARGETS];  // [n_seeds], tasks first
     int n_targets;
-    // one pass over all points, first to count, then to run
-    bool counting;
+    point *point;
+    long n_points;
+    predictor_info *about;  // [n_seeds][n_series], of contextual series
     // several processes: first each runs its share of the points into parts, then process 0 makes the rows
     int rank, ranks;
     parts parts;
-    bool sharing;
-    long point, group;  // numbers of the point, and of its series on a target, in the pass
-    long rows_present, rows_missing;
     // a token of a compacted model counts as the share of the dense one that is left of it
-    double tokens_missing, tokens_done;
-    double token_share;  // that share at the point in work
+    double tokens_done, token_share;  // that share at the point in work
     progress bar;
 } sweep;
 
-// about: of the predictor of a contextual series, else NULL.
-typedef struct {
-    const series *s;
-    mask_rule rule;
-    int seed;
-    const predictor_info *about;
-} point;
-
-// Of a point on a target.
-typedef struct {
-    eval_metric m[2];
-    eval_counts counts;
-    double effective[2];
-    bool done;
-} outcome;
-
-static inline bool series_is(const series *s, const char *kind) { return strcmp(s->kind, kind) == 0; }
-static inline bool series_has_rule(const series *s) { return !series_is(s, "none") && !series_is(s, "file"); }
+static inline bool series_has_rule(const series *s) { return s->kind != MASK_NONE && s->kind != MASK_FILE; }
+static inline target *point_target(const sweep *w, const point *p) { return &w->targets[p->seed][p->target]; }
 // Which aggregate a series takes its static scores from: on text, which has none of its own, those over all tasks.
-static inline const char *sweep_aggregate(const series *s, const target *t) {
+static inline const char *series_aggregate(const series *s, const target *t) {
     return t->is_text || s->pooled ? "all" : t->name;
 }
 
-// sweep_points.c: runs every point that has no rows yet, or counts them.
-void sweep_visit(sweep *w, bool counting);
-void sweep_count(sweep *w);  // rows_present, rows_missing, tokens_missing of the file as read last
-const eval_item *sweep_items(const target *t, int *n);
-char *sweep_predictor_path(const char *name, uint64_t seed);  // {seed} replaced; caller frees
+// sweep_list.c. Lists the points; a series that has no scores for a target is left out of it (said) where all criteria
+// were asked for, else an error. The caller frees w->point and w->about.
+int list_points(sweep *w);
+void list_find_rows(sweep *w);  // sets done of each by w->out
+typedef struct {
+    long rows_present, rows_missing;
+    double tokens_missing;  // that a process of its own would run, in tokens through the dense model
+} sweep_size;
+sweep_size list_size(const sweep *w);                                     // after list_find_rows
+double layers_left(const model_config *c, double heads, double neurons);  // cost of a token, of these fractions left
+
+// sweep_targets.c
+int targets_open(sweep *w);  // of every seed
+void targets_close(sweep *w);
+const eval_item *target_items(const target *t, int *n);
+int target_lls(const target *t);                           // how many log-likelihoods a point has on it
+int target_metrics(const target *t, const char *name[2]);  // their names and number: a row each
+
+// sweep_scores.c: scores of random and static masks (caller frees both arrays).
+typedef struct {
+    double *heads, *neurons;
+} unit_scores;
+// 0; 1 and err_set: there are none, and other criteria may have some; -1 and err_set. out NULL: only the hash.
+int scores_read_static(unit_scores *out, char hash[33], const sweep *w, const series *s, const target *t);
+void scores_random(unit_scores *out, const sweep *w, uint64_t seed);
+int scores_read_mask(mask *out, char hash[33], const sweep *w, const series *s);
+char *predictor_path(const char *name, uint64_t seed);                    // {seed} replaced; caller frees
+predictor *predictor_of(const sweep *w, const series *s, uint64_t seed);  // caller closes; NULL and err_set
+
+// sweep_run.c: does what points have to do, in the order of the list. Where their log-likelihoods go: to rows or parts.
+typedef struct {
+    int (*point)(sweep *w, point *p, const double *ll);
+    int (*series)(sweep *w, const point *first);  // after the last point of a series and seed; or NULL
+} sweep_sink;
+int run_points(sweep *w, const sweep_sink *sink);
 
 // sweep_overlap.c: whether scores (static masks) or predictors (contextual ones) have seen a document that is
-// evaluated, or one of its few-shot examples (documents.h). 0, or -1 and err_set, which says how many; with
-// --allow-overlap a warning instead. Files that do not say what they have seen are warned of.
+// evaluated, or one of its few-shot examples (documents.h). An error says how many; with --allow-overlap a warning
+// instead. Files that do not say what they have seen are warned of.
 int sweep_overlap(const sweep *w);
 
-// sweep_share.c: the points of a sweep that several processes share. Runs this process' share, and in process 0 waits
-// for the others; 0, or -1 and err_set. Then process 0 continues with sweep_visit, which takes what is shared
-// (sweep_shared) and runs what is missing.
-int sweep_share(sweep *w, const char *plan);
-// of process 0 of several, before the model is read: leader_begin
-int sweep_lead(const sweep *w);
-bool sweep_shares(const sweep *w, const char *plan);  // several processes, or what is left of them
-void sweep_share_end(sweep *w);                       // removes the parts
+// sweep_share.c: the points of a sweep that several processes share.
+int share_lead(const sweep *w);                       // of process 0 of several, before the model is read: leader_begin
+bool share_exists(const sweep *w, const char *plan);  // several processes, or what is left of them
+// Runs this process' share into parts, and in process 0 waits for the others. Then process 0 makes rows.
+int share_run(sweep *w, const char *plan);
+int share_choose_rest(sweep *w);  // every point without rows is to be read if it has a part, else to be run
+int share_read(sweep *w, const point *p, double *ll, eval_counts *counts);  // of a point that has a part
+int share_end(sweep *w);                                                    // removes the parts
 // of process 0 that shared nothing: removes what a run killed at its end has left
-void sweep_share_rest(const sweep *w, const char *plan);
-bool sweep_mine(const sweep *w, long number);
-void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const eval_counts *counts);
-bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, eval_counts *counts);  // ll NULL: is it there?
+int share_remove_rest(const sweep *w, const char *plan);
 
-// sweep_rows.c. A row of a point on a target, first without metric and value.
-typedef struct {
-    char text[N_COLUMNS][FIELD];
-    const char *field[N_COLUMNS];
-} row;
-void row_options(row *r, const sweep *w, const point *p);
-void row_target(row *r, const sweep *w, const point *p, const target *t);
-int target_metric_names(const target *t, const char *name[2]);
-// True when every row of the point is there; its values are then read back from them.
-bool row_present(const sweep *w, row *r, const target *t, outcome *o);
-uint64_t row_key(const sweep *w, row *r, const target *t);  // of its first metric
-// Metrics from log-likelihoods, rows and details.
-void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o);
-// The rows of a point's mean over the tasks, once all of them are done. o: the point's outcome on task k is o[k *
-// stride].
-void sweep_means(sweep *w, const point *p, const target *t, const outcome *o, int stride);
+// sweep_rows.c
+void rows_find(const sweep *w, point *p);              // done and what the rows say, if all of them are there
+uint64_t rows_key(const sweep *w, const point *p);     // of the first one
+int rows_write(sweep *w, point *p, const double *ll);  // rows and details; p is done
+int rows_write_means(sweep *w, const point *first);    // over the tasks, of every rule of a series once all are done

@@ -8,6 +8,12 @@
 const results_column sweep_columns[N_COLUMNS] = {COLUMNS(X)};
 #undef X
 
+// A row of a point on a target, first without metric and value.
+typedef struct {
+    char text[N_COLUMNS][FIELD];
+    const char *field[N_COLUMNS];
+} row;
+
 #define SET(r, column, ...) snprintf((r)->text[COL_##column], FIELD, __VA_ARGS__)
 
 static void set_predictor(row *r, const sweep *w, const point *p) {
@@ -30,7 +36,7 @@ static void set_predictor(row *r, const sweep *w, const point *p) {
 // Whether the mask acts from the end of the context on.
 static bool decodes(const sweep *w, const point *p) { return p->about ? w->span == SPAN_DECODE : w->after > 0; }
 
-void row_options(row *r, const sweep *w, const point *p) {
+static void set_options(row *r, const sweep *w, const point *p) {
     const sweep_options *o = w->o;
     for (int i = 0; i < N_COLUMNS; i++) {
         r->text[i][0] = 0;
@@ -38,48 +44,55 @@ void row_options(row *r, const sweep *w, const point *p) {
     }
     SET(r, mode, "%s", o->mode);
     SET(r, model, "%s", w->model_name);
-    SET(r, mask, "%s", p->s->kind);
-    SET(r, criterion, "%s", p->s->crit ? p->s->crit->name : series_is(p->s, "oracle") ? "removal" : "");
+    SET(r, mask, "%s", mask_kind_names[p->s->kind]);
+    if (p->s->crit) SET(r, criterion, "%s", p->s->crit->name);
+    if (p->s->kind == MASK_ORACLE) SET(r, criterion, "removal");
     if (series_has_rule(p->s)) {
         SET(r, scope, "%s", mask_scope_names[p->rule.scope]);
         SET(r, units, "%s", mask_units_name(p->rule.units));
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
         SET(r, local_counts, "%s", mask_counts_name(&p->rule));
         SET(r, dense_layers, "%d", p->rule.dense_layers);
-    } else if (series_is(p->s, "none")) {
+    } else if (p->s->kind == MASK_NONE) {
         SET(r, sparsity, "0");
     }
-    if (!series_is(p->s, "none")) SET(r, mask_span, "%s", decodes(w, p) ? "decode" : "all");
+    if (p->s->kind != MASK_NONE) SET(r, mask_span, "%s", decodes(w, p) ? "decode" : "all");
     if (p->about) set_predictor(r, w, p);
     SET(r, shots, "%ld", o->shots);
     SET(r, limit, "%ld", o->limit);
     doc_part_text(r->text[COL_part], w->part);
-    SET(r, allow_overlap, "%d", o->allow_overlap && (series_is(p->s, "static") || series_is(p->s, "contextual")));
+    SET(r, allow_overlap, "%d", o->allow_overlap && (p->s->kind == MASK_STATIC || p->s->kind == MASK_CONTEXTUAL));
     SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
     SET(r, bos, "%d", o->bos);
     SET(r, over_long, "%s", o->over_long);
-    SET(r, uses_label, "%d", series_is(p->s, "oracle"));
+    SET(r, uses_label, "%d", p->s->kind == MASK_ORACLE);
     SET(r, model_hash, "%.*s", HASH_DIGITS, w->model.file.hash);
     SET(r, tokenizer_hash, "%.*s", HASH_DIGITS, tok_hash(w->tok));
     SET(r, code, "%s", code_version());
 }
 
-void row_target(row *r, const sweep *w, const point *p, const target *t) {
+static void set_target(row *r, const sweep *w, const point *p) {
+    const target *t = point_target(w, p);
     SET(r, task, "%s", t->name);
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
     if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", w->o->token_windows);
-    if (series_is(p->s, "static"))
-        SET(r, aggregate, "%s", strcmp(sweep_aggregate(p->s, t), "all") == 0 ? "all" : "task");
-    if (t->is_text && !series_is(p->s, "none") && decodes(w, p)) SET(r, refresh, "%ld", w->o->refresh);
+    if (p->s->kind == MASK_STATIC)
+        SET(r, aggregate, "%s", strcmp(series_aggregate(p->s, t), "all") == 0 ? "all" : "task");
+    if (t->is_text && p->s->kind != MASK_NONE && decodes(w, p)) SET(r, refresh, "%ld", w->o->refresh);
     SET(r, data_hash, "%.*s", HASH_DIGITS, t->is_text ? t->text.hash : t->task.hash);
-    SET(r, scores_hash, "%.*s", HASH_DIGITS, t->scores_hash);
+    SET(r, scores_hash, "%.*s", HASH_DIGITS, p->scores_hash);
 }
 
-static void set_counts(row *r, const outcome *o) {
-    SET(r, effective_heads, "%.17g", o->effective[UNIT_HEADS]);
-    SET(r, effective_neurons, "%.17g", o->effective[UNIT_NEURONS]);
-    SET(r, pruned_heads, "%ld", o->counts.pruned[UNIT_HEADS]);
-    SET(r, pruned_neurons, "%ld", o->counts.pruned[UNIT_NEURONS]);
+static void make_row(row *r, const sweep *w, const point *p) {
+    set_options(r, w, p);
+    set_target(r, w, p);
+}
+
+static void set_counts(row *r, const point *p) {
+    SET(r, effective_heads, "%.17g", p->effective[UNIT_HEADS]);
+    SET(r, effective_neurons, "%.17g", p->effective[UNIT_NEURONS]);
+    SET(r, pruned_heads, "%ld", p->counts.pruned[UNIT_HEADS]);
+    SET(r, pruned_neurons, "%ld", p->counts.pruned[UNIT_NEURONS]);
 }
 
 static void set_value(row *r, const eval_metric *m) {
@@ -90,44 +103,38 @@ static void set_value(row *r, const eval_metric *m) {
     SET(r, n, "%ld", m->n);
 }
 
-int target_metric_names(const target *t, const char *name[2]) {
-    name[0] = !t->is_text ? "acc" : t->text.kind == TEXT_PAGES ? "word_perplexity" : "token_perplexity";
-    name[1] = !t->is_text ? "acc_norm" : t->text.kind == TEXT_PAGES ? "byte_perplexity" : NULL;
-    return name[1] ? 2 : 1;
-}
-
-bool row_present(const sweep *w, row *r, const target *t, outcome *o) {
+void rows_find(const sweep *w, point *p) {
+    row r;
     const char *name[2];
-    const int n = target_metric_names(t, name);
+    const int n = target_metrics(point_target(w, p), name);
+    make_row(&r, w, p);
+    p->done = false;
     for (int k = 0; k < n; k++) {
-        SET(r, metric, "%s", name[k]);
-        char *const *old = results_find(&w->out, r->field);
-        if (!old) return false;
-        o->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN,
+        SET(&r, metric, "%s", name[k]);
+        char *const *old = results_find(&w->out, r.field);
+        if (!old) return;
+        p->m[k] = (eval_metric){name[k], atof(old[COL_value]), old[COL_stderr][0] ? atof(old[COL_stderr]) : NAN,
                                 atol(old[COL_n])};
-        o->effective[UNIT_HEADS] = atof(old[COL_effective_heads]);
-        o->effective[UNIT_NEURONS] = atof(old[COL_effective_neurons]);
-        o->counts.pruned[UNIT_HEADS] = atol(old[COL_pruned_heads]);
-        o->counts.pruned[UNIT_NEURONS] = atol(old[COL_pruned_neurons]);
+        p->effective[UNIT_HEADS] = atof(old[COL_effective_heads]);
+        p->effective[UNIT_NEURONS] = atof(old[COL_effective_neurons]);
+        p->counts.pruned[UNIT_HEADS] = atol(old[COL_pruned_heads]);
+        p->counts.pruned[UNIT_NEURONS] = atol(old[COL_pruned_neurons]);
     }
-    return true;
+    p->done = true;
 }
 
-uint64_t row_key(const sweep *w, row *r, const target *t) {
+uint64_t rows_key(const sweep *w, const point *p) {
+    row r;
     char key[17];
     const char *name[2];
-    target_metric_names(t, name);
-    SET(r, metric, "%s", name[0]);
-    results_key(key, &w->out, r->field);
+    target_metrics(point_target(w, p), name);
+    make_row(&r, w, p);
+    SET(&r, metric, "%s", name[0]);
+    results_key(key, &w->out, r.field);
     return strtoull(key, NULL, 16);
 }
 
-// Appends the row unless it is there, and tells a reader at the terminal.
-static void write_row(sweep *w, row *r, const eval_metric *m) {
-    set_value(r, m);
-    if (results_find(&w->out, r->field)) return;
-    if (results_append(&w->out, r->field)) die(1, "%s", err_get());
-    if (!w->o->out) return;
+static void print_row(const row *r, const eval_metric *m) {
     const char *const part[] = {r->text[COL_mask], r->text[COL_design], r->text[COL_lag], r->text[COL_criterion],
                                 r->text[COL_scope]};
     char what[4 * FIELD] = "";
@@ -138,6 +145,15 @@ static void write_row(sweep *w, row *r, const eval_metric *m) {
     if (isfinite(m->error)) printf(" +- %.3g", m->error);
     printf("\n");
     fflush(stdout);
+}
+
+// Appends the row unless it is there.
+static int write_row(sweep *w, row *r, const eval_metric *m) {
+    set_value(r, m);
+    if (results_find(&w->out, r->field)) return 0;
+    if (results_append(&w->out, r->field)) return -1;
+    if (w->o->out) print_row(r, m);
+    return 0;
 }
 
 // What a reader of the details needs to know of the row: the options that differ within a sweep. refresh is that of the
@@ -178,10 +194,10 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     return text;
 }
 
-static void write_details(sweep *w, const row *r, const target *t, const double *ll) {
+static int write_details(sweep *w, const row *r, const target *t, const double *ll) {
     char key[17], *text;
     size_t bytes;
-    if (!w->o->details || (t->is_text && t->text.kind != TEXT_PAGES)) return;
+    if (!w->o->details || (t->is_text && t->text.kind != TEXT_PAGES)) return 0;
     results_key(key, &w->out, r->field);
     char *head = details_head(w, r, key);
     FILE *f = open_memstream(&text, &bytes);
@@ -190,61 +206,79 @@ static void write_details(sweep *w, const row *r, const target *t, const double 
     else
         eval_task_details(f, head, &t->task, ll);
     fclose(f);
-    if (details_append(&w->details, text, bytes)) die(1, "%s", err_get());
+    const int bad = details_append(&w->details, text, bytes);
     free(head);
     free(text);
+    return bad;
 }
 
-static int target_metrics(eval_metric m[2], const target *t, const double *ll, uint64_t seed) {
+static int measure(eval_metric m[2], const target *t, const double *ll, uint64_t seed) {
     if (t->is_text) return eval_text_metrics(m, &t->text, ll, seed);
     eval_task_metrics(m, &t->task, ll);
     return 2;
 }
 
-void sweep_finish(sweep *w, row *r, const target *t, const double *ll, uint64_t seed, outcome *o) {
-    const int n = target_metrics(o->m, t, ll, seed);
+int rows_write(sweep *w, point *p, const double *ll) {
+    row r;
+    const target *t = point_target(w, p);
+    const int n = measure(p->m, t, ll, w->seed[p->seed]);
     for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
-        o->effective[kind] = eval_effective(&o->counts, &w->model.c, kind);
-    set_counts(r, o);
+        p->effective[kind] = eval_effective(&p->counts, &w->model.c, kind);
+    make_row(&r, w, p);
+    set_counts(&r, p);
     for (int k = 0; k < n; k++) {
-        SET(r, metric, "%s", o->m[k].name);
-        if (k == 0 && !results_find(&w->out, r->field)) write_details(w, r, t, ll);
-        write_row(w, r, &o->m[k]);
+        SET(&r, metric, "%s", p->m[k].name);
+        if (k == 0 && !results_find(&w->out, r.field) && write_details(w, &r, t, ll)) return -1;
+        if (write_row(w, &r, &p->m[k])) return -1;
     }
-    o->done = true;
+    p->done = true;
+    return 0;
 }
 
-// Hash of the hashes of all tasks.
-static void set_hash_of_all(char *field, const sweep *w, const target *t, bool scores) {
+// ---------------------------------------------------------------- means over the tasks
+// The points of one mask on the tasks stand n_rules apart.
+static const point *on_task(const point *first, int k) { return first + (long)k * first->n_rules; }
+
+// Hash of the hashes of all tasks: of their scores, or of their data.
+static void set_hash_of_all(char *field, const sweep *w, const point *p, bool scores) {
     char all[33 * TASK_COUNT] = "", hash[33];
     for (int k = 0; k < w->n_tasks; k++)
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s", scores ? t[k].scores_hash : t[k].task.hash);
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%.32s",
+                 scores ? on_task(p, k)->scores_hash : point_target(w, on_task(p, k))->task.hash);
     hash_bytes(hash, all, strlen(all));
     if (*all) snprintf(field, FIELD, "%.*s", HASH_DIGITS, hash);
 }
 
-void sweep_means(sweep *w, const point *p, const target *t, const outcome *o, int stride) {
+static int write_mean(sweep *w, const point *p) {
     static const char *const name[2][2] = {{"acc", "acc_norm"}, {"acc_gmean", "acc_norm_gmean"}};
-    outcome all = {0};
-    for (int k = 0; k < w->n_tasks; k++) {
-        if (!o[k * stride].done) return;
-        for (int u = 0; u < 2; u++) {
-            all.effective[u] += o[k * stride].effective[u] / w->n_tasks;
-            all.counts.pruned[u] += o[k * stride].counts.pruned[u];
-        }
-    }
     row r;
-    row_options(&r, w, p);
+    point all = {0};
+    for (int k = 0; k < w->n_tasks; k++)
+        for (int u = 0; u < 2; u++) {
+            all.effective[u] += on_task(p, k)->effective[u] / w->n_tasks;
+            all.counts.pruned[u] += on_task(p, k)->counts.pruned[u];
+        }
+    set_options(&r, w, p);
     SET(&r, task, "mean");
-    if (series_is(p->s, "static")) SET(&r, aggregate, "%s", p->s->pooled ? "all" : "task");
-    set_hash_of_all(r.text[COL_data_hash], w, t, false);
-    set_hash_of_all(r.text[COL_scores_hash], w, t, true);
+    if (p->s->kind == MASK_STATIC) SET(&r, aggregate, "%s", p->s->pooled ? "all" : "task");
+    set_hash_of_all(r.text[COL_data_hash], w, p, false);
+    set_hash_of_all(r.text[COL_scores_hash], w, p, true);
     set_counts(&r, &all);
     for (int geometric = 0; geometric < 2; geometric++)
         for (int k = 0; k < 2; k++) {
             eval_metric each[TASK_COUNT];
-            for (int i = 0; i < w->n_tasks; i++) each[i] = o[i * stride].m[k];
+            for (int i = 0; i < w->n_tasks; i++) each[i] = on_task(p, i)->m[k];
             const eval_metric mean = eval_mean(name[geometric][k], each, w->n_tasks, geometric);
-            write_row(w, &r, &mean);
+            if (write_row(w, &r, &mean)) return -1;
         }
+    return 0;
+}
+
+int rows_write_means(sweep *w, const point *first) {
+    for (int i = 0; i < first->n_rules; i++) {
+        bool all_done = w->n_tasks > 0;
+        for (int k = 0; k < w->n_tasks; k++) all_done &= on_task(first + i, k)->done;
+        if (all_done && write_mean(w, first + i)) return -1;
+    }
+    return 0;
 }

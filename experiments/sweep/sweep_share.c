@@ -6,45 +6,117 @@
 #include "sweep.h"
 #include "workers.h"
 
-// Points go in turn; a series whose points share a pass over a target (contextual, oracle) goes as a whole.
-bool sweep_mine(const sweep *w, long number) { return number % w->ranks == w->rank; }
+static char *parts_folder(const sweep *w) { return xasprintf("%s.parts", w->o->out); }
 
-static char *folder(const sweep *w) { return xasprintf("%s.parts", w->o->out); }
-
-int sweep_lead(const sweep *w) {
-    char *dir = folder(w);
+int share_lead(const sweep *w) {
+    char *dir = parts_folder(w);
     const int bad = leader_begin(dir);
     free(dir);
     return bad;
 }
 
-bool sweep_shares(const sweep *w, const char *plan) {
-    char *dir = w->o->out ? folder(w) : NULL;
+bool share_exists(const sweep *w, const char *plan) {
+    char *dir = w->o->out ? parts_folder(w) : NULL;
     const bool left = dir && parts_match(dir, plan);
     free(dir);
     return w->ranks > 1 || left;
 }
 
-// Every row stands in the file.
-static bool finished(void *ctx) {
-    sweep *w = ctx;
-    results_close(&w->out);
-    if (results_read(&w->out, w->o->out, sweep_columns, N_COLUMNS)) die(1, "%s", err_get());
-    sweep_count(w);
-    return w->rows_missing == 0;
+// ---------------------------------------------------------------- parts
+// A part begins with this, and continues with the log-likelihoods. key: of the row, so that a point of scores or data
+// that changed since counts for nothing.
+typedef struct {
+    uint64_t key;
+    eval_counts counts;
+} part_head;
+
+static int write_part(sweep *w, point *p, const double *ll) {
+    const part_head h = {rows_key(w, p), p->counts};
+    const size_t lls = (size_t)target_lls(point_target(w, p)) * sizeof *ll;
+    const parts_record r = {p->number, 0, (int64_t)(sizeof h + lls)};
+    char *all = xmalloc(sizeof h + lls);
+    memcpy(all, &h, sizeof h);
+    memcpy(all + sizeof h, ll, lls);
+    const int bad = parts_add(&w->parts, &r, 1, all, sizeof h + lls);
+    free(all);
+    return bad;
 }
 
-int sweep_share(sweep *w, const char *plan) {
-    char *dir = folder(w);
-    const int lock = w->rank ? worker_begin(dir, plan, w->rank, finished, w) : -1;
+// 1: there is a part of the point; 0; -1 and err_set.
+static int has_part(const sweep *w, const point *p) {
+    part_head h;
+    if (!w->parts.dir || !parts_has(&w->parts, p->number)) return 0;
+    if (parts_read((parts *)&w->parts, p->number, 0, sizeof h, &h)) return -1;
+    return h.key == rows_key(w, p);
+}
+
+int share_read(sweep *w, const point *p, double *ll, eval_counts *counts) {
+    part_head h;
+    const size_t lls = (size_t)target_lls(point_target(w, p)) * sizeof *ll;
+    if (parts_read(&w->parts, p->number, 0, sizeof h, &h)) return -1;
+    *counts = h.counts;
+    return parts_read(&w->parts, p->number, sizeof h, lls, ll);
+}
+
+// ---------------------------------------------------------------- what is to do
+// Points go in turn; those that share a pass over a target go as a whole.
+static bool is_mine(const sweep *w, const point *p) {
+    return (p->way == POINT_TOGETHER ? p->pass : p->number) % w->ranks == w->rank;
+}
+
+static int choose_share(sweep *w) {
+    for (long i = 0; i < w->n_points; i++) {
+        point *p = &w->point[i];
+        p->todo = TODO_NOTHING;
+        if (p->way == POINT_LEFT_OUT || p->done || !is_mine(w, p)) continue;
+        const int has = has_part(w, p);
+        if (has < 0) return -1;
+        if (!has) p->todo = TODO_RUN;
+    }
+    return 0;
+}
+
+int share_choose_rest(sweep *w) {
+    for (long i = 0; i < w->n_points; i++) {
+        point *p = &w->point[i];
+        p->todo = TODO_NOTHING;
+        if (p->way == POINT_LEFT_OUT || p->done) continue;
+        const int has = has_part(w, p);
+        if (has < 0) return -1;
+        p->todo = has ? TODO_READ : TODO_RUN;
+    }
+    return 0;
+}
+
+// ---------------------------------------------------------------- processes
+typedef struct {
+    sweep *w;
+    bool failed;  // err_set
+} watcher;
+
+// Every row stands in the file, or it cannot be read, and waiting for it is no use.
+static bool is_finished(void *ctx) {
+    watcher *it = ctx;
+    sweep *w = it->w;
+    results_close(&w->out);
+    it->failed = results_read(&w->out, w->o->out, sweep_columns, N_COLUMNS) != 0;
+    if (it->failed) return true;
+    list_find_rows(w);
+    return list_size(w).rows_missing == 0;
+}
+
+int share_run(sweep *w, const char *plan) {
+    static const sweep_sink to_parts = {.point = write_part};
+    char *dir = parts_folder(w);
+    watcher it = {.w = w};
+    const int lock = w->rank ? worker_begin(dir, plan, w->rank, is_finished, &it) : -1;
     if (lock == WORKER_LATE) {
         free(dir);
-        return 0;
+        return it.failed ? -1 : 0;
     }
-    int bad = w->rank && lock < 0 ? -1 : parts_open(&w->parts, dir, plan, w->point);
-    w->sharing = true;
-    if (!bad) sweep_visit(w, false);
-    w->sharing = false;
+    int bad = w->rank && lock < 0 ? -1 : parts_open(&w->parts, dir, plan, w->n_points);
+    if (!bad) bad = choose_share(w);
+    if (!bad) bad = run_points(w, &to_parts);
     if (w->rank) worker_end(dir, w->rank, lock);
     if (!bad && w->rank == 0) {
         workers_wait(dir, w->ranks);
@@ -54,43 +126,17 @@ int sweep_share(sweep *w, const char *plan) {
     return bad;
 }
 
-void sweep_share_end(sweep *w) {
-    char *dir = folder(w);
+int share_end(sweep *w) {
+    char *dir = parts_folder(w);
     parts_close(&w->parts);
-    if (parts_remove(dir)) die(1, "%s", err_get());
+    const int bad = parts_remove(dir);
     free(dir);
+    return bad;
 }
 
-void sweep_share_rest(const sweep *w, const char *plan) {
-    char *dir = folder(w);
-    if (parts_remove_rest(dir, plan)) die(1, "%s", err_get());
+int share_remove_rest(const sweep *w, const char *plan) {
+    char *dir = parts_folder(w);
+    const int bad = parts_remove_rest(dir, plan);
     free(dir);
-}
-
-// A part begins with this, and continues with the log-likelihoods. key: of the row, so that a point of scores or data
-// that changed since counts for nothing.
-typedef struct {
-    uint64_t key;
-    eval_counts counts;
-} head;
-
-void sweep_put(sweep *w, long at, uint64_t key, const double *ll, int n, const eval_counts *counts) {
-    const head h = {key, *counts};
-    const size_t lls = (size_t)n * sizeof *ll;
-    const parts_record r = {at, 0, (int64_t)(sizeof h + lls)};
-    char *all = xmalloc(sizeof h + lls);
-    memcpy(all, &h, sizeof h);
-    memcpy(all + sizeof h, ll, lls);
-    if (parts_add(&w->parts, &r, 1, all, sizeof h + lls)) die(1, "%s", err_get());
-    free(all);
-}
-
-bool sweep_shared(sweep *w, long at, uint64_t key, double *ll, int n, eval_counts *counts) {
-    head h;
-    if (!w->parts.dir || !parts_has(&w->parts, at)) return false;
-    if (parts_read(&w->parts, at, 0, sizeof h, &h)) die(1, "%s", err_get());
-    if (h.key != key) return false;
-    *counts = h.counts;
-    if (ll && parts_read(&w->parts, at, sizeof h, (size_t)n * sizeof *ll, ll)) die(1, "%s", err_get());
-    return true;
+    return bad;
 }

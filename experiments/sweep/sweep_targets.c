@@ -1,0 +1,77 @@
+// sweep_targets - what bin/sweep measures: the tasks, then the forms of a text, read and tokenised once per seed.
+// Contract in sweep.h.
+#include <stdlib.h>
+#include "sweep.h"
+
+static int open_task(target *t, const sweep *w, const char *name, const eval_options *o, bool tell) {
+    t->name = name;
+    if (eval_task_open(&t->task, name, o, w->tok, &w->model.c)) return -1;
+    if (tell) log_info("%s: %d documents of %s (%s)", name, t->task.n, t->task.split.split, t->task.split.file);
+    if (t->task.skipped) log_info("%s: %d over-long documents are left out", name, t->task.skipped);
+    if (t->task.cut) log_info("%s: %d over-long documents are cut from the left", name, t->task.cut);
+    return 0;
+}
+
+static int open_text(target *t, const sweep *w, text_kind kind, const eval_options *o, bool tell) {
+    t->name = "wikitext";
+    t->is_text = true;
+    if (eval_text_open(&t->text, w->o->wikitext, kind, o, w->tok, &w->model.c)) return -1;
+    if (tell && kind == TEXT_PAGES) log_info("%s: %d pages", w->o->wikitext, t->text.n_groups);
+    return 0;
+}
+
+static int open_all(target *t, int *n, const sweep *w, const eval_options *o, bool tell) {
+    *n = 0;
+    for (int k = 0; k < w->n_tasks; k++)
+        if (open_task(&t[(*n)++], w, w->task[k], o, tell)) return -1;
+    if (!w->o->wikitext) return 0;
+    if (open_text(&t[(*n)++], w, TEXT_PAGES, o, tell)) return -1;
+    if (w->windows == WINDOWS_NONE) return 0;
+    return open_text(&t[(*n)++], w, w->windows == WINDOWS_GPTQ ? TEXT_GPTQ : TEXT_DISJOINT, o, tell);
+}
+
+int targets_open(sweep *w) {
+    w->targets = xcalloc((size_t)w->n_seeds, sizeof *w->targets);
+    for (int s = 0; s < w->n_seeds; s++) {
+        const eval_options o = {.part = w->part,
+                                .data = w->o->data,
+                                .split = w->o->split,
+                                .shots = (int)w->o->shots,
+                                .limit = w->o->limit,
+                                .seed = w->seed[s],
+                                .compat = w->compat,
+                                .bos = w->o->bos,
+                                .over = w->over};
+        if (open_all(w->targets[s], &w->n_targets, w, &o, s == 0)) return -1;
+    }
+    return 0;
+}
+
+void targets_close(sweep *w) {
+    for (int s = 0; s < w->n_seeds; s++)
+        for (int k = 0; k < w->n_targets; k++) {
+            free(w->targets[s][k].dense);
+            eval_task_close(&w->targets[s][k].task);
+            eval_text_close(&w->targets[s][k].text);
+        }
+    free(w->targets);
+}
+
+const eval_item *target_items(const target *t, int *n) {
+    *n = t->is_text ? t->text.n : t->task.n;
+    return t->is_text ? t->text.item : t->task.item;
+}
+
+int target_lls(const target *t) {
+    int n;
+    target_items(t, &n);
+    return n * TASK_MAX_CHOICES;
+}
+
+int target_metrics(const target *t, const char *name[2]) {
+    static const char *const all[][2] = {{"acc", "acc_norm"}, {"word_perplexity", "byte_perplexity"}};
+    const bool whole = !t->is_text || t->text.kind == TEXT_PAGES;
+    for (int k = 0; k < 2; k++) name[k] = whole ? all[t->is_text][k] : NULL;
+    if (!whole) name[0] = "token_perplexity";
+    return whole ? 2 : 1;
+}
