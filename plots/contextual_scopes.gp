@@ -6,8 +6,8 @@ curves = "static:local static:global static:hybrid shadow:local shadow:global sh
 kind(c) = c[1:6]
 scope(c) = c[8:*]
 which(c) = sprintf("f[\"criterion\"] == \"%s\" && f[\"scope\"] == \"%s\" && %s", criterion, scope(c), \
-                   kind(c) eq "static" ? "f[\"mask\"] == \"static\"" : "f[\"design\"] == \"shadow\" && f[\"target\"] == \"" . target . "\"")
-label(c) = (kind(c) eq "static" ? "static, " : "contextual, ") . scope(c)
+                   kind(c) eq "static" ? "f[\"mask\"] == \"static\" && f[\"aggregate\"] == \"all\"" : "f[\"design\"] == \"shadow\" && f[\"target\"] == \"" . target . "\"")
+label(c) = (kind(c) eq "static" ? "static (all tasks), " : "contextual, ") . scope(c)
 shade(c) = scope(c) eq "local" ? "#1b6ca8" : scope(c) eq "global" ? "#e07b00" : "#2e8b57"
 stroke(c) = kind(c) eq "static" ? 2 : 1
 point(c) = (scope(c) eq "local" ? 4 : scope(c) eq "global" ? 6 : 8) + (kind(c) eq "static" ? 0 : 1)

@@ -13,7 +13,7 @@ points(c, metric) = sprintf("awk -F, -v scope=%s -v metric=%s -v curve=%s '/^#/ 
     (name != curve && curve != \"any\") || (name != \"dense\" && f[\"scope\"] != scope) {next} \
     {k = f[\"model_hash\"] SUBSEP name SUBSEP (name == \"dense\" ? \"\" : f[\"criterion\"] SUBSEP f[\"scope\"] SUBSEP f[\"units\"]) SUBSEP f[\"sparsity\"]} \
     file == 1 && f[\"metric\"] == \"token_ms\" && f[\"engine\"] == \"own\" && f[\"batch\"] == 1 {ms[k] = f[\"amortised\"] + 0; next} \
-    file == 2 && f[\"metric\"] == metric && (f[\"task\"] == \"mean\" || f[\"task\"] == \"wikitext\") && k in ms {q[k] += f[\"value\"]; c[k]++; of[k] = name; p[k] = f[\"sparsity\"]} \
+    file == 2 && f[\"metric\"] == metric && f[\"aggregate\"] != \"task\" && (f[\"task\"] == \"mean\" || f[\"task\"] == \"wikitext\") && k in ms {q[k] += f[\"value\"]; c[k]++; of[k] = name; p[k] = f[\"sparsity\"]} \
     END {for (k in q) if (curve == \"any\") print of[k]; else print p[k] \",\" ms[k] \",\" q[k] / c[k]}' '%s' '%s' | sort -%s", scope, metric, c, times, sweep, c eq "any" ? "u" : "g")
 found = system(points("any", "acc"))
 curves = ""
