@@ -10,6 +10,8 @@
 const char *const mask_scope_names[] = {"local", "global", "hybrid"};
 
 const char *const mask_counts_names[] = {"spread", "floor"};
+const char mask_counts_help[] =
+    "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share";
 
 const char *mask_units_name(unsigned units) {
     static const char *const names[] = {[UNITS_HEADS] = "heads", [UNITS_NEURONS] = "neurons", [UNITS_BOTH] = "both"};
@@ -134,10 +136,7 @@ int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, c
     const int U = model_all_units(c, kind);
     ASSERT(rule->scope == SCOPE_LOCAL);
     if (!mask_rule_prunes(rule, kind) || layer < rule->dense_layers) return 0;
-    long *count = xmalloc((size_t)c->L * sizeof *count);
-    mask_local_counts(count, model_units_left(c, kind), c->L, U, rule);
-    const long k = count[layer];
-    free(count);
+    const long k = mask_local_count(model_units_left(c, kind), c->L, U, rule, layer);
     uint8_t *keep = (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U;
     const long bad = mask_select_layer(keep, o, score, model_units(c, layer, kind), k);
     return check_place(o, score, bad, U, unit_names_of_one[kind]) ? err_prefix("predicted for layer %d", layer) : 0;

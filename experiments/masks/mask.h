@@ -6,7 +6,7 @@
 //   local   each layer loses its own share;  global  k over all layers;  hybrid  global, but every layer keeps at least
 //           its top m.
 // sound counts over the prunable layers only (all but the first `dense_layers`), and the shares of a local scope add up
-// to the k of a global one (mask_local_counts), so that masks of all scopes lose equally many units. compat counts over
+// to the k of a global one (mask_local_count), so that masks of all scopes lose equally many units. compat counts over
 // all layers, each layer losing floor(p n_l / 100), then sets the dense layers running again, and leaves the neurons
 // alone, because the published FFN mask never acted (METHOD 6, 10.1).
 // In a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
@@ -31,6 +31,7 @@ typedef struct {
 
 extern const char *const mask_scope_names[];   // "local", "global", "hybrid"
 extern const char *const mask_counts_names[];  // "spread", "floor"
+extern const char mask_counts_help[];          // of the option that chooses
 const char *mask_units_name(unsigned units);   // "heads", "neurons", "both"
 // The choice that a result names: "" for the scopes other than local.
 const char *mask_counts_name(const mask_rule *rule);
@@ -41,11 +42,11 @@ long mask_parse_sparsity(const char *text);
 long *mask_parse_sparsities(const char *list, int *n);
 // floor(p n / 100).
 long mask_count(long sparsity, long n);
-// count [L]: units that each layer loses in a local scope; units [L]: how many each has, NULL: U. With P units in the
+// Units that a layer loses in a local scope; units [L]: how many each has, NULL: U. With P units in the
 // prunable layers, floor(p P / 100) go in all: layer l loses floor(p n_l / 100), and one more goes from the layers with
 // the largest p n_l mod 100, among equal ones by the bit-reversed index of the layer, which spreads them over the
 // depth. 30 % of 5 layers of 8: 3, 2, 2, 2, 3.
-void mask_local_counts(long *count, const int *units, int L, int U, const mask_rule *rule);
+long mask_local_count(const int *units, int L, int U, const mask_rule *rule, int layer);
 
 // One block for both kinds, every unit running; mask_free is safe on {0}.
 void mask_alloc(mask *m, const model_config *c);

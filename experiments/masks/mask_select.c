@@ -49,54 +49,40 @@ static int first_counted(int L, const mask_rule *rule) {
 }
 
 // ---------------------------------------------------------------- counts of a local scope
-// A layer that may lose one unit more than the floor of its share: what its share exceeds the floor by, in thousandths
-// of a percent of a unit, and its index with the bits in reverse order.
-typedef struct {
-    long rest;
-    unsigned reversed;
-    int layer;
-} claimant;
-
-static int by_claim(const void *a, const void *b) {
-    const claimant *x = a, *y = b;
-    if (x->rest != y->rest) return x->rest > y->rest ? -1 : 1;
-    return x->reversed < y->reversed ? -1 : x->reversed > y->reversed;
-}
-
 static unsigned reverse_bits(unsigned x, int bits) {
     unsigned y = 0;
     for (int b = 0; b < bits; b++) y |= (x >> b & 1) << (bits - 1 - b);
     return y;
 }
 
-void mask_local_counts(long *count, const int *units, int L, int U, const mask_rule *rule) {
+// No sort and no memory: a predictor that looks ahead asks for one layer at a time, at every token.
+long mask_local_count(const int *units, int L, int U, const mask_rule *rule, int layer) {
     const int first = first_counted(L, rule);
-    claimant *c = xmalloc((size_t)L * sizeof *c);
-    long all = 0, left = 0;
+    if (layer < first) return 0;
+    const long own = units ? units[layer] : U, own_rest = rule->sparsity * own % 100000;
+    long all = 0, given = 0, before = 0;  // before: layers that lose one unit more than the floor rather than this one
     int bits = 0;
     while (1 << bits < L - first) bits++;
-    for (int l = 0; l < L; l++) {
-        const long whole = units ? units[l] : U, n = l < first ? 0 : whole;
+    const unsigned place = reverse_bits((unsigned)(layer - first), bits);
+    for (int l = first; l < L; l++) {
+        const long n = units ? units[l] : U, rest = rule->sparsity * n % 100000;
         all += n;
-        count[l] = mask_count(rule->sparsity, n);
-        left -= count[l];
-        c[l] = (claimant){rule->sparsity * n % 100000, reverse_bits((unsigned)(l - first), bits), l};
+        given += mask_count(rule->sparsity, n);
+        before += rest > own_rest || (rest == own_rest && reverse_bits((unsigned)(l - first), bits) < place);
     }
-    left += mask_count(rule->sparsity, all);  // fewer than there are layers with a rest
-    if (rule->compat || rule->counts == COUNTS_FLOOR) left = 0;
-    qsort(c + first, (size_t)(L - first), sizeof *c, by_claim);
-    for (long i = 0; i < left; i++) count[c[first + i].layer]++;
-    free(c);
+    const bool spread = !rule->compat && rule->counts == COUNTS_SPREAD;
+    const long left = spread ? mask_count(rule->sparsity, all) - given : 0;
+    return mask_count(rule->sparsity, own) + (before < left);
 }
 
 // ---------------------------------------------------------------- scopes
 // In every layer from `first` on its share of the sparsity goes.
 static void cut_local(uint8_t *keep, ranking *r, int first, const mask_rule *rule) {
-    long *count = xmalloc((size_t)r->L * sizeof *count);
-    mask_local_counts(count, r->units, r->L, r->U, rule);
-    for (int l = first; l < r->L; l++) r->layer[l] = (cut_range){(long)l * r->U, units_of(r, l), count[l]};
+    for (int l = first; l < r->L; l++) {
+        const long k = mask_local_count(r->units, r->L, r->U, rule, l);
+        r->layer[l] = (cut_range){(long)l * r->U, units_of(r, l), k};
+    }
     cut(keep, r, NULL, r->layer + first, r->L - first);
-    free(count);
 }
 
 // top becomes 1 at the m highest of every layer from `first` on, 0 at its others.

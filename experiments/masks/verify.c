@@ -188,9 +188,9 @@ static bool counted(const verify *v, const mask *m, unit_kind kind) {
     const size_t U = (size_t)units_of(c, kind);
     const int dense = r->dense_layers < c->L ? r->dense_layers : c->L;
     const bool pruned = mask_rule_prunes(r, kind);
-    long all = 0, prunable = 0, *want = xmalloc((size_t)c->L * sizeof *want);
+    const int *units = model_units_left(c, kind);
+    long all = 0, prunable = 0;
     bool holds = true;
-    mask_local_counts(want, kind ? c->neurons : c->heads, c->L, (int)U, r);
     for (int l = 0; l < c->L; l++) {
         const int n = model_units(c, l, kind);
         long off = 0;
@@ -198,11 +198,10 @@ static bool counted(const verify *v, const mask *m, unit_kind kind) {
         if (l < dense)
             holds &= off == 0;
         else if (r->scope == SCOPE_LOCAL)
-            holds &= off == (pruned ? want[l] : 0);
+            holds &= off == (pruned ? mask_local_count(units, c->L, (int)U, r, l) : 0);
         all += off;
         prunable += l < dense ? 0 : n;
     }
-    free(want);
     // compat counts over all layers before the dense ones run again, and its hybrid does not keep the count
     const bool total_known = !r->compat && !(r->scope == SCOPE_LOCAL && r->counts == COUNTS_FLOOR);
     return holds && (!total_known || all == (pruned ? mask_count(r->sparsity, prunable) : 0));

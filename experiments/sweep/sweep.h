@@ -63,7 +63,7 @@ typedef struct {
 // or in one pass over the target with the other points of its series, because what costs (a predictor's dense pass, the
 // oracle's scores) is the same for all. POINT_LEFT_OUT: the series has nothing to measure on the target.
 typedef enum { POINT_LEFT_OUT, POINT_DENSE, POINT_MASKED, POINT_TOGETHER } point_way;
-typedef enum { TODO_NOTHING, TODO_READ, TODO_RUN } point_todo;  // READ: another process has left the log-likelihoods
+typedef enum { WORK_NONE, WORK_READ, WORK_RUN } point_work;  // READ: another process has left the log-likelihoods
 
 // One mask on one target. The points of a series and seed are neighbours in the list: n_rules of them (the scopes, and
 // in each the sparsities) on the first target, as many on the next, and so on.
@@ -75,7 +75,7 @@ typedef struct {
     int n_rules;
     long number, pass;  // its place in the list; the number of its series and seed on its target
     point_way way;
-    point_todo todo;
+    point_work work;
     char scores_hash[33];  // of the scores, predictor or mask file
     // once its rows are there (done), what they say
     bool done;

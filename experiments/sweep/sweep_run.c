@@ -83,7 +83,7 @@ static int run_masked(sweep *w, point *p, const mask *m, const sweep_sink *sink)
 }
 
 // ---------------------------------------------------------------- the points of a series on a target
-static bool is_to_run(const point *p, point_way way) { return p->todo == TODO_RUN && p->way == way; }
+static bool is_to_run(const point *p, point_way way) { return p->work == WORK_RUN && p->way == way; }
 
 static int count_to_run(const point *first, long n, point_way way) {
     int sum = 0;
@@ -112,7 +112,7 @@ static int run_singly(sweep *w, point *first, const sweep_sink *sink) {
     mask_alloc(&m, &w->model.c);
     int bad = count_to_run(first, first->n_rules, POINT_MASKED) ? read_scores(&scores, &m, w, first) : 0;
     for (point *p = first; p < first + first->n_rules && !bad; p++) {
-        if (p->todo == TODO_READ) {
+        if (p->work == WORK_READ) {
             bad = read_point(w, p, sink);
         } else if (is_to_run(p, POINT_DENSE)) {
             bad = run_dense(w, p, sink);

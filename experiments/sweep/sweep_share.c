@@ -67,11 +67,11 @@ static bool is_mine(const sweep *w, const point *p) {
 static int choose_share(sweep *w) {
     for (long i = 0; i < w->n_points; i++) {
         point *p = &w->point[i];
-        p->todo = TODO_NOTHING;
+        p->work = WORK_NONE;
         if (p->way == POINT_LEFT_OUT || p->done || !is_mine(w, p)) continue;
         const int has = has_part(w, p);
         if (has < 0) return -1;
-        if (!has) p->todo = TODO_RUN;
+        if (!has) p->work = WORK_RUN;
     }
     return 0;
 }
@@ -79,11 +79,11 @@ static int choose_share(sweep *w) {
 int share_choose_rest(sweep *w) {
     for (long i = 0; i < w->n_points; i++) {
         point *p = &w->point[i];
-        p->todo = TODO_NOTHING;
+        p->work = WORK_NONE;
         if (p->way == POINT_LEFT_OUT || p->done) continue;
         const int has = has_part(w, p);
         if (has < 0) return -1;
-        p->todo = has ? TODO_READ : TODO_RUN;
+        p->work = has ? WORK_READ : WORK_RUN;
     }
     return 0;
 }
