@@ -320,6 +320,14 @@ static void products_are_openblas(void **state) {
     memcpy(&address, &product, sizeof address);
     assert_true(dladdr(address, &from) != 0);
     if (!strstr(from.dli_fname, "openblas")) fail_msg("cblas_sgemm comes from %s", from.dli_fname);
+#ifdef __x86_64__
+    // An OpenBLAS older than the processor takes kernels without AVX2, five times slower.
+    static const char *const avx2_cores[] = {"Haswell", "Zen", "Excavator", "SkylakeX", "Cooperlake", "SapphireRapids"};
+    bool avx2 = !__builtin_cpu_supports("avx2");
+    for (size_t i = 0; i < sizeof avx2_cores / sizeof *avx2_cores; i++)
+        avx2 |= strcasecmp(openblas_get_corename(), avx2_cores[i]) == 0;
+    if (!avx2) fail_msg("products run on the kernels of %s", openblas_get_corename());
+#endif
 }
 
 // Log-probabilities and gradients when the logits of a batch do not fit their buffer: with V = 2^19, pieces of 32 rows.

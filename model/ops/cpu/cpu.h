@@ -8,6 +8,9 @@
 #include "ops_all.h"
 #undef OP
 
+// From here on a call of OpenBLAS uses one thread.
+void cpu_blas_one_thread(void);
+
 // Rows of a weight in fp32: the stored ones, or widened into scratch memory of the caller's mark.
 const float *cpu_weight_rows(const weight *w, int row, int rows);
 // A whole vector (bias, gain) likewise; NULL of NULL.

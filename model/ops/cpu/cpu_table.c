@@ -2,7 +2,6 @@
 // that depend on one sequence only; OpenMP shares the tiles out. So the bits do not depend on the thread count or on
 // the rest of the batch.
 #include "cpu.h"
-#include <cblas.h>
 
 const ops *ops_cpu(void) {
     static const ops table = {
@@ -10,6 +9,6 @@ const ops *ops_cpu(void) {
 #include "ops_all.h"
 #undef OP
         .device = "cpu", .about = "CPU", .host = true, .parts = 1};
-    openblas_set_num_threads(1);
+    cpu_blas_one_thread();
     return &table;
 }
