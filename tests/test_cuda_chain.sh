@@ -24,12 +24,15 @@ run() {
     shift 3
     "$bin/$@" >"$out/log" 2>&1 || fail "$*"
 }
+# The predictors learn from eight examples, scored on the CPU; four of them are scored on both devices.
+score() { run 0 rev eager score --device $1 --model $model --data $data --tasks copa,winogrande --shots 0 --examples $2 --criteria $3 --mode $4 --out "$5"; }
+score cpu 4 snip,nwot sound "$out/learn.h5"
+run 0 fwd eager aggregate --store "$out/learn.h5" --out "$out/aggregates.h5"
 for device in cpu cuda; do
     o=$out/$device
-    run 0 rev eager score --device $device --model $model --data $data --tasks copa,winogrande --shots 0 --examples 4 --criteria all --mode both --out "$o.h5"
-    [ $device = cuda ] || run 0 fwd eager aggregate --store "$o.h5" --out "$out/aggregates.h5"
+    score $device 2 all both "$o.h5"
     for design in shadow sequence; do
-        run 0 rev random train --device $device --store "$out/cpu.h5" --model $model --design $design --criterion snip --hidden 32 --epochs 5 --out "$o.$design.h5"
+        run 0 rev random train --device $device --store "$out/learn.h5" --model $model --design $design --criterion snip --hidden 32 --epochs 5 --out "$o.$design.h5"
     done
     run 0 7 random sweep --device $device --model $model --data $data --tasks copa,winogrande --wikitext "$out/text.raw" --limit 2 --mask none,static,contextual \
         --scores "$out/aggregates.h5" --predictor "$out/cpu.shadow.h5" --criterion snip --sparsity 40 --refresh 8 --out "$o.csv" --details "$o.jsonl"
