@@ -372,12 +372,24 @@ int main(int argc, char **argv) {
     long dense = 1;
     job j = {0};
     const cli_option options[] = {
-        {"store", CLI_STR, &in, "STORE", "made by bin/score", true, NULL, 0, 0},
-        {"out", CLI_STR, &out, "FILE", "HDF5 file to write; may be the store itself", true, NULL, 0, 0},
-        {"csv", CLI_STR, &csv, "DIR", "also rank_variance.csv, head_scores.csv, correlation.csv, removal.csv there",
-         false, NULL, 0, 0},
-        {"dense-layers", CLI_INT, &dense, "N", "first layers that are never pruned, left out of top-k overlaps", false,
-         NULL, 0, 1000},
+        {.name = "store", .type = CLI_STR, .value = &in, .arg = "STORE", .help = "made by bin/score", .required = true},
+        {.name = "out",
+         .type = CLI_STR,
+         .value = &out,
+         .arg = "FILE",
+         .help = "HDF5 file to write; may be the store itself",
+         .required = true},
+        {.name = "csv",
+         .type = CLI_STR,
+         .value = &csv,
+         .arg = "DIR",
+         .help = "also rank_variance.csv, head_scores.csv, correlation.csv, removal.csv there"},
+        {.name = "dense-layers",
+         .type = CLI_INT,
+         .value = &dense,
+         .arg = "N",
+         .help = "first layers that are never pruned, left out of top-k overlaps",
+         .max = 1000},
         {0}};
     cli_parse(argc, argv, "aggregates, rank statistics and correlations of the scores of a store", options);
     signal(SIGXFSZ, SIG_IGN);

@@ -3,6 +3,7 @@
 #include "cli.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -10,6 +11,30 @@
 #include <cmocka.h>
 
 enum { MAX_ARGS = 8 };
+
+typedef enum { SOUND, COMPAT } mode;
+static const char *const modes[] = {"sound", "compat", NULL};
+static const char *const kinds[] = {"heads", "neurons", "both", NULL};
+static const int kind_bits[] = {1, 2, 3};
+static const char *const types[] = {"fp32", "fp16", NULL};
+
+// A table that programs share, and the struct of its values.
+typedef struct {
+    char *where;
+    long threads;
+    int kind;
+} shared;
+static const cli_option shared_options[] = {
+    {.name = "where", .type = CLI_STR, .place = offsetof(shared, where), .arg = "NAME", .help = "where to compute"},
+    {.name = "threads", .type = CLI_INT, .place = offsetof(shared, threads), .arg = "N", .help = "threads", .max = 64},
+    {.name = "kind",
+     .type = CLI_CHOICE,
+     .place = offsetof(shared, kind),
+     .arg = "KIND",
+     .help = "units",
+     .names = kinds,
+     .values = kind_bits},
+    {0}};
 
 // Runs the parser on a command line; *text: what it printed, stdout and stderr, and after it the resolved options.
 // Returns the exit status.
@@ -23,21 +48,39 @@ static int parse(char **text, char *const *args) {
         dup2(fd[1], 2);
         close(fd[0]);
         close(fd[1]);
-        char *name = "", *mode = "sound", *argv[MAX_ARGS + 1] = {"/some/where/prog"};
+        char *name = "", *argv[MAX_ARGS + 1] = {"/some/where/prog"};
         long count = 4;
         double rate = 0.5;
         bool fast = false;
-        const cli_option options[] = {{"name", CLI_STR, &name, "NAME", "what it is called", true, NULL, 0, 0},
-                                      {"count", CLI_INT, &count, "N", "how many", false, NULL, 0, 100},
-                                      {"rate", CLI_FLOAT, &rate, "X", "how much", false, NULL, -1, 1},
-                                      {"mode", CLI_STR, &mode, "MODE", "which", false, "sound|compat", 0, 0},
-                                      {"fast", CLI_FLAG, &fast, NULL, "hurry", false, NULL, 0, 0},
-                                      {0}};
+        mode how = SOUND;
+        int type = -1;
+        cli_list sizes = {2, (const long[]){8, 16}}, all = {1, (const long[]){COMPAT}};
+        shared common = {.where = "cpu", .kind = 3};
+        const cli_option options[] = {
+            {.name = "name",
+             .type = CLI_STR,
+             .value = &name,
+             .arg = "NAME",
+             .help = "what it is called",
+             .required = true},
+            {.name = "count", .type = CLI_INT, .value = &count, .arg = "N", .help = "how many", .max = 100},
+            {.name = "rate", .type = CLI_FLOAT, .value = &rate, .arg = "X", .help = "how much", .min = -1, .max = 1},
+            {.name = "mode", .type = CLI_CHOICE, .value = &how, .arg = "MODE", .help = "which", .names = modes},
+            {.name = "type", .type = CLI_CHOICE, .value = &type, .arg = "TYPE", .help = "how wide", .names = types},
+            {.group = shared_options, .value = &common},
+            {.name = "fast", .type = CLI_FLAG, .value = &fast, .help = "hurry"},
+            {.name = "sizes", .type = CLI_INTS, .value = &sizes, .arg = "a,b", .help = "how big", .min = 1, .max = 64},
+            {.name = "all", .type = CLI_CHOICES, .value = &all, .arg = "a,b", .help = "which all", .names = modes},
+            {0}};
         int argc = 1;
         for (; args[argc - 1] && argc < MAX_ARGS; argc++) argv[argc] = args[argc - 1];
         cli_parse(argc, argv, "a program of the test", options);
         char *resolved = cli_resolved(options);
-        printf("%s given=%d%d %s\n", resolved, cli_given(options, "count"), cli_given(options, "fast"), program_name);
+        printf("%s given=%d%d%d %s\n", resolved, cli_given(options, "count"), cli_given(options, "threads"),
+               cli_given(options, "fast"), program_name);
+        printf("%d %d %s %ld %d", how, type, common.where, common.threads, common.kind);
+        for (int i = 0; i < sizes.n; i++) printf(" %ld", sizes.at[i]);
+        for (int i = 0; i < all.n; i++) printf(" %s", modes[all.at[i]]);
         free(resolved);
         fflush(stdout);
         _exit(0);
@@ -60,18 +103,35 @@ static void values_and_refusals(void **state) {
         int status;
         const char *says;
     } cases[] = {
-        {{"--name", "x"}, 0, "name=x count=4 rate=0.5 mode=sound fast=no given=00 prog"},
-        {{"--name=x", "--count=7", "--fast"}, 0, "name=x count=7 rate=0.5 mode=sound fast=yes given=11 prog"},
+        {{"--name", "x"},
+         0,
+         "name=x count=4 rate=0.5 mode=sound type= where=cpu threads=0 kind=both fast=no sizes=8,16 all=compat "
+         "given=000 "
+         "prog\n0 -1 cpu 0 3 8 16 compat"},
+        {{"--name=x", "--count=7", "--fast"}, 0, "name=x count=7 rate=0.5 mode=sound"},
+        {{"--name=x", "--count=7", "--fast"}, 0, "fast=yes sizes=8,16 all=compat given=101 prog"},
+        {{"--name=x", "--mode", "compat", "--type", "fp16"}, 0, " mode=compat type=fp16 "},
+        {{"--name=x", "--mode", "compat", "--type", "fp16"}, 0, "\n1 1 cpu 0 3 8 16 compat"},
+        {{"--name=x", "--kind=neurons", "--threads=2", "--where=gpu"}, 0, "where=gpu threads=2 kind=neurons"},
+        {{"--name=x", "--kind=neurons", "--threads=2", "--where=gpu"}, 0, "given=010 prog\n0 -1 gpu 2 2 8"},
+        {{"--name=x", "--sizes=64,,1,", "--all=compat,sound"}, 0, " sizes=64,1 all=compat,sound "},
+        {{"--name=x", "--sizes=64,,1,", "--all=compat,sound"}, 0, " 64 1 compat sound"},
         {{"--name=a=b", "--rate", "-0.25"}, 0, "name=a=b count=4 rate=-0.25"},
         {{"--name", "--count"}, 0, "name=--count"},
         {{"--name", "x", "--count", "1", "--count", "2"}, 0, "count=2"},
         {{"--help"}, 0, "  --mode MODE             which; one of sound|compat (default sound)\n"},
+        {{"--help"}, 0, "  --type TYPE             how wide; one of fp32|fp16\n"},
+        {{"--help"}, 0, "  --kind KIND             units; one of heads|neurons|both (default both)\n"},
+        {{"--help"}, 0, "  --sizes a,b             how big (default 8,16)\n"},
+        {{"--help"}, 0, "  --all a,b               which all; of sound, compat (default compat)\n"},
+        {{"--help"}, 0, "  --fast                  hurry\n"},
         {{"-h"}, 0, "usage: prog --name NAME [options]"},
         {{"--name", "x", "--help"}, 0, "what it is called (required)\n"},
         {{NULL}, 2, "prog: --name is required (what it is called); see --help\n"},
         {{"--nam", "x"},
          2,
-         "prog: unknown option --nam; the options are: --name --count --rate --mode --fast --help\n"},
+         "prog: unknown option --nam; the options are: --name --count --rate --mode --type --where --threads --kind "
+         "--fast --sizes --all --help\n"},
         {{"--names=x"}, 2, "unknown option --names=x; the options are:"},
         {{"x"}, 2, "x: not an option"},
         {{"-n", "x"}, 2, "-n: not an option"},
@@ -83,7 +143,18 @@ static void values_and_refusals(void **state) {
         {{"--name=x", "--count", "seven"}, 2, "--count seven: a whole number is wanted"},
         {{"--name=x", "--count", "7.5"}, 2, "a whole number is wanted"},
         {{"--name=x", "--count="}, 2, "a whole number is wanted"},
-        {{"--name=x", "--count", "99999999999999999999"}, 2, "a whole number is wanted"},
+        {{"--name=x", "--count", "99999999999999999999"}, 2, "--count 99999999999999999999: outside 0..100"},
+        {{"--name=x", "--count", "-99999999999999999999"}, 2, "outside 0..100"},
+        {{"--name=x", "--threads", "65"}, 2, "--threads 65: outside 0..64"},
+        {{"--name=x", "--kind", "head"}, 2, "--kind head: not one of heads|neurons|both"},
+        {{"--name=x", "--type="}, 2, "not one of fp32|fp16"},
+        {{"--name=x", "--sizes", "8,65"}, 2, "--sizes 65: outside 1..64"},
+        {{"--name=x", "--sizes", "18446744073709551617"}, 2, "--sizes 18446744073709551617: outside 1..64"},
+        {{"--name=x", "--sizes", "8,x"}, 2, "--sizes x: a whole number is wanted"},
+        {{"--name=x", "--sizes", ","}, 2, "--sizes names no number"},
+        {{"--name=x", "--all", "sound,other"}, 2, "--all other: not one of sound, compat"},
+        {{"--name=x", "--all", "sound,sound"}, 2, "--all sound,sound: sound is named twice"},
+        {{"--name=x", "--all="}, 2, "--all names none of sound, compat"},
         {{"--name=x", "--count", "101"}, 2, "--count 101: outside 0..100"},
         {{"--name=x", "--count", "-1"}, 2, "outside 0..100"},
         {{"--name=x", "--rate", "nan"}, 2, "a number is wanted"},

@@ -1,35 +1,93 @@
 // cli - the parser of long options, --help and resolved headers. Contract in cli.h.
 #include "cli.h"
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t given;            // bit i: option i was on the command line
-static const cli_option *parsed;  // the table of the one cli_parse of this program
+enum { MOST_OPTIONS = 64 };
+static uint64_t given;                      // bit i: option i was on the command line
+static const cli_option *parsed;            // the table of the one cli_parse of this program
+static cli_option table[MOST_OPTIONS + 1];  // the same with the rows of its groups
+
+static void make_table(const cli_option *options) {
+    int n = 0;
+    for (const cli_option *o = options; o->name || o->group; o++) {
+        for (const cli_option *g = o->group ? o->group : o; g->name; g++) {
+            ASSERT(n < MOST_OPTIONS);
+            table[n] = *g;
+            if (o->group) table[n].value = (char *)o->value + g->place;
+            const bool number = g->type == CLI_INT || g->type == CLI_FLOAT || g->type == CLI_INTS;
+            ASSERT(!number || g->max > g->min);
+            n++;
+            if (!o->group) break;
+        }
+    }
+    parsed = options;
+}
+
+static int choice_value(const cli_option *o, int place) { return o->values ? o->values[place] : place; }
+
+static const char *choice_name(const cli_option *o, long value) {
+    for (int k = 0; o->names[k]; k++)
+        if (choice_value(o, k) == value) return o->names[k];
+    return "";
+}
+
+static char *all_names(const cli_option *o) {
+    const char *between = o->type == CLI_CHOICES ? ", " : "|";
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    for (int k = 0; o->names[k]; k++) fprintf(f, "%s%s", k ? between : "", o->names[k]);
+    fclose(f);
+    return text;
+}
 
 static void print_value(FILE *f, const cli_option *o) {
+    const cli_list *list = o->value;
     switch (o->type) {
     case CLI_STR: fputs(*(char **)o->value ? *(char **)o->value : "", f); break;
     case CLI_INT: fprintf(f, "%ld", *(long *)o->value); break;
     case CLI_FLOAT: fprintf(f, "%g", *(double *)o->value); break;
     case CLI_FLAG: fputs(*(bool *)o->value ? "yes" : "no", f); break;
+    case CLI_CHOICE: fputs(choice_name(o, *(int *)o->value), f); break;
+    case CLI_INTS:
+        for (int i = 0; i < list->n; i++) fprintf(f, "%s%ld", i ? "," : "", list->at[i]);
+        break;
+    case CLI_CHOICES:
+        for (int i = 0; i < list->n; i++) fprintf(f, "%s%s", i ? "," : "", choice_name(o, list->at[i]));
+        break;
     }
 }
 
-static void help(const char *summary, const cli_option *options) {
+static bool has_default(const cli_option *o) {
+    switch (o->type) {
+    case CLI_STR: return *(char **)o->value && **(char **)o->value;
+    case CLI_CHOICE: return *choice_name(o, *(int *)o->value) != 0;
+    case CLI_INTS:
+    case CLI_CHOICES: return ((const cli_list *)o->value)->n > 0;
+    case CLI_FLAG: return false;
+    default: return true;
+    }
+}
+
+static void help(const char *summary) {
     printf("%s - %s\n\nusage: %s", program_name, summary, program_name);
-    for (const cli_option *o = options; o->name; o++)
+    for (const cli_option *o = table; o->name; o++)
         if (o->required) printf(" --%s %s", o->name, o->arg);
     printf(" [options]\n\n");
-    for (const cli_option *o = options; o->name; o++) {
-        const char *arg = o->arg ? o->arg : "VALUE";
-        int n = printf("  --%s %s", o->name, o->type == CLI_FLAG ? "" : arg);
+    for (const cli_option *o = table; o->name; o++) {
+        int n = printf("  --%s %s", o->name, o->arg ? o->arg : "");
         printf("%*s%s", n < 26 ? 26 - n : 1, "", o->help);
         if (o->choices && !strchr(o->arg ? o->arg : "", '|')) printf("; one of %s", o->choices);
+        if (o->names) {
+            char *names = all_names(o);
+            printf("; %s %s", o->type == CLI_CHOICES ? "of" : "one of", names);
+            free(names);
+        }
         if (o->required)
             printf(" (required)");
-        else if (o->type != CLI_FLAG && !(o->type == CLI_STR && (!*(char **)o->value || !**(char **)o->value))) {
+        else if (has_default(o)) {
             printf(" (default ");
             print_value(stdout, o);
             printf(")");
@@ -50,9 +108,9 @@ static bool in_choices(const char *list, const char *value) {
     }
 }
 
-static void unknown(const char *name, const cli_option *options) {
+static void unknown(const char *name) {
     fprintf(stderr, "%s: unknown option %s; the options are:", program_name, name);
-    for (const cli_option *o = options; o->name; o++) fprintf(stderr, " --%s", o->name);
+    for (const cli_option *o = table; o->name; o++) fprintf(stderr, " --%s", o->name);
     fprintf(stderr, " --help\n");
     exit(2);
 }
@@ -63,46 +121,75 @@ static bool is_path(const cli_option *o) {
            (strncmp(o->arg, "DIR", 3) == 0 || strncmp(o->arg, "FILE", 4) == 0 || strcmp(o->arg, "STORE") == 0);
 }
 
+static void check_range(const cli_option *o, const char *text, double x) {
+    if (!(x >= o->min && x <= o->max)) die(2, "--%s %s: outside %g..%g", o->name, text, o->min, o->max);
+}
+
+// Beyond the range of a long strtol gives its end, which is outside the range of any option.
+static long whole_number(const cli_option *o, const char *text) {
+    char *end;
+    const long x = strtol(text, &end, 10);
+    if (end == text || *end) die(2, "--%s %s: a whole number is wanted", o->name, text);
+    check_range(o, text, (double)x);
+    return x;
+}
+
+static int chosen(const cli_option *o, const char *text) {
+    for (int k = 0; o->names[k]; k++)
+        if (strcmp(o->names[k], text) == 0) return choice_value(o, k);
+    die(2, "--%s %s: not one of %s", o->name, text, all_names(o));
+}
+
+static void set_list(const cli_option *o, const char *text) {
+    int n;
+    char **item = cli_split(text, &n);
+    long *x = xcalloc((size_t)n + 1, sizeof *x);
+    if (n == 0 && o->names) die(2, "--%s names none of %s", o->name, all_names(o));
+    if (n == 0) die(2, "--%s names no number", o->name);
+    for (int i = 0; i < n; i++) {
+        x[i] = o->type == CLI_INTS ? whole_number(o, item[i]) : chosen(o, item[i]);
+        for (int k = 0; o->type == CLI_CHOICES && k < i; k++)
+            if (x[k] == x[i]) die(2, "--%s %s: %s is named twice", o->name, text, item[i]);
+    }
+    free(item);
+    *(cli_list *)o->value = (cli_list){n, x};
+}
+
 static void set(const cli_option *o, const char *value) {
     char *end;
-    errno = 0;
-    double x = NAN;
+    double x;
     switch (o->type) {
     case CLI_STR:
         if (!*value && is_path(o)) die(2, "--%s: an empty name; want %s (%s)", o->name, o->arg, o->help);
         if (o->choices && !in_choices(o->choices, value)) die(2, "--%s %s: not one of %s", o->name, value, o->choices);
         *(const char **)o->value = value;
         return;
-    case CLI_INT:
-        x = (double)(*(long *)o->value = strtol(value, &end, 10));
-        if (end == value || *end || errno) die(2, "--%s %s: a whole number is wanted", o->name, value);
-        break;
+    case CLI_INT: *(long *)o->value = whole_number(o, value); return;
     case CLI_FLOAT:
         x = *(double *)o->value = strtod(value, &end);
         if (end == value || *end || !isfinite(x)) die(2, "--%s %s: a number is wanted", o->name, value);
-        break;
+        check_range(o, value, x);
+        return;
     case CLI_FLAG: *(bool *)o->value = true; return;
+    case CLI_CHOICE: *(int *)o->value = chosen(o, value); return;
+    case CLI_INTS:
+    case CLI_CHOICES: set_list(o, value); return;
     }
-    if (o->max > o->min && !(x >= o->min && x <= o->max))
-        die(2, "--%s %s: outside %g..%g", o->name, value, o->min, o->max);
 }
 
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options) {
     const char *slash = strrchr(argv[0], '/');
     program_name = slash ? slash + 1 : argv[0];
-    parsed = options;
-    int n_options = 0;
-    while (options[n_options].name) n_options++;
-    ASSERT(n_options <= 64);
+    make_table(options);
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) help(summary, options);
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) help(summary);
         if (strncmp(argv[i], "--", 2) != 0) die(2, "%s: not an option (options begin with --; see --help)", argv[i]);
         const char *name = argv[i] + 2, *eq = strchr(name, '=');
         size_t len = eq ? (size_t)(eq - name) : strlen(name);
         int k = 0;
-        while (options[k].name && !(strlen(options[k].name) == len && strncmp(options[k].name, name, len) == 0)) k++;
-        const cli_option *o = &options[k];
-        if (!o->name) unknown(argv[i], options);
+        while (table[k].name && !(strlen(table[k].name) == len && strncmp(table[k].name, name, len) == 0)) k++;
+        const cli_option *o = &table[k];
+        if (!o->name) unknown(argv[i]);
         given |= 1ull << k;
         if (o->type == CLI_FLAG) {
             if (eq) die(2, "--%s takes no value", o->name);
@@ -114,25 +201,26 @@ void cli_parse(int argc, char **argv, const char *summary, const cli_option *opt
             set(o, argv[++i]);
         }
     }
-    for (int k = 0; k < n_options; k++)
-        if (options[k].required && !(given >> k & 1))
-            die(2, "--%s is required (%s); see --help", options[k].name, options[k].help);
+    for (int k = 0; table[k].name; k++)
+        if (table[k].required && !(given >> k & 1))
+            die(2, "--%s is required (%s); see --help", table[k].name, table[k].help);
 }
 
 bool cli_given(const cli_option *options, const char *name) {
     ASSERT(options == parsed);
-    for (int k = 0; options[k].name; k++)
-        if (strcmp(options[k].name, name) == 0) return given >> k & 1;
+    for (int k = 0; table[k].name; k++)
+        if (strcmp(table[k].name, name) == 0) return given >> k & 1;
     ASSERT(!"cli_given: no such option");
     return false;
 }
 
 char *cli_resolved(const cli_option *options) {
+    ASSERT(options == parsed);
     char *text = NULL;
     size_t n;
     FILE *f = open_memstream(&text, &n);
-    for (const cli_option *o = options; o->name; o++) {
-        fprintf(f, "%s%s=", o == options ? "" : " ", o->name);
+    for (const cli_option *o = table; o->name; o++) {
+        fprintf(f, "%s%s=", o == table ? "" : " ", o->name);
         print_value(f, o);
     }
     fclose(f);

@@ -4,9 +4,24 @@
 #pragma once
 #include "base.h"
 
-typedef enum { CLI_STR, CLI_INT, CLI_FLOAT, CLI_FLAG } cli_type;  // char *, long, double, bool
+typedef enum {
+    CLI_STR,     // char *
+    CLI_INT,     // long
+    CLI_FLOAT,   // double
+    CLI_FLAG,    // bool
+    CLI_CHOICE,  // an enum or int: one of `names`
+    CLI_INTS,    // cli_list of whole numbers
+    CLI_CHOICES  // cli_list of `names`, each at most once
+} cli_type;
 
+// The items of a,b,c, at least one; empty ones are dropped. What is parsed lives as long as the program.
 typedef struct {
+    int n;
+    const long *at;
+} cli_list;
+
+// A row of an option table; rows are written with designated initialisers.
+typedef struct cli_option {
     const char *name;  // without --
     cli_type type;
     void *value;       // holds the default before, the given value after cli_parse
@@ -14,10 +29,20 @@ typedef struct {
     const char *help;  // one line; the default is appended
     bool required;
     const char *choices;  // "sound|compat|both": any other value is refused with this list; NULL: any
-    double min, max;      // for numbers, checked when max > min
+    double min, max;      // of every number: any other is refused
+    // Of a choice, NULL at the end. The value is the place of its name, or what `values` has at that place. A default
+    // that no name has, such as -1, says that the option was not given.
+    const char *const *names;
+    const int *values;
+    // Instead of all this: a table of options that several programs share, whose values are in the struct at `value`.
+    // In such a table `place` is the offset of a value in that struct.
+    const struct cli_option *group;
+    size_t place;
 } cli_option;
 
-// options end with {0}. summary: what the program does, first line of --help; may hold several lines.
+#define CLI_SEED_MAX 9e15  // of any --seed: whole numbers that a double holds
+
+// options: static, end with {0}. summary: what the program does, first line of --help; may hold several lines.
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options);
 // "name=value name=value ..." of every option, for result headers and provenance; caller frees.
 char *cli_resolved(const cli_option *options);

@@ -123,9 +123,13 @@ done:
 }
 
 int main(int argc, char **argv) {
-    const cli_option options[] = {{"model", CLI_STR, &model_dir, "DIR",
-                                   "checkpoint: config.json, weights, vocab.json, merges.txt", true, NULL, 0, 0},
-                                  {"tensors", CLI_FLAG, &list, NULL, "list every tensor", false, NULL, 0, 0},
+    const cli_option options[] = {{.name = "model",
+                                   .type = CLI_STR,
+                                   .value = &model_dir,
+                                   .arg = "DIR",
+                                   .help = "checkpoint: config.json, weights, vocab.json, merges.txt",
+                                   .required = true},
+                                  {.name = "tensors", .type = CLI_FLAG, .value = &list, .help = "list every tensor"},
                                   {0}};
     cli_parse(argc, argv, "checks and describes an OPT checkpoint; exit 1 with one line if it is broken", options);
     ckpt c;
