@@ -2,6 +2,7 @@
 // aggregate_compare.c (criteria beside each other and beside exact removal).
 #pragma once
 #include "ckpt.h"
+#include "mode.h"
 #include "stats.h"
 #include "store.h"
 #include <math.h>
@@ -20,7 +21,7 @@ typedef struct {
     size_t n_units[2];
     char **task;           // n_task names, in the store's order
     int n_task, *task_of;  // [n]
-    bool compat;           // the mode in work
+    mode_kind mode;        // in work
     summary *crit;
     int n_crit;
     file_out ranks_csv, heads_csv, correlation_csv, removal_csv;
@@ -29,8 +30,6 @@ typedef struct {
 static inline int units_of(const job *j, unit_kind kind, int layer) {
     return j->units[kind] ? j->units[kind][layer] : j->U[kind];
 }
-static inline const char *suffix(const job *j) { return j->compat ? "_compat" : ""; }
-static inline const char *mode_name(const job *j) { return j->compat ? "compat" : "sound"; }
 static inline const char *number(char text[32], double x) {
     if (isnan(x)) return "";
     snprintf(text, 32, "%.9g", x);

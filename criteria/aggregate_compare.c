@@ -24,7 +24,8 @@ int aggregate_correlate(job *j, unit_kind kind) {
         for (size_t i = 0; i < n; i++) rho[i] = j->crit[which[a]].all[kind][j->place[kind][i]];
         stats_ranks(rank + (size_t)a * n, rho, n);
     }
-    printf("\n%s, %s: rank correlation of the aggregates over all tasks\n%-10s", mode_name(j), unit_names[kind], "");
+    printf("\n%s, %s: rank correlation of the aggregates over all tasks\n%-10s", mode_names[j->mode], unit_names[kind],
+           "");
     for (int a = 0; a < used; a++) printf(" %9.9s", names[a]);
     for (int a = 0; a < used; a++) {
         printf("\n%-10s", names[a]);
@@ -35,14 +36,14 @@ int aggregate_correlate(job *j, unit_kind kind) {
             else
                 printf(" %9.3f", r);
             if (j->correlation_csv.f)
-                fprintf(j->correlation_csv.f, "%s,%s,%s,%s,%s\n", mode_name(j), unit_names[kind], names[a], names[b],
-                        number(text, r));
+                fprintf(j->correlation_csv.f, "%s,%s,%s,%s,%s\n", mode_names[j->mode], unit_names[kind], names[a],
+                        names[b], number(text, r));
         }
     }
     printf("\n");
     long dim[2] = {used, used};
-    char *path = xasprintf("/correlation%s/%s", suffix(j), unit_names[kind]),
-         *labels = xasprintf("/correlation%s/%s_criteria", suffix(j), unit_names[kind]);
+    char *path = xasprintf("/correlation%s/%s", mode_suffixes[j->mode], unit_names[kind]),
+         *labels = xasprintf("/correlation%s/%s_criteria", mode_suffixes[j->mode], unit_names[kind]);
     bad = store_put_doubles(j->out, path, 2, dim, rho) || store_put_names(j->out, labels, used, names);
     free(labels);
     free(path);
@@ -106,7 +107,7 @@ static int agree_rows(agreement *a, const job *j, unit_kind kind, const char *da
 }
 
 static int report(job *j, unit_kind kind, const char *crit, const char *over, const agreement *a) {
-    char text[32], *path = xasprintf("/removal%s/%s/%s", suffix(j), unit_names[kind], crit);
+    char text[32], *path = xasprintf("/removal%s/%s/%s", mode_suffixes[j->mode], unit_names[kind], crit);
     long defined = a->n - a->undefined;
     double rho = defined ? a->rho / (double)defined : NAN;
     char *key = xasprintf("%s_spearman", over);
@@ -118,7 +119,7 @@ static int report(job *j, unit_kind kind, const char *crit, const char *over, co
     int bad = isnan(rho) ? 0 : store_put_number(j->out, path, key, rho);
     free(key);
     if (j->removal_csv.f)
-        fprintf(j->removal_csv.f, "%s,%s,%s,%s,spearman,,%s,%ld\n", mode_name(j), unit_names[kind], crit, over,
+        fprintf(j->removal_csv.f, "%s,%s,%s,%s,spearman,,%s,%ld\n", mode_names[j->mode], unit_names[kind], crit, over,
                 number(text, rho), a->n);
     for (int within = 0; within < 2; within++)
         for (int i = 0; i < SPARSITIES; i++) {
@@ -126,8 +127,8 @@ static int report(job *j, unit_kind kind, const char *crit, const char *over, co
             const char *measure = within ? "overlap_within_layers" : "overlap";
             if (!within && i % 2 == 0) printf(" %6.3f", v);
             if (j->removal_csv.f)
-                fprintf(j->removal_csv.f, "%s,%s,%s,%s,%s,%g,%s,%ld\n", mode_name(j), unit_names[kind], crit, over,
-                        measure, sparsities[i], number(text, v), a->n);
+                fprintf(j->removal_csv.f, "%s,%s,%s,%s,%s,%g,%s,%ld\n", mode_names[j->mode], unit_names[kind], crit,
+                        over, measure, sparsities[i], number(text, v), a->n);
             key = xasprintf("%s_%s_%g", over, measure, sparsities[i]);
             if (!bad && !isnan(v)) bad = store_put_number(j->out, path, key, v);
             free(key);
@@ -148,12 +149,12 @@ int aggregate_against_removal(job *j, unit_kind kind, const double *truth) {
     if (store_has(j->in, exact) && truth) {
         printf("\n%s, %s: agreement with exact removal (layers from %d on: share of the kept units that agree, at "
                "sparsity %%)\n%-10s %-10s %9s",
-               mode_name(j), unit_names[kind], j->dense, "", "over", "rank corr");
+               mode_names[j->mode], unit_names[kind], j->dense, "", "over", "rank corr");
         for (int i = 0; i < SPARSITIES; i += 2) printf(" %6g", sparsities[i]);
         printf("\n");
         for (int k = 0; !bad && k < j->n_crit; k++) {
             const summary *c = &j->crit[k];
-            char *own = xasprintf("/scores%s/%s/%s", suffix(j), c->name, unit_names[kind]);
+            char *own = xasprintf("/scores%s/%s/%s", mode_suffixes[j->mode], c->name, unit_names[kind]);
             agreement whole = {0}, each = {0};
             if (strcmp(c->name, "removal") != 0 && c->all[kind]) {
                 agree(&whole, j, kind, c->all[kind], truth);

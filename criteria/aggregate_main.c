@@ -25,7 +25,7 @@
 
 static int put_plane(job *j, const char *group, const char *task, const char *crit, const char *name, int U,
                      const double *x) {
-    char *path = xasprintf("/%s%s/%s/%s/%s", group, suffix(j), task, crit, name);
+    char *path = xasprintf("/%s%s/%s/%s/%s", group, mode_suffixes[j->mode], task, crit, name);
     long dim[2] = {j->L, U};
     int bad = store_put_doubles(j->out, path, 2, dim, x);
     free(path);
@@ -46,12 +46,12 @@ static void csv_plane(job *j, const char *task, const char *crit, unit_kind kind
             variance += stats_variance(&m[l * U + u]) / n2 / here;
         }
         if (here)
-            fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_name(j), task, crit, unit_names[kind], l, mean,
-                    number(a, variance), m[0].n);
+            fprintf(j->ranks_csv.f, "%s,%s,%s,%s,%d,%.9g,%s,%ld\n", mode_names[j->mode], task, crit, unit_names[kind],
+                    l, mean, number(a, variance), m[0].n);
     }
     for (int i = 0; kind == UNIT_HEADS && j->heads_csv.f && i < j->L * U; i++)
         if (i % U < units_of(j, kind, i / U))
-            fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_name(j), task, crit, i / U, i % U, score[i]);
+            fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_names[j->mode], task, crit, i / U, i % U, score[i]);
 }
 
 static int put_ranks(job *j, const char *task, const char *crit, unit_kind kind, const stats_moments *m,
@@ -136,7 +136,7 @@ static int aggregate_rows(job *j, summary *c, unit_kind kind, const char *datase
         double *s = sum + (size_t)t * n;
         if (!count[t]) continue;
         tasks++;
-        for (size_t i = 0; i < n; i++) all[i] += s[i] /= j->compat ? 1.0 : (double)count[t];
+        for (size_t i = 0; i < n; i++) all[i] += s[i] /= j->mode == MODE_COMPAT ? 1.0 : (double)count[t];
         csv_plane(j, j->task[t], c->name, kind, s, m + (size_t)t * n);
         bad = put_plane(j, "aggregates", j->task[t], c->name, unit_names[kind], U, s) ||
               put_ranks(j, j->task[t], c->name, kind, m + (size_t)t * n, NULL);
@@ -167,7 +167,8 @@ static int aggregate_tasks(job *j, summary *c, unit_kind kind) {
     double *x = xmalloc(n * sizeof *x), *all = xcalloc(n, sizeof *all);
     int bad = 0, tasks = 0;
     for (int t = 0; !bad && t < j->n_task; t++) {
-        char *name = xasprintf("/task_scores%s/%s/%s/%s", suffix(j), j->task[t], c->name, unit_names[kind]);
+        char *name =
+            xasprintf("/task_scores%s/%s/%s/%s", mode_suffixes[j->mode], j->task[t], c->name, unit_names[kind]);
         if (store_has(j->in, name)) {
             tasks++;
             bad = store_read_double(j->in, name, 0, j->L, x);
@@ -218,11 +219,11 @@ static void free_criteria(job *j) {
 // truth: removal over all of each kind, from the first mode that has it.
 static int run_mode(job *j, double *truth[2]) {
     int n, bad = 0;
-    char *group = xasprintf("/scores%s", suffix(j)), **names = store_list(j->in, group, &n);
+    char *group = xasprintf("/scores%s", mode_suffixes[j->mode]), **names = store_list(j->in, group, &n);
     add_criteria(j, names, n);
     free(names);
     for (int t = 0; t < j->n_task; t++) {
-        char *tasks = xasprintf("/task_scores%s/%s", suffix(j), j->task[t]);
+        char *tasks = xasprintf("/task_scores%s/%s", mode_suffixes[j->mode], j->task[t]);
         names = store_list(j->in, tasks, &n);
         add_criteria(j, names, n);
         free(names);
@@ -243,7 +244,7 @@ static int run_mode(job *j, double *truth[2]) {
     if (!bad && j->n_crit) {
         printf("\n%s: mean rank variance of a unit over all examples (0: the same rank everywhere; 1/12: "
                "random)\n%-10s %9s %9s\n",
-               mode_name(j), "", "heads", "neurons");
+               mode_names[j->mode], "", "heads", "neurons");
         for (int k = 0; k < j->n_crit; k++) {
             printf("%-10s", j->crit[k].name);
             for (int kind = 0; kind < 2; kind++)
@@ -408,8 +409,8 @@ int main(int argc, char **argv) {
     if (!bad)
         printf("%s: %d examples of %d tasks, %d layers, %d heads and %d neurons each\n", in, j.n, j.n_task, j.L, j.U[0],
                j.U[1]);
-    for (int m = 0; !bad && m < 2; m++) {
-        j.compat = m;
+    for (mode_kind m = MODE_SOUND; !bad && m < MODES; m++) {
+        j.mode = m;
         bad = run_mode(&j, truth);
     }
     if (!bad) bad = store_put_text(j.out, "/", "aggregated", command);

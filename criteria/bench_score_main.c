@@ -97,7 +97,7 @@ static void answer(FILE *to, const double *value, int n) {
 // those of writing the store, per example.
 static int serve_scoring(const bench_options *o, model *m, const char *criteria, const char *dir) {
     score_job j = {.model = m,
-                   .sound = true,
+                   .mode = {[MODE_SOUND] = true},
                    .seed = (uint64_t)o->seed,
                    .threads = (int)o->threads,
                    .o = {.data = "random",
@@ -269,7 +269,7 @@ static figures figures_of(const contender *c, const bench_options *o, const benc
     f.beside_peer = peer / seconds;
     for (int k = 0; k < PARTS; k++) all += f.share[k] = c->part[k] / (double)o->rounds + (k == 3 ? merge : 0);
     for (int k = 0; k < PARTS; k++) f.share[k] /= all;
-    probe_plan plan = {.sound = true};
+    probe_plan plan = {.mode = {[MODE_SOUND] = true}};
     plan.crit = crit_select(c->criteria, &plan.n_crit);
     f.multiply_adds = probe_macs(&m->m, &plan, (int)o->tokens, (int)(o->tokens - o->continuation)) * (double)o->batch;
     f.of_peak = f.multiply_adds / f.batch_seconds / gemm;

@@ -104,7 +104,8 @@ static double spread(const double *s, int n) {
 
 static double mean_spread(const double *s, int n) { return n > 1 ? spread(s, n) / (0.5 * n * (n - 1)) : 0; }
 
-static void score_heads(float *out, const task_layer *in, bool compat) {
+static void score_heads(float *out, const task_layer *in, mode_kind mode) {
+    const bool compat = mode == MODE_COMPAT;
     const int D = in->D;
     double *y = xmalloc((size_t)largest_class(in) * (size_t)D * sizeof *y);
     double *s = xmalloc((size_t)in->n * sizeof *s);  // per class
@@ -129,12 +130,12 @@ static void score_heads(float *out, const task_layer *in, bool compat) {
 
 static void heads(float *out, const task_layer *in, uint64_t seed) {
     (void)seed;
-    score_heads(out, in, false);
+    score_heads(out, in, MODE_SOUND);
 }
 
 static void heads_compat(float *out, const task_layer *in, uint64_t seed) {
     (void)seed;
-    score_heads(out, in, true);
+    score_heads(out, in, MODE_COMPAT);
 }
 
 // |corr| of two rows dz[t]*x[t] is that of their x, so a class needs one matrix M = ln(|corr(x)| + 1e-5) for all

@@ -12,6 +12,7 @@
 // Functions are serial and re-entrant: the driver runs tiles in parallel. They read the arrays they declared, nothing
 // else, and the same values give the same bits wherever the tile lies in memory and however many units it has.
 #pragma once
+#include "mode.h"
 #include "ops.h"
 
 enum {                       // what a criterion reads; arrays nobody asked for are NULL
@@ -74,3 +75,7 @@ typedef struct {
     int by_name_only;   // 1: not part of --criteria all
     crit_mode sound, compat;
 } criterion;
+
+static inline const crit_mode *crit_mode_of(const criterion *c, mode_kind mode) {
+    return mode == MODE_SOUND ? &c->sound : &c->compat;
+}

@@ -128,9 +128,10 @@ static void keep_features(probe *p, int layer) {
                                      model_tap_mid(p->run, layer)};
     const size_t width[FEAT_KINDS] = {(size_t)model_tap_width(&p->m->c, layer, UNIT_HEADS), E, E};
     for (int i = 0; i < p->n; i++)
-        for (int m = 0; m < 2; m++)
+        for (mode_kind m = MODE_SOUND; m < MODES; m++)
             for (int k = 0; k < FEAT_KINDS; k++) {
-                const size_t row = (size_t)(model_row(p->run, i) + (m ? p->ex[i].n : p->ex[i].context) - 1);
+                const size_t row =
+                    (size_t)(model_row(p->run, i) + (m == MODE_COMPAT ? p->ex[i].n : p->ex[i].context) - 1);
                 if (p->out[i].features[m][k])
                     p->m->o->get(p->out[i].features[m][k] + (size_t)layer * E, from[k] + row * width[k],
                                  width[k] * sizeof(float));
@@ -161,8 +162,8 @@ static void mark_absent(probe *p) {
     const model_config *c = &p->m->c;
     for (int i = 0; model_compacted(c) && i < p->n; i++)
         for (int k = 0; k < p->plan.n_crit; k++)
-            for (int m = 0; m < 2; m++)
-                for (int heads = 0; wants(&p->plan, m) && heads < 2; heads++) {
+            for (mode_kind m = MODE_SOUND; m < MODES; m++)
+                for (int heads = 0; p->plan.mode[m] && heads < 2; heads++) {
                     float *s = heads ? p->out[i].heads[m][k] : p->out[i].neurons[m][k];
                     const int U = heads ? c->H : c->F;
                     for (int l = 0; s && l < c->L; l++)
@@ -179,17 +180,17 @@ static int check(const probe *p, int i) {
             "example %d of the batch: the loss is %g; the checkpoint's numbers overflow in fp32 or are broken", i,
             r->loss);
     for (int k = 0; k < p->plan.n_crit; k++)
-        for (int m = 0; m < 2; m++)
-            for (int heads = 0; wants(&p->plan, m) && heads < 2; heads++) {
-                const crit_mode *mode = mode_of(p->plan.crit[k], m);
+        for (mode_kind m = MODE_SOUND; m < MODES; m++)
+            for (int heads = 0; p->plan.mode[m] && heads < 2; heads++) {
+                const crit_mode *mode = crit_mode_of(p->plan.crit[k], m);
                 const float *s = heads ? r->heads[m][k] : r->neurons[m][k];
                 const int U = heads ? c->H : c->F;
                 if (!s || !(heads ? mode->heads : mode->neurons)) continue;
                 for (int u = 0; u < c->L * U; u++)
                     if (!isfinite(s[u]) && u % U < model_units(c, u / U, heads ? UNIT_HEADS : UNIT_NEURONS))
                         return err_set("example %d of the batch: criterion %s%s of %s %d in layer %d is %g", i,
-                                       p->plan.crit[k]->name, m ? " (compat)" : "", heads ? "head" : "neuron", u % U,
-                                       u / U, (double)s[u]);
+                                       p->plan.crit[k]->name, m == MODE_COMPAT ? " (compat)" : "",
+                                       heads ? "head" : "neuron", u % U, u / U, (double)s[u]);
             }
     return 0;
 }

@@ -14,7 +14,7 @@ typedef struct {
 typedef struct {
     const criterion **crit;  // n_crit of them
     int n_crit;
-    bool sound, compat;  // which of both sets of formulas
+    bool mode[MODES];  // which sets of formulas
     uint64_t seed;
     bool recompute;  // activations: less memory, the same scores (RUN_RECOMPUTE)
 } probe_plan;
@@ -22,14 +22,14 @@ typedef struct {
 enum { FEAT_HEAD_OUTPUT, FEAT_RESIDUAL, FEAT_RESIDUAL_MID, FEAT_KINDS };
 extern const char *const feat_names[FEAT_KINDS];  // "head_output", "residual", "residual_mid"
 
-// Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: 0 sound, 1 compat.
+// Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: by mode.
 typedef struct {
     double loss;  // mean cross-entropy of the continuation, nats
     // [L, E] each, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
-    float *features[2][FEAT_KINDS];
+    float *features[MODES][FEAT_KINDS];
     // its heads do not fill stays as it is
-    float **heads[2];    // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
-    float **neurons[2];  // [n_crit] -> [L, F] or NULL
+    float **heads[MODES];    // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
+    float **neurons[MODES];  // [n_crit] -> [L, F] or NULL
 } probe_result;
 
 // Rows that task-level criteria collect (side file): per wanted position of an example, in the order asked for, for

@@ -90,9 +90,9 @@ static void remove_units(probe *p, const probe_example *ex, int layer, unit_kind
 
 static bool wants_removal(const probe *p, int i, unit_kind kind) {
     for (int k = 0; k < p->plan.n_crit; k++)
-        for (int m = 0; m < 2; m++) {
-            const crit_mode *c = mode_of(p->plan.crit[k], m);
-            if (wants(&p->plan, m) &&
+        for (mode_kind m = MODE_SOUND; m < MODES; m++) {
+            const crit_mode *c = crit_mode_of(p->plan.crit[k], m);
+            if (p->plan.mode[m] &&
                 (kind == UNIT_HEADS ? c->heads && c->needs_heads & CRIT_REMOVAL && p->out[i].heads[m][k]
                                     : c->neurons && c->needs_neurons & CRIT_REMOVAL && p->out[i].neurons[m][k]))
                 return true;

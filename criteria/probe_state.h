@@ -43,9 +43,6 @@ struct probe {
     int n, n_rows;
 };
 
-static inline const crit_mode *mode_of(const criterion *c, int m) { return m ? &c->compat : &c->sound; }
-static inline bool wants(const probe_plan *p, int m) { return m ? p->compat : p->sound; }
-
 // probe_tiles.c
 void tiles_needs(const probe_plan *plan, probe_needs needs);
 void tiles_alloc(probe *p);

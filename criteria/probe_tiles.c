@@ -25,9 +25,9 @@ static int stage_of(unsigned needs) {
 void tiles_needs(const probe_plan *plan, probe_needs needs) {
     memset(needs, 0, sizeof(probe_needs));
     for (int k = 0; k < plan->n_crit; k++)
-        for (int m = 0; m < 2; m++) {
-            const crit_mode *c = mode_of(plan->crit[k], m);
-            if (!wants(plan, m)) continue;
+        for (mode_kind m = MODE_SOUND; m < MODES; m++) {
+            const crit_mode *c = crit_mode_of(plan->crit[k], m);
+            if (!plan->mode[m]) continue;
             if (c->heads) needs[stage_of(c->needs_heads)][UNIT_HEADS] |= c->needs_heads;
             if (c->neurons) needs[stage_of(c->needs_neurons)][UNIT_NEURONS] |= c->needs_neurons;
         }
@@ -205,9 +205,9 @@ void tiles_call(probe *p, int stage, const crit_in *in, int example, unit_kind k
     const scratch_point mark = scratch_mark();
     float *score = scratch_floats(TILE);
     for (int k = 0; k < p->plan.n_crit; k++)
-        for (int m = 0; m < 2; m++) {
-            if (!wants(&p->plan, m)) continue;
-            const crit_mode *c = mode_of(p->plan.crit[k], m);
+        for (mode_kind m = MODE_SOUND; m < MODES; m++) {
+            if (!p->plan.mode[m]) continue;
+            const crit_mode *c = crit_mode_of(p->plan.crit[k], m);
             const unsigned needs = kind == UNIT_HEADS ? c->needs_heads : c->needs_neurons;
             crit_fn *fn = kind == UNIT_HEADS ? c->heads : c->neurons;
             float *to = kind == UNIT_HEADS ? p->out[example].heads[m][k] : p->out[example].neurons[m][k];

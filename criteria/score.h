@@ -25,10 +25,11 @@ typedef struct {
 typedef enum { FIELD_LOSS, FIELD_FEATURE, FIELD_HEADS, FIELD_NEURONS } field_kind;
 typedef struct {
     field_kind kind;
-    int mode, what;  // 0 sound, 1 compat; feature or index into crit
-    bool some;       // only for the first examples of each task
-    bool old;        // the old store has this dataset
-    int U;           // numbers per layer; the loss is one double
+    mode_kind mode;
+    int what;   // feature or index into crit
+    bool some;  // only for the first examples of each task
+    bool old;   // the old store has this dataset
+    int U;      // numbers per layer; the loss is one double
     char *dataset;
 } score_field;
 
@@ -47,7 +48,8 @@ typedef struct {
 } score_task;
 
 typedef struct {  // a task-level criterion over one task
-    int task, crit, mode;
+    int task, crit;
+    mode_kind mode;
     task_row *row;  // n of them, as the stage asked; NULL: no such score, see why
     int n;
     const char *why;
@@ -71,7 +73,9 @@ typedef struct {
     tok *tok;
     const criterion **crit;
     int n_crit;
-    bool sound, compat, texts_compat, half, recompute;
+    bool mode[MODES];  // which sets of formulas
+    mode_kind texts;   // of the examples
+    bool half, recompute;
     uint64_t seed;
     doc_part part;  // of the documents
     int removal_neurons, threads;

@@ -25,9 +25,9 @@ static void list_criteria(void) {
     for (int i = 0; crit_all[i]; i++) {
         const criterion *c = crit_all[i];
         printf("%s: %s%s\n", c->name, c->about, c->by_name_only ? " (by name only, not in all)" : "");
-        for (int m = 0; m < 2; m++) {
-            const crit_mode *of = m ? &c->compat : &c->sound;
-            const char *mode = m ? "compat" : "sound";
+        for (mode_kind m = MODE_SOUND; m < MODES; m++) {
+            const crit_mode *of = crit_mode_of(c, m);
+            const char *mode = mode_names[m];
             if (of->heads) print_formula(mode, "heads", of->heads_doc);
             if (of->neurons) print_formula(mode, "neurons", of->neurons_doc);
             if (of->task && of->task->heads) print_formula(mode, "heads", of->task->heads_doc);
@@ -227,15 +227,14 @@ int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     if (o->threads) omp_set_num_threads((int)o->threads);
     j.threads = omp_get_max_threads();
-    j.sound = strcmp(o->mode, "compat") != 0;
-    j.compat = strcmp(o->mode, "sound") != 0;
-    j.texts_compat = !j.sound;
+    for (mode_kind m = MODE_SOUND; m < MODES; m++) j.mode[m] = strcmp(o->mode, mode_names[mode_other(m)]) != 0;
+    j.texts = j.mode[MODE_SOUND] ? MODE_SOUND : MODE_COMPAT;
     j.half = strcmp(o->store_type, "fp16") == 0;
     j.seed = (uint64_t)o->seed;
     for (int k = 0; k < j.n_crit; k++)
-        if ((j.sound && j.crit[k]->sound.needs_neurons & CRIT_REMOVAL) ||
-            (j.compat && j.crit[k]->compat.needs_neurons & CRIT_REMOVAL))
-            j.removal_neurons = (int)o->removal_neurons;
+        for (mode_kind m = MODE_SOUND; m < MODES; m++)
+            if (j.mode[m] && crit_mode_of(j.crit[k], m)->needs_neurons & CRIT_REMOVAL)
+                j.removal_neurons = (int)o->removal_neurons;
 
     int rank = rank_number(), ranks = rank_count(), lock = -1;
     char *resolved = cli_resolved(options), *command = cli_command(argc, argv), *dir = xasprintf("%s.parts", o->out);

@@ -27,8 +27,7 @@ static int put_attributes(const score_job *j, store *s, const char *command) {
     bad = bad || store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "data", j->o.data) ||
           store_put_text(s, "/", "made", made) || store_put_text(s, "/", "code", code_version()) ||
           store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) ||
-          store_put_text(s, "/", "criteria", names) ||
-          store_put_text(s, "/", "texts", j->texts_compat ? "compat" : "sound") ||
+          store_put_text(s, "/", "criteria", names) || store_put_text(s, "/", "texts", mode_names[j->texts]) ||
           store_put_number(s, "/", "removal_neurons", j->removal_neurons) ||
           store_put_text(s, "/", "order", "by task as in METHOD 3.1, then by the seeded order of its documents");
     for (int t = 0; !bad && t < j->n_task; t++) {
@@ -68,12 +67,12 @@ static int put_formulas(const score_job *j, store *s) {
     for (int i = 0; !bad && i < j->n_field; i++) {
         const score_field *f = &j->field[i];
         if (f->kind == FIELD_FEATURE)
-            bad =
-                store_put_text(s, f->dataset, "position", f->mode ? "the last token" : "the last token of the context");
+            bad = store_put_text(s, f->dataset, "position",
+                                 f->mode == MODE_COMPAT ? "the last token" : "the last token of the context");
         // removal of neurons: no example may ask for it
         if (f->kind < FIELD_HEADS || !store_has(s, f->dataset)) continue;
         const criterion *c = j->crit[f->what];
-        const crit_mode *of = f->mode ? &c->compat : &c->sound;
+        const crit_mode *of = crit_mode_of(c, f->mode);
         const char *doc = f->kind == FIELD_HEADS ? of->heads_doc : of->neurons_doc;
         bad = store_put_text(s, f->dataset, "formula", doc ? doc : "") ||
               store_put_text(s, f->dataset, "about", c->about ? c->about : "");
@@ -151,7 +150,7 @@ static int put_plane(const score_job *j, store *s, const char *group, const char
 
 static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
     const model_config *c = &j->model->c;
-    const task_stage *stage = of->mode ? j->crit[of->crit]->compat.task : j->crit[of->crit]->sound.task;
+    const task_stage *stage = crit_mode_of(j->crit[of->crit], of->mode)->task;
     char *group = score_stage_group(j, of);
     int bad = 0;
     if (of->said)
@@ -160,7 +159,7 @@ static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
         bad = store_copy(s, j->old, group);
     else if (of->n == 0) {
         const char *why = of->why ? of->why : "too few rows";
-        printf("%s%s: no score: %s\n", j->task[of->task].name, of->mode ? " (compat)" : "", why);
+        printf("%s%s: no score: %s\n", j->task[of->task].name, of->mode == MODE_COMPAT ? " (compat)" : "", why);
         bad = score_put_stage_none(j, s, of, why);
     } else {
         float *heads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *heads),

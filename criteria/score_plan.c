@@ -158,8 +158,8 @@ static void add_row(score_job *j, room *r, const char *task, const char *id, con
 
 // Tokens of one document, with </s> in front where asked for, cut from the left to what the model can see. 1: left out.
 static int example_of(score_job *j, score_task *t, int doc, task_example *e, int *too_long) {
-    char *prefix = task_prefix(t->pool, &t->split, doc, (int)j->o.shots, j->seed, j->texts_compat);
-    int bad = prefix ? task_encode(e, j->tok, &t->split.docs[doc], -1, prefix, j->texts_compat) : -1, bos = j->o.bos,
+    char *prefix = task_prefix(t->pool, &t->split, doc, (int)j->o.shots, j->seed, j->texts);
+    int bad = prefix ? task_encode(e, j->tok, &t->split.docs[doc], -1, prefix, j->texts) : -1, bos = j->o.bos,
         most = j->model->c.positions;
     free(prefix);
     if (bad) return err_prefix("%s, example %s", t->name, t->split.docs[doc].id);
@@ -200,8 +200,7 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
         task_example e = {0};
         int out = example_of(j, t, order[k], &e, too_long), i = at + t->n;
         if (out == 0)
-            out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed,
-                            j->texts_compat);
+            out = task_mark(t->seen, t->pool_seen, t->pool, &t->split, order[k], (int)j->o.shots, j->seed, j->texts);
         if (out == 1)
             t->skipped++;
         else if (out != 0)
@@ -269,9 +268,9 @@ static void add_field(score_job *j, score_field f) {
 static void list_fields(score_job *j) {
     const model_config *c = &j->model->c;
     add_field(j, (score_field){.kind = FIELD_LOSS, .U = 1, .dataset = xstrdup("/examples/loss")});
-    for (int m = 0; m < 2; m++) {
-        const char *suffix = m ? "_compat" : "";
-        if (!(m ? j->compat : j->sound)) continue;
+    for (mode_kind m = MODE_SOUND; m < MODES; m++) {
+        const char *suffix = mode_suffixes[m];
+        if (!j->mode[m]) continue;
         for (int k = 0; k < FEAT_KINDS; k++)
             add_field(j, (score_field){.kind = FIELD_FEATURE,
                                        .mode = m,
@@ -279,7 +278,7 @@ static void list_fields(score_job *j) {
                                        .U = c->E,
                                        .dataset = xasprintf("/features%s/%s", suffix, feat_names[k])});
         for (int k = 0; k < j->n_crit; k++) {
-            const crit_mode *of = m ? &j->crit[k]->compat : &j->crit[k]->sound;
+            const crit_mode *of = crit_mode_of(j->crit[k], m);
             if (of->heads)
                 add_field(j, (score_field){.kind = FIELD_HEADS,
                                            .mode = m,
@@ -362,11 +361,9 @@ size_t score_record_bytes(const score_job *j, int row) {
 }
 
 void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *index) {
-    *plan = (probe_plan){.crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit),
-                         .sound = j->sound,
-                         .compat = j->compat,
-                         .seed = j->seed,
-                         .recompute = j->recompute};
+    *plan = (probe_plan){
+        .crit = xcalloc((size_t)j->n_crit + 1, sizeof *plan->crit), .seed = j->seed, .recompute = j->recompute};
+    memcpy(plan->mode, j->mode, sizeof plan->mode);
     for (int k = 0; k < j->n_crit; k++) {
         bool wanted = false;
         for (int i = 0; i < j->n_field; i++)
@@ -383,12 +380,12 @@ static int by_int(const void *a, const void *b) {
 }
 
 char *score_stage_group(const score_job *j, const score_stage *s) {
-    return xasprintf("/task_scores%s/%s/%s", s->mode ? "_compat" : "", j->task[s->task].name, j->crit[s->crit]->name);
+    return xasprintf("/task_scores%s/%s/%s", mode_suffixes[s->mode], j->task[s->task].name, j->crit[s->crit]->name);
 }
 
 // Why the task has no such score, as an attribute of the task: its group under /task_scores must not exist then.
 static char *none_key(const score_job *j, const score_stage *s) {
-    return xasprintf("no_%s%s", j->crit[s->crit]->name, s->mode ? "_compat" : "");
+    return xasprintf("no_%s%s", j->crit[s->crit]->name, mode_suffixes[s->mode]);
 }
 
 static char *score_stage_none(const score_job *j, const score_stage *s) {
@@ -407,8 +404,8 @@ int score_put_stage_none(const score_job *j, store *to, const score_stage *s, co
     return bad;
 }
 
-static void ask_stage(score_job *j, int t, int k, int mode) {
-    const task_stage *of = mode ? j->crit[k]->compat.task : j->crit[k]->sound.task;
+static void ask_stage(score_job *j, int t, int k, mode_kind mode) {
+    const task_stage *of = crit_mode_of(j->crit[k], mode)->task;
     const score_task *task = &j->task[t];
     if (!of) return;
     score_stage s = {.task = t, .crit = k, .mode = mode};
@@ -527,10 +524,9 @@ int score_plan_rows(score_job *j) {
     if (read_old_index(j)) return -1;
     classify(j);
     for (int t = 0; t < j->n_task; t++)
-        for (int k = 0; k < j->n_crit; k++) {
-            if (j->sound) ask_stage(j, t, k, 0);
-            if (j->compat) ask_stage(j, t, k, 1);
-        }
+        for (int k = 0; k < j->n_crit; k++)
+            for (mode_kind m = MODE_SOUND; m < MODES; m++)
+                if (j->mode[m]) ask_stage(j, t, k, m);
     plan_side_rows(j);
     if (plan_batches(j) != 0) return -1;
     j->plan_text = plan_text(j);

@@ -163,7 +163,7 @@ static int side_of(const score_job *j, int row, int position) {
 
 int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *heads, float *neurons) {
     const model_config *c = &j->model->c;
-    const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
+    const task_stage *of = crit_mode_of(j->crit[s->crit], s->mode)->task;
     const size_t E = (size_t)c->E, most_F = (size_t)c->F, L = (size_t)c->L, n = (size_t)s->n;
     float *da = xmalloc(n * E * sizeof *da), *x = xmalloc(n * E * sizeof *x);
     uint8_t *active = xmalloc(n * most_F);
@@ -193,7 +193,7 @@ int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *
 // One layer of random rows, so that the time of a stage is known before its rows are.
 static double stage_seconds(const score_job *j, const score_stage *s) {
     const model_config *c = &j->model->c;
-    const task_stage *of = s->mode ? j->crit[s->crit]->compat.task : j->crit[s->crit]->sound.task;
+    const task_stage *of = crit_mode_of(j->crit[s->crit], s->mode)->task;
     const size_t E = (size_t)c->E * (size_t)s->n, F = (size_t)c->F * (size_t)s->n;
     float *da = xmalloc(E * sizeof *da), *x = xmalloc(E * sizeof *x),
           *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));

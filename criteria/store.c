@@ -325,19 +325,20 @@ static int read_plane(const store *s, const char *group, const char *kind, int *
     return bad;
 }
 
-int store_read_aggregate(store_aggregate *a, const char *path, bool compat, const char *task, const char *criterion) {
+int store_read_aggregate(store_aggregate *a, const char *path, mode_kind mode, const char *task,
+                         const char *criterion) {
     *a = (store_aggregate){0};
     store *s = store_open(path);
     if (!s) return -1;
-    const char *top = compat ? "/aggregates_compat" : "/aggregates";
-    char *group = xasprintf("%s/%s", top, task), *leaf = xasprintf("%s/%s", group, criterion);
+    const mode_kind other = mode_other(mode);
+    char *top = xasprintf("/aggregates%s", mode_suffixes[mode]), *group = xasprintf("%s/%s", top, task),
+         *leaf = xasprintf("%s/%s", group, criterion), *other_top = xasprintf("/aggregates%s", mode_suffixes[other]);
     int bad = 0;
     if (!store_has(s, top)) {
-        bool other = store_has(s, compat ? "/aggregates" : "/aggregates_compat");
-        static const char *const mode[] = {"sound", "compat"};
-        bad = other ? err_set("%s: only aggregates of --mode %s are there; score with --mode %s or both", path,
-                              mode[!compat], mode[compat])
-                    : err_set("%s: no aggregates; run bin/aggregate --store %s --out %s first", path, path, path);
+        bad = store_has(s, other_top)
+                  ? err_set("%s: only aggregates of --mode %s are there; score with --mode %s or both", path,
+                            mode_names[other], mode_names[mode])
+                  : err_set("%s: no aggregates; run bin/aggregate --store %s --out %s first", path, path, path);
     } else if (!store_has(s, group))
         bad = not_there(s, "task", task, top);
     else if (!store_has(s, leaf))
@@ -356,8 +357,10 @@ int store_read_aggregate(store_aggregate *a, const char *path, bool compat, cons
         free(all);
         a->model_hash = store_attr(s, "/", "model_hash");
     }
+    free(other_top);
     free(leaf);
     free(group);
+    free(top);
     store_close(s);
     if (bad) store_aggregate_free(a);
     return bad;

@@ -16,6 +16,7 @@
 // by rows, shuffled, deflated.
 #pragma once
 #include "base.h"
+#include "mode.h"
 
 typedef struct store store;  // an open file
 
@@ -28,7 +29,7 @@ typedef struct {
 } store_aggregate;
 // The aggregate of one criterion over one task or "all". 0, or -1 and err_set, which lists the names that are there. A
 // path that holds a store without aggregates says so. store_aggregate_free is safe on {0}.
-int store_read_aggregate(store_aggregate *a, const char *path, bool compat, const char *task, const char *criterion);
+int store_read_aggregate(store_aggregate *a, const char *path, mode_kind mode, const char *task, const char *criterion);
 void store_aggregate_free(store_aggregate *a);
 
 // ---------------------------------------------------------------- reading

@@ -456,7 +456,7 @@ static bool same(const task_doc *shot, const task_doc *d) {
     return false;
 }
 
-int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
+int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, mode_kind mode) {
     if (!pool->labelled) {
         err_set("%s: few-shot examples need labels, but the %s split has none", pool->file, pool->split);
         return NULL;
@@ -469,7 +469,7 @@ int32_t *task_shots(const task_split *pool, const task_split *target, int doc, i
     for (int i = 0; i < pool->n && taken < k; i++) {  // what has been taken stands before i
         const int j = i + (int)rng_below(&r, (uint64_t)(pool->n - i)), shot = left[j];
         left[j] = left[i];
-        if (compat || !same(&pool->docs[shot], d)) left[taken++] = shot;
+        if (mode == MODE_COMPAT || !same(&pool->docs[shot], d)) left[taken++] = shot;
     }
     if (taken == k) return left;
     free(left);
@@ -478,9 +478,9 @@ int32_t *task_shots(const task_split *pool, const task_split *target, int doc, i
     return NULL;
 }
 
-char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat) {
+char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, mode_kind mode) {
     if (k == 0) return xstrdup("");
-    int32_t *which = task_shots(pool, target, doc, k, seed, compat);
+    int32_t *which = task_shots(pool, target, doc, k, seed, mode);
     char *text;
     size_t bytes;
     if (!which) return NULL;
@@ -495,8 +495,8 @@ char *task_prefix(const task_split *pool, const task_split *target, int doc, int
 }
 
 int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k,
-              uint64_t seed, bool compat) {
-    int32_t *which = k > 0 ? task_shots(pool, target, doc, k, seed, compat) : NULL;
+              uint64_t seed, mode_kind mode) {
+    int32_t *which = k > 0 ? task_shots(pool, target, doc, k, seed, mode) : NULL;
     if (k > 0 && !which) return -1;
     seen[doc] = true;
     for (int i = 0; i < k; i++) pool_seen[which[i]] = true;
@@ -505,13 +505,13 @@ int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_sp
 }
 
 // ---------------------------------------------------------------- tokens
-int task_encode(task_example *e, const tok *t, const task_doc *d, int choice, const char *prefix, bool compat) {
+int task_encode(task_example *e, const tok *t, const task_doc *d, int choice, const char *prefix, mode_kind mode) {
     *e = (task_example){0};
     bool gold = choice < 0;
     if (gold && d->gold < 0) return err_set("%s: has no label, so no gold continuation", d->id);
     if (gold) choice = d->gold;
     ASSERT(choice < d->n_choices);
-    const char *continuation = gold && compat ? d->gold_compat : d->choice[choice];
+    const char *continuation = gold && mode == MODE_COMPAT ? d->gold_compat : d->choice[choice];
     char *context = xasprintf("%s%s", prefix, d->context[choice]);
     int cap = 0, bad = tok_encode(t, context, strlen(context), &e->tokens, &e->n, &cap);
     e->context_length = e->n;

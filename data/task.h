@@ -4,6 +4,7 @@
 #pragma once
 #include "base.h"
 #include "doc_part.h"
+#include "mode.h"
 #include "tok.h"
 
 enum { TASK_MAX_CHOICES = 5 };
@@ -56,14 +57,14 @@ int32_t *task_order(const task_split *s, uint64_t seed);
 // The few-shot examples of document `doc` of `target`, in their order: k > 0 documents of `pool` (train, else the
 // target itself), without replacement, keyed by (seed, task, doc); sound leaves out the document itself and any with
 // the same context and gold text. NULL and err_set if the pool is too small. Caller frees.
-int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
+int32_t *task_shots(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, mode_kind mode);
 // The few-shot prefix ("" for k = 0): their blocks of context + gold with its leading space, joined by blank lines,
 // with a blank line at the end. NULL and err_set as task_shots. Caller frees.
-char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, bool compat);
+char *task_prefix(const task_split *pool, const task_split *target, int doc, int k, uint64_t seed, mode_kind mode);
 // Marks what the example of `doc` shows: itself in seen [target->n], its few-shot examples in pool_seen [pool->n] (the
 // same array where the pool is the target). 0, or -1 and err_set as task_shots.
 int task_mark(bool *seen, bool *pool_seen, const task_split *pool, const task_split *target, int doc, int k,
-              uint64_t seed, bool compat);
+              uint64_t seed, mode_kind mode);
 
 // One text with its tokens: context (prefix included) and one continuation, tokenised apart.
 typedef struct {
@@ -72,4 +73,4 @@ typedef struct {
 } task_example;
 // choice < 0: the gold one; compat: the published text of the gold continuation. -1 and err_set on a tokenizer failure
 // or when context or continuation is empty.
-int task_encode(task_example *e, const tok *t, const task_doc *d, int choice, const char *prefix, bool compat);
+int task_encode(task_example *e, const tok *t, const task_doc *d, int choice, const char *prefix, mode_kind mode);

@@ -97,7 +97,7 @@ static int tokens_of(const tok *t, const task_doc *d, int choice, const char *pr
 
 static void print_example(const task_split *s, const task_split *pool, int doc, const tok *t) {
     const task_doc *d = &s->docs[doc];
-    char *prefix = task_prefix(pool, s, doc, (int)shots, (uint64_t)seed, !strcmp(mode, "compat"));
+    char *prefix = task_prefix(pool, s, doc, (int)shots, (uint64_t)seed, mode_named(mode));
     if (!prefix) die(1, "%s", err_get());
     printf("\n%s %s %s\n", s->name, s->split, d->id);
     for (int c = 0; c < d->n_choices; c++) {

@@ -72,8 +72,8 @@ static void describe(predictor *p, const char *numbers) {
     const predictor_info *a = &p->about;
     char *text =
         xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", numbers, predictor_design_names[a->design],
-                  a->per_layer, a->target_layer, a->compat, a->lag, a->from, a->state[0], a->state[1], a->L, a->H, a->E,
-                  a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
+                  a->per_layer, a->target_layer, (int)a->mode, a->lag, a->from, a->state[0], a->state[1], a->L, a->H,
+                  a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
     hash_bytes(p->about.hash, text, strlen(text));
     free(text);
 }
@@ -198,7 +198,7 @@ int predictor_put_about(store *s, const predictor_info *a, const char *model_has
     int bad = store_put_text(s, "/", "model_hash", model_hash) ||
               store_put_text(s, "/", "design", predictor_design_names[a->design]) ||
               store_put_text(s, "/", "target", a->target_layer ? "layer" : "global") ||
-              store_put_text(s, "/", "mode", a->compat ? "compat" : "sound");
+              store_put_text(s, "/", "mode", mode_names[a->mode]);
     for (size_t i = 0; !bad && i < sizeof number / sizeof *number; i++)
         bad = store_put_number(s, "/", number[i].key, number[i].value);
     return bad ? -1 : 0;
@@ -259,9 +259,9 @@ static int number(const store *s, const char *object, const char *key, int least
 }
 
 static int read_about(const store *s, predictor_info *a, const char *criterion) {
-    static const char *const targets[] = {"global", "layer", NULL}, *const modes[] = {"sound", "compat", NULL};
+    static const char *const targets[] = {"global", "layer", NULL};
     const int design = choice(s, "/", "design", predictor_design_names), target = choice(s, "/", "target", targets),
-              mode = choice(s, "/", "mode", modes);
+              mode = choice(s, "/", "mode", mode_names);
     int per_layer;
     if (design < 0 || target < 0 || mode < 0 || number(s, "/", "layers", 1, 1 << 16, &a->L) ||
         number(s, "/", "heads", 1, 1 << 16, &a->H) || number(s, "/", "width", 1, 1 << 20, &a->E) ||
@@ -270,7 +270,7 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
         return -1;
     a->design = (predictor_design)design;
     a->target_layer = target == 1;
-    a->compat = mode == 1;
+    a->mode = (mode_kind)mode;
     a->per_layer = per_layer == 1;
     a->criterion = criterion;
     if (a->per_layer != (a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK))

@@ -11,6 +11,7 @@
 // Inputs are min-max normalised to [0, 1] here, by the predictor, never by the caller (but predictor_layer_raw). A
 // larger score means: keep the unit.
 #pragma once
+#include "mode.h"
 #include "model.h"
 
 typedef enum { PREDICTOR_SHADOW, PREDICTOR_DEJAVU, PREDICTOR_LOWRANK, PREDICTOR_SEQUENCE } predictor_design;
@@ -22,7 +23,7 @@ typedef struct {
     predictor_design design;
     bool per_layer;        // dejavu, lowrank: net of layer l reads the state of layer l - lag
     bool target_layer;     // targets were normalised per layer, so scores compare within layers first
-    bool compat;           // trained on compat scores and features, by the published settings
+    mode_kind mode;        // of the scores and features it was trained on; compat: by the published settings
     int lag, from;         // from: the layer whose state a net for all layers reads
     model_state state[2];  // read by the nets of heads, of neurons
     bool has[2];           // nets for heads, for neurons

@@ -210,7 +210,7 @@ static void print_plan(const train_job *j) {
     const predictor_info *a = &j->about;
     printf("%d examples; documents for training, validation, test: %d, %d, %d examples", j->ex.n, j->n_row[0][0],
            j->n_row[0][1], j->n_row[0][2]);
-    if (a->compat) printf(" (neurons %d, %d, %d)", j->n_row[1][0], j->n_row[1][1], j->n_row[1][2]);
+    if (a->mode == MODE_COMPAT) printf(" (neurons %d, %d, %d)", j->n_row[1][0], j->n_row[1][1], j->n_row[1][2]);
     printf("\n%d criteria:", j->n_criteria);
     for (int c = 0; c < j->n_criteria; c++) {
         const char *only = j->has[c][0] ? " (heads)" : " (neurons)";

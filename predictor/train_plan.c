@@ -8,12 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *suffix(const train_job *j) { return j->about.compat ? "_compat" : ""; }
-
 // ---------------------------------------------------------------- criteria
 // Scores of every example: a dataset [N, L, U] without an index beside it.
 static bool has_scores(const train_job *j, const char *criterion, unit_kind kind) {
-    char *group = xasprintf("/scores%s/%s", suffix(j), criterion),
+    char *group = xasprintf("/scores%s/%s", mode_suffixes[j->about.mode], criterion),
          *dataset = xasprintf("%s/%s", group, unit_names[kind]);
     long dim[3];
     const bool there = store_has(j->in, dataset) && store_shape(j->in, dataset, dim) == 3 && dim[0] == j->ex.n &&
@@ -24,7 +22,7 @@ static bool has_scores(const train_job *j, const char *criterion, unit_kind kind
 }
 
 static int choose_criteria(train_job *j) {
-    char *top = xasprintf("/scores%s", suffix(j)), text[512] = "";
+    char *top = xasprintf("/scores%s", mode_suffixes[j->about.mode]), text[512] = "";
     int n, wanted_n = 0;
     char **there = store_list(j->in, top, &n),
          **wanted = strcmp(j->o.criterion, "all") == 0 ? NULL : cli_split(j->o.criterion, &wanted_n);
@@ -48,10 +46,10 @@ static int choose_criteria(train_job *j) {
                           wanted[k], top, n ? text : " none");
     }
     if (!bad && !j->n_criteria) {
-        char *other = xasprintf("/scores%s", j->about.compat ? "" : "_compat");
+        char *other = xasprintf("/scores%s", mode_suffixes[mode_other(j->about.mode)]);
         if (store_has(j->in, other))
             bad = err_set("%s: only scores of --mode %s are there; score with --mode %s or both", store_path(j->in),
-                          j->about.compat ? "sound" : "compat", j->o.mode);
+                          mode_names[mode_other(j->about.mode)], j->o.mode);
         else
             bad = err_set("%s: no scores of every example in %s", store_path(j->in), top);
         free(other);
@@ -66,11 +64,12 @@ static int choose_criteria(train_job *j) {
 // Sound: one split for both kinds. Compat: as published, no validation part, a fifth of the documents for the test of
 // heads, a tenth for neurons'.
 static int split(train_job *j) {
+    const bool compat = j->about.mode == MODE_COMPAT;
     uint8_t *part = xmalloc((size_t)j->ex.n);
     int bad = 0;
     for (int k = 0; !bad && k < 2; k++) {
-        const double published = k ? 0.1 : 0.2, test = j->about.compat ? published : j->o.test,
-                     train = 1 - test - (j->about.compat ? 0 : j->o.valid);
+        const double published = k ? 0.1 : 0.2, test = compat ? published : j->o.test,
+                     train = 1 - test - (compat ? 0 : j->o.valid);
         bad = split_documents(part, j->ex.task, j->ex.id, j->ex.n, train, test, (uint64_t)j->o.seed);
         j->row[k] = xmalloc((size_t)j->ex.n * sizeof *j->row[k]);
         for (int p = 0, n = 0; p < 3; p++)
@@ -210,8 +209,7 @@ static void choose_sizes(train_job *j) {
 
 static int choose_design(train_job *j) {
     predictor_info *a = &j->about;
-    const bool compat = strcmp(j->o.mode, "compat") == 0;
-    *a = (predictor_info){.L = j->m.c.L, .H = j->m.c.H, .E = j->m.c.E, .F = j->m.c.F, .compat = compat};
+    *a = (predictor_info){.L = j->m.c.L, .H = j->m.c.H, .E = j->m.c.E, .F = j->m.c.F, .mode = mode_named(j->o.mode)};
     while (strcmp(predictor_design_names[a->design], j->o.design) != 0) a->design++;
     a->per_layer = a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK;
     a->target_layer = *j->o.target ? strcmp(j->o.target, "layer") == 0 : a->per_layer;
@@ -225,7 +223,7 @@ static int choose_design(train_job *j) {
                                         [PREDICTOR_SEQUENCE] = "tokens"};
     if (!*j->o.features) j->o.features = usual[a->design];
     a->lag = a->per_layer && strcmp(j->o.features, "ahead") == 0;
-    if (compat && a->lag)
+    if (a->mode == MODE_COMPAT && a->lag)
         return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
     if (a->lag && a->L < 2) return err_set("--features ahead: the model has one layer only");
     if (a->design == PREDICTOR_LOWRANK) {
@@ -246,7 +244,7 @@ static void choose_epochs(train_job *j) {
     for (int k = 0; k < 2; k++) {
         const int steps = (j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k],
                   least = (LEAST_STEPS + steps - 1) / steps;
-        if (!j->o.epochs && !j->about.compat && j->epochs[k] < least) j->epochs[k] = least;
+        if (!j->o.epochs && j->about.mode == MODE_SOUND && j->epochs[k] < least) j->epochs[k] = least;
     }
 }
 
@@ -259,7 +257,7 @@ static int check_store(train_job *j) {
     free(hash);
     const char *features[] = {"head_output", "residual", "residual_mid"};
     for (int i = 0; !bad && i < STATE_KINDS; i++) {
-        char *dataset = xasprintf("/features%s/%s", suffix(j), features[i]);
+        char *dataset = xasprintf("/features%s/%s", mode_suffixes[j->about.mode], features[i]);
         long dim[3];
         if (!store_has(j->in, dataset))
             bad = err_set("%s: %s is missing: the store has no such features; score with --mode %s or both", j->o.store,
@@ -339,8 +337,8 @@ int train_features(train_job *j) {
     if (scratch_open(&j->features, j->o.out)) return -1;
     for (int k = 0; k < 2; k++) {
         const model_state s = j->about.state[k];
-        char *read = xasprintf("/features%s/%s", suffix(j), predictor_states[s]),
-             *input = xasprintf("/features%s/%s", suffix(j), k ? "residual_mid" : "residual");
+        char *read = xasprintf("/features%s/%s", mode_suffixes[j->about.mode], predictor_states[s]),
+             *input = xasprintf("/features%s/%s", mode_suffixes[j->about.mode], k ? "residual_mid" : "residual");
         int bad = fill_norms(j, &j->norm[k], input);
         if (!bad && j->about.design != PREDICTOR_SEQUENCE && !j->x[s].file) {
             long constant;
@@ -397,7 +395,7 @@ int train_targets(train_job *j, int c) {
         free_means(t);
         *t = (train_kind){0};
         if (!j->has[c][k]) continue;
-        char *dataset = xasprintf("/scores%s/%s/%s", suffix(j), j->criteria[c], unit_names[k]);
+        char *dataset = xasprintf("/scores%s/%s/%s", mode_suffixes[j->about.mode], j->criteria[c], unit_names[k]);
         long constant;
         const int *units = train_units(j, k);
         int bad = plane_fill(&t->target, &j->targets, j->in, dataset, units, 0, L,

@@ -18,7 +18,7 @@ const char *const train_by[BY_ALL] = {"predictor", "static_mean", "task_mean", "
 static int predict(const train_job *j, predictor *p, int row, double *const out[2], float *x) {
     const predictor_info *a = &p->about;
     if (a->design == PREDICTOR_SEQUENCE) {
-        const row_source from = {.ex = &j->ex, .whole = a->compat};
+        const row_source from = {.ex = &j->ex, .whole = a->mode == MODE_COMPAT};
         const int T = row_tokens(&from, row);
         predictor_embed(x, &j->m, j->ex.tokens + j->ex.offset[row], T);
         const float *const in[2] = {x, x};
@@ -46,7 +46,7 @@ static float *input_room(const train_job *j) {
     const size_t L = (size_t)j->about.L, inputs = 2 * L * (size_t)j->about.E,
                  units = L * (size_t)(j->about.F > j->about.H ? j->about.F : j->about.H);
     size_t floats = inputs > units ? inputs : units;
-    const row_source from = {.ex = &j->ex, .whole = j->about.compat};
+    const row_source from = {.ex = &j->ex, .whole = j->about.mode == MODE_COMPAT};
     for (int i = 0; j->about.design == PREDICTOR_SEQUENCE && i < j->ex.n; i++)
         if ((size_t)row_tokens(&from, i) * (size_t)j->about.E > floats)
             floats = (size_t)row_tokens(&from, i) * (size_t)j->about.E;
@@ -200,12 +200,12 @@ void train_print_head(const train_job *j) {
            "than the task.\n",
            predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST],
            layer ? "within layers" : "over all units");
-    for (int k = 0; k < (j->about.compat ? 2 : 1); k++) {  // compat: neurons have parts of their own
+    for (int k = 0; k < (j->about.mode == MODE_COMPAT ? 2 : 1); k++) {  // compat: neurons have parts of their own
         const int n = train_without_task(j, k);
         if (n)
             printf(
                 "%d test examples of %s are of tasks without training examples: their task mean is the static mean.\n",
-                n, j->about.compat ? unit_names[k] : "both kinds");
+                n, j->about.mode == MODE_COMPAT ? unit_names[k] : "both kinds");
     }
     printf("%-10s %-8s %10s %5s %8s | %6s %6s %6s %6s | %6s %6s %6s | %6s %6s %6s | %-16s | %s\n", "criterion", "units",
            "parameters", "epoch", "MSE", "rho", "static", "task", "norm", "within", "static", "task", "kept", "static",

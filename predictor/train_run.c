@@ -22,7 +22,7 @@ static fit_plan plan_of(const train_job *j, unit_kind kind, int layer) {
     const train_kind *t = &j->kind[kind];
     const int U = predictor_units(a, kind);
     fit_plan p = {.o = j->device,
-                  .from = {.ex = &j->ex, .model = &j->m, .whole = a->compat},
+                  .from = {.ex = &j->ex, .model = &j->m, .whole = a->mode == MODE_COMPAT},
                   .train = train_rows(j, kind, PART_TRAIN),
                   .valid = train_rows(j, kind, PART_VALID),
                   .n_train = j->n_row[kind][PART_TRAIN],
@@ -31,7 +31,7 @@ static fit_plan plan_of(const train_job *j, unit_kind kind, int layer) {
                   .batch = j->batch[kind],
                   .epochs = j->epochs[kind],
                   .patience = (int)j->o.early_stop,
-                  .keep_last = a->compat,
+                  .keep_last = a->mode == MODE_COMPAT,
                   .lr = j->o.lr,
                   .decay = 0.01,
                   .seed = rng_hash((uint64_t)j->o.seed, (uint64_t)kind, (uint64_t)layer),
@@ -47,7 +47,7 @@ static fit_plan plan_of(const train_job *j, unit_kind kind, int layer) {
         p.layers = a->per_layer ? 1 : a->L;
     }
     // a sound net begins as the static mean; the published ones, and DejaVu's without biases, as PyTorch does
-    if (!a->compat && a->design != PREDICTOR_LOWRANK)
+    if (a->mode == MODE_SOUND && a->design != PREDICTOR_LOWRANK)
         p.start = t->mean + (a->per_layer ? (size_t)layer * (size_t)U : 0);
     if (a->design == PREDICTOR_LOWRANK) {
         p.loss = LOSS_BCE;

@@ -47,7 +47,7 @@ static const model_config shapes[] = {{.L = 4,
                                        .bos = 2,
                                        .eos = 2,
                                        .pad = 1}};
-enum { SHAPES = 3, MODES = 5 };
+enum { SHAPES = 3, PATTERNS = 5 };
 
 static char *folder(const char *name) { return xasprintf("%s/%s", root, name); }
 
@@ -67,7 +67,7 @@ static inline void make_source(model *m, const model_config *c, dtype type, cons
 
 // 0: units at random; 1: a layer without heads, one without neurons, one with neither; 2: one head and one neuron each;
 // 3: nothing is left; 4: all is.
-static inline void make_mask(mask *m, const model_config *c, rng *r, int mode) {
+static inline void make_mask(mask *m, const model_config *c, rng *r, int pattern) {
     mask_alloc(m, c);
     for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
         for (int l = 0; l < c->L; l++) {
@@ -75,8 +75,8 @@ static inline void make_mask(mask *m, const model_config *c, rng *r, int mode) {
                       one = units ? (int)rng_below(r, (uint64_t)units) : 0;
             uint8_t *keep = (kind == UNIT_HEADS ? m->heads : m->neurons) + l * U;
             for (int u = 0; u < units; u++)
-                keep[u] = mode == 4 || (mode == 2 ? u == one : mode != 3 && rng_below(r, 2));
-            if (mode == 1 && (l == 0 || l == 1 + kind)) memset(keep, 0, (size_t)U);
+                keep[u] = pattern == 4 || (pattern == 2 ? u == one : pattern != 3 && rng_below(r, 2));
+            if (pattern == 1 && (l == 0 || l == 1 + kind)) memset(keep, 0, (size_t)U);
         }
 }
 

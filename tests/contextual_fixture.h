@@ -23,7 +23,7 @@ static const model_config projected = {.L = 3,
 enum { MOST = 64, UNITS = 12 + 144 };
 
 static inline predictor_info describe(const model_config *c, predictor_design d, int lag, model_state heads,
-                                      model_state neurons, bool compat) {
+                                      model_state neurons, mode_kind mode) {
     return (predictor_info){.design = d,
                             .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
                             .lag = lag,
@@ -34,7 +34,7 @@ static inline predictor_info describe(const model_config *c, predictor_design d,
                             .E = c->E,
                             .F = c->F,
                             .hidden = {16, 16},
-                            .compat = compat,
+                            .mode = mode,
                             .criterion = "plainact"};
 }
 
@@ -54,12 +54,12 @@ static inline predictor *planted(const predictor_info *what, const double *heads
     return p;
 }
 
-static inline mask_rule rule_of(mask_scope scope, long percent, bool compat) {
+static inline mask_rule rule_of(mask_scope scope, long percent, mode_kind mode) {
     return (mask_rule){.scope = scope,
-                       .units = compat ? UNITS_HEADS : UNITS_BOTH,
+                       .units = mode == MODE_COMPAT ? UNITS_HEADS : UNITS_BOTH,
                        .sparsity = 1000 * percent,
                        .dense_layers = 1,
-                       .compat = compat};
+                       .mode = mode};
 }
 
 static inline void seeded_tokens(int32_t *t, int n, int V, uint64_t seed) {

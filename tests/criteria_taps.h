@@ -211,8 +211,8 @@ static inline void each_function(void (*visit)(const criterion *c, const char *m
                                                unsigned needs)) {
     for (int i = 0; crit_all[i]; i++)
         for (int m = 0; m < 2; m++) {
-            const crit_mode *c = m ? &crit_all[i]->compat : &crit_all[i]->sound;
-            if (c->heads) visit(crit_all[i], m ? "compat" : "sound", UNIT_HEADS, c->heads, c->needs_heads);
-            if (c->neurons) visit(crit_all[i], m ? "compat" : "sound", UNIT_NEURONS, c->neurons, c->needs_neurons);
+            const crit_mode *c = crit_mode_of(crit_all[i], m);
+            if (c->heads) visit(crit_all[i], mode_names[m], UNIT_HEADS, c->heads, c->needs_heads);
+            if (c->neurons) visit(crit_all[i], mode_names[m], UNIT_NEURONS, c->neurons, c->needs_neurons);
         }
 }

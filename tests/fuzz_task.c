@@ -25,7 +25,7 @@ static void as_rows(const char *name, const char *path, const char *text, size_t
         for (int c = 0; c < d->n_choices; c++)
             ASSERT(d->context[c] && d->context[c][0] && d->choice[c][0] == ' ' && d->choice[c][1]);
     }
-    char *prefix = task_prefix(&s, &s, 0, 1, 7, false);
+    char *prefix = task_prefix(&s, &s, 0, 1, 7, MODE_SOUND);
     free(prefix);
     free(task_order(&s, 7));
     task_close(&s);

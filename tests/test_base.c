@@ -1,6 +1,7 @@
 // test_base - error texts, whole-file input and output (full disk included), random numbers against published values,
-// hashes, hash tables.
+// hashes, hash tables, names of modes.
 #include "base.h"
+#include "mode.h"
 #include "table.h"
 #include <math.h>
 #include <setjmp.h>
@@ -203,6 +204,21 @@ static void growing_array(void **state) {
     free(v);
 }
 
+// The names that options, stores and results hold.
+static void modes(void **state) {
+    (void)state;
+    assert_int_equal(mode_named("sound"), MODE_SOUND);
+    assert_int_equal(mode_named("compat"), MODE_COMPAT);
+    for (mode_kind m = MODE_SOUND; m < MODES; m++) {
+        assert_int_equal(mode_named(mode_names[m]), m);
+        assert_int_not_equal(mode_other(m), m);
+        assert_int_equal(mode_other(mode_other(m)), m);
+    }
+    assert_null(mode_names[MODES]);
+    assert_string_equal(mode_suffixes[MODE_SOUND], "");
+    assert_string_equal(mode_suffixes[MODE_COMPAT], "_compat");
+}
+
 int main(void) {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(errors_are_one_line),
@@ -210,7 +226,8 @@ int main(void) {
                                        cmocka_unit_test(random_numbers),
                                        cmocka_unit_test(hashes),
                                        cmocka_unit_test(tables),
-                                       cmocka_unit_test(growing_array)};
+                                       cmocka_unit_test(growing_array),
+                                       cmocka_unit_test(modes)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);
     return failed;

@@ -51,16 +51,16 @@ static void compacted_is_masked(void **state) {
     rng r = rng_make(3);
     float *want = xmalloc(T * V * sizeof *want), *got = xmalloc(T * V * sizeof *got);
     for (int shape = 0; shape < SHAPES; shape++)
-        for (int mode = 0; mode < MODES; mode++) {
-            const dtype type = (dtype)(mode % 3);
+        for (int pattern = 0; pattern < PATTERNS; pattern++) {
+            const dtype type = (dtype)(pattern % 3);
             model whole, small;
             mask m, more;
             int32_t tokens[T];
             make_source(&whole, &shapes[shape], type, "source");
             random_tokens(tokens, T, V, &r);
-            make_mask(&m, &whole.c, &r, mode);
+            make_mask(&m, &whole.c, &r, pattern);
             compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
-            assert_int_equal(model_compacted(&small.c), mode != 4);
+            assert_int_equal(model_compacted(&small.c), pattern != 4);
             all_logits(want, &whole, tokens, T, &m, RUN_FORWARD, false, KV_COMPUTE);
             all_logits(got, &small, tokens, T, NULL, RUN_FORWARD, false, KV_COMPUTE);
             agree_rows("compacted", got, want, 0, 1e-5);

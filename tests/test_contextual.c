@@ -29,7 +29,7 @@ static void kinds(void **state) {
         {PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, SCOPE_GLOBAL, UNITS_BOTH, 0, FEATURES_EARLY},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
-        const predictor_info p = describe(&small_opt, t[i].d, t[i].lag, t[i].heads, t[i].neurons, false);
+        const predictor_info p = describe(&small_opt, t[i].d, t[i].lag, t[i].heads, t[i].neurons, MODE_SOUND);
         const mask_rule rule = {
             .scope = t[i].scope, .units = t[i].units, .sparsity = 50000, .dense_layers = t[i].dense};
         if (contextual_kind(&p, &rule) != t[i].want)
@@ -39,21 +39,22 @@ static void kinds(void **state) {
 
 static void refusals(void **state) {
     (void)state;
-    predictor_info p = describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false);
-    mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
+    predictor_info p = describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND);
+    mask_rule rule = rule_of(SCOPE_LOCAL, 50, MODE_SOUND);
     assert_int_equal(contextual_check(&p, &rule), 0);
     rule.dense_layers = 0;
     assert_int_equal(contextual_check(&p, &rule), -1);
     assert_non_null(strstr(err_get(), "--dense-layers 1 or more"));
-    rule = rule_of(SCOPE_LOCAL, 50, true);
+    rule = rule_of(SCOPE_LOCAL, 50, MODE_COMPAT);
     assert_int_equal(contextual_check(&p, &rule), -1);
     assert_non_null(strstr(err_get(), "trained on sound scores"));
-    p.compat = true;
+    p.mode = MODE_COMPAT;
     p.lag = 0;
     assert_int_equal(contextual_check(&p, &rule), 0);
-    rule = rule_of(SCOPE_LOCAL, 50, false);
+    rule = rule_of(SCOPE_LOCAL, 50, MODE_SOUND);
     assert_int_equal(contextual_check(&p, &rule), -1);
-    p.compat = p.has[1] = false;
+    p.mode = MODE_SOUND;
+    p.has[1] = false;
     assert_int_equal(contextual_check(&p, &rule), -1);
     assert_non_null(strstr(err_get(), "no nets for neurons; --units heads"));
     rule.units = UNITS_HEADS;
@@ -76,16 +77,16 @@ static void planted_masks(void **state) {
     mask_alloc(&got, &small_opt);
     mask_alloc(&want, &small_opt);
     const predictor_info what[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND)};
     int in_pass = 0;
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
         predictor *p = planted(&what[i], heads, neurons);
         for (int scope = 0; scope < 3; scope++)
             for (int percent = 0; percent <= 100; percent += 25) {
-                const mask_rule rule = rule_of((mask_scope)scope, percent, false);
+                const mask_rule rule = rule_of((mask_scope)scope, percent, MODE_SOUND);
                 contextual c;
                 contextual_open(&c, p, &o.m, UNITS_BOTH, false);
                 assert_int_equal(mask_make(&want, &small_opt, heads, neurons, &rule), 0);
@@ -127,10 +128,10 @@ static void causal(void **state) {
     random_opt_make(&o, &small_opt, 3);
     model_run *run = model_run_new(&o.m, MOST, 1, RUN_FORWARD);
     const predictor_info what[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
-    const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND)};
+    const mask_rule rule = rule_of(SCOPE_LOCAL, 50, MODE_SOUND);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++) {
         predictor *p = predictor_new(&what[d], 4);
         contextual c;

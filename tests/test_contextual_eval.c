@@ -56,7 +56,7 @@ static void predict(const reference *f, const int32_t *tokens, int at, const mas
         for (int l = a->lag; l < c->L; l++) {
             const float *in[2] = {state_at(f, a->state[0], l - a->lag, at), state_at(f, a->state[1], l - a->lag, at)};
             // as published, masks of compat that compare layers come from inputs that are not normalised
-            const bool raw = rule->compat && a->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
+            const bool raw = rule->mode == MODE_COMPAT && a->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
             (raw ? predictor_layer_raw : predictor_layer)(f->p, l, in, heads + (size_t)l * (size_t)c->H,
                                                           neurons + (size_t)l * (size_t)c->F);
         }
@@ -137,7 +137,7 @@ static void compare_documents(const model_config *c, const predictor_info *what,
     double *ll[4];
     eval_counts counts[4];
     for (int k = 0; k < n_rules; k++) ll[k] = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof **ll);
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     if (eval_run(e, item, DOCS, &from, rule, n_rules, ll, counts)) fail_msg("%s", err_get());
     mask m;
     mask_alloc(&m, c);
@@ -173,38 +173,38 @@ static void compare_documents(const model_config *c, const predictor_info *what,
 
 static void documents_decode(void **state) {
     (void)state;
-    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false),
-                               rule_of(SCOPE_HYBRID, 75, false), rule_of(SCOPE_LOCAL, 25, false)};
+    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, MODE_SOUND), rule_of(SCOPE_LOCAL, 50, MODE_SOUND),
+                               rule_of(SCOPE_HYBRID, 75, MODE_SOUND), rule_of(SCOPE_LOCAL, 25, MODE_SOUND)};
     const predictor_info what[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_LOWRANK, 1, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_LOWRANK, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND)};
     for (size_t i = 0; i < sizeof what / sizeof *what; i++)
         compare_documents(&small_opt, &what[i], SPAN_DECODE, rules, 4);
     // only pruned streams: no dense states are looked at
     compare_documents(&small_opt, &what[2], SPAN_DECODE, rules + 3, 1);
-    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false),
-                         ahead = describe(&projected, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false);
+    const predictor_info post = describe(&projected, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND),
+                         ahead = describe(&projected, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND);
     compare_documents(&projected, &post, SPAN_DECODE, rules, 2);
     compare_documents(&projected, &ahead, SPAN_DECODE, rules, 4);
 }
 
 static void documents_all(void **state) {
     (void)state;
-    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, false), rule_of(SCOPE_LOCAL, 50, false)};
-    const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, true), rule_of(SCOPE_LOCAL, 50, true),
-                                rule_of(SCOPE_HYBRID, 75, true)};
+    const mask_rule rules[] = {rule_of(SCOPE_GLOBAL, 40, MODE_SOUND), rule_of(SCOPE_LOCAL, 50, MODE_SOUND)};
+    const mask_rule compat[] = {rule_of(SCOPE_GLOBAL, 40, MODE_COMPAT), rule_of(SCOPE_LOCAL, 50, MODE_COMPAT),
+                                rule_of(SCOPE_HYBRID, 75, MODE_COMPAT)};
     const predictor_info what[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND)};
     for (size_t i = 0; i < sizeof what / sizeof *what; i++) compare_documents(&small_opt, &what[i], SPAN_ALL, rules, 2);
     const predictor_info published[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true),
-        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, true)};
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_COMPAT),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_COMPAT)};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++)
         compare_documents(&small_opt, &published[i], SPAN_COMPAT, compat, 3);
 }
@@ -269,13 +269,13 @@ static void windows(eval_item *item, int32_t *pool, int V) {
 
 static void running_text(void **state) {
     (void)state;
-    const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, false), rule_of(SCOPE_GLOBAL, 40, false),
-                               rule_of(SCOPE_LOCAL, 25, false), rule_of(SCOPE_HYBRID, 60, false)};
+    const mask_rule rules[] = {rule_of(SCOPE_LOCAL, 50, MODE_SOUND), rule_of(SCOPE_GLOBAL, 40, MODE_SOUND),
+                               rule_of(SCOPE_LOCAL, 25, MODE_SOUND), rule_of(SCOPE_HYBRID, 60, MODE_SOUND)};
     const predictor_info what[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false),
-        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, false)};
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_SEQUENCE, 0, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND)};
     static int32_t pool[WINDOWS * MOST];
     eval_item item[ROUNDS * WINDOWS];
     random_opt o;
@@ -283,7 +283,7 @@ static void running_text(void **state) {
     windows(item, pool, small_opt.V);
     for (int i = WINDOWS; i < ROUNDS * WINDOWS; i++) item[i] = item[i - WINDOWS];
     model_run *one = model_run_new(&o.m, 1, 1, RUN_TAPS);
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     for (size_t d = 0; d < sizeof what / sizeof *what; d++)
         for (int refresh = 8; refresh <= 64; refresh += 28) {
             reference f = {&o.m, model_run_new(&o.m, MOST, 1, RUN_TAPS), predictor_new(&what[d], 9)};
@@ -330,12 +330,12 @@ static void fixed_mask(void **state) {
     mask m;
     double heads[12], neurons[144], sums[DOCS * TASK_MAX_CHOICES], *ll = sums;
     eval_counts counts;
-    const mask_rule rule = rule_of(SCOPE_GLOBAL, 50, false);
+    const mask_rule rule = rule_of(SCOPE_GLOBAL, 50, MODE_SOUND);
     mask_alloc(&m, &small_opt);
     mask_random_scores(heads, neurons, &small_opt, 2);
     assert_int_equal(mask_make(&m, &small_opt, heads, neurons, &rule), 0);
     const mask_source source = {.fixed = &m, .after = 8};
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     assert_int_equal(eval_run(e, item, DOCS, &source, NULL, 1, &ll, &counts), 0);
     assert_int_equal(counts.pruned[UNIT_HEADS], 4 * counts.positions);
     for (int i = 0; i < DOCS; i++)
@@ -372,14 +372,15 @@ static void effective_by_hand(void **state) {
     item[0].seq[0].n = 20;
     item[0].seq[0].from = 5;
     item[1].seq[0].n = 12;
-    const predictor_info what = describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false);
-    const mask_rule rule = rule_of(SCOPE_LOCAL, 25, false);
+    const predictor_info what =
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND);
+    const mask_rule rule = rule_of(SCOPE_LOCAL, 25, MODE_SOUND);
     predictor *p = predictor_new(&what, 1);
     contextual_source source = {.p = p, .span = SPAN_DECODE, .refresh = 8};
     const mask_source from = {.context = &source};
     double sums[2 * TASK_MAX_CHOICES], *ll = sums;
     eval_counts counts;
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     assert_int_equal(eval_run(e, item, 2, &from, &rule, 1, &ll, &counts), 0);
     assert_int_equal(counts.positions, 27);
     assert_int_equal(counts.pruned[UNIT_HEADS], 2 * 16);
@@ -402,10 +403,10 @@ static void predicted_nan(void **state) {
     mask_random_scores(heads, neurons, &small_opt, 7);
     neurons[100] = NAN;
     const predictor_info what[] = {
-        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, false),
-        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, false)};
-    const mask_rule rule = rule_of(SCOPE_LOCAL, 50, false);
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+        describe(&small_opt, PREDICTOR_SHADOW, 0, STATE_HEAD_OUTPUT, STATE_HEAD_OUTPUT, MODE_SOUND),
+        describe(&small_opt, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_MID, MODE_SOUND)};
+    const mask_rule rule = rule_of(SCOPE_LOCAL, 50, MODE_SOUND);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     ll = xcalloc(DOCS * TASK_MAX_CHOICES, sizeof *ll);
     for (size_t d = 0; d < 2; d++) {
         predictor *p = planted(&what[d], heads, neurons);

@@ -64,7 +64,7 @@ static void open_both(golden *g, model *on_gpu, int k) {
 // implementations.
 static void scores_agree(void **state) {
     (void)state;
-    probe_plan plan = {.sound = true, .compat = true, .seed = 3};
+    probe_plan plan = {.mode = {true, true}, .seed = 3};
     plan.crit = crit_select("all,removal", &plan.n_crit);
     for (int k = 0; k < GOLDEN; k++) {
         golden g;
@@ -142,7 +142,7 @@ static void taps_are_copied_where_asked(void **state) {
     const criterion tangents = {
         .name = "tangents", .sound = {read_head, read_neurons, TAPS | CRIT_HESS, WEIGHTS | CRIT_HESS, "", "", NULL}};
     const criterion *list[] = {&reader, &tangents};
-    const probe_plan plan = {.crit = list, .n_crit = 2, .sound = true, .compat = true, .seed = 3};
+    const probe_plan plan = {.crit = list, .n_crit = 2, .mode = {true, true}, .seed = 3};
     for (int k = 0; k < GOLDEN_F32; k++) {
         golden g;
         model on_gpu;
@@ -204,7 +204,7 @@ static void only_sums_come_back(void **state) {
     int32_t tokens[T];
     for (int i = 0; i < T; i++) tokens[i] = i * 7 % 13;
     const probe_example ex = {tokens, T, T - 20, 1};
-    probe_plan plan = {.sound = true, .compat = true, .seed = 3};
+    probe_plan plan = {.mode = {true, true}, .seed = 3};
     plan.crit = crit_select("all", &plan.n_crit);
     float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane),
           **to = xcalloc((size_t)plan.n_crit * 4, sizeof *to), *at = plane;

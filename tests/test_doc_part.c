@@ -147,7 +147,7 @@ static void documents(void **state) {
         assert_ptr_equal(task_pool_open(&pool, dir, &s), &s);  // there is no train
         int inside = 0;
         for (int doc = 0; doc < s.n; doc++) {
-            char *prefix = task_prefix(&s, &s, doc, 5, 3, false);
+            char *prefix = task_prefix(&s, &s, doc, 5, 3, MODE_SOUND);
             inside += shown(prefix, of, 0, i);
             free(prefix);
         }
@@ -185,7 +185,7 @@ static void pools(void **state) {
         assert_int_equal(pool.n, 15);
         bool seen[ROWS] = {false}, marked[30] = {false}, want[30] = {false};
         for (int doc = 0; doc < 3; doc++) {
-            char *prefix = task_prefix(&pool, &s, doc, 4, 7, false);
+            char *prefix = task_prefix(&pool, &s, doc, 4, 7, MODE_SOUND);
             assert_int_equal(shown(prefix, of, 100, i), 4);
             for (int k = 0; k < pool.n; k++) {
                 char *shot = xasprintf("Question: g%d\n", number_of(&pool.docs[k]));
@@ -193,7 +193,7 @@ static void pools(void **state) {
                 free(shot);
             }
             free(prefix);
-            assert_int_equal(task_mark(seen, marked, &pool, &s, doc, 4, 7, false), 0);
+            assert_int_equal(task_mark(seen, marked, &pool, &s, doc, 4, 7, MODE_SOUND), 0);
         }
         for (int k = 0; k < s.n; k++) assert_int_equal(seen[k], k < 3);
         assert_memory_equal(marked, want, sizeof want);

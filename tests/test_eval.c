@@ -55,7 +55,7 @@ static void same_as_plain(void **state) {
     int32_t *pool = xcalloc(ITEMS * TASK_MAX_CHOICES * 64, sizeof *pool);
     eval_item *item = make_items(ITEMS, pool, 4);
     model_run *run = model_run_new(&o.m, 64, 1, RUN_FORWARD);
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     mask m;
     mask_alloc(&m, &small_opt);
     random_mask(&m, 9);
@@ -124,7 +124,7 @@ static void oracle_is_removal(void **state) {
                               {.scope = SCOPE_LOCAL, .units = UNITS_HEADS, .sparsity = 50000, .dense_layers = 1}};
     double a[8 * TASK_MAX_CHOICES], b[8 * TASK_MAX_CHOICES], *ll[] = {a, b};
     eval_counts counts[2];
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     assert_int_equal(eval_run(e, item, 8, &source, rule, 2, ll, counts), 0);
     assert_int_equal(counts[0].pruned[UNIT_HEADS], 2 * counts[0].positions);
     assert_int_equal(counts[1].pruned[UNIT_HEADS], 4 * counts[1].positions);
@@ -160,7 +160,7 @@ static void damaged_model(void **state) {
     assert_int_equal(model_from_tensors(&o.m, &small_opt, o.t, o.n), 0);
     int32_t pool[2 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(2, pool, 6);
-    eval *e = eval_new(&o.m, false, NULL, NULL);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
     double ll[2 * TASK_MAX_CHOICES], *lls = ll;
     eval_counts counts;
     const mask_source none = {0};
@@ -255,7 +255,7 @@ static void published_values(void **state) {
     const eval_options o = {.data = data_dir};
     const mask_source none = {0};
     eval_counts counts;
-    eval *e = eval_new(&m, false, NULL, NULL);
+    eval *e = eval_new(&m, MODE_SOUND, NULL, NULL);
     eval_task t;
     if (eval_task_open(&t, "copa", &o, tk, &m.c)) fail_msg("%s", err_get());
     double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);

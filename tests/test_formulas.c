@@ -270,10 +270,10 @@ static void test_formulas(void **state) {
 }
 
 // ---------------------------------------------------------------- closed forms
-static double score(const char *name, unit_kind kind, bool compat, crit_in in) {
+static double score(const char *name, unit_kind kind, mode_kind mode, crit_in in) {
     const criterion *c = crit_find(name);
     assert_non_null(c);
-    const crit_mode *m = compat ? &c->compat : &c->sound;
+    const crit_mode *m = crit_mode_of(c, mode);
     float out[CRIT_TILE];
     double sums[USUMS];
     take_sums(sums, kind == UNIT_HEADS ? m->needs_heads : m->needs_neurons, kind, &in, in.act, in.grad, in.hv, in.hu,
@@ -293,17 +293,17 @@ static void test_closed_nwot(void **state) {
     float a[T * D];
     crit_in in = {.T = T, .U = 1, .D = D, .ld = D, .act = a};
     for (int i = 0; i < T * D; i++) a[i] = 1 + (float)i;
-    check_value(score("nwot", UNIT_HEADS, false, in), log(1 + T));  // K/d = 1 1'
-    check_value(score("nwot", UNIT_HEADS, true, in), 0);
+    check_value(score("nwot", UNIT_HEADS, MODE_SOUND, in), log(1 + T));  // K/d = 1 1'
+    check_value(score("nwot", UNIT_HEADS, MODE_COMPAT, in), 0);
     for (int i = 0; i < 10 * D; i++) a[i] = -1;  // two opposite patterns: two blocks of ones
-    check_value(score("nwot", UNIT_HEADS, false, in), log(1 + 10) + log(1 + 27));
-    check_value(score("nwot", UNIT_HEADS, true, in), log(10 * D));
+    check_value(score("nwot", UNIT_HEADS, MODE_SOUND, in), log(1 + 10) + log(1 + 27));
+    check_value(score("nwot", UNIT_HEADS, MODE_COMPAT, in), log(10 * D));
     in.D = in.ld = 1;
-    check_value(score("nwot", UNIT_NEURONS, false, in), log(1 + T));
-    check_value(score("nwot", UNIT_NEURONS, true, in), 0);
+    check_value(score("nwot", UNIT_NEURONS, MODE_SOUND, in), log(1 + T));
+    check_value(score("nwot", UNIT_NEURONS, MODE_COMPAT, in), 0);
     for (int t = 0; t < T; t++) a[t] = t < 10 ? 0 : 2;
-    check_value(score("nwot", UNIT_NEURONS, false, in), log(1 + 10) + log(1 + 27));
-    check_value(score("nwot", UNIT_NEURONS, true, in), log(10.0 / T));
+    check_value(score("nwot", UNIT_NEURONS, MODE_SOUND, in), log(1 + 10) + log(1 + 27));
+    check_value(score("nwot", UNIT_NEURONS, MODE_COMPAT, in), log(10.0 / T));
 }
 
 // n equal rows: one eigenvalue n, the others 0.
@@ -318,18 +318,18 @@ static void test_closed_jacov(void **state) {
     float g[T * D] = {0}, xcorr[T * T], xmax[T];
     crit_in in = {.T = T, .U = 1, .D = D, .ld = D, .grad = g, .xcorr = xcorr, .xmax = xmax};
     const double none = -(log(0.1) + 10);
-    check_value(score("jacov", UNIT_HEADS, false, in), none);
+    check_value(score("jacov", UNIT_HEADS, MODE_SOUND, in), none);
     for (int i = 0; i < D; i++) g[5 * D + i] = 7;  // constant: still nothing
-    check_value(score("jacov", UNIT_HEADS, false, in), none);
+    check_value(score("jacov", UNIT_HEADS, MODE_SOUND, in), none);
     g[5 * D] = 1;
-    check_value(score("jacov", UNIT_HEADS, false, in), -1);
+    check_value(score("jacov", UNIT_HEADS, MODE_SOUND, in), -1);
     for (int r = 0; r < D - 1; r++)  // Walsh functions: centred and orthogonal
         for (int i = 0; i < D; i++)
             g[(2 * r + 5) * D + i] = (float)(r + 1) * (__builtin_popcount((unsigned)((r + 1) & i)) % 2 ? -1 : 1);
-    check_value(score("jacov", UNIT_HEADS, false, in), -1);
+    check_value(score("jacov", UNIT_HEADS, MODE_SOUND, in), -1);
     for (int t = 0; t < T; t++)
         for (int i = 0; i < D; i++) g[t * D + i] = (float)((t + 1) * (i * i + t));
-    check_value(score("jacov", UNIT_HEADS, false, in), equal_rows(200));
+    check_value(score("jacov", UNIT_HEADS, MODE_SOUND, in), equal_rows(200));
 
     in.D = in.ld = 1;
     for (int t = 0; t < T; t++) {
@@ -337,18 +337,18 @@ static void test_closed_jacov(void **state) {
         g[t] = 0;
         for (int s = 0; s < T; s++) xcorr[t * T + s] = 1;
     }
-    check_value(score("jacov", UNIT_NEURONS, false, in), none);
+    check_value(score("jacov", UNIT_NEURONS, MODE_SOUND, in), none);
     g[9] = -3;
-    check_value(score("jacov", UNIT_NEURONS, false, in), -1);
+    check_value(score("jacov", UNIT_NEURONS, MODE_SOUND, in), -1);
     for (int t = 0; t < 20; t++) g[t] = 1;
-    check_value(score("jacov", UNIT_NEURONS, false, in), equal_rows(20));
+    check_value(score("jacov", UNIT_NEURONS, MODE_SOUND, in), equal_rows(20));
     xmax[3] = xmax[4] = 0;  // two constant rows of x
-    check_value(score("jacov", UNIT_NEURONS, false, in), equal_rows(18));
+    check_value(score("jacov", UNIT_NEURONS, MODE_SOUND, in), equal_rows(18));
     for (int t = 0; t < T; t++) g[t] = 2;
-    check_value(score("jacov", UNIT_NEURONS, false, in), equal_rows(32));
+    check_value(score("jacov", UNIT_NEURONS, MODE_SOUND, in), equal_rows(32));
     for (int t = 0; t < T; t++)
         for (int s = 0; s < T; s++) xcorr[t * T + s] = s == t;
-    check_value(score("jacov", UNIT_NEURONS, false, in), -1);
+    check_value(score("jacov", UNIT_NEURONS, MODE_SOUND, in), -1);
 }
 
 static void test_closed_first_order(void **state) {
@@ -357,37 +357,37 @@ static void test_closed_first_order(void **state) {
     float a[T * D] = {3, 1, 2, 5, -4, 6, 7, 8, 9, 1, 1, 1}, g[T * D] = {0}, hv[T * D];
     crit_in in = {.T = T, .U = 1, .D = D, .E = D, .ld = D, .act = a, .grad = g, .hv = hv, .hu = hv};
     g[1 * D + 1] = 0.5f;  // planted: one value of one token
-    check_value(score("snip", UNIT_HEADS, false, in), 2);
-    check_value(score("plainact", UNIT_HEADS, false, in), 2);
-    check_value(score("fisher", UNIT_HEADS, false, in), 0.5 * 4 / T);
-    check_value(score("fisher", UNIT_HEADS, true, in), 4.0 / T);
-    check_value(score("grad_norm", UNIT_HEADS, false, in), 0.5);
+    check_value(score("snip", UNIT_HEADS, MODE_SOUND, in), 2);
+    check_value(score("plainact", UNIT_HEADS, MODE_SOUND, in), 2);
+    check_value(score("fisher", UNIT_HEADS, MODE_SOUND, in), 0.5 * 4 / T);
+    check_value(score("fisher", UNIT_HEADS, MODE_COMPAT, in), 4.0 / T);
+    check_value(score("grad_norm", UNIT_HEADS, MODE_SOUND, in), 0.5);
     g[3 * D] = 2;  // another token takes it back
-    check_value(score("snip", UNIT_HEADS, false, in), 0);
-    check_value(score("plainact", UNIT_HEADS, false, in), 4);
+    check_value(score("snip", UNIT_HEADS, MODE_SOUND, in), 0);
+    check_value(score("plainact", UNIT_HEADS, MODE_SOUND, in), 4);
     g[3 * D + 1] = -2;  // within one token
-    check_value(score("plainact", UNIT_HEADS, false, in), 2);
-    check_value(score("fisher", UNIT_HEADS, false, in), 0.5 * 4 / T);
-    check_value(score("fisher", UNIT_HEADS, true, in), 12.0 / T);
+    check_value(score("plainact", UNIT_HEADS, MODE_SOUND, in), 2);
+    check_value(score("fisher", UNIT_HEADS, MODE_SOUND, in), 0.5 * 4 / T);
+    check_value(score("fisher", UNIT_HEADS, MODE_COMPAT, in), 12.0 / T);
     double square = 0;
     for (int i = 0; i < T * D; i++) {
         square += (double)a[i] * a[i];
         hv[i] = 3 * a[i];
     }
-    check_value(score("grasp", UNIT_HEADS, false, in), 3 * square);  // importance +theta * Hg
-    check_value(score("grasp", UNIT_HEADS, true, in), -3 * square / T);
-    check_value(score("l2_norm", UNIT_HEADS, false, in), sqrt(square));
+    check_value(score("grasp", UNIT_HEADS, MODE_SOUND, in), 3 * square);  // importance +theta * Hg
+    check_value(score("grasp", UNIT_HEADS, MODE_COMPAT, in), -3 * square / T);
+    check_value(score("l2_norm", UNIT_HEADS, MODE_SOUND, in), sqrt(square));
     float z[T] = {3, -12, 4, 0};
     crit_in n = {.T = T, .U = 1, .D = 1, .E = D, .ld = 1, .act = z, .grad = z, .w = a, .dw = a + D, .hu_w = a + 2 * D};
     double sums[WSUMS];
     sum_weights(sums, n.w, n.dw, n.hu_w, 1, D);
     n.wsums = sums;
-    check_value(score("l2_norm", UNIT_NEURONS, false, n), 5);
-    check_value(score("l2_norm", UNIT_NEURONS, true, n), 13);
-    check_value(score("plainact", UNIT_NEURONS, false, n), 15 + 4 + 12);
-    check_value(score("grad_norm", UNIT_NEURONS, false, n), sqrt(25 + 16 + 36));
-    check_value(score("grasp", UNIT_NEURONS, true, n), -(2 * (15 - 4 + 12) + 21 + 8 + 18) / 3.0);
-    check_value(score("snip", UNIT_NEURONS, true, n), 19);
+    check_value(score("l2_norm", UNIT_NEURONS, MODE_SOUND, n), 5);
+    check_value(score("l2_norm", UNIT_NEURONS, MODE_COMPAT, n), 13);
+    check_value(score("plainact", UNIT_NEURONS, MODE_SOUND, n), 15 + 4 + 12);
+    check_value(score("grad_norm", UNIT_NEURONS, MODE_SOUND, n), sqrt(25 + 16 + 36));
+    check_value(score("grasp", UNIT_NEURONS, MODE_COMPAT, n), -(2 * (15 - 4 + 12) + 21 + 8 + 18) / 3.0);
+    check_value(score("snip", UNIT_NEURONS, MODE_COMPAT, n), 19);
 }
 
 int main(void) {

@@ -13,9 +13,9 @@
 #include "mask.h"
 #include "ops.h"
 
-static mask_rule rule_of(mask_scope scope, long percent, int dense, bool compat) {
+static mask_rule rule_of(mask_scope scope, long percent, int dense, mode_kind mode) {
     return (mask_rule){
-        .scope = scope, .units = UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = dense, .compat = compat};
+        .scope = scope, .units = UNITS_BOTH, .sparsity = 1000 * percent, .dense_layers = dense, .mode = mode};
 }
 
 static int count(const uint8_t *keep, int n) {
@@ -40,32 +40,32 @@ static void closed_cases(void **state) {
         mask_scope scope;
         long percent;
         int dense;
-        bool compat;
+        mode_kind mode;
         int m;
         const char *want;
     } t[] = {
-        {SCOPE_LOCAL, 50, 1, false, 1, "1111 0011 1100"},
+        {SCOPE_LOCAL, 50, 1, MODE_SOUND, 1, "1111 0011 1100"},
         // 1.96 each, floor(3.92) = 3 in all: one layer loses a second one
-        {SCOPE_LOCAL, 49, 1, false, 1, "1111 0011 1110"},
-        {SCOPE_LOCAL, 49, 1, true, 1, "1111 1011 1110"},  // published: the floor of every layer
-        {SCOPE_LOCAL, 50, 0, false, 1, "1010 0011 1100"},
-        {SCOPE_GLOBAL, 50, 1, false, 1, "1111 0010 1110"},  // k = 4 of 0.5 0.1 7 3 6 5 4 3: 0.1 0.5 and both 3s
-        {SCOPE_GLOBAL, 37, 1, false, 1, "1111 0011 1111"},  // k = floor(2.96) = 2
-        {SCOPE_GLOBAL, 38, 1, false, 1, "1111 0010 1111"},  // k = 3: the 3 of the lower layer goes
-        {SCOPE_GLOBAL, 100, 1, false, 1, "1111 0000 0000"},
-        {SCOPE_GLOBAL, 100, 3, false, 1, "1111 1111 1111"},
-        {SCOPE_GLOBAL, 50, 0, true, 1, "1010 0010 1110"},   // k = 6 of 12: 0.1 0.5 1 2 and both 3s
-        {SCOPE_HYBRID, 75, 1, false, 1, "1111 0010 1000"},  // keep 2, one of each layer
-        {SCOPE_HYBRID, 75, 1, false, 4, "1111 0010 1000"},  // m is lowered to keep / layers = 1
-        {SCOPE_HYBRID, 88, 1, false, 1, "1111 0010 0000"},  // keep 1 < layers: m = 0, the rest by rank
-        {SCOPE_HYBRID, 100, 1, false, 1, "1111 0000 0000"},
+        {SCOPE_LOCAL, 49, 1, MODE_SOUND, 1, "1111 0011 1110"},
+        {SCOPE_LOCAL, 49, 1, MODE_COMPAT, 1, "1111 1011 1110"},  // published: the floor of every layer
+        {SCOPE_LOCAL, 50, 0, MODE_SOUND, 1, "1010 0011 1100"},
+        {SCOPE_GLOBAL, 50, 1, MODE_SOUND, 1, "1111 0010 1110"},  // k = 4 of 0.5 0.1 7 3 6 5 4 3: 0.1 0.5 and both 3s
+        {SCOPE_GLOBAL, 37, 1, MODE_SOUND, 1, "1111 0011 1111"},  // k = floor(2.96) = 2
+        {SCOPE_GLOBAL, 38, 1, MODE_SOUND, 1, "1111 0010 1111"},  // k = 3: the 3 of the lower layer goes
+        {SCOPE_GLOBAL, 100, 1, MODE_SOUND, 1, "1111 0000 0000"},
+        {SCOPE_GLOBAL, 100, 3, MODE_SOUND, 1, "1111 1111 1111"},
+        {SCOPE_GLOBAL, 50, 0, MODE_COMPAT, 1, "1010 0010 1110"},  // k = 6 of 12: 0.1 0.5 1 2 and both 3s
+        {SCOPE_HYBRID, 75, 1, MODE_SOUND, 1, "1111 0010 1000"},   // keep 2, one of each layer
+        {SCOPE_HYBRID, 75, 1, MODE_SOUND, 4, "1111 0010 1000"},   // m is lowered to keep / layers = 1
+        {SCOPE_HYBRID, 88, 1, MODE_SOUND, 1, "1111 0010 0000"},   // keep 1 < layers: m = 0, the rest by rank
+        {SCOPE_HYBRID, 100, 1, MODE_SOUND, 1, "1111 0000 0000"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
-        mask_rule r = rule_of(t[i].scope, t[i].percent, t[i].dense, t[i].compat);
+        mask_rule r = rule_of(t[i].scope, t[i].percent, t[i].dense, t[i].mode);
         mask_select(keep, hand, NULL, 3, 4, t[i].m, &r);
         check(keep, t[i].want);
     }
-    mask_rule r = rule_of(SCOPE_LOCAL, 49, 1, false);
+    mask_rule r = rule_of(SCOPE_LOCAL, 49, 1, MODE_SOUND);
     r.counts = COUNTS_FLOOR;
     mask_select(keep, hand, NULL, 3, 4, 1, &r);
     check(keep, "1111 1011 1110");  // floor(1.96) = 1 of each
@@ -79,7 +79,7 @@ static void hybrid_compat(void **state) {
     // units run in place of six, before layer 0 runs again as a whole.
     const double score[12] = {9, 8, 7, 6, 0.1, 0.2, 0.3, 0.4, 1, 1.5, 2, 3};
     uint8_t keep[12];
-    mask_rule r = rule_of(SCOPE_HYBRID, 50, 0, true);
+    mask_rule r = rule_of(SCOPE_HYBRID, 50, 0, MODE_COMPAT);
     mask_select(keep, score, NULL, 3, 4, 2, &r);
     check(keep, "1111 0011 0000");
     const double score2[12] = {3, 2, 1.5, 1, 0.1, 0.2, 0.3, 9, 8, 7, 6, 5};  // Z = {0, 1}: layer 0 has one, layer 1 one
@@ -109,7 +109,7 @@ static void properties(void **state) {
         for (int i = 0; i < n; i++) s[i] = (double)rng_below(&r, (uint64_t)levels);
         int prunable = (L - dense) * U, first = dense * U;
         for (int scope = 0; scope < 3; scope++) {
-            mask_rule rule = rule_of((mask_scope)scope, p, dense, false);
+            mask_rule rule = rule_of((mask_scope)scope, p, dense, MODE_SOUND);
             mask_select(keep, s, NULL, L, U, m, &rule);
             assert_int_equal(count(keep, first), first);
             int want = (int)(p * prunable / 100);  // of every scope
@@ -131,7 +131,7 @@ static void properties(void **state) {
                     if (scope == SCOPE_HYBRID) assert_true(above < floor_m);
                 }
         }
-        mask_rule rule = rule_of(SCOPE_GLOBAL, p, 1, true);
+        mask_rule rule = rule_of(SCOPE_GLOBAL, p, 1, MODE_COMPAT);
         mask_select(keep, s, NULL, L, U, m, &rule);
         for (int i = 0; i < n; i++) {
             int rank = 0;
@@ -217,7 +217,8 @@ static void both_kinds(void **state) {
     mask_effective(&m, &c, &eh, &en);
     assert_float_equal(en, 0, 0);
     // the published FFN mask has no effect
-    r = (mask_rule){.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1, .compat = true};
+    r = (mask_rule){
+        .scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1, .mode = MODE_COMPAT};
     assert_int_equal(mask_make(&m, &c, heads, neurons, &r), 0);
     assert_memory_equal(m.neurons, dense.neurons, 192);
     // keeps 3 of 128; m = F / 32 = 2 would be 4: lowered to 1
@@ -354,7 +355,7 @@ static void masks_of_what_is_left(void **state) {
                                 .units = UNITS_BOTH,
                                 .sparsity = (long)rng_below(&r, 100001),
                                 .dense_layers = round / 3 % 3,
-                                .compat = round % 7 == 6};
+                                .mode = round % 7 == 6 ? MODE_COMPAT : MODE_SOUND};
         for (int kind = 0; kind < 2; kind++)
             for (int l = 0; l < L; l++)
                 for (int u = 0; u < (kind ? F : H); u++)
@@ -379,12 +380,12 @@ static void masks_of_what_is_left(void **state) {
                     assert_int_equal(off_here, 0);
                 else
                     prunable += units[l];
-                if (!rule.compat && rule.scope == SCOPE_LOCAL && l >= rule.dense_layers)
+                if (rule.mode == MODE_SOUND && rule.scope == SCOPE_LOCAL && l >= rule.dense_layers)
                     assert_in_range(off_here, mask_count(rule.sparsity, units[l]),
                                     mask_count(rule.sparsity, units[l]) + (units[l] > 0));
             }
             assert_true(fabs(effective[kind] - (double)off / all) < 1e-12);
-            if (rule.compat) continue;
+            if (rule.mode == MODE_COMPAT) continue;
             assert_int_equal(off, mask_count(rule.sparsity, prunable));
             // no unit runs that scores below one that does not (hybrid: of layers beyond their reserve; local: of its
             // layer)
@@ -493,9 +494,9 @@ static void layer_by_layer(void **state) {
     mask_alloc(&whole, &c);
     mask_alloc(&parts, &c);
     for (long sparsity = 0; sparsity <= 100000; sparsity += 1250)
-        for (int compat = 0; compat < 2; compat++) {
+        for (mode_kind mode = MODE_SOUND; mode < MODES; mode++) {
             const mask_rule rule = {
-                .scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = sparsity, .dense_layers = 1, .compat = compat};
+                .scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = sparsity, .dense_layers = 1, .mode = mode};
             mask_fill(&whole, &c);
             mask_fill(&parts, &c);
             assert_int_equal(mask_make_kind(&whole, &c, UNIT_HEADS, o, heads, &rule), 0);

@@ -8,8 +8,8 @@
 #include "probe.h"
 
 enum { MAX_EXAMPLES = 8 };
-static const char *const mode_names[2] = {"scores", "scores_compat"}, *const feature_modes[2] = {"features",
-                                                                                                 "features_compat"};
+static const char *const score_groups[2] = {"scores", "scores_compat"}, *const feature_groups[2] = {"features",
+                                                                                                    "features_compat"};
 
 // ---------------------------------------------------------------- examples and results
 typedef struct {
@@ -60,12 +60,12 @@ static void result_make(result *to, const model *m, const probe_plan *plan) {
     float *at = to->block = xcalloc(to->floats, sizeof *at);
     to->r = (probe_result){0};
     for (int mode = 0; mode < 2; mode++) {
-        if (!(mode ? plan->compat : plan->sound)) continue;
+        if (!plan->mode[mode]) continue;
         for (int k = 0; k < FEAT_KINDS; k++, at += L * E) to->r.features[mode][k] = at;
         to->r.heads[mode] = xcalloc((size_t)plan->n_crit, sizeof(float *));
         to->r.neurons[mode] = xcalloc((size_t)plan->n_crit, sizeof(float *));
         for (int c = 0; c < plan->n_crit; c++) {
-            const crit_mode *which = mode ? &plan->crit[c]->compat : &plan->crit[c]->sound;
+            const crit_mode *which = crit_mode_of(plan->crit[c], mode);
             if (which->heads) to->r.heads[mode][c] = at, at += units[0];
             if (which->neurons) to->r.neurons[mode][c] = at, at += units[1];
         }
@@ -108,7 +108,7 @@ static void everything_agrees(void **state) {
     fixture *f = *state;
     golden *g = &f->g;
     const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F;
-    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    probe_plan plan = {.mode = {true, true}, .seed = 1};
     plan.crit = crit_select("plainact,l2_norm,grad_norm,fisher,snip,grasp,nwot,jacov,removal", &plan.n_crit);
     if (!plan.crit) fail_msg("%s", err_get());
     const int all[] = {0, 1, 2, 3};
@@ -124,18 +124,18 @@ static void everything_agrees(void **state) {
         for (int mode = 0; mode < 2; mode++) {
             char path[120];
             for (int k = 0; k < FEAT_KINDS; k++) {
-                snprintf(path, sizeof path, "%s%s/%s", where, feature_modes[mode], feat_names[k]);
+                snprintf(path, sizeof path, "%s%s/%s", where, feature_groups[mode], feat_names[k]);
                 double *want = golden_read(g, path);
                 assert_layers(path, out[i].r.features[mode][k], want + row * L * E, L, E, 1e-4);
                 free(want);
             }
             for (int c = 0; c < plan.n_crit; c++)
                 for (int kind = 0; kind < 2; kind++) {
-                    snprintf(path, sizeof path, "%s%s/%s/%s", where, mode_names[mode], plan.crit[c]->name,
+                    snprintf(path, sizeof path, "%s%s/%s/%s", where, score_groups[mode], plan.crit[c]->name,
                              kind ? "neurons" : "heads");
                     const float *got = kind ? out[i].r.neurons[mode][c] : out[i].r.heads[mode][c];
                     char group[120];
-                    snprintf(group, sizeof group, "%s%s/%s", where, mode_names[mode], plan.crit[c]->name);
+                    snprintf(group, sizeof group, "%s%s/%s", where, score_groups[mode], plan.crit[c]->name);
                     // compat jacov: per task only; compat removal: the same; removal of the long one
                     if (!golden_has(g, group)) continue;
                     if (!got) fail_msg("%s: no score", path);
@@ -160,7 +160,7 @@ static void assert_same_result(const char *what, const result *a, const result *
 
 static void batch_and_threads_do_not_matter(void **state) {
     fixture *f = *state;
-    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    probe_plan plan = {.mode = {true, true}, .seed = 1};
     plan.crit = crit_select("all", &plan.n_crit);
     const int all[] = {0, 1, 2, 3}, turned[] = {2, 0, 1, 3}, before = omp_get_max_threads();
     result base[MAX_EXAMPLES], other[MAX_EXAMPLES];
@@ -191,7 +191,7 @@ static void recomputing_does_not_matter(void **state) {
     const model_config *c = &f->g.m.c;
     const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
     for (int k = 0; k < 2; k++) {  // with tangents and without
-        probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+        probe_plan plan = {.mode = {true, true}, .seed = 1};
         plan.crit = crit_select(k ? "all,removal" : "plainact,snip,nwot", &plan.n_crit);
         const int all[] = {0, 1, 2, 3};
         result kept[MAX_EXAMPLES], again[MAX_EXAMPLES];
@@ -227,13 +227,13 @@ static void other_criteria_do_not_matter(void **state) {
     fixture *f = *state;
     const int L = f->g.m.c.L, all[] = {0, 1, 2, 3};
     const size_t units[2] = {(size_t)(L * f->g.m.c.H), (size_t)(L * f->g.m.c.F)};
-    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    probe_plan plan = {.mode = {true, true}, .seed = 1};
     plan.crit = crit_select("all", &plan.n_crit);
     result base[MAX_EXAMPLES], one[MAX_EXAMPLES];
     run(f, &plan, all, f->g.N, base, NULL, 0);
     for (int c = 0; c < plan.n_crit; c++)
         for (int mode = 0; mode < 2; mode++) {
-            const probe_plan single = {.crit = &plan.crit[c], .n_crit = 1, .sound = !mode, .compat = mode, .seed = 1};
+            const probe_plan single = {.crit = &plan.crit[c], .n_crit = 1, .mode = {!mode, mode}, .seed = 1};
             run(f, &single, all, f->g.N, one, NULL, 0);
             for (int i = 0; i < f->g.N; i++) {
                 for (int kind = 0; kind < 2; kind++) {
@@ -286,7 +286,7 @@ static void criteria_get_what_they_declare(void **state) {
                                      .needs_heads = CRIT_ACT,
                                      .needs_neurons = CRIT_ACT | CRIT_XCORR}};
     const criterion *list[] = {&spy};
-    const probe_plan plan = {.crit = list, .n_crit = 1, .sound = true};
+    const probe_plan plan = {.crit = list, .n_crit = 1, .mode = {true}};
     const int one = 0;
     result out;
     run(f, &plan, &one, 1, &out, NULL, 0);
@@ -354,7 +354,7 @@ static void taps_say_what_sums_say(void **state) {
                             .sound = {snip_by_taps, snip_by_taps, TAPS, TAPS, "", "", NULL},
                             .compat = {.heads = compat_snip_by_taps, .needs_heads = CRIT_OUT_GRAD}};
     const criterion *list[] = {&grasp, &snip, crit_find("grasp"), crit_find("snip")};
-    const probe_plan plan = {.crit = list, .n_crit = 4, .sound = true, .compat = true, .seed = 1};
+    const probe_plan plan = {.crit = list, .n_crit = 4, .mode = {true, true}, .seed = 1};
     const int all[] = {0, 1, 2};
     result out[3];
     run(f, &plan, all, f->g.N, out, NULL, 0);
@@ -388,7 +388,7 @@ static void rows_agree(void **state) {
                               .da = xcalloc(L * E, sizeof(float)),
                               .x = xcalloc(L * E, sizeof(float)),
                               .active = xcalloc(L * F, 1)};
-    probe_plan plan = {.sound = true, .seed = 1};
+    probe_plan plan = {.mode = {true}, .seed = 1};
     plan.crit = crit_select("l2_norm", &plan.n_crit);
     const int all[] = {0, 1, 2};
     result out[3];
@@ -426,7 +426,7 @@ static void nan_scores_are_named(void **state) {
     const criterion neurons = {.name = "faulty_neurons", .sound = {.neurons = give_nan, .needs_neurons = CRIT_ACT}};
     for (int k = 0; k < 2; k++) {
         list[0] = k ? &neurons : &heads;
-        const probe_plan plan = {.crit = list, .n_crit = 1, .sound = true};
+        const probe_plan plan = {.crit = list, .n_crit = 1, .mode = {true}};
         result out;
         result_make(&out, &f->g.m, &plan);
         probe *p = probe_new(&f->g.m, &plan, f->ex[0].n);
@@ -454,7 +454,7 @@ static void nan_weights_are_named(void **state) {
                             .bias = true};
     static const int32_t tokens[] = {3, 7, 1, 7, 12, 0, 4};
     const probe_example ex = {.tokens = tokens, .n = 7, .context = 4};
-    probe_plan plan = {.sound = true, .compat = true, .seed = 1};
+    probe_plan plan = {.mode = {true, true}, .seed = 1};
     plan.crit = crit_select("all", &plan.n_crit);
     random_opt o;
     random_opt_make(&o, &c, 41);

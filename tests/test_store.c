@@ -199,7 +199,7 @@ static void bad_files_are_named(void **state) {
     assert_non_null(strstr(err_get(), "No such file or directory"));
     store_aggregate a;
     write_store(in_dir("a.h5"), false, N, NULL, NULL, row_value);
-    assert_int_equal(store_read_aggregate(&a, in_dir("a.h5"), false, "all", "snip"), -1);
+    assert_int_equal(store_read_aggregate(&a, in_dir("a.h5"), MODE_SOUND, "all", "snip"), -1);
     assert_non_null(strstr(err_get(), "run bin/aggregate"));
 }
 
@@ -214,19 +214,19 @@ static void aggregates_are_found_or_listed(void **state) {
     assert_int_equal(store_put_doubles(s, "/aggregates/piqa/snip/heads", 2, dim, other), 0);
     assert_int_equal(store_commit(s), 0);
     store_aggregate a, b;
-    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), false, "all", "snip"), 0);
-    assert_int_equal(store_read_aggregate(&b, in_dir("agg.h5"), false, "piqa", "snip"), 0);
+    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), MODE_SOUND, "all", "snip"), 0);
+    assert_int_equal(store_read_aggregate(&b, in_dir("agg.h5"), MODE_SOUND, "piqa", "snip"), 0);
     assert_true(a.L == L && a.H == U && !a.neurons);
     assert_memory_equal(a.heads, heads, sizeof heads);
     assert_string_equal(a.model_hash, "abc");
     assert_string_not_equal(a.hash, b.hash);
     store_aggregate_free(&a);
     store_aggregate_free(&b);
-    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), false, "copa", "snip"), -1);
+    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), MODE_SOUND, "copa", "snip"), -1);
     assert_non_null(strstr(err_get(), "there are: all piqa"));
-    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), false, "all", "grasp"), -1);
+    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), MODE_SOUND, "all", "grasp"), -1);
     assert_non_null(strstr(err_get(), "there are: snip"));
-    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), true, "all", "snip"), -1);
+    assert_int_equal(store_read_aggregate(&a, in_dir("agg.h5"), MODE_COMPAT, "all", "snip"), -1);
     assert_non_null(strstr(err_get(), "--mode"));
 }
 

@@ -451,15 +451,15 @@ static void prefixes(void **state) {
     task_split pool, other;
     rows_of(&pool, "train.jsonl", 0, 6);
     rows_of(&other, "val.jsonl", 3, 6);  // of its rows g3, g4, g5 are in the pool, too
-    char *none = task_prefix(&pool, &other, 0, 0, 1, false);
+    char *none = task_prefix(&pool, &other, 0, 0, 1, MODE_SOUND);
     assert_string_equal(none, "");
     free(none);
     int itself = 0, used[6] = {0};
     for (uint64_t seed = 0; seed < 50; seed++) {
         for (int doc = 0; doc < 6; doc++) {
             int which[6];
-            char *a = task_prefix(&pool, &pool, doc, 5, seed, false),
-                 *b = task_prefix(&pool, &pool, doc, 5, seed, false);
+            char *a = task_prefix(&pool, &pool, doc, 5, seed, MODE_SOUND),
+                 *b = task_prefix(&pool, &pool, doc, 5, seed, MODE_SOUND);
             assert_non_null(a);
             assert_string_equal(a, b);
             assert_int_equal(shots(a, which), 5);
@@ -472,11 +472,11 @@ static void prefixes(void **state) {
             used[which[0]]++;
             free(a);
             free(b);
-            a = task_prefix(&pool, &pool, doc, 5, seed, true);
+            a = task_prefix(&pool, &pool, doc, 5, seed, MODE_COMPAT);
             shots(a, which);
             for (int i = 0; i < 5; i++) itself += which[i] == doc;
             free(a);
-            a = task_prefix(&pool, &other, doc, 5, seed, false);
+            a = task_prefix(&pool, &other, doc, 5, seed, MODE_SOUND);
             shots(a, which);
             for (int i = 0; i < 5; i++) assert_int_not_equal(which[i], doc + 3);
             free(a);
@@ -487,9 +487,9 @@ static void prefixes(void **state) {
     assert_in_range(itself, 215, 285);
     for (int i = 0; i < 6; i++) assert_in_range(used[i], 20, 80);
 
-    assert_null(task_prefix(&pool, &pool, 0, 6, 0, false));
+    assert_null(task_prefix(&pool, &pool, 0, 6, 0, MODE_SOUND));
     assert_non_null(strstr(err_get(), "only 5 other rows can be used"));
-    char *all = task_prefix(&pool, &pool, 0, 6, 0, true);
+    char *all = task_prefix(&pool, &pool, 0, 6, 0, MODE_COMPAT);
     int which[6];
     assert_int_equal(shots(all, which), 6);
     free(all);
@@ -500,11 +500,11 @@ static void prefixes(void **state) {
     task_split one, hidden;
     parse(&one, "piqa", "val.jsonl", "{\"goal\": \"g0\", \"sol1\": \"no\", \"sol2\": \"yes\", \"label\": 0}\n", NULL);
     parse(&hidden, "piqa", "test.jsonl", "{\"goal\": \"g0\", \"sol1\": \"no\", \"sol2\": \"yes\"}\n", NULL);
-    all = task_prefix(&pool, &one, 0, 6, 0, false);
+    all = task_prefix(&pool, &one, 0, 6, 0, MODE_SOUND);
     assert_non_null(all);
     free(all);
-    assert_null(task_prefix(&pool, &hidden, 0, 6, 0, false));
-    assert_null(task_prefix(&hidden, &one, 0, 1, 0, false));
+    assert_null(task_prefix(&pool, &hidden, 0, 6, 0, MODE_SOUND));
+    assert_null(task_prefix(&hidden, &one, 0, 1, 0, MODE_SOUND));
     assert_non_null(strstr(err_get(), "few-shot examples need labels"));
     task_close(&one);
     task_close(&hidden);
@@ -517,7 +517,7 @@ static void prefixes(void **state) {
           "\"2\"}\n"
           "{\"sentence\": \"A _ b\", \"option1\": \"x\", \"option2\": \"y\", \"answer\": \"1\"}\n",
           NULL);
-    all = task_prefix(&w, &w, 1, 1, 0, false);
+    all = task_prefix(&w, &w, 1, 1, 0, MODE_SOUND);
     assert_string_equal(all, "Ann met Bea because Bea ran.\n\n");
     free(all);
     task_close(&w);
@@ -537,17 +537,17 @@ static void encode(void **state) {
     // context and continuation apart, so that every way joins to the same text
     static const struct {
         int choice;
-        bool compat;
+        mode_kind mode;
         const char *prefix, *text, *tail;
     } want[] = {
-        {0, false, "", "Question: g0\nAnswer: yes", " yes"},
-        {1, true, "P\n\n", "P\n\nQuestion: g0\nAnswer: no", " no"},
-        {-1, false, "", "Question: g0\nAnswer: no", " no"},
-        {-1, true, "P\n\n", "P\n\nQuestion: g0\nAnswer:no", "no"},
+        {0, MODE_SOUND, "", "Question: g0\nAnswer: yes", " yes"},
+        {1, MODE_COMPAT, "P\n\n", "P\n\nQuestion: g0\nAnswer: no", " no"},
+        {-1, MODE_SOUND, "", "Question: g0\nAnswer: no", " no"},
+        {-1, MODE_COMPAT, "P\n\n", "P\n\nQuestion: g0\nAnswer:no", "no"},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         task_example e;
-        assert_int_equal(task_encode(&e, t, &s.docs[0], want[i].choice, want[i].prefix, want[i].compat), 0);
+        assert_int_equal(task_encode(&e, t, &s.docs[0], want[i].choice, want[i].prefix, want[i].mode), 0);
         char *all = tok_decode(t, e.tokens, e.n),
              *tail = tok_decode(t, e.tokens + e.context_length, e.n - e.context_length);
         assert_string_equal(all, want[i].text);
@@ -559,9 +559,9 @@ static void encode(void **state) {
     task_close(&s);
     parse(&s, "piqa", "test.jsonl", "{\"goal\": \"g0\", \"sol1\": \"yes\", \"sol2\": \"no\", \"id\": \"x\"}\n", NULL);
     task_example e;
-    assert_int_equal(task_encode(&e, t, &s.docs[0], -1, "", false), -1);
+    assert_int_equal(task_encode(&e, t, &s.docs[0], -1, "", MODE_SOUND), -1);
     assert_string_equal(err_get(), "x: has no label, so no gold continuation");
-    assert_int_equal(task_encode(&e, t, &s.docs[0], 0, "", false), 0);
+    assert_int_equal(task_encode(&e, t, &s.docs[0], 0, "", MODE_SOUND), 0);
     free(e.tokens);
     task_close(&s);
     tok_close(t);

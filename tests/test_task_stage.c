@@ -11,10 +11,10 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const task_stage *stage(const char *name, bool compat) {
+static const task_stage *stage(const char *name, mode_kind mode) {
     const criterion *c = crit_find(name);
     assert_non_null(c);
-    const task_stage *s = compat ? c->compat.task : c->sound.task;
+    const task_stage *s = crit_mode_of(c, mode)->task;
     assert_non_null(s);
     return s;
 }
@@ -146,7 +146,9 @@ static void check_classes(const task *k, const task_row *row, int n, int vocab, 
 
 // The definition for one unit: rows [n, d] of which keep says whether they count; s_c a mean over pairs (sound) or a
 // sum over the matrix.
-static double epenas_of(const task_row *row, const float *v, int stride, int n, int d, const bool *keep, bool compat) {
+static double epenas_of(const task_row *row, const float *v, int stride, int n, int d, const bool *keep,
+                        mode_kind mode) {
+    const bool compat = mode == MODE_COMPAT;
     double s[300], sum = 0;
     int classes = 0;
     for (int c = 0; c <= row[n - 1].group; c++) {
@@ -168,8 +170,9 @@ static double epenas_of(const task_row *row, const float *v, int stride, int n, 
     return classes > 1 ? sum / (classes * (classes - 1.0)) : 0;
 }
 
-static void check_epenas(const task *k, int vocab, bool compat, uint64_t seed) {
-    const task_stage *s = stage("epenas", compat);
+static void check_epenas(const task *k, int vocab, mode_kind mode, uint64_t seed) {
+    const bool compat = mode == MODE_COMPAT;
+    const task_stage *s = stage("epenas", mode);
     const char *why = NULL;
     int n = 0;
     task_row *row = s->select(&k->t, 1, &n, &why);
@@ -193,7 +196,7 @@ static void check_epenas(const task *k, int vocab, bool compat, uint64_t seed) {
     s->heads(got, &in, 1);
     for (int h = 0; h < H; h++) {
         for (int i = 0; i < n; i++) keep[i] = row_counts(q.da + i * E + h * D, D);
-        want[h] = epenas_of(row, q.da + h * D, E, n, D, keep, compat);
+        want[h] = epenas_of(row, q.da + h * D, E, n, D, keep, mode);
     }
     check_close(compat ? "epenas compat heads" : "epenas heads", got, want, H, 2e-4);
     assert_true((s->neurons == NULL) == compat);
@@ -214,9 +217,9 @@ static void test_epenas(void **state) {
     (void)state;
     // many: over 64 classes; one over 64 rows
     task few = task_make(40, 20, 6, 30, 3), many = task_make(120, 20, 16, 200, 4);
-    for (int compat = 0; compat < 2; compat++) {
-        check_epenas(&few, 30, compat, 7);
-        check_epenas(&many, 200, compat, 8);
+    for (mode_kind mode = MODE_SOUND; mode < MODES; mode++) {
+        check_epenas(&few, 30, mode, 7);
+        check_epenas(&many, 200, mode, 8);
     }
     assert_true(count_token(&many, 0) > 64);
     task_free(&few);
@@ -226,10 +229,10 @@ static void test_epenas(void **state) {
 static void test_epenas_needs_two_classes(void **state) {
     (void)state;
     task one = task_make(30, 10, 3, 1, 5);
-    for (int compat = 0; compat < 2; compat++) {
+    for (mode_kind mode = MODE_SOUND; mode < MODES; mode++) {
         const char *why = NULL;
         int n = -1;
-        assert_null(stage("epenas", compat)->select(&one.t, 1, &n, &why));
+        assert_null(stage("epenas", mode)->select(&one.t, 1, &n, &why));
         assert_int_equal(n, 0);
         assert_non_null(why);
     }
@@ -251,15 +254,15 @@ static void test_epenas_closed(void **state) {
         .n = N, .E = d, .H = 1, .D = d, .F = 2, .layers = 1, .row = row, .da = v, .x = v, .active = active};
     float out[2];
     double want = log(1 + 1e-5) - log(1e-5);
-    stage("epenas", false)->heads(out, &in, 1);
+    stage("epenas", MODE_SOUND)->heads(out, &in, 1);
     assert_true(fabs(out[0] - want) < 1e-5);
-    stage("epenas", false)->neurons(out, &in, 1);
+    stage("epenas", MODE_SOUND)->neurons(out, &in, 1);
     assert_true(fabs(out[0] - want) < 1e-5 && fabs(out[1] - want) < 1e-5);
-    stage("epenas", true)->heads(out, &in, 1);
+    stage("epenas", MODE_COMPAT)->heads(out, &in, 1);
     // ordered pairs of classes; six off-diagonal places each, equal diagonals
     assert_true(fabs(out[0] - 2 * 6 * want) < 1e-3);
     memset(active + 6, 0, 6);  // the second class is silent
-    stage("epenas", false)->neurons(out, &in, 1);
+    stage("epenas", MODE_SOUND)->neurons(out, &in, 1);
     assert_true(out[0] == 0 && out[1] == 0);
 }
 
@@ -271,7 +274,7 @@ static bool same_rows(const task_row *a, const task_row *b, int n) {
 }
 
 static void check_draws(const task *k, int expect_inner, int expect_last) {
-    const task_stage *s = stage("jacov", true);
+    const task_stage *s = stage("jacov", MODE_COMPAT);
     const char *why = NULL;
     int n = 0, m = 0, size[2][10] = {{0}};
     task_row *row = s->select(&k->t, 4, &n, &why), *again = s->select(&k->t, 4, &m, &why);
@@ -341,7 +344,7 @@ static void test_jacov_compat(void **state) {
         }
         assert_true((inner > 200) == (b == 0) && (last > 200) == (b == 0));
         check_draws(k, inner, last);
-        const task_stage *s = stage("jacov", true);
+        const task_stage *s = stage("jacov", MODE_COMPAT);
         const char *why = NULL;
         task_row *row = s->select(&k->t, 4, &n, &why);
         rows q = rows_make(n, 11);

@@ -16,7 +16,7 @@ static predictor_info untrained(const model_config *c, predictor_design design, 
     for (int k = 0; k < 2; k++) a.has[k] = mask_rule_prunes(rule, (unit_kind)k);
     a.per_layer = design == PREDICTOR_DEJAVU || design == PREDICTOR_LOWRANK;
     a.lag = a.per_layer && c->L > 1;
-    a.compat = rule->compat;
+    a.mode = rule->mode;
     a.state[0] = a.per_layer ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
     a.state[1] = design == PREDICTOR_LOWRANK ? STATE_MID : a.state[0];
     return a;
@@ -41,7 +41,7 @@ static mask_rule rule_of(const bench_options *o, const char *scope, long sparsit
                            .units = o->units,
                            .local_counts = o->local_counts,
                            .dense_layers = o->dense_layers,
-                           .compat = strcmp(o->mode, "compat") == 0};
+                           .mode = mode_named(o->mode)};
     return mask_option_rule(&m, sparsity);
 }
 
@@ -181,13 +181,14 @@ static int fixed_mask(bench_group *g, const char *kind, const char *name, const 
                            .local_counts = o->local_counts,
                            .dense_layers = o->dense_layers,
                            .seed = (uint64_t)o->seed,
-                           .compat = rule->compat};
+                           .mode = rule->mode};
     // nothing is known about random weights: a static mask of theirs keeps what a seed says
     if (mask_option_make(&c->fixed[0], is_static && !o->scores ? "random" : name, &m, rule->sparsity, &g->model->m.c,
                          g->model->m.file.hash) != 0)
         return -1;
     // the published FFN mask never acts
-    if (rule->compat && c->path) memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);
+    if (rule->mode == MODE_COMPAT && c->path)
+        memset(c->fixed[0].neurons, 1, (size_t)g->model->m.c.L * (size_t)g->model->m.c.F);
     mask_hash(c->scores_hash, &c->fixed[0], &g->model->m.c);
     return 0;
 }

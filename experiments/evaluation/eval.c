@@ -9,9 +9,10 @@
 
 enum { COMPAT_VOCAB = 50265, DRAWS = 1000 };
 
-eval *eval_new(const model *m, bool compat, void (*tick)(void *, double), void *ctx) {
+eval *eval_new(const model *m, mode_kind mode, void (*tick)(void *, double), void *ctx) {
     eval *e = xcalloc(1, sizeof *e);
-    *e = (eval){.m = m, .vocab = compat && m->c.V > COMPAT_VOCAB ? COMPAT_VOCAB : 0, .tick = tick, .ctx = ctx};
+    *e = (eval){
+        .m = m, .vocab = mode == MODE_COMPAT && m->c.V > COMPAT_VOCAB ? COMPAT_VOCAB : 0, .tick = tick, .ctx = ctx};
     e->max_tokens = m->c.positions > BATCH_TOKENS ? m->c.positions : BATCH_TOKENS;
     e->run = model_run_new(m, e->max_tokens, BATCH_SEQS, RUN_FORWARD);
     e->logprob = xmalloc((size_t)e->max_tokens * sizeof *e->logprob);

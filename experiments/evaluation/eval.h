@@ -28,7 +28,8 @@ typedef struct {
     long limit;     // documents per task, pages of a text; 0: all
     doc_part part;  // of the documents and of the pages
     uint64_t seed;
-    bool compat, bos;  // bos: </s> before the context
+    mode_kind mode;
+    bool bos;  // </s> before the context
     // cut: the last positions + 1 tokens stay, as published; with bos </s> before the last positions
     over_long over;
 } eval_options;
@@ -71,7 +72,7 @@ void eval_text_close(eval_text *t);  // safe on {0}
 // ---------------------------------------------------------------- running
 typedef struct eval eval;
 // tick, or NULL: told the tokens run since the last call.
-eval *eval_new(const model *m, bool compat, void (*tick)(void *ctx, double tokens), void *ctx);
+eval *eval_new(const model *m, mode_kind mode, void (*tick)(void *ctx, double tokens), void *ctx);
 void eval_free(eval *e);
 
 // How much was pruned: heads and neurons (UNIT_HEADS, UNIT_NEURONS) that did not run, summed over scored positions, and

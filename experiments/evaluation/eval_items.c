@@ -53,7 +53,7 @@ static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk,
                     long *too_long) {
     const task_doc *d = &t->split.docs[doc];
     eval_item it = {.gold = d->gold};
-    char *prefix = task_prefix(t->pool.docs ? &t->pool : &t->split, &t->split, doc, o->shots, o->seed, o->compat);
+    char *prefix = task_prefix(t->pool.docs ? &t->pool : &t->split, &t->split, doc, o->shots, o->seed, o->mode);
     bool cut = false, fits = true;
     if (!prefix) return -1;
     for (int j = 0; j < d->n_choices; j++) {

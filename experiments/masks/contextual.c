@@ -34,13 +34,13 @@ contextual_features contextual_kind(const predictor_info *p, const mask_rule *ru
 }
 
 bool contextual_raw(const predictor_info *p, const mask_rule *rule) {
-    return rule->compat && p->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
+    return rule->mode == MODE_COMPAT && p->design == PREDICTOR_DEJAVU && rule->scope != SCOPE_LOCAL;
 }
 
 int contextual_check(const predictor_info *p, const mask_rule *rule) {
-    if (rule->compat && !p->compat)
+    if (rule->mode == MODE_COMPAT && p->mode == MODE_SOUND)
         return err_set("the predictor was trained on sound scores; compat masks need one trained with --mode compat");
-    if (!rule->compat && p->compat)
+    if (rule->mode == MODE_SOUND && p->mode == MODE_COMPAT)
         return err_set("the predictor was trained on compat scores; it makes masks in --mode compat only");
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         if (mask_rule_prunes(rule, k) && !p->has[k])

@@ -20,7 +20,7 @@ const char *mask_units_name(unsigned units) {
 
 const char *mask_counts_name(const mask_rule *rule) {
     if (rule->scope != SCOPE_LOCAL) return "";
-    return mask_counts_names[rule->compat ? COUNTS_FLOOR : rule->counts];
+    return mask_counts_names[rule->mode == MODE_COMPAT ? COUNTS_FLOOR : rule->counts];
 }
 
 // ---------------------------------------------------------------- sparsities
@@ -91,7 +91,7 @@ static int check_finite(const double *score, const int *units, int L, int U, con
 }
 
 bool mask_rule_prunes(const mask_rule *rule, unit_kind kind) {
-    return rule->units & 1u << kind && !(kind == UNIT_NEURONS && rule->compat);
+    return rule->units & 1u << kind && !(kind == UNIT_NEURONS && rule->mode == MODE_COMPAT);
 }
 
 static int least_of(int U) { return U / 32 > 1 ? U / 32 : 1; }  // neurons of a layer that hybrid reserves

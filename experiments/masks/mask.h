@@ -11,6 +11,7 @@
 // alone, because the published FFN mask never acted (METHOD 6, 10.1).
 // In a compacted model only the units that are left are ranked, counted and pruned; the others are 0 in every mask.
 #pragma once
+#include "mode.h"
 #include "model.h"
 
 typedef enum { SCOPE_LOCAL, SCOPE_GLOBAL, SCOPE_HYBRID } mask_scope;
@@ -25,7 +26,7 @@ typedef struct {
     unsigned units;    // kinds that are pruned; the others all run
     long sparsity;     // in thousandths of a percent, 0..100000, so that counts are exact
     int dense_layers;  // the first layers that are never pruned
-    bool compat;
+    mode_kind mode;
     mask_counts counts;  // of a local scope; compat: floor, whatever stands here
 } mask_rule;
 

@@ -9,10 +9,8 @@ static unsigned units_named(const char *name) {
 }
 
 mask_rule mask_option_rule(const mask_option *o, long sparsity) {
-    mask_rule rule = {.dense_layers = (int)o->dense_layers,
-                      .sparsity = sparsity,
-                      .compat = o->compat,
-                      .units = units_named(o->units)};
+    mask_rule rule = {
+        .dense_layers = (int)o->dense_layers, .sparsity = sparsity, .mode = o->mode, .units = units_named(o->units)};
     while (strcmp(mask_scope_names[rule.scope], o->scope) != 0) rule.scope++;
     while (o->local_counts && strcmp(mask_counts_names[rule.counts], o->local_counts) != 0) rule.counts++;
     return rule;
@@ -35,7 +33,7 @@ static int from_scores(mask *out, const mask_option *o, const mask_rule *rule, c
     store_aggregate a = {0};
     int bad = -1;
     if (!o->scores) return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
-    if (store_read_aggregate(&a, o->scores, o->compat, "all", o->criterion) != 0) return -1;
+    if (store_read_aggregate(&a, o->scores, o->mode, "all", o->criterion) != 0) return -1;
     if ((mask_rule_prunes(rule, UNIT_HEADS) && !a.heads) || (mask_rule_prunes(rule, UNIT_NEURONS) && !a.neurons))
         err_set("%s: criterion %s has no %s scores over all tasks", o->scores, o->criterion,
                 a.heads ? "neuron" : "head");

@@ -8,7 +8,7 @@ typedef struct {
     const char *scores, *criterion, *scope, *units, *local_counts;  // local_counts NULL: spread
     long dense_layers;
     uint64_t seed;
-    bool compat;  // published scores and rules
+    mode_kind mode;  // of scores and rules
 } mask_option;
 
 // The rule of these options at a sparsity (thousandths of a percent).

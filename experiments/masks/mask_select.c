@@ -44,7 +44,7 @@ static void cut(uint8_t *keep, ranking *r, const uint8_t *only, const cut_range 
 }
 
 static int first_counted(int L, const mask_rule *rule) {
-    if (rule->compat) return 0;
+    if (rule->mode == MODE_COMPAT) return 0;
     return rule->dense_layers < L ? rule->dense_layers : L;
 }
 
@@ -70,7 +70,7 @@ long mask_local_count(const int *units, int L, int U, const mask_rule *rule, int
         given += mask_count(rule->sparsity, n);
         before += rest > own_rest || (rest == own_rest && reverse_bits((unsigned)(l - first), bits) < place);
     }
-    const bool spread = !rule->compat && rule->counts == COUNTS_SPREAD;
+    const bool spread = rule->mode == MODE_SOUND && rule->counts == COUNTS_SPREAD;
     const long left = spread ? mask_count(rule->sparsity, all) - given : 0;
     return mask_count(rule->sparsity, own) + (before < left);
 }
@@ -141,7 +141,7 @@ static void select_units(uint8_t *keep, ranking *r, int m, const mask_rule *rule
             &(cut_range){(long)first * r->U, (long)(r->L - first) * r->U, mask_count(rule->sparsity, n)}, 1);
         break;
     case SCOPE_HYBRID:
-        if (rule->compat)
+        if (rule->mode == MODE_COMPAT)
             select_hybrid_compat(keep, r, m, mask_count(rule->sparsity, n));
         else
             select_hybrid(keep, r, first, m, n, mask_count(rule->sparsity, n));

@@ -162,13 +162,13 @@ static int put_provenance(const char *dir, const ckpt *from, const mask *m, cons
         json_object_update(root, how);
         if (strcmp(arg.scope, "local") == 0)
             json_object_set_new(root, "local_counts",
-                                json_string(strcmp(arg.mode, "compat") == 0 ? "floor" : arg.local_counts));
+                                json_string(mode_named(arg.mode) == MODE_COMPAT ? "floor" : arg.local_counts));
         json_decref(how);
     }
     if (strcmp(arg.mask, "random") == 0) json_object_set_new(root, "seed", json_integer(arg.seed));
     if (strcmp(arg.mask, "static") == 0) {
         store_aggregate a;
-        if (store_read_aggregate(&a, arg.scores, strcmp(arg.mode, "compat") == 0, "all", arg.criterion) != 0)
+        if (store_read_aggregate(&a, arg.scores, mode_named(arg.mode), "all", arg.criterion) != 0)
             die(1, "%s", err_get());
         json_object_set_new(root, "criterion", json_string(arg.criterion));
         json_object_set_new(root, "scores", json_string(arg.scores));
@@ -207,7 +207,7 @@ static void make_mask(mask *m, const ckpt *from) {
                            .local_counts = arg.local_counts,
                            .dense_layers = arg.dense_layers,
                            .seed = (uint64_t)arg.seed,
-                           .compat = strcmp(arg.mode, "compat") == 0};
+                           .mode = mode_named(arg.mode)};
     const long sparsity = mask_parse_sparsity(arg.sparsity);
     if (sparsity < 0) die(2, "--sparsity: %s", err_get());
     if (strcmp(arg.mask, "none") && strcmp(arg.mask, "random") && strcmp(arg.mask, "static") &&

@@ -203,7 +203,7 @@ static bool counted(const verify *v, const mask *m, unit_kind kind) {
         prunable += l < dense ? 0 : n;
     }
     // compat counts over all layers before the dense ones run again, and its hybrid does not keep the count
-    const bool total_known = !r->compat && !(r->scope == SCOPE_LOCAL && r->counts == COUNTS_FLOOR);
+    const bool total_known = r->mode == MODE_SOUND && !(r->scope == SCOPE_LOCAL && r->counts == COUNTS_FLOOR);
     return holds && (!total_known || all == (pruned ? mask_count(r->sparsity, prunable) : 0));
 }
 

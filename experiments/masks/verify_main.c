@@ -203,7 +203,7 @@ int main(int argc, char **argv) {
                                 .local_counts = arg.local_counts,
                                 .dense_layers = arg.dense_layers,
                                 .seed = (uint64_t)arg.seed,
-                                .compat = strcmp(arg.mode, "compat") == 0};
+                                .mode = mode_named(arg.mode)};
     const mask_rule rule = mask_option_rule(&option, sparsity);
     const bool file = strncmp(arg.mask, "file:", 5) == 0, contextual_mask_wanted = strcmp(arg.mask, "contextual") == 0;
     const bool fixed = file || strcmp(arg.mask, "none") == 0 || strcmp(arg.mask, "random") == 0 ||
@@ -229,7 +229,7 @@ int main(int argc, char **argv) {
     if (fixed && mask_option_make(&m, arg.mask, &option, sparsity, &loaded.c, loaded.file.hash))
         die(1, "%s", err_get());
     if (oracle_wanted) {
-        orc = oracle_new(&loaded, rule.compat ? 0 : rule.dense_layers, (int)(arg.context + arg.steps));
+        orc = oracle_new(&loaded, rule.mode == MODE_COMPAT ? 0 : rule.dense_layers, (int)(arg.context + arg.steps));
         source = oracle_source(orc);
     }
     if (contextual_mask_wanted) {

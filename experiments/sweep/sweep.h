@@ -93,7 +93,8 @@ typedef struct {
     oracle *oracle;
     results out;
     details details;
-    bool compat, all_criteria, both_aggregates;
+    mode_kind mode;
+    bool all_criteria, both_aggregates;
     over_long over;
     token_windows windows;
     mask_counts counts;  // of local scopes

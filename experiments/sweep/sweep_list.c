@@ -18,7 +18,7 @@ static mask_rule nth_rule(const sweep *w, const series *s, int i) {
                        .units = s->units,
                        .sparsity = w->sparsity[i % w->n_sparsities],
                        .dense_layers = (int)w->o->dense_layers,
-                       .compat = w->compat};
+                       .mode = w->mode};
 }
 
 static point_way way_of(const series *s, const mask_rule *rule) {
@@ -124,7 +124,7 @@ static double pass_tokens(const sweep *w, const point *p, int n) {
     }
     double tokens = n * eval_tokens(item, n_items);
     for (int k = 0; k < n_items; k++)
-        tokens += oracle_cost(&w->model.c, w->compat ? 0 : (int)w->o->dense_layers, p->rule.units,
+        tokens += oracle_cost(&w->model.c, w->mode == MODE_COMPAT ? 0 : (int)w->o->dense_layers, p->rule.units,
                               item[k].seq[item[k].gold].n);
     return tokens;
 }

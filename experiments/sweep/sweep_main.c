@@ -200,8 +200,6 @@ static const cli_option options[] = {
     {0},
 };
 
-enum { MODE_SOUND, MODE_COMPAT };
-
 // The place of an option's value among its choices, whose order is that of the enum it fills.
 static int chosen(const char *name) {
     const cli_option *o = options;
@@ -332,10 +330,10 @@ static void choose_masks(sweep *w) {
 // misunderstanding, not a wish to grant.
 static void check_compat(sweep *w) {
     bool has_static = false;
-    w->span = w->compat ? SPAN_COMPAT : (mask_span)chosen("mask-span");
+    w->span = w->mode == MODE_COMPAT ? SPAN_COMPAT : (mask_span)chosen("mask-span");
     w->after = w->span == SPAN_DECODE && cli_given(options, "mask-span") ? (int)arg.refresh : 0;
     for (int i = 0; i < w->n_series; i++) has_static |= w->series[i].kind == MASK_STATIC;
-    if (!w->compat) return;
+    if (w->mode == MODE_SOUND) return;
     if (has_static && cli_given(options, "scope") && strcmp(arg.scope, "global") != 0)
         die(2,
             "--scope %s: published static masks are always global (their prune_style is ignored); use --mode sound for "
@@ -464,11 +462,11 @@ static int run_missing(sweep *w, const sweep_size *size) {
 // ---------------------------------------------------------------- the program
 static void read_choices(sweep *w) {
     static const unsigned units[] = {UNITS_HEADS, UNITS_NEURONS, UNITS_BOTH};
-    w->compat = chosen("mode") == MODE_COMPAT;
+    w->mode = (mode_kind)chosen("mode");
     w->counts = (mask_counts)chosen("local-counts");
     w->over = (over_long)chosen("over-long");
     w->windows = (token_windows)chosen("token-perplexity");
-    w->units = w->compat && !cli_given(options, "units") ? UNITS_HEADS : units[chosen("units")];
+    w->units = w->mode == MODE_COMPAT && !cli_given(options, "units") ? UNITS_HEADS : units[chosen("units")];
     if (doc_part_parse(&w->part, arg.part)) die(2, "--part %s", err_get());
     choose_tasks(w);
     choose_scopes(w);
@@ -550,7 +548,7 @@ int main(int argc, char **argv) {
     open_model(&w);
     if (targets_open(&w) || sweep_overlap(&w)) die(1, "%s", err_get());
     open_results(&w, argc, argv);
-    w.eval = eval_new(&w.model, w.compat, tick, &w);
+    w.eval = eval_new(&w.model, w.mode, tick, &w);
 
     if (list_points(&w)) die(1, "%s", err_get());
     list_find_rows(&w);

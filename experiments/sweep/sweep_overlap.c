@@ -18,7 +18,7 @@ static int mark_evaluated(bool *seen, bool *pool_seen, const sweep *w, int k, in
         const eval_task *t = &w->targets[s][k].task;
         const task_split *pool = t->pool.docs ? &t->pool : &t->split;
         for (int i = 0; i < t->n && !bad; i++)
-            bad = task_mark(seen, pool_seen, pool, &t->split, t->doc[i], (int)w->o->shots, w->seed[s], w->compat);
+            bad = task_mark(seen, pool_seen, pool, &t->split, t->doc[i], (int)w->o->shots, w->seed[s], w->mode);
     }
     return bad;
 }

@@ -62,7 +62,7 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
     double heads, neurons;
     mask_effective(m, c, &heads, &neurons);
     compact_make(&small, &w->model.file, m);
-    eval *e = eval_new(&small.m, w->compat, w->eval->tick, w->eval->ctx);
+    eval *e = eval_new(&small.m, w->mode, w->eval->tick, w->eval->ctx);
     w->token_share = layers_left(c, 1 - heads, 1 - neurons);
     double *ll = run_target(e, t, &none, NULL, 1, counts);
     eval_count(counts, m, c, counts->positions);
@@ -131,7 +131,8 @@ static int run_together(sweep *w, point *first, predictor *with, const sweep_sin
     const int n = count_to_run(first, first->n_rules, POINT_TOGETHER);
     if (n == 0) return 0;
     const target *t = point_target(w, first);
-    if (!with && !w->oracle) w->oracle = oracle_new(&w->model, w->compat ? 0 : (int)w->o->dense_layers, ORACLE_TOKENS);
+    if (!with && !w->oracle)
+        w->oracle = oracle_new(&w->model, w->mode == MODE_COMPAT ? 0 : (int)w->o->dense_layers, ORACLE_TOKENS);
     contextual_source context = {.p = with, .span = w->span, .refresh = (int)w->o->refresh};
     mask_source source = with ? (mask_source){.context = &context} : oracle_source(w->oracle);
     source.after = w->after;

@@ -8,14 +8,14 @@
 
 static const char *missing_kind(const sweep *w, const store_aggregate *a) {
     if ((w->units & UNITS_HEADS) && !a->heads) return "head";
-    if ((w->units & UNITS_NEURONS) && !w->compat && !a->neurons) return "neuron";
+    if ((w->units & UNITS_NEURONS) && w->mode == MODE_SOUND && !a->neurons) return "neuron";
     return NULL;
 }
 
 int scores_read_static(unit_scores *out, char hash[33], const sweep *w, const series *s, const target *t) {
     const char *file = w->o->scores, *over = series_aggregate(s, t);
     store_aggregate a = {0};
-    if (store_read_aggregate(&a, file, w->compat, over, s->crit->name)) return 1;
+    if (store_read_aggregate(&a, file, w->mode, over, s->crit->name)) return 1;
     int bad = mask_scores_check(&a, file, &w->model.c, w->o->model, w->model.file.hash);
     const char *missing = missing_kind(w, &a);
     if (!bad && missing) {
@@ -44,7 +44,8 @@ int scores_read_mask(mask *out, char hash[33], const sweep *w, const series *s) 
     if (!out) mask_alloc(&own, c);
     const int bad = mask_read(m, c, s->path);
     if (!bad) mask_hash(hash, m, c);
-    if (!bad && w->compat) memset(m->neurons, 1, (size_t)c->L * (size_t)c->F);  // the published FFN mask never acts
+    if (!bad && w->mode == MODE_COMPAT)
+        memset(m->neurons, 1, (size_t)c->L * (size_t)c->F);  // the published FFN mask never acts
     mask_free(&own);
     return bad;
 }

@@ -39,7 +39,7 @@ int targets_open(sweep *w) {
                                 .shots = (int)w->o->shots,
                                 .limit = w->o->limit,
                                 .seed = w->seed[s],
-                                .compat = w->compat,
+                                .mode = w->mode,
                                 .bos = w->o->bos,
                                 .over = w->over};
         if (open_all(w->targets[s], &w->n_targets, w, &o, s == 0)) return -1;
