@@ -27,13 +27,13 @@ probe *probe_new(const model *m, const probe_plan *plan, int max_tokens) {
     p->run = model_run_new(m, max_tokens, max_tokens, run_flags(plan, p->needs));
     p->seqs = xcalloc((size_t)max_tokens, sizeof *p->seqs);
     tiles_alloc(p);
-    if (any(p->needs[STAGE_REMOVAL])) removal_alloc(p);
+    if (any(p->needs[STAGE_REMOVAL])) p->removal = removal_new(m, max_tokens);
     return p;
 }
 
 void probe_free(probe *p) {
     if (!p) return;
-    removal_free(p);
+    removal_free(p->removal);
     tiles_free(p);
     model_run_free(p->run);
     free(p->seqs);
@@ -231,7 +231,7 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
         model_hessian(p->run, NULL, factor, on_z, on_w, after_compat, p);
         free(factor);
     }
-    if (any(p->needs[STAGE_REMOVAL])) removal_run(p);
+    if (any(p->needs[STAGE_REMOVAL])) probe_remove(p);
     mark_absent(p);
     p->gemm += ops_seconds_gemm - gemm;
     p->attention += ops_seconds_attention - attention;

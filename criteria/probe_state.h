@@ -1,7 +1,8 @@
 // probe_state - what the files of the probe share: probe.c (a batch from forward pass to checked scores), probe_tiles.c
-// (criteria on the taps of a layer), probe_removal.c (the oracle).
+// (criteria on the taps of a layer), probe_removal.c (removal scores).
 #pragma once
 #include "probe.h"
+#include "removal.h"
 
 enum { STAGE_GRAD, STAGE_HESS, STAGE_COMPAT, STAGE_REMOVAL, STAGES };
 // Arrays of the layer at work as the criteria read them, in host memory.
@@ -31,11 +32,7 @@ struct probe {
     model_seq *seqs;
     span *spans;  // [examples]
     double seconds_criteria, seconds_total, gemm, attention;
-    // removal
-    model_run *removal;  // forward only
-    float *residuals;    // [variants of a batch, E] entering rows of the removal oracle, device memory
-    mask *masks;         // one per variant
-    int variants, removal_tokens;
+    removal *removal;  // NULL: no criterion reads it
     // of the batch in work
     const probe_example *ex;
     probe_result *out;
@@ -55,7 +52,4 @@ crit_in tiles_base(const probe *p, int example, int layer);
 void tiles_call(probe *p, int stage, const crit_in *in, int example, unit_kind kind);
 
 // probe_removal.c
-void removal_alloc(probe *p);
-void removal_free(probe *p);
-size_t removal_bytes(const model *m, int max_tokens);
-void removal_run(probe *p);
+void probe_remove(probe *p);  // after the passes of the batch

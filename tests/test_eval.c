@@ -97,7 +97,7 @@ static void oracle_is_removal(void **state) {
     int32_t pool[8 * TASK_MAX_CHOICES * 64];
     eval_item *item = make_items(8, pool, 6);
     model_run *run = model_run_new(&o.m, 64, 1, RUN_FORWARD);
-    oracle * or = oracle_new(&o.m, 1, 100);
+    oracle * or = oracle_new(&o.m, 1);
     mask_source source = oracle_source(or);
     double heads[12], neurons[144];
     mask one;
@@ -116,6 +116,24 @@ static void oracle_is_removal(void **state) {
                              u < 4 || (u >= 12 && u < 12 + 48) ? 0 : (intact - plain(run, &item[i], g, &one)) / targets,
                          got = u < 12 ? heads[u] : neurons[u - 12];
             if (!(fabs(got - want) <= 1e-5)) fail_msg("item %d unit %d: %.9g, want %.9g", i, u, got, want);
+            one.heads[u] = 1;
+        }
+    }
+    // A text without a token after it, as a prompt is: its last row has no target.
+    for (int i = 0; i < 8; i++) {
+        const int g = item[i].gold, n = item[i].seq[g].n;
+        if (n < 3) continue;
+        const model_seq input = {
+            .tokens = item[i].seq[g].tokens, .n = n, .targets_from = 1, .last_target = SEQ_NO_OUTPUT};
+        const eval_item before = {.n_seqs = 1, .seq = {{.tokens = item[i].seq[g].tokens, .n = n - 1, .from = 1}}};
+        assert_int_equal(source.scores(source.self, &input, UNITS_BOTH, heads, neurons), 0);
+        const double intact = plain(run, &before, 0, NULL);
+        for (int u = 4; u < 12 + 144; u++) {
+            if (u >= 12 && u < 12 + 48) continue;
+            one.heads[u] = 0;
+            const double want = (intact - plain(run, &before, 0, &one)) / (n - 2),
+                         got = u < 12 ? heads[u] : neurons[u - 12];
+            if (!(fabs(got - want) <= 1e-5)) fail_msg("text %d unit %d: %.9g, want %.9g", i, u, got, want);
             one.heads[u] = 1;
         }
     }

@@ -56,7 +56,7 @@ static void right_models(void **state) {
     random_mask(&m, &small_opt, &half);
     assert_int_equal(run(&o.m, &fixed, &half), 0);
     if (!strstr(text, "of 3 inputs 3 change the output")) fail_msg("%s", text);
-    oracle *orc = oracle_new(&o.m, 1, 64);
+    oracle *orc = oracle_new(&o.m, 1);
     const mask_source by_oracle = oracle_source(orc);
     assert_int_equal(run(&o.m, &by_oracle, &half), 0);
     oracle_free(orc);

@@ -200,7 +200,7 @@ static double *oracle_scores(bench_group *g) {
     const size_t heads = (size_t)c->L * (size_t)c->H, each = heads + (size_t)c->L * (size_t)c->F;
     double *score = xcalloc((size_t)g->batch * each, sizeof *score);
     const mask_rule rule = rule_of(g->o, "local", 0);
-    oracle *exact = g->model->is_random ? NULL : oracle_new(&g->model->m, rule.dense_layers, 2048);
+    oracle *exact = g->model->is_random ? NULL : oracle_new(&g->model->m, rule.dense_layers);
     if (exact)
         log_info("oracle masks: exact removal on %d prompt%s, as much work as %.3g tokens", g->batch,
                  g->batch > 1 ? "s" : "", g->batch * oracle_cost(c, rule.dense_layers, rule.units, g->prompt));

@@ -106,11 +106,11 @@ typedef struct {
     const struct contextual_source *context;  // contextual.h
 } mask_source;
 
-// The oracle: the exact rise of the input's loss when one unit is removed, for every unit of the kinds asked for.
-// first_layer: layers before it are never pruned and get score 0. One forward pass of the layers from the unit's on for
-// every unit.
+// The oracle: the exact rise of the input's loss when one unit is removed (removal.h), for every unit of the kinds
+// asked for. The input has a target at least. first_layer: layers before it are never pruned and get score 0. One
+// forward pass of the layers from the unit's on for every unit.
 typedef struct oracle oracle;
-oracle *oracle_new(const model *m, int first_layer, int max_tokens);
+oracle *oracle_new(const model *m, int first_layer);
 void oracle_free(oracle *o);
 mask_source oracle_source(oracle *o);
 // Its cost in tokens through the whole model, for an input of n tokens.

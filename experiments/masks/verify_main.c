@@ -229,7 +229,7 @@ int main(int argc, char **argv) {
     if (fixed && mask_option_make(&m, arg.mask, &option, sparsity, &loaded.c, loaded.file.hash))
         die(1, "%s", err_get());
     if (oracle_wanted) {
-        orc = oracle_new(&loaded, rule.mode == MODE_COMPAT ? 0 : rule.dense_layers, (int)(arg.context + arg.steps));
+        orc = oracle_new(&loaded, rule.mode == MODE_COMPAT ? 0 : rule.dense_layers);
         source = oracle_source(orc);
     }
     if (contextual_mask_wanted) {

@@ -25,7 +25,7 @@ enum { COLUMNS(X) N_COLUMNS };
 #undef X
 extern const results_column sweep_columns[N_COLUMNS];
 
-enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256, ORACLE_TOKENS = 2048 };
+enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256 };
 
 typedef struct {
     char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *local_counts, *units,

@@ -131,8 +131,7 @@ static int run_together(sweep *w, point *first, predictor *with, const sweep_sin
     const int n = count_to_run(first, first->n_rules, POINT_TOGETHER);
     if (n == 0) return 0;
     const target *t = point_target(w, first);
-    if (!with && !w->oracle)
-        w->oracle = oracle_new(&w->model, w->mode == MODE_COMPAT ? 0 : (int)w->o->dense_layers, ORACLE_TOKENS);
+    if (!with && !w->oracle) w->oracle = oracle_new(&w->model, w->mode == MODE_COMPAT ? 0 : (int)w->o->dense_layers);
     contextual_source context = {.p = with, .span = w->span, .refresh = (int)w->o->refresh};
     mask_source source = with ? (mask_source){.context = &context} : oracle_source(w->oracle);
     source.after = w->after;

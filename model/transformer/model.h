@@ -59,6 +59,7 @@ static inline double weight_bytes(const weight *w) {
 typedef struct {
     uint8_t *heads, *neurons;
 } mask;
+static inline uint8_t *mask_keep(const mask *m, unit_kind kind) { return kind == UNIT_HEADS ? m->heads : m->neurons; }
 
 // What becomes of K and V of a head that a mask drops, in passes that compute live units only (model_sparse_prepare).
 typedef enum {
