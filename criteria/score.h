@@ -8,6 +8,7 @@
 // field order, then its side rows: per position that a task-level criterion asks for da [L, E], x [L, E], active [L,
 // F].
 #pragma once
+#include "device.h"
 #include "parts.h"
 #include "probe.h"
 #include "store.h"
@@ -15,11 +16,11 @@
 #include "task_stage.h"
 
 typedef struct {
-    const char *model, *data, *tasks, *criteria, *mode, *device, *activations, *out, *split, *over_long, *store_type,
-        *recompute;
+    const char *model, *data, *tasks, *criteria, *mode, *out, *split, *over_long, *store_type, *recompute;
     const char *part;
-    long shots, examples, seed, threads, removal_neurons, batch_tokens;
+    long shots, examples, seed, removal_neurons, batch_tokens;
     bool bos, list, estimate;
+    device_options device;
 } score_options;
 
 typedef enum { FIELD_LOSS, FIELD_FEATURE, FIELD_HEADS, FIELD_NEURONS } field_kind;

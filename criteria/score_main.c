@@ -4,8 +4,6 @@
 // OUT is extended. Under mpirun every process takes its share of the batches (by the launcher's variables, so that
 // nothing needs MPI to build).
 #include "score.h"
-#include "cli.h"
-#include "ops.h"
 #include "ranks.h"
 #include "workers.h"
 #include <errno.h>
@@ -100,8 +98,7 @@ int main(int argc, char **argv) {
                          .tasks = "all",
                          .criteria = "all",
                          .mode = "sound",
-                         .device = "cpu",
-                         .activations = "fp32",
+                         .device = {.name = "cpu"},
                          .out = "",
                          .split = "",
                          .over_long = "stop",
@@ -177,20 +174,13 @@ int main(int argc, char **argv) {
          .arg = "N",
          .help = "seed of the examples, of random and of drawn rows",
          .max = 9e15},
-        {.name = "threads", .type = CLI_INT, .value = &o->threads, .arg = "N", .help = "threads; 0: all", .max = 4096},
         {.name = "batch-tokens",
          .type = CLI_INT,
          .value = &o->batch_tokens,
          .arg = "N",
          .help = "tokens a batch; 0: as fit into 1 GiB; changes no result",
          .max = 1e6},
-        {.name = "device", .type = CLI_STR, .value = &o->device, .arg = "NAME", .help = ops_devices},
-        {.name = "activations",
-         .type = CLI_STR,
-         .value = &o->activations,
-         .arg = "TYPE",
-         .help = ops_activations,
-         .choices = "fp32|fp16|bf16"},
+        {.group = device_rows, .value = &o->device},
         {.name = "recompute",
          .type = CLI_STR,
          .value = &o->recompute,
@@ -219,13 +209,12 @@ int main(int argc, char **argv) {
     const char *needed[] = {"model", "data", "out"};
     for (int i = 0; i < 3; i++)
         if (!cli_given(options, needed[i])) die(2, "--%s is required; see --help", needed[i]);
-    const ops *device = ops_open_as(o->device, o->activations);
+    const ops *device = device_open(&o->device);
     if (!device) die(1, "%s", err_get());
     if (doc_part_parse(&j.part, o->part)) die(2, "--part %s", err_get());
     if (task_select(o->tasks, (bool[TASK_COUNT]){false}) < 0) die(2, "--tasks: %s", err_get());
     if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "--criteria: %s", err_get());
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
-    if (o->threads) omp_set_num_threads((int)o->threads);
     j.threads = omp_get_max_threads();
     for (mode_kind m = MODE_SOUND; m < MODES; m++) j.mode[m] = strcmp(o->mode, mode_names[mode_other(m)]) != 0;
     j.texts = j.mode[MODE_SOUND] ? MODE_SOUND : MODE_COMPAT;

@@ -19,14 +19,14 @@ static int put_attributes(const score_job *j, store *s, const char *command) {
     // a store that grew keeps the line of every command that made it
     char *before = j->old ? store_attr(j->old, "/", "made") : NULL;
     made = xasprintf("%s%s%s, code %s, device %s, %s", before ? before : "", before ? "\n" : "", command,
-                     code_version(), j->o.device, date);
+                     code_version(), j->o.device.name, date);
     int bad = 0;
     for (int i = 0; !bad && i < j->n_attr; i++)
         bad = j->attr[i].number ? store_put_number(s, "/", j->attr[i].key, strtod(j->attr[i].value, NULL))
                                 : store_put_text(s, "/", j->attr[i].key, j->attr[i].value);
     bad = bad || store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "data", j->o.data) ||
           store_put_text(s, "/", "made", made) || store_put_text(s, "/", "code", code_version()) ||
-          store_put_text(s, "/", "device", j->o.device) || store_put_text(s, "/", "date", date) ||
+          store_put_text(s, "/", "device", j->o.device.name) || store_put_text(s, "/", "date", date) ||
           store_put_text(s, "/", "criteria", names) || store_put_text(s, "/", "texts", mode_names[j->texts]) ||
           store_put_number(s, "/", "removal_neurons", j->removal_neurons) ||
           store_put_text(s, "/", "order", "by task as in METHOD 3.1, then by the seeded order of its documents");

@@ -32,7 +32,7 @@ static void fix_attributes(score_job *j) {
     fixed(j, "shots", true, xasprintf("%ld", j->o.shots));
     fixed(j, "bos", true, xasprintf("%d", j->o.bos));
     fixed(j, "over_long", false, xstrdup(j->o.over_long));
-    fixed(j, "activations", false, xstrdup(j->o.activations));
+    fixed(j, "activations", false, xstrdup(dtype_options[j->o.device.activations]));
     fixed(j, "store_type", false, xstrdup(j->o.store_type));
     fixed(j, "layers", true, xasprintf("%d", c->L));
     fixed(j, "heads", true, xasprintf("%d", c->H));

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const over_long_names[] = {"stop", "skip", "cut", NULL};
+
 int doc_part_parse(doc_part *p, const char *text) {
     char *slash = NULL, *end = NULL;
     *p = (doc_part){0};

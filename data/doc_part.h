@@ -1,5 +1,5 @@
-// doc_part - one of n disjoint parts of the documents of a split or the pages of a text (--part i/n), and the seeded
-// order in which documents and pages are used.
+// doc_part - one of n disjoint parts of the documents of a split or the pages of a text (--part i/n), the seeded order
+// in which documents and pages are used, and what to do with documents longer than the model's positions (--over-long).
 #pragma once
 #include "base.h"
 
@@ -21,3 +21,6 @@ int32_t *doc_part_members(doc_part p, const char *name, int n, int *count);
 // The seeded order of a list of n: a permutation of 0..n-1, of which --examples and --limit take a prefix. Caller
 // frees.
 int32_t *doc_order(const char *name, int n, uint64_t seed);
+
+typedef enum { OVER_LONG_STOP, OVER_LONG_SKIP, OVER_LONG_CUT } over_long;
+extern const char *const over_long_names[];  // "stop", "skip", "cut", NULL

@@ -123,7 +123,7 @@ static void values_and_refusals(void **state) {
         {{"--help"}, 0, "  --type TYPE             how wide; one of fp32|fp16\n"},
         {{"--help"}, 0, "  --kind KIND             units; one of heads|neurons|both (default both)\n"},
         {{"--help"}, 0, "  --sizes a,b             how big (default 8,16)\n"},
-        {{"--help"}, 0, "  --all a,b               which all; of sound, compat (default compat)\n"},
+        {{"--help"}, 0, "  --all a,b               which all; some of sound, compat (default compat)\n"},
         {{"--help"}, 0, "  --fast                  hurry\n"},
         {{"-h"}, 0, "usage: prog --name NAME [options]"},
         {{"--name", "x", "--help"}, 0, "what it is called (required)\n"},

@@ -272,7 +272,7 @@ static void models_are_narrowed(void **state) {
     tensor *t = random_weights(&c, 3, &n);
     float *w1 = weights_find(t, n, "layers.1.fc1.weight"), *bias = weights_find(t, n, "layers.1.fc1.bias");
     for (dtype type = DT_F16; type <= DT_BF16; type++) {
-        const ops *o = ops_open_as("cpu", type == DT_F16 ? "fp16" : "bf16");
+        const ops *o = ops_open_as("cpu", type);
         model m;
         assert_int_equal(model_from_tensors_on(&m, &c, t, n, o), 0);
         const weight *w = &m.layer[1].w1;
@@ -286,9 +286,9 @@ static void models_are_narrowed(void **state) {
     }
     w1[5] = 65520;
     model m;
-    assert_int_equal(model_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", "fp16")), -1);
+    assert_int_equal(model_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", DT_F16)), -1);
     assert_non_null(strstr(err_get(), "tensor layers.1.fc1.weight holds numbers beyond 65504"));
-    assert_int_equal(model_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", "bf16")), 0);
+    assert_int_equal(model_from_tensors_on(&m, &c, t, n, ops_open_as("cpu", DT_BF16)), 0);
     model_free(&m);
     weights_free(t, n);
 }

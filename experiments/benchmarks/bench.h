@@ -4,9 +4,9 @@
 // measures what the memory gives.
 #pragma once
 #include "child.h"
-#include "cli.h"
 #include "decode.h"
-#include "mask_option.h"
+#include "device.h"
+#include "mask_options.h"
 #include "model_random.h"
 #include "results.h"
 
@@ -32,10 +32,12 @@ extern const results_column bench_columns[BENCH_N_COLUMNS];
 enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
-    char *model, *shape, *weights, *mask, *scores, *criterion, *predictor, *predictor_weights, *design, *hidden, *scope,
-        *local_counts, *units, *sparsity, *refresh, *kv, *mode, *prompt, *tokens, *batch, *out, *device, *activations,
-        *peer;
-    long dense_layers, rounds, threads, seed;
+    char *model, *shape, *out, *peer;
+    cli_list weights;                                             // dtypes; none: as stored
+    cli_list design, hidden, refresh, kv, prompt, tokens, batch;  // predictor_design; kv_policy
+    mask_options masks;                                           // --mask and --predictor are lists
+    device_options device;
+    long rounds;
     bool own_lists;
 } bench_options;
 
@@ -51,9 +53,8 @@ typedef struct {
     bool is_random;
 } bench_model;
 
-// 0, or -1 and err_set. dir NULL: random weights of `shape`. weights NULL: as stored (random ones: fp32).
-int bench_model_open(bench_model *b, const char *dir, const char *shape, const char *weights, uint64_t seed,
-                     const ops *o);
+// 0, or -1 and err_set. dir NULL: random weights of `shape`. weights: a dtype, or -1: as stored (random ones: fp32).
+int bench_model_open(bench_model *b, const char *dir, const char *shape, int weights, uint64_t seed, const ops *o);
 void bench_model_close(bench_model *b);  // safe on {0}
 // Bytes that can still be had: on the CPU what the system (and its control group) has available.
 double bench_room(const ops *o);
@@ -69,7 +70,7 @@ int bench_fits(const char *name, const model_config *c, dtype type, const bench_
 
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
-    const char *kind;  // none, random, static, contextual, oracle, file; peers: none
+    mask_kind kind;    // peers: MASK_NONE
     const char *path;  // of a mask file
     predictor *p;      // contextual
     bool untrained;

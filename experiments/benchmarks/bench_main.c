@@ -7,109 +7,108 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bench_options arg = {.mask = "none,static,contextual",
-                            .design = "shadow,dejavu",
-                            .hidden = "1024",
-                            .scope = "local",
-                            .local_counts = "spread",
-                            .units = "both",
-                            .sparsity = "50",
-                            .refresh = "0",
-                            .kv = "repair",
-                            .mode = "sound",
-                            .prompt = "128",
-                            .tokens = "128",
-                            .batch = "1",
-                            .device = "cpu",
-                            .activations = "fp32",
-                            .dense_layers = 1,
-                            .rounds = 3};
+static bench_options arg = {
+    .design = {2, (const long[]){PREDICTOR_SHADOW, PREDICTOR_DEJAVU}},
+    .hidden = {1, (const long[]){1024}},
+    .refresh = {1, (const long[]){0}},
+    .kv = {1, (const long[]){KV_REPAIR}},
+    .prompt = {1, (const long[]){128}},
+    .tokens = {1, (const long[]){128}},
+    .batch = {1, (const long[]){1}},
+    .rounds = 3,
+    .masks = {.mask = "none,static,contextual",
+              .scopes = {1, (const long[]){SCOPE_LOCAL}},
+              .units = UNITS_BOTH,
+              .sparsity = "50",
+              .dense_layers = 1,
+              .predictor_weights = -1},
+    .device = {.name = "cpu"},
+};
+enum { MOST_TOKENS = 1 << 20, MOST_HIDDEN = 1 << 24 };
 
 static const cli_option options[] = {
     {.name = "model", .type = CLI_STR, .value = &arg.model, .arg = "DIR", .help = "checkpoint directory"},
     {.name = "shape", .type = CLI_STR, .value = &arg.shape, .arg = "a,b", .help = model_shape_help},
     {.name = "weights",
-     .type = CLI_STR,
+     .type = CLI_CHOICES,
      .value = &arg.weights,
      .arg = "a,b",
-     .help = "types of the weights: fp32, fp16, bf16; without it as stored (random ones: fp32)"},
+     .help = "types of the weights; without it as stored (random ones: fp32)",
+     .names = dtype_options},
     {.name = "mask",
      .type = CLI_STR,
-     .value = &arg.mask,
+     .value = &arg.masks.mask,
      .arg = "a,b",
-     .help = "masks: none (dense), random, static, contextual, oracle, file:PATH"},
-    {.name = "scores",
-     .type = CLI_STR,
-     .value = &arg.scores,
-     .arg = "FILE",
-     .help = "aggregates (bin/aggregate) for static masks; with random weights static masks are seeded"},
+     .help = "masks: none (dense), random, static (random weights: a seeded one), contextual, oracle, file:PATH"},
     {.name = "criterion",
      .type = CLI_STR,
-     .value = &arg.criterion,
+     .value = &arg.masks.criterion,
      .arg = "NAME",
      .help = "criterion of a static mask (plainact unless given) and of the predictor's nets"},
     {.name = "predictor",
      .type = CLI_STR,
-     .value = &arg.predictor,
+     .value = &arg.masks.predictor,
      .arg = "a,b",
      .help = "predictor files (bin/train) for contextual masks; without it untrained nets of --design and --hidden"},
     {.name = "predictor-weights",
-     .type = CLI_STR,
-     .value = &arg.predictor_weights,
+     .type = CLI_CHOICE,
+     .value = &arg.masks.predictor_weights,
      .arg = "TYPE",
      .help = "type that predictors run with; without it that of the model's weights",
-     .choices = "fp32|fp16|bf16"},
+     .names = dtype_options},
     {.name = "design",
-     .type = CLI_STR,
+     .type = CLI_CHOICES,
      .value = &arg.design,
      .arg = "a,b",
-     .help = "untrained nets: shadow, dejavu, dejavu-lowrank, sequence"},
+     .help = "untrained nets",
+     .names = predictor_design_names},
     {.name = "hidden",
-     .type = CLI_STR,
+     .type = CLI_INTS,
      .value = &arg.hidden,
      .arg = "a,b",
-     .help = "hidden units (rank) of untrained nets"},
+     .help = "hidden units (rank) of untrained nets",
+     .min = 1,
+     .max = MOST_HIDDEN},
     {.name = "refresh",
-     .type = CLI_STR,
+     .type = CLI_INTS,
      .value = &arg.refresh,
      .arg = "a,b",
-     .help = "contextual masks are made again at every K-th token; 0: once, at the end of the prompt"},
-    {.name = "scope",
-     .type = CLI_STR,
-     .value = &arg.scope,
-     .arg = "a,b",
-     .help = "where units compete: local, global, hybrid"},
-    {.name = "local-counts",
-     .type = CLI_STR,
-     .value = &arg.local_counts,
-     .arg = "HOW",
-     .help = mask_counts_help,
-     .choices = "spread|floor"},
-    {.name = "units",
-     .type = CLI_STR,
-     .value = &arg.units,
-     .arg = "UNITS",
-     .help = "what is pruned",
-     .choices = "heads|neurons|both"},
-    {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "a,b", .help = "percentages pruned"},
-    {.name = "dense-layers",
-     .type = CLI_INT,
-     .value = &arg.dense_layers,
-     .arg = "N",
-     .help = "first layers that are never pruned",
-     .max = 1e6},
+     .help = "contextual masks are made again at every K-th token; 0: once, at the end of the prompt",
+     .min = 0,
+     .max = MOST_TOKENS},
+    {.group = mask_several_rows, .value = &arg.masks},
+    {.group = mask_rule_rows, .value = &arg.masks},
     {.name = "kv",
-     .type = CLI_STR,
+     .type = CLI_CHOICES,
      .value = &arg.kv,
      .arg = "a,b",
-     .help = "K and V of dropped heads: compute, repair, skip"},
+     .help = "K and V of dropped heads",
+     .names = kv_policy_names},
     {.name = "own-lists",
      .type = CLI_FLAG,
      .value = &arg.own_lists,
      .help = "every sequence of a batch goes by its own list of live units, not by the union"},
-    {.name = "prompt", .type = CLI_STR, .value = &arg.prompt, .arg = "a,b", .help = "tokens of the prompt"},
-    {.name = "tokens", .type = CLI_STR, .value = &arg.tokens, .arg = "a,b", .help = "tokens after it, each timed"},
-    {.name = "batch", .type = CLI_STR, .value = &arg.batch, .arg = "a,b", .help = "sequences at once"},
+    {.name = "prompt",
+     .type = CLI_INTS,
+     .value = &arg.prompt,
+     .arg = "a,b",
+     .help = "tokens of the prompt",
+     .min = 1,
+     .max = MOST_TOKENS},
+    {.name = "tokens",
+     .type = CLI_INTS,
+     .value = &arg.tokens,
+     .arg = "a,b",
+     .help = "tokens after it, each timed",
+     .min = 1,
+     .max = MOST_TOKENS},
+    {.name = "batch",
+     .type = CLI_INTS,
+     .value = &arg.batch,
+     .arg = "a,b",
+     .help = "sequences at once",
+     .min = 1,
+     .max = MOST_TOKENS},
     {.name = "rounds",
      .type = CLI_INT,
      .value = &arg.rounds,
@@ -118,11 +117,11 @@ static const cli_option options[] = {
      .min = 1,
      .max = 1000},
     {.name = "mode",
-     .type = CLI_STR,
-     .value = &arg.mode,
+     .type = CLI_CHOICE,
+     .value = &arg.masks.mode,
      .arg = "MODE",
      .help = "sound masks, or those of the published code",
-     .choices = "sound|compat"},
+     .names = mode_names},
     {.name = "peer",
      .type = CLI_STR,
      .value = &arg.peer,
@@ -135,68 +134,43 @@ static const cli_option options[] = {
      .help = "CSV file, appended; what has its rows is not timed again. Without it: the table only"},
     {.name = "seed",
      .type = CLI_INT,
-     .value = &arg.seed,
+     .value = &arg.masks.seed,
      .arg = "N",
      .help = "seed of random weights, prompts, masks and nets",
      .max = 9e15},
-    {.name = "threads",
-     .type = CLI_INT,
-     .value = &arg.threads,
-     .arg = "N",
-     .help = "threads; 0: as many as there are cores",
-     .max = 1024},
-    {.name = "device", .type = CLI_STR, .value = &arg.device, .arg = "NAME", .help = ops_devices},
-    {.name = "activations",
-     .type = CLI_STR,
-     .value = &arg.activations,
-     .arg = "TYPE",
-     .help = ops_activations,
-     .choices = "fp32|fp16|bf16"},
+    {.group = device_rows, .value = &arg.device},
     {0},
 };
 
-// Whole numbers of a list; ends the program on others.
-static int *numbers(const char *list, const char *option, int *n) {
-    char **item = cli_split(list, n), *end;
-    int *x = xcalloc((size_t)*n + 1, sizeof *x);
-    if (*n == 0) die(2, "--%s names no number", option);
-    for (int i = 0; i < *n; i++) {
-        const long v = strtol(item[i], &end, 10);
-        if (*end || v < 1 || v > 1 << 20)
-            die(2, "--%s %s: a whole number from 1 to %d is wanted", option, item[i], 1 << 20);
-        x[i] = (int)v;
-    }
-    free(item);
-    return x;
+static int most(const cli_list *list) {
+    long m = 0;
+    for (int i = 0; i < list->n; i++) m = list->at[i] > m ? list->at[i] : m;
+    return (int)m;
 }
 
-static int most(const int *x, int n) {
-    int m = 0;
-    for (int i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
-    return m;
+static bool masked(void) { return strcmp(arg.masks.mask, "none") != 0; }
+
+static bool repairs(void) {
+    for (int i = 0; i < arg.kv.n; i++)
+        if (arg.kv.at[i] == KV_REPAIR) return true;
+    return false;
 }
-
-static bool masked(void) { return strcmp(arg.mask, "none") != 0; }
-
-typedef struct {
-    int *prompt, *tokens, *batch, n_prompt, n_tokens, n_batch;
-} lengths;
 
 // Everything that can be wrong with a model is said before one is made.
-static void check(const model_config *c, const char *name, const char *weights, dtype stored, const lengths *x,
-                  const ops *o) {
-    const int longest = most(x->prompt, x->n_prompt) + most(x->tokens, x->n_tokens);
-    if (longest > c->positions)
+static void check(const model_config *c, const char *name, dtype type, const ops *o) {
+    const int prompt = most(&arg.prompt), tokens = most(&arg.tokens);
+    if (prompt + tokens > c->positions)
         die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
-            c->positions, most(x->prompt, x->n_prompt), most(x->tokens, x->n_tokens), longest);
-    if (arg.dense_layers > c->L) die(2, "--dense-layers %ld: %s has %d layers", arg.dense_layers, name, c->L);
-    const dtype type = weights ? (dtype)dtype_of_option(weights) : stored;
-    bench_need need = {most(x->prompt, x->n_prompt),
-                       most(x->tokens, x->n_tokens),
-                       most(x->batch, x->n_batch),
-                       masked(),
-                       strstr(arg.kv, "repair") ? KV_REPAIR : KV_COMPUTE,
-                       bench_predictor_bytes(&arg, c, bench_predictor_type(&arg, dtype_options[type]))};
+            c->positions, prompt, tokens, prompt + tokens);
+    if (arg.masks.dense_layers > c->L)
+        die(2, "--dense-layers %ld: %s has %d layers", arg.masks.dense_layers, name, c->L);
+    const bench_need need = {.prompt = prompt,
+                             .tokens = tokens,
+                             .batch = most(&arg.batch),
+                             .masked = masked(),
+                             .kv = repairs() ? KV_REPAIR : KV_COMPUTE,
+                             .predictors =
+                                 bench_predictor_bytes(&arg, c, bench_predictor_type(&arg, dtype_options[type]))};
     if (need.predictors < 0 || bench_fits(name, c, type, &need, o) != 0) die(1, "%s", err_get());
 }
 
@@ -221,28 +195,29 @@ static void run_group(bench_group *g) {
     bench_configs_free(g);
 }
 
-static void run_model(const char *shape, const char *weights, const lengths *x, const ops *o, results *out) {
+// weights: a dtype, or -1: as stored.
+static void run_model(const char *shape, int weights, const ops *o, results *out) {
     bench_model made;
     if (!arg.model) {
         model_config c;
         if (model_shape(&c, shape) != 0) die(2, "--shape %s", err_get());
-        check(&c, shape, weights, DT_F32, x, o);
+        check(&c, shape, weights < 0 ? DT_F32 : (dtype)weights, o);
     } else {
         ckpt file = {0};
         if (ckpt_open(&file, arg.model) != 0) die(1, "%s", err_get());
-        check(&file.config, arg.model, weights, file.tensors[0].type, x, o);
+        check(&file.config, arg.model, weights < 0 ? file.tensors[0].type : (dtype)weights, o);
         ckpt_close(&file);
     }
-    if (bench_model_open(&made, arg.model, shape, weights, (uint64_t)arg.seed, o) != 0) die(1, "%s", err_get());
+    if (bench_model_open(&made, arg.model, shape, weights, (uint64_t)arg.masks.seed, o) != 0) die(1, "%s", err_get());
     if (masked()) model_sparse_prepare(&made.m);
     bench_group g = {.o = &arg, .device = o, .model = &made, .out = out};
     if (bench_predictors(&g) != 0) die(1, "%s", err_get());
-    for (int b = 0; b < x->n_batch; b++)
-        for (int p = 0; p < x->n_prompt; p++)
-            for (int t = 0; t < x->n_tokens; t++) {
-                g.batch = x->batch[b];
-                g.prompt = x->prompt[p];
-                g.tokens = x->tokens[t];
+    for (int b = 0; b < arg.batch.n; b++)
+        for (int p = 0; p < arg.prompt.n; p++)
+            for (int t = 0; t < arg.tokens.n; t++) {
+                g.batch = (int)arg.batch.at[b];
+                g.prompt = (int)arg.prompt.at[p];
+                g.tokens = (int)arg.tokens.at[t];
                 run_group(&g);
             }
     for (int i = 0; i < g.n_nets; i++) predictor_close(g.net[i]);
@@ -254,38 +229,27 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "time of prompts and tokens under masks, beside the bytes read and the memory's bandwidth",
               options);
     if (!arg.model == !arg.shape) die(2, "give --model DIR or --shape NAME; see --help");
-    if (arg.threads)
-        omp_set_num_threads((int)arg.threads);
-    else
-        arg.threads = omp_get_max_threads();
-    lengths x = {0};
-    x.prompt = numbers(arg.prompt, "prompt", &x.n_prompt);
-    x.tokens = numbers(arg.tokens, "tokens", &x.n_tokens);
-    x.batch = numbers(arg.batch, "batch", &x.n_batch);
-    int n_weights = 0, n_shapes = 1;
-    char **weights = arg.weights ? cli_split(arg.weights, &n_weights) : NULL,
-         **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
-    for (int i = 0; i < n_weights; i++)
-        if (dtype_of_option(weights[i]) < 0) die(2, "--weights %s: not one of fp32, fp16, bf16", weights[i]);
-    const bool narrow = strcmp(arg.activations, "fp32") != 0;
-    for (int i = 0; i < n_weights && narrow; i++)
-        if (strcmp(weights[i], arg.activations) != 0)
+    const dtype narrow = arg.device.activations;
+    for (int i = 0; i < arg.weights.n && narrow != DT_F32; i++)
+        if (arg.weights.at[i] != (long)narrow)
             die(2, "--weights %s: with --activations %s products have weights of that type; leave --weights out",
-                weights[i], arg.activations);
-    const ops *o = ops_open_as(arg.device, arg.activations);
+                dtype_options[arg.weights.at[i]], dtype_options[narrow]);
+    const ops *o = device_open(&arg.device);
     if (!o) die(1, "%s", err_get());
+    arg.device.threads = omp_get_max_threads();
     results out = {.fd = -1};
-    char *lines = results_timed(argc, argv, options, arg.device, omp_get_max_threads());
+    char *lines = results_timed(argc, argv, options, arg.device.name, omp_get_max_threads());
     if (arg.out && results_open(&out, arg.out, bench_columns, BENCH_N_COLUMNS, lines) != 0) die(1, "%s", err_get());
     free(lines);
+    int n_shapes = 1;
+    char **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
+    const long unless_given = narrow == DT_F32 ? -1 : (long)narrow;
+    if (arg.weights.n == 0) arg.weights = (cli_list){1, &unless_given};
     for (int s = 0; s < n_shapes; s++)
-        for (int w = 0; w < (n_weights ? n_weights : 1); w++) {
-            const char *as = narrow ? arg.activations : NULL;
-            run_model(shape ? shape[s] : NULL, n_weights ? weights[w] : as, &x, o, arg.out ? &out : NULL);
-        }
+        for (int w = 0; w < arg.weights.n; w++)
+            run_model(shape ? shape[s] : NULL, (int)arg.weights.at[w], o, arg.out ? &out : NULL);
     results_close(&out);
-    void *blocks[] = {x.prompt, x.tokens, x.batch, weights, shape};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    free(shape);
     stdout_end();
     return 0;
 }

@@ -41,11 +41,11 @@ static void cast(bench_model *b, const ckpt *file, dtype type) {
     free(wide);
 }
 
-static int open_checkpoint(bench_model *b, const char *dir, const char *weights, const ops *o) {
+static int open_checkpoint(bench_model *b, const char *dir, int weights, const ops *o) {
     char *path = realpath(dir, NULL);
     b->name = xstrdup(path ? basename(path) : dir);
     free(path);
-    if (!weights) {
+    if (weights < 0) {
         if (model_load_on(&b->m, dir, o) != 0) return -1;
         b->weights = stored_as(&b->m.file);
         return 0;
@@ -54,19 +54,18 @@ static int open_checkpoint(bench_model *b, const char *dir, const char *weights,
     if (ckpt_open(&file, dir) != 0) return -1;
     int bad = ckpt_check_values(&file);
     if (!bad) {
-        cast(b, &file, (dtype)dtype_of_option(weights));
+        cast(b, &file, (dtype)weights);
         bad = model_from_tensors_on(&b->m, &file.config, b->cast, b->n_cast, o);
     }
     if (bad)
         ckpt_close(&file);
     else
         b->m.file = file;  // its hash names the model
-    b->weights = weights;
+    b->weights = dtype_options[weights];
     return bad;
 }
 
-int bench_model_open(bench_model *b, const char *dir, const char *shape, const char *weights, uint64_t seed,
-                     const ops *o) {
+int bench_model_open(bench_model *b, const char *dir, const char *shape, int weights, uint64_t seed, const ops *o) {
     *b = (bench_model){0};
     int bad;
     if (dir)
@@ -75,11 +74,9 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, const c
         model_config c;
         b->is_random = true;
         b->name = xstrdup(shape);
-        b->weights = weights ? weights : "fp32";
-        bad = model_shape(&c, shape) != 0 ||
-                      model_random_make(&b->random, &c, (dtype)dtype_of_option(b->weights), seed, o) != 0
-                  ? -1
-                  : 0;
+        const dtype type = weights < 0 ? DT_F32 : (dtype)weights;
+        b->weights = dtype_options[type];
+        bad = model_shape(&c, shape) != 0 || model_random_make(&b->random, &c, type, seed, o) != 0 ? -1 : 0;
         b->m = b->random.m;
     }
     if (bad) bench_model_close(b);

@@ -14,7 +14,7 @@ static bool start(bench_peer *p, const bench_group *g, const char *config) {
     const bench_options *o = g->o;
     char *script = child_script("experiments/benchmarks/bench_peer.py"), line[512] = "";
     char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch),
-                      xasprintf("%ld", o->threads)};
+                      xasprintf("%ld", o->device.threads)};
     const char *const argument[] = {o->peer,
                                     script,
                                     "--engine",

@@ -28,8 +28,9 @@ static void device_name(char out[BENCH_FIELD], const ops *o) {
 
 // After the model's name; the times are those of another one.
 static const char *activations(const bench_options *o) {
-    if (strcmp(o->activations, "fp16") == 0) return ", fp16 activations";
-    return strcmp(o->activations, "bf16") == 0 ? ", bf16 activations" : "";
+    static const char *const after[] = {
+        [DT_F32] = "", [DT_F16] = ", fp16 activations", [DT_BF16] = ", bf16 activations"};
+    return after[o->device.activations];
 }
 
 // What says what a row is about.
@@ -39,12 +40,12 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
         r->text[i][0] = 0;
         r->field[i] = r->text[i];
     }
-    SET(r, mode, "%s", o->mode);
+    SET(r, mode, "%s", mode_names[o->masks.mode]);
     SET(r, model, "%s%s", g->model->name, activations(g->o));
     SET(r, metric, "%s", metric);
     SET(r, mask, "none");
     SET(r, sparsity, "0");
-    SET(r, seed, "%ld", o->seed);
+    SET(r, seed, "%ld", o->masks.seed);
     SET(r, engine, "%s", engine);
     SET(r, weights, "%s", weights);
     SET(r, prompt, "%d", g->prompt);
@@ -59,9 +60,8 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
 }
 
 static void set_config(row *r, const bench_group *g, const bench_config *c) {
-    const bool ruled = strcmp(c->kind, "none") != 0 && strcmp(c->kind, "file") != 0;
-    SET(r, mask, "%s", c->kind);
-    if (strcmp(c->kind, "none") == 0) return;
+    SET(r, mask, "%s", mask_kind_names[c->kind]);
+    if (c->kind == MASK_NONE) return;
     SET(r, criterion, "%s", c->criterion ? c->criterion : "");
     SET(r, mask_span, "%s", c->p ? "decode" : "all");
     SET(r, kv, "%s", kv_policy_names[c->kv]);
@@ -71,8 +71,8 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
         SET(r, lists, "%s", g->o->own_lists ? "own" : "union");
     SET(r, scores_hash, "%.*s", BENCH_HASH_DIGITS, c->scores_hash);
     r->text[BENCH_sparsity][0] = 0;
-    if (c->criterion && strcmp(c->kind, "static") == 0) SET(r, aggregate, "all");
-    if (!ruled) return;
+    if (c->criterion && c->kind == MASK_STATIC) SET(r, aggregate, "all");
+    if (!mask_has_rule(c->kind)) return;
     SET(r, scope, "%s", mask_scope_names[c->rule.scope]);
     SET(r, local_counts, "%s", mask_counts_name(&c->rule));
     SET(r, units, "%s", mask_units_name(c->rule.units));
@@ -169,7 +169,7 @@ int bench_peer_rows(const bench_group *g) {
 
 // ---------------------------------------------------------------- table
 static char *name_of(const bench_config *c) {
-    if (!c->p) return xstrdup(c->kind);
+    if (!c->p) return xstrdup(mask_kind_names[c->kind]);
     const predictor_info *a = predictor_about(c->p);
     char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[a->has[0] ? 0 : 1],
                           dtype_options[a->weights]),
@@ -180,7 +180,7 @@ static char *name_of(const bench_config *c) {
 }
 
 static void rule_text(char *out, size_t n, const bench_config *c) {
-    if (strcmp(c->kind, "none") == 0 || strcmp(c->kind, "file") == 0)
+    if (!mask_has_rule(c->kind))
         snprintf(out, n, "-");
     else
         snprintf(out, n, "%.5g%% %s %s", (double)c->rule.sparsity / 1000, mask_scope_names[c->rule.scope],
@@ -192,7 +192,7 @@ void bench_table(FILE *f, const bench_group *g) {
     const bench_config *dense = NULL;
     bench_times base = {0};
     for (int i = 0; i < g->n && !dense; i++)
-        if (g->config[i].done && strcmp(g->config[i].kind, "none") == 0) base = bench_summary(g, dense = &g->config[i]);
+        if (g->config[i].done && g->config[i].kind == MASK_NONE) base = bench_summary(g, dense = &g->config[i]);
     char device[BENCH_FIELD];
     device_name(device, g->device);
     fprintf(f,

@@ -11,7 +11,7 @@
 int32_t *bench_prompt(const bench_group *g, int sequence) {
     const model_config *c = &g->model->m.c;
     int32_t *tokens = xmalloc((size_t)g->prompt * sizeof *tokens);
-    rng r = rng_make(rng_hash((uint64_t)g->o->seed, (uint64_t)sequence, 0x70726f6d7074));
+    rng r = rng_make(rng_hash((uint64_t)g->o->masks.seed, (uint64_t)sequence, 0x70726f6d7074));
     for (int t = 0; t < g->prompt; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
     return tokens;
 }

@@ -20,8 +20,6 @@ typedef struct {
 } eval_item;
 
 // ---------------------------------------------------------------- tasks
-typedef enum { OVER_LONG_STOP, OVER_LONG_SKIP, OVER_LONG_CUT } over_long;
-
 typedef struct {
     const char *data, *split;  // split NULL: as METHOD 3.2 chooses
     int shots;

@@ -2,33 +2,28 @@
 // predictor makes.
 #include "cli.h"
 #include "decode.h"
-#include "mask_option.h"
-#include "ops.h"
+#include "device.h"
+#include "mask_options.h"
 #include "tok.h"
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
 static struct {
-    char *model, *device, *activations, *prompt, *mask, *scores, *criterion, *predictor, *predictor_weights, *scope,
-        *local_counts, *units, *sparsity, *kv;
-    long tokens, top_k, seed, threads, dense_layers, refresh;
+    char *model, *prompt;
+    long tokens, top_k;
     double temperature, top_p;
+    kv_policy kv;
     bool no_bos, stats;
-} arg = {.device = "cpu",
-         .activations = "fp32",
-         .tokens = 64,
-         .top_p = 1,
-         .mask = "none",
-         .criterion = "plainact",
-         .scope = "global",
-         .local_counts = "spread",
-         .units = "both",
-         .sparsity = "50",
-         .dense_layers = 1,
-         .kv = "repair",
-         .predictor_weights = "fp32"};
+    mask_options masks;
+    device_options device;
+} arg = {
+    .tokens = 64,
+    .top_p = 1,
+    .kv = KV_REPAIR,
+    .masks = {.mask = "none", .scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = "50", .dense_layers = 1},
+    .device = {.name = "cpu"},
+};
 
 static const cli_option options[] = {
     {.name = "model",
@@ -73,7 +68,7 @@ static const cli_option options[] = {
      .max = 1},
     {.name = "seed",
      .type = CLI_INT,
-     .value = &arg.seed,
+     .value = &arg.masks.seed,
      .arg = "N",
      .help = "seed of sampling and of a random mask",
      .min = 0,
@@ -81,122 +76,36 @@ static const cli_option options[] = {
     {.name = "no-bos", .type = CLI_FLAG, .value = &arg.no_bos, .help = "do not put </s> before the prompt"},
     {.name = "mask",
      .type = CLI_STR,
-     .value = &arg.mask,
+     .value = &arg.masks.mask,
      .arg = "KIND",
      .help = "none, random, static, contextual, or file:PATH"},
-    {.name = "scores",
-     .type = CLI_STR,
-     .value = &arg.scores,
-     .arg = "FILE",
-     .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
-    {.name = "criterion",
-     .type = CLI_STR,
-     .value = &arg.criterion,
-     .arg = "NAME",
-     .help = "criterion of a static mask, or of the predictor's nets"},
-    {.name = "predictor",
-     .type = CLI_STR,
-     .value = &arg.predictor,
-     .arg = "FILE",
-     .help = "predictor (bin/train) of a contextual mask"},
-    {.name = "predictor-weights",
-     .type = CLI_STR,
-     .value = &arg.predictor_weights,
-     .arg = "TYPE",
-     .help = "type that the predictor's weights are narrowed to",
-     .choices = "fp32|fp16|bf16"},
-    {.name = "refresh",
-     .type = CLI_INT,
-     .value = &arg.refresh,
-     .arg = "K",
-     .help = "contextual: a new mask at every K-th token; 0: one, at the end of the prompt",
-     .min = 0,
-     .max = 1e6},
     {.name = "kv",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &arg.kv,
      .arg = "POLICY",
      .help = "K and V of dropped heads: computed, repaired when the head comes back, or skipped",
-     .choices = "compute|repair|skip"},
-    {.name = "scope",
-     .type = CLI_STR,
-     .value = &arg.scope,
-     .arg = "SCOPE",
-     .help = "where units compete",
-     .choices = "local|global|hybrid"},
-    {.name = "local-counts",
-     .type = CLI_STR,
-     .value = &arg.local_counts,
-     .arg = "HOW",
-     .help = mask_counts_help,
-     .choices = "spread|floor"},
-    {.name = "units",
-     .type = CLI_STR,
-     .value = &arg.units,
-     .arg = "UNITS",
-     .help = "what is pruned",
-     .choices = "heads|neurons|both"},
-    {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
-    {.name = "dense-layers",
-     .type = CLI_INT,
-     .value = &arg.dense_layers,
-     .arg = "N",
-     .help = "first layers that are never pruned",
-     .min = 0,
-     .max = 1e6},
+     .names = kv_policy_names},
+    {.group = mask_one_rows, .value = &arg.masks},
+    {.group = mask_rule_rows, .value = &arg.masks},
+    {.group = mask_predictor_rows, .value = &arg.masks},
     {.name = "stats",
      .type = CLI_FLAG,
      .value = &arg.stats,
      .help = "print tokens, seconds and the effective sparsity on stderr"},
-    {.name = "device", .type = CLI_STR, .value = &arg.device, .arg = "NAME", .help = ops_devices},
-    {.name = "activations",
-     .type = CLI_STR,
-     .value = &arg.activations,
-     .arg = "TYPE",
-     .help = ops_activations,
-     .choices = "fp32|fp16|bf16"},
-    {.name = "threads",
-     .type = CLI_INT,
-     .value = &arg.threads,
-     .arg = "N",
-     .help = "threads; 0: all cores",
-     .min = 0,
-     .max = 4096},
+    {.group = device_rows, .value = &arg.device},
     {0}};
 
-static predictor *nets;
-static mask_rule rule;
-
-// The one mask of this run, or the predictor of its masks; false: dense.
-static bool make_mask(mask *m, model *loaded) {
-    const mask_option o = {.model = arg.model,
-                           .scores = arg.scores,
-                           .criterion = arg.criterion,
-                           .scope = arg.scope,
-                           .local_counts = arg.local_counts,
-                           .units = arg.units,
-                           .dense_layers = arg.dense_layers,
-                           .seed = (uint64_t)arg.seed};
-    const long sparsity = mask_parse_sparsity(arg.sparsity);
-    if (sparsity < 0) die(2, "--sparsity: %s", err_get());
-    if (strcmp(arg.mask, "none") == 0) return false;
-    rule = mask_option_rule(&o, sparsity);
-    if (strcmp(arg.mask, "contextual") == 0) {
-        if (!arg.predictor) die(2, "--mask contextual needs --predictor FILE, which bin/train writes");
-        if (!(nets = predictor_open(arg.predictor,
-                                    arg.criterion && cli_given(options, "criterion") ? arg.criterion : NULL, loaded)))
-            die(1, "%s", err_get());
-        if (predictor_narrow(nets, (dtype)dtype_of_option(arg.predictor_weights)) != 0) die(1, "%s", err_get());
-        return true;
+// The one mask of this run, or the predictor of its masks; a dense run has neither.
+static void make_mask(mask *m, predictor **nets, const mask_choice *choice, model *loaded) {
+    const mask_model of = {.name = arg.model, .hash = loaded->file.hash, .c = &loaded->c};
+    if (choice->kind == MASK_NONE) return;
+    if (choice->kind == MASK_CONTEXTUAL) {
+        *nets = predictor_open(arg.masks.predictor, arg.masks.criterion, loaded);
+        if (!*nets || predictor_narrow(*nets, (dtype)arg.masks.predictor_weights) != 0) die(1, "%s", err_get());
+        return;
     }
     mask_alloc(m, &loaded->c);
-    const bool kind =
-        strcmp(arg.mask, "random") == 0 || strcmp(arg.mask, "static") == 0 || strncmp(arg.mask, "file:", 5) == 0;
-    if (!kind) die(2, "--mask %s: not one of none, random, static, contextual, file:PATH", arg.mask);
-    if (strcmp(arg.mask, "static") == 0 && !arg.scores)
-        die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
-    if (mask_option_make(m, arg.mask, &o, sparsity, &loaded->c, loaded->file.hash) != 0) die(1, "%s", err_get());
-    return true;
+    if (mask_options_make(m, &arg.masks, choice, &of) != 0) die(1, "%s", err_get());
 }
 
 typedef struct {
@@ -224,14 +133,17 @@ static int32_t draw(const float *logits, int V, rng *r, candidate *c) {
 
 int main(int argc, char **argv) {
     cli_parse(argc, argv, "continues a prompt with an OPT model", options);
-    if (arg.threads) omp_set_num_threads((int)arg.threads);
+    mask_choice choice;
+    if (mask_options_read(&choice, &arg.masks, MASKS_FIXED | 1u << MASK_CONTEXTUAL) != 0) die(2, "%s", err_get());
     model m;
-    const ops *device = ops_open_as(arg.device, arg.activations);
+    const ops *device = device_open(&arg.device);
     if (!device || model_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
     tok *t = tok_open(arg.model, m.c.V);
     if (!t) die(1, "%s", err_get());
     mask units = {0};
-    const bool masked = make_mask(&units, &m);
+    predictor *nets = NULL;
+    const bool masked = choice.kind != MASK_NONE;
+    make_mask(&units, &nets, &choice, &m);
     if (masked) model_sparse_prepare(&m);
     int32_t *ids = NULL;
     int n = 0, cap = 0;
@@ -241,12 +153,11 @@ int main(int argc, char **argv) {
     if (n >= m.c.positions)
         die(1, "the prompt has %d tokens, and %s only %d positions; shorten it", n, arg.model, m.c.positions);
     const int room = m.c.positions - n, most = arg.tokens < room ? (int)arg.tokens : room, prompt = n;
-    decode_options o = {.predictor = nets, .rule = rule, .refresh = (int)arg.refresh};
-    while (strcmp(kv_policy_names[o.kv], arg.kv) != 0) o.kv++;
+    const decode_options o = {.predictor = nets, .rule = choice.rule, .refresh = (int)arg.masks.refresh, .kv = arg.kv};
     decode *d = decode_new(&m, &o, 1, n, n + most);
     if (!d) die(1, "%s", err_get());
     candidate *c = xmalloc(sizeof *c * (size_t)m.c.V);
-    rng r = rng_make((uint64_t)arg.seed);
+    rng r = rng_make((uint64_t)arg.masks.seed);
     const decode_seq s = {.prompt = ids, .n = n, .mask = masked && !nets ? &units : NULL};
     const double start = clock_s();
     if (decode_prompt(d, &s, 1) != 0) die(1, "%s", err_get());

@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const mask_scope_names[] = {"local", "global", "hybrid"};
-
-const char *const mask_counts_names[] = {"spread", "floor"};
-const char mask_counts_help[] =
-    "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share";
+const char *const mask_scope_names[] = {"local", "global", "hybrid", NULL};
+const char *const mask_counts_names[] = {"spread", "floor", NULL};
+const char *const mask_units_names[] = {"heads", "neurons", "both", NULL};
+const int mask_units_values[] = {UNITS_HEADS, UNITS_NEURONS, UNITS_BOTH};
 
 const char *mask_units_name(unsigned units) {
-    static const char *const names[] = {[UNITS_HEADS] = "heads", [UNITS_NEURONS] = "neurons", [UNITS_BOTH] = "both"};
-    return names[units];
+    int k = 0;
+    while (mask_units_values[k] != (int)units) k++;
+    return mask_units_names[k];
 }
 
 const char *mask_counts_name(const mask_rule *rule) {

@@ -30,10 +30,12 @@ typedef struct {
     mask_counts counts;  // of a local scope; compat: floor, whatever stands here
 } mask_rule;
 
+// Names as options and tables have them, NULL at the end.
 extern const char *const mask_scope_names[];   // "local", "global", "hybrid"
 extern const char *const mask_counts_names[];  // "spread", "floor"
-extern const char mask_counts_help[];          // of the option that chooses
-const char *mask_units_name(unsigned units);   // "heads", "neurons", "both"
+extern const char *const mask_units_names[];   // "heads", "neurons", "both"
+extern const int mask_units_values[];          // of these
+const char *mask_units_name(unsigned units);
 // The choice that a result names: "" for the scopes other than local.
 const char *mask_counts_name(const mask_rule *rule);
 

@@ -6,7 +6,7 @@
 // `sweep --mask file:` on the source is the same model by zeroing), and compaction.json: where it came from.
 #include "cli.h"
 #include "compact.h"
-#include "mask_option.h"
+#include "mask_options.h"
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
@@ -16,17 +16,15 @@
 #include <unistd.h>
 
 static struct {
-    char *model, *mask, *scores, *criterion, *scope, *local_counts, *units, *sparsity, *weights, *mode, *out;
-    long dense_layers, seed;
-} arg = {.mask = "static",
-         .criterion = "plainact",
-         .scope = "global",
-         .local_counts = "spread",
-         .units = "both",
-         .sparsity = "50",
-         .dense_layers = 1,
-         .weights = "stored",
-         .mode = "sound"};
+    char *model, *out;
+    int weights;
+    mask_options masks;
+} arg = {.weights = COMPACT_AS_STORED,
+         .masks = {.mask = "static", .scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = "50", .dense_layers = 1}};
+
+// COMPACT_AS_STORED or a dtype
+static const char *const weight_names[] = {"stored", "fp32", "fp16", "bf16", NULL};
+static const int weight_types[] = {COMPACT_AS_STORED, DT_F32, DT_F16, DT_BF16};
 
 static const cli_option options[] = {
     {.name = "model",
@@ -37,64 +35,31 @@ static const cli_option options[] = {
      .required = true},
     {.name = "mask",
      .type = CLI_STR,
-     .value = &arg.mask,
+     .value = &arg.masks.mask,
      .arg = "KIND",
      .help = "static, random, file:PATH; none: nothing is pruned, the weights are only written again"},
-    {.name = "scores",
-     .type = CLI_STR,
-     .value = &arg.scores,
-     .arg = "FILE",
-     .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
-    {.name = "criterion",
-     .type = CLI_STR,
-     .value = &arg.criterion,
-     .arg = "NAME",
-     .help = "criterion of a static mask"},
-    {.name = "scope",
-     .type = CLI_STR,
-     .value = &arg.scope,
-     .arg = "SCOPE",
-     .help = "where units compete",
-     .choices = "local|global|hybrid"},
-    {.name = "local-counts",
-     .type = CLI_STR,
-     .value = &arg.local_counts,
-     .arg = "HOW",
-     .help = mask_counts_help,
-     .choices = "spread|floor"},
-    {.name = "units",
-     .type = CLI_STR,
-     .value = &arg.units,
-     .arg = "UNITS",
-     .help = "what is pruned",
-     .choices = "heads|neurons|both"},
-    {.name = "sparsity", .type = CLI_STR, .value = &arg.sparsity, .arg = "P", .help = "percentage pruned"},
-    {.name = "dense-layers",
-     .type = CLI_INT,
-     .value = &arg.dense_layers,
-     .arg = "N",
-     .help = "first layers that are never pruned",
-     .min = 0,
-     .max = 1e6},
+    {.group = mask_one_rows, .value = &arg.masks},
+    {.group = mask_rule_rows, .value = &arg.masks},
     {.name = "seed",
      .type = CLI_INT,
-     .value = &arg.seed,
+     .value = &arg.masks.seed,
      .arg = "N",
      .help = "seed of a random mask",
      .min = 0,
      .max = CLI_SEED_MAX},
     {.name = "mode",
-     .type = CLI_STR,
-     .value = &arg.mode,
+     .type = CLI_CHOICE,
+     .value = &arg.masks.mode,
      .arg = "MODE",
      .help = "sound rules, or those of the published code (heads only)",
-     .choices = "sound|compat"},
+     .names = mode_names},
     {.name = "weights",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &arg.weights,
      .arg = "TYPE",
      .help = "type of the weights written; stored: that of the source",
-     .choices = "stored|fp32|fp16|bf16"},
+     .names = weight_names,
+     .values = weight_types},
     {.name = "out", .type = CLI_STR, .value = &arg.out, .arg = "DIR", .help = "folder to make", .required = true},
     {0}};
 
@@ -146,34 +111,41 @@ static double parameters(const tensor *t, int n) {
     return sum;
 }
 
-static int put_provenance(const char *dir, const ckpt *from, const mask *m, const char *command) {
-    const bool rule = strcmp(arg.mask, "static") == 0 || strcmp(arg.mask, "random") == 0;
+static void put_rule(json_t *root, const mask_rule *rule) {
+    json_t *how = json_pack("{s:s, s:s, s:s, s:i, s:s}", "scope", mask_scope_names[rule->scope], "units",
+                            mask_units_name(rule->units), "sparsity", arg.masks.sparsity, "dense_layers",
+                            rule->dense_layers, "mode", mode_names[rule->mode]);
+    json_object_update(root, how);
+    json_decref(how);
+    if (rule->scope == SCOPE_LOCAL) json_object_set_new(root, "local_counts", json_string(mask_counts_name(rule)));
+}
+
+static int put_scores(json_t *root) {
+    const char *criterion = mask_options_criterion(&arg.masks);
+    store_aggregate a;
+    if (store_read_aggregate(&a, arg.masks.scores, arg.masks.mode, "all", criterion) != 0) return -1;
+    json_object_set_new(root, "criterion", json_string(criterion));
+    json_object_set_new(root, "scores", json_string(arg.masks.scores));
+    json_object_set_new(root, "scores_hash", json_string(a.hash));
+    store_aggregate_free(&a);
+    return 0;
+}
+
+static int put_provenance(const char *dir, const ckpt *from, const mask *m, const mask_choice *choice,
+                          const char *command) {
     double heads, neurons;
     char hash[33];
     mask_effective(m, &from->config, &heads, &neurons);
     mask_hash(hash, m, &from->config);
     json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f}", "source", arg.model, "source_hash", from->hash,
-                             "command", command, "code", code_version(), "mask", arg.mask, "mask_hash", hash,
+                             "command", command, "code", code_version(), "mask", arg.masks.mask, "mask_hash", hash,
                              "effective_heads", heads, "effective_neurons", neurons);
     ASSERT(root);
-    if (rule) {
-        json_t *how = json_pack("{s:s, s:s, s:s, s:I, s:s}", "scope", arg.scope, "units", arg.units, "sparsity",
-                                arg.sparsity, "dense_layers", (json_int_t)arg.dense_layers, "mode", arg.mode);
-        json_object_update(root, how);
-        if (strcmp(arg.scope, "local") == 0)
-            json_object_set_new(root, "local_counts",
-                                json_string(mode_named(arg.mode) == MODE_COMPAT ? "floor" : arg.local_counts));
-        json_decref(how);
-    }
-    if (strcmp(arg.mask, "random") == 0) json_object_set_new(root, "seed", json_integer(arg.seed));
-    if (strcmp(arg.mask, "static") == 0) {
-        store_aggregate a;
-        if (store_read_aggregate(&a, arg.scores, mode_named(arg.mode), "all", arg.criterion) != 0)
-            die(1, "%s", err_get());
-        json_object_set_new(root, "criterion", json_string(arg.criterion));
-        json_object_set_new(root, "scores", json_string(arg.scores));
-        json_object_set_new(root, "scores_hash", json_string(a.hash));
-        store_aggregate_free(&a);
+    if (choice->kind == MASK_STATIC || choice->kind == MASK_RANDOM) put_rule(root, &choice->rule);
+    if (choice->kind == MASK_RANDOM) json_object_set_new(root, "seed", json_integer(arg.masks.seed));
+    if (choice->kind == MASK_STATIC && put_scores(root) != 0) {
+        json_decref(root);
+        return -1;
     }
     // of a source that was compacted itself, its own
     char *path = xasprintf("%s/compaction.json", arg.model);
@@ -198,48 +170,30 @@ static void describe(const ckpt *from, const ckpt *to, const mask *m) {
            parameters(from->tensors, from->n_tensors), to->bytes, from->bytes);
 }
 
-static void make_mask(mask *m, const ckpt *from) {
-    const mask_option o = {.model = arg.model,
-                           .scores = arg.scores,
-                           .criterion = arg.criterion,
-                           .scope = arg.scope,
-                           .units = arg.units,
-                           .local_counts = arg.local_counts,
-                           .dense_layers = arg.dense_layers,
-                           .seed = (uint64_t)arg.seed,
-                           .mode = mode_named(arg.mode)};
-    const long sparsity = mask_parse_sparsity(arg.sparsity);
-    if (sparsity < 0) die(2, "--sparsity: %s", err_get());
-    if (strcmp(arg.mask, "none") && strcmp(arg.mask, "random") && strcmp(arg.mask, "static") &&
-        strncmp(arg.mask, "file:", 5))
-        die(2, "--mask %s: not one of none, random, static, file:PATH", arg.mask);
-    if (strcmp(arg.mask, "static") == 0 && !arg.scores)
-        die(2, "--mask static needs --scores FILE, which bin/aggregate writes");
-    mask_alloc(m, &from->config);
-    if (mask_option_make(m, arg.mask, &o, sparsity, &from->config, from->hash) != 0) die(1, "%s", err_get());
-}
-
 int main(int argc, char **argv) {
     cli_parse(argc, argv,
               "makes a compacted checkpoint: the model without the heads and neurons that a fixed mask drops", options);
     signal(SIGXFSZ, SIG_IGN);
-    struct stat there;
     for (size_t n = strlen(arg.out); n > 1 && arg.out[n - 1] == '/'; n--) arg.out[n - 1] = 0;
+    struct stat there;
     if (lstat(arg.out, &there) == 0) die(1, "%s: exists; remove it or give another --out", arg.out);
+    mask_choice choice;
+    if (mask_options_read(&choice, &arg.masks, MASKS_FIXED) != 0) die(2, "%s", err_get());
     ckpt from, made = {0};
     if (ckpt_open(&from, arg.model) != 0 || ckpt_check_values(&from) != 0) die(1, "%s", err_get());
     mask m = {0};
-    make_mask(&m, &from);
+    mask_alloc(&m, &from.config);
+    const mask_model of = {.name = arg.model, .hash = from.hash, .c = &from.config};
+    if (mask_options_make(&m, &arg.masks, &choice, &of) != 0) die(1, "%s", err_get());
     const int lock = store_lock(arg.out);
     if (lock < 0) die(1, "%s", err_get());
-    const int type = strcmp(arg.weights, "stored") == 0 ? COMPACT_AS_STORED : dtype_of_option(arg.weights);
     char *dir = xasprintf("%s.tmp", arg.out), *mask_path = xasprintf("%s/mask.h5", dir),
          *command = cli_command(argc, argv);
     int bad =
         mkdir(dir, 0777) != 0 && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
-    bad = bad || compact_save(dir, &from, &m, type) || copy_file(dir, "vocab.json") || copy_file(dir, "merges.txt") ||
-          mask_write(&m, &from.config, mask_path) || put_provenance(dir, &from, &m, command) || ckpt_open(&made, dir) ||
-          ckpt_check_values(&made);
+    bad = bad || compact_save(dir, &from, &m, arg.weights) || copy_file(dir, "vocab.json") ||
+          copy_file(dir, "merges.txt") || mask_write(&m, &from.config, mask_path) ||
+          put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
     if (!bad && rename(dir, arg.out) != 0)
         bad = err_set("%s: cannot rename %s to it: %s", arg.out, dir, strerror(errno));
     if (bad) remove_folder(dir);

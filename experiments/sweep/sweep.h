@@ -1,9 +1,12 @@
-// sweep - what the parts of bin/sweep share: options, what is measured and compared, points. sweep_main.c reads options
-// and sets up; sweep_list.c lists all points, once, and says which have rows and what the others cost; sweep_share.c
-// chooses those of one process; sweep_run.c runs what is chosen; sweep_rows.c makes rows of it. All of these functions
-// but those of sweep_main.c return errors: 0, or -1 and err_set.
+// sweep - what the parts of bin/sweep share: options, what is measured and compared, points. sweep_options.c has the
+// options, sweep_series.c makes of them what is compared; sweep_main.c sets up; sweep_list.c lists all points, once,
+// and says which have rows and what the others cost; sweep_share.c chooses those of one process; sweep_run.c runs what
+// is chosen; sweep_rows.c makes rows of it. All of these functions but those of sweep_main.c return errors: 0, or -1
+// and err_set.
 #pragma once
+#include "device.h"
 #include "eval.h"
+#include "mask_options.h"
 #include "parts.h"
 #include "registry.h"
 #include "results.h"
@@ -27,14 +30,22 @@ extern const results_column sweep_columns[N_COLUMNS];
 
 enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256 };
 
+typedef enum { WINDOWS_DISJOINT, WINDOWS_GPTQ, WINDOWS_NONE } token_windows;  // --token-perplexity
+
 typedef struct {
-    char *model, *data, *tasks, *wikitext, *mask, *scores, *criterion, *predictor, *scope, *local_counts, *units,
-        *sparsity, *mask_span, *aggregate, *split, *seed, *over_long, *token_windows, *mode, *details, *out, *device,
-        *activations;
-    long dense_layers, refresh, shots, limit, threads;
+    char *model, *data, *tasks, *wikitext, *split, *part, *details, *out;
+    cli_list aggregate;  // AGGREGATE_*
+    cli_list seed;
+    mask_span span;
+    over_long over;
+    token_windows windows;
+    long shots, limit;
     bool bos, list, estimate, allow_overlap;
-    char *part;  // i/n
+    mask_options masks;  // --mask, --criterion and --predictor are lists
+    device_options device;
 } sweep_options;
+enum { AGGREGATE_TASK, AGGREGATE_ALL };  // whose static scores a task gets: its own, those over all tasks
+extern const char *const token_windows_names[];
 
 // What is measured: a task, or a text in one of its forms. dense: the log-likelihoods under no mask, once known.
 typedef struct {
@@ -44,10 +55,6 @@ typedef struct {
     bool is_text;
     double *dense;
 } target;
-
-typedef enum { WINDOWS_DISJOINT, WINDOWS_GPTQ, WINDOWS_NONE } token_windows;  // --token-perplexity
-typedef enum { MASK_NONE, MASK_RANDOM, MASK_STATIC, MASK_CONTEXTUAL, MASK_ORACLE, MASK_FILE } mask_kind;
-extern const char *const mask_kind_names[];  // "none", "random", ...
 
 // What is compared: a kind of mask and, for static and contextual ones, a criterion. path: of the mask or predictor
 // file; {seed} in it stands for the seed. pooled: static scores of a task are those over all tasks, not its own.
@@ -95,16 +102,11 @@ typedef struct {
     details details;
     mode_kind mode;
     bool all_criteria, both_aggregates;
-    over_long over;
-    token_windows windows;
-    mask_counts counts;  // of local scopes
     unsigned units;
     mask_span span;  // of contextual masks
     int after;       // mask_source.after of the others
     series *series;
     int n_series;
-    mask_scope scope[3];
-    int n_scopes;
     long *sparsity;
     int n_sparsities;
     uint64_t *seed;
@@ -125,12 +127,17 @@ typedef struct {
     progress bar;
 } sweep;
 
-static inline bool series_has_rule(const series *s) { return s->kind != MASK_NONE && s->kind != MASK_FILE; }
 static inline target *point_target(const sweep *w, const point *p) { return &w->targets[p->seed][p->target]; }
 // Which aggregate a series takes its static scores from: on text, which has none of its own, those over all tasks.
 static inline const char *series_aggregate(const series *s, const target *t) {
     return t->is_text || s->pooled ? "all" : t->name;
 }
+
+// sweep_options.c: the table of options, and w by what it has been given: o, tasks, seeds, series, sparsities. 0, or
+// the exit status and err_set: 2, the options are wrong; 1, a file is.
+extern const cli_option sweep_table[];
+int sweep_options_read(sweep *w);
+int sweep_series_choose(sweep *w);  // sweep_series.c, part of it
 
 // sweep_list.c. Lists the points; a series that has no scores for a target is left out of it (said) where all criteria
 // were asked for, else an error. The caller frees w->point and w->about.

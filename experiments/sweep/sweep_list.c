@@ -5,24 +5,21 @@
 #include <string.h>
 #include "sweep.h"
 
-const char *const mask_kind_names[] = {"none", "random", "static", "contextual", "oracle", "file"};
-
 // ---------------------------------------------------------------- the list
 static int series_rules(const sweep *w, const series *s) {
-    return series_has_rule(s) ? w->n_scopes * w->n_sparsities : 1;
+    return mask_has_rule(s->kind) ? w->o->masks.scopes.n * w->n_sparsities : 1;
 }
 
 static mask_rule nth_rule(const sweep *w, const series *s, int i) {
-    return (mask_rule){.scope = w->scope[i / w->n_sparsities],
-                       .counts = w->counts,
-                       .units = s->units,
-                       .sparsity = w->sparsity[i % w->n_sparsities],
-                       .dense_layers = (int)w->o->dense_layers,
-                       .mode = w->mode};
+    const mask_options *o = &w->o->masks;
+    mask_rule rule =
+        mask_options_rule(o, (mask_scope)o->scopes.at[i / w->n_sparsities], w->sparsity[i % w->n_sparsities]);
+    rule.units = s->units;
+    return rule;
 }
 
 static point_way way_of(const series *s, const mask_rule *rule) {
-    if (s->kind == MASK_NONE || (series_has_rule(s) && rule->sparsity == 0)) return POINT_DENSE;
+    if (s->kind == MASK_NONE || (mask_has_rule(s->kind) && rule->sparsity == 0)) return POINT_DENSE;
     return s->kind == MASK_ORACLE || s->kind == MASK_CONTEXTUAL ? POINT_TOGETHER : POINT_MASKED;
 }
 
@@ -108,7 +105,7 @@ double layers_left(const model_config *c, double heads, double neurons) {
 // A mask that acts everywhere is run as a compacted model, which costs what it has left (sweep_run.c).
 static double masked_tokens(const sweep *w, const point *p, double tokens) {
     const model_config *c = &w->model.c;
-    if (!series_has_rule(p->s) || w->after || !w->model.o->host) return tokens;
+    if (!mask_has_rule(p->s->kind) || w->after || !w->model.o->host) return tokens;
     const double pruned = (double)p->rule.sparsity / 1e5 * (c->L - p->rule.dense_layers) / c->L;
     return tokens * layers_left(c, mask_rule_prunes(&p->rule, UNIT_HEADS) ? 1 - pruned : 1,
                                 mask_rule_prunes(&p->rule, UNIT_NEURONS) ? 1 - pruned : 1);
@@ -119,12 +116,12 @@ static double pass_tokens(const sweep *w, const point *p, int n) {
     int n_items;
     const eval_item *item = target_items(point_target(w, p), &n_items);
     if (p->s->kind == MASK_CONTEXTUAL) {
-        const contextual_source context = {.span = w->span, .refresh = (int)w->o->refresh};
+        const contextual_source context = {.span = w->span, .refresh = (int)w->o->masks.refresh};
         return eval_context_tokens(item, n_items, &context, n);
     }
     double tokens = n * eval_tokens(item, n_items);
     for (int k = 0; k < n_items; k++)
-        tokens += oracle_cost(&w->model.c, w->mode == MODE_COMPAT ? 0 : (int)w->o->dense_layers, p->rule.units,
+        tokens += oracle_cost(&w->model.c, w->mode == MODE_COMPAT ? 0 : (int)w->o->masks.dense_layers, p->rule.units,
                               item[k].seq[item[k].gold].n);
     return tokens;
 }

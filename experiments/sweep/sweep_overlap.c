@@ -91,7 +91,7 @@ static int check_predictors(findings *f, const sweep *w) {
 static int check_all(findings *f, const sweep *w) {
     bool any_static = false;
     for (int i = 0; i < w->n_series; i++) any_static |= w->series[i].kind == MASK_STATIC;
-    if (any_static && check_file(f, w, store_open(w->o->scores), 0, w->n_seeds - 1)) return -1;
+    if (any_static && check_file(f, w, store_open(w->o->masks.scores), 0, w->n_seeds - 1)) return -1;
     return f->text ? 0 : check_predictors(f, w);
 }
 

@@ -42,12 +42,12 @@ static void set_options(row *r, const sweep *w, const point *p) {
         r->text[i][0] = 0;
         r->field[i] = r->text[i];
     }
-    SET(r, mode, "%s", o->mode);
+    SET(r, mode, "%s", mode_names[w->mode]);
     SET(r, model, "%s", w->model_name);
     SET(r, mask, "%s", mask_kind_names[p->s->kind]);
     if (p->s->crit) SET(r, criterion, "%s", p->s->crit->name);
     if (p->s->kind == MASK_ORACLE) SET(r, criterion, "removal");
-    if (series_has_rule(p->s)) {
+    if (mask_has_rule(p->s->kind)) {
         SET(r, scope, "%s", mask_scope_names[p->rule.scope]);
         SET(r, units, "%s", mask_units_name(p->rule.units));
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
@@ -64,7 +64,7 @@ static void set_options(row *r, const sweep *w, const point *p) {
     SET(r, allow_overlap, "%d", o->allow_overlap && (p->s->kind == MASK_STATIC || p->s->kind == MASK_CONTEXTUAL));
     SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
     SET(r, bos, "%d", o->bos);
-    SET(r, over_long, "%s", o->over_long);
+    SET(r, over_long, "%s", over_long_names[o->over]);
     SET(r, uses_label, "%d", p->s->kind == MASK_ORACLE);
     SET(r, model_hash, "%.*s", HASH_DIGITS, w->model.file.hash);
     SET(r, tokenizer_hash, "%.*s", HASH_DIGITS, tok_hash(w->tok));
@@ -75,10 +75,10 @@ static void set_target(row *r, const sweep *w, const point *p) {
     const target *t = point_target(w, p);
     SET(r, task, "%s", t->name);
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
-    if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", w->o->token_windows);
+    if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", token_windows_names[w->o->windows]);
     if (p->s->kind == MASK_STATIC)
         SET(r, aggregate, "%s", strcmp(series_aggregate(p->s, t), "all") == 0 ? "all" : "task");
-    if (t->is_text && p->s->kind != MASK_NONE && decodes(w, p)) SET(r, refresh, "%ld", w->o->refresh);
+    if (t->is_text && p->s->kind != MASK_NONE && decodes(w, p)) SET(r, refresh, "%ld", w->o->masks.refresh);
     SET(r, data_hash, "%.*s", HASH_DIGITS, t->is_text ? t->text.hash : t->task.hash);
     SET(r, scores_hash, "%.*s", HASH_DIGITS, p->scores_hash);
 }
@@ -183,7 +183,7 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
     fprintf(f, "{\"row\":\"%s\",\"refresh\":\"", key);
-    if (strcmp(r->text[COL_mask_span], "decode") == 0) fprintf(f, "%ld", w->o->refresh);
+    if (strcmp(r->text[COL_mask_span], "decode") == 0) fprintf(f, "%ld", w->o->masks.refresh);
     fputs("\",", f);
     for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
         const bool number =

@@ -101,7 +101,7 @@ static int read_scores(unit_scores *scores, mask *m, const sweep *w, const point
 }
 
 static int make_mask(mask *m, const sweep *w, const point *p, const unit_scores *scores) {
-    if (!series_has_rule(p->s) || !mask_make(m, &w->model.c, scores->heads, scores->neurons, &p->rule)) return 0;
+    if (!mask_has_rule(p->s->kind) || !mask_make(m, &w->model.c, scores->heads, scores->neurons, &p->rule)) return 0;
     const char *name = p->s->crit ? p->s->crit->name : mask_kind_names[p->s->kind];
     return err_set("%s over %s: %s", name, series_aggregate(p->s, point_target(w, p)), err_get());
 }
@@ -131,8 +131,9 @@ static int run_together(sweep *w, point *first, predictor *with, const sweep_sin
     const int n = count_to_run(first, first->n_rules, POINT_TOGETHER);
     if (n == 0) return 0;
     const target *t = point_target(w, first);
-    if (!with && !w->oracle) w->oracle = oracle_new(&w->model, w->mode == MODE_COMPAT ? 0 : (int)w->o->dense_layers);
-    contextual_source context = {.p = with, .span = w->span, .refresh = (int)w->o->refresh};
+    if (!with && !w->oracle)
+        w->oracle = oracle_new(&w->model, w->mode == MODE_COMPAT ? 0 : (int)w->o->masks.dense_layers);
+    contextual_source context = {.p = with, .span = w->span, .refresh = (int)w->o->masks.refresh};
     mask_source source = with ? (mask_source){.context = &context} : oracle_source(w->oracle);
     source.after = w->after;
 

@@ -2,7 +2,6 @@
 // sweep.h.
 #include <stdlib.h>
 #include <string.h>
-#include "mask_option.h"
 #include "ops.h"
 #include "sweep.h"
 
@@ -13,10 +12,11 @@ static const char *missing_kind(const sweep *w, const store_aggregate *a) {
 }
 
 int scores_read_static(unit_scores *out, char hash[33], const sweep *w, const series *s, const target *t) {
-    const char *file = w->o->scores, *over = series_aggregate(s, t);
+    const char *file = w->o->masks.scores, *over = series_aggregate(s, t);
+    const mask_model of = {.name = w->o->model, .hash = w->model.file.hash, .c = &w->model.c};
     store_aggregate a = {0};
     if (store_read_aggregate(&a, file, w->mode, over, s->crit->name)) return 1;
-    int bad = mask_scores_check(&a, file, &w->model.c, w->o->model, w->model.file.hash);
+    int bad = mask_scores_check(&a, file, &of);
     const char *missing = missing_kind(w, &a);
     if (!bad && missing) {
         err_set("%s: criterion %s has no %s scores over %s", file, s->crit->name, missing, over);

@@ -26,8 +26,8 @@ static int open_all(target *t, int *n, const sweep *w, const eval_options *o, bo
         if (open_task(&t[(*n)++], w, w->task[k], o, tell)) return -1;
     if (!w->o->wikitext) return 0;
     if (open_text(&t[(*n)++], w, TEXT_PAGES, o, tell)) return -1;
-    if (w->windows == WINDOWS_NONE) return 0;
-    return open_text(&t[(*n)++], w, w->windows == WINDOWS_GPTQ ? TEXT_GPTQ : TEXT_DISJOINT, o, tell);
+    if (w->o->windows == WINDOWS_NONE) return 0;
+    return open_text(&t[(*n)++], w, w->o->windows == WINDOWS_GPTQ ? TEXT_GPTQ : TEXT_DISJOINT, o, tell);
 }
 
 int targets_open(sweep *w) {
@@ -41,7 +41,7 @@ int targets_open(sweep *w) {
                                 .seed = w->seed[s],
                                 .mode = w->mode,
                                 .bos = w->o->bos,
-                                .over = w->over};
+                                .over = w->o->over};
         if (open_all(w->targets[s], &w->n_targets, w, &o, s == 0)) return -1;
     }
     return 0;

@@ -82,7 +82,7 @@ static void help(const char *summary) {
         if (o->choices && !strchr(o->arg ? o->arg : "", '|')) printf("; one of %s", o->choices);
         if (o->names) {
             char *names = all_names(o);
-            printf("; %s %s", o->type == CLI_CHOICES ? "of" : "one of", names);
+            printf("; %s %s", o->type == CLI_CHOICES ? "some of" : "one of", names);
             free(names);
         }
         if (o->required)
@@ -122,7 +122,9 @@ static bool is_path(const cli_option *o) {
 }
 
 static void check_range(const cli_option *o, const char *text, double x) {
-    if (!(x >= o->min && x <= o->max)) die(2, "--%s %s: outside %g..%g", o->name, text, o->min, o->max);
+    if (x >= o->min && x <= o->max) return;
+    if (o->type == CLI_FLOAT) die(2, "--%s %s: outside %g..%g", o->name, text, o->min, o->max);
+    die(2, "--%s %s: outside %.0f..%.0f", o->name, text, o->min, o->max);
 }
 
 // Beyond the range of a long strtol gives its end, which is outside the range of any option.

@@ -1,21 +1,45 @@
 // device - from a name on the command line to a table of operations. The GPU's table is a shared library,
 // libkit_cuda.so in the folder above the program's, so that programs start without CUDA's libraries and run where there
 // are none; KIT_CUDA names another one.
-#include "ops.h"
+#include "device.h"
 #include "ranks.h"
 #include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
+#include <omp.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-const char ops_devices[] = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), "
-                           "cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers";
-
 static const double MIB = 1 << 20;
-const char ops_activations[] = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; "
-                               "fp16 and bf16 run on tensor cores";
+
+const cli_option device_rows[] = {
+    {.name = "device",
+     .type = CLI_STR,
+     .place = offsetof(device_options, name),
+     .arg = "NAME",
+     .help = "where to compute: cpu, cuda (under mpirun or srun each process of a machine its own GPU), "
+             "cuda:I for GPU number I, or cuda:I,J,... for GPUs that share the layers"},
+    {.name = "activations",
+     .type = CLI_CHOICE,
+     .place = offsetof(device_options, activations),
+     .arg = "TYPE",
+     .help = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; "
+             "fp16 and bf16 run on tensor cores",
+     .names = dtype_options},
+    {.name = "threads",
+     .type = CLI_INT,
+     .place = offsetof(device_options, threads),
+     .arg = "N",
+     .help = "threads; 0: as many as there are cores",
+     .max = 4096},
+    {0}};
+
+const ops *device_open(const device_options *o) {
+    if (o->threads) omp_set_num_threads((int)o->threads);
+    return ops_open_as(o->name, o->activations);
+}
 
 static char *library(void) {
     if (getenv("KIT_CUDA")) return xstrdup(getenv("KIT_CUDA"));
@@ -73,15 +97,13 @@ const ops *ops_open(const char *device) {
     return NULL;
 }
 
-const ops *ops_open_as(const char *device, const char *activations) {
+const ops *ops_open_as(const char *device, dtype activations) {
     static ops as[DT_BF16 + 1];
-    const int type = dtype_of_option(activations);
     const ops *o = ops_open(device);
-    if (type < 0) return err_set("--activations %s: not one of fp32, fp16, bf16", activations), NULL;
-    if (!o || type == DT_F32) return o;
-    as[type] = *o;
-    as[type].activations = (dtype)type;
-    return &as[type];
+    if (!o || activations == DT_F32) return o;
+    as[activations] = *o;
+    as[activations].activations = activations;
+    return &as[activations];
 }
 
 static int check_room(const ops *o, const size_t bytes[OPS_PARTS], const char *what) {

@@ -93,13 +93,11 @@ const ops *ops_cpu(void);
 // The table of a device by its name on the command line: cpu, cuda (the first GPU, or that of the process's number on
 // its machine), cuda:1 or cuda:0,1. NULL and err_set where there is none.
 const ops *ops_open(const char *device);
-extern const char ops_devices[];  // help text of --device
-// The same with 16-bit activations ("fp16", "bf16"; "fp32": as ops_open). What a model's matrix products multiply,
+// The same with 16-bit activations (DT_F32: as ops_open). What a model's matrix products multiply,
 // activations, gradients and tangents, is rounded to nearest even: to 8 significant bits (bf16) or to 11 (fp16), at any
 // size, see CUDA.md; sums, attention, norms and what is kept stay fp32. Matrices of another type are rounded to it when
 // they are loaded. A number that is not finite ends the program with operation and tensor.
-const ops *ops_open_as(const char *device, const char *activations);
-extern const char ops_activations[];  // help text of --activations
+const ops *ops_open_as(const char *device, dtype activations);
 // Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes,
 // and sets each aside as one block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.
 int ops_plan(const ops *o, const size_t bytes[OPS_PARTS], const char *what);

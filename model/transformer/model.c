@@ -267,7 +267,7 @@ const weight *model_neuron_rows(const model *m, int layer, int k, bool stored) {
 }
 
 // ---------------------------------------------------------------- K/V cache
-const char *const kv_policy_names[] = {"compute", "repair", "skip"};
+const char *const kv_policy_names[] = {"compute", "repair", "skip", NULL};
 
 kv_cache *kv_cache_new(const model *m, int cap) { return kv_cache_new_as(m, cap, KV_COMPUTE); }
 

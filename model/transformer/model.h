@@ -68,7 +68,7 @@ typedef enum {
                  // KV_COMPUTE, later
     KV_SKIP      // never: a head that becomes live again attends to the tokens that it ran for only
 } kv_policy;
-extern const char *const kv_policy_names[];  // "compute", "repair", "skip"
+extern const char *const kv_policy_names[];  // "compute", "repair", "skip", NULL
 
 // K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, E] on every part of the device
 // (kv_cache_rows); o: whose memory they are. in, likewise (KV_REPAIR): what the maps of K and V read. has [L, cap, H]

@@ -1,0 +1,191 @@
+// mask_options - the shared options of masks, and one mask by them. Contract in mask_options.h.
+#include "mask_options.h"
+#include <stdlib.h>
+#include <string.h>
+
+// ---------------------------------------------------------------- rows
+const cli_option mask_one_rows[] = {
+    {.name = "scores",
+     .type = CLI_STR,
+     .place = offsetof(mask_options, scores),
+     .arg = "FILE",
+     .help = "aggregates (bin/aggregate) for a static mask; those over all tasks are used"},
+    {.name = "criterion",
+     .type = CLI_STR,
+     .place = offsetof(mask_options, criterion),
+     .arg = "NAME",
+     .help = "criterion of the scores; without it plainact, or the only one of a predictor"},
+    {.name = "scope",
+     .type = CLI_CHOICE,
+     .place = offsetof(mask_options, scope),
+     .arg = "SCOPE",
+     .help = "where units compete",
+     .names = mask_scope_names},
+    {.name = "sparsity",
+     .type = CLI_STR,
+     .place = offsetof(mask_options, sparsity),
+     .arg = "P",
+     .help = "percentage pruned"},
+    {0}};
+
+const cli_option mask_several_rows[] = {{.name = "scores",
+                                         .type = CLI_STR,
+                                         .place = offsetof(mask_options, scores),
+                                         .arg = "FILE",
+                                         .help = "aggregates (bin/aggregate) for static masks"},
+                                        {.name = "scope",
+                                         .type = CLI_CHOICES,
+                                         .place = offsetof(mask_options, scopes),
+                                         .arg = "a,b",
+                                         .help = "where units compete",
+                                         .names = mask_scope_names},
+                                        {.name = "sparsity",
+                                         .type = CLI_STR,
+                                         .place = offsetof(mask_options, sparsity),
+                                         .arg = "a,b",
+                                         .help = "percentages pruned"},
+                                        {0}};
+
+const cli_option mask_rule_rows[] = {
+    {.name = "local-counts",
+     .type = CLI_CHOICE,
+     .place = offsetof(mask_options, counts),
+     .arg = "HOW",
+     .help = "units each layer loses in a local scope: as many in all as in a global one, or the floor of its share",
+     .names = mask_counts_names},
+    {.name = "units",
+     .type = CLI_CHOICE,
+     .place = offsetof(mask_options, units),
+     .arg = "UNITS",
+     .help = "what is pruned",
+     .names = mask_units_names,
+     .values = mask_units_values},
+    {.name = "dense-layers",
+     .type = CLI_INT,
+     .place = offsetof(mask_options, dense_layers),
+     .arg = "N",
+     .help = "first layers that are never pruned",
+     .max = 1e6},
+    {0}};
+
+const cli_option mask_predictor_rows[] = {
+    {.name = "predictor",
+     .type = CLI_STR,
+     .place = offsetof(mask_options, predictor),
+     .arg = "FILE",
+     .help = "predictor (bin/train) of a contextual mask"},
+    {.name = "predictor-weights",
+     .type = CLI_CHOICE,
+     .place = offsetof(mask_options, predictor_weights),
+     .arg = "TYPE",
+     .help = "type that the predictor's weights are narrowed to",
+     .names = dtype_options},
+    {.name = "refresh",
+     .type = CLI_INT,
+     .place = offsetof(mask_options, refresh),
+     .arg = "K",
+     .help = "contextual: a new mask at every K-th token; 0: one, at the end of the prompt",
+     .max = 1e6},
+    {0}};
+
+// ---------------------------------------------------------------- what they say
+const char *const mask_kind_names[] = {"none", "random", "static", "contextual", "oracle", "file"};
+
+char *mask_kinds_named(unsigned kinds) {
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    const char *between = "";
+    for (int k = 0; k < MASK_KINDS; k++) {
+        if (!(kinds >> k & 1)) continue;
+        fprintf(f, "%s%s%s", between, mask_kind_names[k], k == MASK_FILE ? ":PATH" : "");
+        between = ", ";
+    }
+    fclose(f);
+    return text;
+}
+
+int mask_kind_of(const char *name, unsigned kinds, const char **path) {
+    const bool is_file = strncmp(name, "file:", 5) == 0 && name[5];
+    int kind = 0;
+    *path = is_file ? name + 5 : NULL;
+    while (kind < MASK_FILE && strcmp(mask_kind_names[kind], name) != 0) kind++;
+    if ((kind < MASK_FILE || is_file) && kinds >> kind & 1) return kind;
+    char *all = mask_kinds_named(kinds);
+    err_set("--mask %s: not one of %s", name, all);
+    free(all);
+    return -1;
+}
+
+mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsity) {
+    return (mask_rule){.scope = scope,
+                       .units = o->units,
+                       .sparsity = sparsity,
+                       .dense_layers = (int)o->dense_layers,
+                       .mode = o->mode,
+                       .counts = o->counts};
+}
+
+const char *mask_options_criterion(const mask_options *o) { return o->criterion ? o->criterion : "plainact"; }
+
+int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds) {
+    const long sparsity = mask_parse_sparsity(o->sparsity);
+    if (sparsity < 0) return err_prefix("--sparsity");
+    const int kind = mask_kind_of(o->mask, kinds, &choice->path);
+    if (kind < 0) return -1;
+    if (kind == MASK_STATIC && !o->scores)
+        return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
+    if (kind == MASK_CONTEXTUAL && !o->predictor)
+        return err_set("--mask contextual needs --predictor FILE, which bin/train writes");
+    choice->kind = (mask_kind)kind;
+    choice->rule = mask_options_rule(o, o->scope, sparsity);
+    return 0;
+}
+
+// ---------------------------------------------------------------- one mask
+int mask_scores_check(const store_aggregate *a, const char *path, const mask_model *m) {
+    const model_config *c = m->c;
+    if ((a->heads || a->neurons) && (a->L != c->L || (a->heads && a->H != c->H) || (a->neurons && a->F != c->F)))
+        return err_set(
+            "%s: scores of a model of %d layers, %d heads and %d neurons each, not of %s; score that model first", path,
+            a->L, a->H, a->F, m->name);
+    if (!a->model_hash || strcmp(a->model_hash, m->hash) != 0)
+        return err_set("%s: scores of another model than %s, though of the same shape; score that model first", path,
+                       m->name);
+    return 0;
+}
+
+static int from_scores(mask *out, const mask_options *o, const mask_rule *rule, const mask_model *m) {
+    const char *criterion = mask_options_criterion(o);
+    store_aggregate a = {0};
+    int bad = -1;
+    if (store_read_aggregate(&a, o->scores, o->mode, "all", criterion) != 0) return -1;
+    if ((mask_rule_prunes(rule, UNIT_HEADS) && !a.heads) || (mask_rule_prunes(rule, UNIT_NEURONS) && !a.neurons))
+        err_set("%s: criterion %s has no %s scores over all tasks", o->scores, criterion, a.heads ? "neuron" : "head");
+    else if (mask_scores_check(&a, o->scores, m) == 0)
+        bad = mask_make(out, m->c, a.heads, a.neurons, rule);
+    store_aggregate_free(&a);
+    return bad;
+}
+
+static int at_random(mask *out, const mask_options *o, const mask_rule *rule, const model_config *c) {
+    double *heads = xcalloc((size_t)c->L * (size_t)(c->H + c->F), sizeof *heads),
+           *neurons = heads + (size_t)c->L * (size_t)c->H;
+    mask_random_scores(heads, neurons, c, (uint64_t)o->seed);
+    const int bad = mask_make(out, c, heads, neurons, rule);
+    free(heads);
+    return bad;
+}
+
+int mask_options_make(mask *out, const mask_options *o, const mask_choice *choice, const mask_model *m) {
+    mask_fill(out, m->c);
+    if (o->dense_layers > m->c->L)
+        return err_set("--dense-layers %ld: the model has %d layers", o->dense_layers, m->c->L);
+    switch (choice->kind) {
+    case MASK_NONE: return 0;
+    case MASK_RANDOM: return at_random(out, o, &choice->rule, m->c);
+    case MASK_STATIC: return from_scores(out, o, &choice->rule, m);
+    case MASK_FILE: return mask_read(out, m->c, choice->path);
+    default: ASSERT(!"mask_options_make: a mask that is not fixed"); return -1;
+    }
+}

@@ -1,0 +1,60 @@
+// mask_options - the options of masks that programs share: rows of their tables (cli.h), what these say, and a mask
+// made by them. A program adds --mask, of which each knows its own kinds, --seed and --mode by rows of its own.
+#pragma once
+#include "cli.h"
+#include "mask.h"
+#include "mode.h"
+#include "store.h"
+
+typedef enum { MASK_NONE, MASK_RANDOM, MASK_STATIC, MASK_CONTEXTUAL, MASK_ORACLE, MASK_FILE, MASK_KINDS } mask_kind;
+extern const char *const mask_kind_names[];  // "none", "random", ..., "file"
+static inline bool mask_has_rule(mask_kind kind) { return kind != MASK_NONE && kind != MASK_FILE; }
+enum {  // sets of kinds
+    MASKS_FIXED = 1u << MASK_NONE | 1u << MASK_RANDOM | 1u << MASK_STATIC | 1u << MASK_FILE,
+    MASKS_ALL = (1u << MASK_KINDS) - 1
+};
+
+typedef struct {
+    char *mask;  // --mask
+    char *scores, *criterion, *predictor;
+    mask_scope scope;
+    cli_list scopes;  // of programs with several masks
+    mask_counts counts;
+    unsigned units;
+    char *sparsity;
+    long dense_layers, refresh, seed;
+    int predictor_weights;  // a dtype; -1: not given
+    mode_kind mode;         // of scores and rules
+} mask_options;
+
+// Groups of rows, all of a mask_options.
+extern const cli_option mask_one_rows[];        // of one mask: --scores, --criterion, --scope, --sparsity
+extern const cli_option mask_several_rows[];    // of several masks: --scores, --scope, --sparsity
+extern const cli_option mask_rule_rows[];       // of one or several: --local-counts, --units, --dense-layers
+extern const cli_option mask_predictor_rows[];  // of one mask: --predictor, --predictor-weights, --refresh
+
+// The kind that --mask names, one of the set `kinds`; *path: of file:PATH, in `name`, else NULL. -1 and err_set.
+int mask_kind_of(const char *name, unsigned kinds, const char **path);
+char *mask_kinds_named(unsigned kinds);  // "none, random, file:PATH"; caller frees
+
+// What the options of a program with one mask say.
+typedef struct {
+    mask_kind kind;
+    const char *path;  // MASK_FILE
+    mask_rule rule;
+} mask_choice;
+// -1 and err_set: --mask is not of the set `kinds`, --sparsity is no percentage, or --scores or --predictor is missing.
+int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds);
+mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsity);  // thousandths of a percent
+const char *mask_options_criterion(const mask_options *o);                            // of static masks
+
+// What a mask is made for; hash: ckpt.h, "": of no checkpoint.
+typedef struct {
+    const char *name, *hash;
+    const model_config *c;
+} mask_model;
+// Makes a mask of a kind in MASKS_FIXED (out from mask_alloc); none: every unit runs. Scores of another model are
+// refused. -1 and err_set.
+int mask_options_make(mask *out, const mask_options *o, const mask_choice *choice, const mask_model *m);
+// Whether aggregates read from `path` are those of this model: 0, or -1 and err_set.
+int mask_scores_check(const store_aggregate *a, const char *path, const mask_model *m);

@@ -1,0 +1,15 @@
+// device - the options of where and how a program computes: a group of rows of its table (cli.h), and what they choose.
+// A device is opened by its name alone with ops_open (ops.h).
+#pragma once
+#include "cli.h"
+#include "ops.h"
+
+typedef struct {
+    char *name;
+    dtype activations;
+    long threads;  // 0: as many as there are cores
+} device_options;
+extern const cli_option device_rows[];  // --device, --activations, --threads, of a device_options
+
+// Sets the number of threads and opens the device. NULL and err_set.
+const ops *device_open(const device_options *o);
