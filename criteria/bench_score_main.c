@@ -103,8 +103,7 @@ static int serve_scoring(const bench_options *o, model *m, const char *criteria,
                    .o = {.data = "random",
                          .model = "random",
                          .device = {.name = "cpu"},
-                         .recompute = "off",
-                         .mode = "sound",
+                         .recompute = RECOMPUTE_OFF,
                          .batch_tokens = o->batch * o->tokens}};
     j.o.out = xasprintf("%s.h5", dir);
     if (!(j.crit = crit_select(criteria, &j.n_crit))) die(2, "%s", err_get());

@@ -16,8 +16,11 @@
 #include "task_stage.h"
 
 typedef struct {
-    const char *model, *data, *tasks, *criteria, *mode, *out, *split, *over_long, *store_type, *recompute;
-    const char *part;
+    const char *model, *data, *tasks, *criteria, *out, *split, *part;
+    int modes;  // bits 1 << mode_kind
+    over_long over;
+    dtype store_type;  // DT_F32 or DT_F16
+    enum { RECOMPUTE_AUTO, RECOMPUTE_ON, RECOMPUTE_OFF } recompute;
     long shots, examples, seed, removal_neurons, batch_tokens;
     bool bos, list, estimate;
     device_options device;
@@ -76,7 +79,7 @@ typedef struct {
     int n_crit;
     bool mode[MODES];  // which sets of formulas
     mode_kind texts;   // of the examples
-    bool half, recompute;
+    bool recompute;
     uint64_t seed;
     doc_part part;  // of the documents
     int removal_neurons, threads;
@@ -101,6 +104,10 @@ typedef struct {
     int n_batch, cap_batch, max_tokens, most_side, most_rows;  // most_*: in a batch
     char *plan_text, *base_text;
 } score_job;
+// Scores of few rows are those of exact removal: they stay in fp32, as the truth that others are measured against.
+static inline bool score_in_16_bits(const score_job *j, const score_field *f) {
+    return j->o.store_type == DT_F16 && f->kind >= FIELD_HEADS && !f->some;
+}
 
 // score_plan.c. All return 0, or -1 and err_set.
 int score_plan(score_job *j);

@@ -115,10 +115,9 @@ static int put_field(score_job *j, store *s, parts *p, const score_field *f) {
         n++;
     }
     score_source from = {.j = j, .field = f, .p = p, .row = row};
-    // few rows are exact removal scores: they stay in fp32, as the truth that others are measured against
-    store_rows rows = {f->dataset,       n,     j->model->c.L, f->U, j->half && f->kind >= FIELD_HEADS && !f->some,
+    store_rows rows = {f->dataset,       n,     j->model->c.L, f->U, score_in_16_bits(j, f),
                        score_source_row, &from, j->old,        old,  score_units(j, f)};
-    if (n) bad = store_put_rows(s, &rows, j->half ? note_loss : NULL);
+    if (n) bad = store_put_rows(s, &rows, j->o.store_type == DT_F16 ? note_loss : NULL);
     if (n && !bad && f->some) {
         char *name = xasprintf("%.*sindex", (int)(strrchr(f->dataset, '/') + 1 - f->dataset), f->dataset);
         bad = store_put_int64(s, name, n, index);

@@ -26,14 +26,14 @@ static void fix_attributes(score_job *j) {
     doc_part_text(part, j->part);
     fixed(j, "model_hash", false, xstrdup(j->model->file.hash));
     fixed(j, "tokenizer_hash", false, xstrdup(tok_hash(j->tok)));
-    fixed(j, "mode", false, xstrdup(j->o.mode));
+    fixed(j, "mode", false, xstrdup(j->mode[MODE_SOUND] && j->mode[MODE_COMPAT] ? "both" : mode_names[j->texts]));
     fixed(j, "seed", true, xasprintf("%ld", j->o.seed));
     fixed(j, "part", false, xstrdup(j->part.n ? part : whole_part));
     fixed(j, "shots", true, xasprintf("%ld", j->o.shots));
     fixed(j, "bos", true, xasprintf("%d", j->o.bos));
-    fixed(j, "over_long", false, xstrdup(j->o.over_long));
+    fixed(j, "over_long", false, xstrdup(over_long_names[j->o.over]));
     fixed(j, "activations", false, xstrdup(dtype_options[j->o.device.activations]));
-    fixed(j, "store_type", false, xstrdup(j->o.store_type));
+    fixed(j, "store_type", false, xstrdup(dtype_options[j->o.store_type]));
     fixed(j, "layers", true, xasprintf("%d", c->L));
     fixed(j, "heads", true, xasprintf("%d", c->H));
     fixed(j, "hidden", true, xasprintf("%d", c->E));
@@ -172,7 +172,7 @@ static int example_of(score_job *j, score_task *t, int doc, task_example *e, int
     int over = e->n - most;
     if (over <= 0) return 0;
     (*too_long)++;
-    if (strcmp(j->o.over_long, "cut") != 0) return 1;
+    if (j->o.over != OVER_LONG_CUT) return 1;
     if (over > e->context_length - bos - 1)
         return err_set(
             "%s, example %s: its continuation alone fills the %d positions of the model; use --over-long skip", t->name,
@@ -250,7 +250,7 @@ static int choose_examples(score_job *j) {
         if (!bad && (t->asked || t->n_old)) bad = add_task(j, &r, t, &old, &too_long);
     }
     store_examples_free(&old);
-    if (!bad && too_long && strcmp(j->o.over_long, "stop") == 0)
+    if (!bad && too_long && j->o.over == OVER_LONG_STOP)
         bad = err_set(
             "%d examples are longer than the model's %d positions; use --over-long skip or cut, or fewer --shots",
             too_long, j->model->c.positions);
@@ -466,7 +466,7 @@ static int plan_batches(score_job *j) {
             seen[class] = true;
             if (length_of(j, row) > longest) longest = length_of(j, row);
         }
-    j->recompute = strcmp(j->o.recompute, "on") == 0;
+    j->recompute = j->o.recompute == RECOMPUTE_ON;
     // as many tokens as keep the workspace under 1 GiB; the longest example must fit in any case
     size_t most = (size_t)1 << 30;
     j->max_tokens = j->o.batch_tokens ? (int)j->o.batch_tokens : 2048;

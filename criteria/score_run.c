@@ -226,7 +226,7 @@ int score_choose_recompute(score_job *j, const bool seen[CLASSES]) {
         free(plan.crit);
     }
     if (fits) return 0;
-    if (strcmp(j->o.recompute, "off") == 0)
+    if (j->o.recompute == RECOMPUTE_OFF)
         return err_set("activations of a batch of %d tokens take %.1f MiB of %s, which has %.1f MiB free; --recompute "
                        "on takes less, smaller --batch-tokens too",
                        j->max_tokens, (double)need / mib, j->model->o->device, (double)left / mib);
@@ -262,16 +262,9 @@ static int measure_store(score_job *j, const score_batch *b, const uint8_t *payl
     for (int i = 1; !bad && i < j->n_field; i++) {
         const score_field *f = &j->field[i];
         score_source from = {.j = j, .field = f, .row = j->order + b->row, .payload = payload, .record = record};
-        store_rows rows = {f->dataset,
-                           b->n,
-                           j->model->c.L,
-                           f->U,
-                           j->half && f->kind >= FIELD_HEADS && !f->some,
-                           zero ? zero_row : score_source_row,
-                           &from,
-                           NULL,
-                           NULL,
-                           score_units(j, f)};
+        store_rows rows = {
+            f->dataset, b->n, j->model->c.L,    f->U, score_in_16_bits(j, f), zero ? zero_row : score_source_row, &from,
+            NULL,       NULL, score_units(j, f)};
         if (score_missing(j, b->class, f)) bad = store_put_rows(s, &rows, NULL);
     }
     *bytes = (double)store_bytes(s);

@@ -8,7 +8,7 @@
 #include "task_form.h"
 #include "text.h"
 
-static const char *const split_names[] = {"train", "val", "test"};
+const char *const split_names[] = {"train", "val", "test", NULL};
 enum { SPLITS = 3 };
 
 // ---------------------------------------------------------------- small things

@@ -29,6 +29,7 @@ typedef struct {
 } task_split;
 
 // The seven names, NULL-terminated, in the order of METHOD 3.1.
+extern const char *const split_names[];  // "train", "val", "test", NULL
 extern const char *const task_names[];
 enum { TASK_COUNT = 7 };
 // Marks the tasks of a comma-separated list ("all": every one) in take[], which starts false. Their number, or -1 and

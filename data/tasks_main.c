@@ -4,7 +4,8 @@
 #include "cli.h"
 #include "task.h"
 
-static char *data, *tasks = "all", *split, *part = "", *mode = "sound", *model;
+static char *data, *tasks = "all", *split, *part = "", *model;
+static mode_kind mode;
 static long show = 0, shots = 0, seed = 0;
 
 static const cli_option options[] = {
@@ -31,7 +32,7 @@ static const cli_option options[] = {
      .value = &split,
      .arg = "NAME",
      .help = "show this split; else the one that sweep takes",
-     .choices = "train|val|test"},
+     .names = split_names},
     {.name = "part",
      .type = CLI_STR,
      .value = &part,
@@ -45,11 +46,11 @@ static const cli_option options[] = {
      .min = 0,
      .max = 1000},
     {.name = "mode",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &mode,
-     .arg = "sound|compat",
+     .arg = "MODE",
      .help = "compat: few-shot examples may hold the example itself",
-     .choices = "sound|compat"},
+     .names = mode_names},
     {.name = "seed",
      .type = CLI_INT,
      .value = &seed,
@@ -66,11 +67,10 @@ static const cli_option options[] = {
 };
 
 static void list_splits(const char *name) {
-    static const char *const splits[] = {"train", "val", "test"};
-    for (int i = 0; i < 3; i++) {
-        if (!task_exists(data, name, splits[i])) continue;
+    for (const char *const *of = split_names; *of; of++) {
+        if (!task_exists(data, name, *of)) continue;
         task_split s;
-        if (task_open(&s, data, name, splits[i], false)) die(1, "%s", err_get());
+        if (task_open(&s, data, name, *of, false)) die(1, "%s", err_get());
         printf("%-11s %-5s %6d rows  %-9s  %s  %s\n", name, s.split, s.n, s.labelled ? "labelled" : "no labels", s.hash,
                s.file);
         task_close(&s);
@@ -97,7 +97,7 @@ static int tokens_of(const tok *t, const task_doc *d, int choice, const char *pr
 
 static void print_example(const task_split *s, const task_split *pool, int doc, const tok *t) {
     const task_doc *d = &s->docs[doc];
-    char *prefix = task_prefix(pool, s, doc, (int)shots, (uint64_t)seed, mode_named(mode));
+    char *prefix = task_prefix(pool, s, doc, (int)shots, (uint64_t)seed, mode);
     if (!prefix) die(1, "%s", err_get());
     printf("\n%s %s %s\n", s->name, s->split, d->id);
     for (int c = 0; c < d->n_choices; c++) {

@@ -13,12 +13,16 @@
 #include "target.h"
 
 typedef struct {
-    const char *store, *model, *criterion, *design, *target, *features, *mode, *predictions, *out, *curve, *metrics,
-        *device;
+    const char *store, *model, *criterion, *predictions, *out, *curve, *metrics, *device;
+    predictor_design design;
+    int target, features;  // TARGET_*, FEATURES_*; -1: the design's own
+    mode_kind mode;
     long hidden, seed, epochs, batch, early_stop, dense_layers, threads;
     double lr, valid, test, top, save_every;
     bool estimate;
 } train_options;
+enum { TARGET_GLOBAL, TARGET_LAYER };
+enum { FEATURES_SAME, FEATURES_AHEAD };
 
 // What predicts: the nets; the mean target of all training examples; that of the training examples of the example's own
 // task; the l2 norm of the layer's input. train_by: their names in files, in this order.
@@ -46,7 +50,8 @@ typedef struct {
     char **criteria;  // in order of name
     bool (*has)[2];   // [n_criteria] scores of every example for heads, neurons
     int n_criteria;
-    predictor_info about;  // but for has, criterion, hash
+    predictor_info about;      // but for has, criterion, hash
+    const char *feature_name;  // "same", "ahead", or what the other designs read
     int epochs[2], batch[2];
     // rows of the store by part, ascending within a part: train, valid, test of heads, of neurons
     int *row[2], n_row[2][3];

@@ -11,10 +11,9 @@
 #include <unistd.h>
 
 static train_job job = {.o = {.criterion = "all",
-                              .design = "shadow",
-                              .target = "",
-                              .features = "",
-                              .mode = "sound",
+                              .design = PREDICTOR_SHADOW,
+                              .target = -1,
+                              .features = -1,
                               .predictions = "",
                               .curve = "",
                               .metrics = "",
@@ -26,6 +25,9 @@ static train_job job = {.o = {.criterion = "all",
                               .top = 50,
                               .dense_layers = 1,
                               .save_every = 30}};
+
+static const char *const target_names[] = {[TARGET_GLOBAL] = "global", [TARGET_LAYER] = "layer", NULL};
+static const char *const feature_names[] = {[FEATURES_SAME] = "same", [FEATURES_AHEAD] = "ahead", NULL};
 
 static const cli_option options[] = {
     {.name = "store",
@@ -46,7 +48,7 @@ static const cli_option options[] = {
      .arg = "NAME,...|all",
      .help = "criteria to predict"},
     {.name = "design",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &job.o.design,
      .arg = "NAME",
      .help =
@@ -54,25 +56,25 @@ static const cli_option options[] = {
          "on "
          "the features at the end of the context and top-k labels, where DejaVu trains on every token's activations; "
          "sequence: one net after self-attention over the tokens",
-     .choices = "shadow|dejavu|dejavu-lowrank|sequence"},
+     .names = predictor_design_names},
     {.name = "target",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &job.o.target,
-     .arg = "global|layer",
+     .arg = "WHERE",
      .help = "scores are min-max normalised over all layers or within each; default: global for shadow and sequence, "
              "layer for "
              "dejavu",
-     .choices = "global|layer"},
+     .names = target_names},
     {.name = "features",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &job.o.features,
-     .arg = "same|ahead",
+     .arg = "WHICH",
      .help = "dejavu: what layer l's net reads: the head outputs of l itself, or the residual entering l-1; "
              "dejavu-lowrank: "
              "residual (heads) and residual after attention (neurons) of l, or of l-1; default: dejavu same, "
              "dejavu-lowrank "
              "ahead",
-     .choices = "same|ahead"},
+     .names = feature_names},
     {.name = "hidden",
      .type = CLI_INT,
      .value = &job.o.hidden,
@@ -132,13 +134,13 @@ static const cli_option options[] = {
      .help = "first layers that are never pruned: not in the overlaps",
      .max = 1e5},
     {.name = "mode",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &job.o.mode,
-     .arg = "sound|compat",
+     .arg = "MODE",
      .help =
          "compat: published settings: scores and features of score --mode compat, 80/20 (heads) and 90/10 (neurons) "
          "without validation, last epoch",
-     .choices = "sound|compat"},
+     .names = mode_names},
     {.name = "device",
      .type = CLI_STR,
      .value = &job.o.device,
@@ -338,7 +340,7 @@ int main(int argc, char **argv) {
     printf("train: %s\n", resolved);
     if (!(j->device = ops_open(j->o.device))) die(1, "%s", err_get());
     if (model_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file)) die(1, "%s", err_get());
-    if (strcmp(j->o.design, "sequence") == 0 && model_move_embeddings(&j->m, j->device)) die(1, "%s", err_get());
+    if (j->o.design == PREDICTOR_SEQUENCE && model_move_embeddings(&j->m, j->device)) die(1, "%s", err_get());
     const int lock = store_lock(j->o.out);
     if (lock < 0) die(1, "%s", err_get());
     int bad = train_plan(j);

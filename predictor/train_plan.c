@@ -49,7 +49,7 @@ static int choose_criteria(train_job *j) {
         char *other = xasprintf("/scores%s", mode_suffixes[mode_other(j->about.mode)]);
         if (store_has(j->in, other))
             bad = err_set("%s: only scores of --mode %s are there; score with --mode %s or both", store_path(j->in),
-                          mode_names[mode_other(j->about.mode)], j->o.mode);
+                          mode_names[mode_other(j->about.mode)], mode_names[j->o.mode]);
         else
             bad = err_set("%s: no scores of every example in %s", store_path(j->in), top);
         free(other);
@@ -125,8 +125,8 @@ static void describe(train_job *j) {
     j->settings = xasprintf("model_hash=%s\nexamples=%d %s\nmode=%s\ndesign=%s\ntarget=%s\nfeatures=%s\nhidden=%d "
                             "%d\nepochs=%d %d\nbatch=%d %d\nlr=%g\nseed=%ld\n"
                             "split=%g %g\nearly_stop=%ld\ntop=%g\ndense_layers=%ld\nquality=%s,%s,%s,%s\n",
-                            j->m.file.hash, j->ex.n, examples, j->o.mode, predictor_design_names[a->design],
-                            a->target_layer ? "layer" : "global", j->o.features, a->hidden[0], a->hidden[1],
+                            j->m.file.hash, j->ex.n, examples, mode_names[j->o.mode], predictor_design_names[a->design],
+                            a->target_layer ? "layer" : "global", j->feature_name, a->hidden[0], a->hidden[1],
                             j->epochs[0], j->epochs[1], j->batch[0], j->batch[1], j->o.lr, j->o.seed, j->o.valid,
                             j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers, train_by[BY_PREDICTOR],
                             train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
@@ -209,20 +209,21 @@ static void choose_sizes(train_job *j) {
 
 static int choose_design(train_job *j) {
     predictor_info *a = &j->about;
-    *a = (predictor_info){.L = j->m.c.L, .H = j->m.c.H, .E = j->m.c.E, .F = j->m.c.F, .mode = mode_named(j->o.mode)};
-    while (strcmp(predictor_design_names[a->design], j->o.design) != 0) a->design++;
+    *a = (predictor_info){
+        .L = j->m.c.L, .H = j->m.c.H, .E = j->m.c.E, .F = j->m.c.F, .mode = j->o.mode, .design = j->o.design};
     a->per_layer = a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK;
-    a->target_layer = *j->o.target ? strcmp(j->o.target, "layer") == 0 : a->per_layer;
+    a->target_layer = j->o.target < 0 ? a->per_layer : j->o.target == TARGET_LAYER;
     if (a->design == PREDICTOR_LOWRANK && !a->target_layer)
         return err_set("--target global: dejavu-lowrank learns the top of every layer; leave --target out");
-    if (!a->per_layer && *j->o.features)
+    if (!a->per_layer && j->o.features >= 0)
         return err_set("--features: only dejavu and dejavu-lowrank have a choice; leave it out");
     static const char *const usual[] = {[PREDICTOR_DEJAVU] = "same",
                                         [PREDICTOR_LOWRANK] = "ahead",
                                         [PREDICTOR_SHADOW] = "early",
                                         [PREDICTOR_SEQUENCE] = "tokens"};
-    if (!*j->o.features) j->o.features = usual[a->design];
-    a->lag = a->per_layer && strcmp(j->o.features, "ahead") == 0;
+    j->feature_name = usual[a->design];
+    if (j->o.features >= 0) j->feature_name = j->o.features == FEATURES_AHEAD ? "ahead" : "same";
+    a->lag = strcmp(j->feature_name, "ahead") == 0;
     if (a->mode == MODE_COMPAT && a->lag)
         return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
     if (a->lag && a->L < 2) return err_set("--features ahead: the model has one layer only");
@@ -261,7 +262,7 @@ static int check_store(train_job *j) {
         long dim[3];
         if (!store_has(j->in, dataset))
             bad = err_set("%s: %s is missing: the store has no such features; score with --mode %s or both", j->o.store,
-                          dataset, j->o.mode);
+                          dataset, mode_names[j->o.mode]);
         else if (store_shape(j->in, dataset, dim) != 3 || dim[0] != j->ex.n || dim[1] != j->about.L ||
                  dim[2] != j->about.E)
             bad = err_set("%s: %s is not [%d, %d, %d]; score again", j->o.store, dataset, j->ex.n, j->about.L,

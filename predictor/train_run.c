@@ -197,7 +197,7 @@ static int put_head(const train_job *j, store *s) {
     char date[32];
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     return predictor_put_about(s, &j->about, j->m.file.hash) || store_put_text(s, "/", "settings", j->settings) ||
-                   store_put_text(s, "/", "features", j->o.features) || store_put_text(s, "/", "store", j->o.store) ||
+                   store_put_text(s, "/", "features", j->feature_name) || store_put_text(s, "/", "store", j->o.store) ||
                    store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "command", j->command) ||
                    store_put_text(s, "/", "code", code_version()) || store_put_text(s, "/", "device", j->o.device) ||
                    store_put_text(s, "/", "date", date) || store_put_number(s, "/", "seed", (double)j->o.seed)

@@ -16,6 +16,7 @@ typedef enum { SOUND, COMPAT } mode;
 static const char *const modes[] = {"sound", "compat", NULL};
 static const char *const kinds[] = {"heads", "neurons", "both", NULL};
 static const int kind_bits[] = {1, 2, 3};
+static const char *const splits[] = {"train", "test", NULL};
 static const char *const types[] = {"fp32", "fp16", NULL};
 
 // A table that programs share, and the struct of its values.
@@ -48,7 +49,7 @@ static int parse(char **text, char *const *args) {
         dup2(fd[1], 2);
         close(fd[0]);
         close(fd[1]);
-        char *name = "", *argv[MAX_ARGS + 1] = {"/some/where/prog"};
+        char *name = "", *split = NULL, *argv[MAX_ARGS + 1] = {"/some/where/prog"};
         long count = 4;
         double rate = 0.5;
         bool fast = false;
@@ -70,6 +71,7 @@ static int parse(char **text, char *const *args) {
             {.group = shared_options, .value = &common},
             {.name = "fast", .type = CLI_FLAG, .value = &fast, .help = "hurry"},
             {.name = "sizes", .type = CLI_INTS, .value = &sizes, .arg = "a,b", .help = "how big", .min = 1, .max = 64},
+            {.name = "split", .type = CLI_STR, .value = &split, .arg = "PART", .help = "of what", .names = splits},
             {.name = "all", .type = CLI_CHOICES, .value = &all, .arg = "a,b", .help = "which all", .names = modes},
             {0}};
         int argc = 1;
@@ -105,16 +107,16 @@ static void values_and_refusals(void **state) {
     } cases[] = {
         {{"--name", "x"},
          0,
-         "name=x count=4 rate=0.5 mode=sound type= where=cpu threads=0 kind=both fast=no sizes=8,16 all=compat "
+         "name=x count=4 rate=0.5 mode=sound type= where=cpu threads=0 kind=both fast=no sizes=8,16 split= all=compat "
          "given=000 "
          "prog\n0 -1 cpu 0 3 8 16 compat"},
         {{"--name=x", "--count=7", "--fast"}, 0, "name=x count=7 rate=0.5 mode=sound"},
-        {{"--name=x", "--count=7", "--fast"}, 0, "fast=yes sizes=8,16 all=compat given=101 prog"},
+        {{"--name=x", "--count=7", "--fast"}, 0, "fast=yes sizes=8,16 split= all=compat given=101 prog"},
         {{"--name=x", "--mode", "compat", "--type", "fp16"}, 0, " mode=compat type=fp16 "},
         {{"--name=x", "--mode", "compat", "--type", "fp16"}, 0, "\n1 1 cpu 0 3 8 16 compat"},
         {{"--name=x", "--kind=neurons", "--threads=2", "--where=gpu"}, 0, "where=gpu threads=2 kind=neurons"},
         {{"--name=x", "--kind=neurons", "--threads=2", "--where=gpu"}, 0, "given=010 prog\n0 -1 gpu 2 2 8"},
-        {{"--name=x", "--sizes=64,,1,", "--all=compat,sound"}, 0, " sizes=64,1 all=compat,sound "},
+        {{"--name=x", "--sizes=64,,1,", "--all=compat,sound"}, 0, " sizes=64,1 split= all=compat,sound "},
         {{"--name=x", "--sizes=64,,1,", "--all=compat,sound"}, 0, " 64 1 compat sound"},
         {{"--name=a=b", "--rate", "-0.25"}, 0, "name=a=b count=4 rate=-0.25"},
         {{"--name", "--count"}, 0, "name=--count"},
@@ -131,7 +133,7 @@ static void values_and_refusals(void **state) {
         {{"--nam", "x"},
          2,
          "prog: unknown option --nam; the options are: --name --count --rate --mode --type --where --threads --kind "
-         "--fast --sizes --all --help\n"},
+         "--fast --sizes --split --all --help\n"},
         {{"--names=x"}, 2, "unknown option --names=x; the options are:"},
         {{"x"}, 2, "x: not an option"},
         {{"-n", "x"}, 2, "-n: not an option"},
@@ -152,6 +154,8 @@ static void values_and_refusals(void **state) {
         {{"--name=x", "--sizes", "18446744073709551617"}, 2, "--sizes 18446744073709551617: outside 1..64"},
         {{"--name=x", "--sizes", "8,x"}, 2, "--sizes x: a whole number is wanted"},
         {{"--name=x", "--sizes", ","}, 2, "--sizes names no number"},
+        {{"--name=x", "--split", "test"}, 0, " split=test "},
+        {{"--name=x", "--split", "tests"}, 2, "--split tests: not one of train|test"},
         {{"--name=x", "--all", "sound,other"}, 2, "--all other: not one of sound, compat"},
         {{"--name=x", "--all", "sound,sound"}, 2, "--all sound,sound: sound is named twice"},
         {{"--name=x", "--all="}, 2, "--all names none of sound, compat"},

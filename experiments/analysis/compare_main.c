@@ -6,9 +6,13 @@
 #include "claims.h"
 #include "cli.h"
 
-static char *details_list, *claims_file, *select_a, *select_b, *metric = "acc", *table = "text", *out_file;
+static char *details_list, *claims_file, *select_a, *select_b, *out_file;
 static char *match_list = "mode,criterion,scope,units,sparsity,seed";
 static long draws = CLAIMS_DRAWS, seed = 1;
+static enum { ACC, ACC_NORM } metric;
+static enum { TEXT, MARKDOWN } table;
+static const char *const metric_names[] = {[ACC] = "acc", [ACC_NORM] = "acc_norm", NULL};
+static const char *const table_names[] = {[TEXT] = "text", [MARKDOWN] = "markdown", NULL};
 
 static const cli_option options[] = {
     {.name = "details",
@@ -40,11 +44,11 @@ static const cli_option options[] = {
      .arg = "f,g",
      .help = "with --a and --b: fields in which a pair must agree (those named there need not)"},
     {.name = "metric",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &metric,
      .arg = "NAME",
      .help = "what accuracy is: of log-likelihoods, or of log-likelihoods per character",
-     .choices = "acc|acc_norm"},
+     .names = metric_names},
     {.name = "draws",
      .type = CLI_INT,
      .value = &draws,
@@ -54,11 +58,11 @@ static const cli_option options[] = {
      .max = 1e6},
     {.name = "seed", .type = CLI_INT, .value = &seed, .arg = "N", .help = "seed of the draws", .max = CLI_SEED_MAX},
     {.name = "table",
-     .type = CLI_STR,
+     .type = CLI_CHOICE,
      .value = &table,
      .arg = "KIND",
      .help = "what is printed",
-     .choices = "text|markdown"},
+     .names = table_names},
     {.name = "out", .type = CLI_STR, .value = &out_file, .arg = "FILE", .help = "the table as CSV too"},
     {0},
 };
@@ -126,13 +130,13 @@ int main(int argc, char **argv) {
     claims_table t;
     int n;
     char **path = cli_split(details_list, &n);
-    if (paired_read(&p, path, n, strcmp(metric, "acc_norm") == 0)) die(1, "%s", err_get());
+    if (paired_read(&p, path, n, metric == ACC_NORM)) die(1, "%s", err_get());
     free(path);
     if (claims_evaluate(&t, &c, &p, draws, (uint64_t)seed, !claims_file)) die(1, "%s", err_get());
     require_pairs(&t);
-    const claims_print print = {&c, &p, &t, metric};
+    const claims_print print = {&c, &p, &t, metric_names[metric]};
     if (out_file) write_csv(&print, argc, argv);
-    if (strcmp(table, "markdown") == 0)
+    if (table == MARKDOWN)
         claims_print_markdown(stdout, &print);
     else
         claims_print_text(stdout, &print);

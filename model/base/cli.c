@@ -79,7 +79,6 @@ static void help(const char *summary) {
     for (const cli_option *o = table; o->name; o++) {
         int n = printf("  --%s %s", o->name, o->arg ? o->arg : "");
         printf("%*s%s", n < 26 ? 26 - n : 1, "", o->help);
-        if (o->choices && !strchr(o->arg ? o->arg : "", '|')) printf("; one of %s", o->choices);
         if (o->names) {
             char *names = all_names(o);
             printf("; %s %s", o->type == CLI_CHOICES ? "some of" : "one of", names);
@@ -97,15 +96,6 @@ static void help(const char *summary) {
     printf("  --help                  this text\n");
     stdout_end();
     exit(0);
-}
-
-static bool in_choices(const char *list, const char *value) {
-    size_t n = strlen(value);
-    for (const char *p = list;; p += strcspn(p, "|") + 1) {
-        size_t len = strcspn(p, "|");
-        if (len == n && memcmp(p, value, n) == 0) return true;
-        if (!p[len]) return false;
-    }
 }
 
 static void unknown(const char *name) {
@@ -163,7 +153,7 @@ static void set(const cli_option *o, const char *value) {
     switch (o->type) {
     case CLI_STR:
         if (!*value && is_path(o)) die(2, "--%s: an empty name; want %s (%s)", o->name, o->arg, o->help);
-        if (o->choices && !in_choices(o->choices, value)) die(2, "--%s %s: not one of %s", o->name, value, o->choices);
+        if (o->names) chosen(o, value);
         *(const char **)o->value = value;
         return;
     case CLI_INT: *(long *)o->value = whole_number(o, value); return;

@@ -28,10 +28,9 @@ typedef struct cli_option {
     const char *arg;   // placeholder in --help, e.g. "DIR"; NULL for a flag
     const char *help;  // one line; the default is appended
     bool required;
-    const char *choices;  // "sound|compat|both": any other value is refused with this list; NULL: any
-    double min, max;      // of every number: any other is refused
-    // Of a choice, NULL at the end. The value is the place of its name, or what `values` has at that place. A default
-    // that no name has, such as -1, says that the option was not given.
+    double min, max;  // of every number: any other is refused
+    // Of a choice, and of a string that is one of them: NULL at the end. A choice's value is the place of its name, or
+    // what `values` has at that place; a default that no name has, such as -1, says that the option was not given.
     const char *const *names;
     const int *values;
     // Instead of all this: a table of options that several programs share, whose values are in the struct at `value`.
