@@ -145,7 +145,8 @@ static void read_text(trainer *t, const char *text, size_t bytes) {
     str_table seen = {0};
     split walk;
     split_begin(&walk, rule, text, bytes);
-    for (size_t begin, end; split_next(&walk, &begin, &end);) {
+    bool matched;
+    for (size_t begin, end; split_next(&walk, &begin, &end, &matched);) {
         int32_t w = str_get(&seen, text + begin, end - begin);
         if (w >= 0) {
             t->words[w].count++;

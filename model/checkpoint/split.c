@@ -1,6 +1,7 @@
-// split - GPT-2's cut of a text into pieces by PCRE2, and the symbols of bytes. Contract in split.h.
+// split - the cut of a text into pieces by PCRE2, and the symbols of bytes. Contract in split.h.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "split.h"
+#include <ctype.h>
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +14,95 @@ struct split_rule {
     pcre2_code *code;
 };
 
-split_rule *split_rule_new(void) {
-    static const char expression[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACES "\\p{L}\\p{N}]+"
-                                     "|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]+";
+// ---------------------------------------------------------------- expressions
+static split_rule *compile(const char *expression, uint32_t options) {
     int error;
     size_t where;
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF | options, &error, &where, NULL);
+    if (!code) {
+        PCRE2_UCHAR why[128];
+        pcre2_get_error_message(error, why, sizeof why);
+        err_set("the regular expression \"%.200s\" cannot be compiled: %s", expression, (const char *)why);
+        return NULL;
+    }
+    uint32_t empty = 0;
+    pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &empty);
+    if (empty) {
+        pcre2_code_free(code);
+        err_set("the regular expression \"%.200s\" may match no character, which is not implemented", expression);
+        return NULL;
+    }
+    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where there is no JIT, pcre2_match interprets
     split_rule *r = xmalloc(sizeof *r);
-    r->code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &where, NULL);
-    ASSERT(r->code);
-    pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE);  // where there is no JIT, pcre2_match interprets
+    r->code = code;
+    return r;
+}
+
+split_rule *split_rule_new(void) {
+    split_rule *r = compile("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACES "\\p{L}\\p{N}]+"
+                            "|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]+",
+                            0);
+    ASSERT(r);
+    return r;
+}
+
+split_rule *split_rule_text(const char *text) { return compile(text, PCRE2_LITERAL); }
+
+// One escape at p (after its backslash) into out; 0 and err_set: it means something else in PCRE2, or may.
+static int put_escape(FILE *out, const char *p, bool in_class) {
+    if (*p == 's')
+        fputs(in_class ? SPACES : "[" SPACES "]", out);
+    else if (*p == 'S' && !in_class)
+        fputs("[^" SPACES "]", out);
+    else if (*p == 'd')
+        fputs("\\p{Nd}", out);
+    else if (*p == 'D')
+        fputs("\\P{Nd}", out);
+    else if (*p && (strchr("pPrntfAz", *p) || ispunct((unsigned char)*p)))
+        fprintf(out, "\\%c", *p);
+    else
+        return -1;
+    return 0;
+}
+
+// Oniguruma's syntax (Ruby's) into PCRE2's: what both read alike is copied. -1: the character at *p is not.
+static int translate(FILE *out, const char **p) {
+    bool in_class = false;
+    for (; **p; ++*p) {
+        const char c = **p, next = (*p)[1];
+        if (c == '\\') {
+            if (put_escape(out, *p + 1, in_class)) return -1;
+            ++*p;
+            if ((**p == 'p' || **p == 'P') && (*p)[1] == '{')  // a property's name, whose } ends no count
+                while (**p != '}' && (*p)[1]) fputc(*++*p, out);
+            continue;
+        }
+        if (in_class && (c == '[' || (c == '&' && next == '&'))) return -1;  // sets within sets
+        if (!in_class && (c == '^' || c == '$')) return -1;                  // there: of every line
+        if (!in_class && c == '}' && next == '+') return -1;                 // there: a loop of a loop
+        if (c == '[') in_class = true;
+        if (c == ']') in_class = false;
+        fputc(c, out);
+        if (c == '[' && next == '^') fputc(*++*p, out);
+    }
+    return 0;
+}
+
+split_rule *split_rule_parse(const char *expression) {
+    char *text = NULL;
+    size_t n;
+    const char *p = expression;
+    FILE *out = open_memstream(&text, &n);
+    const int bad = translate(out, &p);
+    fclose(out);
+    split_rule *r = NULL;
+    if (bad)
+        err_set("the regular expression \"%.200s\" holds \"%.2s\" at byte %zu, which is not implemented", expression, p,
+                (size_t)(p - expression));
+    else
+        r = compile(text, 0);
+    free(text);
     return r;
 }
 
@@ -30,8 +111,9 @@ void split_rule_free(split_rule *r) {
     free(r);
 }
 
-// Length of the well-formed UTF-8 sequence at p, 1-4; 0: there is none.
-static size_t utf8_length(const unsigned char *p, size_t left) {
+// ---------------------------------------------------------------- walking
+size_t utf8_length(const char *text, size_t left) {
+    const unsigned char *p = (const unsigned char *)text;
     unsigned c = p[0];
     if (c < 0x80) return 1;
     size_t n = 0;
@@ -51,7 +133,7 @@ void split_begin(split *s, const split_rule *r, const char *text, size_t bytes) 
     *s = (split){.rule = r, .text = text, .bytes = bytes, .match = pcre2_match_data_create(1, NULL)};
     if (!s->match) die(1, "out of memory: no room to split a text");
     for (size_t i = 0; i < bytes;) {
-        size_t n = utf8_length((const unsigned char *)text + i, bytes - i);
+        size_t n = utf8_length(text + i, bytes - i);
         if (n == 0) {
             if (!s->copy) s->text = s->copy = xstrndup(text, bytes);
             s->copy[i] = 1;  // a control character: one byte as well, and no letter, digit or space either
@@ -60,13 +142,33 @@ void split_begin(split *s, const split_rule *r, const char *text, size_t bytes) 
     }
 }
 
-bool split_next(split *s, size_t *begin, size_t *end) {
-    if (s->at == s->bytes) return false;
-    int rc = pcre2_match(s->rule->code, (PCRE2_SPTR)s->text, s->bytes, s->at, PCRE2_NO_UTF_CHECK, s->match, NULL);
-    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
-    ASSERT(rc == 1 && found[0] == s->at && found[1] > s->at);  // every character begins one of the alternatives
+bool split_next(split *s, size_t *begin, size_t *end, bool *matched) {
+    if (s->at == s->bytes || s->failed) return false;
     *begin = s->at;
-    *end = s->at = found[1];
+    *matched = s->end > s->at;  // one that was found when what lies before it was given out
+    if (*matched) {
+        *end = s->at = s->end;
+        return true;
+    }
+    const PCRE2_SPTR text = (PCRE2_SPTR)s->text;
+    int rc = pcre2_match(s->rule->code, text, s->bytes, s->at, PCRE2_NO_UTF_CHECK, s->match, NULL);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(s->rule->code, text, s->bytes, s->at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match, NULL);
+    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
+        s->failed = true;
+        err_set("a regular expression of the tokenizer gives up on a text of %zu bytes (PCRE2 error %d)", s->bytes, rc);
+        return false;
+    }
+    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->match);
+    if (rc == PCRE2_ERROR_NOMATCH) {
+        *end = s->at = s->bytes;
+    } else if (found[0] > s->at) {
+        *end = s->at = found[0];
+        s->end = found[1];
+    } else {
+        *matched = true;
+        *end = s->at = found[1];
+    }
     return true;
 }
 

@@ -1,323 +1,316 @@
-// tok - GPT-2's byte-level BPE, from vocab.json and merges.txt. Contract in tok.h.
-// Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword units"; Radford et al. 2019
-// (bytes). A piece of the split starts as one id per byte; a heap holds the adjacent pairs that have a merge, by rank
-// and then by position; the symbols are a linked list. So a piece of n bytes costs n log n. Pieces that end as one id
-// are found in a table made at the start.
-#include "tok.h"
-#include <jansson.h>
+// tok - encoding and decoding with a tokenizer (contract in tok.h), and what its files fill. Sennrich, Haddow and Birch
+// 2016, "Neural machine translation of rare words with subword units"; Radford et al. 2019 (bytes); Kudo and Richardson
+// 2018 (SentencePiece). Pieces that end as one id are found in a table made at the start.
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include "split.h"
-#include "table.h"
+#include "tok_impl.h"
 
-enum { MAX_ID = 1 << 24 };  // far beyond any vocabulary; keeps a wrong number from asking for all memory
-
-static const char *const specials[] = {"<s>", "<pad>", "</s>", "<unk>"};
-
-typedef struct {
-    const char *key;    // symbols as in vocab.json; NULL: no such id
-    const char *bytes;  // what they stand for
-    int n;
-    bool special;
-} symbol;
-
-struct tok {
-    int size;  // of sym
-    symbol *sym;
-    char *text;        // the block that keys and bytes point into
-    str_table by_key;  // key -> id
-    str_table whole;   // piece -> id, for the pieces that are merged to one id
-    u64_table ranks;   // pair of ids -> rank
-    int32_t *result;   // of each rank
-    int32_t byte_id[256];
-    split_rule *rule;
-    char hash[33];
-};
-
-static bool is_special(const char *key) {
-    for (size_t i = 0; i < sizeof specials / sizeof *specials; i++)
-        if (strcmp(key, specials[i]) == 0) return true;
-    return false;
-}
-
-static uint64_t pair_key(int32_t a, int32_t b) { return (uint64_t)(uint32_t)a << 32 | (uint32_t)b; }
-
-// ---------------------------------------------------------------- merging one piece
-typedef struct {
-    int32_t *id, *prev, *next;  // [cap] a linked list of symbols; id -1: merged into its left neighbour
-    uint64_t *heap;             // [3 cap] rank << 32 | position of the left symbol
-    int cap, n_heap;
-} scratch;
-
-static void scratch_free(scratch *s) {
-    free(s->id);
-    free(s->prev);
-    free(s->next);
-    free(s->heap);
-}
-
-static void heap_push(scratch *s, uint64_t x) {
-    int i = s->n_heap++;
-    for (; i > 0 && s->heap[(i - 1) / 2] > x; i = (i - 1) / 2) s->heap[i] = s->heap[(i - 1) / 2];
-    s->heap[i] = x;
-}
-
-static uint64_t heap_pop(scratch *s) {
-    uint64_t top = s->heap[0], x = s->heap[--s->n_heap];
-    int i = 0;
-    for (int k; (k = 2 * i + 1) < s->n_heap; i = k) {
-        if (k + 1 < s->n_heap && s->heap[k + 1] < s->heap[k]) k++;
-        if (s->heap[k] >= x) break;
-        s->heap[i] = s->heap[k];
-    }
-    s->heap[i] = x;
-    return top;
-}
-
-// Rank of the pair that begins at list entry i, -1: none.
-static int32_t rank_at(const tok *t, const scratch *s, int i) {
-    if (i < 0 || s->id[i] < 0 || s->next[i] < 0) return -1;
-    return u64_get(&t->ranks, pair_key(s->id[i], s->id[s->next[i]]));
-}
-
-static void offer(const tok *t, scratch *s, int i) {
-    int32_t rank = rank_at(t, s, i);
-    if (rank >= 0) heap_push(s, (uint64_t)rank << 32 | (uint32_t)i);
-}
-
-// Leaves the merged ids of a piece in the list that begins at entry 0.
-static void merge_piece(const tok *t, scratch *s, const char *piece, int n) {
-    if (n > s->cap) {
-        s->cap = n < 256 ? 256 : n;
-        s->id = xrealloc(s->id, (size_t)s->cap * sizeof *s->id);
-        s->prev = xrealloc(s->prev, (size_t)s->cap * sizeof *s->prev);
-        s->next = xrealloc(s->next, (size_t)s->cap * sizeof *s->next);
-        // n - 1 pairs at the start and two more per merge
-        s->heap = xrealloc(s->heap, 3 * (size_t)s->cap * sizeof *s->heap);
-    }
-    for (int i = 0; i < n; i++) {
-        s->id[i] = t->byte_id[(unsigned char)piece[i]];
-        s->prev[i] = i - 1;
-        s->next[i] = i + 1 < n ? i + 1 : -1;
-    }
-    s->n_heap = 0;
-    for (int i = 0; i + 1 < n; i++) offer(t, s, i);
-    while (s->n_heap) {
-        uint64_t top = heap_pop(s);
-        int i = (int)(uint32_t)top;
-        int32_t rank = (int32_t)(top >> 32);
-        if (rank_at(t, s, i) != rank) continue;  // one of its symbols has been merged since
-        int j = s->next[i];
-        s->id[i] = t->result[rank];
-        s->id[j] = -1;
-        s->next[i] = s->next[j];
-        if (s->next[i] >= 0) s->prev[s->next[i]] = i;
-        offer(t, s, s->prev[i]);
-        offer(t, s, i);
-    }
-}
-
-// ---------------------------------------------------------------- reading
-// Line of the k-th member of a JSON object of numbers that is known to be well-formed.
-static int member_line(const char *json, size_t bytes, int k) {
-    int line = 1;
-    bool quoted = false;
-    for (size_t i = 0; i < bytes; i++) {
-        char c = json[i];
-        line += c == '\n';
-        if (quoted && c == '\\')
-            i++;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (c == ':' && !quoted && k-- == 0)
-            break;
-    }
-    return line;
-}
-
-static int read_vocab(tok *t, const char *json, size_t bytes, const char *path, int vocab) {
-    json_error_t why;
-    json_t *root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &why), *value;
-    int k = 0, rc = -1;
-    const char *key;
-    if (!root) return err_set("%s/vocab.json:%d: %s", path, why.line, why.text);
-    if (!json_is_object(root) || json_object_size(root) == 0) {
-        err_set("%s/vocab.json:1: one JSON object of symbols and their ids is wanted, {\"symbol\": id, ...}", path);
-        goto done;
-    }
-    int limit = vocab > 0 ? vocab : MAX_ID;
-    json_object_foreach(root, key, value) {
-        json_int_t id = json_integer_value(value);
-        if (!json_is_integer(value) || id < 0) {
-            err_set("%s/vocab.json:%d: the id of \"%.60s\" must be a whole number of at least 0", path,
-                    member_line(json, bytes, k), key);
-            goto done;
-        }
-        if (id >= limit) {
-            err_set("%s/vocab.json:%d: \"%.60s\" has id %lld, but %s %d; is this the tokenizer of another model?", path,
-                    member_line(json, bytes, k), key, (long long)id,
-                    vocab > 0 ? "the embedding has rows 0 to" : "ids may reach", limit - 1);
-            goto done;
-        }
-        if (id >= t->size) t->size = (int)id + 1;
-        k++;
-    }
-    t->sym = xcalloc((size_t)t->size, sizeof *t->sym);
-    // a key and its zero are shorter than the key in quotes; its bytes no longer than it
-    char *at = t->text = xmalloc(2 * bytes);
-    k = 0;
-    json_object_foreach(root, key, value) {
-        symbol *s = &t->sym[json_integer_value(value)];
-        size_t len = strlen(key);
-        if (s->key) {
-            err_set("%s/vocab.json:%d: \"%.60s\" and \"%.60s\" have the same id %d", path, member_line(json, bytes, k),
-                    s->key, key, (int)(s - t->sym));
-            goto done;
-        }
-        s->key = memcpy(at, key, len + 1);
-        s->special = is_special(key);
-        str_put(&t->by_key, s->key, len, (int32_t)(s - t->sym));
-        at += len + 1;
-        s->n = symbols_read(at, key);
-        // a token added by hand, with characters that are no symbols: it stands for itself and is never encoded
-        if (s->n < 0) {
-            memcpy(at, key, len);
-            s->n = (int)len;
-        }
-        s->bytes = at;
-        at[s->n] = 0;
-        at += s->n + 1;
-        k++;
-    }
-    for (int b = 0; b < 256; b++) {
-        char name[3], byte = (char)b;
-        t->byte_id[b] = str_get(&t->by_key, name, symbols_write(name, &byte, 1));
-        if (t->byte_id[b] < 0) {
-            err_set(
-                "%s/vocab.json:%d: the symbol \"%s\" of byte 0x%02x is missing; a byte-level vocabulary has all 256",
-                path, member_line(json, bytes, k - 1), name, b);
-            goto done;
-        }
-    }
-    rc = 0;
-done:
-    json_decref(root);
-    return rc;
-}
-
-static int read_merges(tok *t, const char *text, size_t bytes, const char *path) {
-    int line = 0, n = 0, cap = 0;
-    char *joined = xmalloc(bytes + 1);
-    for (const char *p = text, *end = text + bytes, *eol; p < end; p = eol + 1) {
-        line++;
-        eol = memchr(p, '\n', (size_t)(end - p));
-        if (!eol) eol = end;
-        size_t len = (size_t)(eol - p);
-        if (len && p[len - 1] == '\r') len--;
-        if ((len >= 8 && memcmp(p, "#version", 8) == 0) || (len == 0 && eol + 1 >= end)) continue;
-        const char *space = memchr(p, ' ', len);
-        size_t left = space ? (size_t)(space - p) : 0, right = space ? len - left - 1 : 0;
-        if (!left || !right || memchr(space + 1, ' ', right) || memchr(p, 0, len)) {
-            err_set("%s/merges.txt:%d: two symbols with one space between them are wanted", path, line);
-            goto fail;
-        }
-        memcpy(joined, p, left);
-        memcpy(joined + left, space + 1, right);
-        joined[left + right] = 0;
-        int32_t a = str_get(&t->by_key, p, left), b = str_get(&t->by_key, space + 1, right),
-                ab = str_get(&t->by_key, joined, left + right);
-        if (a < 0 || b < 0 || ab < 0) {
-            const char *missing = joined;
-            size_t m = left + right;
-            if (b < 0) missing = space + 1, m = right;
-            if (a < 0) missing = p, m = left;
-            err_set("%s/merges.txt:%d: \"%.*s\" is not in vocab.json; do the two files belong together?", path, line,
-                    m < 60 ? (int)m : 60, missing);
-            goto fail;
-        }
-        if (u64_get(&t->ranks, pair_key(a, b)) >= 0) {
-            err_set("%s/merges.txt:%d: this pair is also on an earlier line", path, line);
-            goto fail;
-        }
-        u64_put(&t->ranks, pair_key(a, b), n);
-        VEC_PUSH(t->result, n, cap, ab);
-    }
-    free(joined);
-    return 0;
-fail:
-    free(joined);
-    return -1;
-}
-
-tok *tok_parse(const char *vocab_json, size_t n_vocab, const char *merges, size_t n_merges, const char *path,
-               int vocab) {
+// ---------------------------------------------------------------- filling
+tok *tok_new(char *path, char *merges_path) {
     tok *t = xcalloc(1, sizeof *t);
-    scratch s = {0};
-    if (read_vocab(t, vocab_json, n_vocab, path, vocab) != 0 || read_merges(t, merges, n_merges, path) != 0) {
-        tok_close(t);
-        return NULL;
-    }
-    t->rule = split_rule_new();
-    for (int id = 0; id < t->size; id++) {
-        symbol *y = &t->sym[id];
-        if (!y->key || y->special || y->n == 0) continue;
-        merge_piece(t, &s, y->bytes, y->n);
-        if (s.id[0] == id && s.next[0] < 0) str_put(&t->whole, y->bytes, (size_t)y->n, id);
-    }
-    scratch_free(&s);
-    char both[66];
-    hash_bytes(both, vocab_json, n_vocab);
-    hash_bytes(both + 32, merges, n_merges);
-    hash_bytes(t->hash, both, 64);
-    return t;
-}
-
-tok *tok_open(const char *dir, int vocab) {
-    char *path[2] = {xasprintf("%s/vocab.json", dir), xasprintf("%s/merges.txt", dir)};
-    size_t n_vocab = 0, n_merges = 0;
-    char *v = file_read(path[0], &n_vocab), *m = v ? file_read(path[1], &n_merges) : NULL;
-    tok *t = m ? tok_parse(v, n_vocab, m, n_merges, dir, vocab) : NULL;
-    free(v);
-    free(m);
-    free(path[0]);
-    free(path[1]);
+    t->path = path;
+    t->merges_path = merges_path;
+    t->unk = t->bos = t->eos = t->begin = -1;
     return t;
 }
 
 void tok_close(tok *t) {
     if (!t) return;
+    for (int i = 0; i < t->size; i++) free(t->sym[i].key);
+    free(t->sym);
     str_free(&t->by_key);
     str_free(&t->whole);
     u64_free(&t->ranks);
-    split_rule_free(t->rule);
-    free(t->sym);
-    free(t->text);
     free(t->result);
+    tok_steps_free(t);
+    free(t->path);
+    free(t->merges_path);
     free(t);
 }
 
-// ---------------------------------------------------------------- use
-int tok_encode(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap) {
-    if (bytes > INT_MAX / 4)
-        return err_set("a text of %zu bytes is too long for one call of the tokenizer (limit %d)", bytes, INT_MAX / 4);
-    scratch s = {0};
-    split walk;
-    split_begin(&walk, t->rule, text, bytes);
-    for (size_t begin, end; split_next(&walk, &begin, &end);) {
-        int32_t id = str_get(&t->whole, text + begin, end - begin);
-        if (id >= 0) {
-            VEC_PUSH(*ids, *n, *cap, id);
-            continue;
-        }
-        merge_piece(t, &s, text + begin, (int)(end - begin));
-        for (int i = 0; i >= 0; i = s.next[i]) VEC_PUSH(*ids, *n, *cap, s.id[i]);
+void tok_reserve(tok *t, int size) {
+    if (size <= t->size) return;
+    if (size > t->cap) {
+        t->cap = size < 2 * t->cap ? 2 * t->cap : size;
+        t->sym = xrealloc(t->sym, (size_t)t->cap * sizeof *t->sym);
     }
-    split_end(&walk);
-    scratch_free(&s);
+    memset(t->sym + t->size, 0, (size_t)(size - t->size) * sizeof *t->sym);
+    t->size = size;
+}
+
+// The bytes of "<0x00>".."<0xFF>", as SentencePiece names them; -1: another key.
+static int byte_of_key(const char *key, size_t n) {
+    static const char digits[] = "0123456789ABCDEF";
+    if (n != 6 || memcmp(key, "<0x", 3) || key[5] != '>') return -1;
+    const char *high = memchr(digits, key[3], 16), *low = memchr(digits, key[4], 16);
+    return high && low ? (int)(16 * (high - digits) + (low - digits)) : -1;
+}
+
+// SentencePiece writes U+2581 for a space.
+static int bytes_of_piece(char *out, const char *key, size_t n) {
+    int m = 0;
+    for (size_t i = 0; i < n; m++) {
+        const bool space = n - i >= 3 && memcmp(key + i, "\xe2\x96\x81", 3) == 0;
+        out[m] = space ? ' ' : key[i];
+        i += space ? 3 : 1;
+    }
+    return m;
+}
+
+int tok_put(tok *t, int32_t id, const char *key, size_t n) {
+    ASSERT(id >= 0 && id < t->size);
+    symbol *s = &t->sym[id];
+    if (s->key) return err_set("\"%.60s\" and \"%.*s\" have the same id %d", s->key, n < 60 ? (int)n : 60, key, id);
+    if (str_get(&t->by_key, key, n) >= 0)
+        return err_set("\"%.*s\" has two ids, %d and %d", n < 60 ? (int)n : 60, key, str_get(&t->by_key, key, n), id);
+    // the key, a zero, what it stands for (no longer than the key), a zero
+    s->key = xmalloc(2 * n + 2);
+    memcpy(s->key, key, n);
+    s->key[n] = 0;
+    s->n_key = (int)n;
+    str_put(&t->by_key, s->key, n, id);
+    char *bytes = s->key + n + 1;
+    const int b = byte_of_key(key, n);
+    if (t->byte_level) {
+        s->n = strlen(s->key) == n ? symbols_read(bytes, s->key) : -1;
+    } else if (b >= 0) {
+        *bytes = (char)b;
+        s->n = 1;
+        s->alone = true;
+    } else {
+        s->n = bytes_of_piece(bytes, key, n);
+    }
+    // a token added by hand, with characters that are no symbols: it stands for itself and is never merged
+    if (s->n < 0) {
+        memcpy(bytes, key, n);
+        s->n = (int)n;
+        s->alone = true;
+    }
+    s->bytes = bytes;
+    bytes[s->n] = 0;
     return 0;
 }
 
+void tok_special(tok *t, int32_t id, bool special) {
+    t->sym[id].special = special;
+    t->sym[id].alone = true;
+}
+
+int tok_put_merge(tok *t, const char *a, size_t n_a, const char *b, size_t n_b) {
+    char *joined = xmalloc(n_a + n_b + 1);
+    memcpy(joined, a, n_a);
+    memcpy(joined + n_a, b, n_b);
+    const int32_t left = str_get(&t->by_key, a, n_a), right = str_get(&t->by_key, b, n_b),
+                  both = str_get(&t->by_key, joined, n_a + n_b);
+    const char *missing = joined;
+    size_t n = n_a + n_b;
+    if (right < 0) missing = b, n = n_b;
+    if (left < 0) missing = a, n = n_a;
+    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    int bad = 0;
+    if (left < 0 || right < 0 || both < 0)
+        bad = err_set("\"%.*s\" is not in the vocabulary; do the two belong together?", n < 60 ? (int)n : 60, missing);
+    else if (u64_get(&t->ranks, pair) >= 0)
+        bad = err_set("this pair has an earlier merge");
+    free(joined);
+    if (bad) return -1;
+    u64_put(&t->ranks, pair, t->n_merges);
+    VEC_PUSH(t->result, t->n_merges, t->cap_merges, both);
+    return 0;
+}
+
+// ---------------------------------------------------------------- pieces to ids
+typedef struct {
+    const tok *t;
+    merge_scratch s;
+    int32_t **ids;
+    int *n, *cap;
+    bool marked;  // bytes that are not UTF-8 are marked (mark_bytes)
+} encoder;
+
+// The 128 bytes that may be no UTF-8 are the last characters of the private planes while a text is cut: neither letter,
+// digit nor space. A text that has bytes to be marked and these characters has the characters' bytes marked, too.
+enum { MARK = 0x10ff00 };
+
+static bool is_mark(const char *p) { return memcmp(p, "\xf4\x8f\xbe", 3) == 0 || memcmp(p, "\xf4\x8f\xbf", 3) == 0; }
+
+static char *mark_bytes(const char *text, size_t bytes, size_t *n) {
+    char *out = xmalloc(4 * bytes + 1), *p = out;
+    for (size_t i = 0, len; i < bytes; i += len) {
+        len = utf8_length(text + i, bytes - i);
+        if (len && !(len == 4 && is_mark(text + i))) {
+            memcpy(p, text + i, len);
+            p += len;
+            continue;
+        }
+        const int c = MARK + (unsigned char)text[i];
+        len = 1;
+        *p++ = (char)(0xf0 | c >> 18);
+        *p++ = (char)(0x80 | (c >> 12 & 0x3f));
+        *p++ = (char)(0x80 | (c >> 6 & 0x3f));
+        *p++ = (char)(0x80 | (c & 0x3f));
+    }
+    *n = (size_t)(p - out);
+    return out;
+}
+
+static int marked_byte(const char *p) {
+    return (((unsigned char)p[2] & 0x3f) << 6 | ((unsigned char)p[3] & 0x3f)) & 0xff;
+}
+
+// The bytes of a piece, in place of marks.
+static size_t unmark(char *out, const char *piece, size_t bytes) {
+    char *p = out;
+    for (size_t i = 0; i < bytes;) {
+        if (bytes - i >= 4 && is_mark(piece + i)) {
+            *p++ = (char)marked_byte(piece + i);
+            i += 4;
+        } else {
+            *p++ = piece[i++];
+        }
+    }
+    return (size_t)(p - out);
+}
+
+static int byte_symbols(encoder *e, const char *piece, size_t bytes) {
+    merge_reserve(&e->s, (int)bytes);
+    for (size_t i = 0; i < bytes; i++) e->s.id[i] = e->t->byte_id[(unsigned char)piece[i]];
+    return (int)bytes;
+}
+
+static int character_symbols(encoder *e, const char *piece, size_t bytes) {
+    const tok *t = e->t;
+    int n = 0;
+    bool was_unknown = false;
+    merge_reserve(&e->s, (int)bytes);
+    for (size_t i = 0, len; i < bytes; i += len) {
+        len = utf8_length(piece + i, bytes - i);
+        const bool mark = e->marked && len == 4 && is_mark(piece + i);
+        const int32_t id = mark ? -1 : str_get(&t->by_key, piece + i, len);
+        const bool unknown = id < 0 && !t->byte_fallback;
+        if (id >= 0)
+            e->s.id[n++] = id;
+        else if (mark && t->byte_fallback)
+            e->s.id[n++] = t->byte_id[marked_byte(piece + i)];
+        else if (t->byte_fallback)
+            for (size_t k = 0; k < len; k++) e->s.id[n++] = t->byte_id[(unsigned char)piece[i + k]];
+        else if (t->unk >= 0 && !(t->fuse_unk && was_unknown))
+            e->s.id[n++] = t->unk;
+        was_unknown = unknown;
+    }
+    return n;
+}
+
+static void encode_piece(encoder *e, const char *piece, size_t bytes) {
+    const tok *t = e->t;
+    const int32_t id = str_get(&t->whole, piece, bytes);
+    if (id >= 0) {
+        VEC_PUSH(*e->ids, *e->n, *e->cap, id);
+        return;
+    }
+    const int n = (t->byte_level ? byte_symbols : character_symbols)(e, piece, bytes);
+    if (n == 0) return;
+    merge_symbols(t, &e->s, n);
+    for (int i = 0; i >= 0; i = e->s.next[i]) VEC_PUSH(*e->ids, *e->n, *e->cap, e->s.id[i]);
+}
+
+static int take_piece(void *ctx, const char *piece, size_t bytes, int32_t id) {
+    encoder *e = ctx;
+    if (id >= 0) {
+        VEC_PUSH(*e->ids, *e->n, *e->cap, id);
+    } else if (e->marked && e->t->byte_level) {
+        char *plain = xmalloc(bytes + 1);
+        encode_piece(e, plain, unmark(plain, piece, bytes));
+        free(plain);
+    } else {
+        encode_piece(e, piece, bytes);
+    }
+    return 0;
+}
+
+int tok_encode(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap) {
+    const size_t limit = INT_MAX / 32;
+    if (bytes > limit)
+        return err_set("a text of %zu bytes is too long for one call of the tokenizer (limit %zu)", bytes, limit);
+    encoder e = {.t = t, .ids = ids, .n = n, .cap = cap};
+    for (size_t i = 0, len; i < bytes && !e.marked; i += len) {
+        len = utf8_length(text + i, bytes - i);
+        e.marked = len == 0;
+    }
+    char *copy = e.marked ? mark_bytes(text, bytes, &bytes) : NULL;
+    const int bad = tok_pieces(t, copy ? copy : text, bytes, take_piece, &e);
+    free(copy);
+    merge_free(&e.s);
+    return bad;
+}
+
+// ---------------------------------------------------------------- what a vocabulary must be
+static int find_bytes(tok *t) {
+    for (int b = 0; b < 256; b++) {
+        char name[8], byte = (char)b;
+        size_t n = t->byte_level ? symbols_write(name, &byte, 1) : (size_t)snprintf(name, sizeof name, "<0x%02X>", b);
+        t->byte_id[b] = str_get(&t->by_key, name, n);
+        if (t->byte_id[b] < 0)
+            return err_set("%s: the symbol \"%s\" of byte 0x%02x is missing; %s has all 256", t->path, name, b,
+                           t->byte_level ? "a byte-level vocabulary" : "one with byte_fallback");
+        t->sym[t->byte_id[b]].alone = true;
+    }
+    return 0;
+}
+
+// <s>, [PAD], <|endoftext|>, and what fairseq pads a vocabulary with: names of tokens that no merge makes.
+static bool looks_special(const symbol *s) {
+    const char first = s->key[0], last = s->key[s->n_key - 1];
+    return (first == '<' && last == '>') || (first == '[' && last == ']') || strncmp(s->key, "madeupword", 10) == 0;
+}
+
+// Every symbol of several characters must be what a merge makes.
+static int check_merged(const tok *t) {
+    bool *made = xcalloc((size_t)t->size, sizeof *made);
+    int missing = 0, several = 0;
+    const symbol *example = NULL;
+    for (int i = 0; i < t->n_merges; i++) made[t->result[i]] = true;
+    for (int i = 0; i < t->size; i++) {
+        const symbol *s = &t->sym[i];
+        if (!s->key || !s->n_key || s->alone || looks_special(s) ||
+            utf8_length(s->key, (size_t)s->n_key) == (size_t)s->n_key)
+            continue;
+        several++;
+        if (made[i]) continue;
+        missing++;
+        if (!example) example = s;
+    }
+    free(made);
+    // with ignore_merges a symbol is found without them; most have merges all the same
+    if (missing == 0 || (t->ignore_merges && missing < several / 4)) return 0;
+    return err_set(
+        "%s: %d of the %d symbols of several characters, such as \"%.60s\" (id %d), are made by no merge; the "
+        "merges are cut short or those of another model (tokens of their own belong into added_tokens.json)",
+        t->merges_path, missing, several, example->key, (int)(example - t->sym));
+}
+
+int tok_finish(tok *t) {
+    if ((t->byte_level || t->byte_fallback) && find_bytes(t)) return -1;
+    if (check_merged(t)) return -1;
+    int32_t *ids = NULL;
+    int n = 0, cap = 0;
+    encoder e = {.t = t, .ids = &ids, .n = &n, .cap = &cap};
+    for (int id = 0; id < t->size; id++) {
+        const symbol *s = &t->sym[id];
+        const char *piece = t->byte_level ? s->bytes : s->key;
+        const size_t bytes = (size_t)(t->byte_level ? s->n : s->n_key);
+        if (!s->key || bytes == 0 || s->outside) continue;
+        n = 0;
+        if (!t->ignore_merges && !s->special) encode_piece(&e, piece, bytes);
+        if (t->ignore_merges || (n == 1 && ids[0] == id)) str_put(&t->whole, piece, bytes, id);
+    }
+    merge_free(&e.s);
+    free(ids);
+    return 0;
+}
+
+// ---------------------------------------------------------------- use
 const char *tok_bytes(const tok *t, int32_t id, size_t *n) {
     const symbol *s = id >= 0 && id < t->size && t->sym[id].key ? &t->sym[id] : NULL;
     *n = s ? (size_t)s->n : 0;
@@ -331,9 +324,12 @@ char *tok_decode(const tok *t, const int32_t *ids, int n) {
         total += len;
     }
     char *out = xmalloc(total + 1), *p = out;
+    bool first = true;
     for (int i = 0; i < n; i++) {
         const char *b = tok_bytes(t, ids[i], &len);
         if (ids[i] < 0 || ids[i] >= t->size || t->sym[ids[i]].special) continue;
+        if (t->drops_space && first && len && *b == ' ') b++, len--;
+        first = false;
         memcpy(p, b, len);
         p += len;
     }
@@ -341,6 +337,9 @@ char *tok_decode(const tok *t, const int32_t *ids, int n) {
     return out;
 }
 
-int32_t tok_id(const tok *t, const char *symbol_text) { return str_get(&t->by_key, symbol_text, strlen(symbol_text)); }
+int32_t tok_id(const tok *t, const char *key) { return str_get(&t->by_key, key, strlen(key)); }
 int tok_size(const tok *t) { return t->size; }
+int32_t tok_bos(const tok *t) { return t->bos; }
+int32_t tok_eos(const tok *t) { return t->eos; }
+int32_t tok_begin(const tok *t) { return t->begin; }
 const char *tok_hash(const tok *t) { return t->hash; }

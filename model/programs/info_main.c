@@ -92,12 +92,8 @@ static void print_list(const ckpt *c) {
 // Sizes, and one line of text to ids and back: a wrong vocab.json shows here.
 static int print_tokenizer(const model_config *c) {
     static const char text[] = "The old man walked into the caf\xc3\xa9.";
-    char *vocab = xasprintf("%s/vocab.json", model_dir), *merges = xasprintf("%s/merges.txt", model_dir);
-    const bool none = !file_exists(vocab) && !file_exists(merges);
-    free(vocab);
-    free(merges);
-    if (none) {
-        printf("tokenizer     none (no vocab.json, no merges.txt); score and sweep need it\n");
+    if (!tok_there(model_dir)) {
+        printf("tokenizer     none (no tokenizer.json, no vocab.json and merges.txt); score and sweep need it\n");
         return 0;
     }
     tok *t = tok_open(model_dir, c->V);
@@ -107,8 +103,8 @@ static int print_tokenizer(const model_config *c) {
     if (!t || tok_encode(t, text, sizeof text - 1, &ids, &n, &cap)) goto done;
     back = tok_decode(t, ids, n);
     if (strcmp(back, text)) {
-        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; vocab.json and merges.txt do not belong together",
-                model_dir, text, back);
+        err_set("%s: the tokenizer turns \"%s\" into \"%.100s\"; its files do not belong together", model_dir, text,
+                back);
         goto done;
     }
     printf("tokenizer     %d ids, hash %.8s\n              \"%s\" ->", tok_size(t), tok_hash(t), text);

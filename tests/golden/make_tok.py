@@ -131,4 +131,5 @@ def main():
     print(len(all_strings), "strings,", len(learnt), "merges")
 
 
-main()
+if __name__ == "__main__":
+    main()
