@@ -5,6 +5,7 @@
 // nothing needs MPI to build).
 #include "score.h"
 #include "ranks.h"
+#include "tok_model.h"
 #include "workers.h"
 #include <errno.h>
 #include <omp.h>
@@ -238,7 +239,7 @@ int main(int argc, char **argv) {
     model m = {0};
     if (model_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
     j.model = &m;
-    if (!(j.tok = tok_open(o->model, m.c.V))) die(1, "%s", err_get());
+    if (!(j.tok = tok_open_model(o->model, &m.c))) die(1, "%s", err_get());
     if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());
     store_state before = state_of(o->out);
     int bad = score_plan(&j);

@@ -1,5 +1,6 @@
 // score_plan - which examples, which datasets, what a store already holds, and in which batches the rest is computed.
 #include "score.h"
+#include "tok_model.h"
 #include "cli.h"
 #include <stdlib.h>
 #include <string.h>
@@ -166,7 +167,7 @@ static int example_of(score_job *j, score_task *t, int doc, task_example *e, int
     if (bos) {
         e->tokens = xrealloc(e->tokens, (size_t)(e->n + 1) * sizeof *e->tokens);
         memmove(e->tokens + 1, e->tokens, (size_t)e->n++ * sizeof *e->tokens);
-        e->tokens[0] = tok_id(j->tok, "</s>");
+        e->tokens[0] = tok_first(j->tok, &j->model->c);
         e->context_length++;
     }
     int over = e->n - most;

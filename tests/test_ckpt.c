@@ -265,13 +265,16 @@ static void bad_config(void **state) {
     config_error("\"hidden_size\": 6", "\"hidden_size\": 7", "no multiple");
     config_error("\"hidden_size\": 6", "\"hidden_size\": -6", "outside");
     config_error("\"ffn_dim\": 10", "\"ffn_dim\": 99999999999", "outside");
-    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 99999999999999999999", "not valid JSON");
+    config_error("\"ffn_dim\": 10", "\"ffn_dim\": 99999999999999999999", "not a whole number");
     config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "outside");
     config_error("\"bos_token_id\": 2", "\"bos_token_id\": 11", "special token");
     config_error("\"do_layer_norm_before\": true", "\"do_layer_norm_before\": 1", "neither true nor false");
     config_error("\"use_cache\": true", "\"layer_norm_elementwise_affine\": false", "layer_norm_elementwise_affine");
     config_error("\"float16\"", "\"float64\"", "float64");
-    config_error("\"use_cache\": true", "\"ffn_dim\": 10", "not valid JSON");
+    config_error("\"use_cache\": true", "\"ffn_dim\": 9", "but config.json asks for [9]");  // of two, the last
+    config_error("\"eos_token_id\": 2", "\"eos_token_id\": []", "a list of 0 ids");
+    config_error("\"eos_token_id\": 2", "\"eos_token_id\": [2, \"3\"]", "entry 1 of its list is no id");
+    config_error("\"eos_token_id\": 2", "\"eos_token_id\": [11, 2]", "special token");
     config_error("\"use_cache\": true", "\"tie_word_embeddings\": 0", "neither true nor false");
     config_error("}", "", "not valid JSON");
     copy_to_tmp(GOLDEN "st");
@@ -297,6 +300,23 @@ static void config_defaults(void **state) {
     assert_int_equal(c.eos, 2);
     assert_int_equal(c.pad, 1);
     assert_int_equal(c.declared, DT_BF16);
+    assert_true(model_ends_text(&c, 2) && !model_ends_text(&c, 1));
+}
+
+// What Python's json module writes or reads, transformers with it: a byte-order mark, NaN, repeated keys, lists of ids.
+static void config_of_python(void **state) {
+    (void)state;
+    static const char text[] =
+        "\xef\xbb\xbf{\"model_type\":\"opt\",\"num_hidden_layers\":1,\"num_attention_heads\":4,\"hidden_size\":4,"
+        "\"hidden_size\":8,\"ffn_dim\":3,\"vocab_size\":7,\"max_position_embeddings\":9,\"init_std\":NaN,"
+        "\"a \\\" NaN\":-Infinity,\"eos_token_id\":[6, 3],\"length\":1000000000000000019884624838656}";
+    model_config c;
+    if (model_config_parse(text, sizeof text - 1, "text", &c)) fail_msg("%s", err_get());
+    assert_int_equal(c.E, 8);
+    assert_int_equal(c.eos, 6);
+    assert_int_equal(c.bos, 2);
+    assert_true(model_ends_text(&c, 6) && model_ends_text(&c, 3) && !model_ends_text(&c, 2));
+    assert_true(c.tokens.named[TOKEN_EOS] && !c.tokens.named[TOKEN_BOS]);
 }
 
 // ---------------------------------------------------------------- tensors against the config
@@ -443,10 +463,10 @@ static int remove_tmp(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forms),         cmocka_unit_test(unaligned),  cmocka_unit_test(saving),
-        cmocka_unit_test(hashes),        cmocka_unit_test(bad_config), cmocka_unit_test(config_defaults),
-        cmocka_unit_test(bad_tensors),   cmocka_unit_test(not_finite), cmocka_unit_test(bad_shards),
-        cmocka_unit_test(shared_models),
+        cmocka_unit_test(forms),         cmocka_unit_test(unaligned),        cmocka_unit_test(saving),
+        cmocka_unit_test(hashes),        cmocka_unit_test(bad_config),       cmocka_unit_test(config_defaults),
+        cmocka_unit_test(bad_tensors),   cmocka_unit_test(not_finite),       cmocka_unit_test(bad_shards),
+        cmocka_unit_test(shared_models), cmocka_unit_test(config_of_python),
     };
     if (!mkdtemp(tmp)) return 1;
     return cmocka_run_group_tests(tests, NULL, remove_tmp);

@@ -307,7 +307,7 @@ static void broken_files(void **state) {
     char dir[32];
     scratch_dir(dir);
     assert_null(tok_open(dir, 0));
-    assert_non_null(strstr(err_get(), "/vocab.json: cannot open"));
+    assert_non_null(strstr(err_get(), ": no tokenizer: neither tokenizer.json nor vocab.json"));
     assert_int_equal(bpe_train("", 0, 260, dir), 0);
     char *path = xasprintf("%s/merges.txt", dir);
     unlink(path);

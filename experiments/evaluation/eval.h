@@ -6,7 +6,7 @@
 #pragma once
 #include "contextual.h"
 #include "task.h"
-#include "tok.h"
+#include "tok_model.h"
 #include "wikitext.h"
 
 typedef struct {

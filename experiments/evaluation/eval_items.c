@@ -65,7 +65,7 @@ static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk,
             return -1;
         }
         it.n_seqs++;
-        const int state = make_seq(&it, j, &e, o, c->eos, c->positions);
+        const int state = make_seq(&it, j, &e, o, tok_first(tk, c), c->positions);
         cut |= state == 0;
         fits &= state >= 0;
     }
@@ -209,7 +209,7 @@ int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_op
     const int most = c->positions < 2048 ? c->positions : 2048;
     if (wikitext_open(&w, file)) return -1;
     int bad = wikitext_keep(&w, o->part, o->limit, o->seed) ? err_prefix("%s", file) : 0;
-    if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, c->eos, most);
+    if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, tok_first(tk, c), most);
     memcpy(t->hash, w.hash, sizeof t->hash);
     wikitext_close(&w);
     t->tokens = s.id;

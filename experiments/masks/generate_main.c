@@ -4,7 +4,7 @@
 #include "decode.h"
 #include "device.h"
 #include "mask_options.h"
-#include "tok.h"
+#include "tok_model.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +138,7 @@ int main(int argc, char **argv) {
     model m;
     const ops *device = device_open(&arg.device);
     if (!device || model_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
-    tok *t = tok_open(arg.model, m.c.V);
+    tok *t = tok_open_model(arg.model, &m.c);
     if (!t) die(1, "%s", err_get());
     mask units = {0};
     predictor *nets = NULL;
@@ -147,7 +147,7 @@ int main(int argc, char **argv) {
     if (masked) model_sparse_prepare(&m);
     int32_t *ids = NULL;
     int n = 0, cap = 0;
-    if (!arg.no_bos) VEC_PUSH(ids, n, cap, m.c.bos);
+    if (!arg.no_bos) VEC_PUSH(ids, n, cap, tok_first(t, &m.c));
     if (tok_encode(t, arg.prompt, strlen(arg.prompt), &ids, &n, &cap) != 0) die(1, "%s", err_get());
     if (n == 0) die(2, "--prompt is empty and --no-bos leaves nothing to begin with");
     if (n >= m.c.positions)
@@ -166,7 +166,7 @@ int main(int argc, char **argv) {
     int made = 0;
     while (made < most) {
         const int32_t id = arg.temperature == 0 ? decode_likeliest(d, 0) : draw(decode_logits(d, 0), m.c.V, &r, c);
-        if (id == m.c.eos) break;
+        if (model_ends_text(&m.c, id)) break;
         made++;
         size_t bytes;
         const char *text = tok_bytes(t, id, &bytes);

@@ -6,7 +6,7 @@
 #include "cli.h"
 #include "device.h"
 #include "mask_options.h"
-#include "tok.h"
+#include "tok_model.h"
 #include "verify.h"
 
 static struct {
@@ -96,7 +96,7 @@ static verify_input *make_inputs(const model *loaded, int32_t **pool) {
     if (arg.text) {
         size_t bytes;
         char *text = file_read(arg.text, &bytes);
-        tok *t = text ? tok_open(arg.model, loaded->c.V) : NULL;
+        tok *t = text ? tok_open_model(arg.model, &loaded->c) : NULL;
         if (!t || tok_encode(t, text, bytes, &id, &count, &cap)) die(1, "%s", err_get());
         if (count < length) die(1, "%s: %d tokens; an input takes %d", arg.text, count, length);
         tok_close(t);

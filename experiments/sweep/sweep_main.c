@@ -138,7 +138,7 @@ static void open_model(sweep *w) {
     if (!device || model_load_on(&w->model, o->model, device)) die(1, "%s", err_get());
     if (o->masks.dense_layers > w->model.c.L)
         die(2, "--dense-layers %ld: the model has %d layers", o->masks.dense_layers, w->model.c.L);
-    if (!(w->tok = tok_open(o->model, w->model.c.V))) die(1, "%s", err_get());
+    if (!(w->tok = tok_open_model(o->model, &w->model.c))) die(1, "%s", err_get());
     char *path = realpath(o->model, NULL);
     if (!path) die(1, "%s: cannot be resolved", o->model);
     const dtype type = o->device.activations;

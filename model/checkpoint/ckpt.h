@@ -14,6 +14,14 @@ const char *dtype_name(dtype t);           // "float32", "float16", "bfloat16"
 extern const char *const dtype_options[];  // "fp32", "fp16", "bf16", NULL: as options and tables name them
 int dtype_of_option(const char *name);     // or -1
 
+// Special tokens as config.json names them; the ids are bos, eos and pad below.
+enum { TOKEN_BOS, TOKEN_EOS, TOKEN_PAD, TOKEN_KINDS };
+enum { MAX_ENDS = 16 };
+typedef struct {
+    bool named[TOKEN_KINDS];     // it has the key; else the family's preset
+    int ends[MAX_ENDS], n_ends;  // all ids of a list of "eos_token_id"; none: eos alone
+} config_tokens;
+
 // What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P
 // width of the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.
 //
@@ -29,7 +37,8 @@ typedef struct {
     // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
     bool tied;
     int bos, eos, pad;  // token ids
-    dtype declared;     // torch_dtype
+    config_tokens tokens;
+    dtype declared;  // torch_dtype
     // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct
     // share them
     int *heads, *neurons;
@@ -49,6 +58,7 @@ static inline int model_units(const model_config *c, int layer, unit_kind kind) 
 }
 static inline bool model_compacted(const model_config *c) { return c->heads || c->neurons; }
 void model_config_free(model_config *c);  // the lists; safe on {0}
+bool model_ends_text(const model_config *c, int id);
 
 typedef struct {
     char *name;  // without "model." and "decoder."

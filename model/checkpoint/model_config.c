@@ -1,7 +1,8 @@
 // model_config - config.json of an OPT checkpoint: reading and writing it.
 // Keys and defaults as transformers' OPTConfig; what the forward pass does not implement is refused by name.
 #include "ckpt.h"
-#include <jansson.h>
+#include "config_tokens.h"
+#include "json_read.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,9 +124,9 @@ static int config_read(const json_t *root, const char *path, model_config *c) {
 int model_config_parse(const char *json, size_t n, const char *path, model_config *config) {
     json_error_t e;
     *config = (model_config){0};
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &e);
+    json_t *root = json_read(json, n, &e);
     if (!root) return err_set("%s: line %d: not valid JSON: %s", path, e.line, e.text);
-    int bad = config_read(root, path, config);
+    int bad = config_read_tokens(root, path, config) || config_read(root, path, config) ? -1 : 0;
     json_decref(root);
     if (bad) model_config_free(config);
     return bad;

@@ -260,7 +260,7 @@ static int find_bytes(tok *t) {
 }
 
 // <s>, [PAD], <|endoftext|>, and what fairseq pads a vocabulary with: names of tokens that no merge makes.
-static bool looks_special(const symbol *s) {
+bool tok_looks_special(const symbol *s) {
     const char first = s->key[0], last = s->key[s->n_key - 1];
     return (first == '<' && last == '>') || (first == '[' && last == ']') || strncmp(s->key, "madeupword", 10) == 0;
 }
@@ -273,7 +273,7 @@ static int check_merged(const tok *t) {
     for (int i = 0; i < t->n_merges; i++) made[t->result[i]] = true;
     for (int i = 0; i < t->size; i++) {
         const symbol *s = &t->sym[i];
-        if (!s->key || !s->n_key || s->alone || looks_special(s) ||
+        if (!s->key || !s->n_key || s->alone || tok_looks_special(s) ||
             utf8_length(s->key, (size_t)s->n_key) == (size_t)s->n_key)
             continue;
         several++;

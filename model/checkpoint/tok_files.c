@@ -150,6 +150,8 @@ static int read_names(tok *t, const char *dir) {
         json_decref(root);
         free(path);
     }
+    // what GPT-2's form of files leaves unsaid: OPT's </s> begins a text and ends it
+    if (t->bos < 0 && t->eos < 0 && strcmp(t->path, t->merges_path)) t->bos = t->eos = tok_id(t, "</s>");
     if (t->bos >= 0) tok_special(t, t->bos, true);
     if (t->eos >= 0) tok_special(t, t->eos, true);
     return bad;
@@ -194,7 +196,9 @@ tok *tok_open(const char *dir, int vocab) {
                      xasprintf("%s/tokenizer.json", dir)};
     size_t n_vocab = 0, n_merges = 0;
     tok *t = NULL;
-    if (file_exists(path[2])) {
+    if (!tok_there(dir)) {
+        err_set("%s: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is there", dir);
+    } else if (file_exists(path[2])) {
         char *json = file_read(path[2], &n_vocab);
         t = json ? tok_parse_json(json, n_vocab, dir, vocab) : NULL;
         free(json);

@@ -1,7 +1,7 @@
 // info - checks a checkpoint from end to end and describes it: architecture, parameters, tensors, tokenizer, hash.
 #include "cli.h"
 #include "model.h"
-#include "tok.h"
+#include "tok_model.h"
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +96,7 @@ static int print_tokenizer(const model_config *c) {
         printf("tokenizer     none (no tokenizer.json, no vocab.json and merges.txt); score and sweep need it\n");
         return 0;
     }
-    tok *t = tok_open(model_dir, c->V);
+    tok *t = tok_open_model(model_dir, c);
     int32_t *ids = NULL;
     int n = 0, cap = 0, bad = -1;
     char *back = NULL;

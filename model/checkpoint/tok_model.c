@@ -1,0 +1,34 @@
+// tok_model - ids of config.json against names of the vocabulary. Contract in tok_model.h.
+#include "tok_model.h"
+#include "tok_impl.h"
+
+static int check_token(const tok *t, const char *dir, const char *name, int id) {
+    const symbol *s = id < t->size && t->sym[id].key ? &t->sym[id] : NULL;
+    if (!s)
+        return err_set("%s: config.json's \"%s\" is %d, but the tokenizer has no such id; is this the tokenizer of "
+                       "another model?",
+                       dir, name, id);
+    if (s->special || s->outside || tok_looks_special(s)) return 0;
+    return err_set(
+        "%s: config.json's \"%s\" is %d, which is \"%.60s\" to the tokenizer, no special token such as </s>; is "
+        "this the tokenizer of another model?",
+        dir, name, id, s->key);
+}
+
+tok *tok_open_model(const char *dir, const model_config *c) {
+    static const char *const names[TOKEN_KINDS] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+    const int ids[TOKEN_KINDS] = {c->bos, c->eos, c->pad};
+    tok *t = tok_open(dir, c->V);
+    for (int k = 0; k < TOKEN_KINDS && t; k++) {
+        if (!c->tokens.named[k] || ids[k] < 0 || check_token(t, dir, names[k], ids[k]) == 0) continue;
+        tok_close(t);
+        t = NULL;
+    }
+    return t;
+}
+
+int32_t tok_first(const tok *t, const model_config *c) {
+    if (t->bos >= 0) return t->bos;
+    if (t->eos >= 0) return t->eos;
+    return c->bos >= 0 ? c->bos : c->eos;
+}
