@@ -29,7 +29,8 @@ void tok_close(tok *t);
 // Merges are done in the order of the `tokenizers` library: the pair of lowest rank first, of equal ones the leftmost.
 int tok_encode(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap);
 // Bytes of one id, a space where SentencePiece has U+2581 (into the tok; a zero follows, but zeros may be inside).
-// Special tokens (<s>, <pad>, </s>, <unk>) give their names; an id without a symbol (a row that pads the embedding) has none: "", *n = 0.
+// Special tokens (<s>, <pad>, </s>, <unk>) give their names; an id without a symbol (a row that pads the embedding) has
+// none: "", *n = 0.
 const char *tok_bytes(const tok *t, int32_t id, size_t *n);
 // Text of a sequence, without special tokens; zero-terminated, caller frees.
 char *tok_decode(const tok *t, const int32_t *ids, int n);
