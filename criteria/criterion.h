@@ -28,10 +28,11 @@ enum {                       // what a criterion reads; arrays nobody asked for 
     CRIT_REMOVAL = 256,
     CRIT_WSUMS = 512,      // wsums (neurons only)
     CRIT_AFTER_HV = 1024,  // sums with a tangent take it from H v: USUM_TANGENT = sum a (H v)_a
-    CRIT_AFTER_HU = 2048   // the same of the second product, and WSUM_TANGENT
+    CRIT_AFTER_HU = 2048,  // the same of the second product, and WSUM_TANGENT
+    CRIT_MOMENTS = 4096    // moments, squares
 };
-#define CRIT_SUM(column)    (1u << (12 + (column)))  // that column of sums
-#define CRIT_COLUMNS(needs) ((needs) >> 12 & ((1u << USUMS) - 1))
+#define CRIT_SUM(column)    (1u << (13 + (column)))  // that column of sums
+#define CRIT_COLUMNS(needs) ((needs) >> 13 & ((1u << USUMS) - 1))
 
 enum { CRIT_TILE = 128 };  // most units in a tile
 
@@ -52,7 +53,12 @@ typedef struct {
     const float *xmax;      // [T] max |x_t|; 0 for a row that is constant (max |x - mean| <= 1e-6 max |x|) or zero
     const float *out_grad;  // [T, E] dL/d(output of out_proj); head h's slice is columns unit*D .. unit*D + D - 1
     const double *removal;  // [U] L(unit removed) - L
-    uint64_t seed, key;     // of --seed, and of the example (its task and id)
+    // of each of the unit's values, as the next matrix reads them (a of heads, r of neurons), over the T tokens: the
+    // mean, and the sum of the squared deviations from it
+    const double *moments;  // [U, D, 2]
+    const double
+        *squares;        // [U, D] of each value: the squared norm of the column of that matrix (Wo, W2) that reads it
+    uint64_t seed, key;  // of --seed, and of the example (its task and id)
 } crit_in;
 
 static inline double crit_sum(const crit_in *in, int u, int column) { return in->sums[u * USUMS + column]; }

@@ -14,6 +14,15 @@ const char *const probe_time_names[4] = {"GEMM", "attention", "criteria", "other
 
 static bool any(const unsigned needs[UNIT_KINDS]) { return needs[UNIT_HEADS] || needs[UNIT_NEURONS]; }
 
+// Whether something reads a gradient.
+static bool needs_backward(probe_needs needs) {
+    const unsigned forward = CRIT_ACT | CRIT_WEIGHT | CRIT_XCORR | CRIT_REMOVAL | CRIT_MOMENTS | CRIT_SUM(USUM_ACT) |
+                             CRIT_SUM(USUM_RELU) | CRIT_SUM(USUM_ON) | CRIT_SUM(USUM_SIGNS);
+    unsigned all = 0;
+    for (int s = 0; s < STAGES; s++) all |= needs[s][UNIT_HEADS] | needs[s][UNIT_NEURONS];
+    return all & ~forward;
+}
+
 static unsigned run_flags(const probe_plan *plan, probe_needs needs) {
     const bool tangents = any(needs[STAGE_HESS]) || any(needs[STAGE_COMPAT]);
     return RUN_TAPS | (tangents ? RUN_TANGENT : 0) | (plan->recompute ? RUN_RECOMPUTE : 0);
@@ -83,8 +92,8 @@ double probe_macs(const model *m, const probe_plan *plan, int n, int context) {
     }
     const double T = n, out = n - context, head = out * (double)c->V * c->P;
     const double pass = T * (maps + T * A), attn = T * T * A;
-    double macs = pass + head;         // forward
-    macs += pass + 1.5 * attn + head;  // backward, with the probabilities again
+    double macs = pass + head;                                    // forward
+    if (needs_backward(needs)) macs += pass + 1.5 * attn + head;  // backward, with the probabilities again
     if (neurons & (CRIT_WGRAD | CRIT_WSUMS)) macs += T * rows;
     if (sums_correlate(neurons)) macs += c->L * T * T * c->E;
     if (all & (CRIT_HESS | CRIT_AFTER_HV)) macs += 2 * pass + 5 * attn + 3 * head;
@@ -138,7 +147,7 @@ static void keep_features(probe *p, int layer) {
             }
 }
 
-static void after_backward(void *ctx, model_run *r, int layer) {
+static void after_layer(void *ctx, model_run *r, int layer) {
     (void)r;
     probe *p = ctx;
     const double start = clock_s();
@@ -213,7 +222,12 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     double *lp = xmalloc(sizeof *lp * (size_t)targets);
     model_forward(p->run, p->seqs, n);
     tiles_begin(p);
-    model_backward(p->run, NULL, lp, NULL, after_backward, p);
+    if (n_rows || needs_backward(p->needs)) {
+        model_backward(p->run, NULL, lp, NULL, after_layer, p);
+    } else {
+        model_logprobs(p->run, lp, NULL, 0);
+        model_each_layer(p->run, after_layer, p);
+    }
     for (int i = 0, at = 0; i < n; at += ex[i].n - ex[i].context, i++) {
         double loss = 0;
         for (int t = 0; t < ex[i].n - ex[i].context; t++) loss -= lp[at + t];

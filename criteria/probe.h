@@ -1,6 +1,6 @@
-// probe - scores of a batch of examples: one forward-backward pass (and for grasp a Hessian-vector product), every
-// criterion on every tile of units while it is in cache. The seam between the model (model.h) and the criteria
-// (criterion.h).
+// probe - scores of a batch of examples: one forward-backward pass (forward alone where nothing reads a gradient; for
+// grasp a Hessian-vector product too), every criterion on every tile of units while it is in cache. The seam between
+// the model (model.h) and the criteria (criterion.h).
 #pragma once
 #include "model.h"
 #include "registry.h"

@@ -13,7 +13,9 @@ typedef unsigned probe_needs[STAGES][UNIT_KINDS];  // unions over the criteria o
 // Memory of a part of the device.
 typedef struct {
     float *corr, *most;  // of the FFN's input: correlations of each example's rows; crit_in.xmax of every row
-    double *sums;        // [examples at a time, H + F, USUMS]; not on the host, which sums tile by tile
+    // not on the host, which sums tile by tile
+    double *sums;     // [examples at a time, units, USUMS] of a kind
+    double *moments;  // [examples at a time, columns, 2] of a kind
 } probe_part;
 
 struct probe {
@@ -23,11 +25,13 @@ struct probe {
     model_run *run;
     probe_part part[OPS_PARTS];
     const float *view[VIEWS];
-    float *copy[VIEWS];  // of another device's memory
-    float *corr, *most;  // the same
-    double *sums;        // the same: [examples at a time, units, USUMS] of a kind
-    double *wsums;       // [examples at a time, neurons of the layer, WSUMS]
-    size_t *corr_at;     // [examples] where an example's correlations begin
+    float *copy[VIEWS];           // of another device's memory
+    float *corr, *most;           // the same
+    double *sums;                 // the same: [examples at a time, units, USUMS] of a kind
+    double *wsums;                // [examples at a time, neurons of the layer, WSUMS]
+    double *moments;              // [examples at a time, columns of a kind, 2]
+    double *squares[UNIT_KINDS];  // host memory: [L, E], [L, F] crit_in.squares, or NULL
+    size_t *corr_at;              // [examples] where an example's correlations begin
     int max_tokens;
     model_seq *seqs;
     span *spans;  // [examples]

@@ -8,6 +8,7 @@
 #include "probe_state.h"
 #include "sums.h"
 #include <cblas.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,8 @@ static bool correlates(probe_needs needs) {
     return any;
 }
 
+static bool wants_moments(probe_needs needs, unit_kind kind) { return needs[STAGE_GRAD][kind] & CRIT_MOMENTS; }
+
 // ---------------------------------------------------------------- memory
 static size_t corr_floats(const model *m, int max_tokens) {
     return (size_t)max_tokens * (size_t)(max_tokens < m->c.positions ? max_tokens : m->c.positions);
@@ -52,12 +55,29 @@ static int examples_at_a_time(const model *m) {
 static size_t sums_count(const model *m) {
     return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS;
 }
+static size_t most_columns(const model *m) { return (size_t)(m->c.E > m->c.F ? m->c.E : m->c.F); }
+static size_t moments_count(const model *m, probe_needs needs) {
+    const bool any = wants_moments(needs, UNIT_HEADS) || wants_moments(needs, UNIT_NEURONS);
+    return any ? 2 * (size_t)examples_at_a_time(m) * most_columns(m) : 0;
+}
 
 size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
-    size_t each = m->o->host ? 0 : sums_count(m) * sizeof(double), all = 0;
+    size_t each = m->o->host ? 0 : (sums_count(m) + moments_count(m, needs)) * sizeof(double), all = 0;
     if (correlates(needs)) each += (corr_floats(m, max_tokens) + (size_t)max_tokens) * sizeof(float);
     for (int k = 0; k < m->parts; k++) all += part[k] = each;
     return all;
+}
+
+// crit_in.squares of every layer, [L, columns]; NaN after the columns that a compacted layer has.
+static double *column_squares(const model *m, unit_kind kind) {
+    const size_t width = (size_t)(kind == UNIT_HEADS ? m->c.E : m->c.F), L = (size_t)m->c.L;
+    double *squares = xmalloc(L * width * sizeof *squares);
+    for (size_t l = 0; l < L; l++) {
+        m->o->use(model_part(m, (int)l));
+        m->o->column_squares(squares + l * width, model_reader(m, (int)l, kind));
+        for (size_t c = (size_t)model_tap_width(&m->c, (int)l, kind); c < width; c++) squares[l * width + c] = NAN;
+    }
+    return squares;
 }
 
 void tiles_alloc(probe *p) {
@@ -72,24 +92,37 @@ void tiles_alloc(probe *p) {
             p->part[k].corr = o->alloc(corr_floats(m, p->max_tokens) * sizeof(float));
             p->part[k].most = o->alloc((size_t)p->max_tokens * sizeof(float));
         }
-        if (!o->host) p->part[k].sums = o->alloc(sums_count(m) * sizeof(double));
+        if (o->host) continue;
+        p->part[k].sums = o->alloc(sums_count(m) * sizeof(double));
+        if (moments_count(m, p->needs)) p->part[k].moments = o->alloc(moments_count(m, p->needs) * sizeof(double));
     }
+    for (int kind = 0; kind < UNIT_KINDS; kind++)
+        if (wants_moments(p->needs, kind)) p->squares[kind] = column_squares(m, kind);
     o->use(0);
     p->corr_at = xcalloc((size_t)p->max_tokens, sizeof *p->corr_at);
     p->spans = xcalloc((size_t)p->max_tokens, sizeof *p->spans);
     if (o->host) return;
     p->sums = xmalloc(sums_count(m) * sizeof *p->sums);
     p->wsums = xmalloc((size_t)examples_at_a_time(m) * (size_t)m->c.F * WSUMS * sizeof *p->wsums);
+    p->moments = xmalloc((moments_count(m, p->needs) + 1) * sizeof *p->moments);
 }
 
 void tiles_free(probe *p) {
     for (int k = 0; k < p->m->parts; k++) {
-        void *device[] = {p->part[k].corr, p->part[k].most, p->part[k].sums};
-        for (int i = 0; i < 3; i++)
+        void *device[] = {p->part[k].corr, p->part[k].most, p->part[k].sums, p->part[k].moments};
+        for (int i = 0; i < 4; i++)
             if (device[i]) p->m->o->release(device[i]);
     }
     for (int i = 0; i < VIEWS; i++) free(p->copy[i]);
-    void *host[] = {p->corr, p->most, p->sums, p->wsums, p->corr_at, p->spans};
+    void *host[] = {p->corr,
+                    p->most,
+                    p->sums,
+                    p->wsums,
+                    p->moments,
+                    p->corr_at,
+                    p->spans,
+                    p->squares[UNIT_HEADS],
+                    p->squares[UNIT_NEURONS]};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
 }
 
@@ -198,6 +231,7 @@ static crit_in declared(const crit_in *in, unsigned needs) {
     if (!(needs & CRIT_HESS_COMPAT)) s.hu = NULL;
     if (!(needs & X_WITH)) s.x = NULL;
     if (!CRIT_COLUMNS(needs)) s.sums = NULL;
+    if (!(needs & CRIT_MOMENTS)) s.moments = s.squares = NULL;
     return s;
 }
 
@@ -233,8 +267,28 @@ crit_in tiles_base(const probe *p, int example, int layer) {
 
 static const float *from(const float *view, size_t at) { return view ? view + at : NULL; }
 
-// sums: of the tile, taken before; NULL where the tile takes its own.
-static void head_tile(probe *p, int stage, int layer, int i, int h, const double *sums) {
+// The moments of a tile's columns, taken before or (NULL) here, in scratch memory of the caller's mark.
+static void look_at_moments(const probe *p, int stage, int layer, int example, unit_kind kind, const double *moments,
+                            crit_in *in) {
+    if (!(p->needs[stage][kind] & CRIT_MOMENTS)) return;
+    const model_config *c = &p->m->c;
+    const int first = in->unit * in->D, columns = in->U * in->D;
+    if (!moments) {
+        double *own = scratch_take(2 * (size_t)columns * sizeof *own);
+        p->m->o->column_moments(own, model_tap(p->run, kind, layer), in->ld, kind == UNIT_NEURONS, first, columns,
+                                &p->spans[example], 1);
+        moments = own;
+    }
+    in->moments = moments;
+    in->squares = p->squares[kind] + (size_t)layer * (size_t)(kind == UNIT_HEADS ? c->E : c->F) + (size_t)first;
+}
+
+// What was taken of a tile before; NULL where the tile takes its own.
+typedef struct {
+    const double *sums, *wsums, *moments;
+} tile_sums;
+
+static void head_tile(probe *p, int stage, int layer, int i, int h, const tile_sums *of) {
     const model_config *c = &p->m->c;
     const int A = model_tap_width(c, layer, UNIT_HEADS);
     const size_t row = (size_t)p->spans[i].row, at = row * (size_t)A + (size_t)h * (size_t)c->D;
@@ -248,12 +302,15 @@ static void head_tile(probe *p, int stage, int layer, int i, int h, const double
     in.grad = from(p->view[VIEW_DA], at);
     in.out_grad = from(p->view[VIEW_OUT], row * (size_t)c->E);
     *(stage == STAGE_HESS ? &in.hv : &in.hu) = from(p->view[VIEW_HA], at);
-    in.sums = sums ? sums : own;
-    if (!sums) {
+    in.sums = of->sums ? of->sums : own;
+    if (!of->sums) {
         const sum_taps taps = taps_of(p, stage, layer, UNIT_HEADS);
         sums_take(p->m->o, own, p->needs[stage][UNIT_HEADS], &taps, h, 1, &p->spans[i], 1);
     }
+    const scratch_point mark = scratch_mark();
+    look_at_moments(p, stage, layer, i, UNIT_HEADS, of->moments, &in);
     tiles_call(p, stage, &in, i, UNIT_HEADS);
+    scratch_release(mark);
 }
 
 // The tile's rows of the weights' gradient, and of its tangent: of dz' x it is tdz' x + dz' tx. In scratch memory of
@@ -272,7 +329,7 @@ static void weight_gradients(const probe *p, int stage, crit_in *in, size_t row)
     in->hu_w = hu_w;
 }
 
-static void neuron_tile(probe *p, int stage, int layer, int i, int first, const double *sums, const double *wsums) {
+static void neuron_tile(probe *p, int stage, int layer, int i, int first, const tile_sums *of) {
     const model_config *c = &p->m->c;
     const unsigned needs = p->needs[stage][UNIT_NEURONS];
     const int F = model_units(c, layer, UNIT_NEURONS);
@@ -292,9 +349,9 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
         in.xcorr = (p->corr ? p->corr : part->corr) + p->corr_at[i];
         in.xmax = (p->most ? p->most : part->most) + row;
     }
-    in.sums = sums ? sums : own;
-    in.wsums = wsums ? wsums : own_w;
-    if (!sums) {
+    in.sums = of->sums ? of->sums : own;
+    in.wsums = of->wsums ? of->wsums : own_w;
+    if (!of->sums) {
         sum_taps taps = taps_of(p, stage, layer, UNIT_NEURONS);
         if (taps.corr) taps.corr += p->corr_at[i];
         sums_take(p->m->o, own, needs, &taps, first, in.U, &p->spans[i], 1);
@@ -303,6 +360,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
     const scratch_point mark = scratch_mark();
     if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(model_neuron_rows(p->m, layer, 0, true), first, in.U);
     if (needs & CRIT_WGRAD) weight_gradients(p, stage, &in, row);
+    look_at_moments(p, stage, layer, i, UNIT_NEURONS, of->moments, &in);
     tiles_call(p, stage, &in, i, UNIT_NEURONS);
     scratch_release(mark);
 }
@@ -310,13 +368,14 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
 static void score_on_host(probe *p, int stage, int layer) {
     const int H = model_units(&p->m->c, layer, UNIT_HEADS),
               tiles = (model_units(&p->m->c, layer, UNIT_NEURONS) + TILE - 1) / TILE;
+    const tile_sums none = {0};
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < tiles + H; k++) {
             if (k < tiles)
-                neuron_tile(p, stage, layer, i, k * TILE, NULL, NULL);
+                neuron_tile(p, stage, layer, i, k * TILE, &none);
             else
-                head_tile(p, stage, layer, i, k - tiles, NULL);
+                head_tile(p, stage, layer, i, k - tiles, &none);
         }
 }
 
@@ -326,9 +385,12 @@ static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
     const ops *o = p->m->o;
     const int units = model_units(c, layer, kind), most = examples_at_a_time(p->m),
               width = kind == UNIT_HEADS ? 1 : TILE;
-    const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS;
+    const int columns = model_tap_width(c, layer, kind);
+    const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS, each_m = 2 * (size_t)columns,
+                 D = (size_t)(kind == UNIT_HEADS ? c->D : 1);
     const unsigned needs = p->needs[stage][kind];
-    double *device = p->part[model_part(p->m, layer)].sums;
+    const probe_part *part = &p->part[model_part(p->m, layer)];
+    double *device = part->sums;
     sum_taps taps = taps_of(p, stage, layer, kind);
     const float *corr = taps.corr;
     for (int first = 0, n; first < p->n && units; first += n) {
@@ -340,15 +402,21 @@ static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
         }
         for (int i = 0; i < n && needs & CRIT_WSUMS; i++)
             weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
+        if (needs & CRIT_MOMENTS) {
+            o->column_moments(part->moments, model_tap(p->run, kind, layer), columns, kind == UNIT_NEURONS, 0, columns,
+                              p->spans + first, n);
+            o->get(p->moments, part->moments, (size_t)n * each_m * sizeof *p->moments);
+        }
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int i = 0; i < n; i++)
             for (int u = 0; u < units; u += width) {
-                const double *sums = p->sums + (size_t)i * each + (size_t)u * USUMS,
-                             *wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS;
+                const tile_sums of = {.sums = p->sums + (size_t)i * each + (size_t)u * USUMS,
+                                      .wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS,
+                                      .moments = p->moments + (size_t)i * each_m + 2 * (size_t)u * D};
                 if (kind == UNIT_HEADS)
-                    head_tile(p, stage, layer, first + i, u, sums);
+                    head_tile(p, stage, layer, first + i, u, &of);
                 else
-                    neuron_tile(p, stage, layer, first + i, u, sums, wsums);
+                    neuron_tile(p, stage, layer, first + i, u, &of);
             }
     }
 }

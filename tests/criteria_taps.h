@@ -28,6 +28,7 @@ typedef struct {
     float *w, *dw, *hu_w;              // [F, E]
     double *wsums;                     // [F, WSUMS]
     double *removal;                   // [F]
+    double *squares[UNIT_KINDS];       // [E], [F] of columns of Wo, W2
 } taps;
 
 static inline float *normals(rng *r, int n, int m, double scale) {
@@ -94,6 +95,11 @@ static inline taps taps_make(shape s, uint64_t seed) {
     for (int i = 0; i < T * F; i++)
         if (p.z[i] <= 0.3f * (float)(i % F % 7)) p.dz[i] = p.z[i] <= 0 ? 0 : p.dz[i] * (float)(i % 2);
     for (int u = 0; u < F + E; u++) p.removal[u] = rng_normal(&r);
+    for (int kind = 0; kind < UNIT_KINDS; kind++) {
+        const int columns = kind == UNIT_HEADS ? E : F;
+        p.squares[kind] = xmalloc((size_t)columns * sizeof *p.squares[kind]);
+        for (int c = 0; c < columns; c++) p.squares[kind][c] = 0.1 + rng_uniform(&r);
+    }
     for (int e = 0; e < E; e++) p.da[(T - 1) * E + e] = 0;  // the last token predicts nothing
     for (int j = 0; j < F; j++) p.dz[(T - 1) * F + j] = 0;
     // late tokens resemble each other, so that it matters which rows jacov takes
@@ -126,6 +132,7 @@ static inline void taps_free(taps *p) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(p->removal);
     free(p->wsums);
+    for (int kind = 0; kind < UNIT_KINDS; kind++) free(p->squares[kind]);
 }
 
 // ---------------------------------------------------------------- running a criterion on tiles
@@ -182,6 +189,12 @@ static inline bool run(float *out, crit_fn *f, unsigned needs, unit_kind kind, c
         double sums[CRIT_TILE * USUMS];
         take_sums(sums, needs, kind, &in, tile[0], tile[1], tile[2], tile[3], p->od + u * D, p->xcorr, p->xmax);
         if (CRIT_COLUMNS(needs)) in.sums = sums;
+        double *moments = xmalloc(2 * (size_t)(U * D) * sizeof *moments);
+        if (needs & CRIT_MOMENTS) {
+            ops_cpu()->column_moments(moments, tile[0], ld, kind == UNIT_NEURONS, 0, U * D, &(span){0, T}, 1);
+            in.moments = moments;
+            in.squares = p->squares[kind] + (size_t)(u * D);
+        }
         if (needs & CRIT_ACT) in.act = tile[0];
         if (needs & CRIT_GRAD) in.grad = tile[1];
         if (needs & CRIT_HESS) in.hv = tile[2];
@@ -202,6 +215,7 @@ static inline bool run(float *out, crit_fn *f, unsigned needs, unit_kind kind, c
         f(guarded + 1, &in);
         inside = inside && guarded[0] == 12345 && guarded[U + 1] == 12345;
         memcpy(out + u, guarded + 1, (size_t)U * sizeof *out);
+        free(moments);
         for (int i = 0; i < 4; i++) free(block[i]);
     }
     return inside;

@@ -64,11 +64,11 @@ static void test_promises(void **state) {
 static void test_registry(void **state) {
     (void)state;
     static const char *const names[] = {"epenas", "fisher",   "grad_norm", "grasp",   "jacov", "l2_norm",
-                                        "nwot",   "plainact", "random",    "removal", "snip"};
+                                        "nwot",   "plainact", "random",    "removal", "snip",  "wanda"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const criterion *c = crit_find(names[i]);
         if (!c) fail_msg("%s is not registered", names[i]);
-        assert_int_equal(c->by_name_only, strcmp(names[i], "removal") == 0);
+        assert_int_equal(c->by_name_only, strcmp(names[i], "removal") == 0 || strcmp(names[i], "wanda") == 0);
     }
     assert_null(crit_find("none"));
     for (int i = 0; crit_all[i]; i++) {

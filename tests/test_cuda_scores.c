@@ -65,7 +65,7 @@ static void open_both(golden *g, model *on_gpu, int k) {
 static void scores_agree(void **state) {
     (void)state;
     probe_plan plan = {.mode = {true, true}, .seed = 3};
-    plan.crit = crit_select("all,removal", &plan.n_crit);
+    plan.crit = crit_select("all,removal,wanda", &plan.n_crit);
     for (int k = 0; k < GOLDEN; k++) {
         golden g;
         model on_gpu;

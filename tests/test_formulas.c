@@ -204,6 +204,16 @@ static double ref_jacov_n(const unit *x) {
     free(row);
     return v;
 }
+static double ref_wanda_h(const unit *x) {
+    double s = 0;
+    OVER_T OVER_I s += AT(a) * AT(a) * x->p->squares[UNIT_HEADS][x->u * x->D + i];
+    return sqrt(s);
+}
+static double ref_wanda_n(const unit *x) {
+    double s = 0;
+    OVER_T OVER_I s += AT(a) > 0 ? AT(a) * AT(a) : 0;
+    return sqrt(s * x->p->squares[UNIT_NEURONS][x->u]);
+}
 static double ref_removal(const unit *x) { return x->p->removal[x->u]; }
 
 static const struct {
@@ -227,6 +237,8 @@ static const struct {
     {"jacov", "sound", {ref_jacov_h, ref_jacov_n}},
     {"removal", "sound", {ref_removal, ref_removal}},
     {"removal", "compat", {ref_removal, ref_removal}},
+    {"wanda", "sound", {ref_wanda_h, ref_wanda_n}},
+    {"wanda", "compat", {ref_wanda_h, ref_wanda_n}},
 };
 
 // Agreement as the specification has it: relative to the value or to the root mean square of the layer, whichever is
@@ -390,8 +402,30 @@ static void test_closed_first_order(void **state) {
     check_value(score("snip", UNIT_NEURONS, MODE_COMPAT, n), 19);
 }
 
+// Where the columns of the matrix have norm 1 wanda is the size of the output, and it grows with the norms.
+static void test_closed_wanda(void **state) {
+    (void)state;
+    enum { T = 4, D = 2 };
+    float a[T * D] = {3, 0, 0, -4, 0, 0, 12, 0}, z[T] = {3, -12, 4, 0}, out[1];
+    double moments[2 * D], squares[D] = {1, 1};
+    const span all = {0, T};
+    crit_in in = {.T = T, .U = 1, .D = D, .moments = moments, .squares = squares};
+    ops_cpu()->column_moments(moments, a, D, false, 0, D, &all, 1);
+    crit_find("wanda")->sound.heads(out, &in);
+    check_value((double)out[0], 13);
+    squares[1] = 0.25;
+    crit_find("wanda")->sound.heads(out, &in);
+    check_value((double)out[0], sqrt(9 + 144 + 4));
+    ops_cpu()->column_moments(moments, z, 1, true, 0, 1, &all, 1);
+    squares[0] = 9;
+    in.D = 1;
+    crit_find("wanda")->sound.neurons(out, &in);
+    check_value((double)out[0], 15);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_formulas), cmocka_unit_test(test_closed_nwot),
-                                       cmocka_unit_test(test_closed_jacov), cmocka_unit_test(test_closed_first_order)};
+                                       cmocka_unit_test(test_closed_jacov), cmocka_unit_test(test_closed_first_order),
+                                       cmocka_unit_test(test_closed_wanda)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

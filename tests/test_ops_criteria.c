@@ -1,6 +1,6 @@
 // test_ops_criteria - what criteria are made of (model/ops/ops_criteria.h), as test_ops_transformer tests other
-// operations: CUDA against the CPU, weight_sums on both sides against plain double. The formulas of the criteria:
-// test_formulas.c.
+// operations: CUDA against the CPU; weight_sums and those over columns also against plain double on both sides. The
+// formulas of the criteria: test_formulas.c.
 #include "op_cases.h"
 #include "op_cover.h"
 
@@ -106,6 +106,58 @@ RUN(unit_sums) {
     take_sums(c, sums[0], heads, &to), take_sums(c, sums[1], neurons, &to), take_sums(c, sums[2], heads, &to);
 }
 
+// Means and sums of squared deviations of a middle stretch of columns, plain and rectified, each divided by the size of
+// its terms; against plain double on both sides.
+RUN(column_moments) {
+    const int F = c->shape->F, from = F / 3, cols = F - from - 1, n = c->shape->n;
+    const size_t count = 2 * (size_t)n * (size_t)cols, floats = (size_t)c->shape->rows * (size_t)F;
+    float *x = xmalloc(floats * sizeof *x), *out = xmalloc(2 * count * sizeof *out);
+    double *moments = c->o->alloc(count * sizeof *moments), *got = xmalloc(count * sizeof *got);
+    c->o->get(x, c->x[1], floats * sizeof *x);
+    for (int relu = 0; relu < 2; relu++) {
+        c->o->column_moments(moments, c->x[1], F, relu, from, cols, SPANS);
+        c->o->get(got, moments, count * sizeof *got);
+        for (int i = 0; i < n; i++)
+            for (int j = 0; j < cols; j++) {
+                const span *s = &c->shape->spans[i];
+                const float *column = x + (size_t)s->row * (size_t)F + from + j;
+                double sum = 0, square = 0;
+                for (int t = 0; t < s->n; t++) {
+                    const double v = relu && column[t * F] < 0 ? 0 : (double)column[t * F];
+                    sum += v, square += v * v;
+                }
+                const double mean = s->n ? sum / s->n : 0, want[2] = {mean, square - s->n * mean * mean};
+                for (size_t k = 0; k < 2; k++) {
+                    const size_t at = 2 * ((size_t)i * (size_t)cols + (size_t)j) + k;
+                    const double size = k ? square + 1e-30 : 1;
+                    if (!(fabs(got[at] - want[k]) <= 1e-12 * size))
+                        fail_msg("%s: column_moments: %s of column %d, span %d: %.17g, want %.17g", c->o->device,
+                                 k ? "deviations" : "mean", from + j, i, got[at], want[k]);
+                    out[(size_t)relu * count + at] = (float)(got[at] / size);
+                }
+            }
+    }
+    c->o->put(c->x[0], out, 2 * count * sizeof *out);
+    c->o->release(moments);
+    free(x), free(out), free(got);
+}
+
+RUN(column_squares) {
+    const int F = c->shape->F, E = c->shape->E;
+    double *squares = xmalloc((size_t)E * sizeof *squares);
+    float *out = xmalloc((size_t)E * sizeof *out);
+    c->o->column_squares(squares, c->matrix);
+    for (int e = 0; e < E; e++) {
+        double want = 0;
+        for (int j = 0; j < F; j++) want += pow(stored_value(c->host_matrix, c->matrix->type, j * E + e), 2);
+        if (!(fabs(squares[e] - want) <= 1e-12 * want))
+            fail_msg("%s: column_squares: column %d: %.17g, want %.17g", c->o->device, e, squares[e], want);
+        out[e] = (float)squares[e];
+    }
+    c->o->put(c->x[0], out, (size_t)E * sizeof *out);
+    free(squares), free(out);
+}
+
 RUN(sign_dets) {
     const int E = c->shape->E, H = c->shape->H, heads = H > 1 ? H - 1 : 1;
     double *sums = make_sums(c, heads);
@@ -146,6 +198,8 @@ static const op_case cases[] = {
     {.op = "unit_sums",
      .run = run_unit_sums,
      .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "column_moments", .run = run_column_moments, .arrays = {UNIT_SUMS, ROWS_F}},
+    {.op = "column_squares", .run = run_column_squares, .arrays = {VECTOR_E}},
     {.op = "sign_dets", .run = run_sign_dets, .arrays = {UNIT_SUMS, ROWS_E}},
     {.op = "head_spectra", .run = run_head_spectra, .arrays = {UNIT_SUMS, ROWS_E}},
     {.op = "neuron_spectra", .run = run_neuron_spectra, .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_F}},

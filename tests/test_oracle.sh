@@ -37,8 +37,8 @@ compared() {
 case_of() {
     what="$1 $2 $3-shot seed $4"
     rm -f "$tmp"/*.h5
-    scored many --tasks "$tasks" --shots "$3" --examples 4 --criteria all --seed "$4"
-    compared "$what sound" many --examples 20 --mode sound
+    scored many --tasks "$tasks" --shots "$3" --examples 4 --criteria all,wanda --seed "$4"
+    compared "$what sound" many --examples 20 --mode sound --require wanda
     compared "$what compat" many --examples 20 --mode compat
     scored rows --tasks rte,winogrande --shots "$3" --examples 16 --criteria all --seed "$4"
     compared "$what epenas" rows --examples 1 --tasks
@@ -60,8 +60,8 @@ if [ "${1:-}" = full ]; then
     done
 else
     make_model odd float16 3
-    scored few --tasks copa,openbookqa --shots 1 --examples 2 --criteria all
-    compared "odd float16 1-shot sound" few --examples 4 --mode sound
+    scored few --tasks copa,openbookqa --shots 1 --examples 2 --criteria all,wanda
+    compared "odd float16 1-shot sound" few --examples 4 --mode sound --require wanda
     compared "odd float16 1-shot compat" few --examples 4 --mode compat
 fi
 echo "$cases comparisons, $([ $bad = 0 ] && echo "none" || echo "some") far"

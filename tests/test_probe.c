@@ -3,6 +3,7 @@
 //
 // Agreement is per layer: |difference| <= tol * max(|value|, rms of the layer). Where the reference's gap of two units
 // exceeds the two tolerances, their order follows from it.
+#include "convert.h"
 #include "opt_fixture.h"
 #include <omp.h>
 #include "probe.h"
@@ -190,9 +191,11 @@ static void recomputing_does_not_matter(void **state) {
     fixture *f = *state;
     const model_config *c = &f->g.m.c;
     const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
-    for (int k = 0; k < 2; k++) {  // with tangents and without
+    static const char *const criteria[] = {"plainact,snip,nwot", "all,removal", "l2_norm,wanda,random"};
+    for (int k = 0; k < 3; k++) {  // without tangents, with them, and the forward pass alone, which has no rows
+        const int n_rows = k == 2 ? 0 : 2;
         probe_plan plan = {.mode = {true, true}, .seed = 1};
-        plan.crit = crit_select(k ? "all,removal" : "plainact,snip,nwot", &plan.n_crit);
+        plan.crit = crit_select(criteria[k], &plan.n_crit);
         const int all[] = {0, 1, 2, 3};
         result kept[MAX_EXAMPLES], again[MAX_EXAMPLES];
         probe_row rows[2][2];
@@ -203,9 +206,9 @@ static void recomputing_does_not_matter(void **state) {
                                              .x = xcalloc(L * E, sizeof(float)),
                                              .active = xcalloc(L * F, 1)};
         const size_t bytes = probe_bytes(&f->g.m, &plan, f->g.rows);
-        run(f, &plan, all, f->g.N, kept, rows[0], 2);
+        run(f, &plan, all, f->g.N, kept, rows[0], n_rows);
         plan.recompute = true;
-        run(f, &plan, all, f->g.N, again, rows[1], 2);
+        run(f, &plan, all, f->g.N, again, rows[1], n_rows);
         assert_true(probe_bytes(&f->g.m, &plan, f->g.rows) < bytes);
         for (int i = 0; i < f->g.N; i++) {
             assert_same_result("recomputed", &kept[i], &again[i]);
@@ -228,7 +231,7 @@ static void other_criteria_do_not_matter(void **state) {
     const int L = f->g.m.c.L, all[] = {0, 1, 2, 3};
     const size_t units[2] = {(size_t)(L * f->g.m.c.H), (size_t)(L * f->g.m.c.F)};
     probe_plan plan = {.mode = {true, true}, .seed = 1};
-    plan.crit = crit_select("all", &plan.n_crit);
+    plan.crit = crit_select("all,wanda", &plan.n_crit);
     result base[MAX_EXAMPLES], one[MAX_EXAMPLES];
     run(f, &plan, all, f->g.N, base, NULL, 0);
     for (int c = 0; c < plan.n_crit; c++)
@@ -236,6 +239,7 @@ static void other_criteria_do_not_matter(void **state) {
             const probe_plan single = {.crit = &plan.crit[c], .n_crit = 1, .mode = {!mode, mode}, .seed = 1};
             run(f, &single, all, f->g.N, one, NULL, 0);
             for (int i = 0; i < f->g.N; i++) {
+                assert_same_bits("loss", &base[i].r.loss, &one[i].r.loss, sizeof base[i].r.loss);
                 for (int kind = 0; kind < 2; kind++) {
                     const float *a = kind ? base[i].r.neurons[mode][c] : base[i].r.heads[mode][c],
                                 *b = kind ? one[i].r.neurons[mode][0] : one[i].r.heads[mode][0];
@@ -414,6 +418,52 @@ static void rows_agree(void **state) {
     free(da), free(dz), free(x), free(plan.crit);
 }
 
+// wanda in plain double from PyTorch's taps and the checkpoint's own matrices.
+static double squared_column(const weight *w, int column) {
+    double sum = 0;
+    for (int r = 0; r < w->rows; r++) {
+        float v;
+        const size_t at = (size_t)r * (size_t)w->cols + (size_t)column;
+        dtype_widen(&v, (const char *)w->data + at * dtype_bytes(w->type), w->type, 1);
+        sum += (double)v * (double)v;
+    }
+    return sum;
+}
+
+static void wanda_agrees(void **state) {
+    fixture *f = *state;
+    golden *g = &f->g;
+    const model_config *c = &g->m.c;
+    const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F, H = (size_t)c->H, rows = (size_t)g->rows;
+    double *a = golden_read(g, "a"), *z = golden_read(g, "z");
+    probe_plan plan = {.mode = {true}, .seed = 1};
+    plan.crit = crit_select("wanda", &plan.n_crit);
+    const int all[] = {0, 1, 2, 3};
+    result out[MAX_EXAMPLES];
+    run(f, &plan, all, g->N, out, NULL, 0);
+    for (int i = 0; i < g->N; i++) {
+        double *heads = xcalloc(L * H, sizeof *heads), *neurons = xcalloc(L * F, sizeof *neurons);
+        for (size_t l = 0; l < L; l++) {
+            const size_t first = l * rows + (size_t)g->offset[i], T = (size_t)golden_length(g, i);
+            for (size_t e = 0; e < E; e++) {
+                const double square = squared_column(&g->m.stored[l].wo, (int)e);
+                for (size_t t = 0; t < T; t++) heads[l * H + e / (E / H)] += pow(a[(first + t) * E + e], 2) * square;
+            }
+            for (size_t j = 0; j < F; j++) {
+                const double square = squared_column(&g->m.stored[l].w2, (int)j);
+                for (size_t t = 0; t < T; t++) neurons[l * F + j] += pow(fmax(z[(first + t) * F + j], 0), 2) * square;
+            }
+        }
+        for (size_t u = 0; u < L * H; u++) heads[u] = sqrt(heads[u]);
+        for (size_t u = 0; u < L * F; u++) neurons[u] = sqrt(neurons[u]);
+        assert_layers("wanda, heads", out[i].r.heads[0][0], heads, L, H, 1e-5);
+        assert_layers("wanda, neurons", out[i].r.neurons[0][0], neurons, L, F, 1e-5);
+        free(heads), free(neurons);
+        result_free(&out[i]);
+    }
+    free(a), free(z), free(plan.crit);
+}
+
 // ---------------------------------------------------------------- not a number
 static void give_nan(float *out, const crit_in *in) {
     for (int u = 0; u < in->U; u++) out[u] = in->layer == 1 && in->unit + u == 1 ? NAN : 0;
@@ -487,6 +537,7 @@ int main(void) {
                                             {"recomputing does not matter", recomputing_does_not_matter, false},
                                             {"criteria get what they declare", criteria_get_what_they_declare, false},
                                             {"taps say what sums say", taps_say_what_sums_say, false},
+                                            {"wanda agrees", wanda_agrees, false},
                                             {"rows agree", rows_agree, false},
                                             {"NaN scores are named", nan_scores_are_named, false}};
     const struct CMUnitTest tests[] = {cmocka_unit_test(nan_weights_are_named)};

@@ -20,3 +20,8 @@ OP(void, neuron_spectra,
 // most[row] = max |x| of a row (rows, E), 0 where it is zero or constant. corr: the Pearson correlations [n, n] of the
 // rows of each span, one span's after the other's. work (rows, E) is scratch.
 OP(void, correlate, (float *corr, float *most, float *work, const float *x, int E, const span *s, int n))
+// moments [n, cols, 2] in the device's memory, of columns from.. of x (rows, ld), or of max(x, 0), over each span: the
+// mean, and the sum of the squared deviations from it; 0 and 0 of a span without rows
+OP(void, column_moments, (double *moments, const float *x, int ld, bool relu, int from, int cols, const span *s, int n))
+// squares [cols] in host memory: of each column of W the sum of its squares
+OP(void, column_squares, (double *squares, const weight *w))

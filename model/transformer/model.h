@@ -148,6 +148,10 @@ int model_filled_on(model *m, const model_config *c, const tensor *tensors, int 
 // The k-th matrix of a layer whose row j holds incoming weights of neuron j, NULL where there are fewer; in the
 // device's memory, or (stored) in host memory as the checkpoint has it.
 const weight *model_neuron_rows(const model *m, int layer, int k, bool stored);
+// The matrix of a layer whose columns read the outputs of a kind of unit: Wo (E, A), W2 (E, F).
+static inline const weight *model_reader(const model *m, int layer, unit_kind kind) {
+    return kind == UNIT_HEADS ? &m->layer[layer].wo : &m->layer[layer].w2;
+}
 
 // Bytes of a layer's weights as the device keeps them, by the units that own them; of what a pass of so many tokens
 // reads besides: head, norms and projections outside the layers, the rows looked up. Multiply-adds of a token in the
@@ -223,6 +227,9 @@ void kv_cache_free(kv_cache *c);
 // ---------------------------------------------------------------- gradients
 // Called after the gradients of a layer are there, from the last layer to the first.
 typedef void model_layer_fn(void *ctx, model_run *r, int layer);
+
+// `each` of every layer without gradients: after model_forward with RUN_TAPS.
+void model_each_layer(model_run *r, model_layer_fn *each, void *ctx);
 
 // Gradient of sum over sequences of scale[i] * sum over targets of -log p (scale NULL: 1 / number of targets: the mean
 // cross-entropy of each sequence apart). After model_forward with RUN_TAPS and no mask. logprob as model_logprobs

@@ -110,6 +110,14 @@ void model_backward(model_run *r, const float *scale, double *logprob, model *gr
     if (grads) embedding_grad(r, p, grads);
 }
 
+void model_each_layer(model_run *r, model_layer_fn *each, void *ctx) {
+    ASSERT(r->flags & RUN_TAPS);
+    for (int l = r->m->c.L - 1; l >= 0; l--) {
+        run_restore(r, run_use_of(r, l), l);
+        each(ctx, r, l);
+    }
+}
+
 const float *model_grad_a(const model_run *r, int layer) { return r->layer[layer].da; }
 const float *model_grad_z(const model_run *r, int layer) { return r->layer[layer].dz; }
 const float *model_grad_tap(const model_run *r, unit_kind kind, int layer) {

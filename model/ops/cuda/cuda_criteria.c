@@ -1,5 +1,5 @@
 // cuda_criteria - what criteria are made of: sums over units, over rows of a weight's gradient, correlations (kernels
-// in cuda_criteria_units.cu, _spectra.cu, _weights.cu).
+// in cuda_criteria_units.cu, _columns.cu, _spectra.cu, _weights.cu).
 #include "cuda_host.h"
 #include "cuda_round.h"
 #include <limits.h>
@@ -57,6 +57,23 @@ void cuda_correlate(float *corr, float *most, float *work, const float *x, int E
             BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, s[i].n, E, &one, y, E, y, E, &zero, corr,
                              s[i].n));
     }
+}
+
+void cuda_column_moments(double *moments, const float *x, int ld, bool relu, int from, int cols, const span *s, int n) {
+    cuda_spans spans;
+    for (int at = 0, rows; cols && whole_spans(&spans, s, n, &at, &rows);)
+        cuda_launch_column_moments(moments, x, ld, relu, from, cols, &spans, g->stream);
+    LAUNCHED("column_moments");
+}
+
+void cuda_column_squares(double *squares, const weight *w) {
+    if (!w->cols) return;
+    const gpu_work_point mark = gpu_work_mark();
+    double *on_device = gpu_work((size_t)w->cols * sizeof *on_device);
+    cuda_launch_column_squares(on_device, w->data, w->type, w->rows, w->cols, g->stream);
+    LAUNCHED("column_squares");
+    cuda_get(squares, on_device, (size_t)w->cols * sizeof *squares);
+    gpu_work_release(mark);
 }
 
 // ---------------------------------------------------------------- rows of a weight's gradient

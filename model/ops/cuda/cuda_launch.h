@@ -164,6 +164,11 @@ void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr
 // CUDA_WARPS rows a block; y of norm 1
 void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s, cudaStream_t st);
 
+// cuda_criteria_columns.cu. extra: the span's place, that is, its moments begin at moments + extra * cols * 2.
+void cuda_launch_column_moments(double *moments, const float *x, int ld, int relu, int from, int cols,
+                                const cuda_spans *s, cudaStream_t st);
+void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols, cudaStream_t st);
+
 // cuda_transformer_xent.cu. A block per row.
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
                          int rows, cudaStream_t st);
