@@ -1,5 +1,5 @@
-// aggregate - what the files of bin/aggregate share: aggregate_main.c (aggregates, ranks, files) and
-// aggregate_compare.c (criteria beside each other and beside exact removal).
+// aggregate - what the files of bin/aggregate share: aggregate_main.c (aggregates, ranks, files), aggregate_pooled.c
+// (criteria from pooled moments) and aggregate_compare.c (criteria beside each other and beside exact removal).
 #pragma once
 #include "ckpt.h"
 #include "mode.h"
@@ -38,6 +38,14 @@ static inline const char *number(char text[32], double x) {
 
 // aggregate_main.c. Rows of the store that a dataset's rows belong to; NULL: the same, or *bad. *rows: how many.
 int64_t *aggregate_examples(const job *j, const char *dataset, long *rows, int *bad);
+// [L, U] of a criterion into a group of the output.
+int aggregate_put(job *j, const char *group, const char *task, const char *crit, const char *name, int U,
+                  const double *x);
+// aggregate_pooled.c. Whether the store has pooled moments of the criterion; moments of the tasks as they are, of all
+// pooled, into the aggregates; the score of a kind over all [L, U] from them, caller frees, NULL and err_set.
+bool aggregate_is_pooled(const job *j, const char *crit);
+int aggregate_moments(job *j, const char *crit);
+double *aggregate_pooled_all(const job *j, const char *crit, unit_kind kind);
 // aggregate_compare.c. 0, or -1 and err_set.
 int aggregate_correlate(job *j, unit_kind kind);  // criteria with each other
 // truth [L, U]: the aggregate of removal; NULL: none

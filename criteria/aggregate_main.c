@@ -4,7 +4,8 @@
 //   /aggregates[_compat]/<task or all>/<criterion>/{heads [L, H], neurons [L, F]}  float64. Sound: mean over examples,
 //                                                                                  all = mean of the task
 //       means. Compat: sum over examples, all = mean of the task sums. Task-level scores are taken as they are; all is
-//       over the tasks that have the score.
+//       over the tasks that have the score. Of pooled criteria (flap) all is from the moments of all tasks pooled; the
+//       moments are beside the scores (moments.h)
 //   /ranks[_compat]/<task or all>/<criterion>/{heads, neurons}_{mean, variance}  of a unit's average rank (1 = least
 //                                                                                important) among all
 //       units of its kind, over examples (all: of every task); variance: sample variance / U^2, absent for a single
@@ -23,8 +24,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int put_plane(job *j, const char *group, const char *task, const char *crit, const char *name, int U,
-                     const double *x) {
+int aggregate_put(job *j, const char *group, const char *task, const char *crit, const char *name, int U,
+                  const double *x) {
     char *path = xasprintf("/%s%s/%s/%s/%s", group, mode_suffixes[j->mode], task, crit, name);
     long dim[2] = {j->L, U};
     int bad = store_put_doubles(j->out, path, 2, dim, x);
@@ -61,13 +62,13 @@ static int put_ranks(job *j, const char *task, const char *crit, unit_kind kind,
     double *x = xmalloc(n * sizeof *x), sum = 0;
     char *name = xasprintf("%s_mean", unit_names[kind]);
     for (size_t i = 0; i < n; i++) x[i] = m[i].mean;
-    int bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
+    int bad = aggregate_put(j, "ranks", task, crit, name, j->U[kind], x);
     free(name);
     if (!bad && m[0].n > 1) {
         name = xasprintf("%s_variance", unit_names[kind]);
         for (size_t i = 0; i < n; i++) x[i] = stats_variance(&m[i]) / (units * units);
         for (size_t k = 0; k < j->n_units[kind]; k++) sum += x[j->place[kind][k]];
-        bad = put_plane(j, "ranks", task, crit, name, j->U[kind], x);
+        bad = aggregate_put(j, "ranks", task, crit, name, j->U[kind], x);
         free(name);
     }
     if (mean_variance) *mean_variance = m[0].n > 1 ? sum / units : NAN;
@@ -138,14 +139,14 @@ static int aggregate_rows(job *j, summary *c, unit_kind kind, const char *datase
         tasks++;
         for (size_t i = 0; i < n; i++) all[i] += s[i] /= j->mode == MODE_COMPAT ? 1.0 : (double)count[t];
         csv_plane(j, j->task[t], c->name, kind, s, m + (size_t)t * n);
-        bad = put_plane(j, "aggregates", j->task[t], c->name, unit_names[kind], U, s) ||
+        bad = aggregate_put(j, "aggregates", j->task[t], c->name, unit_names[kind], U, s) ||
               put_ranks(j, j->task[t], c->name, kind, m + (size_t)t * n, NULL);
     }
     for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
     if (!bad && tasks) {
         stats_moments *over_all = m + (size_t)j->n_task * n;
         csv_plane(j, "all", c->name, kind, all, over_all);
-        bad = put_plane(j, "aggregates", "all", c->name, unit_names[kind], U, all) ||
+        bad = aggregate_put(j, "aggregates", "all", c->name, unit_names[kind], U, all) ||
               put_ranks(j, "all", c->name, kind, over_all, &c->variance[kind]);
         c->all[kind] = all;
         all = NULL;
@@ -174,14 +175,18 @@ static int aggregate_tasks(job *j, summary *c, unit_kind kind) {
             bad = store_read_double(j->in, name, 0, j->L, x);
             for (size_t i = 0; !bad && i < n; i++) all[i] += x[i];
             if (!bad) csv_plane(j, j->task[t], c->name, kind, x, NULL);
-            if (!bad) bad = put_plane(j, "aggregates", j->task[t], c->name, unit_names[kind], U, x);
+            if (!bad) bad = aggregate_put(j, "aggregates", j->task[t], c->name, unit_names[kind], U, x);
         }
         free(name);
     }
     for (size_t i = 0; i < n; i++) all[i] /= tasks ? tasks : 1;
+    if (!bad && tasks && aggregate_is_pooled(j, c->name)) {
+        free(all);
+        bad = (all = aggregate_pooled_all(j, c->name, kind)) ? 0 : -1;
+    }
     if (!bad && tasks) {
         csv_plane(j, "all", c->name, kind, all, NULL);
-        bad = put_plane(j, "aggregates", "all", c->name, unit_names[kind], U, all);
+        bad = aggregate_put(j, "aggregates", "all", c->name, unit_names[kind], U, all);
         c->all[kind] = all;
         all = NULL;
     }
@@ -230,6 +235,8 @@ static int run_mode(job *j, double *truth[2]) {
         free(tasks);
     }
     if (j->n_crit) qsort(j->crit, (size_t)j->n_crit, sizeof *j->crit, by_name);
+    for (int k = 0; !bad && k < j->n_crit; k++)
+        if (aggregate_is_pooled(j, j->crit[k].name)) bad = aggregate_moments(j, j->crit[k].name);
     for (int k = 0; !bad && k < j->n_crit; k++)
         for (int kind = 0; !bad && kind < 2; kind++) {
             char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, unit_names[kind]);

@@ -68,6 +68,14 @@ typedef void crit_fn(float *out, const crit_in *in);  // out [U]
 // Second stage of criteria that exist per task only (epenas, compat jacov): see task_stage.h. NULL: none.
 struct task_stage;
 
+// A layer's units of one kind, over all tokens of a task's examples.
+typedef struct {
+    int U, D;
+    const double *variance;  // [U, D] of each value, divisor n - 1
+    const double *squares;   // [U, D] as in crit_in
+} crit_pooled;
+typedef void crit_pooled_fn(double *out, const crit_pooled *in);  // out [U]
+
 typedef struct {
     crit_fn *heads, *neurons;  // NULL: this criterion has no such score per example
     unsigned needs_heads, needs_neurons;
@@ -79,6 +87,8 @@ typedef struct {
     const char *name;   // command line and HDF5 name
     const char *about;  // one line: what it measures, and the paper
     int by_name_only;   // 1: not part of --criteria all
+    // of a criterion that exists per task only, from the pooled moments of its tokens, in sound alone (flap); else NULL
+    crit_pooled_fn *pooled;
     crit_mode sound, compat;
 } criterion;
 

@@ -30,7 +30,7 @@ struct probe {
     double *sums;                 // the same: [examples at a time, units, USUMS] of a kind
     double *wsums;                // [examples at a time, neurons of the layer, WSUMS]
     double *moments;              // [examples at a time, columns of a kind, 2]
-    double *squares[UNIT_KINDS];  // host memory: [L, E], [L, F] crit_in.squares, or NULL
+    double *squares[UNIT_KINDS];  // moments_squares, or NULL
     size_t *corr_at;              // [examples] where an example's correlations begin
     int max_tokens;
     model_seq *seqs;

@@ -5,10 +5,10 @@
 // units of some examples at a time, and only the sums come back. Taps of another device are copied where a criterion
 // reads them itself. A neuron tile's weight gradient exists only while its criteria run.
 #include "cpu.h"
+#include "moments.h"
 #include "probe_state.h"
 #include "sums.h"
 #include <cblas.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +31,8 @@ void tiles_needs(const probe_plan *plan, probe_needs needs) {
             if (!plan->mode[m]) continue;
             if (c->heads) needs[stage_of(c->needs_heads)][UNIT_HEADS] |= c->needs_heads;
             if (c->neurons) needs[stage_of(c->needs_neurons)][UNIT_NEURONS] |= c->needs_neurons;
+            for (int kind = 0; plan->crit[k]->pooled && kind < UNIT_KINDS; kind++)
+                needs[STAGE_GRAD][kind] |= CRIT_MOMENTS;
         }
 }
 
@@ -68,18 +70,6 @@ size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t par
     return all;
 }
 
-// crit_in.squares of every layer, [L, columns]; NaN after the columns that a compacted layer has.
-static double *column_squares(const model *m, unit_kind kind) {
-    const size_t width = (size_t)(kind == UNIT_HEADS ? m->c.E : m->c.F), L = (size_t)m->c.L;
-    double *squares = xmalloc(L * width * sizeof *squares);
-    for (size_t l = 0; l < L; l++) {
-        m->o->use(model_part(m, (int)l));
-        m->o->column_squares(squares + l * width, model_reader(m, (int)l, kind));
-        for (size_t c = (size_t)model_tap_width(&m->c, (int)l, kind); c < width; c++) squares[l * width + c] = NAN;
-    }
-    return squares;
-}
-
 void tiles_alloc(probe *p) {
     const model *m = p->m;
     const ops *o = m->o;
@@ -97,7 +87,7 @@ void tiles_alloc(probe *p) {
         if (moments_count(m, p->needs)) p->part[k].moments = o->alloc(moments_count(m, p->needs) * sizeof(double));
     }
     for (int kind = 0; kind < UNIT_KINDS; kind++)
-        if (wants_moments(p->needs, kind)) p->squares[kind] = column_squares(m, kind);
+        if (wants_moments(p->needs, kind)) p->squares[kind] = moments_squares(m, kind);
     o->use(0);
     p->corr_at = xcalloc((size_t)p->max_tokens, sizeof *p->corr_at);
     p->spans = xcalloc((size_t)p->max_tokens, sizeof *p->spans);
@@ -280,7 +270,10 @@ static void look_at_moments(const probe *p, int stage, int layer, int example, u
         moments = own;
     }
     in->moments = moments;
-    in->squares = p->squares[kind] + (size_t)layer * (size_t)(kind == UNIT_HEADS ? c->E : c->F) + (size_t)first;
+    in->squares = p->squares[kind] + (size_t)layer * moments_width(c, kind) + (size_t)first;
+    double *keep = p->out[example].moments;
+    const size_t at = (size_t)layer * (size_t)(c->E + c->F) + (size_t)(kind == UNIT_HEADS ? 0 : c->E) + (size_t)first;
+    if (keep) memcpy(keep + 2 * at, moments, 2 * (size_t)columns * sizeof *keep);
 }
 
 // What was taken of a tile before; NULL where the tile takes its own.

@@ -26,7 +26,8 @@ typedef struct {
     device_options device;
 } score_options;
 
-typedef enum { FIELD_LOSS, FIELD_FEATURE, FIELD_HEADS, FIELD_NEURONS } field_kind;
+// FIELD_MOMENTS: of the parts alone (probe_result.moments); in the store they are pooled, by task
+typedef enum { FIELD_LOSS, FIELD_MOMENTS, FIELD_FEATURE, FIELD_HEADS, FIELD_NEURONS } field_kind;
 typedef struct {
     field_kind kind;
     mode_kind mode;
@@ -34,6 +35,7 @@ typedef struct {
     bool some;  // only for the first examples of each task
     bool old;   // the old store has this dataset
     int U;      // numbers per layer; the loss is one double
+    // of moments the group of the columns' norms, which a store has that has pooled any
     char *dataset;
 } score_field;
 
@@ -54,7 +56,7 @@ typedef struct {
 typedef struct {  // a task-level criterion over one task
     int task, crit;
     mode_kind mode;
-    task_row *row;  // n of them, as the stage asked; NULL: no such score, see why
+    task_row *row;  // n of them, as the stage asked; NULL: no such score, see why, or pooled
     int n;
     const char *why;
     bool copy;   // the old store's holds

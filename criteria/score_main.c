@@ -137,6 +137,10 @@ static void list_criteria(void) {
             const char *mode = mode_names[m];
             if (of->heads) print_formula(mode, "heads", of->heads_doc);
             if (of->neurons) print_formula(mode, "neurons", of->neurons_doc);
+            if (m == MODE_SOUND && c->pooled) {
+                print_formula(mode, "heads", of->heads_doc);
+                print_formula(mode, "neurons", of->neurons_doc);
+            }
             if (of->task && of->task->heads) print_formula(mode, "heads", of->task->heads_doc);
             if (of->task && of->task->neurons) print_formula(mode, "neurons", of->task->neurons_doc);
         }
@@ -218,6 +222,9 @@ int main(int argc, char **argv) {
     if (doc_part_parse(&j.part, o->part)) die(2, "--part %s", err_get());
     if (task_select(o->tasks, (bool[TASK_COUNT]){false}) < 0) die(2, "--tasks: %s", err_get());
     if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "--criteria: %s", err_get());
+    for (int k = 0; k < j.n_crit; k++)
+        if (j.crit[k]->pooled && strcmp(o->mode, "compat") == 0)
+            die(2, "--criteria: %s has no compat formulas; use --mode sound or both", j.crit[k]->name);
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     j.threads = omp_get_max_threads();
     for (mode_kind m = MODE_SOUND; m < MODES; m++) j.mode[m] = o->modes >> m & 1;

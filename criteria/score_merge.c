@@ -1,5 +1,6 @@
 // score_merge - the finished store from the old one and the part files.
 #include "documents.h"
+#include "moments.h"
 #include "score.h"
 #include "stats.h"
 #include <math.h>
@@ -147,6 +148,77 @@ static int put_plane(const score_job *j, store *s, const char *group, const char
     return bad ? -1 : 0;
 }
 
+// ---------------------------------------------------------------- moments
+static int put_squares(score_job *j, store *s, const score_field *f) {
+    if (f->old) return store_copy(s, j->old, f->dataset);
+    int bad = 0;
+    for (int kind = 0; !bad && kind < UNIT_KINDS; kind++) {
+        const long dim[2] = {j->model->c.L, (long)moments_width(&j->model->c, kind)};
+        char *name = xasprintf("%s/%s", f->dataset, unit_names[kind]);
+        double *squares = moments_squares(j->model, kind);
+        bad = store_put_doubles(s, name, 2, dim, squares);
+        free(squares);
+        free(name);
+    }
+    return bad;
+}
+
+// The moments of a task's examples: what the old store has pooled, then example by example in their order.
+static int pool_task(score_job *j, parts *p, const score_stage *of, const char *group, moment_set *m) {
+    const model_config *c = &j->model->c;
+    const score_field *f = j->field;
+    const score_task *task = &j->task[of->task];
+    const size_t E = (size_t)c->E, columns = E + (size_t)c->F;
+    while (f->kind != FIELD_MOMENTS) f++;
+    double *own = xmalloc(score_field_bytes(j, f));
+    const int from = f->old ? task->n_old : 0;
+    int bad = from ? moments_read(m, j->old, group) : 0;
+    for (int row = task->first + from; !bad && row < task->first + task->n; row++) {
+        const double T = (double)(j->ex.offset[row + 1] - j->ex.offset[row]);
+        bad = parts_read(p, row, (int64_t)score_field_at(j, j->class[row], f), score_field_bytes(j, f), own);
+#pragma omp parallel for schedule(static)
+        for (int l = 0; l < c->L; l++)
+            for (size_t i = 0; i < columns; i++) {
+                const unit_kind kind = i < E ? UNIT_HEADS : UNIT_NEURONS;
+                const size_t at = (size_t)l * moments_width(c, kind) + (kind == UNIT_HEADS ? i : i - E);
+                const double *x = own + 2 * ((size_t)l * columns + i);
+                moments_pool(&m->mean[kind][at], &m->variance[kind][at], m->tokens, x[0], x[1], T);
+            }
+        m->tokens += T;
+    }
+    free(own);
+    return bad;
+}
+
+static int put_pooled(score_job *j, store *s, parts *p, const score_stage *of, const char *group) {
+    const model_config *c = &j->model->c;
+    const criterion *crit = j->crit[of->crit];
+    moment_set m;
+    moments_alloc(&m, c->L, (int[]){c->E, c->F});
+    int bad = pool_task(j, p, of, group, &m);
+    for (int kind = 0; !bad && kind < UNIT_KINDS; kind++) {
+        const int U = model_all_units(c, kind), D = kind == UNIT_HEADS ? c->D : 1;
+        double *squares = moments_squares(j->model, kind), *wide = xmalloc((size_t)U * sizeof *wide);
+        float *score = xmalloc((size_t)(c->L * U) * sizeof *score);
+        for (int l = 0; l < c->L; l++) {
+            const size_t row = (size_t)l * moments_width(c, kind);
+            const int units = model_units(c, l, kind);
+            crit->pooled(wide, &(crit_pooled){units, D, m.variance[kind] + row, squares + row});
+            for (int u = 0; u < U; u++) score[l * U + u] = u < units ? (float)wide[u] : NAN;
+            for (size_t i = (size_t)(units * D); i < moments_width(c, kind); i++)
+                m.mean[kind][row + i] = m.variance[kind][row + i] = NAN;
+        }
+        bad = put_plane(j, s, group, unit_names[kind], U, model_units_left(c, kind), score,
+                        kind == UNIT_HEADS ? crit->sound.heads_doc : crit->sound.neurons_doc);
+        free(score);
+        free(wide);
+        free(squares);
+    }
+    if (!bad) bad = moments_write(&m, s, group);
+    moments_free(&m);
+    return bad;
+}
+
 static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
     const model_config *c = &j->model->c;
     const task_stage *stage = crit_mode_of(j->crit[of->crit], of->mode)->task;
@@ -156,6 +228,8 @@ static int put_stage(score_job *j, store *s, parts *p, const score_stage *of) {
         bad = score_put_stage_none(j, s, of, of->said);
     else if (of->copy)
         bad = store_copy(s, j->old, group);
+    else if (j->crit[of->crit]->pooled)
+        bad = put_pooled(j, s, p, of, group);
     else if (of->n == 0) {
         const char *why = of->why ? of->why : "too few rows";
         printf("%s%s: no score: %s\n", j->task[of->task].name, of->mode == MODE_COMPAT ? " (compat)" : "", why);
@@ -181,7 +255,8 @@ int score_merge(score_job *j, parts *p, const char *command) {
     store *s = store_create(j->o.out);
     if (!s) return -1;
     int bad = put_attributes(j, s, command) || put_documents(j, s) || store_put_examples(s, &j->ex);
-    for (int i = 1; !bad && i < j->n_field; i++) bad = put_field(j, s, p, &j->field[i]);
+    for (int i = 1; !bad && i < j->n_field; i++)
+        bad = j->field[i].kind == FIELD_MOMENTS ? put_squares(j, s, &j->field[i]) : put_field(j, s, p, &j->field[i]);
     if (!bad) bad = put_formulas(j, s);
     for (int i = 0; !bad && i < j->n_stage; i++) bad = put_stage(j, s, p, &j->stage[i]);
     if (bad) {

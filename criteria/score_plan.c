@@ -2,6 +2,7 @@
 #include "score.h"
 #include "tok_model.h"
 #include "cli.h"
+#include "moments.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -269,6 +270,10 @@ static void add_field(score_job *j, score_field f) {
 static void list_fields(score_job *j) {
     const model_config *c = &j->model->c;
     add_field(j, (score_field){.kind = FIELD_LOSS, .U = 1, .dataset = xstrdup("/examples/loss")});
+    bool pooled = false;
+    for (int k = 0; k < j->n_crit; k++) pooled |= j->mode[MODE_SOUND] && j->crit[k]->pooled;
+    // next to the loss, so that doubles are aligned in a record
+    if (pooled) add_field(j, (score_field){.kind = FIELD_MOMENTS, .U = c->E + c->F, .dataset = xstrdup(moments_norms)});
     for (mode_kind m = MODE_SOUND; m < MODES; m++) {
         const char *suffix = mode_suffixes[m];
         if (!j->mode[m]) continue;
@@ -346,7 +351,9 @@ size_t score_field_at(const score_job *j, int class, const score_field *f) {
 }
 
 size_t score_field_bytes(const score_job *j, const score_field *f) {
-    return f->kind == FIELD_LOSS ? sizeof(double) : (size_t)j->model->c.L * (size_t)f->U * sizeof(float);
+    if (f->kind == FIELD_LOSS) return sizeof(double);
+    const size_t numbers = (size_t)j->model->c.L * (size_t)f->U;
+    return f->kind == FIELD_MOMENTS ? 2 * numbers * sizeof(double) : numbers * sizeof(float);
 }
 
 size_t score_side_bytes(const score_job *j) {
@@ -367,8 +374,12 @@ void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *inde
     memcpy(plan->mode, j->mode, sizeof plan->mode);
     for (int k = 0; k < j->n_crit; k++) {
         bool wanted = false;
-        for (int i = 0; i < j->n_field; i++)
-            wanted |= j->field[i].kind >= FIELD_HEADS && j->field[i].what == k && score_missing(j, class, &j->field[i]);
+        for (int i = 0; i < j->n_field; i++) {
+            const score_field *f = &j->field[i];
+            const bool of_it =
+                f->kind == FIELD_MOMENTS ? j->crit[k]->pooled != NULL : f->kind >= FIELD_HEADS && f->what == k;
+            wanted |= of_it && score_missing(j, class, f);
+        }
         if (!wanted) continue;
         if (index) index[plan->n_crit] = k;
         plan->crit[plan->n_crit++] = j->crit[k];
@@ -408,7 +419,8 @@ int score_put_stage_none(const score_job *j, store *to, const score_stage *s, co
 static void ask_stage(score_job *j, int t, int k, mode_kind mode) {
     const task_stage *of = crit_mode_of(j->crit[k], mode)->task;
     const score_task *task = &j->task[t];
-    if (!of) return;
+    const bool pooled = mode == MODE_SOUND && j->crit[k]->pooled;
+    if (!of && !pooled) return;
     score_stage s = {.task = t, .crit = k, .mode = mode};
     char *group = score_stage_group(j, &s), *said = j->old ? score_stage_none(j, &s) : NULL;
     s.copy = j->old && task->n == task->n_old && (said || store_has(j->old, group));
@@ -421,7 +433,7 @@ static void ask_stage(score_job *j, int t, int k, mode_kind mode) {
         length[i] = (int)(j->ex.offset[task->first + i + 1] - at);
         context[i] = j->ex.context[task->first + i];
     }
-    if (!s.copy) s.row = of->select(&(task_tokens){task->n, tokens, length, context}, j->seed, &s.n, &s.why);
+    if (!s.copy && of) s.row = of->select(&(task_tokens){task->n, tokens, length, context}, j->seed, &s.n, &s.why);
     VEC_PUSH(j->stage, j->n_stage, j->cap_stage, s);
     free(tokens);
     free(length);

@@ -36,6 +36,10 @@ static void aim(const score_job *j, const engine *e, int row, uint8_t *record, p
         if (f->kind == FIELD_LOSS || !score_missing(j, j->class[row], f)) continue;
         float *to = (float *)(record + score_field_at(j, j->class[row], f));
         int k = 0;
+        if (f->kind == FIELD_MOMENTS) {
+            out->moments = (double *)(void *)to;
+            continue;
+        }
         if (f->kind == FIELD_FEATURE) {
             out->features[f->mode][f->what] = to;
             continue;
@@ -63,7 +67,7 @@ static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **pa
     for (int i = 0; i < n; i++) {
         int row = j->order[b->row + i];
         record[i] = (parts_record){row, (int64_t)*bytes, (int64_t)score_record_bytes(j, row)};
-        *bytes += (size_t)record[i].bytes;
+        *bytes += ((size_t)record[i].bytes + 7) / 8 * 8;  // doubles are aligned in every record
         n_side += j->side_first[row + 1] - j->side_first[row];
     }
     *payload = xcalloc(1, *bytes);
@@ -265,7 +269,7 @@ static int measure_store(score_job *j, const score_batch *b, const uint8_t *payl
         store_rows rows = {
             f->dataset, b->n, j->model->c.L,    f->U, score_in_16_bits(j, f), zero ? zero_row : score_source_row, &from,
             NULL,       NULL, score_units(j, f)};
-        if (score_missing(j, b->class, f)) bad = store_put_rows(s, &rows, NULL);
+        if (f->kind != FIELD_MOMENTS && score_missing(j, b->class, f)) bad = store_put_rows(s, &rows, NULL);
     }
     *bytes = (double)store_bytes(s);
     *seconds = clock_s() - start;
@@ -328,7 +332,7 @@ int score_estimate(score_job *j, score_cost *cost) {
     double raw_all = 0;
     for (int i = 1; i < j->n_field; i++)
         for (int row = 0; row < j->ex.n; row++)
-            if (!j->field[i].some || j->class[row] & CLASS_WANTS_SOME)
+            if (j->field[i].kind != FIELD_MOMENTS && (!j->field[i].some || j->class[row] & CLASS_WANTS_SOME))
                 raw_all += (double)score_field_bytes(j, &j->field[i]);
     if (heavy < 0) return 0;
 

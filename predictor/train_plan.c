@@ -21,6 +21,21 @@ static bool has_scores(const train_job *j, const char *criterion, unit_kind kind
     return there;
 }
 
+// Whether the store has the criterion as scores of whole tasks.
+static bool of_tasks(const train_job *j, const char *name) {
+    int n;
+    char *top = xasprintf("/task_scores%s", mode_suffixes[j->about.mode]), **task = store_list(j->in, top, &n);
+    bool any = false;
+    for (int i = 0; i < n && !any; i++) {
+        char *group = xasprintf("%s/%s/%s", top, task[i], name);
+        any = store_has(j->in, group);
+        free(group);
+    }
+    free(task);
+    free(top);
+    return any;
+}
+
 static int choose_criteria(train_job *j) {
     char *top = xasprintf("/scores%s", mode_suffixes[j->about.mode]), text[512] = "";
     int n, wanted_n = 0;
@@ -41,7 +56,10 @@ static int choose_criteria(train_job *j) {
     for (int k = 0; !bad && k < wanted_n; k++) {
         bool found = false;
         for (int i = 0; i < j->n_criteria; i++) found |= strcmp(j->criteria[i], wanted[k]) == 0;
-        if (!found)
+        if (!found && of_tasks(j, wanted[k]))
+            bad = err_set("%s has no scores of examples, only of tasks: it makes static masks, and is not predicted",
+                          wanted[k]);
+        else if (!found)
             bad = err_set("%s: no criterion %s with scores of every example in %s; there are:%s", store_path(j->in),
                           wanted[k], top, n ? text : " none");
     }

@@ -63,18 +63,22 @@ static void test_promises(void **state) {
 
 static void test_registry(void **state) {
     (void)state;
-    static const char *const names[] = {"epenas", "fisher",   "grad_norm", "grasp",   "jacov", "l2_norm",
-                                        "nwot",   "plainact", "random",    "removal", "snip",  "wanda"};
+    static const char *const names[] = {"epenas", "fisher",   "flap",   "grad_norm", "grasp", "jacov", "l2_norm",
+                                        "nwot",   "plainact", "random", "removal",   "snip",  "wanda"};
+    static const char *const by_name[] = {"flap", "removal", "wanda"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const criterion *c = crit_find(names[i]);
         if (!c) fail_msg("%s is not registered", names[i]);
-        assert_int_equal(c->by_name_only, strcmp(names[i], "removal") == 0 || strcmp(names[i], "wanda") == 0);
+        bool named = false;
+        for (int k = 0; k < 3; k++) named |= strcmp(names[i], by_name[k]) == 0;
+        assert_int_equal(c->by_name_only, named);
     }
     assert_null(crit_find("none"));
     for (int i = 0; crit_all[i]; i++) {
         const criterion *c = crit_all[i];
-        assert_true(c->name && c->about && c->sound.heads_doc && c->sound.neurons_doc && c->compat.heads_doc);
-        assert_true(c->sound.task || (c->sound.heads && c->sound.neurons));
+        assert_true(c->name && c->about && c->sound.heads_doc && c->sound.neurons_doc);
+        assert_true(c->pooled || c->compat.heads_doc);
+        assert_true(c->pooled || c->sound.task || (c->sound.heads && c->sound.neurons));
     }
 }
 
