@@ -223,7 +223,7 @@ int main(int argc, char **argv) {
     if (task_select(o->tasks, (bool[TASK_COUNT]){false}) < 0) die(2, "--tasks: %s", err_get());
     if (!(j.crit = crit_select(o->criteria, &j.n_crit))) die(2, "--criteria: %s", err_get());
     for (int k = 0; k < j.n_crit; k++)
-        if (j.crit[k]->pooled && strcmp(o->mode, "compat") == 0)
+        if (j.crit[k]->pooled && o->modes == 1u << MODE_COMPAT)
             die(2, "--criteria: %s has no compat formulas; use --mode sound or both", j.crit[k]->name);
     signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     j.threads = omp_get_max_threads();

@@ -48,7 +48,7 @@ static inline void free_weight(both_weight *w) {
 }
 
 // ---------------------------------------------------------------- what a case gets
-enum { OP_ARRAYS = 11, MOST_SEQS = 200 };
+enum { OP_ARRAYS = 14, MOST_SEQS = 200 };
 
 // A batch: spans, with rows between them that belong to none; sequences, masks and lists of live units for it; weights.
 typedef struct {
@@ -76,7 +76,7 @@ typedef struct {
     const void *host_matrix;                    // matrix in host memory
     const int32_t *first;                       // op_shape's
     const live_units *heads, *neurons, *all_heads;
-    const float *past_k, *past_v;  // [50, E]
+    const float *past_k, *past_v;  // [50, E], or of KV heads
     const uint8_t *past_has;       // [50, H]
 } op_call;
 

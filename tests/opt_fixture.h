@@ -1,4 +1,4 @@
-// opt_fixture - what the tests of the model share: the golden models of tests/golden/opt with their references, the
+// opt_fixture - what the tests of the model share: the golden models of tests/golden with their references, the
 // rule of agreement of two implementations, and small models with random weights.
 #pragma once
 #include <stdarg.h>
@@ -14,6 +14,9 @@
 
 static const char *const golden_names[] = {"pre", "post", "odd", "half", "bf16"};
 enum { GOLDEN = sizeof golden_names / sizeof *golden_names, GOLDEN_F32 = 3 };  // the first three are stored as fp32
+static const char *const llama_names[] = {"llama/llama",  "llama/mistral", "llama/relu",
+                                          "llama/biased", "llama/qwen2",   "llama/qwen3"};
+enum { LLAMAS = sizeof llama_names / sizeof *llama_names, LLAMAS_F32 = 4 };
 
 // ---------------------------------------------------------------- agreement
 // |got - want| <= tol * max(|want|, rms of want[0..n)): hand over one layer (and one sequence) at a time. A NaN never
@@ -46,7 +49,7 @@ typedef struct {
 // A whole dataset as double (or int32); the caller frees it.
 static inline void *golden_read_as(const golden *g, const char *path, hid_t type, size_t size, size_t *count) {
     const hid_t set = H5Dopen2(g->file, path, H5P_DEFAULT);
-    if (set < 0) fail_msg("tests/golden/opt/%s/reference.h5: no %s", g->name, path);
+    if (set < 0) fail_msg("%s: reference.h5 has no %s", g->name, path);
     const hid_t space = H5Dget_space(set);
     const size_t n = (size_t)H5Sget_simple_extent_npoints(space);
     void *out = xmalloc(n * size);
@@ -67,9 +70,10 @@ static inline bool golden_has(const golden *g, const char *path) { return H5Lexi
 static inline void golden_open(golden *g, const char *name) {
     *g = (golden){.name = name};
     char path[100];
-    snprintf(path, sizeof path, "tests/golden/opt/%s", name);
+    const char *folder = strchr(name, '/') ? "" : "opt/";
+    snprintf(path, sizeof path, "tests/golden/%s%s", folder, name);
     if (model_load(&g->m, path) != 0) fail_msg("%s", err_get());
-    snprintf(path, sizeof path, "tests/golden/opt/%s/reference.h5", name);
+    snprintf(path, sizeof path, "tests/golden/%s%s/reference.h5", folder, name);
     g->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (g->file < 0) fail_msg("cannot open %s", path);
     size_t n;
@@ -101,24 +105,27 @@ static inline int close_golden(void **state) {
     return 0;
 }
 
-// f32: only on models that are stored as fp32
+// f32: only on models that are stored as fp32; llama: also on those of the Llama family
 typedef struct {
     const char *name;
     CMUnitTestFunction run;
-    bool f32;
+    bool f32, llama;
 } golden_test;
 
 // Runs each of t [n] on each golden model, whose name `open` finds in *state, and then more [n_more]. Returns what main
 // returns.
 static inline int run_on_golden(const char *group, const golden_test *t, size_t n, CMFixtureFunction open,
                                 CMFixtureFunction close, const struct CMUnitTest *more, size_t n_more) {
-    struct CMUnitTest *tests = xcalloc(GOLDEN * n + n_more, sizeof *tests);
+    struct CMUnitTest *tests = xcalloc((GOLDEN + LLAMAS) * n + n_more, sizeof *tests);
     size_t named = 0;
-    for (int m = 0; m < GOLDEN; m++)
+    for (int m = 0; m < GOLDEN + LLAMAS; m++) {
+        const bool llama = m >= GOLDEN, f32 = llama ? m - GOLDEN < LLAMAS_F32 : m < GOLDEN_F32;
+        const char *name = llama ? llama_names[m - GOLDEN] : golden_names[m];
         for (size_t k = 0; k < n; k++)
-            if (m < GOLDEN_F32 || !t[k].f32)
-                tests[named++] = (struct CMUnitTest){xasprintf("%s: %s", golden_names[m], t[k].name), t[k].run, open,
-                                                     close, (void *)(uintptr_t)golden_names[m]};
+            if ((f32 || !t[k].f32) && (!llama || t[k].llama))
+                tests[named++] = (struct CMUnitTest){xasprintf("%s: %s", name, t[k].name), t[k].run, open, close,
+                                                     (void *)(uintptr_t)name};
+    }
     for (size_t k = 0; k < n_more; k++) tests[named + k] = more[k];
     const int failed = _cmocka_run_group_tests(group, tests, named + n_more, NULL, NULL);
     for (size_t k = 0; k < named; k++) free((void *)(uintptr_t)tests[k].name);
@@ -178,7 +185,7 @@ static inline tensor *random_weights(const model_config *c, uint64_t seed, int *
     rng r = rng_make(seed);
     for (int i = 0; i < *n; i++) {
         const size_t count = (size_t)(t[i].dim[0] * (t[i].rank > 1 ? t[i].dim[1] : 1));
-        const bool norm = strstr(t[i].name, "layer_norm.weight") != NULL;
+        const bool norm = strstr(t[i].name, "norm.weight") != NULL;
         double scale = norm ? 0.2 : 0.5;
         if (t[i].rank > 1 && !strstr(t[i].name, "embed")) scale = 1.3 / sqrt((double)t[i].dim[1]);
         float *w = xmalloc(count * sizeof *w);

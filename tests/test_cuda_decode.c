@@ -393,8 +393,8 @@ static void close_queries(queries *q) {
 // The head outputs [ROWS, E] of the sequences, `together` at a time; recorded: by a replay that finds pasts and the
 // number of heads in device memory, not where they were.
 static float *attend(const queries *q, int together, bool recorded) {
-    const int E = H * q->D;
-    const size_t bytes = (size_t)ROWS * (size_t)E * sizeof(float);
+    const attn_heads heads = {.H = H, .K = H, .D = q->D};
+    const size_t bytes = (size_t)ROWS * (size_t)(H * q->D) * sizeof(float);
     const live_units u = {.unit = q->unit, .n = recorded ? 1 : 2, .seqs = SEQS, .n_at = recorded ? q->count : NULL};
     attn_seq s[SEQS];
     for (int i = 0, row = 0; i < SEQS; i++) {
@@ -414,9 +414,9 @@ static float *attend(const queries *q, int together, bool recorded) {
     if (recorded) q->o->record();
     for (int i = 0; i < SEQS; i += together)
         if (q->live)
-            q->o->live_attention(q->x[0], q->x[1], q->x[2], q->x[3], E, q->D, &u, s + i, together);
+            q->o->live_attention(q->x[0], q->x[1], q->x[2], q->x[3], &heads, &u, s + i, together);
         else
-            q->o->attention(q->x[0], q->x[1], q->x[2], q->x[3], E, H, s + i, together);
+            q->o->attention(q->x[0], q->x[1], q->x[2], q->x[3], &heads, s + i, together);
     if (recorded) {
         struct recording *kept = q->o->recorded();
         q->o->replay(kept);

@@ -1,21 +1,25 @@
 // test_grad - gradients and Hessian-vector products of the model: against central differences of a plain
-// double-precision OPT (plain_opt.h), and against float64 autograd (tests/golden/make_opt.py).
+// double-precision OPT (plain_opt.h), and against float64 autograd (tests/golden/make_opt.py, make_llama.py).
 #include "plain_opt.h"
 #include <omp.h>
 
 // ---------------------------------------------------------------- what the library says
 typedef struct {
-    int L, E, F, rows;
-    float *da, *dz, *out, *ha, *hz, *tx;  // [L, rows, E or F], of all sequences
-    int seen;                             // layers handed over, a bit each
+    int L, E, A, F, rows;
+    float *da, *dz, *du, *dr, *out, *ha, *hz, *tx;  // [L, rows, A, F or E], of all sequences; hz: at the neurons' tap
+    int seen;                                       // layers handed over, a bit each
 } found;
 
 static void found_make(found *f, const model_config *c, int rows) {
-    const size_t a = (size_t)c->L * (size_t)rows * (size_t)c->E, z = (size_t)c->L * (size_t)rows * (size_t)c->F;
-    *f = (found){c->L,          c->E,          c->F,          rows, xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4),
-                 xcalloc(a, 4), xcalloc(z, 4), xcalloc(a, 4), 0};
+    const size_t n = (size_t)c->L * (size_t)rows, e = n * (size_t)c->E, a = n * (size_t)(c->H * c->D),
+                 z = n * (size_t)c->F;
+    *f =
+        (found){c->L,          c->E,          c->H * c->D,   c->F,          rows,          xcalloc(a, 4), xcalloc(z, 4),
+                xcalloc(z, 4), xcalloc(z, 4), xcalloc(e, 4), xcalloc(a, 4), xcalloc(z, 4), xcalloc(e, 4), 0};
 }
-static void found_free(found *f) { free(f->da), free(f->dz), free(f->out), free(f->ha), free(f->hz), free(f->tx); }
+static void found_free(found *f) {
+    free(f->da), free(f->dz), free(f->du), free(f->dr), free(f->out), free(f->ha), free(f->hz), free(f->tx);
+}
 
 static void keep_rows(float *to, const float *from, const found *f, int layer, int width) {
     const size_t n = (size_t)f->rows * (size_t)width;
@@ -25,14 +29,16 @@ static void keep_gradients(void *ctx, model_run *r, int layer) {
     found *f = ctx;
     assert_int_equal(f->seen, (1 << f->L) - (2 << layer));  // from the last layer to the first, each once
     f->seen |= 1 << layer;
-    keep_rows(f->da, model_grad_a(r, layer), f, layer, f->E);
+    keep_rows(f->da, model_grad_a(r, layer), f, layer, f->A);
     keep_rows(f->dz, model_grad_z(r, layer), f, layer, f->F);
+    if (model_grad_u(r, layer)) keep_rows(f->du, model_grad_u(r, layer), f, layer, f->F);
+    if (model_grad_r(r, layer)) keep_rows(f->dr, model_grad_r(r, layer), f, layer, f->F);
     keep_rows(f->out, model_grad_out(r, layer), f, layer, f->E);
 }
 static void keep_hessian(void *ctx, model_run *r, int layer) {
     found *f = ctx;
     f->seen |= 1 << layer;
-    keep_rows(f->ha, model_hess_a(r, layer), f, layer, f->E);
+    keep_rows(f->ha, model_hess_a(r, layer), f, layer, f->A);
     keep_rows(f->hz, model_hess_z(r, layer), f, layer, f->F);
     if (model_tangent_x(r, layer)) keep_rows(f->tx, model_tangent_x(r, layer), f, layer, f->E);
 }
@@ -200,6 +206,7 @@ static void weight_gradients(void **state) {
 }
 
 // ---------------------------------------------------------------- golden models
+// published: where z is the tap; else nothing is found.
 static void golden_found(golden *g, const int *order, int n, found *first, found *joint, found *published, float **x) {
     const model_config *c = &g->m.c;
     int rows = 0;
@@ -222,7 +229,7 @@ static void golden_found(golden *g, const int *order, int n, found *first, found
         assert_true(fabs(loss - g->loss[order[k]]) <= 1e-5 * g->loss[order[k]]);
     }
     model_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, joint);
-    model_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
+    if (g->m.arch.tap == TAP_Z) model_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
     const size_t layer = (size_t)rows * (size_t)c->E;
     *x = xmalloc((size_t)c->L * layer * sizeof **x);
     for (int l = 0; l < c->L; l++) memcpy(*x + (size_t)l * layer, model_tap_x(r, l), layer * sizeof **x);
@@ -286,13 +293,73 @@ static void golden_gradients(void **state) {
     found_free(&first), found_free(&joint), found_free(&published);
 }
 
+// The family with a gated FFN, with the same references but for those of the published formulas.
+static void golden_gated(void **state) {
+    golden *g = *state;
+    const size_t L = (size_t)g->m.c.L, A = (size_t)(g->m.c.H * g->m.c.D), F = (size_t)g->m.c.F, rows = (size_t)g->rows;
+    const int all[] = {0, 1, 2};
+    found first, joint, none;
+    float *x;
+    if (!g->m.arch.gated) return;
+    golden_found(g, all, 3, &first, &joint, &none, &x);
+    const struct {
+        const char *name;
+        const float *got;
+        size_t width;
+        double tol;
+    } list[] = {{"da", first.da, A, 1e-4}, {"dz", first.dz, F, 1e-4},   {"du", first.du, F, 1e-4},
+                {"dr", first.dr, F, 1e-4}, {"hv_a", joint.ha, A, 1e-3}, {"hv_r", joint.hz, F, 1e-3}};
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
+        double *want = golden_read(g, list[k].name);
+        for (size_t l = 0; l < L; l++)
+            for (int i = 0; i < g->N; i++) {
+                const size_t at = (l * rows + (size_t)g->offset[i]) * list[k].width;
+                assert_agree(list[k].name, list[k].got + at, want + at, (size_t)golden_length(g, i) * list[k].width,
+                             list[k].tol);
+            }
+        free(want);
+    }
+    free(x);
+    found_free(&first), found_free(&joint), found_free(&none);
+}
+
+// With RUN_RECOMPUTE the bits of gradients and products are those of a run that keeps everything.
+static void recomputed(void **state) {
+    golden *g = *state;
+    found kept[2], again[2];
+    const unsigned flags[] = {0, RUN_RECOMPUTE};
+    for (int k = 0; k < 2; k++) {
+        found *of = k ? again : kept;
+        model_seq seqs[3];
+        for (int i = 0; i < 3; i++) seqs[i] = golden_seq(g, i, g->context[i] - 1);
+        found_make(&of[0], &g->m.c, g->rows), found_make(&of[1], &g->m.c, g->rows);
+        model_run *r = model_run_new(&g->m, g->rows, 3, RUN_TAPS | RUN_TANGENT | flags[k]);
+        model_forward(r, seqs, 3);
+        model_backward(r, NULL, NULL, NULL, keep_gradients, &of[0]);
+        model_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, &of[1]);
+        model_run_free(r);
+    }
+    const size_t n = (size_t)(g->m.c.L * g->rows) * sizeof(float);
+    for (int k = 0; k < 2; k++) {
+        assert_same_bits("da", kept[k].da, again[k].da, n * (size_t)kept->A);
+        assert_same_bits("dz", kept[k].dz, again[k].dz, n * (size_t)kept->F);
+        assert_same_bits("du", kept[k].du, again[k].du, n * (size_t)kept->F);
+        assert_same_bits("dr", kept[k].dr, again[k].dr, n * (size_t)kept->F);
+        assert_same_bits("H v at a", kept[k].ha, again[k].ha, n * (size_t)kept->A);
+        assert_same_bits("H v at neurons", kept[k].hz, again[k].hz, n * (size_t)kept->F);
+        found_free(&kept[k]), found_free(&again[k]);
+    }
+}
+
 static void assert_same_found(const char *what, const found *whole, int whole_row, const found *part, int part_row,
                               int n) {
     for (int l = 0; l < whole->L; l++) {
-        const float *const a[] = {whole->da, whole->out, whole->ha, whole->tx, whole->dz, whole->hz};
-        const float *const b[] = {part->da, part->out, part->ha, part->tx, part->dz, part->hz};
-        for (int k = 0; k < 6; k++) {
-            const size_t width = (size_t)(k < 4 ? whole->E : whole->F);
+        const float *const a[] = {whole->da, whole->ha, whole->out, whole->tx,
+                                  whole->dz, whole->hz, whole->du,  whole->dr};
+        const float *const b[] = {part->da, part->ha, part->out, part->tx, part->dz, part->hz, part->du, part->dr};
+        const int widths[] = {whole->A, whole->A, whole->E, whole->E, whole->F, whole->F, whole->F, whole->F};
+        for (int k = 0; k < 8; k++) {
+            const size_t width = (size_t)widths[k];
             assert_same_bits(what, a[k] + (size_t)(l * whole->rows + whole_row) * width,
                              b[k] + (size_t)(l * part->rows + part_row) * width, (size_t)n * width * sizeof(float));
         }
@@ -356,14 +423,17 @@ int main(void) {
     } per_tiny[] = {{"derivatives of the taps", tap_derivatives},
                     {"gradients of all weights", weight_gradients},
                     {"bits of weight gradients", weight_gradient_bits}};
-    static const golden_test per_model[] = {{"plain OPT is OPT", plain_is_opt, true},
-                                            {"gradients agree", golden_gradients, false},
-                                            {"same bits", same_bits, false}};
+    static const golden_test per_model[] = {{"plain OPT is OPT", plain_is_opt, true, false},
+                                            {"gradients agree", golden_gradients, false, false},
+                                            {"gradients of a gated FFN agree", golden_gated, false, true},
+                                            {"recomputed", recomputed, false, true},
+                                            {"same bits", same_bits, false, true}};
     struct CMUnitTest tests[TINY * 3];
     for (int k = 0; k < TINY * 3; k++)
         tests[k] = (struct CMUnitTest){xasprintf("%s: %s", tiny[k / 3].name, per_tiny[k % 3].name), per_tiny[k % 3].run,
                                        NULL, NULL, (void *)(uintptr_t)&tiny[k / 3].c};
-    const int failed = run_on_golden("grad", per_model, 3, open_golden, close_golden, tests, TINY * 3);
+    const int failed = run_on_golden("grad", per_model, sizeof per_model / sizeof *per_model, open_golden, close_golden,
+                                     tests, TINY * 3);
     for (int k = 0; k < TINY * 3; k++) free((void *)(uintptr_t)tests[k].name);
     return failed;
 }

@@ -212,7 +212,12 @@ static void live_heads(void **state) {
     rng r = rng_make(3);
     const ops *o = ops_cpu();
     for (int round = 0; round < 80; round++) {
-        const int H = 1 + round % 6, D = 1 + (int)rng_below(&r, 20), E = H * D, n = 1 + round % 3;
+        // K heads of keys and values: as many as query heads, fewer, or (reads) a query head reads any of them
+        const int H = 1 + round % 6, D = 1 + (int)rng_below(&r, 20), E = H * D, n = 1 + round % 3,
+                  K = round / 6 % 2 && H % 2 == 0 ? H / 2 : H, W = K * D;
+        int32_t reads[6];
+        for (int h = 0; h < H; h++) reads[h] = round % 7 == 6 ? (int32_t)rng_below(&r, (uint64_t)K) : h / (H / K);
+        const attn_heads heads = {H, K, D, round % 7 == 6 ? reads : NULL};
         attn_seq s[3];
         float *past[3][2];
         uint8_t *has[3];
@@ -220,9 +225,9 @@ static void live_heads(void **state) {
         for (int i = 0; i < n; i++) {
             const int past_n = (int)rng_below(&r, 12),
                       length = round % 5 == 4 ? 9 + (int)rng_below(&r, 70) : 1 + (int)rng_below(&r, 5);
-            for (int k = 0; k < 2; k++) past[i][k] = random_floats(&r, (size_t)past_n * (size_t)E);
-            has[i] = xcalloc((size_t)past_n * (size_t)H + 1, 1);
-            for (int k = 0; k < past_n * H; k++)  // what is not there must not be read
+            for (int k = 0; k < 2; k++) past[i][k] = random_floats(&r, (size_t)past_n * (size_t)W);
+            has[i] = xcalloc((size_t)past_n * (size_t)K + 1, 1);
+            for (int k = 0; k < past_n * K; k++)  // what is not there must not be read
                 if (!(has[i][k] = round % 3 != 0 || rng_below(&r, 2)))
                     for (int d = 0; d < D; d++) past[i][0][k * D + d] = past[i][1][k * D + d] = NAN;
             s[i] = (attn_seq){.s = {rows, length},
@@ -239,7 +244,7 @@ static void live_heads(void **state) {
         float *q = random_floats(&r, floats), *k = random_floats(&r, floats), *v = random_floats(&r, floats),
               *out = xmalloc((floats + 1) * sizeof *out);
         for (size_t i = 0; i <= floats; i++) out[i] = GUARD;
-        o->live_attention(out, q, k, v, E, D, round % 4 == 3 ? NULL : &u.list, s, n);
+        o->live_attention(out, q, k, v, &heads, round % 4 == 3 ? NULL : &u.list, s, n);
         for (int i = 0; i < n; i++)
             for (int t = 0; t < s[i].s.n; t++)
                 for (int h = 0; h < H; h++) {
@@ -253,11 +258,9 @@ static void live_heads(void **state) {
                     double want[20] = {0}, sum = 0;
                     for (int j = 0; j <= s[i].past + t; j++) {
                         const bool old = j < s[i].past;
-                        if (old && s[i].past_has && !has[i][j * H + h]) continue;
-                        const float *kj =
-                            old ? past[i][0] + j * E + h * D : k + (s[i].s.row + j - s[i].past) * E + h * D;
-                        const float *vj =
-                            old ? past[i][1] + j * E + h * D : v + (s[i].s.row + j - s[i].past) * E + h * D;
+                        if (old && s[i].past_has && !has[i][j * K + reads[h]]) continue;
+                        const int at = (old ? j : s[i].s.row + j - s[i].past) * W + reads[h] * D;
+                        const float *kj = (old ? past[i][0] : k) + at, *vj = (old ? past[i][1] : v) + at;
                         double dot = 0;
                         for (int d = 0; d < D; d++) dot += (double)qt[d] * (double)kj[d];
                         const double p = exp(dot / sqrt(D));

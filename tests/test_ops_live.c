@@ -18,19 +18,24 @@ RUN(live_linear_t) {
     c->o->live_linear_t(c->x[2], c->x[3], c->square, NULL, c->shape->E / c->shape->H, c->heads, SPANS);
 }
 
+// A KV head of its own for every query head, or one for all.
 RUN(live_attention) {
-    const int D = c->shape->E / c->shape->H;
-    attn_seq *s = sequences(c, true);
-    c->o->live_attention(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, D, c->heads, s, c->shape->n);
-    for (int i = 0; i < c->shape->n; i++) s[i].past_has = s[i].past ? c->past_has : NULL;
-    c->o->live_attention(c->x[4], c->x[1], c->x[2], c->x[3], c->shape->E, D, c->all_heads, s, c->shape->n);
+    attn_heads h = {.H = c->shape->H, .K = c->shape->H, .D = c->shape->E / c->shape->H};
+    for (int k = 0; k < 2; k++, h.K = 1) {
+        attn_seq *s = sequences(c, true);
+        c->o->live_attention(c->x[2 * k], c->x[4], c->x[5], c->x[6], &h, c->heads, s, c->shape->n);
+        for (int i = 0; i < c->shape->n; i++) s[i].past_has = s[i].past ? c->past_has : NULL;
+        c->o->live_attention(c->x[2 * k + 1], c->x[4], c->x[5], c->x[6], &h, c->all_heads, s, c->shape->n);
+    }
 }
 
 static const op_case cases[] = {
     {.op = "drop_units", .run = run_drop_units, .arrays = {ROWS_E, ROWS_F}},
     {.op = "live_linear", .run = run_live_linear, .arrays = {ROWS_F, ROWS_E, ROWS_E}},
     {.op = "live_linear_t", .run = run_live_linear_t, .arrays = {ROWS_E, ROWS_F, ROWS_E, ROWS_E}},
-    {.op = "live_attention", .run = run_live_attention, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "live_attention",
+     .run = run_live_attention,
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -44,41 +44,99 @@ RUN(linear_back) {
 
 RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->F, c->shape->E, SPANS); }
 
-RUN(norm) { c->o->norm(c->x[0], c->x[1], c->gain, c->bias_e, c->shape->E, SPANS); }
-
-RUN(norm_back) {
-    c->o->norm_back(c->x[0], c->x[1], c->x[2], c->gain, c->shape->E, false, SPANS);
-    c->o->norm_back(c->x[3], c->x[1], c->x[2], c->gain, c->shape->E, true, SPANS);
-    c->o->norm_back(c->x[4], c->x[1], c->x[4], c->gain, c->shape->E, false, SPANS);  // in place, as the last norm's
+// Rows of D numbers for each head; an odd D has one less, which rotation cannot pair.
+RUN(rotate) {
+    const int D = c->shape->E / c->shape->H / 2 * 2;
+    const weight table = {c->x[2], DT_F32, 0, D, NULL, NULL};
+    c->o->rotate(c->x[0], &table, c->first, c->shape->H, false, SPANS);
+    c->o->rotate(c->x[1], &table, c->first, c->shape->H, true, SPANS);
 }
 
-RUN(norm_grad) { c->o->norm_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, SPANS); }
+RUN(gated) {
+    for (int a = 0; a < ACTIVATIONS; a++) c->o->gated(c->x[a], c->x[4], c->x[5], (activation)a, c->shape->F, SPANS);
+}
 
-RUN(norm_jvp) { c->o->norm_jvp(c->x[0], c->x[1], c->x[2], c->gain, c->shape->E, SPANS); }
+RUN(gated_back) {
+    for (int a = 0; a < ACTIVATIONS; a++)
+        c->o->gated_back(c->x[a], c->x[4 + a], c->x[8], c->x[9], c->x[10], (activation)a, c->shape->F, SPANS);
+}
+
+RUN(gated_jvp) {
+    for (int a = 0; a < ACTIVATIONS; a++)
+        c->o->gated_jvp(c->x[a], c->x[4], c->x[5], c->x[6], c->x[7], (activation)a, c->shape->F, SPANS);
+}
+
+RUN(gated_back_jvp) {
+    for (int a = 0; a < ACTIVATIONS; a++)
+        c->o->gated_back_jvp(c->x[a], c->x[4 + a], c->x[8], c->x[9], c->x[10], c->x[11], c->x[12], c->x[13],
+                             (activation)a, c->shape->F, SPANS);
+}
+
+static norm_shape layer_norm(const op_call *c) { return (norm_shape){c->shape->E, false, 1e-5f}; }
+static norm_shape rms_norm(const op_call *c) { return (norm_shape){c->shape->E, true, 1e-2f}; }
+
+RUN(norm) {
+    c->o->norm(c->x[0], c->x[1], c->gain, c->bias_e, layer_norm(c), SPANS);
+    c->o->norm(c->x[2], c->x[1], c->gain, NULL, rms_norm(c), SPANS);
+}
+
+RUN(norm_back) {
+    c->o->norm_back(c->x[0], c->x[1], c->x[2], c->gain, layer_norm(c), false, SPANS);
+    c->o->norm_back(c->x[3], c->x[1], c->x[2], c->gain, layer_norm(c), true, SPANS);
+    c->o->norm_back(c->x[4], c->x[1], c->x[4], c->gain, layer_norm(c), false, SPANS);  // in place, as the last norm's
+    c->o->norm_back(c->x[5], c->x[5], c->x[2], c->gain, rms_norm(c), false, SPANS);
+}
+
+RUN(norm_grad) {
+    c->o->norm_grad(c->x[0], c->x[1], c->x[2], c->x[3], layer_norm(c), SPANS);
+    c->o->norm_grad(c->x[4], NULL, c->x[2], c->x[3], rms_norm(c), SPANS);
+}
+
+RUN(norm_jvp) {
+    c->o->norm_jvp(c->x[0], c->x[1], c->x[2], c->gain, layer_norm(c), SPANS);
+    c->o->norm_jvp(c->x[3], c->x[1], c->x[2], c->gain, rms_norm(c), SPANS);
+}
 
 RUN(norm_back_jvp) {
-    c->o->norm_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->gain, c->shape->E, false, SPANS);
-    c->o->norm_back_jvp(c->x[5], c->x[1], c->x[2], c->x[3], c->x[4], c->gain, c->shape->E, true, SPANS);
+    c->o->norm_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->gain, layer_norm(c), false, SPANS);
+    c->o->norm_back_jvp(c->x[5], c->x[1], c->x[2], c->x[3], c->x[4], c->gain, layer_norm(c), true, SPANS);
+    c->o->norm_back_jvp(c->x[6], c->x[1], c->x[6], c->x[3], c->x[4], c->gain, rms_norm(c), false, SPANS);
+}
+
+// A KV head of its own for every query head, or one for all.
+static attn_heads heads_of(const op_call *c, bool grouped) {
+    return (attn_heads){.H = c->shape->H, .K = grouped ? 1 : c->shape->H, .D = c->shape->E / c->shape->H};
 }
 
 RUN(attention) {
-    c->o->attention(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->E, c->shape->H, sequences(c, false), c->shape->n);
-    c->o->attention(c->x[4], c->x[1], c->x[2], c->x[3], c->shape->E, c->shape->H, sequences(c, true), c->shape->n);
+    for (int k = 0; k < 4; k++) {
+        const attn_heads h = heads_of(c, k > 1);
+        c->o->attention(c->x[k], c->x[4], c->x[5], c->x[6], &h, sequences(c, k % 2), c->shape->n);
+    }
 }
 
 RUN(attention_back) {
-    c->o->attention_back(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->shape->E, c->shape->H,
-                         sequences(c, false), c->shape->n);
+    for (int k = 0; k < 2; k++) {
+        const attn_heads h = heads_of(c, k);
+        c->o->attention_back(c->x[3 * k], c->x[3 * k + 1], c->x[3 * k + 2], c->x[6], c->x[7], c->x[8], c->x[9], &h,
+                             sequences(c, false), c->shape->n);
+    }
 }
 
 RUN(attention_jvp) {
-    c->o->attention_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->shape->E, c->shape->H,
-                        sequences(c, false), c->shape->n);
+    for (int k = 0; k < 2; k++) {
+        const attn_heads h = heads_of(c, k);
+        c->o->attention_jvp(c->x[k], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->x[7], &h, sequences(c, false),
+                            c->shape->n);
+    }
 }
 
 RUN(attention_back_jvp) {
-    c->o->attention_back_jvp(c->x[0], c->x[1], c->x[2], c->x[3], c->x[4], c->x[5], c->x[6], c->x[7], c->x[8], c->x[9],
-                             c->x[10], c->shape->E, c->shape->H, sequences(c, false), c->shape->n);
+    for (int k = 0; k < 2; k++) {
+        const attn_heads h = heads_of(c, k);
+        c->o->attention_back_jvp(c->x[3 * k], c->x[3 * k + 1], c->x[3 * k + 2], c->x[6], c->x[7], c->x[8], c->x[9],
+                                 c->x[10], c->x[11], c->x[12], c->x[13], &h, sequences(c, false), c->shape->n);
+    }
 }
 
 RUN(logprob) {  // the results are host memory: they come back through an array
@@ -113,21 +171,36 @@ static const op_case cases[] = {
     {.op = "linear", .run = run_linear, .arrays = {ROWS_F, ROWS_E, ROWS_F, ROWS_F, ROWS_F}},
     {.op = "linear_back", .run = run_linear_back, .arrays = {ROWS_E, ROWS_F, ROWS_E}},
     {.op = "linear_grad", .run = run_linear_grad, .arrays = {MATRIX_F_E, VECTOR_F, ROWS_F, ROWS_E}},
-    {.op = "norm", .run = run_norm, .arrays = {ROWS_E, ROWS_E}},
-    {.op = "norm_back", .run = run_norm_back, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
-    {.op = "norm_grad", .run = run_norm_grad, .arrays = {VECTOR_E, VECTOR_E, ROWS_E, ROWS_E}},
-    {.op = "norm_jvp", .run = run_norm_jvp, .arrays = {ROWS_E, ROWS_E, ROWS_E}},
-    {.op = "norm_back_jvp", .run = run_norm_back_jvp, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
-    {.op = "attention", .run = run_attention, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "rotate", .run = run_rotate, .arrays = {ROWS_E, ROWS_E, CACHES}},
+    {.op = "gated", .run = run_gated, .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "gated_back",
+     .run = run_gated_back,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "gated_jvp",
+     .run = run_gated_jvp,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "gated_back_jvp",
+     .run = run_gated_back_jvp,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F,
+                ROWS_F}},
+    {.op = "norm", .run = run_norm, .arrays = {ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "norm_back", .run = run_norm_back, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "norm_grad", .run = run_norm_grad, .arrays = {VECTOR_E, VECTOR_E, ROWS_E, ROWS_E, VECTOR_E}},
+    {.op = "norm_jvp", .run = run_norm_jvp, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "norm_back_jvp",
+     .run = run_norm_back_jvp,
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "attention", .run = run_attention, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
     {.op = "attention_back",
      .run = run_attention_back,
-     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
     {.op = "attention_jvp",
      .run = run_attention_jvp,
-     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
     {.op = "attention_back_jvp",
      .run = run_attention_back_jvp,
-     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+     .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E,
+                ROWS_E}},
     {.op = "logprob", .run = run_logprob, .arrays = {THREE_A_ROW, ROWS_V}},
     {.op = "xent_back", .run = run_xent_back, .arrays = {ROWS_V}},
     {.op = "xent_back_jvp", .run = run_xent_back_jvp, .arrays = {ROWS_V, ROWS_V}},

@@ -1,5 +1,5 @@
-// test_opt - the model's forward pass: logits and taps against float64 PyTorch (tests/golden/make_opt.py); a sequence's
-// numbers do not depend on its batch, its cache or the thread count; bad weights. Passes under masks: test_opt_masks.
+// test_opt - the model's forward pass: logits and taps against float64 PyTorch (tests/golden/make_opt.py,
+// make_llama.py); a sequence's numbers do not depend on its batch, its cache or the thread count; bad weights. Passes under masks: test_opt_masks.
 #include "opt_fixture.h"
 #include <cblas.h>
 #include <dlfcn.h>
@@ -36,22 +36,37 @@ static void logits_agree(void **state) {
     free(want);
 }
 
+typedef struct {
+    const char *name;
+    const float *(*of)(const model_run *, int);
+    size_t width;
+} tap_at;
+
+// The taps of a model; returns how many.
+static int list_taps(const model *m, tap_at out[7]) {
+    const size_t E = (size_t)m->c.E, A = (size_t)(m->c.H * m->c.D), F = (size_t)m->c.F;
+    const tap_at all[] = {{"res", model_tap_res, E}, {"a", model_tap_a, A}, {"mid", model_tap_mid, E},
+                          {"x", model_tap_x, E},     {"z", model_tap_z, F}, {"u", model_tap_u, F},
+                          {"r", model_tap_r, F}};
+    memcpy(out, all, sizeof all);
+    return m->arch.gated ? 7 : 5;
+}
+
 static void taps_agree(void **state) {
     golden *g = *state;
-    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F;
-    static const char *const names[] = {"res", "a", "mid", "x", "z"};
-    const float *(*const tap[])(const model_run *, int) = {model_tap_res, model_tap_a, model_tap_mid, model_tap_x,
-                                                           model_tap_z};
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E;
+    tap_at tap[7];
+    const int taps = list_taps(&g->m, tap);
     model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_TAPS);
     model_seq seqs[MAX_SEQS];
     for (int i = 0; i < g->N; i++) seqs[i] = golden_seq(g, i, g->context[i] - 1);
     model_forward(r, seqs, g->N);
-    for (int k = 0; k < 5; k++) {
-        double *want = golden_read(g, names[k]);
-        const size_t width = k == 4 ? F : E;
+    for (int k = 0; k < taps; k++) {
+        double *want = golden_read(g, tap[k].name);
+        const size_t width = tap[k].width;
         for (size_t l = 0; l < L; l++)
             for (int i = 0; i < g->N; i++)
-                assert_agree(names[k], tap[k](r, (int)l) + (size_t)model_row(r, i) * width,
+                assert_agree(tap[k].name, tap[k].of(r, (int)l) + (size_t)model_row(r, i) * width,
                              want + (l * (size_t)g->rows + (size_t)g->offset[i]) * width,
                              (size_t)golden_length(g, i) * width, 1e-4);
         for (int i = 0; k == 0 && i < g->N; i++) {  // what leaves the last layer: at the rows that have a target
@@ -112,8 +127,11 @@ static void logprobs_agree(void **state) {
 // Everything a forward pass with taps yields for the sequences `order`, each sequence's numbers at its own place,
 // whatever the order.
 static float *snapshot(const golden *g, const int *order, int n, size_t *count) {
-    const int L = g->m.c.L, E = g->m.c.E, F = g->m.c.F, V = g->m.c.V;
-    const size_t per_row = (size_t)L * (size_t)(4 * E + F) + 1;
+    const int L = g->m.c.L, V = g->m.c.V;
+    tap_at tap[7];
+    const int taps = list_taps(&g->m, tap);
+    size_t per_row = 1;
+    for (int k = 0; k < taps; k++) per_row += (size_t)L * tap[k].width;
     *count = (size_t)g->rows * per_row + (size_t)g->N * (size_t)V;
     float *out = xcalloc(*count, sizeof *out), *logits = out + (size_t)g->rows * per_row;
     model_run *r = model_run_new(&g->m, g->rows, g->N, RUN_TAPS);
@@ -131,16 +149,11 @@ static float *snapshot(const golden *g, const int *order, int n, size_t *count) 
         for (int t = 0; t < seqs[k].n; t++) {
             float *to = out + (size_t)(g->offset[order[k]] + t) * per_row;
             const size_t row = (size_t)(model_row(r, k) + t);
-            for (int l = 0; l < L; l++) {
-                const float *const part[] = {model_tap_res(r, l) + row * (size_t)E, model_tap_a(r, l) + row * (size_t)E,
-                                             model_tap_mid(r, l) + row * (size_t)E, model_tap_x(r, l) + row * (size_t)E,
-                                             model_tap_z(r, l) + row * (size_t)F};
-                for (int p = 0; p < 5; p++) {
-                    const size_t width = (size_t)(p == 4 ? F : E);
-                    memcpy(to, part[p], width * sizeof *to);
-                    to += width;
+            for (int l = 0; l < L; l++)
+                for (int p = 0; p < taps; p++) {
+                    memcpy(to, tap[p].of(r, l) + row * tap[p].width, tap[p].width * sizeof *to);
+                    to += tap[p].width;
                 }
-            }
             *to = (float)*at++;
         }
     }
@@ -427,15 +440,15 @@ static void short_sequences(void **state) {
 }
 
 int main(void) {
-    static const golden_test per_model[] = {{"logits agree", logits_agree, false},
-                                            {"taps agree", taps_agree, false},
-                                            {"log-probabilities agree", logprobs_agree, false},
-                                            {"batch does not matter", batch_does_not_matter, false},
-                                            {"threads do not matter", threads_do_not_matter, false},
-                                            {"cache agrees", cache_agrees, false},
-                                            {"prefix is shared", prefix_is_shared, false},
-                                            {"short sequences", short_sequences, false},
-                                            {"forward from a layer", forward_from_layer, false}};
+    static const golden_test per_model[] = {{"logits agree", logits_agree, false, true},
+                                            {"taps agree", taps_agree, false, true},
+                                            {"log-probabilities agree", logprobs_agree, false, true},
+                                            {"batch does not matter", batch_does_not_matter, false, true},
+                                            {"threads do not matter", threads_do_not_matter, false, true},
+                                            {"cache agrees", cache_agrees, false, true},
+                                            {"prefix is shared", prefix_is_shared, false, true},
+                                            {"short sequences", short_sequences, false, true},
+                                            {"forward from a layer", forward_from_layer, false, true}};
     const struct CMUnitTest tests[] = {cmocka_unit_test(bad_weights_are_named), cmocka_unit_test(products_are_openblas),
                                        cmocka_unit_test(many_logits), cmocka_unit_test(nan_stays_nan)};
     return run_on_golden("opt", per_model, sizeof per_model / sizeof *per_model, open_golden, close_golden, tests,

@@ -1,4 +1,4 @@
-// test_opt_masks - passes under masks of heads and neurons: against float64 PyTorch (tests/golden/make_opt.py), whole
+// test_opt_masks - passes under masks of heads and neurons: against float64 PyTorch (tests/golden), whole
 // and after a cache; a mask of ones changes nothing; a masked unit is a removed one.
 #include "opt_fixture.h"
 
@@ -180,7 +180,8 @@ static void masked_is_removed(void **state) {
 }
 
 int main(void) {
-    static const golden_test per_model[] = {{"masks agree", masks_agree, false}, {"idle masks", idle_masks, false}};
+    static const golden_test per_model[] = {{"masks agree", masks_agree, false, true},
+                                            {"idle masks", idle_masks, false, true}};
     const struct CMUnitTest tests[] = {cmocka_unit_test(masked_is_removed)};
     return run_on_golden("opt masks", per_model, 2, open_golden, close_golden, tests, 1);
 }

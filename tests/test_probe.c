@@ -531,15 +531,16 @@ static void nan_weights_are_named(void **state) {
 }
 
 int main(void) {
-    static const golden_test per_model[] = {{"everything agrees", everything_agrees, false},
-                                            {"batch and threads do not matter", batch_and_threads_do_not_matter, false},
-                                            {"other criteria do not matter", other_criteria_do_not_matter, false},
-                                            {"recomputing does not matter", recomputing_does_not_matter, false},
-                                            {"criteria get what they declare", criteria_get_what_they_declare, false},
-                                            {"taps say what sums say", taps_say_what_sums_say, false},
-                                            {"wanda agrees", wanda_agrees, false},
-                                            {"rows agree", rows_agree, false},
-                                            {"NaN scores are named", nan_scores_are_named, false}};
+    static const golden_test per_model[] = {
+        {"everything agrees", everything_agrees, false, false},
+        {"batch and threads do not matter", batch_and_threads_do_not_matter, false, false},
+        {"other criteria do not matter", other_criteria_do_not_matter, false, false},
+        {"recomputing does not matter", recomputing_does_not_matter, false, false},
+        {"criteria get what they declare", criteria_get_what_they_declare, false, false},
+        {"taps say what sums say", taps_say_what_sums_say, false, false},
+        {"wanda agrees", wanda_agrees, false, false},
+        {"rows agree", rows_agree, false, false},
+        {"NaN scores are named", nan_scores_are_named, false, false}};
     const struct CMUnitTest tests[] = {cmocka_unit_test(nan_weights_are_named)};
     return run_on_golden("probe", per_model, sizeof per_model / sizeof *per_model, open_fixture, close_fixture, tests,
                          1);

@@ -34,8 +34,32 @@ static const model_config post = {
     .L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 16, .V = 50, .positions = 90, .bias = true};
 static const model_config bare = {
     .L = 2, .H = 2, .D = 32, .E = 64, .F = 70, .P = 64, .V = 50, .positions = 90, .pre_ln = true};
-static const model_config *const configs[] = {&odd, &even, &post, &bare};
-enum { CONFIGS = 4 };
+// Of the Llama family: three query heads to a KV head, with norms of q and k and biases; a KV head to each.
+static const model_config grouped = {
+    .type = MODEL_QWEN3,
+    .L = 3,
+    .H = 6,
+    .D = 8,
+    .E = 32,
+    .F = 53,
+    .P = 32,
+    .V = 61,
+    .positions = 90,
+    .llama = {.K = 2, .act = ACT_SILU, .norm_eps = 1e-5, .rope = {.theta = 100}, .bias_qkv = true, .qk_norm = true}};
+static const model_config turned = {
+    .type = MODEL_LLAMA,
+    .L = 2,
+    .H = 4,
+    .D = 6,
+    .E = 19,
+    .F = 40,
+    .P = 19,
+    .V = 50,
+    .positions = 90,
+    .tied = true,
+    .llama = {.K = 4, .act = ACT_RELU, .norm_eps = 1e-5, .rope = {.theta = 100}, .bias_out = true, .bias_ffn = true}};
+static const model_config *const configs[] = {&odd, &even, &post, &bare, &grouped, &turned};
+enum { CONFIGS = 6 };
 
 typedef enum { MASK_RANDOM, MASK_ALL, MASK_NONE, MASK_ONE_HEAD, MASK_EMPTY_LAYER, MASKS } mask_kind;
 
@@ -185,11 +209,12 @@ static void policies(void **state) {
             for (int v = 0; v < c->V; v++) differs |= fabsf(got[1][v] - want[v]) > 1e-3f;
         }
         assert_true(differs);
+        const size_t K = (size_t)o.m.arch.kv_heads;
         for (int l = 0; l < c->L; l++)  // where repair says that K and V are there, they are those of the other cache
             for (int t = 0; t < T; t++)
-                for (int h = 0; h < c->H; h++) {
-                    const size_t at = ((size_t)l * T + (size_t)t) * (size_t)c->E + (size_t)(h * c->D);
-                    if (!cache[KV_REPAIR]->has[((size_t)l * T + (size_t)t) * (size_t)c->H + (size_t)h]) continue;
+                for (size_t h = 0; h < K; h++) {
+                    const size_t unit = ((size_t)l * T + (size_t)t) * K + h, at = unit * (size_t)c->D;
+                    if (!cache[KV_REPAIR]->has[unit]) continue;
                     assert_close("K", cache[KV_REPAIR]->k[0] + at, cache[KV_COMPUTE]->k[0] + at, c->D);
                     assert_close("V", cache[KV_REPAIR]->v[0] + at, cache[KV_COMPUTE]->v[0] + at, c->D);
                 }
@@ -288,7 +313,7 @@ typedef struct {
 static void choose(void *self, model_state state, int layer, const float *x) {
     chooser *k = self;
     const model_config *c = k->c;
-    for (int e = 0; e < c->E; e++) k->seen += (double)x[e] * (1 + layer);
+    for (int e = 0; e < model_state_width(c, state); e++) k->seen += (double)x[e] * (1 + layer);
     if (state == STATE_RESIDUAL) memcpy(k->m.heads + layer * c->H, k->wanted->heads + layer * c->H, (size_t)c->H);
     if (state == STATE_MID) memcpy(k->m.neurons + layer * c->F, k->wanted->neurons + layer * c->F, (size_t)c->F);
 }

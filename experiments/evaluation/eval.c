@@ -54,7 +54,7 @@ int eval_take(const eval *e, const eval_item *item, int n, int most) {
 
 // Of K and V each, for the layers of a part.
 static size_t cache_floats(const eval *e, int part, size_t tokens) {
-    return (size_t)(e->m->first[part + 1] - e->m->first[part]) * (size_t)e->m->c.E * tokens;
+    return (size_t)(e->m->first[part + 1] - e->m->first[part]) * (size_t)(e->m->arch.kv_heads * e->m->c.D) * tokens;
 }
 
 void eval_reserve(eval *e, size_t tokens) {
@@ -69,7 +69,7 @@ void eval_reserve(eval *e, size_t tokens) {
 }
 
 kv_cache eval_cut(eval *e, int cap) {
-    kv_cache c = {.cap = cap, .L = e->m->c.L, .E = e->m->c.E, .o = e->m->o};
+    kv_cache c = {.cap = cap, .L = e->m->c.L, .W = e->m->arch.kv_heads * e->m->c.D, .o = e->m->o};
     ASSERT(e->block_used + (size_t)cap <= e->block_tokens);
     for (int p = 0; p < e->m->parts; p++) {
         c.k[p] = e->block[p] + 2 * cache_floats(e, p, e->block_used);

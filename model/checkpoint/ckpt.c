@@ -39,7 +39,7 @@ static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n)
     return 0;
 }
 
-// "model.decoder.layers...", "decoder.layers..." and "layers..." are the same tensor.
+// OPT's "model.decoder.layers...", "decoder.layers..." and "layers..." are the same tensor.
 static const char *short_name(const ckpt *c, const char *name) {
     for (const char *const *prefix = arch_of(&c->config).family->prefixes; *prefix; prefix++)
         if (!strncmp(name, *prefix, strlen(*prefix))) name += strlen(*prefix);
@@ -202,17 +202,26 @@ static void drop(ckpt *c, const tensor *t) {
     memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
 }
 
-// The head of a tied model is the embedding once more; an untied head, or one that was changed, is no model that runs
-// here.
+// What files hold besides weights.
+static void drop_others(ckpt *c) {
+    static const char frequencies[] = ".rotary_emb.inv_freq";
+    for (int i = c->n_tensors - 1; i >= 0; i--) {
+        const char *name = c->tensors[i].name, *end = strstr(name, frequencies);
+        if (!strcmp(name, "version") || (end && !end[sizeof frequencies - 1])) drop(c, &c->tensors[i]);
+    }
+}
+
+// The head of a tied model is the embedding once more; one that differs is no model that runs here.
 static int check_head(ckpt *c) {
-    const family *f = arch_of(&c->config).family;
+    const arch a = arch_of(&c->config);
+    const family *f = a.family;
     const tensor *head = ckpt_find(c, f->head), *embed = ckpt_find(c, f->embedding);
     if (!head && !c->config.tied)
         return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no %s", c->dir, f->head);
-    if (!head || !embed) return 0;
+    if (!head || !embed || !a.tied) return 0;
     if (head->type != embed->type || !same_shape(head, embed) ||
         (head->data != embed->data && memcmp(head->data, embed->data, tensor_bytes(embed))))
-        return err_set("%s: %s differs from %s; only tied heads are implemented", c->dir, f->head, f->embedding);
+        return err_set("%s: %s differs from %s, though the head of this model is tied", c->dir, f->head, f->embedding);
     drop(c, head);
     return 0;
 }
@@ -230,8 +239,7 @@ int ckpt_open(ckpt *c, const char *dir) {
     *c = (ckpt){.dir = xstrdup(dir)};
     if (read_config(c) || load_tensors(c)) goto fail;
     qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
-    const tensor *version = ckpt_find(c, "version");
-    if (version) drop(c, version);
+    drop_others(c);
     if (check_head(c) || check_tensors(&c->config, c->tensors, c->n_tensors, dir)) goto fail;
     for (int i = 0; i < c->n_tensors; i++) c->bytes += tensor_bytes(&c->tensors[i]);
     return 0;
@@ -273,13 +281,24 @@ static size_t first_bad(const tensor *t, size_t from, size_t to) {
     return from;
 }
 
+// Sizes and switches of a configuration, for the hash.
+static char *config_words(const model_config *o) {
+    const llama_config *f = &o->llama;
+    const rope_config *r = &f->rope;
+    if (o->type == MODEL_OPT)
+        return xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions,
+                         o->pre_ln, o->final_ln, o->bias, o->bos, o->eos, o->pad);
+    return xasprintf("%s %d %d %d %d %d %d %d %d %s %.9g %s %.9g %.9g %.9g %.9g %d %d%d%d%d%d %d %d %d",
+                     model_type_names[o->type], o->L, o->H, f->K, o->D, o->E, o->F, o->V, o->positions,
+                     activation_names[f->act], f->norm_eps, rope_names[r->kind], r->theta, r->factor, r->low, r->high,
+                     r->old, f->bias_qkv, f->bias_out, f->bias_ffn, f->qk_norm, o->tied, o->bos, o->eos, o->pad);
+}
+
 // One pass over all data, piece by piece so that each is hashed while it is in the cache.
 static int read_all(ckpt *c, bool values) {
-    const model_config *o = &c->config;
     XXH3_state_t *st = XXH3_createState();
     XXH3_128bits_reset(st);
-    char *text = xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions,
-                           o->pre_ln, o->final_ln, o->bias, o->bos, o->eos, o->pad);
+    char *text = config_words(&c->config);
     XXH3_128bits_update(st, text, strlen(text) + 1);
     free(text);
     int bad = 0;
@@ -323,11 +342,11 @@ static json_t *header_entry(const tensor *t, size_t begin) {
 }
 
 // tensors in the order of the file: 4-byte elements first, so that every tensor is aligned.
-static int write_safetensors(FILE *f, const char *prefix, const tensor **ts, int n, tensor_fill *fill, void *ctx) {
+static int write_safetensors(FILE *f, const family *of, const tensor **ts, int n, tensor_fill *fill, void *ctx) {
     json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t at = 0;
     for (int i = 0; i < n; at += tensor_bytes(ts[i++])) {
-        char *name = xasprintf("%s%s", prefix, ts[i]->name);
+        char *name = xasprintf("%s%s", strcmp(ts[i]->name, of->head) ? of->saved_prefix : "", ts[i]->name);
         json_object_set_new(root, name, header_entry(ts[i], at));
         free(name);
     }
@@ -372,7 +391,7 @@ int ckpt_save_from(const char *dir, const model_config *config, const tensor *te
         goto done;
     }
     if (file_out_open(&weights, weights_path) || file_out_open(&conf, conf_path)) goto done;
-    if (write_safetensors(weights.f, arch_of(config).family->saved_prefix, order, n, fill, ctx)) goto done;
+    if (write_safetensors(weights.f, arch_of(config).family, order, n, fill, ctx)) goto done;
     text = model_config_text(config);
     fputs(text, conf.f);
     bad = file_out_close(&weights) || file_out_close(&conf) ? -1 : 0;

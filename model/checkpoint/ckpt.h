@@ -1,10 +1,10 @@
-// ckpt - a checkpoint directory as Hugging Face publishes OPT: config.json and its tensors, validated and mmapped
-// read-only.
+// ckpt - a checkpoint directory as Hugging Face publishes OPT and the Llama family: config.json and its tensors,
+// validated and mmapped read-only.
 //
 // Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
 // pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards
-// that pytorch_model.bin.index.json names. fp32, fp16 and bf16. Names lose a leading "model." and "decoder.":
-// "layers.0.fc1.weight".
+// that pytorch_model.bin.index.json names. fp32, fp16 and bf16. Names lose what the family's files put before them:
+// "model.decoder.layers.0.fc1.weight" is "layers.0.fc1.weight".
 #pragma once
 #include "base.h"
 
@@ -22,21 +22,53 @@ typedef struct {
     int ends[MAX_ENDS], n_ends;  // all ids of a list of "eos_token_id"; none: eos alone
 } config_tokens;
 
-// What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D = E/H, P
-// width of the token embedding (word_embed_proj_dim; P != E brings project_in/out), V rows of the token embedding.
+typedef enum { MODEL_OPT, MODEL_LLAMA, MODEL_MISTRAL, MODEL_QWEN2, MODEL_QWEN3, MODEL_TYPES } model_type;
+extern const char *const model_type_names[MODEL_TYPES];  // "opt", "llama", ..: config.json's "model_type"
+
+typedef enum { ACT_RELU, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACTIVATIONS } activation;
+extern const char *const activation_names[ACTIVATIONS];  // "relu", "silu", "gelu", "gelu_pytorch_tanh": "hidden_act"
+
+// Frequencies of rotary positions: f_i = theta^(-2i/D), i < D/2. Linear: f / factor. Llama3: f / factor where the
+// wavelength 2 pi / f is over old / low, f where it is under old / high, between them linear in old / wavelength; old:
+// the positions that the model was first trained on.
+typedef enum { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_KINDS } rope_kind;
+typedef struct {
+    rope_kind kind;
+    double theta, factor, low, high;
+    int old;
+} rope_config;
+extern const char *const rope_names[ROPE_KINDS];  // "default", "linear", "llama3": "rope_type"
+
+// What only configurations of the Llama family have.
+typedef struct {
+    int K;  // KV heads; H is a multiple of it
+    activation act;
+    double norm_eps;
+    rope_config rope;
+    bool bias_qkv, bias_out, bias_ffn;  // biases of q, k, v; of the output projection; of gate, up, down
+    bool qk_norm;                       // q and k of each head go through a norm (Qwen3)
+    int window;                         // a sliding window that is shorter than the positions; 0: none
+} llama_config;
+
+// What config.json says. Letters as in the whole project: L layers, H heads, E hidden size, F FFN neurons, D values of
+// a head (OPT: E/H), P width of the token embedding (OPT: word_embed_proj_dim; P != E brings project_in/out), V rows of
+// the token embedding.
 //
 // A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the
-// model that it was made from (so D = E/H holds); "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many
+// model that it was made from; "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many
 // each layer has, 0 allowed. Arrays [L, H] and [L, F] over units keep their shape: units of layer l are the first
 // model_units(c, l, kind) of its row; masks are 0 after them, scores NaN.
 typedef struct {
-    int L, H, E, F, D, P, V, positions;  // positions without OPT's offset of 2
-    bool pre_ln;                         // do_layer_norm_before; false: OPT-350m
-    bool final_ln;                       // pre_ln and not _remove_final_layer_norm
-    bool bias;                           // enable_bias
+    model_type type;
+    // without OPT's offset of 2; with a sliding window no more than that, so that no text is longer
+    int L, H, E, F, D, P, V, positions;
+    bool pre_ln;         // do_layer_norm_before; false: OPT-350m
+    bool final_ln;       // pre_ln and not _remove_final_layer_norm
+    bool bias;           // OPT: enable_bias
+    llama_config llama;  // unless OPT
     // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
     bool tied;
-    int bos, eos, pad;  // token ids
+    int bos, eos, pad;  // token ids; -1: none (Llama family)
     config_tokens tokens;
     dtype declared;  // torch_dtype
     // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct
@@ -61,7 +93,7 @@ void model_config_free(model_config *c);  // the lists; safe on {0}
 bool model_ends_text(const model_config *c, int id);
 
 typedef struct {
-    char *name;  // without "model." and "decoder."
+    char *name;  // without what the family's files put before it
     dtype type;
     int rank;
     int64_t dim[4];  // row major
@@ -90,8 +122,9 @@ typedef struct {
 
 // Opens and validates everything that can be checked without reading the weights: every offset, shape and dtype against
 // the file size and the config; overlapping or out-of-file tensors, missing, surplus, wrongly shaped or duplicate
-// tensors are refused with one line. A tied lm_head.weight (which must equal the embedding) and fairseq's "version" are
-// dropped. All data stay valid until ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
+// tensors are refused with one line. A tied lm_head.weight (which must equal the embedding), fairseq's "version" and
+// frequencies of rotary positions (older files; the configuration gives them) are dropped. All data stay valid until
+// ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
 int ckpt_open(ckpt *c, const char *dir);
 void ckpt_close(ckpt *c);
 // The tensor, or NULL.
@@ -101,8 +134,8 @@ int ckpt_check_values(ckpt *c);
 // Fills c->hash without looking at values.
 const char *ckpt_hash(ckpt *c);
 
-// Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them: names
-// with "model.decoder.". Tensors are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
+// Writes DIR/model.safetensors and DIR/config.json (created whole, then renamed), as transformers loads them. Tensors
+// are given with names as in struct tensor; data in `type` each. 0 or -1 and err_set.
 int ckpt_save(const char *dir, const model_config *config, const tensor *tensors, int n);
 // The same with the data of one tensor at a time, in any order: fill returns them, good until its next call, or NULL
 // and err_set.

@@ -20,6 +20,7 @@
 //   4. tests/test_ops_GROUP.c      a case
 #pragma once
 #include "adamw.h"
+#include "attn_heads.h"
 #include "ckpt.h"
 #include "lowest.h"
 #include "unit_sums.h"
@@ -41,14 +42,22 @@ typedef struct {
     int row, n;
 } span;  // rows row .. row + n - 1
 
+// A norm over rows of E numbers: y = g (x - mean) / sqrt(var + eps) + b, or (rms) y = g x / sqrt(mean x x + eps), which
+// has no b.
+typedef struct {
+    int E;
+    bool rms;
+    float eps;
+} norm_shape;
+
 typedef struct {                   // one sequence in attention
     span s;                        // its rows in q, k, v, out
     int from;                      // queries from..n-1 count (earlier rows of out or dout are zero or not wanted)
-    const float *past_k, *past_v;  // [past, E] of the tokens before, or NULL
+    const float *past_k, *past_v;  // [past, K D] of the tokens before, or NULL
     int past;
     const int32_t *past_at;   // device memory: where a replay finds `past`; NULL: it is `past` every time
     int past_most;            // with past_at: what it can be
-    const uint8_t *past_has;  // [past, heads], live_attention only: 0 where a head lacks a token; NULL: has all
+    const uint8_t *past_has;  // [past, K], live_attention only: 0 where a KV head lacks a token; NULL: has all
 } attn_seq;
 
 // The live units of a layer: those that at least one sequence of a batch runs. Device memory.

@@ -12,7 +12,7 @@ OP(void, live_linear,
 // y += x Wt + b over the live rows of Wt (units * D, out); other columns of x are not read
 OP(void, live_linear_t,
    (float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u, const span *s, int n))
-// Heads of width D; other heads of out stay as they are
+// Other heads of out stay as they are
 OP(void, live_attention,
-   (float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u, const attn_seq *s,
-    int n))
+   (float *out, const float *q, const float *k, const float *v, const attn_heads *h, const live_units *u,
+    const attn_seq *s, int n))

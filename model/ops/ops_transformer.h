@@ -13,6 +13,19 @@ OP(void, append, (float *const *to, const float *x, int E, const int32_t *at, co
 // y = max(x, 0); y = x where gate > 0, else 0
 OP(void, relu, (float *y, const float *x, int F, const span *s, int n))
 OP(void, gate, (float *y, const float *x, const float *gate, int F, const span *s, int n))
+// x (rows, units * D), in place: numbers i and i + D/2 of each unit are turned by the angle of the row's position, whose
+// cosine and sine are table[first[i] + t] = (cos [D/2], sin [D/2]); back: by minus the angle. first: device memory
+OP(void, rotate, (float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n))
+// r = act(g) u, element by element; its gradients dg, du from dr; its tangent; the tangents of its gradients
+OP(void, gated, (float *r, const float *g, const float *u, activation act, int F, const span *s, int n))
+OP(void, gated_back,
+   (float *dg, float *du, const float *dr, const float *g, const float *u, activation act, int F, const span *s, int n))
+OP(void, gated_jvp,
+   (float *tr, const float *g, const float *u, const float *tg, const float *tu, activation act, int F, const span *s,
+    int n))
+OP(void, gated_back_jvp,
+   (float *tdg, float *tdu, const float *dr, const float *tdr, const float *g, const float *u, const float *tg,
+    const float *tu, activation act, int F, const span *s, int n))
 // y = x; y += scale * x
 OP(void, move, (float *y, const float *x, int E, const span *s, int n))
 OP(void, add, (float *y, const float *x, float scale, int E, const span *s, int n))
@@ -26,30 +39,30 @@ OP(void, linear_back, (float *dx, const float *dy, const weight *w, bool add, co
 // dw (out, in) += dy' x and db (out) += column sums of dy, summed over the spans in order; db may be NULL
 OP(void, linear_grad, (float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n))
 
-// ---------------------------------------------------------------- layer norm
-// y = g (x - mean) / sqrt(var + 1e-5) + b over each row of width E
-OP(void, norm, (float *y, const float *x, const weight *g, const weight *b, int E, const span *s, int n))
+// ---------------------------------------------------------------- norms
+// y = N(x) over each row (norm_shape); b: NULL with rms. y may be x
+OP(void, norm, (float *y, const float *x, const weight *g, const weight *b, norm_shape h, const span *s, int n))
 OP(void, norm_back,
-   (float *dx, const float *dy, const float *x, const weight *g, int E, bool add, const span *s, int n))
-OP(void, norm_grad, (float *dg, float *db, const float *dy, const float *x, int E, const span *s, int n))
-OP(void, norm_jvp, (float *ty, const float *x, const float *tx, const weight *g, int E, const span *s, int n))
+   (float *dx, const float *dy, const float *x, const weight *g, norm_shape h, bool add, const span *s, int n))
+OP(void, norm_grad, (float *dg, float *db, const float *dy, const float *x, norm_shape h, const span *s, int n))
+OP(void, norm_jvp, (float *ty, const float *x, const float *tx, const weight *g, norm_shape h, const span *s, int n))
 OP(void, norm_back_jvp,
-   (float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *g, int E, bool add,
-    const span *s, int n))
+   (float *tdx, const float *dy, const float *tdy, const float *x, const float *tx, const weight *g, norm_shape h,
+    bool add, const span *s, int n))
 
 // ---------------------------------------------------------------- attention
-// Causal, over the past and the span's own tokens.
+// Causal, over the past and the span's own tokens (attn_heads.h).
 OP(void, attention,
-   (float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n))
+   (float *out, const float *q, const float *k, const float *v, const attn_heads *h, const attn_seq *s, int n))
 OP(void, attention_back,
-   (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v, int E, int H,
-    const attn_seq *s, int n))
+   (float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k, const float *v,
+    const attn_heads *h, const attn_seq *s, int n))
 OP(void, attention_jvp,
    (float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk, const float *tv,
-    int E, int H, const attn_seq *s, int n))
+    const attn_heads *h, const attn_seq *s, int n))
 OP(void, attention_back_jvp,
    (float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q, const float *k,
-    const float *v, const float *tq, const float *tk, const float *tv, int E, int H, const attn_seq *s, int n))
+    const float *v, const float *tq, const float *tk, const float *tv, const attn_heads *h, const attn_seq *s, int n))
 
 // ---------------------------------------------------------------- cross-entropy
 // target, scale, logprob, top: host memory.

@@ -23,14 +23,38 @@ static const char *grouped(char out[32], size_t x) {
 
 static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
 
-static void print_architecture(const model_config *c) {
+static void print_opt(const model_config *c) {
     const arch a = arch_of(c);
-    printf("model         %s\n", model_dir);
-    printf("architecture  %s, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", a.family->name,
+    printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n",
            a.norm_first ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
-           a.norm_first && !a.norm_at_end ? ", no final norm" : "", a.biases ? "" : ", no biases");
-    printf("              tokens: begin %d, end %d, padding %d\n", c->bos, c->eos, c->pad);
+           a.norm_first && !a.norm_at_end ? ", no final norm" : "", c->bias ? "" : ", no biases");
+}
+
+static void print_llama(const model_config *c) {
+    static const char *const names[] = {
+        [MODEL_LLAMA] = "Llama", [MODEL_MISTRAL] = "Mistral", [MODEL_QWEN2] = "Qwen2", [MODEL_QWEN3] = "Qwen3"};
+    const llama_config *f = &c->llama;
+    printf("architecture  %s, %d layers, %d heads of %d on %d KV heads, hidden %d, gated FFN %d (%s)\n",
+           names[c->type], c->L, c->H, c->D, f->K, c->E, c->F, activation_names[f->act]);
+    printf("              %d positions%s, rotary (%s, theta %g), vocabulary %d, %s head%s%s\n", c->positions,
+           f->window ? " (a sliding window)" : "", rope_names[f->rope.kind], f->rope.theta, c->V,
+           c->tied ? "tied" : "own", f->bias_qkv || f->bias_out || f->bias_ffn ? ", biases" : "",
+           f->qk_norm ? ", norms of q and k" : "");
+}
+
+// A special token's id, or what stands for none.
+static const char *token_text(char out[16], int id) {
+    snprintf(out, 16, "%d", id);
+    return id < 0 ? "none" : out;
+}
+
+static void print_architecture(const model_config *c) {
+    char bos[16], eos[16], pad[16];
+    printf("model         %s\n", model_dir);
+    (c->type == MODEL_OPT ? print_opt : print_llama)(c);
+    printf("              tokens: begin %s, end %s, padding %s\n", token_text(bos, c->bos), token_text(eos, c->eos),
+           token_text(pad, c->pad));
 }
 
 static const char *text_of(const json_t *root, const char *key) {
@@ -127,7 +151,7 @@ int main(int argc, char **argv) {
                                    .required = true},
                                   {.name = "tensors", .type = CLI_FLAG, .value = &list, .help = "list every tensor"},
                                   {0}};
-    cli_parse(argc, argv, "checks and describes an OPT checkpoint; exit 1 with one line if it is broken", options);
+    cli_parse(argc, argv, "checks and describes a checkpoint; exit 1 with one line if it is broken", options);
     ckpt c;
     if (ckpt_open(&c, model_dir) || ckpt_check_values(&c)) die(1, "%s", err_get());
     print_architecture(&c.config);

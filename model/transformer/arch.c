@@ -4,11 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+arch arch_of(const model_config *c) {
+    static const family *const families[MODEL_TYPES] = {[MODEL_OPT] = &family_opt,
+                                                        [MODEL_LLAMA] = &family_llama,
+                                                        [MODEL_MISTRAL] = &family_llama,
+                                                        [MODEL_QWEN2] = &family_llama,
+                                                        [MODEL_QWEN3] = &family_llama};
+    return families[c->type]->describe(c);
+}
+
 bool arch_has(const model_config *c, const tensor_spec *s) {
+    const arch a = arch_of(c);
     switch (s->when) {
-    case IF_BIASES: return c->bias;
+    case IF_BIAS_QKV: return a.bias_qkv;
+    case IF_BIAS_OUT: return a.bias_out;
+    case IF_BIAS_FFN: return a.bias_ffn;
+    case IF_QK_NORM: return a.qk_norm;
     case IF_PROJECTED: return c->P != c->E;
-    case IF_NORM_AT_END: return c->final_ln;
+    case IF_NORM_AT_END: return a.norm_at_end;
+    case IF_OWN_HEAD: return !a.tied;
     default: return true;
     }
 }
@@ -22,6 +36,7 @@ int arch_size(const model_config *c, int layer, tensor_dim dim) {
     case DIM_POSITIONS: return c->positions + a.position_offset;
     case DIM_HEADS: return model_units(c, layer, UNIT_HEADS) * a.head_size;
     case DIM_KV_HEADS: return model_units(c, layer, UNIT_HEADS) / (a.heads / a.kv_heads) * a.head_size;
+    case DIM_HEAD_SIZE: return a.head_size;
     case DIM_NEURONS: return model_units(c, layer, UNIT_NEURONS);
     default: return 0;
     }
@@ -119,7 +134,7 @@ void model_layer_bytes(const model *m, int layer, double of[OWNERS]) {
 
 double model_outer_bytes(const model *m, int tokens) {
     const family *f = m->arch.family;
-    double bytes = weight_bytes(&m->head);
+    double bytes = m->arch.tied ? weight_bytes(&m->head) : 0;  // else it is in the table
     for (int i = 0; i < f->n_tensors; i++) {
         const tensor_spec *s = &f->tensors[i];
         if (s->place == IN_LAYER || !arch_has(&m->c, s)) continue;

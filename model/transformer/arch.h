@@ -1,15 +1,18 @@
 // arch - what kind of transformer a model is, as a value, and the tensors of a family of models, as a table. Everything
 // that handles weights reads these two: loading, saving, compaction, random initialisation, transposed copies, bytes
-// and multiply-adds. A family is a file arch_NAME.c; OPT's is arch_opt.c.
+// and multiply-adds. A family is a file arch_NAME.c: arch_opt.c, arch_llama.c.
 #pragma once
 #include "ckpt.h"
 
-// What the code of a pass implements. One kind of each is there; a family that needs another adds it here and as
-// operations (ops.h).
-typedef enum { NORM_LAYER } norm_kind;             // (x - mean) / sqrt(var + eps) * gain + bias
-typedef enum { POSITIONS_LEARNED } position_kind;  // a row of a table for each, added to the embedding
-typedef enum { ACT_RELU } activation;
-typedef enum { TAP_Z } neuron_tap;  // where neurons are scored: z, before the activation
+// What the code of a pass implements; a family that needs another kind adds it here and as operations (ops.h).
+// Activations are those of ckpt.h.
+typedef enum {
+    NORM_LAYER,  // (x - mean) / sqrt(var + eps) * gain + bias
+    NORM_RMS     // x / sqrt(mean x x + eps) * gain
+} norm_kind;
+typedef enum { POSITIONS_LEARNED, POSITIONS_ROTARY } position_kind;
+// Where neurons are scored: z, before the activation; or r, what enters the FFN's last matrix.
+typedef enum { TAP_Z, TAP_R } neuron_tap;
 
 typedef struct {
     const struct family *family;
@@ -17,14 +20,16 @@ typedef struct {
     double norm_eps;
     bool norm_first;   // in a layer: y = x + f(N(x)); else y = N(x + f(x))
     bool norm_at_end;  // one more before the head
+    bool qk_norm;      // q and k of each head go through a norm of their own over D values, before the rotation
+    // Learned: a row of a table for each position, added to the embedding. Rotary: pairs of q and k are turned.
     position_kind positions;
     int position_offset;             // rows of the table before that of position 0
     int heads, kv_heads, head_size;  // query head h reads K and V of head h / (heads / kv_heads)
     activation act;
     bool gated;  // the FFN's r is act(x Wg') * (x Wu'); else act(z), z = x W1'
     neuron_tap tap;
-    bool biases;  // of all linear maps in a layer
-    bool tied;    // the head is the token embedding
+    bool bias_qkv, bias_out, bias_ffn;  // of q, k, v; of the output projection; of the FFN's matrices
+    bool tied;                          // the head is the token embedding
 } arch;
 arch arch_of(const model_config *c);
 
@@ -39,15 +44,20 @@ typedef enum {
     DIM_POSITIONS,
     DIM_HEADS,
     DIM_KV_HEADS,
+    DIM_HEAD_SIZE,
     DIM_NEURONS
 } tensor_dim;  // NONE: a vector has no columns
 typedef enum { OWNER_NONE, OWNER_HEAD, OWNER_KV_HEAD, OWNER_NEURON, OWNERS } unit_owner;
 typedef enum { AT_INPUT, IN_LAYER, AT_OUTPUT } tensor_place;  // where it is used
 typedef enum {
     IF_ANY,
-    IF_BIASES,
+    IF_BIAS_QKV,
+    IF_BIAS_OUT,
+    IF_BIAS_FFN,
+    IF_QK_NORM,
     IF_PROJECTED,
-    IF_NORM_AT_END
+    IF_NORM_AT_END,
+    IF_OWN_HEAD
 } tensor_condition;  // which models have it; projected: tokens are embedded in another width
 // Before training: normal, of a smaller deviation in what is added to the residual (pretrain), gains 1, biases 0.
 typedef enum { INIT_NORMAL, INIT_RESIDUAL, INIT_ONE, INIT_ZERO } tensor_init;
@@ -63,14 +73,14 @@ typedef struct {
 } tensor_spec;
 
 typedef struct family {
-    const char *name;
-    const char *const *prefixes;   // what a file may put before the names, NULL at the end
-    const char *saved_prefix;      // what is put before them on saving
-    const char *embedding, *head;  // names of the token embedding, of the head in checkpoints that hold it
-    const tensor_spec *tensors;    // in the order of files: those of layers stand together
+    arch (*describe)(const model_config *c);  // a configuration of one of its model types
+    const char *const *prefixes;              // what a file may put before the names, NULL at the end
+    const char *saved_prefix;                 // what is put before them on saving, but for the head's
+    const char *embedding, *head;             // names of the token embedding, of the head in checkpoints that hold it
+    const tensor_spec *tensors;               // in the order of files: those of layers stand together
     int n_tensors;
 } family;
-extern const family family_opt;
+extern const family family_opt, family_llama;
 
 // A tensor of a model; layer: -1 at the input, L at the output.
 typedef struct {

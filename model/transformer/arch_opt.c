@@ -5,7 +5,7 @@
 #include "model.h"
 #include <stddef.h>
 
-arch arch_of(const model_config *c) {
+static arch describe(const model_config *c) {
     return (arch){.family = &family_opt,
                   .norm = NORM_LAYER,
                   .norm_eps = 1e-5,
@@ -19,7 +19,9 @@ arch arch_of(const model_config *c) {
                   .act = ACT_RELU,
                   .gated = false,
                   .tap = TAP_Z,
-                  .biases = c->bias,
+                  .bias_qkv = c->bias,
+                  .bias_out = c->bias,
+                  .bias_ffn = c->bias,
                   .tied = true};
 }
 
@@ -31,27 +33,27 @@ static const tensor_spec tensors[] = {
     {"project_in.weight", AT_INPUT, OF_MODEL(proj_in), 0, DIM_HIDDEN, DIM_WORD, IF_PROJECTED, INIT_NORMAL, false},
     {"project_out.weight", AT_OUTPUT, OF_MODEL(proj_out), 0, DIM_WORD, DIM_HIDDEN, IF_PROJECTED, INIT_NORMAL, false},
     {"self_attn.q_proj.weight", IN_LAYER, OF_LAYER(wq), 0, DIM_HEADS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, false},
-    {"self_attn.q_proj.bias", IN_LAYER, OF_LAYER(bq), 0, DIM_HEADS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
+    {"self_attn.q_proj.bias", IN_LAYER, OF_LAYER(bq), 0, DIM_HEADS, DIM_NONE, IF_BIAS_QKV, INIT_ZERO, false},
     {"self_attn.k_proj.weight", IN_LAYER, OF_LAYER(wk), 0, DIM_KV_HEADS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, false},
-    {"self_attn.k_proj.bias", IN_LAYER, OF_LAYER(bk), 0, DIM_KV_HEADS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
+    {"self_attn.k_proj.bias", IN_LAYER, OF_LAYER(bk), 0, DIM_KV_HEADS, DIM_NONE, IF_BIAS_QKV, INIT_ZERO, false},
     {"self_attn.v_proj.weight", IN_LAYER, OF_LAYER(wv), 0, DIM_KV_HEADS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, false},
-    {"self_attn.v_proj.bias", IN_LAYER, OF_LAYER(bv), 0, DIM_KV_HEADS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
+    {"self_attn.v_proj.bias", IN_LAYER, OF_LAYER(bv), 0, DIM_KV_HEADS, DIM_NONE, IF_BIAS_QKV, INIT_ZERO, false},
     {"self_attn.out_proj.weight", IN_LAYER, OF_LAYER(wo), OF_LAYER(wo_t), DIM_HIDDEN, DIM_HEADS, IF_ANY, INIT_RESIDUAL,
      false},
-    {"self_attn.out_proj.bias", IN_LAYER, OF_LAYER(bo), 0, DIM_HIDDEN, DIM_NONE, IF_BIASES, INIT_ZERO, false},
+    {"self_attn.out_proj.bias", IN_LAYER, OF_LAYER(bo), 0, DIM_HIDDEN, DIM_NONE, IF_BIAS_OUT, INIT_ZERO, false},
     {"self_attn_layer_norm.weight", IN_LAYER, OF_LAYER(ln1_g), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ONE, false},
     {"self_attn_layer_norm.bias", IN_LAYER, OF_LAYER(ln1_b), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ZERO, false},
     {"fc1.weight", IN_LAYER, OF_LAYER(w1), 0, DIM_NEURONS, DIM_HIDDEN, IF_ANY, INIT_NORMAL, false},
-    {"fc1.bias", IN_LAYER, OF_LAYER(b1), 0, DIM_NEURONS, DIM_NONE, IF_BIASES, INIT_ZERO, false},
+    {"fc1.bias", IN_LAYER, OF_LAYER(b1), 0, DIM_NEURONS, DIM_NONE, IF_BIAS_FFN, INIT_ZERO, false},
     {"fc2.weight", IN_LAYER, OF_LAYER(w2), OF_LAYER(w2_t), DIM_HIDDEN, DIM_NEURONS, IF_ANY, INIT_RESIDUAL, false},
-    {"fc2.bias", IN_LAYER, OF_LAYER(b2), 0, DIM_HIDDEN, DIM_NONE, IF_BIASES, INIT_ZERO, false},
+    {"fc2.bias", IN_LAYER, OF_LAYER(b2), 0, DIM_HIDDEN, DIM_NONE, IF_BIAS_FFN, INIT_ZERO, false},
     {"final_layer_norm.weight", IN_LAYER, OF_LAYER(ln2_g), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ONE, false},
     {"final_layer_norm.bias", IN_LAYER, OF_LAYER(ln2_b), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ZERO, false},
     {"final_layer_norm.weight", AT_OUTPUT, OF_MODEL(lnf_g), 0, DIM_HIDDEN, DIM_NONE, IF_NORM_AT_END, INIT_ONE, false},
     {"final_layer_norm.bias", AT_OUTPUT, OF_MODEL(lnf_b), 0, DIM_HIDDEN, DIM_NONE, IF_NORM_AT_END, INIT_ZERO, false}};
 
 static const char *const prefixes[] = {"model.", "decoder.", NULL};
-const family family_opt = {.name = "OPT",
+const family family_opt = {.describe = describe,
                            .prefixes = prefixes,
                            .saved_prefix = "model.decoder.",
                            .embedding = "embed_tokens.weight",

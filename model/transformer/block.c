@@ -17,7 +17,7 @@ typedef struct {
 static around around_attention(const model_run *r, int l, const model_layer *g) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    around s = {.pre = r->m->arch.norm_first, .gain = &w->ln1_g, .bias = &w->ln1_b};
+    around s = {.pre = r->m->arch.norm_first, .gain = &w->ln1_g, .bias = maybe(&w->ln1_b)};
     s.x = r->res[l], s.sum = t->s1, s.dn = t->dh, s.tn = t->tn1;
     if (g) s.dgain = grad_of(&g->ln1_g), s.dbias = grad_of(&g->ln1_b);
     return s;
@@ -26,7 +26,7 @@ static around around_attention(const model_run *r, int l, const model_layer *g) 
 static around around_ffn(const model_run *r, int l, const model_layer *g) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    around s = {.pre = r->m->arch.norm_first, .gain = &w->ln2_g, .bias = &w->ln2_b};
+    around s = {.pre = r->m->arch.norm_first, .gain = &w->ln2_g, .bias = maybe(&w->ln2_b)};
     s.x = t->mid, s.sum = t->s2, s.dn = t->dx, s.tn = t->tn2;
     if (g) s.dgain = grad_of(&g->ln2_g), s.dbias = grad_of(&g->ln2_b);
     return s;
@@ -36,7 +36,7 @@ static around around_ffn(const model_run *r, int l, const model_layer *g) {
 // What f reads: N(x), made in h, or x itself.
 static const float *enter(model_run *r, const around *s, float *h, const row_set *rows) {
     if (!s->pre) return s->x;
-    r->o->norm(h, s->x, s->gain, s->bias, r->m->c.E, rows->all, r->n);
+    r->o->norm(h, s->x, s->gain, s->bias, norm_of(r->m, r->m->c.E), rows->all, r->n);
     return h;
 }
 
@@ -48,7 +48,7 @@ static float *residual(model_run *r, const around *s, float *y, const row_set *r
 }
 
 static void leave(model_run *r, const around *s, float *y, const row_set *rows) {
-    if (!s->pre) r->o->norm(y, s->sum, s->gain, s->bias, r->m->c.E, rows->all, r->n);
+    if (!s->pre) r->o->norm(y, s->sum, s->gain, s->bias, norm_of(r->m, r->m->c.E), rows->all, r->n);
 }
 
 // Shows the watched rows of x [rows, width]; at: the rows of it that were computed.
@@ -61,9 +61,10 @@ static void show(model_run *r, const run_part *p, model_state state, int layer, 
         ASSERT(w->row >= 0 && w->row < r->every.all[i].n);
         if (row < at[i].row || row >= at[i].row + at[i].n) continue;
         const float *seen = x + (size_t)row * (size_t)width;
-        if (width < r->m->c.E) {
+        const int whole = model_state_width(&r->m->c, state);
+        if (width < whole) {
             r->o->copy(p->seen, seen, (size_t)width * sizeof *seen);
-            r->o->zero(p->seen + width, (size_t)(r->m->c.E - width) * sizeof *seen);
+            r->o->zero(p->seen + width, (size_t)(whole - width) * sizeof *seen);
             seen = p->seen;
         }
         w->see(w->self, state, layer, seen);
@@ -123,8 +124,8 @@ static float *leave_back(model_run *r, const around *s, float *df, float *dy, bo
     if (s->pre) return dy;
     r->o->move(s->dn, dy, E, rows, n);
     if (some_rows) run_clear(r, df, E);
-    r->o->norm_back(df, dy, s->sum, s->gain, E, false, rows, n);
-    if (s->dgain) r->o->norm_grad(s->dgain, s->dbias, dy, s->sum, E, rows, n);
+    r->o->norm_back(df, dy, s->sum, s->gain, norm_of(r->m, E), false, rows, n);
+    if (s->dgain) r->o->norm_grad(s->dgain, s->dbias, dy, s->sum, norm_of(r->m, E), rows, n);
     return df;
 }
 
@@ -134,8 +135,8 @@ static void enter_back(model_run *r, const around *s, float *dx, const float *df
     const int E = r->m->c.E, n = r->n;
     if (dx != df) r->o->move(dx, df, E, r->every.all, n);
     if (!s->pre) return;
-    r->o->norm_back(dx, s->dn, s->x, s->gain, E, true, rows, n);
-    if (s->dgain) r->o->norm_grad(s->dgain, s->dbias, s->dn, s->x, E, rows, n);
+    r->o->norm_back(dx, s->dn, s->x, s->gain, norm_of(r->m, E), true, rows, n);
+    if (s->dgain) r->o->norm_grad(s->dgain, s->dbias, s->dn, s->x, norm_of(r->m, E), rows, n);
 }
 
 void block_back_to_taps(model_run *r, run_part *p, int l, const model_layer *g) {
@@ -163,7 +164,7 @@ void block_back_to_input(model_run *r, run_part *p, int l, const model_layer *g)
 // ---------------------------------------------------------------- tangents
 static const float *enter_jvp(model_run *r, const around *s, float *th, const float *tx, const span *rows) {
     if (!s->pre) return tx;
-    r->o->norm_jvp(th, s->x, tx, s->gain, r->m->c.E, rows, r->n);
+    r->o->norm_jvp(th, s->x, tx, s->gain, norm_of(r->m, r->m->c.E), rows, r->n);
     return th;
 }
 
@@ -174,7 +175,7 @@ static float *residual_jvp(model_run *r, const around *s, float *ty, const float
 }
 
 static void leave_jvp(model_run *r, const around *s, float *ty, const span *rows) {
-    if (!s->pre) r->o->norm_jvp(ty, s->sum, s->tn, s->gain, r->m->c.E, rows, r->n);
+    if (!s->pre) r->o->norm_jvp(ty, s->sum, s->tn, s->gain, norm_of(r->m, r->m->c.E), rows, r->n);
 }
 
 void block_jvp(model_run *r, run_part *p, int l, const direction *v) {
@@ -200,7 +201,7 @@ static float *leave_back_jvp(model_run *r, const around *s, float *tdf, float *t
     const int E = r->m->c.E;
     if (s->pre) return tdy;
     if (some_rows) run_clear(r, tdf, E);
-    r->o->norm_back_jvp(tdf, s->dn, tdy, s->sum, s->tn, s->gain, E, false, rows, r->n);
+    r->o->norm_back_jvp(tdf, s->dn, tdy, s->sum, s->tn, s->gain, norm_of(r->m, E), false, rows, r->n);
     return tdf;
 }
 
@@ -208,7 +209,7 @@ static void enter_back_jvp(model_run *r, const around *s, float *tdx, const floa
                            const span *rows) {
     const int E = r->m->c.E;
     if (tdx != tdf) r->o->move(tdx, tdf, E, r->every.all, r->n);
-    if (s->pre) r->o->norm_back_jvp(tdx, s->dn, tdn, s->x, s->tn, s->gain, E, true, rows, r->n);
+    if (s->pre) r->o->norm_back_jvp(tdx, s->dn, tdn, s->x, s->tn, s->gain, norm_of(r->m, E), true, rows, r->n);
 }
 
 void block_back_to_taps_jvp(model_run *r, run_part *p, int l, const direction *v) {

@@ -2,16 +2,34 @@
 //   z = x W1' + b1       [rows, F] the tap
 //   r = max(z, 0)        [rows, F] not kept
 //   y += r W2' + b2      [rows, E]
-// A live sequence has r of its live neurons only, and no z.
+// or, where it is gated,
+//   z = x Wg' + bg, u = x Wu' + bu, r = act(z) u      [rows, F] r: the tap
+// A live sequence has r of its live neurons only, and no z of others.
 #include "model_run.h"
 
 // ---------------------------------------------------------------- forward
+// r of every row that a pass keeps, since l2_norm reads it; else of those that leave.
+static void gated_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const int F = w->w1.rows;
+    float *hidden = hidden_of(r, p, l);
+    to_units(r, t->z, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
+    to_units(r, t->u, t->x, &w->wu, &w->bu, 1, &p->live_neurons, inside);
+    r->o->gated(hidden, t->z, t->u, r->m->arch.act, F, t->r ? inside->all : leaving->all, r->n);
+    if (inside->n_dense) r->o->drop_units(hidden, r->neurons, r->mask_from, F, 1, r->every.dense, r->n);
+}
+
 void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
     if (F == 0) return;
+    if (r->m->arch.gated) {
+        gated_hidden(r, p, l, inside, leaving);
+        return;
+    }
     if (inside->n_dense) {
         o->linear(t->z, t->x, &w->w1, maybe(&w->b1), false, inside->dense, n);
         o->relu(p->r, t->z, F, leaving->dense, n);
@@ -22,16 +40,37 @@ void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const r
 
 void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
     const model_layer *w = &r->m->layer[l];
-    from_units(r, y, p->r, &w->w2, &w->w2_t, &w->b2, 1, &p->live_neurons, rows);
+    from_units(r, y, hidden_of(r, p, l), &w->w2, &w->w2_t, &w->b2, 1, &p->live_neurons, rows);
 }
 
 // ---------------------------------------------------------------- gradient
+static void gated_back(model_run *r, int l, float *dx, bool add, const float *dy) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const span *rows = rows_leaving(r, l)->all;
+    const ops *o = r->o;
+    const int n = r->n, F = w->w1.rows;
+    if (last_layer(r, l)) {
+        run_clear(r, t->dr, F);
+        run_clear(r, t->dz, F);
+        run_clear(r, t->du, F);
+    }
+    o->linear_back(t->dr, dy, &w->w2, false, rows, n);
+    if (F) o->gated_back(t->dz, t->du, t->dr, t->z, t->u, r->m->arch.act, F, rows, n);
+    o->linear_back(dx, t->dz, &w->w1, add, rows, n);
+    o->linear_back(dx, t->du, &w->wu, true, rows, n);
+}
+
 void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const model_layer *g) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, E = r->m->c.E, F = w->w1.rows;
+    if (r->m->arch.gated) {
+        gated_back(r, l, dx, add, dy);
+        return;
+    }
     if (last_layer(r, l)) run_clear(r, t->dz, F);
     o->linear_back(t->dz, dy, &w->w2, false, rows, n);
     if (F) o->gate(t->dz, t->dz, t->z, F, rows, n);
@@ -57,12 +96,30 @@ static weight weight_direction(model_run *r, run_part *p, int l, int i, float fa
     return (weight){p->g1, DT_F32, F, E, NULL, NULL};
 }
 
+// r moves with z and u, and along the direction, factor * dr.
+static void gated_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const span *rows = rows_leaving(r, l)->all;
+    const ops *o = r->o;
+    const int n = r->n, F = w->w1.rows;
+    o->linear(t->tz, t->tx, &w->w1, NULL, false, rows, n);
+    o->linear(t->tu, t->tx, &w->wu, NULL, false, rows, n);
+    if (F) o->gated_jvp(p->r, t->z, t->u, t->tz, t->tu, r->m->arch.act, F, rows, n);
+    for (int i = 0; F > 0 && i < n; i++) o->add(p->r, t->dr, v->z ? v->z[i] : 1.0f, F, &rows[i], 1);
+    o->linear(ty, p->r, &w->w2, NULL, true, rows, n);
+}
+
 void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
+    if (r->m->arch.gated) {
+        gated_jvp(r, p, l, ty, v);
+        return;
+    }
     o->linear(p->tdz, t->tx, &w->w1, NULL, false, rows, n);
     for (int i = 0; F > 0 && i < n; i++) o->add(p->tdz, t->dz, v->z ? v->z[i] : 1.0f, F, &rows[i], 1);
     for (int i = 0; v->w && F > 0 && i < n; i++) {
@@ -74,12 +131,29 @@ void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
 }
 
 // ---------------------------------------------------------------- tangent of the gradient
+static void gated_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const span *rows = rows_leaving(r, l)->all;
+    const ops *o = r->o;
+    const int n = r->n, F = w->w1.rows;
+    if (last_layer(r, l)) run_clear(r, p->tdr, F);
+    o->linear_back(p->tdr, tdy, &w->w2, false, rows, n);
+    if (F) o->gated_back_jvp(p->tdz, p->tdu, t->dr, p->tdr, t->z, t->u, t->tz, t->tu, r->m->arch.act, F, rows, n);
+    o->linear_back(tdx, p->tdz, &w->w1, add, rows, n);
+    o->linear_back(tdx, p->tdu, &w->wu, true, rows, n);
+}
+
 void ffn_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
+    if (r->m->arch.gated) {
+        gated_back_jvp(r, p, l, tdx, add, tdy);
+        return;
+    }
     if (last_layer(r, l)) run_clear(r, p->tdz, F);
     o->linear_back(p->tdz, tdy, &w->w2, false, rows, n);
     if (F) o->gate(p->tdz, p->tdz, t->z, F, rows, n);

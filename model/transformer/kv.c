@@ -5,7 +5,7 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- K and V
-// Does the pass leave K and V of head h at the new row t of sequence i?
+// Does the pass leave K and V of KV head h at the new row t of sequence i? heads: those that run.
 static bool leaves_kv(const model_run *r, int i, int t, const uint8_t *heads, int h) {
     if (!heads || heads[h]) return true;
     return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
@@ -30,36 +30,65 @@ static void append(model_run *r, const run_part *p, int layer, int which, const 
 static void note(model_run *r, int i, int layer) {
     kv_cache *c = r->seq[i]->append;
     if (!c || c->kv == KV_COMPUTE) return;
-    const int n_heads = heads_of(r, layer);
-    const uint8_t *heads = live_mask(r, i, UNIT_HEADS, layer);
-    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H + (size_t)c->n * (size_t)n_heads;
+    const int n_heads = model_kv_heads(r->m, layer);
+    const uint8_t *heads = live_kv_mask(r, i, layer);
+    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->K + (size_t)c->n * (size_t)n_heads;
     for (int t = 0; t < r->every.all[i].n; t++)
         for (int k = 0; k < n_heads; k++) {
             const bool there = leaves_kv(r, i, t, heads, k);
             *has++ = there;
-            c->lack[layer * c->H + k] += !there;
+            c->lack[layer * c->K + k] += !there;
         }
 }
 
-// K and V of some heads at tokens from..from + n - 1 of a cache, from what their maps read. device: room for the heads'
-// list.
-static void recompute(model_run *r, const kv_cache *c, int layer, const int32_t *unit, int n_units, int32_t *device,
-                      span tokens) {
+// Keys of some KV heads at some tokens of a cache, as their map left them, through their norm and turned by their
+// positions: a head at a token is a row.
+static void place_cached(model_run *r, const run_part *p, const kv_cache *c, int layer, const int32_t *unit,
+                         int n_units, span tokens) {
+    enum { MOST = 64 };
+    const model_layer *w = &r->m->layer[layer];
+    const bool turned = r->m->arch.positions == POSITIONS_ROTARY, normed = w->k_norm.data != NULL;
+    const int K = model_kv_heads(r->m, layer), all = tokens.n * n_units;
+    float *keys = kv_cache_rows(r->m, c->k, c, layer);
+    span row[MOST];
+    int32_t at[MOST];
+    if (!turned && !normed) return;
+    int32_t *device = r->o->alloc(sizeof at);
+    for (int done = 0; done < all;) {
+        int n = 0;
+        for (; n < MOST && done < all; n++, done++) {
+            at[n] = tokens.row + done / n_units;
+            row[n] = (span){at[n] * K + unit[done % n_units], 1};
+        }
+        if (normed) r->o->norm(keys, keys, &w->k_norm, NULL, norm_of(r->m, r->m->c.D), row, n);
+        r->o->put(device, at, (size_t)n * sizeof *at);
+        if (turned) r->o->rotate(keys, &r->m->turn[p->index], device, 1, false, row, n);
+    }
+    r->o->release(device);
+}
+
+// K and V of some KV heads at tokens from..from + n - 1 of a cache, from what their maps read. device: room for the
+// heads' list.
+static void recompute(model_run *r, const run_part *p, const kv_cache *c, int layer, const int32_t *unit, int n_units,
+                      int32_t *device, span tokens) {
     const model_layer *w = &r->m->layer[layer];
     const float *in = kv_cache_rows(r->m, c->in, c, layer);
     const live_units u = {.unit = device, .n = n_units, .seqs = 1};
-    ASSERT(w->wk.rows <= c->E);
+    float *k = kv_cache_rows(r->m, c->k, c, layer), *v = kv_cache_rows(r->m, c->v, c, layer);
+    ASSERT(w->wk.rows <= c->W);
     r->o->put(device, unit, (size_t)n_units * sizeof *unit);
-    r->o->live_linear(kv_cache_rows(r->m, c->k, c, layer), in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens, 1);
-    r->o->live_linear(kv_cache_rows(r->m, c->v, c, layer), in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens, 1);
+    r->o->live_linear(k, in, &w->wk, maybe(&w->bk), false, r->m->c.D, &u, &tokens, 1);
+    r->o->live_linear(v, in, &w->wv, maybe(&w->bv), false, r->m->c.D, &u, &tokens, 1);
+    place_cached(r, p, c, layer, unit, n_units, tokens);
 }
 
-// Heads that run and lack tokens: all heads that lack the same first stretch of tokens at once, until none lacks any.
-static void repair(model_run *r, int i, int layer, int H) {
+// KV heads that are needed and lack tokens: all that lack the same first stretch of tokens at once, until none lacks
+// any.
+static void repair(model_run *r, const run_part *p, int i, int layer, int H) {
     const kv_cache *c = r->seq[i]->prefix;
-    const uint8_t *heads = live_mask(r, i, UNIT_HEADS, layer);
-    int *lack = c->lack + layer * c->H;
-    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H;  // [tokens, H]
+    const uint8_t *heads = live_kv_mask(r, i, layer);
+    int *lack = c->lack + layer * c->K;
+    uint8_t *has = c->has + (size_t)layer * (size_t)c->cap * (size_t)c->K;  // [tokens, H]
     int32_t *unit = NULL, *device = NULL;
     for (int h = 0; h < H; h++)
         while ((!heads || heads[h]) && lack[h] > 0) {
@@ -79,7 +108,7 @@ static void repair(model_run *r, int i, int layer, int H) {
                 for (int t = from; t < end; t++) has[(size_t)t * (size_t)H + (size_t)k] = 1;
                 lack[k] -= end - from;
             }
-            recompute(r, c, layer, unit, n, device, (span){from, end - from});
+            recompute(r, p, c, layer, unit, n, device, (span){from, end - from});
         }
     if (device) r->o->release(device);
     free(unit);
@@ -89,11 +118,14 @@ void kv_forward(model_run *r, run_part *p, int l, const float *h) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const int D = r->m->c.D, width = w->wk.rows;
-    to_units(r, t->k, h, &w->wk, &w->bk, D, &p->live_heads, &r->kv);
-    to_units(r, t->v, h, &w->wv, &w->bv, D, &p->live_heads, &r->kv);
+    const live_lists *live = run_kv_lists(r, p);
+    float *raw = t->k0 ? t->k0 : t->k;
+    to_units(r, raw, h, &w->wk, &w->bk, D, live, &r->kv);
+    to_units(r, t->v, h, &w->wv, &w->bv, D, live, &r->kv);
+    attention_place(r, p, t->k, raw, &w->k_norm, width / D, r->every.all);
     for (int i = 0; i < r->n; i++) {
         const kv_cache *prefix = r->seq[i]->prefix;
-        if (prefix && prefix->kv == KV_REPAIR) repair(r, i, l, width / D);
+        if (prefix && prefix->kv == KV_REPAIR) repair(r, p, i, l, width / D);
         note(r, i, l);
     }
     append(r, p, l, CACHE_K, t->k, width);
@@ -106,13 +138,14 @@ void kv_note_all(model_run *r) {
         for (int i = 0; i < r->n; i++) note(r, i, l);
 }
 
-// Whether a head that runs has no K and V of some token in the prefix.
+// Whether a KV head that is needed has no K and V of some token in the prefix.
 bool kv_lacks(const model_run *r, int i, int layer) {
     const kv_cache *p = r->seq[i]->prefix;
     if (!p || p->kv == KV_COMPUTE) return false;
-    const uint8_t *heads = r->live[i] ? live_mask(r, i, UNIT_HEADS, layer) : NULL;
+    const uint8_t *heads = r->live[i] ? live_kv_mask(r, i, layer) : NULL;
     bool lacks = false;
-    for (int h = 0; h < heads_of(r, layer); h++) lacks |= (!heads || heads[h]) && p->lack[layer * p->H + h] > 0;
+    for (int h = 0; h < model_kv_heads(r->m, layer); h++)
+        lacks |= (!heads || heads[h]) && p->lack[layer * p->K + h] > 0;
     return lacks;
 }
 
@@ -121,10 +154,10 @@ bool kv_lacks(const model_run *r, int i, int layer) {
 static const uint8_t *missing_kv(model_run *r, run_part *p, int i, int layer, int n_heads) {
     const kv_cache *c = r->seq[i]->prefix;
     if (!c || c->kv != KV_SKIP || !kv_lacks(r, i, layer)) return NULL;
-    const size_t bytes = (size_t)r->m->c.positions * (size_t)c->H;
+    const size_t bytes = (size_t)r->m->c.positions * (size_t)c->K;
     if (!p->device_has) p->device_has = r->o->alloc(bytes * (size_t)r->max_seqs);
     uint8_t *to = p->device_has + bytes * (size_t)i;
-    r->o->put(to, c->has + (size_t)layer * (size_t)c->cap * (size_t)c->H, (size_t)c->n * (size_t)n_heads);
+    r->o->put(to, c->has + (size_t)layer * (size_t)c->cap * (size_t)c->K, (size_t)c->n * (size_t)n_heads);
     return to;
 }
 
@@ -137,24 +170,24 @@ static attn_seq attended(model_run *r, run_part *p, int i, int l, span all, span
     s.past_most = c->cap;
     s.past_k = kv_cache_rows(r->m, c->k, c, l);
     s.past_v = kv_cache_rows(r->m, c->v, c, l);
-    s.past_has = missing_kv(r, p, i, l, heads_of(r, l));
+    s.past_has = missing_kv(r, p, i, l, model_kv_heads(r->m, l));
     return s;
 }
 
 void kv_attend(model_run *r, run_part *p, int l, const row_set *rows) {
     const layer_arrays *t = &r->layer[l];
-    const int D = r->m->c.D, H = heads_of(r, l), width = H * D;
+    const attn_heads heads = attn_heads_of(r, l);
     for (int i = 0; i < r->n; i++) {
         const span all = r->every.all[i];
         const attn_seq s = attended(r, p, i, l, all, rows->all[i]), none = {.s = {all.row, 0}};
         r->attn[i] = r->live[i] || s.past_has ? none : s;
         r->attn_live[i] = r->live[i] ? s : none;
-        if (!r->live[i] && s.past_has) r->o->live_attention(t->a, t->q, t->k, t->v, width, D, NULL, &s, 1);
+        if (!r->live[i] && s.past_has) r->o->live_attention(t->a, t->q, t->k, t->v, &heads, NULL, &s, 1);
     }
-    r->o->attention(t->a, t->q, t->k, t->v, width, H, r->attn, r->n);
+    r->o->attention(t->a, t->q, t->k, t->v, &heads, r->attn, r->n);
     if (r->n_live == 0) return;
     int count;
     const int lists = live_lists_of(r, &count);
     for (int k = 0; k < lists; k++)
-        r->o->live_attention(t->a, t->q, t->k, t->v, width, D, &p->live_heads.list[k], r->attn_live + k, count);
+        r->o->live_attention(t->a, t->q, t->k, t->v, &heads, &p->live_heads.list[k], r->attn_live + k, count);
 }

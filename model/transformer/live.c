@@ -76,6 +76,7 @@ static void lists_alloc(model_run *r, const run_part *p, live_lists *u, int unit
 }
 
 static void lists_free(model_run *r, live_lists *u) {
+    free(u->kv);
     if (u->device_unit) r->o->release(u->device_unit);
     if (u->device_wants) r->o->release(u->device_wants);
     free(u->unit);
@@ -91,15 +92,21 @@ void live_alloc(model_run *r) {
         run_part *p = run_use(r, k);
         lists_alloc(r, p, &p->live_heads, r->m->c.H);
         lists_alloc(r, p, &p->live_neurons, r->m->c.F);
+        if (!grouped(r)) continue;
+        lists_alloc(r, p, &p->live_kv, r->m->arch.kv_heads);
+        p->live_kv.kv = xcalloc(N, (size_t)r->m->arch.kv_heads);
     }
+    r->kv_mask = xcalloc((size_t)r->m->arch.kv_heads, 1);
 }
 
 void live_free(model_run *r) {
     free(r->live);
+    free(r->kv_mask);
     for (int k = 0; k < r->m->parts; k++) {
         run_part *p = run_use(r, k);
         lists_free(r, &p->live_heads);
         lists_free(r, &p->live_neurons);
+        if (grouped(r)) lists_free(r, &p->live_kv);
     }
 }
 
@@ -139,29 +146,48 @@ const uint8_t *live_mask(const model_run *r, int i, unit_kind kind, int layer) {
                               : m->neurons + (size_t)layer * (size_t)r->m->c.F;
 }
 
+// 1 for KV heads of which a query head runs.
+static void kv_mask_of(const model_run *r, int layer, const uint8_t *heads, uint8_t *kv) {
+    const attn_heads of = attn_heads_of(r, layer);
+    memset(kv, 0, (size_t)of.K);
+    for (int h = 0; h < of.H; h++) kv[ATTN_KV_HEAD(of, h)] |= heads[h];
+}
+
+const uint8_t *live_kv_mask(const model_run *r, int i, int layer) {
+    const uint8_t *heads = live_mask(r, i, UNIT_HEADS, layer);
+    if (!heads || !grouped(r)) return heads;
+    kv_mask_of(r, layer, heads, r->kv_mask);
+    return r->kv_mask;
+}
+
 // The lists of one kind of a layer: U units a row of the mask has, n the layer; place: of the layer's lists among those
 // of the part.
+typedef enum { LIST_HEADS, LIST_NEURONS, LIST_KV, LISTS } list_kind;
 typedef struct {
     live_lists *u;
-    unit_kind kind;
+    list_kind kind;
     int layer, U, n;
     size_t place;
 } lists_at;
 
-static lists_at lists_of_layer(const model_run *r, const run_part *p, unit_kind kind, int layer) {
-    const bool heads = kind == UNIT_HEADS;
+static lists_at lists_of_layer(const model_run *r, const run_part *p, list_kind kind, int layer) {
+    const live_lists *const lists[] = {&p->live_heads, &p->live_neurons, &p->live_kv};
     const model_config *c = &r->m->c;
-    live_lists *u = (live_lists *)(uintptr_t)(heads ? &p->live_heads : &p->live_neurons);
-    return (lists_at){u,
-                      kind,
-                      layer,
-                      heads ? c->H : c->F,
-                      heads ? heads_of(r, layer) : r->m->layer[layer].w1.rows,
-                      u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
+    const int U[] = {c->H, c->F, r->m->arch.kv_heads},
+              n[] = {heads_of(r, layer), r->m->layer[layer].w1.rows, model_kv_heads(r->m, layer)};
+    live_lists *u = (live_lists *)(uintptr_t)lists[kind];
+    const lists_at a = {u, kind, layer, U[kind], n[kind], u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
+    for (int i = 0; kind == LIST_KV && i < r->n; i++)
+        if (r->live[i]) kv_mask_of(r, layer, live_mask(r, i, UNIT_HEADS, layer), u->kv + (size_t)i * (size_t)a.U);
+    return a;
 }
 
+// The row of sequence i's mask that a list is made of, and what it says of the list's units.
+static const uint8_t *origin_of(const model_run *r, const lists_at *a, int i) {
+    return live_mask(r, i, a->kind == LIST_NEURONS ? UNIT_NEURONS : UNIT_HEADS, a->layer);
+}
 static const uint8_t *mask_of(const model_run *r, const lists_at *a, int i) {
-    return live_mask(r, i, a->kind, a->layer);
+    return a->kind == LIST_KV ? a->u->kv + (size_t)i * (size_t)a->U : origin_of(r, a, i);
 }
 
 // What the lists of sequence i were made of.
@@ -211,13 +237,13 @@ static void make_own(model_run *r, const lists_at *a) {
 
 // The mask that all live sequences share, or NULL.
 static const uint8_t *shared_mask(const model_run *r, const lists_at *a) {
-    const uint8_t *first = NULL;
+    int first = -1;
     for (int i = 0; i < r->n; i++) {
         if (!r->live[i]) continue;
-        if (first && first != mask_of(r, a, i)) return NULL;
-        first = mask_of(r, a, i);
+        if (first >= 0 && origin_of(r, a, first) != origin_of(r, a, i)) return NULL;
+        first = first < 0 ? i : first;
     }
-    return first;
+    return first < 0 ? NULL : mask_of(r, a, first);
 }
 
 static void make_common(model_run *r, const lists_at *a) {
@@ -239,7 +265,7 @@ static void make_common(model_run *r, const lists_at *a) {
     u->list[0] = made;
 }
 
-static void make_lists(model_run *r, const run_part *p, unit_kind kind, int layer) {
+static void make_lists(model_run *r, const run_part *p, list_kind kind, int layer) {
     if (r->n_live == 0) return;
     const lists_at a = lists_of_layer(r, p, kind, layer);
     a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);
@@ -251,15 +277,18 @@ static void make_lists(model_run *r, const run_part *p, unit_kind kind, int laye
     remember(r, &a);
 }
 
-void live_list_heads(model_run *r, run_part *p, int layer) { make_lists(r, p, UNIT_HEADS, layer); }
-void live_list_neurons(model_run *r, run_part *p, int layer) { make_lists(r, p, UNIT_NEURONS, layer); }
+void live_list_heads(model_run *r, run_part *p, int layer) {
+    make_lists(r, p, LIST_HEADS, layer);
+    if (grouped(r)) make_lists(r, p, LIST_KV, layer);
+}
+void live_list_neurons(model_run *r, run_part *p, int layer) { make_lists(r, p, LIST_NEURONS, layer); }
 
 bool live_settled(const model_run *r) {
     bool settled = true;
     for (int l = 0; l < r->m->c.L && settled; l++) {
         const run_part *p = &r->part[model_part(r->m, l)];
-        for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS && r->n_live && settled; kind++) {
-            const lists_at a = lists_of_layer(r, p, kind, l);
+        for (int kind = LIST_HEADS; kind < (grouped(r) ? LISTS : LIST_KV) && r->n_live && settled; kind++) {
+            const lists_at a = lists_of_layer(r, p, (list_kind)kind, l);
             settled = lists_hold(r, &a);
         }
         for (int i = 0; i < r->n && settled; i++) settled = !kv_lacks(r, i, l);

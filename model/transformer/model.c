@@ -1,7 +1,8 @@
-// model - a model's weights: loading, K/V caches. Contract in model.h; names and shapes are in arch_opt.c, the passes
-// in model_run.c and model_grad.c.
+// model - a model's weights: loading, K/V caches. Contract in model.h; names and shapes are in the families' tables
+// (arch.h), the passes in model_run.c and model_grad.c.
 #include "model.h"
 #include "convert.h"
+#include "rope.h"
 #include "scratch.h"
 #include <stdlib.h>
 #include <string.h>
@@ -73,11 +74,10 @@ static int bind_weight(void *ctx, const tensor_at *at) {
     return 0;
 }
 
-// What the operations and the passes implement.
+// Combinations that the passes do not have.
 static void check_arch(const arch *a) {
-    ASSERT(a->norm == NORM_LAYER && a->norm_eps == 1e-5 && a->positions == POSITIONS_LEARNED &&
-           a->position_offset == 2);
-    ASSERT(a->kv_heads == a->heads && a->act == ACT_RELU && !a->gated && a->tap == TAP_Z && a->tied);
+    ASSERT(a->gated == (a->tap == TAP_R) && (a->gated || a->act == ACT_RELU) && a->heads % a->kv_heads == 0);
+    ASSERT(a->positions == POSITIONS_ROTARY || (a->position_offset == 2 && !a->qk_norm));
 }
 
 model model_unloaded(const model_config *c, const ops *o) {
@@ -101,7 +101,11 @@ static int bind(model *m, const tensor *t, int n) {
     if (made) s.narrow = m->narrow = xaligned(made * sizeof *s.narrow);
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     if (arch_each_tensor(&m->c, bind_weight, &s) != 0) return -1;
-    m->head = m->embed;
+    if (m->arch.tied) m->head = m->embed;
+    if (m->arch.positions == POSITIONS_ROTARY) {
+        m->turns = rope_table(&m->c);
+        m->turn[0] = (weight){m->turns, DT_F32, m->c.positions, m->c.D, NULL, NULL};
+    }
     return 0;
 }
 
@@ -176,10 +180,13 @@ static int upload(model *m, model_fill_fn *fill, void *ctx) {
     m->layer = xmalloc((size_t)m->c.L * sizeof *m->layer);
     memcpy(m->layer, m->stored, (size_t)m->c.L * sizeof *m->layer);
     arch_each_tensor(&m->c, count_weight, &s);
-    m->head = m->embed;
-    if (last) s.layer_bytes[m->c.L + 1] += device_bytes(&m->head, false);
+    const weight turn = m->turn[0];
+    const bool copied = m->arch.tied && last;
+    if (m->arch.tied) m->head = m->embed;
+    if (copied) s.layer_bytes[m->c.L + 1] += device_bytes(&m->head, false);
     place(m, s.layer_bytes, bytes);
     free(s.layer_bytes);
+    for (int p = 0; p < m->parts && turn.data; p++) bytes[p] += device_bytes(&turn, false);
     if (ops_plan(o, bytes, "weights") != 0) return -1;
     for (int p = 0; p < m->parts; p++) {
         o->use(p);
@@ -187,10 +194,15 @@ static int upload(model *m, model_fill_fn *fill, void *ctx) {
         if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
     }
     arch_each_tensor(&m->c, put_weight, &s);
-    if (last)
+    if (copied)
         put_one(&s, m->arch.family->embedding, &m->head, false, last);
-    else
+    else if (m->arch.tied)
         m->head = m->embed;
+    s.fill = NULL;
+    for (int p = 0; p < m->parts && turn.data; p++) {
+        m->turn[p] = turn;
+        put_one(&s, NULL, &m->turn[p], false, p);
+    }
     return 0;
 }
 
@@ -256,6 +268,7 @@ void model_free(model *m) {
     free(m->layer);
     free(m->wide);
     free(m->narrow);
+    free(m->turns);
     ckpt_close(&m->file);
     *m = (model){0};
 }
@@ -273,24 +286,25 @@ kv_cache *kv_cache_new(const model *m, int cap) { return kv_cache_new_as(m, cap,
 
 kv_cache *kv_cache_new_as(const model *m, int cap, kv_policy kv) {
     kv_cache *c = xcalloc(1, sizeof *c);
-    *c = (kv_cache){.cap = cap, .L = m->c.L, .E = m->c.E, .o = m->o, .kv = kv, .H = m->c.H};
+    const int K = m->arch.kv_heads;
+    *c = (kv_cache){.cap = cap, .L = m->c.L, .W = K * m->c.D, .E = m->c.E, .o = m->o, .kv = kv, .K = K};
     for (int p = 0; p < m->parts; p++) {
-        const size_t bytes = (size_t)(m->first[p + 1] - m->first[p]) * (size_t)cap * (size_t)m->c.E * sizeof(float);
+        const size_t rows = (size_t)(m->first[p + 1] - m->first[p]) * (size_t)cap;
         m->o->use(p);
-        c->k[p] = m->o->alloc(bytes);
-        c->v[p] = m->o->alloc(bytes);
-        if (kv == KV_REPAIR) c->in[p] = m->o->alloc(bytes);
+        c->k[p] = m->o->alloc(rows * (size_t)c->W * sizeof(float));
+        c->v[p] = m->o->alloc(rows * (size_t)c->W * sizeof(float));
+        if (kv == KV_REPAIR) c->in[p] = m->o->alloc(rows * (size_t)c->E * sizeof(float));
     }
     if (kv != KV_COMPUTE) {
-        c->has = xcalloc((size_t)m->c.L * (size_t)cap, (size_t)m->c.H);
-        c->lack = xcalloc((size_t)m->c.L * (size_t)m->c.H, sizeof *c->lack);
+        c->has = xcalloc((size_t)m->c.L * (size_t)cap, (size_t)K);
+        c->lack = xcalloc((size_t)m->c.L * (size_t)K, sizeof *c->lack);
     }
     return c;
 }
 
 void kv_cache_clear(kv_cache *c) {
     c->n = 0;
-    if (c->lack) memset(c->lack, 0, (size_t)c->L * (size_t)c->H * sizeof *c->lack);
+    if (c->lack) memset(c->lack, 0, (size_t)c->L * (size_t)c->K * sizeof *c->lack);
 }
 
 void kv_cache_free(kv_cache *c) {

@@ -1,16 +1,20 @@
 // model - a decoder-only transformer of the kind that arch.h describes: forward over packed variable-length batches,
 // backward for the taps, Hessian-vector products, K/V cache.
 //
-// One layer l on a sequence of T tokens (all arrays row major, one row per token; A = heads x D):
+// One layer l on a sequence of T tokens (all arrays row major, one row per token; A = heads x D, W = KV heads x D):
 //   h = N1(res)                                        [T,E] res: the residual entering
-//   q, k, v = h Wq' + bq, h Wk' + bk, h Wv' + bv       [T,A]
-//   a_i = softmax(q_i k_i' / sqrt(D), causal) v_i      [T,A] head outputs side by side
+//   q = h Wq' + bq                                     [T,A]
+//   k, v = h Wk' + bk, h Wv' + bv                      [T,W]
+//   a_h = softmax(q_h k_g' / sqrt(D), causal) v_g      [T,A] head outputs side by side; g: the KV head that h reads
 //   mid = res + a Wo' + bo                             [T,E] the residual after attention
 //   x = N2(mid)                                        [T,E] the FFN's input
-//   z = x W1' + b1                                     [T,F] before the activation
-//   res of l + 1 = mid + act(z) W2' + b2               [T,E]
+//   z = x W1' + b1, r = act(z)                         [T,F] or (arch.gated) z = x Wg' + bg, u = x Wu' + bu,
+//                                                            r = act(z) * u
+//   res of l + 1 = mid + r W2' + b2                    [T,E]
+// With rotary positions q and k are turned by their positions before attention; with norms of q and k (arch.qk_norm)
+// each head of them goes through one before that.
 // Where norms come last (arch.norm_first unset): h = res, mid = N1(res + ..), x = mid, res of l + 1 = N2(mid + ..).
-// The taps a and z are what units are scored on; da, dz are the loss gradients with respect to them.
+// Units are scored on the taps a and z (or r: arch.tap) and on the loss gradients with respect to them.
 //
 // A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix
 // products run in tiles of one sequence, single-threaded each, so the bits are the same whatever else is in the batch
@@ -21,10 +25,12 @@
 
 typedef struct {
     weight ln1_g, ln1_b, ln2_g, ln2_b;  // gain and bias of the layer's norms: (E)
-    // A = D times the heads of the layer, F its neurons (model_units); A = E and F the same everywhere unless the model
-    // was compacted
-    weight wq, wk, wv, wo, bq, bk, bv, bo;  // (A, E) of q, k, v, with biases (A); output projection (E, A), (E)
-    weight w1, b1, w2, b2;                  // (F, E), (F); (E, F), (E)
+    // A = D times the heads of the layer, W = D times its KV heads, F its neurons (model_units): the same everywhere
+    // unless the model was compacted
+    weight wq, wk, wv, wo, bq, bk, bv, bo;  // q (A, E), k and v (W, E) with biases (A), (W); output (E, A), (E)
+    weight q_norm, k_norm;                  // (D) gains of the norms of q and k
+    weight w1, b1, w2, b2;                  // (F, E), (F), gated: the gate's; (E, F), (E)
+    weight wu, bu;                          // (F, E), (F) gated
     weight wo_t, w2_t;  // wo and w2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data
 } model_layer;
 
@@ -34,8 +40,11 @@ typedef struct {
     ckpt file;
     const struct ops *o;  // whose memory the weights are in and whose operations a run calls
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
-    weight head;          // (V, P) of the logits: embed, or a copy of it where the last layer is on another part
-    model_layer *layer;   // L of them
+    // (V, P) of the logits: its own (not arch.tied), or embed, or a copy of it where the last layer is on another part
+    weight head;
+    float *turns;            // host memory: the table of rotary positions
+    weight turn[OPS_PARTS];  // (positions, D) it on each part: cosines and sines of a position (ops: rotate)
+    model_layer *layer;      // L of them
     model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on);
                           // on the CPU: layer
     float *wide;          // 16-bit weights of a small model, widened once (CPU)
@@ -70,18 +79,19 @@ typedef enum {
 } kv_policy;
 extern const char *const kv_policy_names[];  // "compute", "repair", "skip", NULL
 
-// K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, E] on every part of the device
-// (kv_cache_rows); o: whose memory they are. in, likewise (KV_REPAIR): what the maps of K and V read. has [L, cap, H]
-// in host memory (not with KV_COMPUTE): 1 where K and V of a head are there; lack [L, H]: tokens without. The rows of a
-// layer with fewer heads are that much shorter and packed, in k, v and has.
+// K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, W] on every part of the device, W
+// that of a layer that lost no head (kv_cache_rows); o: whose memory they are. in [.., cap, E] (KV_REPAIR): what the
+// maps of K and V read. has [L, cap, K] in host memory (not with KV_COMPUTE): 1 where K and V of a KV head are there;
+// lack [L, K]: tokens without. The rows of a layer with fewer KV heads are that much shorter and packed, in k, v and
+// has.
 typedef struct {
     float *k[OPS_PARTS], *v[OPS_PARTS];
-    int n, cap, L, E;
+    int n, cap, L, W, E;
     const struct ops *o;
     kv_policy kv;
     float *in[OPS_PARTS];
     uint8_t *has;
-    int *lack, H;
+    int *lack, K;
 } kv_cache;
 
 // A watch is a callback that sees the hidden states of one row of a sequence during the forward pass. It may edit the
@@ -95,11 +105,14 @@ typedef enum {
     STATE_MID,          // mid
     STATE_KINDS
 } model_state;
+static inline int model_state_width(const model_config *c, model_state state) {
+    return state == STATE_HEAD_OUTPUT ? c->H * c->D : c->E;
+}
 typedef struct {
     int row;          // of the sequence's new tokens
     unsigned states;  // 1 << model_state, those that are shown
-    // x [E] in memory of the layer's part of the device, valid during the call (head output of a compacted layer: 0
-    // after its heads)
+    // x [model_state_width] in memory of the layer's part of the device, valid during the call (head output of a
+    // compacted layer: 0 after its heads)
     void (*see)(void *self, model_state state, int layer, const float *x);
     void *self;
 } model_watch;
@@ -130,6 +143,7 @@ model model_unloaded(const model_config *c, const struct ops *o);
 // Of a model that the CPU has: token embeddings, and their projection, go to device o, where they are computed from
 // then on; nothing else of the model can be. 0, or -1 and err_set.
 int model_move_embeddings(model *m, const struct ops *o);
+static inline int model_kv_heads(const model *m, int layer) { return m->layer[layer].wk.rows / m->c.D; }
 // The part of the device that a layer is on; of layer L, the last.
 static inline int model_part(const model *m, int layer) {
     int p = 0;
@@ -216,10 +230,10 @@ void model_forward_from(model_run *r, const model_seq *seqs, int n, int layer, c
 
 kv_cache *kv_cache_new(const model *m, int cap);  // room for cap tokens, KV_COMPUTE
 kv_cache *kv_cache_new_as(const model *m, int cap, kv_policy kv);
-// The first row of a layer in k, v or in of a cache.
+// The first row of a layer in a cache's k or v, of width W, or in its inputs, of width E.
 static inline float *kv_cache_rows(const model *m, float *const block[OPS_PARTS], const kv_cache *c, int layer) {
-    const int p = model_part(m, layer);
-    return block[p] + (size_t)(layer - m->first[p]) * (size_t)c->cap * (size_t)c->E;
+    const int p = model_part(m, layer), width = block == c->in ? c->E : c->W;
+    return block[p] + (size_t)(layer - m->first[p]) * (size_t)c->cap * (size_t)width;
 }
 void kv_cache_clear(kv_cache *c);  // no tokens
 void kv_cache_free(kv_cache *c);
@@ -236,19 +250,21 @@ void model_each_layer(model_run *r, model_layer_fn *each, void *ctx);
 // (NULL: not wanted). grads (NULL: taps only; needs RUN_WEIGHT_GRADS): a model whose weights are fp32 gradients, added
 // to.
 void model_backward(model_run *r, const float *scale, double *logprob, model *grads, model_layer_fn *each, void *ctx);
-// Device memory, during `each` (and afterwards with RUN_TANGENT): dL/da [rows, A], dL/dz [rows, F], dL/d(the
-// attention's output) [rows, E]; A, F of the layer (model_layer).
+// Device memory, during `each` (and afterwards with RUN_TANGENT): dL/da [rows, A], dL/dz [rows, F] (and where gated
+// dL/du, dL/dr), dL/d(the attention's output) [rows, E]; A, F of the layer (model_layer).
 const float *model_grad_a(const model_run *r, int layer);
 const float *model_grad_z(const model_run *r, int layer);
+const float *model_grad_u(const model_run *r, int layer);
+const float *model_grad_r(const model_run *r, int layer);
 const float *model_grad_out(const model_run *r, int layer);  // during `each` only
 
 // Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive
-// perturbations of the taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i (and scale_w[i] * G1 on W1,
-// where scale_w is not NULL: G1 = dz' x of that sequence and layer). After model_backward with the same scale, with
+// perturbations of the taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i, or dr where r is the tap (and
+// scale_w[i] * G1 on W1, where scale_w is not NULL and the tap is z: G1 = dz' x of that sequence and layer). After model_backward with the same scale, with
 // RUN_TANGENT. NULL scale_a, scale_z: ones.
 void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
                    model_layer_fn *each, void *ctx);
-// During `each`: (H v) at a [rows, A] and z [rows, F]; the tangent of x [rows, E].
+// During `each`: (H v) at a [rows, A] and z or r [rows, F]; the tangent of x [rows, E].
 const float *model_hess_a(const model_run *r, int layer);
 const float *model_hess_z(const model_run *r, int layer);
 const float *model_tangent_x(const model_run *r, int layer);  // only where scale_w was given
@@ -261,6 +277,8 @@ const float *model_tap_a(const model_run *r, int layer);    // [rows, A], A and 
 const float *model_tap_mid(const model_run *r, int layer);  // [rows, E]
 const float *model_tap_x(const model_run *r, int layer);    // [rows, E]
 const float *model_tap_z(const model_run *r, int layer);    // [rows, F]
+const float *model_tap_u(const model_run *r, int layer);    // [rows, F] where gated, as r
+const float *model_tap_r(const model_run *r, int layer);
 // The same by kind of unit: what units are scored on, heads a, neurons the tap that the architecture names; its
 // gradient; H v there. [rows, model_tap_width].
 const float *model_tap(const model_run *r, unit_kind kind, int layer);

@@ -59,8 +59,8 @@ static void head_back(model_run *r, run_part *p, double *logprob, model *g) {
     }
     run_clear(r, p->dres, c->E);
     if (m->arch.norm_at_end) {
-        if (g) o->norm_grad(grad_of(&g->lnf_g), grad_of(&g->lnf_b), r->dy, r->y, c->E, r->packed, r->n);
-        o->norm_back(r->y, r->dy, r->y, &m->lnf_g, c->E, false, r->packed, r->n);
+        if (g) o->norm_grad(grad_of(&g->lnf_g), grad_of(&g->lnf_b), r->dy, r->y, norm_of(m, c->E), r->packed, r->n);
+        o->norm_back(r->y, r->dy, r->y, &m->lnf_g, norm_of(m, c->E), false, r->packed, r->n);
         scatter(r, p->dres, r->y);
     } else
         scatter(r, p->dres, r->dy);
@@ -88,7 +88,9 @@ static void embedding_grad(model_run *r, run_part *p, model *g) {
 }
 
 void model_backward(model_run *r, const float *scale, double *logprob, model *grads, model_layer_fn *each, void *ctx) {
+    const arch *of = &r->m->arch;
     ASSERT(r->flags & RUN_TAPS && (!grads || (r->flags & RUN_WEIGHT_GRADS && r->m->parts == 1)));
+    ASSERT(!grads || (of->positions == POSITIONS_LEARNED && !of->gated && of->tied));  // what pretrain makes
     for (int i = 0; i < r->n; i++)
         ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix &&
                !(r->flags & RUN_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
@@ -120,8 +122,11 @@ void model_each_layer(model_run *r, model_layer_fn *each, void *ctx) {
 
 const float *model_grad_a(const model_run *r, int layer) { return r->layer[layer].da; }
 const float *model_grad_z(const model_run *r, int layer) { return r->layer[layer].dz; }
+const float *model_grad_u(const model_run *r, int layer) { return r->layer[layer].du; }
+const float *model_grad_r(const model_run *r, int layer) { return r->layer[layer].dr; }
 const float *model_grad_tap(const model_run *r, unit_kind kind, int layer) {
-    return kind == UNIT_HEADS ? model_grad_a(r, layer) : model_grad_z(r, layer);
+    if (kind == UNIT_HEADS) return model_grad_a(r, layer);
+    return r->m->arch.tap == TAP_R ? model_grad_r(r, layer) : model_grad_z(r, layer);
 }
 const float *model_grad_out(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].dsum; }
 
@@ -136,7 +141,7 @@ static void head_back_jvp(model_run *r, run_part *p) {
     gather(r, r->ty, p->tcur);
     float *t = r->ty;
     if (m->arch.norm_at_end) {
-        o->norm_jvp(p->ta, r->y, r->ty, &m->lnf_g, c->E, r->packed, r->n);
+        o->norm_jvp(p->ta, r->y, r->ty, &m->lnf_g, norm_of(m, c->E), r->packed, r->n);
         t = p->ta;
     }
     if (project) {
@@ -158,7 +163,7 @@ static void head_back_jvp(model_run *r, run_part *p) {
     if (project) o->linear_back(p->tda, r->typ, &m->proj_out, false, r->packed, r->n);
     run_clear(r, p->tdres, c->E);
     if (m->arch.norm_at_end) {
-        o->norm_back_jvp(p->tdx, r->dy, p->tda, r->y, r->ty, &m->lnf_g, c->E, false, r->packed, r->n);
+        o->norm_back_jvp(p->tdx, r->dy, p->tda, r->y, r->ty, &m->lnf_g, norm_of(m, c->E), false, r->packed, r->n);
         scatter(r, p->tdres, p->tdx);
     } else
         scatter(r, p->tdres, p->tda);
@@ -174,7 +179,7 @@ static void restore_gradients(model_run *r, run_part *p, int l, bool whole) {
 
 void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
                    model_layer_fn *each, void *ctx) {
-    ASSERT(r->flags & RUN_TANGENT);
+    ASSERT(r->flags & RUN_TANGENT && (!scale_w || r->m->arch.tap == TAP_Z));
     const bool again = r->flags & RUN_RECOMPUTE;
     const direction v = {scale_a, scale_z, scale_w};
     set_scale(r, scale);
@@ -207,7 +212,10 @@ void model_hessian(model_run *r, const float *scale, const float *scale_a, const
 }
 
 const float *model_hess_a(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].tda; }
-const float *model_hess_z(const model_run *r, int layer) { return r->part[model_part(r->m, layer)].tdz; }
+const float *model_hess_z(const model_run *r, int layer) {
+    const run_part *p = &r->part[model_part(r->m, layer)];
+    return r->m->arch.tap == TAP_R ? p->tdr : p->tdz;
+}
 const float *model_hess_tap(const model_run *r, unit_kind kind, int layer) {
     return kind == UNIT_HEADS ? model_hess_a(r, layer) : model_hess_z(r, layer);
 }

@@ -41,8 +41,10 @@ static bool layers_own(unsigned run, unsigned array) {
 
 static void plan_layers(model_run *r, bool dry) {
     const model_config *c = &r->m->c;
-    const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F;
-    const bool keep = r->flags & RUN_TAPS, pre = r->m->arch.norm_first;
+    const arch *of = &r->m->arch;
+    const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, D = (size_t)c->D,
+                 A = (size_t)of->heads * D, W = (size_t)of->kv_heads * D;
+    const bool keep = r->flags & RUN_TAPS, pre = of->norm_first, qk = of->qk_norm, gated = of->gated;
     r->res = xcalloc((size_t)c->L + 1, sizeof *r->res);
     r->layer = xcalloc((size_t)c->L, sizeof *r->layer);
     for (int l = 0; l <= c->L; l++)
@@ -63,25 +65,38 @@ static void plan_layers(model_run *r, bool dry) {
 
 static void plan_part(model_run *r, run_part *p, bool dry) {
     const model_config *c = &r->m->c;
+    const arch *of = &r->m->arch;
     const int k = p->index;
-    const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, P = (size_t)c->P;
+    const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, P = (size_t)c->P, D = (size_t)c->D,
+                 A = (size_t)of->heads * D, W = (size_t)of->kv_heads * D;
     const bool last = k == r->m->parts - 1;
     p->step = (int32_t *)cut(r, k, (size_t)r->max_seqs + (k == 0 || last ? T : 0), dry);
     p->h = cut(r, k, T * E, dry);
     p->r = cut(r, k, T * F, dry);
     if (!last) p->leave = cut(r, k, T * E, dry);
-    if (model_compacted(c)) p->seen = cut(r, k, E, dry);
+    if (model_compacted(c)) p->seen = cut(r, k, A, dry);
     if (last || k == 0) p->proj = cut(r, k, T * P, dry);
     if (r->flags & RUN_TAPS) {
-        float **gradients[] = {&p->dres, &p->dmid, &p->dq, &p->dk, &p->dv};
-        for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++) *gradients[i] = cut(r, k, T * E, dry);
-        p->dsum = r->m->arch.norm_first ? p->dmid : cut(r, k, T * E, dry);
+        p->dres = cut(r, k, T * E, dry);
+        p->dmid = cut(r, k, T * E, dry);
+        p->dq = cut(r, k, T * A, dry);
+        p->dk = cut(r, k, T * W, dry);
+        p->dv = cut(r, k, T * W, dry);
+        p->dsum = of->norm_first ? p->dmid : cut(r, k, T * E, dry);
     }
     if (r->flags & RUN_TANGENT) {
-        float **tangents[] = {&p->tcur, &p->ta, &p->tdres, &p->tdsum, &p->tdx, &p->tda};
-        for (size_t i = 0; i < sizeof tangents / sizeof *tangents; i++) *tangents[i] = cut(r, k, T * E, dry);
+        p->tcur = cut(r, k, T * E, dry);
+        p->ta = cut(r, k, T * (A > E ? A : E), dry);  // of the last norm's output, too
+        p->tdres = cut(r, k, T * E, dry);
+        p->tdsum = cut(r, k, T * E, dry);
+        p->tdx = cut(r, k, T * E, dry);
+        p->tda = cut(r, k, T * (A > E ? A : E), dry);
         p->tdz = cut(r, k, T * F, dry);
-        p->tdmid = r->m->arch.norm_first ? p->tdsum : p->tdx;
+        if (of->gated) {
+            p->tdu = cut(r, k, T * F, dry);
+            p->tdr = cut(r, k, T * F, dry);
+        }
+        p->tdmid = of->norm_first ? p->tdsum : p->tdx;
     }
 }
 
@@ -148,7 +163,7 @@ model_run *model_run_new(const model *m, int max_tokens, int max_seqs, unsigned 
     r->row_logprob = xcalloc(T, sizeof *r->row_logprob);
     r->row_scale = xcalloc(T, sizeof *r->row_scale);
     span **spans[] = {&r->every.all,    &r->every.dense, &r->every.live, &r->outputs.all, &r->outputs.dense,
-                      &r->outputs.live, &r->kv.dense,    &r->kv.live,    &r->packed};
+                      &r->outputs.live, &r->kv.dense,    &r->kv.live,    &r->packed,      &r->heads_as_rows};
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) *spans[i] = xcalloc(N, sizeof(span));
     r->kv.all = r->every.all;
     r->attn = xcalloc(N, sizeof *r->attn);
@@ -180,7 +195,7 @@ void model_run_free(model_run *r) {
     void *lists[] = {r->blocks,    r->first,       r->ahead,      r->target,      r->row_logprob,   r->row_scale,
                      r->every.all, r->every.dense, r->every.live, r->outputs.all, r->outputs.dense, r->outputs.live,
                      r->kv.dense,  r->kv.live,     r->packed,     r->attn,        r->attn_live,     r->mask_from,
-                     r->heads,     r->neurons,     r->seq,        r->to};
+                     r->heads,     r->neurons,     r->seq,        r->to,          r->heads_as_rows};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
 }
@@ -252,7 +267,7 @@ void run_forward(model_run *r) {
         r->o->linear(r->res[0], p->proj, &m->proj_in, NULL, false, every, r->n);
     } else
         r->o->embed(r->res[0], run_tokens(r), &m->embed, every, r->n);
-    r->o->add_positions(r->res[0], &m->pos, p->step, every, r->n);
+    if (m->arch.positions == POSITIONS_LEARNED) r->o->add_positions(r->res[0], &m->pos, p->step, every, r->n);
     layers(r, 0);
 }
 
@@ -291,7 +306,7 @@ const float *run_output(model_run *r) {
                    (size_t)r->packed[i].n * (size_t)E * sizeof(float));
     const float *y = r->y;
     if (m->arch.norm_at_end) {
-        r->o->norm(p->h, r->y, &m->lnf_g, &m->lnf_b, E, r->packed, r->n);
+        r->o->norm(p->h, r->y, &m->lnf_g, maybe(&m->lnf_b), norm_of(m, E), r->packed, r->n);
         y = p->h;
     }
     if (m->c.P == E) return y;
@@ -396,7 +411,10 @@ const float *model_tap_a(const model_run *r, int layer) { return r->flags & RUN_
 const float *model_tap_mid(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].mid : NULL; }
 const float *model_tap_x(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].x : NULL; }
 const float *model_tap_z(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].z : NULL; }
+const float *model_tap_u(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].u : NULL; }
+const float *model_tap_r(const model_run *r, int layer) { return r->flags & RUN_TAPS ? r->layer[layer].r : NULL; }
 const float *model_tap(const model_run *r, unit_kind kind, int layer) {
-    return kind == UNIT_HEADS ? model_tap_a(r, layer) : model_tap_z(r, layer);
+    if (kind == UNIT_HEADS) return model_tap_a(r, layer);
+    return r->m->arch.tap == TAP_R ? model_tap_r(r, layer) : model_tap_z(r, layer);
 }
 float *model_scratch(model_run *r, int layer) { return r->part[model_part(r->m, layer)].h; }

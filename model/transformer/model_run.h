@@ -4,26 +4,39 @@
 #pragma once
 #include "model.h"
 
-// Arrays of a layer, one row per token: name, width, the flags of runs that have it, and when such a run has it (pre:
-// the model normalises what enters a sublayer; keep: taps are kept). Without RUN_TAPS, and with RUN_RECOMPUTE, the
-// layers of a part share one buffer, but for those that a layer is recomputed from.
+// Arrays of a layer, one row per token: name, width (model.h), the flags of runs that have it, and when such a run has
+// it (pre: the model normalises what enters a sublayer; keep: taps are kept; qk: q and k have norms; gated). Without
+// RUN_TAPS, and with RUN_RECOMPUTE, the layers of a part share one buffer, but for those that a layer is recomputed
+// from.
 #define LAYER_ARRAYS(X)                                                                                                \
-    X(q, E, RUN_FORWARD, true)                                                                                         \
-    X(k, E, RUN_FORWARD, true)                                                                                         \
-    X(v, E, RUN_FORWARD, true)                                                                                         \
-    X(a, E, RUN_FORWARD, true)                                                                                         \
+    X(q, A, RUN_FORWARD, true)                                                                                         \
+    X(k, W, RUN_FORWARD, true)                                                                                         \
+    X(v, W, RUN_FORWARD, true)                                                                                         \
+    X(q0, A, RUN_FORWARD, qk &&keep) /* q and k before their norms; else these are made in place */                    \
+    X(k0, W, RUN_FORWARD, qk &&keep)                                                                                   \
+    X(a, A, RUN_FORWARD, true)                                                                                         \
     X(mid, E, RUN_FORWARD, !pre || keep) /* else it is made in place, in the residual that enters */                   \
     X(x, E, RUN_FORWARD, pre)            /* else it is mid */                                                          \
     X(z, F, RUN_FORWARD, true)                                                                                         \
-    X(s1, E, RUN_FORWARD, !pre) /* the norms' inputs, where norms come last */                                         \
+    X(u, F, RUN_FORWARD, gated)                                                                                        \
+    X(r, F, RUN_FORWARD, gated &&keep) /* else it is scratch */                                                        \
+    X(s1, E, RUN_FORWARD, !pre)        /* the norms' inputs, where norms come last */                                  \
     X(s2, E, RUN_FORWARD, !pre)                                                                                        \
-    X(da, E, RUN_TAPS, true) /* kept per layer with RUN_TANGENT */                                                     \
+    X(da, A, RUN_TAPS, true) /* kept per layer with RUN_TANGENT */                                                     \
     X(dz, F, RUN_TAPS, true)                                                                                           \
+    X(du, F, RUN_TAPS, gated)                                                                                          \
+    X(dr, F, RUN_TAPS, gated)                                                                                          \
     X(dh, E, RUN_TAPS, true) /* gradients at the norms' outputs */                                                     \
     X(dx, E, RUN_TAPS, true)                                                                                           \
-    X(tq, E, RUN_TANGENT, true)                                                                                        \
-    X(tk, E, RUN_TANGENT, true)                                                                                        \
-    X(tv, E, RUN_TANGENT, true)                                                                                        \
+    X(dqn, A, RUN_TANGENT, qk)                                                                                         \
+    X(dkn, W, RUN_TANGENT, qk)                                                                                         \
+    X(tq, A, RUN_TANGENT, true)                                                                                        \
+    X(tk, W, RUN_TANGENT, true)                                                                                        \
+    X(tv, W, RUN_TANGENT, true)                                                                                        \
+    X(tq0, A, RUN_TANGENT, qk)                                                                                         \
+    X(tk0, W, RUN_TANGENT, qk)                                                                                         \
+    X(tz, F, RUN_TANGENT, gated)                                                                                       \
+    X(tu, F, RUN_TANGENT, gated)                                                                                       \
     X(tn1, E, RUN_TANGENT, true) /* tangents of the norms' inputs */                                                   \
     X(tn2, E, RUN_TANGENT, true)                                                                                       \
     X(tx, E, RUN_TANGENT, true)                    /* tangent of x */                                                  \
@@ -42,6 +55,7 @@ typedef struct {
     int layers;
     int32_t *unit, *device_unit;  // [lists, 1 + U], on the device [layers, lists, 1 + U]: how many there are, then they
     uint8_t *wants, *device_wants;  // [U, N], on the device [layers, U, N]; for one list
+    uint8_t *kv;                    // [N, U] of KV heads: the masks that those of their query heads make, at this layer
     uint8_t *of;        // [layers, N, 1 + U] what they were made of, of each sequence: whether it is live, its mask
     live_units *every;  // [layers, lists]
     live_units *list;   // [lists] of the layer at work
@@ -59,18 +73,19 @@ typedef struct {
 typedef struct {
     int index;
     live_lists live_heads, live_neurons;
+    live_lists live_kv;   // KV heads, where query heads share them (run_kv_lists)
     int32_t *step;        // [N] position of the first new token of each sequence, then the tokens (first and last part)
-    uint8_t *device_has;  // [positions, H] of each sequence
+    uint8_t *device_has;  // [positions, K] of each sequence
     float *h, *r, *proj;  // scratch: [rows, E], [rows, F], [rows, P]
     float *leave;         // [rows, E] the residual that goes to the next part
-    float *seen;          // [E] a watched row that is not as wide (compacted model)
+    float *seen;          // [A] a watched row that is not as wide (compacted model)
     float *dres;          // [rows, E] gradient of the residual, at a layer's output and then at its input
     float *dmid, *dsum;   // of mid, of the attention's output; the same array where norms come first
-    float *dq, *dk, *dv;  // [rows, E], and tangents of them
-    float *tcur, *ta;     // [rows, E] tangents of the residual, of a
-    float *tdres, *tdmid, *tdsum, *tda;  // [rows, E] tangents of dres, dmid, dsum, da
+    float *dq, *dk, *dv;  // [rows, A], [rows, W], and tangents of them
+    float *tcur, *ta;     // [rows, E], [rows, A] tangents of the residual, of a
+    float *tdres, *tdmid, *tdsum, *tda;  // [rows, E], of da [rows, A]: tangents of dres, dmid, dsum, da
     float *tdx;                          // of the gradient at a sublayer's input; where norms come last it is tdmid
-    float *tdz;                          // [rows, F]
+    float *tdz, *tdu, *tdr;              // [rows, F] the last two where gated
     float *g1;                           // [F, E] a direction on the neurons' incoming weights
     int held;                            // the layer whose arrays the shared buffers hold
 } run_part;
@@ -89,13 +104,15 @@ struct model_run {
     row_set every, outputs;  // every row; the output rows
     row_set kv;              // every row: those whose K and V are computed for all heads (dense), for live heads (live)
     span *packed;            // [N] the output rows, one after the other
+    span *heads_as_rows;     // [N] scratch
     attn_seq *attn, *attn_live;        // [N] of dense sequences, of live ones
     int *mask_from;                    // first row the mask acts at, per sequence
     float **to;                        // [N] scratch
     const uint8_t **heads, **neurons;  // [N] masks of the layer at work that act by zeroing, or NULL
     const model_seq **seq;
-    int32_t *target;  // [out_rows], -1: none
-    bool *live;       // [N] sequences that are computed from live units
+    int32_t *target;   // [out_rows], -1: none
+    uint8_t *kv_mask;  // [K] scratch
+    bool *live;        // [N] sequences that are computed from live units
     int n_live;
     bool relisted;           // a list came to be of another form
     struct step_kind *kind;  // [N] of the last pass that could be recorded (model_step.c), of n_kind sequences
@@ -164,6 +181,21 @@ static inline float *grad_of(const weight *w) {
     return (float *)(uintptr_t)w->data;
 }  // of a gradient, which is ours to write
 static inline int heads_of(const model_run *r, int layer) { return r->m->layer[layer].wq.rows / r->m->c.D; }
+static inline attn_heads attn_heads_of(const model_run *r, int layer) {
+    return (attn_heads){.H = heads_of(r, layer), .K = model_kv_heads(r->m, layer), .D = r->m->c.D};
+}
+// The norm of rows of `width` numbers.
+static inline norm_shape norm_of(const model *m, int width) {
+    return (norm_shape){width, m->arch.norm == NORM_RMS, (float)m->arch.norm_eps};
+}
+static inline bool grouped(const model_run *r) { return r->m->arch.kv_heads != r->m->arch.heads; }
+static inline const live_lists *run_kv_lists(const model_run *r, const run_part *p) {
+    return grouped(r) ? &p->live_kv : &p->live_heads;
+}
+// r of a gated FFN, or scratch.
+static inline float *hidden_of(const model_run *r, const run_part *p, int layer) {
+    return r->layer[layer].r ? r->layer[layer].r : p->r;
+}
 
 // ---------------------------------------------------------------- block.c: a layer
 // The residual leaving layer l from the one that enters it, r->res[l]; with leave unset only the arrays of the layer.
@@ -195,7 +227,11 @@ void attention_heads_jvp(model_run *r, run_part *p, int l, const float *th, cons
 void attention_out_jvp(model_run *r, run_part *p, int l, float *ty);
 void attention_out_back_jvp(model_run *r, run_part *p, int l, const float *tdy);
 void attention_heads_back_jvp(model_run *r, run_part *p, int l, float *tdh, bool add);
-// The FFN likewise: r = act(z) of x, then y += r W2' + b2.
+// Queries or keys as attention takes them, x of raw (which may be x): rows of `units` heads, through their norm where
+// they have one, then turned by their positions where these are rotary.
+void attention_place(model_run *r, const run_part *p, float *x, const float *raw, const weight *gain, int units,
+                     const span *rows);
+// The FFN likewise: r of x, then y += r W2' + b2.
 void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving);
 void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows);
 void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const model_layer *g);
@@ -221,6 +257,8 @@ void live_list_neurons(model_run *r, run_part *p, int layer);
 int live_lists_of(const model_run *r, int *width);  // how many lists there are, of how many sequences each
 const uint8_t *live_mask(const model_run *r, int i, unit_kind kind,
                          int layer);  // a layer's row of sequence i's mask, or NULL
+// The same of KV heads, 1 where one of its query heads runs; until the next call.
+const uint8_t *live_kv_mask(const model_run *r, int i, int layer);
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token:
 // then what a pass does on the host is kv_note_all.
 bool live_settled(const model_run *r);

@@ -121,9 +121,9 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
 }
 
 // ---------------------------------------------------------------- attention
-void cpu_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
-                        const attn_seq *s, int n) {
+void cpu_live_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
+                        const live_units *u, const attn_seq *s, int n) {
     const double start = clock_s();
-    cpu_attention_units(out, q, k, v, E, D, u, s, n, false);
+    cpu_attention_units(out, q, k, v, h, u, s, n, false);
     ops_seconds_attention += clock_s() - start;
 }

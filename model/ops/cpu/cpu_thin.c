@@ -255,32 +255,34 @@ typedef struct {
 
 typedef struct {
     const float *past, *own;
-} heads_of;  // K or V of the tokens before, of the new ones
-static const float *token_row(const heads_of *x, const attn_seq *s, int E, int t) {
-    return t < s->past ? x->past + (size_t)t * (size_t)E : x->own + (size_t)(t - s->past) * (size_t)E;
+} heads_of;  // K or V of the tokens before, of the new ones, in rows of W floats
+static const float *token_row(const heads_of *x, const attn_seq *s, int W, int t) {
+    return t < s->past ? x->past + (size_t)t * (size_t)W : x->own + (size_t)(t - s->past) * (size_t)W;
 }
 
 // Tokens from t on of n; after the last come those of `then`.
-static void take_tokens(tokens *to, const heads_of *x, const heads_of *then, const attn_seq *s, int E, int t, int n) {
+static void take_tokens(tokens *to, const heads_of *x, const heads_of *then, const attn_seq *s, int W, int t, int n) {
     to->n = n - t < GROUP ? n - t : GROUP;
     for (int j = 0; j < to->n + VEC_AHEAD; j++)
-        to->row[j] = t + j < n ? token_row(x, s, E, t + j) : token_row(then, s, E, (t + j - n) % n);
+        to->row[j] = t + j < n ? token_row(x, s, W, t + j) : token_row(then, s, W, (t + j - n) % n);
 }
 
-static bool lacks(const attn_seq *s, int t, int head, int H) {
-    return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)H + (size_t)head];
+static bool lacks(const attn_seq *s, int t, int kv_head, int K) {
+    return t < s->past && s->past_has && !s->past_has[(size_t)t * (size_t)K + (size_t)kv_head];
 }
 
 // Scores (values: false), or sums of values, of some tokens from t on for each head: p [head, most].
 static void few_tokens(float *out, float *p, const float *q, const tokens *now, const attn_seq *s, int t, int most,
-                       int H, int D, const int *head, int heads, bool values) {
+                       const attn_heads *of, const int *head, int heads, bool values) {
     const vec_kernels *kernel = vec();
+    const int D = of->D;
     for (int h = 0; h < heads; h++) {
         const void *row[GROUP + VEC_AHEAD];
         float share[GROUP], *ph = p + (size_t)h * (size_t)most + t;
         const float *qh = q + head[h] * D;
+        const int kv_head = ATTN_KV_HEAD(*of, head[h]);
         vec_rows rows = {row, now->n, true};
-        for (int j = 0; j < now->n + VEC_AHEAD; j++) row[j] = now->row[j] + head[h] * D;
+        for (int j = 0; j < now->n + VEC_AHEAD; j++) row[j] = now->row[j] + kv_head * D;
         if (!values) {
             kernel->dot[DT_F32](ph, &rows, &qh, 1, D);
             continue;
@@ -288,7 +290,7 @@ static void few_tokens(float *out, float *p, const float *q, const tokens *now, 
         if (s->past_has) {  // what a head lacks is not looked at
             rows = (vec_rows){row, 0, false};
             for (int j = 0; j < now->n; j++) {
-                if (lacks(s, t + j, head[h], H)) continue;
+                if (lacks(s, t + j, kv_head, of->K)) continue;
                 row[rows.n] = row[j];
                 share[rows.n++] = ph[j];
             }
@@ -297,33 +299,33 @@ static void few_tokens(float *out, float *p, const float *q, const tokens *now, 
     }
 }
 
-void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s,
+void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, const attn_heads *of, const attn_seq *s,
                     const int *head, int heads) {
-    const int most = s->past + s->s.n, H = E / D;
-    const size_t first = (size_t)s->s.row * (size_t)E;
+    const int most = s->past + s->s.n, D = of->D, A = of->H * D, W = of->K * D;
+    const size_t first = (size_t)s->s.row * (size_t)W;
     const heads_of keys = {s->past_k, k + first}, values = {s->past_v, v + first};
     const float c = 1.0f / sqrtf((float)D);
     const scratch_point mark = scratch_mark();
     float *p = scratch_floats((size_t)heads * (size_t)most);
     tokens now;
     for (int i = s->from; i < s->s.n && heads; i++) {
-        const size_t row = (size_t)(s->s.row + i) * (size_t)E;
+        const size_t row = (size_t)(s->s.row + i) * (size_t)A;
         const int n = s->past + i + 1;
         for (int t = 0; t < n; t += GROUP) {
-            take_tokens(&now, &keys, &values, s, E, t, n);
-            few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, false);
+            take_tokens(&now, &keys, &values, s, W, t, n);
+            few_tokens(out + row, p, q + row, &now, s, t, most, of, head, heads, false);
         }
         for (int h = 0; h < heads; h++) {
             float *ph = p + (size_t)h * (size_t)most;
             for (int t = 0; t < n; t++) ph[t] *= c;
             for (int t = 0; t < s->past && s->past_has; t++)
-                if (lacks(s, t, head[h], H)) ph[t] = -INFINITY;
+                if (lacks(s, t, ATTN_KV_HEAD(*of, head[h]), of->K)) ph[t] = -INFINITY;
             softmax(ph, n);
             memset(out + row + head[h] * D, 0, sizeof *out * (size_t)D);
         }
         for (int t = 0; t < n; t += GROUP) {
-            take_tokens(&now, &values, &values, s, E, t, n);
-            few_tokens(out + row, p, q + row, &now, s, t, most, H, D, head, heads, true);
+            take_tokens(&now, &values, &values, s, W, t, n);
+            few_tokens(out + row, p, q + row, &now, s, t, most, of, head, heads, true);
         }
     }
     scratch_release(mark);

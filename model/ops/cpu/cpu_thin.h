@@ -60,5 +60,5 @@ void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const sp
 void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
                          const span *s, int n);
 // Attention of one sequence and of some heads, token by token: head [heads] their numbers.
-void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s,
+void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, const attn_heads *h, const attn_seq *s,
                     const int *head, int heads);

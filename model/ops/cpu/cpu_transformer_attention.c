@@ -69,12 +69,20 @@ HOT static void softmax_derivative_jvp(float *dp, float *tdp, const float *p, co
     }
 }
 
+// Floats from row to row: A of q and out, W of k and v, ld of scores.
 typedef struct {
-    int E, D, ld;
+    int A, W, D, ld;
     float c;
 } head_shape;
-static head_shape shape_of(int E, int H, int columns) {
-    return (head_shape){E, E / H, (columns + 15) / 16 * 16, 1.0f / sqrtf((float)(E / H))};
+static head_shape shape_of(const attn_heads *h, int columns) {
+    return (head_shape){h->H * h->D, h->K * h->D, h->D, (columns + 15) / 16 * 16, 1.0f / sqrtf((float)h->D)};
+}
+// Where a head's first numbers are.
+typedef struct {
+    size_t q, kv;
+} head_place;
+static head_place place_of(const head_shape *h, int row, int head, int kv_head) {
+    return (head_place){(size_t)row * h->A + (size_t)head * h->D, (size_t)row * h->W + (size_t)kv_head * h->D};
 }
 static int most_columns(const attn_seq *s, int n) {
     int m = 0;
@@ -83,39 +91,39 @@ static int most_columns(const attn_seq *s, int n) {
 }
 
 static void one_head(float *out, const float *q, const float *k, const float *v, const attn_seq *s, head_shape h,
-                     int head) {
-    const int E = h.E, D = h.D, past = s->past;
-    const size_t at = (size_t)s->s.row * E + (size_t)head * D, at_past = (size_t)head * D;
+                     int head, int kv_head) {
+    const int A = h.A, W = h.W, D = h.D, past = s->past;
+    const head_place at = place_of(&h, s->s.row, head, kv_head);
+    const size_t at_past = (size_t)kv_head * D;
     const scratch_point mark = scratch_mark();
     float *p = scratch_floats((size_t)BLOCK * h.ld);
     for (int i = s->from; i < s->s.n; i += BLOCK) {
         const int rows = s->s.n - i < BLOCK ? s->s.n - i : BLOCK, keys = i + rows;
-        const float *qi = q + at + (size_t)i * E;
-        float *oi = out + at + (size_t)i * E;
-        nt(p, qi, s->past_k + at_past, rows, past, D, E, E, h.ld, h.c, 0);
-        nt(p + past, qi, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        const float *qi = q + at.q + (size_t)i * A;
+        float *oi = out + at.q + (size_t)i * A;
+        nt(p, qi, s->past_k + at_past, rows, past, D, A, W, h.ld, h.c, 0);
+        nt(p + past, qi, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
         softmax_rows(p, rows, past + keys, past + i + 1, h.ld);
-        nn(oi, p + past, v + at, rows, D, keys, h.ld, E, E, 1, 0);
-        nn(oi, p, s->past_v + at_past, rows, D, past, h.ld, E, E, 1, 1);
+        nn(oi, p + past, v + at.kv, rows, D, keys, h.ld, W, A, 1, 0);
+        nn(oi, p, s->past_v + at_past, rows, D, past, h.ld, W, A, 1, 1);
     }
     scratch_release(mark);
 }
 
-static void one_head_of(float *out, const float *q, const float *k, const float *v, int E, int D, const attn_seq *s,
-                        int head) {
+static void one_head_of(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
+                        const attn_seq *s, int head) {
     static const float none[1] = {0};
-    const head_shape h = shape_of(E, E / D, s->past + s->s.n);
     attn_seq seq = *s;
     if (!seq.past) seq.past_k = seq.past_v = none;
-    one_head(out, q, k, v, &seq, h, head);
+    one_head(out, q, k, v, &seq, shape_of(h, s->past + s->s.n), head, ATTN_KV_HEAD(*h, head));
 }
 
-void cpu_attention_units(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
-                         const attn_seq *s, int n, bool few_only) {
-    const int H = E / D, threads = omp_get_max_threads(), parts = threads < H ? threads : H;
+void cpu_attention_units(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
+                         const live_units *u, const attn_seq *s, int n, bool few_only) {
+    const int H = h->H, A = H * h->D, threads = omp_get_max_threads(), parts = threads < H ? threads : H;
     size_t bytes = 0;
     for (int i = 0; i < n; i++)
-        if (s[i].from < s[i].s.n) bytes += (size_t)(s[i].past + s[i].s.n) * (size_t)E * 2 * sizeof *q;
+        if (s[i].from < s[i].s.n) bytes += (size_t)(s[i].past + s[i].s.n) * (size_t)A * 2 * sizeof *q;
 #pragma omp parallel for schedule(dynamic) collapse(2) if (bytes > CPU_SMALL)
     for (int i = 0; i < n; i++)
         for (int part = 0; part < parts; part++) {
@@ -130,134 +138,146 @@ void cpu_attention_units(float *out, const float *q, const float *k, const float
                 at++;
             }
             if (few || s[i].past_has)
-                cpu_thin_heads(out, q, k, v, E, D, &s[i], mine, m);
+                cpu_thin_heads(out, q, k, v, h, &s[i], mine, m);
             else
-                for (int j = 0; j < m; j++) one_head_of(out, q, k, v, E, D, &s[i], mine[j]);
+                for (int j = 0; j < m; j++) one_head_of(out, q, k, v, h, &s[i], mine[j]);
             scratch_release(mark);
         }
 }
 
-void cpu_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s, int n) {
+void cpu_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h, const attn_seq *s,
+                   int n) {
     const double start = clock_s();
     bool many = false;
     for (int i = 0; i < n; i++) many |= s[i].s.n - s[i].from >= CPU_THIN;
-    cpu_attention_units(out, q, k, v, E, E / H, NULL, s, n, true);
+    cpu_attention_units(out, q, k, v, h, NULL, s, n, true);
     if (many)
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int i = 0; i < n; i++)
-            for (int head = 0; head < H; head++)
-                if (s[i].s.n - s[i].from >= CPU_THIN) one_head_of(out, q, k, v, E, E / H, &s[i], head);
+            for (int head = 0; head < h->H; head++)
+                if (s[i].s.n - s[i].from >= CPU_THIN) one_head_of(out, q, k, v, h, &s[i], head);
     ops_seconds_attention += clock_s() - start;
 }
 
+// A KV head's gradients begin as 0, and its query heads add theirs in order.
+static void clear_columns(float *x, int D, int ld, int rows) {
+    for (int t = 0; t < rows; t++) memset(x + (size_t)t * ld, 0, sizeof(float) * (size_t)D);
+}
+
 static void one_head_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
-                          const float *v, const attn_seq *s, head_shape h, int head) {
-    const int E = h.E, D = h.D, n = s->s.n;
-    const size_t at = (size_t)s->s.row * E + (size_t)head * D;
+                          const float *v, const attn_seq *s, head_shape h, int head, int kv_head) {
+    const int A = h.A, W = h.W, D = h.D, n = s->s.n;
+    const head_place at = place_of(&h, s->s.row, head, kv_head);
     const scratch_point mark = scratch_mark();
     float *p = scratch_floats((size_t)BLOCK * h.ld), *d = scratch_floats((size_t)BLOCK * h.ld);
-    for (int t = 0; t < n; t++) {
-        memset(dk + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
-        memset(dv + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
-        if (t < s->from) memset(dq + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
-    }
+    clear_columns(dq + at.q, D, A, s->from < n ? s->from : n);
     for (int i = s->from; i < n; i += BLOCK) {
         const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
-        const float *qi = q + at + (size_t)i * E, *doi = dout + at + (size_t)i * E;
-        nt(p, qi, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        const float *qi = q + at.q + (size_t)i * A, *doi = dout + at.q + (size_t)i * A;
+        nt(p, qi, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
         softmax_rows(p, rows, keys, i + 1, h.ld);
-        nt(d, doi, v + at, rows, keys, D, E, E, h.ld, 1, 0);
-        tn(dv + at, p, doi, keys, D, rows, h.ld, E, E, 1, 1);
+        nt(d, doi, v + at.kv, rows, keys, D, A, W, h.ld, 1, 0);
+        tn(dv + at.kv, p, doi, keys, D, rows, h.ld, A, W, 1, 1);
         softmax_derivative(d, p, NULL, rows, keys, h.ld);
-        nn(dq + at + (size_t)i * E, d, k + at, rows, D, keys, h.ld, E, E, h.c, 0);
-        tn(dk + at, d, qi, keys, D, rows, h.ld, E, E, h.c, 1);
+        nn(dq + at.q + (size_t)i * A, d, k + at.kv, rows, D, keys, h.ld, W, A, h.c, 0);
+        tn(dk + at.kv, d, qi, keys, D, rows, h.ld, A, W, h.c, 1);
     }
     scratch_release(mark);
 }
 
 void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
-                        const float *v, int E, int H, const attn_seq *s, int n) {
+                        const float *v, const attn_heads *h, const attn_seq *s, int n) {
     const double start = clock_s();
-    const head_shape h = shape_of(E, H, most_columns(s, n));
+    const head_shape shape = shape_of(h, most_columns(s, n));
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < n; i++)
-        for (int head = 0; head < H; head++) one_head_back(dq, dk, dv, dout, q, k, v, &s[i], h, head);
+        for (int kv_head = 0; kv_head < h->K; kv_head++) {
+            const head_place at = place_of(&shape, s[i].s.row, 0, kv_head);
+            clear_columns(dk + at.kv, h->D, shape.W, s[i].s.n);
+            clear_columns(dv + at.kv, h->D, shape.W, s[i].s.n);
+            for (int head = 0; head < h->H; head++)
+                if (ATTN_KV_HEAD(*h, head) == kv_head)
+                    one_head_back(dq, dk, dv, dout, q, k, v, &s[i], shape, head, kv_head);
+        }
     ops_seconds_attention += clock_s() - start;
 }
 
 static void one_head_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
-                         const float *tv, const attn_seq *s, head_shape h, int head) {
-    const int E = h.E, D = h.D, n = s->s.n;
-    const size_t at = (size_t)s->s.row * E + (size_t)head * D;
+                         const float *tv, const attn_seq *s, head_shape h, int head, int kv_head) {
+    const int A = h.A, W = h.W, D = h.D, n = s->s.n;
+    const head_place at = place_of(&h, s->s.row, head, kv_head);
     const scratch_point mark = scratch_mark();
     float *p = scratch_floats((size_t)BLOCK * h.ld), *tp = scratch_floats((size_t)BLOCK * h.ld);
     for (int i = s->from; i < n; i += BLOCK) {
         const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
-        const size_t ai = at + (size_t)i * E;
-        nt(p, q + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        const size_t ai = at.q + (size_t)i * A;
+        nt(p, q + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
         softmax_rows(p, rows, keys, i + 1, h.ld);
-        nt(tp, tq + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
-        nt(tp, q + ai, tk + at, rows, keys, D, E, E, h.ld, h.c, 1);
+        nt(tp, tq + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
+        nt(tp, q + ai, tk + at.kv, rows, keys, D, A, W, h.ld, h.c, 1);
         softmax_derivative(tp, p, NULL, rows, keys, h.ld);
-        nn(tout + ai, tp, v + at, rows, D, keys, h.ld, E, E, 1, 0);
-        nn(tout + ai, p, tv + at, rows, D, keys, h.ld, E, E, 1, 1);
+        nn(tout + ai, tp, v + at.kv, rows, D, keys, h.ld, W, A, 1, 0);
+        nn(tout + ai, p, tv + at.kv, rows, D, keys, h.ld, W, A, 1, 1);
     }
     scratch_release(mark);
 }
 
 void cpu_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
-                       const float *tv, int E, int H, const attn_seq *s, int n) {
+                       const float *tv, const attn_heads *h, const attn_seq *s, int n) {
     const double start = clock_s();
-    const head_shape h = shape_of(E, H, most_columns(s, n));
+    const head_shape shape = shape_of(h, most_columns(s, n));
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < n; i++)
-        for (int head = 0; head < H; head++) one_head_jvp(tout, q, k, v, tq, tk, tv, &s[i], h, head);
+        for (int head = 0; head < h->H; head++)
+            one_head_jvp(tout, q, k, v, tq, tk, tv, &s[i], shape, head, ATTN_KV_HEAD(*h, head));
     ops_seconds_attention += clock_s() - start;
 }
 
 static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
                               const float *k, const float *v, const float *tq, const float *tk, const float *tv,
-                              const attn_seq *s, head_shape h, int head) {
-    const int E = h.E, D = h.D, n = s->s.n;
-    const size_t at = (size_t)s->s.row * E + (size_t)head * D;
+                              const attn_seq *s, head_shape h, int head, int kv_head) {
+    const int A = h.A, W = h.W, D = h.D, n = s->s.n;
+    const head_place at = place_of(&h, s->s.row, head, kv_head);
     const scratch_point mark = scratch_mark();
     float *p = scratch_floats((size_t)BLOCK * h.ld), *tp = scratch_floats((size_t)BLOCK * h.ld);
     float *d = scratch_floats((size_t)BLOCK * h.ld), *td = scratch_floats((size_t)BLOCK * h.ld);
-    for (int t = 0; t < n; t++) {
-        memset(tdk + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
-        memset(tdv + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
-        if (t < s->from) memset(tdq + at + (size_t)t * E, 0, sizeof(float) * (size_t)D);
-    }
+    clear_columns(tdq + at.q, D, A, s->from < n ? s->from : n);
     for (int i = s->from; i < n; i += BLOCK) {
         const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
-        const size_t ai = at + (size_t)i * E;
-        nt(p, q + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
+        const size_t ai = at.q + (size_t)i * A;
+        nt(p, q + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
         softmax_rows(p, rows, keys, i + 1, h.ld);
-        nt(tp, tq + ai, k + at, rows, keys, D, E, E, h.ld, h.c, 0);
-        nt(tp, q + ai, tk + at, rows, keys, D, E, E, h.ld, h.c, 1);
+        nt(tp, tq + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
+        nt(tp, q + ai, tk + at.kv, rows, keys, D, A, W, h.ld, h.c, 1);
         softmax_derivative(tp, p, NULL, rows, keys, h.ld);
-        tn(tdv + at, tp, dout + ai, keys, D, rows, h.ld, E, E, 1, 1);
-        tn(tdv + at, p, tdout + ai, keys, D, rows, h.ld, E, E, 1, 1);
-        nt(d, dout + ai, v + at, rows, keys, D, E, E, h.ld, 1, 0);
-        nt(td, tdout + ai, v + at, rows, keys, D, E, E, h.ld, 1, 0);
-        nt(td, dout + ai, tv + at, rows, keys, D, E, E, h.ld, 1, 1);
+        tn(tdv + at.kv, tp, dout + ai, keys, D, rows, h.ld, A, W, 1, 1);
+        tn(tdv + at.kv, p, tdout + ai, keys, D, rows, h.ld, A, W, 1, 1);
+        nt(d, dout + ai, v + at.kv, rows, keys, D, A, W, h.ld, 1, 0);
+        nt(td, tdout + ai, v + at.kv, rows, keys, D, A, W, h.ld, 1, 0);
+        nt(td, dout + ai, tv + at.kv, rows, keys, D, A, W, h.ld, 1, 1);
         softmax_derivative_jvp(d, td, p, tp, rows, keys, h.ld);  // d is now tdS, td is dS
-        nn(tdq + ai, d, k + at, rows, D, keys, h.ld, E, E, h.c, 0);
-        nn(tdq + ai, td, tk + at, rows, D, keys, h.ld, E, E, h.c, 1);
-        tn(tdk + at, d, q + ai, keys, D, rows, h.ld, E, E, h.c, 1);
-        tn(tdk + at, td, tq + ai, keys, D, rows, h.ld, E, E, h.c, 1);
+        nn(tdq + ai, d, k + at.kv, rows, D, keys, h.ld, W, A, h.c, 0);
+        nn(tdq + ai, td, tk + at.kv, rows, D, keys, h.ld, W, A, h.c, 1);
+        tn(tdk + at.kv, d, q + ai, keys, D, rows, h.ld, A, W, h.c, 1);
+        tn(tdk + at.kv, td, tq + ai, keys, D, rows, h.ld, A, W, h.c, 1);
     }
     scratch_release(mark);
 }
 
 void cpu_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
-                            const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E,
-                            int H, const attn_seq *s, int n) {
+                            const float *k, const float *v, const float *tq, const float *tk, const float *tv,
+                            const attn_heads *h, const attn_seq *s, int n) {
     const double start = clock_s();
-    const head_shape h = shape_of(E, H, most_columns(s, n));
+    const head_shape shape = shape_of(h, most_columns(s, n));
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < n; i++)
-        for (int head = 0; head < H; head++)
-            one_head_back_jvp(tdq, tdk, tdv, dout, tdout, q, k, v, tq, tk, tv, &s[i], h, head);
+        for (int kv_head = 0; kv_head < h->K; kv_head++) {
+            const head_place at = place_of(&shape, s[i].s.row, 0, kv_head);
+            clear_columns(tdk + at.kv, h->D, shape.W, s[i].s.n);
+            clear_columns(tdv + at.kv, h->D, shape.W, s[i].s.n);
+            for (int head = 0; head < h->H; head++)
+                if (ATTN_KV_HEAD(*h, head) == kv_head)
+                    one_head_back_jvp(tdq, tdk, tdv, dout, tdout, q, k, v, tq, tk, tv, &s[i], shape, head, kv_head);
+        }
     ops_seconds_attention += clock_s() - start;
 }

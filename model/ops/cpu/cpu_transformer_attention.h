@@ -2,6 +2,6 @@
 #pragma once
 #include "cpu.h"
 
-// Heads of width D; u: the live ones, NULL: all. few_only: of the sequences with fewer than CPU_THIN queries.
-void cpu_attention_units(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
-                         const attn_seq *s, int n, bool few_only);
+// u: the live heads, NULL: all. few_only: of the sequences with fewer than CPU_THIN queries.
+void cpu_attention_units(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
+                         const live_units *u, const attn_seq *s, int n, bool few_only);

@@ -34,6 +34,24 @@ void cpu_add_positions(float *x, const weight *pos, const int32_t *first, const 
         }
 }
 
+HOT static void rotate_unit(float *x, const float *angle, int half, float sign) {
+    for (int i = 0; i < half; i++) {
+        const float c = angle[i], s = sign * angle[half + i], a = x[i], b = x[half + i];
+        x[i] = a * c - b * s;
+        x[half + i] = b * c + a * s;
+    }
+}
+void cpu_rotate(float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n) {
+    const int D = table->cols;
+    for (int i = 0; i < n; i++)
+#pragma omp parallel for schedule(static) if (s[i].n > CPU_BLOCK_ROWS)
+        for (int t = 0; t < s[i].n; t++) {
+            const float *angle = (const float *)table->data + (size_t)(first[i] + t) * (size_t)D;
+            float *row = x + (size_t)(s[i].row + t) * (size_t)units * (size_t)D;
+            for (int u = 0; u < units; u++) rotate_unit(row + (size_t)u * (size_t)D, angle, D / 2, back ? -1 : 1);
+        }
+}
+
 HOT static void gate_rows(float *y, const float *x, const float *g, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = g[i] <= 0 ? 0 : x[i];  // in this order a NaN passes
 }

@@ -3,6 +3,7 @@
 // otherwise.
 #pragma once
 #include "adamw.h"
+#include "attn_heads.h"
 #include "lowest.h"
 #include <cuda_runtime_api.h>
 #include <stdint.h>
@@ -33,9 +34,6 @@ typedef struct {
     int n, tiles;
     cuda_seq s[CUDA_SEQS];
 } cuda_seqs;
-typedef struct {
-    int E, H;
-} cuda_heads;
 // as live_units; most: that the launch covers; unit NULL: all of them
 typedef struct {
     const int32_t *unit;
@@ -59,6 +57,9 @@ void cuda_launch_positions(float *x, const void *pos, int type, int cols, const 
 // extra: place in at
 void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at, const cuda_spans *s,
                         cudaStream_t st);
+// table [.., D]; width = units * D; extra: place in first
+void cuda_launch_rotate(float *x, const float *table, const int32_t *first, int width, int D, float sign,
+                        const cuda_spans *s, cudaStream_t st);
 void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);
 // y = b or y += b
@@ -100,41 +101,55 @@ void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int row
                        const char *operation, const char *tensor, cudaStream_t st);
 
 // cuda_transformer_norm.cu. Blocks of CUDA_WARPS rows of a span.
-void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, int E, const cuda_spans *s,
+typedef struct {  // as norm_shape of ops.h
+    int E, rms;
+    float eps;
+} cuda_norm_shape;
+void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, cuda_norm_shape h, const cuda_spans *s,
                       cudaStream_t st);
-void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, int E, int add,
+void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, cuda_norm_shape h, int add,
                            const cuda_spans *s, cudaStream_t st);
-void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, int E, const cuda_spans *s,
-                          cudaStream_t st);
+void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, cuda_norm_shape h,
+                          const cuda_spans *s, cudaStream_t st);
 void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
-                               const float *g, int E, int add, const cuda_spans *s, cudaStream_t st);
-// stat [rows, 2] scratch
-void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, int E, int first,
-                           int rows, cudaStream_t st);
+                               const float *g, cuda_norm_shape h, int add, const cuda_spans *s, cudaStream_t st);
+// stat [rows, 2] scratch; db may be NULL
+void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, cuda_norm_shape h,
+                           int first, int rows, cudaStream_t st);
+
+// cuda_transformer_gated.cu. Element-wise; the arrays that an operation does not have are NULL. act: activation of
+// ckpt.h.
+typedef struct {
+    float *r, *dg, *du, *tr, *tdg, *tdu;
+    const float *g, *u, *dr, *tg, *tu, *tdr;
+} cuda_gated_arrays;
+typedef enum { CUDA_GATED, CUDA_GATED_BACK, CUDA_GATED_JVP, CUDA_GATED_BACK_JVP } cuda_gated_what;
+void cuda_launch_gated(const cuda_gated_arrays *x, cuda_gated_what what, int act, int width, const cuda_spans *s,
+                       cudaStream_t st);
 
 // cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats
 // per row and head, of rows base.. of the batch.
 enum { CUDA_STATS = 5 };
 void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v,
-                           int base, cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
+                           int base, attn_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
 void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q,
-                               const float *k, const float *v, int base, cuda_heads h, const cuda_seqs *keys,
+                               const float *k, const float *v, int base, attn_heads h, const cuda_seqs *keys,
                                cudaStream_t st);  // tiles of keys
 void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k,
-                              const float *v, int base, cuda_heads h, const cuda_seqs *s, cudaStream_t st);
+                              const float *v, int base, attn_heads h, const cuda_seqs *s, cudaStream_t st);
 // cuda_transformer_query.cu. One query of each sequence, over parts of its keys, of which there are `keys` at most.
 // part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch.
 enum { CUDA_QUERY_PARTS = 16 };
-void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h,
+void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, attn_heads h,
                        cuda_live u, const cuda_seqs *s, cudaStream_t st);
 typedef struct {
     const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout;
 } cuda_tangents;
-void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h,
+void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, attn_heads h,
                                const cuda_seqs *s, cudaStream_t st);
 void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base,
-                                cuda_heads h, const cuda_seqs *keys, cudaStream_t st);
-void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h,
+                                attn_heads h, const cuda_seqs *keys, cudaStream_t st);
+void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, attn_heads h,
                                const cuda_seqs *s, cudaStream_t st);
 
 // cuda_live.cu. low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a

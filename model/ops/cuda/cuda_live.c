@@ -81,8 +81,8 @@ void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight
     LAUNCHED("live_linear_t");
 }
 
-void cuda_live_attention(float *out, const float *q, const float *k, const float *v, int E, int D, const live_units *u,
-                         const attn_seq *s, int n) {
-    const cuda_live those = live(u, E / D);
-    if (those.most) gpu_attend(out, q, k, v, (cuda_heads){E, E / D}, those, s, n);
+void cuda_live_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
+                         const live_units *u, const attn_seq *s, int n) {
+    const cuda_live those = live(u, h->H);
+    if (those.most) gpu_attend(out, q, k, v, *h, those, s, n);
 }

@@ -26,13 +26,13 @@ static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_cho
     return out->n > 0;
 }
 
-static void check_heads(int E, int H) {
-    if (E / H > 128) die(1, "%s: heads of %d values; the CUDA kernels take up to 128", g->name, E / H);
+static void check_heads(const attn_heads *h) {
+    if (h->D > 128) die(1, "%s: heads of %d values; the CUDA kernels take up to 128", g->name, h->D);
 }
 
-void gpu_attend(float *out, const float *q, const float *k, const float *v, cuda_heads h, cuda_live u,
+void gpu_attend(float *out, const float *q, const float *k, const float *v, attn_heads h, cuda_live u,
                 const attn_seq *s, int n) {
-    check_heads(h.E, h.H);
+    check_heads(&h);
     cuda_seqs seqs;
     int base;
     for (int at = 0; next_seqs(&seqs, s, n, &at, OF_SEVERAL, 0, &base);)
@@ -50,9 +50,9 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, cuda
     LAUNCHED("attention");
 }
 
-void cuda_attention(float *out, const float *q, const float *k, const float *v, int E, int H, const attn_seq *s,
+void cuda_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h, const attn_seq *s,
                     int n) {
-    gpu_attend(out, q, k, v, (cuda_heads){E, H}, gpu_all_units(H), s, n);
+    gpu_attend(out, q, k, v, *h, gpu_all_units(h->H), s, n);
 }
 
 // Rows of dq before `from` have no gradient.
@@ -68,52 +68,50 @@ static void by_keys(cuda_seqs *keys, const attn_seq *s, int from, int to) {
 }
 
 void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
-                         const float *v, int E, int H, const attn_seq *s, int n) {
-    check_heads(E, H);
-    const cuda_heads h = {E, H};
-    clear_before(dq, E, s, n);
+                         const float *v, const attn_heads *h, const attn_seq *s, int n) {
+    check_heads(h);
+    clear_before(dq, h->H * h->D, s, n);
     const gpu_work_point mark = gpu_work_mark();
     float *stat = gpu_work(WORK_BYTES);
     cuda_seqs seqs, keys;
-    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
+    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, h->H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
         if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0}))
-            cuda_launch_attention(NULL, stat, dout, q, k, v, base, h, gpu_all_units(H), &seqs, g->stream);
-        cuda_launch_attention_dkv(dk, dv, stat, dout, q, k, v, base, h, &keys, g->stream);
-        if (seqs.n) cuda_launch_attention_dq(dq, stat, dout, q, k, v, base, h, &seqs, g->stream);
+            cuda_launch_attention(NULL, stat, dout, q, k, v, base, *h, gpu_all_units(h->H), &seqs, g->stream);
+        cuda_launch_attention_dkv(dk, dv, stat, dout, q, k, v, base, *h, &keys, g->stream);
+        if (seqs.n) cuda_launch_attention_dq(dq, stat, dout, q, k, v, base, *h, &seqs, g->stream);
     }
     gpu_work_release(mark);
     LAUNCHED("attention_back");
 }
 
 void cuda_attention_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
-                        const float *tv, int E, int H, const attn_seq *s, int n) {
-    check_heads(E, H);
+                        const float *tv, const attn_heads *h, const attn_seq *s, int n) {
+    check_heads(h);
     const cuda_tangents x = {q, k, v, tq, tk, tv, NULL, NULL};
     cuda_seqs seqs;
     for (int at = 0, base; next_seqs(&seqs, s, n, &at, BY_QUERY, 0, &base);)
-        cuda_launch_attention_jvp(tout, NULL, &x, 0, (cuda_heads){E, H}, &seqs, g->stream);
+        cuda_launch_attention_jvp(tout, NULL, &x, 0, *h, &seqs, g->stream);
     LAUNCHED("attention_jvp");
 }
 
 void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dout, const float *tdout, const float *q,
-                             const float *k, const float *v, const float *tq, const float *tk, const float *tv, int E,
-                             int H, const attn_seq *s, int n) {
-    check_heads(E, H);
-    const cuda_heads h = {E, H};
+                             const float *k, const float *v, const float *tq, const float *tk, const float *tv,
+                             const attn_heads *h, const attn_seq *s, int n) {
+    check_heads(h);
     const cuda_tangents x = {q, k, v, tq, tk, tv, dout, tdout};
-    clear_before(tdq, E, s, n);
+    clear_before(tdq, h->H * h->D, s, n);
     const gpu_work_point mark = gpu_work_mark();
     float *stat = gpu_work(WORK_BYTES);
     cuda_seqs seqs, keys;
-    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, H, &base);) {
+    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, h->H, &base);) {
         by_keys(&keys, s, from, at);
         int again = from;
         if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0}))
-            cuda_launch_attention_jvp(NULL, stat, &x, base, h, &seqs, g->stream);
-        cuda_launch_attention_tdkv(tdk, tdv, stat, &x, base, h, &keys, g->stream);
-        if (seqs.n) cuda_launch_attention_tdq(tdq, stat, &x, base, h, &seqs, g->stream);
+            cuda_launch_attention_jvp(NULL, stat, &x, base, *h, &seqs, g->stream);
+        cuda_launch_attention_tdkv(tdk, tdv, stat, &x, base, *h, &keys, g->stream);
+        if (seqs.n) cuda_launch_attention_tdq(tdq, stat, &x, base, *h, &seqs, g->stream);
     }
     gpu_work_release(mark);
     LAUNCHED("attention_back_jvp");

@@ -14,25 +14,27 @@
 // + tV) and sum P tS.
 template <int DP>
 static __global__ void __launch_bounds__(TILE_THREADS, 2)
-    attention_jvp_k(float *__restrict__ tout, float *__restrict__ stat, const cuda_tangents x, int base, cuda_heads h,
+    attention_jvp_k(float *__restrict__ tout, float *__restrict__ stat, const cuda_tangents x, int base, attn_heads h,
                     const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     float *tq = shared, *ttq = tq + tile_floats<DP>(), *tk = ttq + tile_floats<DP>(), *ttk = tk + tile_floats<DP>(),
           *tp = ttk + tile_floats<DP>(), *tpt = tp + MATRIX_FLOATS;
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
+              head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE,
               keys = i0 + queries;
-    const size_t at = (size_t)p.row * E + (size_t)head * D, ati = at + (size_t)i0 * E;
+    const size_t ati = (size_t)(p.row + i0) * A + (size_t)head * D,
+                 at_kv = (size_t)p.row * W + (size_t)ATTN_KV_HEAD(h, head) * D;
     const float c = 1.0f / sqrtf((float)D);
-    load_tile<DP>(tq, x.q + ati, queries, E, D);
-    load_tile<DP>(ttq, x.tq + ati, queries, E, D);
+    load_tile<DP>(tq, x.q + ati, queries, A, D);
+    load_tile<DP>(ttq, x.tq + ati, queries, A, D);
     float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, mu[2] = {0, 0}, o[2][DP / 8] = {{0}}, to[2][DP / 8] = {{0}};
     for (int j0 = 0; j0 < keys; j0 += TILE) {
         const int count = keys - j0 < TILE ? keys - j0 : TILE;
         __syncthreads();
-        load_tile<DP>(tk, x.k + at + (size_t)j0 * E, count, E, D);
-        load_tile<DP>(ttk, x.tk + at + (size_t)j0 * E, count, E, D);
+        load_tile<DP>(tk, x.k + at_kv + (size_t)j0 * W, count, W, D);
+        load_tile<DP>(ttk, x.tk + at_kv + (size_t)j0 * W, count, W, D);
         __syncthreads();
         float w[2][4] = {{0}}, tw[2][4] = {{0}};
         add_products<DP>(w, tq, tk, tx, ty);
@@ -69,8 +71,8 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
         keep_scores(tp, w, tx, ty);
         keep_scores(tpt, tw, tx, ty);
         __syncthreads();
-        load_tile<DP>(tk, x.v + at + (size_t)j0 * E, count, E, D);
-        load_tile<DP>(ttk, x.tv + at + (size_t)j0 * E, count, E, D);
+        load_tile<DP>(tk, x.v + at_kv + (size_t)j0 * W, count, W, D);
+        load_tile<DP>(ttk, x.tv + at_kv + (size_t)j0 * W, count, W, D);
         __syncthreads();
         add_rows<DP, false>(o, tp, tk, tx, ty);
         add_rows<DP, false>(to, tpt, tk, tx, ty);
@@ -86,12 +88,12 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
             to[i][d] = to[i][d] * inv - mu[i] * o[i][d];
         }
     }
-    if (tout) store_rows<DP>(tout + ati, to, 1, queries, E, D, tx, ty);
+    if (tout) store_rows<DP>(tout + ati, to, 1, queries, A, D, tx, ty);
     if (!stat) return;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const bool there = 2 * ty + i < queries;
-        const size_t row = (size_t)(p.row + i0 + 2 * ty + i), a = row * E + (size_t)head * D;
+        const size_t row = (size_t)(p.row + i0 + 2 * ty + i), a = row * A + (size_t)head * D;
         const float m = row_dot<DP>(x.dout + a, o[i], there, D, tx);
         const float tm = row_dot<DP>(x.dout + a, to[i], there, D, tx) + row_dot<DP>(x.tdout + a, o[i], there, D, tx);
         if (!there || tx) continue;
@@ -133,7 +135,7 @@ __device__ __forceinline__ void load_key_side(const tangent_tiles &t, const cuda
 template <int DP>
 __device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4],
                                              const tangent_tiles &t, const float *stat, int queries, int row, int i0,
-                                             int j0, cuda_heads h, int head, float c, int tx, int ty) {
+                                             int j0, attn_heads h, int head, float c, int tx, int ty) {
     add_products<DP>(w, t.q, t.k, tx, ty);
     add_products<DP>(tw, t.tq, t.k, tx, ty);
     add_products<DP>(tw, t.q, t.tk, tx, ty);
@@ -161,58 +163,65 @@ __device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], floa
 template <int DP>
 static __global__ void __launch_bounds__(TILE_THREADS, 2)
     attention_tdkv_k(float *__restrict__ tdk, float *__restrict__ tdv, const float *__restrict__ stat,
-                     const cuda_tangents x, int base, cuda_heads h, const cuda_seqs s) {
+                     const cuda_tangents x, int base, attn_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     const tangent_tiles t = tangent_tiles_of<DP>(shared);
     float *tp = shared + 8 * tile_floats<DP>(), *ttp = tp + MATRIX_FLOATS, *tds = ttp + MATRIX_FLOATS,
           *ttds = tds + MATRIX_FLOATS;
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
+              kv_head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     const int j0 = ((int)blockIdx.x - p.first) * TILE, count = p.n - j0 < TILE ? p.n - j0 : TILE;
-    const size_t at = (size_t)p.row * E + (size_t)head * D, atj = at + (size_t)j0 * E;
+    const size_t atj = (size_t)(p.row + j0) * W + (size_t)kv_head * D;
     const float c = 1.0f / sqrtf((float)D);
-    load_key_side<DP>(t, x, atj, count, E, D);
+    load_key_side<DP>(t, x, atj, count, W, D);
     float gk[2][DP / 8] = {{0}}, gv[2][DP / 8] = {{0}};
-    for (int i0 = p.from + (j0 > p.from ? (j0 - p.from) / TILE * TILE : 0); i0 < p.n; i0 += TILE) {
-        const int queries = p.n - i0 < TILE ? p.n - i0 : TILE;
-        __syncthreads();
-        load_query_side<DP>(t, x, at + (size_t)i0 * E, queries, E, D);
-        __syncthreads();
-        float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
-        tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
-        keep_scores(tp, w, tx, ty);
-        keep_scores(ttp, tw, tx, ty);
-        keep_scores(tds, ds, tx, ty);
-        keep_scores(ttds, td, tx, ty);
-        __syncthreads();
-        add_rows<DP, true>(gv, ttp, t.dout, tx, ty);
-        add_rows<DP, true>(gv, tp, t.tdout, tx, ty);
-        add_rows<DP, true>(gk, ttds, t.q, tx, ty);
-        add_rows<DP, true>(gk, tds, t.tq, tx, ty);
+    for (int head = 0; head < h.H; head++) {
+        if (ATTN_KV_HEAD(h, head) != kv_head) continue;
+        const size_t at = (size_t)p.row * A + (size_t)head * D;
+        for (int i0 = p.from + (j0 > p.from ? (j0 - p.from) / TILE * TILE : 0); i0 < p.n; i0 += TILE) {
+            const int queries = p.n - i0 < TILE ? p.n - i0 : TILE;
+            __syncthreads();
+            load_query_side<DP>(t, x, at + (size_t)i0 * A, queries, A, D);
+            __syncthreads();
+            float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
+            tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
+            keep_scores(tp, w, tx, ty);
+            keep_scores(ttp, tw, tx, ty);
+            keep_scores(tds, ds, tx, ty);
+            keep_scores(ttds, td, tx, ty);
+            __syncthreads();
+            add_rows<DP, true>(gv, ttp, t.dout, tx, ty);
+            add_rows<DP, true>(gv, tp, t.tdout, tx, ty);
+            add_rows<DP, true>(gk, ttds, t.q, tx, ty);
+            add_rows<DP, true>(gk, tds, t.tq, tx, ty);
+        }
     }
-    store_rows<DP>(tdk + atj, gk, c, count, E, D, tx, ty);
-    store_rows<DP>(tdv + atj, gv, 1, count, E, D, tx, ty);
+    store_rows<DP>(tdk + atj, gk, c, count, W, D, tx, ty);
+    store_rows<DP>(tdv + atj, gv, 1, count, W, D, tx, ty);
 }
 
 template <int DP>
 static __global__ void __launch_bounds__(TILE_THREADS, 2)
     attention_tdq_k(float *__restrict__ tdq, const float *__restrict__ stat, const cuda_tangents x, int base,
-                    cuda_heads h, const cuda_seqs s) {
+                    attn_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
     const tangent_tiles t = tangent_tiles_of<DP>(shared);
     float *tds = shared + 8 * tile_floats<DP>(), *ttds = tds + MATRIX_FLOATS;
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, E = h.E, D = h.E / h.H, head = (int)blockIdx.y;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
+              head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE,
               keys = i0 + queries;
-    const size_t at = (size_t)p.row * E + (size_t)head * D, ati = at + (size_t)i0 * E;
+    const size_t ati = (size_t)(p.row + i0) * A + (size_t)head * D,
+                 at_kv = (size_t)p.row * W + (size_t)ATTN_KV_HEAD(h, head) * D;
     const float c = 1.0f / sqrtf((float)D);
-    load_query_side<DP>(t, x, ati, queries, E, D);
+    load_query_side<DP>(t, x, ati, queries, A, D);
     float g[2][DP / 8] = {{0}};
     for (int j0 = 0; j0 < keys; j0 += TILE) {
         const int count = keys - j0 < TILE ? keys - j0 : TILE;
         __syncthreads();
-        load_key_side<DP>(t, x, at + (size_t)j0 * E, count, E, D);
+        load_key_side<DP>(t, x, at_kv + (size_t)j0 * W, count, W, D);
         __syncthreads();
         float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
         tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
@@ -222,19 +231,18 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
         add_rows<DP, false>(g, ttds, t.k, tx, ty);
         add_rows<DP, false>(g, tds, t.tk, tx, ty);
     }
-    store_rows<DP>(tdq + ati, g, c, queries, E, D, tx, ty);
+    store_rows<DP>(tdq + ati, g, c, queries, A, D, tx, ty);
 }
 
-extern "C" void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, cuda_heads h,
+extern "C" void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_tangents *x, int base, attn_heads h,
                                           const cuda_seqs *s, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_jvp_k, TANGENT_FLOATS, h.E / h.H, s->tiles, h.H, st, tout, stat, *x, base, h, *s);
+    ATTENTION_LAUNCH(attention_jvp_k, TANGENT_FLOATS, h.D, s->tiles, h.H, st, tout, stat, *x, base, h, *s);
 }
 extern "C" void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base,
-                                           cuda_heads h, const cuda_seqs *keys, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.E / h.H, keys->tiles, h.H, st, tdk, tdv, stat, *x, base, h,
-                     *keys);
+                                           attn_heads h, const cuda_seqs *keys, cudaStream_t st) {
+    ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.D, keys->tiles, h.K, st, tdk, tdv, stat, *x, base, h, *keys);
 }
-extern "C" void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, cuda_heads h,
+extern "C" void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, attn_heads h,
                                           const cuda_seqs *s, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_tdq_k, TDQ_FLOATS, h.E / h.H, s->tiles, h.H, st, tdq, stat, *x, base, h, *s);
+    ATTENTION_LAUNCH(attention_tdq_k, TDQ_FLOATS, h.D, s->tiles, h.H, st, tdq, stat, *x, base, h, *s);
 }

@@ -35,26 +35,27 @@ __device__ __forceinline__ float shrunk(float m, float top) { return m == -INFIN
 template <int DP>
 static __global__ void __launch_bounds__(TILE_THREADS)
     query_parts_k(float *__restrict__ part, const float *__restrict__ q, const float *__restrict__ k,
-                  const float *__restrict__ v, cuda_heads h, cuda_live u, const cuda_seqs s) {
+                  const float *__restrict__ v, attn_heads h, cuda_live u, const cuda_seqs s) {
     __shared__ float tops[GROUPS], sums[GROUPS], rows[GROUPS][DP];
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, slot = (int)blockIdx.y, E = h.E, D = h.E / h.H;
+    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, slot = (int)blockIdx.y, W = h.K * h.D, D = h.D;
     const cuda_seq p = s.s[blockIdx.z];
     const int past = past_of(p), keys = past + p.n, size = part_size(keys), begin = (int)blockIdx.x * size,
               end = begin + size < keys ? begin + size : keys;
     if (begin >= keys || idle(u, slot, p.seq)) return;
     const int head = u.unit ? u.unit[slot] : slot;
-    const size_t column = (size_t)head * D;
+    const int kv_head = ATTN_KV_HEAD(h, head);
+    const size_t column = (size_t)kv_head * D;
     const float c = 1.0f / sqrtf((float)D);
     float qs[DP / 8], o[DP / 8] = {0}, top = -INFINITY, sum = 0;
-    load_row<DP>(qs, q + (size_t)(p.row + p.n - 1) * E + column, D, tx);
+    load_row<DP>(qs, q + (size_t)(p.row + p.n - 1) * h.H * D + (size_t)head * D, D, tx);
     for (int j = begin; j < end; j += GROUPS) {
         const int key = j + ty;
-        const bool there = key < end && (!p.past_has || key >= past || p.past_has[(size_t)key * h.H + head]);
+        const bool there = key < end && (!p.past_has || key >= past || p.past_has[(size_t)key * h.K + kv_head]);
         float ks[DP / 8], vs[DP / 8], dot = 0;
         if (there) {
-            load_row<DP>(ks, (key < past ? p.past_k + (size_t)key * E : k + (size_t)(p.row + key - past) * E) + column,
+            load_row<DP>(ks, (key < past ? p.past_k + (size_t)key * W : k + (size_t)(p.row + key - past) * W) + column,
                          D, tx);
-            load_row<DP>(vs, (key < past ? p.past_v + (size_t)key * E : v + (size_t)(p.row + key - past) * E) + column,
+            load_row<DP>(vs, (key < past ? p.past_v + (size_t)key * W : v + (size_t)(p.row + key - past) * W) + column,
                          D, tx);
 #pragma unroll
             for (int d = 0; d < DP / 8; d++) dot += qs[d] * ks[d];
@@ -84,9 +85,9 @@ static __global__ void __launch_bounds__(TILE_THREADS)
 }
 
 static __global__ void __launch_bounds__(TILE_THREADS)
-    query_join_k(float *__restrict__ out, const float *__restrict__ part, cuda_heads h, cuda_live u,
+    query_join_k(float *__restrict__ out, const float *__restrict__ part, attn_heads h, cuda_live u,
                  const cuda_seqs s) {
-    const int slot = (int)blockIdx.x, d = (int)threadIdx.x, D = h.E / h.H;
+    const int slot = (int)blockIdx.x, d = (int)threadIdx.x, D = h.D;
     const cuda_seq p = s.s[blockIdx.y];
     if (d >= D || idle(u, slot, p.seq)) return;
     const int keys = past_of(p) + p.n, size = part_size(keys), parts = (keys + size - 1) / size;
@@ -98,11 +99,11 @@ static __global__ void __launch_bounds__(TILE_THREADS)
         sum += e * one[1];
         o += e * one[2 + d];
     }
-    out[(size_t)(p.row + p.n - 1) * h.E + (size_t)(u.unit ? u.unit[slot] : slot) * D + d] = o / sum;
+    out[(size_t)(p.row + p.n - 1) * h.H * D + (size_t)(u.unit ? u.unit[slot] : slot) * D + d] = o / sum;
 }
 
 template <int DP>
-static void start(float *part, const float *q, const float *k, const float *v, int keys, cuda_heads h, cuda_live u,
+static void start(float *part, const float *q, const float *k, const float *v, int keys, attn_heads h, cuda_live u,
                   const cuda_seqs *s, cudaStream_t st) {
     const int parts = (keys + LEAST - 1) / LEAST < CUDA_QUERY_PARTS ? (keys + LEAST - 1) / LEAST : CUDA_QUERY_PARTS;
     CU_LAUNCH((query_parts_k<DP>), dim3((unsigned)parts, (unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, part,
@@ -110,8 +111,8 @@ static void start(float *part, const float *q, const float *k, const float *v, i
 }
 
 extern "C" void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys,
-                                  cuda_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
-    const int D = h.E / h.H;
+                                  attn_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
+    const int D = h.D;
     if (D <= 32)
         start<32>(part, q, k, v, keys, h, u, s, st);
     else

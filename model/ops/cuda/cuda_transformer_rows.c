@@ -24,6 +24,14 @@ void cuda_add_positions(float *x, const weight *pos, const int32_t *first, const
     LAUNCHED("add_positions");
 }
 
+void cuda_rotate(float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n) {
+    const int width = units * table->cols;
+    cuda_spans spans;
+    for (int at = 0; gpu_spans(&spans, s, n, &at, width, CUDA_CHUNK, false);)
+        cuda_launch_rotate(x, gpu_vector(table), first, width, table->cols, back ? -1 : 1, &spans, g->stream);
+    LAUNCHED("rotate");
+}
+
 void cuda_append(float *const *to, const float *x, int E, const int32_t *at, const span *s, int n) {
     for (int i = 0; i < n;) {
         cuda_targets targets;

@@ -39,6 +39,23 @@ static __global__ void __launch_bounds__(THREADS)
         x[c.at + i] += widen(pos, type, (size_t)(row_of(c, i, cols) + offset) * cols + column_of(c, i, cols));
 }
 
+// Numbers i and i + D/2 of each unit of D: a thread that holds the first writes both; a chunk may end between them.
+static __global__ void __launch_bounds__(THREADS)
+    rotate_k(float *__restrict__ x, const float *__restrict__ table, const int32_t *__restrict__ first, int width,
+             int D, float sign, const cuda_spans s) {
+    const chunk c = chunk_of(s, width);
+    const int offset = first[c.extra] - c.begin, half = D / 2;
+    for (int i = (int)threadIdx.x; i < c.count; i += THREADS) {
+        const int d = column_of(c, i, width) % D;
+        if (d >= half) continue;
+        const float *angle = table + (size_t)(row_of(c, i, width) + offset) * D + d;
+        float *one = x + c.at + i, a = one[0], b = one[half];
+        const float cosine = angle[0], sine = sign * angle[half];
+        one[0] = a * cosine - b * sine;
+        one[half] = b * cosine + a * sine;
+    }
+}
+
 static __global__ void __launch_bounds__(THREADS)
     append_k(const cuda_targets to, const float *__restrict__ x, int width, const int32_t *__restrict__ at,
              const cuda_spans s) {
@@ -136,6 +153,10 @@ extern "C" void cuda_launch_embed_grad(float *dw, const float *dy, const int32_t
 extern "C" void cuda_launch_positions(float *x, const void *pos, int type, int cols, const int32_t *first,
                                       const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(positions_k, s->blocks, THREADS, 0, st, x, pos, type, cols, first, *s);
+}
+extern "C" void cuda_launch_rotate(float *x, const float *table, const int32_t *first, int width, int D, float sign,
+                                   const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(rotate_k, s->blocks, THREADS, 0, st, x, table, first, width, D, sign, *s);
 }
 extern "C" void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at,
                                    const cuda_spans *s, cudaStream_t st) {
