@@ -6,35 +6,18 @@
 // "N" on their input by the seconds that N batches took. Rounds go over all contenders in turn, so that a slow phase of
 // the machine hits all of them; a rate is the median over the rounds. The store is written at the end and its time is
 // shared out over the examples.
+#include "bench_score.h"
 #include "cli.h"
-#include "child.h"
-#include "model_random.h"
-#include "results.h"
 #include "score.h"
 #include <cblas.h>
 #include <errno.h>
-#include <gsl/gsl_sort.h>
-#include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { PARTS = 5, GEMM_SIDE = 3072, MOST_ROUNDS = 99, CONTINUATION_WORDS = 16 };
-static const char *const part_names[PARTS] = {"GEMM", "attention", "criteria", "store", "other"};
-
-typedef struct {
-    const char *model, *shape, *criteria, *peer, *scratch, *out;
-    long rounds, batches, batch, tokens, continuation, threads, seed;
-} bench_options;
-
-// ---------------------------------------------------------------- the model
-typedef struct {
-    model_random random;
-    model m;
-    double bytes;
-} bench_model;
+enum { GEMM_SIDE = 3072, CONTINUATION_WORDS = 16 };
 
 // One thread: OpenMP does not work in children forked from a process in which it has started others.
 static void open_model(bench_model *b, const bench_options *o) {
@@ -167,12 +150,6 @@ static int serve_gemm(const bench_options *o) {
 }
 
 // ---------------------------------------------------------------- contenders as processes
-typedef struct {
-    const char *name, *criteria;  // criteria NULL: not ours
-    child c;
-    double seconds[MOST_ROUNDS], part[PARTS], merge, peak_bytes;
-} contender;
-
 static void numbers(contender *c, double *value, int n) {
     for (int k = 0; k < n; k++)
         if (fscanf(c->c.from, "%lf", &value[k]) != 1) die(1, "%s: ended before its time", c->name);
@@ -239,129 +216,6 @@ static char *start_peer(contender *c, const bench_options *o, const model_config
     return xstrdup(line);
 }
 
-// ---------------------------------------------------------------- results
-// Of one contender. Seconds of a round are those of its batches and of their share of writing the store.
-typedef struct {
-    double tokens_per_second, slowest, fastest, batch_seconds;
-    double beside_peer;                           // 0: it is the peer, or there is none
-    double share[PARTS], multiply_adds, of_peak;  // ours only: shares of the time; of a batch; of the GEMM peak
-} figures;
-
-static double median(const double *x, long n) {
-    double sorted[MOST_ROUNDS];
-    memcpy(sorted, x, sizeof *x * (size_t)n);
-    gsl_sort(sorted, 1, (size_t)n);
-    return gsl_stats_median_from_sorted_data(sorted, 1, (size_t)n);
-}
-
-// peer: seconds of its median round, or 0; gemm: multiply-adds/s of the peak.
-static figures figures_of(const contender *c, const bench_options *o, const bench_model *m, double peer, double gemm) {
-    const double batches = (double)o->batches, tokens = (double)(o->batch * o->tokens) * batches;
-    const double merge = c->merge * (double)o->batch * batches, seconds = median(c->seconds, o->rounds) + merge;
-    figures f = {.tokens_per_second = tokens / seconds, .batch_seconds = seconds / batches};
-    double least, most, all = 0;
-    gsl_stats_minmax(&least, &most, c->seconds, 1, (size_t)o->rounds);
-    f.slowest = tokens / (most + merge);
-    f.fastest = tokens / (least + merge);
-    if (!c->criteria) return f;
-    f.beside_peer = peer / seconds;
-    for (int k = 0; k < PARTS; k++) all += f.share[k] = c->part[k] / (double)o->rounds + (k == 3 ? merge : 0);
-    for (int k = 0; k < PARTS; k++) f.share[k] /= all;
-    probe_plan plan = {.mode = {[MODE_SOUND] = true}};
-    plan.crit = crit_select(c->criteria, &plan.n_crit);
-    f.multiply_adds = probe_macs(&m->m, &plan, (int)o->tokens, (int)(o->tokens - o->continuation)) * (double)o->batch;
-    f.of_peak = f.multiply_adds / f.batch_seconds / gemm;
-    free(plan.crit);
-    return f;
-}
-
-static void print_result(const contender *c, const bench_model *m, const figures *f) {
-    printf("%-22s %8.1f tokens/s, %.3f s per batch", c->name, f->tokens_per_second, f->batch_seconds);
-    if (f->beside_peer > 0) printf(", %.2f times the peer", f->beside_peer);
-    printf("; peak memory %.2f GB", c->peak_bytes / 1e9);
-    if (!c->criteria) {
-        printf("\n");
-        return;
-    }
-    printf(" = weights + %.2f GB\n%22s", (c->peak_bytes - m->bytes) / 1e9, "");
-    for (int k = 0; k < PARTS; k++) printf(" %s %.1f %%%s", part_names[k], 100 * f->share[k], k < PARTS - 1 ? "," : "");
-    printf("; %.1f G multiply-adds a batch, %.0f %% of the GEMM peak\n", f->multiply_adds / 1e9, 100 * f->of_peak);
-}
-
-// ---------------------------------------------------------------- the CSV file
-// A column, and whether it says what a row is about; the others are what was measured. Rates are tokens/s, shares those
-// of our own time.
-// clang-format off
-#define COLUMNS(X)                                                                                                    \
-    X(model, 1) X(contender, 1) X(criteria, 1) X(batch, 1) X(batches, 1) X(tokens, 1) X(continuation, 1)              \
-    X(rounds, 1) X(seed, 1) X(threads, 1) X(processor, 1) X(peer, 1) X(code, 1) X(tokens_per_second, 0)               \
-    X(slowest, 0) X(fastest, 0) X(batch_seconds, 0) X(beside_peer, 0) X(peak_bytes, 0) X(weight_bytes, 0)             \
-    X(gemm_share, 0) X(attention_share, 0) X(criteria_share, 0) X(store_share, 0) X(other_share, 0)                   \
-    X(multiply_adds, 0) X(gemm_peak, 0) X(of_gemm_peak, 0) X(peer_versions, 0)
-// clang-format on
-#define X(name, key) COLUMN_##name,
-enum { COLUMNS(X) N_COLUMNS, FIELD = 512 };
-#undef X
-#define X(name, key) {#name, key},
-static const results_column columns[N_COLUMNS] = {COLUMNS(X)};
-#undef X
-
-typedef struct {
-    char text[N_COLUMNS][FIELD];
-    const char *field[N_COLUMNS];
-} csv_row;
-#define SET(r, column, ...) snprintf((r)->text[COLUMN_##column], FIELD, __VA_ARGS__)
-
-static void set_key(csv_row *r, const contender *c, const bench_options *o) {
-    char *processor = results_processor();
-    for (int i = 0; i < N_COLUMNS; i++) {
-        r->text[i][0] = 0;
-        r->field[i] = r->text[i];
-    }
-    SET(r, model, "%s", *o->model ? o->model : o->shape);
-    SET(r, contender, "%s", c->criteria ? "own" : c->name);
-    SET(r, criteria, "%s", c->criteria ? c->criteria : "");
-    SET(r, batch, "%ld", o->batch);
-    SET(r, batches, "%ld", o->batches);
-    SET(r, tokens, "%ld", o->tokens);
-    SET(r, continuation, "%ld", o->continuation);
-    SET(r, rounds, "%ld", o->rounds);
-    SET(r, seed, "%ld", o->seed);
-    SET(r, threads, "%ld", o->threads);
-    SET(r, processor, "%s", processor);
-    SET(r, peer, "%s", strcmp(o->peer, "none") == 0 ? "" : "PyTorch");
-    SET(r, code, "%s", code_version());
-    free(processor);
-}
-
-static bool row_present(const results *out, const contender *c, const bench_options *o) {
-    csv_row r;
-    set_key(&r, c, o);
-    return results_find(out, r.field);
-}
-
-static void write_row(results *out, const contender *c, const bench_options *o, const bench_model *m, const figures *f,
-                      double gemm, const char *about) {
-    csv_row r;
-    set_key(&r, c, o);
-    if (results_find(out, r.field)) return;
-    SET(&r, tokens_per_second, "%.6g", f->tokens_per_second);
-    SET(&r, slowest, "%.6g", f->slowest);
-    SET(&r, fastest, "%.6g", f->fastest);
-    SET(&r, batch_seconds, "%.6g", f->batch_seconds);
-    SET(&r, peak_bytes, "%.0f", c->peak_bytes);
-    if (about) SET(&r, peer_versions, "%s", about);
-    if (c->criteria) {
-        if (about) SET(&r, beside_peer, "%.4f", f->beside_peer);
-        for (int k = 0; k < PARTS; k++) snprintf(r.text[COLUMN_gemm_share + k], FIELD, "%.4f", f->share[k]);
-        SET(&r, weight_bytes, "%.0f", m->bytes);
-        SET(&r, multiply_adds, "%.6g", f->multiply_adds);
-        SET(&r, gemm_peak, "%.6g", gemm);
-        SET(&r, of_gemm_peak, "%.4f", f->of_peak);
-    }
-    if (results_append(out, r.field)) die(1, "%s", err_get());
-}
-
 // Names of the criteria of METHOD 4.2 that are in `all`, without one of them.
 static char *all_but(const char *left_out) {
     int n;
@@ -406,17 +260,17 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
 
     double best = gemm.seconds[0];
     for (long r = 1; r < o->rounds; r++) best = fmin(best, gemm.seconds[r]);
-    const double rate = pow(GEMM_SIDE, 3) / best, beside = about ? median(peer->seconds, o->rounds) : 0;
+    const double rate = pow(GEMM_SIDE, 3) / best, beside = about ? contender_median(peer, o) : 0;
     printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G "
            "multiply-adds/s; "
            "weights %.2f GB\n",
            o->threads, o->batch, o->tokens, o->continuation, o->rounds, rate / 1e9, m->bytes / 1e9);
     for (int i = about ? -1 : 0; i < n; i++) {
         const contender *c = i < 0 ? peer : &ours[i];
-        const figures f = figures_of(c, o, m, beside, rate);
-        print_result(c, m, &f);
+        const figures f = contender_figures(c, o, m, beside, rate);
+        contender_print(c, m, &f);
         if (i < 0) printf("%22s %s\n", "", about);
-        if (out) write_row(out, c, o, m, &f, rate, about);
+        if (out && contender_row_write(out, c, o, m, &f, rate, about)) die(1, "%s", err_get());
     }
     free(about);
 }
@@ -534,10 +388,10 @@ int main(int argc, char **argv) {
     bool present = o.out;
     if (o.out) {
         char *lines = results_timed(argc, argv, options, "cpu", (int)o.threads);
-        if (results_open(&out, o.out, columns, N_COLUMNS, lines)) die(1, "%s", err_get());
+        if (contender_rows_open(&out, o.out, lines)) die(1, "%s", err_get());
         free(lines);
-        for (int i = 0; i < n; i++) present &= row_present(&out, &ours[i], &o);
-        if (strcmp(o.peer, "none") != 0) present &= row_present(&out, &peer, &o);
+        for (int i = 0; i < n; i++) present &= contender_row_present(&out, &ours[i], &o);
+        if (strcmp(o.peer, "none") != 0) present &= contender_row_present(&out, &peer, &o);
     }
     if (present)
         log_info("%s has the rows of all contenders; nothing is timed", o.out);
