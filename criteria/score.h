@@ -1,6 +1,6 @@
 // score - what bin/score does between its options and the finished store: choose the examples, see what a store already
-// holds, run what is missing through the probe into part files, merge. Stages: score_plan.c, score_run.c,
-// score_merge.c; glue in score_main.c.
+// holds, run what is missing through the probe into part files, merge. Stages: score_examples.c,
+// score_plan.c, score_run.c, score_merge.c; glue in score_main.c.
 //
 // A field is one dataset with a row per example (or for the first examples of each task only: exact removal of neurons,
 // which costs a forward pass per unit). What an example lacks depends on its class alone: whether the old store has it,
@@ -113,6 +113,7 @@ static inline bool score_in_16_bits(const score_job *j, const score_field *f) {
 
 // score_plan.c. All return 0, or -1 and err_set.
 int score_plan(score_job *j);
+int score_choose_examples(score_job *j);  // score_examples.c, part of it: tasks, ex, old_row
 // its second half, where examples and tasks are given: fields, classes, side rows, batches
 int score_plan_rows(score_job *j);
 void score_free(score_job *j);

@@ -171,6 +171,13 @@ char *store_attr(const store *s, const char *object, const char *key) {
     return out;
 }
 
+int store_attr_int(const store *s, const char *object, const char *key) {
+    char *text = store_attr(s, object, key);
+    const int x = text ? atoi(text) : 0;
+    free(text);
+    return x;
+}
+
 // Rows [row, row + n) as `type` into out.
 int store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out) {
     long dim[3];

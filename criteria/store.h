@@ -48,6 +48,7 @@ int store_shape(const store *s, const char *dataset, long dim[3]);
 char **store_list(const store *s, const char *group, int *n);
 // Attribute of an object ("/" is the root) as text, numbers in decimal; NULL: not there. Caller frees.
 char *store_attr(const store *s, const char *object, const char *key);
+int store_attr_int(const store *s, const char *object, const char *key);  // 0 where it is missing
 // Rows [row, row + n) of a dataset (scalar and one-dimensional ones too), 16-bit scores scaled. 0, or -1 and err_set.
 int store_read(const store *s, const char *dataset, long row, long n, float *out);
 int store_read_double(const store *s, const char *dataset, long row, long n, double *out);
