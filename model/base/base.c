@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -107,10 +108,31 @@ char *xasprintf(const char *fmt, ...) {
 // ---------------------------------------------------------------- files
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
+bool path_there(const char *path) {
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+int err_open(const char *path) {
+    char to[512];
+    const int why = errno;
+    const ssize_t n = why == ENOENT ? readlink(path, to, sizeof to - 1) : -1;
+    if (n < 0) return err_set("%s: cannot open: %s", path, strerror(why));
+    to[n] = 0;
+    return err_set("%s: a link to %s, which is not there; fetch the file again", path, to);
+}
+
+int check_lfs(const char *path, const void *bytes, size_t n) {
+    static const char head[] = "version https://git-lfs.github.com/spec/v";
+    const size_t most = sizeof head - 1 < n ? sizeof head - 1 : n;
+    if (most < strlen("version h") || memcmp(bytes, head, most)) return 0;
+    return err_set("%s: a pointer of Git LFS, not the file itself; run git lfs pull where it was cloned", path);
+}
+
 char *file_read(const char *path, size_t *bytes) {
     FILE *f = fopen(path, "rb");
     if (!f) {
-        err_set("%s: cannot open: %s", path, strerror(errno));
+        err_open(path);
         return NULL;
     }
     size_t n = 0, cap = 1 << 16;
@@ -127,6 +149,10 @@ char *file_read(const char *path, size_t *bytes) {
     }
     fclose(f);
     p[n] = 0;
+    if (check_lfs(path, p, n)) {
+        free(p);
+        return NULL;
+    }
     if (bytes) *bytes = n;
     return p;
 }

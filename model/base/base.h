@@ -47,6 +47,11 @@ char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 // Whole file as one zero-terminated block; NULL and err_set on failure. *bytes may be NULL.
 char *file_read(const char *path, size_t *bytes);
 bool file_exists(const char *path);
+bool path_there(const char *path);  // also a link to nowhere
+// Why a path cannot be opened (errno), in words for a link to nowhere; -1.
+int err_open(const char *path);
+// Says so and returns -1 where a file begins as a pointer of Git LFS does, whole or cut; else 0.
+int check_lfs(const char *path, const void *bytes, size_t n);
 // Buffered text or binary output that appears under its name only when complete: written to PATH.tmp, synced, renamed.
 typedef struct {
     FILE *f;

@@ -1,6 +1,7 @@
 // ckpt - opening, validating, hashing and saving checkpoint directories. Contract and file forms in ckpt.h.
 // The forms, their order and the names are those of transformers' from_pretrained and save_pretrained.
 #include "arch.h"
+#include "folder.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -20,7 +21,7 @@ typedef int parse_fn(const uint8_t *bytes, size_t n, const char *path, tensor **
 static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return err_set("%s: cannot open: %s", path, strerror(errno));
+    if (fd < 0) return err_open(path);
     void *base = MAP_FAILED;
     int bad = -1;
     if (fstat(fd, &st))
@@ -36,11 +37,20 @@ static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n)
     *bytes = base;
     *n = (size_t)st.st_size;
     VEC_PUSH(c->maps, c->n_maps, c->cap_maps, ((struct ckpt_map){.base = base, .bytes = *n}));
-    return 0;
+    return check_lfs(path, base, *n);
+}
+
+// Without what torch's DataParallel and compile put before all names.
+static const char *unwrapped(const char *name) {
+    static const char *const wrappers[] = {"module.", "_orig_mod."};
+    for (int i = 0; i < 2; i++)
+        if (!strncmp(name, wrappers[i], strlen(wrappers[i]))) return unwrapped(name + strlen(wrappers[i]));
+    return name;
 }
 
 // OPT's "model.decoder.layers...", "decoder.layers..." and "layers..." are the same tensor.
 static const char *short_name(const ckpt *c, const char *name) {
+    name = unwrapped(name);
     for (const char *const *prefix = arch_of(&c->config).family->prefixes; *prefix; prefix++)
         if (!strncmp(name, *prefix, strlen(*prefix))) name += strlen(*prefix);
     return name;
@@ -55,11 +65,15 @@ static int load_file(ckpt *c, const char *path, parse_fn *parse) {
     c->n_files++;
     if (map_file(c, path, &bytes, &size) || parse(bytes, size, path, &ts, &n)) return -1;
     c->tensors = xrealloc(c->tensors, (size_t)(c->n_tensors + n + 1) * sizeof *ts);
+    if (n && unwrapped(ts[0].name) != ts[0].name)
+        log_info("%s: \"%.*s\" before the tensors' names is left out", path, (int)(unwrapped(ts[0].name) - ts[0].name),
+                 ts[0].name);
     for (int i = 0; i < n; i++) {
         tensor *t = &c->tensors[c->n_tensors++];
         *t = ts[i];
         t->name = xstrdup(short_name(c, ts[i].name));
-        if ((uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
+        ts[i].made = NULL;
+        if (t->foreign || (uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
         struct ckpt_map copy = {.base = xaligned(tensor_bytes(t)), .bytes = tensor_bytes(t), .owned = true};
         memcpy(copy.base, t->data, copy.bytes);
         t->data = copy.base;
@@ -75,12 +89,31 @@ static const tensor *named(const tensor *ts, int n, const char *name) {
     return NULL;
 }
 
+static void drop(ckpt *c, const tensor *t) {
+    int i = (int)(t - c->tensors);
+    free(c->tensors[i].name);
+    free(c->tensors[i].made);
+    memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
+}
+
+// Of a tensor that is in two shards the index says which one counts.
+static void drop_others_of_shard(ckpt *c, const json_t *map, const char *shard, int first) {
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)map, name, v) {
+        const tensor *t = strcmp(json_string_value(v), shard)
+                              ? named(c->tensors + first, c->n_tensors - first, short_name(c, name))
+                              : NULL;
+        if (t) drop(c, t);
+    }
+}
+
 static int load_shard(ckpt *c, const json_t *map, const char *shard, const char *index, parse_fn *parse) {
     int first = c->n_tensors, bad;
     if (!*shard || strchr(shard, '/'))
         return err_set("%s: \"%.80s\" is not the name of a file beside it", index, shard);
     char *path = xasprintf("%s/%s", c->dir, shard);
-    if ((bad = load_file(c, path, parse)) && !file_exists(path))
+    if ((bad = load_file(c, path, parse)) && !path_there(path))
         err_set("%s: missing, though %s names it; fetch it again", path, index);
     const char *name;
     json_t *v;
@@ -88,6 +121,7 @@ static int load_shard(ckpt *c, const json_t *map, const char *shard, const char 
                         v) if (!bad && !strcmp(json_string_value(v), shard) &&
                                !named(c->tensors + first, c->n_tensors - first, short_name(c, name))) bad =
         err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
+    if (!bad) drop_others_of_shard(c, map, shard, first);
     free(path);
     return bad;
 }
@@ -141,7 +175,7 @@ static int load_tensors(ckpt *c) {
     };
     for (int i = 0; i < 4; i++) {
         char *path = xasprintf("%s/%s", c->dir, forms[i].file);
-        bool there = file_exists(path);
+        bool there = path_there(path);
         int bad = 0;
         if (there) bad = (forms[i].index ? load_index : load_file)(c, path, forms[i].parse);
         free(path);
@@ -175,34 +209,51 @@ static int check_shape(const tensor *t, const tensor *want, const char *dir) {
     return err_set("%s: tensor %s has shape %s, but config.json asks for %s", dir, t->name, is, should);
 }
 
-// tensors (sorted by name) are exactly those of the config.
+// tensors (sorted by name) are exactly those of the config. What is missing is named with what has no place: where both
+// are there, it is often one tensor under two names.
 static int check_tensors(const model_config *config, const tensor *ts, int n, const char *dir) {
     int n_want, bad = 0, i = 0, j = 0;
     tensor *want = arch_tensor_list(config, &n_want);
+    const tensor *missing = NULL, *surplus = NULL;
     qsort(want, (size_t)n_want, sizeof *want, by_name);
     for (int k = 1; k < n && !bad; k++)
         if (!strcmp(ts[k].name, ts[k - 1].name)) bad = err_set("%s: tensor %s is there twice", dir, ts[k].name);
-    for (; !bad && (i < n_want || j < n); i++, j++) {
+    for (; !bad && (i < n_want || j < n);) {
         int order = i == n_want ? 1 : -1;
         if (i < n_want && j < n) order = strcmp(want[i].name, ts[j].name);
-        if (order < 0)
-            bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, want[i].name);
-        else if (order > 0)
-            bad = err_set("%s: tensor %s has no place in the model that config.json describes", dir, ts[j].name);
-        else
-            bad = check_shape(&ts[j], &want[i], dir);
+        if (order < 0 && !missing) missing = &want[i];
+        if (order > 0 && !surplus) surplus = &ts[j];
+        if (order == 0 && ts[j].foreign)
+            bad =
+                err_set("%s: tensor %s: type %s; only F32, F16 and BF16 can be read (quantised weights: save the model "
+                        "in fp16)",
+                        dir, ts[j].name, ts[j].foreign);
+        if (order == 0 && !bad) bad = check_shape(&ts[j], &want[i], dir);
+        i += order <= 0;
+        j += order >= 0;
     }
+    if (!bad && missing && surplus)
+        bad = err_set("%s: tensor %s is missing, but config.json asks for it; %s, which is there, has no place", dir,
+                      missing->name, surplus->name);
+    else if (!bad && missing)
+        bad = err_set("%s: tensor %s is missing, but config.json asks for it", dir, missing->name);
+    else if (!bad && surplus)
+        bad = err_set("%s: tensor %s has no place in the model that config.json describes", dir, surplus->name);
     tensors_free(want, n_want);
     return bad;
 }
 
-static void drop(ckpt *c, const tensor *t) {
-    int i = (int)(t - c->tensors);
-    free(c->tensors[i].name);
-    memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
+// ---------------------------------------------------------------- what files hold besides a model's tensors
+static bool has_all(const ckpt *c) {
+    int n;
+    tensor *want = arch_tensor_list(&c->config, &n);
+    bool all = true;
+    for (int i = 0; i < n && all; i++) all = ckpt_find(c, want[i].name) != NULL;
+    tensors_free(want, n);
+    return all;
 }
 
-// What files hold besides weights.
+// What some files hold besides, without a warning: fairseq's version, frequencies that the configuration gives.
 static void drop_others(ckpt *c) {
     static const char frequencies[] = ".rotary_emb.inv_freq";
     for (int i = c->n_tensors - 1; i >= 0; i--) {
@@ -211,10 +262,39 @@ static void drop_others(ckpt *c) {
     }
 }
 
-// The head of a tied model is the embedding once more; one that differs is no model that runs here.
+// Tensors whose names no model of the family has (buffers, heads of other tasks) are left out with a warning where
+// nothing is missing, as transformers does it. Those that another configuration would have stay, and are refused.
+static void drop_strangers(ckpt *c) {
+    const family *f = arch_of(&c->config).family;
+    char first[160] = "";
+    int n = 0, layer;
+    if (!has_all(c)) return;
+    for (int i = c->n_tensors - 1; i >= 0; i--) {
+        if (arch_find(f, c->tensors[i].name, &layer)) continue;
+        snprintf(first, sizeof first, "%s", c->tensors[i].name);
+        drop(c, &c->tensors[i]);
+        n++;
+    }
+    if (n)
+        log_info("%s: %d tensor%s without a place in the model left out: %s%s", c->dir, n, n == 1 ? "" : "s", first,
+                 n == 1 ? "" : ", ..");
+}
+
+static void rename_tensor(ckpt *c, const char *from, const char *to) {
+    tensor *t = (tensor *)(uintptr_t)ckpt_find(c, from);
+    if (!t || ckpt_find(c, to)) return;
+    free(t->name);
+    t->name = xstrdup(to);
+    qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
+}
+
+// The head of a tied model is the embedding once more, and may be there alone (safetensors' save_model keeps one of two
+// names); an untied head, or one that was changed, is no model that runs here.
 static int check_head(ckpt *c) {
     const arch a = arch_of(&c->config);
     const family *f = a.family;
+    rename_tensor(c, "output_projection.weight", f->head);  // fairseq's and metaseq's name
+    if (c->config.tied) rename_tensor(c, f->head, f->embedding);
     const tensor *head = ckpt_find(c, f->head), *embed = ckpt_find(c, f->embedding);
     if (!head && !c->config.tied)
         return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no %s", c->dir, f->head);
@@ -224,6 +304,17 @@ static int check_head(ckpt *c) {
         return err_set("%s: %s differs from %s, though the head of this model is tied", c->dir, f->head, f->embedding);
     drop(c, head);
     return 0;
+}
+
+// The rows of the embedding are the vocabulary, whatever config.json says: some pad one and not the other.
+static void take_rows(ckpt *c) {
+    model_config *m = &c->config;
+    const tensor *embed = ckpt_find(c, arch_of(m).family->embedding);
+    if (!embed || embed->rank != 2 || embed->dim[0] == m->V || embed->dim[0] > 1 << 24) return;
+    if (embed->dim[0] <= m->bos || embed->dim[0] <= m->eos || embed->dim[0] <= m->pad) return;
+    log_info("%s: the embedding has %lld rows, config.json says %d; the rows count", c->dir, (long long)embed->dim[0],
+             m->V);
+    m->V = (int)embed->dim[0];
 }
 
 static int read_config(ckpt *c) {
@@ -236,11 +327,14 @@ static int read_config(ckpt *c) {
 }
 
 int ckpt_open(ckpt *c, const char *dir) {
-    *c = (ckpt){.dir = xstrdup(dir)};
-    if (read_config(c) || load_tensors(c)) goto fail;
+    *c = (ckpt){.dir = model_folder(dir)};
+    if (!c->dir || read_config(c) || load_tensors(c)) goto fail;
     qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
     drop_others(c);
-    if (check_head(c) || check_tensors(&c->config, c->tensors, c->n_tensors, dir)) goto fail;
+    if (check_head(c)) goto fail;
+    take_rows(c);
+    drop_strangers(c);
+    if (check_tensors(&c->config, c->tensors, c->n_tensors, c->dir)) goto fail;
     for (int i = 0; i < c->n_tensors; i++) c->bytes += tensor_bytes(&c->tensors[i]);
     return 0;
 fail:

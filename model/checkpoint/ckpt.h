@@ -99,6 +99,9 @@ typedef struct {
     int64_t dim[4];  // row major
     // little endian; of a ckpt: aligned to the element, not more (a tensor that the file places otherwise is copied)
     const void *data;
+    void *made;           // a copy of ours that data points to; freed with the tensor
+    const char *foreign;  // the name of its type in the file where it is none of the three (a buffer of a module): such
+                          // a tensor has no data, and no place in a model
 } tensor;
 
 typedef struct {
@@ -121,10 +124,12 @@ typedef struct {
 } ckpt;
 
 // Opens and validates everything that can be checked without reading the weights: every offset, shape and dtype against
-// the file size and the config; overlapping or out-of-file tensors, missing, surplus, wrongly shaped or duplicate
-// tensors are refused with one line. A tied lm_head.weight (which must equal the embedding), fairseq's "version" and
-// frequencies of rotary positions (older files; the configuration gives them) are dropped. All data stay valid until
-// ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
+// the file size and the config; overlapping or out-of-file tensors, missing, wrongly shaped or duplicate tensors, and
+// those that another configuration would have, are refused with one line. dir may also be a folder of the Hugging Face
+// hub's cache (folder.h). A tied lm_head.weight (which must equal the embedding, or is there in its place) and
+// fairseq's "version" and frequencies of rotary positions are dropped; so is, with a warning, what no model of the family has, where nothing is missing.
+// The rows of the embedding are V, whatever the config says. All data stay valid until ckpt_close. 0, or -1 and
+// err_set. ckpt_close is safe on {0} and twice.
 int ckpt_open(ckpt *c, const char *dir);
 void ckpt_close(ckpt *c);
 // The tensor, or NULL.

@@ -13,35 +13,54 @@ typedef struct {
     uint64_t begin, end;
 } entry;
 
-size_t tensor_bytes(const tensor *t) {
-    size_t n = dtype_bytes(t->type);
+static size_t bytes_of(const tensor *t, size_t width) {
     for (int i = 0; i < t->rank; i++)
-        if (t->dim[i] < 0 || __builtin_mul_overflow(n, (size_t)t->dim[i], &n)) return SIZE_MAX;
-    return n;
+        if (t->dim[i] < 0 || __builtin_mul_overflow(width, (size_t)t->dim[i], &width)) return SIZE_MAX;
+    return width;
 }
 
+size_t tensor_bytes(const tensor *t) { return bytes_of(t, dtype_bytes(t->type)); }
+
 void tensors_free(tensor *tensors, int n) {
-    for (int i = 0; tensors && i < n; i++) free(tensors[i].name);
+    for (int i = 0; tensors && i < n; i++) {
+        free(tensors[i].name);
+        free(tensors[i].made);
+    }
     free(tensors);
 }
 
-static int read_type(const json_t *v, const char *path, const char *name, dtype *out) {
+// Types that no weight here has, by their bytes.
+static const struct {
+    const char *code;
+    size_t bytes;
+} others[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I16", 2},
+              {"U16", 2},  {"I32", 4}, {"U32", 4}, {"I64", 8},     {"U64", 8},     {"F64", 8}};
+
+// Its bytes, 0: err_set.
+static size_t read_type(const json_t *v, const char *path, const char *name, tensor *t) {
     static const char *const codes[] = {[DT_F32] = "F32", [DT_F16] = "F16", [DT_BF16] = "BF16"};
     const char *s = json_string_value(v);
-    for (int t = DT_F32; s && t <= DT_BF16; t++)
-        if (!strcmp(s, codes[t])) {
-            *out = (dtype)t;
-            return 0;
+    for (int k = DT_F32; s && k <= DT_BF16; k++)
+        if (!strcmp(s, codes[k])) {
+            t->type = (dtype)k;
+            return dtype_bytes(t->type);
         }
-    return err_set("%s: tensor %s: type %.20s; only F32, F16 and BF16 can be read", path, name,
-                   s ? s : "is missing or not a text");
+    for (size_t k = 0; s && k < sizeof others / sizeof *others; k++)
+        if (!strcmp(s, others[k].code)) {
+            t->foreign = others[k].code;
+            return others[k].bytes;
+        }
+    err_set("%s: tensor %s: type %.20s; only F32, F16 and BF16 can be read", path, name,
+            s ? s : "is missing or not a text");
+    return 0;
 }
 
 static int read_entry(const json_t *v, const char *path, const char *name, uint64_t block, entry *e) {
     const json_t *shape = json_object_get(v, "shape"), *span = json_object_get(v, "data_offsets");
     tensor *t = &e->t;
     if (!json_is_object(v)) return err_set("%s: tensor %s: its header entry is not a JSON object", path, name);
-    if (read_type(json_object_get(v, "dtype"), path, name, &t->type)) return -1;
+    const size_t width = read_type(json_object_get(v, "dtype"), path, name, t);
+    if (!width) return -1;
     if (!json_is_array(shape) || json_array_size(shape) > 4)
         return err_set("%s: tensor %s: shape is not a list of at most 4 sizes", path, name);
     t->rank = (int)json_array_size(shape);
@@ -57,7 +76,7 @@ static int read_entry(const json_t *v, const char *path, const char *name, uint6
             return err_set("%s: tensor %s: data_offsets are not two offsets", path, name);
     e->begin = (uint64_t)json_integer_value(json_array_get(span, 0));
     e->end = (uint64_t)json_integer_value(json_array_get(span, 1));
-    size_t want = tensor_bytes(t);
+    size_t want = bytes_of(t, width);
     if (e->begin > e->end || e->end > block)
         return err_set("%s: tensor %s: bytes %llu..%llu lie outside the file's %llu bytes of data; the file is "
                        "truncated or damaged, fetch it again",

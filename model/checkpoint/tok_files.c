@@ -2,6 +2,7 @@
 // tok.h.
 #include <stdlib.h>
 #include <string.h>
+#include "folder.h"
 #include "json_read.h"
 #include "tok_impl.h"
 
@@ -90,14 +91,14 @@ static json_t *read_object(const char *dir, const char *name, int *bad) {
     json_error_t why;
     json_t *root = NULL;
     size_t n;
-    char *text = file_exists(path) ? file_read(path, &n) : NULL;
+    char *text = path_there(path) ? file_read(path, &n) : NULL;
     if (text) {
         root = json_read(text, n, &why);
         if (!root)
             *bad = err_set("%s:%d: not valid JSON: %s", path, why.line, why.text);
         else if (!json_is_object(root))
             *bad = err_set("%s: not a JSON object", path);
-    } else if (file_exists(path)) {
+    } else if (path_there(path)) {
         *bad = -1;
     }
     free(text);
@@ -185,20 +186,21 @@ bool tok_there(const char *dir) {
     bool there = false;
     for (int i = 0; i < 3; i++) {
         char *path = xasprintf("%s/%s", dir, names[i]);
-        there = there || file_exists(path);
+        there = there || path_there(path);
         free(path);
     }
     return there;
 }
 
-tok *tok_open(const char *dir, int vocab) {
+// dir: where the files are.
+static tok *open_folder(const char *dir, int vocab) {
     char *path[3] = {xasprintf("%s/vocab.json", dir), xasprintf("%s/merges.txt", dir),
                      xasprintf("%s/tokenizer.json", dir)};
     size_t n_vocab = 0, n_merges = 0;
     tok *t = NULL;
     if (!tok_there(dir)) {
         err_set("%s: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is there", dir);
-    } else if (file_exists(path[2])) {
+    } else if (path_there(path[2])) {
         char *json = file_read(path[2], &n_vocab);
         t = json ? tok_parse_json(json, n_vocab, dir, vocab) : NULL;
         free(json);
@@ -213,5 +215,12 @@ tok *tok_open(const char *dir, int vocab) {
         tok_close(t);
         t = NULL;
     }
+    return t;
+}
+
+tok *tok_open(const char *dir, int vocab) {
+    char *folder = model_folder(dir);
+    tok *t = folder ? open_folder(folder, vocab) : NULL;
+    free(folder);
     return t;
 }

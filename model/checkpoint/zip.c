@@ -36,9 +36,8 @@ static int find_directory(const archive *a, directory *d) {
     size_t at = a->n - END, lowest = at > 0xffff ? at - 0xffff : 0;
     while (!(is(a->bytes + at, 0x06054b50) && at + END + le(a->bytes + at + 20, 2) == a->n)) {
         if (at-- == lowest)
-            return err_set(
-                "%s: no zip directory at its end; it is truncated, or older than torch 1.6 (save it again with torch)",
-                a->path);
+            return err_set("%s: no zip directory at its end; it is truncated, or no file of torch.save; fetch it again",
+                           a->path);
     }
     const uint8_t *e = a->bytes + at;
     if (le(e + 4, 2) || le(e + 6, 2))

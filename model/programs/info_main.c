@@ -25,8 +25,8 @@ static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->t
 
 static void print_opt(const model_config *c) {
     const arch a = arch_of(c);
-    printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n",
-           a.norm_first ? "pre-LN" : "post-LN", c->L, c->H, c->D, c->E, c->F);
+    printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", a.norm_first ? "pre-LN" : "post-LN",
+           c->L, c->H, c->D, c->E, c->F);
     printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
            a.norm_first && !a.norm_at_end ? ", no final norm" : "", c->bias ? "" : ", no biases");
 }
@@ -35,8 +35,8 @@ static void print_llama(const model_config *c) {
     static const char *const names[] = {
         [MODEL_LLAMA] = "Llama", [MODEL_MISTRAL] = "Mistral", [MODEL_QWEN2] = "Qwen2", [MODEL_QWEN3] = "Qwen3"};
     const llama_config *f = &c->llama;
-    printf("architecture  %s, %d layers, %d heads of %d on %d KV heads, hidden %d, gated FFN %d (%s)\n",
-           names[c->type], c->L, c->H, c->D, f->K, c->E, c->F, activation_names[f->act]);
+    printf("architecture  %s, %d layers, %d heads of %d on %d KV heads, hidden %d, gated FFN %d (%s)\n", names[c->type],
+           c->L, c->H, c->D, f->K, c->E, c->F, activation_names[f->act]);
     printf("              %d positions%s, rotary (%s, theta %g), vocabulary %d, %s head%s%s\n", c->positions,
            f->window ? " (a sliding window)" : "", rope_names[f->rope.kind], f->rope.theta, c->V,
            c->tied ? "tied" : "own", f->bias_qkv || f->bias_out || f->bias_ffn ? ", biases" : "",
@@ -62,14 +62,15 @@ static const char *text_of(const json_t *root, const char *key) {
 }
 
 // For a compacted model: what each layer has left, and the mask that made it.
-static void print_compaction(const model_config *c) {
+static void print_compaction(const ckpt *from) {
+    const model_config *c = &from->config;
     if (!model_compacted(c)) return;
     for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {
         printf("%s", kind == UNIT_HEADS ? "compacted     heads" : "              neurons");
         for (int l = 0; l < c->L; l++) printf(" %d", model_units(c, l, kind));
         printf(" of %d a layer\n", kind == UNIT_HEADS ? c->H : c->F);
     }
-    char *path = xasprintf("%s/compaction.json", model_dir);
+    char *path = xasprintf("%s/compaction.json", from->dir);
     json_t *root = json_load_file(path, 0, NULL);
     if (root) {
         printf("              from %s (hash %.8s), mask %s", text_of(root, "source"), text_of(root, "source_hash"),
@@ -114,13 +115,13 @@ static void print_list(const ckpt *c) {
 }
 
 // Sizes, and one line of text to ids and back: a wrong vocab.json shows here.
-static int print_tokenizer(const model_config *c) {
+static int print_tokenizer(const ckpt *c) {
     static const char text[] = "The old man walked into the caf\xc3\xa9.";
-    if (!tok_there(model_dir)) {
+    if (!tok_there(c->dir)) {
         printf("tokenizer     none (no tokenizer.json, no vocab.json and merges.txt); score and sweep need it\n");
         return 0;
     }
-    tok *t = tok_open_model(model_dir, c);
+    tok *t = tok_open_model(c->dir, &c->config);
     int32_t *ids = NULL;
     int n = 0, cap = 0, bad = -1;
     char *back = NULL;
@@ -143,22 +144,23 @@ done:
 }
 
 int main(int argc, char **argv) {
-    const cli_option options[] = {{.name = "model",
-                                   .type = CLI_STR,
-                                   .value = &model_dir,
-                                   .arg = "DIR",
-                                   .help = "checkpoint: config.json, weights, vocab.json, merges.txt",
-                                   .required = true},
-                                  {.name = "tensors", .type = CLI_FLAG, .value = &list, .help = "list every tensor"},
-                                  {0}};
+    const cli_option options[] = {
+        {.name = "model",
+         .type = CLI_STR,
+         .value = &model_dir,
+         .arg = "DIR",
+         .help = "checkpoint: config.json, weights, tokenizer.json, or vocab.json and merges.txt",
+         .required = true},
+        {.name = "tensors", .type = CLI_FLAG, .value = &list, .help = "list every tensor"},
+        {0}};
     cli_parse(argc, argv, "checks and describes a checkpoint; exit 1 with one line if it is broken", options);
     ckpt c;
     if (ckpt_open(&c, model_dir) || ckpt_check_values(&c)) die(1, "%s", err_get());
     print_architecture(&c.config);
-    print_compaction(&c.config);
+    print_compaction(&c);
     print_tensors(&c);
     if (list) print_list(&c);
-    if (print_tokenizer(&c.config)) die(1, "%s", err_get());
+    if (print_tokenizer(&c)) die(1, "%s", err_get());
     printf("values        all finite\nhash          %s\n", ckpt_hash(&c));
     ckpt_close(&c);
     stdout_end();

@@ -120,24 +120,25 @@ def main():
         views[name] = flat[at:at + t.nelement()].view(t.shape)
         at += t.nelement()
     save_bin(os.path.join(folder("bin_350m", post), "pytorch_model.bin"), views)
-    # to be refused
-    bad = os.path.join(OUT, "bad")
+    # to be refused, and other forms of the same tensor
+    bad, other = os.path.join(OUT, "bad"), os.path.join(OUT, "other")
     os.makedirs(bad)
+    os.makedirs(other)
     x = torch.arange(12.0).reshape(3, 4)
     save_bin(os.path.join(bad, "evil.bin"), {"fc1.weight": x, "fc1.bias": Evil()})
-    save_bin(os.path.join(bad, "transposed.bin"), {"fc1.weight": x.t()})
-    save_bin(os.path.join(bad, "long.bin"), {"ids": torch.arange(3)})
-    save_bin(os.path.join(bad, "nested.bin"), {"model": {"fc1.weight": x}})
+    save_bin(os.path.join(other, "transposed.bin"), {"fc1.weight": x.t()})
+    save_bin(os.path.join(other, "long.bin"), {"ids": torch.arange(3)})
+    save_bin(os.path.join(other, "nested.bin"), {"model": {"fc1.weight": x}})
     save_bin(os.path.join(bad, "overlap.bin"), {"a": x.view(-1)[:8], "b": x.view(-1)[4:]})
-    save_bin(os.path.join(bad, "parameter.bin"), {"fc1.weight": torch.nn.Parameter(x)})
-    torch.save({"fc1.weight": x}, os.path.join(bad, "old_form.bin"), _use_new_zipfile_serialization=False)
-    torch.save({"fc1.weight": x}, os.path.join(bad, "protocol4.bin"), pickle_protocol=4)
+    save_bin(os.path.join(other, "parameter.bin"), {"fc1.weight": torch.nn.Parameter(x)})
+    torch.save({"fc1.weight": x}, os.path.join(other, "old_form.bin"), _use_new_zipfile_serialization=False)
+    torch.save({"fc1.weight": x}, os.path.join(other, "protocol4.bin"), pickle_protocol=4)
     save_bin(os.path.join(bad, "plain.bin"), {"fc1.weight": x})
     with zipfile.ZipFile(os.path.join(bad, "plain.bin")) as a, zipfile.ZipFile(os.path.join(bad, "compressed.bin"), "w", zipfile.ZIP_DEFLATED) as b:
         for e in a.infolist():
             b.writestr(zipfile.ZipInfo(e.filename), a.read(e), zipfile.ZIP_DEFLATED)
     for name in ("plain", "evil", "nested", "overlap"):  # seeds of tests/fuzz_pickle.c
-        with zipfile.ZipFile(os.path.join(bad, name + ".bin")) as a, open(os.path.join(OUT, name + ".pkl"), "wb") as f:
+        with zipfile.ZipFile(os.path.join(other if name == "nested" else bad, name + ".bin")) as a, open(os.path.join(OUT, name + ".pkl"), "wb") as f:
             f.write(a.read(name + "/data.pkl"))
     os.rename(os.path.join(bad, "plain.bin"), os.path.join(OUT, "plain.bin"))  # the one good one: tests damage copies of it
 
