@@ -9,16 +9,16 @@
 
 typedef struct {
     char *name;
-    double *all[2];      // aggregate over all [L, U], NULL: none
-    double variance[2];  // mean rank variance over units, NAN: none
-} summary;               // of a criterion
+    double *all[UNIT_KINDS];      // aggregate over all [L, U], NULL: none
+    double variance[UNIT_KINDS];  // mean rank variance over units, NAN: none
+} summary;                        // of a criterion
 
 typedef struct {
     store *in, *out;
-    int L, U[2], dense, n;
-    int *units[2];     // [L] of a compacted model, NULL: U each
-    size_t *place[2];  // where in [L, U] the units are that exist, [n_units]
-    size_t n_units[2];
+    int L, U[UNIT_KINDS], dense, n;
+    int *units[UNIT_KINDS];     // [L] of a compacted model, NULL: U each
+    size_t *place[UNIT_KINDS];  // where in [L, U] the units are that exist, [n_units]
+    size_t n_units[UNIT_KINDS];
     char **task;           // n_task names, in the store's order
     int n_task, *task_of;  // [n]
     mode_kind mode;        // in work

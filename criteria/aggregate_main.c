@@ -213,8 +213,7 @@ static int by_name(const void *a, const void *b) {
 static void free_criteria(job *j) {
     for (int k = 0; k < j->n_crit; k++) {
         free(j->crit[k].name);
-        free(j->crit[k].all[0]);
-        free(j->crit[k].all[1]);
+        for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) free(j->crit[k].all[kind]);
     }
     free(j->crit);
     j->crit = NULL;
@@ -222,7 +221,7 @@ static void free_criteria(job *j) {
 }
 
 // truth: removal over all of each kind, from the first mode that has it.
-static int run_mode(job *j, double *truth[2]) {
+static int run_mode(job *j, double *truth[UNIT_KINDS]) {
     int n, bad = 0;
     char *group = xasprintf("/scores%s", mode_suffixes[j->mode]), **names = store_list(j->in, group, &n);
     add_criteria(j, names, n);
@@ -238,7 +237,7 @@ static int run_mode(job *j, double *truth[2]) {
     for (int k = 0; !bad && k < j->n_crit; k++)
         if (aggregate_is_pooled(j, j->crit[k].name)) bad = aggregate_moments(j, j->crit[k].name);
     for (int k = 0; !bad && k < j->n_crit; k++)
-        for (int kind = 0; !bad && kind < 2; kind++) {
+        for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) {
             char *name = xasprintf("%s/%s/%s", group, j->crit[k].name, unit_names[kind]);
             bad = store_has(j->in, name) ? aggregate_rows(j, &j->crit[k], kind, name)
                                          : aggregate_tasks(j, &j->crit[k], kind);
@@ -254,7 +253,7 @@ static int run_mode(job *j, double *truth[2]) {
                mode_names[j->mode], "", "heads", "neurons");
         for (int k = 0; k < j->n_crit; k++) {
             printf("%-10s", j->crit[k].name);
-            for (int kind = 0; kind < 2; kind++)
+            for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
                 if (isnan(j->crit[k].variance[kind]))
                     printf(" %9s", "-");
                 else
@@ -262,8 +261,9 @@ static int run_mode(job *j, double *truth[2]) {
             printf("\n");
         }
     }
-    for (int kind = 0; !bad && kind < 2; kind++) bad = aggregate_correlate(j, kind);
-    for (int kind = 0; !bad && kind < 2; kind++) bad = aggregate_against_removal(j, kind, truth[kind]);
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) bad = aggregate_correlate(j, kind);
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++)
+        bad = aggregate_against_removal(j, kind, truth[kind]);
     free_criteria(j);
     free(group);
     return bad;
@@ -351,9 +351,9 @@ static int read_layout(job *j, store_examples *e) {
     j->L = number_of(j->in, "layers");
     j->U[UNIT_HEADS] = number_of(j->in, "heads");
     j->U[UNIT_NEURONS] = number_of(j->in, "neurons");
-    if (j->L < 1 || j->U[0] < 1 || j->U[1] < 1 || !store_has(j->in, "/examples"))
+    if (j->L < 1 || j->U[UNIT_HEADS] < 1 || j->U[UNIT_NEURONS] < 1 || !store_has(j->in, "/examples"))
         return err_set("%s: holds no scores; give a store made by bin/score", store_path(j->in));
-    for (int kind = 0; kind < 2; kind++) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         if (store_read_units(j->in, kind == UNIT_HEADS ? "heads_per_layer" : "neurons_per_layer", j->L, j->U[kind],
                              &j->units[kind]))
             return -1;
@@ -405,7 +405,7 @@ int main(int argc, char **argv) {
     printf("aggregate: %s\n", resolved);
     int lock = store_lock(out), bad = lock < 0 ? -1 : 0;
     store_examples e = {0};
-    double *truth[2] = {NULL, NULL};
+    double *truth[UNIT_KINDS] = {NULL, NULL};
     struct stat a, b;
     bool same = stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
     if (!bad) bad = (j.in = store_open(in)) ? 0 : -1;
@@ -414,8 +414,8 @@ int main(int argc, char **argv) {
     if (!bad && j.dense >= j.L) log_info("--dense-layers %ld leaves no layer of %d to compare", dense, j.L);
     if (!bad) bad = begin(&j, out, same) || csv_begin(&j, csv, command) ? -1 : 0;
     if (!bad)
-        printf("%s: %d examples of %d tasks, %d layers, %d heads and %d neurons each\n", in, j.n, j.n_task, j.L, j.U[0],
-               j.U[1]);
+        printf("%s: %d examples of %d tasks, %d layers, %d heads and %d neurons each\n", in, j.n, j.n_task, j.L,
+               j.U[UNIT_HEADS], j.U[UNIT_NEURONS]);
     for (mode_kind m = MODE_SOUND; !bad && m < MODES; m++) {
         j.mode = m;
         bad = run_mode(&j, truth);
@@ -434,7 +434,7 @@ int main(int argc, char **argv) {
     store_examples_free(&e);
     free(j.task);
     free(j.task_of);
-    for (int kind = 0; kind < 2; kind++) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         free(truth[kind]);
         free(j.units[kind]);
         free(j.place[kind]);

@@ -172,12 +172,11 @@ static void mark_absent(probe *p) {
     for (int i = 0; model_compacted(c) && i < p->n; i++)
         for (int k = 0; k < p->plan.n_crit; k++)
             for (mode_kind m = MODE_SOUND; m < MODES; m++)
-                for (int heads = 0; p->plan.mode[m] && heads < 2; heads++) {
-                    float *s = heads ? p->out[i].heads[m][k] : p->out[i].neurons[m][k];
-                    const int U = heads ? c->H : c->F;
+                for (unit_kind kind = UNIT_HEADS; p->plan.mode[m] && kind < UNIT_KINDS; kind++) {
+                    float *s = probe_scores(&p->out[i], kind, m)[k];
+                    const int U = model_all_units(c, kind);
                     for (int l = 0; s && l < c->L; l++)
-                        for (int u = model_units(c, l, heads ? UNIT_HEADS : UNIT_NEURONS); u < U; u++)
-                            s[(size_t)l * (size_t)U + (size_t)u] = NAN;
+                        for (int u = model_units(c, l, kind); u < U; u++) s[(size_t)l * (size_t)U + (size_t)u] = NAN;
                 }
 }
 
@@ -190,16 +189,15 @@ static int check(const probe *p, int i) {
             r->loss);
     for (int k = 0; k < p->plan.n_crit; k++)
         for (mode_kind m = MODE_SOUND; m < MODES; m++)
-            for (int heads = 0; p->plan.mode[m] && heads < 2; heads++) {
-                const crit_mode *mode = crit_mode_of(p->plan.crit[k], m);
-                const float *s = heads ? r->heads[m][k] : r->neurons[m][k];
-                const int U = heads ? c->H : c->F;
-                if (!s || !(heads ? mode->heads : mode->neurons)) continue;
+            for (unit_kind kind = UNIT_HEADS; p->plan.mode[m] && kind < UNIT_KINDS; kind++) {
+                const float *s = probe_scores(r, kind, m)[k];
+                const int U = model_all_units(c, kind);
+                if (!s || !crit_function(crit_mode_of(p->plan.crit[k], m), kind)) continue;
                 for (int u = 0; u < c->L * U; u++)
-                    if (!isfinite(s[u]) && u % U < model_units(c, u / U, heads ? UNIT_HEADS : UNIT_NEURONS))
+                    if (!isfinite(s[u]) && u % U < model_units(c, u / U, kind))
                         return err_set("example %d of the batch: criterion %s%s of %s %d in layer %d is %g", i,
                                        p->plan.crit[k]->name, m == MODE_COMPAT ? " (compat)" : "",
-                                       heads ? "head" : "neuron", u % U, u / U, (double)s[u]);
+                                       unit_names_of_one[kind], u % U, u / U, (double)s[u]);
             }
     return 0;
 }

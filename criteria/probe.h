@@ -34,6 +34,9 @@ typedef struct {
     // that a compacted layer lacks stay as they are
     double *moments;
 } probe_result;
+static inline float **probe_scores(const probe_result *r, unit_kind kind, mode_kind mode) {
+    return kind == UNIT_HEADS ? r->heads[mode] : r->neurons[mode];
+}
 
 // Rows that task-level criteria collect (side file): per wanted position of an example, in the order asked for, for
 // every layer da [E], x [E], and for every neuron whether dz != 0 (see task_stage.h).

@@ -6,9 +6,8 @@ static bool wants_removal(const probe *p, int i, unit_kind kind) {
     for (int k = 0; k < p->plan.n_crit; k++)
         for (mode_kind m = MODE_SOUND; m < MODES; m++) {
             const crit_mode *c = crit_mode_of(p->plan.crit[k], m);
-            if (p->plan.mode[m] &&
-                (kind == UNIT_HEADS ? c->heads && c->needs_heads & CRIT_REMOVAL && p->out[i].heads[m][k]
-                                    : c->neurons && c->needs_neurons & CRIT_REMOVAL && p->out[i].neurons[m][k]))
+            if (p->plan.mode[m] && crit_function(c, kind) && crit_needs(c, kind) & CRIT_REMOVAL &&
+                probe_scores(&p->out[i], kind, m)[k])
                 return true;
         }
     return false;

@@ -29,10 +29,11 @@ void tiles_needs(const probe_plan *plan, probe_needs needs) {
         for (mode_kind m = MODE_SOUND; m < MODES; m++) {
             const crit_mode *c = crit_mode_of(plan->crit[k], m);
             if (!plan->mode[m]) continue;
-            if (c->heads) needs[stage_of(c->needs_heads)][UNIT_HEADS] |= c->needs_heads;
-            if (c->neurons) needs[stage_of(c->needs_neurons)][UNIT_NEURONS] |= c->needs_neurons;
-            for (int kind = 0; plan->crit[k]->pooled && kind < UNIT_KINDS; kind++)
-                needs[STAGE_GRAD][kind] |= CRIT_MOMENTS;
+            for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
+                const unsigned reads = crit_needs(c, kind);
+                if (crit_function(c, kind)) needs[stage_of(reads)][kind] |= reads;
+                if (plan->crit[k]->pooled) needs[STAGE_GRAD][kind] |= CRIT_MOMENTS;
+            }
         }
 }
 
@@ -130,11 +131,10 @@ static sum_taps taps_of(const probe *p, int stage, int layer, unit_kind kind) {
     const model_run *r = p->run;
     const bool tangents = stage == STAGE_HESS || stage == STAGE_COMPAT;
     const probe_part *part = &p->part[model_part(p->m, layer)];
-    const int of = kind;
-    sum_taps x = {.taps = {.act = model_tap(r, of, layer),
-                           .grad = model_grad_tap(r, of, layer),
-                           .tangent = tangents ? model_hess_tap(r, of, layer) : NULL,
-                           .ld = model_tap_width(c, layer, of)}};
+    sum_taps x = {.taps = {.act = model_tap(r, kind, layer),
+                           .grad = model_grad_tap(r, kind, layer),
+                           .tangent = tangents ? model_hess_tap(r, kind, layer) : NULL,
+                           .ld = model_tap_width(c, layer, kind)}};
     if (kind == UNIT_HEADS) {
         x.taps.out = tangents ? NULL : model_grad_out(r, layer);
         x.taps.out_ld = c->E;
@@ -232,11 +232,11 @@ void tiles_call(probe *p, int stage, const crit_in *in, int example, unit_kind k
         for (mode_kind m = MODE_SOUND; m < MODES; m++) {
             if (!p->plan.mode[m]) continue;
             const crit_mode *c = crit_mode_of(p->plan.crit[k], m);
-            const unsigned needs = kind == UNIT_HEADS ? c->needs_heads : c->needs_neurons;
-            crit_fn *fn = kind == UNIT_HEADS ? c->heads : c->neurons;
-            float *to = kind == UNIT_HEADS ? p->out[example].heads[m][k] : p->out[example].neurons[m][k];
+            const unsigned needs = crit_needs(c, kind);
+            crit_fn *fn = crit_function(c, kind);
+            float *to = probe_scores(&p->out[example], kind, m)[k];
             if (!fn || !to || stage_of(needs) != stage) continue;
-            const int units = kind == UNIT_HEADS ? p->m->c.H : p->m->c.F;
+            const int units = model_all_units(&p->m->c, kind);
             const crit_in seen = declared(in, needs);
             fn(score, &seen);
             memcpy(to + (size_t)in->layer * (size_t)units + in->unit, score, sizeof *score * (size_t)in->U);
@@ -421,6 +421,6 @@ void tiles_score(probe *p, int stage, int layer) {
     if (p->m->o->host)
         score_on_host(p, stage, layer);
     else
-        for (int kind = 0; kind < UNIT_KINDS; kind++) score_on_device(p, stage, layer, kind);
+        for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) score_on_device(p, stage, layer, kind);
     p->seconds_criteria += clock_s() - start;
 }

@@ -30,7 +30,8 @@ static struct {
 // ---------------------------------------------------------------- one net
 typedef struct {
     predictor_design design;
-    int kind, batch;
+    unit_kind kind;
+    int batch;
     net shape;
     const char *peer_kind;
 } contender;
@@ -263,11 +264,13 @@ static int list_nets(contender *out, const model_config *c) {
             die(2, "--design %s: not one of shadow, dejavu, dejavu-lowrank, sequence, all", name[i]);
     }
     static const char *const peer[] = {"mlp", "mlp", [PREDICTOR_LOWRANK] = "pair", [PREDICTOR_SEQUENCE] = "pool"};
+    static const int most_hidden[UNIT_KINDS] = {[UNIT_HEADS] = 2048, [UNIT_NEURONS] = 1024},
+                     batch[UNIT_KINDS] = {[UNIT_HEADS] = 32, [UNIT_NEURONS] = 16};
     for (int d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++) {
         bool take = all;
         for (int i = 0; i < wanted; i++) take |= strcmp(name[i], predictor_design_names[d]) == 0;
-        for (int k = 0; k < 2 && take; k++) {
-            const int most = k ? 1024 : 2048, narrow = c->E < most ? c->E : most,
+        for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS && take; k++) {
+            const int narrow = c->E < most_hidden[k] ? c->E : most_hidden[k],
                       hidden = arg.hidden ? (int)arg.hidden : narrow;
             const predictor_info a = {.design = (predictor_design)d,
                                       .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
@@ -277,7 +280,7 @@ static int list_nets(contender *out, const model_config *c) {
                                       .F = c->F,
                                       .hidden = {hidden, hidden}};
             contender *to = &out[n++];
-            *to = (contender){.design = (predictor_design)d, .kind = k, .batch = k ? 16 : 32, .peer_kind = peer[d]};
+            *to = (contender){.design = (predictor_design)d, .kind = k, .batch = batch[k], .peer_kind = peer[d]};
             predictor_shape(&to->shape, &a, k);
         }
     }

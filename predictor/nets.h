@@ -17,12 +17,12 @@ extern const char *const predictor_states[];
 struct predictor {
     predictor_info about;
     char *criterion;
-    int n;         // nets of a kind: 1, or L - lag
-    net *net[2];   // [n] of heads, of neurons
-    const ops *o;  // whose memory w, narrow and work are
-    float *w;      // all parameters
-    void *narrow;  // or, instead of w, all in about.weights, laid out alike
-    net_work work[2];
+    int n;                 // nets of a kind: 1, or L - lag
+    net *net[UNIT_KINDS];  // [n] of heads, of neurons
+    const ops *o;          // whose memory w, narrow and work are
+    float *w;              // all parameters
+    void *narrow;          // or, instead of w, all in about.weights, laid out alike
+    net_work work[UNIT_KINDS];
 };
 
 // layers before it have no scores

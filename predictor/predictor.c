@@ -16,7 +16,7 @@ void predictor_shape(net *n, const predictor_info *a, unit_kind kind) {
 
 static size_t count_floats(const predictor *p) {
     size_t floats = 0;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; p->net[k] && i < p->n; i++) floats += p->net[k][i].floats;
     return floats;
 }
@@ -24,7 +24,7 @@ static size_t count_floats(const predictor *p) {
 // The nets find their weights in the block of all.
 static void bind(predictor *p) {
     size_t at = 0;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats) {
             net *n = &p->net[k][i];
             n->w = p->w ? p->w + at : NULL;
@@ -40,7 +40,7 @@ static predictor *shaped(const predictor_info *what) {
     p->about = *what;
     p->about.criterion = p->criterion = xstrdup(what->criterion ? what->criterion : "");
     p->n = what->per_layer ? what->L - what->lag : 1;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!what->has[k]) continue;
         p->net[k] = xcalloc((size_t)p->n, sizeof *p->net[k]);
         for (int i = 0; i < p->n; i++) predictor_shape(&p->net[k][i], what, k);
@@ -61,7 +61,7 @@ static uint64_t net_seed(uint64_t seed, unit_kind kind, int i) { return rng_hash
 
 predictor *predictor_new(const predictor_info *what, uint64_t seed) {
     predictor *p = make(what);
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; p->net[k] && i < p->n; i++) net_init(&p->net[k][i], net_seed(seed, k, i));
     predictor_hash(p);
     return p;
@@ -72,8 +72,9 @@ static void describe(predictor *p, const char *numbers) {
     const predictor_info *a = &p->about;
     char *text =
         xasprintf("%s %s %d %d %d %d %d/%d %d %d %d %d %d %d %d %s", numbers, predictor_design_names[a->design],
-                  a->per_layer, a->target_layer, (int)a->mode, a->lag, a->from, a->state[0], a->state[1], a->L, a->H,
-                  a->E, a->F, a->has[0] ? a->hidden[0] : 0, a->has[1] ? a->hidden[1] : 0, a->criterion);
+                  a->per_layer, a->target_layer, (int)a->mode, a->lag, a->from, a->state[UNIT_HEADS],
+                  a->state[UNIT_NEURONS], a->L, a->H, a->E, a->F, a->has[UNIT_HEADS] ? a->hidden[UNIT_HEADS] : 0,
+                  a->has[UNIT_NEURONS] ? a->hidden[UNIT_NEURONS] : 0, a->criterion);
     hash_bytes(p->about.hash, text, strlen(text));
     free(text);
 }
@@ -82,7 +83,7 @@ static void describe(predictor *p, const char *numbers) {
 static int plan(const predictor *p, const ops *o) {
     const size_t arrays = 16;
     size_t bytes[OPS_PARTS] = {count_floats(p) * dtype_bytes(p->about.weights) + 256 * arrays};
-    for (int k = 0; k < 2; k++) bytes[0] += p->net[k] ? net_work_bytes(p->net[k], 1, 0) : 0;
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) bytes[0] += p->net[k] ? net_work_bytes(p->net[k], 1, 0) : 0;
     if (ops_plan(o, bytes, "a predictor's nets") != 0) return -1;
     o->use(0);
     return 0;
@@ -95,7 +96,7 @@ static void settle(predictor *p, void *block, const ops *o) {
     p->w = narrow ? NULL : block;
     p->o = o;
     bind(p);
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!p->net[k]) continue;
         net_work_free(&p->work[k]);
         net_work_new(&p->work[k], o, p->net[k], 1, false);
@@ -117,7 +118,7 @@ predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype typ
         return NULL;
     }
     char *block = o->alloc(count_floats(p) * dtype_bytes(type)), *at = block;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats * dtype_bytes(type))
             draw(&p->net[k][i], at, type, net_seed(seed, k, i), o);
     settle(p, block, o);
@@ -129,7 +130,7 @@ predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype typ
 
 void predictor_close(predictor *p) {
     if (!p) return;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         free(p->net[k]);
         net_work_free(&p->work[k]);
     }
@@ -207,7 +208,7 @@ int predictor_put_about(store *s, const predictor_info *a, const char *model_has
 int predictor_put(store *s, const predictor *p) {
     const predictor_info *a = &p->about;
     int bad = 0;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         for (int i = 0; !bad && p->net[k] && i < p->n; i++) {
             char *group = predictor_group(a, a->criterion, k, i + predictor_first(a));
             for (int j = 0; !bad && j < p->net[k][i].n; j++) {
@@ -275,7 +276,7 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
     a->criterion = criterion;
     if (a->per_layer != (a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK))
         return err_set("%s: attribute per_layer does not fit the design", store_path(s));
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         char *group = xasprintf("/predictors/%s/%s", criterion, unit_names[k]);
         int state = 0;
         if ((a->has[k] = store_has(s, group)) && (number(s, group, "hidden", 1, 1 << 20, &a->hidden[k]) ||
@@ -286,7 +287,7 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
         a->state[k] = (model_state)state;
         free(group);
     }
-    return a->has[0] || a->has[1]
+    return a->has[UNIT_HEADS] || a->has[UNIT_NEURONS]
                ? 0
                : err_set("%s: /predictors/%s has neither heads nor neurons", store_path(s), criterion);
 }
@@ -354,7 +355,7 @@ predictor *predictor_open(const char *path, const char *criterion, const model *
     if (!bad) {
         p = make(&a);
         memset(p->w, 0, count_floats(p) * sizeof *p->w);
-        for (int k = 0; !bad && k < 2; k++)
+        for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++)
             for (int i = 0; !bad && p->net[k] && i < p->n; i++) bad = read_net(s, p, k, i);
         predictor_hash(p);
         if (!bad && (!hash || strcmp(hash, p->about.hash) != 0))
@@ -450,12 +451,13 @@ static void context_embed(float *x, const model *m, const int32_t *id, int T) {
     m->o->release(narrow);
 }
 
-void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T, float *const score[2]) {
+void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T,
+                             float *const score[UNIT_KINDS]) {
     const ops *o = p->o;
     const float *embedded = NULL;
     ASSERT(p->about.design == PREDICTOR_SEQUENCE && m->o == o);
     o->use(0);
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!score[k]) continue;
         const net *n = p->net[k];
         net_work *w = &p->work[k];
@@ -471,10 +473,10 @@ void predictor_score_context(predictor *p, const model *m, const int32_t *tokens
     }
 }
 
-void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons) {
-    double *out[2] = {heads, neurons};
+void predictor_all(predictor *p, const float *const x[UNIT_KINDS], int T, double *heads, double *neurons) {
+    double *out[UNIT_KINDS] = {heads, neurons};
     ASSERT(p->o->host);
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!out[k]) continue;
         const net *n = p->net[k];
         const float *y;
@@ -488,10 +490,11 @@ void predictor_all(predictor *p, const float *const x[2], int T, double *heads, 
     }
 }
 
-static void score_layer(predictor *p, int layer, const float *const x[2], bool raw, double *heads, double *neurons) {
-    double *out[2] = {heads, neurons};
+static void score_layer(predictor *p, int layer, const float *const x[UNIT_KINDS], bool raw, double *heads,
+                        double *neurons) {
+    double *out[UNIT_KINDS] = {heads, neurons};
     ASSERT(p->o->host);
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!out[k]) continue;
         const size_t units = (size_t)predictor_units(&p->about, k);
         const float *y = forward(p, k, layer, x[k], raw);
@@ -502,16 +505,16 @@ static void score_layer(predictor *p, int layer, const float *const x[2], bool r
     }
 }
 
-void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) {
+void predictor_layer(predictor *p, int layer, const float *const x[UNIT_KINDS], double *heads, double *neurons) {
     score_layer(p, layer, x, false, heads, neurons);
 }
 
-void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons) {
+void predictor_layer_raw(predictor *p, int layer, const float *const x[UNIT_KINDS], double *heads, double *neurons) {
     score_layer(p, layer, x, true, heads, neurons);
 }
 
-void predictor_cost(const predictor *p, double macs[2], double bytes[2]) {
-    for (int k = 0; k < 2; k++) {
+void predictor_cost(const predictor *p, double macs[UNIT_KINDS], double bytes[UNIT_KINDS]) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         macs[k] = bytes[k] = 0;
         for (int i = 0; p->net[k] && i < p->n; i++) {
             macs[k] += net_macs(&p->net[k][i], 1);

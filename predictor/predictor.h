@@ -21,18 +21,22 @@ typedef struct predictor predictor;
 
 typedef struct {
     predictor_design design;
-    bool per_layer;        // dejavu, lowrank: net of layer l reads the state of layer l - lag
-    bool target_layer;     // targets were normalised per layer, so scores compare within layers first
-    mode_kind mode;        // of the scores and features it was trained on; compat: by the published settings
-    int lag, from;         // from: the layer whose state a net for all layers reads
-    model_state state[2];  // read by the nets of heads, of neurons
-    bool has[2];           // nets for heads, for neurons
+    bool per_layer;                 // dejavu, lowrank: net of layer l reads the state of layer l - lag
+    bool target_layer;              // targets were normalised per layer, so scores compare within layers first
+    mode_kind mode;                 // of the scores and features it was trained on; compat: by the published settings
+    int lag, from;                  // from: the layer whose state a net for all layers reads
+    model_state state[UNIT_KINDS];  // read by the nets of heads, of neurons
+    bool has[UNIT_KINDS];           // nets for heads, for neurons
     int L, H, E, F;
-    int hidden[2];  // of the nets of heads, of neurons
+    int hidden[UNIT_KINDS];  // of the nets of heads, of neurons
     const char *criterion;
     dtype weights;  // that it runs with (predictor_narrow)
     char hash[33];  // of the nets' numbers and this description
 } predictor_info;
+// The first kind that it has nets for.
+static inline unit_kind predictor_first_kind(const predictor_info *a) {
+    return a->has[UNIT_HEADS] ? UNIT_HEADS : UNIT_NEURONS;
+}
 
 // The nets of one criterion, checked against the model (shape and m->file.hash, which ckpt_hash or ckpt_check_values
 // has filled). NULL and err_set: missing, damaged, of another model, or without this criterion (the ones that are there
@@ -64,9 +68,10 @@ const ops *predictor_on(const predictor *p);  // the device
 // shadow, of one layer [U] by those with a net per layer. Layers before `lag` have no net: their scores are 0. raw: x
 // is not normalised, the published fault of dejavu's global and hybrid masks (METHOD 6.7, 10.2), for compat.
 void predictor_score(predictor *p, unit_kind kind, int layer, const float *x, bool raw, float *score);
-// By sequence, of all layers, score[0] heads and score[1] neurons (NULL: not wanted), from the tokens of a context; m
+// By sequence, of all layers, score [UNIT_HEADS] and [UNIT_NEURONS] (NULL: not wanted), from the tokens of a context; m
 // is on the same device.
-void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T, float *const score[2]);
+void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T,
+                             float *const score[UNIT_KINDS]);
 
 // ---------------------------------------------------------------- scores in host memory, by a predictor on the CPU
 // Token embeddings [T, E] in host memory, as the model's first layer gets them but for the positions: what sequence
@@ -78,11 +83,11 @@ void predictor_embed_rows(float *x, float *narrow, const model *m, const int32_t
 // Scores of all layers, heads [L, H] and neurons [L, F] (NULL: not wanted), of the designs that have one net for all
 // layers. x: the state [E] of shadow (heads and neurons each read their own state: x[0], x[1]); of sequence the token
 // embeddings [T, E], x[0].
-void predictor_all(predictor *p, const float *const x[2], int T, double *heads, double *neurons);
+void predictor_all(predictor *p, const float *const x[UNIT_KINDS], int T, double *heads, double *neurons);
 // Scores of one layer, heads [H] and neurons [F] (NULL: not wanted), of the designs with a net per layer; _raw: as
 // predictor_score.
-void predictor_layer(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
-void predictor_layer_raw(predictor *p, int layer, const float *const x[2], double *heads, double *neurons);
+void predictor_layer(predictor *p, int layer, const float *const x[UNIT_KINDS], double *heads, double *neurons);
+void predictor_layer_raw(predictor *p, int layer, const float *const x[UNIT_KINDS], double *heads, double *neurons);
 
-// Multiply-adds, and bytes of weights read, of one prediction of all layers: [0] heads, [1] neurons.
-void predictor_cost(const predictor *p, double macs[2], double bytes[2]);
+// Multiply-adds, and bytes of weights read, of one prediction of all layers, of each kind.
+void predictor_cost(const predictor *p, double macs[UNIT_KINDS], double bytes[UNIT_KINDS]);

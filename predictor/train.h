@@ -47,21 +47,21 @@ typedef struct {
     model m;
     store *in;
     store_examples ex;
-    char **criteria;  // in order of name
-    bool (*has)[2];   // [n_criteria] scores of every example for heads, neurons
+    char **criteria;          // in order of name
+    bool (*has)[UNIT_KINDS];  // [n_criteria] scores of every example for heads, neurons
     int n_criteria;
     predictor_info about;      // but for has, criterion, hash
     const char *feature_name;  // "same", "ahead", or what the other designs read
-    int epochs[2], batch[2];
+    int epochs[UNIT_KINDS], batch[UNIT_KINDS];
     // rows of the store by part, ascending within a part: train, valid, test of heads, of neurons
-    int *row[2], n_row[2][3];
-    int *task, n_tasks;  // [ex.n] the task of each row, numbered in the order of the store
-    int *task_rows[2];   // [n_tasks] training rows of each task: of heads, of neurons
+    int *row[UNIT_KINDS], n_row[UNIT_KINDS][3];
+    int *task, n_tasks;          // [ex.n] the task of each row, numbered in the order of the store
+    int *task_rows[UNIT_KINDS];  // [n_tasks] training rows of each task: of heads, of neurons
     scratch features, targets;
     // normalised, of the states that the design reads: [L, E], or [E] of the layer that it reads
     plane x[STATE_KINDS];
-    plane norm[2];  // [N] of L: l2 norm of what heads, what neurons read
-    train_kind kind[2];
+    plane norm[UNIT_KINDS];  // [N] of L: l2 norm of what heads, what neurons read
+    train_kind kind[UNIT_KINDS];
     char *settings, *work, *command;
     long trained;  // examples that nets were trained on in this run, and the seconds of it
     double train_s;

@@ -210,18 +210,21 @@ static bool finished(const train_job *j, int c) {
 
 static void print_plan(const train_job *j) {
     const predictor_info *a = &j->about;
-    printf("%d examples; documents for training, validation, test: %d, %d, %d examples", j->ex.n, j->n_row[0][0],
-           j->n_row[0][1], j->n_row[0][2]);
-    if (a->mode == MODE_COMPAT) printf(" (neurons %d, %d, %d)", j->n_row[1][0], j->n_row[1][1], j->n_row[1][2]);
+    printf("%d examples; documents for training, validation, test: %d, %d, %d examples", j->ex.n,
+           j->n_row[UNIT_HEADS][0], j->n_row[UNIT_HEADS][1], j->n_row[UNIT_HEADS][2]);
+    if (a->mode == MODE_COMPAT)
+        printf(" (neurons %d, %d, %d)", j->n_row[UNIT_NEURONS][0], j->n_row[UNIT_NEURONS][1],
+               j->n_row[UNIT_NEURONS][2]);
     printf("\n%d criteria:", j->n_criteria);
     for (int c = 0; c < j->n_criteria; c++) {
-        const char *only = j->has[c][0] ? " (heads)" : " (neurons)";
-        printf(" %s%s", j->criteria[c], j->has[c][0] && j->has[c][1] ? "" : only);
+        const char *only = j->has[c][UNIT_HEADS] ? " (heads)" : " (neurons)";
+        printf(" %s%s", j->criteria[c], j->has[c][UNIT_HEADS] && j->has[c][UNIT_NEURONS] ? "" : only);
     }
     printf("\nnets of %s: %d per criterion and kind, hidden %d for heads, %d for neurons, %d and %d epochs of batches "
            "of %d and %d\n",
-           predictor_design_names[a->design], a->per_layer ? a->L - a->lag : 1, a->hidden[0], a->hidden[1],
-           j->epochs[0], j->epochs[1], j->batch[0], j->batch[1]);
+           predictor_design_names[a->design], a->per_layer ? a->L - a->lag : 1, a->hidden[UNIT_HEADS],
+           a->hidden[UNIT_NEURONS], j->epochs[UNIT_HEADS], j->epochs[UNIT_NEURONS], j->batch[UNIT_HEADS],
+           j->batch[UNIT_NEURONS]);
     if (a->design == PREDICTOR_LOWRANK)
         printf("dejavu-lowrank departs from DejaVu: features at the end of the context and the top %g %% of the "
                "criterion's scores as labels, not every token's activations\n",
@@ -231,7 +234,7 @@ static void print_plan(const train_job *j) {
 // Of the host: the nets of a criterion, what trains them, and the means that they are measured against.
 static double host_memory(const train_job *j, int c) {
     double weights = 0, most = 0;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         net n;
         predictor_shape(&n, &j->about, k);
         const double bytes = 4.0 * (double)n.floats;

@@ -49,9 +49,10 @@ static int choose_criteria(train_job *j) {
         bool ask = !wanted;
         for (int k = 0; k < wanted_n; k++) ask |= strcmp(wanted[k], there[i]) == 0;
         bool *has = j->has[j->n_criteria];
-        for (int k = 0; k < 2; k++) has[k] = ask && has_scores(j, there[i], k);
-        if (ask && !has[0] && !has[1]) log_info("%s/%s: no scores of every example, left out", top, there[i]);
-        if (has[0] || has[1]) j->criteria[j->n_criteria++] = xstrdup(there[i]);
+        for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) has[k] = ask && has_scores(j, there[i], k);
+        if (ask && !has[UNIT_HEADS] && !has[UNIT_NEURONS])
+            log_info("%s/%s: no scores of every example, left out", top, there[i]);
+        if (has[UNIT_HEADS] || has[UNIT_NEURONS]) j->criteria[j->n_criteria++] = xstrdup(there[i]);
     }
     for (int k = 0; !bad && k < wanted_n; k++) {
         bool found = false;
@@ -82,12 +83,12 @@ static int choose_criteria(train_job *j) {
 // Sound: one split for both kinds. Compat: as published, no validation part, a fifth of the documents for the test of
 // heads, a tenth for neurons'.
 static int split(train_job *j) {
+    static const double published_test[UNIT_KINDS] = {[UNIT_HEADS] = 0.2, [UNIT_NEURONS] = 0.1};
     const bool compat = j->about.mode == MODE_COMPAT;
     uint8_t *part = xmalloc((size_t)j->ex.n);
     int bad = 0;
-    for (int k = 0; !bad && k < 2; k++) {
-        const double published = k ? 0.1 : 0.2, test = compat ? published : j->o.test,
-                     train = 1 - test - (compat ? 0 : j->o.valid);
+    for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++) {
+        const double test = compat ? published_test[k] : j->o.test, train = 1 - test - (compat ? 0 : j->o.valid);
         bad = split_documents(part, j->ex.task, j->ex.id, j->ex.n, train, test, (uint64_t)j->o.seed);
         j->row[k] = xmalloc((size_t)j->ex.n * sizeof *j->row[k]);
         for (int p = 0, n = 0; p < 3; p++)
@@ -112,7 +113,7 @@ static void number_tasks(train_job *j) {
         j->task[i] = t;
     }
     free(name);
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         const int *row = train_rows(j, k, PART_TRAIN);
         j->task_rows[k] = xcalloc((size_t)j->n_tasks, sizeof *j->task_rows[k]);
         for (int i = 0; i < j->n_row[k][PART_TRAIN]; i++) j->task_rows[k][j->task[row[i]]]++;
@@ -140,14 +141,15 @@ static char *examples_hash(const store_examples *e) {
 static void describe(train_job *j) {
     const predictor_info *a = &j->about;
     char *examples = examples_hash(&j->ex);
-    j->settings = xasprintf("model_hash=%s\nexamples=%d %s\nmode=%s\ndesign=%s\ntarget=%s\nfeatures=%s\nhidden=%d "
-                            "%d\nepochs=%d %d\nbatch=%d %d\nlr=%g\nseed=%ld\n"
-                            "split=%g %g\nearly_stop=%ld\ntop=%g\ndense_layers=%ld\nquality=%s,%s,%s,%s\n",
-                            j->m.file.hash, j->ex.n, examples, mode_names[j->o.mode], predictor_design_names[a->design],
-                            a->target_layer ? "layer" : "global", j->feature_name, a->hidden[0], a->hidden[1],
-                            j->epochs[0], j->epochs[1], j->batch[0], j->batch[1], j->o.lr, j->o.seed, j->o.valid,
-                            j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers, train_by[BY_PREDICTOR],
-                            train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
+    j->settings =
+        xasprintf("model_hash=%s\nexamples=%d %s\nmode=%s\ndesign=%s\ntarget=%s\nfeatures=%s\nhidden=%d "
+                  "%d\nepochs=%d %d\nbatch=%d %d\nlr=%g\nseed=%ld\n"
+                  "split=%g %g\nearly_stop=%ld\ntop=%g\ndense_layers=%ld\nquality=%s,%s,%s,%s\n",
+                  j->m.file.hash, j->ex.n, examples, mode_names[j->o.mode], predictor_design_names[a->design],
+                  a->target_layer ? "layer" : "global", j->feature_name, a->hidden[UNIT_HEADS], a->hidden[UNIT_NEURONS],
+                  j->epochs[UNIT_HEADS], j->epochs[UNIT_NEURONS], j->batch[UNIT_HEADS], j->batch[UNIT_NEURONS], j->o.lr,
+                  j->o.seed, j->o.valid, j->o.test, j->o.early_stop, j->o.top, j->o.dense_layers,
+                  train_by[BY_PREDICTOR], train_by[BY_STATIC], train_by[BY_TASK], train_by[BY_NORM]);
     free(examples);
 }
 
@@ -216,10 +218,11 @@ static int smaller(int a, int b) { return a < b ? a : b; }
 // gets its own E.
 static void choose_sizes(train_job *j) {
     predictor_info *a = &j->about;
-    a->hidden[0] = j->o.hidden ? (int)j->o.hidden : smaller(2048, a->E);
-    a->hidden[1] = j->o.hidden ? (int)j->o.hidden : smaller(1024, a->E);
-    static const int batch[] = {32, 16}, epochs[] = {100, 20};  // of heads, of neurons
-    for (int k = 0; k < 2; k++) {
+    static const int hidden[UNIT_KINDS] = {[UNIT_HEADS] = 2048, [UNIT_NEURONS] = 1024},
+                     batch[UNIT_KINDS] = {[UNIT_HEADS] = 32, [UNIT_NEURONS] = 16},
+                     epochs[UNIT_KINDS] = {[UNIT_HEADS] = 100, [UNIT_NEURONS] = 20};
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
+        a->hidden[k] = j->o.hidden ? (int)j->o.hidden : smaller(hidden[k], a->E);
         j->batch[k] = j->o.batch ? (int)j->o.batch : batch[k];
         j->epochs[k] = j->o.epochs ? (int)j->o.epochs : epochs[k];
     }
@@ -246,12 +249,12 @@ static int choose_design(train_job *j) {
         return err_set("--features ahead: the published features are those of the same layer; use --mode sound");
     if (a->lag && a->L < 2) return err_set("--features ahead: the model has one layer only");
     if (a->design == PREDICTOR_LOWRANK) {
-        a->state[0] = STATE_RESIDUAL;
-        a->state[1] = STATE_MID;
+        a->state[UNIT_HEADS] = STATE_RESIDUAL;
+        a->state[UNIT_NEURONS] = STATE_MID;
     } else if (a->lag)
-        a->state[0] = a->state[1] = STATE_RESIDUAL;
+        a->state[UNIT_HEADS] = a->state[UNIT_NEURONS] = STATE_RESIDUAL;
     else
-        a->state[0] = a->state[1] = STATE_HEAD_OUTPUT;
+        a->state[UNIT_HEADS] = a->state[UNIT_NEURONS] = STATE_HEAD_OUTPUT;
     choose_sizes(j);
     return 0;
 }
@@ -260,7 +263,7 @@ static int choose_design(train_job *j) {
 // gets as many epochs as make LEAST_STEPS, because the best one on the validation part is kept anyway.
 enum { LEAST_STEPS = 2000 };
 static void choose_epochs(train_job *j) {
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         const int steps = (j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k],
                   least = (LEAST_STEPS + steps - 1) / steps;
         if (!j->o.epochs && j->about.mode == MODE_SOUND && j->epochs[k] < least) j->epochs[k] = least;
@@ -312,7 +315,7 @@ static void free_means(train_kind *t) {
 }
 
 void train_free(train_job *j) {
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         free_means(&j->kind[k]);
         free(j->row[k]);
         free(j->task_rows[k]);
@@ -354,10 +357,11 @@ static int fill_norms(train_job *j, plane *to, const char *dataset) {
 
 int train_features(train_job *j) {
     if (scratch_open(&j->features, j->o.out)) return -1;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         const model_state s = j->about.state[k];
         char *read = xasprintf("/features%s/%s", mode_suffixes[j->about.mode], predictor_states[s]),
-             *input = xasprintf("/features%s/%s", mode_suffixes[j->about.mode], k ? "residual_mid" : "residual");
+             *input = xasprintf("/features%s/%s", mode_suffixes[j->about.mode],
+                                k == UNIT_HEADS ? "residual" : "residual_mid");
         int bad = fill_norms(j, &j->norm[k], input);
         if (!bad && j->about.design != PREDICTOR_SEQUENCE && !j->x[s].file) {
             long constant;
@@ -409,7 +413,7 @@ int train_targets(train_job *j, int c) {
     scratch_close(&j->targets);
     if (scratch_open(&j->targets, j->o.out)) return -1;
     const int L = j->about.L;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         train_kind *t = &j->kind[k];
         free_means(t);
         *t = (train_kind){0};

@@ -15,28 +15,31 @@ const char *const train_by[BY_ALL] = {"predictor", "static_mean", "task_mean", "
 
 // ---------------------------------------------------------------- predictions
 // Scores of one row, heads [L, H] and neurons [L, F] (NULL: not wanted). x: room for the inputs.
-static int predict(const train_job *j, predictor *p, int row, double *const out[2], float *x) {
+static int predict(const train_job *j, predictor *p, int row, double *const out[UNIT_KINDS], float *x) {
     const predictor_info *a = &p->about;
     if (a->design == PREDICTOR_SEQUENCE) {
         const row_source from = {.ex = &j->ex, .whole = a->mode == MODE_COMPAT};
         const int T = row_tokens(&from, row);
         predictor_embed(x, &j->m, j->ex.tokens + j->ex.offset[row], T);
-        const float *const in[2] = {x, x};
-        predictor_all(p, in, T, out[0], out[1]);
+        const float *const in[UNIT_KINDS] = {x, x};
+        predictor_all(p, in, T, out[UNIT_HEADS], out[UNIT_NEURONS]);
         return 0;
     }
-    float *at[2] = {x, x + j->x[a->state[0]].width};
-    for (int k = 0; k < 2; k++)
+    float *at[UNIT_KINDS] = {x, x + j->x[a->state[UNIT_HEADS]].width};
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         if (out[k] && plane_read(&j->x[a->state[k]], row, at[k])) return -1;
     if (!a->per_layer) {
-        predictor_all(p, (const float *const[2]){at[0], at[1]}, 0, out[0], out[1]);
+        predictor_all(p, (const float *const[UNIT_KINDS]){at[UNIT_HEADS], at[UNIT_NEURONS]}, 0, out[UNIT_HEADS],
+                      out[UNIT_NEURONS]);
         return 0;
     }
     for (int l = 0; l < a->L; l++) {
         const int from = l < a->lag ? 0 : l - a->lag;
-        predictor_layer(
-            p, l, (const float *const[2]){at[0] + (size_t)from * (size_t)a->E, at[1] + (size_t)from * (size_t)a->E},
-            out[0] ? out[0] + (size_t)l * (size_t)a->H : NULL, out[1] ? out[1] + (size_t)l * (size_t)a->F : NULL);
+        predictor_layer(p, l,
+                        (const float *const[UNIT_KINDS]){at[UNIT_HEADS] + (size_t)from * (size_t)a->E,
+                                                         at[UNIT_NEURONS] + (size_t)from * (size_t)a->E},
+                        out[UNIT_HEADS] ? out[UNIT_HEADS] + (size_t)l * (size_t)a->H : NULL,
+                        out[UNIT_NEURONS] ? out[UNIT_NEURONS] + (size_t)l * (size_t)a->F : NULL);
     }
     return 0;
 }
@@ -62,9 +65,10 @@ typedef struct {
     quality q[BY_ALL];
 } sample;
 
-static int load_sample(const train_job *j, predictor *p, int k, int row, sample *s, float *x) {
+static int load_sample(const train_job *j, predictor *p, unit_kind k, int row, sample *s, float *x) {
     const int L = j->about.L, U = predictor_units(&j->about, k), n = L * U;
-    double *out[2] = {k ? NULL : s->value[BY_PREDICTOR], k ? s->value[BY_PREDICTOR] : NULL};
+    double *out[UNIT_KINDS] = {NULL};
+    out[k] = s->value[BY_PREDICTOR];
     if (predict(j, p, row, out, x) || plane_read(&j->kind[k].target, row, x)) return -1;
     for (int i = 0; i < n; i++) s->truth[i] = (double)x[i];
     if (plane_read(&j->norm[k], row, x)) return -1;
@@ -79,7 +83,7 @@ static int load_sample(const train_job *j, predictor *p, int k, int row, sample 
     return 0;
 }
 
-static void compare(const train_job *j, int k, sample *s) {
+static void compare(const train_job *j, unit_kind k, sample *s) {
     const int L = j->about.L, U = predictor_units(&j->about, k);
     for (int b = 0; b < BY_ALL; b++)
         quality_of(&s->q[b], s->value[b], s->truth, L, U, train_units(j, k), predictor_first(&j->about),
@@ -88,14 +92,14 @@ static void compare(const train_job *j, int k, sample *s) {
     if (j->about.design == PREDICTOR_LOWRANK) s->q[BY_PREDICTOR].mse = NAN;
 }
 
-static void add_gain(stats_moments gain[2], const quality *p, const quality *m) {
+static void add_gain(stats_moments gain[UNIT_KINDS], const quality *p, const quality *m) {
     if (!p->undefined && !m->undefined) stats_add(&gain[0], p->joint - m->joint);
     if (p->constant < p->layers && m->constant < m->layers)
         stats_add(&gain[1],
                   p->within / (double)(p->layers - p->constant) - m->within / (double)(m->layers - m->constant));
 }
 
-static int measure(train_job *j, predictor *p, int k, int most, float *x) {
+static int measure(train_job *j, predictor *p, unit_kind k, int most, float *x) {
     train_kind *t = &j->kind[k];
     const int *row = train_rows(j, k, PART_TEST), all = j->n_row[k][PART_TEST], n = all < most ? all : most;
     const size_t units = (size_t)j->about.L * (size_t)predictor_units(&j->about, k), each = (BY_ALL + 1) * units;
@@ -130,7 +134,7 @@ int train_measure(train_job *j, predictor *p, int most, double *seconds) {
     const double start = clock_s();
     float *x = input_room(j);
     int bad = 0;
-    for (int k = 0; !bad && k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++)
         if (p->net[k]) bad = measure(j, p, k, most, x);
     free(x);
     *seconds = clock_s() - start;
@@ -158,10 +162,10 @@ static int put_gains(store *s, const char *group, const stats_moments gain[GAINS
 }
 
 int train_put_quality(const train_job *j, store *s, const predictor *p) {
-    double macs[2], bytes[2];
+    double macs[UNIT_KINDS], bytes[UNIT_KINDS];
     predictor_cost(p, macs, bytes);
     int bad = 0;
-    for (int k = 0; !bad && k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++) {
         if (!p->net[k]) continue;
         const train_kind *t = &j->kind[k];
         char *group = xasprintf("/predictors/%s/%s", p->criterion, unit_names[k]),
@@ -198,9 +202,11 @@ void train_print_head(const train_job *j) {
            "with standard errors;\n"
            "what does not exceed two of them is no contextual predictor, and over the task mean, none that knows more "
            "than the task.\n",
-           predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[0][PART_TEST],
+           predictor_design_names[j->about.design], layer ? "layer" : "global", j->n_row[UNIT_HEADS][PART_TEST],
            layer ? "within layers" : "over all units");
-    for (int k = 0; k < (j->about.mode == MODE_COMPAT ? 2 : 1); k++) {  // compat: neurons have parts of their own
+    // sound: both kinds have the same parts
+    const unit_kind last = j->about.mode == MODE_COMPAT ? UNIT_NEURONS : UNIT_HEADS;
+    for (unit_kind k = UNIT_HEADS; k <= last; k++) {
         const int n = train_without_task(j, k);
         if (n)
             printf(
@@ -251,7 +257,7 @@ static void print_gains(const store *s, const char *group, bool within) {
 }
 
 int train_print_row(const train_job *j, const store *s, const char *criterion) {
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         char *group = xasprintf("/predictors/%s/%s", criterion, unit_names[k]), *name = xasprintf("%s/quality", group);
         double q[BY_ALL][QUALITY_COLUMNS];
         const int middle = 3 + QUALITY_POINTS + 4;  // overlap within layers at 50 %
@@ -279,7 +285,7 @@ int train_print_row(const train_job *j, const store *s, const char *criterion) {
 typedef struct {
     const train_job *j;
     predictor *p;
-    int kind;
+    unit_kind kind;
     const int *row;
     float *x;
     double *out;
@@ -288,7 +294,8 @@ typedef struct {
 static int predict_row(void *ctx, long i, float *to) {
     prediction *f = ctx;
     const size_t U = (size_t)predictor_units(&f->j->about, f->kind), n = (size_t)f->j->about.L * U;
-    double *out[2] = {f->kind ? NULL : f->out, f->kind ? f->out : NULL};
+    double *out[UNIT_KINDS] = {NULL};
+    out[f->kind] = f->out;
     if (predict(f->j, f->p, f->row[i], out, f->x)) return -1;
     for (size_t u = 0; u < n; u++)
         to[u] = (int)(u % U) < model_units(&f->j->m.c, (int)(u / U), f->kind) ? (float)out[f->kind][u] : NAN;
@@ -297,7 +304,8 @@ static int predict_row(void *ctx, long i, float *to) {
 
 // Rows of the store that belong to a part. The training rows let a reader make the means that predictions are measured
 // against.
-static int put_rows_of(const train_job *j, store *to, const char *group, const char *name, int k, split_part part) {
+static int put_rows_of(const train_job *j, store *to, const char *group, const char *name, unit_kind k,
+                       split_part part) {
     const int *row = train_rows(j, k, part), n = j->n_row[k][part];
     char *dataset = xasprintf("%s/%s", group, name);
     int64_t *at = xmalloc((size_t)n * sizeof *at);
@@ -312,11 +320,11 @@ static int put_predictions(train_job *j, store *to, const char *criterion, float
     predictor *p = predictor_open(j->o.out, criterion, &j->m);
     if (!p) return -1;
     int bad = 0;
-    for (int k = 0; !bad && k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++) {
         if (!p->net[k]) continue;
         const int *row = train_rows(j, k, PART_TEST), n = j->n_row[k][PART_TEST];
         // compat: neurons have a test part of their own
-        const bool apart = k && p->net[0] && (n != j->n_row[0][PART_TEST]);
+        const bool apart = k == UNIT_NEURONS && p->net[UNIT_HEADS] && n != j->n_row[UNIT_HEADS][PART_TEST];
         char *group = xasprintf("/predictions/%s", criterion), *name = xasprintf("%s/%s", group, unit_names[k]);
         bad = put_rows_of(j, to, group, apart ? "neurons_index" : "index", k, PART_TEST) ||
               put_rows_of(j, to, group, apart ? "neurons_train_index" : "train_index", k, PART_TRAIN);
@@ -388,7 +396,7 @@ int train_curve(const train_job *j, const store *from) {
     int n, bad = 0;
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
-        for (int k = 0; !bad && k < 2; k++) {
+        for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++) {
             char *group = xasprintf("/predictors/%s/%s", names[i], unit_names[k]);
             const int last = j->about.per_layer ? j->about.L : predictor_first(&j->about) + 1;
             for (int l = predictor_first(&j->about); !bad && store_has(from, group) && l < last; l++)
@@ -427,7 +435,7 @@ int train_metrics(const train_job *j, const store *from) {
     int n, bad = 0;
     char **names = store_list(from, "/predictors", &n);
     for (int i = 0; !bad && i < n; i++)
-        for (int k = 0; !bad && k < 2; k++) {
+        for (unit_kind k = UNIT_HEADS; !bad && k < UNIT_KINDS; k++) {
             char *group = xasprintf("/predictors/%s/%s", names[i], unit_names[k]),
                  *name = xasprintf("%s/quality", group);
             double q[BY_ALL][QUALITY_COLUMNS];

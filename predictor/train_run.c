@@ -12,8 +12,8 @@
 static predictor_info describe(const train_job *j, int c) {
     predictor_info a = j->about;
     a.criterion = j->criteria[c];
-    a.has[0] = j->has[c][0];
-    a.has[1] = j->has[c][1];
+    a.has[UNIT_HEADS] = j->has[c][UNIT_HEADS];
+    a.has[UNIT_NEURONS] = j->has[c][UNIT_NEURONS];
     return a;
 }
 
@@ -60,7 +60,7 @@ static int nets_of(const predictor_info *a) { return a->per_layer ? a->L - a->la
 
 long train_steps(const train_job *j, int c) {
     long steps = 0;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         if (j->has[c][k])
             steps +=
                 (long)nets_of(&j->about) * j->epochs[k] * ((j->n_row[k][PART_TRAIN] + j->batch[k] - 1) / j->batch[k]);
@@ -70,7 +70,7 @@ long train_steps(const train_job *j, int c) {
 double train_bytes(const train_job *j, int c) {
     const predictor_info a = describe(j, c);
     double most = 0;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!a.has[k]) continue;
         const fit_plan plan = plan_of(j, k, predictor_first(&a));
         net shape;
@@ -84,7 +84,7 @@ double train_bytes(const train_job *j, int c) {
 int train_estimate(train_job *j, int c, double *seconds) {
     const predictor_info a = describe(j, c);
     *seconds = 0;
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!a.has[k]) continue;
         const fit_plan plan = plan_of(j, k, predictor_first(&a));
         net shape;
@@ -96,7 +96,9 @@ int train_estimate(train_job *j, int c, double *seconds) {
     predictor *p = predictor_new(&a, 1);
     double some = 0;
     const int most = 4, bad = train_measure(j, p, most, &some);
-    const int tests = j->n_row[0][PART_TEST] > j->n_row[1][PART_TEST] ? j->n_row[0][PART_TEST] : j->n_row[1][PART_TEST];
+    const int tests = j->n_row[UNIT_HEADS][PART_TEST] > j->n_row[UNIT_NEURONS][PART_TEST]
+                          ? j->n_row[UNIT_HEADS][PART_TEST]
+                          : j->n_row[UNIT_NEURONS][PART_TEST];
     *seconds += some * tests / (tests < most ? tests : most);
     predictor_close(p);
     return bad;
@@ -125,7 +127,7 @@ static int put_fit(store *s, const predictor_info *a, unit_kind kind, int layer,
     return bad ? -1 : 0;
 }
 
-static int put_criterion(const train_job *j, const predictor *p, fit_result *const fits[2]) {
+static int put_criterion(const train_job *j, const predictor *p, fit_result *const fits[UNIT_KINDS]) {
     char *path = part_path(j, p->criterion);
     store *s = store_create_as(path, PREDICTOR_FORMAT);
     int bad = !s || store_put_text(s, "/", "settings", j->settings) ||
@@ -133,7 +135,7 @@ static int put_criterion(const train_job *j, const predictor *p, fit_result *con
                       train_put_quality(j, s, p)
                   ? -1
                   : 0;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; !bad && p->net[k] && i < p->n; i++)
             bad = put_fit(s, &p->about, k, i + predictor_first(&p->about), &fits[k][i]);
     if (!bad)
@@ -170,15 +172,15 @@ static int fit_one(train_job *j, predictor *p, unit_kind kind, int i, void (*tic
 int train_criterion(train_job *j, int c, void (*tick)(void *, long), void *ctx) {
     const predictor_info a = describe(j, c);
     predictor *p = predictor_new(&a, 0);
-    fit_result *fits[2] = {xcalloc((size_t)p->n, sizeof **fits), xcalloc((size_t)p->n, sizeof **fits)};
+    fit_result *fits[UNIT_KINDS] = {xcalloc((size_t)p->n, sizeof **fits), xcalloc((size_t)p->n, sizeof **fits)};
     int bad = 0;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; !bad && p->net[k] && i < p->n; i++) bad = fit_one(j, p, k, i, tick, ctx, &fits[k][i]);
     double seconds;
     predictor_hash(p);
     if (!bad) bad = train_measure(j, p, j->ex.n, &seconds);
     if (!bad) bad = put_criterion(j, p, fits);
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         for (int i = 0; p->net[k] && i < p->n; i++) {
             char *state = state_path(j, p->criterion, k, i + predictor_first(&a));
             if (!bad) unlink(state);

@@ -81,7 +81,7 @@ typedef struct {
     char scores_hash[33];
     mask *fixed;  // [1], oracle: [batch]; NULL: none
     int n_fixed;
-    long pruned[2];
+    long pruned[UNIT_KINDS];
     // measured
     double *prefill;    // [rounds] seconds
     double *step;       // [rounds, steps] seconds

@@ -13,12 +13,12 @@ static predictor_info untrained(const model_config *c, predictor_design design, 
                         .F = c->F,
                         .hidden = {hidden, hidden},
                         .criterion = "untrained"};
-    for (int k = 0; k < 2; k++) a.has[k] = mask_rule_prunes(rule, (unit_kind)k);
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) a.has[k] = mask_rule_prunes(rule, k);
     a.per_layer = design == PREDICTOR_DEJAVU || design == PREDICTOR_LOWRANK;
     a.lag = a.per_layer && c->L > 1;
     a.mode = rule->mode;
-    a.state[0] = a.per_layer ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
-    a.state[1] = design == PREDICTOR_LOWRANK ? STATE_MID : a.state[0];
+    a.state[UNIT_HEADS] = a.per_layer ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
+    a.state[UNIT_NEURONS] = design == PREDICTOR_LOWRANK ? STATE_MID : a.state[UNIT_HEADS];
     return a;
 }
 
@@ -61,9 +61,9 @@ static void count_weights(weight_count *c, double weights) {
 static int count_net(void *ctx, const predictor_info *a) {
     const double E = a->E, nets = a->per_layer ? a->L - a->lag : 1, layers = a->per_layer ? 1 : a->L;
     double weights = 0;
-    for (int k = 0; k < 2; k++)
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         if (a->has[k])
-            weights += nets * (a->hidden[k] * (E + 1) + (a->hidden[k] + 1) * layers * (k ? a->F : a->H) +
+            weights += nets * (a->hidden[k] * (E + 1) + (a->hidden[k] + 1) * layers * (k == UNIT_HEADS ? a->H : a->F) +
                                (a->design == PREDICTOR_SEQUENCE ? 4 * E * (E + 1) : 0));
     count_weights(ctx, weights);
     return 0;

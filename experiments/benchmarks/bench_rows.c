@@ -87,10 +87,10 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     else
         SET(r, target, "%s", a->target_layer ? "layer" : "global");
     if (a->per_layer) SET(r, lag, "%d", a->lag);
-    if (a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1])
-        SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
+    if (a->has[UNIT_HEADS] && a->has[UNIT_NEURONS] && a->hidden[UNIT_HEADS] != a->hidden[UNIT_NEURONS])
+        SET(r, hidden, "%d+%d", a->hidden[UNIT_HEADS], a->hidden[UNIT_NEURONS]);
     else
-        SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+        SET(r, hidden, "%d", a->hidden[predictor_first_kind(a)]);
     SET(r, predictor_weights, "%s", dtype_options[a->weights]);
     SET(r, features, "%s", contextual_feature_names[contextual_kind(a, &c->rule)]);
 }
@@ -111,7 +111,7 @@ bool bench_rows_present(const bench_group *g, const bench_config *c) {
 
 // The fraction of a kind's units that did not run, averaged over the sequences.
 static double effective(const bench_group *g, const bench_config *c, unit_kind kind) {
-    long units[2];
+    long units[UNIT_KINDS];
     mask_units(&g->model->m.c, units);
     return units[kind] ? (double)c->pruned[kind] / ((double)units[kind] * g->batch) : 0;
 }
@@ -171,7 +171,7 @@ int bench_peer_rows(const bench_group *g) {
 static char *name_of(const bench_config *c) {
     if (!c->p) return xstrdup(mask_kind_names[c->kind]);
     const predictor_info *a = predictor_about(c->p);
-    char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[a->has[0] ? 0 : 1],
+    char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[predictor_first_kind(a)],
                           dtype_options[a->weights]),
          *name;
     name = c->refresh ? xasprintf("%s every %d", net, c->refresh) : xasprintf("%s once", net);

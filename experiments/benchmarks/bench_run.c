@@ -68,11 +68,11 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
     c->overhead[1] += select;
     c->weight_bytes = weights / g->tokens;
     c->kv_bytes = kv / g->tokens;
-    c->pruned[0] = c->pruned[1] = 0;
+    c->pruned[UNIT_HEADS] = c->pruned[UNIT_NEURONS] = 0;
     for (int i = 0; i < g->batch && !bad; i++) {
-        long pruned[2];
+        long pruned[UNIT_KINDS];
         mask_pruned(decode_mask(d, i), &g->model->m.c, pruned);
-        for (int k = 0; k < 2; k++) c->pruned[k] += pruned[k];
+        for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) c->pruned[k] += pruned[k];
     }
     c->replayed = (double)decode_replayed(d) / g->tokens;
     c->bandwidth[round] = bench_median(bandwidth, samples);
@@ -88,10 +88,10 @@ static void begin(const bench_group *g, bench_config *c) {
     c->step = xcalloc(rounds * (size_t)g->tokens, sizeof *c->step);
     c->bandwidth = xcalloc(rounds, sizeof *c->bandwidth);
     if (!c->p || !c->refresh) return;
-    double macs[2], bytes[2];
+    double macs[UNIT_KINDS], bytes[UNIT_KINDS];
     predictor_cost(c->p, macs, bytes);
-    for (int k = 0; k < 2; k++)
-        if (mask_rule_prunes(&c->rule, (unit_kind)k)) c->predictor_bytes += bytes[k];
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+        if (mask_rule_prunes(&c->rule, k)) c->predictor_bytes += bytes[k];
     c->predictor_bytes *= (double)g->batch * (g->tokens / c->refresh) / g->tokens;
 }
 

@@ -173,13 +173,13 @@ static long scored_under_mask(const eval_item *it, int after) {
 }
 
 void eval_count(eval_counts *counts, const mask *m, const model_config *c, long positions) {
-    long pruned[2];
+    long pruned[UNIT_KINDS];
     mask_pruned(m, c, pruned);
-    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) counts->pruned[kind] += pruned[kind] * positions;
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) counts->pruned[kind] += pruned[kind] * positions;
 }
 
 double eval_effective(const eval_counts *n, const model_config *c, unit_kind kind) {
-    long units[2];
+    long units[UNIT_KINDS];
     mask_units(c, units);
     return units[kind] && n->positions ? (double)n->pruned[kind] / ((double)units[kind] * (double)n->positions) : 0;
 }

@@ -76,7 +76,7 @@ void eval_free(eval *e);
 // How much was pruned: heads and neurons (UNIT_HEADS, UNIT_NEURONS) that did not run, summed over scored positions, and
 // those positions. Integers, so that two masks can be told to have lost exactly as much.
 typedef struct {
-    long pruned[2], positions;
+    long pruned[UNIT_KINDS], positions;
 } eval_counts;
 // The fraction of a kind's units that did not run, averaged over scored positions.
 double eval_effective(const eval_counts *n, const model_config *c, unit_kind kind);

@@ -91,7 +91,7 @@ int world_check_model(const char *dir, const char *model_dir, world_model_report
     model m = {0};
     if (model_load(&m, model_dir)) return -1;
     tok *tk = tok_open_model(model_dir, &m.c);
-    eval *e = tk ? eval_new(&m, false, NULL, NULL) : NULL;
+    eval *e = tk ? eval_new(&m, MODE_SOUND, NULL, NULL) : NULL;
     int bad = tk ? 0 : -1;
     for (int t = 0; t < WORLD_TASKS && !bad; t++) bad = check_set(dir, world_task_names[t], &m, tk, e, r, t);
     eval_free(e);

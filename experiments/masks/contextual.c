@@ -115,7 +115,7 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
         mask_fill(out, &c->m->c);
     }
     if (predictor_about(c->p)->design != PREDICTOR_SEQUENCE) return;
-    float *score[2] = {NULL};
+    float *score[UNIT_KINDS] = {NULL};
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         if (c->units & 1u << k) score[k] = scores_of(c, k, -1);
     const double start = clock_s();

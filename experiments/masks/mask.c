@@ -53,7 +53,9 @@ long *mask_parse_sparsities(const char *list, int *n) {
 long mask_count(long sparsity, long n) { return sparsity * n / 100000; }
 
 // ---------------------------------------------------------------- masks
-static size_t units_of(const model_config *c, bool neurons) { return (size_t)c->L * (size_t)(neurons ? c->F : c->H); }
+static size_t units_of(const model_config *c, unit_kind kind) {
+    return (size_t)c->L * (size_t)model_all_units(c, kind);
+}
 
 // The units of a compacted model that are gone: 0.
 static void clear_absent(uint8_t *keep, const model_config *c, unit_kind kind) {
@@ -63,8 +65,8 @@ static void clear_absent(uint8_t *keep, const model_config *c, unit_kind kind) {
 }
 
 void mask_alloc(mask *m, const model_config *c) {
-    m->heads = xmalloc(units_of(c, false) + units_of(c, true));
-    m->neurons = m->heads + units_of(c, false);
+    m->heads = xmalloc(units_of(c, UNIT_HEADS) + units_of(c, UNIT_NEURONS));
+    m->neurons = m->heads + units_of(c, UNIT_HEADS);
     mask_fill(m, c);
 }
 
@@ -74,10 +76,10 @@ void mask_free(mask *m) {
 }
 
 void mask_fill(mask *m, const model_config *c) {
-    memset(m->heads, 1, units_of(c, false));
-    memset(m->neurons, 1, units_of(c, true));
-    clear_absent(m->heads, c, UNIT_HEADS);
-    clear_absent(m->neurons, c, UNIT_NEURONS);
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
+        memset(mask_keep(m, kind), 1, units_of(c, kind));
+        clear_absent(mask_keep(m, kind), c, kind);
+    }
 }
 
 // units [L]: how many of the U each layer has; NULL: all.
@@ -94,15 +96,15 @@ bool mask_rule_prunes(const mask_rule *rule, unit_kind kind) {
     return rule->units & 1u << kind && !(kind == UNIT_NEURONS && rule->mode == MODE_COMPAT);
 }
 
-static int least_of(int U) { return U / 32 > 1 ? U / 32 : 1; }  // neurons of a layer that hybrid reserves
+// Units of a layer that hybrid reserves.
+static int least_of(unit_kind kind, int U) { return kind == UNIT_NEURONS && U / 32 > 1 ? U / 32 : 1; }
 
 static int make_kind(mask *m, const model_config *c, unit_kind kind, const double *score, const mask_rule *rule) {
-    const bool heads = kind == UNIT_HEADS;
     const int U = model_all_units(c, kind);
     if (!mask_rule_prunes(rule, kind)) return 0;
     const int *units = model_units_left(c, kind);
     if (check_finite(score, units, c->L, U, unit_names_of_one[kind])) return -1;
-    mask_select(heads ? m->heads : m->neurons, score, units, c->L, U, heads ? 1 : least_of(U), rule);
+    mask_select(mask_keep(m, kind), score, units, c->L, U, least_of(kind, U), rule);
     return 0;
 }
 
@@ -122,22 +124,20 @@ static int check_place(const ops *o, const float *score, long bad, int U, const 
 
 int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const ops *o, const float *score,
                    const mask_rule *rule) {
-    const bool heads = kind == UNIT_HEADS;
     const int U = model_all_units(c, kind);
     if (!mask_rule_prunes(rule, kind)) return 0;
-    const long bad = mask_select_on(heads ? m->heads : m->neurons, o, score, model_units_left(c, kind), c->L, U,
-                                    heads ? 1 : least_of(U), rule);
+    const long bad =
+        mask_select_on(mask_keep(m, kind), o, score, model_units_left(c, kind), c->L, U, least_of(kind, U), rule);
     return check_place(o, score, bad, U, unit_names_of_one[kind]);
 }
 
 int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, const ops *o, const float *score,
                     const mask_rule *rule) {
-    const bool heads = kind == UNIT_HEADS;
     const int U = model_all_units(c, kind);
     ASSERT(rule->scope == SCOPE_LOCAL);
     if (!mask_rule_prunes(rule, kind) || layer < rule->dense_layers) return 0;
     const long k = mask_local_count(model_units_left(c, kind), c->L, U, rule, layer);
-    uint8_t *keep = (heads ? m->heads : m->neurons) + (size_t)layer * (size_t)U;
+    uint8_t *keep = mask_keep(m, kind) + (size_t)layer * (size_t)U;
     const long bad = mask_select_layer(keep, o, score, model_units(c, layer, kind), k);
     return check_place(o, score, bad, U, unit_names_of_one[kind]) ? err_prefix("predicted for layer %d", layer) : 0;
 }
@@ -146,32 +146,34 @@ int mask_make_on(mask *m, const model_config *c, const ops *o, const float *scor
     mask_fill(m, c);
     return mask_make_kind(m, c, UNIT_HEADS, o, score, rule)
                ? -1
-               : mask_make_kind(m, c, UNIT_NEURONS, o, score + units_of(c, false), rule);
+               : mask_make_kind(m, c, UNIT_NEURONS, o, score + units_of(c, UNIT_HEADS), rule);
 }
 
 void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed) {
-    for (size_t i = 0; i < units_of(c, false); i++) heads[i] = (double)(rng_hash(seed, 0, i) >> 11) * 0x1p-53;
-    for (size_t i = 0; i < units_of(c, true); i++) neurons[i] = (double)(rng_hash(seed, 1, i) >> 11) * 0x1p-53;
+    for (size_t i = 0; i < units_of(c, UNIT_HEADS); i++)
+        heads[i] = (double)(rng_hash(seed, UNIT_HEADS, i) >> 11) * 0x1p-53;
+    for (size_t i = 0; i < units_of(c, UNIT_NEURONS); i++)
+        neurons[i] = (double)(rng_hash(seed, UNIT_NEURONS, i) >> 11) * 0x1p-53;
 }
 
-void mask_pruned(const mask *m, const model_config *c, long pruned[2]) {
+void mask_pruned(const mask *m, const model_config *c, long pruned[UNIT_KINDS]) {
     pruned[UNIT_HEADS] = pruned[UNIT_NEURONS] = 0;
-    for (int kind = UNIT_HEADS; m && kind <= UNIT_NEURONS; kind++) {
-        const uint8_t *keep = kind == UNIT_HEADS ? m->heads : m->neurons;
+    for (unit_kind kind = UNIT_HEADS; m && kind < UNIT_KINDS; kind++) {
+        const uint8_t *keep = mask_keep(m, kind);
         for (int l = 0; l < c->L; l++, keep += model_all_units(c, kind))
             for (int u = 0; u < model_units(c, l, kind); u++) pruned[kind] += !keep[u];
     }
 }
 
-void mask_units(const model_config *c, long units[2]) {
-    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {
+void mask_units(const model_config *c, long units[UNIT_KINDS]) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         units[kind] = 0;
         for (int l = 0; l < c->L; l++) units[kind] += model_units(c, l, kind);
     }
 }
 
 void mask_effective(const mask *m, const model_config *c, double *heads, double *neurons) {
-    long pruned[2], units[2];
+    long pruned[UNIT_KINDS], units[UNIT_KINDS];
     mask_pruned(m, c, pruned);
     mask_units(c, units);
     *heads = units[UNIT_HEADS] ? (double)pruned[UNIT_HEADS] / (double)units[UNIT_HEADS] : 0;
@@ -179,7 +181,7 @@ void mask_effective(const mask *m, const model_config *c, double *heads, double 
 }
 
 void mask_hash(char out[33], const mask *m, const model_config *c) {
-    hash_bytes(out, m->heads, units_of(c, false) + units_of(c, true));
+    hash_bytes(out, m->heads, units_of(c, UNIT_HEADS) + units_of(c, UNIT_NEURONS));
 }
 
 // ---------------------------------------------------------------- mask files

@@ -86,8 +86,8 @@ int mask_read(mask *m, const model_config *c, const char *path);
 int mask_write(const mask *m, const model_config *c, const char *path);
 // Heads and neurons that do not run (of a compacted model of those that are left), and how many there are, dense layers
 // included.
-void mask_pruned(const mask *m, const model_config *c, long pruned[2]);
-void mask_units(const model_config *c, long units[2]);
+void mask_pruned(const mask *m, const model_config *c, long pruned[UNIT_KINDS]);
+void mask_units(const model_config *c, long units[UNIT_KINDS]);
 // The ratio of both.
 void mask_effective(const mask *m, const model_config *c, double *heads, double *neurons);
 void mask_hash(char out[33], const mask *m, const model_config *c);

@@ -25,9 +25,9 @@ typedef struct {
     // over all inputs
     FILE *out;
     int failed;
-    double largest[2], mean[2], divergence[2], sparse[3], repair, skip, skip_divergence;
-    long rows[2], silent[2], acting[2], broken[2], moved, inputs;
-    double *off[2];  // [L] pruned units, summed over inputs and steps
+    double largest[UNIT_KINDS], mean[UNIT_KINDS], divergence[UNIT_KINDS], sparse[3], repair, skip, skip_divergence;
+    long rows[UNIT_KINDS], silent[UNIT_KINDS], acting[UNIT_KINDS], broken[UNIT_KINDS], moved, inputs;
+    double *off[UNIT_KINDS];  // [L] pruned units, summed over inputs and steps
     long masks, miscounted;
 } verify;
 
@@ -178,14 +178,11 @@ static int make_masks(verify *v) {
 }
 
 // ---------------------------------------------------------------- checks of one input
-static const uint8_t *kind_of(const mask *m, unit_kind kind) { return kind == UNIT_HEADS ? m->heads : m->neurons; }
-static int units_of(const model_config *c, unit_kind kind) { return model_all_units(c, kind); }
-
 // Is the count of pruned units of every layer what the rule says?
 static bool counted(const verify *v, const mask *m, unit_kind kind) {
     const mask_rule *r = v->w->rule;
     const model_config *c = v->c;
-    const size_t U = (size_t)units_of(c, kind);
+    const size_t U = (size_t)model_all_units(c, kind);
     const int dense = r->dense_layers < c->L ? r->dense_layers : c->L;
     const bool pruned = mask_rule_prunes(r, kind);
     const int *units = model_units_left(c, kind);
@@ -194,7 +191,7 @@ static bool counted(const verify *v, const mask *m, unit_kind kind) {
     for (int l = 0; l < c->L; l++) {
         const int n = model_units(c, l, kind);
         long off = 0;
-        for (int u = 0; u < n; u++) off += !kind_of(m, kind)[(size_t)l * U + (size_t)u];
+        for (int u = 0; u < n; u++) off += !mask_keep(m, kind)[(size_t)l * U + (size_t)u];
         if (l < dense)
             holds &= off == 0;
         else if (r->scope == SCOPE_LOCAL)
@@ -211,10 +208,10 @@ static void count_units(verify *v) {
     const model_config *c = v->c;
     for (int t = v->first; t < v->steps; t++, v->masks++)
         for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
-            const size_t U = (size_t)units_of(c, kind);
+            const size_t U = (size_t)model_all_units(c, kind);
             for (int l = 0; l < c->L; l++)
                 for (int u = 0; u < model_units(c, l, kind); u++)
-                    v->off[kind][l] += !kind_of(&v->m[t], kind)[(size_t)l * U + (size_t)u];
+                    v->off[kind][l] += !mask_keep(&v->m[t], kind)[(size_t)l * U + (size_t)u];
             if (v->w->rule) v->miscounted += !counted(v, &v->m[t], kind);
         }
 }
@@ -223,17 +220,18 @@ static void count_units(verify *v) {
 // layer with such a unit the masked states are the dense ones, so that the outputs must then differ.
 static bool has_voice(verify *v, unit_kind kind) {
     const model_config *c = v->c;
-    const size_t U = (size_t)units_of(c, kind);
-    const int D = kind ? 1 : c->D;
+    const size_t U = (size_t)model_all_units(c, kind);
+    const int D = kind == UNIT_HEADS ? c->D : 1;
     float *row = xmalloc(U * (size_t)D * sizeof *row);
     bool voice = false;
     for (int l = 0; l < c->L && !voice; l++)
         for (int t = v->first; t < v->steps && !voice; t++) {
             const int n = model_units(c, l, kind) * D;
             const float *x = model_tap(v->taps, kind, l) + (size_t)(v->at + t) * (size_t)n;
-            const uint8_t *keep = kind_of(&v->m[t], kind) + (size_t)l * U;
+            const uint8_t *keep = mask_keep(&v->m[t], kind) + (size_t)l * U;
             if (n) v->w->m->o->get(row, x, (size_t)n * sizeof *row);
-            for (int i = 0; i < n && !voice; i++) voice = !keep[i / D] && (kind ? row[i] > 0 : row[i] != 0);
+            for (int i = 0; i < n && !voice; i++)
+                voice = !keep[i / D] && (kind == UNIT_HEADS ? row[i] != 0 : row[i] > 0);
         }
     free(row);
     return voice;
@@ -241,14 +239,14 @@ static bool has_voice(verify *v, unit_kind kind) {
 
 static void check_acts(verify *v) {
     const model_config *c = v->c;
-    const size_t V = (size_t)c->V, units[2] = {(size_t)c->L * (size_t)c->H, (size_t)c->L * (size_t)c->F};
+    const size_t V = (size_t)c->V, units[UNIT_KINDS] = {(size_t)c->L * (size_t)c->H, (size_t)c->L * (size_t)c->F};
     const model_seq all = {.tokens = v->in->tokens, .n = v->in->n, .last_target = SEQ_NO_TARGET};
     model_forward(v->taps, &all, 1);
     for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         bool differs = false;
         for (int t = 0; t < v->steps; t++) {
             mask_fill(&v->part[t], c);
-            memcpy(kind ? v->part[t].neurons : v->part[t].heads, kind_of(&v->m[t], kind), units[kind]);
+            memcpy(mask_keep(&v->part[t], kind), mask_keep(&v->m[t], kind), units[kind]);
         }
         step_by_step(v, v->way[BY_ZERO], v->part, v->got);
         for (size_t i = 0; i < (size_t)v->steps * V; i++) {
@@ -316,7 +314,7 @@ static void say(verify *v, bool holds, const char *name, const char *text) {
 static void report_counts(verify *v) {
     const model_config *c = v->c;
     const mask_rule *r = v->w->rule;
-    double all[2] = {0, 0}, units[2] = {0, 0};
+    double all[UNIT_KINDS] = {0, 0}, units[UNIT_KINDS] = {0, 0};
     fprintf(v->out,
             "\nlayer     heads pruned        neurons pruned   (mean over inputs and steps; nominal in brackets)\n");
     for (int l = 0; l < c->L; l++) {
@@ -333,11 +331,12 @@ static void report_counts(verify *v) {
         fprintf(v->out, "\n");
     }
     fprintf(v->out, "  all  %.2f %% of heads, %.2f %% of neurons are pruned, dense layers included\n\n",
-            units[0] > 0 ? 100 * all[0] / units[0] : 0, units[1] > 0 ? 100 * all[1] / units[1] : 0);
+            units[UNIT_HEADS] > 0 ? 100 * all[UNIT_HEADS] / units[UNIT_HEADS] : 0,
+            units[UNIT_NEURONS] > 0 ? 100 * all[UNIT_NEURONS] / units[UNIT_NEURONS] : 0);
 }
 
 static void report_acts(verify *v) {
-    for (int k = 0; k < 2; k++) {
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         char text[300];
         snprintf(text, sizeof text,
                  "%s alone: of %ld inputs %ld change the output, on %ld no pruned unit puts anything out%s; |logit| "
@@ -379,10 +378,14 @@ static void report(verify *v) {
     if (a->design == PREDICTOR_SEQUENCE)
         fprintf(v->out, "reads the token embeddings of the context");
     else {
-        const int k = a->has[0] ? 0 : 1;
+        const int k = predictor_first_kind(a);
         fprintf(v->out, "reads %s%s%s", states[a->state[k]],
-                a->has[0] && a->has[1] && a->state[0] != a->state[1] ? " for heads, for neurons " : "",
-                a->has[0] && a->has[1] && a->state[0] != a->state[1] ? states[a->state[1]] : "");
+                a->has[UNIT_HEADS] && a->has[UNIT_NEURONS] && a->state[UNIT_HEADS] != a->state[UNIT_NEURONS]
+                    ? " for heads, for neurons "
+                    : "",
+                a->has[UNIT_HEADS] && a->has[UNIT_NEURONS] && a->state[UNIT_HEADS] != a->state[UNIT_NEURONS]
+                    ? states[a->state[UNIT_NEURONS]]
+                    : "");
         if (a->per_layer)
             fprintf(v->out, " of %s", a->lag ? "an earlier layer" : "the same layer");
         else
@@ -429,7 +432,7 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
     v.want = xmalloc(logits);
     v.got = xmalloc(logits);
     v.logprob = xmalloc(2 * (size_t)longest * sizeof *v.logprob);
-    for (int k = 0; k < 2; k++) v.off[k] = xcalloc((size_t)v.c->L, sizeof *v.off[k]);
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) v.off[k] = xcalloc((size_t)v.c->L, sizeof *v.off[k]);
     for (int i = 0; i < n && !bad; i++) {
         v.in = &in[i];
         v.at = in[i].context - 1;
@@ -446,7 +449,7 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
     model_run_free(v.zero);
     model_run_free(v.live);
     model_run_free(v.taps);
-    void *blocks[] = {v.m, v.part, v.dense, v.want, v.got, v.logprob, v.off[0], v.off[1]};
+    void *blocks[] = {v.m, v.part, v.dense, v.want, v.got, v.logprob, v.off[UNIT_HEADS], v.off[UNIT_NEURONS]};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     return bad ? -1 : v.failed;
 }

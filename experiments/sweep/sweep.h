@@ -88,7 +88,7 @@ typedef struct {
     bool done;
     eval_metric m[2];
     eval_counts counts;
-    double effective[2];
+    double effective[UNIT_KINDS];
 } point;
 
 typedef struct {

@@ -18,14 +18,14 @@ typedef struct {
 
 static void set_predictor(row *r, const sweep *w, const point *p) {
     const predictor_info *a = p->about;
-    const bool both = a->has[0] && a->has[1] && a->hidden[0] != a->hidden[1];
+    const bool both = a->has[UNIT_HEADS] && a->has[UNIT_NEURONS] && a->hidden[UNIT_HEADS] != a->hidden[UNIT_NEURONS];
     SET(r, design, "%s", predictor_design_names[a->design]);
     SET(r, target, "%s", a->target_layer ? "layer" : "global");
     if (a->per_layer) SET(r, lag, "%d", a->lag);
     if (both)
-        SET(r, hidden, "%d+%d", a->hidden[0], a->hidden[1]);
+        SET(r, hidden, "%d+%d", a->hidden[UNIT_HEADS], a->hidden[UNIT_NEURONS]);
     else
-        SET(r, hidden, "%d", a->hidden[a->has[0] ? 0 : 1]);
+        SET(r, hidden, "%d", a->hidden[predictor_first_kind(a)]);
     // a second pass has no stream of its own to look at: the first one was dense
     const contextual_features f = contextual_kind(a, &p->rule);
     SET(r, features, "%s%s",
@@ -222,7 +222,7 @@ int rows_write(sweep *w, point *p, const double *ll) {
     row r;
     const target *t = point_target(w, p);
     const int n = measure(p->m, t, ll, w->seed[p->seed]);
-    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++)
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
         p->effective[kind] = eval_effective(&p->counts, &w->model.c, kind);
     make_row(&r, w, p);
     set_counts(&r, p);

@@ -65,7 +65,7 @@ static const char *text_of(const json_t *root, const char *key) {
 static void print_compaction(const ckpt *from) {
     const model_config *c = &from->config;
     if (!model_compacted(c)) return;
-    for (int kind = UNIT_HEADS; kind <= UNIT_NEURONS; kind++) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         printf("%s", kind == UNIT_HEADS ? "compacted     heads" : "              neurons");
         for (int l = 0; l < c->L; l++) printf(" %d", model_units(c, l, kind));
         printf(" of %d a layer\n", kind == UNIT_HEADS ? c->H : c->F);
