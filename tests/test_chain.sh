@@ -43,7 +43,7 @@ with h5py.File(out + "/scores.h5") as f:
         assert {k: f[where][k].shape for k in f[where]} == {k: (n, L, E) for k in ("head_output", "residual", "residual_mid")}
     for where in ("scores", "scores_compat"):
         for c in listed:
-            if c in ("epenas", "removal") or (c == "jacov" and where == "scores_compat"):
+            if c in ("epenas", "flap", "removal", "wanda") or (c == "jacov" and where == "scores_compat"):
                 continue
             heads, neurons = f[where][c]["heads"][:], f[where][c]["neurons"][:]
             assert heads.shape == (n, L, H) and neurons.shape == (n, L, F), (c, heads.shape)

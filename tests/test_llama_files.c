@@ -1,5 +1,5 @@
-// test_llama_files - config.json of the Llama family: what is read, defaults, what is refused by name; the hash; a saved
-// checkpoint is the one it was made of.
+// test_llama_files - config.json of the Llama family: what is read, defaults, what is refused by name; the hash; a
+// saved checkpoint is the one it was made of.
 #include "model.h"
 #include "refusal.h"
 #include <math.h>

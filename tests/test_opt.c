@@ -1,5 +1,6 @@
 // test_opt - the model's forward pass: logits and taps against float64 PyTorch (tests/golden/make_opt.py,
-// make_llama.py); a sequence's numbers do not depend on its batch, its cache or the thread count; bad weights. Passes under masks: test_opt_masks.
+// make_llama.py); a sequence's numbers do not depend on its batch, its cache or the thread count; bad weights. Passes
+// under masks: test_opt_masks.
 #include "opt_fixture.h"
 #include <cblas.h>
 #include <dlfcn.h>

@@ -127,9 +127,9 @@ typedef struct {
 // the file size and the config; overlapping or out-of-file tensors, missing, wrongly shaped or duplicate tensors, and
 // those that another configuration would have, are refused with one line. dir may also be a folder of the Hugging Face
 // hub's cache (folder.h). A tied lm_head.weight (which must equal the embedding, or is there in its place) and
-// fairseq's "version" and frequencies of rotary positions are dropped; so is, with a warning, what no model of the family has, where nothing is missing.
-// The rows of the embedding are V, whatever the config says. All data stay valid until ckpt_close. 0, or -1 and
-// err_set. ckpt_close is safe on {0} and twice.
+// fairseq's "version" and frequencies of rotary positions are dropped; so is, with a warning, what no model of the
+// family has, where nothing is missing. The rows of the embedding are V, whatever the config says. All data stay valid
+// until ckpt_close. 0, or -1 and err_set. ckpt_close is safe on {0} and twice.
 int ckpt_open(ckpt *c, const char *dir);
 void ckpt_close(ckpt *c);
 // The tensor, or NULL.

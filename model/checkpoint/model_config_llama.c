@@ -1,5 +1,6 @@
-// model_config_llama - config.json of the Llama family: llama, mistral, qwen2, qwen3. Keys and defaults as transformers'
-// LlamaConfig, MistralConfig, Qwen2Config and Qwen3Config; what the forward pass does not implement is refused by name.
+// model_config_llama - config.json of the Llama family: llama, mistral, qwen2, qwen3. Keys and defaults as
+// transformers' LlamaConfig, MistralConfig, Qwen2Config and Qwen3Config; what the forward pass does not implement is
+// refused by name.
 #include "config_json.h"
 #include <string.h>
 

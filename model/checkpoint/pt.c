@@ -1,6 +1,6 @@
 // pt - pytorch_model.bin: torch.save's zip of one pickle (names, shapes) and one raw entry per storage, or the form
-// before torch 1.6: four pickles (a magic number, the protocol, the machine, the dict), a list of keys, the raw storages.
-// Nothing is executed (pickle.h). Layout: torch/serialization.py, _save and _legacy_save.
+// before torch 1.6: four pickles (a magic number, the protocol, the machine, the dict), a list of keys, the raw
+// storages. Nothing is executed (pickle.h). Layout: torch/serialization.py, _save and _legacy_save.
 #include "pickle.h"
 #include "zip.h"
 #include <stdlib.h>

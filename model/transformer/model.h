@@ -260,8 +260,8 @@ const float *model_grad_out(const model_run *r, int layer);  // during `each` on
 
 // Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive
 // perturbations of the taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i, or dr where r is the tap (and
-// scale_w[i] * G1 on W1, where scale_w is not NULL and the tap is z: G1 = dz' x of that sequence and layer). After model_backward with the same scale, with
-// RUN_TANGENT. NULL scale_a, scale_z: ones.
+// scale_w[i] * G1 on W1, where scale_w is not NULL and the tap is z: G1 = dz' x of that sequence and layer). After
+// model_backward with the same scale, with RUN_TANGENT. NULL scale_a, scale_z: ones.
 void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
                    model_layer_fn *each, void *ctx);
 // During `each`: (H v) at a [rows, A] and z or r [rows, F]; the tangent of x [rows, E].

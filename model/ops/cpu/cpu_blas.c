@@ -1,9 +1,10 @@
-// cpu_blas - what the matrix products of the CPU need of OpenBLAS: one thread a call, and the kernels of this processor.
+// cpu_blas - what the matrix products of the CPU need of OpenBLAS: one thread a call, and kernels for this processor.
 //
-// OpenBLAS chooses its kernels by the model number of the processor before main() begins. An older release does not know
-// a newer processor and falls back to kernels without AVX: 0.3.21 (Debian 12) takes those of the Pentium 4 on a Sapphire
-// Rapids, 18 GFLOP/s a core instead of 103. The choice can be made only by the environment (OPENBLAS_CORETYPE) and only
-// before the library starts, so the program begins once more with that variable set. A user's own setting is kept.
+// OpenBLAS chooses its kernels by the model number of the processor before main() begins. An older release does not
+// know a newer processor and falls back to kernels without AVX: 0.3.21 (Debian 12) takes those of the Pentium 4 on a
+// Sapphire Rapids, 18 GFLOP/s a core instead of 103. The choice can be made only by the environment (OPENBLAS_CORETYPE)
+// and only before the library starts, so the program begins once more with that variable set. A user's own setting is
+// kept.
 #include "cpu.h"
 #include <cblas.h>
 #include <stdlib.h>
@@ -13,7 +14,8 @@
 void cpu_blas_one_thread(void) { openblas_set_num_threads(1); }
 
 #ifdef __x86_64__
-// The name of the kernels for this processor where OpenBLAS fell back to those of another age; NULL: its choice is good.
+// The name of the kernels for this processor where OpenBLAS fell back to those of another age; NULL: its choice is
+// good.
 static const char *better_core(void) {
     static const char *const fallback[] = {"Prescott", "Nehalem", "Sandybridge"};
     const char *core = openblas_get_corename();
