@@ -19,7 +19,7 @@ double *moments_squares(const model *m, unit_kind kind) {
 
 void moments_alloc(moment_set *m, int L, const int width[UNIT_KINDS]) {
     *m = (moment_set){.L = L};
-    for (int kind = 0; kind < UNIT_KINDS; kind++) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         const size_t n = (size_t)L * (size_t)width[kind];
         m->width[kind] = width[kind];
         m->mean[kind] = xcalloc(n + 1, sizeof *m->mean[kind]);
@@ -28,7 +28,7 @@ void moments_alloc(moment_set *m, int L, const int width[UNIT_KINDS]) {
 }
 
 void moments_free(moment_set *m) {
-    for (int kind = 0; kind < UNIT_KINDS; kind++) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
         free(m->mean[kind]);
         free(m->variance[kind]);
     }
@@ -50,7 +50,7 @@ int moments_read(moment_set *m, const store *s, const char *group) {
     char *tokens = store_attr(s, group, "tokens");
     int bad = tokens ? 0 : err_set("%s: %s has no attribute tokens", store_path(s), group);
     int L = 0, width[UNIT_KINDS] = {0};
-    for (int kind = 0; !bad && kind < UNIT_KINDS; kind++) {
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) {
         long dim[3];
         char *name = dataset_of(group, kind, false);
         bad = store_shape(s, name, dim) == 2 ? 0 : err_set("%s: %s is not [layers, values]", store_path(s), name);
@@ -85,7 +85,7 @@ int moments_write(const moment_set *m, store *s, const char *group) {
 }
 
 void moments_add(moment_set *m, const moment_set *other) {
-    for (int kind = 0; kind < UNIT_KINDS; kind++)
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
         for (size_t i = 0; i < (size_t)m->L * (size_t)m->width[kind]; i++) {
             const double off = other->tokens > 1 ? other->variance[kind][i] * (other->tokens - 1) : 0;
             moments_pool(&m->mean[kind][i], &m->variance[kind][i], m->tokens, other->mean[kind][i], off, other->tokens);

@@ -87,7 +87,7 @@ void tiles_alloc(probe *p) {
         p->part[k].sums = o->alloc(sums_count(m) * sizeof(double));
         if (moments_count(m, p->needs)) p->part[k].moments = o->alloc(moments_count(m, p->needs) * sizeof(double));
     }
-    for (int kind = 0; kind < UNIT_KINDS; kind++)
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
         if (wants_moments(p->needs, kind)) p->squares[kind] = moments_squares(m, kind);
     o->use(0);
     p->corr_at = xcalloc((size_t)p->max_tokens, sizeof *p->corr_at);
@@ -125,7 +125,7 @@ void tiles_begin(probe *p) {
 }
 
 // ---------------------------------------------------------------- what the criteria read
-// Of the layer at work, in the device's memory.
+// Taps of the layer at work, in the device's memory.
 static sum_taps taps_of(const probe *p, int stage, int layer, unit_kind kind) {
     const model_config *c = &p->m->c;
     const model_run *r = p->run;

@@ -9,7 +9,7 @@ const criterion *crit_find(const char *name);  // NULL: unknown
 // unknown one.
 const criterion **crit_select(const char *list, int *n);
 
-// Of a kind of unit: the function (NULL: no such score per example) and what it reads.
+// The function for a kind of unit (NULL: no such score per example), and what it reads.
 static inline crit_fn *crit_function(const crit_mode *mode, unit_kind kind) {
     return kind == UNIT_HEADS ? mode->heads : mode->neurons;
 }

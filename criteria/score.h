@@ -27,14 +27,15 @@ typedef struct {
 } score_options;
 
 // FIELD_MOMENTS: of the parts alone (probe_result.moments); in the store they are pooled, by task
-typedef enum { FIELD_LOSS, FIELD_MOMENTS, FIELD_FEATURE, FIELD_HEADS, FIELD_NEURONS } field_kind;
+typedef enum { FIELD_LOSS, FIELD_MOMENTS, FIELD_FEATURE, FIELD_SCORE } field_kind;
 typedef struct {
     field_kind kind;
     mode_kind mode;
-    int what;   // feature or index into crit
-    bool some;  // only for the first examples of each task
-    bool old;   // the old store has this dataset
-    int U;      // numbers per layer; the loss is one double
+    int what;        // feature or index into crit
+    unit_kind unit;  // of a score
+    bool some;       // only for the first examples of each task
+    bool old;        // the old store has this dataset
+    int U;           // numbers per layer; the loss is one double
     // of moments the group of the columns' norms, which a store has that has pooled any
     char *dataset;
 } score_field;
@@ -108,7 +109,7 @@ typedef struct {
 } score_job;
 // Scores of few rows are those of exact removal: they stay in fp32, as the truth that others are measured against.
 static inline bool score_in_16_bits(const score_job *j, const score_field *f) {
-    return j->o.store_type == DT_F16 && f->kind >= FIELD_HEADS && !f->some;
+    return j->o.store_type == DT_F16 && f->kind == FIELD_SCORE && !f->some;
 }
 
 // score_plan.c. All return 0, or -1 and err_set.
@@ -123,8 +124,7 @@ bool score_missing(const score_job *j, int class, const score_field *f);
 size_t score_field_bytes(const score_job *j, const score_field *f);
 // Units of every layer that the rows of a field hold; NULL: all.
 static inline const int *score_units(const score_job *j, const score_field *f) {
-    if (f->kind == FIELD_HEADS) return j->model->c.heads;
-    return f->kind == FIELD_NEURONS ? j->model->c.neurons : NULL;
+    return f->kind == FIELD_SCORE ? model_units_left(&j->model->c, f->unit) : NULL;
 }
 size_t score_field_at(const score_job *j, int class, const score_field *f);  // first byte in a record
 size_t score_side_bytes(const score_job *j);                                 // of one side row

@@ -71,10 +71,10 @@ static int put_formulas(const score_job *j, store *s) {
             bad = store_put_text(s, f->dataset, "position",
                                  f->mode == MODE_COMPAT ? "the last token" : "the last token of the context");
         // removal of neurons: no example may ask for it
-        if (f->kind < FIELD_HEADS || !store_has(s, f->dataset)) continue;
+        if (f->kind != FIELD_SCORE || !store_has(s, f->dataset)) continue;
         const criterion *c = j->crit[f->what];
         const crit_mode *of = crit_mode_of(c, f->mode);
-        const char *doc = f->kind == FIELD_HEADS ? of->heads_doc : of->neurons_doc;
+        const char *doc = f->unit == UNIT_HEADS ? of->heads_doc : of->neurons_doc;
         bad = store_put_text(s, f->dataset, "formula", doc ? doc : "") ||
               store_put_text(s, f->dataset, "about", c->about ? c->about : "");
     }
@@ -88,7 +88,7 @@ static void note_loss(void *source, const float *exact, const float *stored, int
     size_t n = 0;
     double *a = xmalloc(2 * (size_t)L * (size_t)U * sizeof *a), *b = a + (size_t)L * (size_t)U;
     for (int l = 0; l < L; l++)
-        for (int u = 0; u < model_units(c, l, s->field->kind == FIELD_HEADS ? UNIT_HEADS : UNIT_NEURONS); u++, n++) {
+        for (int u = 0; u < model_units(c, l, s->field->unit); u++, n++) {
             a[n] = exact[(size_t)l * (size_t)U + (size_t)u];
             b[n] = stored[(size_t)l * (size_t)U + (size_t)u];
         }
@@ -152,7 +152,7 @@ static int put_plane(const score_job *j, store *s, const char *group, const char
 static int put_squares(score_job *j, store *s, const score_field *f) {
     if (f->old) return store_copy(s, j->old, f->dataset);
     int bad = 0;
-    for (int kind = 0; !bad && kind < UNIT_KINDS; kind++) {
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) {
         const long dim[2] = {j->model->c.L, (long)moments_width(&j->model->c, kind)};
         char *name = xasprintf("%s/%s", f->dataset, unit_names[kind]);
         double *squares = moments_squares(j->model, kind);
@@ -196,7 +196,7 @@ static int put_pooled(score_job *j, store *s, parts *p, const score_stage *of, c
     moment_set m;
     moments_alloc(&m, c->L, (int[]){c->E, c->F});
     int bad = pool_task(j, p, of, group, &m);
-    for (int kind = 0; !bad && kind < UNIT_KINDS; kind++) {
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) {
         const int U = model_all_units(c, kind), D = kind == UNIT_HEADS ? c->D : 1;
         double *squares = moments_squares(j->model, kind), *wide = xmalloc((size_t)U * sizeof *wide);
         float *score = xmalloc((size_t)(c->L * U) * sizeof *score);

@@ -96,22 +96,19 @@ static void list_fields(score_job *j) {
                                        .what = k,
                                        .U = c->E,
                                        .dataset = xasprintf("/features%s/%s", suffix, feat_names[k])});
-        for (int k = 0; k < j->n_crit; k++) {
-            const crit_mode *of = crit_mode_of(j->crit[k], m);
-            if (of->heads)
-                add_field(j, (score_field){.kind = FIELD_HEADS,
-                                           .mode = m,
-                                           .what = k,
-                                           .U = c->H,
-                                           .dataset = xasprintf("/scores%s/%s/heads", suffix, j->crit[k]->name)});
-            if (of->neurons)
-                add_field(j, (score_field){.kind = FIELD_NEURONS,
-                                           .mode = m,
-                                           .what = k,
-                                           .U = c->F,
-                                           .some = of->needs_neurons & CRIT_REMOVAL,
-                                           .dataset = xasprintf("/scores%s/%s/neurons", suffix, j->crit[k]->name)});
-        }
+        for (int k = 0; k < j->n_crit; k++)
+            for (unit_kind u = UNIT_HEADS; u < UNIT_KINDS; u++) {
+                const crit_mode *of = crit_mode_of(j->crit[k], m);
+                if (crit_function(of, u))
+                    add_field(j, (score_field){
+                                     .kind = FIELD_SCORE,
+                                     .mode = m,
+                                     .what = k,
+                                     .unit = u,
+                                     .U = model_all_units(c, u),
+                                     .some = u == UNIT_NEURONS && crit_needs(of, u) & CRIT_REMOVAL,
+                                     .dataset = xasprintf("/scores%s/%s/%s", suffix, j->crit[k]->name, unit_names[u])});
+            }
     }
 }
 
@@ -190,7 +187,7 @@ void score_probe_plan(const score_job *j, int class, probe_plan *plan, int *inde
         for (int i = 0; i < j->n_field; i++) {
             const score_field *f = &j->field[i];
             const bool of_it =
-                f->kind == FIELD_MOMENTS ? j->crit[k]->pooled != NULL : f->kind >= FIELD_HEADS && f->what == k;
+                f->kind == FIELD_MOMENTS ? j->crit[k]->pooled != NULL : f->kind == FIELD_SCORE && f->what == k;
             wanted |= of_it && score_missing(j, class, f);
         }
         if (!wanted) continue;

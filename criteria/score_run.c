@@ -45,7 +45,7 @@ static void aim(const score_job *j, const engine *e, int row, uint8_t *record, p
             continue;
         }
         while (e->index[k] != f->what) k++;
-        (f->kind == FIELD_HEADS ? out->heads : out->neurons)[f->mode][k] = to;
+        probe_scores(out, f->unit, f->mode)[k] = to;
     }
 }
 
