@@ -20,12 +20,12 @@ static inline void check_call(const char *op, const char *file) {
 static inline void check_cover(const char *const *names, int n_names, const char *(*op)(int i), int n_cases,
                                const op_elsewhere *elsewhere, int n_elsewhere) {
     for (int k = 0; k < n_names; k++) {
-        int cases = 0, others = 0;
-        for (int i = 0; i < n_cases; i++) cases += strcmp(op(i), names[k]) == 0;
+        int here = 0, others = 0;
+        for (int i = 0; i < n_cases; i++) here += strcmp(op(i), names[k]) == 0;
         for (int i = 0; i < n_elsewhere; i++) others += strcmp(elsewhere[i].op, names[k]) == 0;
-        if (cases + others != 1)
+        if (here + others != 1)
             fail_msg("operation %s has %d cases here and is named %d times as tested elsewhere; one is wanted",
-                     names[k], cases, others);
+                     names[k], here, others);
     }
     for (int i = 0; i < n_cases + n_elsewhere; i++) {
         const char *name = i < n_cases ? op(i) : elsewhere[i - n_cases].op;

@@ -2,7 +2,6 @@
 // operations: CUDA against the CPU; weight_sums and those over columns also against plain double on both sides. The
 // formulas of the criteria: test_formulas.c.
 #include "op_cases.h"
-#include "op_cover.h"
 
 static double stored_value(const void *data, dtype type, int i) {
     float x;
@@ -47,7 +46,7 @@ static void take_sums(const op_call *c, double *sums, int units, float **at) {
     c->o->release(sums);
     free(got), free(narrow);
 }
-// Of every span the sums of a middle stretch of rows, with and without the tangent, each divided by the size of its
+// For every span the sums of a middle stretch of rows, with and without the tangent, each divided by the size of its
 // terms; against plain double on both sides.
 RUN(weight_sums) {
     const int F = c->shape->F, E = c->shape->E, from = F / 3, rows = F - from - 1;
@@ -207,17 +206,9 @@ static const op_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static const char *op_of(int i) { return cases[i].op; }
-
-static void no_operation_is_forgotten(void **state) {
-    (void)state;
-    static const char *const names[] = {
-#define OP(type, name, args) #name,
-#include "ops_criteria.h"
-#undef OP
-    };
-    check_cover(names, sizeof names / sizeof *names, op_of, CASES, NULL, 0);
-}
+#define OP_GROUP "ops_criteria.h"
+#define OP_ELSEWHERE
+#include "op_group.h"
 
 static void every_operation(void **state) {
     (void)state;

@@ -1,7 +1,6 @@
 // test_ops_live - the operations of layers with pruned units (model/ops/ops_live.h), as test_ops_transformer tests
 // others: CUDA against the CPU, whose own numbers test_live.c checks.
 #include "op_cases.h"
-#include "op_cover.h"
 
 RUN(drop_units) {
     c->o->drop_units(c->x[0], c->shape->heads, c->shape->from, c->shape->H, c->shape->E / c->shape->H, SPANS);
@@ -39,17 +38,9 @@ static const op_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static const char *op_of(int i) { return cases[i].op; }
-
-static void no_operation_is_forgotten(void **state) {
-    (void)state;
-    static const char *const names[] = {
-#define OP(type, name, args) #name,
-#include "ops_live.h"
-#undef OP
-    };
-    check_cover(names, sizeof names / sizeof *names, op_of, CASES, NULL, 0);
-}
+#define OP_GROUP "ops_live.h"
+#define OP_ELSEWHERE
+#include "op_group.h"
 
 static void every_operation(void **state) {
     (void)state;

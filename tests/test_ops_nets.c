@@ -3,7 +3,6 @@
 // exactly; and steps of whole nets of every kind.
 #include "cuda_compare.h"
 #include "net.h"
-#include "op_cover.h"
 #include "shim.h"
 
 static const ops *cpu, *gpu;
@@ -217,17 +216,9 @@ static const struct {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static const char *op_of(int i) { return cases[i].op; }
-
-static void no_operation_is_forgotten(void **state) {
-    (void)state;
-    static const char *const names[] = {
-#define OP(type, name, args) #name,
-#include "ops_nets.h"
-#undef OP
-    };
-    check_cover(names, sizeof names / sizeof *names, op_of, CASES, NULL, 0);
-}
+#define OP_GROUP "ops_nets.h"
+#define OP_ELSEWHERE
+#include "op_group.h"
 
 static void every_operation(void **state) {
     (void)state;

@@ -3,7 +3,6 @@
 // With CUDA on the CPU the operations run again with a block's threads in other orders (CUH_ORDER) and with streams
 // that run at once or at random (CU_FAKE_STREAMS): a missing barrier or synchronisation shows.
 #include "op_cases.h"
-#include "op_cover.h"
 
 RUN(embed) { c->o->embed(c->x[0], c->first + c->shape->n, c->matrix, SPANS); }
 
@@ -207,18 +206,9 @@ static const op_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static const char *op_of(int i) { return cases[i].op; }
-
-static void no_operation_is_forgotten(void **state) {
-    (void)state;
-    static const char *const names[] = {
-#define OP(type, name, args) #name,
-#include "ops_transformer.h"
-#undef OP
-    };
-    static const op_elsewhere others[] = {{.op = "likeliest", .file = "tests/test_xent.c"}};
-    check_cover(names, sizeof names / sizeof *names, op_of, CASES, others, sizeof others / sizeof *others);
-}
+#define OP_GROUP     "ops_transformer.h"
+#define OP_ELSEWHERE {.op = "likeliest", .file = "tests/test_xent.c"},
+#include "op_group.h"
 
 static void every_operation(void **state) {
     (void)state;
@@ -226,8 +216,8 @@ static void every_operation(void **state) {
 }
 
 // 16-bit weights meet fp32 rows by products of 16-bit parts: under the identity every bit of the rows comes back, and a
-// factor of 1 + 2^-10, which one bf16 number does not hold, is there to fp32's last digits. Of spans shorter and longer
-// than where the ways part.
+// factor of 1 + 2^-10, which one bf16 number does not hold, is there to fp32's last digits. Spans are shorter and
+// longer than where the ways part.
 static void products_keep_every_bit(void **state) {
     (void)state;
     enum { E = 40, ROWS = 47 };

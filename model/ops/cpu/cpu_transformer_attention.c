@@ -202,6 +202,16 @@ void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, cons
     ops_seconds_attention += clock_s() - start;
 }
 
+// Probabilities p of a block of rows, the last of which sees all `keys`, and their tangent tp. q, tq begin at the
+// block's first row, k, tk at the first key.
+static void probabilities_jvp(float *p, float *tp, const float *q, const float *k, const float *tq, const float *tk,
+                              int rows, int keys, const head_shape *h) {
+    nt(p, q, k, rows, keys, h->D, h->A, h->W, h->ld, h->c, 0);
+    softmax_rows(p, rows, keys, keys - rows + 1, h->ld);
+    nt(tp, tq, k, rows, keys, h->D, h->A, h->W, h->ld, h->c, 0);
+    nt(tp, q, tk, rows, keys, h->D, h->A, h->W, h->ld, h->c, 1);
+    softmax_derivative(tp, p, NULL, rows, keys, h->ld);
+}
 static void one_head_jvp(float *tout, const float *q, const float *k, const float *v, const float *tq, const float *tk,
                          const float *tv, const attn_seq *s, head_shape h, int head, int kv_head) {
     const int A = h.A, W = h.W, D = h.D, n = s->s.n;
@@ -211,11 +221,7 @@ static void one_head_jvp(float *tout, const float *q, const float *k, const floa
     for (int i = s->from; i < n; i += BLOCK) {
         const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
         const size_t ai = at.q + (size_t)i * A;
-        nt(p, q + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
-        softmax_rows(p, rows, keys, i + 1, h.ld);
-        nt(tp, tq + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
-        nt(tp, q + ai, tk + at.kv, rows, keys, D, A, W, h.ld, h.c, 1);
-        softmax_derivative(tp, p, NULL, rows, keys, h.ld);
+        probabilities_jvp(p, tp, q + ai, k + at.kv, tq + ai, tk + at.kv, rows, keys, &h);
         nn(tout + ai, tp, v + at.kv, rows, D, keys, h.ld, W, A, 1, 0);
         nn(tout + ai, p, tv + at.kv, rows, D, keys, h.ld, W, A, 1, 1);
     }
@@ -245,11 +251,7 @@ static void one_head_back_jvp(float *tdq, float *tdk, float *tdv, const float *d
     for (int i = s->from; i < n; i += BLOCK) {
         const int rows = n - i < BLOCK ? n - i : BLOCK, keys = i + rows;
         const size_t ai = at.q + (size_t)i * A;
-        nt(p, q + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
-        softmax_rows(p, rows, keys, i + 1, h.ld);
-        nt(tp, tq + ai, k + at.kv, rows, keys, D, A, W, h.ld, h.c, 0);
-        nt(tp, q + ai, tk + at.kv, rows, keys, D, A, W, h.ld, h.c, 1);
-        softmax_derivative(tp, p, NULL, rows, keys, h.ld);
+        probabilities_jvp(p, tp, q + ai, k + at.kv, tq + ai, tk + at.kv, rows, keys, &h);
         tn(tdv + at.kv, tp, dout + ai, keys, D, rows, h.ld, A, W, 1, 1);
         tn(tdv + at.kv, p, tdout + ai, keys, D, rows, h.ld, A, W, 1, 1);
         nt(d, dout + ai, v + at.kv, rows, keys, D, A, W, h.ld, 1, 0);
