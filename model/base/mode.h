@@ -5,5 +5,4 @@
 typedef enum { MODE_SOUND, MODE_COMPAT, MODES } mode_kind;
 extern const char *const mode_names[MODES + 1];  // "sound", "compat"; NULL at the end
 extern const char *const mode_suffixes[MODES];   // "", "_compat": of groups and datasets of a store
-mode_kind mode_named(const char *name);          // one of mode_names, as an option's choices ensure
 static inline mode_kind mode_other(mode_kind mode) { return mode == MODE_SOUND ? MODE_COMPAT : MODE_SOUND; }
