@@ -4,7 +4,7 @@
 //   /aggregates[_compat]/<task or all>/<criterion>/{heads [L, H], neurons [L, F]}  float64. Sound: mean over examples,
 //                                                                                  all = mean of the task
 //       means. Compat: sum over examples, all = mean of the task sums. Task-level scores are taken as they are; all is
-//       over the tasks that have the score. Of pooled criteria (flap) all is from the moments of all tasks pooled; the
+//       over the tasks that have the score. Pooled criteria (flap) take all from the moments of all tasks pooled; the
 //       moments are beside the scores (moments.h)
 //   /ranks[_compat]/<task or all>/<criterion>/{heads, neurons}_{mean, variance}  of a unit's average rank (1 = least
 //                                                                                important) among all

@@ -25,7 +25,7 @@ typedef struct {
     double seconds[MOST_ROUNDS], part[PARTS], merge, peak_bytes;
 } contender;
 
-// Of one contender. Seconds of a round are those of its batches and of their share of writing the store.
+// Figures of one contender. Seconds of a round are those of its batches and of their share of writing the store.
 typedef struct {
     double tokens_per_second, slowest, fastest, batch_seconds;
     double beside_peer;                           // 0: it is the peer, or there is none

@@ -13,9 +13,9 @@
 // The documents of a split that are marked in seen [split->n]; if none is, nothing is written.
 int documents_put(store *s, const task_split *split, const bool *seen);
 int documents_put_unknown(store *s, const char *task);
-// Of every task; a file without a record gives none.
+// The records of every task; a file without a record gives none.
 int documents_copy(store *to, const store *from);
-// Of one task, which becomes unknown if the file has no record of it.
+// The record of one task, which becomes unknown if the file has no record of it.
 int documents_copy_task(store *to, const store *from, const char *task);
 // How many of the documents marked in asked [split->n] the file's scores have seen; *known: whether its record says so.
 int documents_overlap(long *n, bool *known, const store *s, const task_split *split, const bool *asked);

@@ -1,6 +1,7 @@
 // moments - mean and variance of every value that units put out, over the tokens of many examples: pooled exactly
-// (Chan, Golub and LeVeque 1979), and the numbers that go with them. Of heads these values are the columns of a, of
-// neurons of r; they lie as [L, E] and [L, F], with NaN after the columns that a layer of a compacted model has.
+// (Chan, Golub and LeVeque 1979), and the numbers that go with them. A head's values are its columns of a,
+// a neuron's its column of r; they lie as [L, E] and [L, F], with NaN after the columns that a layer of a compacted
+// model has.
 #pragma once
 #include "model.h"
 #include "store.h"

@@ -39,6 +39,6 @@ int parts_read(parts *p, long row, int64_t from, size_t bytes, void *out);
 bool parts_match(const char *dir, const char *plan);
 // Removes what parts_add and parts_open made in DIR, and DIR.
 int parts_remove(const char *dir);
-// Of a command that has nothing to do: the same where DIR is of a plan that begins with these lines, or of none, as a
+// For a command that has nothing to do: the same where DIR is of a plan that begins with these lines, or of none, as a
 // kill within parts_remove leaves it.
 int parts_remove_rest(const char *dir, const char *plan);

@@ -3,15 +3,15 @@
 #pragma once
 #include <stdbool.h>
 
-// Of process 0 of several, before anything that takes time: shows that it lives, until it ends, by the lock of DIR. 0,
-// or -1 and err_set.
+// Process 0 of several calls this before anything that takes time. It shows that it lives, until it ends, by the lock
+// of DIR. 0, or -1 and err_set.
 int leader_begin(const char *dir);
-// Of worker `rank`: waits, as long as process 0 lives, for it to lay DIR for this plan, and shows that it lives itself
+// Worker `rank` waits, as long as process 0 lives, for it to lay DIR for this plan, and shows that it lives itself
 // by a lock. The lock; WORKER_LATE: finished(ctx) says that process 0 has done all of it already; -1 and err_set where
 // nothing was seen of process 0 for worker_patience seconds.
 extern double worker_patience;
 enum { WORKER_LATE = -2 };
 int worker_begin(const char *dir, const char *plan, int rank, bool (*finished)(void *ctx), void *ctx);
 void worker_end(const char *dir, int rank, int lock);
-// Of process 0: until no worker of 1 .. ranks - 1 is at work.
+// Process 0 waits until no worker of 1 .. ranks - 1 is at work.
 void workers_wait(const char *dir, int ranks);

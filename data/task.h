@@ -44,7 +44,7 @@ void task_close(task_split *s);
 int task_keep_part(task_split *s, doc_part p);
 bool task_exists(const char *dir, const char *name, const char *split);  // that split has a file, whatever is in it
 // The split that few-shot examples of `target` come from: train, read into *s, if it is there with labels, else the
-// target itself (then *s stays {0}). Of a target that is a part, the same part of it: no prefix shows a document of
+// target itself (then *s stays {0}). For a target that is a part, the same part of it: no prefix shows a document of
 // another part. Close *s in either case. NULL and err_set if train is there but malformed, or that part of it empty.
 const task_split *task_pool_open(task_split *s, const char *dir, const task_split *target);
 // For tests and fuzzing: parse one file's bytes (and the labels file's, or NULL) of a task.

@@ -423,7 +423,7 @@ static void context_room(net_work *w, const net *n, int T) {
     free(ones);
 }
 
-// Of the sequence design: from T tokens' embeddings in the work of the kind, normalised.
+// Scores of the sequence design from T tokens' embeddings in the work of the kind, normalised.
 static const float *forward_tokens(predictor *p, unit_kind kind, int T) {
     net_work *w = &p->work[kind];
     w->s[0] = (span){0, T};

@@ -16,9 +16,9 @@ typedef struct {
     long examples, undefined, constant, layers;
 } quality;
 
-// Of one example: pred and truth [L, U], of which layer l has the first units[l] (NULL: all); layers before `first`
-// have no prediction and count nowhere, those before `dense` are not prunable. A layer of one unit or none has no
-// ranks: it counts as constant, and without units in no overlap.
+// The quality of one example: pred and truth [L, U], of which layer l has the first units[l] (NULL: all); layers before
+// `first` have no prediction and count nowhere, those before `dense` are not prunable. A layer of one unit or none has
+// no ranks: it counts as constant, and without units in no overlap.
 void quality_of(quality *q, const double *pred, const double *truth, int L, int U, const int *units, int first,
                 int dense);
 // Sums up examples one by one; quality_mean turns the sum into means.

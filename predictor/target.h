@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Labels of DejaVu's classifiers: 1 for the k largest of x [n], else 0. Of equal ones that do not all fit none is
+// Labels of DejaVu's classifiers: 1 for the k largest of x [n], else 0. Where equal ones do not all fit, none is
 // labelled: which of them a mask keeps is a matter of their index, which is not to be learnt.
 void top_labels(float *out, const float *x, int n, int k);
 

@@ -231,7 +231,7 @@ static void print_plan(const train_job *j) {
                j->o.top);
 }
 
-// Of the host: the nets of a criterion, what trains them, and the means that they are measured against.
+// Bytes of the host: the nets of a criterion, what trains them, and the means that they are measured against.
 static double host_memory(const train_job *j, int c) {
     double weights = 0, most = 0;
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {

@@ -88,7 +88,7 @@ def make(path, model_hash, mask=None):
                     f[f"scores{suffix}/{c}/{kind}"] = v.astype(np.float32)
 
 
-# Of two arrays [n, L, U] of the units that are there: rho over all of them together, and the mean within layers of more than one unit. NaN: a side is constant.
+# Two arrays [n, L, U], the units that are there: rho over all of them together, and the mean within layers of more than one unit. NaN: a side is constant.
 def rhos(a, b, there):
     layers = [l for l in range(a.shape[1]) if there[l].sum() > 1]
     return np.array([rho(x[there], y[there]) for x, y in zip(a, b)]), np.array([np.mean([rho(x[l, there[l]], y[l, there[l]]) for l in layers]) for x, y in zip(a, b)])

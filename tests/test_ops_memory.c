@@ -64,7 +64,7 @@ static void part_has_a_name(void) {
 
 // A feed as training uses it: the host fills and sends the next rows as soon as operations on the last were enqueued.
 // They find the rows that were taken, whatever runs first; rows that were sent and not taken (NaN here) are replaced.
-// Of every round sum number 0 .. round has what was taken.
+// After every round sum number 0 .. round has what was taken.
 static void feeds(void) {
     enum { ROUNDS = 9, E = 500 };
     static const float zeros[ROUNDS * E];

@@ -138,7 +138,7 @@ static void products_are_of_rounded_operands(void **state) {
     each_product(of_rounded_operands);
 }
 
-// Of one span; sums of |w g|, g g, w g and w h against double precision on rounded operands, where h is made of
+// Over one span: sums of |w g|, g g, w g and w h against double precision on rounded operands, where h is made of
 // tangents.
 static void sums_of_gradients(void **state) {
     (void)state;

@@ -34,7 +34,7 @@ static const model_config post = {
     .L = 2, .H = 3, .D = 8, .E = 24, .F = 40, .P = 16, .V = 50, .positions = 90, .bias = true};
 static const model_config bare = {
     .L = 2, .H = 2, .D = 32, .E = 64, .F = 70, .P = 64, .V = 50, .positions = 90, .pre_ln = true};
-// Of the Llama family: three query heads to a KV head, with norms of q and k and biases; a KV head to each.
+// Models of the Llama family: three query heads to a KV head, with norms of q and k and biases; a KV head to each.
 static const model_config grouped = {
     .type = MODEL_QWEN3,
     .L = 3,

@@ -41,7 +41,7 @@ static void seeds_text(char out[CELL], const claim_row *r, double low, double hi
     snprintf(out, CELL, r->outcome == PAIRED_TEXT ? "%.4f..%.4f" : "%+.4f..%+.4f", low, high);
 }
 
-// Of the configurations of a pair: the fields in which the claim's pairs agree.
+// The fields of a pair's configurations in which the claim's pairs agree.
 static char *pair_text(const claims_print *x, const claim_row *r) {
     const claim *c = &x->c->claim[r->claim];
     const paired_config *a = &x->p->config[r->cell.pair[0].a];

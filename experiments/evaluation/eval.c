@@ -52,7 +52,7 @@ int eval_take(const eval *e, const eval_item *item, int n, int most) {
     return k;
 }
 
-// Of K and V each, for the layers of a part.
+// Floats of K and V each, for the layers of a part.
 static size_t cache_floats(const eval *e, int part, size_t tokens) {
     return (size_t)(e->m->first[part + 1] - e->m->first[part]) * (size_t)(e->m->arch.kv_heads * e->m->c.D) * tokens;
 }

@@ -62,7 +62,8 @@ typedef struct {
     char hash[33];
 } eval_text;
 
-// Of some pages (a limit, a part), token perplexity is that of the text which they make in the order of the file.
+// With some pages only (a limit, a part), token perplexity is that of the text which they make in the order of the
+// file.
 int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk,
                    const model_config *c);
 void eval_text_close(eval_text *t);  // safe on {0}

@@ -1,7 +1,7 @@
 // mask - which units run: from scores by scope and sparsity, from a file, at random; and the one interface of mask
 // sources. mask.c makes and reads masks, mask_select.c holds the rules.
 //
-// A kind of unit (heads or neurons) has scores [L, U]; larger = more important. Of n units, k = floor(p n / 100) are
+// A kind of unit (heads or neurons) has scores [L, U]; larger = more important. From n units, k = floor(p n / 100) are
 // pruned at p percent, the lowest first, among equal scores the lower (layer, unit) first.
 //   local   each layer loses its own share;  global  k over all layers;  hybrid  global, but every layer keeps at least
 //           its top m.
@@ -63,15 +63,15 @@ void mask_select(uint8_t *keep, const double *score, const int *units, int L, in
 // score that is NaN or infinite, or -1.
 long mask_select_on(uint8_t *keep, const struct ops *o, const float *score, const int *units, int L, int U, int m,
                     const mask_rule *rule);
-// Of one layer, score [U]: the k lowest go. Returns as mask_select_on.
+// The same in one layer, score [U]: the k lowest go. Returns as mask_select_on.
 long mask_select_layer(uint8_t *keep, const struct ops *o, const float *score, int units, long k);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or
 // infinite.
 int mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule);
 // The same from scores in memory of device o (its first part), heads [L, H] and after them neurons [L, F].
 int mask_make_on(mask *m, const model_config *c, const struct ops *o, const float *score, const mask_rule *rule);
-// Of those the part of one kind of all layers, and of one layer (score [U], local
-// scope): what else is in the mask stays. Nothing happens where the rule does not prune the kind, or the layer.
+// The part of these masks that is one kind of all layers, and of one layer (score [U], local scope): what else is in
+// the mask stays. Nothing happens where the rule does not prune the kind, or the layer.
 int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const struct ops *o, const float *score,
                    const mask_rule *rule);
 int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, const struct ops *o, const float *score,

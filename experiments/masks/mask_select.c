@@ -32,7 +32,7 @@ static void all_run(uint8_t *keep, const ranking *r, int layers) {
     }
 }
 
-// Of the units of each range, those that `only` (NULL: all) holds: the k lowest stop running, the others run.
+// In each range the k lowest of the units that `only` (NULL: all) holds stop running, the others run.
 static void cut(uint8_t *keep, ranking *r, const uint8_t *only, const cut_range *c, int n) {
     if (r->o) {
         const long bad = r->o->cut(keep, r->on, only, c, n);

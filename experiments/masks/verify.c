@@ -46,7 +46,7 @@ double verify_error(const float *got, const float *want, int rows, int V) {
     return worst;
 }
 
-// Of next-token distributions: sum p log(p / q), in nats.
+// Divergence of next-token distributions: sum p log(p / q), in nats.
 static double divergence(const float *p, const float *q, int V) {
     double top_p = p[0], top_q = q[0], sum_p = 0, sum_q = 0, kl = 0;
     for (int i = 0; i < V; i++) {

@@ -111,7 +111,7 @@ static double masked_tokens(const sweep *w, const point *p, double tokens) {
                                 mask_rule_prunes(&p->rule, UNIT_NEURONS) ? 1 - pruned : 1);
 }
 
-// Of n points of a series that run in one pass over a target.
+// Cost of n points of a series that run in one pass over a target.
 static double pass_tokens(const sweep *w, const point *p, int n) {
     int n_items;
     const eval_item *item = target_items(point_target(w, p), &n_items);

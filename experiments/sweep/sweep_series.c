@@ -20,7 +20,7 @@ static int add_static(sweep *w, const criterion *const *crit, int n_crit) {
     return 0;
 }
 
-// Of one predictor file, all criteria that it has, or those named.
+// All criteria that one predictor file has, or those named.
 static int add_predictor(sweep *w, const char *file, const criterion *const *crit, int n_crit) {
     int n_there;
     char *path = predictor_path(file, w->seed[0]), **there = predictor_criteria(path, &n_there);

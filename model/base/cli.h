@@ -29,8 +29,9 @@ typedef struct cli_option {
     const char *help;  // one line; the default is appended
     bool required;
     double min, max;  // of every number: any other is refused
-    // Of a choice, and of a string that is one of them: NULL at the end. A choice's value is the place of its name, or
-    // what `values` has at that place; a default that no name has, such as -1, says that the option was not given.
+    // The names of a choice, or of a string that is one of them; NULL at the end. A choice's value is the place of its
+    // name, or what `values` has at that place; a default that no name has, such as -1, says that the option was not
+    // given.
     const char *const *names;
     const int *values;
     // Instead of all this: a table of options that several programs share, whose values are in the struct at `value`.

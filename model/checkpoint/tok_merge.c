@@ -49,7 +49,7 @@ static void offer(const tok *t, merge_scratch *s, int i) {
     if (rank >= 0) heap_push(s, (uint64_t)rank << 32 | (uint32_t)i);
 }
 
-// Of s->id[0..n): leaves the merged ids in the list that begins at entry 0.
+// Merges s->id[0..n) and leaves the ids in the list that begins at entry 0.
 void merge_symbols(const tok *t, merge_scratch *s, int n) {
     for (int i = 0; i < n; i++) {
         s->prev[i] = i - 1;

@@ -10,9 +10,9 @@ OP(void, weight_sums,
 // The columns that `which` names (bits 1 << USUM_..), up to USUM_OUT; the other columns stay.
 OP(void, unit_sums, (double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s, int n))
 OP(void, sign_dets, (double *sums, const float *act, int ld, int D, int from, int units, const span *s, int n))
-// Of the rows grad[t] of a unit that are neither zero nor constant (corr.h); where more than fit, evenly spread: number
-// floor(i m / n) of m. Of neurons the rows dz[t] x[t], whose correlations are those of x but for signs: corr and most
-// as correlate makes them.
+// From the rows grad[t] of a unit that are neither zero nor constant (corr.h); where more than fit, evenly spread:
+// number floor(i m / n) of m. A neuron's rows are dz[t] x[t], whose correlations are those of x but for signs: corr and
+// most as correlate makes them.
 OP(void, head_spectra, (double *sums, const float *grad, int ld, int D, int from, int units, const span *s, int n))
 OP(void, neuron_spectra,
    (double *sums, const float *dz, const float *corr, const float *most, int F, int from, int units, const span *s,

@@ -220,7 +220,7 @@ static tok *open_tokenizer(const char *text, size_t bytes) {
     return t;
 }
 
-// Of everything that a result depends on.
+// A hash of everything that a result depends on.
 static void key_of(char key[33], const char *text, size_t bytes) {
     char *all =
         xasprintf("%ld %ld %ld %ld %ld %ld %ld %ld %ld %g %g %g %g %g %g %016llx", arg.layers, arg.heads, arg.hidden,

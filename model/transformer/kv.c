@@ -150,7 +150,7 @@ bool kv_lacks(const model_run *r, int i, int layer) {
 }
 
 // ---------------------------------------------------------------- attention
-// Of a sequence whose prefix lacks K and V of heads that run (KV_SKIP): its has, in device memory.
+// The has array of a sequence whose prefix lacks K and V of heads that run (KV_SKIP), in device memory.
 static const uint8_t *missing_kv(model_run *r, run_part *p, int i, int layer, int n_heads) {
     const kv_cache *c = r->seq[i]->prefix;
     if (!c || c->kv != KV_SKIP || !kv_lacks(r, i, layer)) return NULL;

@@ -140,7 +140,7 @@ int model_load_on(model *m, const char *dir, const struct ops *o);
 void model_free(model *m);
 // A model of a configuration without its weights, on one part of a device: for the sizes of runs. Nothing to free.
 model model_unloaded(const model_config *c, const struct ops *o);
-// Of a model that the CPU has: token embeddings, and their projection, go to device o, where they are computed from
+// Token embeddings of a model that the CPU has, and their projection, go to device o, where they are computed from
 // then on; nothing else of the model can be. 0, or -1 and err_set.
 int model_move_embeddings(model *m, const struct ops *o);
 static inline int model_kv_heads(const model *m, int layer) { return m->layer[layer].wk.rows / m->c.D; }

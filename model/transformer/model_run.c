@@ -15,7 +15,7 @@ void run_copy(model_run *r, float *to, const float *from) {
     r->o->copy(to, from, (size_t)r->rows * (size_t)r->m->c.E * sizeof *to);
 }
 
-// Of a part, which is in use. With dry set, only the bytes are counted.
+// An array in memory of a part, which is in use. With dry set, only the bytes are counted.
 static float *cut(model_run *r, int part, size_t floats, bool dry) {
     floats = (floats + 63) / 64 * 64;
     r->bytes[part] += floats * sizeof(float);

@@ -262,8 +262,8 @@ const uint8_t *live_kv_mask(const model_run *r, int i, int layer);
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token:
 // then what a pass does on the host is kv_note_all.
 bool live_settled(const model_run *r);
-// Maps whose rows (to) or columns (from) are units of D each: y = x W' + b, y += x W' + b (wt = W'). Of dense sequences
-// over all units, of live ones over those that live.
+// Maps whose rows (to) or columns (from) are units of D each: y = x W' + b, y += x W' + b (wt = W'). Dense
+// sequences take all units, live ones those that live.
 void to_units(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
               const row_set *rows);
 void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,

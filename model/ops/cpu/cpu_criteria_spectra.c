@@ -141,7 +141,7 @@ FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], con
     }
 }
 
-// Of units <= COLUMNS neurons whose gradients begin at dz; most and corr of the span.
+// For units <= COLUMNS neurons whose gradients begin at dz; most and corr of the span.
 HOT static void column_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int units,
                                int T) {
     const int words = (T + 31) / 32;

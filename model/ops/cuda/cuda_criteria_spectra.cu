@@ -63,7 +63,8 @@ __device__ double inverse_trace(double *m, int n, double *part) {
 }
 
 // ---------------------------------------------------------------- signs
-// Of T tokens' D signs whichever matrix is smaller: [D + 1], of values and a constant, or [T], of tokens.
+// Determinants from T tokens' D signs, by whichever matrix is smaller: [D + 1], of values and a constant, or [T], of
+// tokens.
 static __global__ void __launch_bounds__(THREADS) sign_dets_k(double *__restrict__ sums, const float *__restrict__ act,
                                                               int ld, int D, int from, int units, const cuda_spans s) {
     CU_DYN_SHARED(double, m);

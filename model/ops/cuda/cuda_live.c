@@ -32,14 +32,14 @@ void cuda_drop_units(float *x, const uint8_t *const *units, const int *from, int
     free(bytes);
 }
 
-// Of `units` in all. A recording covers them all, because a replay may find more of them live; blocks beyond the count
-// end at once.
+// The live ones of `units` in all. A recording covers them all, because a replay may find more of them live; blocks
+// beyond the count end at once.
 static cuda_live live(const live_units *u, int units) {
     if (!u) return gpu_all_units(units);
     return (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs};
 }
 
-// Of x, where a weight is for 16-bit activations: the lowest bit that stays; 0: all do.
+// Where a weight is for 16-bit activations: the lowest bit of x that stays; 0: all do.
 static unsigned kept_bits(const weight *w) {
     if (!w->narrow) return 0;
     return w->type == DT_F16 ? 1u << 13 : 1u << 16;

@@ -46,7 +46,7 @@ static float *result(const product *p, int row, int j) {
 }
 static float beta_of(const product *p, int j) { return p->add || (p->back && j) ? 1 : 0; }
 
-// fp32 throughout; 16-bit weights are widened a tile at a time. Of the spans with from .. to rows.
+// fp32 throughout; 16-bit weights are widened a tile at a time. Only spans with from .. to rows.
 static void multiply_wide(const product *p, const span *s, int n, int from, int to) {
     const weight *w = p->w;
     const int step = w->type == DT_F32 ? w->rows : tile_rows(w, WORK_BYTES, sizeof(float));
