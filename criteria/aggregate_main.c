@@ -19,7 +19,6 @@
 #include "cli.h"
 #include "documents.h"
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -400,7 +399,6 @@ int main(int argc, char **argv) {
          .max = 1000},
         {0}};
     cli_parse(argc, argv, "aggregates, rank statistics and correlations of the scores of a store", options);
-    signal(SIGXFSZ, SIG_IGN);
     char *resolved = cli_resolved(options), *command = cli_command(argc, argv);
     printf("aggregate: %s\n", resolved);
     int lock = store_lock(out), bad = lock < 0 ? -1 : 0;

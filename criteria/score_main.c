@@ -7,12 +7,9 @@
 #include "ranks.h"
 #include "tok_model.h"
 #include "workers.h"
-#include <errno.h>
 #include <omp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -225,7 +222,6 @@ int main(int argc, char **argv) {
     for (int k = 0; k < j.n_crit; k++)
         if (j.crit[k]->pooled && o->modes == 1u << MODE_COMPAT)
             die(2, "--criteria: %s has no compat formulas; use --mode sound or both", j.crit[k]->name);
-    signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     j.threads = omp_get_max_threads();
     for (mode_kind m = MODE_SOUND; m < MODES; m++) j.mode[m] = o->modes >> m & 1;
     j.texts = j.mode[MODE_SOUND] ? MODE_SOUND : MODE_COMPAT;
@@ -237,10 +233,7 @@ int main(int argc, char **argv) {
 
     int rank = rank_number(), ranks = rank_count(), lock = -1;
     char *resolved = cli_resolved(options), *command = cli_command(argc, argv), *dir = xasprintf("%s.parts", o->out);
-    if (rank) {
-        FILE *quiet = freopen("/dev/null", "w", stdout);
-        if (!quiet) die(1, "/dev/null: cannot open: %s", strerror(errno));
-    }
+    if (rank_quiet()) die(1, "%s", err_get());
     printf("score: %s\n", resolved);
     if (rank == 0 && ranks > 1 && !o->estimate && leader_begin(dir)) die(1, "%s", err_get());
     model m = {0};
@@ -265,12 +258,9 @@ int main(int argc, char **argv) {
             bad = parts_remove_rest(dir, j.plan_text);
         if (!bad && !more)
             printf("%s: complete, nothing to compute\n", o->out);
-        else if (!bad && !o->estimate) {
-            struct rusage used;
-            getrusage(RUSAGE_SELF, &used);
+        else if (!bad && !o->estimate)
             printf("%s: %d examples, %d criteria; %.1f s, peak memory %.0f MiB\n", o->out, j.ex.n, j.n_crit,
-                   clock_s() - start, (double)used.ru_maxrss / 1024);
-        }
+                   clock_s() - start, peak_memory_mib());
         free(plan);
     }
     char *why = bad ? xstrdup(err_get()) : NULL;

@@ -6,14 +6,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 // ---------------------------------------------------------------- attributes
 static int put_attributes(const score_job *j, store *s, const char *command) {
-    char date[32], *names = NULL, *made;
+    char date[UTC_DATE], *names = NULL, *made;
     size_t n;
-    time_t now = time(NULL);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+    utc_date(date);
     FILE *f = open_memstream(&names, &n);
     for (int k = 0; k < j->n_crit; k++) fprintf(f, "%s%s", k ? "," : "", j->crit[k]->name);
     fclose(f);

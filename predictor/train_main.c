@@ -2,12 +2,9 @@
 // predictor file, measured on held-out documents. Designs and settings: METHOD 5.
 #include "cli.h"
 #include "train.h"
-#include <errno.h>
 #include <omp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 static train_job job = {.o = {.criterion = "all",
@@ -336,7 +333,6 @@ int main(int argc, char **argv) {
     if (j->o.valid + j->o.test > 0.9)
         die(2, "--valid %g and --test %g leave less than a tenth for training", j->o.valid, j->o.test);
     if (j->o.threads) omp_set_num_threads((int)j->o.threads);
-    signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, reported like a full disk
     const double start = clock_s();
     char *resolved = cli_resolved(options);
     j->command = cli_command(argc, argv);
@@ -366,11 +362,9 @@ int main(int argc, char **argv) {
     store_unlock(j->o.out, lock);
     if (bad) die(1, "%s", why);
     if (!j->o.estimate) {
-        struct rusage used;
-        getrusage(RUSAGE_SELF, &used);
         printf("%s: %.1f s", j->o.out, clock_s() - start);
         if (j->train_s > 0) printf(", %.0f examples/s in training", (double)j->trained / j->train_s);
-        printf(", peak memory %.0f MiB\n", (double)used.ru_maxrss / 1024);
+        printf(", peak memory %.0f MiB\n", peak_memory_mib());
     }
     train_free(j);
     free(j->command);

@@ -1,11 +1,9 @@
 // train_run - the nets of one criterion, one after the other, and the finished file of all criteria.
 #include "documents.h"
 #include "train.h"
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 // ---------------------------------------------------------------- one net
@@ -195,9 +193,8 @@ int train_criterion(train_job *j, int c, void (*tick)(void *, long), void *ctx) 
 
 // ---------------------------------------------------------------- the file
 static int put_head(const train_job *j, store *s) {
-    const time_t now = time(NULL);
-    char date[32];
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+    char date[UTC_DATE];
+    utc_date(date);
     return predictor_put_about(s, &j->about, j->m.file.hash) || store_put_text(s, "/", "settings", j->settings) ||
                    store_put_text(s, "/", "features", j->feature_name) || store_put_text(s, "/", "store", j->o.store) ||
                    store_put_text(s, "/", "model", j->o.model) || store_put_text(s, "/", "command", j->command) ||

@@ -1,5 +1,5 @@
 // test_base - error texts, whole-file input and output (full disk included), random numbers against published values,
-// hashes, hash tables, names of modes.
+// hashes, hash tables, names of modes, date and memory.
 #include "base.h"
 #include "mode.h"
 #include "table.h"
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -218,6 +219,25 @@ static void modes(void **state) {
     assert_string_equal(mode_suffixes[MODE_COMPAT], "_compat");
 }
 
+// The date as strptime reads it back is now; the peak of memory has grown by what was written.
+static void date_and_memory(void **state) {
+    (void)state;
+    char date[UTC_DATE];
+    struct tm t = {0};
+    const time_t before = time(NULL);
+    utc_date(date);
+    const char *end = strptime(date, "%Y-%m-%dT%H:%M:%SZ", &t);
+    assert_non_null(end);
+    assert_int_equal(*end, 0);
+    assert_in_range(timegm(&t), before, time(NULL));
+    const double was = peak_memory_mib();
+    const size_t bytes = (size_t)((was + 64) * (1 << 20));
+    char *block = xmalloc(bytes);
+    memset(block, 1, bytes);
+    assert_true(peak_memory_mib() >= was + 60 && block[bytes - 1] == 1);
+    free(block);
+}
+
 int main(void) {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(errors_are_one_line),
@@ -226,7 +246,8 @@ int main(void) {
                                        cmocka_unit_test(hashes),
                                        cmocka_unit_test(tables),
                                        cmocka_unit_test(growing_array),
-                                       cmocka_unit_test(modes)};
+                                       cmocka_unit_test(modes),
+                                       cmocka_unit_test(date_and_memory)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);
     return failed;

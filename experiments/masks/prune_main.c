@@ -9,7 +9,6 @@
 #include "mask_options.h"
 #include <errno.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -173,7 +172,6 @@ static void describe(const ckpt *from, const ckpt *to, const mask *m) {
 int main(int argc, char **argv) {
     cli_parse(argc, argv,
               "makes a compacted checkpoint: the model without the heads and neurons that a fixed mask drops", options);
-    signal(SIGXFSZ, SIG_IGN);
     for (size_t n = strlen(arg.out); n > 1 && arg.out[n - 1] == '/'; n--) arg.out[n - 1] = 0;
     struct stat there;
     if (lstat(arg.out, &there) == 0) die(1, "%s: exists; remove it or give another --out", arg.out);

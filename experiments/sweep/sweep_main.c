@@ -8,7 +8,6 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "ranks.h"
 #include "sweep.h"
 
@@ -27,10 +26,9 @@ static void print_list(void) {
 
 static char *provenance(const sweep *w, int argc, char **argv) {
     const sweep_options *o = w->o;
-    char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(sweep_table), *text;
-    const time_t now = time(NULL);
+    char date[UTC_DATE], *command = cli_command(argc, argv), *resolved = cli_resolved(sweep_table), *text;
     size_t bytes;
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+    utc_date(date);
     FILE *f = open_memstream(&text, &bytes);
     fprintf(f, "command: %s\noptions: %s\ncode: %s\ndate: %s\ndevice: %s, %d threads\nmodel: %s %s\ntokenizer: %s",
             command, resolved, code_version(), date, o->device.name, omp_get_max_threads(), o->model,
@@ -193,7 +191,7 @@ int main(int argc, char **argv) {
     w.rank = rank_number();
     w.ranks = rank_count();
     if (w.ranks > 1 && !w.o->out) die(2, "several processes need --out FILE, which process 0 writes");
-    if (w.rank && !freopen("/dev/null", "w", stdout)) die(1, "/dev/null: cannot open");
+    if (rank_quiet()) die(1, "%s", err_get());
     if (w.rank == 0 && w.ranks > 1 && !w.o->estimate && share_lead(&w)) die(1, "%s", err_get());
 
     open_model(&w);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -197,6 +198,17 @@ double clock_s(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void utc_date(char out[UTC_DATE]) {
+    const time_t now = time(NULL);
+    strftime(out, UTC_DATE, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+}
+
+double peak_memory_mib(void) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)used.ru_maxrss / 1024;
 }
 
 void log_info(const char *fmt, ...) {

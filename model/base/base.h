@@ -63,7 +63,10 @@ int file_out_close(file_out *o);
 void file_out_abandon(file_out *o);  // removes the unfinished file; safe on {0}
 
 // ---------------------------------------------------------------- clock, log, progress
-double clock_s(void);                                                       // monotonic seconds
+double clock_s(void);  // monotonic seconds
+enum { UTC_DATE = 24 };
+void utc_date(char out[UTC_DATE]);                                          // now, as 2026-05-31T23:59:00Z
+double peak_memory_mib(void);                                               // that this process has held so far
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  // one line on stderr
 // A bar with rate and time left on stderr, only on a terminal; silent otherwise.
 typedef struct {

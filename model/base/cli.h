@@ -42,7 +42,8 @@ typedef struct cli_option {
 
 #define CLI_SEED_MAX 9e15  // of any --seed: whole numbers that a double holds
 
-// options: static, end with {0}. summary: what the program does, first line of --help; may hold several lines.
+// The first call of a program. options: static, end with {0}. summary: what the program does, first line of --help; may
+// hold several lines. From then on a file-size limit is an error of the write, reported like a full disk, and no signal.
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options);
 // "name=value name=value ..." of every option, for result headers and provenance; caller frees.
 char *cli_resolved(const cli_option *options);

@@ -1,6 +1,9 @@
 // ranks - the variables of Open MPI, MPICH and Slurm. Contract in ranks.h.
 #include "ranks.h"
+#include "base.h"
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int number(const char *const *names, int otherwise) {
     for (int i = 0; names[i]; i++)
@@ -16,4 +19,9 @@ int rank_count(void) {
 }
 int rank_local(void) {
     return number((const char *const[]){"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID", NULL}, 0);
+}
+
+int rank_quiet(void) {
+    if (rank_number() == 0 || freopen("/dev/null", "w", stdout)) return 0;
+    return err_set("/dev/null: cannot open: %s", strerror(errno));
 }

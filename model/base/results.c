@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 // ---------------------------------------------------------------- whole writes
@@ -72,10 +71,9 @@ char *results_processor(void) {
 }
 
 char *results_timed(int argc, char **argv, const cli_option *options, const char *device, int threads) {
-    char date[32], *command = cli_command(argc, argv), *resolved = cli_resolved(options);
+    char date[UTC_DATE], *command = cli_command(argc, argv), *resolved = cli_resolved(options);
     char *processor = results_processor();
-    const time_t now = time(NULL);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+    utc_date(date);
     char *text = xasprintf("command: %s\noptions: %s\ncode: %s\ndate: %s\nmachine: %s, %d threads\ndevice: %s", command,
                            resolved, code_version(), date, processor, threads, device);
     free(command);
