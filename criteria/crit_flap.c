@@ -17,4 +17,5 @@ const criterion crit_flap = {
     .about = "variance of what the unit adds to the residual, per task (An 2024)",
     .by_name_only = 1,
     .pooled = score,
+    .standardised = true,
     .sound = {.heads_doc = "sum_i Var(a_i) |Wo[:,i]|^2", .neurons_doc = "Var(r_j) |W2[:,j]|^2"}};

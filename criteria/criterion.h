@@ -89,6 +89,7 @@ typedef struct {
     int by_name_only;   // 1: not part of --criteria all
     // of a criterion that exists per task only, from the pooled moments of its tokens, in sound alone (flap); else NULL
     crit_pooled_fn *pooled;
+    bool standardised;  // scores of different layers are compared after standardising within each (METHOD 6.2)
     crit_mode sound, compat;
 } criterion;
 

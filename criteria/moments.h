@@ -1,14 +1,14 @@
 // moments - mean and variance of every value that units put out, over the tokens of many examples: pooled exactly
 // (Chan, Golub and LeVeque 1979), and the numbers that go with them. A head's values are its columns of a,
-// a neuron's its column of r; they lie as [L, E] and [L, F], with NaN after the columns that a layer of a compacted
+// a neuron's its column of r; they lie as [L, A] and [L, F], with NaN after the columns that a layer of a compacted
 // model has.
 #pragma once
 #include "model.h"
 #include "store.h"
 
-// Floats of a layer: E of heads, F of neurons.
+// Values of a layer: A = heads x head size, or F.
 static inline size_t moments_width(const model_config *c, unit_kind kind) {
-    return (size_t)(kind == UNIT_HEADS ? c->E : c->F);
+    return (size_t)(kind == UNIT_HEADS ? c->H * c->D : c->F);
 }
 // (mean, variance) of so many tokens becomes that of those and of n more with another mean and sum of squared
 // deviations. The divisor of variances is tokens - 1; that of a single token is 0.

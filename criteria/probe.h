@@ -30,7 +30,7 @@ typedef struct {
     // its heads do not fill stays as it is
     float **heads[MODES];    // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
     float **neurons[MODES];  // [n_crit] -> [L, F] or NULL
-    // [L, E + F, 2] crit_in.moments of the heads' values and then of the neurons', where a criterion is pooled; columns
+    // [L, A + F, 2] crit_in.moments of the heads' values and then of the neurons', where a criterion is pooled; columns
     // that a compacted layer lacks stay as they are
     double *moments;
 } probe_result;

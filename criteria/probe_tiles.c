@@ -58,7 +58,10 @@ static int examples_at_a_time(const model *m) {
 static size_t sums_count(const model *m) {
     return (size_t)examples_at_a_time(m) * (size_t)(m->c.H > m->c.F ? m->c.H : m->c.F) * USUMS;
 }
-static size_t most_columns(const model *m) { return (size_t)(m->c.E > m->c.F ? m->c.E : m->c.F); }
+static size_t most_columns(const model *m) {
+    const size_t A = moments_width(&m->c, UNIT_HEADS), F = (size_t)m->c.F;
+    return A > F ? A : F;
+}
 static size_t moments_count(const model *m, probe_needs needs) {
     const bool any = wants_moments(needs, UNIT_HEADS) || wants_moments(needs, UNIT_NEURONS);
     return any ? 2 * (size_t)examples_at_a_time(m) * most_columns(m) : 0;
@@ -257,6 +260,9 @@ crit_in tiles_base(const probe *p, int example, int layer) {
 
 static const float *from(const float *view, size_t at) { return view ? view + at : NULL; }
 
+// Whether the next matrix reads max(tap, 0), not the tap itself.
+static bool rectified(const probe *p, unit_kind kind) { return kind == UNIT_NEURONS && p->m->arch.tap == TAP_Z; }
+
 // The moments of a tile's columns, taken before or (NULL) here, in scratch memory of the caller's mark.
 static void look_at_moments(const probe *p, int stage, int layer, int example, unit_kind kind, const double *moments,
                             crit_in *in) {
@@ -265,14 +271,15 @@ static void look_at_moments(const probe *p, int stage, int layer, int example, u
     const int first = in->unit * in->D, columns = in->U * in->D;
     if (!moments) {
         double *own = scratch_take(2 * (size_t)columns * sizeof *own);
-        p->m->o->column_moments(own, model_tap(p->run, kind, layer), in->ld, kind == UNIT_NEURONS, first, columns,
+        p->m->o->column_moments(own, model_tap(p->run, kind, layer), in->ld, rectified(p, kind), first, columns,
                                 &p->spans[example], 1);
         moments = own;
     }
     in->moments = moments;
     in->squares = p->squares[kind] + (size_t)layer * moments_width(c, kind) + (size_t)first;
     double *keep = p->out[example].moments;
-    const size_t at = (size_t)layer * (size_t)(c->E + c->F) + (size_t)(kind == UNIT_HEADS ? 0 : c->E) + (size_t)first;
+    const size_t A = moments_width(c, UNIT_HEADS),
+                 at = (size_t)layer * (A + (size_t)c->F) + (kind == UNIT_HEADS ? 0 : A) + (size_t)first;
     if (keep) memcpy(keep + 2 * at, moments, 2 * (size_t)columns * sizeof *keep);
 }
 
@@ -396,7 +403,7 @@ static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
         for (int i = 0; i < n && needs & CRIT_WSUMS; i++)
             weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
         if (needs & CRIT_MOMENTS) {
-            o->column_moments(part->moments, model_tap(p->run, kind, layer), columns, kind == UNIT_NEURONS, 0, columns,
+            o->column_moments(part->moments, model_tap(p->run, kind, layer), columns, rectified(p, kind), 0, columns,
                               p->spans + first, n);
             o->get(p->moments, part->moments, (size_t)n * each_m * sizeof *p->moments);
         }

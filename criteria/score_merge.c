@@ -166,7 +166,7 @@ static int pool_task(score_job *j, parts *p, const score_stage *of, const char *
     const model_config *c = &j->model->c;
     const score_field *f = j->field;
     const score_task *task = &j->task[of->task];
-    const size_t E = (size_t)c->E, columns = E + (size_t)c->F;
+    const size_t A = moments_width(c, UNIT_HEADS), columns = A + (size_t)c->F;
     while (f->kind != FIELD_MOMENTS) f++;
     double *own = xmalloc(score_field_bytes(j, f));
     const int from = f->old ? task->n_old : 0;
@@ -177,8 +177,8 @@ static int pool_task(score_job *j, parts *p, const score_stage *of, const char *
 #pragma omp parallel for schedule(static)
         for (int l = 0; l < c->L; l++)
             for (size_t i = 0; i < columns; i++) {
-                const unit_kind kind = i < E ? UNIT_HEADS : UNIT_NEURONS;
-                const size_t at = (size_t)l * moments_width(c, kind) + (kind == UNIT_HEADS ? i : i - E);
+                const unit_kind kind = i < A ? UNIT_HEADS : UNIT_NEURONS;
+                const size_t at = (size_t)l * moments_width(c, kind) + (kind == UNIT_HEADS ? i : i - A);
                 const double *x = own + 2 * ((size_t)l * columns + i);
                 moments_pool(&m->mean[kind][at], &m->variance[kind][at], m->tokens, x[0], x[1], T);
             }
@@ -192,7 +192,7 @@ static int put_pooled(score_job *j, store *s, parts *p, const score_stage *of, c
     const model_config *c = &j->model->c;
     const criterion *crit = j->crit[of->crit];
     moment_set m;
-    moments_alloc(&m, c->L, (int[]){c->E, c->F});
+    moments_alloc(&m, c->L, (int[]){(int)moments_width(c, UNIT_HEADS), c->F});
     int bad = pool_task(j, p, of, group, &m);
     for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) {
         const int U = model_all_units(c, kind), D = kind == UNIT_HEADS ? c->D : 1;

@@ -86,7 +86,10 @@ static void list_fields(score_job *j) {
     bool pooled = false;
     for (int k = 0; k < j->n_crit; k++) pooled |= j->mode[MODE_SOUND] && j->crit[k]->pooled;
     // next to the loss, so that doubles are aligned in a record
-    if (pooled) add_field(j, (score_field){.kind = FIELD_MOMENTS, .U = c->E + c->F, .dataset = xstrdup(moments_norms)});
+    if (pooled)
+        add_field(j, (score_field){.kind = FIELD_MOMENTS,
+                                   .U = (int)moments_width(c, UNIT_HEADS) + c->F,
+                                   .dataset = xstrdup(moments_norms)});
     for (mode_kind m = MODE_SOUND; m < MODES; m++) {
         const char *suffix = mode_suffixes[m];
         if (!j->mode[m]) continue;

@@ -8,8 +8,8 @@
 //   /scores[_compat]/<criterion>/{heads [N, L, H], neurons [N, L, F]}, `index` (rows of the store) beside scores of
 //   some examples only, {heads, neurons}_scale [N] beside 16-bit scores: value = stored * scale
 //   /task_scores[_compat]/<task>/<criterion>/{heads [L, H], neurons [L, F]}; of a pooled criterion (flap) also
-//   {heads, neurons}_{mean, variance} [L, E], [L, F] of units' values over so many `tokens`, see moments.h
-//   /squared_norms/{heads [L, E], neurons [L, F]} of the columns of Wo, W2, where a criterion is pooled
+//   {heads, neurons}_{mean, variance} [L, A], [L, F] of units' values over so many `tokens`, see moments.h
+//   /squared_norms/{heads [L, A], neurons [L, F]} of the columns of Wo, W2, where a criterion is pooled
 //   /tasks/<task>: attributes only: split, files, hash, number of examples
 //   /documents/<task>/<split>/id: documents scored or shown as few-shot examples, see documents.h
 //   /aggregates[_compat]/<task or all>/<criterion>/{heads, neurons}  written by bin/aggregate, see aggregate_main.c

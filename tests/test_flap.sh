@@ -31,6 +31,24 @@ grep -q 'nothing to compute' "$tmp/log" || fail "a finished store is computed ag
 "$bin/aggregate" --store "$tmp/grown.h5" --out "$tmp/grown.h5" >"$tmp/log" 2>&1 || fail "aggregate in place: $(tail -n 1 "$tmp/log")"
 $python tests/moments.py $model "$tmp/grown.h5" "$tmp/grown.h5" >/dev/null || fail "aggregates in the store itself"
 
+# a global mask compares scores standardised within each layer; --raw-scores does not
+for raw in "" --raw-scores; do
+    "$bin/prune" --model $model --mask static --scores "$tmp/aggregates.h5" --criterion flap --sparsity 40 $raw --out "$tmp/small$raw" >"$tmp/log" 2>&1 ||
+        fail "prune: $(tail -n 1 "$tmp/log")"
+    $python - "$tmp/aggregates.h5" "$tmp/small$raw/mask.h5" "$raw" <<'END' || fail "the global mask of flap $raw"
+import sys, h5py, numpy as np
+with h5py.File(sys.argv[1]) as f, h5py.File(sys.argv[2]) as m:
+    for kind in ("heads", "neurons"):
+        s = f[f"aggregates/all/flap/{kind}"][1:]
+        if not sys.argv[3]: s = (s - s.mean(1, keepdims=True)) / s.std(1, ddof=1, keepdims=True)
+        keep = np.ones(s.size, int)
+        keep[np.argsort(s.ravel(), kind="stable")[: 40 * s.size // 100]] = 0
+        got = m[f"mask/{kind}"][1:].ravel()
+        if (got != keep).any(): sys.exit(f"{kind}: {got} is not {keep}")
+END
+done
+[ -n "$(cmp "$tmp/small/mask.h5" "$tmp/small--raw-scores/mask.h5")" ] || fail "standardising changes nothing"
+
 # there is no score per example, and nothing published
 score x.h5 --mode compat --criteria flap && fail "compat flap is not refused"
 grep -q 'flap has no compat formulas' "$tmp/log" || fail "compat flap: $(tail -n 1 "$tmp/log")"

@@ -229,6 +229,47 @@ static void json_strings(void **state) {
     }
 }
 
+// A file of a version without later columns: rows are found again, keep their keys, and the file gets the columns when
+// a row is appended; then it is read as any other.
+static void later_columns(void **state) {
+    (void)state;
+    static const results_column more[] = {{"model", RESULTS_KEY},       {"ablate", RESULTS_LATER},
+                                          {"metric", RESULTS_KEY},      {"value", RESULTS_MEASURED},
+                                          {"scores_hash", RESULTS_KEY}, {"note", RESULTS_LATER}};
+    static const char *const old_row[] = {"opt", "", "acc, \"norm\"\n", "0.25", "h1", ""}, *const mean_row[] = {
+                                                                                               "opt", "mean", "acc",
+                                                                                               "0.9", "h1",   ""};
+    results r;
+    char key[2][17];
+    open_file(&r, "code: y");
+    assert_int_equal(results_append(&r, a), 0);
+    assert_int_equal(results_append(&r, b), 0);
+    results_key(key[0], &r, b);
+    results_close(&r);
+    char *before = content();
+    for (int again = 0; again < 3; again++) {
+        assert_int_equal(results_open(&r, path, more, 6, "code: z"), 0);
+        char *const *found = results_find(&r, old_row);
+        assert_non_null(found);
+        assert_string_equal(found[3], "0.25");
+        results_key(key[1], &r, old_row);
+        assert_string_equal(key[0], key[1]);
+        char *now = content();
+        assert_int_equal(strcmp(now, before) == 0, again == 0);  // only looking changes nothing
+        free(now);
+        assert_int_equal(results_find(&r, mean_row) != NULL, again > 0);
+        if (again == 0) assert_int_equal(results_append(&r, mean_row), 0);
+        results_close(&r);
+    }
+    char *text = content();
+    assert_string_equal(text, "# code: y\nmodel,ablate,metric,value,scores_hash,note\nopt,,acc,0.5,h1,\n"
+                              "opt,,\"acc, \"\"norm\"\"\n\",0.25,h1,\n# code: z\nopt,mean,acc,0.9,h1,\n");
+    free(text), free(before);
+    // the other way round: a program without the column
+    assert_int_equal(results_open(&r, path, columns, 4, ""), -1);
+    says("not the columns");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(rows_and_resume, setup, teardown),
@@ -236,6 +277,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(refused, setup, teardown),
         cmocka_unit_test_setup_teardown(full_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(json_lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(later_columns, setup, teardown),
         cmocka_unit_test(json_strings),
     };
     return cmocka_run_group_tests_name("results", tests, NULL, NULL);

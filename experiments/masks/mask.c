@@ -2,6 +2,7 @@
 #include "mask.h"
 #include "cli.h"
 #include "ops.h"
+#include <gsl/gsl_statistics_double.h>
 #include <hdf5.h>
 #include <math.h>
 #include <stdlib.h>
@@ -99,12 +100,28 @@ bool mask_rule_prunes(const mask_rule *rule, unit_kind kind) {
 // Units of a layer that hybrid reserves.
 static int least_of(unit_kind kind, int U) { return kind == UNIT_NEURONS && U / 32 > 1 ? U / 32 : 1; }
 
+// Of every layer on its own; NaN after the units of a compacted layer. Caller frees.
+static double *standardised(const double *score, const model_config *c, unit_kind kind) {
+    const size_t U = (size_t)model_all_units(c, kind);
+    double *out = xmalloc((size_t)c->L * U * sizeof *out);
+    for (int l = 0; l < c->L; l++) {
+        const size_t n = (size_t)model_units(c, l, kind);
+        const double *from = score + (size_t)l * U, mean = n ? gsl_stats_mean(from, 1, n) : 0,
+                     sd = n > 1 ? gsl_stats_sd_m(from, 1, n, mean) : 0;
+        for (size_t u = 0; u < U; u++) out[(size_t)l * U + u] = u < n ? 0 : NAN;
+        for (size_t u = 0; u < n && sd > 0; u++) out[(size_t)l * U + u] = (from[u] - mean) / sd;
+    }
+    return out;
+}
+
 static int make_kind(mask *m, const model_config *c, unit_kind kind, const double *score, const mask_rule *rule) {
     const int U = model_all_units(c, kind);
     if (!mask_rule_prunes(rule, kind)) return 0;
     const int *units = model_units_left(c, kind);
     if (check_finite(score, units, c->L, U, unit_names_of_one[kind])) return -1;
-    mask_select(mask_keep(m, kind), score, units, c->L, U, least_of(kind, U), rule);
+    double *own = rule->standardise && rule->scope != SCOPE_LOCAL ? standardised(score, c, kind) : NULL;
+    mask_select(mask_keep(m, kind), own ? own : score, units, c->L, U, least_of(kind, U), rule);
+    free(own);
     return 0;
 }
 

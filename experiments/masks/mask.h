@@ -28,6 +28,9 @@ typedef struct {
     int dense_layers;  // the first layers that are never pruned
     mode_kind mode;
     mask_counts counts;  // of a local scope; compat: floor, whatever stands here
+    // scores of a scope that compares layers are first standardised within each, (s - mean) / sd, divisor n - 1; those
+    // of a layer where all are equal become 0
+    bool standardise;
 } mask_rule;
 
 // Names as options and tables have them, NULL at the end.

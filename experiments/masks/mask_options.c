@@ -1,5 +1,6 @@
 // mask_options - the shared options of masks, and one mask by them. Contract in mask_options.h.
 #include "mask_options.h"
+#include "registry.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +67,10 @@ const cli_option mask_rule_rows[] = {
      .arg = "N",
      .help = "first layers that are never pruned",
      .max = 1e6},
+    {.name = "raw-scores",
+     .type = CLI_FLAG,
+     .place = offsetof(mask_options, raw_scores),
+     .help = "scopes that compare layers take scores of flap as they are, not standardised within each layer"},
     {0}};
 
 const cli_option mask_predictor_rows[] = {
@@ -126,6 +131,11 @@ mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsi
                        .counts = o->counts};
 }
 
+bool mask_options_standardise(const mask_options *o, const char *of) {
+    const criterion *c = crit_find(of);
+    return c && c->standardised && !o->raw_scores;
+}
+
 const char *mask_options_criterion(const mask_options *o) { return o->criterion ? o->criterion : "plainact"; }
 
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds) {
@@ -156,14 +166,16 @@ int mask_scores_check(const store_aggregate *a, const char *path, const mask_mod
 }
 
 static int from_scores(mask *out, const mask_options *o, const mask_rule *rule, const mask_model *m) {
-    const char *criterion = mask_options_criterion(o);
+    const char *of = mask_options_criterion(o);
     store_aggregate a = {0};
+    mask_rule own = *rule;
     int bad = -1;
-    if (store_read_aggregate(&a, o->scores, o->mode, "all", criterion) != 0) return -1;
+    own.standardise = mask_options_standardise(o, of);
+    if (store_read_aggregate(&a, o->scores, o->mode, "all", of) != 0) return -1;
     if ((mask_rule_prunes(rule, UNIT_HEADS) && !a.heads) || (mask_rule_prunes(rule, UNIT_NEURONS) && !a.neurons))
-        err_set("%s: criterion %s has no %s scores over all tasks", o->scores, criterion, a.heads ? "neuron" : "head");
+        err_set("%s: criterion %s has no %s scores over all tasks", o->scores, of, a.heads ? "neuron" : "head");
     else if (mask_scores_check(&a, o->scores, m) == 0)
-        bad = mask_make(out, m->c, a.heads, a.neurons, rule);
+        bad = mask_make(out, m->c, a.heads, a.neurons, &own);
     store_aggregate_free(&a);
     return bad;
 }

@@ -25,12 +25,13 @@ typedef struct {
     long dense_layers, refresh, seed;
     int predictor_weights;  // a dtype; -1: not given
     mode_kind mode;         // of scores and rules
+    bool raw_scores;        // also of a criterion whose scores are standardised within layers (METHOD 6.2)
 } mask_options;
 
 // Groups of rows, all of a mask_options.
 extern const cli_option mask_one_rows[];        // of one mask: --scores, --criterion, --scope, --sparsity
 extern const cli_option mask_several_rows[];    // of several masks: --scores, --scope, --sparsity
-extern const cli_option mask_rule_rows[];       // of one or several: --local-counts, --units, --dense-layers
+extern const cli_option mask_rule_rows[];       // of one or several: --local-counts, --units, ...
 extern const cli_option mask_predictor_rows[];  // of one mask: --predictor, --predictor-weights, --refresh
 
 // The kind that --mask names, one of the set `kinds`; *path: of file:PATH, in `name`, else NULL. -1 and err_set.
@@ -47,6 +48,8 @@ typedef struct {
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds);
 mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsity);  // thousandths of a percent
 const char *mask_options_criterion(const mask_options *o);                            // of static masks
+// Whether static masks of this criterion, by its name, compare standardised scores.
+bool mask_options_standardise(const mask_options *o, const char *of);
 
 // What a mask is made for; hash: ckpt.h, "": of no checkpoint.
 typedef struct {

@@ -11,7 +11,8 @@
 #include "registry.h"
 #include "results.h"
 
-// Columns in the order of the specification, then what else belongs to a row's key. 1: part of the key. pruned_*: units
+// Columns in the order of the specification, then what else belongs to a row's key, then later ones. The numbers are
+// RESULTS_MEASURED, RESULTS_KEY, RESULTS_LATER. pruned_*: units
 // that did not run, summed over scored positions; effective_*: the same as a fraction (of a mean over tasks: the mean
 // of theirs).
 // clang-format off
@@ -21,7 +22,8 @@
     X(effective_heads, 0) X(effective_neurons, 0) X(aggregate, 1) X(mask_span, 1) X(refresh, 1) X(shots, 1)           \
     X(limit, 1) X(seed, 1) X(bos, 1) X(part, 1) X(allow_overlap, 1) X(over_long, 1) X(token_windows, 1)               \
     X(uses_label, 1) X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1)                \
-    X(features, 1) X(model_hash, 1) X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)
+    X(features, 1) X(model_hash, 1) X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)                 \
+    X(standardised, 2)
 // clang-format on
 #define X(name, key) COL_##name,
 enum { COLUMNS(X) N_COLUMNS };

@@ -15,6 +15,7 @@ static mask_rule nth_rule(const sweep *w, const series *s, int i) {
     mask_rule rule =
         mask_options_rule(o, (mask_scope)o->scopes.at[i / w->n_sparsities], w->sparsity[i % w->n_sparsities]);
     rule.units = s->units;
+    rule.standardise = s->kind == MASK_STATIC && mask_options_standardise(o, s->crit->name);
     return rule;
 }
 

@@ -53,6 +53,7 @@ static void set_options(row *r, const sweep *w, const point *p) {
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
         SET(r, local_counts, "%s", mask_counts_name(&p->rule));
         SET(r, dense_layers, "%d", p->rule.dense_layers);
+        if (p->rule.standardise && p->rule.scope != SCOPE_LOCAL) SET(r, standardised, "1");
     } else if (p->s->kind == MASK_NONE) {
         SET(r, sparsity, "0");
     }

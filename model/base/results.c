@@ -129,7 +129,10 @@ static uint64_t key_of(const results *r, const char *const *field) {
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
     for (int i = 0; i < r->n_columns; i++)
-        if (r->column[i].key) fprintf(f, "%s%c", field[i], 0);
+        if (r->column[i].key == RESULTS_KEY)
+            fprintf(f, "%s%c", field[i], 0);
+        else if (r->column[i].key == RESULTS_LATER && *field[i])
+            fprintf(f, "%s=%s%c", r->column[i].name, field[i], 0);
     fclose(f);
     uint64_t h = hash64(text, bytes);
     free(text);
@@ -171,29 +174,111 @@ static char *header_of(const results *r) {
     return text;
 }
 
+// The columns of a file: place[i] of column i among them, -1: it came later and is not there. Returns how many they
+// are, or 0: others. *line moves after the line feed.
+static int parse_header(const results *r, const char **line, int *place) {
+    const char *stop = strchrnul(*line, '\n');
+    int n = 0;
+    for (int i = 0; i < r->n_columns; i++) {
+        const size_t bytes = strcspn(*line, ",\n");
+        place[i] = -1;
+        if (bytes == strlen(r->column[i].name) && memcmp(*line, r->column[i].name, bytes) == 0) {
+            place[i] = n++;
+            *line += bytes + ((*line)[bytes] == ',');
+        } else if (r->column[i].key != RESULTS_LATER)
+            return 0;
+    }
+    if (*line != stop) return 0;
+    *line = stop + (*stop == '\n');
+    return n;
+}
+
+// One line's fields in the order of the program's columns, those that the file lacks empty.
+static char **parse_placed(const results *r, const char **line, const char *end, const int *place, int n) {
+    static char nothing[] = "";
+    char **field = parse_row(line, end, n);
+    if (!field || n == r->n_columns) return field;
+    const char *text = field[0];
+    const size_t bytes = (size_t)(field[n - 1] + strlen(field[n - 1]) + 1 - text);
+    char **all = xmalloc((size_t)r->n_columns * sizeof *all + bytes), *copy = (char *)(all + r->n_columns);
+    memcpy(copy, text, bytes);
+    for (int i = 0; i < r->n_columns; i++) all[i] = place[i] < 0 ? nothing : copy + (field[place[i]] - text);
+    free(field);
+    return all;
+}
+
 static int parse_file(results *r, const char *text, size_t bytes) {
-    char *header = header_of(r);
+    int *place = xcalloc((size_t)r->n_columns, sizeof *place), n = 0, bad = 0;
     const char *p = text, *end = text + bytes;
-    int bad = 0;
     for (long line = 1; p < end && !bad; line++) {
         if (*p == '#') {
             p = (const char *)memchr(p, '\n', (size_t)(end - p)) + 1;
         } else if (!r->header_written) {
-            r->header_written = strncmp(p, header, strlen(header)) == 0;
-            if (!r->header_written)
+            n = parse_header(r, &p, place);
+            r->header_written = n > 0;
+            r->lacks_columns = n < r->n_columns;
+            if (!n)
                 bad = err_set("%s:%ld: not the columns that this program writes; move the file away or name another",
                               r->path, line);
-            p += strlen(header);
         } else {
-            char **field = parse_row(&p, end, r->n_columns);
+            char **field = parse_placed(r, &p, end, place, n);
             if (field)
                 remember(r, field);
             else
-                bad = err_set("%s:%ld: not a row of %d fields; repair or remove the line", r->path, line, r->n_columns);
+                bad = err_set("%s:%ld: not a row of %d fields; repair or remove the line", r->path, line, n);
         }
     }
-    free(header);
+    free(place);
     return bad;
+}
+
+static void put_row(FILE *f, const results *r, const char *const *field) {
+    for (int i = 0; i < r->n_columns; i++) {
+        if (i) fputc(',', f);
+        put_field(f, field[i]);
+    }
+    fputc('\n', f);
+}
+
+static int count_columns(const char *text) {
+    while (*text == '#') text = strchrnul(text, '\n') + 1;
+    int n = 1;
+    for (; *text && *text != '\n'; text++) n += *text == ',';
+    return n;
+}
+
+// Writes the file again with the columns that it lacks; it is the old one or the whole new one.
+static int add_columns(results *r) {
+    size_t bytes = 0;
+    char *text = file_read(r->path, &bytes), *header = header_of(r), *again = NULL;
+    file_out o = {0};
+    long row = 0;
+    bool headed = false;
+    if (!text) return -1;
+    int bad = file_out_open(&o, r->path);
+    for (const char *p = text, *stop; !bad && p < text + bytes; p = stop + 1) {
+        stop = strchrnul(p, '\n');
+        if (*p == '#') {
+            fprintf(o.f, "%.*s\n", (int)(stop - p), p);
+        } else if (!headed) {
+            fputs(header, o.f);
+            headed = true;
+        } else {
+            const char *line = p;  // a field may hold line feeds
+            free(parse_row(&line, text + bytes, count_columns(text)));
+            stop = line - 1;
+            put_row(o.f, r, (const char *const *)r->row[row++]);
+        }
+    }
+    if (!bad) bad = file_out_close(&o);
+    free(text);
+    free(header);
+    if (bad) return bad;
+    close(r->fd);
+    r->fd = open_whole(r->path, &again, &bytes);
+    free(again);
+    r->lacks_columns = false;
+    return r->fd < 0 ? -1 : 0;
 }
 
 int results_open(results *r, const char *path, const results_column *column, int n_columns, const char *provenance) {
@@ -239,6 +324,7 @@ void results_close(results *r) {
 int results_append(results *r, const char *const *field) {
     char *text;
     size_t bytes;
+    if (r->lacks_columns && add_columns(r) != 0) return -1;
     FILE *f = open_memstream(&text, &bytes);
     if (!r->provenance_written)
         for (const char *p = r->provenance, *stop; *p; p = *stop ? stop + 1 : stop) {
@@ -251,11 +337,7 @@ int results_append(results *r, const char *const *field) {
         free(header);
     }
     long start = ftell(f);
-    for (int i = 0; i < r->n_columns; i++) {
-        if (i) fputc(',', f);
-        put_field(f, field[i]);
-    }
-    fputc('\n', f);
+    put_row(f, r, field);
     fclose(f);
     int bad = append_whole(r->fd, r->path, text, bytes);
     if (!bad) {

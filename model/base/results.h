@@ -7,10 +7,13 @@
 #pragma once
 #include "cli.h"
 
-// A column, and whether it belongs to the key: every option and hash does, what was measured does not.
+// A column, and whether it belongs to the key: every option and hash does, what was measured does not. A later column
+// is one that files of an earlier version lack: it is empty in their rows, and belongs to the key where it is not empty,
+// so that rows keep their keys. Such a file gets the column when something is appended to it.
+enum { RESULTS_MEASURED, RESULTS_KEY, RESULTS_LATER };
 typedef struct {
     const char *name;
-    bool key;
+    int key;
 } results_column;
 
 typedef struct {
@@ -23,6 +26,7 @@ typedef struct {
     long n, cap, cap_key;
     char *provenance;  // written before the first row of this run
     bool provenance_written, header_written;
+    bool lacks_columns;  // the file, of those that came later
 } results;
 
 // Opens PATH (made if absent; NULL: standard output, nothing is found again) and locks it against other processes.
