@@ -202,6 +202,9 @@ static int check(const probe *p, int i) {
     return 0;
 }
 
+// Tokens of an example that are scored.
+static int scored(const probe_example *ex) { return ex->n - ex->context + (ex->next != NULL); }
+
 int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe_row *rows, int n_rows) {
     const double start = clock_s(), gemm = ops_seconds_gemm, attention = ops_seconds_attention;
     const model_config *c = &p->m->c;
@@ -212,10 +215,12 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     p->n_rows = n_rows;
     int targets = 0;
     for (int i = 0; i < n; i++) {
-        ASSERT(ex[i].context >= 1 && ex[i].context < ex[i].n && ex[i].n <= c->positions);
-        p->seqs[i] = (model_seq){
-            .tokens = ex[i].tokens, .n = ex[i].n, .targets_from = ex[i].context - 1, .last_target = SEQ_NO_OUTPUT};
-        targets += ex[i].n - ex[i].context;
+        ASSERT(ex[i].context >= 1 && scored(&ex[i]) > 0 && ex[i].n <= c->positions);
+        p->seqs[i] = (model_seq){.tokens = ex[i].tokens,
+                                 .n = ex[i].n,
+                                 .targets_from = ex[i].context - 1,
+                                 .last_target = ex[i].next ? *ex[i].next : SEQ_NO_OUTPUT};
+        targets += scored(&ex[i]);
     }
     double *lp = xmalloc(sizeof *lp * (size_t)targets);
     model_forward(p->run, p->seqs, n);
@@ -226,10 +231,10 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
         model_logprobs(p->run, lp, NULL, 0);
         model_each_layer(p->run, after_layer, p);
     }
-    for (int i = 0, at = 0; i < n; at += ex[i].n - ex[i].context, i++) {
+    for (int i = 0, at = 0; i < n; at += scored(&ex[i]), i++) {
         double loss = 0;
-        for (int t = 0; t < ex[i].n - ex[i].context; t++) loss -= lp[at + t];
-        out[i].loss = loss / (ex[i].n - ex[i].context);
+        for (int t = 0; t < scored(&ex[i]); t++) loss -= lp[at + t];
+        out[i].loss = loss / scored(&ex[i]);
     }
     free(lp);
     if (any(p->needs[STAGE_HESS])) model_hessian(p->run, NULL, NULL, NULL, NULL, after_hessian, p);

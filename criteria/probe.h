@@ -8,6 +8,7 @@
 typedef struct {
     const int32_t *tokens;  // [n] context ++ continuation
     int n, context;         // tokens, context tokens: 1 <= context < n <= positions
+    const int32_t *next;    // a token after the last one, which is scored, too, and then context <= n; NULL: none
     uint64_t key;           // of task and id, for criteria that draw
 } probe_example;
 

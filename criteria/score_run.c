@@ -78,8 +78,10 @@ static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **pa
     for (int i = 0, s = 0; i < n; i++) {
         int row = j->order[b->row + i], sides = j->side_first[row + 1] - j->side_first[row];
         uint8_t *at = *payload + record[i].from, *side = at + (size_t)record[i].bytes - (size_t)sides * side_bytes;
-        ex[i] = (probe_example){j->ex.tokens + j->ex.offset[row], (int)(j->ex.offset[row + 1] - j->ex.offset[row]),
-                                j->ex.context[row], key_of(j, row)};
+        ex[i] = (probe_example){.tokens = j->ex.tokens + j->ex.offset[row],
+                                .n = (int)(j->ex.offset[row + 1] - j->ex.offset[row]),
+                                .context = j->ex.context[row],
+                                .key = key_of(j, row)};
         aim(j, e, row, at, &out[i], planes + (size_t)i * (size_t)n_planes);
         for (int k = 0; k < sides; k++, side += side_bytes)
             rows[s++] =

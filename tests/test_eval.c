@@ -89,6 +89,91 @@ static void same_as_plain(void **state) {
     random_opt_free(&o);
 }
 
+// ---------------------------------------------------------------- masks of segments
+// Scores that say which loss they are asked for: other units are the lowest for every segment.
+enum { SEGMENT = 5, WINDOW = 23 };
+static const int32_t *window_tokens;
+static int asked[WINDOW];  // [targets_from] inputs
+
+static void segment_scores(double *heads, double *neurons, int from) {
+    rng r = rng_make((uint64_t)from);
+    for (int i = 0; i < small_opt.L * small_opt.H; i++) heads[i] = rng_uniform(&r);
+    for (int i = 0; i < small_opt.L * small_opt.F; i++) neurons[i] = rng_uniform(&r);
+}
+
+static int say_scores(void *self, const model_seq *input, unsigned units, double *heads, double *neurons) {
+    assert_null(self);
+    assert_int_equal(units, UNITS_BOTH);
+    assert_ptr_equal(input->tokens, window_tokens);
+    assert_int_equal(input->last_target, window_tokens[input->n]);
+    asked[input->targets_from] = input->n;
+    segment_scores(heads, neurons, input->targets_from);
+    return 0;
+}
+
+// A window under masks of its segments, against the same tokens one by one, each under the mask of its segment; only
+// targets from `from` on are scored.
+static void segments_token_by_token(void **state) {
+    (void)state;
+    random_opt o;
+    random_opt_make(&o, &small_opt, 3);
+    const model_config *c = &small_opt;
+    int32_t tokens[WINDOW + 1];
+    rng r = rng_make(8);
+    for (int t = 0; t <= WINDOW; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
+    window_tokens = tokens;
+    model_run *run = model_run_new(&o.m, 1, 1, RUN_FORWARD);
+    eval *e = eval_new(&o.m, MODE_SOUND, NULL, NULL);
+    double *score = xcalloc((size_t)(c->L * (c->H + c->F)), sizeof *score), *neurons = score + c->L * c->H;
+    mask m;
+    mask_alloc(&m, c);
+    for (int from = 0; from < WINDOW; from += 7) {
+        const eval_item item = {.n_seqs = 1, .window = true, .seq = {{tokens, WINDOW, from}}};
+        const mask_source source = {.scores = say_scores, .after = SEGMENT, .refresh = SEGMENT};
+        const mask_rule rules[2] = {{.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1},
+                                    {.scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = 25000, .dense_layers = 1}};
+        double ll[2][TASK_MAX_CHOICES], *to[2] = {ll[0], ll[1]};
+        eval_counts counts[2];
+        memset(asked, 0, sizeof asked);
+        assert_int_equal(eval_run(e, &item, 1, &source, rules, 2, to, counts), 0);
+        for (int t = 0; t < WINDOW; t++) {
+            const int end = t + SEGMENT < WINDOW ? t + SEGMENT : WINDOW;
+            assert_int_equal(asked[t], t && t % SEGMENT == 0 ? end : 0);
+        }
+        for (int k = 0; k < 2; k++) {
+            kv_cache *cache = kv_cache_new(&o.m, WINDOW);
+            double want = 0;
+            long pruned = 0;
+            for (int t = 0; t < WINDOW; t++) {
+                const int g = t / SEGMENT;
+                long off[2];
+                segment_scores(score, neurons, g * SEGMENT);
+                if (mask_make(&m, c, score, neurons, &rules[k]) != 0) fail_msg("%s", err_get());
+                const model_seq s = {.tokens = tokens + t,
+                                     .n = 1,
+                                     .prefix = cache,
+                                     .append = cache,
+                                     .mask = g ? &m : NULL,
+                                     .last_target = tokens[t + 1]};
+                double lp;
+                model_forward(run, &s, 1);
+                model_logprobs(run, &lp, NULL, 0);
+                mask_pruned(&m, c, off);
+                if (t >= from) want += lp, pruned += g ? off[UNIT_NEURONS] : 0;
+            }
+            if (!(fabs(ll[k][0] - want) <= 1e-5 * fabs(want))) fail_msg("%.9g, want %.9g", ll[k][0], want);
+            assert_int_equal(counts[k].positions, WINDOW - from);
+            assert_int_equal(counts[k].pruned[UNIT_NEURONS], pruned);
+            kv_cache_free(cache);
+        }
+    }
+    mask_free(&m);
+    free(score);
+    eval_free(e);
+    model_run_free(run);
+    random_opt_free(&o);
+}
+
 // Removal scores one by one, each from a whole pass of the whole model; then the masks that follow from them.
 static void oracle_is_removal(void **state) {
     (void)state;
@@ -367,9 +452,10 @@ static void over_long_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_as_plain),       cmocka_unit_test(oracle_is_removal), cmocka_unit_test(damaged_model),
-        cmocka_unit_test(accuracies),          cmocka_unit_test(perplexities),      cmocka_unit_test(published_values),
-        cmocka_unit_test(over_long_documents),
+        cmocka_unit_test(same_as_plain),     cmocka_unit_test(segments_token_by_token),
+        cmocka_unit_test(oracle_is_removal), cmocka_unit_test(damaged_model),
+        cmocka_unit_test(accuracies),        cmocka_unit_test(perplexities),
+        cmocka_unit_test(published_values),  cmocka_unit_test(over_long_documents),
     };
     return cmocka_run_group_tests_name("eval", tests, NULL, NULL);
 }

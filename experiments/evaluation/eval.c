@@ -187,6 +187,7 @@ double eval_effective(const eval_counts *n, const model_config *c, unit_kind kin
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules,
              double **ll, eval_counts *counts) {
     if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, counts);
+    if (source->refresh && n && item->window) return eval_segments(e, item, n, source, rule, n_rules, ll, counts);
     const model_config *c = &e->m->c;
     const size_t nh = (size_t)c->L * (size_t)c->H, nn = (size_t)c->L * (size_t)c->F;
     const bool fixed = !source->scores;

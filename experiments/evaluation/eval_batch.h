@@ -40,6 +40,23 @@ long eval_scored(const eval_item *it);  // positions
 // eval_run for masks that depend on the input's own states.
 int eval_context(eval *e, const eval_item *item, int n, const contextual_source *source, const mask_rule *rule,
                  int n_rules, double **ll, eval_counts *counts);
+// eval_run of windows whose segments have masks of their own scores (mask_source.refresh).
+int eval_segments(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules,
+                  double **ll, eval_counts *counts);
+// A window in segments of `refresh` inputs, the last one shorter: how many, how long the g-th is, how many of its
+// targets are scored.
+static inline int eval_segment_count(const eval_item *it, int refresh) {
+    return (it->seq[0].n + refresh - 1) / refresh;
+}
+static inline int eval_segment_length(const eval_item *it, int refresh, int g) {
+    const int left = it->seq[0].n - g * refresh;
+    return left < refresh ? left : refresh;
+}
+static inline int eval_segment_scored(const eval_item *it, int refresh, int g) {
+    const int n = eval_segment_length(it, refresh, g), end = g * refresh + n, from = it->seq[0].from;
+    if (from >= end) return 0;
+    return end - from < n ? end - from : n;
+}
 // Adds units of a mask that did not run at a number of scored positions (positions itself is counted by whoever runs
 // the items).
 void eval_count(eval_counts *counts, const mask *m, const model_config *c, long positions);

@@ -185,20 +185,12 @@ static int run_documents(run *r, const eval_item *item, int n, int first) {
 }
 
 // ---------------------------------------------------------------- running text, segment by segment
-static int segments(const run *r, const eval_item *it) {
-    return (it->seq[0].n + r->source->refresh - 1) / r->source->refresh;
-}
-
+static int segments(const run *r, const eval_item *it) { return eval_segment_count(it, r->source->refresh); }
 static int segment_length(const run *r, const eval_item *it, int g) {
-    const int left = it->seq[0].n - g * r->source->refresh;
-    return left < r->source->refresh ? left : r->source->refresh;
+    return eval_segment_length(it, r->source->refresh, g);
 }
-
 static int segment_scored(const run *r, const eval_item *it, int g) {
-    const int end = g * r->source->refresh + segment_length(r, it, g), from = it->seq[0].from,
-              n = segment_length(r, it, g);
-    if (from >= end) return 0;
-    return end - from < n ? end - from : n;
+    return eval_segment_scored(it, r->source->refresh, g);
 }
 
 // Segment g after the segments before it; scores its targets if `sum` is given, and lets `watch` see its last row.

@@ -108,6 +108,9 @@ typedef struct {
     // 0: the mask acts at every position; else from the end of the context on, in a window of running text from
     // position `after` on, as contextual masks do (whose source says so itself)
     int after;
+    // of scores: running text is cut into segments of so many positions, each with a mask of its own loss, the first
+    // dense; 0: a window has one mask
+    int refresh;
     const struct contextual_source *context;  // contextual.h
 } mask_source;
 

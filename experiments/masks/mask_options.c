@@ -94,7 +94,7 @@ const cli_option mask_predictor_rows[] = {
     {0}};
 
 // ---------------------------------------------------------------- what they say
-const char *const mask_kind_names[] = {"none", "random", "static", "contextual", "oracle", "file"};
+const char *const mask_kind_names[] = {"none", "random", "static", "contextual", "oracle", "reference", "file"};
 
 char *mask_kinds_named(unsigned kinds) {
     char *text = NULL;

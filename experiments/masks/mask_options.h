@@ -6,7 +6,16 @@
 #include "mode.h"
 #include "store.h"
 
-typedef enum { MASK_NONE, MASK_RANDOM, MASK_STATIC, MASK_CONTEXTUAL, MASK_ORACLE, MASK_FILE, MASK_KINDS } mask_kind;
+typedef enum {
+    MASK_NONE,
+    MASK_RANDOM,
+    MASK_STATIC,
+    MASK_CONTEXTUAL,
+    MASK_ORACLE,
+    MASK_REFERENCE,
+    MASK_FILE,
+    MASK_KINDS
+} mask_kind;
 extern const char *const mask_kind_names[];  // "none", "random", ..., "file"
 static inline bool mask_has_rule(mask_kind kind) { return kind != MASK_NONE && kind != MASK_FILE; }
 enum {  // sets of kinds

@@ -6,6 +6,7 @@
 #include "cli.h"
 #include "device.h"
 #include "mask_options.h"
+#include "reference.h"
 #include "tok_model.h"
 #include "verify.h"
 
@@ -35,7 +36,8 @@ static const cli_option options[] = {
      .type = CLI_STR,
      .value = &arg.masks.mask,
      .arg = "KIND",
-     .help = "none, random, static, contextual, oracle (heads unless --units is given), file:PATH"},
+     .help = "none, random, static, contextual, oracle (heads unless --units is given), "
+             "reference, file:PATH"},
     {.group = mask_one_rows, .value = &arg.masks},
     {.group = mask_rule_rows, .value = &arg.masks},
     {.group = mask_predictor_rows, .value = &arg.masks},
@@ -148,7 +150,14 @@ int main(int argc, char **argv) {
     mask_source source = {.fixed = &m};
     contextual_source context = {.span = SPAN_DECODE};
     oracle *orc = NULL;
-    if (choice.kind == MASK_ORACLE) {
+    reference *own = NULL;
+    if (choice.kind == MASK_REFERENCE) {
+        const criterion *crit = crit_find(mask_options_criterion(&arg.masks));
+        if (!crit) die(2, "--criterion %s: there is no such criterion", mask_options_criterion(&arg.masks));
+        if (reference_check(crit, &choice.rule) != 0) die(2, "%s", err_get());
+        own = reference_new(&loaded, crit, choice.rule.mode, (uint64_t)arg.masks.seed);
+        source = reference_source(own, true, 1);
+    } else if (choice.kind == MASK_ORACLE) {
         orc = oracle_new(&loaded, choice.rule.mode == MODE_COMPAT ? 0 : choice.rule.dense_layers);
         source = oracle_source(orc);
     } else if (choice.kind == MASK_CONTEXTUAL) {
@@ -172,6 +181,7 @@ int main(int argc, char **argv) {
     stdout_end();
     predictor_close(context.p);
     oracle_free(orc);
+    reference_free(own);
     mask_free(&m);
     free(in);
     free(pool);

@@ -8,6 +8,7 @@
 #include "eval.h"
 #include "mask_options.h"
 #include "parts.h"
+#include "reference.h"
 #include "registry.h"
 #include "results.h"
 

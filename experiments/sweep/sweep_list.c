@@ -21,7 +21,8 @@ static mask_rule nth_rule(const sweep *w, const series *s, int i) {
 
 static point_way way_of(const series *s, const mask_rule *rule) {
     if (s->kind == MASK_NONE || (mask_has_rule(s->kind) && rule->sparsity == 0)) return POINT_DENSE;
-    return s->kind == MASK_ORACLE || s->kind == MASK_CONTEXTUAL ? POINT_TOGETHER : POINT_MASKED;
+    const bool own = s->kind == MASK_ORACLE || s->kind == MASK_CONTEXTUAL || s->kind == MASK_REFERENCE;
+    return own ? POINT_TOGETHER : POINT_MASKED;
 }
 
 // 0, 1: there are none (said), -1.
@@ -121,6 +122,12 @@ static double pass_tokens(const sweep *w, const point *p, int n) {
         return eval_context_tokens(item, n_items, &context, n);
     }
     double tokens = n * eval_tokens(item, n_items);
+    for (int k = 0; k < n_items && p->s->kind == MASK_REFERENCE; k++) {
+        const int inputs = item[k].seq[item[k].gold].n;
+        const long refresh = w->span == SPAN_DECODE && item[k].window ? w->o->masks.refresh : inputs;
+        tokens += reference_cost(inputs) * (double)(inputs / refresh + 1) / 2;  // prefixes of growing length
+    }
+    if (p->s->kind == MASK_REFERENCE) return tokens;
     for (int k = 0; k < n_items; k++)
         tokens += oracle_cost(&w->model.c, w->mode == MODE_COMPAT ? 0 : (int)w->o->masks.dense_layers, p->rule.units,
                               item[k].seq[item[k].gold].n);

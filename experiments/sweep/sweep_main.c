@@ -1,5 +1,5 @@
 // sweep - accuracy of the tasks and perplexity of a text over sparsities, for masks none, random, static, contextual,
-// oracle and file.
+// oracle, reference and file.
 //
 // The model is loaded once and every task and text tokenised once (per seed); each point is a mask run over the same
 // items. A point's rows are written when they are known, so a killed sweep resumes where it stopped.
@@ -43,8 +43,9 @@ static char *provenance(const sweep *w, int argc, char **argv) {
     if (o->masks.scores) fprintf(f, "\nscores: %s", o->masks.scores);
     if (o->masks.predictor) fprintf(f, "\npredictor: %s", o->masks.predictor);
     for (int i = 0; i < w->n_series; i++)
-        if (w->series[i].kind == MASK_ORACLE)
-            fprintf(f, "\noracle masks use the gold answer (the text itself, on text): a bound, not a method");
+        if (w->series[i].kind == MASK_ORACLE || w->series[i].kind == MASK_REFERENCE)
+            fprintf(f, "\n%s masks use the gold answer (the text itself, on text): no method",
+                    mask_kind_names[w->series[i].kind]);
     fclose(f);
     free(command);
     free(resolved);
@@ -178,9 +179,11 @@ static void close_all(sweep *w) {
 
 int main(int argc, char **argv) {
     static sweep w = {.token_share = 1};
-    cli_parse(argc, argv,
-              "accuracy and perplexity over sparsities, for masks none, random, static, contextual, oracle and file",
-              sweep_table);
+    cli_parse(
+        argc, argv,
+        "accuracy and perplexity over sparsities, for masks none, random, static, contextual, oracle, reference and "
+        "file",
+        sweep_table);
     if (cli_given(sweep_table, "list")) {
         print_list();
         stdout_end();

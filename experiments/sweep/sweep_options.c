@@ -44,7 +44,8 @@ const cli_option sweep_table[] = {
      .type = CLI_STR,
      .value = &arg.masks.mask,
      .arg = "a,b",
-     .help = "masks: none, random, static, contextual, oracle (heads unless --units is given), file:PATH"},
+     .help = "masks: none, random, static, contextual, oracle (heads unless --units is given), "
+             "reference, file:PATH"},
     {.name = "criterion",
      .type = CLI_STR,
      .value = &arg.masks.criterion,

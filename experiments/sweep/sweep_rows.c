@@ -34,7 +34,9 @@ static void set_predictor(row *r, const sweep *w, const point *p) {
 }
 
 // Whether the mask acts from the end of the context on.
-static bool decodes(const sweep *w, const point *p) { return p->about ? w->span == SPAN_DECODE : w->after > 0; }
+static bool decodes(const sweep *w, const point *p) {
+    return p->about || p->s->kind == MASK_REFERENCE ? w->span == SPAN_DECODE : w->after > 0;
+}
 
 static void set_options(row *r, const sweep *w, const point *p) {
     const sweep_options *o = w->o;
@@ -66,7 +68,7 @@ static void set_options(row *r, const sweep *w, const point *p) {
     SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
     SET(r, bos, "%d", o->bos);
     SET(r, over_long, "%s", over_long_names[o->over]);
-    SET(r, uses_label, "%d", p->s->kind == MASK_ORACLE);
+    SET(r, uses_label, "%d", p->s->kind == MASK_ORACLE || p->s->kind == MASK_REFERENCE);
     SET(r, model_hash, "%.*s", HASH_DIGITS, w->model.file.hash);
     SET(r, tokenizer_hash, "%.*s", HASH_DIGITS, tok_hash(w->tok));
     SET(r, code, "%s", code_version());

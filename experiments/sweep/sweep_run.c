@@ -131,11 +131,18 @@ static int run_together(sweep *w, point *first, predictor *with, const sweep_sin
     const int n = count_to_run(first, first->n_rules, POINT_TOGETHER);
     if (n == 0) return 0;
     const target *t = point_target(w, first);
-    if (!with && !w->oracle)
+    const bool refers = first->s->kind == MASK_REFERENCE;
+    if (!with && !refers && !w->oracle)
         w->oracle = oracle_new(&w->model, w->mode == MODE_COMPAT ? 0 : (int)w->o->masks.dense_layers);
     contextual_source context = {.p = with, .span = w->span, .refresh = (int)w->o->masks.refresh};
-    mask_source source = with ? (mask_source){.context = &context} : oracle_source(w->oracle);
-    source.after = w->after;
+    reference *own = refers ? reference_new(&w->model, first->s->crit, w->mode, w->seed[first->seed]) : NULL;
+    mask_source source = {.context = &context};
+    if (refers)
+        source = reference_source(own, w->span == SPAN_DECODE, context.refresh);
+    else if (!with) {
+        source = oracle_source(w->oracle);
+        source.after = w->after;
+    }
 
     mask_rule *rule = xcalloc((size_t)n, sizeof *rule);
     point **p = xcalloc((size_t)n, sizeof *p);
@@ -149,6 +156,7 @@ static int run_together(sweep *w, point *first, predictor *with, const sweep_sin
         p[k]->counts = counts[k];
         bad = sink->point(w, p[k], ll + (size_t)k * (size_t)target_lls(t));
     }
+    reference_free(own);
     free(ll);
     free(counts);
     free(p);

@@ -47,6 +47,19 @@ static int add_contextual(sweep *w, const criterion *const *crit, int n_crit) {
     return status;
 }
 
+static int add_reference(sweep *w, const criterion *const *crit, int n_crit) {
+    const mask_rule rule = {.units = w->units, .mode = w->mode};
+    for (int k = 0; k < n_crit; k++) {
+        if (reference_check(crit[k], &rule) == 0)
+            add_series(w, MASK_REFERENCE, crit[k], NULL);
+        else if (!w->all_criteria)
+            return -1;
+        else
+            log_info("left out: %s", err_get());
+    }
+    return 0;
+}
+
 static int add_masks(sweep *w, const char *name, const criterion *const *crit, int n_crit) {
     const char *path;
     const int kind = mask_kind_of(name, MASKS_ALL, &path);
@@ -54,6 +67,7 @@ static int add_masks(sweep *w, const char *name, const criterion *const *crit, i
     switch ((mask_kind)kind) {
     case MASK_STATIC: return add_static(w, crit, n_crit) ? 2 : 0;
     case MASK_CONTEXTUAL: return add_contextual(w, crit, n_crit);
+    case MASK_REFERENCE: return add_reference(w, crit, n_crit) ? 2 : 0;
     case MASK_ORACLE:
         // removing every neuron of every document in turn is for small models and on request only
         add_series(w, MASK_ORACLE, NULL, NULL)->units = cli_given(sweep_table, "units") ? w->units : UNITS_HEADS;
