@@ -24,7 +24,7 @@ typedef struct {
     mode_kind mode;        // in work
     summary *crit;
     int n_crit;
-    file_out ranks_csv, heads_csv, correlation_csv, removal_csv;
+    file_out ranks_csv, heads_csv, correlation_csv, removal_csv, stats_csv;
 } job;
 
 static inline int units_of(const job *j, unit_kind kind, int layer) {
@@ -50,3 +50,6 @@ double *aggregate_pooled_all(const job *j, const char *crit, unit_kind kind);
 int aggregate_correlate(job *j, unit_kind kind);  // criteria with each other
 // truth [L, U]: the aggregate of removal; NULL: none
 int aggregate_against_removal(job *j, unit_kind kind, const double *truth);
+// aggregate_spread.c. Rows of score_stats.csv, for each layer and for all: how an aggregate's scores [L, U] spread.
+extern const char aggregate_spread_columns[];
+void aggregate_spread(job *j, const char *task, const char *crit, unit_kind kind, const double *score);

@@ -35,7 +35,7 @@ int aggregate_put(job *j, const char *group, const char *task, const char *crit,
 // ---------------------------------------------------------------- aggregates and ranks
 static void csv_plane(job *j, const char *task, const char *crit, unit_kind kind, const double *score,
                       const stats_moments *m) {
-    char a[32];
+    char a[32], b[32];
     int U = j->U[kind];
     double n2 = (double)j->n_units[kind] * (double)j->n_units[kind];
     for (int l = 0; m && j->ranks_csv.f && l < j->L; l++) {
@@ -51,7 +51,9 @@ static void csv_plane(job *j, const char *task, const char *crit, unit_kind kind
     }
     for (int i = 0; kind == UNIT_HEADS && j->heads_csv.f && i < j->L * U; i++)
         if (i % U < units_of(j, kind, i / U))
-            fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g\n", mode_names[j->mode], task, crit, i / U, i % U, score[i]);
+            fprintf(j->heads_csv.f, "%s,%s,%s,%d,%d,%.9g,%s,%s\n", mode_names[j->mode], task, crit, i / U, i % U,
+                    score[i], number(a, m ? m[i].mean : NAN), number(b, m ? stats_variance(&m[i]) / n2 : NAN));
+    aggregate_spread(j, task, crit, kind, score);
 }
 
 static int put_ranks(job *j, const char *task, const char *crit, unit_kind kind, const stats_moments *m,
@@ -318,8 +320,9 @@ static int csv_begin(job *j, const char *dir, const char *command) {
         return err_set("%s: cannot make the folder: %s", dir, strerror(errno));
     return csv_open(&j->ranks_csv, dir, "rank_variance.csv",
                     "mode,task,criterion,units,layer,mean_rank,rank_variance,examples", command, j) ||
-                   csv_open(&j->heads_csv, dir, "head_scores.csv", "mode,task,criterion,layer,head,score", command,
-                            j) ||
+                   csv_open(&j->heads_csv, dir, "head_scores.csv",
+                            "mode,task,criterion,layer,head,score,mean_rank,rank_variance", command, j) ||
+                   csv_open(&j->stats_csv, dir, "score_stats.csv", aggregate_spread_columns, command, j) ||
                    csv_open(&j->correlation_csv, dir, "correlation.csv", "mode,units,criterion,with,spearman", command,
                             j) ||
                    csv_open(&j->removal_csv, dir, "removal.csv",
@@ -329,9 +332,9 @@ static int csv_begin(job *j, const char *dir, const char *command) {
 }
 
 static int csv_end(job *j, bool keep) {
-    file_out *all[] = {&j->ranks_csv, &j->heads_csv, &j->correlation_csv, &j->removal_csv};
+    file_out *all[] = {&j->ranks_csv, &j->heads_csv, &j->correlation_csv, &j->removal_csv, &j->stats_csv};
     int bad = 0;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (all[i]->f && (!keep || bad || file_out_close(all[i]) != 0)) {
             bad = -1;
             file_out_abandon(all[i]);
@@ -390,7 +393,7 @@ int main(int argc, char **argv) {
          .type = CLI_STR,
          .value = &csv,
          .arg = "DIR",
-         .help = "also rank_variance.csv, head_scores.csv, correlation.csv, removal.csv there"},
+         .help = "also rank_variance.csv, head_scores.csv, score_stats.csv, correlation.csv, removal.csv there"},
         {.name = "dense-layers",
          .type = CLI_INT,
          .value = &dense,

@@ -46,6 +46,13 @@ contextual-ranks: all                        ## the same over ranks of predictor
 	  --predictor "$$(ls -v results/contextual/work/rank-*-0.h5 | paste -sd ,)" --out results/contextual/work/ranks_bench.csv
 	@cp results/contextual/work/ranks_bench.csv results/contextual
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES=plots/contextual_rank.gp
+paper: all                                   ## every figure and table of the paper beside the published ones -> results/paper (prints its time first)
+	experiments/paper.sh --model $(MODEL) --data $(WORLD) --wikitext $(WORLD)/wikitext/held-out.raw --out results/paper --size $(SIZE)
+## SIZE: of paper: small (under an hour on 2 cores for the default model) or full (as published)
+SIZE ?= small
+latency: all                                 ## the published settings of times, on GPUs -> results/latency, with figures
+	experiments/latency.sh results/latency
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/latency FIGURES="$(wildcard plots/time_*.gp)"
 remake: all                                  ## make the default model and its data again from the seed, in build/remake (about an hour)
 	bin/world --out build/remake/world --seed 1
 	bin/pretrain --text build/remake/world/text --out build/remake/model --tokens 6000000 --answer-weight 10
@@ -90,10 +97,11 @@ tables-check: all                            ## do the tables and numbers of the
 PLOT_IN  ?= results/demo
 ## PLOT_OUT: folder of the figures that plots draws
 PLOT_OUT ?= $(PLOT_IN)/plots
-FIGURES  := $(filter-out plots/common.gp plots/criteria.gp plots/contextual.gp plots/times.gp,$(wildcard plots/*.gp))
+PARTS    := $(addprefix plots/,common.gp criteria.gp contextual.gp times.gp paper.gp bars.gp)
+FIGURES  := $(filter-out $(PARTS) plots/paper_%,$(wildcard plots/*.gp))
 CONTEXTUAL_FIGURES := $(wildcard plots/contextual_*.gp) plots/predictability.gp plots/quality_time.gp
 MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(PLOT_IN)'; dst='$(PLOT_OUT)'" $$f || exit 1; done
 
-.PHONY: dense bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks remake plots tables tables-check
+.PHONY: dense bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper latency remake plots tables tables-check

@@ -34,4 +34,15 @@ plain(name) = system(sprintf("echo '%s' | sed 's/_/\\\\_/g'", name))
 is(column, value) = stringcolumn(column) eq value
 present(file) = system("test -s '" . file . "' && echo 1 || echo 0") + 0
 missing(file) = sprintf("%s: not there; this figure is left out", file)
+
+# What a table has: its number of columns, 1 or 0 for each that holds something below its head or not, and "|" before each
+# head; one process for all, "" where it is not there. The functions after it read that text.
+table(name) = src . "/tables/" . name . ".csv"
+describe(name) = present(table(name)) ? system(sprintf("awk -F, 'NR == 1 {n = NF; for (i = 1; i <= n; i++) h = h \"|\" $i; next} {for (i = 1; i <= n; i++) if ($i != \"\") f[i] = 1} END {printf \"%%d %%d\", n, NR - 1; for (i = 1; i <= n; i++) printf \" %%d\", f[i]; print \" \" h}' '%s'", table(name))) : "0 0"
+columns(about) = word(about, 1) + 0
+groups(about) = word(about, 2) + 0
+filled(about, i) = word(about, i + 2) + 0
+field(list, i) = (_a = 1, sum [_j = 1:i] (_b = strstrt(list[_a:*], "|"), _a = _a + _b, 0), \
+                  _b = strstrt(list[_a:*] . "|", "|"), list[_a:_a + _b - 2])
+head(about, i) = field(about, i)
 system("mkdir -p '" . dst . "'")

@@ -523,3 +523,9 @@ void predictor_cost(const predictor *p, double macs[UNIT_KINDS], double bytes[UN
         }
     }
 }
+
+void predictor_cost_of(const predictor_info *what, double macs[2], double bytes[2]) {
+    predictor *p = shaped(what);
+    predictor_cost(p, macs, bytes);
+    predictor_close(p);
+}

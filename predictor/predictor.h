@@ -91,3 +91,5 @@ void predictor_layer_raw(predictor *p, int layer, const float *const x[UNIT_KIND
 
 // Multiply-adds, and bytes of weights read, of one prediction of all layers, of each kind.
 void predictor_cost(const predictor *p, double macs[UNIT_KINDS], double bytes[UNIT_KINDS]);
+// The same of nets that are described only, without memory for their weights.
+void predictor_cost_of(const predictor_info *what, double macs[UNIT_KINDS], double bytes[UNIT_KINDS]);

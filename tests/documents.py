@@ -25,6 +25,8 @@ EXCEPTIONS = [
     (r"make|make (SAN=1 )?(test|check)", "make -n", "builds and runs this very test"),
     (r"make (sweep-full|contextual-full|contextual-ranks|remake)", "make -n", "minutes to hours"),
     (r"make bench-sweep", "make -n", "minutes"),
+    (r"make (paper( SIZE=full)?|latency)", "make -n", "minutes to hours; test_paper runs paper.sh"),
+    (r"experiments/paper\.sh --model DIR .*", "sh -n experiments/paper.sh", "minutes; test_paper runs it"),
     (r"make (bench|bench-train|bench-decode|oracle)( PYTHON=\S+)?", "make -n", "needs a Python with PyTorch; minutes"),
     (r"make (tables|tables-check)", "make -n", "needs the CSV files of results/, which are not in the copy; "
      "test_tables checks them"),
@@ -36,6 +38,7 @@ EXCEPTIONS = [
     (r"(mpirun|srun)\b.*", "names", "how processes are started, not a whole command"),
     (r"TEXT=\.\.\. LIMIT=6 experiments/contextual\.sh small", "names", "not a whole command"),
     (r"(bin|experiments|tests)/[\w.]+", "names", "not a whole command"),
+    (r"bin/report --in results/paper .*", "names", "needs what make paper writes"),
     (r"bin/(aggregate --csv DIR|train --metrics)", "names", "not a whole command"),
     (r"bin/sweep --model SOURCE --mask file:DIR/mask\.h5", "names", "not a whole command"),
     (r"pip install .*", "names", "needs the network"),

@@ -151,7 +151,7 @@ must compat.h5 --mode compat --tasks copa --examples 3 --criteria snip,grad_norm
 "$BIN/aggregate" --store "$dir/compat.h5" --out "$dir/compat.h5" >"$dir/log" 2>&1 || fail "aggregate: $(tail -n 1 "$dir/log")"
 grep -q '^compat, heads: agreement with exact removal' "$dir/log" || fail "the agreement of compat scores alone is missing"
 $python tests/h5aggregates.py "$dir/compat.h5" "$dir/compat.h5" || fail "aggregates of compat.h5"
-for f in rank_variance head_scores correlation removal; do [ -s "$dir/csv/$f.csv" ] || fail "$f.csv is missing"; done
+for f in rank_variance head_scores score_stats correlation removal; do [ -s "$dir/csv/$f.csv" ] || fail "$f.csv is missing"; done
 "$BIN/aggregate" --store "$dir/whole.h5" --out "$dir/grown.h5" >"$dir/log" 2>&1 && fail "aggregate writes over another store"
 cp "$dir/removal.h5" "$dir/before.h5"
 for blocks in 2 20 $(($(stat -c %s "$dir/removal.h5") / 2048)); do

@@ -74,6 +74,12 @@ cell 3.75 '"statistic": "mean", "format": "%.2f"' '{"label": "r", "where": "kind
 cell '' '"where": "seed=7", "optional": true, "format": "%.0f"'
 cell '' '"optional": true, "format": "%.0f"' '{"label": "r", "where": "kind=z"}'
 cell 4 '"statistic": "mean", "across": ["seed"], "format": "%.0f"'
+# Student's 95 % interval of 1, 2, 4, 9: 4 -+ 3.182446 * sqrt(38 / 3 / 4)
+cell -1.6632 '"statistic": "low", "format": "%.4f"'
+cell 9.6632 '"statistic": "high", "format": "%.4f"'
+cell yes '"statistic": "mean", "scale": 10, "between": [40, 41, "yes", "no"]'
+cell no '"statistic": "mean", "scale": 10, "between": [40.5, 41, "yes", "no"]'
+cell '' '"where": "seed=1", "statistic": "low", "optional": true, "format": "%.0f"'
 
 no 'no column nothing; there are kind, seed, value, other' '"value": "nothing", "statistic": "mean", "format": "%.0f"'
 no 'no column of; there are' '"where": "of=x", "format": "%.0f"'
@@ -130,6 +136,33 @@ printf 'kind,seed,value\nx,"1\n2",3\ny,1\n' >"$tmp/bad.csv"
 expect 1 'bad.csv:4: 2 fields where the header has 3' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
 printf '# only\n' >"$tmp/bad.csv"
 expect 1 'bad.csv: no header line' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
+
+# Named measures, whose conditions come before those of the cell; rows of cells of their own; CSV files that are not there.
+cat >"$tmp/own.json" <<JSON
+{"csv": {"a": "{in}/a.csv", "b": "{in}/missing.csv"},
+ "measures": {"sum": {"csv": "a", "where": "kind=x,seed=1", "value": "value+other", "format": "%.0f"},
+              "gone": {"csv": "b", "format": "%.0f"}},
+ "tables": {
+  "own": {"csv": "a", "head": ["", "who"], "columns": [{"head": "c", "format": "%s"}, {"head": "d, e", "format": "%s"}],
+          "rows": [{"label": ["r", "s"], "cells": [["is ", {"as": "sum"}, "!", {"as": "gone"}], {"as": "gone"}]},
+                   {"label": ["t", "u"], "cells": ["text", {"as": "sum", "where": "seed=2"}]}]},
+  "blank": {"csv": "a", "where": "kind=x", "optional": true, "head": [""],
+            "columns": [{"head": "n", "statistic": "count", "format": "%.0f"}, {"head": "m", "as": "gone"}],
+            "rows": [{"label": "one", "where": "seed=1"}]},
+  "none": {"csv": "b", "head": [""], "columns": [{"head": "m", "as": "gone"}], "rows": [{"label": "one"}]}}}
+JSON
+expect 0 '"d, e"' --spec "$tmp/own.json" --in "$tmp" --table own --as csv
+[ "$(cat "$tmp/o")" = ',who,c,"d, e"
+r,s,is 22!,not run
+t,u,text,44' ] || fail "cells: $(cat "$tmp/o")"
+expect 0 '| r | s | is 22! | not run |' --spec "$tmp/own.json" --in "$tmp" --table own --as markdown
+"$bin/tables" --spec "$tmp/own.json" --in "$tmp" --all "$tmp/all" 2>"$tmp/e" || fail "--all: $(cat "$tmp/e")"
+[ "$(ls "$tmp/all" | tr '\n' ' ')" = "blank.csv own.csv " ] && [ "$(tail -n 1 "$tmp/all/blank.csv")" = one,1, ] ||
+    fail "--all: $(ls "$tmp/all")"
+[ "$(cat "$tmp/e")" = "none: not run: column \"m\": $tmp/missing.csv: cannot open: No such file or directory" ] ||
+    fail "--all: $(cat "$tmp/e")"
+sed -i 's/"as": "sum", "where"/"as": "product", "where"/' "$tmp/own.json"
+expect 1 'no measure is named product' --spec "$tmp/own.json" --in "$tmp" --table own
 
 # Rows of several files: header and # lines of the first once, rows as they stand.
 printf '# b\nkind,seed,value\ny,0,"1"\nx,1,2\n' >"$tmp/c.csv"

@@ -2,6 +2,7 @@
 #include "tables.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli.h"
 
 // ---------------------------------------------------------------- the specification
@@ -31,25 +32,66 @@ static int override_paths(tables_spec *s, const char *list) {
     return bad;
 }
 
-static int read_spec(tables_spec *s) {
-    json_error_t e;
-    json_t *csv, *tables, *path;
-    const char *name;
-    s->root = json_load_file(s->path, JSON_REJECT_DUPLICATES, &e);
-    if (!s->root) return err_set("%s:%d: %s", s->path, e.line, e.text);
-    if (json_unpack_ex(s->root, &e, JSON_STRICT, "{s:o, s:o}", "csv", &csv, "tables", &tables))
-        return err_set("%s: %s", s->path, e.text);
-    s->source = xcalloc(json_object_size(csv) + 1, sizeof *s->source);
-    json_object_foreach(csv, name, path) {
-        if (!json_is_string(path)) return err_set("%s: csv: %s: a path is wanted", s->path, name);
-        s->source[s->n_sources++] = (tables_source){.name = xstrdup(name), .path = xstrdup(json_string_value(path))};
+// A path with the folder `in` in the place of {in}; the caller frees.
+static char *path_in(const char *path, const char *in) {
+    const char *at = strstr(path, "{in}");
+    return at ? xasprintf("%.*s%s%s", (int)(at - path), path, in, at + strlen("{in}")) : xstrdup(path);
+}
+
+// {"as": NAME, ..} becomes the measure of that name with the other fields in place of its own; the conditions of its
+// "where" come before theirs.
+static int resolve_one(json_t *j, const json_t *measures) {
+    const char *name = json_string_value(json_object_get(j, "as"));
+    json_t *measure = name ? json_object_get(measures, name) : NULL;
+    if (!measure) return err_set("as: no measure is named %s", name ? name : "so");
+    const char *first = json_string_value(json_object_get(measure, "where")),
+               *second = json_string_value(json_object_get(j, "where"));
+    if (first && second) {
+        char *both = xasprintf("%s,%s", first, second);
+        json_object_set_new(j, "where", json_string(both));
+        free(both);
+    }
+    json_object_update_missing(j, measure);
+    json_object_del(j, "as");
+    return 0;
+}
+
+static int resolve(json_t *j, const json_t *measures) {
+    size_t i;
+    const char *key;
+    json_t *inner;
+    if (json_object_get(j, "as") && resolve_one(j, measures)) return -1;
+    json_object_foreach(j, key, inner) {
+        if (resolve(inner, measures)) return -1;
+    }
+    json_array_foreach(j, i, inner) {
+        if (resolve(inner, measures)) return -1;
     }
     return 0;
 }
 
-int tables_open(tables_spec *s, const char *path, const char *override) {
+static int read_spec(tables_spec *s, const char *in) {
+    json_error_t e;
+    json_t *csv, *tables, *path, *measures = NULL;
+    const char *name;
+    s->root = json_load_file(s->path, JSON_REJECT_DUPLICATES, &e);
+    if (!s->root) return err_set("%s:%d: %s", s->path, e.line, e.text);
+    if (json_unpack_ex(s->root, &e, JSON_STRICT, "{s:o, s:o, s?o}", "csv", &csv, "tables", &tables, "measures",
+                       &measures))
+        return err_set("%s: %s", s->path, e.text);
+    if (resolve(tables, measures)) return err_prefix("%s", s->path);
+    s->source = xcalloc(json_object_size(csv) + 1, sizeof *s->source);
+    json_object_foreach(csv, name, path) {
+        if (!json_is_string(path)) return err_set("%s: csv: %s: a path is wanted", s->path, name);
+        s->source[s->n_sources++] =
+            (tables_source){.name = xstrdup(name), .path = path_in(json_string_value(path), in)};
+    }
+    return 0;
+}
+
+int tables_open(tables_spec *s, const char *path, const char *in, const char *override) {
     *s = (tables_spec){.path = xstrdup(path)};
-    int bad = read_spec(s);
+    int bad = read_spec(s, in);
     if (!bad && override) bad = override_paths(s, override);
     if (bad) tables_close(s);
     return bad;
@@ -70,7 +112,10 @@ void tables_close(tables_spec *s) {
 csv_file *tables_csv(tables_spec *s, const char *name) {
     tables_source *of = find_source(s, name);
     if (!of) return NULL;
-    if (!of->loaded && csv_read(&of->file, of->path)) return NULL;
+    if (!of->loaded && csv_read(&of->file, of->path)) {
+        s->nothing = access(of->path, F_OK) != 0;
+        return NULL;
+    }
     of->loaded = true;
     return &of->file;
 }
@@ -83,13 +128,14 @@ typedef struct {
 } column_spec;
 
 typedef struct {
-    json_t *label, *where, *each;
+    json_t *label, *where, *each, *cells;
     int ascending, optional;
 } row_spec;
 
 typedef struct {
     const char *csv, *where;
     json_t *head, *columns, *rows;
+    int optional;
 } table_spec;
 
 static int want_array(const json_t *j, const char *what) {
@@ -135,34 +181,45 @@ static void free_measure(tables_measure *m) {
     free(m->across);
 }
 
+static int unpack_between(tables_measure *m, json_t *between) {
+    json_error_t e;
+    if (!m->format && !between) return err_set("a measure: format or between is wanted");
+    if (!between) return 0;
+    if (json_unpack_ex(between, &e, JSON_STRICT, "[F, F, s, s]", &m->low, &m->high, &m->yes, &m->no))
+        return err_set("between: [LOW, HIGH, YES, NO] is wanted: %s", e.text);
+    return 0;
+}
+
 // A measure, and its filter if it is a part of a column. The caller calls free_measure, always.
 static int unpack_measure(tables_measure *m, const char **where, json_t *j, bool part) {
     json_error_t e;
-    json_t *by = NULL, *across = NULL, *fields = json_copy(j);
+    json_t *by = NULL, *across = NULL, *between = NULL, *fields = json_copy(j);
     *m = (tables_measure){.value = "value", .statistic = "one", .scale = 1};
     *where = "";
     if (!part) {
         static const char *const others[] = {"head", "csv", "where", "instead", "each", "ascending", "optional"};
         for (size_t i = 0; i < sizeof others / sizeof *others; i++) json_object_del(fields, others[i]);
     }
-    const int bad = json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s?s, s:s, s?F, s?o, s?o}",
+    const int bad = json_unpack_ex(fields, &e, JSON_STRICT, "{s?s, s?s, s?s, s?s, s?s, s?s, s?s, s?F, s?o, s?o, s?o}",
                                    "where", where, "value", &m->value, "statistic", &m->statistic, "relation",
                                    &m->relation, "over", &m->over, "over_value", &m->over_value, "format", &m->format,
-                                   "scale", &m->scale, "by", &by, "across", &across);
+                                   "scale", &m->scale, "by", &by, "across", &across, "between", &between);
     json_decref(fields);  // its strings are those of j
     if (bad) return err_set("a measure: %s", e.text);
     m->by = names_of(by, "by");
     m->across = names_of(across, "across");
-    return m->by && m->across ? 0 : -1;
+    return m->by && m->across ? unpack_between(m, between) : -1;
 }
 
 static int unpack_row(row_spec *r, json_t *j) {
     json_error_t e;
     *r = (row_spec){0};
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:o, s?o, s?o, s?b, s?b}", "label", &r->label, "where", &r->where, "each",
-                       &r->each, "ascending", &r->ascending, "optional", &r->optional))
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:o, s?o, s?o, s?b, s?b, s?o}", "label", &r->label, "where", &r->where,
+                       "each", &r->each, "ascending", &r->ascending, "optional", &r->optional, "cells", &r->cells))
         return err_set("a row: %s", e.text);
-    return want_array(r->each, "each");
+    if (r->cells && (r->where || r->each))
+        return err_set("a row: cells have filters of their own; where and each are none");
+    return want_array(r->each, "each") || want_array(r->cells, "cells") ? -1 : 0;
 }
 
 // ---------------------------------------------------------------- each: the combinations of some fields
@@ -207,7 +264,10 @@ static void add_combination(combinations *e, char **value, bool ascending) {
     }
 }
 
-// Without `each` there is one combination, of no fields. optional: none where no row passes.
+enum { NOTHING = 1 };  // no row passes
+
+// Without `each` there is one combination, of no fields. optional: none where no row passes. 0, NOTHING and err_set, or
+// -1 and err_set.
 static int find_combinations(combinations *e, const csv_file *c, const csv_filter *where, json_t *each, bool ascending,
                              bool optional) {
     int column[16] = {0};
@@ -229,12 +289,11 @@ static int find_combinations(combinations *e, const csv_file *c, const csv_filte
     }
     free(row);
     if (n > 0 || (n == 0 && optional)) return 0;
-    if (n == 0) {
-        char *text = csv_filter_text(where);
-        err_set("%s: no row with %s", c->path, text);
-        free(text);
-    }
-    return -1;
+    if (n < 0) return -1;
+    char *text = csv_filter_text(where);
+    err_set("%s: no row with %s", c->path, text);
+    free(text);
+    return NOTHING;
 }
 
 static void set_combination(csv_filter *f, const combinations *e, int i) {
@@ -285,6 +344,9 @@ static int put_cell(maker *m, char *text) {
     return 0;
 }
 
+// A cell for which there is no row or no file is blank.
+static bool is_optional(const maker *m, const column_spec *c) { return c->optional || m->table.optional; }
+
 static int make_column(maker *m, json_t *j) {
     column_spec c;
     csv_filter where = {0};
@@ -293,9 +355,14 @@ static int make_column(maker *m, json_t *j) {
     const char *name = c.csv ? c.csv : m->table.csv;
     csv_file *file = tables_csv(m->spec, name);
     int bad = file ? 0 : -1;
+    if (bad && m->spec->nothing && is_optional(m, &c) && c.csv && !c.each) {
+        VEC_PUSH(m->column, m->n_columns, m->cap_columns, ((made_column){.spec = c, .head = xstrdup(c.head)}));
+        return 0;
+    }
     if (!bad && strcmp(name, m->table.csv) == 0) bad = csv_filter_add(&where, m->table.where);
     if (!bad) bad = csv_filter_add(&where, c.where);
-    if (!bad && c.each) bad = find_combinations(&each, file, &where, c.each, c.ascending, false);
+    if (!bad && c.each) bad = find_combinations(&each, file, &where, c.each, c.ascending, is_optional(m, &c));
+    m->spec->nothing |= bad > 0;
     for (int i = 0; i < (c.each ? each.n : 1) && !bad; i++) {
         made_column made = {.spec = c, .csv = name, .head = fill_in(c.head, &each, i)};
         csv_filter_merge(&made.where, &where);
@@ -336,6 +403,7 @@ static int make_part(char **text, maker *m, const made_column *c, json_t *json, 
 }
 
 static int make_cell(maker *m, const made_column *c, const row_spec *r, const combinations *each, int i) {
+    if (!c->csv) return put_cell(m, xstrdup(""));
     char *cell = xstrdup("");
     const size_t parts = c->spec.parts ? json_array_size(c->spec.parts) : 1;
     for (size_t p = 0; p < parts; p++) {
@@ -344,7 +412,9 @@ static int make_cell(maker *m, const made_column *c, const row_spec *r, const co
             make_part(&part, m, c, c->spec.parts ? json_array_get(c->spec.parts, p) : c->spec.json, r, each, i);
         if (bad) {
             free(cell);
-            return bad > 0 && c->spec.optional ? put_cell(m, xstrdup("")) : err_prefix("column \"%s\"", c->head);
+            if (bad > 0 && is_optional(m, &c->spec)) return put_cell(m, xstrdup(""));
+            m->spec->nothing |= bad > 0;
+            return err_prefix("column \"%s\"", c->head);
         }
         char *longer = xasprintf("%s%s", cell, part);
         free(cell);
@@ -366,16 +436,76 @@ static int row_error(const maker *m, int end) {
     return -1;
 }
 
-static int make_row(maker *m, const row_spec *r, const combinations *each, int i) {
-    const size_t labels = json_is_array(r->label) ? json_array_size(r->label) : 1;
-    if ((int)labels != m->labels) return err_set("a row has %zu labels where head has %d", labels, m->labels);
-    for (size_t k = 0; k < labels; k++) {
-        const char *text = json_string_value(json_is_array(r->label) ? json_array_get(r->label, k) : r->label);
+static int make_labels(maker *m, const row_spec *r, const combinations *each, int i) {
+    for (int k = 0; k < m->labels; k++) {
+        const char *text = json_string_value(json_is_array(r->label) ? json_array_get(r->label, (size_t)k) : r->label);
         if (!text) return err_set("label: text is wanted");
         put_cell(m, fill_in(text, each, i));
     }
+    return 0;
+}
+
+static int make_row(maker *m, const row_spec *r, const combinations *each, int i) {
+    const size_t labels = json_is_array(r->label) ? json_array_size(r->label) : 1;
+    if ((int)labels != m->labels) return err_set("a row has %zu labels where head has %d", labels, m->labels);
+    if (make_labels(m, r, each, i)) return -1;
     for (int c = 0; c < m->n_columns; c++)
         if (make_cell(m, &m->column[c], r, each, i)) return row_error(m, m->n_cells - c);
+    return 0;
+}
+
+// ---------------------------------------------------------------- rows of cells of their own
+// A measure of a cell, with the name of its CSV.
+static int own_measure(char **text, maker *m, json_t *j) {
+    const char *name = json_string_value(json_object_get(j, "csv")), *own;
+    if (!name) return err_set("a cell: text, or a measure with its csv, is wanted");
+    csv_file *file = tables_csv(m->spec, name);
+    if (!file) return m->spec->nothing ? NOTHING : -1;
+    json_t *measure = json_copy(j);
+    json_object_del(measure, "csv");
+    tables_measure of;
+    csv_filter where = {0};
+    int bad = unpack_measure(&of, &own, measure, true);
+    if (!bad) bad = csv_filter_add(&where, own);
+    if (!bad) bad = tables_number(text, file, &where, &of);
+    csv_filter_free(&where);
+    free_measure(&of);
+    json_decref(measure);
+    return bad;
+}
+
+static int make_own_cell(maker *m, json_t *j) {
+    char *cell = xstrdup("");
+    const size_t parts = json_is_array(j) ? json_array_size(j) : 1;
+    int bad = 0, found = 0, missing = 0;
+    for (size_t p = 0; p < parts && bad >= 0; p++) {
+        json_t *part = json_is_array(j) ? json_array_get(j, p) : j;
+        char *text = NULL;
+        bad = json_is_string(part) ? 0 : own_measure(&text, m, part);
+        found += text != NULL;
+        missing += bad > 0;
+        const char *more = json_is_string(part) ? json_string_value(part) : text;
+        char *longer = xasprintf("%s%s", cell, more ? more : "");
+        free(cell);
+        free(text);
+        cell = longer;
+    }
+    m->spec->nothing = false;
+    if (bad >= 0 && (found || !missing)) return put_cell(m, cell);
+    free(cell);
+    return bad < 0 ? -1 : put_cell(m, xstrdup("not run"));
+}
+
+static int make_row_of_cells(maker *m, const row_spec *r) {
+    const int before = m->n_cells;
+    const combinations none = {0};
+    const size_t labels = json_is_array(r->label) ? json_array_size(r->label) : 1, n = json_array_size(r->cells);
+    if ((int)labels != m->labels || (int)n != m->n_columns)
+        return err_set("a row has %zu labels and %zu cells where there are %d and %d heads", labels, n, m->labels,
+                       m->n_columns);
+    if (make_labels(m, r, &none, 0)) return -1;
+    for (size_t c = 0; c < n; c++)
+        if (make_own_cell(m, json_array_get(r->cells, c))) return row_error(m, before + m->labels);
     return 0;
 }
 
@@ -384,14 +514,20 @@ static int make_rows(maker *m, json_t *j) {
     csv_filter where = {0};
     combinations each = {0};
     if (unpack_row(&r, j)) return -1;
+    if (r.cells) return make_row_of_cells(m, &r);
     csv_file *file = tables_csv(m->spec, m->table.csv);
     const char *own = row_where(&r, m->table.csv);
     int bad = file ? 0 : -1;
     if (!own) bad = err_set("where of a row: neither a filter nor a list of them with %s or *", m->table.csv);
     if (!bad) bad = csv_filter_add(&where, m->table.where);
     if (!bad) bad = csv_filter_add(&where, own);
-    if (!bad) bad = find_combinations(&each, file, &where, r.each, r.ascending, r.optional);
-    for (int i = 0; i < each.n && !bad; i++) bad = make_row(m, &r, &each, i);
+    if (!bad && !r.each && !r.optional && m->table.optional) {
+        bad = make_row(m, &r, &each, 0);  // blank where nothing passes
+    } else if (!bad) {
+        bad = find_combinations(&each, file, &where, r.each, r.ascending, r.optional || m->table.optional);
+        m->spec->nothing |= bad > 0;
+        for (int i = 0; i < each.n && !bad; i++) bad = make_row(m, &r, &each, i);
+    }
     combinations_free(&each);
     csv_filter_free(&where);
     return bad;
@@ -415,8 +551,9 @@ static int make_heads(maker *m) {
 static int make_all(maker *m, json_t *table) {
     json_error_t e;
     m->table.where = "";
-    if (json_unpack_ex(table, &e, JSON_STRICT, "{s:s, s?s, s:o, s:o, s:o}", "csv", &m->table.csv, "where",
-                       &m->table.where, "head", &m->table.head, "columns", &m->table.columns, "rows", &m->table.rows))
+    if (json_unpack_ex(table, &e, JSON_STRICT, "{s:s, s?s, s:o, s:o, s:o, s?b}", "csv", &m->table.csv, "where",
+                       &m->table.where, "head", &m->table.head, "columns", &m->table.columns, "rows", &m->table.rows,
+                       "optional", &m->table.optional))
         return err_set("%s", e.text);
     if (want_array(m->table.head, "head") || want_array(m->table.columns, "columns") ||
         want_array(m->table.rows, "rows") || make_heads(m))
@@ -433,6 +570,7 @@ int tables_make(tables_grid *g, tables_spec *s, const char *name) {
     maker m = {.spec = s};
     json_t *table = json_object_get(json_object_get(s->root, "tables"), name);
     *g = (tables_grid){0};
+    s->nothing = false;
     if (!table) return err_set("%s: no table is named %s", s->path, name);
     const int bad = make_all(&m, table);
     const int columns = m.labels + m.n_columns;
@@ -453,53 +591,4 @@ void tables_grid_free(tables_grid *g) {
     for (int i = 0; i < g->rows * g->columns; i++) free(g->cell[i]);
     free(g->cell);
     *g = (tables_grid){0};
-}
-
-// ---------------------------------------------------------------- output
-// Characters of UTF-8 text: bytes that do not continue one.
-static int width_of(const char *s) {
-    int n = 0;
-    for (; *s; s++) n += ((unsigned char)*s & 0xc0) != 0x80;
-    return n;
-}
-
-static int last_filled(const tables_grid *g, int row) {
-    int c = g->columns - 1;
-    while (c > 0 && !*g->cell[row * g->columns + c]) c--;
-    return c;
-}
-
-void tables_text(FILE *f, const tables_grid *g) {
-    int *width = xcalloc((size_t)g->columns, sizeof *width);
-    for (int i = 0; i < g->rows * g->columns; i++) {
-        const int w = width_of(g->cell[i]);
-        if (w > width[i % g->columns]) width[i % g->columns] = w;
-    }
-    for (int r = 0; r < g->rows; r++) {
-        const int last = last_filled(g, r);
-        for (int c = 0; c <= last; c++) {
-            const char *text = g->cell[r * g->columns + c], *gap = c < last ? "  " : "\n";
-            const int blanks = width[c] - width_of(text);
-            if (c >= g->labels)
-                fprintf(f, "%*s%s%s", blanks, "", text, gap);
-            else
-                fprintf(f, "%s%*s%s", text, c < last ? blanks : 0, "", gap);
-        }
-    }
-    free(width);
-}
-
-void tables_markdown(FILE *f, const tables_grid *g) {
-    for (int r = 0; r < g->rows; r++) {
-        fputc('|', f);
-        for (int c = 0; c < g->columns; c++) {
-            const char *text = g->cell[r * g->columns + c];
-            fprintf(f, *text ? " %s |" : "%s |", text);
-        }
-        fputc('\n', f);
-        if (r) continue;
-        fputc('|', f);
-        for (int c = 0; c < g->columns; c++) fputs("---|", f);
-        fputc('\n', f);
-    }
 }

@@ -5,9 +5,12 @@
 #include "cli.h"
 #include "tables.h"
 
-static char *spec_file = "results/tables.json", *csv_list, *table, *documents, *numbers, *select_files, *where = "",
-            *out_file;
+static char *spec_file = "results/tables.json", *in = ".", *csv_list, *table, *all_to, *documents, *numbers,
+            *select_files, *where = "", *out_file;
 static bool check;
+static const char *const form_names[] = {"text", "markdown", "csv", NULL};
+static void (*const forms[])(FILE *, const tables_grid *) = {tables_text, tables_markdown, tables_csv_text};
+static int form;
 
 static const cli_option options[] = {
     {.name = "spec",
@@ -20,7 +23,23 @@ static const cli_option options[] = {
      .value = &csv_list,
      .arg = "NAME=PATH,..",
      .help = "read these files in place of those that the JSON file names"},
-    {.name = "table", .type = CLI_STR, .value = &table, .arg = "NAME", .help = "print this table as text"},
+    {.name = "in",
+     .type = CLI_STR,
+     .value = &in,
+     .arg = "DIR",
+     .help = "folder that {in} stands for in the JSON file's paths"},
+    {.name = "table", .type = CLI_STR, .value = &table, .arg = "NAME", .help = "print this table"},
+    {.name = "as",
+     .type = CLI_CHOICE,
+     .value = &form,
+     .arg = "KIND",
+     .help = "for --table: what it is printed as",
+     .names = form_names},
+    {.name = "all",
+     .type = CLI_STR,
+     .value = &all_to,
+     .arg = "DIR",
+     .help = "write every table as DIR/NAME.csv; what has no CSV file or no rows is left out, and said"},
     {.name = "document",
      .type = CLI_STR,
      .value = &documents,
@@ -56,6 +75,7 @@ static const cli_option options[] = {
 static const char summary[] =
     "tables and numbers of documents from CSV files\n"
     "  tables --table NAME                             prints a table\n"
+    "  tables --all DIR --in OUT                       writes all tables of a JSON file as CSV files\n"
     "  tables --document README.md [--check]           writes (checks) what stands between <!-- table NAME --> and\n"
     "                                                  <!-- end of table -->\n"
     "  tables --numbers FILE [--check]                 lists (checks) the numbers in sentences\n"
@@ -116,17 +136,25 @@ static int select_rows(FILE *f) {
 static int print_table(FILE *f) {
     tables_spec s;
     tables_grid g;
-    if (tables_open(&s, spec_file, csv_list)) return -1;
+    if (tables_open(&s, spec_file, in, csv_list)) return -1;
     const int bad = tables_make(&g, &s, table);
-    if (!bad) tables_text(f, &g);
+    if (!bad) forms[form](f, &g);
     tables_grid_free(&g);
+    tables_close(&s);
+    return bad;
+}
+
+static int write_all(void) {
+    tables_spec s;
+    if (tables_open(&s, spec_file, in, csv_list)) return -1;
+    const int bad = tables_all(&s, all_to, stderr);
     tables_close(&s);
     return bad;
 }
 
 static int do_documents(void) {
     tables_spec s;
-    if (tables_open(&s, spec_file, csv_list)) return -1;
+    if (tables_open(&s, spec_file, in, csv_list)) return -1;
     int n = 0, bad = 0;
     char **path = documents ? cli_split(documents, &n) : NULL;
     for (int i = 0; i < n && !bad; i++) bad = tables_document(&s, path[i], check);
@@ -138,8 +166,12 @@ static int do_documents(void) {
 
 int main(int argc, char **argv) {
     cli_parse(argc, argv, summary, options);
-    if (!!table + (documents || numbers) + !!select_files != 1)
-        die(2, "one of --table, --select, or --document and --numbers, is wanted; see --help");
+    if (!!table + !!all_to + (documents || numbers) + !!select_files != 1)
+        die(2, "one of --table, --all, --select, or --document and --numbers, is wanted; see --help");
+    if (all_to) {
+        must(write_all());
+        return 0;
+    }
     if (documents || numbers) {
         must(do_documents());
         stdout_end();

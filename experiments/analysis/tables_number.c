@@ -1,5 +1,6 @@
 // tables_number - one number from the rows of a CSV file: statistic, relation of two selections, format. Contract in
 // tables.h. Statistics by GSL.
+#include <gsl/gsl_cdf.h>
 #include <gsl/gsl_sort.h>
 #include <gsl/gsl_statistics_double.h>
 #include <math.h>
@@ -56,6 +57,17 @@ static int geometric_mean(double *out, const double *x, long n) {
     return 0;
 }
 
+// An end of Student's 95 % interval of the mean: side -1 the lower, 1 the upper.
+static int interval_end(double *out, const double *x, long n, int side) {
+    if (n < 2) {
+        err_set("an interval of %ld value; two are the least", n);
+        return NOTHING;
+    }
+    const double half = gsl_cdf_tdist_Pinv(0.975, (double)(n - 1)) * gsl_stats_sd(x, 1, (size_t)n) / sqrt((double)n);
+    *out = gsl_stats_mean(x, 1, (size_t)n) + side * half;
+    return 0;
+}
+
 // Sorts x where it must.
 static int statistic_of(double *out, double *x, long n, const char *name) {
     if (strcmp(name, "one") == 0) {
@@ -72,8 +84,11 @@ static int statistic_of(double *out, double *x, long n, const char *name) {
         *out = gsl_stats_max(x, 1, (size_t)n);
     else if (strcmp(name, "geomean") == 0)
         return geometric_mean(out, x, n);
+    else if (strcmp(name, "low") == 0 || strcmp(name, "high") == 0)
+        return interval_end(out, x, n, *name == 'l' ? -1 : 1);
     else
-        return err_set("unknown statistic %s; there are one, text, count, mean, median, min, max, geomean", name);
+        return err_set("unknown statistic %s; there are one, text, count, mean, median, min, max, geomean, low, high",
+                       name);
     return 0;
 }
 
@@ -238,15 +253,20 @@ static bool format_ok(const char *format, const char *letters) {
 int tables_number(char **text, csv_file *c, const csv_filter *where, const tables_measure *m) {
     const bool is_text = strcmp(m->statistic, "text") == 0;
     *text = NULL;
-    if (!format_ok(m->format, is_text ? "s" : "feg"))
+    if (m->format && !format_ok(m->format, is_text ? "s" : "feg"))
         return err_set("format \"%s\": one conversion is wanted, as %s", m->format, is_text ? "%s" : "%.1f");
     if (!m->relation != !(m->over || m->over_value))
         return err_set("relation and over (or over_value) belong together; one of them is missing");
+    if (is_text && m->yes) return err_set("between is for numbers, not for text");
     if (*m->by && !m->relation) return err_set("by belongs to a relation, which is missing");
     double x = 0;
     char *field = NULL;
     const int bad = is_text ? field_text(&field, c, where, m->value) : number(&x, c, where, m);
-    if (!bad) *text = is_text ? xasprintf(m->format, field) : xasprintf(m->format, x * m->scale);
+    x *= m->scale;
+    if (!bad && m->yes)
+        *text = xstrdup(m->low <= x && x <= m->high ? m->yes : m->no);
+    else if (!bad)
+        *text = is_text ? xasprintf(m->format, field) : xasprintf(m->format, x);
     free(field);
     return bad;
 }

@@ -8,11 +8,12 @@
 static const struct {
     const char *name;
     int L, H, E, F, P;
-} shapes[] = {{"opt-125m", 12, 12, 768, 3072, 768},    {"opt-350m", 24, 16, 1024, 4096, 512},
-              {"opt-1.3b", 24, 32, 2048, 8192, 2048},  {"opt-2.7b", 32, 32, 2560, 10240, 2560},
-              {"opt-6.7b", 32, 32, 4096, 16384, 4096}, {"opt-13b", 40, 40, 5120, 20480, 5120},
-              {"opt-30b", 48, 56, 7168, 28672, 7168},  {"opt-66b", 64, 72, 9216, 36864, 9216}};
-#define SHAPES "opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, opt-30b, opt-66b, or LxHxExFxVxP"
+} shapes[] = {{"opt-125m", 12, 12, 768, 3072, 768},     {"opt-350m", 24, 16, 1024, 4096, 512},
+              {"opt-1.3b", 24, 32, 2048, 8192, 2048},   {"opt-2.7b", 32, 32, 2560, 10240, 2560},
+              {"opt-6.7b", 32, 32, 4096, 16384, 4096},  {"opt-13b", 40, 40, 5120, 20480, 5120},
+              {"opt-30b", 48, 56, 7168, 28672, 7168},   {"opt-66b", 64, 72, 9216, 36864, 9216},
+              {"opt-175b", 96, 96, 12288, 49152, 12288}};
+#define SHAPES "opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, opt-30b, opt-66b, opt-175b, or LxHxExFxVxP"
 const char model_shape_help[] =
     "random weights of a published shape: " SHAPES " (layers, heads, hidden size, neurons, vocabulary, positions)";
 

@@ -1,0 +1,224 @@
+#!/bin/sh
+# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate] - every figure
+# and table of ShadowLLM (2024) for any model, beside the published ones: OUT/report.html, with its numbers in OUT/tables,
+# its pictures in OUT/plots and the rows they come from in OUT/*.csv.
+#   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times of
+#          OPT-125m's and 350m's shapes
+#   full   500 examples a task (as published), all documents, three seeds, times of OPT-1.3B to 66B
+# It prints its time first, and stops there with --estimate. A killed run resumes when it is repeated; a finished one
+# computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is 1.
+# A shape that is too large for the memory is no failure.
+# For tests and other grids: EXAMPLES, LIMIT, EPOCHS, CRITERIA, SPARSITIES, TEXT_SPARSITIES, SEEDS, SHAPES (of times; the
+# first is the one over sparsity and length), TOKENS, ROUNDS, FIGURES (scripts). BIN names the folder of the programs.
+set -u
+usage() {
+    echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate]" >&2
+    exit 2
+}
+model= data= text= out= size=small device=cpu only_estimate=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --estimate) only_estimate=1 ;;
+    --model | --data | --wikitext | --out | --size | --device)
+        [ $# -gt 1 ] || usage
+        case $1 in
+        --model) model=$2 ;; --data) data=$2 ;; --wikitext) text=$2 ;;
+        --out) out=$2 ;; --size) size=$2 ;; --device) device=$2 ;;
+        esac
+        shift
+        ;;
+    *) usage ;;
+    esac
+    shift
+done
+[ -n "$model" ] && [ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
+case $size in
+small)
+    examples=60 limit=20 epochs=20 seeds=0 shapes="opt-125m opt-350m opt-1.3b" tokens=32 lengths=64,128 rounds=2
+    sparsities=10,20,30,40,50,60,70,80,90 text_sparsities=25,35,45
+    ;;
+full)
+    examples=500 limit=0 epochs=0 seeds=0,1,2 shapes="opt-30b opt-1.3b opt-6.7b opt-13b opt-66b" tokens=128
+    lengths=32,64,256 rounds=3 sparsities=10,15,20,25,30,35,40,45,50,60,70,80,90 text_sparsities=
+    ;;
+*) echo "$0: --size $size: not one of small, full" >&2; exit 2 ;;
+esac
+examples=${EXAMPLES:-$examples} limit=${LIMIT:-$limit} epochs=${EPOCHS:-$epochs} seeds=${SEEDS:-$seeds}
+shapes=${SHAPES:-$shapes} tokens=${TOKENS:-$tokens} rounds=${ROUNDS:-$rounds} sparsities=${SPARSITIES:-$sparsities}
+text_sparsities=${TEXT_SPARSITIES-$text_sparsities} criteria=${CRITERIA:-all} bin=${BIN:-bin}
+work=$out/work failed=0
+pair=plainact,l2_norm  # the criteria of the two methods that the paper compares
+mkdir -p "$work" "$out/tables" "$out/plots" || exit 1
+tasks=
+for task in $("$bin/sweep" --list | sed -n 's/^tasks: //p'); do
+    if [ -d "$data/$task" ]; then tasks=$tasks,$task; else echo "$task: no folder in $data; it is left out" >&2; fi
+done
+tasks=${tasks#,}
+
+# run NAME COMMAND...: one part; its output in work/NAME.log. On failure one line, and the parts after it go on.
+run() {
+    part=$1
+    shift
+    echo "$part ..." >&2
+    "$@" >"$work/$part.log" 2>&1 && return 0
+    echo "$part: failed: $(tail -n 1 "$work/$part.log")" >&2
+    failed=1
+    return 1
+}
+
+score() { "$bin/score" --model "$model" --data "$data" --tasks "$tasks" --device "$device" "$@"; }
+score_main() { score --shots 5 --examples "$examples" --criteria "$criteria" --out "$work/scores.h5" "$@"; }
+# score_shots SHOTS
+score_shots() {
+    score --shots "$1" --examples "$examples" --criteria "$few" --out "$work/shots_$1.h5" &&
+        "$bin/aggregate" --store "$work/shots_$1.h5" --out "$work/shots_$1.h5"
+}
+aggregate() { "$bin/aggregate" --store "$work/scores.h5" --out "$work/aggregates.h5" --csv "$out"; }
+# train DESIGN SEED FOLDER [OPTION]...
+train() {
+    design=$1 seed=$2 to=$3
+    shift 3
+    case $design in
+    early) set -- --design shadow --target layer --criterion "$per_example" "$@" ;;
+    same) set -- --design dejavu --features same --criterion "$per_example" "$@" ;;
+    ahead) set -- --design dejavu --features ahead --criterion $pair "$@" ;;
+    sequence) set -- --design sequence --target layer --early-stop 20 --criterion "$per_example" "$@" ;;
+    esac
+    "$bin/train" --store "${store:-$work/scores.h5}" --model "$model" --seed "$seed" --epochs "$epochs" --device "${device%%,*}" \
+        --out "$to/$design-$seed.h5" --metrics "$to/$design-$seed.csv" "$@"
+}
+sweep() { "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --token-perplexity none --device "$device" "$@"; }
+on_text() { sweep --wikitext "$text" "$@"; }
+on_all() { on_text --tasks "$tasks" "$@"; }
+# sweep_static AGGREGATES [OPTION]...
+sweep_static() {
+    from=$1
+    shift
+    on_all --seed "${seeds%%,*}" --mask none,random,static --scores "$from" --criterion "$ranked" --aggregate task,all \
+        --sparsity "$sparsities" --out "$out/sweep.csv" "$@"
+}
+# sweep_shots SHOTS AGGREGATES [OPTION]...
+sweep_shots() {
+    shots=$1 from=$2
+    shift 2
+    on_text --seed "${seeds%%,*}" --mask static --scores "$from" --aggregate all --criterion "$few" \
+        --sparsity "$sparsities" --out "$out/shots_$shots.csv" "$@"
+}
+# sweep_contextual AGGREGATES FOLDER-OF-PREDICTORS [OPTION]...: heads and neurons, masks from the end of the context on
+sweep_contextual() {
+    from=$1 nets=$2
+    shift 2
+    set -- --seed "$seeds" --mask none,random,static,contextual --mask-span decode --scores "$from" --aggregate task,all \
+        --predictor "$nets/early-{seed}.h5,$nets/same-{seed}.h5,$nets/ahead-{seed}.h5" --criterion $pair \
+        --scope local,global --out "$out/contextual.csv" --details "$work/contextual.jsonl" "$@"
+    on_all --sparsity "$sparsities" "$@" && { [ -z "$text_sparsities" ] || on_text --sparsity "$text_sparsities" "$@"; }
+}
+# time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
+# (where global ones of a net for each layer would need a dense pass)
+time_model() {
+    "$bin/bench" --model "$model" --mask none,static,contextual --scores "$work/aggregates.h5" --criterion "$1" \
+        --predictor "$work/$2-${seeds%%,*}.h5" --scope local --sparsity "$sparsities" --refresh 0,1 --prompt 64 \
+        --tokens "$tokens" --rounds "$rounds" --device "$device" --out "$out/bench.csv"
+}
+# Names of all criteria but the exact oracle; those whose scores every few-shot setting has (epenas needs tokens that recur).
+all_criteria() { "$bin/score" --list | sed -n 's/^\([a-z_0-9]*\): .*/\1/p' | grep -vx removal | paste -sd ,; }
+[ -n "${CRITERIA:-}" ] || criteria=$(all_criteria)
+ranked=$(echo "$criteria" | tr , '\n' | grep -vx random | paste -sd ,)
+few=$(echo "$ranked" | tr , '\n' | grep -vx epenas | paste -sd ,)
+per_example=$(echo "$few" | tr , '\n' | grep -vx flap | paste -sd ,)
+
+# ---------------------------------------------------------------- how long it will take
+# seconds FILE...: the sum of the first times of lines such as "42 examples to compute, 6.6 s on", "about 3 min at".
+seconds() {
+    awk '/to compute|^about / {
+             for (i = 2; i <= NF; i++) {
+                 unit = $i == "s" ? 1 : $i == "min" ? 60 : $i == "h" ? 3600 : 0
+                 if (unit && $(i - 1) ~ /^[0-9.]+$/) {sum += unit * $(i - 1); break}
+             }}
+         END {printf "%d\n", sum + 0.5}' "$@"
+}
+count() { echo "$1" | tr ', ' '\n\n' | grep -c .; }
+# estimate_score, .._train, .._sweep: by the programs, the latter two with the scores of six documents a task and nets of
+# one epoch. The texts of 0 and 3 shots together are shorter than those of 5. Training takes longer with more examples.
+estimate_score() {
+    score_main --estimate 2>/dev/null >"$work/estimate.txt"
+    echo $((2 * $(seconds "$work/estimate.txt")))
+}
+small_scores() {
+    [ -e "$work/small/ahead-${seeds%%,*}.h5" ] && return
+    mkdir -p "$work/small"
+    score --shots 0 --examples 6 --criteria "$criteria" --out "$work/small/scores.h5" &&
+        "$bin/aggregate" --store "$work/small/scores.h5" --out "$work/small/aggregates.h5" &&
+        for seed in $(echo "$seeds" | tr , ' '); do
+            for design in early same ahead; do
+                (epochs=1 store=$work/small/scores.h5 per_example=$pair; train $design "$seed" "$work/small") || return
+            done
+        done
+}
+estimate_train() {
+    for design in early same ahead sequence; do
+        store=$work/small/scores.h5 train $design "${seeds%%,*}" "$work" --estimate
+    done 2>/dev/null >"$work/estimate.txt"
+    took=$(seconds "$work/estimate.txt")
+    echo $((took * $(count "$seeds") * (epochs > 0 ? examples / 6 + 1 : examples / 150 + 1)))
+}
+estimate_sweep() {
+    sweep_static "$work/small/aggregates.h5" --estimate >"$work/estimate.txt" 2>&1
+    sweep_contextual "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
+    for k in 0 3; do sweep_shots $k "$work/small/aggregates.h5" --estimate >>"$work/estimate.txt" 2>&1; done
+    seconds "$work/estimate.txt"
+}
+# Times: a prompt and four dense tokens of this model and of the first shape, and so much more for larger shapes as they
+# have weights.
+estimate_time() {
+    each=$(count "$sparsities")
+    one() {
+        "$bin/bench" --mask none --prompt "$1" --tokens 4 --rounds 1 --device "$device" "$2" "$3" 2>/dev/null |
+            awk -v tokens="$tokens" '/^none/ {print ($5 + tokens * $7) / 1000}'
+    }
+    ours=$(one 64 --model "$model") theirs=$(one 128 --shape "${shapes%% *}")
+    "$bin/costs" --shape "$(echo $shapes | tr ' ' ,)" | awk -F, -v ours="${ours:-0}" -v theirs="${theirs:-0}" -v n="$each" -v r="$rounds" '
+        /^[^#]/ && $2 + 0 && $6 == "built" && $7 == "shadow" {w = $2 * $4 * $4; if (!first) first = w; sum += w}
+        END {printf "%d\n", r * (2 * (2 + 4 * n) * ours + theirs * (5 * n + 12 + 5 * sum / first)) + 0.5}'
+}
+print_estimate() {
+    small_scores >"$work/small.log" 2>&1 || { echo "no estimate: $(tail -n 1 "$work/small.log")" >&2; return 1; }
+    scoring=$(estimate_score) training=$(estimate_train) sweeping=$(estimate_sweep) timing=$(estimate_time)
+    echo "estimate: about $(((scoring + training + sweeping + timing) / 60 + 1)) minutes: scoring $scoring s, training" \
+        "$training s, sweeps $sweeping s, times of tokens $timing s" >&2
+}
+if [ ! -e "$out/report.html" ] || [ -n "$only_estimate" ]; then
+    print_estimate || exit 1
+    [ -z "$only_estimate" ] || exit 0
+fi
+
+# ---------------------------------------------------------------- the parts
+run score score_main || exit 1
+run aggregate aggregate
+for k in 0 3; do
+    run "score-shots-$k" score_shots $k && run "sweep-shots-$k" sweep_shots $k "$work/shots_$k.h5"
+done
+run sweep sweep_static "$work/aggregates.h5"
+for seed in $(echo "$seeds" | tr , ' '); do
+    for design in early same ahead sequence; do run "train-$design-$seed" train $design "$seed" "$work"; done
+done
+"$bin/tables" --select "$(printf '%s,' "$work"/*-[0-9]*.csv)" --out "$out/metrics.csv" || failed=1
+run contextual sweep_contextual "$work/aggregates.h5" "$work"
+run compare "$bin/compare" --details "$work/contextual.jsonl" --claims experiments/claims.json --out "$out/claims.csv"
+run costs "$bin/costs" --model "$model" --out "$out/costs.csv"
+run time-early time_model plainact early
+run time-ahead time_model l2_norm ahead
+run latency env BIN="$bin" SHAPES="$shapes" DEVICE="$device" WEIGHTS=fp16 TOKENS="$tokens" LENGTHS="$lengths" \
+    ROUNDS="$rounds" SPARSITIES="$(echo "$sparsities" | tr , '\n' | grep -vx 50 | paste -sd ,)" experiments/latency.sh "$out"
+cat "$work/latency.log" >&2
+
+# ---------------------------------------------------------------- tables, figures, report
+for tables in published claims here; do
+    "$bin/tables" --spec "experiments/paper/$tables.json" --in "$out" --all "$out/tables" || failed=1
+done
+for figure in ${FIGURES-plots/paper_*.gp plots/head_scores.gp plots/correlation.gp}; do
+    run "$(basename "$figure" .gp)" env LC_ALL=C.UTF-8 gnuplot -e "src='$out'; dst='$out/plots'" "$figure"
+done
+run report "$bin/report" --spec experiments/paper/report.json --in "$out" --out "$out/report.html"
+[ $failed = 1 ] || echo "$out/report.html" >&2
+exit $failed
