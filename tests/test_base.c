@@ -1,7 +1,8 @@
 // test_base - error texts, whole-file input and output (full disk included), random numbers against published values,
-// hashes, hash tables, names of modes, date and memory.
+// hashes, hash tables, names of modes, date and memory, the variables of launchers.
 #include "base.h"
 #include "mode.h"
+#include "ranks.h"
 #include "table.h"
 #include <math.h>
 #include <setjmp.h>
@@ -238,6 +239,47 @@ static void date_and_memory(void **state) {
     free(block);
 }
 
+// Three processes' worth of variables, right, wrong and empty: what is no whole pair of numbers is no launcher.
+static void launchers(void **state) {
+    (void)state;
+    static const char *const names[3][3] = {
+        {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
+        {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
+        {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"}};
+    static const struct {
+        const char *rank, *count, *local;
+        int want[3];
+    } cases[] = {{"1", "3", "2", {1, 3, 2}},
+                 {"0", "1", NULL, {0, 1, 0}},
+                 {"", "", "", {0, 1, 0}},
+                 {"", "3", "", {0, 1, 0}},
+                 {"1", "", "1", {0, 1, 0}},
+                 {"0", "abc", "0", {0, 1, 0}},
+                 {"0", "0", "0", {0, 1, 0}},
+                 {"3", "3", "3", {0, 1, 0}},
+                 {"-1", "3", "0", {0, 1, 0}},
+                 {"1x", "3", "0", {0, 1, 0}},
+                 {"0", "99999999999", "0", {0, 1, 0}},
+                 {"2", "4", "x", {2, 4, 0}}};
+    for (int l = 0; l < 3; l++)
+        for (int v = 0; v < 3; v++) unsetenv(names[l][v]);
+    for (int l = 0; l < 3; l++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            const char *const value[3] = {cases[i].rank, cases[i].count, cases[i].local};
+            for (int v = 0; v < 3; v++)
+                if (value[v]) setenv(names[l][v], value[v], 1);
+            assert_int_equal(rank_number(), cases[i].want[0]);
+            assert_int_equal(rank_count(), cases[i].want[1]);
+            assert_int_equal(rank_local(), cases[i].want[2]);
+            for (int v = 0; v < 3; v++) unsetenv(names[l][v]);
+        }
+    setenv("PMI_SIZE", "", 1);  // left over by one launcher, under another
+    setenv("SLURM_PROCID", "2", 1);
+    setenv("SLURM_NTASKS", "4", 1);
+    assert_int_equal(rank_number(), 2);
+    assert_int_equal(rank_count(), 4);
+}
+
 int main(void) {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(errors_are_one_line),
@@ -247,7 +289,8 @@ int main(void) {
                                        cmocka_unit_test(tables),
                                        cmocka_unit_test(growing_array),
                                        cmocka_unit_test(modes),
-                                       cmocka_unit_test(date_and_memory)};
+                                       cmocka_unit_test(date_and_memory),
+                                       cmocka_unit_test(launchers)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);
     return failed;

@@ -26,6 +26,8 @@ for path in "$bin"/*; do
         expect 2 "$option: a value is missing" "$each" "$option"
     fi
     for option in $(sed -n 's/^  \(--[a-z-]*\) \(DIR\|FILE\|STORE\).*/\1/p' "$tmp/help"); do expect 2 "$option: an empty name" "$each" "$option" ""; done
+    "$bin/$each" --help >&- 2>"$tmp/e"
+    [ $? -eq 1 ] && grep -q 'standard output: cannot write' "$tmp/e" || fail "$each: a closed standard output goes unnoticed"
     if [ -w /dev/full ]; then
         "$bin/$each" --help >/dev/full 2>"$tmp/e"
         [ $? -eq 1 ] && grep -q 'standard output: cannot write' "$tmp/e" || fail "$each: a full standard output goes unnoticed"
@@ -62,6 +64,14 @@ expect 1 "nowhere" world --check nowhere
 expect 1 "/proc/nowhere" world --out /proc/nowhere
 expect 1 "/proc/nowhere" pretrain --text tests/golden/tok --out /proc/nowhere
 [ -z "$(find "$tmp" -type f ! -name o ! -name e ! -name help)" ] || fail "a refused command left $(ls "$tmp")"
+
+# closed standard descriptors are not given to a result
+for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
+    rm -f "$tmp/c.csv"
+    eval '"$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/c.csv" >/dev/null 2>&1 '"$closed"
+    expect 0 "2 values, all of them present in $tmp/c.csv" sweep --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/c.csv"
+done
+rm "$tmp/c.csv"
 
 # a checkpoint of another tokenizer, a weight that is not a number: every program that loads a model refuses it
 mkdir "$tmp/wrong" "$tmp/nan"

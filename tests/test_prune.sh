@@ -90,6 +90,14 @@ mkdir "$tmp/x.tmp" && : >"$tmp/x.tmp/config.json.tmp"  # what a killed run leave
 expect 0 "are gone" prune --model $model --mask random --out "$tmp/x"
 [ -e "$tmp/x.tmp" ] && fail "the temporary folder stays"
 ls "$tmp/x" | tr '\n' ' ' | grep -qx 'compaction.json config.json mask.h5 merges.txt model.safetensors vocab.json ' || fail "files of the checkpoint: $(ls "$tmp/x")"
+# companions of the source are kept as they are
+mkdir "$tmp/source" && cp $model/config.json $model/model.safetensors $model/vocab.json $model/merges.txt "$tmp/source"
+echo '{"bos_token": "</s>", "add_bos_token": true}' >"$tmp/source/tokenizer_config.json"
+for file in special_tokens_map added_tokens generation_config; do echo "{}" >"$tmp/source/$file.json"; done
+expect 0 "are gone" prune --model "$tmp/source" --mask random --out "$tmp/kept"
+for file in vocab.json merges.txt tokenizer_config.json special_tokens_map.json added_tokens.json generation_config.json; do
+    cmp -s "$tmp/source/$file" "$tmp/kept/$file" || fail "$file of the source is not kept"
+done
 sed -i 's/"num_attention_heads_per_layer": \[/&8,/' "$tmp/x/config.json"
 expect 1 "is not a list of 6 numbers, one per layer" info --model "$tmp/x"
 exit $bad

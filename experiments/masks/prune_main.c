@@ -2,8 +2,9 @@
 // program loads.
 //
 // The folder is made whole beside its place and renamed into it: config.json, model.safetensors
-// (model/transformer/compact.h), vocab.json and merges.txt of the source, mask.h5 (the mask, in the source's numbering:
-// `sweep --mask file:` on the source is the same model by zeroing), and compaction.json: where it came from.
+// (model/transformer/compact.h), the source's files of the tokenizer and of generation, mask.h5 (the mask, in the
+// source's numbering: `sweep --mask file:` on the source is the same model by zeroing), and compaction.json: where it
+// came from.
 #include "cli.h"
 #include "compact.h"
 #include "mask_options.h"
@@ -63,13 +64,24 @@ static const cli_option options[] = {
     {0}};
 
 // ---------------------------------------------------------------- the folder
-static const char *const names[] = {"config.json", "model.safetensors", "vocab.json",
-                                    "merges.txt",  "mask.h5",           "compaction.json"};
+static const char *const names[] = {"config.json", "model.safetensors", "mask.h5", "compaction.json"};
+// Of the source, copied as they are: the tokenizer and how texts are generated.
+static const char *const companions[] = {"vocab.json",
+                                         "merges.txt",
+                                         "tokenizer.json",
+                                         "tokenizer.model",
+                                         "tokenizer_config.json",
+                                         "special_tokens_map.json",
+                                         "added_tokens.json",
+                                         "generation_config.json",
+                                         "chat_template.jinja"};
+enum { N_NAMES = sizeof names / sizeof *names, N_COMPANIONS = sizeof companions / sizeof *companions };
 
 static void remove_folder(const char *dir) {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (int i = 0; i < N_NAMES + N_COMPANIONS; i++)
         for (int tmp = 0; tmp < 2; tmp++) {
-            char *path = xasprintf("%s/%s%s", dir, names[i], tmp ? ".tmp" : "");
+            const char *name = i < N_NAMES ? names[i] : companions[i - N_NAMES];
+            char *path = xasprintf("%s/%s%s", dir, name, tmp ? ".tmp" : "");
             unlink(path);
             free(path);
         }
@@ -88,18 +100,17 @@ static int put_file(const char *dir, const char *name, const char *text, size_t 
     return bad;
 }
 
-// A file of the source as it is; one that is not there is left out.
-static int copy_file(const char *dir, const char *name) {
-    char *path = xasprintf("%s/%s", arg.model, name);
-    size_t n = 0;
-    char *text = file_exists(path) ? file_read(path, &n) : NULL;
+// Files of the source as they are; one that is not there is left out.
+static int copy_companions(const char *dir, const char *source) {
     int bad = 0;
-    if (text)
-        bad = put_file(dir, name, text, n);
-    else if (file_exists(path))
-        bad = -1;
-    free(text);
-    free(path);
+    for (int i = 0; i < N_COMPANIONS && !bad; i++) {
+        char *path = xasprintf("%s/%s", source, companions[i]);
+        size_t n = 0;
+        char *text = path_there(path) ? file_read(path, &n) : NULL;
+        if (path_there(path)) bad = text ? put_file(dir, companions[i], text, n) : -1;
+        free(text);
+        free(path);
+    }
     return bad;
 }
 
@@ -150,7 +161,7 @@ static int put_provenance(const char *dir, const ckpt *from, const mask *m, cons
         return -1;
     }
     // of a source that was compacted itself, its own
-    char *path = xasprintf("%s/compaction.json", arg.model);
+    char *path = xasprintf("%s/compaction.json", from->dir);
     json_t *before = file_exists(path) ? json_load_file(path, 0, NULL) : NULL;
     if (before) json_object_set_new(root, "before", before);
     free(path);
@@ -192,9 +203,9 @@ int main(int argc, char **argv) {
          *command = cli_command(argc, argv);
     int bad =
         mkdir(dir, 0777) != 0 && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
-    bad = bad || compact_save(dir, &from, &m, arg.weights) || copy_file(dir, "vocab.json") ||
-          copy_file(dir, "merges.txt") || mask_write(&m, &from.config, mask_path) ||
-          put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
+    bad = bad || compact_save(dir, &from, &m, arg.weights) || copy_companions(dir, from.dir) ||
+          mask_write(&m, &from.config, mask_path) || put_provenance(dir, &from, &m, &choice, command) ||
+          ckpt_open(&made, dir) || ckpt_check_values(&made);
     if (!bad && rename(dir, arg.out) != 0)
         bad = err_set("%s: cannot rename %s to it: %s", arg.out, dir, strerror(errno));
     if (bad) remove_folder(dir);

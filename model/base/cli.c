@@ -1,5 +1,7 @@
 // cli - the parser of long options, --help and resolved headers. Contract in cli.h.
 #include "cli.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -170,7 +172,15 @@ static void set(const cli_option *o, const char *value) {
     }
 }
 
+// A descriptor 0-2 that is closed would be given to the first file opened, a result among them. Reading from it, or
+// writing to it, fails as before.
+static void hold_standard_descriptors(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) exit(1);
+}
+
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options) {
+    hold_standard_descriptors();
     const char *slash = strrchr(argv[0], '/');
     program_name = slash ? slash + 1 : argv[0];
     make_table(options);

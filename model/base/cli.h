@@ -42,8 +42,10 @@ typedef struct cli_option {
 
 #define CLI_SEED_MAX 9e15  // of any --seed: whole numbers that a double holds
 
-// The first call of a program. options: static, end with {0}. summary: what the program does, first line of --help; may
-// hold several lines. From then on a file-size limit is an error of the write, reported like a full disk, and no signal.
+// The first call of every program. options: static, end with {0}. summary: what the program does, first line of --help;
+// may hold several lines. From then on a file-size limit is an error of the write, reported like a full disk, and no
+// signal; and standard descriptors that are closed are kept from becoming files: what is printed there is lost, and
+// stdout_end says so.
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options);
 // "name=value name=value ..." of every option, for result headers and provenance; caller frees.
 char *cli_resolved(const cli_option *options);
