@@ -8,8 +8,8 @@
 #include "cli.h"
 
 // A column, and whether it belongs to the key: every option and hash does, what was measured does not. A later column
-// is one that files of an earlier version lack: it is empty in their rows, and belongs to the key where it is not empty,
-// so that rows keep their keys. Such a file gets the column when something is appended to it.
+// is one that files of an earlier version lack: it is empty in their rows, and belongs to the key where it is not
+// empty, so that rows keep their keys. Such a file gets the column when something is appended to it.
 enum { RESULTS_MEASURED, RESULTS_KEY, RESULTS_LATER };
 typedef struct {
     const char *name;

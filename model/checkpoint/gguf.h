@@ -2,10 +2,10 @@
 // (https://github.com/ggml-org/ggml, docs/gguf.md; versions 2 and 3, little endian). Every count, offset and text is
 // checked against the file.
 //
-// Tensors come as F32, F16, BF16 or in blocks of 32 or 256 numbers that share scales: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K,
-// Q5_K, Q6_K. Architectures llama, qwen2 and qwen3 become a configuration and tensors under the names of Hugging Face's
-// files; blocks are widened to fp32. llama.cpp's converter moves the rows of q and k of architecture llama; they are
-// moved back.
+// Tensors come as F32, F16, BF16 or in blocks of 32 or 256 numbers that share scales: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1,
+// Q4_K, Q5_K, Q6_K. Architectures llama, qwen2 and qwen3 become a configuration and tensors under the names of Hugging
+// Face's files; blocks are widened to fp32. llama.cpp's converter moves the rows of q and k of architecture llama; they
+// are moved back.
 #pragma once
 #include "ckpt.h"
 #include "tok.h"
@@ -39,8 +39,8 @@ void gguf_free(gguf *g);
 
 // The metadata as a config.json of Hugging Face (model_config_parse); caller frees. NULL and err_set.
 char *gguf_config(const gguf *g);
-// The tensors as of a safetensors file; data point into the file, or are copies (made) where numbers are widened or rows
-// move. Freed with tensors_free.
+// The tensors as of a safetensors file; data point into the file, or are copies (made) where numbers are widened or
+// rows move. Freed with tensors_free.
 int gguf_tensors(const gguf *g, tensor **tensors, int *n);
 // The tokenizer in tokenizer.ggml.*; vocab as of tok_open.
 tok *gguf_tok(const gguf *g, int vocab);

@@ -1,6 +1,6 @@
-// gguf_blocks - numbers in blocks that share scales, widened (layouts: ggml-common.h, dequantize_row_* of ggml-quants.c).
-// Blocks of 32: x = d q, or d q + m; those of 256 ("K") have eight or sixteen scales, themselves in 6 or 8 bits. Contract
-// in gguf.h.
+// gguf_blocks - numbers in blocks that share scales, widened (layouts: ggml-common.h, dequantize_row_* of
+// ggml-quants.c). Blocks of 32: x = d q, or d q + m; those of 256 ("K") have eight or sixteen scales, themselves in 6
+// or 8 bits. Contract in gguf.h.
 #include <math.h>
 #include <string.h>
 #include "gguf.h"
