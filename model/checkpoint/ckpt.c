@@ -96,7 +96,7 @@ static void drop(ckpt *c, const tensor *t) {
     memmove(&c->tensors[i], &c->tensors[i + 1], (size_t)(--c->n_tensors - i) * sizeof *t);
 }
 
-// Of a tensor that is in two shards the index says which one counts.
+// Where a tensor is in two shards, the index says which one counts.
 static void drop_others_of_shard(ckpt *c, const json_t *map, const char *shard, int first) {
     const char *name;
     json_t *v;
