@@ -2,9 +2,33 @@
 // others: CUDA against the CPU, whose own numbers test_live.c checks.
 #include "op_cases.h"
 
+// Of every third span nothing; what is kept of each row, counted from 5, and again in place of the second array.
+RUN(keep_above) {
+    const int rows = c->shape->rows, F = c->shape->F;
+    float above[MOST_SEQS], *x = xmalloc((size_t)rows * (size_t)F * sizeof *x),
+                            *out = xcalloc((size_t)rows, sizeof *out);
+    int32_t *kept = c->o->alloc((size_t)rows * sizeof *kept), *host = xmalloc((size_t)rows * sizeof *host);
+    for (int i = 0; i < c->shape->n; i++) above[i] = i % 3 == 2 ? NAN : 0.3f * (float)(i % 4);
+    for (int t = 0; t < rows; t++) host[t] = 5;
+    c->o->put(kept, host, (size_t)rows * sizeof *kept);
+    c->o->get(x, c->x[0], (size_t)rows * (size_t)F * sizeof *x);
+    c->o->keep_above(c->x[0], kept, above, F, SPANS);
+    c->o->get(host, kept, (size_t)rows * sizeof *kept);
+    for (int i = 0; i < c->shape->n; i++)
+        for (int t = c->shape->spans[i].row; t < c->shape->spans[i].row + c->shape->spans[i].n; t++) {
+            int want = 5;
+            for (int j = 0; j < F && !isnan(above[i]); j++) want += fabsf(x[t * F + j]) > above[i];
+            assert_int_equal(host[t], want);
+            out[t] = (float)want;
+        }
+    c->o->put(c->x[1], out, (size_t)rows * sizeof *out);
+    c->o->release(kept);
+    free(x), free(out), free(host);
+}
+
 RUN(drop_units) {
-    c->o->drop_units(c->x[0], c->shape->heads, c->shape->from, c->shape->H, c->shape->E / c->shape->H, SPANS);
-    c->o->drop_units(c->x[1], c->shape->neurons, c->shape->from, c->shape->F, 1, SPANS);
+    c->o->drop_units(c->x[0], NULL, c->shape->heads, c->shape->from, c->shape->H, c->shape->E / c->shape->H, SPANS);
+    c->o->drop_units(c->x[1], c->x[2], c->shape->neurons, c->shape->from, c->shape->F, 1, SPANS);
 }
 
 RUN(live_linear) {
@@ -29,7 +53,8 @@ RUN(live_attention) {
 }
 
 static const op_case cases[] = {
-    {.op = "drop_units", .run = run_drop_units, .arrays = {ROWS_E, ROWS_F}},
+    {.op = "drop_units", .run = run_drop_units, .arrays = {ROWS_E, ROWS_F, VECTOR_F}},
+    {.op = "keep_above", .run = run_keep_above, .arrays = {ROWS_F, THREE_A_ROW}},
     {.op = "live_linear", .run = run_live_linear, .arrays = {ROWS_F, ROWS_E, ROWS_E}},
     {.op = "live_linear_t", .run = run_live_linear_t, .arrays = {ROWS_E, ROWS_F, ROWS_E, ROWS_E}},
     {.op = "live_attention",

@@ -212,6 +212,14 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
     if (masked()) model_sparse_prepare(&made.m);
     bench_group g = {.o = &arg, .device = o, .model = &made, .out = out};
     if (bench_predictors(&g) != 0) die(1, "%s", err_get());
+    mask_means means = {0};
+    model_means *put_out = NULL;
+    if (arg.masks.ablate == ABLATE_MEAN) {
+        const mask_model of = {.name = made.name, .hash = made.m.file.hash, .c = &made.m.c};
+        if (mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
+        put_out = model_means_new(&made.m, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
+    }
+    g.means = put_out;
     for (int b = 0; b < arg.batch.n; b++)
         for (int p = 0; p < arg.prompt.n; p++)
             for (int t = 0; t < arg.tokens.n; t++) {
@@ -222,6 +230,8 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
             }
     for (int i = 0; i < g.n_nets; i++) predictor_close(g.net[i]);
     free(g.net);
+    model_means_free(put_out);
+    mask_means_free(&means);
     bench_model_close(&made);
 }
 
@@ -229,6 +239,7 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "time of prompts and tokens under masks, beside the bytes read and the memory's bandwidth",
               options);
     if (!arg.model == !arg.shape) die(2, "give --model DIR or --shape NAME; see --help");
+    if (mask_options_check_means(&arg.masks) != 0) die(2, "%s", err_get());
     const dtype narrow = arg.device.activations;
     for (int i = 0; i < arg.weights.n && narrow != DT_F32; i++)
         if (arg.weights.at[i] != (long)narrow)

@@ -63,6 +63,7 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     SET(r, mask, "%s", mask_kind_names[c->kind]);
     if (c->kind == MASK_NONE) return;
     SET(r, criterion, "%s", c->criterion ? c->criterion : "");
+    if (g->means) SET(r, ablate, "mean");
     SET(r, mask_span, "%s", c->p ? "decode" : "all");
     SET(r, kv, "%s", kv_policy_names[c->kv]);
     if (g->batch < 2)

@@ -18,6 +18,7 @@ int32_t *bench_prompt(const bench_group *g, int sequence) {
 
 static decode *open_decoder(const bench_group *g, const bench_config *c) {
     const decode_options o = {.predictor = c->p,
+                              .means = g->means,
                               .rule = c->rule,
                               .refresh = c->refresh,
                               .kv = c->kv,

@@ -96,7 +96,8 @@ void eval_add(eval *e, const model_seq *s, double *sum) {
     ASSERT(!sum == (s->last_target < 0));  // a sequence with any target has one at every output row
     if (e->n_seqs == BATCH_SEQS || e->n_tokens + s->n > e->max_tokens) eval_flush(e);
     e->sum[e->n_seqs] = sum;
-    e->seq[e->n_seqs++] = *s;
+    e->seq[e->n_seqs] = *s;
+    e->seq[e->n_seqs++].means = e->means;
     e->n_tokens += s->n;
 }
 
@@ -186,6 +187,7 @@ double eval_effective(const eval_counts *n, const model_config *c, unit_kind kin
 
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules,
              double **ll, eval_counts *counts) {
+    e->means = source->means;
     if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, counts);
     if (source->refresh && n && item->window) return eval_segments(e, item, n, source, rule, n_rules, ll, counts);
     const model_config *c = &e->m->c;

@@ -18,6 +18,7 @@ struct eval {
     model_seq seq[BATCH_SEQS];  // the batch that is being collected
     double *sum[BATCH_SEQS];    // what the log-probabilities of a sequence's targets are added to; NULL: it has none
     int n_seqs, n_tokens;
+    const model_means *means;  // of the masks at work
 };
 
 // The block becomes empty and holds at least this many tokens' K and V; then caches are cut from it.

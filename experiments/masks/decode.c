@@ -130,6 +130,7 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
                                 .prefix = q->cache,
                                 .append = q->cache,
                                 .mask = q->use,
+                                .means = d->o.means,
                                 .mask_from = s[i].mask_from,
                                 .targets_from = s[i].n - 1,
                                 .last_target = SEQ_NO_TARGET};
@@ -148,6 +149,7 @@ int decode_step(decode *d, const int32_t *next) {
                                 .prefix = q->cache,
                                 .append = q->cache,
                                 .mask = q->use,
+                                .means = d->o.means,
                                 .last_target = SEQ_NO_TARGET};
     }
     return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);

@@ -8,11 +8,12 @@
 #include "contextual.h"
 
 typedef struct {
-    predictor *predictor;  // moved to the model's device; NULL: the masks of the sequences are fixed
-    mask_rule rule;        // of the predictor's masks
-    int refresh;           // 0: never
-    kv_policy kv;          // of heads that a mask drops
-    unsigned flags;        // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
+    predictor *predictor;      // moved to the model's device; NULL: the masks of the sequences are fixed
+    mask_rule rule;            // of the predictor's masks
+    int refresh;               // 0: never
+    kv_policy kv;              // of heads that a mask drops
+    unsigned flags;            // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
+    const model_means *means;  // what dropped units put out; NULL: 0
 } decode_options;
 
 typedef struct {

@@ -153,7 +153,15 @@ int main(int argc, char **argv) {
     if (n >= m.c.positions)
         die(1, "the prompt has %d tokens, and %s only %d positions; shorten it", n, arg.model, m.c.positions);
     const int room = m.c.positions - n, most = arg.tokens < room ? (int)arg.tokens : room, prompt = n;
-    const decode_options o = {.predictor = nets, .rule = choice.rule, .refresh = (int)arg.masks.refresh, .kv = arg.kv};
+    mask_means means = {0};
+    model_means *put_out = NULL;
+    if (arg.masks.ablate == ABLATE_MEAN) {
+        const mask_model of = {.name = arg.model, .hash = m.file.hash, .c = &m.c};
+        if (mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
+        put_out = model_means_new(&m, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
+    }
+    const decode_options o = {
+        .predictor = nets, .rule = choice.rule, .refresh = (int)arg.masks.refresh, .kv = arg.kv, .means = put_out};
     decode *d = decode_new(&m, &o, 1, n, n + most);
     if (!d) die(1, "%s", err_get());
     candidate *c = xmalloc(sizeof *c * (size_t)m.c.V);

@@ -104,7 +104,8 @@ typedef struct {
     // Fills heads [L, H] and neurons [L, F] (those of the kinds in `units`); 0, or -1 and err_set.
     int (*scores)(void *self, const model_seq *input, unsigned units, double *heads, double *neurons);
     void *self;
-    bool uses_label;  // the scores depend on the gold answer
+    bool uses_label;           // the scores depend on the gold answer
+    const model_means *means;  // what dropped units put out; NULL: 0
     // 0: the mask acts at every position; else from the end of the context on, in a window of running text from
     // position `after` on, as contextual masks do (whose source says so itself)
     int after;

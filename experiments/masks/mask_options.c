@@ -1,5 +1,6 @@
 // mask_options - the shared options of masks, and one mask by them. Contract in mask_options.h.
 #include "mask_options.h"
+#include "moments.h"
 #include "registry.h"
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,13 @@ const cli_option mask_rule_rows[] = {
      .arg = "N",
      .help = "first layers that are never pruned",
      .max = 1e6},
+    {.name = "ablate",
+     .type = CLI_CHOICE,
+     .place = offsetof(mask_options, ablate),
+     .arg = "WHAT",
+     .help = "what a pruned unit puts out: zero, or the mean of its values over the examples of --scores, which needs "
+             "those of flap",
+     .names = ablate_names},
     {.name = "raw-scores",
      .type = CLI_FLAG,
      .place = offsetof(mask_options, raw_scores),
@@ -94,6 +102,7 @@ const cli_option mask_predictor_rows[] = {
     {0}};
 
 // ---------------------------------------------------------------- what they say
+const char *const ablate_names[] = {"zero", "mean", NULL};
 const char *const mask_kind_names[] = {"none", "random", "static", "contextual", "oracle", "reference", "file"};
 
 char *mask_kinds_named(unsigned kinds) {
@@ -138,6 +147,12 @@ bool mask_options_standardise(const mask_options *o, const char *of) {
 
 const char *mask_options_criterion(const mask_options *o) { return o->criterion ? o->criterion : "plainact"; }
 
+int mask_options_check_means(const mask_options *o) {
+    if (o->ablate != ABLATE_MEAN) return 0;
+    if (o->mode == MODE_COMPAT) return err_set("--ablate mean: published masks put out zero; use --mode sound");
+    return o->scores ? 0 : err_set("--ablate mean needs --scores FILE with the means of units' values");
+}
+
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds) {
     const long sparsity = mask_parse_sparsity(o->sparsity);
     if (sparsity < 0) return err_prefix("--sparsity");
@@ -147,6 +162,7 @@ int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds
         return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
     if (kind == MASK_CONTEXTUAL && !o->predictor)
         return err_set("--mask contextual needs --predictor FILE, which bin/train writes");
+    if (o->ablate == ABLATE_MEAN && mask_options_check_means(o) != 0) return -1;
     choice->kind = (mask_kind)kind;
     choice->rule = mask_options_rule(o, o->scope, sparsity);
     return 0;
@@ -163,6 +179,44 @@ int mask_scores_check(const store_aggregate *a, const char *path, const mask_mod
         return err_set("%s: scores of another model than %s, though of the same shape; score that model first", path,
                        m->name);
     return 0;
+}
+
+int mask_options_means(mask_means *out, const mask_options *o, const mask_model *m) {
+    static const char group[] = "/aggregates/all/flap";
+    store *s = store_open(o->scores);
+    if (!s) return -1;
+    moment_set set = {0};
+    store_aggregate a = {.model_hash = store_attr(s, "/", "model_hash")};
+    int bad = mask_scores_check(&a, o->scores, m);
+    if (!bad && !moments_there(s, group))
+        bad = err_set(
+            "%s: no means of units' values, which come with flap: bin/score --criteria flap, then bin/aggregate",
+            o->scores);
+    if (!bad) bad = moments_read(&set, s, group);
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++)
+        if (set.L != m->c->L || (size_t)set.width[kind] != moments_width(m->c, kind))
+            bad = err_set("%s: means of a model of another shape than %s", o->scores, m->name);
+    for (unit_kind kind = UNIT_HEADS; !bad && kind < UNIT_KINDS; kind++) {
+        out->of[kind] = set.mean[kind];
+        set.mean[kind] = NULL;
+    }
+    if (!bad) {
+        const size_t n = (size_t)set.L * (size_t)set.width[UNIT_HEADS],
+                     f = (size_t)set.L * (size_t)set.width[UNIT_NEURONS];
+        char hash[2][33];
+        hash_bytes(hash[0], out->of[UNIT_HEADS], n * sizeof(double));
+        hash_bytes(hash[1], out->of[UNIT_NEURONS], f * sizeof(double));
+        hash_bytes(out->hash, hash, sizeof hash);
+    }
+    moments_free(&set);
+    store_aggregate_free(&a);
+    store_close(s);
+    return bad;
+}
+
+void mask_means_free(mask_means *means) {
+    for (int kind = 0; kind < UNIT_KINDS; kind++) free(means->of[kind]);
+    *means = (mask_means){0};
 }
 
 static int from_scores(mask *out, const mask_options *o, const mask_rule *rule, const mask_model *m) {

@@ -23,6 +23,9 @@ enum {  // sets of kinds
     MASKS_ALL = (1u << MASK_KINDS) - 1
 };
 
+typedef enum { ABLATE_ZERO, ABLATE_MEAN } ablate_kind;
+extern const char *const ablate_names[];
+
 typedef struct {
     char *mask;  // --mask
     char *scores, *criterion, *predictor;
@@ -34,6 +37,7 @@ typedef struct {
     long dense_layers, refresh, seed;
     int predictor_weights;  // a dtype; -1: not given
     mode_kind mode;         // of scores and rules
+    ablate_kind ablate;     // what pruned units put out
     bool raw_scores;        // also of a criterion whose scores are standardised within layers (METHOD 6.2)
 } mask_options;
 
@@ -55,6 +59,7 @@ typedef struct {
 } mask_choice;
 // -1 and err_set: --mask is not of the set `kinds`, --sparsity is no percentage, or --scores or --predictor is missing.
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds);
+int mask_options_check_means(const mask_options *o);  // --ablate mean without --scores, in compat
 mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsity);  // thousandths of a percent
 const char *mask_options_criterion(const mask_options *o);                            // of static masks
 // Whether static masks of this criterion, by its name, compare standardised scores.
@@ -68,5 +73,13 @@ typedef struct {
 // Makes a mask of a kind in MASKS_FIXED (out from mask_alloc); none: every unit runs. Scores of another model are
 // refused. -1 and err_set.
 int mask_options_make(mask *out, const mask_options *o, const mask_choice *choice, const mask_model *m);
+// --ablate mean: the means of units' values over the examples of all tasks, as --scores has them (moments.h), [L, H D]
+// and [L, F]; safe on {0}. 0, or -1 and err_set: none are there, of another model, compat.
+typedef struct {
+    double *of[UNIT_KINDS];
+    char hash[33];
+} mask_means;
+int mask_options_means(mask_means *out, const mask_options *o, const mask_model *m);
+void mask_means_free(mask_means *means);
 // Whether aggregates read from `path` are those of this model: 0, or -1 and err_set.
 int mask_scores_check(const store_aggregate *a, const char *path, const mask_model *m);

@@ -18,6 +18,7 @@
 static struct {
     char *model, *out;
     int weights;
+    bool bias;
     mask_options masks;
 } arg = {.weights = COMPACT_AS_STORED,
          .masks = {.mask = "static", .scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = "50", .dense_layers = 1}};
@@ -40,6 +41,11 @@ static const cli_option options[] = {
      .help = "static, random, file:PATH; none: nothing is pruned, the weights are only written again"},
     {.group = mask_one_rows, .value = &arg.masks},
     {.group = mask_rule_rows, .value = &arg.masks},
+    {.name = "bias",
+     .type = CLI_FLAG,
+     .value = &arg.bias,
+     .help =
+         "write the means of what is pruned into the biases of the output projection and of fc2; means: of --scores"},
     {.name = "seed",
      .type = CLI_INT,
      .value = &arg.masks.seed,
@@ -197,15 +203,19 @@ int main(int argc, char **argv) {
     mask_alloc(&m, &from.config);
     const mask_model of = {.name = arg.model, .hash = from.hash, .c = &from.config};
     if (mask_options_make(&m, &arg.masks, &choice, &of) != 0) die(1, "%s", err_get());
+    mask_means means = {0};
+    if (arg.bias && mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
+    if (arg.bias && !from.config.bias)
+        die(1, "--bias: the layers of %s have no biases, which could hold means", arg.model);
     const int lock = store_lock(arg.out);
     if (lock < 0) die(1, "%s", err_get());
     char *dir = xasprintf("%s.tmp", arg.out), *mask_path = xasprintf("%s/mask.h5", dir),
          *command = cli_command(argc, argv);
     int bad =
         mkdir(dir, 0777) != 0 && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
-    bad = bad || compact_save(dir, &from, &m, arg.weights) || copy_companions(dir, from.dir) ||
-          mask_write(&m, &from.config, mask_path) || put_provenance(dir, &from, &m, &choice, command) ||
-          ckpt_open(&made, dir) || ckpt_check_values(&made);
+    bad = bad || compact_save(dir, &from, &m, arg.bias ? (const double *const *)means.of : NULL, arg.weights) ||
+          copy_companions(dir, from.dir) || mask_write(&m, &from.config, mask_path) ||
+          put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
     if (!bad && rename(dir, arg.out) != 0)
         bad = err_set("%s: cannot rename %s to it: %s", arg.out, dir, strerror(errno));
     if (bad) remove_folder(dir);
@@ -215,6 +225,7 @@ int main(int argc, char **argv) {
     ckpt_close(&made);
     ckpt_close(&from);
     mask_free(&m);
+    mask_means_free(&means);
     free(command);
     free(mask_path);
     free(dir);

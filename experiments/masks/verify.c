@@ -93,6 +93,7 @@ static void at_once(const verify *v, model_run *run, bool whole, float *logits, 
                          .n = v->in->n - from,
                          .prefix = cache,
                          .mask = &v->m[v->first],
+                         .means = v->w->means,
                          .last_target = SEQ_NO_TARGET};
     model_forward(run, &s, 1);
     if (s.n > 1) model_logprobs(run, logprob, NULL, 0);
@@ -138,6 +139,7 @@ static int causal(verify *v) {
                              .n = v->in->n,
                              .mask = during ? &m[k] : NULL,
                              .mask_from = v->at,
+                             .means = v->w->means,
                              .watch = &watch.watch,
                              .targets_from = v->at,
                              .last_target = SEQ_NO_TARGET};
@@ -230,8 +232,9 @@ static bool has_voice(verify *v, unit_kind kind) {
             const float *x = model_tap(v->taps, kind, l) + (size_t)(v->at + t) * (size_t)n;
             const uint8_t *keep = mask_keep(&v->m[t], kind) + (size_t)l * U;
             if (n) v->w->m->o->get(row, x, (size_t)n * sizeof *row);
+            // a mean is no value that a unit has
             for (int i = 0; i < n && !voice; i++)
-                voice = !keep[i / D] && (kind == UNIT_HEADS ? row[i] != 0 : row[i] > 0);
+                voice = !keep[i / D] && (v->w->means || (kind == UNIT_HEADS ? row[i] != 0 : row[i] > 0));
         }
     free(row);
     return voice;
@@ -411,12 +414,15 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out) {
     const size_t V = (size_t)v.c->V, logits = (size_t)steps * V * sizeof(float);
     static const kv_policy kv_of[WAYS] = {KV_COMPUTE, KV_COMPUTE, [BY_REPAIR] = KV_REPAIR, [BY_SKIP] = KV_SKIP};
     for (int k = 0; k < WAYS; k++) {
-        const decode_options o = {.kv = kv_of[k], .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
+        const decode_options o = {.kv = kv_of[k], .means = w->means, .flags = k == BY_ZERO ? RUN_MASK_BY_ZERO : 0};
         if (!(v.way[k] = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
     if (w->source->context && !bad) {
-        const decode_options o = {
-            .predictor = w->source->context->p, .rule = *w->rule, .refresh = w->refresh, .flags = RUN_MASK_BY_ZERO};
+        const decode_options o = {.predictor = w->source->context->p,
+                                  .rule = *w->rule,
+                                  .refresh = w->refresh,
+                                  .means = w->means,
+                                  .flags = RUN_MASK_BY_ZERO};
         if (!(v.predicting = decode_new(w->m, &o, 1, context, longest))) bad = -1;
     }
     v.zero = model_run_new(w->m, longest, 1, RUN_FORWARD | RUN_MASK_BY_ZERO);

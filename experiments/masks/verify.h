@@ -15,9 +15,10 @@
 typedef struct {
     const model *m;  // after model_sparse_prepare
     const mask_source *source;
-    const mask_rule *rule;  // NULL: a mask file, which obeys none
-    int refresh;            // contextual: tokens after which the mask is made again; 0: never
-    double tolerance;       // of |difference| / max(|logit|, rms of the row's logits)
+    const mask_rule *rule;     // NULL: a mask file, which obeys none
+    int refresh;               // contextual: tokens after which the mask is made again; 0: never
+    const model_means *means;  // what dropped units put out; NULL: 0
+    double tolerance;          // of |difference| / max(|logit|, rms of the row's logits)
 } verify_what;
 
 // Tokens [n]; the first `context` are the context, the others follow step by step.

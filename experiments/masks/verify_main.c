@@ -150,6 +150,7 @@ int main(int argc, char **argv) {
     mask_source source = {.fixed = &m};
     contextual_source context = {.span = SPAN_DECODE};
     oracle *orc = NULL;
+    const mask_model of = {.name = arg.model, .hash = loaded.file.hash, .c = &loaded.c};
     reference *own = NULL;
     if (choice.kind == MASK_REFERENCE) {
         const criterion *crit = crit_find(mask_options_criterion(&arg.masks));
@@ -164,14 +165,20 @@ int main(int argc, char **argv) {
         open_predictor(&context, &loaded);
         source = (mask_source){.context = &context};
     } else {
-        const mask_model of = {.name = arg.model, .hash = loaded.file.hash, .c = &loaded.c};
         if (mask_options_make(&m, &arg.masks, &choice, &of) != 0) die(1, "%s", err_get());
+    }
+    mask_means means = {0};
+    model_means *put_out = NULL;
+    if (arg.masks.ablate == ABLATE_MEAN) {
+        if (mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
+        put_out = model_means_new(&loaded, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
     }
     verify_input *in = make_inputs(&loaded, &pool);
     printf("%s, %s mask, %ld inputs of %ld + %ld tokens\n", arg.model, arg.masks.mask, arg.inputs, arg.context,
            arg.steps);
-    const verify_what what = {&loaded, &source, mask_has_rule(choice.kind) ? &choice.rule : NULL,
-                              (int)arg.masks.refresh, tolerance()};
+    const verify_what what = {
+        &loaded, &source,    mask_has_rule(choice.kind) ? &choice.rule : NULL, (int)arg.masks.refresh,
+        put_out, tolerance()};
     const int failed = verify_run(&what, in, (int)arg.inputs, stdout);
     if (failed < 0) die(1, "%s", err_get());
     if (failed)
@@ -182,6 +189,8 @@ int main(int argc, char **argv) {
     predictor_close(context.p);
     oracle_free(orc);
     reference_free(own);
+    model_means_free(put_out);
+    mask_means_free(&means);
     mask_free(&m);
     free(in);
     free(pool);

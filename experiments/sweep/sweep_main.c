@@ -140,6 +140,11 @@ static void open_model(sweep *w) {
     if (!(w->tok = tok_open_model(o->model, &w->model.c))) die(1, "%s", err_get());
     char *path = realpath(o->model, NULL);
     if (!path) die(1, "%s: cannot be resolved", o->model);
+    const mask_model of = {.name = o->model, .hash = w->model.file.hash, .c = &w->model.c};
+    if (o->masks.ablate == ABLATE_MEAN) {
+        if (mask_options_means(&w->means, &o->masks, &of) != 0) die(1, "%s", err_get());
+        w->put_out = model_means_new(&w->model, w->means.of[UNIT_HEADS], w->means.of[UNIT_NEURONS]);
+    }
     const dtype type = o->device.activations;
     w->model_name =
         type == DT_F32 ? xstrdup(basename(path)) : xasprintf("%s, %s activations", basename(path), dtype_options[type]);
@@ -163,6 +168,8 @@ static void close_all(sweep *w) {
     details_close(&w->details);
     results_close(&w->out);
     oracle_free(w->oracle);
+    model_means_free(w->put_out);
+    mask_means_free(&w->means);
     eval_free(w->eval);
     targets_close(w);
     for (int i = 0; i < w->n_series; i++) free((void *)w->series[i].path);

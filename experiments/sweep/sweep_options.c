@@ -203,7 +203,7 @@ int sweep_options_read(sweep *w) {
     w->n_seeds = arg.seed.n;
     w->seed = xcalloc((size_t)w->n_seeds, sizeof *w->seed);
     for (int i = 0; i < w->n_seeds; i++) w->seed[i] = (uint64_t)arg.seed.at[i];
-    if (check_together() || choose_tasks(w)) return 2;
+    if (check_together() || mask_options_check_means(&arg.masks) || choose_tasks(w)) return 2;
     if (doc_part_parse(&w->part, arg.part)) return err_set("--part %s", err_get()), 2;
     if ((bad = sweep_series_choose(w))) return bad;
     if (compat && check_compat(w)) return 2;

@@ -60,6 +60,7 @@ static void set_options(row *r, const sweep *w, const point *p) {
         SET(r, sparsity, "0");
     }
     if (p->s->kind != MASK_NONE) SET(r, mask_span, "%s", decodes(w, p) ? "decode" : "all");
+    if (w->put_out && p->s->kind != MASK_NONE) SET(r, ablate, "mean:%.*s", HASH_DIGITS, w->means.hash);
     if (p->about) set_predictor(r, w, p);
     SET(r, shots, "%ld", o->shots);
     SET(r, limit, "%ld", o->limit);

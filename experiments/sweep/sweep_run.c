@@ -61,7 +61,7 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
     compact_model small;
     double heads, neurons;
     mask_effective(m, c, &heads, &neurons);
-    compact_make(&small, &w->model.file, m);
+    compact_make(&small, &w->model.file, m, w->put_out ? (const double *const *)w->means.of : NULL);
     eval *e = eval_new(&small.m, w->mode, w->eval->tick, w->eval->ctx);
     w->token_share = layers_left(c, 1 - heads, 1 - neurons);
     double *ll = run_target(e, t, &none, NULL, 1, counts);
@@ -73,7 +73,7 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
 }
 
 static int run_masked(sweep *w, point *p, const mask *m, const sweep_sink *sink) {
-    const mask_source fixed = {.fixed = m, .after = w->after};
+    const mask_source fixed = {.fixed = m, .after = w->after, .means = w->put_out};
     const target *t = point_target(w, p);
     double *ll =
         compacts(w, m) ? run_compacted(w, t, m, &p->counts) : run_target(w->eval, t, &fixed, NULL, 1, &p->counts);
@@ -144,6 +144,7 @@ static int run_together(sweep *w, point *first, predictor *with, const sweep_sin
         source.after = w->after;
     }
 
+    source.means = w->put_out;
     mask_rule *rule = xcalloc((size_t)n, sizeof *rule);
     point **p = xcalloc((size_t)n, sizeof *p);
     eval_counts *counts = xcalloc((size_t)n, sizeof *counts);

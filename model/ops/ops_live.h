@@ -2,9 +2,13 @@
 // unit leaves behind. Sparse: the live_ operations compute the live units (live_units of ops.h) only. A unit is D rows
 // of W.
 
-// x[:, u*D..] = 0 at rows from[i].. of span i for every unit u that units[i] (bytes in host memory, 1 = runs) leaves
-// out; units[i] NULL: nothing
-OP(void, drop_units, (float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n))
+// x[:, u*D..] = value[u*D..] (device memory; NULL: 0) at rows from[i].. of span i for every unit u that units[i] (bytes in
+// host memory, 1 = runs) leaves out; units[i] NULL: nothing
+OP(void, drop_units,
+   (float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n))
+// At rows of span i x = 0 where |x| is not above above[i] (host memory; NAN: the span stays as it is), and kept[row]
+// (device memory) += how many are above
+OP(void, keep_above, (float *x, int32_t *kept, const float *above, int F, const span *s, int n))
 // y = x W' + b at the columns of live units, then ReLU where asked; other columns stay as they are. out or in may be 0
 OP(void, live_linear,
    (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s,

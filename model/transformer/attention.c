@@ -71,12 +71,14 @@ void attention_heads(model_run *r, run_part *p, int l, const float *h, const row
     to_units(r, raw, h, &w->wq, &w->bq, D, &p->live_heads, rows);
     attention_place(r, p, t->q, raw, &w->q_norm, H, rows->all);
     kv_attend(r, p, l, rows);
-    r->o->drop_units(t->a, r->heads, r->mask_from, H, D, r->every.all, r->n);
+    r->o->drop_units(t->a, means_values(r, l, UNIT_HEADS), r->heads, r->mask_from, H, D, r->every.all, r->n);
 }
 
 void attention_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
     const model_layer *w = &r->m->layer[l];
-    from_units(r, y, r->layer[l].a, &w->wo, &w->wo_t, &w->bo, r->m->c.D, &p->live_heads, rows);
+    means_subtract(r, l, UNIT_HEADS, r->layer[l].a, rows);
+    from_units(r, y, r->layer[l].a, &w->wo, &w->wo_t, &w->bo, means_bias(r, l, UNIT_HEADS, &w->bo), r->m->c.D,
+               &p->live_heads, rows);
 }
 
 // ---------------------------------------------------------------- gradient

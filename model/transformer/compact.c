@@ -8,9 +8,10 @@
 typedef struct {
     const ckpt *from;
     const mask *keep;
-    void *data;      // of the tensor in work
-    int *row, *col;  // kept rows and columns of it
-    void *cells;     // a row's kept columns
+    const double *const *means;  // or NULL
+    void *data;                  // of the tensor in work
+    int *row, *col;              // kept rows and columns of it
+    void *cells;                 // a row's kept columns
     float *wide;
 } job;
 
@@ -45,10 +46,47 @@ static int convert(void *to, dtype type, const float *x, size_t n) {
     return 0;
 }
 
+// The matrix that a bias goes with, if its columns belong to units that put out means: else NULL.
+static const tensor *reader_of(const job *j, const char *bias, unit_kind *kind, int *layer) {
+    const size_t n = strlen(bias);
+    if (!j->means || n < 5 || strcmp(bias + n - 5, ".bias") != 0) return NULL;
+    char *name = xasprintf("%.*s.weight", (int)n - 5, bias);
+    const tensor *w = ckpt_find(j->from, name);
+    const tensor_spec *spec = w ? arch_find(arch_of(&j->from->config).family, name, layer) : NULL;
+    const unit_owner owner = spec ? arch_owner(spec->cols) : OWNER_NONE;
+    free(name);
+    if (owner == OWNER_NONE) return NULL;
+    *kind = arch_owner_kind(owner);
+    return w;
+}
+
+// A bias and what the means of dropped units add to it, in j->data; NULL and err_set.
+static const void *fill_bias(job *j, const tensor *t, const tensor *from, const tensor *w, unit_kind kind, int layer) {
+    const int rows = (int)w->dim[0], cols = (int)w->dim[1], D = kind == UNIT_HEADS ? j->from->config.D : 1;
+    const double *mean = j->means[kind] + (size_t)layer * (size_t)(model_all_units(&j->from->config, kind) * D);
+    float *b = xmalloc(((size_t)rows + (size_t)cols) * sizeof *b), *row = b + rows;
+    dtype_widen(b, from->data, from->type, (size_t)rows);
+    for (int r = 0; r < rows; r++) {
+        double sum = 0;
+        dtype_widen(row, (const char *)w->data + (size_t)r * (size_t)cols * dtype_bytes(w->type), w->type,
+                    (size_t)cols);
+        for (int i = 0; i < cols; i++) sum += kept(j, kind, layer)[i / D] ? 0 : mean[i] * (double)row[i];
+        b[r] = (float)((double)b[r] + sum);
+    }
+    j->data = xrealloc(j->data, tensor_bytes(t) + 1);
+    const int bad = convert(j->data, t->type, b, (size_t)rows);
+    free(b);
+    if (bad) err_prefix("%s", t->name);
+    return bad ? NULL : j->data;
+}
+
 static const void *fill(void *ctx, const tensor *t) {
     job *j = ctx;
     const tensor *from = ckpt_find(j->from, t->name);
     int layer;
+    unit_kind kind;
+    const tensor *reader = reader_of(j, t->name, &kind, &layer);
+    if (reader) return fill_bias(j, t, from, reader, kind, layer);
     const tensor_spec *spec = arch_find(arch_of(&j->from->config).family, t->name, &layer);
     const bool same = t->type == from->type;
     if (same && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
@@ -108,8 +146,8 @@ static void free_job(job *j) {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
-int compact_save(const char *dir, const ckpt *from, const mask *keep, int type) {
-    job j = {.from = from, .keep = keep};
+int compact_save(const char *dir, const ckpt *from, const mask *keep, const double *const *means, int type) {
+    job j = {.from = from, .keep = keep, .means = means};
     model_config c;
     int n;
     tensor *t = list_tensors(&j, &c, type, &n);
@@ -121,12 +159,15 @@ int compact_save(const char *dir, const ckpt *from, const mask *keep, int type) 
 }
 
 // ---------------------------------------------------------------- in memory
-void compact_make(compact_model *out, const ckpt *from, const mask *keep) {
-    job j = {.from = from, .keep = keep};
+void compact_make(compact_model *out, const ckpt *from, const mask *keep, const double *const *means) {
+    job j = {.from = from, .keep = keep, .means = means};
     model_config c;
     *out = (compact_model){0};
     out->t = list_tensors(&j, &c, COMPACT_AS_STORED, &out->n);
     for (int i = 0; i < out->n; i++) {
+        unit_kind kind;
+        int layer;
+        if (reader_of(&j, out->t[i].name, &kind, &layer)) out->t[i].type = DT_F32;
         out->t[i].data = fill(&j, &out->t[i]);
         if (out->t[i].data != j.data) continue;
         VEC_PUSH(out->owned, out->n_owned, out->cap_owned, j.data);

@@ -8,7 +8,10 @@
 // One tensor is in memory at a time. type: of the weights written, COMPACT_AS_STORED: each its own. Where every unit is
 // kept the checkpoint is an ordinary one. 0, or -1 and err_set (a weight outside the range of fp16, a full disk).
 enum { COMPACT_AS_STORED = -1 };
-int compact_save(const char *dir, const ckpt *from, const mask *keep, int type);
+//
+// means (NULL: none): [UNIT_KINDS] of arrays [L, H D], [L, F], what dropped units put out instead of 0: the biases of the
+// matrices that read them get what these add, the mean of each dropped value times its column.
+int compact_save(const char *dir, const ckpt *from, const mask *keep, const double *const *means, int type);
 
 // The same model in the memory of the CPU; what it has unchanged it shares with `from`, which must outlive it.
 typedef struct {
@@ -18,7 +21,8 @@ typedef struct {
     void **owned;
     int n_owned, cap_owned;
 } compact_model;
-void compact_make(compact_model *out, const ckpt *from, const mask *keep);
+// Biases that hold means are fp32.
+void compact_make(compact_model *out, const ckpt *from, const mask *keep, const double *const *means);
 void compact_free(compact_model *c);
 // of its weights in their stored type, and of their fp32 copy where model_load would make one
 size_t compact_bytes(const ckpt *from, const mask *keep);

@@ -6,6 +6,7 @@
 //   z = x Wg' + bg, u = x Wu' + bu, r = act(z) u      [rows, F] r: the tap
 // A live sequence has r of its live neurons only, and no z of others.
 #include "model_run.h"
+#include <math.h>
 
 // ---------------------------------------------------------------- forward
 // r of every row that a pass keeps, since l2_norm reads it; else of those that leave.
@@ -17,7 +18,15 @@ static void gated_hidden(model_run *r, run_part *p, int l, const row_set *inside
     to_units(r, t->z, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
     to_units(r, t->u, t->x, &w->wu, &w->bu, 1, &p->live_neurons, inside);
     r->o->gated(hidden, t->z, t->u, r->m->arch.act, F, t->r ? inside->all : leaving->all, r->n);
-    if (inside->n_dense) r->o->drop_units(hidden, r->neurons, r->mask_from, F, 1, r->every.dense, r->n);
+    if (inside->n_dense)
+        r->o->drop_units(hidden, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense,
+                         r->n);
+}
+
+// Neurons that are not above their sequence's number for the layer put out 0.
+static void keep_above(model_run *r, run_part *p, int l, const row_set *rows) {
+    for (int i = 0; i < r->n; i++) r->above[i] = r->seq[i]->above ? r->seq[i]->above[l] : NAN;
+    r->o->keep_above(p->r, p->kept, r->above, r->m->layer[l].w1.rows, rows->dense, r->n);
 }
 
 void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
@@ -33,14 +42,17 @@ void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const r
     if (inside->n_dense) {
         o->linear(t->z, t->x, &w->w1, maybe(&w->b1), false, inside->dense, n);
         o->relu(p->r, t->z, F, leaving->dense, n);
-        o->drop_units(p->r, r->neurons, r->mask_from, F, 1, r->every.dense, n);
+        o->drop_units(p->r, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense, n);
+        if (r->any_above) keep_above(r, p, l, leaving);
     }
     if (inside->n_live) live_to_units_relu(r, p->r, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
 }
 
 void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
     const model_layer *w = &r->m->layer[l];
-    from_units(r, y, hidden_of(r, p, l), &w->w2, &w->w2_t, &w->b2, 1, &p->live_neurons, rows);
+    means_subtract(r, l, UNIT_NEURONS, hidden_of(r, p, l), rows);
+    from_units(r, y, hidden_of(r, p, l), &w->w2, &w->w2_t, &w->b2, means_bias(r, l, UNIT_NEURONS, &w->b2), 1,
+               &p->live_neurons, rows);
 }
 
 // ---------------------------------------------------------------- gradient

@@ -320,8 +320,8 @@ void to_units(model_run *r, float *y, const float *x, const weight *w, const wei
     if (rows->n_live) to_live(r, y, x, w, b, false, D, u, rows->live);
 }
 
-void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
-                const live_lists *u, const row_set *rows) {
+void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b,
+                const weight *live_b, int D, const live_lists *u, const row_set *rows) {
     if (w->cols == 0) {  // of no units the bias is left
         r->o->linear(y, x, w, maybe(b), true, rows->all, r->n);
         return;
@@ -330,5 +330,5 @@ void from_units(model_run *r, float *y, const float *x, const weight *w, const w
     if (!rows->n_live) return;
     int width;
     const int lists = live_lists_of(r, &width);
-    for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, wt, maybe(b), D, &u->list[k], rows->live + k, width);
+    for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, wt, maybe(live_b), D, &u->list[k], rows->live + k, width);
 }

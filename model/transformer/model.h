@@ -79,6 +79,12 @@ typedef enum {
 } kv_policy;
 extern const char *const kv_policy_names[];  // "compute", "repair", "skip", NULL
 
+// What dropped units put out instead of 0: the mean of each of their values (METHOD 2.3), heads [L, H D], neurons
+// [L, F]; of a compacted layer the first ones count. m must outlive it.
+typedef struct model_means model_means;
+model_means *model_means_new(const model *m, const double *heads, const double *neurons);
+void model_means_free(model_means *means);  // NULL allowed
+
 // K and V of `n` tokens of one sequence, all layers: k, v [layers of the part, cap, W] on every part of the device, W
 // that of a layer that lost no head (kv_cache_rows); o: whose memory they are. in [.., cap, E] (KV_REPAIR): what the
 // maps of K and V read. has [L, cap, K] in host memory (not with KV_COMPUTE): 1 where K and V of a KV head are there;
@@ -125,6 +131,10 @@ typedef struct {
     kv_cache *append;  // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
     const mask *mask;  // acts at every position >= mask_from
     int mask_from;     // absolute position (prefix included)
+    const model_means *means;  // of what the mask drops; NULL: 0. The same for all sequences of a batch with masks
+    // [L] or NULL: at every new token only the neurons run whose |r| is above their layer's number. Without mask, taps
+    // and watch; of FFNs that are not gated
+    const float *above;
     const model_watch *watch;  // NULL: nobody
     int targets_from;          // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
     const float
@@ -210,6 +220,9 @@ void model_forward(model_run *r, const model_seq *seqs, int n);
 // sequence and row, and (if top is not NULL) whether the target is the argmax. vocab: 0 = all rows, else only the first
 // `vocab` logits exist.
 void model_logprobs(model_run *r, double *logprob, int32_t *top, int vocab);
+// After a pass of sequences with `above`: how many neurons of all layers have run, of each row of sequence i: out [n].
+// Rows that the last layer computes nothing for lack its neurons.
+void model_kept(model_run *r, int i, int32_t *out);
 // Logits of the last row of sequence i: out [V].
 void model_logits(model_run *r, int i, float *out);
 // Logits of the last row of every sequence, each of which has output rows: out [n, V]. Reads the vocabulary matrix

@@ -172,6 +172,7 @@ model_run *model_run_new(const model *m, int max_tokens, int max_seqs, unsigned 
     r->heads = xcalloc(N, sizeof *r->heads);
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
+    r->above = xcalloc(N, sizeof *r->above);
     r->to = xcalloc(N, sizeof *r->to);
     live_alloc(r);
     size_t bytes[OPS_PARTS];
@@ -188,6 +189,7 @@ void model_run_free(model_run *r) {
     for (int k = 0; k < r->m->parts; k++) {
         const run_part *p = run_use(r, k);
         if (p->g1) r->o->release(p->g1);
+        if (p->kept) r->o->release(p->kept);
         if (p->device_has) r->o->release(p->device_has);
     }
     free_arrays(r);
@@ -195,7 +197,7 @@ void model_run_free(model_run *r) {
     void *lists[] = {r->blocks,    r->first,       r->ahead,      r->target,      r->row_logprob,   r->row_scale,
                      r->every.all, r->every.dense, r->every.live, r->outputs.all, r->outputs.dense, r->outputs.live,
                      r->kv.dense,  r->kv.live,     r->packed,     r->attn,        r->attn_live,     r->mask_from,
-                     r->heads,     r->neurons,     r->seq,        r->to,          r->heads_as_rows};
+                     r->heads,     r->neurons,     r->seq,        r->to,          r->heads_as_rows, r->above};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(r);
 }
@@ -206,8 +208,16 @@ static void set_batch(model_run *r, const model_seq *seqs, int n) {
     ASSERT(n > 0 && n <= r->max_seqs);
     r->n = n;
     r->rows = r->out_rows = 0;
+    r->means = NULL;
+    r->any_above = false;
     for (int i = 0; i < n; i++) {
         const model_seq *s = &seqs[i];
+        if (s->mask) {
+            ASSERT(!i || !r->means || r->means == s->means);
+            r->means = s->means;
+        }
+        r->any_above |= s->above != NULL;
+        ASSERT(!s->above || (!s->mask && !s->watch && !r->m->arch.gated && !(r->flags & RUN_TAPS)));
         const int past = s->prefix ? s->prefix->n : 0, end = s->last_target == SEQ_NO_OUTPUT ? s->n - 1 : s->n;
         ASSERT(s->n > 0 && r->rows + s->n <= r->max_tokens && past + s->n <= c->positions && s->targets_from >= 0);
         ASSERT(!s->append || (s->append->n == past && past + s->n <= s->append->cap));
@@ -248,7 +258,25 @@ void run_begin(model_run *r, const model_seq *seqs, int n) {
         r->o->put(part->step, r->first, (size_t)(p ? n : r->max_seqs + r->rows) * sizeof *part->step);
     }
     r->n_ahead = 0;
+    for (int k = 0; r->any_above && k < r->m->parts; k++) {
+        run_part *part = run_use(r, k);
+        if (!part->kept) part->kept = r->o->alloc((size_t)r->max_tokens * sizeof *part->kept);
+        r->o->zero(part->kept, (size_t)r->rows * sizeof *part->kept);
+    }
     live_begin(r);
+}
+
+void model_kept(model_run *r, int i, int32_t *out) {
+    const span *s = &r->every.all[i];
+    int32_t *part = xcalloc((size_t)s->n, sizeof *part);
+    for (int t = 0; t < s->n; t++) out[t] = 0;
+    for (int k = 0; k < r->m->parts; k++) {
+        const run_part *p = run_use(r, k);
+        ASSERT(p->kept);
+        r->o->get(part, p->kept + s->row, (size_t)s->n * sizeof *part);
+        for (int t = 0; t < s->n; t++) out[t] += part[t];
+    }
+    free(part);
 }
 
 int model_row(const model_run *r, int i) { return r->every.all[i].row; }

@@ -87,6 +87,7 @@ typedef struct {
     float *tdx;                          // of the gradient at a sublayer's input; where norms come last it is tdmid
     float *tdz, *tdu, *tdr;              // [rows, F] the last two where gated
     float *g1;                           // [F, E] a direction on the neurons' incoming weights
+    int32_t *kept;                       // [rows] neurons of the part's layers that were above (model_seq), or NULL
     int held;                            // the layer whose arrays the shared buffers hold
 } run_part;
 
@@ -110,6 +111,9 @@ struct model_run {
     float **to;                        // [N] scratch
     const uint8_t **heads, **neurons;  // [N] masks of the layer at work that act by zeroing, or NULL
     const model_seq **seq;
+    const model_means *means;  // of the sequences with masks
+    float *above;              // [N] numbers of the layer at work; NAN: a sequence without
+    bool any_above;
     int32_t *target;   // [out_rows], -1: none
     uint8_t *kv_mask;  // [K] scratch
     bool *live;        // [N] sequences that are computed from live units
@@ -266,8 +270,15 @@ bool live_settled(const model_run *r);
 // sequences take all units, live ones those that live.
 void to_units(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
               const row_set *rows);
-void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b, int D,
-                const live_lists *u, const row_set *rows);
+void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b,
+                const weight *live_b, int D, const live_lists *u, const row_set *rows);
+// live_b: the bias for live sequences.
+// means.c: with means a live sequence's product is over x - mean, and its bias holds what the means of all units add:
+// y = c + sum over live j of (x_j - mean_j) W[:, j], c = sum over all j of mean_j W[:, j] + b. What a unit of the layer
+// puts out when it is dropped (device memory, NULL: 0); the bias (b where there are no means); x -= mean at live rows.
+const float *means_values(const model_run *r, int layer, unit_kind kind);
+const weight *means_bias(const model_run *r, int layer, unit_kind kind, const weight *b);
+void means_subtract(model_run *r, int layer, unit_kind kind, float *x, const row_set *rows);
 // The live sequences' part of to_units, and ReLU.
 void live_to_units_relu(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
                         const live_lists *u, const row_set *rows);

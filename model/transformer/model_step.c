@@ -13,6 +13,7 @@
 typedef struct step_kind {
     const kv_cache *prefix, *append;
     const float *k, *v;  // of the cache, which may be another one at the same address
+    const model_means *means;
     int cap;
     bool live;
 } step_kind;
@@ -20,7 +21,8 @@ typedef struct step_kind {
 static bool can_be_recorded(const model_run *r) {
     bool can = r->o->record && r->n <= r->logit_rows;
     for (int i = 0; i < r->n && can; i++)
-        can = r->seq[i]->n == 1 && r->packed[i].n == 1 && !r->seq[i]->watch && (!r->seq[i]->mask || r->live[i]);
+        can = r->seq[i]->n == 1 && r->packed[i].n == 1 && !r->seq[i]->watch && !r->seq[i]->above &&
+              (!r->seq[i]->mask || r->live[i]);
     return can;
 }
 
@@ -31,6 +33,7 @@ static step_kind kind_of(const model_run *r, int i) {
     k.prefix = p;
     k.append = a;
     k.live = r->live[i];
+    k.means = r->seq[i]->means;
     if (c) k.k = c->k[0], k.v = c->v[0], k.cap = c->cap;
     return k;
 }

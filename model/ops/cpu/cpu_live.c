@@ -7,17 +7,41 @@
 #include "cpu_transformer_attention.h"
 #include "simd.h"
 #include <cblas.h>
+#include <math.h>
 
 enum { TILE = 384 };  // columns of a gathered tile
 
-void cpu_drop_units(float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n) {
+void cpu_drop_units(float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D,
+                    const span *s, int n) {
 #pragma omp parallel for schedule(dynamic) if (n > 1)
     for (int i = 0; i < n; i++) {
         if (!units[i]) continue;
         for (int t = from[i]; t < s[i].n; t++) {
             float *row = x + (size_t)(s[i].row + t) * U * D;
-            for (int u = 0; u < U; u++)
-                if (!units[i][u]) memset(row + (size_t)u * D, 0, sizeof(float) * (size_t)D);
+            for (int u = 0; u < U; u++) {
+                if (units[i][u]) continue;
+                if (value)
+                    memcpy(row + (size_t)u * D, value + (size_t)u * D, sizeof(float) * (size_t)D);
+                else
+                    memset(row + (size_t)u * D, 0, sizeof(float) * (size_t)D);
+            }
+        }
+    }
+}
+
+void cpu_keep_above(float *x, int32_t *kept, const float *above, int F, const span *s, int n) {
+    for (int i = 0; i < n; i++) {
+        if (isnan(above[i])) continue;
+#pragma omp parallel for schedule(static) if (s[i].n > 1)
+        for (int t = 0; t < s[i].n; t++) {
+            float *row = x + (size_t)(s[i].row + t) * (size_t)F;
+            int32_t count = 0;
+            for (int j = 0; j < F; j++) {
+                const bool over = fabsf(row[j]) > above[i];
+                count += over;
+                row[j] = over ? row[j] : 0;
+            }
+            kept[s[i].row + t] += count;
         }
     }
 }

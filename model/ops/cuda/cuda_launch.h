@@ -64,8 +64,9 @@ void cuda_launch_gate(float *y, const float *x, const float *gate, int width, co
 void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);
 // y = b or y += b
 void cuda_launch_bias(float *y, const void *b, int type, int add, int width, const cuda_spans *s, cudaStream_t st);
-// extra: first byte in units
-void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st);
+// extra: first byte in units; value NULL: 0
+void cuda_launch_drop(float *x, const float *value, const uint8_t *units, int U, int D, const cuda_spans *s,
+                      cudaStream_t st);
 void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
 // Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to
 // [CUDA_HALF_PARTS, n].
@@ -152,7 +153,9 @@ void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const
 void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, attn_heads h,
                                const cuda_seqs *s, cudaStream_t st);
 
-// cuda_live.cu. low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a
+// cuda_live.cu. A block per row: x [rows, F], kept [rows].
+void cuda_launch_keep_above(float *x, int32_t *kept, float above, int rows, int F, cudaStream_t st);
+// low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a
 // span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
 enum { CUDA_LIVE_ROWS = 8, CUDA_LIVE_PARTS = 16 };
 void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu,

@@ -2,10 +2,19 @@
 // cuda_transformer_rows.cu).
 #include "cuda_transformer_attention.h"
 #include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
+void cuda_keep_above(float *x, int32_t *kept, const float *above, int F, const span *s, int n) {
+    for (int i = 0; i < n; i++)
+        if (!isnan(above[i]) && s[i].n)
+            cuda_launch_keep_above(x + (size_t)s[i].row * (size_t)F, kept + s[i].row, above[i], s[i].n, F, g->stream);
+    LAUNCHED("keep_above");
+}
+
 // Sequences often share a mask: equal pointers are uploaded once.
-void cuda_drop_units(float *x, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n) {
+void cuda_drop_units(float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D,
+                     const span *s, int n) {
     const int most = STAGE_BYTES / 2 / U < CUDA_SPANS ? STAGE_BYTES / 2 / U : CUDA_SPANS;
     uint8_t *bytes = xmalloc((size_t)most * (size_t)U);
     for (int i = 0; i < n;) {
@@ -26,7 +35,7 @@ void cuda_drop_units(float *x, const uint8_t *const *units, const int *from, int
             spans.blocks += (int)(((size_t)rows * (size_t)U * (size_t)D + CUDA_CHUNK - 1) / CUDA_CHUNK);
         }
         if (!spans.n) break;
-        cuda_launch_drop(x, gpu_stage(bytes, (size_t)distinct * (size_t)U), U, D, &spans, g->stream);
+        cuda_launch_drop(x, value, gpu_stage(bytes, (size_t)distinct * (size_t)U), U, D, &spans, g->stream);
         LAUNCHED("drop_units");
     }
     free(bytes);

@@ -106,3 +106,21 @@ extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x,
               D, u, *s);
     CU_LAUNCH(live_add_k, dim3(columns, blocks), THREADS, 0, st, y, part, b, cols, *s);
 }
+
+static __global__ void __launch_bounds__(THREADS)
+    keep_above_k(float *__restrict__ x, int32_t *__restrict__ kept, float above, int F) {
+    __shared__ int part[THREADS / 32];
+    float *row = x + (size_t)blockIdx.x * F;
+    int count = 0;
+    for (int j = (int)threadIdx.x; j < F; j += THREADS) {
+        const bool over = fabsf(row[j]) > above;
+        count += over;
+        if (!over) row[j] = 0;
+    }
+    count = block_sum(count, part);
+    if (threadIdx.x == 0) kept[blockIdx.x] += count;
+}
+
+extern "C" void cuda_launch_keep_above(float *x, int32_t *kept, float above, int rows, int F, cudaStream_t st) {
+    CU_LAUNCH(keep_above_k, rows, THREADS, 0, st, x, kept, above, F);
+}

@@ -93,10 +93,11 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    drop_k(float *__restrict__ x, const uint8_t *__restrict__ units, int D, int width, const cuda_spans s) {
+    drop_k(float *__restrict__ x, const float *__restrict__ value, const uint8_t *__restrict__ units, int D, int width,
+           const cuda_spans s) {
     const chunk c = chunk_of(s, width);
     for (int i = (int)threadIdx.x; i < c.count; i += THREADS)
-        if (!units[c.extra + column_of(c, i, width) / D]) x[c.at + i] = 0;
+        if (!units[c.extra + column_of(c, i, width) / D]) x[c.at + i] = value ? value[column_of(c, i, width)] : 0;
 }
 
 static __global__ void __launch_bounds__(THREADS)
@@ -174,8 +175,9 @@ extern "C" void cuda_launch_bias(float *y, const void *b, int type, int add, int
                                  cudaStream_t st) {
     CU_LAUNCH(bias_k, s->blocks, THREADS, 0, st, y, b, type, add, width, *s);
 }
-extern "C" void cuda_launch_drop(float *x, const uint8_t *units, int U, int D, const cuda_spans *s, cudaStream_t st) {
-    CU_LAUNCH(drop_k, s->blocks, THREADS, 0, st, x, units, D, U * D, *s);
+extern "C" void cuda_launch_drop(float *x, const float *value, const uint8_t *units, int U, int D, const cuda_spans *s,
+                                 cudaStream_t st) {
+    CU_LAUNCH(drop_k, s->blocks, THREADS, 0, st, x, value, units, D, U * D, *s);
 }
 extern "C" void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st) {
     CU_LAUNCH(widen_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, from, type, n);

@@ -1,0 +1,49 @@
+#!/bin/sh
+# test_ablate - units that put out their mean instead of 0: prune --bias against numpy (tests/ablated.py), a sweep under the same mask against the pruned
+# model, with the mask everywhere and from the end of the context on, on CUDA run on the CPU too; passes over live units (verify); refusals.
+. tests/expect.sh
+. tests/needs.sh
+needs_h5py
+model=tests/golden/opt/pre data=data/world
+score() { "$bin"/score --data $data --tasks copa,rte --shots 0 --examples 3 --seed 5 "$@" >"$tmp/e" 2>&1 || fail "score $*: $(tail -n 1 "$tmp/e")"; }
+score --model $model --criteria flap,snip --out "$tmp/s.h5"
+"$bin"/aggregate --store "$tmp/s.h5" --out "$tmp/a.h5" >"$tmp/e" 2>&1 || fail "aggregate: $(tail -n 1 "$tmp/e")"
+rule="--mask static --scores $tmp/a.h5 --criterion snip --sparsity 50"
+"$bin"/prune --model $model $rule --bias --out "$tmp/small" >"$tmp/e" 2>&1 || fail "prune: $(tail -n 1 "$tmp/e")"
+score --model "$tmp/small" --criteria random --out "$tmp/small.h5"
+/usr/bin/python3 tests/ablated.py $model "$tmp/small/mask.h5" "$tmp/a.h5" "$tmp/small.h5" || bad=1
+
+sweep() { out=$1; shift; "$bin"/sweep --data $data --tasks copa --limit 6 --allow-overlap --out "$tmp/$out.csv" --details "$tmp/$out.jsonl" "$@" >"$tmp/e" 2>&1 || fail "sweep $*: $(tail -n 1 "$tmp/e")"; }
+sweep small --model "$tmp/small" --mask none
+sweep mean --model $model $rule --aggregate all --ablate mean
+sweep zero --model $model $rule --aggregate all
+# from the end of the context on, by zeroing; and everywhere but for the context's first tokens
+sweep decode --model $model $rule --aggregate all --ablate mean --mask-span decode
+sweep plain --model $model $rule --aggregate all --mask-span decode
+same="small mean"
+if has_cuda "ablation on CUDA"; then
+    sweep cuda --model $model $rule --aggregate all --ablate mean --device cuda
+    sweep cuda_decode --model $model $rule --aggregate all --ablate mean --mask-span decode --device cuda
+    same="$same cuda"
+fi
+/usr/bin/python3 - "$tmp" $same <<'END' || bad=1
+import csv, json, os, sys
+tmp, *same = sys.argv[1:]
+read = lambda name: [c["log_likelihood"] for l in open(f"{tmp}/{name}.jsonl") for c in json.loads(l)["candidates"]]
+off = lambda a, b: max(abs(x - y) / abs(y) for x, y in zip(read(a), read(b)))
+for name in same[1:]: assert off(name, "small") < 2e-5, (name, off(name, "small"))
+if "cuda" in same: assert off("cuda_decode", "decode") < 2e-5, off("cuda_decode", "decode")
+for a, b in (("mean", "zero"), ("decode", "plain"), ("decode", "mean")): assert off(a, b) > 1e-4, (a, b, off(a, b))
+rows = lambda name: list(csv.DictReader(l for l in open(f"{tmp}/{name}.csv") if not l.startswith("#")))
+assert {r["ablate"][:5] for r in rows("mean")} == {"mean:"} and {r["ablate"] for r in rows("zero")} == {""}
+END
+for kind in "random" "static --criterion snip"; do
+    expect 0 "everything holds" verify --model $model --mask $kind --scores "$tmp/a.h5" --ablate mean --sparsity 40 --context 12 --steps 4 --inputs 2
+done
+"$bin"/bench --model $model --mask static --scores "$tmp/a.h5" --criterion snip --ablate mean --prompt 8 --tokens 2 --rounds 1 --out "$tmp/b.csv" >"$tmp/e" 2>&1 || fail "bench: $(tail -n 1 "$tmp/e")"
+grep -q ',mean$' "$tmp/b.csv" || fail "bench does not say what units put out: $(tail -n 1 "$tmp/b.csv")"
+"$bin"/aggregate --store "$tmp/small.h5" --out "$tmp/none.h5" >"$tmp/e" 2>&1
+expect 2 "--ablate mean needs --scores" sweep --model $model --data $data --tasks copa --mask random --ablate mean
+expect 1 "scores of another model" prune --model $model --mask random --scores "$tmp/none.h5" --bias --out "$tmp/x"
+expect 2 "published masks put out zero" sweep --model $model --data $data --tasks copa --mask random --scores "$tmp/a.h5" --ablate mean --mode compat
+exit $bad
