@@ -258,7 +258,8 @@ int bench_configs(bench_group *g) {
     bad = sparsity ? 0 : -1;
     for (int i = 0; i < n_masks && !bad; i++) {
         mask_choice choice = {0};
-        const int kind = mask_kind_of(name[i], MASKS_ALL & ~(1u << MASK_REFERENCE), &choice.path);
+        const int kind =
+            mask_kind_of(name[i], MASKS_ALL & ~(1u << MASK_REFERENCE | 1u << MASK_THRESHOLD), &choice.path);
         choice.kind = kind < 0 ? MASK_NONE : (mask_kind)kind;
         if (kind < 0)
             bad = -1;

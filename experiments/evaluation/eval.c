@@ -79,12 +79,24 @@ kv_cache eval_cut(eval *e, int cap) {
     return c;
 }
 
+// Neurons of all layers that ran at the positions of the batch that are scored.
+static void count_kept(eval *e) {
+    int32_t *kept = xmalloc((size_t)e->max_tokens * sizeof *kept);
+    for (int i = 0; i < e->n_seqs; i++) {
+        if (!e->sum[i]) continue;
+        model_kept(e->run, i, kept);
+        for (int t = e->seq[i].targets_from; t < e->seq[i].n; t++) e->kept += kept[t];
+    }
+    free(kept);
+}
+
 void eval_flush(eval *e) {
     bool targets = false;
     if (e->n_seqs == 0) return;
     model_forward(e->run, e->seq, e->n_seqs);
     for (int i = 0; i < e->n_seqs; i++) targets |= e->sum[i] != NULL;
     if (targets) model_logprobs(e->run, e->logprob, NULL, e->vocab);
+    if (targets && e->above) count_kept(e);
     const double *lp = e->logprob;
     for (int i = 0; i < e->n_seqs; i++)
         if (e->sum[i])
@@ -97,6 +109,7 @@ void eval_add(eval *e, const model_seq *s, double *sum) {
     if (e->n_seqs == BATCH_SEQS || e->n_tokens + s->n > e->max_tokens) eval_flush(e);
     e->sum[e->n_seqs] = sum;
     e->seq[e->n_seqs] = *s;
+    e->seq[e->n_seqs].above = e->above;
     e->seq[e->n_seqs++].means = e->means;
     e->n_tokens += s->n;
 }
@@ -188,6 +201,8 @@ double eval_effective(const eval_counts *n, const model_config *c, unit_kind kin
 int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, const mask_rule *rule, int n_rules,
              double **ll, eval_counts *counts) {
     e->means = source->means;
+    e->above = source->above;
+    e->kept = 0;
     if (source->context) return eval_context(e, item, n, source->context, rule, n_rules, ll, counts);
     if (source->refresh && n && item->window) return eval_segments(e, item, n, source, rule, n_rules, ll, counts);
     const model_config *c = &e->m->c;
@@ -230,6 +245,12 @@ int eval_run(eval *e, const eval_item *item, int n, const mask_source *source, c
         for (int i = 0; i < k; i++) positions += eval_scored(&it[i]);
     }
     for (int r = 0; r < n_rules; r++) counts[r].positions = positions;
+    if (source->above) {
+        long units[2];
+        mask_units(c, units);
+        counts->pruned[UNIT_NEURONS] = units[UNIT_NEURONS] * positions - e->kept;
+    }
+    e->above = NULL;
     for (int i = 0; i < n_own; i++) mask_free(&own[i]);
     free(score);
     return bad;

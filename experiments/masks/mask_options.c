@@ -2,6 +2,7 @@
 #include "mask_options.h"
 #include "moments.h"
 #include "registry.h"
+#include "threshold.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +69,11 @@ const cli_option mask_rule_rows[] = {
      .arg = "N",
      .help = "first layers that are never pruned",
      .max = 1e6},
+    {.name = "calibrate",
+     .type = CLI_STR,
+     .place = offsetof(mask_options, calibrate),
+     .arg = "FILE",
+     .help = "text whose values give the thresholds of threshold masks; a few thousand tokens are enough"},
     {.name = "ablate",
      .type = CLI_CHOICE,
      .place = offsetof(mask_options, ablate),
@@ -103,7 +109,8 @@ const cli_option mask_predictor_rows[] = {
 
 // ---------------------------------------------------------------- what they say
 const char *const ablate_names[] = {"zero", "mean", NULL};
-const char *const mask_kind_names[] = {"none", "random", "static", "contextual", "oracle", "reference", "file"};
+const char *const mask_kind_names[] = {"none",   "random",    "static",    "contextual",
+                                       "oracle", "reference", "threshold", "file"};
 
 char *mask_kinds_named(unsigned kinds) {
     char *text = NULL;
@@ -112,19 +119,31 @@ char *mask_kinds_named(unsigned kinds) {
     const char *between = "";
     for (int k = 0; k < MASK_KINDS; k++) {
         if (!(kinds >> k & 1)) continue;
-        fprintf(f, "%s%s%s", between, mask_kind_names[k], k == MASK_FILE ? ":PATH" : "");
+        fprintf(f, "%s%s", between, mask_kind_names[k]);
+        if (k == MASK_FILE) fputs(":PATH", f);
+        if (k == MASK_THRESHOLD) fputs(":gate|product", f);
         between = ", ";
     }
     fclose(f);
     return text;
 }
 
+static int threshold_named(const char *name) {
+    for (int k = 0; k < THRESHOLDS; k++)
+        if (strcmp(threshold_names[k], name) == 0) return k;
+    return -1;
+}
+
 int mask_kind_of(const char *name, unsigned kinds, const char **path) {
-    const bool is_file = strncmp(name, "file:", 5) == 0 && name[5];
+    const char *colon = strchr(name, ':');
+    const size_t bytes = colon ? (size_t)(colon - name) : strlen(name);
     int kind = 0;
-    *path = is_file ? name + 5 : NULL;
-    while (kind < MASK_FILE && strcmp(mask_kind_names[kind], name) != 0) kind++;
-    if ((kind < MASK_FILE || is_file) && kinds >> kind & 1) return kind;
+    *path = colon ? colon + 1 : NULL;
+    while (kind < MASK_KINDS && (strlen(mask_kind_names[kind]) != bytes || memcmp(mask_kind_names[kind], name, bytes)))
+        kind++;
+    const bool known = kind < MASK_KINDS && kinds >> kind & 1, rest = colon && colon[1];
+    if (known && kind == MASK_THRESHOLD && rest && threshold_named(*path) >= 0) return kind;
+    if (known && kind != MASK_THRESHOLD && rest == (kind == MASK_FILE) && !colon == !rest) return kind;
     char *all = mask_kinds_named(kinds);
     err_set("--mask %s: not one of %s", name, all);
     free(all);
@@ -153,6 +172,12 @@ int mask_options_check_means(const mask_options *o) {
     return o->scores ? 0 : err_set("--ablate mean needs --scores FILE with the means of units' values");
 }
 
+int mask_options_check_threshold(const mask_options *o) {
+    if (o->mode == MODE_COMPAT)
+        return err_set("--mask threshold: neurons only, which published masks never prune; use --mode sound");
+    return o->calibrate ? 0 : err_set("--mask threshold needs --calibrate FILE, a text");
+}
+
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds) {
     const long sparsity = mask_parse_sparsity(o->sparsity);
     if (sparsity < 0) return err_prefix("--sparsity");
@@ -160,6 +185,7 @@ int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds
     if (kind < 0) return -1;
     if (kind == MASK_STATIC && !o->scores)
         return err_set("--mask static needs --scores FILE, which bin/aggregate writes");
+    if (kind == MASK_THRESHOLD && mask_options_check_threshold(o) != 0) return -1;
     if (kind == MASK_CONTEXTUAL && !o->predictor)
         return err_set("--mask contextual needs --predictor FILE, which bin/train writes");
     if (o->ablate == ABLATE_MEAN && mask_options_check_means(o) != 0) return -1;

@@ -13,6 +13,7 @@ typedef enum {
     MASK_CONTEXTUAL,
     MASK_ORACLE,
     MASK_REFERENCE,
+    MASK_THRESHOLD,
     MASK_FILE,
     MASK_KINDS
 } mask_kind;
@@ -28,7 +29,7 @@ extern const char *const ablate_names[];
 
 typedef struct {
     char *mask;  // --mask
-    char *scores, *criterion, *predictor;
+    char *scores, *criterion, *predictor, *calibrate;
     mask_scope scope;
     cli_list scopes;  // of programs with several masks
     mask_counts counts;
@@ -47,7 +48,8 @@ extern const cli_option mask_several_rows[];    // of several masks: --scores, -
 extern const cli_option mask_rule_rows[];       // of one or several: --local-counts, --units, ...
 extern const cli_option mask_predictor_rows[];  // of one mask: --predictor, --predictor-weights, --refresh
 
-// The kind that --mask names, one of the set `kinds`; *path: of file:PATH, in `name`, else NULL. -1 and err_set.
+// The kind that --mask names, one of the set `kinds`; *path: of file:PATH or threshold:NAME, in `name`, else NULL. -1
+// and err_set.
 int mask_kind_of(const char *name, unsigned kinds, const char **path);
 char *mask_kinds_named(unsigned kinds);  // "none, random, file:PATH"; caller frees
 
@@ -59,7 +61,8 @@ typedef struct {
 } mask_choice;
 // -1 and err_set: --mask is not of the set `kinds`, --sparsity is no percentage, or --scores or --predictor is missing.
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds);
-int mask_options_check_means(const mask_options *o);  // --ablate mean without --scores, in compat
+int mask_options_check_threshold(const mask_options *o);  // no text, or compat
+int mask_options_check_means(const mask_options *o);      // --ablate mean without --scores, in compat
 mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsity);  // thousandths of a percent
 const char *mask_options_criterion(const mask_options *o);                            // of static masks
 // Whether static masks of this criterion, by its name, compare standardised scores.

@@ -139,7 +139,7 @@ int main(int argc, char **argv) {
               "is pruned",
               options);
     mask_choice choice;
-    if (mask_options_read(&choice, &arg.masks, MASKS_ALL) != 0) die(2, "%s", err_get());
+    if (mask_options_read(&choice, &arg.masks, MASKS_ALL & ~(1u << MASK_THRESHOLD)) != 0) die(2, "%s", err_get());
     if (choice.kind == MASK_ORACLE && !cli_given(options, "units")) choice.rule.units = UNITS_HEADS;
     const ops *o = device_open(&arg.device);
     if (!o || model_load_on(&loaded, arg.model, o)) die(1, "%s", err_get());

@@ -11,6 +11,7 @@
 #include "reference.h"
 #include "registry.h"
 #include "results.h"
+#include "threshold.h"
 
 // Columns in the order of the specification, then what else belongs to a row's key, then later ones. The numbers are
 // RESULTS_MEASURED, RESULTS_KEY, RESULTS_LATER. pruned_*: units
@@ -24,7 +25,7 @@
     X(limit, 1) X(seed, 1) X(bos, 1) X(part, 1) X(allow_overlap, 1) X(over_long, 1) X(token_windows, 1)               \
     X(uses_label, 1) X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1)                \
     X(features, 1) X(model_hash, 1) X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)                 \
-    X(standardised, 2) X(ablate, 2)
+    X(standardised, 2) X(ablate, 2) X(calibration_tokens, 2)
 // clang-format on
 #define X(name, key) COL_##name,
 enum { COLUMNS(X) N_COLUMNS };
@@ -103,6 +104,7 @@ typedef struct {
     oracle *oracle;
     mask_means means;      // --ablate mean
     model_means *put_out;  // the same on the device, or NULL
+    threshold calibrated;  // of threshold masks
     results out;
     details details;
     mode_kind mode;

@@ -7,6 +7,7 @@
 
 // ---------------------------------------------------------------- the list
 static int series_rules(const sweep *w, const series *s) {
+    if (s->kind == MASK_THRESHOLD) return w->n_sparsities;  // every layer has a threshold of its own
     return mask_has_rule(s->kind) ? w->o->masks.scopes.n * w->n_sparsities : 1;
 }
 
@@ -15,6 +16,7 @@ static mask_rule nth_rule(const sweep *w, const series *s, int i) {
     mask_rule rule =
         mask_options_rule(o, (mask_scope)o->scopes.at[i / w->n_sparsities], w->sparsity[i % w->n_sparsities]);
     rule.units = s->units;
+    if (s->kind == MASK_THRESHOLD) rule.scope = SCOPE_LOCAL;
     rule.standardise = s->kind == MASK_STATIC && mask_options_standardise(o, s->crit->name);
     return rule;
 }
@@ -40,6 +42,7 @@ static int find_scores(char hash[33], const sweep *w, const series *s, const tar
     hash[0] = 0;
     if (s->kind == MASK_STATIC) return find_static(hash, w, s, t);
     if (s->kind == MASK_FILE) return scores_read_mask(NULL, hash, w, s);
+    if (s->kind == MASK_THRESHOLD) memcpy(hash, w->calibrated.hash, sizeof w->calibrated.hash);
     if (s->kind == MASK_CONTEXTUAL) memcpy(hash, about->hash, sizeof about->hash);
     return 0;
 }
@@ -107,7 +110,7 @@ double layers_left(const model_config *c, double heads, double neurons) {
 // A mask that acts everywhere is run as a compacted model, which costs what it has left (sweep_run.c).
 static double masked_tokens(const sweep *w, const point *p, double tokens) {
     const model_config *c = &w->model.c;
-    if (!mask_has_rule(p->s->kind) || w->after || !w->model.o->host) return tokens;
+    if (!mask_has_rule(p->s->kind) || p->s->kind == MASK_THRESHOLD || w->after || !w->model.o->host) return tokens;
     const double pruned = (double)p->rule.sparsity / 1e5 * (c->L - p->rule.dense_layers) / c->L;
     return tokens * layers_left(c, mask_rule_prunes(&p->rule, UNIT_HEADS) ? 1 - pruned : 1,
                                 mask_rule_prunes(&p->rule, UNIT_NEURONS) ? 1 - pruned : 1);

@@ -1,5 +1,5 @@
 // sweep - accuracy of the tasks and perplexity of a text over sparsities, for masks none, random, static, contextual,
-// oracle, reference and file.
+// oracle, reference, threshold and file.
 //
 // The model is loaded once and every task and text tokenised once (per seed); each point is a mask run over the same
 // items. A point's rows are written when they are known, so a killed sweep resumes where it stopped.
@@ -42,6 +42,8 @@ static char *provenance(const sweep *w, int argc, char **argv) {
     }
     if (o->masks.scores) fprintf(f, "\nscores: %s", o->masks.scores);
     if (o->masks.predictor) fprintf(f, "\npredictor: %s", o->masks.predictor);
+    if (w->calibrated.tokens)
+        fprintf(f, "\ncalibration: %s %s, %ld tokens", o->masks.calibrate, w->calibrated.hash, w->calibrated.tokens);
     for (int i = 0; i < w->n_series; i++)
         if (w->series[i].kind == MASK_ORACLE || w->series[i].kind == MASK_REFERENCE)
             fprintf(f, "\n%s masks use the gold answer (the text itself, on text): no method",
@@ -145,6 +147,10 @@ static void open_model(sweep *w) {
         if (mask_options_means(&w->means, &o->masks, &of) != 0) die(1, "%s", err_get());
         w->put_out = model_means_new(&w->model, w->means.of[UNIT_HEADS], w->means.of[UNIT_NEURONS]);
     }
+    for (int i = 0; i < w->n_series && !w->calibrated.tokens; i++)
+        if (w->series[i].kind == MASK_THRESHOLD &&
+            threshold_calibrate(&w->calibrated, &w->model, w->tok, o->masks.calibrate) != 0)
+            die(1, "%s", err_get());
     const dtype type = o->device.activations;
     w->model_name =
         type == DT_F32 ? xstrdup(basename(path)) : xasprintf("%s, %s activations", basename(path), dtype_options[type]);
@@ -170,6 +176,7 @@ static void close_all(sweep *w) {
     oracle_free(w->oracle);
     model_means_free(w->put_out);
     mask_means_free(&w->means);
+    threshold_free(&w->calibrated);
     eval_free(w->eval);
     targets_close(w);
     for (int i = 0; i < w->n_series; i++) free((void *)w->series[i].path);
@@ -186,11 +193,10 @@ static void close_all(sweep *w) {
 
 int main(int argc, char **argv) {
     static sweep w = {.token_share = 1};
-    cli_parse(
-        argc, argv,
-        "accuracy and perplexity over sparsities, for masks none, random, static, contextual, oracle, reference and "
-        "file",
-        sweep_table);
+    cli_parse(argc, argv,
+              "accuracy and perplexity over sparsities, for masks none, random, static, contextual, oracle, reference, "
+              "threshold and file",
+              sweep_table);
     if (cli_given(sweep_table, "list")) {
         print_list();
         stdout_end();

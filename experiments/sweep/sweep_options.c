@@ -45,7 +45,7 @@ const cli_option sweep_table[] = {
      .value = &arg.masks.mask,
      .arg = "a,b",
      .help = "masks: none, random, static, contextual, oracle (heads unless --units is given), "
-             "reference, file:PATH"},
+             "reference, threshold:gate|product, file:PATH"},
     {.name = "criterion",
      .type = CLI_STR,
      .value = &arg.masks.criterion,

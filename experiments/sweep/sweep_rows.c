@@ -35,6 +35,7 @@ static void set_predictor(row *r, const sweep *w, const point *p) {
 
 // Whether the mask acts from the end of the context on.
 static bool decodes(const sweep *w, const point *p) {
+    if (p->s->kind == MASK_THRESHOLD) return false;
     return p->about || p->s->kind == MASK_REFERENCE ? w->span == SPAN_DECODE : w->after > 0;
 }
 
@@ -46,21 +47,23 @@ static void set_options(row *r, const sweep *w, const point *p) {
     }
     SET(r, mode, "%s", mode_names[w->mode]);
     SET(r, model, "%s", w->model_name);
-    SET(r, mask, "%s", mask_kind_names[p->s->kind]);
+    const bool by_value = p->s->kind == MASK_THRESHOLD;
+    SET(r, mask, "%s%s%s", mask_kind_names[p->s->kind], by_value ? ":" : "", by_value ? p->s->path : "");
+    if (by_value) SET(r, calibration_tokens, "%ld", w->calibrated.tokens);
     if (p->s->crit) SET(r, criterion, "%s", p->s->crit->name);
     if (p->s->kind == MASK_ORACLE) SET(r, criterion, "removal");
     if (mask_has_rule(p->s->kind)) {
         SET(r, scope, "%s", mask_scope_names[p->rule.scope]);
         SET(r, units, "%s", mask_units_name(p->rule.units));
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
-        SET(r, local_counts, "%s", mask_counts_name(&p->rule));
+        if (!by_value) SET(r, local_counts, "%s", mask_counts_name(&p->rule));
         SET(r, dense_layers, "%d", p->rule.dense_layers);
         if (p->rule.standardise && p->rule.scope != SCOPE_LOCAL) SET(r, standardised, "1");
     } else if (p->s->kind == MASK_NONE) {
         SET(r, sparsity, "0");
     }
     if (p->s->kind != MASK_NONE) SET(r, mask_span, "%s", decodes(w, p) ? "decode" : "all");
-    if (w->put_out && p->s->kind != MASK_NONE) SET(r, ablate, "mean:%.*s", HASH_DIGITS, w->means.hash);
+    if (w->put_out && p->s->kind != MASK_NONE && !by_value) SET(r, ablate, "mean:%.*s", HASH_DIGITS, w->means.hash);
     if (p->about) set_predictor(r, w, p);
     SET(r, shots, "%ld", o->shots);
     SET(r, limit, "%ld", o->limit);

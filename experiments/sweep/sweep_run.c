@@ -72,6 +72,17 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
     return ll;
 }
 
+static int run_thresholds(sweep *w, point *p, const sweep_sink *sink) {
+    float *above = xmalloc((size_t)w->model.c.L * sizeof *above);
+    threshold_at(above, &w->calibrated, &p->rule);
+    const mask_source source = {.above = above};
+    double *ll = run_target(w->eval, point_target(w, p), &source, NULL, 1, &p->counts);
+    const int bad = ll ? sink->point(w, p, ll) : -1;
+    free(ll);
+    free(above);
+    return bad;
+}
+
 static int run_masked(sweep *w, point *p, const mask *m, const sweep_sink *sink) {
     const mask_source fixed = {.fixed = m, .after = w->after, .means = w->put_out};
     const target *t = point_target(w, p);
@@ -94,6 +105,7 @@ static int count_to_run(const point *first, long n, point_way way) {
 // Scores of a series, or its mask file in m.
 static int read_scores(unit_scores *scores, mask *m, const sweep *w, const point *p) {
     char hash[33];
+    if (p->s->kind == MASK_THRESHOLD) return 0;
     if (p->s->kind == MASK_FILE) return scores_read_mask(m, hash, w, p->s);
     if (p->s->kind == MASK_STATIC) return scores_read_static(scores, hash, w, p->s, point_target(w, p)) ? -1 : 0;
     scores_random(scores, w, w->seed[p->seed]);
@@ -116,6 +128,8 @@ static int run_singly(sweep *w, point *first, const sweep_sink *sink) {
             bad = read_point(w, p, sink);
         } else if (is_to_run(p, POINT_DENSE)) {
             bad = run_dense(w, p, sink);
+        } else if (is_to_run(p, POINT_MASKED) && p->s->kind == MASK_THRESHOLD) {
+            bad = run_thresholds(w, p, sink);
         } else if (is_to_run(p, POINT_MASKED)) {
             bad = make_mask(&m, w, p, &scores);
             if (!bad) bad = run_masked(w, p, &m, sink);

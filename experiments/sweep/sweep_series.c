@@ -60,6 +60,12 @@ static int add_reference(sweep *w, const criterion *const *crit, int n_crit) {
     return 0;
 }
 
+static int add_threshold(sweep *w, const char *by) {
+    if (mask_options_check_threshold(&w->o->masks) != 0) return -1;
+    add_series(w, MASK_THRESHOLD, NULL, xstrdup(by))->units = UNITS_NEURONS;
+    return 0;
+}
+
 static int add_masks(sweep *w, const char *name, const criterion *const *crit, int n_crit) {
     const char *path;
     const int kind = mask_kind_of(name, MASKS_ALL, &path);
@@ -67,6 +73,7 @@ static int add_masks(sweep *w, const char *name, const criterion *const *crit, i
     switch ((mask_kind)kind) {
     case MASK_STATIC: return add_static(w, crit, n_crit) ? 2 : 0;
     case MASK_CONTEXTUAL: return add_contextual(w, crit, n_crit);
+    case MASK_THRESHOLD: return add_threshold(w, path) ? 2 : 0;
     case MASK_REFERENCE: return add_reference(w, crit, n_crit) ? 2 : 0;
     case MASK_ORACLE:
         // removing every neuron of every document in turn is for small models and on request only

@@ -2,8 +2,8 @@
 // unit leaves behind. Sparse: the live_ operations compute the live units (live_units of ops.h) only. A unit is D rows
 // of W.
 
-// x[:, u*D..] = value[u*D..] (device memory; NULL: 0) at rows from[i].. of span i for every unit u that units[i] (bytes in
-// host memory, 1 = runs) leaves out; units[i] NULL: nothing
+// x[:, u*D..] = value[u*D..] (device memory; NULL: 0) at rows from[i].. of span i for every unit u that units[i] (bytes
+// in host memory, 1 = runs) leaves out; units[i] NULL: nothing
 OP(void, drop_units,
    (float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n))
 // At rows of span i x = 0 where |x| is not above above[i] (host memory; NAN: the span stays as it is), and kept[row]

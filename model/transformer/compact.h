@@ -9,8 +9,8 @@
 // kept the checkpoint is an ordinary one. 0, or -1 and err_set (a weight outside the range of fp16, a full disk).
 enum { COMPACT_AS_STORED = -1 };
 //
-// means (NULL: none): [UNIT_KINDS] of arrays [L, H D], [L, F], what dropped units put out instead of 0: the biases of the
-// matrices that read them get what these add, the mean of each dropped value times its column.
+// means (NULL: none): [UNIT_KINDS] of arrays [L, H D], [L, F], what dropped units put out instead of 0: the biases of
+// the matrices that read them get what these add, the mean of each dropped value times its column.
 int compact_save(const char *dir, const ckpt *from, const mask *keep, const double *const *means, int type);
 
 // The same model in the memory of the CPU; what it has unchanged it shares with `from`, which must outlive it.

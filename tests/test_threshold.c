@@ -1,0 +1,161 @@
+// test_threshold - threshold masks: thresholds against sorted values; passes under them against explicit masks that are
+// found layer by layer, token by token; what is counted.
+#include "opt_fixture.h"
+#include "eval.h"
+#include "shim.h"
+#include "threshold.h"
+#include <unistd.h>
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Every value of a layer, zeros too, sorted: of n the floor(p n / 100)-th is the threshold.
+static void thresholds_are_quantiles(void **state) {
+    (void)state;
+    static const char folder
+        [] = "tests/golden/opt/pre",
+  text[] =
+        "A threshold of its own for every layer. The quick brown fox jumps over the lazy dog, 1234 times; and then it "
+        "sleeps: the text is longer than the model has positions, so that it is read in more than one window. So it "
+        "goes on for a while, with words that have been there before, and some that have not; until it ends here.";
+    char path[] = "/tmp/test_threshold_XXXXXX";
+    model m = {0};
+    const int file = mkstemp(path);
+    assert_int_equal(write(file, text, sizeof text - 1), sizeof text - 1);
+    close(file);
+    if (model_load(&m, folder) != 0) fail_msg("%s", err_get());
+    tok *tk = tok_open_model(folder, &m.c);
+    threshold t;
+    if (!tk || threshold_calibrate(&t, &m, tk, path) != 0) fail_msg("%s", err_get());
+    int32_t *id = NULL;
+    int n = 0, cap = 0;
+    VEC_PUSH(id, n, cap, m.c.bos);
+    assert_int_equal(tok_encode(tk, text, sizeof text - 1, &id, &n, &cap), 0);
+    assert_int_equal(t.tokens, n);
+    assert_true(n > m.c.positions);
+    model_run *run = model_run_new(&m, m.c.positions, 1, RUN_TAPS);
+    const size_t F = (size_t)m.c.F;
+    for (int l = 0; l < m.c.L; l++) {
+        double *value = xcalloc((size_t)n * F, sizeof *value);
+        for (int at = 0; at < n; at += m.c.positions) {
+            const int rows = n - at < m.c.positions ? n - at : m.c.positions;
+            model_forward(run, &(model_seq){.tokens = id + at, .n = rows, .last_target = SEQ_NO_TARGET}, 1);
+            for (size_t i = 0; i < (size_t)rows * F; i++)
+                value[(size_t)at * F + i] = fmax((double)model_tap_z(run, l)[i], 0);
+        }
+        const long count = (long)n * m.c.F;
+        qsort(value, (size_t)count, sizeof *value, ascending);
+        for (long p = 0; p <= 100000; p += 2500) {
+            float above[16];
+            const long k = p * count / 100000;
+            threshold_at(above, &t, &(mask_rule){.sparsity = p, .dense_layers = 1});
+            const double want = l == 0 || k == 0 ? -1 : value[k - 1];
+            if ((double)above[l] != want) fail_msg("layer %d at %ld: %g, want %g", l, p, (double)above[l], want);
+        }
+        free(value);
+    }
+    unlink(path);
+    model_run_free(run);
+    threshold_free(&t);
+    tok_close(tk);
+    free(id);
+    model_free(&m);
+}
+
+// ---------------------------------------------------------------- passes
+enum { TOKENS = 19, FROM = 7 };
+
+// The log-likelihood of targets FROM.. under the masks that the thresholds mean: of each token layer by layer, from the
+// values that the layers below leave. *pruned: neurons that those masks drop at these positions.
+static double by_masks(const model *m, const int32_t *tokens, const float *above, long *pruned) {
+    const model_config *c = &m->c;
+    model_run *taps = model_run_new(m, 1, 1, RUN_TAPS), *run = model_run_new(m, 1, 1, RUN_FORWARD);
+    kv_cache *cache = kv_cache_new(m, TOKENS);
+    double sum = 0;
+    mask own;
+    mask_alloc(&own, c);
+    *pruned = 0;
+    for (int t = 0; t < TOKENS; t++) {
+        model_seq s = {.tokens = tokens + t, .n = 1, .prefix = cache, .mask = &own, .last_target = tokens[t + 1]};
+        mask_fill(&own, c);
+        for (int l = 0; l < c->L; l++) {
+            model_forward(taps, &s, 1);
+            for (int j = 0; j < c->F; j++) own.neurons[l * c->F + j] = fmaxf(model_tap_z(taps, l)[j], 0) > above[l];
+        }
+        double lp;
+        s.append = cache;
+        model_forward(run, &s, 1);
+        model_logprobs(run, &lp, NULL, 0);
+        long off[2];
+        mask_pruned(&own, c, off);
+        if (t >= FROM) sum += lp, *pruned += off[UNIT_NEURONS];
+    }
+    mask_free(&own);
+    kv_cache_free(cache);
+    model_run_free(taps);
+    model_run_free(run);
+    return sum;
+}
+
+static void passes_are_those_of_masks(const ops *device) {
+    random_opt o;
+    random_opt_make(&o, &small_opt, 3);
+    model on;
+    if (model_from_tensors_on(&on, &small_opt, o.t, o.n, device) != 0) fail_msg("%s", err_get());
+    int32_t tokens[TOKENS + 1];
+    rng r = rng_make(5);
+    for (int t = 0; t <= TOKENS; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)small_opt.V);
+    // two candidates that share tokens, so that one pass has sequences with K and V of another
+    const eval_item item = {.n_seqs = 2, .shared = 4, .seq = {{tokens, TOKENS, FROM}, {tokens, TOKENS, FROM}}};
+    eval *e = eval_new(&on, MODE_SOUND, NULL, NULL);
+    double last = 0;
+    for (int k = 0; k < 4; k++) {
+        const float above[] = {-1, k < 3 ? 0.2f * (float)k : 0, k == 3 ? 1e9f : 0.1f * (float)k};
+        double ll[TASK_MAX_CHOICES], *to = ll;
+        eval_counts counts;
+        long pruned;
+        const mask_source source = {.above = above};
+        if (eval_run(e, &item, 1, &source, NULL, 1, &to, &counts) != 0) fail_msg("%s", err_get());
+        const double want = by_masks(&o.m, tokens, above, &pruned);
+        for (int j = 0; j < 2; j++)
+            if (!(fabs(ll[j] - want) <= 2e-5 * fabs(want))) fail_msg("%d: %.9g, want %.9g", k, ll[j], want);
+        assert_int_equal(counts.positions, 2 * (TOKENS - FROM));
+        assert_int_equal(counts.pruned[UNIT_NEURONS], 2 * pruned);
+        assert_int_equal(counts.pruned[UNIT_HEADS], 0);
+        assert_true(want != last);
+        last = want;
+    }
+    // without thresholds again: nothing is left of them
+    double ll[TASK_MAX_CHOICES], *to = ll;
+    eval_counts counts;
+    const mask_source none = {0};
+    const float all[] = {-1, -1, -1};
+    long pruned;
+    assert_int_equal(eval_run(e, &item, 1, &none, NULL, 1, &to, &counts), 0);
+    const double want = by_masks(&o.m, tokens, all, &pruned);
+    assert_true(fabs(ll[0] - want) <= 2e-5 * fabs(want));
+    assert_int_equal(counts.pruned[UNIT_NEURONS], 0);
+    eval_free(e);
+    model_free(&on);
+    random_opt_free(&o);
+}
+
+static void on_the_host(void **state) {
+    (void)state;
+    passes_are_those_of_masks(ops_cpu());
+}
+
+static void on_a_gpu(void **state) {
+    (void)state;
+    const ops *gpu = shim_open();
+    if (!gpu) skip();
+    passes_are_those_of_masks(gpu);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(thresholds_are_quantiles), cmocka_unit_test(on_the_host),
+                                       cmocka_unit_test(on_a_gpu)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

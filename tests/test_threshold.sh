@@ -1,0 +1,35 @@
+#!/bin/sh
+# test_threshold - threshold masks in bin/sweep: rows, the same masks by gate and product where nothing is gated, counted neurons, refusals.
+. tests/expect.sh
+model=tests/golden/opt/pre data=data/world
+head -c 3000 $data/wikitext/held-out.raw >"$tmp/text"
+run() { "$bin"/sweep --model $model --data $data --tasks copa --limit 4 --mask none,threshold:gate,threshold:product --calibrate "$tmp/text" --sparsity 20,70,95 \
+        --scope local,global --out "$tmp/$1.csv" >/dev/null 2>"$tmp/e" || fail "sweep: $(cat "$tmp/e")"; }
+run a
+run a
+grep -q "all of them present" "$tmp/e" || fail "a rerun computes again: $(cat "$tmp/e")"
+python3 - "$tmp/a.csv" <<'END' || bad=1
+import csv, sys
+text = open(sys.argv[1]).read().splitlines()
+note = [l for l in text if l.startswith("# calibration: ")]
+assert len(note) == 1 and note[0].endswith(" tokens"), note
+rows = list(csv.DictReader(l for l in text if not l.startswith("#")))
+dense = {r["metric"]: float(r["value"]) for r in rows if r["mask"] == "none" and r["task"] == "copa"}
+for by in ("gate", "product"):
+    own = [r for r in rows if r["mask"] == f"threshold:{by}" and r["task"] == "copa" and r["metric"] == "acc"]
+    assert [r["sparsity"] for r in own] == ["20", "70", "95"], own
+    share = [float(r["effective_neurons"]) for r in own]
+    # two of three layers are pruned; zeros are pruned at any sparsity, and other texts lie near the calibration's quantiles
+    assert share[0] > 0.2 * 2 / 3 and abs(share[1] - 0.7 * 2 / 3) < 0.1 and abs(share[2] - 0.95 * 2 / 3) < 0.05, share
+    for r in own:
+        assert r["units"] == "neurons" and r["scope"] == "local" and r["effective_heads"] == "0" and r["uses_label"] == "0", r
+        assert int(r["calibration_tokens"]) > 100 and len(r["scores_hash"]) == 12 and r["mask_span"] == "all" and not r["local_counts"], r
+value = lambda by: [(r["task"], r["metric"], r["sparsity"], r["value"], r["pruned_neurons"]) for r in rows if r["mask"] == f"threshold:{by}"]
+assert value("gate") == value("product") and value("gate")
+END
+expect 2 "--mask threshold needs --calibrate FILE" sweep --model $model --data $data --tasks copa --mask threshold:gate
+expect 2 "not one of none, random, static, contextual, oracle, reference, threshold:gate|product, file:PATH" sweep --model $model --data $data --tasks copa --mask threshold:up
+expect 2 "threshold:gate|product" sweep --model $model --data $data --tasks copa --mask threshold
+expect 2 "which published masks never prune" sweep --model $model --data $data --tasks copa --mask threshold:gate --calibrate "$tmp/text" --mode compat
+expect 1 "nothing.txt" sweep --model $model --data $data --tasks copa --mask threshold:gate --calibrate "$tmp/nothing.txt"
+exit $bad
