@@ -1,6 +1,5 @@
 // cli - the parser of long options, --help and resolved headers. Contract in cli.h.
 #include "cli.h"
-#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>

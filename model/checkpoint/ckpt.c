@@ -2,6 +2,7 @@
 // The forms, their order and the names are those of transformers' from_pretrained and save_pretrained.
 #include "arch.h"
 #include "folder.h"
+#include "gguf.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -56,14 +57,9 @@ static const char *short_name(const ckpt *c, const char *name) {
     return name;
 }
 
-// Adds the tensors of one file after those that are there.
-static int load_file(ckpt *c, const char *path, parse_fn *parse) {
-    const uint8_t *bytes = NULL;
-    size_t size = 0;
-    tensor *ts = NULL;
-    int n = 0;
+// Adds the tensors of one file, which it takes, after those that are there.
+static void add_tensors(ckpt *c, const char *path, tensor *ts, int n) {
     c->n_files++;
-    if (map_file(c, path, &bytes, &size) || parse(bytes, size, path, &ts, &n)) return -1;
     c->tensors = xrealloc(c->tensors, (size_t)(c->n_tensors + n + 1) * sizeof *ts);
     if (n && unwrapped(ts[0].name) != ts[0].name)
         log_info("%s: \"%.*s\" before the tensors' names is left out", path, (int)(unwrapped(ts[0].name) - ts[0].name),
@@ -80,6 +76,26 @@ static int load_file(ckpt *c, const char *path, parse_fn *parse) {
         VEC_PUSH(c->maps, c->n_maps, c->cap_maps, copy);
     }
     tensors_free(ts, n);
+}
+
+static int load_file(ckpt *c, const char *path, parse_fn *parse) {
+    const uint8_t *bytes = NULL;
+    size_t size = 0;
+    tensor *ts = NULL;
+    int n = 0;
+    if (map_file(c, path, &bytes, &size) || parse(bytes, size, path, &ts, &n)) return -1;
+    add_tensors(c, path, ts, n);
+    return 0;
+}
+
+// llama.cpp's one file, configuration included.
+static int load_gguf(ckpt *c, const char *path) {
+    const uint8_t *bytes = NULL;
+    size_t size = 0;
+    tensor *ts = NULL;
+    int n = 0;
+    if (map_file(c, path, &bytes, &size) || gguf_load(bytes, size, path, &c->config, &ts, &n)) return -1;
+    add_tensors(c, path, ts, n);
     return 0;
 }
 
@@ -327,8 +343,17 @@ static int read_config(ckpt *c) {
 }
 
 int ckpt_open(ckpt *c, const char *dir) {
+    int bad = 0;
     *c = (ckpt){.dir = model_folder(dir)};
-    if (!c->dir || read_config(c) || load_tensors(c)) goto fail;
+    char *file = c->dir ? gguf_find(c->dir, &bad) : NULL;
+    if (!c->dir || bad)
+        bad = -1;
+    else if (file)
+        bad = load_gguf(c, file);
+    else
+        bad = read_config(c) || load_tensors(c);
+    free(file);
+    if (bad) goto fail;
     qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
     drop_others(c);
     if (check_head(c)) goto fail;

@@ -42,6 +42,8 @@ char *gguf_config(const gguf *g);
 // The tensors as of a safetensors file; data point into the file, or are copies (made) where numbers are widened or
 // rows move. Freed with tensors_free.
 int gguf_tensors(const gguf *g, tensor **tensors, int *n);
+// Both at once of a file in memory, into which tensors' data may point. 0, or -1 and err_set.
+int gguf_load(const uint8_t *bytes, size_t n, const char *path, model_config *config, tensor **tensors, int *n_tensors);
 // The tokenizer in tokenizer.ggml.*; vocab as of tok_open.
 tok *gguf_tok(const gguf *g, int vocab);
 tok *gguf_tok_open(const char *file, int vocab);

@@ -14,9 +14,9 @@ typedef struct {
     const gguf *g;
     char *name;  // the architecture
     json_t *root;
-} config;
+} reading;
 
-static int put_int(config *c, const char *key, const char *as, int64_t preset, int64_t *out) {
+static int put_int(reading *c, const char *key, const char *as, int64_t preset, int64_t *out) {
     char *full = xasprintf("%s.%s", c->name, key);
     const int bad = gguf_int(c->g, full, preset, 1, 1 << 24, out);
     if (!bad) json_object_set_new(c->root, as, json_integer(*out));
@@ -24,7 +24,7 @@ static int put_int(config *c, const char *key, const char *as, int64_t preset, i
     return bad;
 }
 
-static int get_float(config *c, const char *key, double preset, double *out) {
+static int get_float(reading *c, const char *key, double preset, double *out) {
     char *full = xasprintf("%s.%s", c->name, key);
     const int bad = gguf_float(c->g, full, preset, out);
     free(full);
@@ -39,7 +39,7 @@ static const gguf_tensor *tensor_named(const gguf *g, const char *name) {
 
 // Llama 3.1's scaling as a tensor: each frequency is divided by its factor. The three numbers that its makers give are
 // tried; other factors are refused.
-static int read_factors(config *c, const gguf_tensor *t, double theta) {
+static int read_factors(reading *c, const gguf_tensor *t, double theta) {
     const double low = 1, high = 4, old = 8192;
     const int n = (int)t->dim[0];
     float factor = 0;
@@ -71,7 +71,7 @@ static int read_factors(config *c, const gguf_tensor *t, double theta) {
     return 0;
 }
 
-static int read_rope(config *c) {
+static int read_rope(reading *c) {
     double theta, factor;
     char *key = xasprintf("%s.rope.scaling.type", c->name), *kind = gguf_text(c->g, key);
     free(key);
@@ -88,7 +88,7 @@ static int read_rope(config *c) {
     return bad ? -1 : 0;
 }
 
-static int read_numbers(config *c) {
+static int read_numbers(reading *c) {
     const gguf *g = c->g;
     int64_t layers, hidden, ffn, heads, kv, positions, head, id;
     double eps;
@@ -112,7 +112,7 @@ static int read_numbers(config *c) {
     return 0;
 }
 
-static int read_config(config *c) {
+static int read_config(reading *c) {
     const gguf *g = c->g;
     const gguf_tensor *embed = tensor_named(g, "token_embd.weight");
     const bool bias = tensor_named(g, "blk.0.attn_q.bias") != NULL;
@@ -146,7 +146,7 @@ static char *architecture(const gguf *g) {
 }
 
 char *gguf_config(const gguf *g) {
-    config c = {.g = g, .name = architecture(g)};
+    reading c = {.g = g, .name = architecture(g)};
     if (!c.name) return NULL;
     c.root = json_pack("{s:s}", "model_type", c.name);
     char *text = read_config(&c) == 0 ? json_dumps(c.root, JSON_INDENT(1)) : NULL;
@@ -246,4 +246,16 @@ int gguf_tensors(const gguf *g, tensor **tensors, int *n) {
     *tensors = NULL;
     *n = 0;
     return -1;
+}
+
+int gguf_load(const uint8_t *bytes, size_t n, const char *path, model_config *config, tensor **tensors,
+              int *n_tensors) {
+    gguf g;
+    if (gguf_parse(&g, bytes, n, path)) return -1;
+    char *text = gguf_config(&g);
+    const int bad =
+        !text || model_config_parse(text, strlen(text), path, config) || gguf_tensors(&g, tensors, n_tensors) ? -1 : 0;
+    free(text);
+    gguf_free(&g);
+    return bad;
 }

@@ -48,7 +48,7 @@ static int read_tokens(tok *t, const gguf_entry *tokens, const gguf_entry *types
         if (bad) return err_prefix("%s: token %llu", t->path, (unsigned long long)i);
         if (type != NORMAL) tok_special(t, (int32_t)i, type == CONTROL || type == UNKNOWN);
         if (type == UNKNOWN) t->unk = (int32_t)i;
-        if ((type == CONTROL || type == USER_DEFINED) && n)
+        if ((type == CONTROL || type == USER_DEFINED || type == UNKNOWN) && n)
             tok_look_for(&t->raw, (added_token){.text = xstrndup(text, n), .bytes = n, .id = (int32_t)i});
     }
     return 0;

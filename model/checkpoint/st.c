@@ -122,7 +122,7 @@ static int read_header(const json_t *root, const uint8_t *data, uint64_t block, 
         entry *e = &es[n++];
         e->t.name = xstrdup(name);
         if ((bad = read_entry(v, path, name, block, e))) break;
-        e->t.data = data + e->begin;
+        e->t.data = e->t.foreign ? NULL : data + e->begin;
     }
     if (!bad) {
         qsort(es, (size_t)n, sizeof *es, by_place);

@@ -174,9 +174,19 @@ static size_t unmark(char *out, const char *piece, size_t bytes) {
 }
 
 static int byte_symbols(encoder *e, const char *piece, size_t bytes) {
+    const tok *t = e->t;
+    int n = 0;
+    bool was_unknown = false;
     merge_reserve(&e->s, (int)bytes);
-    for (size_t i = 0; i < bytes; i++) e->s.id[i] = e->t->byte_id[(unsigned char)piece[i]];
-    return (int)bytes;
+    for (size_t i = 0; i < bytes; i++) {
+        const int32_t id = t->byte_id[(unsigned char)piece[i]];
+        if (id >= 0)
+            e->s.id[n++] = id;
+        else if (t->unk >= 0 && !(t->fuse_unk && was_unknown))
+            e->s.id[n++] = t->unk;
+        was_unknown = id < 0;
+    }
+    return n;
 }
 
 static int character_symbols(encoder *e, const char *piece, size_t bytes) {
@@ -246,15 +256,21 @@ int tok_encode(const tok *t, const char *text, size_t bytes, int32_t **ids, int 
 }
 
 // ---------------------------------------------------------------- what a vocabulary must be
+// Some vocabularies (SmolLM2's) lack the symbols of bytes that no text has; letters of ASCII are not among them.
+static bool may_lack(const tok *t, int byte) {
+    return t->byte_level && !t->all_bytes && !(byte >= 0x20 && byte < 0x7f) && byte != '\n';
+}
+
 static int find_bytes(tok *t) {
     for (int b = 0; b < 256; b++) {
         char name[8], byte = (char)b;
         size_t n = t->byte_level ? symbols_write(name, &byte, 1) : (size_t)snprintf(name, sizeof name, "<0x%02X>", b);
         t->byte_id[b] = str_get(&t->by_key, name, n);
-        if (t->byte_id[b] < 0)
+        if (t->byte_id[b] >= 0)
+            t->sym[t->byte_id[b]].alone = true;
+        else if (!may_lack(t, b))
             return err_set("%s: the symbol \"%s\" of byte 0x%02x is missing; %s has all 256", t->path, name, b,
                            t->byte_level ? "a byte-level vocabulary" : "one with byte_fallback");
-        t->sym[t->byte_id[b]].alone = true;
     }
     return 0;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "folder.h"
+#include "gguf.h"
 #include "json_read.h"
 #include "tok_impl.h"
 
@@ -162,7 +163,7 @@ static int read_names(tok *t, const char *dir) {
 static tok *read_files(const char *vocab_json, size_t n_vocab, const char *merges, size_t n_merges, const char *dir,
                        const char *added_dir, int vocab) {
     tok *t = tok_new(xasprintf("%s/vocab.json", dir), xasprintf("%s/merges.txt", dir));
-    t->byte_level = true;
+    t->byte_level = t->all_bytes = true;
     tok_cut_as_gpt2(t, NULL);
     if (read_vocab(t, vocab_json, n_vocab, vocab) || (added_dir && read_added(t, added_dir, vocab)) ||
         read_merges(t, merges, n_merges) || tok_finish(t)) {
@@ -181,7 +182,7 @@ tok *tok_parse(const char *vocab_json, size_t n_vocab, const char *merges, size_
     return read_files(vocab_json, n_vocab, merges, n_merges, path, NULL, vocab);
 }
 
-bool tok_there(const char *dir) {
+static bool files_there(const char *dir) {
     static const char *const names[] = {"tokenizer.json", "vocab.json", "merges.txt"};
     bool there = false;
     for (int i = 0; i < 3; i++) {
@@ -192,13 +193,21 @@ bool tok_there(const char *dir) {
     return there;
 }
 
+bool tok_there(const char *dir) {
+    int bad;
+    char *file = gguf_find(dir, &bad);
+    const bool there = file || files_there(dir);
+    free(file);
+    return there;
+}
+
 // dir: where the files are.
 static tok *open_folder(const char *dir, int vocab) {
     char *path[3] = {xasprintf("%s/vocab.json", dir), xasprintf("%s/merges.txt", dir),
                      xasprintf("%s/tokenizer.json", dir)};
     size_t n_vocab = 0, n_merges = 0;
     tok *t = NULL;
-    if (!tok_there(dir)) {
+    if (!files_there(dir)) {
         err_set("%s: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is there", dir);
     } else if (path_there(path[2])) {
         char *json = file_read(path[2], &n_vocab);
@@ -219,8 +228,14 @@ static tok *open_folder(const char *dir, int vocab) {
 }
 
 tok *tok_open(const char *dir, int vocab) {
-    char *folder = model_folder(dir);
-    tok *t = folder ? open_folder(folder, vocab) : NULL;
+    int bad = 0;
+    char *folder = model_folder(dir), *file = folder && !files_there(folder) ? gguf_find(folder, &bad) : NULL;
+    tok *t = NULL;
+    if (file)
+        t = gguf_tok_open(file, vocab);
+    else if (folder && !bad)
+        t = open_folder(folder, vocab);
+    free(file);
     free(folder);
     return t;
 }

@@ -65,12 +65,13 @@ struct tok {
     piece_step *step;
     int n_step;
     bool byte_level;     // symbols stand for bytes, as GPT-2's; else for characters
+    bool all_bytes;      // such a vocabulary must have all 256
     bool ignore_merges;  // a piece that is a symbol is not cut
     bool byte_fallback;  // a character without a symbol becomes its bytes <0x00>..<0xFF>
     bool fuse_unk;
-    int32_t unk;  // -1: such a character is dropped
-    int32_t byte_id[256];
-    bool drops_space;  // decoding drops the space that a step or the normalizer put first
+    int32_t unk;           // -1: such a character is dropped
+    int32_t byte_id[256];  // -1: there is no such symbol
+    bool drops_space;      // decoding drops the space that a step or the normalizer put first
     int32_t bos, eos, begin;
     char hash[33];
 };

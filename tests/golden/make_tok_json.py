@@ -56,6 +56,21 @@ def byte_level(pre, special, normalizer=None, ignore_merges=False, plain=(), beg
     return t
 
 
+def lacking(t, **model):
+    """The tokenizer without the symbols of some bytes, as SmolLM2's."""
+    parts = json.loads(t.to_str())
+    gone = [s for s in "ĄąĆÂâ" if s in parts["model"]["vocab"]]
+    assert len(gone) == 5
+    parts["model"]["merges"] = [m for m in parts["model"]["merges"] if not any(g in m[0] + m[1] for g in gone)]
+    made = {a + b for a, b in parts["model"]["merges"]}
+    vocab = parts["model"]["vocab"]
+    kept = [s for s in sorted(vocab, key=vocab.get) if len(s) == 1 and s not in gone or s in made]
+    parts["model"]["vocab"] = {s: i for i, s in enumerate(kept)}
+    parts["added_tokens"][0]["id"] = len(kept)
+    parts["model"] |= model
+    return Tokenizer.from_str(json.dumps(parts))
+
+
 def split(regex):
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(regex), "isolated", invert=False),
                                     pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)])
@@ -97,6 +112,8 @@ def forms():
         "removed": byte_level(sequence([piece(" ", "removed"), piece(Regex(r"\d+"), "contiguous"), piece(Regex(r"\p{P}"), "merged_with_previous"), piece("e", "merged_with_next"), level(use_regex=False)]), ["<s>"]),
         "inverted": byte_level(sequence([piece(Regex(r"\p{L}+|\s"), "removed", invert=True), piece(Regex(r"[aeiou]"), "merged_with_next", invert=True), piece(Regex(r"s|t"), "merged_with_previous", invert=True),
                                          piece(Regex(r"\p{Lu}"), "contiguous", invert=True), level(use_regex=False)]), ["<s>"]),
+        "lacking": lacking(byte_level(sequence([pre_tokenizers.Digits(individual_digits=True), level(use_regex=True)]), ["<s>"])),
+        "lacking_unk": lacking(byte_level(level(), ["<s>"]), unk_token="Ā"),
         "digits": byte_level(sequence([pre_tokenizers.Digits(individual_digits=False), level(use_regex=True)]), ["<s>"]),
         "first": sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False)),
         "always": sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme="always", split=True), extra=odd),
