@@ -1,5 +1,5 @@
-// test_gguf - GGUF files of llama.cpp's own writer (golden/make_gguf.py): blocks of every type against gguf.quants, tiny
-// models of three architectures with every value in place and rows of q and k moved back, tokenizers against the
+// test_gguf - GGUF files of llama.cpp's own writer (golden/make_gguf.py): blocks of every type against gguf.quants,
+// tiny models of three architectures with every value in place and rows of q and k moved back, tokenizers against the
 // `tokenizers` library; counts, offsets and texts that lie are refused by name.
 #include "gguf.h"
 #include "tok_fixture.h"
