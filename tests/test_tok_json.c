@@ -173,9 +173,18 @@ static void refusals(void **state) {
     refuse(GPT2, "\"!\":0", "\"!\":-1", 0, "the id of \"!\" must be a whole number");
     refuse(GPT2, "\"!\":0", "\"!!!\":0", 0, "the symbol \"!\" of byte 0x21 is missing");
     refuse(LLAMA2, "\"<0x21>\":", "\"<021>\":", 0, "the symbol \"<0x21>\" of byte 0x21 is missing");
-    refuse(GPT2, "\"id\":500", "\"id\":501000", 501, "has id 501000, but the embedding has rows 0 to 500; is this");
+    refuse(GPT2, "\"id\":500", "\"id\":501000", 501,
+           "an added token: \"<|endoftext|>\" has id 501000, but the embedding has rows 0 to 500; is this");
     refuse(GPT2, "\"!\":0", "\"!\":0", 499,
            "but the embedding has rows 0 to 498; is this the tokenizer of another model?");
+    // an added token in the rows by which some vocabularies are padded, which this embedding does not have
+    char *json = text_of_form(GPT2, NULL);
+    tok *t = parse(json, 500);
+    if (!t) fail_msg("%s", err_get());
+    assert_int_equal(tok_size(t), 500);
+    assert_int_equal(tok_id(t, "<|endoftext|>"), -1);
+    tok_close(t);
+    free(json);
     refuse(GPT2, "\"content\":\"<|endoftext|>\"", "\"content\":\"!\"", 0, "but the vocabulary says 0");
     // merges that are cut short, as after a download that ended early and was mended by hand
     refuse(GPT2, "\"merges\":[", "\"merges\":[],\"were\":[", 0, "symbols of several characters, such as");

@@ -276,9 +276,19 @@ static int find_bytes(tok *t) {
 }
 
 // <s>, [PAD], <|endoftext|>, and what fairseq pads a vocabulary with: names of tokens that no merge makes.
-bool tok_looks_special(const symbol *s) {
-    const char first = s->key[0], last = s->key[s->n_key - 1];
-    return (first == '<' && last == '>') || (first == '[' && last == ']') || strncmp(s->key, "madeupword", 10) == 0;
+bool tok_looks_special(const char *key, size_t n) {
+    const char first = n ? key[0] : 0, last = n ? key[n - 1] : 0;
+    return (first == '<' && last == '>') || (first == '[' && last == ']') ||
+           (n > 10 && memcmp(key, "madeupword", 10) == 0);
+}
+
+int tok_check_id(const char *key, size_t n, int64_t id, int rows) {
+    const int limit = rows > 0 ? rows : TOK_MAX_ID, shown = n < 60 ? (int)n : 60;
+    if (id < 0) return err_set("the id of \"%.*s\" must be a whole number of at least 0", shown, key);
+    if (id < limit) return 0;
+    if (rows > 0 && id < (int64_t)rows + 1024 && tok_looks_special(key, n)) return 1;
+    return err_set("\"%.*s\" has id %lld, but %s %d; is this the tokenizer of another model?", shown, key,
+                   (long long)id, rows > 0 ? "the embedding has rows 0 to" : "ids may reach", limit - 1);
 }
 
 // Every symbol of several characters must be what a merge makes.
@@ -289,7 +299,7 @@ static int check_merged(const tok *t) {
     for (int i = 0; i < t->n_merges; i++) made[t->result[i]] = true;
     for (int i = 0; i < t->size; i++) {
         const symbol *s = &t->sym[i];
-        if (!s->key || !s->n_key || s->alone || tok_looks_special(s) ||
+        if (!s->key || !s->n_key || s->alone || tok_looks_special(s->key, (size_t)s->n_key) ||
             utf8_length(s->key, (size_t)s->n_key) == (size_t)s->n_key)
             continue;
         several++;

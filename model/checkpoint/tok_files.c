@@ -28,14 +28,7 @@ static int member_line(const char *json, size_t bytes, int k) {
 }
 
 static int check_id(const json_t *value, const char *key, int vocab) {
-    const json_int_t id = json_integer_value(value);
-    const int limit = vocab > 0 ? vocab : TOK_MAX_ID;
-    if (!json_is_integer(value) || id < 0)
-        return err_set("the id of \"%.60s\" must be a whole number of at least 0", key);
-    if (id >= limit)
-        return err_set("\"%.60s\" has id %lld, but %s %d; is this the tokenizer of another model?", key, (long long)id,
-                       vocab > 0 ? "the embedding has rows 0 to" : "ids may reach", limit - 1);
-    return 0;
+    return tok_check_id(key, strlen(key), json_is_integer(value) ? json_integer_value(value) : -1, vocab);
 }
 
 static int read_vocab(tok *t, const char *json, size_t bytes, int vocab) {
@@ -49,10 +42,13 @@ static int read_vocab(tok *t, const char *json, size_t bytes, int vocab) {
         return err_set("%s:1: one JSON object of symbols and their ids is wanted, {\"symbol\": id, ...}", t->path);
     }
     json_object_foreach(root, key, value) {
-        if ((bad = check_id(value, key, vocab))) break;
+        const int beyond = check_id(value, key, vocab);
         const int32_t id = (int32_t)json_integer_value(value);
-        tok_reserve(t, id + 1);
-        if ((bad = tok_put(t, id, key, strlen(key)))) break;
+        if ((bad = beyond < 0 ? -1 : 0)) break;
+        if (!beyond) {
+            tok_reserve(t, id + 1);
+            if ((bad = tok_put(t, id, key, strlen(key)))) break;
+        }
         k++;
     }
     if (bad) err_prefix("%s:%d", t->path, member_line(json, bytes, k));
@@ -115,14 +111,14 @@ static int read_added(tok *t, const char *dir, int vocab) {
     const char *key;
     json_object_foreach(root, key, value) {
         if (bad) break;
-        if ((bad = check_id(value, key, vocab))) {
-            err_prefix("%s/added_tokens.json", dir);
-            break;
-        }
+        const int beyond = check_id(value, key, vocab);
         const int32_t id = (int32_t)json_integer_value(value);
-        tok_reserve(t, id + 1);
-        if (tok_id(t, key) != id && tok_put(t, id, key, strlen(key))) bad = err_prefix("%s/added_tokens.json", dir);
-        if (!bad) tok_special(t, id, true);
+        if (beyond > 0) continue;
+        if (!beyond) tok_reserve(t, id + 1);
+        if (beyond || (tok_id(t, key) != id && tok_put(t, id, key, strlen(key))))
+            bad = err_prefix("%s/added_tokens.json", dir);
+        else
+            tok_special(t, id, true);
     }
     json_decref(root);
     return bad;

@@ -83,7 +83,10 @@ void tok_reserve(tok *t, int size);
 // The symbol of an id, whose bytes follow from the key and byte_level. -1 and err_set: the id or the key is there.
 int tok_put(tok *t, int32_t id, const char *key, size_t n);
 void tok_special(tok *t, int32_t id, bool special);  // it is a token of its own
-bool tok_looks_special(const symbol *s);             // by its name, as <s> or [PAD]
+bool tok_looks_special(const char *key, size_t n);   // by its name, as <s> or [PAD]
+// Whether an id of a file can be one. 0; -1 and err_set: it cannot; 1: it lies in the rows by which some models pad
+// their vocabulary beyond the `rows` of the embedding (0: any), and is left out.
+int tok_check_id(const char *key, size_t n, int64_t id, int rows);
 // The merge of the next rank.
 int tok_put_merge(tok *t, const char *a, size_t n_a, const char *b, size_t n_b);
 // Adds a step that cuts as GPT-2 does.

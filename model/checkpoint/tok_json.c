@@ -122,15 +122,13 @@ static int read_vocab(tok *t, const json_t *vocab, int rows) {
     json_t *v;
     if (!json_is_object(vocab) || !json_object_size(vocab)) return err_set("its model has no \"vocab\"");
     json_object_foreach((json_t *)vocab, key, v) {
-        const json_int_t id = json_integer_value(v);
-        const int limit = rows > 0 ? rows : TOK_MAX_ID;
-        if (!json_is_integer(v) || id < 0)
-            return err_set("the id of \"%.60s\" must be a whole number of at least 0", key);
-        if (id >= limit)
-            return err_set("\"%.60s\" has id %lld, but %s %d; is this the tokenizer of another model?", key,
-                           (long long)id, rows > 0 ? "the embedding has rows 0 to" : "ids may reach", limit - 1);
+        const size_t n = json_object_iter_key_len(json_object_key_to_iter(key));
+        const json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+        const int beyond = tok_check_id(key, n, id, rows);
+        if (beyond < 0) return -1;
+        if (beyond) continue;
         tok_reserve(t, (int)id + 1);
-        if (tok_put(t, (int32_t)id, key, json_object_iter_key_len(json_object_key_to_iter(key)))) return -1;
+        if (tok_put(t, (int32_t)id, key, n)) return -1;
     }
     return 0;
 }
@@ -181,11 +179,9 @@ static int read_added(tok *t, const json_t *v, int rows) {
     const json_t *id = json_object_get(v, "id");
     if (!text || !json_is_integer(id)) return err_set("an added token without \"content\" or \"id\"");
     if (!*text) return 0;
-    const json_int_t n = json_integer_value(id), limit = rows > 0 ? rows : TOK_MAX_ID;
-    if (n < 0 || n >= limit)
-        return err_set("the added token \"%.60s\" has id %lld, but %s %lld; is this the tokenizer of another model?",
-                       text, (long long)n, rows > 0 ? "the embedding has rows 0 to" : "ids may reach",
-                       (long long)limit - 1);
+    const json_int_t n = json_integer_value(id);
+    const int beyond = tok_check_id(text, strlen(text), n, rows);
+    if (beyond) return beyond < 0 ? err_prefix("an added token") : 0;
     const int32_t known = tok_id(t, text);
     if (known >= 0 && known != n)
         return err_set("the added token \"%.60s\" has id %lld, but the vocabulary says %d", text, (long long)n, known);

@@ -8,7 +8,7 @@ static int check_token(const tok *t, const char *dir, const char *name, int id) 
         return err_set("%s: config.json's \"%s\" is %d, but the tokenizer has no such id; is this the tokenizer of "
                        "another model?",
                        dir, name, id);
-    if (s->special || s->outside || tok_looks_special(s)) return 0;
+    if (s->special || s->outside || tok_looks_special(s->key, (size_t)s->n_key)) return 0;
     return err_set(
         "%s: config.json's \"%s\" is %d, which is \"%.60s\" to the tokenizer, no special token such as </s>; is "
         "this the tokenizer of another model?",
