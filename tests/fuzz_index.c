@@ -1,5 +1,6 @@
 // fuzz_index - any bytes as the index of a sharded checkpoint whose shards are there: what is accepted can be read in
-// full. seeds: tests/golden/ckpt/*_shards/*.index.json
+// full.
+// seeds: tests/golden/ckpt/*_shards/*.index.json
 #include "ckpt.h"
 #include <limits.h>
 #include <stdio.h>

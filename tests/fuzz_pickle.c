@@ -1,5 +1,6 @@
 // fuzz_pickle - any bytes as the pickle of a whole pytorch_model.bin with one storage of 48 bytes: the machine reads
-// nothing outside it. seeds: tests/golden/ckpt/*.pkl
+// nothing outside it.
+// seeds: tests/golden/ckpt/*.pkl
 #include "ckpt.h"
 #include "zip_make.h"
 #include <stdlib.h>

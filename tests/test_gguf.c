@@ -120,10 +120,10 @@ static void architectures(void **state) {
 }
 
 // ---------------------------------------------------------------- tokenizers
-static void check_ids(const char *name, const char *ids_file) {
+static void check_folder(const char *path, const char *ids_file) {
     json_error_t why;
     json_t *all = json_load_file("tests/golden/tok_json/strings.json", JSON_ALLOW_NUL, &why), *s;
-    char *path = xasprintf(GGUF_GOLDEN "%s.gguf", name), *want = file_read(ids_file, NULL), *at = want;
+    char *want = file_read(ids_file, NULL), *at = want;
     tok *t = tok_open(path, 0);
     size_t k;
     if (!t) fail_msg("%s", err_get());
@@ -132,7 +132,7 @@ static void check_ids(const char *name, const char *ids_file) {
         int n = 0;
         for (; *at != '\n'; at += *at == ' ', n++) {
             const long id = strtol(at, &at, 10);
-            if (n >= x.n || x.id[n] != id) fail_msg("%s: string %zu: id %d is not %ld", name, k, n, id);
+            if (n >= x.n || x.id[n] != id) fail_msg("%s: string %zu: id %d is not %ld", path, k, n, id);
         }
         at++;
         assert_int_equal(n, x.n);
@@ -142,6 +142,11 @@ static void check_ids(const char *name, const char *ids_file) {
     tok_close(t);
     json_decref(all);
     free(want);
+}
+
+static void check_ids(const char *name, const char *ids_file) {
+    char *path = xasprintf(GGUF_GOLDEN "%s.gguf", name);
+    check_folder(path, ids_file);
     free(path);
 }
 
@@ -161,6 +166,35 @@ static void tokenizers(void **state) {
     assert_int_equal(tok_begin(t), -1);
     assert_int_equal(tok_eos(t), tok_id(t, "<|im_end|>"));
     tok_close(t);
+}
+
+// What prune writes of it is read as the same tokenizer.
+static void exported(void **state) {
+    (void)state;
+    static const char *const names[][2] = {{"gpt2", "tests/golden/tok_json/gpt2.ids"},
+                                           {"llama3", "tests/golden/tok_json/llama3.ids"},
+                                           {"qwen2", "tests/golden/tok_json/qwen2.ids"},
+                                           {"qwen3", "tests/golden/tok_json/smollm2.ids"},
+                                           {"llama", GGUF_GOLDEN "llama.ids"}};
+    for (int k = 0; k < 5; k++) {
+        char dir[32], *file = xasprintf(GGUF_GOLDEN "%s.gguf", names[k][0]);
+        scratch_dir(dir);
+        if (gguf_export_tok(file, dir)) fail_msg("%s", err_get());
+        check_folder(dir, names[k][1]);
+        tok *a = open_or_fail(file), *b = open_or_fail(dir);
+        assert_int_equal(tok_bos(a), tok_bos(b));
+        assert_int_equal(tok_eos(a), tok_eos(b));
+        assert_int_equal(tok_begin(a), tok_begin(b));
+        tok_close(a);
+        tok_close(b);
+        for (int i = 0; i < 2; i++) {
+            char *path = xasprintf("%s/%s", dir, i ? "tokenizer_config.json" : "tokenizer.json");
+            assert_int_equal(unlink(path), 0);
+            free(path);
+        }
+        assert_int_equal(rmdir(dir), 0);
+        free(file);
+    }
 }
 
 // ---------------------------------------------------------------- refusals
@@ -259,7 +293,8 @@ static void folders(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(blocks),     cmocka_unit_test(architectures),
-                                       cmocka_unit_test(tokenizers), cmocka_unit_test(refusals),
-                                       cmocka_unit_test(truncated),  cmocka_unit_test(folders)};
+                                       cmocka_unit_test(tokenizers), cmocka_unit_test(exported),
+                                       cmocka_unit_test(refusals),   cmocka_unit_test(truncated),
+                                       cmocka_unit_test(folders)};
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 // came from.
 #include "cli.h"
 #include "compact.h"
+#include "gguf.h"
 #include "mask_options.h"
 #include <errno.h>
 #include <jansson.h>
@@ -106,9 +107,12 @@ static int put_file(const char *dir, const char *name, const char *text, size_t 
     return bad;
 }
 
-// Files of the source as they are; one that is not there is left out.
+// Files of the source as they are, or out of its GGUF file; one that is not there is left out.
 static int copy_companions(const char *dir, const char *source) {
     int bad = 0;
+    char *file = gguf_find(source, &bad);
+    if (file) bad = gguf_export_tok(file, dir);
+    free(file);
     for (int i = 0; i < N_COMPANIONS && !bad; i++) {
         char *path = xasprintf("%s/%s", source, companions[i]);
         size_t n = 0;

@@ -47,6 +47,12 @@ int gguf_load(const uint8_t *bytes, size_t n, const char *path, model_config *co
 // The tokenizer in tokenizer.ggml.*; vocab as of tok_open.
 tok *gguf_tok(const gguf *g, int vocab);
 tok *gguf_tok_open(const char *file, int vocab);
+// The same, and the name of its pre-tokenizer ("" where there is none; caller frees).
+tok *gguf_tok_named(const char *file, int vocab, char **pre);
+// Writes it as DIR/tokenizer.json and DIR/tokenizer_config.json.
+int gguf_export_tok(const char *file, const char *dir);
+// The expressions of the pre-tokenizers llama-bpe and qwen2.
+extern const char gguf_llama3_regex[], gguf_qwen2_regex[];
 
 // ---------------------------------------------------------------- metadata by key
 const gguf_entry *gguf_entry_of(const gguf *g, const char *key);  // or NULL

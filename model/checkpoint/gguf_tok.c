@@ -13,10 +13,10 @@
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, BYTE = 6 };  // tokenizer.ggml.token_type
 enum { TYPE_I32 = 5, TYPE_F32 = 6, TYPE_TEXT = 8 };                         // of GGUF
 
-static const char llama3[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
-                             "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-static const char qwen2[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-                            "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char gguf_llama3_regex[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+                                 "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char gguf_qwen2_regex[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+                                "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 // An array of the metadata of n items of a type; NULL and err_set, or (optional) NULL alone.
 static const gguf_entry *array_of(const gguf *g, const char *key, int item, uint64_t n, bool optional) {
@@ -72,11 +72,11 @@ static int set_pre_tokenizer(tok *t, const gguf *g) {
         add_split(t, "\\p{N}", CUT_ISOLATED);
         tok_cut_as_gpt2(t, NULL);
     } else if (strcmp(name, "llama-bpe") == 0) {
-        add_split(t, llama3, CUT_ISOLATED);
+        add_split(t, gguf_llama3_regex, CUT_ISOLATED);
         t->ignore_merges = true;
     } else if (strcmp(name, "qwen2") == 0) {
         tok_add_norm(t, NORM_NFC);
-        add_split(t, qwen2, CUT_ISOLATED);
+        add_split(t, gguf_qwen2_regex, CUT_ISOLATED);
     } else {
         bad = err_set("%s: pre-tokenizer \"%.60s\" is not implemented; gpt-2, llama-bpe, qwen2 and smollm are", g->path,
                       name);
@@ -229,7 +229,7 @@ tok *gguf_tok(const gguf *g, int vocab) {
     return NULL;
 }
 
-tok *gguf_tok_open(const char *file, int vocab) {
+tok *gguf_tok_named(const char *file, int vocab, char **pre) {
     struct stat st;
     tok *t = NULL;
     gguf g = {0};
@@ -247,7 +247,16 @@ tok *gguf_tok_open(const char *file, int vocab) {
     }
     if (check_lfs(file, base, (size_t)st.st_size) == 0 && gguf_parse(&g, base, (size_t)st.st_size, file) == 0)
         t = gguf_tok(&g, vocab);
+    if (t) *pre = gguf_text(&g, "tokenizer.ggml.pre");
+    if (t && !*pre) *pre = xstrdup("");
     gguf_free(&g);
     munmap(base, (size_t)st.st_size);
+    return t;
+}
+
+tok *gguf_tok_open(const char *file, int vocab) {
+    char *pre;
+    tok *t = gguf_tok_named(file, vocab, &pre);
+    if (t) free(pre);
     return t;
 }
