@@ -143,10 +143,10 @@ static int merges_of_scores(tok *t, const gguf_entry *scores) {
             memcpy(&x.score, scores->at + 4 * (size_t)id, 4);
             if (x.left >= 0 && x.right >= 0) VEC_PUSH(s, n, cap, x);
         }
-        qsort(s + first, (size_t)(n - first), sizeof *s, by_ids);
+        if (n > first) qsort(s + first, (size_t)(n - first), sizeof *s, by_ids);
     }
     for (int i = 0; i < n; i++) s[i].order = i;
-    qsort(s, (size_t)n, sizeof *s, by_score);
+    if (n) qsort(s, (size_t)n, sizeof *s, by_score);
     for (int i = 0; i < n && !bad; i++) {
         const symbol *y = &t->sym[s[i].token];
         bad = tok_put_merge(t, y->key, (size_t)s[i].cut, y->key + s[i].cut, (size_t)(y->n_key - s[i].cut));

@@ -9,7 +9,7 @@
 // Tokens of added_tokens.json have ids and names.
 //
 // Exact on any UTF-8; each byte of invalid UTF-8 is one symbol that is neither letter, digit nor space (METHOD 11.3).
-// tokenizer_config.json, else special_tokens_map.json, says which tokens begin and end a text.
+// tokenizer_config.json, else special_tokens_map.json, says which tokens begin and end a text (METHOD 11.4).
 #pragma once
 #include "base.h"
 
