@@ -20,8 +20,10 @@ static void probe_both(const model *m[2], const golden *g, const probe_plan *pla
         float *plane = xcalloc((size_t)n * (all + 6 * E), sizeof *plane),
               **to = xcalloc((size_t)n * (size_t)plan->n_crit * 4, sizeof *to);
         for (int i = 0; i < n; i++) {
-            ex[i] = (probe_example){g->tokens + g->offset[first + i], golden_length(g, first + i),
-                                    g->context[first + i], 5};
+            ex[i] = (probe_example){.tokens = g->tokens + g->offset[first + i],
+                                    .n = golden_length(g, first + i),
+                                    .context = g->context[first + i],
+                                    .key = 5};
             float *at = plane + (size_t)i * (all + 6 * E);
             float **rows = to + (size_t)i * (size_t)plan->n_crit * 4;
             for (int mode = 0; mode < 2; mode++) {
@@ -203,7 +205,7 @@ static void only_sums_come_back(void **state) {
     if (model_from_tensors_on(&m, &c, t, n, &counting) != 0) fail_msg("%s", err_get());
     int32_t tokens[T];
     for (int i = 0; i < T; i++) tokens[i] = i * 7 % 13;
-    const probe_example ex = {tokens, T, T - 20, 1};
+    const probe_example ex = {.tokens = tokens, .n = T, .context = T - 20, .key = 1};
     probe_plan plan = {.mode = {true, true}, .seed = 3};
     plan.crit = crit_select("all", &plan.n_crit);
     float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane),

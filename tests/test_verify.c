@@ -16,7 +16,7 @@ static int run_refreshed(const model *m, const mask_source *source, const mask_r
         random_tokens(pool[i], 24, m->c.V, &r);
         in[i] = (verify_input){pool[i], 24, i ? 12 : 1};
     }
-    const verify_what w = {m, source, rule, refresh, 2e-4};
+    const verify_what w = {.m = m, .source = source, .rule = rule, .refresh = refresh, .tolerance = 2e-4};
     size_t bytes;
     free(text);
     FILE *f = open_memstream(&text, &bytes);
