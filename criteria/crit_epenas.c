@@ -9,6 +9,7 @@
 // score = sum over all ordered pairs of classes.
 #include "corr.h"
 #include "criterion.h"
+#include "gated_rows.h"
 #include "simd.h"
 #include "task_stage.h"
 #include <limits.h>
@@ -116,7 +117,7 @@ static void score_heads(float *out, const task_layer *in, mode_kind mode) {
             int k = 0;
             double sum = 0;
             for (int r = from; r < to; r++)
-                k += corr_row(y + (size_t)k * D, in->da + (size_t)r * in->E + (size_t)h * D, D);
+                k += corr_row(y + (size_t)k * D, in->da + (size_t)r * in->A + (size_t)h * D, D);
             if (k < 2) continue;
             for (int i = 0; i < k; i++)
                 for (int j = 0; j < i; j++) sum += log(fabs(corr_dot(y + (size_t)i * D, y + (size_t)j * D, D)) + 1e-5);
@@ -177,6 +178,52 @@ HOT static void class_means(double *s, double *pairs, float (*m)[MOST_ROWS], con
     }
 }
 
+// ---------------------------------------------------------------- gated neurons
+// Their rows are (dg[t] x[t], du[t] x[t]), whose correlations differ from neuron to neuron: those of x and three numbers
+// of each row make them (gated_rows.h). The sum of logarithms of many pairs is the logarithm of a product.
+enum { FACTORS = 40 };  // of at least 1e-5 each: their product is a double
+
+static void correlations(float (*c)[MOST_ROWS], const float *x, int k, int E, double *y) {
+    for (int i = 0; i < k; i++) corr_row(y + (size_t)i * E, x + (size_t)i * E, E);
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < i; j++) c[i][j] = (float)corr_dot(y + (size_t)i * E, y + (size_t)j * E, E);
+}
+
+// As class_means, of n <= BLOCK neurons from `first` on, whose rows begin at `from`; c: correlations of x.
+HOT static void gated_means(double *s, double *pairs, float (*c)[MOST_ROWS], const float (*stat)[ROW_STATS],
+                            const task_layer *in, int from, int k, int first, int n) {
+    float a[MOST_ROWS][BLOCK] = {{0}}, b[MOST_ROWS][BLOCK] = {{0}}, m[MOST_ROWS][BLOCK] = {{0}},
+          there[MOST_ROWS][BLOCK] = {{0}};
+    double sum[BLOCK] = {0}, count[BLOCK] = {0};
+    for (int i = 0; i < k; i++)
+        for (int u = 0; u < n; u++) {
+            const size_t at = (size_t)(from + i) * (size_t)in->F + (size_t)(first + u);
+            if (!gated_row_defined(in->dg[at], in->du[at], stat[i])) continue;
+            const gated_row row = gated_row_of(in->dg[at], in->du[at], stat[i], in->E);
+            a[i][u] = row.a, b[i][u] = row.b, m[i][u] = row.c, there[i][u] = 1;
+            count[u]++;
+        }
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < i; j += FACTORS) {
+            const int end = i - j < FACTORS ? i : j + FACTORS;
+            double product[BLOCK];
+            for (int u = 0; u < BLOCK; u++) product[u] = 1;
+            for (int q = j; q < end; q++)
+#pragma omp simd
+                for (int u = 0; u < BLOCK; u++) {
+                    const float corr = (a[i][u] * a[q][u] + b[i][u] * b[q][u]) * c[i][q] + m[i][u] * m[q][u],
+                                both = there[i][u] * there[q][u];
+                    product[u] *= (double)(both * (fabsf(corr) + 1e-5f) + (1 - both));
+                }
+            for (int u = 0; u < n; u++) sum[u] += log(product[u]);
+        }
+    for (int u = 0; u < n; u++) {
+        pairs[u] = 0.5 * count[u] * (count[u] - 1);
+        s[u] = pairs[u] > 0 ? sum[u] / pairs[u] : 0;
+    }
+}
+
+// ---------------------------------------------------------------- neurons
 static void neurons(float *out, const task_layer *in, uint64_t seed) {
     (void)seed;
     const size_t F = (size_t)in->F;
@@ -184,15 +231,23 @@ static void neurons(float *out, const task_layer *in, uint64_t seed) {
     double *y = xmalloc((size_t)MOST_ROWS * (size_t)in->E * sizeof *y);
     double *s = xmalloc(2 * MOST_CLASSES * F * sizeof *s), *pairs = s + MOST_CLASSES * F;  // [classes, F] each
     for (int from = 0, to; from < in->n; from = to, classes++) {
-        float m[MOST_ROWS][MOST_ROWS];
+        float m[MOST_ROWS][MOST_ROWS], stat[MOST_ROWS][ROW_STATS];
         bool ok[MOST_ROWS];
         to = class_end(in, from);
         ASSERT(to - from <= MOST_ROWS && classes < MOST_CLASSES);
-        class_matrix(m, ok, in->x + (size_t)from * (size_t)in->E, to - from, in->E, y);
+        const float *x = in->x + (size_t)from * (size_t)in->E;
+        if (in->active)
+            class_matrix(m, ok, x, to - from, in->E, y);
+        else
+            correlations(m, x, to - from, in->E, y);
+        for (int i = 0; !in->active && i < to - from; i++) row_stats_of(stat[i], x + (size_t)i * (size_t)in->E, in->E);
         for (size_t u = 0; u < F; u += BLOCK) {
-            size_t at = (size_t)classes * F + u;
-            class_means(s + at, pairs + at, m, ok, in->active + (size_t)from * F + u, to - from, in->F,
-                        (int)(F - u < BLOCK ? F - u : BLOCK));
+            const size_t at = (size_t)classes * F + u;
+            const int n = (int)(F - u < BLOCK ? F - u : BLOCK);
+            if (in->active)
+                class_means(s + at, pairs + at, m, ok, in->active + (size_t)from * F + u, to - from, in->F, n);
+            else
+                gated_means(s + at, pairs + at, m, (const float(*)[ROW_STATS])stat, in, from, to - from, (int)u, n);
         }
     }
     for (size_t u = 0; u < F; u++) {
@@ -207,7 +262,7 @@ static void neurons(float *out, const task_layer *in, uint64_t seed) {
 }
 
 #define HEADS_DOC   "mean over classes c < c' of |s_c - s_c'|, s_c = mean of i < j of ln(|corr_ij| + 1e-5), rows da[t]"
-#define NEURONS_DOC "the same, rows dz[t]*x[t]"
+#define NEURONS_DOC "the same, rows dz[t]*x[t]; gated (dg[t]*x[t], du[t]*x[t])"
 #define COMPAT_DOC  "sum over classes c, c' of |s_c - s_c'|, s_c = sum over i, j of ln(|corr_ij| + 1e-5), rows da[t]"
 static const task_stage sound = {select_sound, heads, neurons, HEADS_DOC, NEURONS_DOC};
 static const task_stage compat = {select_compat, heads_compat, NULL, COMPAT_DOC, NULL};

@@ -80,7 +80,7 @@ static void task_heads(float *out, const task_layer *in, uint64_t seed) {
             int n = 0;
             for (int r = 0; r < in->n; r++) {
                 if (in->row[r].kind != last || in->row[r].group != draw) continue;
-                const float *row = in->da + (size_t)r * in->E + (size_t)h * D;
+                const float *row = in->da + (size_t)r * in->A + (size_t)h * D;
                 double total = 0;
                 for (int i = 0; i < D; i++) total += row[i];
                 ASSERT(n < HEAD_ROWS);

@@ -17,7 +17,7 @@ static bool any(const unsigned needs[UNIT_KINDS]) { return needs[UNIT_HEADS] || 
 // Whether something reads a gradient.
 static bool needs_backward(probe_needs needs) {
     const unsigned forward = CRIT_ACT | CRIT_WEIGHT | CRIT_XCORR | CRIT_REMOVAL | CRIT_MOMENTS | CRIT_SUM(USUM_ACT) |
-                             CRIT_SUM(USUM_RELU) | CRIT_SUM(USUM_ON) | CRIT_SUM(USUM_SIGNS);
+                             CRIT_SUM(USUM_OUTPUT) | CRIT_SUM(USUM_ON) | CRIT_SUM(USUM_SIGNS);
     unsigned all = 0;
     for (int s = 0; s < STAGES; s++) all |= needs[s][UNIT_HEADS] | needs[s][UNIT_NEURONS];
     return all & ~forward;
@@ -110,23 +110,28 @@ void probe_times(const probe *p, double seconds[4]) {
 }
 
 // ---------------------------------------------------------------- a layer
-// da, x of the rows asked for, and which neurons' dz[t] x[t] is no zero row.
+// da, x of the rows asked for; and of the neurons which dz[t] x[t] is no zero row, or where they are gated dz and du.
 static void keep_rows(probe *p, int layer) {
     const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const size_t E = (size_t)c->E, A = (size_t)model_tap_width(c, layer, UNIT_HEADS),
-                 F = (size_t)model_tap_width(c, layer, UNIT_NEURONS), at = (size_t)layer;
+    const size_t E = (size_t)c->E, A = (size_t)model_tap_width(c, layer, UNIT_HEADS), all_A = (size_t)(c->H * c->D),
+                 F = (size_t)model_tap_width(c, layer, UNIT_NEURONS), at = (size_t)layer, at_F = at * (size_t)c->F;
     float *dz = p->n_rows ? xmalloc(F * sizeof *dz) : NULL;
     for (int k = 0; k < p->n_rows; k++) {
         const probe_row *r = &p->rows[k];
         const size_t row = (size_t)(model_row(p->run, r->example) + r->position);
         const float *x = r->x + at * E;
         float most = 0;
-        o->get(r->da + at * E, model_grad_tap(p->run, UNIT_HEADS, layer) + row * A, A * sizeof *dz);
+        o->get(r->da + at * all_A, model_grad_tap(p->run, UNIT_HEADS, layer) + row * A, A * sizeof *dz);
         o->get(r->x + at * E, model_tap_x(p->run, layer) + row * E, E * sizeof *dz);
-        o->get(dz, model_grad_tap(p->run, UNIT_NEURONS, layer) + row * F, F * sizeof *dz);
+        if (p->m->arch.gated) {
+            o->get(r->dg + at_F, model_grad_z(p->run, layer) + row * F, F * sizeof *dz);
+            o->get(r->du + at_F, model_grad_u(p->run, layer) + row * F, F * sizeof *dz);
+            continue;
+        }
+        o->get(dz, model_grad_z(p->run, layer) + row * F, F * sizeof *dz);
         for (size_t e = 0; e < E; e++) most = fabsf(x[e]) > most ? fabsf(x[e]) : most;
-        for (size_t j = 0; j < F; j++) r->active[at * (size_t)c->F + j] = fabsf(dz[j]) * most > 1e-30f;
+        for (size_t j = 0; j < F; j++) r->active[at_F + j] = fabsf(dz[j]) * most > 1e-30f;
     }
     free(dz);
 }
@@ -135,14 +140,15 @@ static void keep_features(probe *p, int layer) {
     const size_t E = (size_t)p->m->c.E;
     const float *from[FEAT_KINDS] = {model_tap(p->run, UNIT_HEADS, layer), model_tap_res(p->run, layer),
                                      model_tap_mid(p->run, layer)};
-    const size_t width[FEAT_KINDS] = {(size_t)model_tap_width(&p->m->c, layer, UNIT_HEADS), E, E};
+    const size_t width[FEAT_KINDS] = {(size_t)model_tap_width(&p->m->c, layer, UNIT_HEADS), E, E},
+                 whole[FEAT_KINDS] = {(size_t)(p->m->c.H * p->m->c.D), E, E};
     for (int i = 0; i < p->n; i++)
         for (mode_kind m = MODE_SOUND; m < MODES; m++)
             for (int k = 0; k < FEAT_KINDS; k++) {
                 const size_t row =
                     (size_t)(model_row(p->run, i) + (m == MODE_COMPAT ? p->ex[i].n : p->ex[i].context) - 1);
                 if (p->out[i].features[m][k])
-                    p->m->o->get(p->out[i].features[m][k] + (size_t)layer * E, from[k] + row * width[k],
+                    p->m->o->get(p->out[i].features[m][k] + (size_t)layer * whole[k], from[k] + row * width[k],
                                  width[k] * sizeof(float));
             }
 }

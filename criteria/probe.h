@@ -26,7 +26,7 @@ extern const char *const feat_names[FEAT_KINDS];  // "head_output", "residual", 
 // Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: by mode.
 typedef struct {
     double loss;  // mean cross-entropy of the continuation, nats
-    // [L, E] each, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
+    // [L, E] each, head outputs [L, A], A = H x D, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
     float *features[MODES][FEAT_KINDS];
     // its heads do not fill stays as it is
     float **heads[MODES];    // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
@@ -40,11 +40,13 @@ static inline float **probe_scores(const probe_result *r, unit_kind kind, mode_k
 }
 
 // Rows that task-level criteria collect (side file): per wanted position of an example, in the order asked for, for
-// every layer da [E], x [E], and for every neuron whether dz != 0 (see task_stage.h).
+// every layer da [A], x [E], and for every neuron whether dz != 0, or where neurons are gated dz and du (see
+// task_stage.h).
 typedef struct {
     int example, position;  // index into the batch, token position
-    float *da, *x;          // [L, E] each, filled by the probe
+    float *da, *x;          // [L, A], [L, E], filled by the probe
     uint8_t *active;        // [L, F]: 1 where |dz| max|x| > 1e-30
+    float *dg, *du;         // [L, F] instead, where the FFN is gated
 } probe_row;
 
 typedef struct probe probe;

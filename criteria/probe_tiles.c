@@ -70,6 +70,7 @@ static size_t moments_count(const model *m, probe_needs needs) {
 size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
     size_t each = m->o->host ? 0 : (sums_count(m) + moments_count(m, needs)) * sizeof(double), all = 0;
     if (correlates(needs)) each += (corr_floats(m, max_tokens) + (size_t)max_tokens) * sizeof(float);
+    if (correlates(needs) && m->arch.gated) each += (size_t)max_tokens * ROW_STATS * sizeof(float);
     for (int k = 0; k < m->parts; k++) all += part[k] = each;
     return all;
 }
@@ -85,6 +86,7 @@ void tiles_alloc(probe *p) {
         if (correlates(p->needs)) {
             p->part[k].corr = o->alloc(corr_floats(m, p->max_tokens) * sizeof(float));
             p->part[k].most = o->alloc((size_t)p->max_tokens * sizeof(float));
+            if (m->arch.gated) p->part[k].stat = o->alloc((size_t)p->max_tokens * ROW_STATS * sizeof(float));
         }
         if (o->host) continue;
         p->part[k].sums = o->alloc(sums_count(m) * sizeof(double));
@@ -103,8 +105,8 @@ void tiles_alloc(probe *p) {
 
 void tiles_free(probe *p) {
     for (int k = 0; k < p->m->parts; k++) {
-        void *device[] = {p->part[k].corr, p->part[k].most, p->part[k].sums, p->part[k].moments};
-        for (int i = 0; i < 4; i++)
+        void *device[] = {p->part[k].corr, p->part[k].most, p->part[k].stat, p->part[k].sums, p->part[k].moments};
+        for (int i = 0; i < 5; i++)
             if (device[i]) p->m->o->release(device[i]);
     }
     for (int i = 0; i < VIEWS; i++) free(p->copy[i]);
@@ -146,6 +148,11 @@ static sum_taps taps_of(const probe *p, int stage, int layer, unit_kind kind) {
         x.taps.D = 1;
         x.corr = part->corr;
         x.most = part->most;
+        if (p->m->arch.gated) {
+            x.taps.gate = model_tap_z(r, layer);
+            x.dg = model_grad_z(r, layer), x.du = model_grad_u(r, layer);
+            x.stat = part->stat, x.E = c->E;
+        }
     }
     return x;
 }
@@ -162,16 +169,17 @@ static const float *copied(const ops *o, float **copy, const float *from, size_t
 static void look_at_taps(probe *p, int stage, int layer) {
     const model_config *c = &p->m->c;
     const unsigned heads = p->needs[stage][UNIT_HEADS], neurons = p->needs[stage][UNIT_NEURONS];
-    const int A = model_tap_width(c, layer, UNIT_HEADS), F = model_tap_width(c, layer, UNIT_NEURONS);
+    const int A = model_tap_width(c, layer, UNIT_HEADS), F = model_tap_width(c, layer, UNIT_NEURONS),
+              most_A = c->H * c->D;
     const sum_taps h = taps_of(p, stage, layer, UNIT_HEADS), n = taps_of(p, stage, layer, UNIT_NEURONS);
     const struct {
         unsigned wanted;
         const float *from;
         int width, most;
-    } view[VIEWS] = {[VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, c->E},
-                     [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, c->E},
+    } view[VIEWS] = {[VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, most_A},
+                     [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, most_A},
                      [VIEW_OUT] = {heads & CRIT_OUT_GRAD, h.taps.out, c->E, c->E},
-                     [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, c->E},
+                     [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, most_A},
                      [VIEW_Z] = {neurons & CRIT_ACT, n.taps.act, F, c->F},
                      [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), n.taps.grad, F, c->F},
                      [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
@@ -195,18 +203,29 @@ static void correlate(probe *p, int stage, int layer) {
     if (!sums_correlate(needs)) return;
     o->correlate(part->corr, part->most, model_scratch(p->run, layer), model_tap_x(p->run, layer), p->m->c.E, p->spans,
                  p->n);
+    if (part->stat) o->row_stats(part->stat, model_tap_x(p->run, layer), p->m->c.E, p->spans, p->n);
     if (o->host || !(needs & CRIT_XCORR)) return;
     copied(o, &p->corr, part->corr, p->corr_at[p->n - 1] + (size_t)p->ex[p->n - 1].n * (size_t)p->ex[p->n - 1].n,
            corr_floats(p->m, p->max_tokens));
     copied(o, &p->most, part->most, (size_t)batch_rows(p), (size_t)p->max_tokens);
 }
 
+// Over the rows of every matrix into the neurons, added up.
 static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, int first, int n) {
     const bool tangent = stage == STAGE_COMPAT;
-    p->m->o->weight_sums(sums, model_grad_tap(p->run, UNIT_NEURONS, layer), model_tap_x(p->run, layer),
-                         tangent ? model_hess_tap(p->run, UNIT_NEURONS, layer) : NULL,
-                         tangent ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, 0, false),
-                         first, n, &p->spans[i]);
+    const ops *o = p->m->o;
+    const float *x = model_tap_x(p->run, layer);
+    o->weight_sums(sums, model_grad_rows(p->run, layer, 0), x, tangent ? model_hess_z(p->run, layer) : NULL,
+                   tangent ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, 0, false), first, n,
+                   &p->spans[i]);
+    const scratch_point mark = scratch_mark();
+    double *more = scratch_take((size_t)n * WSUMS * sizeof *more);
+    for (int k = 1; model_grad_rows(p->run, layer, k); k++) {
+        o->weight_sums(more, model_grad_rows(p->run, layer, k), x, NULL, NULL, model_neuron_rows(p->m, layer, k, false),
+                       first, n, &p->spans[i]);
+        for (int w = 0; w < n * WSUMS; w++) sums[w] += more[w];
+    }
+    scratch_release(mark);
 }
 
 // ---------------------------------------------------------------- tiles

@@ -239,6 +239,8 @@ int main(int argc, char **argv) {
     model m = {0};
     if (model_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
     j.model = &m;
+    for (mode_kind k = MODE_SOUND; k < MODES; k++)
+        if (j.mode[k] && model_check_mode(&m.c, k)) die(1, "%s", err_get());
     if (!(j.tok = tok_open_model(o->model, &m.c))) die(1, "%s", err_get());
     if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());
     store_state before = state_of(o->out);

@@ -81,6 +81,8 @@ static void add_field(score_job *j, score_field f) {
 }
 
 static void list_fields(score_job *j) {
+    static const model_state feat_state[FEAT_KINDS] = {
+        [FEAT_HEAD_OUTPUT] = STATE_HEAD_OUTPUT, [FEAT_RESIDUAL] = STATE_RESIDUAL, [FEAT_RESIDUAL_MID] = STATE_MID};
     const model_config *c = &j->model->c;
     add_field(j, (score_field){.kind = FIELD_LOSS, .U = 1, .dataset = xstrdup("/examples/loss")});
     bool pooled = false;
@@ -97,7 +99,7 @@ static void list_fields(score_job *j) {
             add_field(j, (score_field){.kind = FIELD_FEATURE,
                                        .mode = m,
                                        .what = k,
-                                       .U = c->E,
+                                       .U = model_state_width(c, feat_state[k]),
                                        .dataset = xasprintf("/features%s/%s", suffix, feat_names[k])});
         for (int k = 0; k < j->n_crit; k++)
             for (unit_kind u = UNIT_HEADS; u < UNIT_KINDS; u++) {
@@ -113,6 +115,17 @@ static void list_fields(score_job *j) {
                                      .dataset = xasprintf("/scores%s/%s/%s", suffix, j->crit[k]->name, unit_names[u])});
             }
     }
+}
+
+// Arrays of single rows of fc1 and of correlations of its gradient's rows are those of an FFN with one matrix.
+static int check_arrays(const score_job *j) {
+    const unsigned arrays = CRIT_WEIGHT | CRIT_WGRAD | CRIT_XCORR;
+    for (int k = 0; j->model->arch.gated && k < j->n_crit; k++)
+        for (mode_kind m = MODE_SOUND; m < MODES; m++)
+            if (j->mode[m] && crit_mode_of(j->crit[k], m)->needs_neurons & arrays)
+                return err_set("criterion %s reads the weights of fc1, and the model's FFN is gated: leave it out",
+                               j->crit[k]->name);
+    return 0;
 }
 
 static int read_old_index(score_job *j) {
@@ -171,7 +184,8 @@ size_t score_field_bytes(const score_job *j, const score_field *f) {
 
 size_t score_side_bytes(const score_job *j) {
     const model_config *c = &j->model->c;
-    return (size_t)c->L * (2 * (size_t)c->E * sizeof(float) + ((size_t)c->F + 7) / 8 * 8);
+    const size_t F = (size_t)c->F, neurons = j->model->arch.gated ? 2 * F * sizeof(float) : (F + 7) / 8 * 8;
+    return (size_t)c->L * ((size_t)(c->H * c->D + c->E) * sizeof(float) + neurons);
 }
 
 size_t score_record_bytes(const score_job *j, int row) {
@@ -346,6 +360,7 @@ int score_plan(score_job *j) {
 }
 
 int score_plan_rows(score_job *j) {
+    if (check_arrays(j)) return -1;
     list_fields(j);
     if (read_old_index(j)) return -1;
     classify(j);

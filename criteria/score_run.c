@@ -56,12 +56,31 @@ static int named(const score_job *j, const score_batch *b) {
     return err_prefix("%s, example %s", j->ex.task[row], j->ex.id[row]);
 }
 
+// Where the numbers of a side row are in its record.
+typedef struct {
+    size_t x, neurons, du;  // bytes; da is at 0
+} side_places;
+static side_places places_of(const model *m) {
+    const size_t L = (size_t)m->c.L, x = L * (size_t)(m->c.H * m->c.D) * sizeof(float),
+                 neurons = x + L * (size_t)m->c.E * sizeof(float);
+    return (side_places){x, neurons, neurons + L * (size_t)m->c.F * sizeof(float)};
+}
+
+static probe_row side_row(const score_job *j, int example, int position, uint8_t *side) {
+    const side_places at = places_of(j->model);
+    probe_row r = {.example = example, .position = position, .da = (float *)side, .x = (float *)(side + at.x)};
+    if (j->model->arch.gated)
+        r.dg = (float *)(side + at.neurons), r.du = (float *)(side + at.du);
+    else
+        r.active = side + at.neurons;
+    return r;
+}
+
 // The records of a batch, one after the other in *payload (caller frees), and their index in record [b->n].
 static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **payload, size_t *bytes,
                      parts_record *record) {
-    const model_config *c = &j->model->c;
     const int n = b->n, n_planes = 4 * e->plan.n_crit;
-    const size_t LE = (size_t)c->L * (size_t)c->E * sizeof(float), side_bytes = score_side_bytes(j);
+    const size_t side_bytes = score_side_bytes(j);
     int n_side = 0;
     *bytes = 0;
     for (int i = 0; i < n; i++) {
@@ -84,8 +103,7 @@ static int run_batch(score_job *j, engine *e, const score_batch *b, uint8_t **pa
                                 .key = key_of(j, row)};
         aim(j, e, row, at, &out[i], planes + (size_t)i * (size_t)n_planes);
         for (int k = 0; k < sides; k++, side += side_bytes)
-            rows[s++] =
-                (probe_row){i, j->side[j->side_first[row] + k], (float *)side, (float *)(side + LE), side + 2 * LE};
+            rows[s++] = side_row(j, i, j->side[j->side_first[row] + k], side);
     }
     int bad = probe_run(e->probe, ex, n, out, rows, n_side) ? named(j, b) : 0;
     for (int i = 0; !bad && i < n; i++)
@@ -167,55 +185,107 @@ static int side_of(const score_job *j, int row, int position) {
     return k - j->side_first[row];
 }
 
+// The rows of a layer that a stage gets: room for n of them.
+typedef struct {
+    float *da, *x, *dg, *du;
+    uint8_t *active;
+} stage_rows;
+static stage_rows rows_new(const model *m, size_t n) {
+    const size_t F = n * (size_t)m->c.F;
+    stage_rows r = {.da = xmalloc(n * (size_t)(m->c.H * m->c.D) * sizeof(float)),
+                    .x = xmalloc(n * (size_t)m->c.E * sizeof(float))};
+    if (m->arch.gated)
+        r.dg = xmalloc(F * sizeof(float)), r.du = xmalloc(F * sizeof(float));
+    else
+        r.active = xmalloc(F);
+    return r;
+}
+static void rows_free(stage_rows *r) {
+    void *all[] = {r->da, r->x, r->dg, r->du, r->active};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+// Row i of layer l from its record, whose side row begins at byte `at`.
+static int read_row(const score_job *j, parts *p, int row, size_t at, size_t l, size_t i, stage_rows *to) {
+    const model *m = j->model;
+    const model_config *c = &m->c;
+    const side_places place = places_of(m);
+    const size_t A = (size_t)(c->H * c->D), E = (size_t)c->E, most_F = (size_t)c->F,
+                 F = (size_t)model_units(c, (int)l, UNIT_NEURONS);
+    if (parts_read(p, row, (int64_t)(at + l * A * 4), A * 4, to->da + i * A) ||
+        parts_read(p, row, (int64_t)(at + place.x + l * E * 4), E * 4, to->x + i * E))
+        return -1;
+    if (!m->arch.gated) return parts_read(p, row, (int64_t)(at + place.neurons + l * most_F), F, to->active + i * F);
+    return parts_read(p, row, (int64_t)(at + place.neurons + l * most_F * 4), F * 4, to->dg + i * F) ||
+           parts_read(p, row, (int64_t)(at + place.du + l * most_F * 4), F * 4, to->du + i * F);
+}
+
+static task_layer layer_of(const score_job *j, const score_stage *s, int l, const stage_rows *r) {
+    const model_config *c = &j->model->c;
+    return (task_layer){.n = s->n,
+                        .E = c->E,
+                        .H = model_units(c, l, UNIT_HEADS),
+                        .D = c->D,
+                        .F = model_units(c, l, UNIT_NEURONS),
+                        .layer = l,
+                        .layers = c->L,
+                        .row = s->row,
+                        .da = r->da,
+                        .x = r->x,
+                        .active = r->active,
+                        .A = c->H * c->D,
+                        .dg = r->dg,
+                        .du = r->du};
+}
+
 int score_task_stage(const score_job *j, const score_stage *s, parts *p, float *heads, float *neurons) {
     const model_config *c = &j->model->c;
     const task_stage *of = crit_mode_of(j->crit[s->crit], s->mode)->task;
-    const size_t E = (size_t)c->E, most_F = (size_t)c->F, L = (size_t)c->L, n = (size_t)s->n;
-    float *da = xmalloc(n * E * sizeof *da), *x = xmalloc(n * E * sizeof *x);
-    uint8_t *active = xmalloc(n * most_F);
+    const size_t most_F = (size_t)c->F, side_bytes = score_side_bytes(j);
+    stage_rows rows = rows_new(j->model, (size_t)s->n);
     int bad = 0;
-    for (size_t l = 0; !bad && l < L; l++) {
-        const size_t H = (size_t)model_units(c, (int)l, UNIT_HEADS), F = (size_t)model_units(c, (int)l, UNIT_NEURONS);
-        for (size_t i = 0; !bad && i < n; i++) {
-            int row = j->task[s->task].first + s->row[i].example;
-            size_t sides = (size_t)(j->side_first[row + 1] - j->side_first[row]), side_bytes = score_side_bytes(j);
-            size_t at = score_record_bytes(j, row) - (sides - (size_t)side_of(j, row, s->row[i].position)) * side_bytes;
-            bad = parts_read(p, row, (int64_t)(at + l * E * 4), E * 4, da + i * E) ||
-                  parts_read(p, row, (int64_t)(at + (L + l) * E * 4), E * 4, x + i * E) ||
-                  parts_read(p, row, (int64_t)(at + 2 * L * E * 4 + l * most_F), F, active + i * F);
+    for (size_t l = 0; !bad && l < (size_t)c->L; l++) {
+        for (size_t i = 0; !bad && i < (size_t)s->n; i++) {
+            const int row = j->task[s->task].first + s->row[i].example;
+            const size_t sides = (size_t)(j->side_first[row + 1] - j->side_first[row]);
+            const size_t at =
+                score_record_bytes(j, row) - (sides - (size_t)side_of(j, row, s->row[i].position)) * side_bytes;
+            bad = read_row(j, p, row, at, l, i, &rows);
         }
-        task_layer layer = {s->n, c->E, (int)H, c->D, (int)F, (int)l, c->L, s->row, da, x, active};
-        if (!bad && of->heads && H) of->heads(heads + l * (size_t)c->H, &layer, j->seed);
-        if (!bad && of->neurons && F) of->neurons(neurons + l * most_F, &layer, j->seed);
-        for (size_t h = H; h < (size_t)c->H; h++) heads[l * (size_t)c->H + h] = NAN;
-        for (size_t f = F; f < most_F; f++) neurons[l * most_F + f] = NAN;
+        const task_layer layer = layer_of(j, s, (int)l, &rows);
+        if (!bad && of->heads && layer.H) of->heads(heads + l * (size_t)c->H, &layer, j->seed);
+        if (!bad && of->neurons && layer.F) of->neurons(neurons + l * most_F, &layer, j->seed);
+        for (int h = layer.H; h < c->H; h++) heads[l * (size_t)c->H + (size_t)h] = NAN;
+        for (int f = layer.F; f < c->F; f++) neurons[l * most_F + (size_t)f] = NAN;
     }
-    free(active);
-    free(x);
-    free(da);
+    rows_free(&rows);
     return bad ? -1 : 0;
+}
+
+static void random_rows(float *x, size_t n, rng *r) {
+    for (size_t i = 0; x && i < n; i++) x[i] = (float)rng_uniform(r) - 0.5f;
 }
 
 // One layer of random rows, so that the time of a stage is known before its rows are.
 static double stage_seconds(const score_job *j, const score_stage *s) {
     const model_config *c = &j->model->c;
     const task_stage *of = crit_mode_of(j->crit[s->crit], s->mode)->task;
-    const size_t E = (size_t)c->E * (size_t)s->n, F = (size_t)c->F * (size_t)s->n;
-    float *da = xmalloc(E * sizeof *da), *x = xmalloc(E * sizeof *x),
-          *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));
-    uint8_t *active = xmalloc(F);
+    const size_t n = (size_t)s->n, F = (size_t)c->F * n;
+    stage_rows rows = rows_new(j->model, n);
+    float *out = xmalloc(sizeof *out * (size_t)(c->F > c->H ? c->F : c->H));
     rng r = rng_make(1);
-    for (size_t i = 0; i < E; i++) da[i] = x[i] = (float)rng_uniform(&r) - 0.5f;
-    for (size_t i = 0; i < F; i++) active[i] = (uint8_t)(i * 2654435761u >> 13 & 1);
-    double start = clock_s();
-    task_layer layer = {s->n, c->E, c->H, c->D, c->F, 0, c->L, s->row, da, x, active};
-    if (of->heads) of->heads(out, &layer, j->seed);
-    if (of->neurons) of->neurons(out, &layer, j->seed);
-    double spent = (clock_s() - start) * c->L;
-    free(active);
+    random_rows(rows.da, (size_t)(c->H * c->D) * n, &r);
+    random_rows(rows.x, (size_t)c->E * n, &r);
+    random_rows(rows.dg, F, &r);
+    random_rows(rows.du, F, &r);
+    for (size_t i = 0; rows.active && i < F; i++) rows.active[i] = (uint8_t)(i * 2654435761u >> 13 & 1);
+    const double start = clock_s();
+    const task_layer layer = layer_of(j, s, 0, &rows);
+    if (of->heads && layer.H) of->heads(out, &layer, j->seed);
+    if (of->neurons && layer.F) of->neurons(out, &layer, j->seed);
+    const double spent = (clock_s() - start) * c->L;
     free(out);
-    free(x);
-    free(da);
+    rows_free(&rows);
     return spent;
 }
 
@@ -325,7 +395,7 @@ int score_estimate(score_job *j, score_cost *cost) {
     }
     int large = -1;
     for (int i = 0; i < j->n_stage; i++) {
-        stage_room = fmax(stage_room, (double)j->stage[i].n * (2.0 * j->model->c.E * sizeof(float) + j->model->c.F));
+        stage_room = fmax(stage_room, (double)j->stage[i].n * (double)score_side_bytes(j) / j->model->c.L);
         if (j->stage[i].n && (large < 0 || j->stage[i].n > j->stage[large].n)) large = i;
     }
     const double resident = resident_bytes() + (8 << 20);

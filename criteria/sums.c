@@ -10,7 +10,9 @@ void sums_take(const ops *o, double *sums, unsigned needs, const sum_taps *x, in
     if (which & BY_UNIT_SUMS) o->unit_sums(sums, which & BY_UNIT_SUMS, t, from, units, s, n);
     if (which & 1 << USUM_SIGNS) o->sign_dets(sums, t->act, t->ld, t->D, from, units, s, n);
     if (!(which & SPECTRUM)) return;
-    if (x->corr)
+    if (x->dg)
+        o->gated_spectra(sums, x->dg, x->du, x->corr, x->stat, x->E, t->ld, from, units, s, n);
+    else if (x->corr)
         o->neuron_spectra(sums, t->grad, x->corr, x->most, t->ld, from, units, s, n);
     else
         o->head_spectra(sums, t->grad, t->ld, t->D, from, units, s, n);

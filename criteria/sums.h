@@ -2,10 +2,12 @@
 #pragma once
 #include "criterion.h"
 
-// Arrays of a layer in the device's memory. corr, most: of neurons (correlate of ops.h), corr of the first span on.
+// Arrays of a layer in the device's memory. corr, most: of neurons (correlate of ops.h), corr of the first span on; of
+// gated ones instead of most: dg, du, stat (row_stats), E.
 typedef struct {
     unit_taps taps;
-    const float *corr, *most;
+    const float *corr, *most, *dg, *du, *stat;
+    int E;
 } sum_taps;
 
 // Sets the columns that `needs` names in sums [n, units, USUMS] (the device's memory), of units from.. over each span.

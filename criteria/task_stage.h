@@ -21,9 +21,11 @@ typedef struct {
 typedef struct {  // one layer's rows, in the order that select gave
     int n, E, H, D, F, layer, layers;
     const task_row *row;
-    const float *da;        // [n, E]
+    const float *da;        // [n, A]
     const float *x;         // [n, E]
-    const uint8_t *active;  // [n, F] 1 where dz[j] * x is not a zero row
+    const uint8_t *active;  // [n, F] 1 where dz[j] * x is not a zero row; NULL: the neurons are gated
+    int A;                  // width of da: D times the heads of a layer that lost none
+    const float *dg, *du;   // [n, F] of gated neurons: the gradients at the outputs of gate and up
 } task_layer;
 
 struct task_stage {

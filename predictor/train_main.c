@@ -338,7 +338,8 @@ int main(int argc, char **argv) {
     j->command = cli_command(argc, argv);
     printf("train: %s\n", resolved);
     if (!(j->device = ops_open(j->o.device))) die(1, "%s", err_get());
-    if (model_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file)) die(1, "%s", err_get());
+    if (model_load(&j->m, j->o.model) || ckpt_check_values(&j->m.file) || model_check_mode(&j->m.c, j->o.mode))
+        die(1, "%s", err_get());
     if (j->o.design == PREDICTOR_SEQUENCE && model_move_embeddings(&j->m, j->device)) die(1, "%s", err_get());
     const int lock = store_lock(j->o.out);
     if (lock < 0) die(1, "%s", err_get());

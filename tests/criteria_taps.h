@@ -151,9 +151,14 @@ static inline float *cut(const float *from, int T, int stride, int first, int n,
 static inline void take_sums(double *sums, unsigned needs, unit_kind kind, const crit_in *in, const float *act,
                              const float *grad, const float *hv, const float *hu, const float *out, const float *xcorr,
                              const float *xmax) {
-    const sum_taps of = {{act, grad, needs & CRIT_AFTER_HV ? hv : hu, out, in->ld, in->E, in->D},
-                         kind == UNIT_NEURONS ? xcorr : NULL,
-                         xmax};
+    const unit_taps read = {.act = act,
+                            .grad = grad,
+                            .tangent = needs & CRIT_AFTER_HV ? hv : hu,
+                            .out = out,
+                            .ld = in->ld,
+                            .out_ld = in->E,
+                            .D = in->D};
+    const sum_taps of = {.taps = read, .corr = kind == UNIT_NEURONS ? xcorr : NULL, .most = xmax};
     const span s = {0, in->T};
     for (int i = 0; i < in->U * USUMS; i++) sums[i] = NAN;
     sums_take(ops_cpu(), sums, needs, &of, 0, in->U, &s, 1);

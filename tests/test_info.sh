@@ -15,7 +15,7 @@ expect 0 "12 bfloat16, " --model $golden/bin_shards
 expect 0 "tensors       36 in 2 files" --model $golden/bin_shards
 expect 0 "project_out.weight" --model $golden/bin_350m --tensors
 expect 0 "Llama, 2 layers, 6 heads of 6 on 2 KV heads, hidden 24, gated FFN 28 (silu)" --model tests/golden/llama/llama
-expect 0 "rotary (llama3, theta 100), vocabulary 67, own head" --model tests/golden/llama/llama
+expect 0 "rotary (llama3, theta 100), vocabulary 264, own head" --model tests/golden/llama/llama
 expect 0 "tied head, norms of q and k" --model tests/golden/llama/qwen3
 expect 2 "--model" --tensors
 expect 2 "unknown option" --modle $golden/st

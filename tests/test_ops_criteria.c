@@ -93,16 +93,20 @@ RUN(weight_sums) {
 // Heads and neurons but for the first and last ones.
 RUN(unit_sums) {
     const int E = c->shape->E, F = c->shape->F, H = c->shape->H, heads = H > 1 ? H - 1 : 1, neurons = F - F / 3 - 1;
-    const unit_taps of_heads = {c->x[1], c->x[2], c->x[3], c->x[4], E, E, E / H},
-                    of_neurons = {c->x[5], c->x[6], c->x[7], NULL, F, 0, 1},
-                    bare = {c->x[1], NULL, NULL, NULL, E, 0, E / H};
-    const unsigned some = 1 << USUM_RELU | 1 << USUM_ON;
+    const unit_taps of_heads = {c->x[1], c->x[2], c->x[3], c->x[4], E, E, E / H, NULL},
+                    of_neurons = {c->x[5], c->x[6], c->x[7], NULL, F, 0, 1, NULL},
+                    gated = {c->x[5], c->x[6], c->x[7], NULL, F, 0, 1, c->x[8]},
+                    bare = {c->x[1], NULL, NULL, NULL, E, 0, E / H, NULL};
+    const unsigned some = 1 << USUM_OUTPUT | 1 << USUM_ON;
     double *sums[3] = {make_sums(c, heads), make_sums(c, neurons), make_sums(c, heads)};
     c->o->unit_sums(sums[0], (1 << (USUM_OUT + 1)) - 1, &of_heads, H - heads, heads, SPANS);
     c->o->unit_sums(sums[1], (1 << USUM_OUT) - 1, &of_neurons, F / 3, neurons, SPANS);
     c->o->unit_sums(sums[2], some, &bare, 0, heads, SPANS);
-    float *to = c->x[0];
+    float *to = c->x[0], *to_gated = c->x[9];
     take_sums(c, sums[0], heads, &to), take_sums(c, sums[1], neurons, &to), take_sums(c, sums[2], heads, &to);
+    double *gates = make_sums(c, neurons);
+    c->o->unit_sums(gates, (1 << USUM_OUT) - 1, &gated, F / 3, neurons, SPANS);
+    take_sums(c, gates, neurons, &to_gated);
 }
 
 // Means and sums of squared deviations of a middle stretch of columns, plain and rectified, each divided by the size of
@@ -187,6 +191,30 @@ RUN(neuron_spectra) {
     c->o->release(corr), c->o->release(most);
 }
 
+RUN(row_stats) {
+    spoil_rows(c, c->x[1]);
+    c->o->row_stats(c->x[0], c->x[1], c->shape->E, SPANS);
+}
+
+// Of some neurons the gradients of gate and up are equal, of some one of them is 0.
+RUN(gated_spectra) {
+    const int E = c->shape->E, F = c->shape->F, neurons = F - F / 3 - 1;
+    double *sums = make_sums(c, neurons);
+    float *corr = c->o->alloc((squares(c->shape) + 1) * sizeof *corr),
+          *most = c->o->alloc((size_t)c->shape->rows * sizeof *most),
+          *stat = c->o->alloc((size_t)c->shape->rows * ROW_STATS * sizeof *stat), *to = c->x[0];
+    spoil_rows(c, c->x[1]);
+    c->o->correlate(corr, most, c->x[2], c->x[1], E, SPANS);
+    c->o->row_stats(stat, c->x[1], E, SPANS);
+    for (int i = 0; i < c->shape->n; i++) {
+        if (i % 3 == 1) c->o->move(c->x[4], c->x[3], F, &c->shape->spans[i], 1);
+        if (i % 3 == 2) c->o->relu(c->x[3], c->x[3], F, &c->shape->spans[i], 1);
+    }
+    c->o->gated_spectra(sums, c->x[3], c->x[4], corr, stat, E, F, F / 3, neurons, SPANS);
+    take_sums(c, sums, neurons, &to);
+    c->o->release(corr), c->o->release(most), c->o->release(stat);
+}
+
 RUN(correlate) {
     spoil_rows(c, c->x[2]);
     c->o->correlate(c->x[0], c->x[0] + squares(c->shape), c->x[1], c->x[2], c->shape->E, SPANS);
@@ -196,12 +224,14 @@ static const op_case cases[] = {
     {.op = "weight_sums", .run = run_weight_sums, .arrays = {WEIGHT_SUMS, ROWS_F, ROWS_E, ROWS_F, ROWS_E}},
     {.op = "unit_sums",
      .run = run_unit_sums,
-     .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_F, ROWS_F, ROWS_F}},
+     .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_F, ROWS_F, ROWS_F, ROWS_F, UNIT_SUMS}},
     {.op = "column_moments", .run = run_column_moments, .arrays = {UNIT_SUMS, ROWS_F}},
     {.op = "column_squares", .run = run_column_squares, .arrays = {VECTOR_E}},
     {.op = "sign_dets", .run = run_sign_dets, .arrays = {UNIT_SUMS, ROWS_E}},
     {.op = "head_spectra", .run = run_head_spectra, .arrays = {UNIT_SUMS, ROWS_E}},
     {.op = "neuron_spectra", .run = run_neuron_spectra, .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_F}},
+    {.op = "row_stats", .run = run_row_stats, .arrays = {ROWS_E, ROWS_E}},
+    {.op = "gated_spectra", .run = run_gated_spectra, .arrays = {UNIT_SUMS, ROWS_E, ROWS_E, ROWS_F, ROWS_F}},
     {.op = "correlate", .run = run_correlate, .arrays = {CORRELATIONS, ROWS_E, ROWS_E}},
 };
 enum { CASES = sizeof cases / sizeof *cases };

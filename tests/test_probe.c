@@ -56,13 +56,14 @@ typedef struct {
 } result;
 
 static void result_make(result *to, const model *m, const probe_plan *plan) {
-    const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, units[2] = {L * (size_t)m->c.H, L * (size_t)m->c.F};
-    to->floats = 2 * FEAT_KINDS * L * E + 2 * (size_t)plan->n_crit * (units[0] + units[1]);
+    const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, A = (size_t)(m->c.H * m->c.D), most = A > E ? A : E,
+                 units[2] = {L * (size_t)m->c.H, L * (size_t)m->c.F};
+    to->floats = 2 * FEAT_KINDS * L * most + 2 * (size_t)plan->n_crit * (units[0] + units[1]);
     float *at = to->block = xcalloc(to->floats, sizeof *at);
     to->r = (probe_result){0};
     for (int mode = 0; mode < 2; mode++) {
         if (!plan->mode[mode]) continue;
-        for (int k = 0; k < FEAT_KINDS; k++, at += L * E) to->r.features[mode][k] = at;
+        for (int k = 0; k < FEAT_KINDS; k++, at += L * most) to->r.features[mode][k] = at;
         to->r.heads[mode] = xcalloc((size_t)plan->n_crit, sizeof(float *));
         to->r.neurons[mode] = xcalloc((size_t)plan->n_crit, sizeof(float *));
         for (int c = 0; c < plan->n_crit; c++) {
@@ -108,8 +109,13 @@ static void assert_layers(const char *what, const float *got, const double *want
 static void everything_agrees(void **state) {
     fixture *f = *state;
     golden *g = &f->g;
-    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, H = (size_t)g->m.c.H, F = (size_t)g->m.c.F;
-    probe_plan plan = {.mode = {true, true}, .seed = 1};
+    const model_config *m = &g->m.c;
+    const size_t L = (size_t)m->L, H = (size_t)m->H, F = (size_t)m->F,
+                 width[FEAT_KINDS] = {[FEAT_HEAD_OUTPUT] = (size_t)(m->H * m->D),
+                                      [FEAT_RESIDUAL] = (size_t)m->E,
+                                      [FEAT_RESIDUAL_MID] = (size_t)m->E};
+    const bool both = m->type == MODEL_OPT;
+    probe_plan plan = {.mode = {true, both}, .seed = 1};
     plan.crit = crit_select("plainact,l2_norm,grad_norm,fisher,snip,grasp,nwot,jacov,removal", &plan.n_crit);
     if (!plan.crit) fail_msg("%s", err_get());
     const int all[] = {0, 1, 2, 3};
@@ -122,12 +128,12 @@ static void everything_agrees(void **state) {
         double *loss = golden_read(g, lengthy ? "long/loss" : "loss");
         assert_true(fabs(out[i].r.loss - loss[row]) <= 1e-5 * loss[row]);
         free(loss);
-        for (int mode = 0; mode < 2; mode++) {
+        for (int mode = 0; mode < 1 + both; mode++) {
             char path[120];
             for (int k = 0; k < FEAT_KINDS; k++) {
                 snprintf(path, sizeof path, "%s%s/%s", where, feature_groups[mode], feat_names[k]);
                 double *want = golden_read(g, path);
-                assert_layers(path, out[i].r.features[mode][k], want + row * L * E, L, E, 1e-4);
+                assert_layers(path, out[i].r.features[mode][k], want + row * L * width[k], L, width[k], 1e-4);
                 free(want);
             }
             for (int c = 0; c < plan.n_crit; c++)
@@ -161,7 +167,7 @@ static void assert_same_result(const char *what, const result *a, const result *
 
 static void batch_and_threads_do_not_matter(void **state) {
     fixture *f = *state;
-    probe_plan plan = {.mode = {true, true}, .seed = 1};
+    probe_plan plan = {.mode = {true, f->g.m.c.type == MODEL_OPT}, .seed = 1};
     plan.crit = crit_select("all", &plan.n_crit);
     const int all[] = {0, 1, 2, 3}, turned[] = {2, 0, 1, 3}, before = omp_get_max_threads();
     result base[MAX_EXAMPLES], other[MAX_EXAMPLES];
@@ -190,11 +196,11 @@ static void batch_and_threads_do_not_matter(void **state) {
 static void recomputing_does_not_matter(void **state) {
     fixture *f = *state;
     const model_config *c = &f->g.m.c;
-    const size_t L = (size_t)c->L, E = (size_t)c->E, F = (size_t)c->F;
+    const size_t L = (size_t)c->L, E = (size_t)c->E, A = (size_t)(c->H * c->D), F = (size_t)c->F;
     static const char *const criteria[] = {"plainact,snip,nwot", "all,removal", "l2_norm,wanda,random"};
     for (int k = 0; k < 3; k++) {  // without tangents, with them, and the forward pass alone, which has no rows
         const int n_rows = k == 2 ? 0 : 2;
-        probe_plan plan = {.mode = {true, true}, .seed = 1};
+        probe_plan plan = {.mode = {true, f->g.m.c.type == MODEL_OPT}, .seed = 1};
         plan.crit = crit_select(criteria[k], &plan.n_crit);
         const int all[] = {0, 1, 2, 3};
         result kept[MAX_EXAMPLES], again[MAX_EXAMPLES];
@@ -202,9 +208,11 @@ static void recomputing_does_not_matter(void **state) {
         for (int i = 0; i < 4; i++)
             rows[i / 2][i % 2] = (probe_row){.example = i % 2,
                                              .position = 3,
-                                             .da = xcalloc(L * E, sizeof(float)),
+                                             .da = xcalloc(L * A, sizeof(float)),
                                              .x = xcalloc(L * E, sizeof(float)),
-                                             .active = xcalloc(L * F, 1)};
+                                             .active = xcalloc(L * F, 1),
+                                             .dg = xcalloc(L * F, sizeof(float)),
+                                             .du = xcalloc(L * F, sizeof(float))};
         const size_t bytes = probe_bytes(&f->g.m, &plan, f->g.rows);
         run(f, &plan, all, f->g.N, kept, rows[0], n_rows);
         plan.recompute = true;
@@ -215,12 +223,16 @@ static void recomputing_does_not_matter(void **state) {
             result_free(&kept[i]), result_free(&again[i]);
         }
         for (int i = 0; i < 2; i++) {
-            assert_same_bits("da", rows[0][i].da, rows[1][i].da, L * E * sizeof(float));
+            assert_same_bits("da", rows[0][i].da, rows[1][i].da, L * A * sizeof(float));
+            assert_same_bits("dg", rows[0][i].dg, rows[1][i].dg, L * F * sizeof(float));
+            assert_same_bits("du", rows[0][i].du, rows[1][i].du, L * F * sizeof(float));
             assert_same_bits("x", rows[0][i].x, rows[1][i].x, L * E * sizeof(float));
             assert_same_bits("active", rows[0][i].active, rows[1][i].active, L * F);
         }
-        for (int i = 0; i < 4; i++)
-            free(rows[i / 2][i % 2].da), free(rows[i / 2][i % 2].x), free(rows[i / 2][i % 2].active);
+        for (int i = 0; i < 4; i++) {
+            const probe_row *r = &rows[i / 2][i % 2];
+            free(r->da), free(r->x), free(r->active), free(r->dg), free(r->du);
+        }
         free(plan.crit);
     }
 }
@@ -230,12 +242,12 @@ static void other_criteria_do_not_matter(void **state) {
     fixture *f = *state;
     const int L = f->g.m.c.L, all[] = {0, 1, 2, 3};
     const size_t units[2] = {(size_t)(L * f->g.m.c.H), (size_t)(L * f->g.m.c.F)};
-    probe_plan plan = {.mode = {true, true}, .seed = 1};
+    probe_plan plan = {.mode = {true, f->g.m.c.type == MODEL_OPT}, .seed = 1};
     plan.crit = crit_select("all,wanda", &plan.n_crit);
     result base[MAX_EXAMPLES], one[MAX_EXAMPLES];
     run(f, &plan, all, f->g.N, base, NULL, 0);
     for (int c = 0; c < plan.n_crit; c++)
-        for (int mode = 0; mode < 2; mode++) {
+        for (int mode = 0; mode < (f->g.m.c.type == MODEL_OPT ? 2 : 1); mode++) {
             const probe_plan single = {.crit = &plan.crit[c], .n_crit = 1, .mode = {!mode, mode}, .seed = 1};
             run(f, &single, all, f->g.N, one, NULL, 0);
             for (int i = 0; i < f->g.N; i++) {
@@ -377,11 +389,25 @@ static void taps_say_what_sums_say(void **state) {
     }
 }
 
+// A row against one of the reference's, within the root mean square of n of its rows from `first` on.
+static void agree_row(const float *got, const double *want, size_t row, size_t first, size_t n, size_t width) {
+    double square = 0;
+    for (size_t i = 0; i < n * width; i++)
+        square += want[first * width + i] * want[first * width + i] / (double)(n * width);
+    for (size_t e = 0; e < width; e++) {
+        const double a = want[row * width + e];
+        assert_true(fabs(got[e] - a) <= 1e-4 * fmax(fabs(a), sqrt(square)));
+    }
+}
+
 static void rows_agree(void **state) {
     fixture *f = *state;
     golden *g = &f->g;
-    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F, rows = (size_t)g->rows;
-    double *da = golden_read(g, "da"), *dz = golden_read(g, "dz"), *x = golden_read(g, "x");
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, A = (size_t)(g->m.c.H * g->m.c.D), F = (size_t)g->m.c.F,
+                 rows = (size_t)g->rows;
+    const bool gated = g->m.arch.gated;
+    double *da = golden_read(g, "da"), *dz = golden_read(g, "dz"), *x = golden_read(g, "x"),
+           *du = gated ? golden_read(g, "du") : NULL;
     // in any order, one of them twice
     static const int at[][2] = {{2, 4}, {0, 7}, {0, 12}, {1, 7}, {2, 0}, {0, 0}, {2, 4}};
     enum { ROWS = sizeof at / sizeof *at };
@@ -389,9 +415,11 @@ static void rows_agree(void **state) {
     for (int k = 0; k < ROWS; k++)
         want[k] = (probe_row){.example = at[k][0],
                               .position = at[k][1],
-                              .da = xcalloc(L * E, sizeof(float)),
+                              .da = xcalloc(L * A, sizeof(float)),
                               .x = xcalloc(L * E, sizeof(float)),
-                              .active = xcalloc(L * F, 1)};
+                              .active = xcalloc(L * F, 1),
+                              .dg = xcalloc(L * F, sizeof(float)),
+                              .du = xcalloc(L * F, sizeof(float))};
     probe_plan plan = {.mode = {true}, .seed = 1};
     plan.crit = crit_select("l2_norm", &plan.n_crit);
     const int all[] = {0, 1, 2};
@@ -400,22 +428,21 @@ static void rows_agree(void **state) {
     for (int k = 0; k < ROWS; k++) {
         for (size_t l = 0; l < L; l++) {
             const size_t row = l * rows + (size_t)(g->offset[at[k][0]] + at[k][1]);
-            double square[2] = {0};  // of this sequence's layer: a row alone may be small
-            const size_t first = l * rows + (size_t)g->offset[at[k][0]], n = (size_t)golden_length(g, at[k][0]) * E;
-            for (size_t i = 0; i < n; i++)
-                square[0] += da[first * E + i] * da[first * E + i] / (double)n,
-                    square[1] += x[first * E + i] * x[first * E + i] / (double)n;
-            for (size_t e = 0; e < E; e++) {
-                const double a = da[row * E + e], b = x[row * E + e];
-                assert_true(fabs(want[k].da[l * E + e] - a) <= 1e-4 * fmax(fabs(a), sqrt(square[0])));
-                assert_true(fabs(want[k].x[l * E + e] - b) <= 1e-4 * fmax(fabs(b), sqrt(square[1])));
+            // of this sequence's layer: a row alone may be small
+            const size_t first = l * rows + (size_t)g->offset[at[k][0]], n = (size_t)golden_length(g, at[k][0]);
+            agree_row(want[k].da + l * A, da, row, first, n, A);
+            agree_row(want[k].x + l * E, x, row, first, n, E);
+            if (gated) {
+                agree_row(want[k].dg + l * F, dz, row, first, n, F);
+                agree_row(want[k].du + l * F, du, row, first, n, F);
             }
-            for (size_t j = 0; j < F; j++) assert_int_equal(want[k].active[l * F + j], dz[row * F + j] != 0);
+            for (size_t j = 0; j < F && !gated; j++) assert_int_equal(want[k].active[l * F + j], dz[row * F + j] != 0);
         }
+        free(want[k].dg), free(want[k].du);
         free(want[k].da), free(want[k].x), free(want[k].active);
     }
     for (int i = 0; i < 3; i++) result_free(&out[i]);
-    free(da), free(dz), free(x), free(plan.crit);
+    free(da), free(dz), free(du), free(x), free(plan.crit);
 }
 
 // wanda in plain double from PyTorch's taps and the checkpoint's own matrices.
@@ -532,14 +559,14 @@ static void nan_weights_are_named(void **state) {
 
 int main(void) {
     static const golden_test per_model[] = {
-        {"everything agrees", everything_agrees, false, false},
-        {"batch and threads do not matter", batch_and_threads_do_not_matter, false, false},
-        {"other criteria do not matter", other_criteria_do_not_matter, false, false},
-        {"recomputing does not matter", recomputing_does_not_matter, false, false},
+        {"everything agrees", everything_agrees, false, true},
+        {"batch and threads do not matter", batch_and_threads_do_not_matter, false, true},
+        {"other criteria do not matter", other_criteria_do_not_matter, false, true},
+        {"recomputing does not matter", recomputing_does_not_matter, false, true},
         {"criteria get what they declare", criteria_get_what_they_declare, false, false},
         {"taps say what sums say", taps_say_what_sums_say, false, false},
         {"wanda agrees", wanda_agrees, false, false},
-        {"rows agree", rows_agree, false, false},
+        {"rows agree", rows_agree, false, true},
         {"NaN scores are named", nan_scores_are_named, false, false}};
     const struct CMUnitTest tests[] = {cmocka_unit_test(nan_weights_are_named)};
     return run_on_golden("probe", per_model, sizeof per_model / sizeof *per_model, open_fixture, close_fixture, tests,

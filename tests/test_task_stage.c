@@ -189,7 +189,8 @@ static void check_epenas(const task *k, int vocab, mode_kind mode, uint64_t seed
                      .row = row,
                      .da = q.da,
                      .x = q.x,
-                     .active = q.active};
+                     .active = q.active,
+                     .A = E};
     float got[F];
     double want[F];
     bool *keep = xmalloc((size_t)n * sizeof *keep);
@@ -211,6 +212,56 @@ static void check_epenas(const task *k, int vocab, mode_kind mode, uint64_t seed
     free(keep);
     rows_free(&q);
     free(row);
+}
+
+// Gated neurons, by rows of 2 E numbers as they are; some are zero, some neurons have no gradient of the gate, some rows
+// equal halves.
+static void test_epenas_gated(void **state) {
+    (void)state;
+    task k = task_make(120, 20, 16, 200, 4);
+    const task_stage *s = stage("epenas", MODE_SOUND);
+    const char *why = NULL;
+    int n = 0;
+    task_row *row = s->select(&k.t, 1, &n, &why);
+    assert_non_null(row);
+    rows q = rows_make(n, 9);
+    rng r = rng_make(10);
+    float *dg = xmalloc((size_t)(n * F) * sizeof *dg), *du = xmalloc((size_t)(n * F) * sizeof *du);
+    for (int i = 0; i < n * F; i++) {
+        dg[i] = i % F == 2 || i % 19 == 4 ? 0 : (float)(1e-3 * rng_normal(&r));
+        du[i] = i % 19 == 4 ? 0 : (float)(1e-3 * rng_normal(&r));
+        if (i % 23 == 7) du[i] = dg[i];
+    }
+    const task_layer in = {.n = n,
+                           .E = E,
+                           .H = H,
+                           .D = D,
+                           .F = F,
+                           .layers = 1,
+                           .row = row,
+                           .da = q.da,
+                           .x = q.x,
+                           .A = E,
+                           .dg = dg,
+                           .du = du};
+    float got[F], *v = xmalloc((size_t)(n * 2 * E) * sizeof *v);
+    double want[F];
+    bool *keep = xmalloc((size_t)n * sizeof *keep);
+    s->neurons(got, &in, 1);
+    for (int j = 0; j < F; j++) {
+        for (int i = 0; i < n; i++) {
+            for (int e = 0; e < E; e++) {
+                v[i * 2 * E + e] = dg[i * F + j] * q.x[i * E + e];
+                v[(i * 2 + 1) * E + e] = du[i * F + j] * q.x[i * E + e];
+            }
+            keep[i] = row_counts(v + i * 2 * E, 2 * E);
+        }
+        want[j] = epenas_of(row, v, 2 * E, n, 2 * E, keep, MODE_SOUND);
+    }
+    check_close("epenas gated neurons", got, want, F, 2e-4);
+    free(keep), free(v), free(dg), free(du), free(row);
+    rows_free(&q);
+    task_free(&k);
 }
 
 static void test_epenas(void **state) {
@@ -251,7 +302,7 @@ static void test_epenas_closed(void **state) {
         for (int r = 0; r < N; r++)
             v[r * d + i] = r < 3 ? (float)((r - 5) * i) : (float)(__builtin_popcount((unsigned)((r - 2) & i)) % 2);
     task_layer in = {
-        .n = N, .E = d, .H = 1, .D = d, .F = 2, .layers = 1, .row = row, .da = v, .x = v, .active = active};
+        .n = N, .E = d, .H = 1, .D = d, .F = 2, .layers = 1, .row = row, .da = v, .x = v, .active = active, .A = d};
     float out[2];
     double want = log(1 + 1e-5) - log(1e-5);
     stage("epenas", MODE_SOUND)->heads(out, &in, 1);
@@ -360,7 +411,8 @@ static void test_jacov_compat(void **state) {
                              .row = row,
                              .da = q.da,
                              .x = q.x,
-                             .active = q.active};
+                             .active = q.active,
+                             .A = E};
             float got[H];
             double want[H];
             s->heads(got, &in, 4);
@@ -377,6 +429,7 @@ static void test_jacov_compat(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_epenas),
+        cmocka_unit_test(test_epenas_gated),
         cmocka_unit_test(test_epenas_needs_two_classes),
         cmocka_unit_test(test_epenas_closed),
         cmocka_unit_test(test_jacov_compat),

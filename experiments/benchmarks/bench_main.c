@@ -204,7 +204,8 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
         check(&c, shape, weights < 0 ? DT_F32 : (dtype)weights, o);
     } else {
         ckpt file = {0};
-        if (ckpt_open(&file, arg.model) != 0) die(1, "%s", err_get());
+        if (ckpt_open(&file, arg.model) != 0 || model_check_mode(&file.config, arg.masks.mode) != 0)
+            die(1, "%s", err_get());
         check(&file.config, arg.model, weights < 0 ? file.tensors[0].type : (dtype)weights, o);
         ckpt_close(&file);
     }

@@ -132,7 +132,7 @@ static int32_t draw(const float *logits, int V, rng *r, candidate *c) {
 }
 
 int main(int argc, char **argv) {
-    cli_parse(argc, argv, "continues a prompt with an OPT model", options);
+    cli_parse(argc, argv, "continues a prompt", options);
     mask_choice choice;
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED | 1u << MASK_CONTEXTUAL) != 0) die(2, "%s", err_get());
     model m;

@@ -202,7 +202,9 @@ int main(int argc, char **argv) {
     mask_choice choice;
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED) != 0) die(2, "%s", err_get());
     ckpt from, made = {0};
-    if (ckpt_open(&from, arg.model) != 0 || ckpt_check_values(&from) != 0) die(1, "%s", err_get());
+    if (ckpt_open(&from, arg.model) != 0 || ckpt_check_values(&from) != 0 ||
+        model_check_mode(&from.config, mode_named(arg.mode)))
+        die(1, "%s", err_get());
     mask m = {0};
     mask_alloc(&m, &from.config);
     const mask_model of = {.name = arg.model, .hash = from.hash, .c = &from.config};

@@ -142,7 +142,8 @@ int main(int argc, char **argv) {
     if (mask_options_read(&choice, &arg.masks, MASKS_ALL & ~(1u << MASK_THRESHOLD)) != 0) die(2, "%s", err_get());
     if (choice.kind == MASK_ORACLE && !cli_given(options, "units")) choice.rule.units = UNITS_HEADS;
     const ops *o = device_open(&arg.device);
-    if (!o || model_load_on(&loaded, arg.model, o)) die(1, "%s", err_get());
+    if (!o || model_load_on(&loaded, arg.model, o) || model_check_mode(&loaded.c, choice.rule.mode))
+        die(1, "%s", err_get());
     if (arg.masks.dense_layers > loaded.c.L)
         die(2, "--dense-layers %ld: the model has %d layers", arg.masks.dense_layers, loaded.c.L);
     model_sparse_prepare(&loaded);

@@ -136,7 +136,8 @@ static void open_model(sweep *w) {
         store_close(scores);
     }
     const ops *device = device_open(&o->device);
-    if (!device || model_load_on(&w->model, o->model, device)) die(1, "%s", err_get());
+    if (!device || model_load_on(&w->model, o->model, device) || model_check_mode(&w->model.c, w->mode))
+        die(1, "%s", err_get());
     if (o->masks.dense_layers > w->model.c.L)
         die(2, "--dense-layers %ld: the model has %d layers", o->masks.dense_layers, w->model.c.L);
     if (!(w->tok = tok_open_model(o->model, &w->model.c))) die(1, "%s", err_get());

@@ -8,6 +8,7 @@
 // "model.decoder.layers.0.fc1.weight" is "layers.0.fc1.weight".
 #pragma once
 #include "base.h"
+#include "mode.h"
 
 typedef enum { DT_F32, DT_F16, DT_BF16 } dtype;
 static inline size_t dtype_bytes(dtype t) { return t == DT_F32 ? 4 : 2; }
@@ -92,6 +93,8 @@ static inline int model_units(const model_config *c, int layer, unit_kind kind) 
 static inline bool model_compacted(const model_config *c) { return c->heads || c->neurons; }
 void model_config_free(model_config *c);  // the lists; safe on {0}
 bool model_ends_text(const model_config *c, int id);
+// 0, or -1 and err_set: the published code, which --mode compat follows, has OPT alone.
+int model_check_mode(const model_config *c, mode_kind mode);
 
 typedef struct {
     char *name;  // without what the family's files put before it

@@ -88,6 +88,12 @@ int model_config_parse(const char *json, size_t n, const char *path, model_confi
     return bad;
 }
 
+int model_check_mode(const model_config *c, mode_kind mode) {
+    if (mode == MODE_SOUND || c->type == MODEL_OPT) return 0;
+    return err_set("--mode %s follows published code that has OPT models alone, and this one is %s; take --mode sound",
+                   mode_names[mode], model_type_names[c->type]);
+}
+
 void model_config_free(model_config *c) {
     free(c->heads);
     free(c->neurons);

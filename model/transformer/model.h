@@ -270,6 +270,9 @@ const float *model_grad_z(const model_run *r, int layer);
 const float *model_grad_u(const model_run *r, int layer);
 const float *model_grad_r(const model_run *r, int layer);
 const float *model_grad_out(const model_run *r, int layer);  // during `each` only
+// At the output of the k-th matrix whose rows are the neurons' (model_neuron_rows): dz, or where gated dz, du; else
+// NULL.
+const float *model_grad_rows(const model_run *r, int layer, int k);
 
 // Hessian-vector product, Pearlmutter 1994: H is the Hessian of each sequence's own loss with respect to additive
 // perturbations of the taps. Direction: scale_a[i] * da, scale_z[i] * dz of sequence i, or dr where r is the tap (and

@@ -124,6 +124,10 @@ const float *model_grad_a(const model_run *r, int layer) { return r->layer[layer
 const float *model_grad_z(const model_run *r, int layer) { return r->layer[layer].dz; }
 const float *model_grad_u(const model_run *r, int layer) { return r->layer[layer].du; }
 const float *model_grad_r(const model_run *r, int layer) { return r->layer[layer].dr; }
+const float *model_grad_rows(const model_run *r, int layer, int k) {
+    const float *const rows[] = {model_grad_z(r, layer), model_grad_u(r, layer)};
+    return k < 2 ? rows[k] : NULL;
+}
 const float *model_grad_tap(const model_run *r, unit_kind kind, int layer) {
     if (kind == UNIT_HEADS) return model_grad_a(r, layer);
     return r->m->arch.tap == TAP_R ? model_grad_r(r, layer) : model_grad_z(r, layer);

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 import torch.nn.functional as fn
 
-from make_opt import NEAR, SEQUENCES, logprobs, loss_of, spectrum_score
+from make_opt import NEAR, SEQUENCES, logprobs, loss_of, spectrum_score, write_tokenizer
 
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 MODELS = {
-    "llama": dict(type="llama", E=24, L=2, H=6, K=2, D=6, F=28, V=67, seed=11, theta=100.0, scaling=LLAMA3),
+    "llama": dict(type="llama", E=24, L=2, H=6, K=2, D=6, F=28, V=264, seed=11, theta=100.0, scaling=LLAMA3, positions=600),
     "mistral": dict(type="mistral", E=20, L=2, H=4, K=2, D=8, F=24, V=61, seed=12, theta=1e4, act="gelu", v5=True),
     "qwen2": dict(type="qwen2", E=20, L=3, H=5, K=1, D=4, F=22, V=62, seed=13, theta=1e6, tied=True, dtype="bfloat16"),
     "qwen3": dict(type="qwen3", E=21, L=2, H=4, K=2, D=6, F=31, V=66, seed=14, theta=1e4, tied=True, dtype="float16"),
@@ -70,6 +70,8 @@ def write_checkpoint(folder, c, weights):
     text += b" " * (-len(text) % 8)
     with open(f"{folder}/model.safetensors", "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text + body)
+    if c["V"] >= 260:
+        write_tokenizer(folder, c["V"])
 
 
 def random_weights(c, rng):
@@ -254,8 +256,8 @@ def draw_tokens(c, w, rng, n):
             return ids
 
 
-def make(name, seed, act="silu", tied=False, bias=False, dtype="float32", scaling=None, v5=False, **c):
-    c.update(act=act, tied=tied, bias=bias, dtype=dtype, scaling=scaling, v5=v5, positions=24, eps=1e-5)
+def make(name, seed, act="silu", tied=False, bias=False, dtype="float32", scaling=None, v5=False, positions=24, **c):
+    c.update(act=act, tied=tied, bias=bias, dtype=dtype, scaling=scaling, v5=v5, positions=positions, eps=1e-5)
     rng = np.random.Generator(np.random.PCG64(seed))
     stored = random_weights(c, rng)
     write_checkpoint(f"llama/{name}", c, stored)

@@ -4,6 +4,7 @@
 #include "chol.h"
 #include "corr.h"
 #include "cpu.h"
+#include "gated_rows.h"
 #include "simd.h"
 #include <cblas.h>
 #include <math.h>
@@ -94,19 +95,17 @@ enum { LANES = 16, COLUMNS = 128 };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 #define AT(i, j) ((i) * ((i)-1) / 2 + (j))  // j < i: strict lower triangle
 
-// pick [LANES, NEURON_ROWS]: the rows of each neuron, n of them; rows n.. are padded with those of the identity. Float
-// is enough: the condition number is at most 290.
-FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *corr,
-                               int T) {
-    lanes l[AT(NEURON_ROWS, 0)], v[NEURON_ROWS], inv[NEURON_ROWS];
+static int most_rows(const int *n, int count) {
     int most = 0;
     for (int k = 0; k < count; k++) most = n[k] > most ? n[k] : most;
-    memset(l, 0, (size_t)AT(most, 0) * sizeof *l);
-    for (int k = 0; k < count; k++)
-        for (int i = 1; i < n[k]; i++) {
-            const float *row = corr + (size_t)pick[k][i] * (size_t)T;
-            for (int j = 0; j < i; j++) l[AT(i, j)][k] = 0.9f * row[pick[k][j]];
-        }
+    return most;
+}
+
+// l: the strict lower triangles of 0.9 C of `count` neurons, n [LANES] rows each; rows n.. are padded with those of the
+// identity. Float is enough: the condition number is at most 290.
+FORCE_INLINE void lane_spectra(double *sums, lanes *l, const int *n, int count) {
+    lanes v[NEURON_ROWS], inv[NEURON_ROWS];
+    const int most = most_rows(n, count);
     // L D L' needs no square roots; the diagonal of 0.9 C + 0.1 I is 1.
     const lanes one = (lanes){0} + 1;
     lanes det = one, trace = {0};
@@ -141,12 +140,24 @@ FORCE_INLINE void lane_spectra(double *sums, const int (*pick)[NEURON_ROWS], con
     }
 }
 
+// The triangles of the rows pick [LANES, NEURON_ROWS] of corr.
+static void pick_triangles(lanes *l, const int (*pick)[NEURON_ROWS], const int *n, int count, const float *corr,
+                           int T) {
+    memset(l, 0, (size_t)AT(most_rows(n, count), 0) * sizeof *l);
+    for (int k = 0; k < count; k++)
+        for (int i = 1; i < n[k]; i++) {
+            const float *row = corr + (size_t)pick[k][i] * (size_t)T;
+            for (int j = 0; j < i; j++) l[AT(i, j)][k] = 0.9f * row[pick[k][j]];
+        }
+}
+
 // For units <= COLUMNS neurons whose gradients begin at dz; most and corr of the span.
 HOT static void column_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int units,
                                int T) {
     const int words = (T + 31) / 32;
     uint32_t *bit = xcalloc((size_t)words * COLUMNS, sizeof *bit);  // [words, COLUMNS]: token 32 w + b is active
     int *active = xmalloc((size_t)T * sizeof *active), pick[LANES][NEURON_ROWS], n[LANES];
+    lanes l[AT(NEURON_ROWS, 0)];
     for (int t = 0; t < T; t++) {
         const float *g = dz + (size_t)t * (size_t)F, xmax = most[t];
         uint32_t *to = bit + (size_t)(t / 32) * COLUMNS;
@@ -161,7 +172,9 @@ HOT static void column_spectra(double *sums, const float *dz, const float *corr,
                 active[m++] = 32 * w + __builtin_ctz(b);
         n[k] = m < NEURON_ROWS ? m : NEURON_ROWS;
         for (int i = 0; i < n[k]; i++) pick[k][i] = active[(long)i * m / n[k]];
-        if (k == LANES - 1 || u == units - 1) lane_spectra(sums + (size_t)(u - k) * USUMS, pick, n, k + 1, corr, T);
+        if (k < LANES - 1 && u < units - 1) continue;
+        pick_triangles(l, pick, n, k + 1, corr, T);
+        lane_spectra(sums + (size_t)(u - k) * USUMS, l, n, k + 1);
     }
     free(active);
     free(bit);
@@ -176,6 +189,56 @@ void cpu_neuron_spectra(double *sums, const float *dz, const float *corr, const 
                            units - u < COLUMNS ? units - u : COLUMNS, s[i].n);
         corr += (size_t)s[i].n * (size_t)s[i].n;
     }
+}
+
+// ---------------------------------------------------------------- gated neurons (gated_rows.h)
+// Of units <= COLUMNS neurons whose gradients begin at dg and du; stat and corr of the span.
+HOT static void gated_columns(double *sums, const float *dg, const float *du, const float *corr, const float *stat,
+                              int E, int F, int units, int T) {
+    int *active = xmalloc((size_t)T * sizeof *active), n[LANES];
+    lanes l[AT(NEURON_ROWS, 0)];
+    for (int u = 0; u < units; u += LANES) {
+        const int count = units - u < LANES ? units - u : LANES;
+        memset(l, 0, sizeof l);
+        for (int k = 0; k < count; k++) {
+            int m = 0, pick[NEURON_ROWS];
+            gated_row row[NEURON_ROWS];
+            for (int t = 0; t < T; t++) {
+                const size_t at = (size_t)t * (size_t)F + (size_t)(u + k);
+                if (gated_row_defined(dg[at], du[at], stat + (size_t)t * ROW_STATS)) active[m++] = t;
+            }
+            n[k] = m < NEURON_ROWS ? m : NEURON_ROWS;
+            for (int i = 0; i < n[k]; i++) {
+                const size_t t = (size_t)active[(long)i * m / n[k]], at = t * (size_t)F + (size_t)(u + k);
+                pick[i] = (int)t;
+                row[i] = gated_row_of(dg[at], du[at], stat + t * ROW_STATS, E);
+                for (int j = 0; j < i; j++)
+                    l[AT(i, j)][k] =
+                        0.9f * ((row[i].a * row[j].a + row[i].b * row[j].b) * corr[t * (size_t)T + (size_t)pick[j]] +
+                                row[i].c * row[j].c);
+            }
+        }
+        lane_spectra(sums + (size_t)u * USUMS, l, n, count);
+    }
+    free(active);
+}
+
+void cpu_gated_spectra(double *sums, const float *dg, const float *du, const float *corr, const float *stat, int E,
+                       int F, int from, int units, const span *s, int n) {
+    for (int i = 0; i < n; i++, sums += (size_t)units * USUMS) {
+        const size_t first = (size_t)s[i].row * (size_t)F + (size_t)from;
+        for (int u = 0; u < units; u += COLUMNS)
+            gated_columns(sums + (size_t)u * USUMS, dg + first + u, du + first + u, corr,
+                          stat + (size_t)s[i].row * ROW_STATS, E, F, units - u < COLUMNS ? units - u : COLUMNS, s[i].n);
+        corr += (size_t)s[i].n * (size_t)s[i].n;
+    }
+}
+
+void cpu_row_stats(float *stat, const float *x, int E, const span *s, int n) {
+    for (int i = 0; i < n; i++)
+#pragma omp parallel for schedule(static)
+        for (int t = s[i].row; t < s[i].row + s[i].n; t++)
+            row_stats_of(stat + (size_t)t * ROW_STATS, x + (size_t)t * (size_t)E, E);
 }
 
 // ---------------------------------------------------------------- correlations between the rows of fc1's input

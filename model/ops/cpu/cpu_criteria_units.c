@@ -17,7 +17,7 @@ HOT static void column_sums(double *sums, unsigned which, const unit_taps *x, in
     for (int t = 0; t < s->n; t++) {
         const size_t at = (size_t)(s->row + t) * (size_t)x->ld + (size_t)from;
         const float *a = x->act ? x->act + at : NULL, *g = x->grad ? x->grad + at : NULL,
-                    *h = x->tangent ? x->tangent + at : NULL;
+                    *h = x->tangent ? x->tangent + at : NULL, *on = x->gate ? x->gate + at : a;
 #define ADD(column, term)                                                                                              \
     if (ASKED(column)) {                                                                                               \
         double *to = sum[column];                                                                                      \
@@ -29,14 +29,18 @@ HOT static void column_sums(double *sums, unsigned which, const unit_taps *x, in
         // 2 relu(a) without a branch, NaN kept
         // a gradient of 1e-20 is far above zero, its square is not in float
         ADD(USUM_ACT, (double)a[u] * a[u])
-        ADD(USUM_RELU, 0.25 * ((double)(a[u] + fabsf(a[u])) * (a[u] + fabsf(a[u]))))
+        if (x->gate) {
+            ADD(USUM_OUTPUT, (double)a[u] * a[u])
+        } else {
+            ADD(USUM_OUTPUT, 0.25 * ((double)(a[u] + fabsf(a[u])) * (a[u] + fabsf(a[u]))))
+        }
         ADD(USUM_GRAD, (double)g[u] * g[u])
         ADD(USUM_ABS, fabsf(g[u]))
         ADD(USUM_SIGNED, (double)a[u] * g[u])
         ADD(USUM_SIZE, fabs((double)a[u] * g[u]))
         ADD(USUM_SQUARE, ((double)a[u] * g[u]) * ((double)a[u] * g[u]))
         ADD(USUM_VALUES, ((double)a[u] * g[u]) * ((double)a[u] * g[u]))
-        ADD(USUM_ON, a[u] > 0)
+        ADD(USUM_ON, on[u] > 0)
         ADD(USUM_TANGENT, (double)a[u] * h[u])
 #undef ADD
     }
@@ -90,11 +94,11 @@ HOT static void wide_sums(double *sums, unsigned which, const unit_taps *x, int 
             sum[USUM_SQUARE] += ag * ag;
         }
         if (ASKED(USUM_ACT)) sum[USUM_ACT] += dot(a, a, D);
-        if (ASKED(USUM_RELU)) sum[USUM_RELU] += relu_squares(a, D);
+        if (ASKED(USUM_OUTPUT)) sum[USUM_OUTPUT] += x->gate ? dot(a, a, D) : relu_squares(a, D);
         if (ASKED(USUM_GRAD)) sum[USUM_GRAD] += dot(g, g, D);
         if (ASKED(USUM_ABS)) sum[USUM_ABS] += sizes(g, D);
         if (ASKED(USUM_VALUES)) sum[USUM_VALUES] += product_squares(a, g, D);
-        if (ASKED(USUM_ON)) sum[USUM_ON] += positive(a, D);
+        if (ASKED(USUM_ON)) sum[USUM_ON] += positive(x->gate ? x->gate + at : a, D);
         if (ASKED(USUM_TANGENT)) sum[USUM_TANGENT] += dot(a, x->tangent + at, D);
         if (ASKED(USUM_OUT)) sum[USUM_OUT] += sizes(x->out + row * (size_t)x->out_ld + column, D);
     }

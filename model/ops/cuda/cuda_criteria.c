@@ -45,6 +45,23 @@ void cuda_neuron_spectra(double *sums, const float *dz, const float *corr, const
     LAUNCHED("neuron_spectra");
 }
 
+void cuda_gated_spectra(double *sums, const float *dg, const float *du, const float *corr, const float *stat, int E,
+                        int F, int from, int units, const span *s, int n) {
+    for (int i = 0; i < n && units; i++, sums += (size_t)units * USUMS) {
+        const size_t first = (size_t)s[i].row * (size_t)F;
+        cuda_launch_gated_spectra(sums, dg + first, du + first, corr, stat + (size_t)s[i].row * ROW_STATS, E, F, from,
+                                  units, s[i].n, g->stream);
+        corr += (size_t)s[i].n * (size_t)s[i].n;
+    }
+    LAUNCHED("gated_spectra");
+}
+
+void cuda_row_stats(float *stat, const float *x, int E, const span *s, int n) {
+    cuda_spans spans;
+    EACH_ROWS cuda_launch_row_stats(stat, x, E, &spans, g->stream);
+    LAUNCHED("row_stats");
+}
+
 void cuda_correlate(float *corr, float *most, float *work, const float *x, int E, const span *s, int n) {
     const float one = 1, zero = 0;
     cuda_spans spans;

@@ -190,13 +190,18 @@ struct neuron_room {
     float l[NEURON_ROWS][NEURON_ROWS + 1], column[NEURON_ROWS], d[NEURON_ROWS];
 };  // of a warp
 
-// M of n picked tokens (this lane's is row `lane`) as L D L' with L's diagonal 1; lanes n.. hold rows of the identity.
-__device__ void factor(neuron_room *w, const float *corr, int T, int token, int n) {
+// 0.9 C of n picked tokens (this lane's is row `lane`) below the diagonal; lanes n.. hold rows of the identity.
+__device__ void pick_rows(neuron_room *w, const float *corr, int T, int token, int n) {
     const int lane = lane_of();
     for (int j = 0; j < NEURON_ROWS; j++) {
         const int other = __shfl_sync((unsigned)ALL_LANES, token, j);
         w->l[lane][j] = j < lane && lane < n ? 0.9f * corr[(size_t)token * T + other] : 0;
     }
+}
+
+// M as L D L' with L's diagonal 1.
+__device__ void factor(neuron_room *w) {
+    const int lane = lane_of();
     float pivot = 1;
     __syncwarp();
     for (int j = 0; j < NEURON_ROWS; j++) {
@@ -229,6 +234,20 @@ __device__ float column_of_inverse(const neuron_room *w) {
     return trace;
 }
 
+// The sums of a neuron whose 0.9 C the warp has picked.
+__device__ void put_spectrum(double *to, neuron_room *w, int n) {
+    factor(w);
+    const double trace = warp_sum(lane_of() < n ? (double)column_of_inverse(w) : 0);
+    float det = 1;
+    for (int i = 0; i < NEURON_ROWS; i++) det *= w->d[i];  // between 0.1^32 and 1
+    if (lane_of() == 0) {
+        to[USUM_ROWS] = n;
+        to[USUM_LOG_DET] = log((double)det);
+        to[USUM_TRACE] = trace;
+    }
+    __syncwarp();
+}
+
 // 32 neurons a block, of one span. A token is active where its row dz x is not zero; which rows of corr(x) a neuron has
 // is all that counts.
 static __global__ void __launch_bounds__(THREADS, 1)
@@ -252,18 +271,93 @@ static __global__ void __launch_bounds__(THREADS, 1)
         int count = 0;
         for (int k = 0; k < words; k++) count += __popc(bit[k * 32 + q]);
         const int n = count < NEURON_ROWS ? count : NEURON_ROWS;
-        factor(w, corr, T, lane < n ? nth_bit(bit + q, 32, (int)((long long)lane * count / n)) : 0, n);
-        const double trace = warp_sum(lane < n ? (double)column_of_inverse(w) : 0);
-        float det = 1;
-        for (int i = 0; i < NEURON_ROWS; i++) det *= w->d[i];  // between 0.1^32 and 1
-        if (lane == 0) {
-            double *to = sums + (size_t)u * USUMS;
-            to[USUM_ROWS] = n;
-            to[USUM_LOG_DET] = log((double)det);
-            to[USUM_TRACE] = trace;
-        }
-        __syncwarp();
+        pick_rows(w, corr, T, lane < n ? nth_bit(bit + q, 32, (int)((long long)lane * count / n)) : 0, n);
+        put_spectrum(sums + (size_t)u * USUMS, w, n);
     }
+}
+
+// ---------------------------------------------------------------- gated neurons
+// Rows (dg x, du x), as in gated_rows.h.
+__device__ __forceinline__ bool gated_defined(float dg, float du, const float *stat) {
+    const float g = fmaxf(fabsf(dg), fabsf(du)), least = stat[ROW_LEAST], most = stat[ROW_MOST],
+                size = fmaxf(fabsf(least), fabsf(most)), mean = 0.5f * (dg + du) * stat[ROW_MEAN];
+    const float away = fmaxf(fmaxf(fabsf(dg * least - mean), fabsf(dg * most - mean)),
+                             fmaxf(fabsf(du * least - mean), fabsf(du * most - mean)));
+    return !(g * size <= 1e-30f) && !(away <= 1e-6f * g * size);
+}
+
+// 0.9 C of the picked rows, from those of corr(x).
+__device__ void pick_gated(neuron_room *w, const float *corr, int T, int token, int n, float dg, float du,
+                           const float *stat, int E) {
+    const int lane = lane_of();
+    const double s = (double)stat[ROW_SPREAD], m = sqrt(E / 2.0) * (double)stat[ROW_MEAN] * ((double)dg - (double)du),
+                 x = (double)dg * s, y = (double)du * s, scale = 1 / sqrt(x * x + y * y + m * m);
+    const float a = (float)(x * scale), b = (float)(y * scale), c = (float)(m * scale);
+    for (int j = 0; j < NEURON_ROWS; j++) {
+        const int other = __shfl_sync((unsigned)ALL_LANES, token, j);
+        const float aj = __shfl_sync((unsigned)ALL_LANES, a, j), bj = __shfl_sync((unsigned)ALL_LANES, b, j),
+                    cj = __shfl_sync((unsigned)ALL_LANES, c, j);
+        w->l[lane][j] =
+            j < lane && lane < n ? 0.9f * ((a * aj + b * bj) * corr[(size_t)token * T + other] + c * cj) : 0;
+    }
+}
+
+static __global__ void __launch_bounds__(THREADS, 1)
+    gated_spectra_k(double *__restrict__ sums, const float *__restrict__ dg, const float *__restrict__ du,
+                    const float *__restrict__ corr, const float *__restrict__ stat, int E, int F, int from, int units,
+                    int T) {
+    CU_DYN_SHARED(neuron_room, room);
+    const int lane = lane_of(), words = (T + 31) / 32;
+    unsigned *bit = reinterpret_cast<unsigned *>(room + GROUPS);  // [words, 32]
+    const int mine = (int)blockIdx.x * 32 + lane;
+    for (int w = warp_of(); w < words; w += GROUPS) {
+        unsigned b = 0;
+        for (int t = 32 * w; mine < units && t < T && t < 32 * w + 32; t++) {
+            const size_t i = (size_t)t * F + from + mine;
+            b |= (unsigned)gated_defined(dg[i], du[i], stat + (size_t)t * ROW_STATS) << t % 32;
+        }
+        bit[w * 32 + lane] = b;
+    }
+    __syncthreads();
+    neuron_room *w = room + warp_of();
+    for (int q = warp_of(); q < 32; q += GROUPS) {
+        const int u = (int)blockIdx.x * 32 + q;
+        if (u >= units) break;
+        int count = 0;
+        for (int k = 0; k < words; k++) count += __popc(bit[k * 32 + q]);
+        const int n = count < NEURON_ROWS ? count : NEURON_ROWS,
+                  token = lane < n ? nth_bit(bit + q, 32, (int)((long long)lane * count / n)) : 0;
+        const size_t i = (size_t)token * F + from + u;
+        pick_gated(w, corr, T, token, n, dg[i], du[i], stat + (size_t)token * ROW_STATS, E);
+        put_spectrum(sums + (size_t)u * USUMS, w, n);
+    }
+}
+
+static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+    row_stats_k(float *__restrict__ stat, const float *__restrict__ x, int E, const cuda_spans s) {
+    const cuda_span p = s.s[find_span(s, (int)blockIdx.x)];
+    const int t = ((int)blockIdx.x - p.first) * CUDA_WARPS + warp_of();
+    if (t >= p.n) return;
+    const float *row = x + (size_t)(p.row + t) * E;
+    const double mean = warp_mean(row, E);
+    double square = 0;
+    float least = row[0], most = row[0];
+    for (int e = lane_of(); e < E; e += 32) {
+        square += ((double)row[e] - mean) * ((double)row[e] - mean);
+        least = fminf(least, row[e]);
+        most = fmaxf(most, row[e]);
+    }
+    square = warp_sum(square);
+    for (int o = 16; o > 0; o >>= 1) {
+        least = fminf(least, __shfl_xor_sync((unsigned)ALL_LANES, least, o));
+        most = fmaxf(most, __shfl_xor_sync((unsigned)ALL_LANES, most, o));
+    }
+    if (lane_of()) return;
+    float *to = stat + (size_t)(p.row + t) * ROW_STATS;
+    to[ROW_MEAN] = (float)mean;
+    to[ROW_SPREAD] = (float)sqrt(square);
+    to[ROW_LEAST] = least;
+    to[ROW_MOST] = most;
 }
 
 // ---------------------------------------------------------------- rows of fc1's input
@@ -320,6 +414,15 @@ extern "C" void cuda_launch_neuron_spectra(double *sums, const float *dz, const 
                                            int from, int units, int rows, cudaStream_t st) {
     start(neuron_spectra_k, dim3((units + 31) / 32), GROUPS * sizeof(neuron_room) + words(rows) * 32 * sizeof(unsigned),
           st, sums, dz, corr, most, F, from, units, rows);
+}
+extern "C" void cuda_launch_gated_spectra(double *sums, const float *dg, const float *du, const float *corr,
+                                          const float *stat, int E, int F, int from, int units, int rows,
+                                          cudaStream_t st) {
+    start(gated_spectra_k, dim3((units + 31) / 32), GROUPS * sizeof(neuron_room) + words(rows) * 32 * sizeof(unsigned),
+          st, sums, dg, du, corr, stat, E, F, from, units, rows);
+}
+extern "C" void cuda_launch_row_stats(float *stat, const float *x, int E, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(row_stats_k, s->blocks, 32 * CUDA_WARPS, 0, st, stat, x, E, *s);
 }
 extern "C" void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s,
                                         cudaStream_t st) {

@@ -6,7 +6,12 @@
 enum { GROUPS = THREADS / 32, COLUMN_SUMS = USUM_TANGENT + 1 };
 
 __device__ __forceinline__ float value(const float *x, size_t at) { return x ? x[at] : 0; }
-__device__ __forceinline__ float relu2(float a) { return a + fabsf(a); }  // 2 relu(a), NaN kept
+// The square of a neuron's output, NaN kept; whether it is on.
+__device__ __forceinline__ double output2(const unit_taps &x, float a) {
+    const float r = x.gate ? a : 0.5f * (a + fabsf(a));
+    return (double)r * (double)r;
+}
+__device__ __forceinline__ int is_on(const unit_taps &x, size_t at, float a) { return (x.gate ? x.gate[at] : a) > 0; }
 
 // Units of one value: a warp reads 32 of them side by side, the warps of a block take turns at the tokens.
 static __global__ void __launch_bounds__(THREADS)
@@ -21,13 +26,13 @@ static __global__ void __launch_bounds__(THREADS)
         const float a = value(x.act, at), g = value(x.grad, at), h = value(x.tangent, at);
         const double ag = (double)a * (double)g;
         sum[USUM_ACT] += (double)a * (double)a;
-        sum[USUM_RELU] += 0.25 * (double)relu2(a) * (double)relu2(a);
+        sum[USUM_OUTPUT] += output2(x, a);
         sum[USUM_GRAD] += (double)g * (double)g;
         sum[USUM_ABS] += (double)fabsf(g);
         sum[USUM_SIGNED] += ag;
         sum[USUM_SIZE] += fabs(ag);
         sum[USUM_SQUARE] += ag * ag;
-        sum[USUM_ON] += a > 0;
+        sum[USUM_ON] += is_on(x, at, a);
         sum[USUM_TANGENT] += (double)a * (double)h;
     }
     sum[USUM_VALUES] = sum[USUM_SQUARE];  // with one value they are the same
@@ -59,11 +64,11 @@ static __global__ void __launch_bounds__(THREADS)
             const double ag = (double)a * (double)g;
             token += ag;
             sum[USUM_ACT] += (double)a * (double)a;
-            sum[USUM_RELU] += 0.25 * (double)relu2(a) * (double)relu2(a);
+            sum[USUM_OUTPUT] += output2(x, a);
             sum[USUM_GRAD] += (double)g * (double)g;
             sum[USUM_ABS] += (double)fabsf(g);
             sum[USUM_VALUES] += ag * ag;
-            sum[USUM_ON] += a > 0;
+            sum[USUM_ON] += is_on(x, at, a);
             sum[USUM_TANGENT] += (double)a * (double)h;
             sum[USUM_OUT] += (double)fabsf(value(x.out, row * x.out_ld + column + i));
         }

@@ -179,6 +179,11 @@ void cuda_launch_head_spectra(double *sums, const float *grad, int ld, int D, in
 // one span's
 void cuda_launch_neuron_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int from,
                                 int units, int rows, cudaStream_t st);
+// one span's
+void cuda_launch_gated_spectra(double *sums, const float *dg, const float *du, const float *corr, const float *stat,
+                               int E, int F, int from, int units, int rows, cudaStream_t st);
+// CUDA_WARPS rows a block
+void cuda_launch_row_stats(float *stat, const float *x, int E, const cuda_spans *s, cudaStream_t st);
 // CUDA_WARPS rows a block; y of norm 1
 void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const cuda_spans *s, cudaStream_t st);
 
