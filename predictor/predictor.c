@@ -11,7 +11,8 @@ const char *const predictor_states[] = {"head_output", "residual", "residual_mid
 void predictor_shape(net *n, const predictor_info *a, unit_kind kind) {
     const int units = predictor_units(a, kind) * (a->per_layer ? 1 : a->L);
     static const net_kind of[] = {[PREDICTOR_LOWRANK] = NET_PAIR, [PREDICTOR_SEQUENCE] = NET_POOL};  // others: NET_MLP
-    net_shape(n, of[a->design], a->E, a->hidden[kind], units);
+    const int in = a->design == PREDICTOR_SEQUENCE ? a->E : predictor_width(a, a->state[kind]);
+    net_shape(n, of[a->design], in, a->hidden[kind], units);
 }
 
 static size_t count_floats(const predictor *p) {
@@ -202,6 +203,7 @@ int predictor_put_about(store *s, const predictor_info *a, const char *model_has
               store_put_text(s, "/", "mode", mode_names[a->mode]);
     for (size_t i = 0; !bad && i < sizeof number / sizeof *number; i++)
         bad = store_put_number(s, "/", number[i].key, number[i].value);
+    if (!bad && a->A) bad = store_put_number(s, "/", "head_width", a->A);
     return bad ? -1 : 0;
 }
 
@@ -264,6 +266,10 @@ static int read_about(const store *s, predictor_info *a, const char *criterion) 
     const int design = choice(s, "/", "design", predictor_design_names), target = choice(s, "/", "target", targets),
               mode = choice(s, "/", "mode", mode_names);
     int per_layer;
+    char *wide = store_attr(s, "/", "head_width");  // only where it is not the model's
+    const bool has_width = wide != NULL;
+    free(wide);
+    if (has_width && number(s, "/", "head_width", 1, 1 << 20, &a->A)) return -1;
     if (design < 0 || target < 0 || mode < 0 || number(s, "/", "layers", 1, 1 << 16, &a->L) ||
         number(s, "/", "heads", 1, 1 << 16, &a->H) || number(s, "/", "width", 1, 1 << 20, &a->E) ||
         number(s, "/", "neurons", 1, 1 << 24, &a->F) || number(s, "/", "per_layer", 0, 1, &per_layer) ||
@@ -345,7 +351,8 @@ predictor *predictor_open(const char *path, const char *criterion, const model *
     char *of_model = store_attr(s, "/", "model_hash"), *name = find_criterion(s, criterion),
          *group = xasprintf("/predictors/%s", name ? name : ""), *hash = store_attr(s, group, "hash");
     int bad = !name || read_about(s, &a, name) ? -1 : 0;
-    if (!bad && (a.L != m->c.L || a.H != m->c.H || a.E != m->c.E || a.F != m->c.F))
+    if (!bad && (a.L != m->c.L || a.H != m->c.H || a.E != m->c.E ||
+                 predictor_width(&a, STATE_HEAD_OUTPUT) != m->c.H * m->c.D || a.F != m->c.F))
         bad = err_set(
             "%s: of a model of %d layers, %d heads, width %d, %d neurons, not %d, %d, %d, %d; train one for this model",
             path, a.L, a.H, a.E, a.F, m->c.L, m->c.H, m->c.E, m->c.F);

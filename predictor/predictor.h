@@ -28,6 +28,7 @@ typedef struct {
     model_state state[UNIT_KINDS];  // read by the nets of heads, of neurons
     bool has[UNIT_KINDS];           // nets for heads, for neurons
     int L, H, E, F;
+    int A;                   // width of a layer's head outputs side by side; 0: E
     int hidden[UNIT_KINDS];  // of the nets of heads, of neurons
     const char *criterion;
     dtype weights;  // that it runs with (predictor_narrow)
@@ -36,6 +37,10 @@ typedef struct {
 // The first kind that it has nets for.
 static inline unit_kind predictor_first_kind(const predictor_info *a) {
     return a->has[UNIT_HEADS] ? UNIT_HEADS : UNIT_NEURONS;
+}
+// Numbers of a state that nets read.
+static inline int predictor_width(const predictor_info *a, model_state state) {
+    return state == STATE_HEAD_OUTPUT && a->A ? a->A : a->E;
 }
 
 // The nets of one criterion, checked against the model (shape and m->file.hash, which ckpt_hash or ckpt_check_values

@@ -232,6 +232,7 @@ static int choose_design(train_job *j) {
     predictor_info *a = &j->about;
     *a = (predictor_info){
         .L = j->m.c.L, .H = j->m.c.H, .E = j->m.c.E, .F = j->m.c.F, .mode = j->o.mode, .design = j->o.design};
+    if (j->m.c.H * j->m.c.D != j->m.c.E) a->A = j->m.c.H * j->m.c.D;
     a->per_layer = a->design == PREDICTOR_DEJAVU || a->design == PREDICTOR_LOWRANK;
     a->target_layer = j->o.target < 0 ? a->per_layer : j->o.target == TARGET_LAYER;
     if (a->design == PREDICTOR_LOWRANK && !a->target_layer)
@@ -280,14 +281,13 @@ static int check_store(train_job *j) {
     const char *features[] = {"head_output", "residual", "residual_mid"};
     for (int i = 0; !bad && i < STATE_KINDS; i++) {
         char *dataset = xasprintf("/features%s/%s", mode_suffixes[j->about.mode], features[i]);
+        const int width = predictor_width(&j->about, (model_state)i);
         long dim[3];
         if (!store_has(j->in, dataset))
             bad = err_set("%s: %s is missing: the store has no such features; score with --mode %s or both", j->o.store,
                           dataset, mode_names[j->o.mode]);
-        else if (store_shape(j->in, dataset, dim) != 3 || dim[0] != j->ex.n || dim[1] != j->about.L ||
-                 dim[2] != j->about.E)
-            bad = err_set("%s: %s is not [%d, %d, %d]; score again", j->o.store, dataset, j->ex.n, j->about.L,
-                          j->about.E);
+        else if (store_shape(j->in, dataset, dim) != 3 || dim[0] != j->ex.n || dim[1] != j->about.L || dim[2] != width)
+            bad = err_set("%s: %s is not [%d, %d, %d]; score again", j->o.store, dataset, j->ex.n, j->about.L, width);
         free(dataset);
     }
     for (int i = 0; !bad && i < j->ex.n; i++)

@@ -34,11 +34,11 @@ static int predict(const train_job *j, predictor *p, int row, double *const out[
         return 0;
     }
     for (int l = 0; l < a->L; l++) {
-        const int from = l < a->lag ? 0 : l - a->lag;
-        predictor_layer(p, l,
-                        (const float *const[UNIT_KINDS]){at[UNIT_HEADS] + (size_t)from * (size_t)a->E,
-                                                         at[UNIT_NEURONS] + (size_t)from * (size_t)a->E},
-                        out[UNIT_HEADS] ? out[UNIT_HEADS] + (size_t)l * (size_t)a->H : NULL,
+        const size_t from = (size_t)(l < a->lag ? 0 : l - a->lag);
+        const float *in[UNIT_KINDS];
+        for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+            in[k] = at[k] + from * (size_t)predictor_width(a, a->state[k]);
+        predictor_layer(p, l, in, out[UNIT_HEADS] ? out[UNIT_HEADS] + (size_t)l * (size_t)a->H : NULL,
                         out[UNIT_NEURONS] ? out[UNIT_NEURONS] + (size_t)l * (size_t)a->F : NULL);
     }
     return 0;
@@ -46,7 +46,9 @@ static int predict(const train_job *j, predictor *p, int row, double *const out[
 
 // Room for the inputs of a prediction, or for a row of targets.
 static float *input_room(const train_job *j) {
-    const size_t L = (size_t)j->about.L, inputs = 2 * L * (size_t)j->about.E,
+    const size_t L = (size_t)j->about.L,
+                 inputs = L * (size_t)(predictor_width(&j->about, j->about.state[0]) +
+                                       predictor_width(&j->about, j->about.state[1])),
                  units = L * (size_t)(j->about.F > j->about.H ? j->about.F : j->about.H);
     size_t floats = inputs > units ? inputs : units;
     const row_source from = {.ex = &j->ex, .whole = j->about.mode == MODE_COMPAT};

@@ -36,7 +36,8 @@ static fit_plan plan_of(const train_job *j, unit_kind kind, int layer) {
                   .save_every = j->o.save_every};
     if (a->design != PREDICTOR_SEQUENCE) {
         const plane *x = &j->x[a->state[kind]];
-        p.from.x = a->per_layer ? plane_slice(x, (layer - a->lag) * a->E, a->E) : *x;
+        const int width = predictor_width(a, a->state[kind]);
+        p.from.x = a->per_layer ? plane_slice(x, (layer - a->lag) * width, width) : *x;
     }
     const plane *target = a->design == PREDICTOR_LOWRANK ? &t->label : &t->target;
     p.from.t = a->per_layer ? plane_slice(target, layer * U, U) : *target;

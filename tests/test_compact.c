@@ -186,27 +186,27 @@ typedef struct {
     bool hess;
 } taps;
 
-// [L, rows, E] and [L, rows, F], the rows of a layer packed.
+// [L, rows, A] and [L, rows, F], the rows of a layer packed.
 static void keep_taps(void *ctx, model_run *run, int l) {
     taps *t = ctx;
     const model_config *c = &t->m->c;
     const size_t A = (size_t)model_units(c, l, UNIT_HEADS) * (size_t)c->D, F = (size_t)model_units(c, l, UNIT_NEURONS),
                  rows = (size_t)t->rows, at = (size_t)l * rows;
     const ops *o = t->on->o;
-    o->get((t->hess ? t->ha : t->a) + at * (size_t)c->E, t->hess ? model_hess_a(run, l) : model_grad_a(run, l),
-           rows * A * sizeof(float));
-    o->get((t->hess ? t->hz : t->z) + at * (size_t)c->F, t->hess ? model_hess_z(run, l) : model_grad_z(run, l),
-           rows * F * sizeof(float));
+    const float *const of[2] = {t->hess ? model_hess_tap(run, UNIT_HEADS, l) : model_grad_tap(run, UNIT_HEADS, l),
+                                t->hess ? model_hess_tap(run, UNIT_NEURONS, l) : model_grad_tap(run, UNIT_NEURONS, l)};
+    o->get((t->hess ? t->ha : t->a) + at * (size_t)(c->H * c->D), of[0], rows * A * sizeof(float));
+    o->get((t->hess ? t->hz : t->z) + at * (size_t)c->F, of[1], rows * F * sizeof(float));
 }
 
 static void run_taps(taps *t, const model *m, const int32_t *tokens, double *loss) {
-    const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, F = (size_t)m->c.F;
+    const size_t L = (size_t)m->c.L, E = (size_t)m->c.E, A = (size_t)(m->c.H * m->c.D), F = (size_t)m->c.F;
     *t = (taps){.m = m,
                 .on = m,
                 .rows = T,
-                .a = xcalloc(L * T * E, 4),
+                .a = xcalloc(L * T * A, 4),
                 .z = xcalloc(L * T * F, 4),
-                .ha = xcalloc(L * T * E, 4),
+                .ha = xcalloc(L * T * A, 4),
                 .hz = xcalloc(L * T * F, 4),
                 .res = xcalloc(T * E, 4)};
     t->run = model_run_new(m, T, 2, RUN_TAPS | RUN_TANGENT);
@@ -219,7 +219,7 @@ static void run_taps(taps *t, const model *m, const int32_t *tokens, double *los
     for (int i = 0; i < 4 + T - 7 - 6; i++) *loss -= logprob[i];
     t->hess = true;
     const float ones[2] = {1, 1}, on_w[2] = {0.5f, 0.25f};
-    model_hessian(t->run, NULL, ones, ones, on_w, keep_taps, t);
+    model_hessian(t->run, NULL, ones, ones, m->arch.gated ? NULL : on_w, keep_taps, t);
     m->o->get(t->res, model_tap_res(t->run, 1), T * E * sizeof(float));
 }
 
@@ -250,6 +250,7 @@ static void gradients(void **state) {
     for (int shape = 0; shape < SHAPES; shape++)
         for (int mode = 0; mode < 3; mode++) {
             const model_config *c = &shapes[shape];
+            const bool opt = c->type == MODEL_OPT;
             model whole, small, silent;
             mask m;
             int32_t tokens[T];
@@ -262,12 +263,13 @@ static void gradients(void **state) {
             tensor *t = random_weights(c, 7, &n);
             for (int l = 0; l < c->L; l++) {
                 char name[80];
-                snprintf(name, sizeof name, "layers.%d.self_attn.out_proj.weight", l);
+                const int A = c->H * c->D;
+                snprintf(name, sizeof name, "layers.%d.self_attn.%s.weight", l, opt ? "out_proj" : "o_proj");
                 float *wo = weights_find(t, n, name);
-                snprintf(name, sizeof name, "layers.%d.fc2.weight", l);
+                snprintf(name, sizeof name, "layers.%d.%s.weight", l, opt ? "fc2" : "mlp.down_proj");
                 float *w2 = weights_find(t, n, name);
                 for (int e = 0; e < c->E; e++) {
-                    for (int i = 0; i < c->E; i++) wo[e * c->E + i] *= m.heads[l * c->H + i / c->D];
+                    for (int i = 0; i < A; i++) wo[e * A + i] *= m.heads[l * c->H + i / c->D];
                     for (int j = 0; j < c->F; j++) w2[e * c->F + j] *= m.neurons[l * c->F + j];
                 }
             }
@@ -280,9 +282,9 @@ static void gradients(void **state) {
             for (int l = 0; l < c->L; l++) {
                 const uint8_t *heads = m.heads + l * c->H, *neurons = m.neurons + l * c->F;
                 agree_taps("dL/da", few.a, all.a, heads, c->H, c->D, l);
-                agree_taps("dL/dz", few.z, all.z, neurons, c->F, 1, l);
+                agree_taps("gradient at the neurons' tap", few.z, all.z, neurons, c->F, 1, l);
                 agree_taps("(Hv)_a", few.ha, all.ha, heads, c->H, c->D, l);
-                agree_taps("(Hv)_z", few.hz, all.hz, neurons, c->F, 1, l);
+                agree_taps("H v there", few.hz, all.hz, neurons, c->F, 1, l);
             }
             taps_free(&few), taps_free(&all);
             model_free(&silent), model_free(&small), model_free(&whole);
@@ -329,8 +331,8 @@ static void on_cuda(void **state) {
                 memset(ones, 1, sizeof ones);
                 // rows of a layer are packed in both: compare as one unit of the layer's width
                 if (H)
-                    agree_taps("dL/da", b.a + (size_t)l * T * (size_t)small.c.E,
-                               a.a + (size_t)l * T * (size_t)small.c.E, ones, 1, H * small.c.D, 0);
+                    agree_taps("dL/da", b.a + (size_t)l * T * (size_t)(small.c.H * small.c.D),
+                               a.a + (size_t)l * T * (size_t)(small.c.H * small.c.D), ones, 1, H * small.c.D, 0);
                 if (F)
                     agree_taps("dL/dz", b.z + (size_t)l * T * (size_t)small.c.F,
                                a.z + (size_t)l * T * (size_t)small.c.F, ones, 1, F, 0);

@@ -297,7 +297,7 @@ static int take_windows(const run *r, const eval_item *item, int n) {
     size_t bytes = 0;
     int k = 0;
     for (; k < n && k < SCORED_ITEMS && item[k].window; k++) {
-        bytes += (size_t)item[k].seq[0].n * 2 * (size_t)c->L * (size_t)c->E * sizeof(float) +
+        bytes += (size_t)item[k].seq[0].n * 2 * (size_t)c->L * (size_t)(c->H * c->D) * sizeof(float) +
                  (size_t)segments(r, item + k) * units_in_all(c) * sizeof(float);
         if (k > 0 && bytes > window_bytes) break;
     }

@@ -197,22 +197,34 @@ double decode_dense_bytes(const model *m) {
 
 int decode_replayed(const decode *d) { return (int)model_replayed(d->next); }
 
+// Whether sequence i runs head k of layer l.
+static bool runs(const decode *d, int i, int l, int k, bool by_zero) {
+    const mask *m = d->s[i].use;
+    return by_zero || !m || m->heads[l * d->m->c.H + k];
+}
+
 decode_bytes decode_step_bytes(const decode *d) {
     const model_config *c = &d->m->c;
     const bool by_zero = d->o.flags & RUN_MASK_BY_ZERO || !d->m->transposed[0];
     decode_bytes b = {.weights = model_outer_bytes(d->m, d->n)};
     for (int l = 0; l < c->L; l++) {
         const int H = model_units(c, l, UNIT_HEADS), F = model_units(c, l, UNIT_NEURONS);
-        int heads = 0, neurons = 0;
+        const int K = model_kv_units(c, l);
+        int heads = 0, kv_heads = 0, neurons = 0;
         for (int k = 0; k < H; k++) {
             bool any = false;
+            for (int i = 0; i < d->n; i++) any |= runs(d, i, l, k, by_zero);
+            heads += any;
+        }
+        for (int k = 0; k < K; k++) {  // each sequence reads its own K and V, and all the same rows of their maps
+            bool any = false;
             for (int i = 0; i < d->n; i++) {
-                const mask *m = d->s[i].use;
-                const bool live = by_zero || !m || m->heads[l * c->H + k];
+                bool live = false;
+                for (int h = 0; h < H; h++) live |= model_kv_head(c, l, h) == k && runs(d, i, l, h, by_zero);
                 any |= live;
                 if (live) b.kv += 2.0 * (d->s[i].cache->n + 1) * c->D * (double)sizeof(float);
             }
-            heads += any;
+            kv_heads += any;
         }
         for (int k = 0; k < F; k++) {
             bool any = false;
@@ -220,9 +232,8 @@ decode_bytes decode_step_bytes(const decode *d) {
                 any = by_zero || !d->s[i].use || d->s[i].use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
             neurons += any;
         }
-        const double live_heads = H ? (double)heads / H : 0;
-        b.weights +=
-            layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_heads, F ? (double)neurons / F : 0);
+        const double live_heads = H ? (double)heads / H : 0, live_kv = K ? (double)kv_heads / K : 0;
+        b.weights += layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_kv, F ? (double)neurons / F : 0);
     }
     return b;
 }

@@ -104,7 +104,10 @@ void list_find_rows(sweep *w) {
 
 // ---------------------------------------------------------------- what is left to do
 double layers_left(const model_config *c, double heads, double neurons) {
-    return (2.0 * c->E * heads + c->F * neurons) / (2.0 * c->E + c->F);
+    const arch a = arch_of(c);
+    // rows of E numbers: q, the output projection, k and v, which go with their query heads; a neuron's two or three
+    const double of_heads = 2.0 * (a.heads + a.kv_heads) * a.head_size, of_neurons = (a.gated ? 3.0 : 2.0) * c->F;
+    return (of_heads * heads + of_neurons * neurons) / (of_heads + of_neurons);
 }
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left (sweep_run.c).

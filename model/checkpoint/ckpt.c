@@ -420,6 +420,9 @@ static int read_all(ckpt *c, bool values) {
     char *text = config_words(&c->config);
     XXH3_128bits_update(st, text, strlen(text) + 1);
     free(text);
+    const model_config *o = &c->config;
+    for (int l = 0; o->reads && l < o->L; l++)
+        XXH3_128bits_update(st, o->reads + l * o->H, (size_t)o->heads[l] * sizeof *o->reads);
     int bad = 0;
     for (int i = 0; i < c->n_tensors && !bad; i++) {
         const tensor *t = &c->tensors[i];

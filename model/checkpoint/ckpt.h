@@ -59,7 +59,9 @@ typedef struct {
 // A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the
 // model that it was made from; "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many
 // each layer has, 0 allowed. Arrays [L, H] and [L, F] over units keep their shape: units of layer l are the first
-// model_units(c, l, kind) of its row; masks are 0 after them, scores NaN.
+// model_units(c, l, kind) of its row; masks are 0 after them, scores NaN. Where query heads share KV heads, a layer keeps
+// a KV head while one of its query heads is left, and "key_value_head_per_head" lists for each layer which KV head each
+// of its query heads reads.
 typedef struct {
     model_type type;
     // without OPT's offset of 2; with a sliding window no more than that, so that no text is longer
@@ -76,6 +78,7 @@ typedef struct {
     // [L] of a compacted model; NULL: H, F in every layer. Owned by whoever parsed it (a ckpt); copies of the struct
     // share them
     int *heads, *neurons;
+    int *reads;  // [L, H] likewise, where heads are compacted and K < H: the KV head that a query head reads; else NULL
 } model_config;
 
 typedef enum { UNIT_HEADS, UNIT_NEURONS, UNIT_KINDS } unit_kind;
@@ -89,6 +92,16 @@ static inline const int *model_units_left(const model_config *c, unit_kind kind)
 static inline int model_units(const model_config *c, int layer, unit_kind kind) {
     const int *left = model_units_left(c, kind);
     return left ? left[layer] : model_all_units(c, kind);
+}
+// The KV head that query head h of a layer reads, and KV heads of a layer. As many as query heads, but in the Llama
+// family.
+static inline int model_kv_head(const model_config *c, int layer, int h) {
+    if (c->reads) return c->reads[layer * c->H + h];
+    return c->type == MODEL_OPT ? h : h / (c->H / c->llama.K);
+}
+static inline int model_kv_units(const model_config *c, int layer) {
+    const int H = model_units(c, layer, UNIT_HEADS);
+    return H ? model_kv_head(c, layer, H - 1) + 1 : 0;
 }
 static inline bool model_compacted(const model_config *c) { return c->heads || c->neurons; }
 void model_config_free(model_config *c);  // the lists; safe on {0}

@@ -97,7 +97,8 @@ int model_check_mode(const model_config *c, mode_kind mode) {
 void model_config_free(model_config *c) {
     free(c->heads);
     free(c->neurons);
-    c->heads = c->neurons = NULL;
+    free(c->reads);
+    c->heads = c->neurons = c->reads = NULL;
 }
 
 // ---------------------------------------------------------------- writing

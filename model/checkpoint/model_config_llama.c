@@ -109,6 +109,34 @@ static int read_heads(const json_t *root, const char *path, model_config *c) {
     return 0;
 }
 
+// Which KV head each query head reads, of a compacted model whose query heads share them: from 0 on, none left out.
+static int read_reads(const json_t *root, const char *path, model_config *c) {
+    static const char key[] = "key_value_head_per_head";
+    const json_t *all = json_object_get(root, key);
+    const bool wanted = c->heads && c->llama.K < c->H;
+    if (wanted != (all && !json_is_null(all)))
+        return err_set("%s: \"%s\" %s", path, key,
+                       wanted ? "is missing, though heads that share KV heads were pruned" : "belongs to pruned heads");
+    if (!wanted) return 0;
+    if (!json_is_array(all) || json_array_size(all) != (size_t)c->L)
+        return err_set("%s: \"%s\" is not a list of %d lists, one per layer", path, key, c->L);
+    c->reads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *c->reads);
+    for (int l = 0; l < c->L; l++) {
+        const json_t *one = json_array_get(all, (size_t)l);
+        bool good = json_is_array(one) && json_array_size(one) == (size_t)c->heads[l];
+        for (int h = 0, before = -1; good && h < c->heads[l]; h++) {
+            const json_t *v = json_array_get(one, (size_t)h);
+            const json_int_t k = json_is_integer(v) ? json_integer_value(v) : -1;
+            good = k < c->llama.K && k >= before && k <= before + 1 && k >= 0;
+            if (good) before = c->reads[l * c->H + h] = (int)k;
+        }
+        if (!good)
+            return err_set("%s: \"%s\": layer %d: not %d numbers that rise from 0 to below %d, none left out", path,
+                           key, l, c->heads[l], c->llama.K);
+    }
+    return 0;
+}
+
 int config_read_llama(const json_t *root, const char *path, model_config *c) {
     llama_config *f = &c->llama;
     c->pre_ln = c->final_ln = true;
@@ -135,8 +163,7 @@ int config_read_llama(const json_t *root, const char *path, model_config *c) {
     f->qk_norm = c->type == MODEL_QWEN3;
     if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
     if (config_list(root, path, "intermediate_size_per_layer", c->L, c->F, &c->neurons)) return -1;
-    if (c->heads && f->K != c->H)
-        return err_set("%s: \"num_attention_heads_per_layer\" with grouped heads is not implemented", path);
+    if (read_reads(root, path, c)) return -1;
     if (read_token(root, path, "bos_token_id", c->V, &c->bos) ||
         read_token(root, path, "eos_token_id", c->V, &c->eos) || read_token(root, path, "pad_token_id", c->V, &c->pad))
         return -1;
@@ -185,6 +212,16 @@ json_t *config_write_llama(const model_config *c) {
     if (f->window || c->type == MODEL_MISTRAL)
         json_object_set_new(root, "sliding_window", f->window ? json_integer(f->window) : json_null());
     config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
+    json_t *reads = json_array();
+    for (int l = 0; c->reads && l < c->L; l++) {
+        json_t *one = json_array();
+        for (int h = 0; h < c->heads[l]; h++) json_array_append_new(one, json_integer(c->reads[l * c->H + h]));
+        json_array_append_new(reads, one);
+    }
+    if (c->reads)
+        json_object_set_new(root, "key_value_head_per_head", reads);
+    else
+        json_decref(reads);
     config_put_list(root, "intermediate_size_per_layer", c->neurons, c->L);
     return root;
 }

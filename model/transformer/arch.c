@@ -35,7 +35,7 @@ int arch_size(const model_config *c, int layer, tensor_dim dim) {
     case DIM_VOCABULARY: return c->V;
     case DIM_POSITIONS: return c->positions + a.position_offset;
     case DIM_HEADS: return model_units(c, layer, UNIT_HEADS) * a.head_size;
-    case DIM_KV_HEADS: return model_units(c, layer, UNIT_HEADS) / (a.heads / a.kv_heads) * a.head_size;
+    case DIM_KV_HEADS: return model_kv_units(c, layer) * a.head_size;
     case DIM_HEAD_SIZE: return a.head_size;
     case DIM_NEURONS: return model_units(c, layer, UNIT_NEURONS);
     default: return 0;

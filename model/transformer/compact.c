@@ -21,6 +21,15 @@ static const uint8_t *kept(const job *j, unit_kind kind, int layer) {
                               : j->keep->neurons + (size_t)layer * (size_t)c->F;
 }
 
+// KV head g of a layer stays while one of the query heads that read it does.
+static bool kv_kept(const job *j, int layer, int g) {
+    const model_config *c = &j->from->config;
+    bool any = false;
+    for (int h = 0; h < model_units(c, layer, UNIT_HEADS); h++)
+        any |= model_kv_head(c, layer, h) == g && kept(j, UNIT_HEADS, layer)[h];
+    return any;
+}
+
 static int count_kept(const job *j, unit_kind kind, int layer) {
     int n = 0;
     for (int u = 0; u < model_units(&j->from->config, layer, kind); u++) n += kept(j, kind, layer)[u] != 0;
@@ -32,8 +41,14 @@ static int list_kept(const job *j, int *out, int64_t size, tensor_dim dim, int l
     const unit_owner owner = arch_owner(dim);
     const int kind = arch_owner_kind(owner), values = kind == UNIT_HEADS ? j->from->config.D : 1;
     int n = 0;
-    for (int i = 0; i < size; i++)
-        if (owner == OWNER_NONE || kept(j, kind, layer)[i / values]) out[n++] = i;
+    for (int i = 0; i < size; i++) {
+        bool stays = true;
+        if (owner == OWNER_KV_HEAD)
+            stays = kv_kept(j, layer, i / values);
+        else if (owner != OWNER_NONE)
+            stays = kept(j, kind, layer)[i / values];
+        if (stays) out[n++] = i;
+    }
     return n;
 }
 
@@ -129,11 +144,29 @@ static int *counts(const job *j, unit_kind kind) {
     return NULL;
 }
 
+// Which KV heads the query heads that stay read, counted among those that stay; NULL where no list is needed.
+static int *reads_left(const job *j, const model_config *left) {
+    const model_config *c = &j->from->config;
+    if (!left->heads || c->type == MODEL_OPT || c->llama.K == c->H) return NULL;
+    int *reads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *reads);
+    for (int l = 0; l < c->L; l++) {
+        int n = 0, index = -1, last = -1;
+        for (int h = 0; h < model_units(c, l, UNIT_HEADS); h++) {
+            if (!kept(j, UNIT_HEADS, l)[h]) continue;
+            index += model_kv_head(c, l, h) != last;
+            last = model_kv_head(c, l, h);
+            reads[l * c->H + n++] = index;
+        }
+    }
+    return reads;
+}
+
 // Configuration and tensors (no data) of what is left.
 static tensor *list_tensors(const job *j, model_config *c, int type, int *n) {
     *c = j->from->config;
     c->heads = counts(j, UNIT_HEADS);
     c->neurons = counts(j, UNIT_NEURONS);
+    c->reads = reads_left(j, c);
     if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
     tensor *t = arch_tensor_list(c, n);
     for (int i = 0; i < *n; i++)

@@ -148,9 +148,8 @@ const uint8_t *live_mask(const model_run *r, int i, unit_kind kind, int layer) {
 
 // 1 for KV heads of which a query head runs.
 static void kv_mask_of(const model_run *r, int layer, const uint8_t *heads, uint8_t *kv) {
-    const attn_heads of = attn_heads_of(r, layer);
-    memset(kv, 0, (size_t)of.K);
-    for (int h = 0; h < of.H; h++) kv[ATTN_KV_HEAD(of, h)] |= heads[h];
+    memset(kv, 0, (size_t)model_kv_heads(r->m, layer));
+    for (int h = 0; h < heads_of(r, layer); h++) kv[model_kv_head(&r->m->c, layer, h)] |= heads[h];
 }
 
 const uint8_t *live_kv_mask(const model_run *r, int i, int layer) {

@@ -102,6 +102,7 @@ static int bind(model *m, const tensor *t, int n) {
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     if (arch_each_tensor(&m->c, bind_weight, &s) != 0) return -1;
     if (m->arch.tied) m->head = m->embed;
+    if (m->o->host) m->reads[0] = m->c.reads;
     if (m->arch.positions == POSITIONS_ROTARY) {
         m->turns = rope_table(&m->c);
         m->turn[0] = (weight){m->turns, DT_F32, m->c.positions, m->c.D, NULL, NULL};
@@ -203,6 +204,12 @@ static int upload(model *m, model_fill_fn *fill, void *ctx) {
         m->turn[p] = turn;
         put_one(&s, NULL, &m->turn[p], false, p);
     }
+    const size_t reads = (size_t)m->c.L * (size_t)m->c.H * sizeof *m->c.reads;
+    for (int p = 0; p < m->parts && m->c.reads; p++) {
+        o->use(p);
+        m->reads[p] = o->alloc(reads);
+        o->put(m->reads[p], m->c.reads, reads);
+    }
     return 0;
 }
 
@@ -263,6 +270,7 @@ void model_free(model *m) {
     for (int p = 0; p < OPS_PARTS; p++) {
         if (m->block[p]) m->o->release(m->block[p]);
         if (m->transposed[p]) m->o->release(m->transposed[p]);
+        if (m->reads[p] && !m->o->host) m->o->release(m->reads[p]);
     }
     if (m->stored != m->layer) free(m->stored);
     free(m->layer);

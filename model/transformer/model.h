@@ -42,9 +42,10 @@ typedef struct {
     weight embed, pos, proj_in, proj_out, lnf_g, lnf_b;  // (V, P), (positions + 2, E), (E, P), (P, E), (E)
     // (V, P) of the logits: its own (not arch.tied), or embed, or a copy of it where the last layer is on another part
     weight head;
-    float *turns;            // host memory: the table of rotary positions
-    weight turn[OPS_PARTS];  // (positions, D) it on each part: cosines and sines of a position (ops: rotate)
-    model_layer *layer;      // L of them
+    float *turns;               // host memory: the table of rotary positions
+    weight turn[OPS_PARTS];     // (positions, D) it on each part: cosines and sines of a position (ops: rotate)
+    int32_t *reads[OPS_PARTS];  // config reads on each part; NULL: a rule says which KV head a query head reads
+    model_layer *layer;         // L of them
     model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on);
                           // on the CPU: layer
     float *wide;          // 16-bit weights of a small model, widened once (CPU)

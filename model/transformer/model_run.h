@@ -186,7 +186,11 @@ static inline float *grad_of(const weight *w) {
 }  // of a gradient, which is ours to write
 static inline int heads_of(const model_run *r, int layer) { return r->m->layer[layer].wq.rows / r->m->c.D; }
 static inline attn_heads attn_heads_of(const model_run *r, int layer) {
-    return (attn_heads){.H = heads_of(r, layer), .K = model_kv_heads(r->m, layer), .D = r->m->c.D};
+    const int32_t *reads = r->m->reads[model_part(r->m, layer)];
+    return (attn_heads){.H = heads_of(r, layer),
+                        .K = model_kv_heads(r->m, layer),
+                        .D = r->m->c.D,
+                        .reads = reads ? reads + layer * r->m->c.H : NULL};
 }
 // The norm of rows of `width` numbers.
 static inline norm_shape norm_of(const model *m, int width) {

@@ -1,0 +1,46 @@
+#!/bin/sh
+# test_llama - the programs on a small checkpoint of the Llama family (tests/golden/llama/llama: six query heads on two KV heads): scored, aggregated,
+# trained on, swept under static and contextual masks, verified, timed, continued, pruned and described; compat is refused by name.
+. tests/expect.sh
+. tests/needs.sh
+needs_h5py
+model=tests/golden/llama/llama data=data/world
+run() {
+    name=$1
+    shift
+    "$bin/$name" "$@" >"$tmp/log" 2>&1 || fail "$name $*: $(tail -n 3 "$tmp/log")"
+}
+
+run score --model $model --data $data --tasks copa,rte --shots 0 --examples 8 --criteria all --over-long cut --out "$tmp/s.h5"
+run aggregate --store "$tmp/s.h5" --out "$tmp/s.h5"
+/usr/bin/python3 - "$tmp/s.h5" <<'PY' || fail "the store"
+import sys, h5py, numpy as np
+with h5py.File(sys.argv[1]) as f:
+    n = len(f["examples/loss"])
+    assert f["features/head_output"].shape == (n, 2, 36) and f["features/residual"].shape == (n, 2, 24)
+    assert f["scores/snip/heads"].shape == (n, 2, 6) and f["scores/snip/neurons"].shape == (n, 2, 28)
+    assert all(np.isfinite(f[f"scores/{c}/{k}"]).all() for c in ("grasp", "jacov", "nwot", "plainact") for k in ("heads", "neurons"))
+PY
+run train --store "$tmp/s.h5" --model $model --criterion snip --design shadow --epochs 3 --hidden 8 --out "$tmp/p.h5"
+rule="--scores $tmp/s.h5 --criterion snip --scope global --units both"
+run sweep --model $model --data $data --tasks copa --limit 3 --mask static $rule --sparsity 0,40 --out "$tmp/static.csv"
+run sweep --model $model --data $data --tasks copa --limit 3 --mask contextual --predictor "$tmp/p.h5" --units both --sparsity 40 --out "$tmp/c.csv"
+run sweep --model $model --data $data --tasks copa --limit 2 --mask oracle --units both --sparsity 40 --out "$tmp/o.csv"
+expect 0 "everything holds" verify --model $model --mask static $rule --sparsity 50 --inputs 1 --context 12 --steps 3
+expect 0 "everything holds" verify --model $model --mask contextual --predictor "$tmp/p.h5" --units both --sparsity 50 --inputs 1 --context 12 --steps 3
+run bench --model $model --mask random --units both --sparsity 50 --prompt 8 --tokens 4
+run prune --model $model $rule --sparsity 60 --out "$tmp/small"
+expect 0 "of 28 a layer" info --model "$tmp/small"
+for m in "--model $model --mask file:$tmp/small/mask.h5" "--model $tmp/small"; do
+    "$bin/generate" $m --prompt "Anna watered the" --tokens 12 >"$tmp/g" 2>/dev/null || fail "generate $m"
+    [ -f "$tmp/first" ] && { cmp -s "$tmp/g" "$tmp/first" || fail "the compacted model continues otherwise than the masked one"; }
+    cp "$tmp/g" "$tmp/first"
+done
+
+compat="follows published code that has OPT models alone, and this one is llama"
+expect 1 "$compat" score --model $model --data $data --mode both --out "$tmp/x.h5"
+expect 1 "$compat" sweep --model $model --data $data --tasks copa --mode compat --mask none --out "$tmp/x.csv"
+expect 1 "$compat" verify --model $model --mode compat --mask random --sparsity 50
+expect 1 "$compat" prune --model $model --mode compat $rule --sparsity 60 --out "$tmp/other"
+expect 1 "$compat" train --store "$tmp/s.h5" --model $model --criterion snip --mode compat --out "$tmp/x.h5"
+exit $bad
