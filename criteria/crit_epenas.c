@@ -179,8 +179,8 @@ HOT static void class_means(double *s, double *pairs, float (*m)[MOST_ROWS], con
 }
 
 // ---------------------------------------------------------------- gated neurons
-// Their rows are (dg[t] x[t], du[t] x[t]), whose correlations differ from neuron to neuron: those of x and three numbers
-// of each row make them (gated_rows.h). The sum of logarithms of many pairs is the logarithm of a product.
+// Their rows are (dg[t] x[t], du[t] x[t]), whose correlations differ from neuron to neuron: those of x and three
+// numbers of each row make them (gated_rows.h). The sum of logarithms of many pairs is the logarithm of a product.
 enum { FACTORS = 40 };  // of at least 1e-5 each: their product is a double
 
 static void correlations(float (*c)[MOST_ROWS], const float *x, int k, int E, double *y) {

@@ -26,9 +26,9 @@ extern const char *const feat_names[FEAT_KINDS];  // "head_output", "residual", 
 // Results of one example. Arrays are the caller's; a NULL one is not wanted. [m]: by mode.
 typedef struct {
     double loss;  // mean cross-entropy of the continuation, nats
-    // [L, E] each, head outputs [L, A], A = H x D, at position context - 1 (sound), n - 1 (compat); head outputs of a compacted model: what
+    // [L, E] each, head outputs [L, A], A = H x D, at position context - 1 (sound), n - 1 (compat); what the heads of a
+    // compacted model do not fill stays as it is
     float *features[MODES][FEAT_KINDS];
-    // its heads do not fill stays as it is
     float **heads[MODES];    // [n_crit] -> [L, H] or NULL; units that a compacted model has lost: NaN
     float **neurons[MODES];  // [n_crit] -> [L, F] or NULL
     // [L, A + F, 2] crit_in.moments of the heads' values and then of the neurons', where a criterion is pooled; columns

@@ -214,8 +214,8 @@ static void check_epenas(const task *k, int vocab, mode_kind mode, uint64_t seed
     free(row);
 }
 
-// Gated neurons, by rows of 2 E numbers as they are; some are zero, some neurons have no gradient of the gate, some rows
-// equal halves.
+// Gated neurons, by rows of 2 E numbers as they are; some are zero, some neurons have no gradient of the gate, some
+// rows equal halves.
 static void test_epenas_gated(void **state) {
     (void)state;
     task k = task_make(120, 20, 16, 200, 4);

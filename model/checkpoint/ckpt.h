@@ -59,9 +59,9 @@ typedef struct {
 // A compacted model (bin/prune) has lost heads and neurons, another number in every layer. H and F stay those of the
 // model that it was made from; "num_attention_heads_per_layer" and "ffn_dim_per_layer" say how many
 // each layer has, 0 allowed. Arrays [L, H] and [L, F] over units keep their shape: units of layer l are the first
-// model_units(c, l, kind) of its row; masks are 0 after them, scores NaN. Where query heads share KV heads, a layer keeps
-// a KV head while one of its query heads is left, and "key_value_head_per_head" lists for each layer which KV head each
-// of its query heads reads.
+// model_units(c, l, kind) of its row; masks are 0 after them, scores NaN. Where query heads share KV heads, a layer
+// keeps a KV head while one of its query heads is left, and "key_value_head_per_head" lists for each layer which KV
+// head each of its query heads reads.
 typedef struct {
     model_type type;
     // without OPT's offset of 2; with a sliding window no more than that, so that no text is longer

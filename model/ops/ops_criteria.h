@@ -27,8 +27,8 @@ OP(void, column_moments, (double *moments, const float *x, int ld, bool relu, in
 OP(void, column_squares, (double *squares, const weight *w))
 // stat [rows, ROW_STATS] of rows x (rows, E) (unit_sums.h)
 OP(void, row_stats, (float *stat, const float *x, int E, const span *s, int n))
-// neuron_spectra of gated neurons, whose row at token t is (dg[t] x[t], du[t] x[t]), 2 E numbers; corr as correlate makes
-// it of x
+// neuron_spectra of gated neurons, whose row at token t is (dg[t] x[t], du[t] x[t]), 2 E numbers; corr as correlate
+// makes it of x
 OP(void, gated_spectra,
    (double *sums, const float *dg, const float *du, const float *corr, const float *stat, int E, int F, int from,
     int units, const span *s, int n))

@@ -33,7 +33,7 @@ def worst(got, want):
 
 def check(folder, args):
     """-> list of (what, error, tolerance)"""
-    model = transformers.OPTForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").double().eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").double().eval()
     c = model.config
     print(f"{folder}: {c.num_hidden_layers} layers, {c.num_attention_heads} heads, width {c.hidden_size}, {sum(p.numel() for p in model.parameters())} parameters")
     found = []

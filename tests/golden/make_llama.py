@@ -32,7 +32,7 @@ MODELS = {
     "qwen2": dict(type="qwen2", E=20, L=3, H=5, K=1, D=4, F=22, V=62, seed=13, theta=1e6, tied=True, dtype="bfloat16"),
     "qwen3": dict(type="qwen3", E=21, L=2, H=4, K=2, D=6, F=31, V=66, seed=14, theta=1e4, tied=True, dtype="float16"),
     "relu": dict(type="llama", E=24, L=2, H=3, K=3, D=8, F=26, V=64, seed=15, theta=1e4, act="relu", scaling=dict(type="linear", factor=2.0)),
-    "biased": dict(type="llama", E=18, L=2, H=4, K=4, D=4, F=20, V=63, seed=16, theta=1e4, act="gelu_pytorch_tanh", bias=True),
+    "biased": dict(type="llama", E=20, L=2, H=4, K=4, D=4, F=20, V=63, seed=16, theta=1e4, act="gelu_pytorch_tanh", bias=True),
 }
 CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 ACT = {"silu": lambda x: x / (1 + (-x).exp()), "relu": lambda x: x.clamp(min=0),
