@@ -26,6 +26,30 @@ RUN(keep_above) {
     free(x), free(out), free(host);
 }
 
+// Of every row: the list as numbers, -1 after its end.
+RUN(list_above) {
+    const int F = c->shape->F;
+    int32_t *list = c->o->alloc((size_t)(1 + F) * sizeof *list), *host = xmalloc((size_t)(1 + F) * sizeof *host);
+    float *row = xmalloc((size_t)F * sizeof *row), *out = xmalloc((size_t)F * sizeof *out);
+    for (int t = 0; t < c->shape->rows; t++) {
+        float *x = c->x[0] + (size_t)t * (size_t)F;
+        c->o->get(row, x, (size_t)F * sizeof *row);
+        const float above = 0.4f * (float)(t % 5);
+        c->o->list_above(list, x, above, F);
+        c->o->get(host, list, (size_t)(1 + F) * sizeof *host);
+        int n = 0;
+        for (int j = 0; j < F; j++) {
+            out[j] = -1;
+            if (fabsf(row[j]) > above) assert_int_equal(host[1 + n++], j);
+        }
+        assert_int_equal(host[0], n);
+        for (int k = 0; k < n; k++) out[k] = (float)host[1 + k];
+        c->o->put(x, out, (size_t)F * sizeof *out);
+    }
+    c->o->release(list);
+    free(host), free(row), free(out);
+}
+
 RUN(drop_units) {
     c->o->drop_units(c->x[0], NULL, c->shape->heads, c->shape->from, c->shape->H, c->shape->E / c->shape->H, SPANS);
     c->o->drop_units(c->x[1], c->x[2], c->shape->neurons, c->shape->from, c->shape->F, 1, SPANS);
@@ -54,6 +78,7 @@ RUN(live_attention) {
 
 static const op_case cases[] = {
     {.op = "drop_units", .run = run_drop_units, .arrays = {ROWS_E, ROWS_F, VECTOR_F}},
+    {.op = "list_above", .run = run_list_above, .arrays = {ROWS_F}},
     {.op = "keep_above", .run = run_keep_above, .arrays = {ROWS_F, THREE_A_ROW}},
     {.op = "live_linear", .run = run_live_linear, .arrays = {ROWS_F, ROWS_E, ROWS_E}},
     {.op = "live_linear_t", .run = run_live_linear_t, .arrays = {ROWS_E, ROWS_F, ROWS_E, ROWS_E}},

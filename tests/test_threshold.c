@@ -1,6 +1,7 @@
 // test_threshold - threshold masks: thresholds against sorted values; passes under them against explicit masks that are
 // found layer by layer, token by token; what is counted.
 #include "opt_fixture.h"
+#include "decode.h"
 #include "eval.h"
 #include "shim.h"
 #include "threshold.h"
@@ -142,9 +143,48 @@ static void passes_are_those_of_masks(const ops *device) {
     random_opt_free(&o);
 }
 
+// Token by token as decoding runs them, with W2 by live columns and without: the logits of the whole pass; bytes by hand.
+static void decoding_reads_live_columns(const ops *device) {
+    random_opt o;
+    random_opt_make(&o, &small_opt, 3);
+    model on;
+    if (model_from_tensors_on(&on, &small_opt, o.t, o.n, device) != 0) fail_msg("%s", err_get());
+    const model_config *c = &small_opt;
+    const float above[] = {-1, 0.1f, 0.2f};
+    int32_t tokens[TOKENS];
+    rng r = rng_make(5);
+    for (int t = 0; t < TOKENS; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
+    model_run *run = model_run_new(&on, TOKENS, 1, RUN_FORWARD);
+    float *want = xmalloc((size_t)c->V * sizeof *want);
+    model_forward(run, &(model_seq){.tokens = tokens, .n = TOKENS, .above = above, .last_target = SEQ_NO_TARGET}, 1);
+    model_logits(run, 0, want);
+    int32_t kept[TOKENS];
+    model_kept(run, 0, kept);
+    for (int sparse = 0; sparse < 2; sparse++) {
+        if (sparse) model_sparse_prepare(&on);
+        decode *d = decode_new(&on, &(decode_options){.above = above}, 1, 3, TOKENS);
+        assert_int_equal(decode_prompt(d, &(decode_seq){.prompt = tokens, .n = 3}, 1), 0);
+        for (int t = 3; t < TOKENS; t++) assert_int_equal(decode_step(d, tokens + t), 0);
+        const float *got = decode_logits(d, 0);
+        for (int i = 0; i < c->V; i++)
+            if (!(fabsf(got[i] - want[i]) <= 1e-5f))
+                fail_msg("logit %d: %g, want %g", i, (double)got[i], (double)want[i]);
+        assert_int_equal(decode_kept(d, 0), kept[TOKENS - 1]);
+        const double columns = (double)(c->L * c->F - kept[TOKENS - 1]) * c->E * (double)sizeof(float),
+                     saved = decode_dense_bytes(&on) - decode_step_bytes(d).weights;
+        assert_true(columns > 0 && fabs(saved - (sparse ? columns : 0)) < 1e-6 * columns);
+        decode_free(d);
+    }
+    free(want);
+    model_run_free(run);
+    model_free(&on);
+    random_opt_free(&o);
+}
+
 static void on_the_host(void **state) {
     (void)state;
     passes_are_those_of_masks(ops_cpu());
+    decoding_reads_live_columns(ops_cpu());
 }
 
 static void on_a_gpu(void **state) {
@@ -152,6 +192,7 @@ static void on_a_gpu(void **state) {
     const ops *gpu = shim_open();
     if (!gpu) skip();
     passes_are_those_of_masks(gpu);
+    decoding_reads_live_columns(gpu);
 }
 
 int main(void) {

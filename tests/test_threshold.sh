@@ -27,6 +27,20 @@ for by in ("gate", "product"):
 value = lambda by: [(r["task"], r["metric"], r["sparsity"], r["value"], r["pruned_neurons"]) for r in rows if r["mask"] == f"threshold:{by}"]
 assert value("gate") == value("product") and value("gate")
 END
+"$bin"/bench --model $model --mask none,threshold:gate,threshold:product --calibrate "$tmp/text" --sparsity 95 --prompt 8 --tokens 4 --rounds 1 --out "$tmp/b.csv" >"$tmp/o" 2>"$tmp/e" ||
+    fail "bench: $(cat "$tmp/e")"
+grep -q 'gate and product read all of it, and of fc2 the columns of these neurons' "$tmp/o" || fail "bench does not say what is read"
+python3 - "$tmp/b.csv" <<'END' || bad=1
+import csv, sys
+rows = [r for r in csv.DictReader(l for l in open(sys.argv[1]) if not l.startswith("#")) if r["metric"] == "token_ms"]
+dense, *own = rows
+assert [r["mask"] for r in rows] == ["none", "threshold:gate", "threshold:product"], rows
+for r in own:  # of 3 layers 32 columns of 24 numbers each, of which some are read
+    saved = float(dense["weight_bytes"]) - float(r["weight_bytes"])
+    assert 0.4 * 3 * 32 * 24 * 4 < saved < 3 * 32 * 24 * 4 and int(r["pruned_neurons"]) > 32 and int(r["calibration_tokens"]) > 100, r
+END
+expect 2 "--mask threshold needs --calibrate FILE" bench --model $model --mask threshold:gate
+expect 2 "a shape has no tokenizer" bench --shape L=1,H=1,E=8 --mask threshold:gate --calibrate "$tmp/text"
 expect 2 "--mask threshold needs --calibrate FILE" sweep --model $model --data $data --tasks copa --mask threshold:gate
 expect 2 "not one of none, random, static, contextual, oracle, reference, threshold:gate|product, file:PATH" sweep --model $model --data $data --tasks copa --mask threshold:up
 expect 2 "threshold:gate|product" sweep --model $model --data $data --tasks copa --mask threshold

@@ -9,6 +9,7 @@
 #include "mask_options.h"
 #include "model_random.h"
 #include "results.h"
+#include "threshold.h"
 
 // Columns in the order of the specification, then what else belongs to a row's key, then what was measured. 1: part of
 // the key. Columns that have no meaning for a time are empty. pruned_*: units that did not run in the last step, summed
@@ -22,7 +23,7 @@
     X(kv, 1) X(lists, 1) X(prompt, 1) X(tokens, 1) X(batch, 1) X(rounds, 1) X(device, 1) X(threads, 1)                \
     X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0) X(predict_ms, 0) X(select_ms, 0)                  \
     X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0) X(pruned_heads, 0)         \
-    X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1) X(ablate, 2)
+    X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1) X(ablate, 2) X(calibration_tokens, 2)
 // clang-format on
 #define X(name, key) BENCH_##name,
 enum { BENCH_COLUMNS(X) BENCH_N_COLUMNS };
@@ -71,7 +72,8 @@ int bench_fits(const char *name, const model_config *c, dtype type, const bench_
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
     mask_kind kind;    // peers: MASK_NONE
-    const char *path;  // of a mask file
+    const char *path;  // of a mask file; of thresholds what they are on
+    float *above;      // thresholds, or NULL
     predictor *p;      // contextual
     bool untrained;
     mask_rule rule;
@@ -104,6 +106,7 @@ typedef struct {
     int n;
     char **names;              // of --mask, which paths of mask files point into
     const model_means *means;  // --ablate mean, or NULL
+    threshold calibrated;      // of threshold masks
     struct bench_peer *peer;
     int n_peers;
     predictor **net;  // of the model

@@ -225,19 +225,34 @@ static int contextual_masks(bench_group *g, const mask_rule *rule, kv_policy kv)
     return bad;
 }
 
+static void thresholds(bench_group *g, const mask_choice *choice, kv_policy kv) {
+    mask_rule rule = choice->rule;
+    rule.scope = SCOPE_LOCAL;
+    rule.units = UNITS_NEURONS;
+    bench_config *c = add(g, MASK_THRESHOLD, &rule, kv);
+    c->path = choice->path;
+    c->above = xmalloc((size_t)g->model->m.c.L * sizeof *c->above);
+    threshold_at(c->above, &g->calibrated, &rule);
+    memcpy(c->scores_hash, g->calibrated.hash, sizeof c->scores_hash);
+}
+
 // One mask in all scopes, at all sparsities, with all policies; of a file, which has no rule, in the first scope and
 // sparsity.
 static int masks_of_kind(bench_group *g, mask_choice *choice, const long *sparsity, int n_sparsities, double **scores) {
     const bench_options *o = g->o;
-    const int n_scopes = choice->kind == MASK_FILE ? 1 : o->masks.scopes.n;
+    // every layer has a threshold of its own, and no head is pruned
+    const bool by_value = choice->kind == MASK_THRESHOLD;
+    const int n_scopes = choice->kind == MASK_FILE || by_value ? 1 : o->masks.scopes.n, n_kv = by_value ? 1 : o->kv.n;
     int bad = 0;
     if (choice->kind == MASK_FILE) n_sparsities = 1;
     for (int k = 0; k < n_scopes; k++)
         for (int s = 0; s < n_sparsities; s++)
-            for (int p = 0; p < o->kv.n && !bad; p++) {
+            for (int p = 0; p < n_kv && !bad; p++) {
                 const kv_policy kv = (kv_policy)o->kv.at[p];
                 choice->rule = mask_options_rule(&o->masks, (mask_scope)o->masks.scopes.at[k], sparsity[s]);
-                if (choice->kind == MASK_CONTEXTUAL)
+                if (by_value)
+                    thresholds(g, choice, kv);
+                else if (choice->kind == MASK_CONTEXTUAL)
                     bad = contextual_masks(g, &choice->rule, kv);
                 else if (choice->kind == MASK_ORACLE)
                     bad = oracle_masks(g, &choice->rule, kv, scores);
@@ -258,8 +273,7 @@ int bench_configs(bench_group *g) {
     bad = sparsity ? 0 : -1;
     for (int i = 0; i < n_masks && !bad; i++) {
         mask_choice choice = {0};
-        const int kind =
-            mask_kind_of(name[i], MASKS_ALL & ~(1u << MASK_REFERENCE | 1u << MASK_THRESHOLD), &choice.path);
+        const int kind = mask_kind_of(name[i], MASKS_ALL & ~(1u << MASK_REFERENCE), &choice.path);
         choice.kind = kind < 0 ? MASK_NONE : (mask_kind)kind;
         if (kind < 0)
             bad = -1;
@@ -280,6 +294,7 @@ void bench_configs_free(bench_group *g) {
         bench_config *c = &g->config[i];
         for (int k = 0; k < c->n_fixed; k++) mask_free(&c->fixed[k]);
         free(c->fixed);
+        free(c->above);
         free(c->prefill);
         free(c->step);
         free(c->bandwidth);

@@ -39,7 +39,8 @@ static const cli_option options[] = {
      .type = CLI_STR,
      .value = &arg.masks.mask,
      .arg = "a,b",
-     .help = "masks: none (dense), random, static (random weights: a seeded one), contextual, oracle, file:PATH"},
+     .help = "masks: none (dense), random, static (random weights: a seeded one), contextual, oracle, "
+             "threshold:gate|product, file:PATH"},
     {.name = "criterion",
      .type = CLI_STR,
      .value = &arg.masks.criterion,
@@ -150,6 +151,8 @@ static int most(const cli_list *list) {
 
 static bool masked(void) { return strcmp(arg.masks.mask, "none") != 0; }
 
+static bool calibrates(void) { return strstr(arg.masks.mask, "threshold") != NULL; }
+
 static bool repairs(void) {
     for (int i = 0; i < arg.kv.n; i++)
         if (arg.kv.at[i] == KV_REPAIR) return true;
@@ -221,6 +224,11 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
         put_out = model_means_new(&made.m, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
     }
     g.means = put_out;
+    if (calibrates()) {
+        tok *tk = tok_open_model(arg.model, &made.m.c);
+        if (!tk || threshold_calibrate(&g.calibrated, &made.m, tk, arg.masks.calibrate) != 0) die(1, "%s", err_get());
+        tok_close(tk);
+    }
     for (int b = 0; b < arg.batch.n; b++)
         for (int p = 0; p < arg.prompt.n; p++)
             for (int t = 0; t < arg.tokens.n; t++) {
@@ -231,6 +239,7 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
             }
     for (int i = 0; i < g.n_nets; i++) predictor_close(g.net[i]);
     free(g.net);
+    threshold_free(&g.calibrated);
     model_means_free(put_out);
     mask_means_free(&means);
     bench_model_close(&made);
@@ -241,6 +250,8 @@ int main(int argc, char **argv) {
               options);
     if (!arg.model == !arg.shape) die(2, "give --model DIR or --shape NAME; see --help");
     if (mask_options_check_means(&arg.masks) != 0) die(2, "%s", err_get());
+    if (calibrates() && mask_options_check_threshold(&arg.masks) != 0) die(2, "%s", err_get());
+    if (calibrates() && !arg.model) die(2, "--mask threshold needs --model DIR: a shape has no tokenizer");
     const dtype narrow = arg.device.activations;
     for (int i = 0; i < arg.weights.n && narrow != DT_F32; i++)
         if (arg.weights.at[i] != (long)narrow)

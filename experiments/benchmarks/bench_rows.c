@@ -60,7 +60,9 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
 }
 
 static void set_config(row *r, const bench_group *g, const bench_config *c) {
-    SET(r, mask, "%s", mask_kind_names[c->kind]);
+    const bool by_value = c->kind == MASK_THRESHOLD;
+    SET(r, mask, "%s%s%s", mask_kind_names[c->kind], by_value ? ":" : "", by_value ? c->path : "");
+    if (by_value) SET(r, calibration_tokens, "%ld", g->calibrated.tokens);
     if (c->kind == MASK_NONE) return;
     SET(r, criterion, "%s", c->criterion ? c->criterion : "");
     if (g->means) SET(r, ablate, "mean");
@@ -75,7 +77,7 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     if (c->criterion && c->kind == MASK_STATIC) SET(r, aggregate, "all");
     if (!mask_has_rule(c->kind)) return;
     SET(r, scope, "%s", mask_scope_names[c->rule.scope]);
-    SET(r, local_counts, "%s", mask_counts_name(&c->rule));
+    if (!by_value) SET(r, local_counts, "%s", mask_counts_name(&c->rule));
     SET(r, units, "%s", mask_units_name(c->rule.units));
     SET(r, sparsity, "%.10g", (double)c->rule.sparsity / 1000);
     SET(r, dense_layers, "%d", c->rule.dense_layers);
@@ -170,6 +172,7 @@ int bench_peer_rows(const bench_group *g) {
 
 // ---------------------------------------------------------------- table
 static char *name_of(const bench_config *c) {
+    if (c->kind == MASK_THRESHOLD) return xasprintf("%s:%s", mask_kind_names[c->kind], c->path);
     if (!c->p) return xstrdup(mask_kind_names[c->kind]);
     const predictor_info *a = predictor_about(c->p);
     char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[predictor_first_kind(a)],
@@ -221,6 +224,11 @@ void bench_table(FILE *f, const bench_group *g) {
         fputc('\n', f);
         free(name);
     }
+    if (g->calibrated.tokens)
+        fprintf(
+            f,
+            "thresholds: which neurons run is known once fc1 is read; gate and product read all of it, and of fc2 the "
+            "columns of these neurons; neur.: of the last token\n");
     for (int i = 0; i < g->n_peers; i++) {
         const bench_peer *p = &g->peer[i];
         const double token = 1e3 * bench_median(p->token, rounds);

@@ -131,6 +131,7 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
                                 .append = q->cache,
                                 .mask = q->use,
                                 .means = d->o.means,
+                                .above = d->o.above,
                                 .mask_from = s[i].mask_from,
                                 .targets_from = s[i].n - 1,
                                 .last_target = SEQ_NO_TARGET};
@@ -150,6 +151,7 @@ int decode_step(decode *d, const int32_t *next) {
                                 .append = q->cache,
                                 .mask = q->use,
                                 .means = d->o.means,
+                                .above = d->o.above,
                                 .last_target = SEQ_NO_TARGET};
     }
     return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
@@ -168,6 +170,14 @@ const float *decode_logits(decode *d, int i) {
     if (!d->fetched) model_step_logits(d->last, d->logits);
     d->fetched = true;
     return d->logits + (size_t)i * (size_t)d->m->c.V;
+}
+
+long decode_kept(const decode *d, int i) {
+    int32_t *kept = xmalloc((size_t)d->seq[i].n * sizeof *kept);
+    model_kept(d->last, i, kept);
+    const long last = kept[d->seq[i].n - 1];
+    free(kept);
+    return last;
 }
 
 const mask *decode_mask(const decode *d, int i) { return d->s[i].use; }
@@ -235,5 +245,13 @@ decode_bytes decode_step_bytes(const decode *d) {
         const double live_heads = H ? (double)heads / H : 0, live_kv = K ? (double)kv_heads / K : 0;
         b.weights += layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_kv, F ? (double)neurons / F : 0);
     }
+    if (!d->o.above || by_zero) return b;
+    double column = 0;  // of W2, mean over the layers
+    for (int l = 0; l < c->L; l++) {
+        const weight *w = &d->m->layer[l].w2;
+        b.weights -= weight_bytes(w);
+        column += w->cols ? weight_bytes(w) / w->cols / c->L : 0;
+    }
+    for (int i = 0; i < d->n; i++) b.weights += column * (double)decode_kept(d, i);
     return b;
 }

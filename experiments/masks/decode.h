@@ -14,6 +14,7 @@ typedef struct {
     kv_policy kv;              // of heads that a mask drops
     unsigned flags;            // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
     const model_means *means;  // what dropped units put out; NULL: 0
+    const float *above;        // threshold masks, instead of any other; NULL: none
 } decode_options;
 
 typedef struct {
@@ -42,6 +43,8 @@ bool decode_acts_behind(const decode *d);
 // [V], until the next step, which come from there when they are first asked for.
 int32_t decode_likeliest(const decode *d, int i);
 const float *decode_logits(decode *d, int i);
+// Neurons of all layers that ran at the last token of sequence i, under thresholds.
+long decode_kept(const decode *d, int i);
 // The mask that sequence i runs under now; NULL: none.
 const mask *decode_mask(const decode *d, int i);
 // Seconds spent in the predictor and in the choice of units since decode_prompt began.
@@ -52,6 +55,8 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s);
 int decode_replayed(const decode *d);
 
 // Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
+// Under thresholds, which neurons run is known once W1 is read: all of it, and of W2 what each sequence's last token has
+// read.
 typedef struct {
     double weights, kv;
 } decode_bytes;

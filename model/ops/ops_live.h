@@ -9,6 +9,8 @@ OP(void, drop_units,
 // At rows of span i x = 0 where |x| is not above above[i] (host memory; NAN: the span stays as it is), and kept[row]
 // (device memory) += how many are above
 OP(void, keep_above, (float *x, int32_t *kept, const float *above, int F, const span *s, int n))
+// list (device memory) = how many of x [F] have |x| > above, and then which, ascending
+OP(void, list_above, (int32_t * list, const float *x, float above, int F))
 // y = x W' + b at the columns of live units, then ReLU where asked; other columns stay as they are. out or in may be 0
 OP(void, live_linear,
    (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s,

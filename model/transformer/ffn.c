@@ -48,8 +48,32 @@ void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const r
     if (inside->n_live) live_to_units_relu(r, p->r, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
 }
 
+// One token each, of sequences whose neurons run by their values: the columns of the others are not read.
+static bool reads_above(const model_run *r, int l) {
+    bool each = r->any_above && r->m->layer[l].w2_t.data && r->m->layer[l].w1.rows;
+    for (int i = 0; i < r->n && each; i++) each = r->seq[i]->above && r->seq[i]->n == 1;
+    return each;
+}
+
+static void out_of_above(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
+    const int F = w->w1.rows;
+    for (int i = 0; i < r->n; i++) {
+        const span *s = &rows->all[i];
+        if (!s->n) continue;
+        r->o->list_above(p->above, p->r + (size_t)s->row * (size_t)F, 0, F);  // the others were set to 0
+        const live_units u = {
+            .unit = p->above + 1, .n = r->o->host ? p->above[0] : F, .seqs = 1, .n_at = r->o->host ? NULL : p->above};
+        r->o->live_linear_t(y, p->r, &w->w2_t, maybe(&w->b2), 1, &u, s, 1);
+    }
+}
+
 void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
     const model_layer *w = &r->m->layer[l];
+    if (reads_above(r, l)) {
+        out_of_above(r, p, l, y, rows);
+        return;
+    }
     means_subtract(r, l, UNIT_NEURONS, hidden_of(r, p, l), rows);
     from_units(r, y, hidden_of(r, p, l), &w->w2, &w->w2_t, &w->b2, means_bias(r, l, UNIT_NEURONS, &w->b2), 1,
                &p->live_neurons, rows);

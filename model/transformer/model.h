@@ -134,7 +134,8 @@ typedef struct {
     int mask_from;     // absolute position (prefix included)
     const model_means *means;  // of what the mask drops; NULL: 0. The same for all sequences of a batch with masks
     // [L] or NULL: at every new token only the neurons run whose |r| is above their layer's number. Without mask, taps
-    // and watch; of FFNs that are not gated
+    // and watch; of FFNs that are not gated. In a pass of one token of each sequence, after model_sparse_prepare, only
+    // the columns of W2 of these neurons are read
     const float *above;
     const model_watch *watch;  // NULL: nobody
     int targets_from;          // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];

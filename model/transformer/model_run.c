@@ -190,6 +190,7 @@ void model_run_free(model_run *r) {
         const run_part *p = run_use(r, k);
         if (p->g1) r->o->release(p->g1);
         if (p->kept) r->o->release(p->kept);
+        if (p->above) r->o->release(p->above);
         if (p->device_has) r->o->release(p->device_has);
     }
     free_arrays(r);
@@ -261,6 +262,7 @@ void run_begin(model_run *r, const model_seq *seqs, int n) {
     for (int k = 0; r->any_above && k < r->m->parts; k++) {
         run_part *part = run_use(r, k);
         if (!part->kept) part->kept = r->o->alloc((size_t)r->max_tokens * sizeof *part->kept);
+        if (!part->above) part->above = r->o->alloc((size_t)(1 + r->m->c.F) * sizeof *part->above);
         r->o->zero(part->kept, (size_t)r->rows * sizeof *part->kept);
     }
     live_begin(r);

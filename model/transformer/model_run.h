@@ -88,6 +88,7 @@ typedef struct {
     float *tdz, *tdu, *tdr;              // [rows, F] the last two where gated
     float *g1;                           // [F, E] a direction on the neurons' incoming weights
     int32_t *kept;                       // [rows] neurons of the part's layers that were above (model_seq), or NULL
+    int32_t *above;                      // [1 + F] those of a row: how many, then they
     int held;                            // the layer whose arrays the shared buffers hold
 } run_part;
 

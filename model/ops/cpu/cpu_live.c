@@ -46,6 +46,13 @@ void cpu_keep_above(float *x, int32_t *kept, const float *above, int F, const sp
     }
 }
 
+void cpu_list_above(int32_t *list, const float *x, float above, int F) {
+    int32_t n = 0;
+    for (int j = 0; j < F; j++)
+        if (fabsf(x[j]) > above) list[1 + n++] = j;
+    list[0] = n;
+}
+
 // ---------------------------------------------------------------- y = x W' + b
 // Many rows: live rows of the weight gathered, product into a tile, spread to the units' columns.
 static void gathered_tile(const cpu_product *p, const cpu_row_list *list, const span *s, int seq, int from, int to) {

@@ -12,6 +12,11 @@ void cuda_keep_above(float *x, int32_t *kept, const float *above, int F, const s
     LAUNCHED("keep_above");
 }
 
+void cuda_list_above(int32_t *list, const float *x, float above, int F) {
+    cuda_launch_list_above(list, x, above, F, g->stream);
+    LAUNCHED("list_above");
+}
+
 // Sequences often share a mask: equal pointers are uploaded once.
 void cuda_drop_units(float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D,
                      const span *s, int n) {
