@@ -143,7 +143,8 @@ static void passes_are_those_of_masks(const ops *device) {
     random_opt_free(&o);
 }
 
-// Token by token as decoding runs them, with W2 by live columns and without: the logits of the whole pass; bytes by hand.
+// Token by token as decoding runs them, with W2 by live columns and without: the logits of the whole pass; bytes by
+// hand.
 static void decoding_reads_live_columns(const ops *device) {
     random_opt o;
     random_opt_make(&o, &small_opt, 3);

@@ -46,4 +46,6 @@ expect 2 "not one of none, random, static, contextual, oracle, reference, thresh
 expect 2 "threshold:gate|product" sweep --model $model --data $data --tasks copa --mask threshold
 expect 2 "which published masks never prune" sweep --model $model --data $data --tasks copa --mask threshold:gate --calibrate "$tmp/text" --mode compat
 expect 1 "nothing.txt" sweep --model $model --data $data --tasks copa --mask threshold:gate --calibrate "$tmp/nothing.txt"
+expect 0 "everything holds" verify --model $model --mask threshold:gate --calibrate "$tmp/text" --sparsity 90 --context 12 --steps 5 --inputs 3
+grep -q 'counts  ok' "$tmp/o" || fail "verify does not say how many neurons run: $(cat "$tmp/o")"
 exit $bad

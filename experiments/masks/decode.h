@@ -55,8 +55,8 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s);
 int decode_replayed(const decode *d);
 
 // Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
-// Under thresholds, which neurons run is known once W1 is read: all of it, and of W2 what each sequence's last token has
-// read.
+// Under thresholds, which neurons run is known once W1 is read: all of it, and of W2 what each sequence's last token
+// has read.
 typedef struct {
     double weights, kv;
 } decode_bytes;

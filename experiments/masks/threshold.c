@@ -1,5 +1,5 @@
-// threshold - quantiles of the neurons' values over a text. Contract in threshold.h. Values that are not 0 are kept, of all
-// tokens, and sorted once; with ReLU they are the fewer ones.
+// threshold - quantiles of the neurons' values over a text. Contract in threshold.h. Values that are not 0 are kept, of
+// all tokens, and sorted once; with ReLU they are the fewer ones.
 #include "threshold.h"
 #include "ops.h"
 #include <math.h>
@@ -54,7 +54,8 @@ int threshold_calibrate(threshold *t, const model *m, const tok *tk, const char 
     t->n = xcalloc((size_t)c->L, sizeof *t->n);
     t->zeros = xcalloc((size_t)c->L, sizeof *t->zeros);
     t->above = xcalloc((size_t)c->L, sizeof *t->above);
-    model_run *run = bad ? NULL : model_run_new(m, n < most ? n : most, 1, RUN_TAPS);
+    const int window = n < most ? n : most;
+    model_run *run = bad ? NULL : model_run_new(m, window, 1, RUN_TAPS);
     float *z = xmalloc((size_t)most * (size_t)c->F * sizeof *z);
     for (int at = 0; at < n && !bad; at += most) {
         const int rows = n - at < most ? n - at : most;

@@ -16,8 +16,8 @@ typedef struct {
     float **above;            // [L] the others, ascending
     char hash[33];            // of the text
 } threshold;
-// The text, after </s>, in windows of the model's positions, 2048 at most, as token perplexity has it (METHOD 7.3). 0, or
-// -1 and err_set: no text, a gated FFN. threshold_free is safe on {0}.
+// The text, after </s>, in windows of the model's positions, 2048 at most, as token perplexity has it (METHOD 7.3). 0,
+// or -1 and err_set: no text, a gated FFN. threshold_free is safe on {0}.
 int threshold_calibrate(threshold *t, const model *m, const tok *tk, const char *file);
 void threshold_free(threshold *t);
 // above [L] for model_seq.above: of n values of a layer floor(p n / 100) and those equal to the largest of them are not

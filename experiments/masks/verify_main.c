@@ -7,6 +7,7 @@
 #include "device.h"
 #include "mask_options.h"
 #include "reference.h"
+#include "threshold.h"
 #include "tok_model.h"
 #include "verify.h"
 
@@ -37,7 +38,8 @@ static const cli_option options[] = {
      .value = &arg.masks.mask,
      .arg = "KIND",
      .help = "none, random, static, contextual, oracle (heads unless --units is given), "
-             "reference, file:PATH"},
+             "reference, threshold:gate|product, "
+             "file:PATH"},
     {.group = mask_one_rows, .value = &arg.masks},
     {.group = mask_rule_rows, .value = &arg.masks},
     {.group = mask_predictor_rows, .value = &arg.masks},
@@ -130,6 +132,18 @@ static void open_predictor(contextual_source *context, const model *m) {
         die(1, "%s", err_get());
 }
 
+static float *thresholds(const model *loaded, const mask_rule *rule) {
+    float *above = xmalloc((size_t)loaded->c.L * sizeof *above);
+    threshold t;
+    tok *tk = tok_open_model(arg.model, &loaded->c);
+    if (!tk || threshold_calibrate(&t, loaded, tk, arg.masks.calibrate) != 0) die(1, "%s", err_get());
+    printf("calibration: %s %s, %ld tokens\n", arg.masks.calibrate, t.hash, t.tokens);
+    threshold_at(above, &t, rule);
+    threshold_free(&t);
+    tok_close(tk);
+    return above;
+}
+
 int main(int argc, char **argv) {
     model loaded = {0};
     mask m = {0};
@@ -139,7 +153,7 @@ int main(int argc, char **argv) {
               "is pruned",
               options);
     mask_choice choice;
-    if (mask_options_read(&choice, &arg.masks, MASKS_ALL & ~(1u << MASK_THRESHOLD)) != 0) die(2, "%s", err_get());
+    if (mask_options_read(&choice, &arg.masks, MASKS_ALL) != 0) die(2, "%s", err_get());
     if (choice.kind == MASK_ORACLE && !cli_given(options, "units")) choice.rule.units = UNITS_HEADS;
     const ops *o = device_open(&arg.device);
     if (!o || model_load_on(&loaded, arg.model, o) || model_check_mode(&loaded.c, choice.rule.mode))
@@ -153,12 +167,15 @@ int main(int argc, char **argv) {
     oracle *orc = NULL;
     const mask_model of = {.name = arg.model, .hash = loaded.file.hash, .c = &loaded.c};
     reference *own = NULL;
+    float *above = NULL;
     if (choice.kind == MASK_REFERENCE) {
         const criterion *crit = crit_find(mask_options_criterion(&arg.masks));
         if (!crit) die(2, "--criterion %s: there is no such criterion", mask_options_criterion(&arg.masks));
         if (reference_check(crit, &choice.rule) != 0) die(2, "%s", err_get());
         own = reference_new(&loaded, crit, choice.rule.mode, (uint64_t)arg.masks.seed);
         source = reference_source(own, true, 1);
+    } else if (choice.kind == MASK_THRESHOLD) {
+        above = thresholds(&loaded, &choice.rule);
     } else if (choice.kind == MASK_ORACLE) {
         orc = oracle_new(&loaded, choice.rule.mode == MODE_COMPAT ? 0 : choice.rule.dense_layers);
         source = oracle_source(orc);
@@ -180,7 +197,8 @@ int main(int argc, char **argv) {
     const verify_what what = {
         &loaded, &source,    mask_has_rule(choice.kind) ? &choice.rule : NULL, (int)arg.masks.refresh,
         put_out, tolerance()};
-    const int failed = verify_run(&what, in, (int)arg.inputs, stdout);
+    const int failed = above ? verify_thresholds(&loaded, above, what.tolerance, in, (int)arg.inputs, stdout)
+                             : verify_run(&what, in, (int)arg.inputs, stdout);
     if (failed < 0) die(1, "%s", err_get());
     if (failed)
         printf("\n%d checks do not hold\n", failed);
@@ -190,6 +208,7 @@ int main(int argc, char **argv) {
     predictor_close(context.p);
     oracle_free(orc);
     reference_free(own);
+    free(above);
     model_means_free(put_out);
     mask_means_free(&means);
     mask_free(&m);
