@@ -1,15 +1,16 @@
 #!/bin/sh
-# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate] - every figure
-# and table of ShadowLLM (2024) for any model, beside the published ones: OUT/report.html, with its numbers in OUT/tables,
-# its pictures in OUT/plots and the rows they come from in OUT/*.csv.
+# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate] - every
+# figure and table of ShadowLLM (2024) for any model, beside the published ones: OUT/report.html, with its numbers in
+# OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
 #   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times of
 #          OPT-125m's and 350m's shapes
 #   full   500 examples a task (as published), all documents, three seeds, times of OPT-1.3B to 66B
 # It prints its time first, and stops there with --estimate. A killed run resumes when it is repeated; a finished one
-# computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is 1.
-# A shape that is too large for the memory is no failure.
-# For tests and other grids: EXAMPLES, LIMIT, EPOCHS, CRITERIA, SPARSITIES, TEXT_SPARSITIES, SEEDS, SHAPES (of times; the
-# first is the one over sparsity and length), TOKENS, ROUNDS, FIGURES (scripts). BIN names the folder of the programs.
+# computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is
+# 1. A shape that is too large for the memory is no failure. For tests and other grids: EXAMPLES, LIMIT, EPOCHS,
+# CRITERIA, SPARSITIES, TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is the one over sparsity and length),
+# TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). BIN names the
+# folder of the programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate]" >&2
@@ -55,18 +56,22 @@ for task in $("$bin/sweep" --list | sed -n 's/^tasks: //p'); do
 done
 tasks=${tasks#,}
 
+count() { echo "$1" | tr ', ' '\n\n' | grep -c .; }
 # run NAME COMMAND...: one part; its output in work/NAME.log. On failure one line, and the parts after it go on.
 run() {
-    part=$1
+    name=$1
     shift
-    echo "$part ..." >&2
-    "$@" >"$work/$part.log" 2>&1 && return 0
-    echo "$part: failed: $(tail -n 1 "$work/$part.log")" >&2
+    echo "$name ..." >&2
+    "$@" >"$work/$name.log" 2>&1 && return 0
+    echo "$name: failed: $(tail -n 1 "$work/$name.log")" >&2
     failed=1
     return 1
 }
 
-score() { "$bin/score" --model "$model" --data "$data" --tasks "$tasks" --device "$device" "$@"; }
+score() {
+    "$bin/score" --model "$model" --data "$data" --tasks "$tasks" --over-long "${OVER_LONG:-stop}" \
+        --device "$device" "$@"
+}
 score_main() { score --shots 5 --examples "$examples" --criteria "$criteria" --out "$work/scores.h5" "$@"; }
 # score_shots SHOTS
 score_shots() {
@@ -84,33 +89,50 @@ train() {
     ahead) set -- --design dejavu --features ahead --criterion $pair "$@" ;;
     sequence) set -- --design sequence --target layer --early-stop 20 --criterion "$per_example" "$@" ;;
     esac
-    "$bin/train" --store "${store:-$work/scores.h5}" --model "$model" --seed "$seed" --epochs "$epochs" --device "${device%%,*}" \
-        --out "$to/$design-$seed.h5" --metrics "$to/$design-$seed.csv" "$@"
+    "$bin/train" --store "${store:-$work/scores.h5}" --model "$model" --seed "$seed" --epochs "$epochs" \
+        --device "${device%%,*}" --out "$to/$design-$seed.h5" --metrics "$to/$design-$seed.csv" "$@"
 }
-sweep() { "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --token-perplexity none --device "$device" "$@"; }
+sweep() {
+    "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --over-long "${OVER_LONG:-stop}" \
+        --token-perplexity none --device "$device" "$@"
+}
 on_text() { sweep --wikitext "$text" "$@"; }
 on_all() { on_text --tasks "$tasks" "$@"; }
-# sweep_static AGGREGATES [OPTION]...
+# criteria_of FOLDER WHICH: those whose aggregates (FOLDER/head_scores.csv) are of every task (whole), or of some
+# (part).
+criteria_of() {
+    awk -F, -v wanted="$ranked" -v n="$(count "$tasks")" -v which="$2" '
+        /^sound,/ && $2 != "all" && !seen[$2, $3]++ {tasks[$3]++}
+        END {
+            m = split(wanted, c, ",")
+            for (i = 1; i <= m; i++) if (tasks[c[i]] && (tasks[c[i]] == n) == (which == "whole")) print c[i]
+        }
+        ' "$1/head_scores.csv" | paste -sd ,
+}
+# sweep_static AGGREGATES FOLDER [OPTION]...: by the scores of the task and of all tasks; what some task has no scores
+# of (epenas, where too few tokens recur) by those of all alone
 sweep_static() {
-    from=$1
-    shift
-    on_all --seed "${seeds%%,*}" --mask none,random,static --scores "$from" --criterion "$ranked" --aggregate task,all \
-        --sparsity "$sparsities" --out "$out/sweep.csv" "$@"
+    from=$1 whole=$(criteria_of "$2" whole) part=$(criteria_of "$2" part)
+    shift 2
+    set -- --seed "${seeds%%,*}" --scores "$from" --sparsity "$sparsities" --out "$work/sweep.csv" "$@"
+    on_all --mask none,random,static --criterion "$whole" --aggregate task,all "$@" &&
+        { [ -z "$part" ] || on_all --mask static --criterion "$part" --aggregate all "$@"; }
 }
 # sweep_shots SHOTS AGGREGATES [OPTION]...
 sweep_shots() {
     shots=$1 from=$2
     shift 2
     on_text --seed "${seeds%%,*}" --mask static --scores "$from" --aggregate all --criterion "$few" \
-        --sparsity "$sparsities" --out "$out/shots_$shots.csv" "$@"
+        --sparsity "$sparsities" --out "$work/shots_$shots.csv" "$@"
 }
-# sweep_contextual AGGREGATES FOLDER-OF-PREDICTORS [OPTION]...: heads and neurons, masks from the end of the context on
+# sweep_contextual AGGREGATES FOLDER-OF-PREDICTORS [OPTION]...: heads and neurons, masks from the end of the context
+# on
 sweep_contextual() {
     from=$1 nets=$2
     shift 2
-    set -- --seed "$seeds" --mask none,random,static,contextual --mask-span decode --scores "$from" --aggregate task,all \
-        --predictor "$nets/early-{seed}.h5,$nets/same-{seed}.h5,$nets/ahead-{seed}.h5" --criterion $pair \
-        --scope local,global --out "$out/contextual.csv" --details "$work/contextual.jsonl" "$@"
+    set -- --seed "$seeds" --mask none,random,static,contextual --mask-span decode --scores "$from" \
+        --aggregate task,all --predictor "$nets/early-{seed}.h5,$nets/same-{seed}.h5,$nets/ahead-{seed}.h5" --criterion $pair \
+        --scope local,global --out "$work/contextual.csv" --details "$work/contextual.jsonl" "$@"
     on_all --sparsity "$sparsities" "$@" && { [ -z "$text_sparsities" ] || on_text --sparsity "$text_sparsities" "$@"; }
 }
 # time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
@@ -120,7 +142,8 @@ time_model() {
         --predictor "$work/$2-${seeds%%,*}.h5" --scope local --sparsity "$sparsities" --refresh 0,1 --prompt 64 \
         --tokens "$tokens" --rounds "$rounds" --device "$device" --out "$out/bench.csv"
 }
-# Names of all criteria but the exact oracle; those whose scores every few-shot setting has (epenas needs tokens that recur).
+# Names of all criteria but the exact oracle; those whose scores every few-shot setting has (epenas needs tokens that
+# recur).
 all_criteria() { "$bin/score" --list | sed -n 's/^\([a-z_0-9]*\): .*/\1/p' | grep -vx removal | paste -sd ,; }
 [ -n "${CRITERIA:-}" ] || criteria=$(all_criteria)
 ranked=$(echo "$criteria" | tr , '\n' | grep -vx random | paste -sd ,)
@@ -137,9 +160,9 @@ seconds() {
              }}
          END {printf "%d\n", sum + 0.5}' "$@"
 }
-count() { echo "$1" | tr ', ' '\n\n' | grep -c .; }
-# estimate_score, .._train, .._sweep: by the programs, the latter two with the scores of six documents a task and nets of
-# one epoch. The texts of 0 and 3 shots together are shorter than those of 5. Training takes longer with more examples.
+# estimate_score, .._train, .._sweep: by the programs, the latter two with the scores of six documents a task and nets
+# of one epoch. The texts of 0 and 3 shots together are shorter than those of 5. Training takes longer with more
+# examples.
 estimate_score() {
     score_main --estimate 2>/dev/null >"$work/estimate.txt"
     echo $((2 * $(seconds "$work/estimate.txt")))
@@ -148,7 +171,7 @@ small_scores() {
     [ -e "$work/small/ahead-${seeds%%,*}.h5" ] && return
     mkdir -p "$work/small"
     score --shots 0 --examples 6 --criteria "$criteria" --out "$work/small/scores.h5" &&
-        "$bin/aggregate" --store "$work/small/scores.h5" --out "$work/small/aggregates.h5" &&
+        "$bin/aggregate" --store "$work/small/scores.h5" --out "$work/small/aggregates.h5" --csv "$work/small" &&
         for seed in $(echo "$seeds" | tr , ' '); do
             for design in early same ahead; do
                 (epochs=1 store=$work/small/scores.h5 per_example=$pair; train $design "$seed" "$work/small") || return
@@ -163,13 +186,13 @@ estimate_train() {
     echo $((took * $(count "$seeds") * (epochs > 0 ? examples / 6 + 1 : examples / 150 + 1)))
 }
 estimate_sweep() {
-    sweep_static "$work/small/aggregates.h5" --estimate >"$work/estimate.txt" 2>&1
+    sweep_static "$work/small/aggregates.h5" "$work/small" --estimate >"$work/estimate.txt" 2>&1
     sweep_contextual "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
     for k in 0 3; do sweep_shots $k "$work/small/aggregates.h5" --estimate >>"$work/estimate.txt" 2>&1; done
     seconds "$work/estimate.txt"
 }
-# Times: a prompt and four dense tokens of this model and of the first shape, and so much more for larger shapes as they
-# have weights.
+# Times: a prompt and four dense tokens of this model and of the first shape, and so much more for larger shapes as
+# they have weights.
 estimate_time() {
     each=$(count "$sparsities")
     one() {
@@ -177,9 +200,16 @@ estimate_time() {
             awk -v tokens="$tokens" '/^none/ {print ($5 + tokens * $7) / 1000}'
     }
     ours=$(one 64 --model "$model") theirs=$(one 128 --shape "${shapes%% *}")
-    "$bin/costs" --shape "$(echo $shapes | tr ' ' ,)" | awk -F, -v ours="${ours:-0}" -v theirs="${theirs:-0}" -v n="$each" -v r="$rounds" '
-        /^[^#]/ && $2 + 0 && $6 == "built" && $7 == "shadow" {w = $2 * $4 * $4; if (!first) first = w; sum += w}
-        END {printf "%d\n", r * (2 * (2 + 4 * n) * ours + theirs * (5 * n + 12 + 5 * sum / first)) + 0.5}'
+    room=1e18
+    [ "$device" != cpu ] || room=$(awk '/^MemAvailable/ {print 1024 * $2}' /proc/meminfo)
+    "$bin/costs" --shape "$(echo $shapes | tr ' ' ,)" |
+        awk -F, -v ours="${ours:-0}" -v theirs="${theirs:-0}" -v n="$each" -v rounds="$rounds" -v room="$room" '
+            $6 == "built" && $7 == "shadow" {
+                weights = 12 * $2 * $4 * $4
+                if (!first) first = weights
+                if (2 * weights < room) sum += weights
+            }
+            END {printf "%d\n", rounds * (2 * (2 + 4 * n) * ours + theirs * (4 * n + 12 + 4 * sum / first)) + 0.5}'
 }
 print_estimate() {
     small_scores >"$work/small.log" 2>&1 || { echo "no estimate: $(tail -n 1 "$work/small.log")" >&2; return 1; }
@@ -193,23 +223,31 @@ if [ ! -e "$out/report.html" ] || [ -n "$only_estimate" ]; then
 fi
 
 # ---------------------------------------------------------------- the parts
+# keep NAME WHERE: the rows of a sweep that figures read.
+keep() {
+    [ ! -e "$work/$1.csv" ] || "$bin/tables" --select "$work/$1.csv" --where "$2" --out "$out/$1.csv" || failed=1
+}
 run score score_main || exit 1
 run aggregate aggregate
 for k in 0 3; do
     run "score-shots-$k" score_shots $k && run "sweep-shots-$k" sweep_shots $k "$work/shots_$k.h5"
+    keep "shots_$k" "metric=word_perplexity"
 done
-run sweep sweep_static "$work/aggregates.h5"
+run sweep sweep_static "$work/aggregates.h5" "$out"
+keep sweep "task=mean|wikitext,metric=acc|word_perplexity"
 for seed in $(echo "$seeds" | tr , ' '); do
     for design in early same ahead sequence; do run "train-$design-$seed" train $design "$seed" "$work"; done
 done
 "$bin/tables" --select "$(printf '%s,' "$work"/*-[0-9]*.csv)" --out "$out/metrics.csv" || failed=1
 run contextual sweep_contextual "$work/aggregates.h5" "$work"
+keep contextual "metric=acc|word_perplexity"
 run compare "$bin/compare" --details "$work/contextual.jsonl" --claims experiments/claims.json --out "$out/claims.csv"
 run costs "$bin/costs" --model "$model" --out "$out/costs.csv"
 run time-early time_model plainact early
 run time-ahead time_model l2_norm ahead
+others=$(echo "$sparsities" | tr , '\n' | grep -vx 50 | paste -sd ,)
 run latency env BIN="$bin" SHAPES="$shapes" DEVICE="$device" WEIGHTS=fp16 TOKENS="$tokens" LENGTHS="$lengths" \
-    ROUNDS="$rounds" SPARSITIES="$(echo "$sparsities" | tr , '\n' | grep -vx 50 | paste -sd ,)" experiments/latency.sh "$out"
+    ROUNDS="$rounds" SPARSITIES="$others" experiments/latency.sh "$out"
 cat "$work/latency.log" >&2
 
 # ---------------------------------------------------------------- tables, figures, report

@@ -14,6 +14,7 @@ palette_of = "#1b6ca8 #7fb2dc #d5d9e0 #e07b00 #f3c08a #ece5d8 #2e8b57 #a9d3b8"
 place_of(list, c) = column(0) + (at(list, c) - 0.5 * (words(list) + 1)) * 0.8 / words(list)
 # a column by its head, or nothing
 of(about, h) = (_f = 0, sum [_i = 1:columns(about)] (head(about, _i) eq h ? (_f = _i) : 0), _f ? column(_f) : NaN)
+end(c, which) = of(about, head(about, num(c)) . which)
 bar = "(place_of(list, c)):(column(num(c)))"
 n = |panel|
 set style fill solid 1 noborder
@@ -49,8 +50,8 @@ do for [ext in "png svg"] {
                 plot for [c in list] table(name) using @bar with boxes linecolor rgb word(palette_of, at(list, c)) title head(about, num(c))
             } else {
                 plot for [c in list] table(name) using @bar with boxes linecolor rgb word(palette_of, at(list, c)) title head(about, num(c)), \
-                     for [c in list] table(name) using (place_of(list, c)):(column(num(c))):(of(about, head(about, num(c)) . " low")):(of(about, head(about, num(c)) . " high")) \
-                     with yerrorbars linecolor rgb "#303030" pointtype 0 pointsize 0 linewidth 1.2 notitle
+                     for [c in list] table(name) using (place_of(list, c)):(end(c, " low")):(0):(end(c, " high") - end(c, " low")) \
+                     with vectors heads size screen 0.004,90 linecolor rgb "#303030" linewidth 1.2 notitle
             }
         }
     }

@@ -17,12 +17,12 @@ place_in(about, text) = (_p = 0, sum [_i = 1:columns(about)] (head(about, _i) eq
 # A line has the same colour in every panel and figure.
 known = "|piqa|copa|openbookqa|winogrande|rte|hellaswag|arc_easy|early plainact|per layer l2_norm|per layer plainact|early l2_norm|local|global|static|per layer|early|dense"
 shades = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #1b6ca8 #c0392b #e07b00 #7fb2dc #1b6ca8 #e07b00 #2e8b57 #e07b00 #1b6ca8 #505050"
-points = "5 7 9 11 13 4 6 5 9 8 4 5 7 6 9 5 0"
+points = "5 7 9 11 13 4 6 5 9 8 4 5 7 6 9 5 3"
 palette_of = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #6b7280 #9a9d18 #00a0a0"
 at_known(h) = (_k = 0, sum [_i = 1:words(shades)] (field(known, _i) eq h ? (_k = _i) : 0), _k)
 shade(h, i) = place(h) ? colour(h) : at_known(h) ? word(shades, at_known(h)) : word(palette_of, (i - 2) % 10 + 1)
 form(h, i) = place(h) ? mark(h) : at_known(h) ? word(points, at_known(h)) + 0 : word("5 7 9 11 13 4 6 8 10 12", (i - 2) % 10 + 1) + 0
-num(c) = c eq "" ? 2 : c + 0  # gnuplot looks at the line once for an empty list too
+num(c) = c eq "" ? 2 : c + 0
 list(columns) = (_s = "1000", sum [_i = 1:words(columns)] (_s = _s . "," . word(columns, _i), 0), _s)
 stroke(h) = h eq "dense" ? 3 : dash(h)
 
@@ -42,8 +42,14 @@ left(k) = (0.115 + (k - 1) % across) / across
 right(k) = (0.975 + (k - 1) % across) / across
 top(k) = 1 - (50.0 + 30 + (high - 50.0) / down * ((k - 1) / across)) / high
 bottom(k) = 1 - (50.0 - (categories ? 165 : 140) + (high - 50.0) / down * ((k - 1) / across + 1)) / high
-xy = categories ? "(column(0)):(column(num(c))):xticlabels(1)" : "(column(1)):(column(num(c)))"
-xz = categories ? "(column(0)):(column(beside))" : "(column(1)):(column(beside))"
+# The parts of the plot command; gnuplot looks at a line once for an empty list too, hence c eq "".
+xy = categories ? "(column(0)):(column(num(c)))" : "(column(1)):(column(num(c)))"
+beside_it = categories ? "(column(0)):(column(beside))" : "(column(1)):(column(beside))"
+of_line = "linecolor rgb shade(head(about, num(c)), num(c)) pointtype form(head(about, num(c)), num(c))"
+lines = "for [c in drawn_columns] table(name) using @xy with linespoints @of_line linewidth 2 " . \
+        "dashtype stroke(head(about, num(c))) pointsize 0.9 title head(about, num(c)), " . \
+        "for [c in empty_columns] NaN with linespoints @of_line linewidth 1 " . \
+        "title c eq '' ? '' : head(about, num(c)) . ': not run'"
 do for [ext in "png svg"] {
     eval terminal(ext, wide, high)
     set output dst . "/" . figure . "." . ext
@@ -73,20 +79,29 @@ do for [ext in "png svg"] {
                 }
             }
             set xrange [*:*]; set yrange [*:*]
-            if (categories) { set xtics nomirror rotate by 25 right } else { set xtics nomirror autofreq norotate }
+            set xtics nomirror autofreq norotate
+            if (categories) {
+                set xtics () nomirror rotate by 25 right
+                set xrange [-0.5:groups(about) - 0.5]
+                rows = system(sprintf("awk -F, 'NR > 1 {f = 0; for (i = 2; i <= NF; i++) if ($i != \"\") f = 1; printf \"|%%s|%%d\", $1, f}' '%s'", table(name)))
+                do for [i = 1:groups(about)] {
+                    set xtics add (field(rows, 2 * i - 1) i - 1)
+                    if (field(rows, 2 * i) eq "0") { set label 1 + i "not run" at i - 1, graph 0.05 left rotate by 90 textcolor rgb "#808080" font ",12" }
+                }
+            }
             set ytics nomirror autofreq
             if (logarithmic) {  # from the least to the largest value, whatever the decade
                 ends = system(sprintf("tail -n +2 '%s' | cut -d , -f %s | tr , '\\n' | grep . | sort -g | sed -n '1p;$p'", table(name), list(drawn_columns)))
                 set ytics ()
-                do for [e = -2:6] { do for [m in "1 2 5"] { set ytics add (sprintf("%g", m * 10 ** e) m * 10 ** e) } }
-                set yrange [0.93 * word(ends, 1):1.08 * word(ends, words(ends))]
+                do for [e = -2:6] { do for [m in (word(ends, words(ends)) / word(ends, 1) < 10 ? "1 1.5 2 3 4 5 7" : "1 2 5")] { set ytics add (sprintf("%g", m * 10 ** e) m * 10 ** e) } }
+                set yrange [0.93 * word(ends, 1):(ratio ? 1.25 : 1.08) * word(ends, words(ends))]
             }
-            plot for [c in drawn_columns] table(name) using @xy with linespoints linecolor rgb shade(head(about, num(c)), num(c)) linewidth 2 \
-                     dashtype stroke(head(about, num(c))) pointtype form(head(about, num(c)), num(c)) pointsize 0.9 title head(about, num(c)), \
-                 for [c in empty_columns] NaN with linespoints linecolor rgb shade(head(about, num(c)), num(c)) linewidth 1 \
-                     pointtype form(head(about, num(c)), num(c)) title c eq "" ? "" : head(about, num(c)) . ": not run", \
-                 for [c in (ratio && beside ? "1" : "")] table(name) using @xz:(stringcolumn(ratio) eq "" ? "" : stringcolumn(ratio) . " %") \
-                     with labels offset 0,0.9 font ",9" textcolor rgb "#606060" notitle
+            if (ratio && beside) {
+                plot @lines, table(name) using @beside_it:(strlen(stringcolumn(ratio)) ? stringcolumn(ratio) . " %" : "") \
+                         with labels offset 0,0.9 font ",9" textcolor rgb "#606060" notitle
+            } else {
+                plot @lines
+            }
         }
     }
     unset multiplot

@@ -21,6 +21,7 @@ do for [ext in "png svg"] {
         unset label
         set title title_of[k] offset 0,-0.6
         set xlabel k < 3 ? "ms per token" : "% pruned" offset 0,0.4
+        if (k < 3) { set xtics nomirror rotate by 40 right font ",11" } else { set xtics nomirror norotate font "" }
         file = k < 3 ? ours : theirs
         seen = 0
         do for [m in methods] { seen = seen + (there(file, m . " accuracy %") && (k == 3 || there(file, ms_of(m, k)))) }

@@ -138,7 +138,7 @@ def spearman(unit, column, of):
     return [float(r[column]) for r in rows("metrics", units=unit, by="predictor", criterion=("plainact", "l2_norm", "grad_norm"), **of) if r[column]]
 def design(label, column):
     unit, kind = column.split()[:2]
-    of = {"early": early, "full sequence": dict(design="sequence"), "per layer (same layer)": same_layer}[label]
+    of = {"early": early, "full sequence": dict(design="sequence"), "per layer": same_layer}[label]
     x = spearman(unit, "joint_rho" if kind == "joint" else "within_rho", of)
     end = {"low": -1, "high": 1}.get(column.split()[-1], 0)
     return statistics.mean(x) + end * 4.302653 * statistics.stdev(x) / math.sqrt(3)  # Student's t, 2 degrees, 97.5 %

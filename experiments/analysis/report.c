@@ -17,7 +17,7 @@ static const char style[] =
     "h1,h2,h3{line-height:1.2}h2{border-bottom:1px solid #ccc;margin-top:2.5em}"
     "svg{max-width:100%;height:auto}table{border-collapse:collapse;font-size:14px;margin:1em 0}"
     "caption{text-align:left;font-weight:600}th,td{border:1px solid #ddd;padding:.2em .6em;text-align:right}"
-    "th{background:#f4f4f4}td.label,th.label,td.text{text-align:left}.wide{overflow-x:auto}"
+    "th{background:#f4f4f4;text-align:left}td.label,th.label,td.text{text-align:left}.wide{overflow-x:auto}"
     ".missing{color:#999}.note{color:#555}pre{background:#f6f6f6;padding:.6em;overflow-x:auto;font-size:12px}"
     "details{margin:.5em 0}nav a{margin-right:1em}";
 
