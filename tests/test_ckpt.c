@@ -365,6 +365,47 @@ static void bad_tensors(void **state) {
     expect_open_error("not a file with content");
 }
 
+// A model that is not tied has the head of the file: with twice the embedding the logits are twice those of the tied one.
+static void own_head(void **state) {
+    (void)state;
+    static const int32_t tokens[] = {2, 7, 4, 9};
+    float logits[2][11];
+    copy_to_tmp(GOLDEN "st");
+    edit("config.json", "\"use_cache\"", "\"tie_word_embeddings\": false, \"use_cache\"");
+    size_t n;
+    char *bytes = read_tmp("model.safetensors", &n);
+    for (size_t i = n - 66 * 4; i < n; i += 4) {
+        float x;
+        memcpy(&x, bytes + i, 4);
+        x *= 2;
+        memcpy(bytes + i, &x, 4);
+    }
+    write_file("model.safetensors", bytes, n);
+    free(bytes);
+    for (int k = 0; k < 2; k++) {
+        model m;
+        if (model_load(&m, k ? tmp : GOLDEN "st")) fail_msg("%s", err_get());
+        assert_int_equal(m.arch.tied, !k);
+        model_run *run = model_run_new(&m, 4, 1, 0);
+        const model_seq s = {.tokens = tokens, .n = 4};
+        model_forward(run, &s, 1);
+        model_logits(run, 0, logits[k]);
+        model_run_free(run);
+        model_free(&m);
+    }
+    for (int i = 0; i < 11; i++) assert_true(fabsf(logits[1][i] - 2 * logits[0][i]) <= 1e-5f * fabsf(logits[1][i]));
+    ckpt a, b;
+    open_good(&a, tmp);
+    assert_int_equal(a.n_tensors, 37);
+    char hash[33];
+    memcpy(hash, ckpt_hash(&a), sizeof hash);
+    if (ckpt_save(tmp, &a.config, a.tensors, a.n_tensors)) fail_msg("%s", err_get());
+    ckpt_close(&a);
+    open_good(&b, tmp);
+    assert_string_equal(ckpt_hash(&b), hash);
+    ckpt_close(&b);
+}
+
 static void not_finite(void **state) {
     (void)state;
     static const struct {
@@ -466,7 +507,7 @@ int main(void) {
         cmocka_unit_test(forms),         cmocka_unit_test(unaligned),        cmocka_unit_test(saving),
         cmocka_unit_test(hashes),        cmocka_unit_test(bad_config),       cmocka_unit_test(config_defaults),
         cmocka_unit_test(bad_tensors),   cmocka_unit_test(not_finite),       cmocka_unit_test(bad_shards),
-        cmocka_unit_test(shared_models), cmocka_unit_test(config_of_python),
+        cmocka_unit_test(shared_models), cmocka_unit_test(config_of_python), cmocka_unit_test(own_head),
     };
     if (!mkdtemp(tmp)) return 1;
     return cmocka_run_group_tests(tests, NULL, remove_tmp);

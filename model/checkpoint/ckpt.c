@@ -305,18 +305,20 @@ static void rename_tensor(ckpt *c, const char *from, const char *to) {
 }
 
 // The head of a tied model is the embedding once more, and may be there alone (safetensors' save_model keeps one of two
-// names); an untied head, or one that was changed, is no model that runs here.
+// names). A model that is not tied may have another one.
 static int check_head(ckpt *c) {
-    const arch a = arch_of(&c->config);
-    const family *f = a.family;
+    const family *f = arch_of(&c->config).family;
     rename_tensor(c, "output_projection.weight", f->head);  // fairseq's and metaseq's name
     if (c->config.tied) rename_tensor(c, f->head, f->embedding);
     const tensor *head = ckpt_find(c, f->head), *embed = ckpt_find(c, f->embedding);
     if (!head && !c->config.tied)
         return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no %s", c->dir, f->head);
-    if (!head || !embed || !a.tied) return 0;
-    if (head->type != embed->type || !same_shape(head, embed) ||
-        (head->data != embed->data && memcmp(head->data, embed->data, tensor_bytes(embed))))
+    if (!head || !embed) return 0;
+    const bool same = head->type == embed->type && same_shape(head, embed) &&
+                      (head->data == embed->data || !memcmp(head->data, embed->data, tensor_bytes(embed)));
+    c->config.own_head = c->config.type == MODEL_OPT && !c->config.tied && !same;
+    if (!arch_of(&c->config).tied) return 0;
+    if (!same)
         return err_set("%s: %s differs from %s, though the head of this model is tied", c->dir, f->head, f->embedding);
     drop(c, head);
     return 0;

@@ -72,6 +72,7 @@ typedef struct {
     llama_config llama;  // unless OPT
     // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
     bool tied;
+    bool own_head;      // OPT: not tied, and the checkpoint's lm_head.weight is another matrix than the embedding
     int bos, eos, pad;  // token ids; -1: none (Llama family)
     config_tokens tokens;
     dtype declared;  // torch_dtype

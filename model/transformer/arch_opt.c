@@ -22,7 +22,7 @@ static arch describe(const model_config *c) {
                   .bias_qkv = c->bias,
                   .bias_out = c->bias,
                   .bias_ffn = c->bias,
-                  .tied = true};
+                  .tied = !c->own_head};
 }
 
 #define OF_MODEL(member) offsetof(model, member)
@@ -50,7 +50,8 @@ static const tensor_spec tensors[] = {
     {"final_layer_norm.weight", IN_LAYER, OF_LAYER(ln2_g), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ONE, false},
     {"final_layer_norm.bias", IN_LAYER, OF_LAYER(ln2_b), 0, DIM_HIDDEN, DIM_NONE, IF_ANY, INIT_ZERO, false},
     {"final_layer_norm.weight", AT_OUTPUT, OF_MODEL(lnf_g), 0, DIM_HIDDEN, DIM_NONE, IF_NORM_AT_END, INIT_ONE, false},
-    {"final_layer_norm.bias", AT_OUTPUT, OF_MODEL(lnf_b), 0, DIM_HIDDEN, DIM_NONE, IF_NORM_AT_END, INIT_ZERO, false}};
+    {"final_layer_norm.bias", AT_OUTPUT, OF_MODEL(lnf_b), 0, DIM_HIDDEN, DIM_NONE, IF_NORM_AT_END, INIT_ZERO, false},
+    {"lm_head.weight", AT_OUTPUT, OF_MODEL(head), 0, DIM_VOCABULARY, DIM_WORD, IF_OWN_HEAD, INIT_NORMAL, false}};
 
 static const char *const prefixes[] = {"model.", "decoder.", NULL};
 const family family_opt = {.describe = describe,
