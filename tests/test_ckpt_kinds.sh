@@ -74,7 +74,7 @@ expect 1 "tensor layers.1.fc1.bias has no place in the model" info --model "$tmp
 variant both 't["model.decoder.layers.0.fc1.qweight"] = t.pop("model.decoder.layers.0.fc1.weight")'
 expect 1 "tensor layers.0.fc1.weight is missing, but config.json asks for it; layers.0.fc1.qweight, which is there, has no place" info --model "$tmp/both"
 variant eight 'name = "model.decoder.layers.0.fc1.weight"; t[name] = ["I8", t[name][1], bytes(60)]'
-expect 1 "tensor layers.0.fc1.weight: type I8; only F32, F16 and BF16 can be read (quantised weights" info --model "$tmp/eight"
+expect 1 "tensor layers.0.fc1.weight: type I8; only F32, F16 and BF16 can be read; save the model in one of them" info --model "$tmp/eight"
 pointer='version https://git-lfs.github.com/spec/v1
 oid sha256:0000000000000000000000000000000000000000000000000000000000000000
 size 12345'

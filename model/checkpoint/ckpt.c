@@ -41,11 +41,12 @@ static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n)
     return check_lfs(path, base, *n);
 }
 
-// Without what torch's DataParallel and compile put before all names.
+// Without what torch's DataParallel, compile and FSDP, and Lightning put before all names.
 static const char *unwrapped(const char *name) {
-    static const char *const wrappers[] = {"module.", "_orig_mod."};
-    for (int i = 0; i < 2; i++)
+    static const char *const wrappers[] = {"module.", "_orig_mod.", "_fsdp_wrapped_module."};
+    for (int i = 0; i < 3; i++)
         if (!strncmp(name, wrappers[i], strlen(wrappers[i]))) return unwrapped(name + strlen(wrappers[i]));
+    if (!strncmp(name, "model.model.", strlen("model.model."))) return unwrapped(name + strlen("model."));
     return name;
 }
 
@@ -240,10 +241,9 @@ static int check_tensors(const model_config *config, const tensor *ts, int n, co
         if (order < 0 && !missing) missing = &want[i];
         if (order > 0 && !surplus) surplus = &ts[j];
         if (order == 0 && ts[j].foreign)
-            bad =
-                err_set("%s: tensor %s: type %s; only F32, F16 and BF16 can be read (quantised weights: save the model "
-                        "in fp16)",
-                        dir, ts[j].name, ts[j].foreign);
+            bad = err_set("%s: tensor %s: type %s; only F32, F16 and BF16 can be read; save the model "
+                          "in one of them",
+                          dir, ts[j].name, ts[j].foreign);
         if (order == 0 && !bad) bad = check_shape(&ts[j], &want[i], dir);
         i += order <= 0;
         j += order >= 0;

@@ -31,16 +31,49 @@ static const char *const calls[N_CALLS] = {"collections.OrderedDict",
 static const struct {
     const char *name, *type;
     size_t width;
-} storages[] = {{"torch.FloatStorage", "float32", 4},     {"torch.HalfStorage", "float16", 2},
-                {"torch.BFloat16Storage", "bfloat16", 2}, {"torch.DoubleStorage", "float64", 8},
-                {"torch.LongStorage", "int64", 8},        {"torch.IntStorage", "int32", 4},
-                {"torch.ShortStorage", "int16", 2},       {"torch.CharStorage", "int8", 1},
-                {"torch.ByteStorage", "uint8", 1},        {"torch.BoolStorage", "bool", 1}};
+} storages[] = {{"torch.FloatStorage", "float32", 4},
+                {"torch.HalfStorage", "float16", 2},
+                {"torch.BFloat16Storage", "bfloat16", 2},
+                {"torch.DoubleStorage", "float64", 8},
+                {"torch.LongStorage", "int64", 8},
+                {"torch.IntStorage", "int32", 4},
+                {"torch.ShortStorage", "int16", 2},
+                {"torch.CharStorage", "int8", 1},
+                {"torch.ByteStorage", "uint8", 1},
+                {"torch.BoolStorage", "bool", 1},
+                {"torch.ComplexFloatStorage", "complex64", 8},
+                {"torch.ComplexDoubleStorage", "complex128", 16},
+                {"torch.QInt8Storage", "qint8", 1},
+                {"torch.QUInt8Storage", "quint8", 1},
+                {"torch.QInt32Storage", "qint32", 4},
+                {"torch.storage.UntypedStorage", "bytes", 1}};
 enum { N_STORAGES = sizeof storages / sizeof *storages };
-// What else files of training hold; nothing of it is made.
-static const char *const harmless[] = {"torch.",          "collections.", "numpy.",        "argparse.Namespace",
-                                       "_codecs.encode",  "builtins.set", "builtins.list", "builtins.dict",
-                                       "__builtin__.set", "pathlib.",     "omegaconf.",    "transformers."};
+// What else files of training hold; nothing of it is made. A name that ends with a dot is that of a module.
+static const char *const harmless[] = {"torch.",
+                                       "collections.",
+                                       "numpy.",
+                                       "pathlib.",
+                                       "omegaconf.",
+                                       "transformers.",
+                                       "argparse.Namespace",
+                                       "_codecs.encode",
+                                       "copy_reg._reconstructor",
+                                       "copyreg._reconstructor"};
+static const char *const builtins[] = {"set", "frozenset", "list",   "dict",  "tuple", "int",   "float", "complex",
+                                       "str", "bytearray", "object", "range", "slice", "bytes", "bool"};
+
+static bool is_harmless(const char *name) {
+    static const char *const modules[] = {"builtins.", "__builtin__."};
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
+        const size_t n = strlen(harmless[i]);
+        if (harmless[i][n - 1] == '.' ? !strncmp(name, harmless[i], n) : !strcmp(name, harmless[i])) return true;
+    }
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < sizeof builtins / sizeof *builtins; i++)
+            if (!strncmp(name, modules[k], strlen(modules[k])) && !strcmp(name + strlen(modules[k]), builtins[i]))
+                return true;
+    return false;
+}
 
 typedef pickle machine;
 
@@ -132,8 +165,7 @@ static int push_global(machine *m, const char *name) {
         if (!strcmp(name, calls[g])) return push(m, (value){.kind = GLOBAL, .x = g});
     for (int s = 0; s < N_STORAGES; s++)
         if (!strcmp(name, storages[s].name)) return push(m, (value){.kind = GLOBAL, .x = N_CALLS + s});
-    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
-        if (!strncmp(name, harmless[i], strlen(harmless[i]))) return push(m, (value){.kind = OPAQUE});
+    if (is_harmless(name)) return push(m, (value){.kind = OPAQUE});
     return bad(m, "it calls for %s", name);
 }
 
@@ -226,7 +258,6 @@ static int rebuild_tensor(machine *m, const value *args, bool v2) {
     const int64_t end = reach(&t);
     if (t.offset < 0 || (uint64_t)t.offset > count || end < 0 || (uint64_t)end > count - (size_t)t.offset)
         return bad(m, "a tensor that reaches beyond its storage of %zu elements", count);
-    if ((uint64_t)pickle_elements(&t) > count) return bad(m, "a tensor of more elements than its storage, expanded");
     VEC_PUSH(m->views, m->n_views, m->cap_views, t);
     return push(m, (value){.kind = TENSOR, .x = m->n_views - 1});
 }
@@ -348,10 +379,15 @@ static int op_text(machine *m, int width, kind as) {
     return push(m, v);
 }
 
+static int op_skip(machine *m, size_t n) {
+    const uint8_t *p;
+    return take(m, n, &p);
+}
+
 // width bytes, little endian; is_signed: in two's complement.
 static int op_int(machine *m, int width, bool is_signed) {
     uint64_t x;
-    if (width > 8) return bad(m, "a number of %d bytes", width);
+    if (width > 8) return op_skip(m, (size_t)width) ? -1 : push(m, (value){.kind = OPAQUE});
     if (take_uint(m, width, &x)) return -1;
     if (is_signed && width > 0 && width < 8 && x >> (8 * width - 1)) x -= (uint64_t)1 << 8 * width;
     return push(m, (value){.kind = INT, .x = (int64_t)x});
@@ -360,11 +396,6 @@ static int op_int(machine *m, int width, bool is_signed) {
 static int op_long1(machine *m) {
     uint64_t width;
     return take_uint(m, 1, &width) ? -1 : op_int(m, (int)width, true);
-}
-
-static int op_skip(machine *m, size_t n) {
-    const uint8_t *p;
-    return take(m, n, &p);
 }
 
 static int step(machine *m, uint8_t op) {

@@ -49,21 +49,24 @@ static void *copy_view(const view *v, const pickle_storage *s) {
     return made;
 }
 
+static bool row_major(const view *v) {
+    int64_t step = 1;
+    for (int i = v->rank - 1; i >= 0; i--) {
+        if (v->dim[i] != 1 && v->stride[i] != step) return false;
+        step *= v->dim[i];
+    }
+    return true;
+}
+
 static tensor make_tensor(const pickle *m, const view *v) {
     const pickle_storage *s = &m->storages[v->storage];
     tensor t = {.rank = v->rank};
-    int64_t step = 1;
-    bool row_major = true;
-    for (int i = v->rank - 1; i >= 0; i--) {
-        t.dim[i] = v->dim[i];
-        row_major = row_major && (v->dim[i] == 1 || v->stride[i] == step);
-        step *= v->dim[i];
-    }
+    memcpy(t.dim, v->dim, sizeof t.dim);
     for (int k = DT_F32; k <= DT_BF16; k++)
         if (!strcmp(dtype_name((dtype)k), s->type)) t.type = (dtype)k;
     if (strcmp(dtype_name(t.type), s->type))
         t.foreign = s->type;
-    else if (row_major || pickle_elements(v) == 0)
+    else if (row_major(v) || pickle_elements(v) == 0)
         t.data = s->data + (size_t)v->offset * s->width;
     else
         t.data = t.made = copy_view(v, s);
@@ -93,11 +96,24 @@ static int check_overlap(const char *path, const tensor *tensors, int n) {
     return fail;
 }
 
+// What copies of tensors may hold: as many elements as the storages have bytes, and some for those that are expanded (an
+// element counts several times). A pickle that describes more is no checkpoint, and asks for all memory.
+static int64_t room_for_copies(const pickle *m) {
+    const uint8_t *first = NULL, *last = NULL;
+    for (int i = 0; i < m->n_storages; i++) {
+        const pickle_storage *s = &m->storages[i];
+        if (!first || s->data < first) first = s->data;
+        if (!last || s->data + s->count * s->width > last) last = s->data + s->count * s->width;
+    }
+    return (1 << 24) + (first ? last - first : 0);
+}
+
 int pickle_tensors(const pickle *m, tensor **tensors, int *n) {
     int cap = 0;
     if (m->result.kind != DICT) return bad(m, "%s where a dict should be", pickle_kind_names[m->result.kind]);
     const int64_t dict = find_dict(m);
     const bool any = holds_tensors(m, dict);
+    int64_t room = room_for_copies(m);
     for (int i = 0; i < m->n_settings; i++) {
         const setting *s = &m->settings[i];
         if (s->dict != dict) continue;
@@ -107,7 +123,10 @@ int pickle_tensors(const pickle *m, tensor **tensors, int *n) {
         if (s->item.kind != TENSOR)
             return bad(m, "its entry %.*s is %s, not a tensor", s->key.n < 200 ? (int)s->key.n : 200,
                        (const char *)s->key.text, pickle_kind_names[s->item.kind]);
-        tensor t = make_tensor(m, &m->views[s->item.x]);
+        const view *v = &m->views[s->item.x];
+        if (!row_major(v) && (room -= pickle_elements(v)) < 0)
+            return bad(m, "its tensors take more room than all storages");
+        tensor t = make_tensor(m, v);
         t.name = xstrndup((const char *)s->key.text, s->key.n);
         VEC_PUSH(*tensors, *n, cap, t);
     }
