@@ -365,7 +365,8 @@ static void bad_tensors(void **state) {
     expect_open_error("not a file with content");
 }
 
-// A model that is not tied has the head of the file: with twice the embedding the logits are twice those of the tied one.
+// A model that is not tied has the head of the file: with twice the embedding the logits are twice those of the tied
+// one.
 static void own_head(void **state) {
     (void)state;
     static const int32_t tokens[] = {2, 7, 4, 9};

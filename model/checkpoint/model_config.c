@@ -111,8 +111,8 @@ static json_t *write_opt(const model_config *c) {
                   "word_embed_proj_dim", c->P, "vocab_size", c->V, "max_position_embeddings", c->positions,
                   "bos_token_id", c->bos, "eos_token_id", c->eos, "pad_token_id", c->pad, "do_layer_norm_before",
                   c->pre_ln, "_remove_final_layer_norm", c->pre_ln && !c->final_ln, "enable_bias", c->bias,
-                  "layer_norm_elementwise_affine", 1, "tie_word_embeddings", !c->own_head, "dropout", 0.0, "attention_dropout",
-                  0.0, "layerdrop", 0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
+                  "layer_norm_elementwise_affine", 1, "tie_word_embeddings", !c->own_head, "dropout", 0.0,
+                  "attention_dropout", 0.0, "layerdrop", 0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
     config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
     config_put_list(root, "ffn_dim_per_layer", c->neurons, c->L);

@@ -23,11 +23,11 @@ static bool holds_tensors(const pickle *m, int64_t dict) {
 static int64_t find_dict(const pickle *m) {
     static const char *const names[] = {"state_dict", "model_state_dict", "model", "module", "model_state", "weights"};
     int64_t dict = m->result.x;
-    for (int depth = 0; depth < 4 && !holds_tensors(m, dict); depth++) {
+    for (int depth = 0; depth < 4; depth++) {
         const value *inner = NULL;
         for (int k = 0; k < 6 && !inner; k++) {
             inner = entry(m, dict, names[k]);
-            if (inner && inner->kind != DICT) inner = NULL;
+            if (inner && (inner->kind != DICT || (holds_tensors(m, dict) && !holds_tensors(m, inner->x)))) inner = NULL;
         }
         if (!inner) break;
         dict = inner->x;
@@ -96,8 +96,8 @@ static int check_overlap(const char *path, const tensor *tensors, int n) {
     return fail;
 }
 
-// What copies of tensors may hold: as many elements as the storages have bytes, and some for those that are expanded (an
-// element counts several times). A pickle that describes more is no checkpoint, and asks for all memory.
+// What copies of tensors may hold: as many elements as the storages have bytes, and some for those that are expanded
+// (an element counts several times). A pickle that describes more is no checkpoint, and asks for all memory.
 static int64_t room_for_copies(const pickle *m) {
     const uint8_t *first = NULL, *last = NULL;
     for (int i = 0; i < m->n_storages; i++) {
