@@ -126,11 +126,11 @@ static void bad_pickles(void **state) {
 }
 
 // The tensor 0..11 of shape [3, 4], however it was saved: transposed, in a dict, as a Parameter, in the form before
-// torch 1.6, by protocol 4.
+// torch 1.6, by protocol 4, with all that a training script saves.
 static void other_pickles(void **state) {
     (void)state;
-    static const char *const names[] = {"transposed", "nested", "parameter", "old_form", "protocol4"};
-    for (int k = 0; k < 5; k++) {
+    static const char *const names[] = {"transposed", "nested", "parameter", "old_form", "protocol4", "training"};
+    for (int k = 0; k < 6; k++) {
         char *path = xasprintf(GOLDEN "other/%s.bin", names[k]);
         size_t size;
         char *bytes = file_read(path, &size);

@@ -3,9 +3,11 @@
 Run from the repository root with a Python that has PyTorch and numpy (made with Debian 12's python3-torch 1.13). Element i of tensor NAME
 (short name) is ((sum of NAME's bytes + 7 i) mod 61 - 30) / 16, exact in fp32, fp16 and bf16; tests/test_ckpt.c computes it again.
 """
+import argparse
 import collections
 import json
 import os
+import pathlib
 import shutil
 import struct
 import zipfile
@@ -94,6 +96,18 @@ class Evil:
         return os.system, ("touch evil-was-here",)
 
 
+def training(x):
+    """What training scripts save beside the weights."""
+    layer = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(4)).sum().backward()
+    optimizer.step()
+    return {"model": {"fc1.weight": torch.nn.Parameter(x)}, "optimizer": optimizer.state_dict(), "args": argparse.Namespace(lr=1e-3), "rng": torch.get_rng_state(),
+            "step": 10**12, "big": 10**30, "neg": -5, "loss": [1.5, float("nan")], "set": {1, 2}, "none": None, "bytes": b"abc", "dtype": torch.float16,
+            "size": torch.Size([2, 3]), "device": torch.device("cpu"), "lists": collections.defaultdict(list, a=[1]), "tuple": (1, (2, 3)),
+            "wide": torch.ones(2, dtype=torch.complex64), "expanded": torch.ones(2).expand(4, 2), "path": pathlib.PurePosixPath("x")}
+
+
 def main():
     torch.manual_seed(0)
     shutil.rmtree(OUT, ignore_errors=True)
@@ -131,6 +145,7 @@ def main():
     save_bin(os.path.join(other, "nested.bin"), {"model": {"fc1.weight": x}})
     save_bin(os.path.join(bad, "overlap.bin"), {"a": x.view(-1)[:8], "b": x.view(-1)[4:]})
     save_bin(os.path.join(other, "parameter.bin"), {"fc1.weight": torch.nn.Parameter(x)})
+    save_bin(os.path.join(other, "training.bin"), training(x))
     torch.save({"fc1.weight": x}, os.path.join(other, "old_form.bin"), _use_new_zipfile_serialization=False)
     torch.save({"fc1.weight": x}, os.path.join(other, "protocol4.bin"), pickle_protocol=4)
     save_bin(os.path.join(bad, "plain.bin"), {"fc1.weight": x})
