@@ -75,6 +75,10 @@ variant both 't["model.decoder.layers.0.fc1.qweight"] = t.pop("model.decoder.lay
 expect 1 "tensor layers.0.fc1.weight is missing, but config.json asks for it; layers.0.fc1.qweight, which is there, has no place" info --model "$tmp/both"
 variant eight 'name = "model.decoder.layers.0.fc1.weight"; t[name] = ["I8", t[name][1], bytes(60)]'
 expect 1 "tensor layers.0.fc1.weight: type I8; only F32, F16 and BF16 can be read; save the model in one of them" info --model "$tmp/eight"
+variant gptq 'config["quantization_config"] = {"quant_method": "gptq", "bits": 4}; t["model.decoder.layers.0.fc1.qweight"] = ["I32", [1, 6], bytes(24)]; t.pop("model.decoder.layers.0.fc1.weight")'
+expect 1 "config.json: \"quantization_config\" (gptq): quantised weights cannot be read, save the model in fp16: " info --model "$tmp/gptq"
+variant claimed 'config["quantization_config"] = {"quant_method": "gptq", "bits": 4}'
+same "$tmp/claimed"  # weights that were widened again
 pointer='version https://git-lfs.github.com/spec/v1
 oid sha256:0000000000000000000000000000000000000000000000000000000000000000
 size 12345'

@@ -255,6 +255,17 @@ static void refusals(void **state) {
     lie("llama", "blk.0.attn_q.weight", 24, NUMBER(0), 8, "overlap");
 }
 
+// One of several files: no tensors, metadata split.count 2.
+static void parts(void **state) {
+    (void)state;
+    static const uint8_t file[] = "GGUF\3\0\0\0"
+                                  "\0\0\0\0\0\0\0\0"
+                                  "\1\0\0\0\0\0\0\0"
+                                  "\13\0\0\0\0\0\0\0split.count"
+                                  "\2\0\0\0\2\0";
+    expect_error(load(file, sizeof file - 1), "one of 2 parts; join them");
+}
+
 // A file cut anywhere in its metadata is refused; one that is cut in its data too.
 static void truncated(void **state) {
     (void)state;
@@ -294,7 +305,7 @@ static void folders(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(blocks),     cmocka_unit_test(architectures),
                                        cmocka_unit_test(tokenizers), cmocka_unit_test(exported),
-                                       cmocka_unit_test(refusals),   cmocka_unit_test(truncated),
-                                       cmocka_unit_test(folders)};
+                                       cmocka_unit_test(refusals),   cmocka_unit_test(parts),
+                                       cmocka_unit_test(truncated),  cmocka_unit_test(folders)};
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 // ckpt - opening, validating, hashing and saving checkpoint directories. Contract and file forms in ckpt.h.
 // The forms, their order and the names are those of transformers' from_pretrained and save_pretrained.
 #include "arch.h"
+#include "config_tokens.h"
 #include "folder.h"
 #include "gguf.h"
 #include <errno.h>
@@ -361,7 +362,10 @@ int ckpt_open(ckpt *c, const char *dir) {
     if (check_head(c)) goto fail;
     take_rows(c);
     drop_strangers(c);
-    if (check_tensors(&c->config, c->tensors, c->n_tensors, c->dir)) goto fail;
+    if (check_tensors(&c->config, c->tensors, c->n_tensors, c->dir)) {
+        config_blame_quantisation(c->dir);
+        goto fail;
+    }
     for (int i = 0; i < c->n_tensors; i++) c->bytes += tensor_bytes(&c->tensors[i]);
     return 0;
 fail:

@@ -1,5 +1,7 @@
 // config_tokens - transformers writes a list where several tokens end a text. Contract in config_tokens.h.
 #include "config_tokens.h"
+#include <stdlib.h>
+#include "json_read.h"
 
 int config_read_tokens(json_t *root, const char *path, model_config *c) {
     static const char *const keys[TOKEN_KINDS] = {"bos_token_id", "eos_token_id", "pad_token_id"};
@@ -26,4 +28,21 @@ bool model_ends_text(const model_config *c, int id) {
     bool ends = id == c->eos;
     for (int i = 0; i < c->tokens.n_ends; i++) ends = ends || id == c->tokens.ends[i];
     return ends;
+}
+
+void config_blame_quantisation(const char *dir) {
+    char *path = xasprintf("%s/config.json", dir), *why = xstrdup(err_get());
+    size_t n = 0;
+    json_error_t e;
+    char *text = file_exists(path) ? file_read(path, &n) : NULL;
+    json_t *root = text ? json_read(text, n, &e) : NULL, *said = json_object_get(root, "quantization_config");
+    const char *method = json_string_value(json_object_get(said, "quant_method"));
+    err_set("%s", why);
+    if (json_is_object(said))
+        err_prefix("%s: \"quantization_config\" (%s): quantised weights cannot be read, save the model in fp16", path,
+                   method ? method : "no method");
+    json_decref(root);
+    free(text);
+    free(path);
+    free(why);
 }

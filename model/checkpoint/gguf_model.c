@@ -251,8 +251,13 @@ int gguf_tensors(const gguf *g, tensor **tensors, int *n) {
 int gguf_load(const uint8_t *bytes, size_t n, const char *path, model_config *config, tensor **tensors,
               int *n_tensors) {
     gguf g;
+    int64_t parts = 0;
     if (gguf_parse(&g, bytes, n, path)) return -1;
-    char *text = gguf_config(&g);
+    char *text = NULL;
+    if (gguf_int(&g, "split.count", 0, 0, 65535, &parts) == 0 && parts <= 1)
+        text = gguf_config(&g);
+    else if (parts > 1)
+        err_set("%s: one of %lld parts; join them with llama-gguf-split --merge", path, (long long)parts);
     const int bad =
         !text || model_config_parse(text, strlen(text), path, config) || gguf_tensors(&g, tensors, n_tensors) ? -1 : 0;
     free(text);
