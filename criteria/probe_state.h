@@ -13,7 +13,7 @@ typedef unsigned probe_needs[STAGES][UNIT_KINDS];  // unions over the criteria o
 // Memory of a part of the device.
 typedef struct {
     float *corr, *most;  // of the FFN's input: correlations of each example's rows; crit_in.xmax of every row
-    float *stat;      // where the FFN is gated: [rows, ROW_STATS] of its input
+    float *stat;         // where the FFN is gated: [rows, ROW_STATS] of its input
     // not on the host, which sums tile by tile
     double *sums;     // [examples at a time, units, USUMS] of a kind
     double *moments;  // [examples at a time, columns, 2] of a kind

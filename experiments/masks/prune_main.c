@@ -203,7 +203,7 @@ int main(int argc, char **argv) {
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED) != 0) die(2, "%s", err_get());
     ckpt from, made = {0};
     if (ckpt_open(&from, arg.model) != 0 || ckpt_check_values(&from) != 0 ||
-        model_check_mode(&from.config, mode_named(arg.mode)))
+        model_check_mode(&from.config, choice.rule.mode))
         die(1, "%s", err_get());
     mask m = {0};
     mask_alloc(&m, &from.config);
