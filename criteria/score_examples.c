@@ -90,6 +90,7 @@ static int example_of(score_job *j, score_task *t, int doc, task_example *e, int
         e->tokens = xrealloc(e->tokens, (size_t)(e->n + 1) * sizeof *e->tokens);
         memmove(e->tokens + 1, e->tokens, (size_t)e->n++ * sizeof *e->tokens);
         e->tokens[0] = tok_first(j->tok, &j->model->c);
+        if (e->tokens[0] < 0) return err_set("--bos: %s", tok_no_first);
         e->context_length++;
     }
     int over = e->n - most;

@@ -58,7 +58,7 @@ static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk,
     if (!prefix) return -1;
     if (o->bos && tok_first(tk, c) < 0) {
         free(prefix);
-        return err_set("--bos: the model's config.json names no token that begins or ends a text");
+        return err_set("--bos: %s", tok_no_first);
     }
     for (int j = 0; j < d->n_choices; j++) {
         task_example e;
@@ -212,8 +212,7 @@ int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_op
     stream s = {0};
     const int most = c->positions < 2048 ? c->positions : 2048;
     if (tok_first(tk, c) < 0)
-        return err_set("%s: config.json names no token that begins or ends a text, which windows of a text begin with",
-                       file);
+        return err_set("%s: windows of a text begin with a token for that; %s", file, tok_no_first);
     if (wikitext_open(&w, file)) return -1;
     int bad = wikitext_keep(&w, o->part, o->limit, o->seed) ? err_prefix("%s", file) : 0;
     if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, tok_first(tk, c), most);

@@ -147,7 +147,7 @@ int main(int argc, char **argv) {
     if (masked) model_sparse_prepare(&m);
     int32_t *ids = NULL;
     int n = 0, cap = 0;
-    if (!arg.no_bos) VEC_PUSH(ids, n, cap, tok_first(t, &m.c));
+    if (!arg.no_bos && tok_first(t, &m.c) >= 0) VEC_PUSH(ids, n, cap, tok_first(t, &m.c));
     if (tok_encode(t, arg.prompt, strlen(arg.prompt), &ids, &n, &cap) != 0) die(1, "%s", err_get());
     if (n == 0) die(2, "--prompt is empty and --no-bos leaves nothing to begin with");
     if (n >= m.c.positions)

@@ -27,6 +27,8 @@ tok *tok_open_model(const char *dir, const model_config *c) {
     return t;
 }
 
+const char tok_no_first[] = "neither the tokenizer nor config.json names a token that begins or ends a text";
+
 int32_t tok_first(const tok *t, const model_config *c) {
     if (t->bos >= 0) return t->bos;
     if (t->eos >= 0) return t->eos;
