@@ -45,10 +45,31 @@ END
 head -c 2000 $data/wikitext/held-out.raw >"$tmp/text"
 "$bin"/sweep --model $model --wikitext "$tmp/text" --token-perplexity none --mask none,reference --criterion snip --sparsity 50 --refresh 32 --out "$tmp/t.csv" >/dev/null 2>"$tmp/e" || fail "text: $(cat "$tmp/e")"
 grep -q ',reference,snip,.*,decode,32,' "$tmp/t.csv" || fail "text under reference masks: $(tail -n 1 "$tmp/t.csv")"
+# the share of what the reference has over static masks: of the table's own effects, and only where the reference has something
+"$bin"/aggregate --store "$tmp/s.h5" --out "$tmp/a.h5" >/dev/null 2>&1
+"$bin"/sweep --model $model --data $data --tasks copa,rte --limit 30 --mask random,static,reference --mask-span decode --scores "$tmp/a.h5" --aggregate all --criterion snip --units heads \
+    --sparsity 40,70 --allow-overlap --out "$tmp/r.csv" --details "$tmp/r.jsonl" >/dev/null 2>"$tmp/e" || fail "sweep: $(cat "$tmp/e")"
+"$bin"/compare --details "$tmp/r.jsonl" --a mask=random --b mask=static --reference mask=reference --match mode,scope,units,sparsity,seed --out "$tmp/c.csv" >"$tmp/o" 2>"$tmp/e" || fail "compare: $(cat "$tmp/e")"
+/usr/bin/python3 - "$tmp/c.csv" "$tmp/o" <<'END' || bad=1
+import csv, sys
+rows = [r for r in csv.DictReader(l for l in open(sys.argv[1]) if not l.startswith("#")) if r["level"] == "sparsity" and r["pairs"] != "0"]
+at = {(r["claim"].split()[0], r["outcome"], r["sparsity"]): r for r in rows}
+lines = open(sys.argv[2]).read().split("share of A over B in the reference over B")[1].splitlines()[1:]
+assert len(lines) == 4, lines
+numbers = 0
+for line in lines:
+    outcome, sparsity, _, share = line.split()
+    a, of = at["mask=random", outcome, sparsity], at["mask=reference", outcome, sparsity]
+    clear = of["low"] and (float(of["low"]) > 0 or float(of["high"]) < 0)
+    numbers += bool(clear)
+    assert share == "-" if not clear else abs(float(share) - float(a["effect"]) / float(of["effect"])) < 1e-3 * abs(float(share)), (line, a, of)
+assert numbers, lines
+END
+expect 2 "--reference needs --a and --b" compare --details "$tmp/r.jsonl" --claims experiments/claims.json --reference mask=reference
 for c in epenas flap; do
     expect 2 "--mask reference: $c has no scores of an example" sweep --model $model --data $data --tasks copa --mask reference --criterion $c
     expect 2 "--mask reference: $c has no scores of an example" verify --model $model --mask reference --criterion $c
 done
-expect 1 "not one of none, random, static, contextual, oracle, file:PATH" bench --model $model --mask reference
+expect 1 "not one of none, random, static, contextual, oracle, threshold:gate|product, file:PATH" bench --model $model --mask reference
 expect 0 "everything holds" verify --model tests/golden/opt/pre --mask reference --criterion fisher --context 12 --steps 4 --inputs 2
 exit $bad

@@ -6,7 +6,7 @@
 #include "claims.h"
 #include "cli.h"
 
-static char *details_list, *claims_file, *select_a, *select_b, *out_file;
+static char *details_list, *claims_file, *select_a, *select_b, *select_reference, *out_file;
 static char *match_list = "mode,criterion,scope,units,sparsity,seed";
 static long draws = CLAIMS_DRAWS, seed = 1;
 static enum { ACC, ACC_NORM } metric;
@@ -38,6 +38,13 @@ static const cli_option options[] = {
      .arg = "f=v,..",
      .help = "the second masks; aggregate=task or all, in --a too, is of tasks only: on text static masks take that of "
              "all"},
+    {.name = "reference",
+     .type = CLI_STR,
+     .value = &select_reference,
+     .arg = "f=v,..",
+     .help =
+         "with --a and --b: masks such as mask=reference; prints (A - B) / (reference - B) where the interval of the "
+         "denominator excludes 0"},
     {.name = "match",
      .type = CLI_STR,
      .value = &match_list,
@@ -80,19 +87,44 @@ static void parse_selection(paired_selection *s, const char *option, const char 
     free(part);
 }
 
-// --a and --b as a list of one claim.
-static claims one_comparison(void) {
-    claims c = claims_none();
-    claim one = {.name = xasprintf("%s over %s", select_a, select_b), .outcome = {true, true, true}};
+static void add_comparison(claims *c, const char *option, const char *select) {
+    claim one = {.name = xasprintf("%s over %s", select, select_b), .outcome = {true, true, true}};
     int n;
-    parse_selection(&one.a, "a", select_a);
+    parse_selection(&one.a, option, select);
     parse_selection(&one.b, "b", select_b);
     char **field = cli_split(match_list, &n);
     for (int i = 0; i < n; i++)
         if (paired_match_add(&one.match, field[i])) die(2, "--match: %s", err_get());
     free(field);
-    VEC_PUSH(c.claim, c.n, c.cap, one);
+    VEC_PUSH(c->claim, c->n, c->cap, one);
+}
+
+// --a and --b as a list of one claim, and --reference and --b as a second.
+static claims one_comparison(void) {
+    claims c = claims_none();
+    add_comparison(&c, "a", select_a);
+    if (select_reference) add_comparison(&c, "reference", select_reference);
     return c;
+}
+
+// What A has of what a reference has over B, at each sparsity; "-" where the reference may have nothing.
+static void print_shares(const claims_table *t) {
+    printf("\nshare of A over B in the reference over B (-: its interval holds 0)\n");
+    for (int i = 0; i < t->n; i++) {
+        const claim_row *r = &t->row[i];
+        if (r->claim != 0 || r->level != LEVEL_SPARSITY || !r->cell.n) continue;
+        for (int k = 0; k < t->n; k++) {
+            const claim_row *of = &t->row[k];
+            if (of->claim != 1 || of->level != LEVEL_SPARSITY || of->outcome != r->outcome ||
+                strcmp(of->sparsity, r->sparsity) != 0)
+                continue;
+            printf("%-17s %6s %%  ", claims_outcome[r->outcome], r->sparsity);
+            if (of->tested && (of->cell.low > 0 || of->cell.high < 0))
+                printf("%.4g\n", r->cell.effect / of->cell.effect);
+            else
+                printf("-\n");
+        }
+    }
 }
 
 static void require_pairs(const claims_table *t) {
@@ -120,6 +152,7 @@ int main(int argc, char **argv) {
               options);
     if (claims_file && (select_a || select_b || cli_given(options, "match")))
         die(2, "--claims says what is compared; leave out --a, --b and --match");
+    if (select_reference && !(select_a && select_b)) die(2, "--reference needs --a and --b");
     if (!claims_file && !(select_a && select_b)) die(2, "--claims FILE, or --a and --b, is wanted");
     claims c;
     if (!claims_file)
@@ -140,6 +173,7 @@ int main(int argc, char **argv) {
         claims_print_markdown(stdout, &print);
     else
         claims_print_text(stdout, &print);
+    if (select_reference) print_shares(&t);
     claims_table_free(&t, &c);
     paired_free(&p);
     claims_free(&c);

@@ -197,6 +197,8 @@ int main(int argc, char **argv) {
     stdout_end();
     decode_free(d);
     predictor_close(nets);
+    model_means_free(put_out);
+    mask_means_free(&means);
     mask_free(&units);
     free(ids);
     free(c);
