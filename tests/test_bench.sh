@@ -13,7 +13,7 @@ expect 0 "usage: bench" --help
 expect 2 "unknown option" --shap opt-125m
 expect 2 "give --model DIR or --shape NAME" --mask none
 expect 2 "give --model DIR or --shape NAME" --model x --shape opt-125m
-expect 2 "not one of opt-125m, opt-350m" --shape opt-175b
+expect 2 "not one of opt-125m, opt-350m" --shape opt-3b
 expect 2 "hidden size 30 is no multiple of 4 heads" --shape 3x4x30x96x61x50
 expect 2 "not one of fp32, fp16, bf16" --shape $tiny --weights int8
 expect 2 "--tokens 0: outside 1..1048576" --shape $tiny --tokens 0
