@@ -1,30 +1,32 @@
 #!/bin/sh
-# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate] - every
-# figure and table of ShadowLLM (2024) for any model, beside the published ones: OUT/report.html, with its numbers in
-# OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
+# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full] [--device NAME]
+#          [--estimate] - every figure and table of ShadowLLM (2024) for any model, beside the published ones:
+# OUT/report.html, with its numbers in OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
 #   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times of
 #          OPT-125m's and 350m's shapes
 #   full   500 examples a task (as published), all documents, three seeds, times of OPT-1.3B to 66B
 # It prints its time first, and stops there with --estimate. A killed run resumes when it is repeated; a finished one
 # computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is
-# 1. A shape that is too large for the memory is no failure. For tests and other grids: EXAMPLES, LIMIT, EPOCHS,
+# 1. A shape that is too large for the memory is no failure. --calibrate: a text of a few thousand tokens for the
+# thresholds of threshold masks, which are "not run" without it. For tests and other grids: EXAMPLES, LIMIT, EPOCHS,
 # CRITERIA, SPARSITIES, TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is the one over sparsity and length),
 # TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). BIN names the
 # folder of the programs.
 set -u
 usage() {
-    echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--size small|full] [--device NAME] [--estimate]" >&2
+    echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
+        "[--device NAME] [--estimate]" >&2
     exit 2
 }
-model= data= text= out= size=small device=cpu only_estimate=
+model= data= text= out= calibrate= size=small device=cpu only_estimate=
 while [ $# -gt 0 ]; do
     case $1 in
     --estimate) only_estimate=1 ;;
-    --model | --data | --wikitext | --out | --size | --device)
+    --model | --data | --wikitext | --out | --calibrate | --size | --device)
         [ $# -gt 1 ] || usage
         case $1 in
         --model) model=$2 ;; --data) data=$2 ;; --wikitext) text=$2 ;;
-        --out) out=$2 ;; --size) size=$2 ;; --device) device=$2 ;;
+        --out) out=$2 ;; --calibrate) calibrate=$2 ;; --size) size=$2 ;; --device) device=$2 ;;
         esac
         shift
         ;;
@@ -130,10 +132,18 @@ sweep_shots() {
 sweep_contextual() {
     from=$1 nets=$2
     shift 2
-    set -- --seed "$seeds" --mask none,random,static,contextual --mask-span decode --scores "$from" \
+    set -- --seed "$seeds" --mask none,random,static,contextual,reference --mask-span decode --scores "$from" \
         --aggregate task,all --predictor "$nets/early-{seed}.h5,$nets/same-{seed}.h5,$nets/ahead-{seed}.h5" --criterion $pair \
         --scope local,global --out "$work/contextual.csv" --details "$work/contextual.jsonl" "$@"
     on_all --sparsity "$sparsities" "$@" && { [ -z "$text_sparsities" ] || on_text --sparsity "$text_sparsities" "$@"; }
+}
+# sweep_neurons AGGREGATES FOLDER [OPTION]...: neurons alone: threshold masks beside static ones
+sweep_neurons() {
+    from=$1 whole=$(criteria_of "$2" whole)
+    shift 2
+    on_all --seed "${seeds%%,*}" --mask none,random,static${calibrate:+,threshold:gate,threshold:product} \
+        ${calibrate:+--calibrate "$calibrate"} --units neurons --scope local --scores "$from" --aggregate all \
+        --criterion "$whole" --sparsity "$sparsities" --out "$work/neurons.csv" "$@"
 }
 # time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
 # (where global ones of a net for each layer would need a dense pass)
@@ -188,6 +198,7 @@ estimate_train() {
 estimate_sweep() {
     sweep_static "$work/small/aggregates.h5" "$work/small" --estimate >"$work/estimate.txt" 2>&1
     sweep_contextual "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
+    sweep_neurons "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
     for k in 0 3; do sweep_shots $k "$work/small/aggregates.h5" --estimate >>"$work/estimate.txt" 2>&1; done
     seconds "$work/estimate.txt"
 }
@@ -241,6 +252,8 @@ done
 "$bin/tables" --select "$(printf '%s,' "$work"/*-[0-9]*.csv)" --out "$out/metrics.csv" || failed=1
 run contextual sweep_contextual "$work/aggregates.h5" "$work"
 keep contextual "metric=acc|word_perplexity"
+run neurons sweep_neurons "$work/aggregates.h5" "$out"
+keep neurons "task=mean|wikitext,metric=acc|word_perplexity"
 run compare "$bin/compare" --details "$work/contextual.jsonl" --claims experiments/claims.json --out "$out/claims.csv"
 run costs "$bin/costs" --model "$model" --out "$out/costs.csv"
 run time-early time_model plainact early

@@ -15,9 +15,9 @@ drawn(about, i) = strstrt("|" . without . "|", "|" . head(about, i) . "|") == 0
 place_in(about, text) = (_p = 0, sum [_i = 1:columns(about)] (head(about, _i) eq text ? (_p = _i) : 0), _p)
 
 # A line has the same colour in every panel and figure.
-known = "|piqa|copa|openbookqa|winogrande|rte|hellaswag|arc_easy|early plainact|per layer l2_norm|per layer plainact|early l2_norm|local|global|static|per layer|early|dense"
-shades = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #1b6ca8 #c0392b #e07b00 #7fb2dc #1b6ca8 #e07b00 #2e8b57 #e07b00 #1b6ca8 #505050"
-points = "5 7 9 11 13 4 6 5 9 8 4 5 7 6 9 5 3"
+known = "|piqa|copa|openbookqa|winogrande|rte|hellaswag|arc_easy|early plainact|per layer l2_norm|per layer plainact|early l2_norm|reference plainact|reference l2_norm|threshold:gate|threshold:product|local|global|static|per layer|early|dense"
+shades = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #1b6ca8 #c0392b #e07b00 #7fb2dc #7d4bb0 #d45fa0 #00a0a0 #1f3b57 #1b6ca8 #e07b00 #2e8b57 #e07b00 #1b6ca8 #505050"
+points = "5 7 9 11 13 4 6 5 9 8 4 12 10 1 2 5 7 6 9 5 3"
 palette_of = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #6b7280 #9a9d18 #00a0a0"
 at_known(h) = (_k = 0, sum [_i = 1:words(shades)] (field(known, _i) eq h ? (_k = _i) : 0), _k)
 shade(h, i) = place(h) ? colour(h) : at_known(h) ? word(shades, at_known(h)) : word(palette_of, (i - 2) % 10 + 1)

@@ -23,7 +23,8 @@ done
 export EXAMPLES=12 LIMIT=3 EPOCHS=1 SPARSITIES=30,50 TEXT_SPARSITIES=40 CRITERIA=plainact,l2_norm,grad_norm,random TOKENS=2
 export ROUNDS=1 SHAPES="3x2x16x32x61x512 opt-175b"
 paper() {
-    experiments/paper.sh --model "$tmp/model" --data "$tmp/data" --wikitext "$tmp/pages.raw" --out "$tmp/out" "$@" 2>"$tmp/e"
+    experiments/paper.sh --model "$tmp/model" --data "$tmp/data" --wikitext "$tmp/pages.raw" --out "$tmp/out" \
+        --calibrate "$tmp/text/text.txt" "$@" 2>"$tmp/e"
 }
 paper --estimate && grep -q '^estimate: about [1-9]' "$tmp/e" && [ ! -e "$tmp/out/sweep.csv" ] || fail "--estimate: $(cat "$tmp/e")"
 paper || fail "the run: $(cat "$tmp/e")"
@@ -72,7 +73,9 @@ text = dict(task="wikitext", metric="word_perplexity")
 mean = dict(task="mean", metric="acc")
 early, same_layer, ahead = dict(design="shadow"), dict(design="dejavu", lag="0"), dict(design="dejavu", lag="1")
 designs = {"early plainact": dict(early, criterion="plainact"), "per layer l2_norm": dict(same_layer, criterion="l2_norm"),
-           "per layer plainact": dict(same_layer, criterion="plainact"), "early l2_norm": dict(early, criterion="l2_norm")}
+           "per layer plainact": dict(same_layer, criterion="plainact"), "early l2_norm": dict(early, criterion="l2_norm"),
+           "reference plainact": dict(mask="reference", criterion="plainact"),
+           "reference l2_norm": dict(mask="reference", criterion="l2_norm")}
 for scope in "local", "global":
     same(f"pair_{scope}", lambda p, c: value(rows("contextual", **text, **designs[c], scope=scope, sparsity=p)), 3)
 assert [r[0] for r in table("pair_local")[1:]] == ["30", "40", "50"]
@@ -91,6 +94,20 @@ same("criteria_perplexity", criteria(text, "all", 1), 3)
 same("criteria_accuracy", criteria(mean, "task", 100), 2)
 same("criteria_accuracy_all", criteria(mean, "all", 100), 2)
 assert sorted(table("criteria_perplexity")[0]) == ["dense", "grad_norm", "l2_norm", "plainact", "random", "sparsity %"]
+
+def neurons(metric, factor):
+    def cell(p, c):
+        of = dict(mask="none", sparsity="0") if c == "dense" else dict(scope="local", sparsity=p)
+        if "really" in c:
+            return 100 * value(rows("neurons", **metric, mask="random" if c[0] == "s" else "threshold:product", **of), "effective_neurons")
+        if c == "random" or c.startswith("threshold"):
+            of.update(mask=c)
+        elif c != "dense":
+            of.update(mask="static", criterion=c, aggregate="all")
+        return factor * value(rows("neurons", **metric, **of))
+    return cell
+same("neurons_perplexity", neurons(text, 1), 2)
+same("neurons_accuracy", neurons(mean, 100), 2)
 
 def few_shot(p, c):
     of = {"0-shot": "shots_0", "3-shot": "shots_3", "5-shot": "sweep"}[c]
@@ -229,7 +246,7 @@ page = Page()
 page.feed(open(f"{out}/report.html").read())
 assert page.outside == [], page.outside
 assert len(page.ids) == len(set(page.ids)), "an id twice"
-assert page.pictures >= 17, page.pictures
+assert page.pictures >= 20, page.pictures
 there = {f[:-4] for f in os.listdir(f"{out}/tables")}
 assert there - set(page.tables) == set(), there - set(page.tables)
 for name in there:
@@ -259,7 +276,7 @@ gnuplot -e "src='$tmp/empty'; dst='$tmp/empty/plots'" plots/paper_few_shot.gp >"
 cp -r "$tmp/model" "$tmp/other"
 printf '\001' | dd of="$tmp/other/model.safetensors" bs=1 seek=$(($(wc -c <"$tmp/other/model.safetensors") - 2)) conv=notrunc 2>/dev/null
 FIGURES= experiments/paper.sh --model "$tmp/other" --data "$tmp/data" --wikitext "$tmp/pages.raw" --out "$tmp/out" 2>"$tmp/e" && fail "another model passes"
-[ "$(grep -c '^score: failed: .*another model' "$tmp/e")" = 1 ] && [ -e "$tmp/out/sweep.csv" ] || fail "another model: $(cat "$tmp/e")"
+[ "$(grep -c '^score: failed: .*model_hash' "$tmp/e")" = 1 ] && [ -e "$tmp/out/sweep.csv" ] || fail "another model: $(cat "$tmp/e")"
 experiments/paper.sh --model "$tmp/model" 2>/dev/null
 [ $? = 2 ] || fail "usage"
 
