@@ -30,9 +30,9 @@ typedef struct {
     bool begins[256];  // with this byte one of them begins
 } added_tokens;
 
-typedef enum { NORM_NFC, NORM_PREPEND, NORM_REPLACE } norm_kind_of_text;
+typedef enum { NORM_NFC, NORM_PREPEND, NORM_REPLACE } text_norm;
 typedef struct {
-    norm_kind_of_text kind;
+    text_norm kind;
     split_rule *what;  // REPLACE: what is replaced
     char *by;          // REPLACE, PREPEND
 } norm_step;
@@ -92,7 +92,7 @@ int tok_put_merge(tok *t, const char *a, size_t n_a, const char *b, size_t n_b);
 // Adds a step that cuts as GPT-2 does.
 void tok_cut_as_gpt2(tok *t, const char *prefix);
 piece_step *tok_add_step(tok *t);
-norm_step *tok_add_norm(tok *t, norm_kind_of_text kind);
+norm_step *tok_add_norm(tok *t, text_norm kind);
 void tok_look_for(added_tokens *a, added_token x);  // takes x.text
 // Normalizes the texts of tokens that are looked for in normalized text, after all of them and the normalizer.
 int tok_normalize_added(tok *t);

@@ -272,7 +272,7 @@ piece_step *tok_add_step(tok *t) {
     return &t->step[t->n_step++];
 }
 
-norm_step *tok_add_norm(tok *t, norm_kind_of_text kind) {
+norm_step *tok_add_norm(tok *t, text_norm kind) {
     t->norm = xrealloc(t->norm, (size_t)(t->n_norm + 1) * sizeof *t->norm);
     t->norm[t->n_norm] = (norm_step){.kind = kind};
     return &t->norm[t->n_norm++];

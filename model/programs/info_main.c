@@ -114,7 +114,7 @@ static void print_list(const ckpt *c) {
     }
 }
 
-// Sizes, and one line of text to ids and back: a wrong vocab.json shows here.
+// Sizes, and one line of text to ids and back: a wrong tokenizer shows here.
 static int print_tokenizer(const ckpt *c) {
     static const char text[] = "The old man walked into the caf\xc3\xa9.";
     if (!tok_there(c->dir)) {
