@@ -64,6 +64,19 @@ refused "\"<new>\" has id 70000, but the embedding has rows 0 to"
 fresh
 echo '{"model": {}}' >"$tmp/m/tokenizer.json"
 refused "tokenizer.json: its model has no \"vocab\""
+# one of the same form and of another model
+/usr/bin/python3 - "$tmp/m" <<'PY'
+import json, sys
+vocab = json.load(open(sys.argv[1] + "/vocab.json", encoding="utf-8"))
+merges = [line.split(" ") for line in open(sys.argv[1] + "/merges.txt", encoding="utf-8").read().split("\n") if line and line[0] != "#"]
+def save(vocab):
+    json.dump({"added_tokens": [], "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+               "model": {"type": "BPE", "vocab": vocab, "merges": merges}}, open(sys.argv[1] + "/tokenizer.json", "w", encoding="utf-8"))
+save(vocab)
+PY
+expect 0 "-> same text" info --model "$tmp/m"
+sed -i 's/"!": 37/"!": 38/; s/"\\"": 38/"\\"": 37/' "$tmp/m/tokenizer.json"
+refused "has id 37 in vocab.json and 38 in tokenizer.json; one of the two is of another model"
 cp tests/golden/tok_json/gpt2.json "$tmp/m/tokenizer.json"
 refused "is this the tokenizer of another model?"
 rm "$tmp/m/tokenizer.json" "$tmp/m/vocab.json" "$tmp/m/merges.txt"

@@ -197,6 +197,22 @@ bool tok_there(const char *dir) {
     return there;
 }
 
+// A vocab.json beside the tokenizer.json that is read must say the same.
+static int compare_vocab(const tok *t, const char *dir) {
+    int bad = 0;
+    json_t *root = read_object(dir, "vocab.json", &bad), *value;
+    const char *key;
+    json_object_foreach(root, key, value) {
+        const int32_t id = tok_id(t, key);
+        if (bad || json_integer_value(value) == id || tok_looks_special(key, strlen(key))) continue;
+        bad = err_set("%s: \"%.60s\" has id %lld in vocab.json and %d in tokenizer.json; one of the two is of another "
+                      "model",
+                      dir, key, (long long)json_integer_value(value), id);
+    }
+    json_decref(root);
+    return bad;
+}
+
 // dir: where the files are.
 static tok *open_folder(const char *dir, int vocab) {
     char *path[3] = {xasprintf("%s/vocab.json", dir), xasprintf("%s/merges.txt", dir),
@@ -215,11 +231,11 @@ static tok *open_folder(const char *dir, int vocab) {
         free(v);
         free(m);
     }
-    for (int i = 0; i < 3; i++) free(path[i]);
-    if (t && read_names(t, dir)) {
+    if (t && ((path_there(path[2]) && compare_vocab(t, dir)) || read_names(t, dir))) {
         tok_close(t);
         t = NULL;
     }
+    for (int i = 0; i < 3; i++) free(path[i]);
     return t;
 }
 
