@@ -1,6 +1,6 @@
 #!/bin/sh
-# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full] [--device NAME]
-#          [--estimate] - every figure and table of ShadowLLM (2024) for any model, beside the published ones:
+# paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full] [--parts]
+#          [--device NAME] [--estimate] - every figure and table of ShadowLLM (2024) for any model, beside the published ones:
 # OUT/report.html, with its numbers in OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
 #   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times of
 #          OPT-125m's and 350m's shapes
@@ -8,20 +8,22 @@
 # It prints its time first, and stops there with --estimate. A killed run resumes when it is repeated; a finished one
 # computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is
 # 1. A shape that is too large for the memory is no failure. --calibrate: a text of a few thousand tokens for the
-# thresholds of threshold masks, which are "not run" without it. For tests and other grids: EXAMPLES, LIMIT, EPOCHS,
+# thresholds of threshold masks, which are "not run" without it. --parts: for data with one labelled split of a task;
+# one half of its documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT, EPOCHS,
 # CRITERIA, SPARSITIES, TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is the one over sparsity and length),
 # TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). BIN names the
 # folder of the programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
-        "[--device NAME] [--estimate]" >&2
+        "[--parts] [--device NAME] [--estimate]" >&2
     exit 2
 }
-model= data= text= out= calibrate= size=small device=cpu only_estimate=
+model= data= text= out= calibrate= size=small device=cpu only_estimate= scored= evaluated=
 while [ $# -gt 0 ]; do
     case $1 in
     --estimate) only_estimate=1 ;;
+    --parts) scored='--part 1/2' evaluated='--part 2/2' ;;
     --model | --data | --wikitext | --out | --calibrate | --size | --device)
         [ $# -gt 1 ] || usage
         case $1 in
@@ -72,7 +74,7 @@ run() {
 
 score() {
     "$bin/score" --model "$model" --data "$data" --tasks "$tasks" --over-long "${OVER_LONG:-stop}" \
-        --device "$device" "$@"
+        --device "$device" $scored "$@"
 }
 score_main() { score --shots 5 --examples "$examples" --criteria "$criteria" --out "$work/scores.h5" "$@"; }
 # score_shots SHOTS
@@ -96,7 +98,7 @@ train() {
 }
 sweep() {
     "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --over-long "${OVER_LONG:-stop}" \
-        --token-perplexity none --device "$device" "$@"
+        --token-perplexity none --device "$device" $evaluated "$@"
 }
 on_text() { sweep --wikitext "$text" "$@"; }
 on_all() { on_text --tasks "$tasks" "$@"; }

