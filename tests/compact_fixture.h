@@ -117,14 +117,15 @@ static inline void make_mask(mask *m, const model_config *c, rng *r, int pattern
         }
 }
 
-// What `more`, a mask of the model that m compacts, keeps of the whole one.
-static inline void make_both(mask *both, const model_config *c, const mask *m, const mask *more) {
+// What `more`, a mask of the model `small` that m compacts, keeps of the whole one.
+static inline void make_both(mask *both, const model_config *c, const mask *m, const model_config *small,
+                             const mask *more) {
     mask_alloc(both, c);
     for (int l = 0; l < c->L; l++) {
         for (int u = 0, k = 0; u < c->H; u++)
-            both->heads[l * c->H + u] = m->heads[l * c->H + u] ? more->heads[l * c->H + k++] : 0;
+            both->heads[l * c->H + u] = m->heads[l * c->H + u] ? more->heads[l * small->H + k++] : 0;
         for (int u = 0, k = 0; u < c->F; u++)
-            both->neurons[l * c->F + u] = m->neurons[l * c->F + u] ? more->neurons[l * c->F + k++] : 0;
+            both->neurons[l * c->F + u] = m->neurons[l * c->F + u] ? more->neurons[l * small->F + k++] : 0;
     }
 }
 

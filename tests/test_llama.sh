@@ -11,7 +11,7 @@ run() {
     "$bin/$name" "$@" >"$tmp/log" 2>&1 || fail "$name $*: $(tail -n 3 "$tmp/log")"
 }
 
-run score --model $model --data $data --tasks copa,rte --shots 0 --examples 8 --criteria all --over-long cut --out "$tmp/s.h5"
+run score --model $model --data $data --tasks copa,rte --shots 0 --examples 8 --criteria all,flap,wanda --over-long cut --out "$tmp/s.h5"
 run aggregate --store "$tmp/s.h5" --out "$tmp/s.h5"
 /usr/bin/python3 - "$tmp/s.h5" <<'PY' || fail "the store"
 import sys, h5py, numpy as np
@@ -27,6 +27,13 @@ run sweep --model $model --data $data --tasks copa --limit 3 --mask static $rule
 run sweep --model $model --data $data --tasks copa --limit 3 --mask contextual --predictor "$tmp/p.h5" --units both --sparsity 40 --out "$tmp/c.csv"
 run sweep --model $model --data $data --tasks copa --limit 2 --mask oracle --units both --sparsity 40 --out "$tmp/o.csv"
 expect 0 "everything holds" verify --model $model --mask static $rule --sparsity 50 --inputs 1 --context 12 --steps 3
+expect 0 "everything holds" verify --model $model --mask static $rule --ablate mean --sparsity 50 --inputs 1 --context 12 --steps 3
+for what in zero mean; do  # means need biases in a compacted model, and this one has none
+    run sweep --model $model --data $data --tasks copa --limit 2 --mask static $rule --aggregate all --sparsity 50 --ablate $what --details "$tmp/$what.jsonl" --out "$tmp/$what.csv"
+    grep -o 'log_likelihood":[-0-9.]*' "$tmp/$what.jsonl" >"$tmp/$what"
+done
+[ "$(wc -l <"$tmp/mean")" -eq 4 ] && ! cmp -s "$tmp/zero" "$tmp/mean" || fail "--ablate mean changes nothing"
+expect 1 "have no biases" prune --model $model $rule --bias --sparsity 50 --out "$tmp/other"
 expect 0 "everything holds" verify --model $model --mask contextual --predictor "$tmp/p.h5" --units both --sparsity 50 --inputs 1 --context 12 --steps 3
 run bench --model $model --mask random --units both --sparsity 50 --prompt 8 --tokens 4
 run prune --model $model $rule --sparsity 60 --out "$tmp/small"
@@ -35,6 +42,17 @@ for m in "--model $model --mask file:$tmp/small/mask.h5" "--model $tmp/small"; d
     "$bin/generate" $m --prompt "Anna watered the" --tokens 12 >"$tmp/g" 2>/dev/null || fail "generate $m"
     [ -f "$tmp/first" ] && { cmp -s "$tmp/g" "$tmp/first" || fail "the compacted model continues otherwise than the masked one"; }
     cp "$tmp/g" "$tmp/first"
+done
+
+# equal widths in every layer: an ordinary checkpoint
+run prune --model $model --mask random --units neurons --scope local --local-counts floor --dense-layers 0 --sparsity 50 --out "$tmp/half"
+expect 0 "gated FFN 14 (silu)" info --model "$tmp/half"
+expect 0 "compacted     from $model" info --model "$tmp/half"
+grep -q per_layer "$tmp/half/config.json" && fail "equal widths are listed layer by layer"
+for m in "--model $model --mask file:$tmp/half/mask.h5" "--model $tmp/half"; do
+    "$bin/generate" $m --prompt "Anna watered the" --tokens 12 >"$tmp/g" 2>/dev/null || fail "generate $m"
+    [ -f "$tmp/again" ] && { cmp -s "$tmp/g" "$tmp/again" || fail "the halved model continues otherwise than the masked one"; }
+    cp "$tmp/g" "$tmp/again"
 done
 
 compat="follows published code that has OPT models alone, and this one is llama"

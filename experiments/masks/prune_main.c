@@ -211,7 +211,8 @@ int main(int argc, char **argv) {
     if (mask_options_make(&m, &arg.masks, &choice, &of) != 0) die(1, "%s", err_get());
     mask_means means = {0};
     if (arg.bias && mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
-    if (arg.bias && !from.config.bias)
+    const arch a = arch_of(&from.config);
+    if (arg.bias && !(a.bias_out && a.bias_ffn))
         die(1, "--bias: the layers of %s have no biases, which could hold means", arg.model);
     const int lock = store_lock(arg.out);
     if (lock < 0) die(1, "%s", err_get());

@@ -49,8 +49,11 @@ static int run_dense(sweep *w, point *p, const sweep_sink *sink) {
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length
 // of the inputs: passes over live units (model_sparse_prepare) pick their weights for every input and pay from half of
-// the units on. Not on another device, and not where the copy would take more than a quarter of the machine's memory.
+// the units on. Not on another device, not where the copy would take more than a quarter of the machine's memory, and
+// not where dropped units put out means that the layers have no biases to hold.
 static bool compacts(const sweep *w, const mask *m) {
+    const arch *a = &w->model.arch;
+    if (w->put_out && !(a->bias_out && a->bias_ffn)) return false;
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     return !w->after && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
 }

@@ -61,11 +61,11 @@ static const char *text_of(const json_t *root, const char *key) {
     return json_is_string(json_object_get(root, key)) ? json_string_value(json_object_get(root, key)) : "?";
 }
 
-// For a compacted model: what each layer has left, and the mask that made it.
+// For a compacted model: what each layer has left, where that differs, and the mask that made it.
 static void print_compaction(const ckpt *from) {
     const model_config *c = &from->config;
-    if (!model_compacted(c)) return;
-    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) {
+    const bool differ = model_compacted(c);
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS && differ; kind++) {
         printf("%s", kind == UNIT_HEADS ? "compacted     heads" : "              neurons");
         for (int l = 0; l < c->L; l++) printf(" %d", model_units(c, l, kind));
         printf(" of %d a layer\n", kind == UNIT_HEADS ? c->H : c->F);
@@ -73,8 +73,8 @@ static void print_compaction(const ckpt *from) {
     char *path = xasprintf("%s/compaction.json", from->dir);
     json_t *root = json_load_file(path, 0, NULL);
     if (root) {
-        printf("              from %s (hash %.8s), mask %s", text_of(root, "source"), text_of(root, "source_hash"),
-               text_of(root, "mask"));
+        printf("%s from %s (hash %.8s), mask %s", differ ? "             " : "compacted    ", text_of(root, "source"),
+               text_of(root, "source_hash"), text_of(root, "mask"));
         if (json_object_get(root, "criterion")) printf(" %s", text_of(root, "criterion"));
         if (json_object_get(root, "scope"))
             printf(" %s %s %s %%", text_of(root, "scope"), text_of(root, "units"), text_of(root, "sparsity"));

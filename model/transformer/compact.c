@@ -161,12 +161,48 @@ static int *reads_left(const job *j, const model_config *left) {
     return reads;
 }
 
-// Configuration and tensors (no data) of what is left.
-static tensor *list_tensors(const job *j, model_config *c, int type, int *n) {
+// The number that all layers have, above 0; or 0.
+static int same_everywhere(const int *list, int L) {
+    for (int l = 1; l < L; l++)
+        if (list[l] != list[0]) return 0;
+    return list[0];
+}
+
+// Whether n heads in every layer read KV heads in equal groups, as many everywhere: *K. transformers wants a Llama's
+// hidden size to be a multiple of n.
+static bool in_groups(const model_config *c, int n, int *K) {
+    *K = model_kv_units(c, 0);
+    bool even = n && n % *K == 0 && (c->type != MODEL_LLAMA || c->E % n == 0);
+    for (int l = 0; l < c->L && even; l++)
+        for (int h = 0; h < n && even; h++) even = model_kv_head(c, l, h) == h / (n / *K);
+    return even;
+}
+
+// Where the layers of a model of the Llama family have the same widths, the lists become the fields that other software
+// reads.
+static void standardise(model_config *c) {
+    int K;
+    if (c->type == MODEL_OPT) return;
+    const int F = c->neurons ? same_everywhere(c->neurons, c->L) : 0,
+              H = c->heads ? same_everywhere(c->heads, c->L) : 0;
+    if (F) {
+        c->F = F;
+        free(c->neurons);
+        c->neurons = NULL;
+    }
+    if (!in_groups(c, H, &K)) return;
+    c->H = H, c->llama.K = K;
+    free(c->heads), free(c->reads);
+    c->heads = c->reads = NULL;
+}
+
+// Configuration and tensors (no data) of what is left; plain: as a checkpoint has it.
+static tensor *list_tensors(const job *j, model_config *c, int type, bool plain, int *n) {
     *c = j->from->config;
     c->heads = counts(j, UNIT_HEADS);
     c->neurons = counts(j, UNIT_NEURONS);
     c->reads = reads_left(j, c);
+    if (plain) standardise(c);
     if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
     tensor *t = arch_tensor_list(c, n);
     for (int i = 0; i < *n; i++)
@@ -183,7 +219,7 @@ int compact_save(const char *dir, const ckpt *from, const mask *keep, const doub
     job j = {.from = from, .keep = keep, .means = means};
     model_config c;
     int n;
-    tensor *t = list_tensors(&j, &c, type, &n);
+    tensor *t = list_tensors(&j, &c, type, true, &n);
     const int bad = ckpt_save_from(dir, &c, t, n, fill, &j);
     tensors_free(t, n);
     model_config_free(&c);
@@ -196,7 +232,7 @@ void compact_make(compact_model *out, const ckpt *from, const mask *keep, const 
     job j = {.from = from, .keep = keep, .means = means};
     model_config c;
     *out = (compact_model){0};
-    out->t = list_tensors(&j, &c, COMPACT_AS_STORED, &out->n);
+    out->t = list_tensors(&j, &c, COMPACT_AS_STORED, false, &out->n);
     for (int i = 0; i < out->n; i++) {
         unit_kind kind;
         int layer;
@@ -226,7 +262,7 @@ size_t compact_bytes(const ckpt *from, const mask *keep) {
     model_config c;
     int n;
     size_t bytes = 0;
-    tensor *t = list_tensors(&j, &c, COMPACT_AS_STORED, &n);
+    tensor *t = list_tensors(&j, &c, COMPACT_AS_STORED, false, &n);
     for (int i = 0; i < n; i++) bytes += tensor_bytes(&t[i]) + (t[i].type == DT_F32 ? 0 : tensor_bytes(&t[i]) * 2);
     tensors_free(t, n);
     model_config_free(&c);
