@@ -135,7 +135,7 @@ SCRIPTS := $(wildcard tests/test_*.sh)
 LAUNCHED := OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK PMI_RANK PMI_SIZE MPI_LOCALRANKID SLURM_PROCID SLURM_NTASKS SLURM_LOCALID
 ## JOBS: tests of check and test that run at the same time
 JOBS ?= $(shell nproc)
-LONG := cuda_chain.sh cuda_parts.sh predictor.sh score.sh cuda_decode cuda_faults.sh claims.sh ranks.sh
+LONG := cuda_chain.sh cuda_parts.sh predictor.sh score.sh cuda_decode cuda_faults.sh claims.sh ranks.sh paper.sh
 LONG := $(LONG:%=\%/test_%)
 check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
 	@unset $(LAUNCHED); BIN=$(B)/bin tests/suite.sh $(B)/tests $(JOBS) \
