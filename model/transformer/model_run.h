@@ -272,20 +272,22 @@ const uint8_t *live_kv_mask(const model_run *r, int i, int layer);
 // then what a pass does on the host is kv_note_all.
 bool live_settled(const model_run *r);
 // Maps whose rows (to) or columns (from) are units of D each: y = x W' + b, y += x W' + b (wt = W'). Dense
-// sequences take all units, live ones those that live.
+// sequences take all units, live ones those that live, and the bias live_b.
 void to_units(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,
               const row_set *rows);
 void from_units(model_run *r, float *y, const float *x, const weight *w, const weight *wt, const weight *b,
                 const weight *live_b, int D, const live_lists *u, const row_set *rows);
-// live_b: the bias for live sequences.
-// means.c: with means a live sequence's product is over x - mean, and its bias holds what the means of all units add:
-// y = c + sum over live j of (x_j - mean_j) W[:, j], c = sum over all j of mean_j W[:, j] + b. What a unit of the layer
-// puts out when it is dropped (device memory, NULL: 0); the bias (b where there are no means); x -= mean at live rows.
-const float *means_values(const model_run *r, int layer, unit_kind kind);
-const weight *means_bias(const model_run *r, int layer, unit_kind kind, const weight *b);
-void means_subtract(model_run *r, int layer, unit_kind kind, float *x, const row_set *rows);
 // The live sequences' part of to_units, and ReLU.
 void live_to_units_relu(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D,
                         const live_lists *u, const row_set *rows);
+
+// ---------------------------------------------------------------- means.c: what dropped units put out (model_means)
+// A live sequence's product is then over x - mean, and its bias holds what the means of all units add:
+// y = c + sum over live j of (x_j - mean_j) W[:, j], c = sum over all j of mean_j W[:, j] + b.
+// values: the means in device memory, NULL: 0. bias: c, or b where there are no means. subtract: x -= mean at rows of
+// live sequences.
+const float *means_values(const model_run *r, int layer, unit_kind kind);
+const weight *means_bias(const model_run *r, int layer, unit_kind kind, const weight *b);
+void means_subtract(model_run *r, int layer, unit_kind kind, float *x, const row_set *rows);
 
 void step_free(model_run *r);  // model_step.c
