@@ -52,8 +52,13 @@ paper: all                                   ## every figure and table of the pa
 	  head -n 400 results/paper/work/world/text/world.txt >results/paper/work/calibration.txt; }
 	experiments/paper.sh --model $(MODEL) --data $(WORLD) --wikitext $(WORLD)/wikitext/held-out.raw --calibrate results/paper/work/calibration.txt \
 	  --out results/paper --size $(SIZE)
-## SIZE: of paper: small (under an hour on 2 cores for the default model) or full (as published)
+## SIZE: of paper and smollm2: small (under an hour on 2 cores for the default model) or full (as published)
 SIZE ?= small
+smollm2: all                                 ## the same on SmolLM2-135M, a pretrained model, with the real tasks of DATA -> results/smollm2 (fetches 92 MB; prints its time first)
+	@test -d "$(DATA)" || { echo "DATA=DIR: a folder of the real tasks and WikiText-2, such as data/download.sh DIR makes" >&2; exit 2; }
+	PYTHON=$(PYTHON) experiments/smollm2.sh --data $(DATA) --wikitext $(DATA)/wikitext2/wiki.valid.raw --out results/smollm2 --size $(SIZE)
+## DATA: folder of the real task files and WikiText-2 for smollm2
+DATA ?=
 latency: all                                 ## the published settings of times, on GPUs -> results/latency, with figures
 	experiments/latency.sh results/latency
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/latency FIGURES="$(wildcard plots/time_*.gp)"
@@ -108,4 +113,4 @@ MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(PLOT_IN)'; dst='$(PLOT_OUT)'" $$f || exit 1; done
 
-.PHONY: dense bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper latency remake plots tables tables-check
+.PHONY: dense bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper smollm2 latency remake plots tables tables-check
