@@ -59,6 +59,7 @@ for task in $("$bin/sweep" --list | sed -n 's/^tasks: //p'); do
     if [ -d "$data/$task" ]; then tasks=$tasks,$task; else echo "$task: no folder in $data; it is left out" >&2; fi
 done
 tasks=${tasks#,}
+[ -n "$tasks" ] || { echo "$0: no folder of a task in $data; data/README.md says how it is laid out" >&2; exit 1; }
 
 count() { echo "$1" | tr ', ' '\n\n' | grep -c .; }
 # run NAME COMMAND...: one part; its output in work/NAME.log. On failure one line, and the parts after it go on.

@@ -71,8 +71,8 @@ RUN(gated_back_jvp) {
                              (activation)a, c->shape->F, SPANS);
 }
 
-static norm_shape layer_norm(const op_call *c) { return (norm_shape){c->shape->E, false, 1e-5f}; }
-static norm_shape rms_norm(const op_call *c) { return (norm_shape){c->shape->E, true, 1e-2f}; }
+static norm_shape layer_norm(const op_call *c) { return (norm_shape){c->shape->E, NORM_LAYER, 1e-5f}; }
+static norm_shape rms_norm(const op_call *c) { return (norm_shape){c->shape->E, NORM_RMS, 1e-2f}; }
 
 RUN(norm) {
     c->o->norm(c->x[0], c->x[1], c->gain, c->bias_e, layer_norm(c), SPANS);

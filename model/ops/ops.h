@@ -23,6 +23,7 @@
 #include "attn_heads.h"
 #include "ckpt.h"
 #include "lowest.h"
+#include "norm_shape.h"
 #include "unit_sums.h"
 
 enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
@@ -41,14 +42,6 @@ typedef struct {
 typedef struct {
     int row, n;
 } span;  // rows row .. row + n - 1
-
-// A norm over rows of E numbers: y = g (x - mean) / sqrt(var + eps) + b, or (rms) y = g x / sqrt(mean x x + eps), which
-// has no b.
-typedef struct {
-    int E;
-    bool rms;
-    float eps;
-} norm_shape;
 
 typedef struct {                   // one sequence in attention
     span s;                        // its rows in q, k, v, out

@@ -1,6 +1,6 @@
-// ops_live - operations of layers of which some units are pruned: a group of ops.h. Masked: drop_units clears what a
-// unit leaves behind. Sparse: the live_ operations compute the live units (live_units of ops.h) only. A unit is D rows
-// of W.
+// ops_live - operations of layers of which some units are pruned: a group of ops.h. Masked, which computes all units:
+// drop_units clears what a pruned one has put out. Sparse: the live_ operations compute the live units (live_units of
+// ops.h) only. A unit is D rows of W.
 
 // x[:, u*D..] = value[u*D..] (device memory; NULL: 0) at rows from[i].. of span i for every unit u that units[i] (bytes
 // in host memory, 1 = runs) leaves out; units[i] NULL: nothing

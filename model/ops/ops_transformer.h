@@ -41,7 +41,7 @@ OP(void, linear_back, (float *dx, const float *dy, const weight *w, bool add, co
 OP(void, linear_grad, (float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n))
 
 // ---------------------------------------------------------------- norms
-// y = N(x) over each row (norm_shape); b: NULL with rms. y may be x
+// y = N(x) over each row (norm_shape); b: NULL of NORM_RMS. y may be x
 OP(void, norm, (float *y, const float *x, const weight *g, const weight *b, norm_shape h, const span *s, int n))
 OP(void, norm_back,
    (float *dx, const float *dy, const float *x, const weight *g, norm_shape h, bool add, const span *s, int n))

@@ -3,13 +3,10 @@
 // and multiply-adds. A family is a file arch_NAME.c: arch_opt.c, arch_llama.c.
 #pragma once
 #include "ckpt.h"
+#include "norm_shape.h"
 
 // What the code of a pass implements; a family that needs another kind adds it here and as operations (ops.h).
-// Activations are those of ckpt.h.
-typedef enum {
-    NORM_LAYER,  // (x - mean) / sqrt(var + eps) * gain + bias
-    NORM_RMS     // x / sqrt(mean x x + eps) * gain
-} norm_kind;
+// Norms are those of norm_shape.h, which says how to add one; activations those of ckpt.h.
 typedef enum { POSITIONS_LEARNED, POSITIONS_ROTARY } position_kind;
 // Where neurons are scored: z, before the activation; or r, what enters the FFN's last matrix.
 typedef enum { TAP_Z, TAP_R } neuron_tap;

@@ -78,8 +78,8 @@ static void masks_by_zero(model_run *r, int l) {
     for (int i = 0; i < r->n; i++) {
         const model_watch *watch = r->seq[i]->watch;
         const bool shown = watch && watch->states >> STATE_HEAD_OUTPUT & 1;
-        r->heads[i] = r->live[i] && !shown ? NULL : live_mask(r, i, UNIT_HEADS, l);
-        r->neurons[i] = r->live[i] ? NULL : live_mask(r, i, UNIT_NEURONS, l);
+        r->heads[i] = r->live[i] && !shown ? NULL : unit_mask_of(r, i, UNIT_HEADS, l);
+        r->neurons[i] = r->live[i] ? NULL : unit_mask_of(r, i, UNIT_NEURONS, l);
     }
 }
 

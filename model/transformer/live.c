@@ -139,7 +139,7 @@ void live_begin(model_run *r) {
     }
 }
 
-const uint8_t *live_mask(const model_run *r, int i, unit_kind kind, int layer) {
+const uint8_t *unit_mask_of(const model_run *r, int i, unit_kind kind, int layer) {
     const mask *m = r->seq[i]->mask;
     if (!m) return NULL;
     return kind == UNIT_HEADS ? m->heads + (size_t)layer * (size_t)r->m->c.H
@@ -153,7 +153,7 @@ static void kv_mask_of(const model_run *r, int layer, const uint8_t *heads, uint
 }
 
 const uint8_t *live_kv_mask(const model_run *r, int i, int layer) {
-    const uint8_t *heads = live_mask(r, i, UNIT_HEADS, layer);
+    const uint8_t *heads = unit_mask_of(r, i, UNIT_HEADS, layer);
     if (!heads || !grouped(r)) return heads;
     kv_mask_of(r, layer, heads, r->kv_mask);
     return r->kv_mask;
@@ -177,13 +177,13 @@ static lists_at lists_of_layer(const model_run *r, const run_part *p, list_kind 
     live_lists *u = (live_lists *)(uintptr_t)lists[kind];
     const lists_at a = {u, kind, layer, U[kind], n[kind], u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
     for (int i = 0; kind == LIST_KV && i < r->n; i++)
-        if (r->live[i]) kv_mask_of(r, layer, live_mask(r, i, UNIT_HEADS, layer), u->kv + (size_t)i * (size_t)a.U);
+        if (r->live[i]) kv_mask_of(r, layer, unit_mask_of(r, i, UNIT_HEADS, layer), u->kv + (size_t)i * (size_t)a.U);
     return a;
 }
 
 // The row of sequence i's mask that a list is made of, and what it says of the list's units.
 static const uint8_t *origin_of(const model_run *r, const lists_at *a, int i) {
-    return live_mask(r, i, a->kind == LIST_NEURONS ? UNIT_NEURONS : UNIT_HEADS, a->layer);
+    return unit_mask_of(r, i, a->kind == LIST_NEURONS ? UNIT_NEURONS : UNIT_HEADS, a->layer);
 }
 static const uint8_t *mask_of(const model_run *r, const lists_at *a, int i) {
     return a->kind == LIST_KV ? a->u->kv + (size_t)i * (size_t)a->U : origin_of(r, a, i);

@@ -195,7 +195,7 @@ static inline attn_heads attn_heads_of(const model_run *r, int layer) {
 }
 // The norm of rows of `width` numbers.
 static inline norm_shape norm_of(const model *m, int width) {
-    return (norm_shape){width, m->arch.norm == NORM_RMS, (float)m->arch.norm_eps};
+    return (norm_shape){width, m->arch.norm, (float)m->arch.norm_eps};
 }
 static inline bool grouped(const model_run *r) { return r->m->arch.kv_heads != r->m->arch.heads; }
 static inline const live_lists *run_kv_lists(const model_run *r, const run_part *p) {
@@ -264,8 +264,8 @@ void live_begin(model_run *r);                               // which sequences
 void live_list_heads(model_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
 void live_list_neurons(model_run *r, run_part *p, int layer);
 int live_lists_of(const model_run *r, int *width);  // how many lists there are, of how many sequences each
-const uint8_t *live_mask(const model_run *r, int i, unit_kind kind,
-                         int layer);  // a layer's row of sequence i's mask, or NULL
+const uint8_t *unit_mask_of(const model_run *r, int i, unit_kind kind,
+                            int layer);  // a layer's row of sequence i's mask, or NULL
 // The same of KV heads, 1 where one of its query heads runs; until the next call.
 const uint8_t *live_kv_mask(const model_run *r, int i, int layer);
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token:

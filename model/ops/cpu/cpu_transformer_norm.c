@@ -14,7 +14,7 @@ typedef struct {
 FORCE_INLINE norm_stat norm_row(const float *x, norm_shape h) {
     const int E = h.E;
     float sum = 0;
-    if (!h.rms) {
+    if (h.kind != NORM_RMS) {
 #pragma omp simd reduction(+ : sum)
         for (int e = 0; e < E; e++) sum += x[e];
     }
@@ -29,7 +29,7 @@ HOT static void norm_rows(float *y, const float *x, const float *g, const float 
     const int E = shape.E;
     for (int t = 0; t < rows; t++, x += E, y += E) {
         const norm_stat m = norm_row(x, shape);
-        if (shape.rms)
+        if (shape.kind == NORM_RMS)
             for (int e = 0; e < E; e++) y[e] = x[e] * m.s * g[e];
         else
             for (int e = 0; e < E; e++) y[e] = (x[e] - m.mean) * m.s * g[e] + b[e];
@@ -48,7 +48,7 @@ HOT static void norm_back_rows(float *dx, const float *dy, const float *x, const
             su += u;
             sux += u * (x[e] - m.mean) * m.s;
         }
-        su = shape.rms ? 0 : su / (float)E;
+        su = shape.kind == NORM_RMS ? 0 : su / (float)E;
         sux /= (float)E;
         for (int e = 0; e < E; e++) dx[e] = (add ? dx[e] : 0) + m.s * (g[e] * dy[e] - su - (x[e] - m.mean) * m.s * sux);
     }
@@ -65,7 +65,7 @@ HOT static void norm_jvp_rows(float *ty, const float *x, const float *tx, const 
             st += tx[e];
             stx += tx[e] * (x[e] - m.mean) * m.s;
         }
-        st = shape.rms ? 0 : st / (float)E;
+        st = shape.kind == NORM_RMS ? 0 : st / (float)E;
         stx /= (float)E;
         for (int e = 0; e < E; e++) ty[e] = g[e] * m.s * (tx[e] - st - (x[e] - m.mean) * m.s * stx);
     }
@@ -89,7 +89,7 @@ HOT static void norm_back_jvp_rows(float *tdx, const float *dy, const float *tdy
             stu += tu;
             stux += tu * h;
         }
-        if (shape.rms) st = su = stu = 0;
+        if (shape.kind == NORM_RMS) st = su = stu = 0;
         const float inv = 1.0f / (float)E, mt = st * inv, mtx = stx * inv, m1 = su * inv, m2 = sux * inv,
                     tm1 = stu * inv;
         const float ts = -m.s * m.s * mtx;

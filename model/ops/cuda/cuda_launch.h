@@ -5,6 +5,7 @@
 #include "adamw.h"
 #include "attn_heads.h"
 #include "lowest.h"
+#include "norm_shape.h"
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 #include "unit_sums.h"
@@ -102,21 +103,17 @@ void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int row
                        const char *operation, const char *tensor, cudaStream_t st);
 
 // cuda_transformer_norm.cu. Blocks of CUDA_WARPS rows of a span.
-typedef struct {  // as norm_shape of ops.h
-    int E, rms;
-    float eps;
-} cuda_norm_shape;
-void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, cuda_norm_shape h, const cuda_spans *s,
+void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, norm_shape h, const cuda_spans *s,
                       cudaStream_t st);
-void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, cuda_norm_shape h, int add,
+void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, norm_shape h, int add,
                            const cuda_spans *s, cudaStream_t st);
-void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, cuda_norm_shape h,
-                          const cuda_spans *s, cudaStream_t st);
+void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, norm_shape h, const cuda_spans *s,
+                          cudaStream_t st);
 void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
-                               const float *g, cuda_norm_shape h, int add, const cuda_spans *s, cudaStream_t st);
+                               const float *g, norm_shape h, int add, const cuda_spans *s, cudaStream_t st);
 // stat [rows, 2] scratch; db may be NULL
-void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, cuda_norm_shape h,
-                           int first, int rows, cudaStream_t st);
+void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, norm_shape h, int first,
+                           int rows, cudaStream_t st);
 
 // cuda_transformer_gated.cu. Element-wise; the arrays that an operation does not have are NULL. act: activation of
 // ckpt.h.

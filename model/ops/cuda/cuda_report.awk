@@ -15,6 +15,8 @@ BEGIN {
     kernel("positions_k", 2 * rows, rows, "position embeddings", rows)
     kernel("append_k", 2 * E, 0, "K or V of a token into the cache")
     kernel("gate_k", 3 * T * F, 0, "ReLU, its gradient")
+    kernel("gated_k", 3 * T * F, 8 * T * F, "gated FFN: act(g) u")
+    kernel("rotate_k", 2 * rows + T * D, 3 * rows, "rotary positions of q")
     kernel("add_k", 3 * rows, 2 * rows, "y += c x")
     kernel("bias_k", T * F, 0, "a bias, T x F, before the product adds to it")
     kernel("drop_k", 0.5 * rows, 0, "half of the heads set to zero")
@@ -34,6 +36,8 @@ BEGIN {
     kernel("sign_dets_k", rows, H * ((D + 1) * D / 2 * T / 32 * 3 + 2 * (D + 1) ^ 3 / 3), "nwot of the heads")
     kernel("head_spectra_k", rows, H * 2 * (D * D / 2 * 200 * 6 + 2 * D ^ 3 / 3), "jacov of the heads")
     kernel("neuron_spectra_k", T * F + T * T, F * 2 * 32 ^ 3 / 3, "jacov of the neurons; dz with half of its tokens active")
+    kernel("gated_spectra_k", 2 * T * F + T * T, F * 2 * 32 ^ 3 / 3, "jacov of gated neurons, likewise")
+    kernel("row_stats_k", rows, 5 * rows, "mean and norm of the rows of the FFN's input")
     kernel("centre_rows_k", 2 * rows, 5 * rows, "fc1's input for the correlations")
     kernel("column_sums_k", T * F, T * F, "gradient of a bias")
     kernel("norm_k", 2 * rows, 8 * rows, "layer norm")
@@ -66,7 +70,7 @@ BEGIN {
     kernel("pool_softmax_back_k", 2 * 256 * T, 8 * 256 * T, "its gradient")
     kernel("minmax_k", 2 * rows, 4 * rows, "min-max normalisation of T x E numbers together")
     kernel("cut_k", 18 * F, 0, "the k lowest of F scores, of a block; 18 passes over them")
-    more["sign_dets_k"] = 4 * (D + 1) * (D + 2) + D * T / 8; more["head_spectra_k"] = 4 * D * (D + 1) + T / 8; more["neuron_spectra_k"] = 8 * 4 * 32 * 35 + 4 * T
+    more["sign_dets_k"] = 4 * (D + 1) * (D + 2) + D * T / 8; more["head_spectra_k"] = 4 * D * (D + 1) + T / 8; more["neuron_spectra_k"] = more["gated_spectra_k"] = 8 * 4 * 32 * 35 + 4 * T
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8

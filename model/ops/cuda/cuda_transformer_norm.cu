@@ -7,10 +7,10 @@ struct norm_stat {
     float mean, s;
 };
 
-__device__ __forceinline__ norm_stat stat_of(const float *x, cuda_norm_shape h, int lane) {
+__device__ __forceinline__ norm_stat stat_of(const float *x, norm_shape h, int lane) {
     const int E = h.E;
     float sum = 0, var = 0;
-    for (int e = lane; e < E && !h.rms; e += 32) sum += x[e];
+    for (int e = lane; e < E && h.kind != NORM_RMS; e += 32) sum += x[e];
     const float mean = warp_sum(sum) / (float)E;
     for (int e = lane; e < E; e += 32) var += (x[e] - mean) * (x[e] - mean);
     return {mean, 1.0f / sqrtf(warp_sum(var) / (float)E + h.eps)};
@@ -24,7 +24,7 @@ __device__ __forceinline__ int warp_row(const cuda_spans &s) {
 }
 
 static __global__ void __launch_bounds__(32 * CUDA_WARPS)
-    norm_k(float *y, const float *x, const float *__restrict__ g, const float *__restrict__ b, cuda_norm_shape shape,
+    norm_k(float *y, const float *x, const float *__restrict__ g, const float *__restrict__ b, norm_shape shape,
            const cuda_spans s) {
     const int E = shape.E;
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
@@ -37,7 +37,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
 
 // dx = s (u - mean(u) - x^ mean(u x^)), u = g dy. dx may be x.
 static __global__ void __launch_bounds__(32 * CUDA_WARPS)
-    norm_back_k(float *dx, const float *dy, const float *x, const float *__restrict__ g, cuda_norm_shape shape, int add,
+    norm_back_k(float *dx, const float *dy, const float *x, const float *__restrict__ g, norm_shape shape, int add,
                 const cuda_spans s) {
     const int E = shape.E;
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
@@ -52,7 +52,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
         su += u;
         sux += u * (x[e] - m.mean) * m.s;
     }
-    su = shape.rms ? 0 : warp_sum(su) / (float)E;
+    su = shape.kind == NORM_RMS ? 0 : warp_sum(su) / (float)E;
     sux = warp_sum(sux) / (float)E;
     for (int e = lane; e < E; e += 32) {
         const float d = m.s * (g[e] * dy[e] - su - (x[e] - m.mean) * m.s * sux);
@@ -62,7 +62,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
 
 // tx^ = s (tx - mean(tx) - x^ mean(tx x^)).
 static __global__ void __launch_bounds__(32 * CUDA_WARPS)
-    norm_jvp_k(float *ty, const float *x, const float *tx, const float *__restrict__ g, cuda_norm_shape shape,
+    norm_jvp_k(float *ty, const float *x, const float *tx, const float *__restrict__ g, norm_shape shape,
                const cuda_spans s) {
     const int E = shape.E;
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
@@ -76,7 +76,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
         st += tx[e];
         stx += tx[e] * (x[e] - m.mean) * m.s;
     }
-    st = shape.rms ? 0 : warp_sum(st) / (float)E;
+    st = shape.kind == NORM_RMS ? 0 : warp_sum(st) / (float)E;
     stx = warp_sum(stx) / (float)E;
     for (int e = lane; e < E; e += 32) ty[e] = g[e] * m.s * (tx[e] - st - (x[e] - m.mean) * m.s * stx);
 }
@@ -85,7 +85,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
 // tdx = ts (u - m1 - x^ m2) + s (tu - tm1 - tx^ m2 - x^ tm2).
 static __global__ void __launch_bounds__(32 * CUDA_WARPS)
     norm_back_jvp_k(float *tdx, const float *dy, const float *tdy, const float *x, const float *tx,
-                    const float *__restrict__ g, cuda_norm_shape shape, int add, const cuda_spans s) {
+                    const float *__restrict__ g, norm_shape shape, int add, const cuda_spans s) {
     const int E = shape.E;
     const int row = warp_row(s), lane = (int)threadIdx.x & 31;
     if (row < 0) return;
@@ -111,7 +111,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
     m1 = warp_sum(m1) * inv;
     m2 = warp_sum(m2) * inv;
     tm1 = warp_sum(tm1) * inv;
-    if (shape.rms) mt = m1 = tm1 = 0;
+    if (shape.kind == NORM_RMS) mt = m1 = tm1 = 0;
     for (int e = lane; e < E; e += 32) {
         const float h = (x[e] - m.mean) * m.s;
         tm2 += g[e] * dy[e] * (m.s * (tx[e] - mt - h * mtx));
@@ -126,7 +126,7 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
 }
 
 static __global__ void __launch_bounds__(32 * CUDA_WARPS)
-    norm_stat_k(float *__restrict__ stat, const float *__restrict__ x, cuda_norm_shape shape, int rows) {
+    norm_stat_k(float *__restrict__ stat, const float *__restrict__ x, norm_shape shape, int rows) {
     const int E = shape.E;
     const int row = (int)blockIdx.x * CUDA_WARPS + (int)threadIdx.x / 32, lane = (int)threadIdx.x & 31;
     if (row >= rows) return;
@@ -153,25 +153,25 @@ static __global__ void __launch_bounds__(THREADS)
     if (db) db[e] += (float)sb;
 }
 
-extern "C" void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, cuda_norm_shape h,
+extern "C" void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, norm_shape h,
                                  const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(norm_k, s->blocks, 32 * CUDA_WARPS, 0, st, y, x, g, b, h, *s);
 }
-extern "C" void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, cuda_norm_shape h,
-                                      int add, const cuda_spans *s, cudaStream_t st) {
+extern "C" void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, norm_shape h, int add,
+                                      const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(norm_back_k, s->blocks, 32 * CUDA_WARPS, 0, st, dx, dy, x, g, h, add, *s);
 }
-extern "C" void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, cuda_norm_shape h,
+extern "C" void cuda_launch_norm_jvp(float *ty, const float *x, const float *tx, const float *g, norm_shape h,
                                      const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(norm_jvp_k, s->blocks, 32 * CUDA_WARPS, 0, st, ty, x, tx, g, h, *s);
 }
 extern "C" void cuda_launch_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const float *x,
-                                          const float *tx, const float *g, cuda_norm_shape h, int add,
-                                          const cuda_spans *s, cudaStream_t st) {
+                                          const float *tx, const float *g, norm_shape h, int add, const cuda_spans *s,
+                                          cudaStream_t st) {
     CU_LAUNCH(norm_back_jvp_k, s->blocks, 32 * CUDA_WARPS, 0, st, tdx, dy, tdy, x, tx, g, h, add, *s);
 }
-extern "C" void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x,
-                                      cuda_norm_shape h, int first, int rows, cudaStream_t st) {
+extern "C" void cuda_launch_norm_grad(float *dg, float *db, float *stat, const float *dy, const float *x, norm_shape h,
+                                      int first, int rows, cudaStream_t st) {
     const size_t at = (size_t)first * h.E;
     CU_LAUNCH(norm_stat_k, (rows + CUDA_WARPS - 1) / CUDA_WARPS, 32 * CUDA_WARPS, 0, st, stat, x + at, h, rows);
     CU_LAUNCH(norm_grad_k, (h.E + THREADS - 1) / THREADS, THREADS, 0, st, dg, db, stat, dy + at, x + at, h.E, rows);
