@@ -1,42 +1,39 @@
-#!/ usr / bin / env python3
-""
-    "bench_score_peer.py - how fast PyTorch + transformers does the forward-backward pass that scoring rests on: the yardstick of bin/bench_score.
+#!/usr/bin/env python3
+"""bench_score_peer.py - how fast PyTorch + transformers does the forward-backward pass that scoring rests on: the yardstick of bin/bench_score.
 
-    One full pass per batch : OPTForCausalLM in fp32,
-                              logits of all positions,
-                              mean cross - entropy of the continuation,
-                              gradients of all weights;
-random tokens(the time does not depend on them).Both attention implementations are tried,
-    the faster one is kept.
+One full pass per batch: OPTForCausalLM in fp32, logits of all positions, mean cross-entropy of the continuation, gradients of all weights;
+random tokens (the time does not depend on them). Both attention implementations are tried, the faster one is kept.
 
-    With-- serve,
-    bin / bench_score drives it : after a line of JSON that says what runs,
-    every line "N" on standard input is answered by the seconds that N batches took.Without it,
-    it times-- batches batches and prints tokens
-        / s.Needs torch and transformers.""
-                                         "
-          import argparse import json import os import resource import statistics import sys import time
+With --serve, bin/bench_score drives it: after a line of JSON that says what runs, every line "N" on standard input is answered by the
+seconds that N batches took. Without it, it times --batches batches and prints tokens/s. Needs torch and transformers.
+"""
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import time
 
-          ap =
-        argparse.ArgumentParser(description = __doc__, formatter_class = argparse.RawDescriptionHelpFormatter) ap
-            .add_argument("--model", metavar = "DIR",
-                          help = "checkpoint directory; without it random weights of --shape") ap
-            .add_argument("--shape", default = "12,12,768,3072,50272,2048", metavar = "L,H,E,F,V,P",
-                          help = "layers, heads, hidden size, neurons, vocabulary, positions [OPT-125m's: %(default)s]")
-                ap.add_argument("--batch", type = int, default = 1, help = "examples of a batch [%(default)s]") ap
-            .add_argument("--batches", type = int, default = 6,
-                          help = "batches that are timed, without --serve [%(default)s]") ap
-            .add_argument("--tokens", type = int, default = 512, help = "tokens of an example [%(default)s]") ap
-            .add_argument("--continuation", type = int, default = 16,
-                          help = "the last of them, which have a loss [%(default)s]") ap
-            .add_argument("--threads", type = int, default = 2, help = "[%(default)s]") ap
-            .add_argument("--attention", default = "faster", choices = ("faster", "sdpa", "eager"),
-                          help = "[%(default)s]") ap.add_argument("--serve", action = "store_true",
-                                                                  help = "be driven by bin/bench_score") args =
-            ap.parse_args()
+ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+ap.add_argument("--model", metavar="DIR", help="checkpoint directory; without it random weights of --shape")
+ap.add_argument("--shape", default="12,12,768,3072,50272,2048", metavar="L,H,E,F,V,P",
+                help="layers, heads, hidden size, neurons, vocabulary, positions [OPT-125m's: %(default)s]")
+ap.add_argument("--batch", type=int, default=1, help="examples of a batch [%(default)s]")
+ap.add_argument("--batches", type=int, default=6, help="batches that are timed, without --serve [%(default)s]")
+ap.add_argument("--tokens", type=int, default=512, help="tokens of an example [%(default)s]")
+ap.add_argument("--continuation", type=int, default=16, help="the last of them, which have a loss [%(default)s]")
+ap.add_argument("--threads", type=int, default=2, help="[%(default)s]")
+ap.add_argument("--attention", default="faster", choices=("faster", "sdpa", "eager"), help="[%(default)s]")
+ap.add_argument("--serve", action="store_true", help="be driven by bin/bench_score")
+args = ap.parse_args()
 
-                os.environ["OMP_NUM_THREADS"] = str(args.threads) os.environ["HF_HUB_OFFLINE"] =
-                "1" try : import torch import transformers except ImportError as e:
+os.environ["OMP_NUM_THREADS"] = str(args.threads)
+os.environ["HF_HUB_OFFLINE"] = "1"
+try:
+    import torch
+    import transformers
+except ImportError as e:
     sys.exit(f"bench_score_peer.py: {e}; pip install torch transformers")
 
 transformers.logging.set_verbosity_error()

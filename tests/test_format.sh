@@ -1,11 +1,19 @@
 #!/bin/sh
 # test_format - sources are as .clang-format says (skipped where clang-format 14, which Debian 12 has, is not at hand), no
 # line is longer than 120 columns, no ?: stands inside another, and no include runs upward through the layers of the folders.
+# Scripts of Python and of the shell are at least such.
 cd "$(dirname "$0")/.." || exit 1
 fail() { echo "FAIL: $*"; exit 1; }
 sources=$(find model criteria data predictor experiments tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp')
 long=$(awk 'length > 120 {print FILENAME ":" FNR}' $sources)
 [ -z "$long" ] || fail "lines of more than 120 columns: $long"
+
+for script in $(find criteria data predictor experiments tests -name '*.sh'); do sh -n "$script" || fail "$script"; done
+if command -v python3 >/dev/null; then  # parsed, not run, and nothing is written beside them
+    find criteria data predictor experiments tests -name '*.py' -exec python3 -c '
+import ast, sys
+for name in sys.argv[1:]: ast.parse(open(name, encoding="utf8").read(), name)' {} + || fail "a script that is no Python"
+fi
 
 # A ternary is open from its ? to the next comma, semicolon or closing bracket of its own depth; another ? in there is nested.
 nested=$(awk '
