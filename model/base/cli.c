@@ -138,6 +138,7 @@ static void set_list(const cli_option *o, const char *text) {
     int n;
     char **item = cli_split(text, &n);
     long *x = xcalloc((size_t)n + 1, sizeof *x);
+    *(cli_list *)o->value = (cli_list){n, x};
     if (n == 0 && o->names) die(2, "--%s names none of %s", o->name, all_names(o));
     if (n == 0) die(2, "--%s names no number", o->name);
     for (int i = 0; i < n; i++) {
@@ -146,7 +147,6 @@ static void set_list(const cli_option *o, const char *text) {
             if (x[k] == x[i]) die(2, "--%s %s: %s is named twice", o->name, text, item[i]);
     }
     free(item);
-    *(cli_list *)o->value = (cli_list){n, x};
 }
 
 static void set(const cli_option *o, const char *value) {
