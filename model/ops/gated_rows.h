@@ -30,7 +30,7 @@ static inline gated_row gated_row_of(float dg, float du, const float stat[ROW_ST
     return (gated_row){(float)(a * scale), (float)(b * scale), (float)(m * scale)};
 }
 
-// Of a row x of E numbers.
+// For a row x of E numbers.
 static inline void row_stats_of(float stat[ROW_STATS], const float *x, int E) {
     double sum = 0, square = 0;
     float least = x[0], most = x[0];

@@ -33,5 +33,5 @@ typedef struct {
     const float *gate;  // of neurons whose output is act: what decides whether they are on; NULL: act does
 } unit_taps;
 
-// Of a row x of an FFN's input (row_stats): what correlations of rows (dg x, du x) are made of beside those of x.
+// For a row x of an FFN's input (row_stats): what correlations of rows (dg x, du x) are made of beside those of x.
 enum { ROW_MEAN, ROW_SPREAD, ROW_LEAST, ROW_MOST, ROW_STATS };  // mean, |x - mean|, least and largest number
