@@ -248,6 +248,17 @@ __device__ void put_spectrum(double *to, neuron_room *w, int n) {
     __syncwarp();
 }
 
+// At most NEURON_ROWS of the tokens whose bits are set in a column of [words, 32], evenly spread: how many, and this
+// lane's.
+__device__ int pick_tokens(const unsigned *bit, int words, int *token) {
+    const int lane = lane_of();
+    int count = 0;
+    for (int k = 0; k < words; k++) count += __popc(bit[k * 32]);
+    const int n = count < NEURON_ROWS ? count : NEURON_ROWS;
+    *token = lane < n ? nth_bit(bit, 32, (int)((long long)lane * count / n)) : 0;
+    return n;
+}
+
 // 32 neurons a block, of one span. A token is active where its row dz x is not zero; which rows of corr(x) a neuron has
 // is all that counts.
 static __global__ void __launch_bounds__(THREADS, 1)
@@ -268,10 +279,9 @@ static __global__ void __launch_bounds__(THREADS, 1)
     for (int q = warp_of(); q < 32; q += GROUPS) {
         const int u = (int)blockIdx.x * 32 + q;
         if (u >= units) break;
-        int count = 0;
-        for (int k = 0; k < words; k++) count += __popc(bit[k * 32 + q]);
-        const int n = count < NEURON_ROWS ? count : NEURON_ROWS;
-        pick_rows(w, corr, T, lane < n ? nth_bit(bit + q, 32, (int)((long long)lane * count / n)) : 0, n);
+        int token;
+        const int n = pick_tokens(bit + q, words, &token);
+        pick_rows(w, corr, T, token, n);
         put_spectrum(sums + (size_t)u * USUMS, w, n);
     }
 }
@@ -323,10 +333,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
     for (int q = warp_of(); q < 32; q += GROUPS) {
         const int u = (int)blockIdx.x * 32 + q;
         if (u >= units) break;
-        int count = 0;
-        for (int k = 0; k < words; k++) count += __popc(bit[k * 32 + q]);
-        const int n = count < NEURON_ROWS ? count : NEURON_ROWS,
-                  token = lane < n ? nth_bit(bit + q, 32, (int)((long long)lane * count / n)) : 0;
+        int token;
+        const int n = pick_tokens(bit + q, words, &token);
         const size_t i = (size_t)token * F + from + u;
         pick_gated(w, corr, T, token, n, dg[i], du[i], stat + (size_t)token * ROW_STATS, E);
         put_spectrum(sums + (size_t)u * USUMS, w, n);
