@@ -9,10 +9,11 @@
 # computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is
 # 1. A shape that is too large for the memory is no failure. --calibrate: a text of a few thousand tokens for the
 # thresholds of threshold masks, which are "not run" without it. --parts: for data with one labelled split of a task;
-# one half of its documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT, EPOCHS,
-# CRITERIA, SPARSITIES, TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is the one over sparsity and length),
-# TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). BIN names the
-# folder of the programs.
+# one half of its documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT,
+# PAGES (of the text; LIMIT unless given), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of what compares all
+# criteria: static masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES, SEEDS, SHAPES (of times;
+# the first is the one over sparsity and length), TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts
+# longer than the model's positions). BIN names the folder of the programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
@@ -50,7 +51,8 @@ full)
 esac
 examples=${EXAMPLES:-$examples} limit=${LIMIT:-$limit} epochs=${EPOCHS:-$epochs} seeds=${SEEDS:-$seeds}
 shapes=${SHAPES:-$shapes} tokens=${TOKENS:-$tokens} rounds=${ROUNDS:-$rounds} sparsities=${SPARSITIES:-$sparsities}
-text_sparsities=${TEXT_SPARSITIES-$text_sparsities} criteria=${CRITERIA:-all} bin=${BIN:-bin}
+text_sparsities=${TEXT_SPARSITIES-$text_sparsities} each_sparsities=${CRITERIA_SPARSITIES:-$sparsities}
+criteria=${CRITERIA:-all} pages=${PAGES:--1} bin=${BIN:-bin}
 work=$out/work failed=0
 pair=plainact,l2_norm  # the criteria of the two methods that the paper compares
 mkdir -p "$work" "$out/tables" "$out/plots" || exit 1
@@ -98,7 +100,7 @@ train() {
         --device "${device%%,*}" --out "$to/$design-$seed.h5" --metrics "$to/$design-$seed.csv" "$@"
 }
 sweep() {
-    "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --over-long "${OVER_LONG:-stop}" \
+    "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --pages "$pages" --over-long "${OVER_LONG:-stop}" \
         --token-perplexity none --device "$device" $evaluated "$@"
 }
 on_text() { sweep --wikitext "$text" "$@"; }
@@ -119,7 +121,7 @@ criteria_of() {
 sweep_static() {
     from=$1 whole=$(criteria_of "$2" whole) part=$(criteria_of "$2" part)
     shift 2
-    set -- --seed "${seeds%%,*}" --scores "$from" --sparsity "$sparsities" --out "$work/sweep.csv" "$@"
+    set -- --seed "${seeds%%,*}" --scores "$from" --sparsity "$each_sparsities" --out "$work/sweep.csv" "$@"
     on_all --mask none,random,static --criterion "$whole" --aggregate task,all "$@" &&
         { [ -z "$part" ] || on_all --mask static --criterion "$part" --aggregate all "$@"; }
 }
@@ -128,7 +130,7 @@ sweep_shots() {
     shots=$1 from=$2
     shift 2
     on_text --seed "${seeds%%,*}" --mask static --scores "$from" --aggregate all --criterion "$few" \
-        --sparsity "$sparsities" --out "$work/shots_$shots.csv" "$@"
+        --sparsity "$each_sparsities" --out "$work/shots_$shots.csv" "$@"
 }
 # sweep_contextual AGGREGATES FOLDER-OF-PREDICTORS [OPTION]...: heads and neurons, masks from the end of the context
 # on
@@ -146,7 +148,7 @@ sweep_neurons() {
     shift 2
     on_all --seed "${seeds%%,*}" --mask none,random,static${calibrate:+,threshold:gate,threshold:product} \
         ${calibrate:+--calibrate "$calibrate"} --units neurons --scope local --scores "$from" --aggregate all \
-        --criterion "$whole" --sparsity "$sparsities" --out "$work/neurons.csv" "$@"
+        --criterion "$whole" --sparsity "$each_sparsities" --out "$work/neurons.csv" "$@"
 }
 # time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
 # (where global ones of a net for each layer would need a dense pass)

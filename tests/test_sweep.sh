@@ -88,6 +88,14 @@ field() { rows "$1" | awk -F, -v c="$2" 'NR == 1 {for (i = 1; i <= NF; i++) if (
 rows "$tmp/g.csv" | awk -F, '$3 == "mean" && $5 == "acc" {mean = $7 > 0} $5 == "acc_gmean" {geometric = $6 == 0 && $7 == ""} END {exit !(mean && geometric)}' ||
     fail "an undefined standard error is filled in: $(grep ,mean, "$tmp/g.csv")"
 
+# Two pages beside one document: the text's rows are those of --limit 2, the task's those of --limit 1.
+text() { "$sweep" --model $model --data $data --tasks copa --wikitext $data/wikitext2/wiki.valid.raw --token-perplexity none "$@" >/dev/null 2>&1; }
+text --limit 1 --pages 2 --out "$tmp/p.csv" && text --limit 2 --out "$tmp/p2.csv" && text --limit 1 --out "$tmp/p1.csv" || fail "--pages was refused"
+{ rows "$tmp/p1.csv" | grep ,copa,; rows "$tmp/p2.csv" | grep ,wikitext,; } >"$tmp/1"
+rows "$tmp/p.csv" | grep -e ,copa, -e ,wikitext, >"$tmp/2"
+[ -s "$tmp/1" ] && cmp -s "$tmp/1" "$tmp/2" || fail "--pages counts something else than the pages: $(diff "$tmp/1" "$tmp/2")"
+cmp -s "$tmp/p1.csv" "$tmp/p2.csv" && fail "one page measures what two do"
+
 exec 9<>"$tmp/a.csv"
 if command -v flock >/dev/null; then
     flock 9

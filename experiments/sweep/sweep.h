@@ -44,10 +44,12 @@ typedef struct {
     over_long over;
     token_windows windows;
     long shots, limit;
+    long pages;  // of the text; PAGES_AS_LIMIT: as many as limit
     bool bos, list, estimate, allow_overlap;
     mask_options masks;  // --mask, --criterion and --predictor are lists
     device_options device;
 } sweep_options;
+enum { PAGES_AS_LIMIT = -1 };
 enum { AGGREGATE_TASK, AGGREGATE_ALL };  // whose static scores a task gets: its own, those over all tasks
 extern const char *const token_windows_names[];
 
@@ -160,6 +162,8 @@ double layers_left(const model_config *c, double heads, double neurons);  // cos
 // sweep_targets.c
 int targets_open(sweep *w);  // of every seed
 void targets_close(sweep *w);
+// --limit or --pages, as a row of a task or a text says it.
+long target_limit(const sweep_options *o, bool text);
 const eval_item *target_items(const target *t, int *n);
 int target_lls(const target *t);                           // how many log-likelihoods a point has on it
 int target_metrics(const target *t, const char *name[2]);  // their names and number: a row each

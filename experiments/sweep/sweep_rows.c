@@ -66,7 +66,6 @@ static void set_options(row *r, const sweep *w, const point *p) {
     if (w->put_out && p->s->kind != MASK_NONE && !by_value) SET(r, ablate, "mean:%.*s", HASH_DIGITS, w->means.hash);
     if (p->about) set_predictor(r, w, p);
     SET(r, shots, "%ld", o->shots);
-    SET(r, limit, "%ld", o->limit);
     doc_part_text(r->text[COL_part], w->part);
     SET(r, allow_overlap, "%d", o->allow_overlap && (p->s->kind == MASK_STATIC || p->s->kind == MASK_CONTEXTUAL));
     SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
@@ -82,6 +81,7 @@ static void set_target(row *r, const sweep *w, const point *p) {
     const target *t = point_target(w, p);
     SET(r, task, "%s", t->name);
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
+    SET(r, limit, "%ld", target_limit(w->o, t->is_text));
     if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", token_windows_names[w->o->windows]);
     if (p->s->kind == MASK_STATIC)
         SET(r, aggregate, "%s", strcmp(series_aggregate(p->s, t), "all") == 0 ? "all" : "task");
@@ -267,6 +267,7 @@ static int write_mean(sweep *w, const point *p) {
         }
     set_options(&r, w, p);
     SET(&r, task, "mean");
+    SET(&r, limit, "%ld", target_limit(w->o, false));
     if (p->s->kind == MASK_STATIC) SET(&r, aggregate, "%s", p->s->pooled ? "all" : "task");
     set_hash_of_all(r.text[COL_data_hash], w, p, false);
     set_hash_of_all(r.text[COL_scores_hash], w, p, true);

@@ -20,14 +20,20 @@ static int open_text(target *t, const sweep *w, text_kind kind, const eval_optio
     return 0;
 }
 
+long target_limit(const sweep_options *o, bool text) {
+    return text && o->pages != PAGES_AS_LIMIT ? o->pages : o->limit;
+}
+
 static int open_all(target *t, int *n, const sweep *w, const eval_options *o, bool tell) {
     *n = 0;
     for (int k = 0; k < w->n_tasks; k++)
         if (open_task(&t[(*n)++], w, w->task[k], o, tell)) return -1;
     if (!w->o->wikitext) return 0;
-    if (open_text(&t[(*n)++], w, TEXT_PAGES, o, tell)) return -1;
+    eval_options of_text = *o;
+    of_text.limit = target_limit(w->o, true);
+    if (open_text(&t[(*n)++], w, TEXT_PAGES, &of_text, tell)) return -1;
     if (w->o->windows == WINDOWS_NONE) return 0;
-    return open_text(&t[(*n)++], w, w->o->windows == WINDOWS_GPTQ ? TEXT_GPTQ : TEXT_DISJOINT, o, tell);
+    return open_text(&t[(*n)++], w, w->o->windows == WINDOWS_GPTQ ? TEXT_GPTQ : TEXT_DISJOINT, &of_text, tell);
 }
 
 int targets_open(sweep *w) {
