@@ -121,7 +121,8 @@ criteria_of() {
 sweep_static() {
     from=$1 whole=$(criteria_of "$2" whole) part=$(criteria_of "$2" part)
     shift 2
-    set -- --seed "${seeds%%,*}" --scores "$from" --sparsity "$each_sparsities" --out "$work/sweep.csv" "$@"
+    set -- --seed "${seeds%%,*}" --scores "$from" --sparsity "$each_sparsities" --out "$work/sweep.csv" \
+        --details "$work/sweep.jsonl" "$@"
     on_all --mask none,random,static --criterion "$whole" --aggregate task,all "$@" &&
         { [ -z "$part" ] || on_all --mask static --criterion "$part" --aggregate all "$@"; }
 }
@@ -130,7 +131,7 @@ sweep_shots() {
     shots=$1 from=$2
     shift 2
     on_text --seed "${seeds%%,*}" --mask static --scores "$from" --aggregate all --criterion "$few" \
-        --sparsity "$each_sparsities" --out "$work/shots_$shots.csv" "$@"
+        --sparsity "$each_sparsities" --out "$work/shots_$shots.csv" --details "$work/shots_$shots.jsonl" "$@"
 }
 # sweep_contextual AGGREGATES FOLDER-OF-PREDICTORS [OPTION]...: heads and neurons, masks from the end of the context
 # on
@@ -260,6 +261,8 @@ keep contextual "metric=acc|word_perplexity"
 run neurons sweep_neurons "$work/aggregates.h5" "$out"
 keep neurons "task=mean|wikitext,metric=acc|word_perplexity"
 run compare "$bin/compare" --details "$work/contextual.jsonl" --claims experiments/claims.json --out "$out/claims.csv"
+run compare-shots "$bin/compare" --details "$work/sweep.jsonl,$work/shots_0.jsonl,$work/shots_3.jsonl" \
+    --claims experiments/paper/few_shot.json --out "$out/shots_claims.csv"
 run costs "$bin/costs" --model "$model" --out "$out/costs.csv"
 run time-early time_model plainact early
 run time-ahead time_model l2_norm ahead

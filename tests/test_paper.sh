@@ -115,6 +115,11 @@ def few_shot(p, c):
     assert len(found) == 3
     return math.exp(statistics.mean(math.log(float(r["value"])) for r in found))
 same("few_shot", few_shot, 3)
+for p in "30", "50":
+    for a, b in ("5", "none"), ("3", "none"), ("5", "3"):
+        claim = rows("shots_claims", claim=f"scores of {a} shots over those of {b}", level="sparsity", sparsity=p)
+        means = [few_shot(p, "0-shot" if k == "none" else f"{k}-shot") for k in (a, b)]
+        assert abs(value(claim, "effect") - means[0] / means[1]) < 1e-9 and value(claim, "pairs") == 3, (p, a, b, claim)
 
 def downstream(p, task):
     a, b = (value(rows("contextual", metric="acc", task=task, scope="global", sparsity=p, **designs[d]))

@@ -101,6 +101,7 @@ typedef struct {
     const sweep_options *o;
     model model;
     char *model_name;
+    char *scored_shots;  // few-shot examples before each scored text of --scores; NULL: it does not say
     tok *tok;
     eval *eval;
     oracle *oracle;

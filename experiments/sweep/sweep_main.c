@@ -133,6 +133,7 @@ static void open_model(sweep *w) {
     if (o->masks.scores) {
         store *scores = store_open(o->masks.scores);
         if (!scores) die(1, "%s", err_get());
+        w->scored_shots = store_attr(scores, "/", "shots");
         store_close(scores);
     }
     const ops *device = device_open(&o->device);
@@ -188,6 +189,7 @@ static void close_all(sweep *w) {
     free(w->seed);
     free(w->task);
     free(w->model_name);
+    free(w->scored_shots);
     tok_close(w->tok);
     model_free(&w->model);
 }

@@ -191,7 +191,8 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
     FILE *f = open_memstream(&text, &bytes);
     fprintf(f, "{\"row\":\"%s\",\"refresh\":\"", key);
     if (strcmp(r->text[COL_mask_span], "decode") == 0) fprintf(f, "%ld", w->o->masks.refresh);
-    fputs("\",", f);
+    const bool by_scores = w->scored_shots && strcmp(r->text[COL_mask], mask_kind_names[MASK_STATIC]) == 0;
+    fprintf(f, "\",\"scored_shots\":\"%s\",", by_scores ? w->scored_shots : "");
     for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
         const bool number =
             field[i].column == COL_seed || field[i].column == COL_pruned_heads || field[i].column == COL_pruned_neurons;
