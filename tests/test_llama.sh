@@ -55,6 +55,31 @@ for m in "--model $model --mask file:$tmp/half/mask.h5" "--model $tmp/half"; do
     cp "$tmp/g" "$tmp/again"
 done
 
+# whole groups: the heads of a KV head are pruned together, in sweeps apart from those that are not, and K and V of the others go
+expect 0 "everything holds" verify --model $model --mask static $rule --group-heads --sparsity 50 --inputs 1 --context 12 --steps 3
+for flag in "" --group-heads ""; do
+    run sweep --model $model --data $data --tasks copa --limit 2 --mask static $rule --units heads --dense-layers 0 --sparsity 50 $flag --details "$tmp/groups.jsonl" --out "$tmp/groups.csv"
+done
+grep -q "all of them present" "$tmp/log" || fail "rows of whole groups hide those of heads: $(cat "$tmp/log")"
+python3 - "$tmp" <<'PY' || fail "rows of whole groups"
+import csv, json, sys
+rows = list(csv.DictReader(l for l in open(sys.argv[1] + "/groups.csv") if not l.startswith("#")))
+by = {g: [r for r in rows if r["group_heads"] == g] for g in ("", "1")}
+assert by[""] and len(by[""]) == len(by["1"]) and len(by[""]) + len(by["1"]) == len(rows), rows
+assert {float(r["effective_heads"]) for r in rows} == {0.5}  # 6 of 12 heads, 2 of 4 groups
+assert {json.loads(l)["group_heads"] for l in open(sys.argv[1] + "/groups.jsonl")} == {"", "1"}
+PY
+run prune --model $model $rule --scope local --local-counts floor --dense-layers 0 --group-heads --sparsity 50 --out "$tmp/grouped"
+grep -q per_layer "$tmp/grouped/config.json" && fail "equal widths of whole groups are listed layer by layer"
+grep -q '"num_key_value_heads": 1' "$tmp/grouped/config.json" || fail "a KV head that nobody reads is kept: $(cat "$tmp/grouped/config.json")"
+run sweep --model $model --data $data --tasks copa --limit 3 --mask file:"$tmp/grouped/mask.h5" --details "$tmp/masked.jsonl" --out "$tmp/masked.csv"
+run sweep --model "$tmp/grouped" --data $data --tasks copa --limit 3 --mask none --details "$tmp/compacted.jsonl" --out "$tmp/compacted.csv"
+python3 - "$tmp" <<'PY' || fail "a model without groups of heads is not the masked one"
+import json, sys
+masked, compacted = ([c["log_likelihood"] for l in open(f"{sys.argv[1]}/{n}.jsonl") for c in json.loads(l)["candidates"]] for n in ("masked", "compacted"))
+assert len(masked) == len(compacted) == 6 and all(abs(a - b) < 2e-5 * abs(a) for a, b in zip(masked, compacted)), (masked, compacted)
+PY
+
 compat="follows published code that has OPT models alone, and this one is llama"
 expect 1 "$compat" score --model $model --data $data --mode both --out "$tmp/x.h5"
 expect 1 "$compat" sweep --model $model --data $data --tasks copa --mode compat --mask none --out "$tmp/x.csv"

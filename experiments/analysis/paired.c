@@ -7,9 +7,9 @@
 #include "paired.h"
 
 const char *const paired_field_name[PAIRED_FIELDS] = {
-    "mode",     "mask",      "criterion", "design",    "target",       "lag",  "hidden", "scope",       "units",
-    "sparsity", "mask_span", "refresh",   "aggregate", "local_counts", "part", "seed",   "scored_shots"};
-enum { SPARSITY = 9, AGGREGATE = 12, LOCAL_COUNTS, PART, SCORED_SHOTS = 16 };
+    "mode",     "mask",      "criterion", "design",    "target",       "lag",  "hidden",      "scope", "units",
+    "sparsity", "mask_span", "refresh",   "aggregate", "local_counts", "part", "group_heads", "seed",  "scored_shots"};
+enum { SPARSITY = 9, AGGREGATE = 12, LOCAL_COUNTS, PART, GROUP_HEADS, SCORED_SHOTS = 17 };
 
 int paired_field(const char *name) {
     char list[300] = "";
@@ -125,7 +125,8 @@ static int read_values(reader *d, const json_t *j, record *r) {
 static int read_fields(const json_t *j, char *field[PAIRED_FIELDS]) {
     for (int k = 0; k < PAIRED_FIELDS; k++) {
         field[k] = text_of(json_object_get(j, paired_field_name[k]));
-        if (!field[k] && k == SCORED_SHOTS) field[k] = xstrdup("");  // of a sweep that did not say it yet
+        // files from before these fields
+        if (!field[k] && (k == GROUP_HEADS || k == SCORED_SHOTS)) field[k] = xstrdup("");
         if (field[k]) continue;
         if (k == AGGREGATE || k == LOCAL_COUNTS || k == PART)
             return err_set("no field %s: made by an older sweep; run the sweep again", paired_field_name[k]);

@@ -13,7 +13,7 @@
 // Value and size of a document: right or wrong, and 1; log-likelihood of the gold candidate, and its bytes;
 // log-likelihood of a page, and its words. More is better in each.
 enum { PAIRED_ACC, PAIRED_GOLD, PAIRED_TEXT, PAIRED_OUTCOMES };
-enum { PAIRED_FIELDS = 17, PAIRED_SEED = 15 };
+enum { PAIRED_FIELDS = 18, PAIRED_SEED = 16 };
 extern const char *const paired_field_name[PAIRED_FIELDS];
 // Index of a field; -1 and err_set with the list of fields.
 int paired_field(const char *name);

@@ -24,7 +24,7 @@
     X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0) X(predict_ms, 0) X(select_ms, 0)                  \
     X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0) X(pruned_heads, 0)         \
     X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1)                             \
-    X(ablate, 2) X(calibration_tokens, 2)
+    X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2)
 // clang-format on
 #define X(name, key) BENCH_##name,
 enum { BENCH_COLUMNS(X) BENCH_N_COLUMNS };

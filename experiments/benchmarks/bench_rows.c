@@ -78,6 +78,7 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     if (!mask_has_rule(c->kind)) return;
     SET(r, scope, "%s", mask_scope_names[c->rule.scope]);
     if (!by_value) SET(r, local_counts, "%s", mask_counts_name(&c->rule));
+    if (!by_value && mask_rule_groups(&c->rule)) SET(r, group_heads, "1");
     SET(r, units, "%s", mask_units_name(c->rule.units));
     SET(r, sparsity, "%.10g", (double)c->rule.sparsity / 1000);
     SET(r, dense_layers, "%d", c->rule.dense_layers);

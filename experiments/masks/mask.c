@@ -1,6 +1,8 @@
 // mask - masks from scores, random masks, mask files. Contract in mask.h; the selection itself is in mask_select.c.
 #include "mask.h"
 #include "cli.h"
+#include "lowest.h"
+#include "mask_groups.h"
 #include "ops.h"
 #include <gsl/gsl_statistics_double.h>
 #include <hdf5.h>
@@ -100,28 +102,51 @@ bool mask_rule_prunes(const mask_rule *rule, unit_kind kind) {
 // Units of a layer that hybrid reserves.
 static int least_of(unit_kind kind, int U) { return kind == UNIT_NEURONS && U / 32 > 1 ? U / 32 : 1; }
 
-// Of every layer on its own; NaN after the units of a compacted layer. Caller frees.
-static double *standardised(const double *score, const model_config *c, unit_kind kind) {
-    const size_t U = (size_t)model_all_units(c, kind);
-    double *out = xmalloc((size_t)c->L * U * sizeof *out);
-    for (int l = 0; l < c->L; l++) {
-        const size_t n = (size_t)model_units(c, l, kind);
-        const double *from = score + (size_t)l * U, mean = n ? gsl_stats_mean(from, 1, n) : 0,
-                     sd = n > 1 ? gsl_stats_sd_m(from, 1, n, mean) : 0;
-        for (size_t u = 0; u < U; u++) out[(size_t)l * U + u] = u < n ? 0 : NAN;
-        for (size_t u = 0; u < n && sd > 0; u++) out[(size_t)l * U + u] = (from[u] - mean) / sd;
+// Of every layer on its own; units [L]: how many of the U each has, NULL: all; NaN after those. Caller frees.
+static double *standardised(const double *score, const int *units, int L, int U) {
+    double *out = xmalloc((size_t)L * (size_t)U * sizeof *out);
+    for (int l = 0; l < L; l++) {
+        const int n = units ? units[l] : U;
+        const double *from = score + (size_t)l * (size_t)U, mean = n ? gsl_stats_mean(from, 1, (size_t)n) : 0,
+                     sd = n > 1 ? gsl_stats_sd_m(from, 1, (size_t)n, mean) : 0;
+        for (int u = 0; u < U; u++) out[(size_t)l * (size_t)U + (size_t)u] = u < n ? 0 : NAN;
+        for (int u = 0; u < n && sd > 0; u++) out[(size_t)l * (size_t)U + (size_t)u] = (from[u] - mean) / sd;
     }
     return out;
 }
 
-static int make_kind(mask *m, const model_config *c, unit_kind kind, const double *score, const mask_rule *rule) {
-    const int U = model_all_units(c, kind);
-    if (!mask_rule_prunes(rule, kind)) return 0;
-    const int *units = model_units_left(c, kind);
-    if (check_finite(score, units, c->L, U, unit_names_of_one[kind])) return -1;
-    double *own = rule->standardise && rule->scope != SCOPE_LOCAL ? standardised(score, c, kind) : NULL;
-    mask_select(mask_keep(m, kind), own ? own : score, units, c->L, U, least_of(kind, U), rule);
+static void select_from(uint8_t *keep, const double *score, const int *units, int L, int U, int m,
+                        const mask_rule *rule) {
+    double *own = rule->standardise && rule->scope != SCOPE_LOCAL ? standardised(score, units, L, U) : NULL;
+    mask_select(keep, own ? own : score, units, L, U, m, rule);
     free(own);
+}
+
+static bool by_groups(const mask_rule *rule, unit_kind kind) { return kind == UNIT_HEADS && mask_rule_groups(rule); }
+
+// Whole groups of heads, by the means of their scores.
+static void select_groups(uint8_t *keep, const model_config *c, const double *score, const mask_rule *rule) {
+    const size_t K = (size_t)mask_groups(c), all = (size_t)c->L * K, H = (size_t)c->H;
+    int *units = mask_groups_left(c);
+    double *mean = xmalloc(all * sizeof *mean);
+    uint8_t *kept = xmalloc(all);
+    for (size_t i = 0; i < all; i++) mean[i] = NAN;
+    for (int l = 0; l < c->L; l++) mask_groups_mean(mean + (size_t)l * K, c, l, score + (size_t)l * H);
+    select_from(kept, mean, units, c->L, (int)K, least_of(UNIT_HEADS, (int)K), rule);
+    for (int l = 0; l < c->L; l++) mask_groups_spread(keep + (size_t)l * H, c, l, kept + (size_t)l * K);
+    free(kept);
+    free(mean);
+    free(units);
+}
+
+static int make_kind(mask *m, const model_config *c, unit_kind kind, const double *score, const mask_rule *rule) {
+    const int U = model_all_units(c, kind), *units = model_units_left(c, kind);
+    if (!mask_rule_prunes(rule, kind)) return 0;
+    if (check_finite(score, units, c->L, U, unit_names_of_one[kind])) return -1;
+    if (by_groups(rule, kind))
+        select_groups(mask_keep(m, kind), c, score, rule);
+    else
+        select_from(mask_keep(m, kind), score, units, c->L, U, least_of(kind, U), rule);
     return 0;
 }
 
@@ -139,10 +164,53 @@ static int check_place(const ops *o, const float *score, long bad, int U, const 
                    (double)x);
 }
 
+// Scores out of a device's memory; caller frees.
+static double *fetched(const ops *o, const float *score, size_t n) {
+    float *some = xmalloc(n * sizeof *some);
+    double *out = xmalloc(n * sizeof *out);
+    o->use(0);
+    o->get(some, score, n * sizeof *some);
+    for (size_t i = 0; i < n; i++) out[i] = (double)some[i];
+    free(some);
+    return out;
+}
+
+// Of heads by groups: they are few, and what their groups score is no array of the device.
+static int make_groups(mask *m, const model_config *c, const ops *o, const float *score, const mask_rule *rule) {
+    double *own = fetched(o, score, units_of(c, UNIT_HEADS));
+    const int bad = make_kind(m, c, UNIT_HEADS, own, rule);
+    free(own);
+    return bad;
+}
+
+static int make_groups_of_layer(uint8_t *keep, const model_config *c, int layer, const ops *o, const float *score,
+                                const mask_rule *rule) {
+    const int H = model_units(c, layer, UNIT_HEADS), K = mask_groups(c);
+    double *own = fetched(o, score, (size_t)H), *mean = xmalloc(2 * (size_t)K * sizeof *mean);
+    uint8_t *kept = xmalloc((size_t)K);
+    int *units = mask_groups_left(c), bad = 0;
+    for (int h = 0; h < H && !bad; h++)
+        if (!isfinite(own[h]))
+            bad = err_set("the score of layer %d head %d is %g; units cannot be ranked by it", layer, h, own[h]);
+    if (!bad) {
+        mask_groups_mean(mean, c, layer, own);
+        memset(kept, 1, (size_t)K);
+        cut_lowest(kept, mean, NULL, &(cut_range){0, units[layer], mask_local_count(units, c->L, K, rule, layer)},
+                   mean + K);
+        mask_groups_spread(keep, c, layer, kept);
+    }
+    free(units);
+    free(kept);
+    free(mean);
+    free(own);
+    return bad;
+}
+
 int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const ops *o, const float *score,
                    const mask_rule *rule) {
     const int U = model_all_units(c, kind);
     if (!mask_rule_prunes(rule, kind)) return 0;
+    if (by_groups(rule, kind)) return make_groups(m, c, o, score, rule);
     const long bad =
         mask_select_on(mask_keep(m, kind), o, score, model_units_left(c, kind), c->L, U, least_of(kind, U), rule);
     return check_place(o, score, bad, U, unit_names_of_one[kind]);
@@ -153,8 +221,9 @@ int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, c
     const int U = model_all_units(c, kind);
     ASSERT(rule->scope == SCOPE_LOCAL);
     if (!mask_rule_prunes(rule, kind) || layer < rule->dense_layers) return 0;
-    const long k = mask_local_count(model_units_left(c, kind), c->L, U, rule, layer);
     uint8_t *keep = mask_keep(m, kind) + (size_t)layer * (size_t)U;
+    if (by_groups(rule, kind)) return make_groups_of_layer(keep, c, layer, o, score, rule);
+    const long k = mask_local_count(model_units_left(c, kind), c->L, U, rule, layer);
     const long bad = mask_select_layer(keep, o, score, model_units(c, layer, kind), k);
     return check_place(o, score, bad, U, unit_names_of_one[kind]) ? err_prefix("predicted for layer %d", layer) : 0;
 }

@@ -31,6 +31,7 @@ typedef struct {
     // scores of a scope that compares layers are first standardised within each, (s - mean) / sd, divisor n - 1; those
     // of a layer where all are equal become 0
     bool standardise;
+    bool group_heads;  // query heads that read one KV head run or go together (mask_groups.h)
 } mask_rule;
 
 // Names as options and tables have them, NULL at the end.
@@ -80,6 +81,9 @@ int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const struct 
 int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, const struct ops *o, const float *score,
                     const mask_rule *rule);
 bool mask_rule_prunes(const mask_rule *rule, unit_kind kind);  // compat never prunes neurons
+static inline bool mask_rule_groups(const mask_rule *rule) {
+    return rule->group_heads && mask_rule_prunes(rule, UNIT_HEADS);
+}
 // The scores of a random mask: uniform, from (seed, kind, layer, unit) alone, so a sparser mask of one seed prunes a
 // superset.
 void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed);

@@ -63,6 +63,10 @@ const cli_option mask_rule_rows[] = {
      .help = "what is pruned",
      .names = mask_units_names,
      .values = mask_units_values},
+    {.name = "group-heads",
+     .type = CLI_FLAG,
+     .place = offsetof(mask_options, group_heads),
+     .help = "query heads that share a K/V head are ranked and pruned together"},
     {.name = "dense-layers",
      .type = CLI_INT,
      .place = offsetof(mask_options, dense_layers),
@@ -156,7 +160,8 @@ mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsi
                        .sparsity = sparsity,
                        .dense_layers = (int)o->dense_layers,
                        .mode = o->mode,
-                       .counts = o->counts};
+                       .counts = o->counts,
+                       .group_heads = o->group_heads};
 }
 
 bool mask_options_standardise(const mask_options *o, const char *of) {

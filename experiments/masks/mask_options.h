@@ -39,6 +39,7 @@ typedef struct {
     int predictor_weights;  // a dtype; -1: not given
     mode_kind mode;         // of scores and rules
     ablate_kind ablate;     // what pruned units put out
+    bool group_heads;       // of rules
     bool raw_scores;        // also of a criterion whose scores are standardised within layers (METHOD 6.2)
 } mask_options;
 

@@ -138,6 +138,7 @@ static void put_rule(json_t *root, const mask_rule *rule) {
     json_object_update(root, how);
     json_decref(how);
     if (rule->scope == SCOPE_LOCAL) json_object_set_new(root, "local_counts", json_string(mask_counts_name(rule)));
+    if (mask_rule_groups(rule)) json_object_set_new(root, "group_heads", json_true());
     if (rule->scope != SCOPE_LOCAL && strcmp(arg.masks.mask, "static") == 0 &&
         mask_options_standardise(&arg.masks, mask_options_criterion(&arg.masks)))
         json_object_set_new(root, "standardised", json_true());

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "decode.h"
+#include "mask_groups.h"
 #include "ops.h"
 
 enum { BY_ZERO, BY_LIVE, BY_REPAIR, BY_SKIP, WAYS };
@@ -180,27 +181,53 @@ static int make_masks(verify *v) {
 }
 
 // ---------------------------------------------------------------- checks of one input
+// What a rule counts of a kind: units, or groups of heads. U: those of a layer that lost none; units [L]: of every layer.
+typedef struct {
+    int U, *units;
+    bool groups;
+} counted_units;
+
+static counted_units what_counts(const model_config *c, unit_kind kind, const mask_rule *r) {
+    counted_units k = {.groups = kind == UNIT_HEADS && mask_rule_groups(r)};
+    k.U = k.groups ? mask_groups(c) : model_all_units(c, kind);
+    k.units = k.groups ? mask_groups_left(c) : xcalloc((size_t)c->L, sizeof *k.units);
+    for (int l = 0; l < c->L && !k.groups; l++) k.units[l] = model_units(c, l, kind);
+    return k;
+}
+
+// Units (groups) of a layer that do not run; -1: a group of which some heads run and others do not.
+static long pruned_in(const model_config *c, unit_kind kind, const mask *m, int l, bool groups) {
+    const uint8_t *keep = mask_keep(m, kind) + (size_t)l * (size_t)model_all_units(c, kind);
+    const int n = model_units(c, l, kind);
+    long off = 0;
+    for (int u = 0, end; u < n; u = end) {
+        for (end = u + 1; groups && end < n && model_kv_head(c, l, end) == model_kv_head(c, l, u); end++)
+            if (keep[end] != keep[u]) return -1;
+        off += !keep[u];
+    }
+    return off;
+}
+
 // Is the count of pruned units of every layer what the rule says?
 static bool counted(const verify *v, const mask *m, unit_kind kind) {
     const mask_rule *r = v->w->rule;
     const model_config *c = v->c;
-    const size_t U = (size_t)model_all_units(c, kind);
     const int dense = r->dense_layers < c->L ? r->dense_layers : c->L;
     const bool pruned = mask_rule_prunes(r, kind);
-    const int *units = model_units_left(c, kind);
+    const counted_units k = what_counts(c, kind, r);
     long all = 0, prunable = 0;
     bool holds = true;
     for (int l = 0; l < c->L; l++) {
-        const int n = model_units(c, l, kind);
-        long off = 0;
-        for (int u = 0; u < n; u++) off += !mask_keep(m, kind)[(size_t)l * U + (size_t)u];
+        const long off = pruned_in(c, kind, m, l, k.groups);
+        holds &= off >= 0;
         if (l < dense)
             holds &= off == 0;
         else if (r->scope == SCOPE_LOCAL)
-            holds &= off == (pruned ? mask_local_count(units, c->L, (int)U, r, l) : 0);
+            holds &= off == (pruned ? mask_local_count(k.units, c->L, k.U, r, l) : 0);
         all += off;
-        prunable += l < dense ? 0 : n;
+        prunable += l < dense ? 0 : k.units[l];
     }
+    free(k.units);
     // compat counts over all layers before the dense ones run again, and its hybrid does not keep the count
     const bool total_known = r->mode == MODE_SOUND && !(r->scope == SCOPE_LOCAL && r->counts == COUNTS_FLOOR);
     return holds && (!total_known || all == (pruned ? mask_count(r->sparsity, prunable) : 0));

@@ -58,6 +58,7 @@ static void set_options(row *r, const sweep *w, const point *p) {
         SET(r, sparsity, "%.10g", (double)p->rule.sparsity / 1000);
         if (!by_value) SET(r, local_counts, "%s", mask_counts_name(&p->rule));
         SET(r, dense_layers, "%d", p->rule.dense_layers);
+        if (!by_value && mask_rule_groups(&p->rule)) SET(r, group_heads, "1");
         if (p->rule.standardise && p->rule.scope != SCOPE_LOCAL) SET(r, standardised, "1");
     } else if (p->s->kind == MASK_NONE) {
         SET(r, sparsity, "0");
@@ -182,6 +183,7 @@ static char *details_head(const sweep *w, const row *r, const char *key) {
                  {"mask_span", COL_mask_span},
                  {"aggregate", COL_aggregate},
                  {"local_counts", COL_local_counts},
+                 {"group_heads", COL_group_heads},
                  {"part", COL_part},
                  {"seed", COL_seed},
                  {"pruned_heads", COL_pruned_heads},
