@@ -24,6 +24,36 @@ static void twice_is_once(void **state) {
     }
 }
 
+// Equal widths in every layer: an ordinary checkpoint, of a Llama whose E is no multiple of the heads left a Mistral; an
+// OPT keeps the lists, unless all of its heads are there.
+static void equal_widths(void **state) {
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        model_config c = shapes[k == 2 ? 0 : 4];
+        if (k == 1) c.E = c.P = 22;
+        model whole, small;
+        mask m;
+        make_source(&whole, &c, DT_F32, "source");
+        mask_alloc(&m, &c);
+        for (int l = 0; l < c.L; l++) m.heads[l * c.H + l % c.H] = m.neurons[l * c.F + l] = 0;
+        if (k == 2) memset(m.heads, 1, (size_t)(c.L * c.H));
+        compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
+        assert_true(!small.c.heads && !small.c.neurons);
+        assert_int_equal(small.c.type, ((model_type[]){MODEL_LLAMA, MODEL_MISTRAL, MODEL_OPT})[k]);
+        assert_int_equal(small.c.H, k == 2 ? c.H : c.H - 1);
+        assert_int_equal(small.c.F, c.F - 1);
+        model_free(&small);
+        if (k == 2) {
+            for (int l = 0; l < c.L; l++) m.heads[l * c.H] = 0;
+            compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
+            assert_true(small.c.heads && small.c.neurons);
+            model_free(&small);
+        }
+        mask_free(&m);
+        model_free(&whole);
+    }
+}
+
 // Every kept weight is the stored one, rounded to the type asked for as the compiler rounds.
 static void types(void **state) {
     (void)state;
@@ -145,7 +175,8 @@ static void bad_configs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(twice_is_once), cmocka_unit_test(types),
-                                       cmocka_unit_test(weights_outside_fp16), cmocka_unit_test(bad_configs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(twice_is_once), cmocka_unit_test(equal_widths),
+                                       cmocka_unit_test(types), cmocka_unit_test(weights_outside_fp16),
+                                       cmocka_unit_test(bad_configs)};
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

@@ -181,7 +181,8 @@ static int make_masks(verify *v) {
 }
 
 // ---------------------------------------------------------------- checks of one input
-// What a rule counts of a kind: units, or groups of heads. U: those of a layer that lost none; units [L]: of every layer.
+// What a rule counts of a kind: units, or groups of heads. U: those of a layer that lost none; units [L]: of every
+// layer.
 typedef struct {
     int U, *units;
     bool groups;

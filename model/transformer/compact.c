@@ -168,32 +168,32 @@ static int same_everywhere(const int *list, int L) {
     return list[0];
 }
 
-// Whether n heads in every layer read KV heads in equal groups, as many everywhere: *K. transformers wants a Llama's
-// hidden size to be a multiple of n.
+// Whether n heads in every layer read KV heads in equal groups, as many everywhere: *K. Of an OPT all heads must be
+// there, since their size is E/H.
 static bool in_groups(const model_config *c, int n, int *K) {
+    if (c->type == MODEL_OPT) return !c->heads;
     *K = model_kv_units(c, 0);
-    bool even = n && n % *K == 0 && (c->type != MODEL_LLAMA || c->E % n == 0);
+    bool even = n && n % *K == 0;
     for (int l = 0; l < c->L && even; l++)
         for (int h = 0; h < n && even; h++) even = model_kv_head(c, l, h) == h / (n / *K);
     return even;
 }
 
-// Where the layers of a model of the Llama family have the same widths, the lists become the fields that other software
-// reads.
+// Where the layers of a model have the same widths, the lists become the fields that other software reads; where only
+// its neurons or only its heads have, that software cannot read it, and the lists stay. transformers wants a Llama's E
+// to be a multiple of its heads; without biases it is a Mistral, of which it does not.
 static void standardise(model_config *c) {
-    int K;
-    if (c->type == MODEL_OPT) return;
-    const int F = c->neurons ? same_everywhere(c->neurons, c->L) : 0,
-              H = c->heads ? same_everywhere(c->heads, c->L) : 0;
-    if (F) {
-        c->F = F;
-        free(c->neurons);
-        c->neurons = NULL;
+    int K = 0;
+    const int F = c->neurons ? same_everywhere(c->neurons, c->L) : c->F,
+              H = c->heads ? same_everywhere(c->heads, c->L) : c->H;
+    if (!F || !in_groups(c, H, &K)) return;
+    if (c->type == MODEL_LLAMA && c->E % H) {
+        if (c->llama.bias_qkv || c->llama.bias_ffn) return;
+        c->type = MODEL_MISTRAL;
     }
-    if (!in_groups(c, H, &K)) return;
-    c->H = H, c->llama.K = K;
-    free(c->heads), free(c->reads);
-    c->heads = c->reads = NULL;
+    c->F = F, c->H = H;
+    if (c->type != MODEL_OPT) c->llama.K = K;
+    model_config_free(c);
 }
 
 // Configuration and tensors (no data) of what is left; plain: as a checkpoint has it.
