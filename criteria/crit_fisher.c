@@ -17,5 +17,6 @@ enum { SOUND = CRIT_SUM(USUM_SQUARE), COMPAT = CRIT_SUM(USUM_VALUES) };
 const criterion crit_fisher = {
     .name = "fisher",
     .about = "Fisher information of the unit's gate (Theis 2018)",
+    .unit = {{"nats^2"}},
     .sound = {sound, sound, SOUND, SOUND, "1/2 mean_t (sum_i a*da)^2", "1/2 mean_t (z*dz)^2", NULL},
     .compat = {compat, compat, COMPAT, COMPAT, "sum_i mean_t (a*da)^2", "mean_t (z*dz)^2", NULL}};

@@ -15,6 +15,7 @@ static void score(double *out, const crit_pooled *in) {
 const criterion crit_flap = {
     .name = "flap",
     .about = "variance of what the unit adds to the residual, per task (An 2024)",
+    .unit = {{"activation^2"}},
     .by_name_only = 1,
     .pooled = score,
     .standardised = true,

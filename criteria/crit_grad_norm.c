@@ -13,4 +13,8 @@ static void neurons(float *out, const crit_in *in) {
 #define MODE                                                                                                           \
     { heads, neurons, CRIT_SUM(USUM_GRAD), CRIT_WSUMS, "sqrt sum_ti da^2", "sqrt sum_e dW1^2", NULL }
 const criterion crit_grad_norm = {
-    .name = "grad_norm", .about = "norm of the gradient (Abdelfattah 2021)", .sound = MODE, .compat = MODE};
+    .name = "grad_norm",
+    .about = "norm of the gradient (Abdelfattah 2021)",
+    .unit = {{"nats per activation", "nats per weight"}, {"nats per activation", "nats per weight"}},
+    .sound = MODE,
+    .compat = MODE};

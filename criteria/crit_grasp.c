@@ -21,6 +21,7 @@ enum { NEEDS = CRIT_SUM(USUM_TANGENT) | CRIT_AFTER_HV };
 const criterion crit_grasp = {
     .name = "grasp",
     .about = "fall of the gradient flow without the unit (Wang 2020)",
+    .unit = {{"nats^2 per activation^2", "nats^2 per activation^2"}, {"nats^2 per activation^2", "nats"}},
     .sound = {sound, sound, NEEDS, NEEDS, "sum_ti a*(Hv)_a, v = (da, dz)", "sum_t z*(Hv)_z, v = (da, dz)", NULL},
     .compat = {heads_compat, neurons_compat, CRIT_SUM(USUM_TANGENT) | CRIT_AFTER_HU, CRIT_WSUMS | CRIT_AFTER_HU,
                "-sum_i mean_t a*(Hu)_a", "-mean_e W1*(2 dW1 + (Hu)_W1)", NULL}};

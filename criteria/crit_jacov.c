@@ -106,5 +106,6 @@ enum { SPECTRUM = CRIT_SUM(USUM_ROWS) | CRIT_SUM(USUM_LOG_DET) | CRIT_SUM(USUM_T
 const criterion crit_jacov = {
     .name = "jacov",
     .about = "covariance of the tokens' gradients (Mellor 2020, Lopes 2021)",
+    .unit = {{"1"}},
     .sound = {spectrum, spectrum, SPECTRUM, SPECTRUM, DOC("the rows da[t]"), DOC("the rows dz[t]*x[t]"), NULL},
     .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};

@@ -17,6 +17,7 @@ static void neurons(float *out, const crit_in *in) {
 const criterion crit_l2_norm = {
     .name = "l2_norm",
     .about = "Euclidean norm of the unit's output (Liu 2023, DejaVu)",
+    .unit = {{"activation"}},
     .sound = {root, neurons, CRIT_SUM(USUM_ACT), CRIT_SUM(USUM_OUTPUT), "sqrt sum_ti a^2",
               "sqrt sum_t r^2, the output r", NULL},
     .compat = {root, root, CRIT_SUM(USUM_ACT), CRIT_SUM(USUM_ACT), "sqrt sum_ti a^2", "sqrt sum_t z^2", NULL}};

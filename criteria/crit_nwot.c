@@ -31,6 +31,7 @@ static void neurons_compat(float *out, const crit_in *in) {
 enum { ON = CRIT_SUM(USUM_ON) };
 const criterion crit_nwot = {.name = "nwot",
                              .about = "diversity of the activation patterns of the tokens (Mellor 2021)",
+                             .unit = {{"1"}},
                              .sound = {heads, neurons, CRIT_SUM(USUM_SIGNS), ON,
                                        "ln det(I + K/d), K_ts = signs that tokens t and s share",
                                        "ln(1 + n1) + ln(1 + n0), n1 tokens with z > 0, n0 others", NULL},

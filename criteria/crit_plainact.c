@@ -11,5 +11,8 @@ static void neurons(float *out, const crit_in *in) {
 
 #define MODE                                                                                                           \
     { heads, neurons, CRIT_SUM(USUM_SIZE), CRIT_WSUMS, "sum_t |sum_i a*da|", "sum_e |W1*dW1|", NULL }
-const criterion crit_plainact = {
-    .name = "plainact", .about = "first-order change of the loss (Molchanov 2017)", .sound = MODE, .compat = MODE};
+const criterion crit_plainact = {.name = "plainact",
+                                 .about = "first-order change of the loss (Molchanov 2017)",
+                                 .unit = {{"nats"}},
+                                 .sound = MODE,
+                                 .compat = MODE};

@@ -13,4 +13,5 @@ static void neurons(float *out, const crit_in *in) { draw(out, in, 1); }
 
 #define MODE                                                                                                           \
     { heads, neurons, 0, 0, "uniform in [0, 1)", "uniform in [0, 1)", NULL }
-const criterion crit_random = {.name = "random", .about = "uniform random baseline", .sound = MODE, .compat = MODE};
+const criterion crit_random = {
+    .name = "random", .about = "uniform random baseline", .unit = {{"1"}}, .sound = MODE, .compat = MODE};

@@ -9,6 +9,7 @@ static void removal(float *out, const crit_in *in) {
     { removal, removal, CRIT_REMOVAL, CRIT_REMOVAL, "L(head removed) - L", "L(neuron removed) - L", NULL }
 const criterion crit_removal = {.name = "removal",
                                 .about = "exact loss change when the unit is removed",
+                                .unit = {{"nats"}},
                                 .by_name_only = 1,
                                 .sound = MODE,
                                 .compat = MODE};

@@ -19,6 +19,7 @@ static void neurons_compat(float *out, const crit_in *in) {
 const criterion crit_snip = {
     .name = "snip",
     .about = "sensitivity of the loss to a gate on the unit (Lee 2019, Michel 2019)",
+    .unit = {{"nats", "nats"}, {"nats per activation", "nats per activation"}},
     .sound = {sound, sound, CRIT_SUM(USUM_SIGNED), CRIT_SUM(USUM_SIGNED), "|sum_ti a*da|", "|sum_t z*dz|", NULL},
     .compat = {heads_compat, neurons_compat, CRIT_SUM(USUM_OUT), CRIT_SUM(USUM_ABS),
                "sum_ti |do|, o = out_proj's output", "sum_t |dz|", NULL}};

@@ -20,6 +20,7 @@ static void score(float *out, const crit_in *in) {
     { score, score, CRIT_MOMENTS, CRIT_MOMENTS, "sqrt sum_ti a^2 |Wo[:,i]|^2", "sqrt (sum_t r^2) |W2[:,j]|^2", NULL }
 const criterion crit_wanda = {.name = "wanda",
                               .about = "size of what the unit adds to the residual (Sun 2023, An 2024)",
+                              .unit = {{"activation"}},
                               .by_name_only = 1,
                               .sound = MODE,
                               .compat = MODE};

@@ -90,8 +90,14 @@ typedef struct {
     // of a criterion that exists per task only, from the pooled moments of its tokens, in sound alone (flap); else NULL
     crit_pooled_fn *pooled;
     bool standardised;  // scores of different layers are compared after standardising within each (METHOD 6.2)
+    // of the scores; NULL: as the first. nats: those of the loss, which is a mean per token
+    const char *unit[MODES][UNIT_KINDS];
     crit_mode sound, compat;
 } criterion;
+
+static inline const char *crit_unit(const criterion *c, mode_kind mode, unit_kind kind) {
+    return c->unit[mode][kind] ? c->unit[mode][kind] : c->unit[MODE_SOUND][UNIT_HEADS];
+}
 
 static inline const crit_mode *crit_mode_of(const criterion *c, mode_kind mode) {
     return mode == MODE_SOUND ? &c->sound : &c->compat;

@@ -1,7 +1,7 @@
 // store - the HDF5 file of scores and features (and of their aggregates): reading, and writing whole or not at all.
 //
-// Layout, readable by h5py: root attributes say what made the file (model, hashes, options, seed, mode, shots, code,
-// device, date);
+// Layout, readable by h5py (criteria/FILES.md has shapes, types and units): root attributes say what made the file
+// (model, hashes, options, seed, mode, shots, code, device, date);
 //   /examples/{id, task, tokens, offset, context_length, loss}       one row per example, by task, then by the seeded
 //                                                                    order
 //   /features[_compat]/{head_output, residual, residual_mid} [N, L, E]
@@ -72,8 +72,8 @@ void store_examples_free(store_examples *e);  // safe on {0}
 int store_read_units(const store *s, const char *key, int L, int most, int **list);
 
 // ---------------------------------------------------------------- writing
-// Everything goes to PATH.tmp; store_commit syncs and renames, so that PATH is the old file or the whole new one. All
-// return -1 and err_set (disk full, path not writable).
+// Everything goes to PATH.tmp; store_commit says of each dataset what it is (attributes, store_layout.c), syncs and
+// renames, so that PATH is the old file or the whole new one. All return -1 and err_set (disk full, path not writable).
 store *store_create(const char *path);
 store *store_create_as(const char *path, const char *format);
 store *store_create_memory(void);  // never on disk: to measure time and size of a store
@@ -88,6 +88,7 @@ int store_put_doubles(store *s, const char *dataset, int rank, const long *dim, 
 int store_put_floats(store *s, const char *dataset, int rank, const long *dim, const float *values);
 // contiguous: for weights
 int store_put_plain(store *s, const char *dataset, int rank, const long *dim, const float *values);
+int store_put_bytes(store *s, const char *dataset, int rank, const long *dim, const uint8_t *values);
 int store_put_int64(store *s, const char *dataset, long n, const int64_t *values);
 int store_put_names(store *s, const char *dataset, int n, char *const *names);  // text, one dimension
 // Copies one object of another file, groups with all they hold, and the attributes.

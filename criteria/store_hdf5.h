@@ -1,4 +1,5 @@
-// store_hdf5 - what the reading and the writing half of store.h share. These two and nothing else include hdf5.h.
+// store_hdf5 - what reading (store.c), writing (store_write.c) and describing (store_layout.c) share. Nothing else
+// includes hdf5.h but what reads mask files, which anybody may have written (mask.c).
 #pragma once
 #include "store.h"
 #include <hdf5.h>
@@ -18,4 +19,6 @@ bool store_exists(hid_t file, const char *object);
 hid_t store_access(bool memory);  // property list to open a file with; caller closes it
 // rows [row, row + n) as `type`
 int store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out);
+// The attributes that say what each dataset is (store_layout.c). 0, or -1 and err_set.
+int store_describe(store *s);
 hid_t store_half_type(void);  // IEEE 754 binary16; caller closes it

@@ -44,7 +44,8 @@ long store_bytes(const store *s) {
 }
 
 int store_commit(store *s) {
-    int bad = H5Fflush(s->file, H5F_SCOPE_LOCAL) < 0 ? store_fail(s, "the file") : 0;
+    int bad = store_describe(s);
+    if (!bad && H5Fflush(s->file, H5F_SCOPE_LOCAL) < 0) bad = store_fail(s, "the file");
     if (H5Fclose(s->file) < 0 && !bad) bad = store_fail(s, "the file");
     s->file = -1;
     int fd = bad ? -1 : open(s->tmp, O_RDONLY);
@@ -143,6 +144,10 @@ int store_put_floats(store *s, const char *dataset, int rank, const long *dim, c
 
 int store_put_plain(store *s, const char *dataset, int rank, const long *dim, const float *values) {
     return put(s, dataset, rank, dim, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values, false);
+}
+
+int store_put_bytes(store *s, const char *dataset, int rank, const long *dim, const uint8_t *values) {
+    return put(s, dataset, rank, dim, H5T_STD_U8LE, H5T_NATIVE_UINT8, values, false);
 }
 
 int store_put_int64(store *s, const char *dataset, long n, const int64_t *values) {

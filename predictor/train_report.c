@@ -354,7 +354,8 @@ int train_predictions(train_job *j, const store *from) {
     double *out =
         xmalloc((size_t)j->about.L * (size_t)(j->about.H > j->about.F ? j->about.H : j->about.F) * sizeof *out);
     int n, bad = store_put_text(to, "/", "store", j->o.store) || store_put_text(to, "/", "command", j->command) ||
-                         store_put_text(to, "/", "settings", j->settings)
+                         store_put_text(to, "/", "settings", j->settings) ||
+                         store_put_text(to, "/", "model_hash", j->m.file.hash)
                      ? -1
                      : 0;
     char **names = store_list(from, "/predictors", &n);

@@ -46,7 +46,7 @@ EXCEPTIONS = [
 ]
 # Blocks that hold no command: their first line, and what they are.
 TEXTS = [(r"DIR/piqa/train\.jsonl ", "a list of files"), (r"from datasets import ", "Python that needs the network"),
-         (r"// crit_", "C; test_new_criterion runs it")]
+         (r"// crit_", "C; test_new_criterion runs it"), (r"import h5py, pandas", "Python; test_score runs it")]
 
 PROGRAM = r"(?:bin/\w+|(?:experiments|data|tests)/\w+\.(?:sh|py))(?=[\s;)]|$)"
 COMMAND = re.compile(rf"(\w+=\S+ )*({PROGRAM}|(make|python3|gnuplot|mpirun|srun|compute-sanitizer|pip)(?=\s|$))")

@@ -142,6 +142,20 @@ must half.h5 --tasks piqa,copa --examples 12 --criteria all --store-type fp16
 grep -q '^16 bit: /scores/snip/heads .* rank correlation' "$dir/log" || fail "the loss of 16 bit is not printed"
 same "$dir/whole.h5" "$dir/half.h5" "16-bit scores are off" half
 
+# the picture of criteria/FILES.md: of 16-bit scores the same as of 32-bit ones
+plot=${PYTHON:-$python}
+if "$plot" -c 'import h5py, pandas, matplotlib' 2>/dev/null; then
+  for name in whole half; do
+    sed -n '/^```python$/,/^```$/p' criteria/FILES.md | grep -v '^```' >"$dir/plot.py"
+    printf 'table.to_pickle("%s.pkl")\n' $name >>"$dir/plot.py"
+    sed -i "s,results/demo/scores.h5,$name.h5," "$dir/plot.py"
+    (cd "$dir" && MPLBACKEND=agg "$plot" plot.py && [ -s fisher.png ]) || fail "the ten lines of criteria/FILES.md"
+  done
+  (cd "$dir" && "$plot" -c 'import pandas, numpy; a, b = map(pandas.read_pickle, ("whole.pkl", "half.pkl")); numpy.testing.assert_allclose(a, b, rtol=1e-3)') || fail "the numbers that criteria/FILES.md plots"
+else
+  echo "SKIP the picture of criteria/FILES.md: $plot has no h5py, pandas and matplotlib"
+fi
+
 # aggregates against numpy, in place and apart
 "$BIN/aggregate" --store "$dir/removal.h5" --out "$dir/removal.h5" --csv "$dir/csv" >"$dir/log" 2>&1 || fail "aggregate: $(tail -n 1 "$dir/log")"
 "$BIN/aggregate" --store "$dir/whole.h5" --out "$dir/aggregates.h5" >"$dir/log" 2>&1 || fail "aggregate: $(tail -n 1 "$dir/log")"

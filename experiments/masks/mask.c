@@ -4,6 +4,7 @@
 #include "lowest.h"
 #include "mask_groups.h"
 #include "ops.h"
+#include "store.h"
 #include <gsl/gsl_statistics_double.h>
 #include <hdf5.h>
 #include <math.h>
@@ -306,25 +307,14 @@ int mask_read(mask *m, const model_config *c, const char *path) {
     return bad;
 }
 
-static int write_kind(const uint8_t *keep, hid_t file, const char *name, int L, int U) {
-    const hsize_t dim[2] = {(hsize_t)L, (hsize_t)U};
-    hid_t links = H5Pcreate(H5P_LINK_CREATE), space = H5Screate_simple(2, dim, NULL);
-    H5Pset_create_intermediate_group(links, 1);
-    hid_t set = H5Dcreate2(file, name, H5T_STD_U8LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
-    const int bad = set < 0 || H5Dwrite(set, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, keep) < 0;
-    if (set >= 0) H5Dclose(set);
-    H5Sclose(space);
-    H5Pclose(links);
-    return bad;
-}
-
-int mask_write(const mask *m, const model_config *c, const char *path) {
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    if (file < 0) return err_set("%s: cannot write the mask", path);
-    int bad = write_kind(m->heads, file, "/mask/heads", c->L, c->H) ||
-              write_kind(m->neurons, file, "/mask/neurons", c->L, c->F);
-    bad |= H5Fflush(file, H5F_SCOPE_LOCAL) < 0;
-    bad |= H5Fclose(file) < 0;
-    return bad ? err_set("%s: cannot write the mask; the disk may be full", path) : 0;
+int mask_write(const mask *m, const model_config *c, const char *model_hash, const char *path) {
+    store *s = store_create_as(path, "opt unit mask 1");
+    if (!s) return -1;
+    const long heads[2] = {c->L, c->H}, neurons[2] = {c->L, c->F};
+    if (store_put_text(s, "/", "model_hash", model_hash) || store_put_bytes(s, "/mask/heads", 2, heads, m->heads) ||
+        store_put_bytes(s, "/mask/neurons", 2, neurons, m->neurons)) {
+        store_close(s);
+        return -1;
+    }
+    return store_commit(s);
 }

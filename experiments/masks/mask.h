@@ -89,8 +89,8 @@ static inline bool mask_rule_groups(const mask_rule *rule) {
 void mask_random_scores(double *heads, double *neurons, const model_config *c, uint64_t seed);
 // /mask/heads [L, H] and /mask/neurons [L, F], uint8, 0 or 1, of an HDF5 file. m from mask_alloc.
 int mask_read(mask *m, const model_config *c, const char *path);
-// the same; 0, or -1 and err_set (a full disk)
-int mask_write(const mask *m, const model_config *c, const char *path);
+// the same, whole or not at all, with the hash of the model; 0, or -1 and err_set (a full disk)
+int mask_write(const mask *m, const model_config *c, const char *model_hash, const char *path);
 // Heads and neurons that do not run (of a compacted model of those that are left), and how many there are, dense layers
 // included.
 void mask_pruned(const mask *m, const model_config *c, long pruned[UNIT_KINDS]);

@@ -222,7 +222,7 @@ int main(int argc, char **argv) {
     int bad =
         mkdir(dir, 0777) != 0 && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
     bad = bad || compact_save(dir, &from, &m, arg.bias ? (const double *const *)means.of : NULL, arg.weights) ||
-          copy_companions(dir, from.dir) || mask_write(&m, &from.config, mask_path) ||
+          copy_companions(dir, from.dir) || mask_write(&m, &from.config, from.hash, mask_path) ||
           put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
     if (!bad && rename(dir, arg.out) != 0)
         bad = err_set("%s: cannot rename %s to it: %s", arg.out, dir, strerror(errno));
