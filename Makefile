@@ -8,8 +8,8 @@ SAN  ?= 0
 V    ?= 0
 Q    := $(if $(filter 1,$(V)),,@)
 B    := build/$(if $(filter 1,$(SAN)),san,opt)
-PKGS := hdf5 gsl libpcre2-8 jansson libzip libxxhash icu-uc
-DEBS := gcc make pkg-config libopenblas-dev libhdf5-dev libgsl-dev libpcre2-dev libjansson-dev libzip-dev libxxhash-dev libicu-dev \
+PKGS := hdf5 gsl libpcre2-8 jansson libzip libxxhash icu-uc zlib
+DEBS := gcc make pkg-config libopenblas-dev libhdf5-dev libgsl-dev libpcre2-dev libjansson-dev libzip-dev libxxhash-dev libicu-dev zlib1g-dev \
         libcmocka-dev gnuplot-nox python3-h5py python3-numpy git
 WARN := -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-format-truncation -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 OPTIM := $(if $(filter 1,$(SAN)),-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer,-O3)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli.h"
+#include "gz.h"
 #include "task_form.h"
 #include "text.h"
 
@@ -39,9 +40,10 @@ int task_select(const char *list, bool take[TASK_COUNT]) {
 
 static bool has_prefix(const char *s, const char *prefix) { return !strncmp(s, prefix, strlen(prefix)); }
 
-static bool has_suffix(const char *s, const char *suffix) {
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && !strcmp(s + n - m, suffix);
+// Of a file that may end in .gz after it.
+static bool has_suffix(const char *file, const char *suffix) {
+    size_t n = strlen(file) - (gz_named(file) ? strlen(".gz") : 0), m = strlen(suffix);
+    return n >= m && !strncmp(file + n - m, suffix, m);
 }
 
 // Index into split_names of a file or split name; -1: none.
@@ -51,10 +53,11 @@ static int split_of(const char *name) {
     return has_prefix(name, "test") ? 2 : -1;
 }
 
-// "dir/valid.jsonl" -> "dir/valid-labels.lst"
+// "dir/valid.jsonl" or "dir/valid.jsonl.gz" -> "dir/valid-labels.lst"
 static char *labels_path(const char *path) {
-    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-    size_t n = dot && (!slash || dot > slash) ? (size_t)(dot - path) : strlen(path);
+    size_t n = strlen(path) - (gz_named(path) ? strlen(".gz") : 0), dot = n;
+    while (dot > 0 && path[dot - 1] != '.' && path[dot - 1] != '/') dot--;
+    if (dot > 0 && path[dot - 1] == '.') n = dot - 1;
     return xasprintf("%.*s-labels.lst", (int)n, path);
 }
 
@@ -268,7 +271,7 @@ static int drop_contained(task_split *part, int n) {
 static int part_open(task_split *s, const char *dir, const task_form *form, const char *file) {
     char *path = xasprintf("%s/%s/%s", dir, form->name, file), *label_file = labels_path(path), *labels = NULL;
     size_t n = 0, n_labels = 0;
-    char *bytes = file_read(path, &n);
+    char *bytes = gz_read(path, &n);
     int bad = bytes ? 0 : -1;
     if (!bad && file_exists(label_file)) bad = (labels = file_read(label_file, &n_labels)) ? 0 : -1;
     if (!bad) bad = task_parse(s, form->name, bytes, n, labels, n_labels, path);
@@ -338,6 +341,12 @@ static void folder_close(folder *f) {
     for (int i = 0; i < f->n; i++) free(f->entry[i]);
     free(f->entry);
     *f = (folder){0};
+}
+
+static bool folder_has(const folder *f, const char *suffix) {
+    for (int i = 0; i < f->n; i++)
+        if (has_suffix(f->entry[i]->d_name, suffix)) return true;
+    return false;
 }
 
 static bool is_rows(const task_form *form, const char *file) {
@@ -425,8 +434,8 @@ int task_open(task_split *s, const char *dir, const char *name, const char *want
     else if (found == 0 && there)
         err_set("%s/%s: no split has labels (%s, or a file NAME-labels.lst)", dir, name, form->label);
     else if (found == 0)
-        err_set("%s/%s: has no file called train*, val*, dev* or test* (.jsonl%s)", dir, name,
-                form->tsv ? ", .tsv" : "");
+        err_set("%s/%s: has no file called train*, val*, dev* or test* (.jsonl%s, .gz after it or not)%s", dir, name,
+                form->tsv ? ", .tsv" : "", folder_has(&f, ".parquet") ? "; data/from_hub.py converts .parquet" : "");
     if (found == 1 && !want && !for_score && !strcmp(s->split, "train"))
         log_info("warning: %s is evaluated on its training split, as there is no other with labels", name);
     folder_close(&f);

@@ -324,6 +324,52 @@ static void expect_pool(const task_split *target, const char *set, int n) {
     free(dir);
 }
 
+// ROOT/SET/piqa/FILE as gzip writes it, all of it or its first bytes.
+static void compress_file(const char *set, const char *file, int bytes) {
+    char *command = xasprintf("cd %s/%s/piqa && gzip -c %s >whole && rm %s && head -c %d whole >%s.gz && rm whole",
+                              root, set, file, file, bytes, file);
+    assert_int_equal(system(command), 0);
+    free(command);
+}
+
+static void compressed_files(void **state) {
+    (void)state;
+    task_split s, plain;
+    put("gz", "train.jsonl", 0, 9, true);
+    assert_int_equal(open_set(&plain, "gz", "train", false), 0);
+    compress_file("gz", "train.jsonl", 1 << 20);
+    expect_split("gz", NULL, false, "train", "piqa/train.jsonl.gz", 9);
+    assert_int_equal(open_set(&s, "gz", "train", false), 0);
+    assert_string_equal(s.hash, plain.hash);
+    assert_string_equal(s.docs[8].context[0], plain.docs[8].context[0]);
+    task_close(&s);
+    task_close(&plain);
+    // labels beside it
+    put("gz labels", "val.jsonl", 0, 2, false);
+    compress_file("'gz labels'", "val.jsonl", 1 << 20);
+    char *path = xasprintf("%s/gz labels/piqa/val-labels.lst", root);
+    FILE *f = fopen(path, "w");
+    fputs("1\n0\n", f);
+    fclose(f);
+    free(path);
+    assert_int_equal(open_set(&s, "gz labels", "val", false), 0);
+    assert_int_equal(s.docs[0].gold, 1);
+    task_close(&s);
+    // cut anywhere, and not compressed at all
+    for (int bytes = 12; bytes < 60; bytes += 23) {
+        put("gz cut", "val.jsonl", 0, 9, true);
+        compress_file("'gz cut'", "val.jsonl", bytes);
+        assert_int_equal(open_set(&s, "gz cut", "val", false), -1);
+        if (!strstr(err_get(), "piqa/val.jsonl.gz: ends early")) fail_msg("%d bytes: %s", bytes, err_get());
+    }
+    put("gz not", "val.jsonl.gz", 0, 2, true);
+    assert_int_equal(open_set(&s, "gz not", "val", false), -1);
+    assert_non_null(strstr(err_get(), "val.jsonl.gz: is no gzip file"));
+    put("parquet", "train-00000-of-00001.parquet", 0, 2, true);
+    assert_int_equal(open_set(&s, "parquet", NULL, false), -1);
+    assert_non_null(strstr(err_get(), "data/from_hub.py converts"));
+}
+
 static void splits(void **state) {
     (void)state;
     task_split s, t;
@@ -601,9 +647,9 @@ static void published_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prompts), cmocka_unit_test(hidden_labels),   cmocka_unit_test(malformed_rows),
-        cmocka_unit_test(splits),  cmocka_unit_test(order),           cmocka_unit_test(prefixes),
-        cmocka_unit_test(encode),  cmocka_unit_test(published_files),
+        cmocka_unit_test(prompts),          cmocka_unit_test(hidden_labels), cmocka_unit_test(malformed_rows),
+        cmocka_unit_test(compressed_files), cmocka_unit_test(splits),        cmocka_unit_test(order),
+        cmocka_unit_test(prefixes),         cmocka_unit_test(encode),        cmocka_unit_test(published_files),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root) ? 1 : 0;
 }
