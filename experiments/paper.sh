@@ -1,29 +1,31 @@
 #!/bin/sh
 # paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full] [--parts]
-#          [--device NAME] [--estimate] - every figure and table of ShadowLLM (2024) for any model, beside the published ones:
-# OUT/report.html, with its numbers in OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
+#          [--device NAME] [--estimate | --draw] - every figure and table of ShadowLLM (2024) for any model, beside the
+# published ones: OUT/report.html, with its numbers in OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
 #   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times of
 #          OPT-125m's and 350m's shapes
 #   full   500 examples a task (as published), all documents, three seeds, times of OPT-1.3B to 66B
 # It prints its time first, and stops there with --estimate. A killed run resumes when it is repeated; a finished one
-# computes nothing. A part that fails says so in one line; what needs it is drawn as "not run", and the exit status is
-# 1. A shape that is too large for the memory is no failure. --calibrate: a text of a few thousand tokens for the
-# thresholds of threshold masks, which are "not run" without it. --parts: for data with one labelled split of a task;
-# one half of its documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT,
-# PAGES (of the text; LIMIT unless given), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of what compares all
-# criteria: static masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES, SEEDS, SHAPES (of times;
-# the first is the one over sparsity and length), TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts
-# longer than the model's positions). BIN names the folder of the programs.
+# computes nothing. --draw computes nothing either: tables, figures and report of what a run has got to so far. A part
+# that fails says so in one line; what needs it is drawn as "not run", and the exit status is 1. A shape that is too
+# large for the memory is no failure. --calibrate: a text of a few thousand tokens for the thresholds of threshold
+# masks, which are "not run" without it. --parts: for data with one labelled split of a task; one half of its
+# documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT, PAGES (of the
+# text; LIMIT unless given), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of what compares all criteria: static
+# masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is
+# the one over sparsity and length), TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the
+# model's positions). BIN names the folder of the programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
-        "[--parts] [--device NAME] [--estimate]" >&2
+        "[--parts] [--device NAME] [--estimate | --draw]" >&2
     exit 2
 }
-model= data= text= out= calibrate= size=small device=cpu only_estimate= scored= evaluated=
+model= data= text= out= calibrate= size=small device=cpu only_estimate= only_draw= scored= evaluated=
 while [ $# -gt 0 ]; do
     case $1 in
     --estimate) only_estimate=1 ;;
+    --draw) only_draw=1 ;;
     --parts) scored='--part 1/2' evaluated='--part 2/2' ;;
     --model | --data | --wikitext | --out | --calibrate | --size | --device)
         [ $# -gt 1 ] || usage
@@ -234,42 +236,52 @@ print_estimate() {
     echo "estimate: about $(((scoring + training + sweeping + timing) / 60 + 1)) minutes: scoring $scoring s, training" \
         "$training s, sweeps $sweeping s, times of tokens $timing s" >&2
 }
-if [ ! -e "$out/report.html" ] || [ -n "$only_estimate" ]; then
+if [ -z "$only_draw" ] && { [ ! -e "$out/report.html" ] || [ -n "$only_estimate" ]; }; then
     print_estimate || exit 1
     [ -z "$only_estimate" ] || exit 0
 fi
 
-# ---------------------------------------------------------------- the parts
+# ---------------------------------------------------------------- the parts, those first that the most rests on
+compute() {
+    run score score_main || exit 1
+    run aggregate aggregate
+    for seed in $(echo "$seeds" | tr , ' '); do
+        for design in early same ahead sequence; do run "train-$design-$seed" train $design "$seed" "$work"; done
+    done
+    run contextual sweep_contextual "$work/aggregates.h5" "$work"
+    run sweep sweep_static "$work/aggregates.h5" "$out"
+    run neurons sweep_neurons "$work/aggregates.h5" "$out"
+    for k in 0 3; do
+        run "score-shots-$k" score_shots $k && run "sweep-shots-$k" sweep_shots $k "$work/shots_$k.h5"
+    done
+    run costs "$bin/costs" --model "$model" --out "$out/costs.csv"
+    run time-early time_model plainact early
+    run time-ahead time_model l2_norm ahead
+    others=$(echo "$sparsities" | tr , '\n' | grep -vx 50 | paste -sd ,)
+    run latency env BIN="$bin" SHAPES="$shapes" DEVICE="$device" WEIGHTS=fp16 TOKENS="$tokens" LENGTHS="$lengths" \
+        ROUNDS="$rounds" SPARSITIES="$others" experiments/latency.sh "$out"
+    cat "$work/latency.log" >&2
+}
+[ -n "$only_draw" ] || compute
+
+# ---------------------------------------------------------------- what figures read
 # keep NAME WHERE: the rows of a sweep that figures read.
 keep() {
     [ ! -e "$work/$1.csv" ] || "$bin/tables" --select "$work/$1.csv" --where "$2" --out "$out/$1.csv" || failed=1
 }
-run score score_main || exit 1
-run aggregate aggregate
-for k in 0 3; do
-    run "score-shots-$k" score_shots $k && run "sweep-shots-$k" sweep_shots $k "$work/shots_$k.h5"
-    keep "shots_$k" "metric=word_perplexity"
-done
-run sweep sweep_static "$work/aggregates.h5" "$out"
+# claims DETAILS CLAIMS CSV: of those details that are there.
+claims() {
+    details=$(for file in $1; do [ ! -e "$work/$file" ] || echo "$work/$file"; done | paste -sd ,)
+    [ -z "$details" ] || run "compare-$3" "$bin/compare" --details "$details" --claims "$2" --out "$out/$3.csv"
+}
 keep sweep "task=mean|wikitext,metric=acc|word_perplexity"
-for seed in $(echo "$seeds" | tr , ' '); do
-    for design in early same ahead sequence; do run "train-$design-$seed" train $design "$seed" "$work"; done
-done
-"$bin/tables" --select "$(printf '%s,' "$work"/*-[0-9]*.csv)" --out "$out/metrics.csv" || failed=1
-run contextual sweep_contextual "$work/aggregates.h5" "$work"
 keep contextual "metric=acc|word_perplexity"
-run neurons sweep_neurons "$work/aggregates.h5" "$out"
 keep neurons "task=mean|wikitext,metric=acc|word_perplexity"
-run compare "$bin/compare" --details "$work/contextual.jsonl" --claims experiments/claims.json --out "$out/claims.csv"
-run compare-shots "$bin/compare" --details "$work/sweep.jsonl,$work/shots_0.jsonl,$work/shots_3.jsonl" \
-    --claims experiments/paper/few_shot.json --out "$out/shots_claims.csv"
-run costs "$bin/costs" --model "$model" --out "$out/costs.csv"
-run time-early time_model plainact early
-run time-ahead time_model l2_norm ahead
-others=$(echo "$sparsities" | tr , '\n' | grep -vx 50 | paste -sd ,)
-run latency env BIN="$bin" SHAPES="$shapes" DEVICE="$device" WEIGHTS=fp16 TOKENS="$tokens" LENGTHS="$lengths" \
-    ROUNDS="$rounds" SPARSITIES="$others" experiments/latency.sh "$out"
-cat "$work/latency.log" >&2
+for k in 0 3; do keep "shots_$k" "metric=word_perplexity"; done
+metrics=$(find "$work" -maxdepth 1 -name '*-[0-9]*.csv' | sort | paste -sd ,)
+[ -z "$metrics" ] || "$bin/tables" --select "$metrics" --out "$out/metrics.csv" || failed=1
+claims contextual.jsonl experiments/claims.json claims
+claims "sweep.jsonl shots_0.jsonl shots_3.jsonl" experiments/paper/few_shot.json shots_claims
 
 # ---------------------------------------------------------------- tables, figures, report
 for tables in published claims here; do

