@@ -18,7 +18,8 @@ def lines(out, head, right, gold, page, heads=1000, docs=range(DOCS), pages=rang
             candidates = [dict(text="x", log_likelihood=-50.0, tokens=3, bytes=9),
                           dict(text="y", log_likelihood=gold(task, i) * size, tokens=4, bytes=size)]
             print(json.dumps(head | dict(pruned_heads=heads + k, pruned_neurons=neurons, task=task, id=str(i), gold=1,
-                                         candidates=candidates, prediction=int(right(task, i)), prediction_norm=0)),
+                                         candidates=candidates, prediction=int(right(task, i)), prediction_bytes=1,
+                                         prediction_norm=0)),
                   file=out)
     for i in pages if head["aggregate"] != "task" else ():
         words = 100 + (13 * i) % 50

@@ -93,6 +93,17 @@ norm() { expect 0 "$1" compare --details "$2" --metric acc_norm --a mask=good --
 norm "0.0093     2    0    320  +0.0000..+0.0000  no difference" "$d"
 norm "0.0368     2    0     80  +0.0000..+0.0000  undecided (no document differs, but they are few)" "$tmp/seeds.jsonl"
 
+# by prediction_bytes, which is right everywhere; lines of a version that knew only the one by bytes, as prediction_norm
+by_bytes() {
+    expect 0 "" compare --details "$2" --metric acc_bytes --draws 100 --a mask=good --b mask=base --out "$tmp/c.csv"
+    [ "$(rows "$tmp/c.csv" | awk -F, 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == "a") k = i} $3 == "acc_bytes" {print $k}' |
+        sort -u)" = "$1" ] || fail "acc_bytes of $2: $(cat "$tmp/c.csv")"
+}
+by_bytes 1 "$d"
+sed 's/"prediction_bytes": 1, //' "$d" >"$tmp/old.jsonl"
+by_bytes 0 "$tmp/old.jsonl"
+expect 1 "old.jsonl:1: its prediction_norm is by bytes" compare --details "$tmp/old.jsonl" --metric acc_norm --a mask=good --b mask=base
+
 # one comparison: aggregate is a matter of tasks; pairs of equal totals only
 expect 0 "reversed" compare --details "$d" --a mask=static,aggregate=task --b mask=base
 expect 1 'b: aggregate is "task" and "all" in lines' compare --details "$d" --a mask=base --b mask=static

@@ -285,11 +285,12 @@ static void accuracies(void **state) {
     for (int i = 0; i < 4; i++) memcpy(ll + i * TASK_MAX_CHOICES, pair[i], sizeof pair[i]);
     // acc: 0 (wrong), 0 (right), tie -> 0 (wrong), 1 (wrong): 1/4. acc_norm: -2 : -1 -> 1 right; -2 : -2.25 -> 0 right;
     // -3 : -.75 -> 1 right; -5 : -.25 -> 1 wrong: 3/4.
-    eval_metric m[2];
+    eval_metric m[EVAL_METRICS];
     eval_task_metrics(m, &t, ll);
     assert_string_equal(m[0].name, "acc");
     assert_float_equal(m[0].value, 0.25, 1e-15);
     assert_float_equal(m[1].value, 0.75, 1e-15);
+    assert_float_equal(m[2].value, 0.75, 1e-15);
     assert_float_equal(m[0].error, sqrt(0.25 * 0.75 * 4 / 3) / 2, 1e-12);  // sd with n - 1, over sqrt n
     t.n = 1;
     eval_task_metrics(m, &t, ll);
@@ -301,6 +302,35 @@ static void accuracies(void **state) {
     assert_int_equal(mean.n, 30);
     assert_float_equal(geo.value, 0.4, 1e-15);
     assert_float_equal(geo.error, 0.4 / 2 * sqrt(0.12 * 0.12 + 0.0625 * 0.0625), 1e-12);
+}
+
+// Characters and bytes differ: acc_norm divides by the first, acc_bytes by the second.
+static void characters_and_bytes(void **state) {
+    (void)state;
+    // 4 characters of 8 bytes against 4 of 4; 3 of 9 (or 4 of 10: the last byte is no UTF-8) against 6 of 6
+    task_doc docs[3] = {{.n_choices = 2, .gold = 0, .choice = {" \u00e9\u00e9\u00e9\u00e9", " abcd"}},
+                        {.n_choices = 2, .gold = 1, .choice = {" \u20ac\u20ac\u20ac", " abcdef"}},
+                        {.n_choices = 2, .gold = 1, .choice = {" \u20ac\u20ac\u20ac\xff", " abcdef"}}};
+    int32_t doc[3] = {0, 1, 2};
+    eval_task t = {.split = {.docs = docs, .n = 3}, .doc = doc, .n = 1};
+    double ll[3 * TASK_MAX_CHOICES] = {0};
+    const double pair[3][2] = {{-10, -8}, {-9, -12}, {-9, -13.2}};
+    for (int i = 0; i < 3; i++) memcpy(ll + i * TASK_MAX_CHOICES, pair[i], sizeof pair[i]);
+    // of the gold candidate: acc -10 < -8 wrong; by bytes -1.25 > -2 right; by characters -2.5 < -2 wrong
+    const double first[EVAL_METRICS] = {0, 1, 0};
+    // acc -12 < -9 wrong; by bytes -2 < -1 wrong; by characters -2 > -3 right
+    // then -13.2 < -9 wrong; -2.2 < -.9 wrong; -2.2 > -2.25 right
+    const double others[EVAL_METRICS] = {0, 0, 1};
+    eval_metric m[EVAL_METRICS];
+    static const char *const names[EVAL_METRICS] = {"acc", "acc_bytes", "acc_norm"};
+    for (int i = 0; i < 3; i++) {
+        doc[0] = i;
+        eval_task_metrics(m, &t, ll + i * TASK_MAX_CHOICES);
+        for (int k = 0; k < EVAL_METRICS; k++) {
+            assert_string_equal(m[k].name, names[k]);
+            assert_float_equal(m[k].value, (i == 0 ? first : others)[k], 0);
+        }
+    }
 }
 
 static void perplexities(void **state) {
@@ -363,11 +393,12 @@ static void published_values(void **state) {
     if (eval_task_open(&t, "copa", &o, tk, &m.c)) fail_msg("%s", err_get());
     double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);
     assert_int_equal(eval_run(e, t.item, t.n, &none, NULL, 1, &ll, &counts), 0);
-    eval_metric v[2];
+    eval_metric v[EVAL_METRICS];
     eval_task_metrics(v, &t, ll);
     assert_int_equal(t.n, 100);
     assert_float_equal(v[0].value, 0.55, 0.0101);  // one document may fall within rounding
     assert_float_equal(v[1].value, 0.52, 0.0101);
+    assert_float_equal(v[2].value, 0.52, 0.0101);  // its candidates are ASCII
     free(ll);
     eval_task_close(&t);
     // Whole text: what is counted; its perplexity takes minutes and is checked by bin/sweep.
@@ -452,10 +483,11 @@ static void over_long_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_as_plain),     cmocka_unit_test(segments_token_by_token),
-        cmocka_unit_test(oracle_is_removal), cmocka_unit_test(damaged_model),
-        cmocka_unit_test(accuracies),        cmocka_unit_test(perplexities),
-        cmocka_unit_test(published_values),  cmocka_unit_test(over_long_documents),
+        cmocka_unit_test(same_as_plain),       cmocka_unit_test(segments_token_by_token),
+        cmocka_unit_test(oracle_is_removal),   cmocka_unit_test(damaged_model),
+        cmocka_unit_test(accuracies),          cmocka_unit_test(characters_and_bytes),
+        cmocka_unit_test(perplexities),        cmocka_unit_test(published_values),
+        cmocka_unit_test(over_long_documents),
     };
     return cmocka_run_group_tests_name("eval", tests, NULL, NULL);
 }

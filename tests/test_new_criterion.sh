@@ -26,7 +26,7 @@ bin=build/$variant/bin
 "$bin/score" --model model/default --data data/world --tasks copa,rte --shots 0 --examples 3 --criteria all --mode both --out "$tmp/s.h5" >"$tmp/log" 2>&1 || fail "score"
 "$bin/aggregate" --store "$tmp/s.h5" --out "$tmp/a.h5" >"$tmp/log" 2>&1 || fail "aggregate"
 "$bin/sweep" --model model/default --data data/world --tasks copa --limit 3 --mask static --scores "$tmp/a.h5" --criterion peak,snip --sparsity 50 --out "$tmp/s.csv" >"$tmp/log" 2>&1 || fail "sweep"
-[ "$(grep -c ',copa,val,acc.*,static,peak,' "$tmp/s.csv")" = 2 ] || fail "the sweep has no rows of it: $(cat "$tmp/s.csv")"
+[ "$(grep -c ',copa,val,acc.*,static,peak,' "$tmp/s.csv")" = 3 ] || fail "the sweep has no rows of it: $(cat "$tmp/s.csv")"
 "build/$variant/tests/test_criteria" >"$tmp/log" 2>&1 || fail "test_criteria"
 /usr/bin/python3 - "$tmp" <<'PY' || fail "its values are wrong"
 import sys, h5py, numpy as np

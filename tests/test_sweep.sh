@@ -47,18 +47,24 @@ cmp -s "$tmp/a.jsonl" "$tmp/k.jsonl" || fail "details of a killed and resumed sw
 import csv, json, sys, h5py, numpy as np
 tmp = sys.argv[1]
 rows = list(csv.DictReader(l for l in open(tmp + "/a.csv") if not l.startswith("#")))
-hits, norm = {}, {}
+hits, norm, by_bytes = {}, {}, {}
 for line in open(tmp + "/a.jsonl"):
     d = json.loads(line)
     key = (d["task"], d["mask"], d["sparsity"])
     ll = [c["log_likelihood"] for c in d["candidates"]]
-    per_byte = [c["log_likelihood"] / len(c["text"].removeprefix(" ").encode()) for c in d["candidates"]]
+    texts = [c["text"].removeprefix(" ") for c in d["candidates"]]
+    per_byte = [x / len(t.encode()) for x, t in zip(ll, texts)]
+    per_character = [x / len(t) for x, t in zip(ll, texts)]
+    assert [(c["bytes"], c["characters"]) for c in d["candidates"]] == [(len(t.encode()), len(t)) for t in texts], d
+    assert d["prediction_bytes"] == per_byte.index(max(per_byte)), d
+    assert d["prediction_norm"] == per_character.index(max(per_character)), d
     hits.setdefault(key, []).append(ll.index(max(ll)) == d["gold"])
-    norm.setdefault(key, []).append(per_byte.index(max(per_byte)) == d["gold"])
+    norm.setdefault(key, []).append(per_character.index(max(per_character)) == d["gold"])
+    by_bytes.setdefault(key, []).append(per_byte.index(max(per_byte)) == d["gold"])
 seen = 0
 for r in rows:
     key = (r["task"], r["mask"], r["sparsity"])
-    for metric, table in (("acc", hits), ("acc_norm", norm)):
+    for metric, table in (("acc", hits), ("acc_norm", norm), ("acc_bytes", by_bytes)):
         if r["metric"] == metric and r["task"] != "mean":
             h = np.array(table[key], float)
             assert len(h) == int(r["n"]) == 8, key
@@ -68,7 +74,7 @@ for r in rows:
     if r["mask"] == "random":
         k = int(float(r["sparsity"]) * 56 / 100)  # 7 prunable layers of 8 heads
         assert abs(float(r["effective_heads"]) - k / 64) < 1e-5 and float(r["effective_neurons"]) == 0, r
-assert seen == 16, seen
+assert seen == 24, seen
 mean = [float(r["value"]) for r in rows if r["task"] == "mean" and r["metric"] == "acc" and r["mask"] == "none"][0]
 assert abs(mean - np.mean([np.mean(hits[(t, "none", "0")]) for t in ("copa", "winogrande")])) < 1e-9
 with h5py.File(tmp + "/mask.h5", "w") as f:
@@ -95,6 +101,11 @@ text --limit 1 --pages 2 --out "$tmp/p.csv" && text --limit 2 --out "$tmp/p2.csv
 rows "$tmp/p.csv" | grep -e ,copa, -e ,wikitext, >"$tmp/2"
 [ -s "$tmp/1" ] && cmp -s "$tmp/1" "$tmp/2" || fail "--pages counts something else than the pages: $(diff "$tmp/1" "$tmp/2")"
 cmp -s "$tmp/p1.csv" "$tmp/p2.csv" && fail "one page measures what two do"
+# rows of a version whose acc_norm was by bytes: nothing is added to them
+sed '/,acc_bytes/d' "$tmp/a.csv" >"$tmp/old.csv"
+cp "$tmp/old.csv" "$tmp/whole.csv"
+run --out "$tmp/old.csv" >/dev/null 2>"$tmp/e" && fail "rows of two definitions of acc_norm in one file"
+grep -q "old.csv: its acc_norm is by bytes" "$tmp/e" && cmp -s "$tmp/old.csv" "$tmp/whole.csv" || fail "old acc_norm: $(cat "$tmp/e")"
 
 exec 9<>"$tmp/a.csv"
 if command -v flock >/dev/null; then

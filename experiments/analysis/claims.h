@@ -81,7 +81,7 @@ int claims_evaluate(claims_table *t, const claims *c, const paired *p, long draw
 void claims_table_free(claims_table *t, const claims *c);
 
 // ---------------------------------------------------------------- output (claims_table.c)
-// acc_name: what accuracy is called, acc or acc_norm.
+// acc_name: what accuracy is called: acc, acc_bytes or acc_norm.
 typedef struct {
     const claims *c;
     const paired *p;

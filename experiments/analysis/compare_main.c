@@ -9,9 +9,10 @@
 static char *details_list, *claims_file, *select_a, *select_b, *select_reference, *out_file;
 static char *match_list = "mode,criterion,scope,units,sparsity,seed";
 static long draws = CLAIMS_DRAWS, seed = 1;
-static enum { ACC, ACC_NORM } metric;
+static paired_accuracy metric;
 static enum { TEXT, MARKDOWN } table;
-static const char *const metric_names[] = {[ACC] = "acc", [ACC_NORM] = "acc_norm", NULL};
+static const char *const metric_names[] = {
+    [ACCURACY] = "acc", [ACCURACY_BYTES] = "acc_bytes", [ACCURACY_NORM] = "acc_norm", NULL};
 static const char *const table_names[] = {[TEXT] = "text", [MARKDOWN] = "markdown", NULL};
 
 static const cli_option options[] = {
@@ -54,7 +55,7 @@ static const cli_option options[] = {
      .type = CLI_CHOICE,
      .value = &metric,
      .arg = "NAME",
-     .help = "what accuracy is: of log-likelihoods, or of log-likelihoods per character",
+     .help = "what accuracy is: of log-likelihoods, or of log-likelihoods per byte or per character",
      .names = metric_names},
     {.name = "draws",
      .type = CLI_INT,
@@ -163,7 +164,7 @@ int main(int argc, char **argv) {
     claims_table t;
     int n;
     char **path = cli_split(details_list, &n);
-    if (paired_read(&p, path, n, metric == ACC_NORM)) die(1, "%s", err_get());
+    if (paired_read(&p, path, n, metric)) die(1, "%s", err_get());
     free(path);
     if (claims_evaluate(&t, &c, &p, draws, (uint64_t)seed, !claims_file)) die(1, "%s", err_get());
     require_pairs(&t);

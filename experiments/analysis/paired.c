@@ -30,7 +30,7 @@ typedef struct {
     json_t *configs, *documents;  // used as hash tables: key -> index
     record *r;
     int n, cap, cap_configs, cap_documents;
-    bool norm;
+    paired_accuracy which;
 } reader;
 
 static char *text_of(const json_t *j) {
@@ -100,6 +100,16 @@ static int set_size(paired_document *d, int outcome, double size, const char *un
     return 0;
 }
 
+// The prediction that counts, of a document's line; NULL: there is none, and *old says that an earlier version made it.
+static const json_t *chosen_of(const json_t *j, paired_accuracy which, bool *old) {
+    static const char *const name[] = {
+        [ACCURACY] = "prediction", [ACCURACY_BYTES] = "prediction_bytes", [ACCURACY_NORM] = "prediction_norm"};
+    const json_t *per_byte = json_object_get(j, name[ACCURACY_BYTES]), *norm = json_object_get(j, name[ACCURACY_NORM]);
+    *old = !per_byte && norm;
+    if (*old && which != ACCURACY) return which == ACCURACY_BYTES ? norm : NULL;
+    return json_object_get(j, name[which]);
+}
+
 // The values of a line and the sizes of its document.
 static int read_values(reader *d, const json_t *j, record *r) {
     paired_document *doc = &d->p->document[r->document];
@@ -108,8 +118,11 @@ static int read_values(reader *d, const json_t *j, record *r) {
         r->value[0] = json_number_value(ll);
         return set_size(doc, PAIRED_TEXT, (double)json_integer_value(words), "words");
     }
-    const json_t *gold = json_object_get(j, "gold"),
-                 *chosen = json_object_get(j, d->norm ? "prediction_norm" : "prediction"), *of = NULL, *bytes = NULL;
+    bool old;
+    const json_t *gold = json_object_get(j, "gold"), *chosen = chosen_of(j, d->which, &old), *of = NULL, *bytes = NULL;
+    if (!chosen && old)
+        return err_set("its prediction_norm is by bytes, as an earlier version had it; ask for --metric acc_bytes, or "
+                       "run the sweep again");
     if (json_is_integer(gold) && json_integer_value(gold) >= 0)
         of = json_array_get(json_object_get(j, "candidates"), (size_t)json_integer_value(gold));
     ll = json_object_get(of, "log_likelihood");
@@ -260,8 +273,8 @@ static void make_views(paired *p) {
     }
 }
 
-int paired_read(paired *p, char *const *path, int n, bool norm) {
-    reader d = {.p = p, .configs = json_object(), .documents = json_object(), .norm = norm};
+int paired_read(paired *p, char *const *path, int n, paired_accuracy which) {
+    reader d = {.p = p, .configs = json_object(), .documents = json_object(), .which = which};
     int bad = 0;
     *p = (paired){0};
     for (int i = 0; i < n && !bad; i++) bad = read_path(&d, path[i]);

@@ -48,9 +48,11 @@ typedef struct {
     int n_configs, n_documents, n_views;
 } paired;
 
-// Reads n files of details. norm: accuracy is that of log-likelihoods per character (prediction_norm).
-// 0, or -1 and err_set; the caller frees either way.
-int paired_read(paired *p, char *const *path, int n, bool norm);
+// Which prediction of a document counts: that of the log-likelihoods, of those per byte, of those per character.
+typedef enum { ACCURACY, ACCURACY_BYTES, ACCURACY_NORM } paired_accuracy;
+// Reads n files of details. Lines of earlier versions, without prediction_bytes, have the one per byte as
+// prediction_norm and none per character. 0, or -1 and err_set; the caller frees either way.
+int paired_read(paired *p, char *const *path, int n, paired_accuracy which);
 void paired_free(paired *p);
 
 // ---------------------------------------------------------------- pairs

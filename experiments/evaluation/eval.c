@@ -6,6 +6,7 @@
 #include <string.h>
 #include "ops.h"
 #include "results.h"
+#include "split.h"
 
 enum { COMPAT_VOCAB = 50265, DRAWS = 1000 };
 
@@ -264,22 +265,41 @@ static int best_of(const double *score, int n) {
     return best;
 }
 
+// What the log-likelihood of a candidate is divided by: the bytes or characters after its leading space.
+enum { PER_CANDIDATE, PER_CANDIDATE_BYTE, PER_CHARACTER };
+const char *const eval_task_metric_names[EVAL_METRICS] = {
+    [PER_CANDIDATE] = "acc", [PER_CANDIDATE_BYTE] = "acc_bytes", [PER_CHARACTER] = "acc_norm"};
+
 static size_t choice_bytes(const char *choice) { return strlen(choice) - (*choice == ' '); }
 
-static int prediction(const eval_task *t, int i, const double *ll, bool normalise) {
+static size_t choice_characters(const char *choice) {
+    size_t n = 0, length;
+    for (const char *p = choice + (*choice == ' '), *end = p + strlen(p); p < end; p += length, n++) {
+        length = utf8_length(p, (size_t)(end - p));
+        if (length == 0) length = 1;  // METHOD 11.3
+    }
+    return n;
+}
+
+static double choice_size(const char *choice, int per) {
+    if (per == PER_CANDIDATE) return 1;
+    return (double)(per == PER_CHARACTER ? choice_characters(choice) : choice_bytes(choice));
+}
+
+static int prediction(const eval_task *t, int i, const double *ll, int per) {
     const task_doc *d = &t->split.docs[t->doc[i]];
     double score[TASK_MAX_CHOICES];
-    for (int j = 0; j < d->n_choices; j++) score[j] = normalise ? ll[j] / (double)choice_bytes(d->choice[j]) : ll[j];
+    for (int j = 0; j < d->n_choices; j++) score[j] = ll[j] / choice_size(d->choice[j], per);
     return best_of(score, d->n_choices);
 }
 
-void eval_task_metrics(eval_metric out[2], const eval_task *t, const double *ll) {
+void eval_task_metrics(eval_metric out[EVAL_METRICS], const eval_task *t, const double *ll) {
     double *hit = xmalloc((size_t)t->n * sizeof *hit);
-    for (int norm = 0; norm < 2; norm++) {
+    for (int per = 0; per < EVAL_METRICS; per++) {
         for (int i = 0; i < t->n; i++)
-            hit[i] = prediction(t, i, ll + (size_t)i * TASK_MAX_CHOICES, norm) == t->split.docs[t->doc[i]].gold;
-        out[norm] = (eval_metric){norm ? "acc_norm" : "acc", gsl_stats_mean(hit, 1, (size_t)t->n), NAN, t->n};
-        if (t->n > 1) out[norm].error = gsl_stats_sd(hit, 1, (size_t)t->n) / sqrt(t->n);
+            hit[i] = prediction(t, i, ll + (size_t)i * TASK_MAX_CHOICES, per) == t->split.docs[t->doc[i]].gold;
+        out[per] = (eval_metric){eval_task_metric_names[per], gsl_stats_mean(hit, 1, (size_t)t->n), NAN, t->n};
+        if (t->n > 1) out[per].error = gsl_stats_sd(hit, 1, (size_t)t->n) / sqrt(t->n);
     }
     free(hit);
 }
@@ -372,11 +392,12 @@ void eval_task_details(FILE *f, const char *head, const eval_task *t, const doub
                 fputc(',', f);
                 put_context(f, t, i, d->context[j]);
             }
-            fprintf(f, ",\"log_likelihood\":%.17g,\"tokens\":%d,\"bytes\":%zu}", score[j],
-                    it->seq[j].n - it->seq[j].from, choice_bytes(d->choice[j]));
+            fprintf(f, ",\"log_likelihood\":%.17g,\"tokens\":%d,\"bytes\":%zu,\"characters\":%zu}", score[j],
+                    it->seq[j].n - it->seq[j].from, choice_bytes(d->choice[j]), choice_characters(d->choice[j]));
         }
-        fprintf(f, "],\"gold\":%d,\"prediction\":%d,\"prediction_norm\":%d}\n", d->gold, prediction(t, i, score, false),
-                prediction(t, i, score, true));
+        fprintf(f, "],\"gold\":%d,\"prediction\":%d,\"prediction_bytes\":%d,\"prediction_norm\":%d}\n", d->gold,
+                prediction(t, i, score, PER_CANDIDATE), prediction(t, i, score, PER_CANDIDATE_BYTE),
+                prediction(t, i, score, PER_CHARACTER));
     }
 }
 

@@ -97,7 +97,9 @@ typedef struct {
     double value, error;
     long n;
 } eval_metric;
-void eval_task_metrics(eval_metric out[2], const eval_task *t, const double *ll);                // acc, acc_norm
+enum { EVAL_METRICS = 3 };                                      // of a task; of a text fewer
+extern const char *const eval_task_metric_names[EVAL_METRICS];  // acc, acc_bytes, acc_norm (METHOD 7.1)
+void eval_task_metrics(eval_metric out[EVAL_METRICS], const eval_task *t, const double *ll);
 int eval_text_metrics(eval_metric out[2], const eval_text *t, const double *ll, uint64_t seed);  // their number, 1 or 2
 // Arithmetic and geometric mean over tasks, with the error that those of the tasks give.
 eval_metric eval_mean(const char *name, const eval_metric *m, int n, bool geometric);

@@ -75,7 +75,7 @@ static int check_set(const char *dir, const char *name, const model *m, const to
     if (eval_task_open(&t, name, &o, tk, &m->c)) return -1;
     double *ll = xcalloc((size_t)t.n * TASK_MAX_CHOICES, sizeof *ll);
     eval_counts counts;
-    eval_metric metric[2];
+    eval_metric metric[EVAL_METRICS];
     const int bad = eval_run(e, t.item, t.n, &dense, NULL, 1, &ll, &counts);
     if (!bad) {
         eval_task_metrics(metric, &t, ll);

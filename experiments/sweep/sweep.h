@@ -92,7 +92,7 @@ typedef struct {
     char scores_hash[33];  // of the scores, predictor or mask file
     // once its rows are there (done), what they say
     bool done;
-    eval_metric m[2];
+    eval_metric m[EVAL_METRICS];
     eval_counts counts;
     double effective[UNIT_KINDS];
 } point;
@@ -166,8 +166,8 @@ void targets_close(sweep *w);
 // --limit or --pages, as a row of a task or a text says it.
 long target_limit(const sweep_options *o, bool text);
 const eval_item *target_items(const target *t, int *n);
-int target_lls(const target *t);                           // how many log-likelihoods a point has on it
-int target_metrics(const target *t, const char *name[2]);  // their names and number: a row each
+int target_lls(const target *t);                                      // how many log-likelihoods a point has on it
+int target_metrics(const target *t, const char *name[EVAL_METRICS]);  // their names and number: a row each
 
 // sweep_scores.c: scores of random and static masks (caller frees both arrays).
 typedef struct {
@@ -204,6 +204,9 @@ int share_end(sweep *w);                                                    // r
 int share_remove_rest(const sweep *w, const char *plan);
 
 // sweep_rows.c
+// Whether acc_norm means the same in w->out as here. Files of earlier versions have acc_norm by bytes and no acc_bytes:
+// -1 and err_set, so that the two never stand in one file.
+int rows_check_norms(const sweep *w);
 void rows_find(const sweep *w, point *p);              // done and what the rows say, if all of them are there
 uint64_t rows_key(const sweep *w, const point *p);     // of the first one
 int rows_write(sweep *w, point *p, const double *ll);  // rows and details; p is done

@@ -147,7 +147,7 @@ sweep_size list_size(const sweep *w) {
     for (long i = 0; i < w->n_points; i++) {
         const point *p = &w->point[i];
         const target *t = point_target(w, p);
-        const char *name[2];
+        const char *name[EVAL_METRICS];
         if (p->way != POINT_LEFT_OUT) *(p->done ? &size.rows_present : &size.rows_missing) += target_metrics(t, name);
         if (p->way != POINT_LEFT_OUT && !p->done) {
             int n_items;

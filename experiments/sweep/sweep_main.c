@@ -168,6 +168,7 @@ static void open_results(sweep *w, int argc, char **argv) {
               : results_open(&w->out, o->out, sweep_columns, N_COLUMNS, lines))
         die(1, "%s", err_get());
     free(lines);
+    if (rows_check_norms(w)) die(1, "%s", err_get());
     if (o->details && w->rank == 0 && !o->estimate && details_open(&w->details, o->details, &w->out))
         die(1, "%s", err_get());
 }

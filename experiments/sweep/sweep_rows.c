@@ -111,9 +111,23 @@ static void set_value(row *r, const eval_metric *m) {
     SET(r, n, "%ld", m->n);
 }
 
+int rows_check_norms(const sweep *w) {
+    for (long i = 0; i < w->out.n; i++) {
+        const char *field[N_COLUMNS];
+        memcpy(field, w->out.row[i], sizeof field);
+        if (strcmp(field[COL_metric], "acc_norm") != 0) continue;
+        field[COL_metric] = "acc_bytes";
+        if (!results_find(&w->out, field))
+            return err_set("%s: its acc_norm is by bytes, as an earlier version had it; name another file, or rename "
+                           "it: sed -i s/,acc_norm/,acc_bytes/ FILE",
+                           w->out.path);
+    }
+    return 0;
+}
+
 void rows_find(const sweep *w, point *p) {
     row r;
-    const char *name[2];
+    const char *name[EVAL_METRICS];
     const int n = target_metrics(point_target(w, p), name);
     make_row(&r, w, p);
     p->done = false;
@@ -134,7 +148,7 @@ void rows_find(const sweep *w, point *p) {
 uint64_t rows_key(const sweep *w, const point *p) {
     row r;
     char key[17];
-    const char *name[2];
+    const char *name[EVAL_METRICS];
     target_metrics(point_target(w, p), name);
     make_row(&r, w, p);
     SET(&r, metric, "%s", name[0]);
@@ -222,10 +236,10 @@ static int write_details(sweep *w, const row *r, const target *t, const double *
     return bad;
 }
 
-static int measure(eval_metric m[2], const target *t, const double *ll, uint64_t seed) {
+static int measure(eval_metric m[EVAL_METRICS], const target *t, const double *ll, uint64_t seed) {
     if (t->is_text) return eval_text_metrics(m, &t->text, ll, seed);
     eval_task_metrics(m, &t->task, ll);
-    return 2;
+    return EVAL_METRICS;
 }
 
 int rows_write(sweep *w, point *p, const double *ll) {
@@ -260,7 +274,7 @@ static void set_hash_of_all(char *field, const sweep *w, const point *p, bool sc
 }
 
 static int write_mean(sweep *w, const point *p) {
-    static const char *const name[2][2] = {{"acc", "acc_norm"}, {"acc_gmean", "acc_norm_gmean"}};
+    static const char *const geometric_name[EVAL_METRICS] = {"acc_gmean", "acc_bytes_gmean", "acc_norm_gmean"};
     row r;
     point all = {0};
     for (int k = 0; k < w->n_tasks; k++)
@@ -276,10 +290,11 @@ static int write_mean(sweep *w, const point *p) {
     set_hash_of_all(r.text[COL_scores_hash], w, p, true);
     set_counts(&r, &all);
     for (int geometric = 0; geometric < 2; geometric++)
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < EVAL_METRICS; k++) {
             eval_metric each[TASK_COUNT];
             for (int i = 0; i < w->n_tasks; i++) each[i] = on_task(p, i)->m[k];
-            const eval_metric mean = eval_mean(name[geometric][k], each, w->n_tasks, geometric);
+            const char *name = (geometric ? geometric_name : eval_task_metric_names)[k];
+            const eval_metric mean = eval_mean(name, each, w->n_tasks, geometric);
             if (write_row(w, &r, &mean)) return -1;
         }
     return 0;

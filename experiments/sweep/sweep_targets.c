@@ -74,10 +74,13 @@ int target_lls(const target *t) {
     return n * TASK_MAX_CHOICES;
 }
 
-int target_metrics(const target *t, const char *name[2]) {
-    static const char *const all[][2] = {{"acc", "acc_norm"}, {"word_perplexity", "byte_perplexity"}};
-    const bool whole = !t->is_text || t->text.kind == TEXT_PAGES;
-    for (int k = 0; k < 2; k++) name[k] = whole ? all[t->is_text][k] : NULL;
-    if (!whole) name[0] = "token_perplexity";
-    return whole ? 2 : 1;
+int target_metrics(const target *t, const char *name[EVAL_METRICS]) {
+    static const char *const of_pages[] = {"word_perplexity", "byte_perplexity"}, *const of_windows[] = {
+                                                                                      "token_perplexity"};
+    const bool pages = t->is_text && t->text.kind == TEXT_PAGES;
+    const char *const *of_text = pages ? of_pages : of_windows;
+    int n = EVAL_METRICS;
+    if (t->is_text) n = pages ? 2 : 1;
+    for (int k = 0; k < n; k++) name[k] = (t->is_text ? of_text : eval_task_metric_names)[k];
+    return n;
 }
