@@ -1,6 +1,7 @@
 // train - predictors of unit scores from the states of early layers (or of each layer, or the tokens): store ->
 // predictor file, measured on held-out documents. Designs and settings: METHOD 5.
 #include "cli.h"
+#include "threads.h"
 #include "train.h"
 #include <omp.h>
 #include <stdlib.h>
@@ -149,12 +150,7 @@ static const cli_option options[] = {
      .arg = "N",
      .help = "seed of split, initialisation and order",
      .max = 9e15},
-    {.name = "threads",
-     .type = CLI_INT,
-     .value = &job.o.threads,
-     .arg = "N",
-     .help = "threads; 0: all (the result is the same)",
-     .max = 4096},
+    {.name = "threads", .type = CLI_INT, .value = &job.o.threads, .arg = "N", .help = THREADS_HELP, .max = 4096},
     {.name = "save-every",
      .type = CLI_FLOAT,
      .value = &job.o.save_every,
@@ -370,5 +366,6 @@ int main(int argc, char **argv) {
     train_free(j);
     free(j->command);
     free(resolved);
-    return fflush(stdout) ? 1 : 0;
+    stdout_end();
+    return 0;
 }

@@ -1,5 +1,6 @@
 // cli - the parser of long options, --help and resolved headers. Contract in cli.h.
 #include "cli.h"
+#include "threads.h"
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -184,6 +185,7 @@ void cli_parse(int argc, char **argv, const char *summary, const cli_option *opt
     program_name = slash ? slash + 1 : argv[0];
     make_table(options);
     signal(SIGXFSZ, SIG_IGN);
+    threads_begin();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) help(summary);
         if (strncmp(argv[i], "--", 2) != 0) die(2, "%s: not an option (options begin with --; see --help)", argv[i]);

@@ -44,8 +44,8 @@ typedef struct cli_option {
 
 // The first call of every program. options: static, end with {0}. summary: what the program does, first line of --help;
 // may hold several lines. From then on a file-size limit is an error of the write, reported like a full disk, and no
-// signal; and standard descriptors that are closed are kept from becoming files: what is printed there is lost, and
-// stdout_end says so.
+// signal; standard descriptors that are closed are kept from becoming files: what is printed there is lost, and
+// stdout_end says so; and there are as many threads as threads.h says.
 void cli_parse(int argc, char **argv, const char *summary, const cli_option *options);
 // "name=value name=value ..." of every option, for result headers and provenance; caller frees.
 char *cli_resolved(const cli_option *options);

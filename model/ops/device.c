@@ -3,6 +3,7 @@
 // are none; KIT_CUDA names another one.
 #include "device.h"
 #include "ranks.h"
+#include "threads.h"
 #include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
@@ -32,7 +33,7 @@ const cli_option device_rows[] = {
      .type = CLI_INT,
      .place = offsetof(device_options, threads),
      .arg = "N",
-     .help = "threads; 0: as many as there are cores",
+     .help = THREADS_HELP,
      .max = 4096},
     {0}};
 

@@ -7,7 +7,7 @@
 typedef struct {
     char *name;
     dtype activations;
-    long threads;  // 0: as many as there are cores
+    long threads;  // 0: as threads.h says
 } device_options;
 extern const cli_option device_rows[];  // --device, --activations, --threads, of a device_options
 

@@ -9,6 +9,7 @@
 // (GPT-2).
 #include "cli.h"
 #include "pretrain.h"
+#include "threads.h"
 #include <errno.h>
 #include <math.h>
 #include <omp.h>
@@ -170,7 +171,7 @@ static const cli_option options[] = {
      .type = CLI_INT,
      .value = &arg.threads,
      .arg = "N",
-     .help = "threads; 0: all cores (the result is the same)",
+     .help = THREADS_HELP,
      .min = 0,
      .max = 4096},
     {0}};

@@ -2,6 +2,7 @@
 // that depend on one sequence only; OpenMP shares the tiles out. So the bits do not depend on the thread count or on
 // the rest of the batch.
 #include "cpu.h"
+#include "cpu_team.h"
 
 const ops *ops_cpu(void) {
     static const ops table = {
@@ -10,5 +11,6 @@ const ops *ops_cpu(void) {
 #undef OP
         .device = "cpu", .about = "CPU", .host = true, .parts = 1};
     cpu_blas_one_thread();
+    cpu_short_slices();
     return &table;
 }

@@ -1,5 +1,6 @@
 // cpu_thin - products and attention of few rows. Contract in cpu_thin.h.
 #include "cpu_thin.h"
+#include "cpu_team.h"
 #include "cpu_vec.h"
 #include "simd.h"
 #include <math.h>
@@ -109,11 +110,31 @@ static stretch *stretches(int threads, int steps) {
     return of;
 }
 
-// The next step of the stretch of the thread that is `help` after this one, or -1.
-static int take_next(stretch *of, int threads, int help, int steps) {
-    const int at = (omp_get_thread_num() + help) % threads, end = steps * (at + 1) / threads;
+// The next step of the stretch of the thread that is `help` after thread `thread`, or -1.
+static int take_next(stretch *of, int threads, int thread, int help, int steps) {
+    const int at = (thread + help) % threads, end = steps * (at + 1) / threads;
     const int k = atomic_fetch_add_explicit(&of[at].taken, 1, memory_order_relaxed);
     return k < end ? k : -1;
+}
+
+typedef struct {
+    const cpu_product *p;
+    const cpu_row_list *list;
+    const source *rows;
+    int n_rows, x_rows;  // of x; that share a pass
+    int threads, step, steps;
+    stretch *of;
+} thin_work;
+
+static void thin_share(void *of, int thread) {
+    const thin_work *w = of;
+    for (int k, help = 0; help < w->threads; help++)
+        while ((k = take_next(w->of, w->threads, thread, help, w->steps)) >= 0) {
+            const int from = k * w->step, to = from + w->step < w->list->n ? from + w->step : w->list->n;
+            for (int r = 0; r < w->n_rows; r += w->x_rows)
+                thin_rows(w->p, w->list, w->rows + r, w->n_rows - r < w->x_rows ? w->n_rows - r : w->x_rows, from, to,
+                          !r);
+        }
 }
 
 static void thin_product(const cpu_product *p, const live_units *u, int D, const source *rows, int n_rows) {
@@ -123,14 +144,9 @@ static void thin_product(const cpu_product *p, const live_units *u, int D, const
     const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP,
               steps = (list.n + step - 1) / step;
     const int threads = share_out(&list, steps);
-    stretch *of = stretches(threads, steps);
+    thin_work w = {p, &list, rows, n_rows, x_rows, threads, step, steps, stretches(threads, steps)};
     vec();
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    for (int k, thread = 0; thread < threads; thread++)
-        while ((k = take_next(of, threads, thread, steps)) >= 0)
-            for (int r = 0; r < n_rows; r += x_rows)
-                thin_rows(p, &list, rows + r, n_rows - r < x_rows ? n_rows - r : x_rows, k * step,
-                          (k + 1) * step < list.n ? (k + 1) * step : list.n, !r);
+    cpu_team(threads, thin_share, &w);
 }
 
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n) {
@@ -200,6 +216,38 @@ static bool climb(tree *t, int at) {
     return true;
 }
 
+typedef struct {
+    float *y;
+    const float *x, *b;
+    const weight *w;
+    const cpu_row_list *list;
+    const source *rows;
+    int n, threads;
+    const int *first;  // of each block
+    stretch *of;
+    tree *t;
+} transposed_work;
+
+static void put_sum(const transposed_work *w) {
+    const int E = w->w->cols;
+    for (int r = 0; r < w->n; r++) {
+        float *to = w->y + (size_t)w->rows[r].row * (size_t)E;
+        const float *sum = w->t->part + (size_t)r * (size_t)E;
+        for (int e = 0; e < E; e++) to[e] += (w->b ? w->b[e] : 0) + (w->t->used[0] ? sum[e] : 0);
+    }
+}
+
+static void transposed_share(void *of, int thread) {
+    const transposed_work *w = of;
+    tree *t = w->t;
+    for (int k, help = 0; help < w->threads; help++)
+        while ((k = take_next(w->of, w->threads, thread, help, t->blocks)) >= 0) {
+            t->used[k] = sum_block(t->part + (size_t)k * t->floats, w->x, w->w, w->list, w->rows, w->n, w->first[k],
+                                   w->first[k + 1]);
+            if (climb(t, k)) put_sum(w);
+        }
+}
+
 static void transposed_product(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
                                const source *rows, int n) {
     const cpu_row_list list = cpu_list_rows(w, u, D);
@@ -214,19 +262,9 @@ static void transposed_product(float *y, const float *x, const weight *w, const 
         first[block] = k * D;
     }
     const int threads = share_out(&list, t.blocks);
-    stretch *of = stretches(threads, t.blocks);
+    transposed_work work = {y, x, b, w, &list, rows, n, threads, first, stretches(threads, t.blocks), &t};
     vec();
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    for (int k, thread = 0; thread < threads; thread++)
-        while ((k = take_next(of, threads, thread, t.blocks)) >= 0) {
-            t.used[k] = sum_block(t.part + (size_t)k * t.floats, x, w, &list, rows, n, first[k], first[k + 1]);
-            if (!climb(&t, k)) continue;
-            for (int r = 0; r < n; r++) {
-                float *to = y + (size_t)rows[r].row * (size_t)E;
-                const float *sum = t.part + (size_t)r * (size_t)E;
-                for (int e = 0; e < E; e++) to[e] += (b ? b[e] : 0) + (t.used[0] ? sum[e] : 0);
-            }
-        }
+    cpu_team(threads, transposed_share, &work);
     if (t.blocks == 0)
         for (int r = 0; r < n && b; r++)
             for (int e = 0; e < E; e++) y[(size_t)rows[r].row * (size_t)E + (size_t)e] += b[e];

@@ -6,11 +6,13 @@
 //   tangent    tS = c (tQ K' + Q tK'), tP = P (tS - sum P tS), tO = tP V + P tV
 //   tangent of the gradient: the product rule on every line above.
 #include "cpu_transformer_attention.h"
+#include "cpu_team.h"
 #include "cpu_thin.h"
 #include "simd.h"
 #include <cblas.h>
 #include <math.h>
 #include <omp.h>
+#include <stdatomic.h>
 
 enum { BLOCK = 64 };  // query rows; 64 x 2048 floats of probabilities stay in the second-level cache
 
@@ -118,31 +120,54 @@ static void one_head_of(float *out, const float *q, const float *k, const float 
     one_head(out, q, k, v, &seq, shape_of(h, s->past + s->s.n), head, ATTN_KV_HEAD(*h, head));
 }
 
+// The heads of the sequences, in parts: the work of threads, each of which takes the next part.
+typedef struct {
+    float *out;
+    const float *q, *k, *v;
+    const attn_heads *h;
+    const live_units *u;
+    const attn_seq *s;
+    int n, parts;
+    bool few_only;
+    atomic_int taken;
+} units_work;
+
+// Part `part` of the heads that sequence i runs.
+static void attend_part(const units_work *w, int i, int part) {
+    const attn_seq *s = &w->s[i];
+    const live_units *u = w->u;
+    const int H = w->h->H, listed = u ? u->n : H;
+    const bool few = s->s.n - s->from < CPU_THIN;
+    if (s->from >= s->s.n || (w->few_only && !few)) return;
+    const scratch_point mark = scratch_mark();
+    int *mine = scratch_take((size_t)H * sizeof *mine), m = 0, all = 0;
+    for (int j = 0; j < listed; j++) all += cpu_wants(u, j, i);
+    for (int j = 0, at = 0; j < listed; j++) {
+        if (!cpu_wants(u, j, i)) continue;
+        if (at >= all * part / w->parts && at < all * (part + 1) / w->parts) mine[m++] = u ? u->unit[j] : j;
+        at++;
+    }
+    if (few || s->past_has)
+        cpu_thin_heads(w->out, w->q, w->k, w->v, w->h, s, mine, m);
+    else
+        for (int j = 0; j < m; j++) one_head_of(w->out, w->q, w->k, w->v, w->h, s, mine[j]);
+    scratch_release(mark);
+}
+
+static void attend_share(void *of, int thread) {
+    units_work *w = of;
+    (void)thread;
+    for (int k; (k = atomic_fetch_add(&w->taken, 1)) < w->n * w->parts;) attend_part(w, k / w->parts, k % w->parts);
+}
+
 void cpu_attention_units(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
                          const live_units *u, const attn_seq *s, int n, bool few_only) {
-    const int H = h->H, A = H * h->D, threads = omp_get_max_threads(), parts = threads < H ? threads : H;
+    const int threads = omp_get_max_threads(), parts = threads < h->H ? threads : h->H;
     size_t bytes = 0;
     for (int i = 0; i < n; i++)
-        if (s[i].from < s[i].s.n) bytes += (size_t)(s[i].past + s[i].s.n) * (size_t)A * 2 * sizeof *q;
-#pragma omp parallel for schedule(dynamic) collapse(2) if (bytes > CPU_SMALL)
-    for (int i = 0; i < n; i++)
-        for (int part = 0; part < parts; part++) {
-            const bool few = s[i].s.n - s[i].from < CPU_THIN;
-            if (s[i].from >= s[i].s.n || (few_only && !few)) continue;
-            const scratch_point mark = scratch_mark();
-            int *mine = scratch_take((size_t)H * sizeof *mine), m = 0, all = 0;
-            for (int j = 0; j < (u ? u->n : H); j++) all += cpu_wants(u, j, i);
-            for (int j = 0, at = 0; j < (u ? u->n : H); j++) {
-                if (!cpu_wants(u, j, i)) continue;
-                if (at >= all * part / parts && at < all * (part + 1) / parts) mine[m++] = u ? u->unit[j] : j;
-                at++;
-            }
-            if (few || s[i].past_has)
-                cpu_thin_heads(out, q, k, v, h, &s[i], mine, m);
-            else
-                for (int j = 0; j < m; j++) one_head_of(out, q, k, v, h, &s[i], mine[j]);
-            scratch_release(mark);
-        }
+        if (s[i].from < s[i].s.n) bytes += (size_t)(s[i].past + s[i].s.n) * (size_t)h->H * (size_t)h->D * 2 * sizeof *q;
+    units_work w = {out, q, k, v, h, u, s, n, parts, few_only, 0};
+    cpu_team(bytes > CPU_SMALL ? threads : 1, attend_share, &w);
 }
 
 void cpu_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h, const attn_seq *s,
