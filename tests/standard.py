@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """standard.py make FOLDER OUT               a random Llama of six heads, each with a KV head of its own, with the tokenizer of FOLDER
-standard.py compare MODEL SMALL STORE     SMALL, which bin/prune made of MODEL with a mask, in transformers: it loads without a word of missing or
+standard.py compare MODEL SMALL STORE [MEANS]
+                                          SMALL, which bin/prune made of MODEL with a mask, in transformers: it loads without a word of missing or
                                           other tensors; its logits on the examples of STORE are those of MODEL whose pruned heads and neurons are
-                                          set to zero there; the losses of STORE, which bin/score took on SMALL, are its own.
+                                          set to zero there, or to the means of MEANS (aggregates of flap); the losses of STORE, which bin/score took on SMALL, are its own.
 Exit 1 and a line where something differs. Needs torch, transformers, h5py; computes in float64."""
 import os
 import shutil
@@ -40,20 +41,24 @@ def load(folder):
     return model.eval()
 
 
-def zero_pruned(model, path):
-    """Multiplies what the readers of heads and neurons read by the mask of `path`."""
+def prune(model, path, means):
+    """What pruned heads and neurons put out, by the mask of `path`, becomes 0 or its mean."""
     with h5py.File(path) as f:
         keep = {k: torch.from_numpy(f[f"mask/{k}"][()].astype(np.float64)) for k in ("heads", "neurons")}
     for kind, name in zip(("heads", "neurons"), READERS.get(model.config.model_type, LLAMA)):
         for layer, row in enumerate(keep[kind]):
             module = model.get_submodule(name % layer)
-            factor = row.repeat_interleave(module.in_features // len(row))
-            module.register_forward_pre_hook(lambda m, args, factor=factor: (args[0] * factor,))
+            stays = row.repeat_interleave(module.in_features // len(row)).bool()
+            put_out = torch.zeros(len(stays), dtype=torch.float64)
+            if means:
+                with h5py.File(means) as f:
+                    put_out = torch.from_numpy(f[f"aggregates/all/flap/{kind}_mean"][layer])
+            module.register_forward_pre_hook(lambda m, args, stays=stays, put_out=put_out: (torch.where(stays, args[0], put_out),))
 
 
-def compare(source, folder, store):
+def compare(source, folder, store, means=None):
     small, whole = load(folder), load(source)
-    zero_pruned(whole, f"{folder}/mask.h5")
+    prune(whole, f"{folder}/mask.h5", means)
     with h5py.File(store) as s:
         tokens, offset, context, loss = (s[f"examples/{k}"][()] for k in ("tokens", "offset", "context_length", "loss"))
     for i, want in enumerate(loss):
@@ -62,7 +67,7 @@ def compare(source, folder, store):
             got, masked = small(ids[None]).logits[0], whole(ids[None]).logits[0]
         off = float((got - masked).abs().max() / masked.abs().max())
         mine = float(torch.nn.functional.cross_entropy(got[context[i] - 1 : -1], ids[context[i] :]))
-        if not off < 1e-9: sys.exit(f"FAIL: logits differ from those of the masked source by {off:.1e} of the largest")
+        if not off < (1e-6 if means else 1e-9): sys.exit(f"FAIL: logits differ from those of the masked source by {off:.1e} of the largest")
         if not abs(mine - want) < 2e-5 * abs(mine): sys.exit(f"FAIL: example {i}: loss {want}, in transformers {mine}")
     print(f"{folder}: {small.config.model_type}, {len(loss)} examples, logits of the masked source within {off:.0e}")
 

@@ -24,8 +24,8 @@ static void twice_is_once(void **state) {
     }
 }
 
-// Equal widths in every layer: an ordinary checkpoint, of a Llama whose E is no multiple of the heads left a Mistral; an
-// OPT keeps the lists, unless all of its heads are there.
+// Equal widths in every layer: an ordinary checkpoint, of a Llama whose E is no multiple of the heads left a Mistral;
+// an OPT keeps the lists, unless all of its heads are there.
 static void equal_widths(void **state) {
     (void)state;
     for (int k = 0; k < 3; k++) {

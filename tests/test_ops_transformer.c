@@ -71,6 +71,22 @@ RUN(gated_back_jvp) {
                              (activation)a, c->shape->F, SPANS);
 }
 
+// Without u: an activation that gates nothing.
+RUN(gated_alone) {
+    for (int a = 0; a < ACTIVATIONS; a++) {
+        c->o->gated(c->x[a], c->x[4], NULL, (activation)a, c->shape->F, SPANS);
+        c->o->gated_back(c->x[5 + a], NULL, c->x[9], c->x[4], NULL, (activation)a, c->shape->F, SPANS);
+    }
+}
+
+RUN(gated_jvp_alone) {
+    for (int a = 0; a < ACTIVATIONS; a++) {
+        c->o->gated_jvp(c->x[a], c->x[4], NULL, c->x[5], NULL, (activation)a, c->shape->F, SPANS);
+        c->o->gated_back_jvp(c->x[6 + a], NULL, c->x[10], c->x[11], c->x[4], NULL, c->x[5], NULL, (activation)a,
+                             c->shape->F, SPANS);
+    }
+}
+
 static norm_shape layer_norm(const op_call *c) { return (norm_shape){c->shape->E, NORM_LAYER, 1e-5f}; }
 static norm_shape rms_norm(const op_call *c) { return (norm_shape){c->shape->E, NORM_RMS, 1e-2f}; }
 
@@ -182,6 +198,12 @@ static const op_case cases[] = {
      .run = run_gated_back_jvp,
      .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F,
                 ROWS_F}},
+    {.op = "gated",
+     .run = run_gated_alone,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "gated_jvp",
+     .run = run_gated_jvp_alone,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
     {.op = "norm", .run = run_norm, .arrays = {ROWS_E, ROWS_E, ROWS_E}},
     {.op = "norm_back", .run = run_norm_back, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
     {.op = "norm_grad", .run = run_norm_grad, .arrays = {VECTOR_E, VECTOR_E, ROWS_E, ROWS_E, VECTOR_E}},

@@ -7,17 +7,33 @@
 #include "threshold.h"
 #include <unistd.h>
 
+static const model_config gated = {
+    .type = MODEL_LLAMA,
+    .L = 3,
+    .H = 4,
+    .E = 32,
+    .F = 48,
+    .D = 8,
+    .P = 32,
+    .V = 101,
+    .positions = 64,
+    .llama = {.K = 2, .act = ACT_SILU, .norm_eps = 1e-5, .rope = {.theta = 100}, .bias_ffn = true}};
+
+// What thresholds are on, from the taps: r, or by gate act(z).
+static float value_of(const model *m, const model_run *run, int l, size_t i, threshold_by by) {
+    const float z = model_tap_z(run, l)[i];
+    if (m->arch.gated && by == THRESHOLD_PRODUCT) return fabsf(model_tap_r(run, l)[i]);
+    return m->arch.act == ACT_RELU ? fmaxf(z, 0) : fabsf(z / (1 + expf(-z)));
+}
+
 static int ascending(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
 // Every value of a layer, zeros too, sorted: of n the floor(p n / 100)-th is the threshold.
-static void thresholds_are_quantiles(void **state) {
-    (void)state;
-    static const char folder
-        [] = "tests/golden/opt/pre",
-  text[] =
+static void thresholds_of(const char *folder, threshold_by by) {
+    static const char text[] =
         "A threshold of its own for every layer. The quick brown fox jumps over the lazy dog, 1234 times; and then it "
         "sleeps: the text is longer than the model has positions, so that it is read in more than one window. So it "
         "goes on for a while, with words that have been there before, and some that have not; until it ends here.";
@@ -29,31 +45,33 @@ static void thresholds_are_quantiles(void **state) {
     if (model_load(&m, folder) != 0) fail_msg("%s", err_get());
     tok *tk = tok_open_model(folder, &m.c);
     threshold t;
-    if (!tk || threshold_calibrate(&t, &m, tk, path) != 0) fail_msg("%s", err_get());
+    if (!tk || threshold_calibrate(&t, &m, tk, path, by) != 0) fail_msg("%s", err_get());
     int32_t *id = NULL;
     int n = 0, cap = 0;
-    VEC_PUSH(id, n, cap, m.c.bos);
+    VEC_PUSH(id, n, cap, tok_first(tk, &m.c));
     assert_int_equal(tok_encode(tk, text, sizeof text - 1, &id, &n, &cap), 0);
     assert_int_equal(t.tokens, n);
-    assert_true(n > m.c.positions);
-    model_run *run = model_run_new(&m, m.c.positions, 1, RUN_TAPS);
+    const int most = m.c.positions;
+    model_run *run = model_run_new(&m, most, 1, RUN_TAPS);
     const size_t F = (size_t)m.c.F;
     for (int l = 0; l < m.c.L; l++) {
         double *value = xcalloc((size_t)n * F, sizeof *value);
-        for (int at = 0; at < n; at += m.c.positions) {
-            const int rows = n - at < m.c.positions ? n - at : m.c.positions;
+        for (int at = 0; at < n; at += most) {
+            const int rows = n - at < most ? n - at : most;
             model_forward(run, &(model_seq){.tokens = id + at, .n = rows, .last_target = SEQ_NO_TARGET}, 1);
             for (size_t i = 0; i < (size_t)rows * F; i++)
-                value[(size_t)at * F + i] = fmax((double)model_tap_z(run, l)[i], 0);
+                value[(size_t)at * F + i] = (double)value_of(&m, run, l, i, by);
         }
         const long count = (long)n * m.c.F;
         qsort(value, (size_t)count, sizeof *value, ascending);
         for (long p = 0; p <= 100000; p += 2500) {
             float above[16];
             const long k = p * count / 100000;
-            threshold_at(above, &t, &(mask_rule){.sparsity = p, .dense_layers = 1});
+            const model_above a = threshold_at(above, &t, &(mask_rule){.sparsity = p, .dense_layers = 1});
             const double want = l == 0 || k == 0 ? -1 : value[k - 1];
-            if ((double)above[l] != want) fail_msg("layer %d at %ld: %g, want %g", l, p, (double)above[l], want);
+            assert_true(a.least == above && a.gate == (by == THRESHOLD_GATE));
+            if (!(fabs((double)above[l] - want) <= 1e-6 * fabs(want)))
+                fail_msg("layer %d at %ld: %g, want %g", l, p, (double)above[l], want);
         }
         free(value);
     }
@@ -65,12 +83,20 @@ static void thresholds_are_quantiles(void **state) {
     model_free(&m);
 }
 
+static void thresholds_are_quantiles(void **state) {
+    (void)state;
+    for (threshold_by by = THRESHOLD_GATE; by < THRESHOLDS; by++) {
+        thresholds_of("tests/golden/opt/pre", by);  // of fewer positions than the text has tokens
+        thresholds_of("tests/golden/llama/llama", by);
+    }
+}
+
 // ---------------------------------------------------------------- passes
 enum { TOKENS = 19, FROM = 7 };
 
 // The log-likelihood of targets FROM.. under the masks that the thresholds mean: of each token layer by layer, from the
 // values that the layers below leave. *pruned: neurons that those masks drop at these positions.
-static double by_masks(const model *m, const int32_t *tokens, const float *above, long *pruned) {
+static double by_masks(const model *m, const int32_t *tokens, const float *above, threshold_by by, long *pruned) {
     const model_config *c = &m->c;
     model_run *taps = model_run_new(m, 1, 1, RUN_TAPS), *run = model_run_new(m, 1, 1, RUN_FORWARD);
     kv_cache *cache = kv_cache_new(m, TOKENS);
@@ -83,7 +109,7 @@ static double by_masks(const model *m, const int32_t *tokens, const float *above
         mask_fill(&own, c);
         for (int l = 0; l < c->L; l++) {
             model_forward(taps, &s, 1);
-            for (int j = 0; j < c->F; j++) own.neurons[l * c->F + j] = fmaxf(model_tap_z(taps, l)[j], 0) > above[l];
+            for (int j = 0; j < c->F; j++) own.neurons[l * c->F + j] = value_of(m, taps, l, (size_t)j, by) > above[l];
         }
         double lp;
         s.append = cache;
@@ -100,14 +126,14 @@ static double by_masks(const model *m, const int32_t *tokens, const float *above
     return sum;
 }
 
-static void passes_are_those_of_masks(const ops *device) {
+static void passes_are_those_of_masks(const ops *device, const model_config *c, threshold_by by) {
     random_opt o;
-    random_opt_make(&o, &small_opt, 3);
+    random_opt_make(&o, c, 3);
     model on;
-    if (model_from_tensors_on(&on, &small_opt, o.t, o.n, device) != 0) fail_msg("%s", err_get());
+    if (model_from_tensors_on(&on, c, o.t, o.n, device) != 0) fail_msg("%s", err_get());
     int32_t tokens[TOKENS + 1];
     rng r = rng_make(5);
-    for (int t = 0; t <= TOKENS; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)small_opt.V);
+    for (int t = 0; t <= TOKENS; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
     // two candidates that share tokens, so that one pass has sequences with K and V of another
     const eval_item item = {.n_seqs = 2, .shared = 4, .seq = {{tokens, TOKENS, FROM}, {tokens, TOKENS, FROM}}};
     eval *e = eval_new(&on, MODE_SOUND, NULL, NULL);
@@ -117,9 +143,10 @@ static void passes_are_those_of_masks(const ops *device) {
         double ll[TASK_MAX_CHOICES], *to = ll;
         eval_counts counts;
         long pruned;
-        const mask_source source = {.above = above};
+        const model_above thresholds = {above, by == THRESHOLD_GATE};
+        const mask_source source = {.above = &thresholds};
         if (eval_run(e, &item, 1, &source, NULL, 1, &to, &counts) != 0) fail_msg("%s", err_get());
-        const double want = by_masks(&o.m, tokens, above, &pruned);
+        const double want = by_masks(&o.m, tokens, above, by, &pruned);
         for (int j = 0; j < 2; j++)
             if (!(fabs(ll[j] - want) <= 2e-5 * fabs(want))) fail_msg("%d: %.9g, want %.9g", k, ll[j], want);
         assert_int_equal(counts.positions, 2 * (TOKENS - FROM));
@@ -135,7 +162,7 @@ static void passes_are_those_of_masks(const ops *device) {
     const float all[] = {-1, -1, -1};
     long pruned;
     assert_int_equal(eval_run(e, &item, 1, &none, NULL, 1, &to, &counts), 0);
-    const double want = by_masks(&o.m, tokens, all, &pruned);
+    const double want = by_masks(&o.m, tokens, all, by, &pruned);
     assert_true(fabs(ll[0] - want) <= 2e-5 * fabs(want));
     assert_int_equal(counts.pruned[UNIT_NEURONS], 0);
     eval_free(e);
@@ -143,27 +170,28 @@ static void passes_are_those_of_masks(const ops *device) {
     random_opt_free(&o);
 }
 
+static bool by_gate(const model_config *c, threshold_by by) { return c == &gated && by == THRESHOLD_GATE; }
+
 // Token by token as decoding runs them, with W2 by live columns and without: the logits of the whole pass; bytes by
 // hand.
-static void decoding_reads_live_columns(const ops *device) {
+static void decoding_reads_live_columns(const ops *device, const model_config *c, threshold_by by) {
     random_opt o;
-    random_opt_make(&o, &small_opt, 3);
+    random_opt_make(&o, c, 3);
     model on;
-    if (model_from_tensors_on(&on, &small_opt, o.t, o.n, device) != 0) fail_msg("%s", err_get());
-    const model_config *c = &small_opt;
-    const float above[] = {-1, 0.1f, 0.2f};
+    if (model_from_tensors_on(&on, c, o.t, o.n, device) != 0) fail_msg("%s", err_get());
+    const model_above above = {(const float[]){-1, 0.1f, 0.2f}, by == THRESHOLD_GATE};
     int32_t tokens[TOKENS];
     rng r = rng_make(5);
     for (int t = 0; t < TOKENS; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
     model_run *run = model_run_new(&on, TOKENS, 1, RUN_FORWARD);
     float *want = xmalloc((size_t)c->V * sizeof *want);
-    model_forward(run, &(model_seq){.tokens = tokens, .n = TOKENS, .above = above, .last_target = SEQ_NO_TARGET}, 1);
+    model_forward(run, &(model_seq){.tokens = tokens, .n = TOKENS, .above = &above, .last_target = SEQ_NO_TARGET}, 1);
     model_logits(run, 0, want);
     int32_t kept[TOKENS];
     model_kept(run, 0, kept);
     for (int sparse = 0; sparse < 2; sparse++) {
         if (sparse) model_sparse_prepare(&on);
-        decode *d = decode_new(&on, &(decode_options){.above = above}, 1, 3, TOKENS);
+        decode *d = decode_new(&on, &(decode_options){.above = &above}, 1, 3, TOKENS);
         assert_int_equal(decode_prompt(d, &(decode_seq){.prompt = tokens, .n = 3}, 1), 0);
         for (int t = 3; t < TOKENS; t++) assert_int_equal(decode_step(d, tokens + t), 0);
         const float *got = decode_logits(d, 0);
@@ -171,7 +199,8 @@ static void decoding_reads_live_columns(const ops *device) {
             if (!(fabsf(got[i] - want[i]) <= 1e-5f))
                 fail_msg("logit %d: %g, want %g", i, (double)got[i], (double)want[i]);
         assert_int_equal(decode_kept(d, 0), kept[TOKENS - 1]);
-        const double columns = (double)(c->L * c->F - kept[TOKENS - 1]) * c->E * (double)sizeof(float),
+        const double numbers = by_gate(c, by) ? 2 * c->E + 1 : c->E,  // of up a row and a bias, of down a column
+            columns = (double)(c->L * c->F - kept[TOKENS - 1]) * numbers * (double)sizeof(float),
                      saved = decode_dense_bytes(&on) - decode_step_bytes(d).weights;
         assert_true(columns > 0 && fabs(saved - (sparse ? columns : 0)) < 1e-6 * columns);
         decode_free(d);
@@ -182,18 +211,25 @@ static void decoding_reads_live_columns(const ops *device) {
     random_opt_free(&o);
 }
 
+static void on(const ops *device) {
+    const model_config *const models[] = {&small_opt, &gated};
+    for (int k = 0; k < 2; k++)
+        for (threshold_by by = THRESHOLD_GATE; by < THRESHOLDS; by++) {
+            passes_are_those_of_masks(device, models[k], by);
+            decoding_reads_live_columns(device, models[k], by);
+        }
+}
+
 static void on_the_host(void **state) {
     (void)state;
-    passes_are_those_of_masks(ops_cpu());
-    decoding_reads_live_columns(ops_cpu());
+    on(ops_cpu());
 }
 
 static void on_a_gpu(void **state) {
     (void)state;
     const ops *gpu = shim_open();
     if (!gpu) skip();
-    passes_are_those_of_masks(gpu);
-    decoding_reads_live_columns(gpu);
+    on(gpu);
 }
 
 int main(void) {

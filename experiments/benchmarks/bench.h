@@ -72,10 +72,10 @@ int bench_fits(const char *name, const model_config *c, dtype type, const bench_
 
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
-    mask_kind kind;    // peers: MASK_NONE
-    const char *path;  // of a mask file; of thresholds what they are on
-    float *above;      // thresholds, or NULL
-    predictor *p;      // contextual
+    mask_kind kind;     // peers: MASK_NONE
+    const char *path;   // of a mask file; of thresholds what they are on
+    model_above above;  // thresholds; least NULL: none
+    predictor *p;       // contextual
     bool untrained;
     mask_rule rule;
     int refresh;
@@ -105,9 +105,9 @@ typedef struct {
     int prompt, tokens, batch;  // tokens >= 2: the first comes with the prompt
     bench_config *config;
     int n;
-    char **names;              // of --mask, which paths of mask files point into
-    const model_means *means;  // --ablate mean, or NULL
-    threshold calibrated;      // of threshold masks
+    char **names;                      // of --mask, which paths of mask files point into
+    const model_means *means;          // --ablate mean, or NULL
+    threshold calibrated[THRESHOLDS];  // of threshold masks
     struct bench_peer *peer;
     int n_peers;
     predictor **net;  // of the model

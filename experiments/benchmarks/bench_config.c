@@ -231,9 +231,9 @@ static void thresholds(bench_group *g, const mask_choice *choice, kv_policy kv) 
     rule.units = UNITS_NEURONS;
     bench_config *c = add(g, MASK_THRESHOLD, &rule, kv);
     c->path = choice->path;
-    c->above = xmalloc((size_t)g->model->m.c.L * sizeof *c->above);
-    threshold_at(c->above, &g->calibrated, &rule);
-    memcpy(c->scores_hash, g->calibrated.hash, sizeof c->scores_hash);
+    const threshold *of = &g->calibrated[threshold_named(choice->path)];
+    c->above = threshold_at(xmalloc((size_t)g->model->m.c.L * sizeof(float)), of, &rule);
+    memcpy(c->scores_hash, of->hash, sizeof c->scores_hash);
 }
 
 // One mask in all scopes, at all sparsities, with all policies; of a file, which has no rule, in the first scope and
@@ -294,7 +294,7 @@ void bench_configs_free(bench_group *g) {
         bench_config *c = &g->config[i];
         for (int k = 0; k < c->n_fixed; k++) mask_free(&c->fixed[k]);
         free(c->fixed);
-        free(c->above);
+        free((void *)(uintptr_t)c->above.least);
         free(c->prefill);
         free(c->step);
         free(c->bandwidth);

@@ -153,6 +153,16 @@ static bool masked(void) { return strcmp(arg.masks.mask, "none") != 0; }
 
 static bool calibrates(void) { return strstr(arg.masks.mask, "threshold") != NULL; }
 
+static void calibrate(bench_group *g, const model *m) {
+    tok *tk = tok_open_model(arg.model, &m->c);
+    if (!tk) die(1, "%s", err_get());
+    for (int by = 0; by < THRESHOLDS; by++)
+        if (strstr(arg.masks.mask, threshold_names[by]) &&
+            threshold_calibrate(&g->calibrated[by], m, tk, arg.masks.calibrate, (threshold_by)by) != 0)
+            die(1, "%s", err_get());
+    tok_close(tk);
+}
+
 static bool repairs(void) {
     for (int i = 0; i < arg.kv.n; i++)
         if (arg.kv.at[i] == KV_REPAIR) return true;
@@ -224,11 +234,7 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
         put_out = model_means_new(&made.m, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
     }
     g.means = put_out;
-    if (calibrates()) {
-        tok *tk = tok_open_model(arg.model, &made.m.c);
-        if (!tk || threshold_calibrate(&g.calibrated, &made.m, tk, arg.masks.calibrate) != 0) die(1, "%s", err_get());
-        tok_close(tk);
-    }
+    if (calibrates()) calibrate(&g, &made.m);
     for (int b = 0; b < arg.batch.n; b++)
         for (int p = 0; p < arg.prompt.n; p++)
             for (int t = 0; t < arg.tokens.n; t++) {
@@ -239,7 +245,7 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
             }
     for (int i = 0; i < g.n_nets; i++) predictor_close(g.net[i]);
     free(g.net);
-    threshold_free(&g.calibrated);
+    for (int by = 0; by < THRESHOLDS; by++) threshold_free(&g.calibrated[by]);
     model_means_free(put_out);
     mask_means_free(&means);
     bench_model_close(&made);

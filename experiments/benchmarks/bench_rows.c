@@ -62,7 +62,7 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
 static void set_config(row *r, const bench_group *g, const bench_config *c) {
     const bool by_value = c->kind == MASK_THRESHOLD;
     SET(r, mask, "%s%s%s", mask_kind_names[c->kind], by_value ? ":" : "", by_value ? c->path : "");
-    if (by_value) SET(r, calibration_tokens, "%ld", g->calibrated.tokens);
+    if (by_value) SET(r, calibration_tokens, "%ld", g->calibrated[threshold_named(c->path)].tokens);
     if (c->kind == MASK_NONE) return;
     SET(r, criterion, "%s", c->criterion ? c->criterion : "");
     if (g->means) SET(r, ablate, "mean");
@@ -225,11 +225,15 @@ void bench_table(FILE *f, const bench_group *g) {
         fputc('\n', f);
         free(name);
     }
-    if (g->calibrated.tokens)
-        fprintf(
-            f,
-            "thresholds: which neurons run is known once fc1 is read; gate and product read all of it, and of fc2 the "
-            "columns of these neurons; neur.: of the last token\n");
+    const bool calibrated = g->calibrated[THRESHOLD_GATE].tokens || g->calibrated[THRESHOLD_PRODUCT].tokens;
+    if (calibrated && !g->model->m.arch.gated)
+        fputs("thresholds: which neurons run is known once fc1 is read; gate and product read all of it, and of fc2 "
+              "the columns of these neurons; neur.: of the last token\n",
+              f);
+    if (calibrated && g->model->m.arch.gated)
+        fputs("thresholds: by gate, which neurons run is known once gate_proj is read, and of up_proj and down_proj "
+              "what is theirs is read; by product once up_proj is, too; neur.: of the last token\n",
+              f);
     for (int i = 0; i < g->n_peers; i++) {
         const bench_peer *p = &g->peer[i];
         const double token = 1e3 * bench_median(p->token, rounds);

@@ -19,7 +19,7 @@ int32_t *bench_prompt(const bench_group *g, int sequence) {
 static decode *open_decoder(const bench_group *g, const bench_config *c) {
     const decode_options o = {.predictor = c->p,
                               .means = g->means,
-                              .above = c->above,
+                              .above = c->above.least ? &c->above : NULL,
                               .rule = c->rule,
                               .refresh = c->refresh,
                               .kv = c->kv,
@@ -76,7 +76,7 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
         mask_units(&g->model->m.c, units);
         mask_pruned(decode_mask(d, i), &g->model->m.c, pruned);
         for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) c->pruned[k] += pruned[k];
-        if (c->above) c->pruned[UNIT_NEURONS] += units[UNIT_NEURONS] - decode_kept(d, i);
+        if (c->above.least) c->pruned[UNIT_NEURONS] += units[UNIT_NEURONS] - decode_kept(d, i);
     }
     c->replayed = (double)decode_replayed(d) / g->tokens;
     c->bandwidth[round] = bench_median(bandwidth, samples);

@@ -19,7 +19,7 @@ struct eval {
     double *sum[BATCH_SEQS];    // what the log-probabilities of a sequence's targets are added to; NULL: it has none
     int n_seqs, n_tokens;
     const model_means *means;  // of the masks at work
-    const float *above;        // thresholds of all sequences, or NULL
+    const model_above *above;  // thresholds of all sequences, or NULL
     long kept;                 // neurons that were above them, at scored positions
 };
 

@@ -246,11 +246,13 @@ decode_bytes decode_step_bytes(const decode *d) {
         b.weights += layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_kv, F ? (double)neurons / F : 0);
     }
     if (!d->o.above || by_zero) return b;
-    double column = 0;  // of W2, mean over the layers
+    double column = 0;  // of what a neuron that does not run saves, mean over the layers
     for (int l = 0; l < c->L; l++) {
-        const weight *w = &d->m->layer[l].w2;
-        b.weights -= weight_bytes(w);
-        column += w->cols ? weight_bytes(w) / w->cols / c->L : 0;
+        const model_layer *w = &d->m->layer[l];
+        const double saved =
+            weight_bytes(&w->w2) + (d->o.above->gate ? weight_bytes(&w->wu) + weight_bytes(&w->bu) : 0);
+        b.weights -= saved;
+        column += w->w2.cols ? saved / w->w2.cols / c->L : 0;
     }
     for (int i = 0; i < d->n; i++) b.weights += column * (double)decode_kept(d, i);
     return b;

@@ -14,7 +14,7 @@ typedef struct {
     kv_policy kv;              // of heads that a mask drops
     unsigned flags;            // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
     const model_means *means;  // what dropped units put out; NULL: 0
-    const float *above;        // threshold masks, instead of any other; NULL: none
+    const model_above *above;  // threshold masks, instead of any other; NULL: none
 } decode_options;
 
 typedef struct {
@@ -55,8 +55,8 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s);
 int decode_replayed(const decode *d);
 
 // Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
-// Under thresholds, which neurons run is known once W1 is read: all of it, and of W2 what each sequence's last token
-// has read.
+// Under thresholds, which neurons run is known once W1 is read, or, of a gated FFN by product, Wu too: all of these,
+// and of W2, by gate of Wu too, what each sequence's last token has read.
 typedef struct {
     double weights, kv;
 } decode_bytes;

@@ -117,7 +117,7 @@ typedef struct {
     // dense; 0: a window has one mask
     int refresh;
     const struct contextual_source *context;  // contextual.h
-    const float *above;                       // threshold masks (threshold.h), without any other; NULL: none
+    const model_above *above;                 // threshold masks (threshold.h), without any other; NULL: none
 } mask_source;
 
 // The oracle: the exact rise of the input's loss when one unit is removed (removal.h), for every unit of the kinds

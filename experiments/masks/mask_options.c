@@ -132,12 +132,6 @@ char *mask_kinds_named(unsigned kinds) {
     return text;
 }
 
-static int threshold_named(const char *name) {
-    for (int k = 0; k < THRESHOLDS; k++)
-        if (strcmp(threshold_names[k], name) == 0) return k;
-    return -1;
-}
-
 int mask_kind_of(const char *name, unsigned kinds, const char **path) {
     const char *colon = strchr(name, ':');
     const size_t bytes = colon ? (size_t)(colon - name) : strlen(name);
@@ -146,7 +140,7 @@ int mask_kind_of(const char *name, unsigned kinds, const char **path) {
     while (kind < MASK_KINDS && (strlen(mask_kind_names[kind]) != bytes || memcmp(mask_kind_names[kind], name, bytes)))
         kind++;
     const bool known = kind < MASK_KINDS && kinds >> kind & 1, rest = colon && colon[1];
-    if (known && kind == MASK_THRESHOLD && rest && threshold_named(*path) >= 0) return kind;
+    if (known && kind == MASK_THRESHOLD && rest && threshold_named(*path) < THRESHOLDS) return kind;
     if (known && kind != MASK_THRESHOLD && rest == (kind == MASK_FILE) && !colon == !rest) return kind;
     char *all = mask_kinds_named(kinds);
     err_set("--mask %s: not one of %s", name, all);

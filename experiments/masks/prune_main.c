@@ -45,8 +45,8 @@ static const cli_option options[] = {
     {.name = "bias",
      .type = CLI_FLAG,
      .value = &arg.bias,
-     .help =
-         "write the means of what is pruned into the biases of the output projection and of fc2; means: of --scores"},
+     .help = "write the means of what is pruned into the biases of the output projection and of the FFN's last matrix; "
+             "means: of --scores"},
     {.name = "seed",
      .type = CLI_INT,
      .value = &arg.masks.seed,
@@ -192,6 +192,10 @@ static void describe(const ckpt *from, const ckpt *to, const mask *m) {
            "bytes\n",
            arg.out, 100 * heads, 100 * neurons, arg.model, parameters(to->tensors, to->n_tensors),
            parameters(from->tensors, from->n_tensors), to->bytes, from->bytes);
+    const model_type type = from->config.type;
+    if (arg.bias && (type == MODEL_MISTRAL || type == MODEL_QWEN2 || type == MODEL_QWEN3))
+        printf("means are in biases that a %s of transformers does not have: only programs of this project load it\n",
+               model_type_names[type]);
 }
 
 int main(int argc, char **argv) {
@@ -212,9 +216,6 @@ int main(int argc, char **argv) {
     if (mask_options_make(&m, &arg.masks, &choice, &of) != 0) die(1, "%s", err_get());
     mask_means means = {0};
     if (arg.bias && mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
-    const arch a = arch_of(&from.config);
-    if (arg.bias && !(a.bias_out && a.bias_ffn))
-        die(1, "--bias: the layers of %s have no biases, which could hold means", arg.model);
     const int lock = store_lock(arg.out);
     if (lock < 0) die(1, "%s", err_get());
     char *dir = xasprintf("%s.tmp", arg.out), *mask_path = xasprintf("%s/mask.h5", dir),

@@ -31,6 +31,7 @@ typedef struct {
 int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out);
 // The same of thresholds (threshold.h), above [L]: that they act; that token by token, with columns of W2 of the
 // neurons that run alone, they give what a pass over all tokens so far gives; how many neurons run.
-int verify_thresholds(const model *m, const float *above, double tolerance, const verify_input *in, int n, FILE *out);
+int verify_thresholds(const model *m, const model_above *above, double tolerance, const verify_input *in, int n,
+                      FILE *out);
 // Largest |got - want| / max(|want|, rms of the row) over rows of V; infinite where a value is not a number.
 double verify_error(const float *got, const float *want, int rows, int V);

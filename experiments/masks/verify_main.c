@@ -132,13 +132,14 @@ static void open_predictor(contextual_source *context, const model *m) {
         die(1, "%s", err_get());
 }
 
-static float *thresholds(const model *loaded, const mask_rule *rule) {
-    float *above = xmalloc((size_t)loaded->c.L * sizeof *above);
+static model_above thresholds(const model *loaded, const mask_choice *choice) {
+    float *least = xmalloc((size_t)loaded->c.L * sizeof *least);
     threshold t;
     tok *tk = tok_open_model(arg.model, &loaded->c);
-    if (!tk || threshold_calibrate(&t, loaded, tk, arg.masks.calibrate) != 0) die(1, "%s", err_get());
+    if (!tk || threshold_calibrate(&t, loaded, tk, arg.masks.calibrate, threshold_named(choice->path)) != 0)
+        die(1, "%s", err_get());
     printf("calibration: %s %s, %ld tokens\n", arg.masks.calibrate, t.hash, t.tokens);
-    threshold_at(above, &t, rule);
+    const model_above above = threshold_at(least, &t, &choice->rule);
     threshold_free(&t);
     tok_close(tk);
     return above;
@@ -167,7 +168,7 @@ int main(int argc, char **argv) {
     oracle *orc = NULL;
     const mask_model of = {.name = arg.model, .hash = loaded.file.hash, .c = &loaded.c};
     reference *own = NULL;
-    float *above = NULL;
+    model_above above = {0};
     if (choice.kind == MASK_REFERENCE) {
         const criterion *crit = crit_find(mask_options_criterion(&arg.masks));
         if (!crit) die(2, "--criterion %s: there is no such criterion", mask_options_criterion(&arg.masks));
@@ -175,7 +176,7 @@ int main(int argc, char **argv) {
         own = reference_new(&loaded, crit, choice.rule.mode, (uint64_t)arg.masks.seed);
         source = reference_source(own, true, 1);
     } else if (choice.kind == MASK_THRESHOLD) {
-        above = thresholds(&loaded, &choice.rule);
+        above = thresholds(&loaded, &choice);
     } else if (choice.kind == MASK_ORACLE) {
         orc = oracle_new(&loaded, choice.rule.mode == MODE_COMPAT ? 0 : choice.rule.dense_layers);
         source = oracle_source(orc);
@@ -197,8 +198,8 @@ int main(int argc, char **argv) {
     const verify_what what = {
         &loaded, &source,    mask_has_rule(choice.kind) ? &choice.rule : NULL, (int)arg.masks.refresh,
         put_out, tolerance()};
-    const int failed = above ? verify_thresholds(&loaded, above, what.tolerance, in, (int)arg.inputs, stdout)
-                             : verify_run(&what, in, (int)arg.inputs, stdout);
+    const int failed = above.least ? verify_thresholds(&loaded, &above, what.tolerance, in, (int)arg.inputs, stdout)
+                                   : verify_run(&what, in, (int)arg.inputs, stdout);
     if (failed < 0) die(1, "%s", err_get());
     if (failed)
         printf("\n%d checks do not hold\n", failed);
@@ -208,7 +209,7 @@ int main(int argc, char **argv) {
     predictor_close(context.p);
     oracle_free(orc);
     reference_free(own);
-    free(above);
+    free((void *)(uintptr_t)above.least);
     model_means_free(put_out);
     mask_means_free(&means);
     mask_free(&m);

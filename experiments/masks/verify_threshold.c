@@ -7,7 +7,7 @@
 
 typedef struct {
     const model *m;
-    const float *above;
+    const model_above *above;
     model_run *whole;
     float *got, *want, *dense;  // [V]
     double error, largest;
@@ -15,7 +15,7 @@ typedef struct {
 } checks;
 
 // The logits after tokens [n], in one pass; the neurons that ran at the last of them.
-static long at_once(const checks *c, const int32_t *tokens, int n, const float *above, float *logits) {
+static long at_once(const checks *c, const int32_t *tokens, int n, const model_above *above, float *logits) {
     const model_seq s = {.tokens = tokens, .n = n, .above = above, .targets_from = n - 1, .last_target = SEQ_NO_TARGET};
     model_forward(c->whole, &s, 1);
     model_logits(c->whole, 0, logits);
@@ -53,7 +53,8 @@ static int check_input(checks *c, const verify_input *in) {
     return bad;
 }
 
-int verify_thresholds(const model *m, const float *above, double tolerance, const verify_input *in, int n, FILE *out) {
+int verify_thresholds(const model *m, const model_above *above, double tolerance, const verify_input *in, int n,
+                      FILE *out) {
     const size_t V = (size_t)m->c.V;
     int longest = 1, bad = 0;
     long units[UNIT_KINDS];

@@ -105,9 +105,9 @@ typedef struct {
     tok *tok;
     eval *eval;
     oracle *oracle;
-    mask_means means;      // --ablate mean
-    model_means *put_out;  // the same on the device, or NULL
-    threshold calibrated;  // of threshold masks
+    mask_means means;                  // --ablate mean
+    model_means *put_out;              // the same on the device, or NULL
+    threshold calibrated[THRESHOLDS];  // of threshold masks
     results out;
     details details;
     mode_kind mode;
@@ -137,6 +137,10 @@ typedef struct {
     progress bar;
 } sweep;
 
+// What the thresholds of a series are quantiles of.
+static inline const threshold *series_calibrated(const sweep *w, const series *s) {
+    return &w->calibrated[threshold_named(s->path)];
+}
 static inline target *point_target(const sweep *w, const point *p) { return &w->targets[p->seed][p->target]; }
 // Which aggregate a series takes its static scores from: on text, which has none of its own, those over all tasks.
 static inline const char *series_aggregate(const series *s, const target *t) {

@@ -42,7 +42,7 @@ static int find_scores(char hash[33], const sweep *w, const series *s, const tar
     hash[0] = 0;
     if (s->kind == MASK_STATIC) return find_static(hash, w, s, t);
     if (s->kind == MASK_FILE) return scores_read_mask(NULL, hash, w, s);
-    if (s->kind == MASK_THRESHOLD) memcpy(hash, w->calibrated.hash, sizeof w->calibrated.hash);
+    if (s->kind == MASK_THRESHOLD) memcpy(hash, series_calibrated(w, s)->hash, sizeof w->calibrated->hash);
     if (s->kind == MASK_CONTEXTUAL) memcpy(hash, about->hash, sizeof about->hash);
     return 0;
 }

@@ -42,8 +42,10 @@ static char *provenance(const sweep *w, int argc, char **argv) {
     }
     if (o->masks.scores) fprintf(f, "\nscores: %s", o->masks.scores);
     if (o->masks.predictor) fprintf(f, "\npredictor: %s", o->masks.predictor);
-    if (w->calibrated.tokens)
-        fprintf(f, "\ncalibration: %s %s, %ld tokens", o->masks.calibrate, w->calibrated.hash, w->calibrated.tokens);
+    for (int by = 0, said = 0; by < THRESHOLDS && !said; by++)
+        if ((said = w->calibrated[by].tokens > 0))
+            fprintf(f, "\ncalibration: %s %s, %ld tokens", o->masks.calibrate, w->calibrated[by].hash,
+                    w->calibrated[by].tokens);
     for (int i = 0; i < w->n_series; i++)
         if (w->series[i].kind == MASK_ORACLE || w->series[i].kind == MASK_REFERENCE)
             fprintf(f, "\n%s masks use the gold answer (the text itself, on text): no method",
@@ -149,10 +151,13 @@ static void open_model(sweep *w) {
         if (mask_options_means(&w->means, &o->masks, &of) != 0) die(1, "%s", err_get());
         w->put_out = model_means_new(&w->model, w->means.of[UNIT_HEADS], w->means.of[UNIT_NEURONS]);
     }
-    for (int i = 0; i < w->n_series && !w->calibrated.tokens; i++)
-        if (w->series[i].kind == MASK_THRESHOLD &&
-            threshold_calibrate(&w->calibrated, &w->model, w->tok, o->masks.calibrate) != 0)
+    for (int i = 0; i < w->n_series; i++) {
+        if (w->series[i].kind != MASK_THRESHOLD) continue;
+        const threshold_by by = threshold_named(w->series[i].path);
+        if (!w->calibrated[by].tokens &&
+            threshold_calibrate(&w->calibrated[by], &w->model, w->tok, o->masks.calibrate, by) != 0)
             die(1, "%s", err_get());
+    }
     const dtype type = o->device.activations;
     w->model_name =
         type == DT_F32 ? xstrdup(basename(path)) : xasprintf("%s, %s activations", basename(path), dtype_options[type]);
@@ -179,7 +184,7 @@ static void close_all(sweep *w) {
     oracle_free(w->oracle);
     model_means_free(w->put_out);
     mask_means_free(&w->means);
-    threshold_free(&w->calibrated);
+    for (int by = 0; by < THRESHOLDS; by++) threshold_free(&w->calibrated[by]);
     eval_free(w->eval);
     targets_close(w);
     for (int i = 0; i < w->n_series; i++) free((void *)w->series[i].path);

@@ -49,7 +49,7 @@ static void set_options(row *r, const sweep *w, const point *p) {
     SET(r, model, "%s", w->model_name);
     const bool by_value = p->s->kind == MASK_THRESHOLD;
     SET(r, mask, "%s%s%s", mask_kind_names[p->s->kind], by_value ? ":" : "", by_value ? p->s->path : "");
-    if (by_value) SET(r, calibration_tokens, "%ld", w->calibrated.tokens);
+    if (by_value) SET(r, calibration_tokens, "%ld", series_calibrated(w, p->s)->tokens);
     if (p->s->crit) SET(r, criterion, "%s", p->s->crit->name);
     if (p->s->kind == MASK_ORACLE) SET(r, criterion, "removal");
     if (mask_has_rule(p->s->kind)) {

@@ -49,11 +49,8 @@ static int run_dense(sweep *w, point *p, const sweep_sink *sink) {
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length
 // of the inputs: passes over live units (model_sparse_prepare) pick their weights for every input and pay from half of
-// the units on. Not on another device, not where the copy would take more than a quarter of the machine's memory, and
-// not where dropped units put out means that the layers have no biases to hold.
+// the units on. Not on another device, and not where the copy would take more than a quarter of the machine's memory.
 static bool compacts(const sweep *w, const mask *m) {
-    const arch *a = &w->model.arch;
-    if (w->put_out && !(a->bias_out && a->bias_ffn)) return false;
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     return !w->after && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
 }
@@ -76,13 +73,13 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
 }
 
 static int run_thresholds(sweep *w, point *p, const sweep_sink *sink) {
-    float *above = xmalloc((size_t)w->model.c.L * sizeof *above);
-    threshold_at(above, &w->calibrated, &p->rule);
-    const mask_source source = {.above = above};
+    float *least = xmalloc((size_t)w->model.c.L * sizeof *least);
+    const model_above above = threshold_at(least, series_calibrated(w, p->s), &p->rule);
+    const mask_source source = {.above = &above};
     double *ll = run_target(w->eval, point_target(w, p), &source, NULL, 1, &p->counts);
     const int bad = ll ? sink->point(w, p, ll) : -1;
     free(ll);
-    free(above);
+    free(least);
     return bad;
 }
 

@@ -1,6 +1,7 @@
 // model_config_llama - config.json of the Llama family: llama, mistral, qwen2, qwen3. Keys and defaults as
 // transformers' LlamaConfig, MistralConfig, Qwen2Config and Qwen3Config; what the forward pass does not implement is
-// refused by name.
+// refused by name. Ours alone: "attention_output_bias", and "mlp_bias" of others than llama, where bin/prune had means
+// to write into biases.
 #include "config_json.h"
 #include <string.h>
 
@@ -158,7 +159,8 @@ int config_read_llama(const json_t *root, const char *path, model_config *c) {
         if (config_bool(root, path, "attention_bias", false, &f->bias_qkv)) return -1;
         f->bias_out = f->bias_qkv;
     }
-    if (c->type == MODEL_LLAMA && config_bool(root, path, "mlp_bias", false, &f->bias_ffn)) return -1;
+    if (config_bool(root, path, "mlp_bias", false, &f->bias_ffn)) return -1;
+    if (config_bool(root, path, "attention_output_bias", f->bias_out, &f->bias_out)) return -1;
     if (c->type == MODEL_QWEN2) f->bias_qkv = true;
     f->qk_norm = c->type == MODEL_QWEN3;
     if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
@@ -207,7 +209,9 @@ json_t *config_write_llama(const model_config *c) {
     put_token(root, "pad_token_id", c->pad);
     if (c->type == MODEL_LLAMA || c->type == MODEL_QWEN3)
         json_object_set_new(root, "attention_bias", json_boolean(f->bias_qkv));
-    if (c->type == MODEL_LLAMA) json_object_set_new(root, "mlp_bias", json_boolean(f->bias_ffn));
+    else if (f->bias_out)
+        json_object_set_new(root, "attention_output_bias", json_true());
+    if (c->type == MODEL_LLAMA || f->bias_ffn) json_object_set_new(root, "mlp_bias", json_boolean(f->bias_ffn));
     if (is_qwen(c)) json_object_set_new(root, "use_sliding_window", json_boolean(f->window > 0));
     if (f->window || c->type == MODEL_MISTRAL)
         json_object_set_new(root, "sliding_window", f->window ? json_integer(f->window) : json_null());

@@ -6,9 +6,9 @@
 // in host memory, 1 = runs) leaves out; units[i] NULL: nothing
 OP(void, drop_units,
    (float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D, const span *s, int n))
-// At rows of span i x = 0 where |x| is not above above[i] (host memory; NAN: the span stays as it is), and kept[row]
-// (device memory) += how many are above
-OP(void, keep_above, (float *x, int32_t *kept, const float *above, int F, const span *s, int n))
+// At rows of span i x = 0 where |by| (rows, F; x itself, or another array) is not above above[i] (host memory; NAN: the
+// span stays as it is), and kept[row] (device memory) += how many are above
+OP(void, keep_above, (float *x, const float *by, int32_t *kept, const float *above, int F, const span *s, int n))
 // list (device memory) = how many of x [F] have |x| > above, and then which, ascending
 OP(void, list_above, (int32_t * list, const float *x, float above, int F))
 // y = x W' + b at the columns of live units, then ReLU where asked; other columns stay as they are. out or in may be 0

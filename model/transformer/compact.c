@@ -61,26 +61,32 @@ static int convert(void *to, dtype type, const float *x, size_t n) {
     return 0;
 }
 
-// The matrix that a bias goes with, if its columns belong to units that put out means: else NULL.
-static const tensor *reader_of(const job *j, const char *bias, unit_kind *kind, int *layer) {
+// The matrix that a bias goes with, or NULL.
+static const tensor *matrix_of(const job *j, const char *bias) {
     const size_t n = strlen(bias);
-    if (!j->means || n < 5 || strcmp(bias + n - 5, ".bias") != 0) return NULL;
+    if (n < 5 || strcmp(bias + n - 5, ".bias") != 0) return NULL;
     char *name = xasprintf("%.*s.weight", (int)n - 5, bias);
     const tensor *w = ckpt_find(j->from, name);
-    const tensor_spec *spec = w ? arch_find(arch_of(&j->from->config).family, name, layer) : NULL;
-    const unit_owner owner = spec ? arch_owner(spec->cols) : OWNER_NONE;
     free(name);
+    return w;
+}
+
+// The same if its columns belong to units that put out means.
+static const tensor *reader_of(const job *j, const char *bias, unit_kind *kind, int *layer) {
+    const tensor *w = j->means ? matrix_of(j, bias) : NULL;
+    const tensor_spec *spec = w ? arch_find(arch_of(&j->from->config).family, w->name, layer) : NULL;
+    const unit_owner owner = spec ? arch_owner(spec->cols) : OWNER_NONE;
     if (owner == OWNER_NONE) return NULL;
     *kind = arch_owner_kind(owner);
     return w;
 }
 
-// A bias and what the means of dropped units add to it, in j->data; NULL and err_set.
+// A bias (from NULL: 0) and what the means of dropped units add to it, in j->data; NULL and err_set.
 static const void *fill_bias(job *j, const tensor *t, const tensor *from, const tensor *w, unit_kind kind, int layer) {
     const int rows = (int)w->dim[0], cols = (int)w->dim[1], D = kind == UNIT_HEADS ? j->from->config.D : 1;
     const double *mean = j->means[kind] + (size_t)layer * (size_t)(model_all_units(&j->from->config, kind) * D);
-    float *b = xmalloc(((size_t)rows + (size_t)cols) * sizeof *b), *row = b + rows;
-    dtype_widen(b, from->data, from->type, (size_t)rows);
+    float *b = xcalloc((size_t)rows + (size_t)cols, sizeof *b), *row = b + rows;
+    if (from) dtype_widen(b, from->data, from->type, (size_t)rows);
     for (int r = 0; r < rows; r++) {
         double sum = 0;
         dtype_widen(row, (const char *)w->data + (size_t)r * (size_t)cols * dtype_bytes(w->type), w->type,
@@ -95,6 +101,12 @@ static const void *fill_bias(job *j, const tensor *t, const tensor *from, const 
     return bad ? NULL : j->data;
 }
 
+// Zeros of a bias that came with those that hold means.
+static const void *no_bias(job *j, const tensor *t) {
+    j->data = xrealloc(j->data, tensor_bytes(t) + 1);
+    return memset(j->data, 0, tensor_bytes(t));
+}
+
 static const void *fill(void *ctx, const tensor *t) {
     job *j = ctx;
     const tensor *from = ckpt_find(j->from, t->name);
@@ -102,6 +114,7 @@ static const void *fill(void *ctx, const tensor *t) {
     unit_kind kind;
     const tensor *reader = reader_of(j, t->name, &kind, &layer);
     if (reader) return fill_bias(j, t, from, reader, kind, layer);
+    if (!from) return no_bias(j, t);
     const tensor_spec *spec = arch_find(arch_of(&j->from->config).family, t->name, &layer);
     const bool same = t->type == from->type;
     if (same && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
@@ -196,17 +209,31 @@ static void standardise(model_config *c) {
     model_config_free(c);
 }
 
+// Means need biases to be in. A family's configuration names several at once, so that all of those come.
+static void add_biases(model_config *c) {
+    if (c->type == MODEL_OPT) {
+        c->bias = true;
+        return;
+    }
+    c->llama.bias_out = c->llama.bias_ffn = true;
+    if (c->type == MODEL_LLAMA || c->type == MODEL_QWEN3) c->llama.bias_qkv = true;
+}
+
 // Configuration and tensors (no data) of what is left; plain: as a checkpoint has it.
 static tensor *list_tensors(const job *j, model_config *c, int type, bool plain, int *n) {
     *c = j->from->config;
     c->heads = counts(j, UNIT_HEADS);
     c->neurons = counts(j, UNIT_NEURONS);
     c->reads = reads_left(j, c);
+    if (j->means) add_biases(c);
     if (plain) standardise(c);
     if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
     tensor *t = arch_tensor_list(c, n);
-    for (int i = 0; i < *n; i++)
-        t[i].type = type == COMPACT_AS_STORED ? ckpt_find(j->from, t[i].name)->type : (dtype)type;
+    for (int i = 0; i < *n; i++) {
+        const tensor *of = ckpt_find(j->from, t[i].name);
+        if (!of) of = matrix_of(j, t[i].name);
+        t[i].type = type == COMPACT_AS_STORED ? of->type : (dtype)type;
+    }
     return t;
 }
 

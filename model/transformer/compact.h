@@ -12,7 +12,8 @@
 enum { COMPACT_AS_STORED = -1 };
 //
 // means (NULL: none): [UNIT_KINDS] of arrays [L, H D], [L, F], what dropped units put out instead of 0: the biases of
-// the matrices that read them get what these add, the mean of each dropped value times its column.
+// the matrices that read them get what these add, the mean of each dropped value times its column. Where layers have no
+// such biases they get them, and zeros for those that transformers would expect beside (attention_bias, mlp_bias).
 int compact_save(const char *dir, const ckpt *from, const mask *keep, const double *const *means, int type);
 
 // The same model in the memory of the CPU; what it has unchanged it shares with `from`, which must outlive it.

@@ -8,6 +8,64 @@
 #include "model_run.h"
 #include <math.h>
 
+// ---------------------------------------------------------------- thresholds
+// Neurons of x that are not above their sequence's number for the layer put out 0. gate: those of sequences that go by
+// |act(z)|, in `by`; else the others.
+static void keep_above(model_run *r, run_part *p, int l, float *x, const float *by, bool gate, const row_set *rows) {
+    for (int i = 0; i < r->n; i++) {
+        const model_above *a = r->seq[i]->above;
+        r->above[i] = a && a->gate == gate ? a->least[l] : NAN;
+    }
+    r->o->keep_above(x, by, p->kept, r->above, r->m->layer[l].w1.rows, rows->dense, r->n);
+}
+
+// One token each, of sequences whose neurons run by their values: what others would read is not read.
+static bool reads_above(const model_run *r, int l) {
+    bool each = r->any_above && r->m->layer[l].w2_t.data && r->m->layer[l].w1.rows;
+    for (int i = 0; i < r->n && each; i++) each = r->seq[i]->above && r->seq[i]->n == 1;
+    return each;
+}
+
+// The neurons of row t of x that are above a number.
+static live_units list_above(model_run *r, run_part *p, const float *x, int row, float above, int F) {
+    r->o->list_above(p->above, x + (size_t)row * (size_t)F, above, F);
+    const bool host = r->o->host;
+    return (live_units){.unit = p->above + 1, .n = host ? p->above[0] : F, .seqs = 1, .n_at = host ? NULL : p->above};
+}
+
+// u of the neurons whose gates, in p->r, are above; 0 of the others.
+static void up_of_above(model_run *r, run_part *p, int l, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const int F = w->w1.rows;
+    for (int i = 0; i < r->n; i++) {
+        const span *s = &rows->all[i];
+        if (!s->n) continue;
+        r->o->zero(t->u + (size_t)s->row * (size_t)F, (size_t)F * sizeof *t->u);
+        const live_units u = list_above(r, p, p->r, s->row, r->seq[i]->above->least[l], F);
+        r->o->live_linear(t->u, t->x, &w->wu, maybe(&w->bu), false, 1, &u, s, 1);
+    }
+}
+
+// u, cut to the neurons whose gates are above, where sequences go by these.
+static void gates(model_run *r, run_part *p, int l, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const int F = w->w1.rows;
+    bool all = reads_above(r, l), any = false;
+    for (int i = 0; i < r->n; i++) {
+        const bool gate = r->seq[i]->above && r->seq[i]->above->gate;
+        any |= gate;
+        all &= gate;
+    }
+    if (any) r->o->gated(p->r, t->z, NULL, r->m->arch.act, F, rows->all, r->n);
+    if (all)
+        up_of_above(r, p, l, rows);
+    else
+        r->o->linear(t->u, t->x, &w->wu, maybe(&w->bu), false, rows->all, r->n);
+    if (any) keep_above(r, p, l, t->u, p->r, true, rows);
+}
+
 // ---------------------------------------------------------------- forward
 // r of every row that a pass keeps, since l2_norm reads it; else of those that leave.
 static void gated_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
@@ -16,17 +74,15 @@ static void gated_hidden(model_run *r, run_part *p, int l, const row_set *inside
     const int F = w->w1.rows;
     float *hidden = hidden_of(r, p, l);
     to_units(r, t->z, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
-    to_units(r, t->u, t->x, &w->wu, &w->bu, 1, &p->live_neurons, inside);
+    if (r->any_above)
+        gates(r, p, l, inside);
+    else
+        to_units(r, t->u, t->x, &w->wu, &w->bu, 1, &p->live_neurons, inside);
     r->o->gated(hidden, t->z, t->u, r->m->arch.act, F, t->r ? inside->all : leaving->all, r->n);
     if (inside->n_dense)
         r->o->drop_units(hidden, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense,
                          r->n);
-}
-
-// Neurons that are not above their sequence's number for the layer put out 0.
-static void keep_above(model_run *r, run_part *p, int l, const row_set *rows) {
-    for (int i = 0; i < r->n; i++) r->above[i] = r->seq[i]->above ? r->seq[i]->above[l] : NAN;
-    r->o->keep_above(p->r, p->kept, r->above, r->m->layer[l].w1.rows, rows->dense, r->n);
+    if (r->any_above) keep_above(r, p, l, hidden, hidden, false, leaving);
 }
 
 void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
@@ -43,27 +99,17 @@ void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const r
         o->linear(t->z, t->x, &w->w1, maybe(&w->b1), false, inside->dense, n);
         o->relu(p->r, t->z, F, leaving->dense, n);
         o->drop_units(p->r, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense, n);
-        if (r->any_above) keep_above(r, p, l, leaving);
+        for (int gate = 0; r->any_above && gate < 2; gate++) keep_above(r, p, l, p->r, p->r, gate, leaving);
     }
     if (inside->n_live) live_to_units_relu(r, p->r, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
 }
 
-// One token each, of sequences whose neurons run by their values: the columns of the others are not read.
-static bool reads_above(const model_run *r, int l) {
-    bool each = r->any_above && r->m->layer[l].w2_t.data && r->m->layer[l].w1.rows;
-    for (int i = 0; i < r->n && each; i++) each = r->seq[i]->above && r->seq[i]->n == 1;
-    return each;
-}
-
 static void out_of_above(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
     const model_layer *w = &r->m->layer[l];
-    const int F = w->w1.rows;
     for (int i = 0; i < r->n; i++) {
         const span *s = &rows->all[i];
         if (!s->n) continue;
-        r->o->list_above(p->above, p->r + (size_t)s->row * (size_t)F, 0, F);  // the others were set to 0
-        const live_units u = {
-            .unit = p->above + 1, .n = r->o->host ? p->above[0] : F, .seqs = 1, .n_at = r->o->host ? NULL : p->above};
+        const live_units u = list_above(r, p, p->r, s->row, 0, w->w1.rows);  // the others were set to 0
         r->o->live_linear_t(y, p->r, &w->w2_t, maybe(&w->b2), 1, &u, s, 1);
     }
 }

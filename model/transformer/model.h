@@ -124,6 +124,13 @@ typedef struct {
     void *self;
 } model_watch;
 
+// Thresholds of neurons (METHOD 6.5): a neuron runs at a token where |r| is above its layer's number, or, by gate,
+// |act(z)|, which of a gated FFN is known before u is; of another one it is r.
+typedef struct {
+    const float *least;  // [L]
+    bool gate;
+} model_above;
+
 // One sequence of a batch: `n` new tokens after the tokens already in `prefix` (NULL: none).
 typedef struct {
     const int32_t *tokens;  // [n]
@@ -133,10 +140,10 @@ typedef struct {
     const mask *mask;  // acts at every position >= mask_from
     int mask_from;     // absolute position (prefix included)
     const model_means *means;  // of what the mask drops; NULL: 0. The same for all sequences of a batch with masks
-    // [L] or NULL: at every new token only the neurons run whose |r| is above their layer's number. Without mask, taps
-    // and watch; of FFNs that are not gated. In a pass of one token of each sequence, after model_sparse_prepare, only
-    // the columns of W2 of these neurons are read
-    const float *above;
+    // or NULL: at every new token only the neurons run that are above a threshold. Without mask, taps and watch. In a
+    // pass of one token of each sequence, after model_sparse_prepare, only the columns of W2 of these neurons are read,
+    // and by their gates only their rows of Wu
+    const model_above *above;
     const model_watch *watch;  // NULL: nobody
     int targets_from;          // rows targets_from.. are output rows: row i < n-1 has the target tokens[i+1];
     const float

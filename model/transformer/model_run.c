@@ -218,7 +218,7 @@ static void set_batch(model_run *r, const model_seq *seqs, int n) {
             r->means = s->means;
         }
         r->any_above |= s->above != NULL;
-        ASSERT(!s->above || (!s->mask && !s->watch && !r->m->arch.gated && !(r->flags & RUN_TAPS)));
+        ASSERT(!s->above || (!s->mask && !s->watch && !(r->flags & RUN_TAPS)));
         const int past = s->prefix ? s->prefix->n : 0, end = s->last_target == SEQ_NO_OUTPUT ? s->n - 1 : s->n;
         ASSERT(s->n > 0 && r->rows + s->n <= r->max_tokens && past + s->n <= c->positions && s->targets_from >= 0);
         ASSERT(!s->append || (s->append->n == past && past + s->n <= s->append->cap));

@@ -29,15 +29,16 @@ void cpu_drop_units(float *x, const float *value, const uint8_t *const *units, c
     }
 }
 
-void cpu_keep_above(float *x, int32_t *kept, const float *above, int F, const span *s, int n) {
+void cpu_keep_above(float *x, const float *by, int32_t *kept, const float *above, int F, const span *s, int n) {
     for (int i = 0; i < n; i++) {
         if (isnan(above[i])) continue;
 #pragma omp parallel for schedule(static) if (s[i].n > 1)
         for (int t = 0; t < s[i].n; t++) {
             float *row = x + (size_t)(s[i].row + t) * (size_t)F;
+            const float *value = by + (size_t)(s[i].row + t) * (size_t)F;
             int32_t count = 0;
             for (int j = 0; j < F; j++) {
-                const bool over = fabsf(row[j]) > above[i];
+                const bool over = fabsf(value[j]) > above[i];
                 count += over;
                 row[j] = over ? row[j] : 0;
             }

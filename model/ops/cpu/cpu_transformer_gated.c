@@ -1,6 +1,7 @@
 // cpu_transformer_gated - the activation of a gated FFN, r = f(g) u, its gradient and tangents.
 //   dg = dr u f'(g), du = dr f(g);  tr = f'(g) u tg + f(g) tu
 //   tdg = tdr u f' + dr tu f' + dr u f'' tg,  tdu = tdr f + dr f' tg
+// or of one that is not gated, where u is 1 and does not move.
 // f is ReLU (f' = [g > 0], f'' = 0), SiLU g s(g) with s = 1 / (1 + exp(-g)), GELU g P(g) with P the normal distribution
 // function, or GELU by tanh: g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) / 2 (Hendrycks and Gimpel 2016,
 // arXiv:1606.08415).
@@ -36,7 +37,7 @@ typedef struct {
     float *r, *dg, *du, *tr, *tdg, *tdu;
     const float *g, *u, *dr, *tg, *tu, *tdr;
 } gated_arrays;
-typedef enum { GATED, GATED_BACK, GATED_JVP, GATED_BACK_JVP } gated_what;
+typedef enum { GATED, GATED_BACK, GATED_JVP, GATED_BACK_JVP, PLAIN, PLAIN_BACK, PLAIN_JVP, PLAIN_BACK_JVP } gated_what;
 
 // The loop of every operation with every activation: `at` and `what` are constants where this is used.
 #define GATED_LOOP(at)                                                                                                 \
@@ -65,6 +66,21 @@ typedef enum { GATED, GATED_BACK, GATED_JVP, GATED_BACK_JVP } gated_what;
             x.tdg[i] = c.d * (tdr * u + dr * x.tu[i]) + dr * u * c.dd * tg;                                            \
             x.tdu[i] = tdr * c.f + dr * c.d * tg;                                                                      \
         }                                                                                                              \
+        break;                                                                                                         \
+    case PLAIN:                                                                                                        \
+        for (size_t i = 0; i < n; i++) x.r[i] = at(x.g[i]).f;                                                          \
+        break;                                                                                                         \
+    case PLAIN_BACK:                                                                                                   \
+        for (size_t i = 0; i < n; i++) x.dg[i] = x.dr[i] * at(x.g[i]).d;                                               \
+        break;                                                                                                         \
+    case PLAIN_JVP:                                                                                                    \
+        for (size_t i = 0; i < n; i++) x.tr[i] = at(x.g[i]).d * x.tg[i];                                               \
+        break;                                                                                                         \
+    case PLAIN_BACK_JVP:                                                                                               \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            const curve c = at(x.g[i]);                                                                                \
+            x.tdg[i] = c.d * x.tdr[i] + x.dr[i] * c.dd * x.tg[i];                                                      \
+        }                                                                                                              \
     }
 
 HOT static void relu_rows(gated_arrays x, gated_what what, size_t n){GATED_LOOP(relu_at)} HOT
@@ -77,6 +93,7 @@ static void gelu_tanh_rows(gated_arrays x, gated_what what, size_t n) { GATED_LO
 static void gated_rows(gated_arrays x, gated_what what, activation act, int F, const span *s, int n) {
     static void (*const rows[])(gated_arrays, gated_what, size_t) = {
         [ACT_RELU] = relu_rows, [ACT_SILU] = silu_rows, [ACT_GELU] = gelu_rows, [ACT_GELU_TANH] = gelu_tanh_rows};
+    const gated_what of = x.u ? what : what + (PLAIN - GATED);
     const scratch_point mark = scratch_mark();
     FOR_BLOCKS(s, n) {
         gated_arrays at = x;
@@ -86,7 +103,7 @@ static void gated_rows(gated_arrays x, gated_what what, activation act, int F, c
             if (*out[k]) *out[k] = ROW(*out[k], F);
             if (*in[k]) *in[k] = ROW(*in[k], F);
         }
-        rows[act](at, what, (size_t)COUNT * (size_t)F);
+        rows[act](at, of, (size_t)COUNT * (size_t)F);
     }
     scratch_release(mark);
 }

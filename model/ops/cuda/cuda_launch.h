@@ -151,7 +151,7 @@ void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangent
                                const cuda_seqs *s, cudaStream_t st);
 
 // cuda_live.cu. A block per row: x [rows, F], kept [rows].
-void cuda_launch_keep_above(float *x, int32_t *kept, float above, int rows, int F, cudaStream_t st);
+void cuda_launch_keep_above(float *x, const float *by, int32_t *kept, float above, int rows, int F, cudaStream_t st);
 void cuda_launch_list_above(int32_t *list, const float *x, float above, int F, cudaStream_t st);
 // low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a
 // span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.

@@ -5,10 +5,12 @@
 #include <math.h>
 #include <string.h>
 
-void cuda_keep_above(float *x, int32_t *kept, const float *above, int F, const span *s, int n) {
-    for (int i = 0; i < n; i++)
+void cuda_keep_above(float *x, const float *by, int32_t *kept, const float *above, int F, const span *s, int n) {
+    for (int i = 0; i < n; i++) {
+        const size_t at = (size_t)s[i].row * (size_t)F;
         if (!isnan(above[i]) && s[i].n)
-            cuda_launch_keep_above(x + (size_t)s[i].row * (size_t)F, kept + s[i].row, above[i], s[i].n, F, g->stream);
+            cuda_launch_keep_above(x + at, by + at, kept + s[i].row, above[i], s[i].n, F, g->stream);
+    }
     LAUNCHED("keep_above");
 }
 

@@ -108,12 +108,13 @@ extern "C" void cuda_launch_live_linear_t(float *y, float *part, const float *x,
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    keep_above_k(float *__restrict__ x, int32_t *__restrict__ kept, float above, int F) {
+    keep_above_k(float *x, const float *by, int32_t *__restrict__ kept, float above, int F) {  // by may be x
     __shared__ int part[THREADS / 32];
     float *row = x + (size_t)blockIdx.x * F;
+    const float *value = by + (size_t)blockIdx.x * F;
     int count = 0;
     for (int j = (int)threadIdx.x; j < F; j += THREADS) {
-        const bool over = fabsf(row[j]) > above;
+        const bool over = fabsf(value[j]) > above;
         count += over;
         if (!over) row[j] = 0;
     }
@@ -121,8 +122,9 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) kept[blockIdx.x] += count;
 }
 
-extern "C" void cuda_launch_keep_above(float *x, int32_t *kept, float above, int rows, int F, cudaStream_t st) {
-    CU_LAUNCH(keep_above_k, rows, THREADS, 0, st, x, kept, above, F);
+extern "C" void cuda_launch_keep_above(float *x, const float *by, int32_t *kept, float above, int rows, int F,
+                                       cudaStream_t st) {
+    CU_LAUNCH(keep_above_k, rows, THREADS, 0, st, x, by, kept, above, F);
 }
 
 // One block: of THREADS numbers at a time those that are above find their places by votes.

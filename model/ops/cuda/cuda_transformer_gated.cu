@@ -1,5 +1,5 @@
-// cuda_transformer_gated - the activation of a gated FFN, r = f(g) u, its gradient and tangents; formulas as in
-// cpu_transformer_gated.c.
+// cuda_transformer_gated - the activation of a gated FFN, r = f(g) u, or of another (u NULL: 1), its gradient and
+// tangents; formulas as in cpu_transformer_gated.c.
 #include "cuda_device.h"
 #include <math.h>
 
@@ -41,19 +41,19 @@ static __global__ void __launch_bounds__(THREADS)
     for (int k = (int)threadIdx.x; k < count; k += THREADS) {
         const size_t i = (size_t)p.row * width + from + k;
         const curve c = curve_at(act, x.g[i]);
-        const float u = x.u[i];
+        const float u = x.u ? x.u[i] : 1.0f;
         if (what == CUDA_GATED)
             x.r[i] = c.f * u;
         else if (what == CUDA_GATED_BACK) {
             const float dr = x.dr[i];
             x.dg[i] = dr * u * c.d;
-            x.du[i] = dr * c.f;
+            if (x.u) x.du[i] = dr * c.f;
         } else if (what == CUDA_GATED_JVP)
-            x.tr[i] = c.d * u * x.tg[i] + c.f * x.tu[i];
+            x.tr[i] = c.d * u * x.tg[i] + (x.u ? c.f * x.tu[i] : 0.0f);
         else {
             const float dr = x.dr[i], tdr = x.tdr[i], tg = x.tg[i];
-            x.tdg[i] = c.d * (tdr * u + dr * x.tu[i]) + dr * u * c.dd * tg;
-            x.tdu[i] = tdr * c.f + dr * c.d * tg;
+            x.tdg[i] = c.d * (tdr * u + (x.u ? dr * x.tu[i] : 0.0f)) + dr * u * c.dd * tg;
+            if (x.u) x.tdu[i] = tdr * c.f + dr * c.d * tg;
         }
     }
 }
