@@ -140,15 +140,15 @@ LONG := $(LONG:%=\%/test_%)
 check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
 	@unset $(LAUNCHED); BIN=$(B)/bin tests/suite.sh $(B)/tests $(JOBS) \
 	  $(foreach l,$(LONG),$(filter $l,$(SCRIPTS) $(TESTS))) $(filter-out $(LONG),$(SCRIPTS) $(TESTS) $(SHIM_TEST))
-# ORACLE names what tests/test_oracle.sh compares: full, or nothing for one small case.
-ORACLE := full
-oracle: all                                  ## compare the scores with ../shared/oracle -> results/oracle (long)
+# ORACLE: the families whose scores are compared; each has a log of its own.
+ORACLE := opt llama
+oracle: all                                  ## compare the scores with ../shared/oracle -> results/oracle (an hour; ORACLE=opt or llama alone)
 	@mkdir -p results/oracle
-	@{ printf '# command: make oracle\n# code: %s\n# date: %s\n# machine: %s\n' "$$(git describe --always --dirty)" "$$(date -u +%FT%TZ)" \
-	   "$$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $$(nproc) threads"; \
-	   BIN=$(B)/bin PYTHON=$(PYTHON) tests/test_oracle.sh $(ORACLE); } | tee results/oracle/oracle.log.tmp
-	@tail -n 1 results/oracle/oracle.log.tmp | grep -q '^[1-9][0-9]* comparisons, none far$$'
-	@mv results/oracle/oracle.log.tmp results/oracle/oracle.log
+	@set -e; for family in $(ORACLE); do log=results/oracle/$$family.log; \
+	  { printf '# command: make oracle ORACLE=%s\n# code: %s\n# date: %s\n# machine: %s\n' $$family "$$(git describe --always --dirty)" \
+	    "$$(date -u +%FT%TZ)" "$$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $$(nproc) threads"; \
+	    BIN=$(B)/bin PYTHON=$(PYTHON) tests/test_oracle.sh $$family; } | tee $$log.tmp; \
+	  tail -n 1 $$log.tmp | grep -q '^[1-9][0-9]* comparisons, none far$$'; mv $$log.tmp $$log; done
 test: install                                ## install what is missing, build, run the tests
 	@$(MAKE) --no-print-directory check
 install:                                     ## install the Debian packages that are missing (as root, or with sudo)
