@@ -278,14 +278,17 @@ sed -i '0,/61\.51/s//61.52/' "$tmp/out/report.html"
 "$bin/report" --in "$tmp/out" --out "$tmp/out/report.html" --check 2>"$tmp/e" && fail "a changed number passes"
 grep -q "report.html:[0-9]*: does not follow" "$tmp/e" || fail "report --check: $(cat "$tmp/e")"
 
-# So are the committed page and tables, where there are any.
-if [ -e results/paper/report.html ]; then
-    "$bin/report" --in results/paper --out results/paper/report.html --check || fail "results/paper/report.html"
+# So are the committed pages and tables, where there are any.
+for of in results/paper results/smollm2; do
+    [ -e $of/report.html ] || continue
+    "$bin/report" --in $of --out $of/report.html --check || fail "$of/report.html"
+    mkdir "$tmp/committed"
     for tables in published claims here; do
-        "$bin/tables" --spec "experiments/paper/$tables.json" --in results/paper --all "$tmp/committed" 2>"$tmp/e" || fail "$(cat "$tmp/e")"
+        "$bin/tables" --spec "experiments/paper/$tables.json" --in $of --all "$tmp/committed" 2>"$tmp/e" || fail "$(cat "$tmp/e")"
     done
-    diff -r "$tmp/committed" results/paper/tables >"$tmp/log" || fail "results/paper/tables: $(head -n 5 "$tmp/log")"
-fi
+    diff -r "$tmp/committed" $of/tables >"$tmp/log" || fail "$of/tables: $(head -n 5 "$tmp/log")"
+    rm -r "$tmp/committed"
+done
 
 # An empty folder: the published numbers, and "not run" for the rest, in words and in the pictures.
 mkdir -p "$tmp/empty/tables"
