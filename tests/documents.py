@@ -35,6 +35,9 @@ EXCEPTIONS = [
     (r"make (cuda-report|ptxrun( PTXRUN=\S+)?)", "make -n", "needs nvcc"),
     (r"bin/world --check build/remake/world --model build/remake/model", "names", "what make remake leaves, an hour"),
     (r"data/download\.sh DIR", "sh -n data/download.sh", "needs the network"),
+    (r"(PATH=\S+ )?data/from_hub\.py DIR( \w+)?", "names", "needs pyarrow; test_from_hub runs it"),
+    (r"python3 -m venv venv", "names", "seconds"),
+    (r"venv/bin/pip install pyarrow", "names", "needs the network"),
     (r"(KIT_CUDA=\S+ )?compute-sanitizer .*", "names", "needs a GPU"),
     (r"(mpirun|srun)\b.*", "names", "how processes are started, not a whole command"),
     (r"TEXT=\.\.\. LIMIT=6 experiments/contextual\.sh small", "names", "not a whole command"),
@@ -45,7 +48,7 @@ EXCEPTIONS = [
     (r"pip install .*", "names", "needs the network"),
 ]
 # Blocks that hold no command: their first line, and what they are.
-TEXTS = [(r"DIR/piqa/train\.jsonl ", "a list of files"), (r"from datasets import ", "Python that needs the network"),
+TEXTS = [(r"DIR/piqa/train\.jsonl ", "a list of files"),
          (r"// crit_", "C; test_new_criterion runs it"), (r"import h5py, pandas", "Python; test_score runs it")]
 
 PROGRAM = r"(?:bin/\w+|(?:experiments|data|tests)/\w+\.(?:sh|py))(?=[\s;)]|$)"
