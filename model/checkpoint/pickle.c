@@ -10,71 +10,6 @@
 const char *const pickle_kind_names[] = {"None",   "a bool", "a number", "a text",    "a tuple",  "a dict",
                                          "a list", "a mark", "a class",  "a storage", "a tensor", "an object"};
 
-// Classes and functions that mean something here; the storages follow them.
-typedef enum {
-    ORDERED_DICT,
-    DEFAULT_DICT,
-    REBUILD_V2,
-    REBUILD_V1,
-    PARAMETER,
-    PARAMETER_STATE,
-    FROM_TYPE,
-    N_CALLS
-} call;
-static const char *const calls[N_CALLS] = {"collections.OrderedDict",
-                                           "collections.defaultdict",
-                                           "torch._utils._rebuild_tensor_v2",
-                                           "torch._utils._rebuild_tensor",
-                                           "torch._utils._rebuild_parameter",
-                                           "torch._utils._rebuild_parameter_with_state",
-                                           "torch._tensor._rebuild_from_type_v2"};
-static const struct {
-    const char *name, *type;
-    size_t width;
-} storages[] = {{"torch.FloatStorage", "float32", 4},
-                {"torch.HalfStorage", "float16", 2},
-                {"torch.BFloat16Storage", "bfloat16", 2},
-                {"torch.DoubleStorage", "float64", 8},
-                {"torch.LongStorage", "int64", 8},
-                {"torch.IntStorage", "int32", 4},
-                {"torch.ShortStorage", "int16", 2},
-                {"torch.CharStorage", "int8", 1},
-                {"torch.ByteStorage", "uint8", 1},
-                {"torch.BoolStorage", "bool", 1},
-                {"torch.ComplexFloatStorage", "complex64", 8},
-                {"torch.ComplexDoubleStorage", "complex128", 16},
-                {"torch.QInt8Storage", "qint8", 1},
-                {"torch.QUInt8Storage", "quint8", 1},
-                {"torch.QInt32Storage", "qint32", 4},
-                {"torch.storage.UntypedStorage", "bytes", 1}};
-enum { N_STORAGES = sizeof storages / sizeof *storages };
-// What else files of training hold; nothing of it is made. A name that ends with a dot is that of a module.
-static const char *const harmless[] = {"torch.",
-                                       "collections.",
-                                       "numpy.",
-                                       "pathlib.",
-                                       "omegaconf.",
-                                       "transformers.",
-                                       "argparse.Namespace",
-                                       "_codecs.encode",
-                                       "copy_reg._reconstructor",
-                                       "copyreg._reconstructor"};
-static const char *const builtins[] = {"set", "frozenset", "list",   "dict",  "tuple", "int",   "float", "complex",
-                                       "str", "bytearray", "object", "range", "slice", "bytes", "bool"};
-
-static bool is_harmless(const char *name) {
-    static const char *const modules[] = {"builtins.", "__builtin__."};
-    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
-        const size_t n = strlen(harmless[i]);
-        if (harmless[i][n - 1] == '.' ? !strncmp(name, harmless[i], n) : !strcmp(name, harmless[i])) return true;
-    }
-    for (int k = 0; k < 2; k++)
-        for (size_t i = 0; i < sizeof builtins / sizeof *builtins; i++)
-            if (!strncmp(name, modules[k], strlen(modules[k])) && !strcmp(name + strlen(modules[k]), builtins[i]))
-                return true;
-    return false;
-}
-
 typedef pickle machine;
 
 // ---------------------------------------------------------------- bytes and values
@@ -161,16 +96,9 @@ static int above_mark(const machine *m) {
 
 // ---------------------------------------------------------------- classes
 static int push_global(machine *m, const char *name) {
-    for (int g = 0; g < N_CALLS; g++)
-        if (!strcmp(name, calls[g])) return push(m, (value){.kind = GLOBAL, .x = g});
-    for (int s = 0; s < N_STORAGES; s++)
-        if (!strcmp(name, storages[s].name)) return push(m, (value){.kind = GLOBAL, .x = N_CALLS + s});
-    if (is_harmless(name)) return push(m, (value){.kind = OPAQUE});
-    return bad(m, "it calls for %s", name);
-}
-
-static const char *name_of(int64_t global) {
-    return global < N_CALLS ? calls[global] : storages[global - N_CALLS].name;
+    const int global = pickle_global(name);
+    if (global >= 0) return push(m, (value){.kind = GLOBAL, .x = global});
+    return global == GLOBAL_HARMLESS ? push(m, (value){.kind = OPAQUE}) : bad(m, "it calls for %s", name);
 }
 
 static int op_global(machine *m) {
@@ -206,14 +134,13 @@ static int op_persistent(machine *m) {
     const value *class = item(m, &id, 1), *key = item(m, &id, 2);
     const int64_t count = item(m, &id, 4)->x;
     if (!pickle_is_text(item(m, &id, 0), "storage")) return bad(m, "a persistent id that is no storage");
-    if (class->x < N_CALLS) return bad(m, "a storage of class %s", name_of(class->x));
+    if (class->x < N_CALLS) return bad(m, "a storage of class %s", pickle_global_name(class->x));
     if (key->n > 200) return bad(m, "a storage's key of %zu bytes", key->n);
     if (count < 0) return bad(m, "a storage of %lld elements", (long long)count);
-    const pickle_storage s = {.key = (const char *)key->text,
-                              .n_key = key->n,
-                              .count = (size_t)count,
-                              .width = storages[class->x - N_CALLS].width,
-                              .type = storages[class->x - N_CALLS].type};
+    size_t width;
+    const char *type = pickle_storage_type(class->x, &width);
+    const pickle_storage s = {
+        .key = (const char *)key->text, .n_key = key->n, .count = (size_t)count, .width = width, .type = type};
     VEC_PUSH(m->storages, m->n_storages, m->cap_storages, s);
     return push(m, (value){.kind = STORAGE, .x = m->n_storages - 1});
 }
@@ -276,13 +203,13 @@ static int op_reduce(machine *m) {
         return want_items(m, &args, (kind[]){TENSOR}, 1, "a parameter") ? -1 : push(m, *item(m, &args, 0));
     case FROM_TYPE:
         if (want_items(m, &args, from_type, 3, "a tensor of a class")) return -1;
-        if (item(m, &args, 0)->x != REBUILD_V2) return bad(m, "a call of %s", name_of(f.x));
+        if (item(m, &args, 0)->x != REBUILD_V2) return bad(m, "a call of %s", pickle_global_name(f.x));
         return rebuild_tensor(m, item(m, &args, 2), true);
     case DEFAULT_DICT: return push_new(m, DICT);
     case ORDERED_DICT:
         if (args.n == 0) return push_new(m, DICT);
     }
-    return bad(m, "a call of %s", name_of(f.x));
+    return bad(m, "a call of %s", pickle_global_name(f.x));
 }
 
 // cls.__new__(cls, ..): an object that nothing looks at.

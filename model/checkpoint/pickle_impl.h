@@ -22,6 +22,23 @@ typedef struct {
     int64_t offset, dim[4], stride[4];
 } view;
 
+// Classes and functions that mean something here; from N_CALLS on the classes of storages (pickle_names.c).
+typedef enum {
+    ORDERED_DICT,
+    DEFAULT_DICT,
+    REBUILD_V2,
+    REBUILD_V1,
+    PARAMETER,
+    PARAMETER_STATE,
+    FROM_TYPE,
+    N_CALLS
+} pickle_call;
+// What a name stands for: one of these, a value that nothing looks at, or the end of the reading.
+enum { GLOBAL_HARMLESS = -1, GLOBAL_FOREIGN = -2 };
+int pickle_global(const char *name);
+const char *pickle_global_name(int64_t global);
+const char *pickle_storage_type(int64_t global, size_t *width);  // as in "float32", and the bytes of an element
+
 struct pickle {
     const char *path;
     const uint8_t *begin, *at, *end;
