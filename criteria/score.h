@@ -23,6 +23,7 @@ typedef struct {
     enum { RECOMPUTE_AUTO, RECOMPUTE_ON, RECOMPUTE_OFF } recompute;
     long shots, examples, seed, removal_neurons, batch_tokens;
     bool bos, list, estimate;
+    int weights;  // a dtype, or -1
     device_options device;
 } score_options;
 

@@ -18,6 +18,7 @@ static score_options arg = {.data = "",
                             .tasks = "all",
                             .criteria = "all",
                             .modes = 1 << MODE_SOUND,
+                            .weights = -1,
                             .device = {.name = "cpu"},
                             .out = "",
                             .split = "",
@@ -107,6 +108,7 @@ static const cli_option options[] = {
      .arg = "N",
      .help = "tokens a batch; 0: as fit into 1 GiB; changes no result",
      .max = 1e6},
+    {.group = weights_rows, .value = &arg.weights},
     {.group = device_rows, .value = &arg.device},
     {.name = "recompute",
      .type = CLI_CHOICE,
@@ -240,7 +242,7 @@ int main(int argc, char **argv) {
     printf("score: %s\n", resolved);
     if (rank == 0 && ranks > 1 && !o->estimate && leader_begin(dir)) die(1, "%s", err_get());
     model m = {0};
-    if (model_load_on(&m, o->model, device) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
+    if (model_load_as(&m, o->model, device, o->weights) || ckpt_check_values(&m.file)) die(1, "%s", err_get());
     j.model = &m;
     for (mode_kind k = MODE_SOUND; k < MODES; k++)
         if (j.mode[k] && model_check_mode(&m.c, k)) die(1, "%s", err_get());

@@ -33,6 +33,7 @@ static void fix_attributes(score_job *j) {
     fixed(j, "bos", true, xasprintf("%d", j->o.bos));
     fixed(j, "over_long", false, xstrdup(over_long_names[j->o.over]));
     fixed(j, "activations", false, xstrdup(dtype_options[j->o.device.activations]));
+    fixed(j, "weights", false, xstrdup(model_weights_name(j->model)));
     fixed(j, "store_type", false, xstrdup(dtype_options[j->o.store_type]));
     fixed(j, "layers", true, xasprintf("%d", c->L));
     fixed(j, "heads", true, xasprintf("%d", c->H));
@@ -45,6 +46,7 @@ static void fix_attributes(score_job *j) {
 // What a store means that does not have an attribute; NULL: it must have it.
 static const char *unsaid(const char *key) {
     if (strcmp(key, "activations") == 0) return "fp32";
+    if (strcmp(key, "weights") == 0) return "as stored";
     return strcmp(key, "part") == 0 ? whole_part : NULL;
 }
 

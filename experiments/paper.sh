@@ -13,8 +13,8 @@
 # documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT, PAGES (of the
 # text; LIMIT unless given), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of what compares all criteria: static
 # masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is
-# the one over sparsity and length), TOKENS, ROUNDS, FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the
-# model's positions). BIN names the folder of the programs.
+# the one over sparsity and length), TOKENS, ROUNDS, WEIGHTS (of the model), FIGURES (scripts), OVER_LONG (skip or cut:
+# texts longer than the model's positions). BIN names the folder of the programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
@@ -55,7 +55,7 @@ examples=${EXAMPLES:-$examples} limit=${LIMIT:-$limit} epochs=${EPOCHS:-$epochs}
 shapes=${SHAPES:-$shapes} tokens=${TOKENS:-$tokens} rounds=${ROUNDS:-$rounds} sparsities=${SPARSITIES:-$sparsities}
 text_sparsities=${TEXT_SPARSITIES-$text_sparsities} each_sparsities=${CRITERIA_SPARSITIES:-$sparsities}
 criteria=${CRITERIA:-all} pages=${PAGES:--1} bin=${BIN:-bin}
-work=$out/work failed=0
+weights=${WEIGHTS:+--weights $WEIGHTS} work=$out/work failed=0
 pair=plainact,l2_norm  # the criteria of the two methods that the paper compares
 mkdir -p "$work" "$out/tables" "$out/plots" || exit 1
 tasks=
@@ -78,7 +78,7 @@ run() {
 }
 
 score() {
-    "$bin/score" --model "$model" --data "$data" --tasks "$tasks" --over-long "${OVER_LONG:-stop}" \
+    "$bin/score" --model "$model" $weights --data "$data" --tasks "$tasks" --over-long "${OVER_LONG:-stop}" \
         --device "$device" $scored "$@"
 }
 score_main() { score --shots 5 --examples "$examples" --criteria "$criteria" --out "$work/scores.h5" "$@"; }
@@ -102,7 +102,7 @@ train() {
         --device "${device%%,*}" --out "$to/$design-$seed.h5" --metrics "$to/$design-$seed.csv" "$@"
 }
 sweep() {
-    "$bin/sweep" --model "$model" --data "$data" --limit "$limit" --pages "$pages" --over-long "${OVER_LONG:-stop}" \
+    "$bin/sweep" --model "$model" $weights --data "$data" --limit "$limit" --pages "$pages" --over-long "${OVER_LONG:-stop}" \
         --token-perplexity none --device "$device" $evaluated "$@"
 }
 on_text() { sweep --wikitext "$text" "$@"; }
@@ -156,7 +156,7 @@ sweep_neurons() {
 # time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
 # (where global ones of a net for each layer would need a dense pass)
 time_model() {
-    "$bin/bench" --model "$model" --mask none,static,contextual --scores "$work/aggregates.h5" --criterion "$1" \
+    "$bin/bench" --model "$model" $weights --mask none,static,contextual --scores "$work/aggregates.h5" --criterion "$1" \
         --predictor "$work/$2-${seeds%%,*}.h5" --scope local --sparsity "$sparsities" --refresh 0,1 --prompt 64 \
         --tokens "$tokens" --rounds "$rounds" --device "$device" --out "$out/bench.csv"
 }

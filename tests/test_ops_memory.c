@@ -176,7 +176,7 @@ static void transposes(void **state) {
                 for (size_t j = 0; j < rows * cols * b; j++) from[j] = (uint8_t)(j * 2654435761u >> 11);
                 uint8_t *at = side[k]->alloc(rows * cols * b), *to = side[k]->alloc(rows * cols * b + guard);
                 side[k]->put(at, from, rows * cols * b);
-                side[k]->transpose(to, &(weight){at, type, (int)rows, (int)cols, NULL, NULL});
+                side[k]->transpose(to, &(weight){at, type, (int)rows, (int)cols, NULL, NULL, false});
                 uint8_t *got = on_host(side[k], to, rows * cols * b + guard);
                 for (size_t r = 0; r < rows; r++)
                     for (size_t c = 0; c < cols; c++)

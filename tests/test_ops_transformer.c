@@ -46,7 +46,7 @@ RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shap
 // Rows of D numbers for each head; an odd D has one less, which rotation cannot pair.
 RUN(rotate) {
     const int D = c->shape->E / c->shape->H / 2 * 2;
-    const weight table = {c->x[2], DT_F32, 0, D, NULL, NULL};
+    const weight table = {c->x[2], DT_F32, 0, D, NULL, NULL, false};
     c->o->rotate(c->x[0], &table, c->first, c->shape->H, false, SPANS);
     c->o->rotate(c->x[1], &table, c->first, c->shape->H, true, SPANS);
 }
@@ -254,7 +254,7 @@ static void products_keep_every_bit(void **state) {
         for (int i = 0; i < E; i++) w[i * E + i] = diagonal[k];
         void *on_w = gpu->alloc(sizeof w);
         gpu->put(on_w, w, sizeof w);
-        const weight at = {on_w, k < 2 ? DT_F16 : DT_BF16, E, E, NULL, NULL};
+        const weight at = {on_w, k < 2 ? DT_F16 : DT_BF16, E, E, NULL, NULL, false};
         for (int back = 0; back < 2; back++) {
             if (back)
                 gpu->linear_back(on_y, on_x, &at, false, s, 3);

@@ -40,10 +40,10 @@ static void make_matrix(matrix *m, dtype type) {
     for (int k = 0; k < sides; k++) {
         uint16_t *p = side[k]->alloc(sizeof h), *t = side[k]->alloc(sizeof h);
         side[k]->put(p, h, sizeof h);
-        m->on[k] = (weight){p, type, F, E, NULL, "layers.1.fc1.weight"};
+        m->on[k] = (weight){p, type, F, E, NULL, "layers.1.fc1.weight", false};
         dtype_narrow(h, type, turned, F * E);
         side[k]->put(t, h, sizeof h);
-        m->t[k] = (weight){t, type, E, F, NULL, "layers.1.fc2.weight"};
+        m->t[k] = (weight){t, type, E, F, NULL, "layers.1.fc2.weight", false};
         dtype_narrow(h, type, x, F * E);
     }
 }

@@ -35,7 +35,7 @@ enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
     char *model, *shape, *out, *peer;
-    cli_list weights;                                             // dtypes; none: as stored
+    cli_list weights;                                             // dtypes (weight_options); none: as stored
     cli_list design, hidden, refresh, kv, prompt, tokens, batch;  // predictor_design; kv_policy
     mask_options masks;                                           // --mask and --predictor are lists
     device_options device;
@@ -48,10 +48,7 @@ typedef struct {
     char *name;
     model m;
     model_random random;
-    tensor *cast;  // converted tensors, data in one block
-    int n_cast;
-    void *block;
-    const char *weights;  // "fp32", "fp16", "bf16", "mixed"
+    const char *weights;  // a name of weight_options, "q4_1", "q4_k", "mixed"
     bool is_random;
 } bench_model;
 
@@ -60,15 +57,16 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, int wei
 void bench_model_close(bench_model *b);  // safe on {0}
 // Bytes that can still be had: on the CPU what the system (and its control group) has available.
 double bench_room(const ops *o);
-// Refuses, with err_set, what does not fit: weights of `type` of this configuration, their transposed copies if masks
-// want them, predictors, and the workspace and caches of the largest batch.
+// Refuses, with err_set, what does not fit: weights of a file (NULL: of a shape), as they are or of a type (weights),
+// their transposed copies if masks want them, predictors, and the workspace and caches of the largest batch.
 typedef struct {
     int prompt, tokens, batch;
     bool masked;
     kv_policy kv;
     double predictors;
 } bench_need;
-int bench_fits(const char *name, const model_config *c, dtype type, const bench_need *n, const ops *o);
+int bench_fits(const char *name, const model_config *c, const ckpt *file, int weights, const bench_need *n,
+               const ops *o);
 
 // One thing that is timed in a model: a mask source with its rule.
 typedef struct {
@@ -115,7 +113,8 @@ typedef struct {
     results *out;
 } bench_group;
 
-// The type of a predictor's weights with a model of these: that of --predictor-weights, else the model's (mixed: fp32).
+// The type of a predictor's weights with a model of these: that of --predictor-weights, else the model's (mixed or in
+// blocks: fp32).
 dtype bench_predictor_type(const bench_options *o, const char *weights);
 // Bytes of all predictors that the options ask for with this model, and beside them, while they are made, one in fp32
 // (counted before). -1 and err_set: a bad list.

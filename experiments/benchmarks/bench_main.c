@@ -3,6 +3,7 @@
 // evaluation run (decode.h).
 #include "bench.h"
 #include "cli.h"
+#include "model_weights.h"
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +34,8 @@ static const cli_option options[] = {
      .type = CLI_CHOICES,
      .value = &arg.weights,
      .arg = "a,b",
-     .help = "types of the weights; without it as stored (random ones: fp32)",
-     .names = dtype_options},
+     .help = "types of the weights, q8_0 and q4_0 on the CPU only; without it as stored (random ones: fp32)",
+     .names = weight_options},
     {.name = "mask",
      .type = CLI_STR,
      .value = &arg.masks.mask,
@@ -55,7 +56,7 @@ static const cli_option options[] = {
      .type = CLI_CHOICE,
      .value = &arg.masks.predictor_weights,
      .arg = "TYPE",
-     .help = "type that predictors run with; without it that of the model's weights",
+     .help = "type that predictors run with; without it that of the model's weights (in blocks: fp32)",
      .names = dtype_options},
     {.name = "design",
      .type = CLI_CHOICES,
@@ -170,8 +171,11 @@ static bool repairs(void) {
 }
 
 // Everything that can be wrong with a model is said before one is made.
-static void check(const model_config *c, const char *name, dtype type, const ops *o) {
-    const int prompt = most(&arg.prompt), tokens = most(&arg.tokens);
+static void check(const model_config *c, const ckpt *file, const char *name, int weights, const ops *o) {
+    const int prompt = most(&arg.prompt), tokens = most(&arg.tokens),
+              stored = file ? (int)file->tensors[0].type : DT_F32;
+    const char *type =
+        weights < 0 ? dtype_options[dtype_in_blocks((dtype)stored) ? DT_F32 : stored] : weight_options[weights];
     if (prompt + tokens > c->positions)
         die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
             c->positions, prompt, tokens, prompt + tokens);
@@ -182,9 +186,10 @@ static void check(const model_config *c, const char *name, dtype type, const ops
                              .batch = most(&arg.batch),
                              .masked = masked(),
                              .kv = repairs() ? KV_REPAIR : KV_COMPUTE,
-                             .predictors =
-                                 bench_predictor_bytes(&arg, c, bench_predictor_type(&arg, dtype_options[type]))};
-    if (need.predictors < 0 || bench_fits(name, c, type, &need, o) != 0) die(1, "%s", err_get());
+                             .predictors = bench_predictor_bytes(&arg, c, bench_predictor_type(&arg, type))};
+    if (model_check_weights(c, weights, o) != 0 || need.predictors < 0 ||
+        bench_fits(name, c, file, weights, &need, o) != 0)
+        die(1, "%s", err_get());
 }
 
 static void run_group(bench_group *g) {
@@ -214,12 +219,12 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
     if (!arg.model) {
         model_config c;
         if (model_shape(&c, shape) != 0) die(2, "--shape %s", err_get());
-        check(&c, shape, weights < 0 ? DT_F32 : (dtype)weights, o);
+        check(&c, NULL, shape, weights < 0 ? DT_F32 : weights, o);
     } else {
         ckpt file = {0};
         if (ckpt_open(&file, arg.model) != 0 || model_check_mode(&file.config, arg.masks.mode) != 0)
             die(1, "%s", err_get());
-        check(&file.config, arg.model, weights < 0 ? file.tensors[0].type : (dtype)weights, o);
+        check(&file.config, &file, arg.model, weights, o);
         ckpt_close(&file);
     }
     if (bench_model_open(&made, arg.model, shape, weights, (uint64_t)arg.masks.seed, o) != 0) die(1, "%s", err_get());
@@ -262,7 +267,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < arg.weights.n && narrow != DT_F32; i++)
         if (arg.weights.at[i] != (long)narrow)
             die(2, "--weights %s: with --activations %s products have weights of that type; leave --weights out",
-                dtype_options[arg.weights.at[i]], dtype_options[narrow]);
+                weight_options[arg.weights.at[i]], dtype_options[narrow]);
     const ops *o = device_open(&arg.device);
     if (!o) die(1, "%s", err_get());
     arg.device.threads = omp_get_max_threads();

@@ -1,68 +1,34 @@
 // bench_model - the model that is timed, and whether it fits. Contract in bench.h.
 #include "bench.h"
-#include "convert.h"
+#include "model_weights.h"
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 
 // ---------------------------------------------------------------- loading
-static size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
-static size_t numbers(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
-
+// The type of all matrices; of several the one in blocks that most numbers have, or "mixed".
 static const char *stored_as(const ckpt *file) {
-    for (int i = 1; i < file->n_tensors; i++)
-        if (file->tensors[i].type != file->tensors[0].type) return "mixed";
-    return dtype_options[file->tensors[0].type];
-}
-
-// The checkpoint's tensors in another type, in one block of ours.
-static void cast(bench_model *b, const ckpt *file, dtype type) {
-    size_t bytes = 0, most = 0;
-    b->n_cast = file->n_tensors;
-    b->cast = xcalloc((size_t)b->n_cast, sizeof *b->cast);
-    for (int i = 0; i < b->n_cast; i++) {
-        const size_t count = numbers(&file->tensors[i]);
-        bytes += padded(count * dtype_bytes(type));
-        most = count > most ? count : most;
-    }
-    char *at = b->block = xaligned(bytes);
-    float *wide = xmalloc(most * sizeof *wide);
-    for (int i = 0; i < b->n_cast; i++) {
-        const tensor *t = &file->tensors[i];
-        const size_t count = numbers(t);
-        dtype_widen(wide, t->data, t->type, count);
-        dtype_narrow(at, type, wide, count);
-        b->cast[i] = *t;
-        b->cast[i].name = xstrdup(t->name);
-        b->cast[i].type = type;
-        b->cast[i].data = at;
-        at += padded(count * dtype_bytes(type));
-    }
-    free(wide);
+    static const char *const names[DTYPES] = {"fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k"};
+    size_t numbers[DTYPES] = {0}, all = 0;
+    int most = DT_Q8_0;
+    for (int i = 0; i < file->n_tensors; i++)
+        if (file->tensors[i].rank > 1) {
+            numbers[file->tensors[i].type] += tensor_numbers(&file->tensors[i]);
+            all += tensor_numbers(&file->tensors[i]);
+        }
+    for (int t = 0; t < DTYPES; t++)
+        if (numbers[t] == all) return names[t];
+    for (int t = DT_Q8_0; t < DTYPES; t++) most = numbers[t] > numbers[most] ? t : most;
+    return numbers[most] ? names[most] : "mixed";
 }
 
 static int open_checkpoint(bench_model *b, const char *dir, int weights, const ops *o) {
     char *path = realpath(dir, NULL);
     b->name = xstrdup(path ? basename(path) : dir);
     free(path);
-    if (weights < 0) {
-        if (model_load_on(&b->m, dir, o) != 0) return -1;
-        b->weights = stored_as(&b->m.file);
-        return 0;
-    }
-    ckpt file = {0};
-    if (ckpt_open(&file, dir) != 0) return -1;
-    int bad = ckpt_check_values(&file);
-    if (!bad) {
-        cast(b, &file, (dtype)weights);
-        bad = model_from_tensors_on(&b->m, &file.config, b->cast, b->n_cast, o);
-    }
-    if (bad)
-        ckpt_close(&file);
-    else
-        b->m.file = file;  // its hash names the model
-    b->weights = dtype_options[weights];
-    return bad;
+    if (model_load_as(&b->m, dir, o, weights) != 0) return -1;
+    b->weights = weights < 0 ? stored_as(&b->m.file) : weight_options[weights];
+    return 0;
 }
 
 int bench_model_open(bench_model *b, const char *dir, const char *shape, int weights, uint64_t seed, const ops *o) {
@@ -75,7 +41,7 @@ int bench_model_open(bench_model *b, const char *dir, const char *shape, int wei
         b->is_random = true;
         b->name = xstrdup(shape);
         const dtype type = weights < 0 ? DT_F32 : (dtype)weights;
-        b->weights = dtype_options[type];
+        b->weights = weight_options[type];
         bad = model_shape(&c, shape) != 0 || model_random_make(&b->random, &c, type, seed, o) != 0 ? -1 : 0;
         b->m = b->random.m;
     }
@@ -89,8 +55,6 @@ void bench_model_close(bench_model *b) {
     else
         b->random.m = b->m;
     model_random_free(&b->random);
-    tensors_free(b->cast, b->n_cast);
-    free(b->block);
     free(b->name);
     *b = (bench_model){0};
 }
@@ -126,21 +90,45 @@ double bench_room(const ops *o) {
     return room;
 }
 
-int bench_fits(const char *name, const model_config *c, dtype type, const bench_need *n, const ops *o) {
+// Bytes of the weights of a configuration as they are loaded, of fp32 copies beside them, of what masks want transposed.
+typedef struct {
+    const model_config *c;
+    const ckpt *file;  // NULL: random weights
+    int weights;
+    const ops *o;
+    double kept, halves, transposed;
+} weight_need;
+
+static int count_weight(void *ctx, const tensor_at *at) {
+    weight_need *n = ctx;
+    const tensor *t = n->file ? ckpt_find(n->file, at->name) : NULL;
+    const dtype stored = t ? t->type : DT_F32;
+    const weight_form form = model_weight_form(n->c, at->spec, stored, n->weights, n->o);
+    const double count = (double)at->rows * (at->spec->cols == DIM_NONE ? 1 : at->cols),
+                 bytes = count / (double)dtype_block(form.type) * (double)dtype_size(form.type, dtype_block(form.type));
+    n->kept += bytes;
+    if (form.type == DT_F16 || form.type == DT_BF16) n->halves += count;
+    if (at->spec->transposed && !form.turned) n->transposed += bytes;
+    return 0;
+}
+
+int bench_fits(const char *name, const model_config *c, const ckpt *file, int weights, const bench_need *n,
+               const ops *o) {
     const model m = model_unloaded(c, o);
-    const double weights = (double)model_random_bytes(c, type), E = c->E, L = c->L, gb = 1e-9;
-    const double wide = type != DT_F32 && o->host && 2 * weights <= (double)((size_t)1 << 30) ? 2 * weights : 0;
-    const double transposed = n->masked ? L * (E * E + E * c->F) * (double)dtype_bytes(type) : 0;
-    const double caches = (n->kv == KV_REPAIR && n->masked ? 3 : 2) * (double)n->batch * (n->prompt + n->tokens) * L *
-                          E * (double)sizeof(float);
+    weight_need need_of = {c, file, weights, o, 0, 0, 0};
+    arch_each_tensor(c, count_weight, &need_of);
+    const double wide = 4 * need_of.halves <= (double)((size_t)1 << 30) && o->host ? 4 * need_of.halves : 0, gb = 1e-9;
+    const double kept = need_of.kept + wide, transposed = n->masked ? need_of.transposed : 0;
+    const double width = 2.0 * m.arch.kv_heads * c->D + (n->kv == KV_REPAIR && n->masked ? c->E : 0);
+    const double caches = (double)n->batch * (n->prompt + n->tokens) * c->L * width * (double)sizeof(float);
     const double work = (double)bench_bandwidth_bytes(o) +
                         (double)model_run_bytes(&m, n->prompt * n->batch, n->batch, RUN_FORWARD) +
                         (double)model_run_bytes(&m, n->batch, n->batch, RUN_FORWARD);
-    const double need = weights + wide + transposed + caches + work + n->predictors, room = bench_room(o);
+    const double need = kept + transposed + caches + work + n->predictors, room = bench_room(o);
     if (need <= room) return 0;
     return err_set("%s with %s weights needs %.0f bytes of memory (%.1f GB: weights %.1f, copies for masks %.1f, "
                    "predictors %.1f, caches and workspace %.1f), and %.1f GB are available; "
-                   "take a smaller shape, --weights fp16 or a machine with more memory",
-                   name, dtype_options[type], need, need * gb, (weights + wide) * gb, transposed * gb,
+                   "take a smaller shape, --weights of fewer bytes or a machine with more memory",
+                   name, weights < 0 ? "its" : weight_options[weights], need, need * gb, kept * gb, transposed * gb,
                    n->predictors * gb, (caches + work) * gb, room * gb);
 }

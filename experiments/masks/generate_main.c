@@ -16,8 +16,10 @@ static struct {
     kv_policy kv;
     bool no_bos, stats;
     mask_options masks;
+    int weights;
     device_options device;
 } arg = {
+    .weights = -1,
     .tokens = 64,
     .top_p = 1,
     .kv = KV_REPAIR,
@@ -95,6 +97,7 @@ static const cli_option options[] = {
      .type = CLI_FLAG,
      .value = &arg.stats,
      .help = "print tokens, seconds and the effective sparsity on stderr"},
+    {.group = weights_rows, .value = &arg.weights},
     {.group = device_rows, .value = &arg.device},
     {0}};
 
@@ -140,7 +143,7 @@ int main(int argc, char **argv) {
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED | 1u << MASK_CONTEXTUAL) != 0) die(2, "%s", err_get());
     model m;
     const ops *device = device_open(&arg.device);
-    if (!device || model_load_on(&m, arg.model, device) != 0) die(1, "%s", err_get());
+    if (!device || model_load_as(&m, arg.model, device, arg.weights) != 0) die(1, "%s", err_get());
     tok *t = tok_open_model(arg.model, &m.c);
     if (!t) die(1, "%s", err_get());
     mask units = {0};

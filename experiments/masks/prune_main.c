@@ -127,7 +127,7 @@ static int copy_companions(const char *dir, const char *source) {
 // ---------------------------------------------------------------- where it came from
 static double parameters(const tensor *t, int n) {
     double sum = 0;
-    for (int i = 0; i < n; i++) sum += (double)(tensor_bytes(&t[i]) / dtype_bytes(t[i].type));
+    for (int i = 0; i < n; i++) sum += (double)tensor_numbers(&t[i]);
     return sum;
 }
 

@@ -47,8 +47,7 @@ double verify_error(const float *got, const float *want, int rows, int V) {
     return worst;
 }
 
-// Divergence of next-token distributions: sum p log(p / q), in nats.
-static double divergence(const float *p, const float *q, int V) {
+double verify_divergence(const float *p, const float *q, int V) {
     double top_p = p[0], top_q = q[0], sum_p = 0, sum_q = 0, kl = 0;
     for (int i = 0; i < V; i++) {
         top_p = p[i] > top_p ? p[i] : top_p;
@@ -287,7 +286,7 @@ static void check_acts(verify *v) {
             differs |= d != 0;
         }
         for (int t = 0; t < v->steps; t++, v->rows[kind]++)
-            v->divergence[kind] += divergence(v->dense + (size_t)t * V, v->got + (size_t)t * V, c->V);
+            v->divergence[kind] += verify_divergence(v->dense + (size_t)t * V, v->got + (size_t)t * V, c->V);
         const bool voice = has_voice(v, kind);
         v->silent[kind] += !voice;
         v->acting[kind] += differs;
@@ -314,7 +313,7 @@ static void check_sparse(verify *v) {
     step_by_step(v, v->way[BY_SKIP], v->m, v->got);
     worse(&v->skip, verify_error(v->got, v->want, v->steps, v->c->V));
     for (int t = 0; t < v->steps; t++)
-        v->skip_divergence += divergence(v->want + (size_t)t * V, v->got + (size_t)t * V, v->c->V);
+        v->skip_divergence += verify_divergence(v->want + (size_t)t * V, v->got + (size_t)t * V, v->c->V);
     for (int whole = 0; whole < 2; whole++) {
         double *want = v->logprob, *got = v->logprob + v->in->n;
         const int n = whole ? v->in->n - 1 : v->steps - 1;

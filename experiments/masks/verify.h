@@ -33,5 +33,9 @@ int verify_run(const verify_what *w, const verify_input *in, int n, FILE *out);
 // neurons that run alone, they give what a pass over all tokens so far gives; how many neurons run.
 int verify_thresholds(const model *m, const model_above *above, double tolerance, const verify_input *in, int n,
                       FILE *out);
+// Prints what the weights of m change against a model of the checkpoint's own numbers: logits and next-token
+// distributions at the end of inputs of the same length; of a text also the perplexity of all their tokens.
+void verify_weights(const model *m, const model *published, const verify_input *in, int n, bool text, FILE *out);
+double verify_divergence(const float *p, const float *q, int V);  // of two rows of logits: sum p log(p / q), in nats
 // Largest |got - want| / max(|want|, rms of the row) over rows of V; infinite where a value is not a number.
 double verify_error(const float *got, const float *want, int rows, int V);

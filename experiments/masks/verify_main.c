@@ -16,8 +16,10 @@ static struct {
     long inputs, context, steps;
     double tolerance;
     mask_options masks;
+    int weights;
     device_options device;
 } arg = {
+    .weights = -1,
     .inputs = 4,
     .context = 32,
     .steps = 12,
@@ -84,6 +86,7 @@ static const cli_option options[] = {
      .arg = "MODE",
      .help = "sound masks, or those of the published code",
      .names = mode_names},
+    {.group = weights_rows, .value = &arg.weights},
     {.group = device_rows, .value = &arg.device},
     {0}};
 
@@ -157,7 +160,7 @@ int main(int argc, char **argv) {
     if (mask_options_read(&choice, &arg.masks, MASKS_ALL) != 0) die(2, "%s", err_get());
     if (choice.kind == MASK_ORACLE && !cli_given(options, "units")) choice.rule.units = UNITS_HEADS;
     const ops *o = device_open(&arg.device);
-    if (!o || model_load_on(&loaded, arg.model, o) || model_check_mode(&loaded.c, choice.rule.mode))
+    if (!o || model_load_as(&loaded, arg.model, o, arg.weights) || model_check_mode(&loaded.c, choice.rule.mode))
         die(1, "%s", err_get());
     if (arg.masks.dense_layers > loaded.c.L)
         die(2, "--dense-layers %ld: the model has %d layers", arg.masks.dense_layers, loaded.c.L);
@@ -195,6 +198,12 @@ int main(int argc, char **argv) {
     verify_input *in = make_inputs(&loaded, &pool);
     printf("%s, %s mask, %ld inputs of %ld + %ld tokens\n", arg.model, arg.masks.mask, arg.inputs, arg.context,
            arg.steps);
+    if (loaded.changed) {
+        model published;
+        if (model_load_as(&published, arg.model, o, DT_F32) != 0) die(1, "%s", err_get());
+        verify_weights(&loaded, &published, in, (int)arg.inputs, arg.text != NULL, stdout);
+        model_free(&published);
+    }
     const verify_what what = {
         &loaded, &source,    mask_has_rule(choice.kind) ? &choice.rule : NULL, (int)arg.masks.refresh,
         put_out, tolerance()};

@@ -47,6 +47,7 @@ typedef struct {
     long pages;  // of the text; PAGES_AS_LIMIT: as many as limit
     bool bos, list, estimate, allow_overlap;
     mask_options masks;  // --mask, --criterion and --predictor are lists
+    int weights;         // a dtype, or -1
     device_options device;
 } sweep_options;
 enum { PAGES_AS_LIMIT = -1 };

@@ -139,7 +139,7 @@ static void open_model(sweep *w) {
         store_close(scores);
     }
     const ops *device = device_open(&o->device);
-    if (!device || model_load_on(&w->model, o->model, device) || model_check_mode(&w->model.c, w->mode))
+    if (!device || model_load_as(&w->model, o->model, device, o->weights) || model_check_mode(&w->model.c, w->mode))
         die(1, "%s", err_get());
     if (o->masks.dense_layers > w->model.c.L)
         die(2, "--dense-layers %ld: the model has %d layers", o->masks.dense_layers, w->model.c.L);
@@ -159,8 +159,12 @@ static void open_model(sweep *w) {
             die(1, "%s", err_get());
     }
     const dtype type = o->device.activations;
-    w->model_name =
-        type == DT_F32 ? xstrdup(basename(path)) : xasprintf("%s, %s activations", basename(path), dtype_options[type]);
+    if (w->model.changed)
+        w->model_name = xasprintf("%s, weights %s", basename(path), model_weights_name(&w->model));
+    else if (type != DT_F32)
+        w->model_name = xasprintf("%s, %s activations", basename(path), dtype_options[type]);
+    else
+        w->model_name = xstrdup(basename(path));
     free(path);
 }
 

@@ -21,6 +21,7 @@ static sweep_options arg = {
               .sparsity = "0,10,20,30,40,50,60,70,80,90",
               .dense_layers = 1,
               .refresh = 128},
+    .weights = -1,
     .device = {.name = "cpu"},
 };
 
@@ -154,6 +155,7 @@ const cli_option sweep_table[] = {
      .value = &arg.out,
      .arg = "FILE",
      .help = "CSV file, appended; rows present are skipped. Without it: standard output"},
+    {.group = weights_rows, .value = &arg.weights},
     {.group = device_rows, .value = &arg.device},
     {.name = "estimate", .type = CLI_FLAG, .value = &arg.estimate, .help = "print how long it would take, and stop"},
     {.name = "list",

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 const char *const unit_names[UNIT_KINDS] = {"heads", "neurons"};
 const char *const unit_names_of_one[UNIT_KINDS] = {"head", "neuron"};
@@ -71,7 +70,7 @@ static void add_tensors(ckpt *c, const char *path, tensor *ts, int n) {
         *t = ts[i];
         t->name = xstrdup(short_name(c, ts[i].name));
         ts[i].made = NULL;
-        if (t->foreign || (uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
+        if (t->foreign || dtype_in_blocks(t->type) || (uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
         struct ckpt_map copy = {.base = xaligned(tensor_bytes(t)), .bytes = tensor_bytes(t), .owned = true};
         memcpy(copy.base, t->data, copy.bytes);
         t->data = copy.base;
@@ -208,11 +207,11 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
 }
 
-static void shape_text(char out[96], const tensor *t) {
-    int n = snprintf(out, 96, "[");
+void ckpt_shape_text(char out[CKPT_SHAPE], const tensor *t) {
+    int n = snprintf(out, CKPT_SHAPE, "[");
     for (int i = 0; i < t->rank; i++)
-        n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
-    snprintf(out + n, 96 - (size_t)n, "]");
+        n += snprintf(out + n, CKPT_SHAPE - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
+    snprintf(out + n, CKPT_SHAPE - (size_t)n, "]");
 }
 
 static bool same_shape(const tensor *a, const tensor *b) {
@@ -220,10 +219,10 @@ static bool same_shape(const tensor *a, const tensor *b) {
 }
 
 static int check_shape(const tensor *t, const tensor *want, const char *dir) {
-    char is[96], should[96];
+    char is[CKPT_SHAPE], should[CKPT_SHAPE];
     if (same_shape(t, want)) return 0;
-    shape_text(is, t);
-    shape_text(should, want);
+    ckpt_shape_text(is, t);
+    ckpt_shape_text(should, want);
     return err_set("%s: tensor %s has shape %s, but config.json asks for %s", dir, t->name, is, should);
 }
 
@@ -389,75 +388,6 @@ void ckpt_close(ckpt *c) {
 const tensor *ckpt_find(const ckpt *c, const char *name) {
     tensor key = {.name = (char *)name};
     return c->n_tensors ? bsearch(&key, c->tensors, (size_t)c->n_tensors, sizeof key, by_name) : NULL;
-}
-
-// ---------------------------------------------------------------- values and hash
-// Index of the first element whose exponent is all ones (NaN or infinity), or n.
-static size_t first_bad(const tensor *t, size_t from, size_t to) {
-    if (t->type == DT_F32) {
-        const uint32_t *x = t->data;
-        for (; from < to && (x[from] & 0x7f800000u) != 0x7f800000u; from++) {
-        }
-    } else {
-        const uint16_t *x = t->data, exponent = t->type == DT_F16 ? 0x7c00 : 0x7f80;
-        for (; from < to && (x[from] & exponent) != exponent; from++) {
-        }
-    }
-    return from;
-}
-
-// Sizes and switches of a configuration, for the hash.
-static char *config_words(const model_config *o) {
-    const llama_config *f = &o->llama;
-    const rope_config *r = &f->rope;
-    if (o->type == MODEL_OPT)
-        return xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions,
-                         o->pre_ln, o->final_ln, o->bias, o->bos, o->eos, o->pad);
-    return xasprintf("%s %d %d %d %d %d %d %d %d %s %.9g %s %.9g %.9g %.9g %.9g %d %d%d%d%d%d %d %d %d",
-                     model_type_names[o->type], o->L, o->H, f->K, o->D, o->E, o->F, o->V, o->positions,
-                     activation_names[f->act], f->norm_eps, rope_names[r->kind], r->theta, r->factor, r->low, r->high,
-                     r->old, f->bias_qkv, f->bias_out, f->bias_ffn, f->qk_norm, o->tied, o->bos, o->eos, o->pad);
-}
-
-// One pass over all data, piece by piece so that each is hashed while it is in the cache.
-static int read_all(ckpt *c, bool values) {
-    XXH3_state_t *st = XXH3_createState();
-    XXH3_128bits_reset(st);
-    char *text = config_words(&c->config);
-    XXH3_128bits_update(st, text, strlen(text) + 1);
-    free(text);
-    const model_config *o = &c->config;
-    for (int l = 0; o->reads && l < o->L; l++)
-        XXH3_128bits_update(st, o->reads + l * o->H, (size_t)o->heads[l] * sizeof *o->reads);
-    int bad = 0;
-    for (int i = 0; i < c->n_tensors && !bad; i++) {
-        const tensor *t = &c->tensors[i];
-        const size_t width = dtype_bytes(t->type), n = tensor_bytes(t) / width, piece = 1 << 16;
-        char shape[96];
-        shape_text(shape, t);
-        XXH3_128bits_update(st, t->name, strlen(t->name) + 1);
-        XXH3_128bits_update(st, dtype_name(t->type), strlen(dtype_name(t->type)) + 1);
-        XXH3_128bits_update(st, shape, strlen(shape) + 1);
-        for (size_t at = 0; at < n && !bad; at += piece) {
-            size_t end = n - at < piece ? n : at + piece, where = values ? first_bad(t, at, end) : end;
-            if (where < end)
-                bad = err_set("%s: tensor %s holds NaN or infinity at element %zu; the model cannot be used", c->dir,
-                              t->name, where);
-            XXH3_128bits_update(st, (const char *)t->data + at * width, (end - at) * width);
-        }
-    }
-    XXH128_hash_t h = XXH3_128bits_digest(st);
-    if (!bad)
-        snprintf(c->hash, sizeof c->hash, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
-    XXH3_freeState(st);
-    return bad;
-}
-
-int ckpt_check_values(ckpt *c) { return read_all(c, true); }
-
-const char *ckpt_hash(ckpt *c) {
-    if (!*c->hash) read_all(c, false);
-    return c->hash;
 }
 
 // ---------------------------------------------------------------- saving

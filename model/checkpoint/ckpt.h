@@ -4,17 +4,27 @@
 // Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
 // pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards
 // that pytorch_model.bin.index.json names; or, with the configuration, from a GGUF file that the folder holds or that
-// is named in its place (gguf.h). fp32, fp16 and bf16. Names lose what the family's files put before them:
+// is named in its place (gguf.h). fp32, fp16, bf16, and blocks of a GGUF file. Names lose what the family's files put before them:
 // "model.decoder.layers.0.fc1.weight" is "layers.0.fc1.weight".
 #pragma once
 #include "base.h"
 #include "mode.h"
 
-typedef enum { DT_F32, DT_F16, DT_BF16 } dtype;
-static inline size_t dtype_bytes(dtype t) { return t == DT_F32 ? 4 : 2; }
-const char *dtype_name(dtype t);           // "float32", "float16", "bfloat16"
+// Types of numbers. From DT_Q8_0 on: llama.cpp's blocks of 32 numbers (Q4_K: 256) of a row that share scales (gguf.h);
+// only matrices have them, whose rows are whole blocks.
+typedef enum { DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q4_K, DTYPES } dtype;
+static inline bool dtype_in_blocks(dtype t) { return t >= DT_Q8_0; }
+static inline size_t dtype_bytes(dtype t) {  // of a number, of the first three types
+    ASSERT(!dtype_in_blocks(t));
+    return t == DT_F32 ? 4 : 2;
+}
+size_t dtype_block(dtype t);               // numbers of a block; of the first three types 1
+size_t dtype_size(dtype t, size_t n);      // bytes of n numbers: whole blocks
+const char *dtype_name(dtype t);           // "float32", "float16", "bfloat16", "Q8_0", ...
 extern const char *const dtype_options[];  // "fp32", "fp16", "bf16", NULL: as options and tables name them
 int dtype_of_option(const char *name);     // or -1
+// The types that a checkpoint's matrices can be turned into on loading: dtype_options, "q8_0", "q4_0", NULL.
+extern const char *const weight_options[];
 
 // Special tokens as config.json names them; the ids are bos, eos and pad below.
 enum { TOKEN_BOS, TOKEN_EOS, TOKEN_PAD, TOKEN_KINDS };
@@ -115,8 +125,10 @@ typedef struct {
     dtype type;
     int rank;
     int64_t dim[4];  // row major
-    // little endian; of a ckpt: aligned to the element, not more (a tensor that the file places otherwise is copied)
+    // little endian; of a ckpt: aligned to the element, not more (a tensor that the file places otherwise is copied;
+    // blocks have any place)
     const void *data;
+    bool turned;          // of a matrix in blocks that we made: data hold the transpose (ops.h, weight)
     void *made;           // a copy of ours that data points to; freed with the tensor
     const char *foreign;  // the name of its type in the file where it is none of the three (a buffer of a module): such
                           // a tensor has no data, and no place in a model
@@ -152,7 +164,8 @@ int ckpt_open(ckpt *c, const char *dir);
 void ckpt_close(ckpt *c);
 // The tensor, or NULL.
 const tensor *ckpt_find(const ckpt *c, const char *name);
-// Reads all weights once: fills c->hash; -1 with the tensor's name if a weight is NaN or infinite.
+// Reads all weights once: fills c->hash; -1 with the tensor's name if a weight, or the scale of a block, is NaN or
+// infinite.
 int ckpt_check_values(ckpt *c);
 // Fills c->hash without looking at values.
 const char *ckpt_hash(ckpt *c);
@@ -178,4 +191,7 @@ int pt_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors,
 // caller: model_config_free
 int model_config_parse(const char *json, size_t n, const char *path, model_config *config);
 void tensors_free(tensor *tensors, int n);
-size_t tensor_bytes(const tensor *t);  // SIZE_MAX: the product of the sizes overflows
+enum { CKPT_SHAPE = 96 };
+void ckpt_shape_text(char out[CKPT_SHAPE], const tensor *t);  // "[256, 64]"
+size_t tensor_bytes(const tensor *t);                         // SIZE_MAX: the product of the sizes overflows
+size_t tensor_numbers(const tensor *t);                       // likewise

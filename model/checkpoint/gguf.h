@@ -4,8 +4,8 @@
 //
 // Tensors come as F32, F16, BF16 or in blocks of 32 or 256 numbers that share scales: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1,
 // Q4_K, Q5_K, Q6_K. Architectures llama, qwen2 and qwen3 become a configuration and tensors under the names of Hugging
-// Face's files; blocks are widened to fp32. llama.cpp's converter moves the rows of q and k of architecture llama; they
-// are moved back.
+// Face's files. Matrices in blocks of Q8_0, Q4_0, Q4_1 and Q4_K stay as they are, in the file; other blocks are widened
+// to fp32. llama.cpp's converter moves the rows of q and k of architecture llama; they are moved back, in a copy.
 #pragma once
 #include "ckpt.h"
 #include "tok.h"
@@ -67,7 +67,12 @@ char *gguf_text(const gguf *g, const char *key);  // a copy; NULL: absent or no 
 const char *gguf_next_text(const uint8_t **at, size_t *n);
 
 // ---------------------------------------------------------------- numbers
+// GGUF's number of a type, and the type of a number (-1: it is widened).
+int gguf_type_of(dtype t);
+int gguf_dtype(int type);
 // Name of a tensor type, numbers and bytes of its blocks. False: it is none that can be read.
 bool gguf_type(int type, const char **name, int *numbers, int *bytes);
 // Widens n numbers (whole blocks) to fp32, as llama.cpp's dequantize_row_* do.
 void gguf_widen(float *to, const uint8_t *from, int type, size_t n);
+// The first block of whose scales one is NaN or infinite, of n numbers of a type in blocks; or the number of blocks.
+size_t gguf_bad_block(const uint8_t *from, dtype type, size_t n);

@@ -101,21 +101,36 @@ static void q6_k(float *y, const uint8_t *b) {
     }
 }
 
+// of: how checkpoints hold it, -1: in fp32.
 static const struct {
     int type;
     const char *name;
     int numbers, bytes;
     void (*widen)(float *y, const uint8_t *block);
-} types[] = {{0, "F32", 1, 4, f32},        {1, "F16", 1, 2, f16},       {30, "BF16", 1, 2, bf16},
-             {2, "Q4_0", 32, 18, q4_0},    {3, "Q4_1", 32, 20, q4_1},   {6, "Q5_0", 32, 22, q5_0},
-             {7, "Q5_1", 32, 24, q5_1},    {8, "Q8_0", 32, 34, q8_0},   {12, "Q4_K", 256, 144, q4_k},
-             {13, "Q5_K", 256, 176, q5_k}, {14, "Q6_K", 256, 210, q6_k}};
+    int of;
+} types[] = {
+    {0, "F32", 1, 4, f32, DT_F32},      {1, "F16", 1, 2, f16, DT_F16},      {30, "BF16", 1, 2, bf16, DT_BF16},
+    {2, "Q4_0", 32, 18, q4_0, DT_Q4_0}, {3, "Q4_1", 32, 20, q4_1, DT_Q4_1}, {6, "Q5_0", 32, 22, q5_0, -1},
+    {7, "Q5_1", 32, 24, q5_1, -1},      {8, "Q8_0", 32, 34, q8_0, DT_Q8_0}, {12, "Q4_K", 256, 144, q4_k, DT_Q4_K},
+    {13, "Q5_K", 256, 176, q5_k, -1},   {14, "Q6_K", 256, 210, q6_k, -1}};
 enum { N_TYPES = sizeof types / sizeof *types };
 
 static int find(int type) {
     int k = 0;
     while (k < N_TYPES && types[k].type != type) k++;
     return k;
+}
+
+int gguf_type_of(dtype t) {
+    int k = 0;
+    while (types[k].of != (int)t) k++;
+    return types[k].type;
+}
+
+int gguf_dtype(int type) {
+    const int k = find(type);
+    ASSERT(k < N_TYPES);
+    return types[k].of;
 }
 
 bool gguf_type(int type, const char **name, int *numbers, int *bytes) {
@@ -133,4 +148,17 @@ void gguf_widen(float *to, const uint8_t *from, int type, size_t n) {
     const size_t blocks = n / (size_t)types[k].numbers;
     for (size_t i = 0; i < blocks; i++)
         types[k].widen(to + i * (size_t)types[k].numbers, from + i * (size_t)types[k].bytes);
+}
+
+// An fp16 number whose exponent is all ones.
+static bool not_finite(const uint8_t *p) { return (p[1] & 0x7c) == 0x7c; }
+
+size_t gguf_bad_block(const uint8_t *from, dtype type, size_t n) {
+    const int k = find(gguf_type_of(type));
+    const bool two = type == DT_Q4_1 || type == DT_Q4_K;  // a scale and a minimum, side by side
+    const size_t blocks = n / (size_t)types[k].numbers, bytes = (size_t)types[k].bytes;
+    ASSERT(dtype_in_blocks(type));
+    for (size_t i = 0; i < blocks; i++)
+        if (not_finite(from + i * bytes) || (two && not_finite(from + i * bytes + 2))) return i;
+    return blocks;
 }

@@ -202,24 +202,24 @@ static int make_tensor(tensor *to, const gguf *g, const gguf_tensor *t, int head
     const size_t cols = bias ? 1 : (size_t)t->dim[0];
     size_t rows = bias ? (size_t)t->dim[0] : 1;
     for (int i = 1; i < t->rank; i++) rows *= (size_t)t->dim[i];
-    *to = (tensor){.name = long_name(t->name), .type = DT_F32, .rank = t->rank, .data = t->data};
+    const int stays = numbers == 1 || t->rank == 2 ? gguf_dtype(t->type) : -1;  // vectors have no blocks
+    *to = (tensor){
+        .name = long_name(t->name), .type = stays < 0 ? DT_F32 : (dtype)stays, .rank = t->rank, .data = t->data};
     for (int i = 0; i < t->rank; i++) to->dim[i] = t->dim[t->rank - 1 - i];
-    if (t->type == 1) to->type = DT_F16;
-    if (t->type == 30) to->type = DT_BF16;
     if (bias && numbers > 1) return err_set("%s: tensor %.100s is a quantised bias", g->path, t->name);
     if (heads && rows % (2 * (size_t)heads))
         return err_set("%s: tensor %.100s has %zu rows, no even number for each of %d heads", g->path, t->name, rows,
                        heads);
-    if (numbers == 1 && !heads) return 0;
-    const size_t width = dtype_bytes(to->type), line = cols / (size_t)numbers * (size_t)bytes;
-    char *made = to->made = xaligned(rows * cols * width);
+    if (stays >= 0 && !heads) return 0;
+    const size_t line = cols / (size_t)numbers * (size_t)bytes, width = dtype_size(to->type, cols);
+    char *made = to->made = xaligned(rows * width);
     to->data = made;
     for (size_t r = 0; r < rows; r++) {
         const uint8_t *from = t->data + row_of(r, rows, heads) * line;
-        if (numbers == 1)
-            memcpy(made + r * cols * width, from, line);
+        if (stays >= 0)
+            memcpy(made + r * width, from, line);
         else
-            gguf_widen((float *)(void *)made + r * cols, from, t->type, cols);
+            gguf_widen((float *)(void *)(made + r * width), from, t->type, cols);
     }
     return 0;
 }

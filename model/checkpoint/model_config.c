@@ -16,20 +16,6 @@ const char *const activation_names[] = {
 const char *const rope_names[] = {[ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear", [ROPE_LLAMA3] = "llama3"};
 
 // ---------------------------------------------------------------- reading
-static const char *const dtype_names[] = {[DT_F32] = "float32", [DT_F16] = "float16", [DT_BF16] = "bfloat16"};
-
-const char *dtype_name(dtype t) {
-    ASSERT(t <= DT_BF16);
-    return dtype_names[t];
-}
-
-const char *const dtype_options[] = {[DT_F32] = "fp32", [DT_F16] = "fp16", [DT_BF16] = "bf16", NULL};
-int dtype_of_option(const char *name) {
-    for (int t = 0; dtype_options[t]; t++)
-        if (strcmp(dtype_options[t], name) == 0) return t;
-    return -1;
-}
-
 static int read_opt(const json_t *root, const char *path, model_config *c) {
     bool affine, remove_final;
     if (config_want_text(root, path, "activation_function", "relu", "only relu is implemented")) return -1;

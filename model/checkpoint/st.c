@@ -19,7 +19,13 @@ static size_t bytes_of(const tensor *t, size_t width) {
     return width;
 }
 
-size_t tensor_bytes(const tensor *t) { return bytes_of(t, dtype_bytes(t->type)); }
+size_t tensor_numbers(const tensor *t) { return bytes_of(t, 1); }
+
+size_t tensor_bytes(const tensor *t) {
+    if (!dtype_in_blocks(t->type)) return bytes_of(t, dtype_bytes(t->type));
+    const size_t n = tensor_numbers(t);
+    return n == SIZE_MAX ? n : dtype_size(t->type, n);
+}
 
 void tensors_free(tensor *tensors, int n) {
     for (int i = 0; tensors && i < n; i++) {

@@ -1,5 +1,8 @@
-// convert - exact widening of fp16 and bf16, and rounding to them. Contract in convert.h.
+// convert - exact widening of fp16 and bf16, and rounding to them; blocks through gguf.h and quantise.h. Contract in
+// convert.h.
 #include "convert.h"
+#include "gguf.h"
+#include "quantise.h"
 #include "simd.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -15,7 +18,9 @@ __attribute__((target("avx2,f16c"))) static size_t widen_f16c(float *to, const u
 
 void dtype_widen(float *to, const void *from, dtype type, size_t n) {
     size_t i = 0;
-    if (type == DT_F32) {
+    if (dtype_in_blocks(type)) {
+        gguf_widen(to, from, gguf_type_of(type), n);
+    } else if (type == DT_F32) {
         memcpy(to, from, n * sizeof *to);
     } else if (type == DT_BF16) {
         uint32_t *u = (uint32_t *)to;
@@ -33,6 +38,7 @@ void dtype_widen(float *to, const void *from, dtype type, size_t n) {
 
 void dtype_narrow(void *to, dtype type, const float *from, size_t n) {
     uint16_t *h = to;
+    if (dtype_in_blocks(type)) quantise(to, type, from, n);
     if (type == DT_F32) memcpy(to, from, n * sizeof *from);
     for (size_t i = 0; i < n && type == DT_F16; i++) h[i] = float_to_half(from[i]);
     for (size_t i = 0; i < n && type == DT_BF16; i++) h[i] = float_to_bf16(from[i]);

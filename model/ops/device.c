@@ -37,6 +37,15 @@ const cli_option device_rows[] = {
      .max = 4096},
     {0}};
 
+const cli_option weights_rows[] = {
+    {.name = "weights",
+     .type = CLI_CHOICE,
+     .arg = "TYPE",
+     .help = "type of the model's weights: converted on loading, matrices to blocks of 8 or 4 bits (CPU only); without "
+             "it as stored, blocks of a GGUF file included (--device cuda widens them to fp32)",
+     .names = weight_options},
+    {0}};
+
 const ops *device_open(const device_options *o) {
     if (o->threads) omp_set_num_threads((int)o->threads);
     return ops_open_as(o->name, o->activations);

@@ -11,5 +11,8 @@ typedef struct {
 } device_options;
 extern const cli_option device_rows[];  // --device, --activations, --threads, of a device_options
 
+// --weights, of an int: a dtype (weight_options), or -1: not given.
+extern const cli_option weights_rows[];
+
 // Sets the number of threads and opens the device. NULL and err_set.
 const ops *device_open(const device_options *o);

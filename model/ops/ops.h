@@ -30,14 +30,27 @@ enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
 // data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the
-// rows that meet it (activations, below).
+// rows that meet it (activations, below). turned: data hold the transpose, (cols, rows), as blocks along the rows' side
+// must (METHOD 2.5); on the CPU only, as are types in blocks.
 typedef struct {
     const void *data;
     dtype type;
     int rows, cols;
     const float *wide;
     const char *narrow;
+    bool turned;
 } weight;
+// Bytes of its data.
+static inline size_t weight_size(const weight *w) {
+    const int lines = w->turned ? w->cols : w->rows, width = w->turned ? w->rows : w->cols;
+    return (size_t)lines * dtype_size(w->type, (size_t)width);
+}
+// What a turned weight holds, as a weight of its own.
+static inline weight weight_transpose(const weight *w) {
+    weight t = *w;
+    t.rows = w->cols, t.cols = w->rows, t.turned = false;
+    return t;
+}
 
 typedef struct {
     int row, n;

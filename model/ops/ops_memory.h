@@ -30,7 +30,7 @@ OP(const char *, use, (int part))
 // n random numbers of a type, uniform within +-bound, for weights that only have to be there. Number i comes from
 // (seed, i) alone, by another generator on every kind of device.
 OP(void, random, (void *to, dtype type, size_t n, double bound, uint64_t seed))
-// to (W cols, W rows) = w transposed, in its type
+// to (W cols, W rows) = w transposed, in its type, which has no blocks
 OP(void, transpose, (void *to, const weight *w))
 // *sum = the sum of the 64-bit words of p, by all of the device together; returns the seconds that reading them took
 OP(double, read, (uint64_t * sum, const void *p, size_t bytes))

@@ -33,7 +33,7 @@ OP(void, move, (float *y, const float *x, int E, const span *s, int n))
 OP(void, add, (float *y, const float *x, float scale, int E, const span *s, int n))
 
 // ---------------------------------------------------------------- linear maps
-// W (out, in), x (rows, in), y (rows, out); out or in may be 0.
+// W (out, in), x (rows, in), y (rows, out); out or in may be 0. linear and linear_back take turned weights, too.
 // y = x W' + b, or y += x W' + b where add; b may be NULL
 OP(void, linear, (float *y, const float *x, const weight *w, const weight *b, bool add, const span *s, int n))
 // dx = dy W, or dx += dy W where add

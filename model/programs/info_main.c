@@ -1,8 +1,9 @@
 // info - checks a checkpoint from end to end and describes it: architecture, parameters, tensors, tokenizer, hash.
 #include "cli.h"
-#include "model.h"
+#include "model_weights.h"
 #include "tok_model.h"
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +21,6 @@ static const char *grouped(char out[32], size_t x) {
     out[k] = 0;
     return out;
 }
-
-static size_t count(const tensor *t) { return tensor_bytes(t) / dtype_bytes(t->type); }
 
 static void print_opt(const model_config *c) {
     const arch a = arch_of(c);
@@ -87,11 +86,11 @@ static void print_compaction(const ckpt *from) {
 static void print_tensors(const ckpt *c) {
     char a[32], b[32];
     size_t total = 0;
-    for (int i = 0; i < c->n_tensors; i++) total += count(&c->tensors[i]);
+    for (int i = 0; i < c->n_tensors; i++) total += tensor_numbers(&c->tensors[i]);
     printf("parameters    %s\n", grouped(a, total));
     printf("tensors       %d in %d file%s, %s bytes\n", c->n_tensors, c->n_files, c->n_files == 1 ? "" : "s",
            grouped(a, c->bytes));
-    for (int type = DT_F32; type <= DT_BF16; type++) {
+    for (int type = DT_F32; type < DTYPES; type++) {
         size_t n = 0, bytes = 0;
         for (int i = 0; i < c->n_tensors; i++)
             if (c->tensors[i].type == (dtype)type) {
@@ -100,6 +99,29 @@ static void print_tensors(const ckpt *c) {
             }
         if (n) printf("              %s %s, %s bytes\n", grouped(a, n), dtype_name((dtype)type), grouped(b, bytes));
     }
+}
+
+// Matrices that run in another form than the file's (model_weights.h).
+static void print_turned(const ckpt *c) {
+    const family *f = arch_of(&c->config).family;
+    char bytes[32];
+    size_t all = 0;
+    int n = 0, layer;
+    double change = 0;
+    weight_form form = {0};
+    for (int i = 0; i < c->n_tensors; i++) {
+        const tensor *t = &c->tensors[i];
+        const weight_form of = model_weight_form(&c->config, arch_find(f, t->name, &layer), t->type, -1, ops_cpu());
+        if (!of.turned) continue;
+        form = of;
+        all += dtype_size(of.type, tensor_numbers(t));
+        change += model_turning_change(t, of);
+        n++;
+    }
+    if (n)
+        printf("              %d of them, whose columns units read, run turned in %s: %s bytes, numbers off by %.2g of "
+               "their size (rms)\n",
+               n, dtype_name(form.type), grouped(bytes, all), sqrt(change / n));
 }
 
 static void print_list(const ckpt *c) {
@@ -159,6 +181,7 @@ int main(int argc, char **argv) {
     print_architecture(&c.config);
     print_compaction(&c);
     print_tensors(&c);
+    print_turned(&c);
     if (list) print_list(&c);
     if (print_tokenizer(&c)) die(1, "%s", err_get());
     printf("values        all finite\nhash          %s\n", ckpt_hash(&c));

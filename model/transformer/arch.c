@@ -139,7 +139,7 @@ double model_outer_bytes(const model *m, int tokens) {
         const tensor_spec *s = &f->tensors[i];
         if (s->place == IN_LAYER || !arch_has(&m->c, s)) continue;
         const weight *w = model_slot((model *)(uintptr_t)m, s, -1);
-        bytes += s->looked_up ? tokens * (double)w->cols * (double)dtype_bytes(w->type) : weight_bytes(w);
+        bytes += s->looked_up ? tokens * (double)dtype_size(w->type, (size_t)w->cols) : weight_bytes(w);
     }
     return bytes;
 }

@@ -89,8 +89,7 @@ static const void *fill_bias(job *j, const tensor *t, const tensor *from, const 
     if (from) dtype_widen(b, from->data, from->type, (size_t)rows);
     for (int r = 0; r < rows; r++) {
         double sum = 0;
-        dtype_widen(row, (const char *)w->data + (size_t)r * (size_t)cols * dtype_bytes(w->type), w->type,
-                    (size_t)cols);
+        dtype_widen(row, (const char *)w->data + (size_t)r * dtype_size(w->type, (size_t)cols), w->type, (size_t)cols);
         for (int i = 0; i < cols; i++) sum += kept(j, kind, layer)[i / D] ? 0 : mean[i] * (double)row[i];
         b[r] = (float)((double)b[r] + sum);
     }
@@ -119,25 +118,29 @@ static const void *fill(void *ctx, const tensor *t) {
     const bool same = t->type == from->type;
     if (same && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
     const int64_t from_cols = from->rank > 1 ? from->dim[1] : 1;
-    const size_t width = dtype_bytes(from->type), to_width = dtype_bytes(t->type);
+    const size_t width = same ? dtype_bytes(t->type) : sizeof(float), line = dtype_size(from->type, (size_t)from_cols);
     j->row = xrealloc(j->row, ((size_t)from->dim[0] + 1) * sizeof *j->row);
     j->col = xrealloc(j->col, ((size_t)from_cols + 1) * sizeof *j->col);
     j->data = xrealloc(j->data, tensor_bytes(t) + 1);
-    j->cells = xrealloc(j->cells, ((size_t)from_cols + 1) * width);
+    j->cells = xrealloc(j->cells, ((size_t)from_cols + 1) * sizeof(float));
     j->wide = xrealloc(j->wide, ((size_t)from_cols + 1) * sizeof *j->wide);
     const int rows = list_kept(j, j->row, from->dim[0], spec->rows, layer),
               cols = list_kept(j, j->col, from_cols, spec->cols, layer);
     for (int r = 0; r < rows; r++) {
-        const char *line = (const char *)from->data + (size_t)j->row[r] * (size_t)from_cols * width;
-        char *to = (char *)j->data + (size_t)r * (size_t)cols * to_width, *cells = same ? to : j->cells;
+        const char *cells = (const char *)from->data + (size_t)j->row[r] * line;
+        char *to = (char *)j->data + (size_t)r * (size_t)cols * dtype_bytes(t->type),
+             *kept_cells = same ? to : j->cells;
+        if (!same) {
+            dtype_widen(j->wide, cells, from->type, (size_t)from_cols);
+            cells = (const char *)j->wide;
+        }
         for (int k = 0; k < cols; k++)
             if (width == 4)
-                memcpy(cells + 4 * (size_t)k, line + 4 * (size_t)j->col[k], 4);
+                memcpy(kept_cells + 4 * (size_t)k, cells + 4 * (size_t)j->col[k], 4);
             else
-                memcpy(cells + 2 * (size_t)k, line + 2 * (size_t)j->col[k], 2);
+                memcpy(kept_cells + 2 * (size_t)k, cells + 2 * (size_t)j->col[k], 2);
         if (same) continue;
-        dtype_widen(j->wide, cells, from->type, (size_t)cols);
-        if (convert(to, t->type, j->wide, (size_t)cols)) {
+        if (convert(to, t->type, j->cells, (size_t)cols)) {
             err_prefix("%s", t->name);
             return NULL;
         }
@@ -219,6 +222,9 @@ static void add_biases(model_config *c) {
     if (c->type == MODEL_LLAMA || c->type == MODEL_QWEN3) c->llama.bias_qkv = true;
 }
 
+// What is left of blocks is whole in other rows only, so it is widened.
+static dtype plain_type(dtype t) { return dtype_in_blocks(t) ? DT_F32 : t; }
+
 // Configuration and tensors (no data) of what is left; plain: as a checkpoint has it.
 static tensor *list_tensors(const job *j, model_config *c, int type, bool plain, int *n) {
     *c = j->from->config;
@@ -232,7 +238,7 @@ static tensor *list_tensors(const job *j, model_config *c, int type, bool plain,
     for (int i = 0; i < *n; i++) {
         const tensor *of = ckpt_find(j->from, t[i].name);
         if (!of) of = matrix_of(j, t[i].name);
-        t[i].type = type == COMPACT_AS_STORED ? of->type : (dtype)type;
+        t[i].type = type == COMPACT_AS_STORED ? plain_type(of->type) : (dtype)type;
     }
     return t;
 }

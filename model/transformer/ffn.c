@@ -175,7 +175,7 @@ static weight weight_direction(model_run *r, run_part *p, int l, int i, float fa
     r->o->zero(p->r + (size_t)s->row * (size_t)F, (size_t)s->n * (size_t)F * sizeof *p->r);
     r->o->add(p->r, t->dz, factor, F, s, 1);
     r->o->linear_grad(p->g1, NULL, p->r, t->x, F, E, s, 1);
-    return (weight){p->g1, DT_F32, F, E, NULL, NULL};
+    return (weight){p->g1, DT_F32, F, E, NULL, NULL, false};
 }
 
 // r moves with z and u, and along the direction, factor * dr.

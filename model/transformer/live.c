@@ -8,9 +8,8 @@
 #include <string.h>
 
 // ---------------------------------------------------------------- transposed copies
-static size_t copy_bytes(const weight *w) {
-    return ((size_t)w->rows * (size_t)w->cols * dtype_bytes(w->type) + 63) / 64 * 64;
-}
+// 0: a turned weight is one already.
+static size_t copy_bytes(const weight *w) { return w->turned ? 0 : (weight_size(w) + 63) / 64 * 64; }
 
 // Bytes of each part's copies; returns those of all.
 static size_t plan_copies(const model *m, size_t bytes[OPS_PARTS]) {
@@ -42,15 +41,18 @@ size_t model_sparse_prepare(model *m) {
         const int p = model_part(m, l);
         if (l == m->first[p]) {
             m->o->use(p);
-            block = m->transposed[p] = m->o->alloc(bytes[p]);
+            block = m->transposed[p] = m->o->alloc(bytes[p] ? bytes[p] : 1);
         }
         for (int i = 0; i < f->n_tensors; i++) {
             const tensor_spec *s = &f->tensors[i];
             if (!s->transposed) continue;
             const weight *from = model_slot(m, s, l);
+            weight *to = (weight *)((char *)&m->layer[l] + s->transposed);
+            *to = weight_transpose(from);
+            if (from->turned) continue;
             m->o->transpose(block, from);
-            *(weight *)((char *)&m->layer[l] + s->transposed) =
-                (weight){block, from->type, from->cols, from->rows, NULL, from->narrow};
+            to->data = block;
+            to->wide = NULL;
             block += copy_bytes(from);
         }
     }

@@ -27,8 +27,8 @@ static void make_layer(layer_means *to, const model *m, int l, unit_kind kind, c
     o->put(to->mean, host, (size_t)n * sizeof *host);
     o->put(to->negated, host + n, (size_t)n * sizeof *host);
     o->linear(y, to->mean, w, maybe(b), false, &one, 1);
-    to->minus = (weight){to->negated, DT_F32, n, 1, NULL, NULL};
-    to->bias = (weight){y, DT_F32, E, 1, NULL, NULL};
+    to->minus = (weight){to->negated, DT_F32, n, 1, NULL, NULL, false};
+    to->bias = (weight){y, DT_F32, E, 1, NULL, NULL, false};
     free(host);
 }
 
@@ -75,6 +75,6 @@ const weight *means_bias(const model_run *r, int layer, unit_kind kind, const we
 void means_subtract(model_run *r, int layer, unit_kind kind, float *x, const row_set *rows) {
     const layer_means *of = layer_of(r, layer, kind);
     const int n = model_reader(r->m, layer, kind)->cols;
-    const weight none = {NULL, DT_F32, n, 0, NULL, NULL};
+    const weight none = {NULL, DT_F32, n, 0, NULL, NULL, false};
     if (of && rows->n_live && n) r->o->linear(x, x, &none, &of->minus, true, rows->live, r->n);
 }

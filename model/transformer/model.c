@@ -2,8 +2,8 @@
 // (arch.h), the passes in model_run.c and model_grad.c.
 #include "model.h"
 #include "convert.h"
+#include "model_weights.h"
 #include "rope.h"
-#include "scratch.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +14,9 @@ static const size_t widen_limit = (size_t)1 << 30;
 // ---------------------------------------------------------------- loading
 struct source {
     const tensor *t;
-    int n;
+    int n, weights;  // a dtype, or -1
+    size_t halves;   // numbers of 16 bits
     float *wide;
-    size_t used;
-    uint16_t *narrow;  // where the next matrix of another type goes
     model *m;
     const ops *o;
     size_t *layer_bytes, bytes[OPS_PARTS];
@@ -26,51 +25,39 @@ struct source {
     void *ctx;
 };
 
-// A matrix for 16-bit activations: in their type. A model without numbers (model_filled_on) has them made in the type
-// that it names.
-static int narrow(struct source *s, const tensor *t, weight *w) {
-    const dtype type = s->o->activations;
-    const size_t n = (size_t)w->rows * (size_t)w->cols, piece = (size_t)w->cols;
-    w->narrow = t->name;
-    if (t->type == type) return 0;
-    ASSERT(t->data);
-    uint16_t *to = s->narrow;
-    const char *from = t->data;
-    bool over = false;
-    s->narrow += n;
-#pragma omp parallel for schedule(static) reduction(|| : over)
-    for (int r = 0; r < w->rows; r++) {
-        const size_t at = (size_t)r * piece;
-        const scratch_point mark = scratch_mark();
-        float *row = scratch_floats(piece);
-        dtype_widen(row, from + at * dtype_bytes(t->type), t->type, piece);
-        dtype_narrow(to + at, type, row, piece);
-        for (size_t i = 0; i < piece; i++) over = over || (type == DT_F16 && (to[at + i] & 0x7fff) >= 0x7c00);
-        scratch_release(mark);
-    }
-    w->data = to;
-    w->type = type;
-    return over ? err_set("tensor %s holds numbers beyond 65504, which fp16 does not; take --activations bf16", t->name)
-                : 0;
-}
-
 static int bind_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
+    model *m = s->m;
     const tensor *t = NULL;
     const bool vector = at->spec->cols == DIM_NONE;
-    weight *where = model_slot(s->m, at->spec, at->layer);
+    weight *where = model_slot(m, at->spec, at->layer);
     for (int i = 0; i < s->n && !t; i++)
         if (strcmp(s->t[i].name, at->name) == 0) t = &s->t[i];
     if (!t) return err_set("tensor %s is missing", at->name);
     if (t->dim[0] != at->rows || (vector ? t->rank != 1 : t->rank != 2 || t->dim[1] != at->cols))
         return err_set("tensor %s has another shape than the configuration says", at->name);
-    *where = (weight){t->data, t->type, at->rows, vector ? 1 : at->cols, NULL, NULL};
-    if (s->o->activations != DT_F32 && !vector && narrow(s, t, where) != 0) return -1;
-    if (!s->wide || where->type == DT_F32) return 0;
-    const size_t n = (size_t)where->rows * (size_t)where->cols;
-    dtype_widen(s->wide + s->used, where->data, where->type, n);
-    where->wide = s->wide + s->used;
-    s->used += n;
+    const weight_form made_ours = {t->type, true},
+                      form = t->turned ? made_ours : model_weight_form(&m->c, at->spec, t->type, s->weights, s->o);
+    *where = (weight){t->data, form.type, at->rows, vector ? 1 : at->cols, NULL, NULL, form.turned};
+    if (s->o->activations != DT_F32 && !vector) where->narrow = t->name;
+    if (form.type == DT_F16 || form.type == DT_BF16) s->halves += (size_t)where->rows * (size_t)where->cols;
+    if (form.type == t->type && form.turned == t->turned) return 0;
+    void *made = model_make_weight(t, form);
+    if (!made) return -1;
+    where->data = made;
+    m->changed |= form.type != DT_F32 && !where->narrow;
+    VEC_PUSH(m->made, m->n_made, m->cap_made, made);
+    return 0;
+}
+
+static int widen_weight(void *ctx, const tensor_at *at) {
+    struct source *s = ctx;
+    weight *w = model_slot(s->m, at->spec, at->layer);
+    const size_t n = (size_t)w->rows * (size_t)w->cols;
+    if (w->type != DT_F16 && w->type != DT_BF16) return 0;
+    dtype_widen(s->wide, w->data, w->type, n);
+    w->wide = s->wide;
+    s->wide += n;
     return 0;
 }
 
@@ -86,26 +73,21 @@ model model_unloaded(const model_config *c, const ops *o) {
     return m;
 }
 
-static int bind(model *m, const tensor *t, int n) {
-    struct source s = {.t = t, .n = n, .m = m, .o = m->o};
-    size_t halves = 0, made = 0;
-    for (int i = 0; i < n; i++) {
-        const bool rounded = m->o->activations != DT_F32 && t[i].rank > 1;
-        size_t count = 1;
-        for (int d = 0; d < t[i].rank; d++) count *= (size_t)t[i].dim[d];
-        if (t[i].type != DT_F32 || rounded) halves += count;
-        if (rounded && t[i].type != m->o->activations) made += count;
-    }
-    if (m->o->host && halves && halves * sizeof(float) <= widen_limit)
-        s.wide = m->wide = xaligned(halves * sizeof(float));
-    if (made) s.narrow = m->narrow = xaligned(made * sizeof *s.narrow);
+static int bind(model *m, const tensor *t, int n, int weights) {
+    struct source s = {.t = t, .n = n, .weights = weights, .m = m, .o = m->o};
+    if (model_check_weights(&m->c, weights, m->o) != 0) return -1;
+    m->weights = weights;
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     if (arch_each_tensor(&m->c, bind_weight, &s) != 0) return -1;
+    if (m->o->host && s.halves && s.halves * sizeof(float) <= widen_limit) {
+        s.wide = m->wide = xaligned(s.halves * sizeof(float));
+        arch_each_tensor(&m->c, widen_weight, &s);
+    }
     if (m->arch.tied) m->head = m->embed;
     if (m->o->host) m->reads[0] = m->c.reads;
     if (m->arch.positions == POSITIONS_ROTARY) {
         m->turns = rope_table(&m->c);
-        m->turn[0] = (weight){m->turns, DT_F32, m->c.positions, m->c.D, NULL, NULL};
+        m->turn[0] = (weight){m->turns, DT_F32, m->c.positions, m->c.D, NULL, NULL, false};
     }
     return 0;
 }
@@ -230,7 +212,9 @@ int model_move_embeddings(model *m, const ops *o) {
 
 int model_load(model *m, const char *dir) { return model_load_on(m, dir, ops_cpu()); }
 
-int model_load_on(model *m, const char *dir, const ops *o) {
+int model_load_on(model *m, const char *dir, const ops *o) { return model_load_as(m, dir, o, -1); }
+
+int model_load_as(model *m, const char *dir, const ops *o, int weights) {
     ckpt file;
     *m = (model){0};
     if (ckpt_open(&file, dir) != 0) return -1;
@@ -240,7 +224,7 @@ int model_load_on(model *m, const char *dir, const ops *o) {
     }
     *m = model_unloaded(&file.config, o);
     m->file = file;
-    if (bind(m, m->file.tensors, m->file.n_tensors) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
+    if (bind(m, m->file.tensors, m->file.n_tensors, weights) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
     err_prefix("%s", dir);
     model_free(m);
     return -1;
@@ -251,8 +235,12 @@ int model_from_tensors(model *m, const model_config *c, const tensor *tensors, i
 }
 
 int model_from_tensors_on(model *m, const model_config *c, const tensor *tensors, int n, const ops *o) {
+    return model_from_tensors_as(m, c, tensors, n, o, -1);
+}
+
+int model_from_tensors_as(model *m, const model_config *c, const tensor *tensors, int n, const ops *o, int weights) {
     *m = model_unloaded(c, o);
-    if (bind(m, tensors, n) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
+    if (bind(m, tensors, n, weights) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
     model_free(m);
     return -1;
 }
@@ -261,7 +249,7 @@ int model_filled_on(model *m, const model_config *c, const tensor *tensors, int 
                     void *ctx) {
     ASSERT(!o->host);
     *m = model_unloaded(c, o);
-    if (bind(m, tensors, n) == 0 && upload(m, fill, ctx) == 0) return 0;
+    if (bind(m, tensors, n, -1) == 0 && upload(m, fill, ctx) == 0) return 0;
     model_free(m);
     return -1;
 }
@@ -275,10 +263,16 @@ void model_free(model *m) {
     if (m->stored != m->layer) free(m->stored);
     free(m->layer);
     free(m->wide);
-    free(m->narrow);
+    for (int i = 0; i < m->n_made; i++) free(m->made[i]);
+    free(m->made);
     free(m->turns);
     ckpt_close(&m->file);
     *m = (model){0};
+}
+
+const char *model_weights_name(const model *m) {
+    if (!m->changed) return "as stored";
+    return m->weights < 0 ? "in blocks" : weight_options[m->weights];
 }
 
 const weight *model_neuron_rows(const model *m, int layer, int k, bool stored) {

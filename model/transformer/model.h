@@ -31,7 +31,8 @@ typedef struct {
     weight q_norm, k_norm;                  // (D) gains of the norms of q and k
     weight w1, b1, w2, b2;                  // (F, E), (F), gated: the gate's; (E, F), (E)
     weight wu, bu;                          // (F, E), (F) gated
-    weight wo_t, w2_t;  // wo and w2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data
+    // wo and w2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data. Of turned ones the very data
+    weight wo_t, w2_t;
 } model_layer;
 
 typedef struct {
@@ -49,7 +50,10 @@ typedef struct {
     model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on);
                           // on the CPU: layer
     float *wide;          // 16-bit weights of a small model, widened once (CPU)
-    void *narrow;         // matrices that had another type than the activations have
+    void **made;          // tensors in another form than the checkpoint's (model_weights.h), each a block of its own
+    int n_made, cap_made;
+    int weights;   // what the loading asked for: a dtype, or -1
+    bool changed;  // some numbers are not those of the checkpoint
     // part p of the device has the layers first[p] .. first[p + 1] - 1; embeddings are on part 0
     int parts, first[OPS_PARTS + 1];
     void *block[OPS_PARTS];       // all weights of a part of another device
@@ -60,9 +64,7 @@ typedef struct {
 static inline weight *model_slot(model *m, const tensor_spec *s, int layer) {
     return (weight *)((s->place == IN_LAYER ? (char *)&m->layer[layer] : (char *)m) + s->slot);
 }
-static inline double weight_bytes(const weight *w) {
-    return w->data ? (double)w->rows * w->cols * (double)dtype_bytes(w->type) : 0;
-}
+static inline double weight_bytes(const weight *w) { return w->data ? (double)weight_size(w) : 0; }
 
 // Which units run: heads [L, H], neurons [L, F], 1 = runs; in the row of a layer only its own units count
 // (model_units). NULL mask: all.
@@ -156,6 +158,10 @@ enum { SEQ_NO_OUTPUT = -1, SEQ_NO_TARGET = -2 };
 // Loads config and weights onto a device (model_load: the CPU); 0, or -1 and err_set. model_free is safe on {0}.
 int model_load(model *m, const char *dir);
 int model_load_on(model *m, const char *dir, const struct ops *o);
+// The same with weights in a type, or (-1) as they are (model_weights.h).
+int model_load_as(model *m, const char *dir, const struct ops *o, int weights);
+// "as stored" where all numbers are the checkpoint's, else "in blocks" or the type.
+const char *model_weights_name(const model *m);
 void model_free(model *m);
 // A model of a configuration without its weights, on one part of a device: for the sizes of runs. Nothing to free.
 model model_unloaded(const model_config *c, const struct ops *o);
@@ -172,6 +178,8 @@ static inline int model_part(const model *m, int layer) {
 // A model from tensors in memory (pretrain, tests, model_random.h): tensor data and the lists of *c must outlive it.
 int model_from_tensors(model *m, const model_config *c, const tensor *tensors, int n);
 int model_from_tensors_on(model *m, const model_config *c, const tensor *tensors, int n, const struct ops *o);
+int model_from_tensors_as(model *m, const model_config *c, const tensor *tensors, int n, const struct ops *o,
+                          int weights);
 // The same on another device without numbers in host memory (tensor data NULL): fill makes the n numbers of each tensor
 // where they will be, in the type that the device keeps; twice, if the logits have a copy of the embedding.
 typedef void model_fill_fn(void *ctx, const char *name, void *to, dtype type, size_t n);

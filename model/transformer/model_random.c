@@ -1,6 +1,7 @@
 // model_random - published shapes and random weights. Contract in model_random.h.
 #include "model_random.h"
 #include "convert.h"
+#include "model_weights.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,13 +52,28 @@ int model_shape(model_config *c, const char *shape) {
 }
 
 static size_t count_of(const tensor *t) { return (size_t)t->dim[0] * (size_t)(t->rank > 1 ? t->dim[1] : 1); }
-static size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+static size_t padded(const tensor *t) { return (dtype_size(t->type, count_of(t)) + 63) / 64 * 64; }
+
+// The tensors of a configuration, as a model whose weights are of this type keeps them.
+static tensor *list_tensors(const model_config *c, dtype type, const ops *o, int *n) {
+    const family *f = arch_of(c).family;
+    const bool blocks = dtype_in_blocks(type);
+    tensor *t = arch_tensor_list(c, n);
+    for (int i = 0; i < *n; i++) {
+        int layer;
+        const tensor_spec *s = arch_find(f, t[i].name, &layer);
+        const weight_form form = blocks ? model_weight_form(c, s, DT_F32, type, o) : (weight_form){.type = type};
+        t[i].type = form.type;
+        t[i].turned = form.turned;
+    }
+    return t;
+}
 
 size_t model_random_bytes(const model_config *c, dtype type) {
     int n;
-    tensor *t = arch_tensor_list(c, &n);
+    tensor *t = list_tensors(c, type, ops_cpu(), &n);
     size_t bytes = 0;
-    for (int i = 0; i < n; i++) bytes += padded(count_of(&t[i]) * dtype_bytes(type));
+    for (int i = 0; i < n; i++) bytes += padded(&t[i]);
     tensors_free(t, n);
     return bytes;
 }
@@ -82,7 +98,7 @@ static void fill(const filler *f, int i, void *to, dtype type, size_t count) {
     const bool one = arch_find(f->family, t->name, &layer)->init == INIT_ONE;
     for (size_t k = 0; k < count; k++) w[k] = one ? 1 : 0;
     dtype_narrow(narrow, type, w, count);
-    f->o->put(to, narrow, count * dtype_bytes(type));
+    f->o->put(to, narrow, dtype_size(type, count));
     free(narrow);
     free(w);
 }
@@ -96,17 +112,18 @@ static void fill_named(void *ctx, const char *name, void *to, dtype type, size_t
 
 // On the CPU the tensors are in one block of host memory; elsewhere nothing is: a model may be larger than the host.
 int model_random_make(model_random *r, const model_config *c, dtype type, uint64_t seed, const ops *o) {
-    *r = (model_random){.bytes = model_random_bytes(c, type)};
+    *r = (model_random){0};
+    if (model_check_weights(c, type, o) != 0) return -1;
     const filler f = {r, arch_of(c).family, o, seed};
     model_config stored = *c;
-    stored.declared = type;
-    r->t = arch_tensor_list(c, &r->n);
-    for (int i = 0; i < r->n; i++) r->t[i].type = type;
+    stored.declared = dtype_in_blocks(type) ? DT_F32 : type;
+    r->t = list_tensors(c, type, o, &r->n);
+    for (int i = 0; i < r->n; i++) r->bytes += padded(&r->t[i]);
     if (o->host) {
         char *at = r->block = xaligned(r->bytes);
-        for (int i = 0; i < r->n; at += padded(count_of(&r->t[i++]) * dtype_bytes(type))) {
+        for (int i = 0; i < r->n; at += padded(&r->t[i++])) {
             r->t[i].data = at;
-            fill(&f, i, at, type, count_of(&r->t[i]));
+            fill(&f, i, at, r->t[i].type, count_of(&r->t[i]));
         }
     }
     if ((o->host ? model_from_tensors_on(&r->m, &stored, r->t, r->n, o)

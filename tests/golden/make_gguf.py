@@ -2,9 +2,11 @@
 """make_gguf.py - GGUF files by PyPI's gguf package (0.19.0), llama.cpp's own writer. Remake: python3 tests/golden/make_gguf.py (gguf,
 tokenizers, numpy). Writes into tests/golden/gguf/:
   blocks.gguf          tensors of random blocks of every type, and beside each NAME a tensor NAME.want: its numbers by gguf.quants.dequantize
+  quantised.gguf       numbers x, and x in Q8_0 and Q4_0 by gguf.quants.quantize: rows of several sizes, zeros, equal numbers, ties
   llama.gguf ...       tiny models of the three architectures, named as llama.cpp names them, with the tokenizers of tests/golden/tok_json.
                        Element i of a tensor is ((sum of the bytes of its Hugging Face name without "model." + 7 i) mod 61 - 30) / 16, with the
                        rows of q and k of architecture llama permuted as convert_hf_to_gguf.py does it
+  mixed.gguf           the first again, its matrices in Q8_0, Q4_1, Q4_0 and Q5_1 in turn, an FFN of 64
   gpt2.gguf, llama3.gguf   tokenizers alone
   llama.ids            ids of tok_json/strings.json by a tokenizer whose merges follow from scores (generate_merges of transformers)
 """
@@ -47,6 +49,20 @@ def blocks():
         assert want.shape == (3, 2 * numbers) and np.isfinite(want).all()
         w.add_tensor(type.name.lower(), raw, raw_dtype=type)
         w.add_tensor(type.name.lower() + ".want", want.astype(np.float32))
+    finish(w)
+
+
+def quantised():
+    r = np.random.default_rng(6)
+    x = (r.normal(size=(8, 96)) * 10.0 ** r.integers(-5, 3, (8, 1))).astype(np.float32)
+    x[1, :32] = 0
+    x[2] = 0.25
+    x[3] = np.tile(np.arange(32) - 16, 3) / 4  # halves of a step
+    x[4, ::2] *= -1e-3
+    w = writer("quantised", "llama")
+    w.add_tensor("x", x)
+    for type in (T.Q8_0, T.Q4_0):
+        w.add_tensor("x." + type.name.lower(), gguf.quants.quantize(x, type), raw_dtype=type)
     finish(w)
 
 
@@ -99,8 +115,8 @@ def spm_ids(text, scores):
         f.write("".join(" ".join(map(str, t.encode(s, add_special_tokens=False).ids)) + "\n" for s in strings))
 
 
-def model(name, tokenizer, bos, eos, tied, types):
-    w = writer(name, name)
+def model(name, tokenizer, bos, eos, tied, types, file=None, F=F):
+    w = writer(file or name, name)
     size, ids = tokens(w, tokenizer)
     head = D if name != "qwen3" else 2 * D  # Qwen3 has heads apart from the hidden size
     w.add_block_count(L)
@@ -159,7 +175,9 @@ def tokenizer_alone(name, bos):
 
 os.makedirs(HERE, exist_ok=True)
 blocks()
+quantised()
 model("llama", "llama2", "<s>", "</s>", False, [T.F16, T.F16, T.F16, T.F32])
+model("llama", "llama2", "<s>", "</s>", False, [T.Q8_0, T.Q4_1, T.Q4_0, T.Q8_0, T.Q5_1], "mixed", 64)
 model("qwen2", "qwen2", None, "<|im_end|>", True, [T.BF16, T.F16])
 model("qwen3", "smollm2", "<|im_start|>", "<|im_end|>", True, [T.F16])
 tokenizer_alone("gpt2", None)

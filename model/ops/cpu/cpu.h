@@ -13,6 +13,9 @@ void cpu_blas_one_thread(void);
 
 // Rows of a weight in fp32: the stored ones, or widened into scratch memory of the caller's mark.
 const float *cpu_weight_rows(const weight *w, int row, int rows);
+// Numbers from .. from + n of a row of a matrix that is not turned, in its type, as fp32; both multiples of 32 where it
+// is in blocks.
+void cpu_widen(float *to, const weight *w, int row, int from, int n);
 // A whole vector (bias, gain) likewise; NULL of NULL.
 const float *cpu_vector(const weight *w);
 

@@ -1,7 +1,6 @@
 // cpu_criteria_columns - mean and variance of the columns of a tap, squared norms of the columns of a weight. In
 // double; a column has the same bits whichever others are asked for. column_moments is serial: callers share columns
 // out.
-#include "convert.h"
 #include "cpu.h"
 #include "simd.h"
 #include <math.h>
@@ -37,16 +36,31 @@ void cpu_column_moments(double *moments, const float *x, int ld, bool relu, int 
                        cols - c < COLUMNS ? cols - c : COLUMNS, s[i].n);
 }
 
+// A turned weight has them as rows.
+static void row_squares(double *squares, const weight *w) {
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < w->rows; r++) {
+        const scratch_point mark = scratch_mark();
+        const float *wide = cpu_weight_rows(w, r, 1);
+        squares[r] = 0;
+        for (int c = 0; c < w->cols; c++) squares[r] += (double)wide[c] * wide[c];
+        scratch_release(mark);
+    }
+}
+
 void cpu_column_squares(double *squares, const weight *w) {
-    const size_t bytes = dtype_bytes(w->type);
+    const weight held = weight_transpose(w);
+    if (w->turned) {
+        row_squares(squares, &held);
+        return;
+    }
 #pragma omp parallel for schedule(static)
     for (int c = 0; c < w->cols; c += COLUMNS) {
         const int n = w->cols - c < COLUMNS ? w->cols - c : COLUMNS;
         double sum[COLUMNS] = {0};
         float wide[COLUMNS];
         for (int r = 0; r < w->rows; r++) {
-            const size_t at = (size_t)r * (size_t)w->cols + (size_t)c;
-            dtype_widen(wide, (const char *)w->data + at * bytes, w->type, (size_t)n);
+            cpu_widen(wide, w, r, c, n);
             for (int k = 0; k < n; k++) sum[k] += (double)wide[k] * wide[k];
         }
         for (int k = 0; k < n; k++) squares[c + k] = sum[k];

@@ -1,7 +1,6 @@
 // cpu_live - layers of which some units are pruned: what a unit leaves behind is cleared, or live units only are
 // computed and the weights of the others are not read. Few rows: cpu_thin.h. Many rows: the live rows of a tile are
 // gathered and multiplied by CBLAS.
-#include "convert.h"
 #include "cpu.h"
 #include "cpu_thin.h"
 #include "cpu_transformer_attention.h"
@@ -117,9 +116,7 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
         for (; i < list->n && m < TILE; i++) {
             if (!cpu_wants(list->u, i / list->D, seq)) continue;
             kept[m] = cpu_row_number(list, i);
-            dtype_widen(piece + (size_t)m * (size_t)cols,
-                        (const char *)cpu_row_data(list, kept[m]) + (size_t)c0 * dtype_bytes(w->type), w->type,
-                        (size_t)cols);
+            cpu_widen(piece + (size_t)m * (size_t)cols, w, kept[m], c0, cols);
             m++;
         }
         if (!m) break;

@@ -52,7 +52,7 @@ void cpu_random(void *to, dtype type, size_t n, double bound, uint64_t seed) {
         float w[PIECE];
         rng r = rng_make(rng_hash(seed, from, 0));
         for (size_t k = 0; k < m; k++) w[k] = (float)((rng_uniform(&r) - 0.5) * 2 * bound);
-        dtype_narrow((char *)to + from * dtype_bytes(type), type, w, m);
+        dtype_narrow((char *)to + dtype_size(type, from), type, w, m);
     }
 }
 

@@ -258,8 +258,9 @@ static void transposed_product(float *y, const float *x, const weight *w, const 
               .blocks = size ? (w->rows / D + size - 1) / size : 0};
     int first[BLOCKS + 1] = {0};
     for (int k = 0, block = 0; block <= t.blocks; block++) {
-        while (k < u->n && u->unit[k] < block * size) k++;
-        first[block] = k * D;
+        while (u && k < u->n && u->unit[k] < block * size) k++;
+        first[block] = u ? k * D : block * size * D;
+        if (first[block] > list.n) first[block] = list.n;
     }
     const int threads = share_out(&list, t.blocks);
     transposed_work work = {y, x, b, w, &list, rows, n, threads, first, stretches(threads, t.blocks), &t};

@@ -31,7 +31,7 @@ typedef struct {
     int D, n;
 } cpu_row_list;
 static inline cpu_row_list cpu_list_rows(const weight *w, const live_units *u, int D) {
-    return (cpu_row_list){w->data, (size_t)w->cols * dtype_bytes(w->type), u, D, u ? u->n * D : w->rows};
+    return (cpu_row_list){w->data, dtype_size(w->type, (size_t)w->cols), u, D, u ? u->n * D : w->rows};
 }
 static inline int cpu_row_number(const cpu_row_list *r, int i) {
     return r->u ? r->u->unit[i / r->D] * r->D + i % r->D : i;
@@ -56,7 +56,7 @@ static inline float cpu_finish(const cpu_product *p, float s, float was, int row
 
 // The product for the spans of fewer than CPU_THIN rows, at the columns of live units (NULL: all) of D rows of W each.
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n);
-// y += x Wt + b for those spans, over the live rows of Wt (w).
+// y += x Wt + b for those spans, over the live rows of Wt (w); u NULL: all.
 void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
                          const span *s, int n);
 // Attention of one sequence and of some heads, token by token: head [heads] their numbers.

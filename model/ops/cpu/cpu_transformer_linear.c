@@ -1,13 +1,13 @@
 // cpu_transformer_linear - linear maps and their gradients, as tiles of one sequence each, which OpenMP shares out. A
-// tile is one CBLAS call. Sequences of few rows have another way (cpu_thin.h). 16-bit weights are widened, exactly, a
-// tile at a time.
-#include "convert.h"
+// tile is one CBLAS call. Sequences of few rows have another way (cpu_thin.h). Weights of 16 bits or in blocks are
+// widened, exactly, a tile at a time. Of a turned weight x W' is the product with the rows that it holds, as dy W is of
+// another.
 #include "cpu.h"
 #include "cpu_thin.h"
 #include "simd.h"
 #include <cblas.h>
 
-enum { CHUNK = 512 };  // rows of a 16-bit weight widened at a time in linear_back
+enum { CHUNK = 512 };  // rows of a weight widened at a time in linear_back
 
 static int tile_width(int columns) { return columns <= 256 ? 256 : 384; }
 
@@ -27,22 +27,15 @@ static void linear_tile(float *y, const float *x, const weight *w, const float *
     scratch_release(mark);
 }
 
-void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
-    const double start = clock_s();
-    const scratch_point mark = scratch_mark();
-    const int out = w->rows, in = w->cols, width = tile_width(out), tiles = (out + width - 1) / width;
-    const float *b = cpu_vector(bias);
-    x = cpu_rounded(x, in, w, s, n, "linear");
-    cpu_thin_product(&(cpu_product){y, x, w, b, add, false}, NULL, 1, s, n);
-    if (cpu_has_many(s, n))  // as a clause it would cost each product of few rows a third of a microsecond
+// y = x W' + b, or y += x W' + b, for the spans of many rows.
+static void linear_many(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
+    const int out = w->rows, width = tile_width(out), tiles = (out + width - 1) / width;
 #pragma omp parallel for schedule(dynamic) collapse(2)
-        for (int tile = 0; tile < tiles; tile++)
-            for (int i = 0; i < n; i++) {
-                const int j0 = tile * width, left = out - j0;
-                if (s[i].n >= CPU_THIN) linear_tile(y, x, w, b, add, &s[i], j0, left < width ? left : width);
-            }
-    scratch_release(mark);
-    ops_seconds_gemm += clock_s() - start;
+    for (int tile = 0; tile < tiles; tile++)
+        for (int i = 0; i < n; i++) {
+            const int j0 = tile * width, left = out - j0;
+            if (s[i].n >= CPU_THIN) linear_tile(y, x, w, b, add, &s[i], j0, left < width ? left : width);
+        }
 }
 
 // Columns k0.. of dx = dy W, for one span of at least a row.
@@ -57,30 +50,67 @@ static void linear_back_tile(float *dx, const float *dy, const weight *w, bool a
         return;
     }
     const scratch_point mark = scratch_mark();
-    const size_t each = dtype_bytes(w->type);
     float *wide = scratch_floats((size_t)CHUNK * cols);
     for (int j0 = 0; j0 < out; j0 += CHUNK) {
         const int some = out - j0 < CHUNK ? out - j0 : CHUNK;
-        for (int j = 0; j < some; j++)
-            dtype_widen(wide + (size_t)j * cols, (const char *)w->data + ((size_t)(j0 + j) * in + k0) * each, w->type,
-                        (size_t)cols);
+        for (int j = 0; j < some; j++) cpu_widen(wide + (size_t)j * cols, w, j0 + j, k0, cols);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, cols, some, 1, dys + j0, out, wide, cols,
                     add || j0 ? 1 : 0, dxs, in);
     }
     scratch_release(mark);
 }
 
-void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
-    const double start = clock_s();
-    const scratch_point mark = scratch_mark();
-    const int out = w->rows, in = w->cols, width = tile_width(in), tiles = (in + width - 1) / width;
-    dy = cpu_rounded(dy, out, w, s, n, "linear_back");
+// dx = dy W, or dx += dy W, for the spans of at least so many rows.
+static void linear_back_many(float *dx, const float *dy, const weight *w, bool add, const span *s, int n, int least) {
+    const int in = w->cols, width = tile_width(in), tiles = (in + width - 1) / width;
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {
             const int k0 = tile * width, left = in - k0;
-            if (s[i].n) linear_back_tile(dx, dy, w, add, &s[i], k0, left < width ? left : width);
+            if (s[i].n >= least) linear_back_tile(dx, dy, w, add, &s[i], k0, left < width ? left : width);
         }
+}
+
+// y = x W' + b of a turned weight, which holds Wt = W'.
+static void turned_linear(float *y, const float *x, const weight *wt, const float *b, bool add, const span *s, int n) {
+    const int out = wt->cols;
+    for (int i = 0; i < n; i++)
+        for (int t = s[i].row; t < s[i].row + s[i].n; t++) {
+            float *row = y + (size_t)t * (size_t)out;
+            if (!add) memset(row, 0, sizeof *row * (size_t)out);
+            for (int j = 0; j < out && b && s[i].n >= CPU_THIN; j++) row[j] += b[j];
+        }
+    cpu_thin_transposed(y, x, wt, b, 1, NULL, s, n);
+    if (cpu_has_many(s, n)) linear_back_many(y, x, wt, true, s, n, CPU_THIN);
+}
+
+void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
+    const double start = clock_s();
+    const scratch_point mark = scratch_mark();
+    const float *b = cpu_vector(bias);
+    x = cpu_rounded(x, w->cols, w, s, n, "linear");
+    if (w->turned) {
+        const weight wt = weight_transpose(w);
+        turned_linear(y, x, &wt, b, add, s, n);
+    } else {
+        cpu_thin_product(&(cpu_product){y, x, w, b, add, false}, NULL, 1, s, n);
+        // asked here, since as a clause of OpenMP it would cost each product of few rows a third of a microsecond
+        if (cpu_has_many(s, n)) linear_many(y, x, w, b, add, s, n);
+    }
+    scratch_release(mark);
+    ops_seconds_gemm += clock_s() - start;
+}
+
+void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
+    const double start = clock_s();
+    const scratch_point mark = scratch_mark();
+    dy = cpu_rounded(dy, w->rows, w, s, n, "linear_back");
+    if (w->turned) {  // dx = dy W is the product with the rows that it holds
+        const weight wt = weight_transpose(w);
+        cpu_thin_product(&(cpu_product){dx, dy, &wt, NULL, add, false}, NULL, 1, s, n);
+        if (cpu_has_many(s, n)) linear_many(dx, dy, &wt, NULL, add, s, n);
+    } else
+        linear_back_many(dx, dy, w, add, s, n, 1);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }

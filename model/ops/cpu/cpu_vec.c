@@ -19,6 +19,36 @@ static inline float bf16_to_float(uint16_t h) {
     return x.f;
 }
 
+// ---------------------------------------------------------------- blocks (layouts: gguf_blocks.c)
+static inline float half_at(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return half_to_float(h);
+}
+
+// Of Q4_K the eight scales and minima of a block of 256, of 6 bits each in 12 bytes: x = step q - less.
+typedef struct {
+    float step[8], less[8];
+} k_scales;
+INLINE void k_scales_at(k_scales *to, const uint8_t *row, int block) {
+    const uint8_t *p = row + 144 * block;
+    const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, two = 0x03030303;
+    const float d = half_at(p), dmin = half_at(p + 2);
+    uint32_t w[3];
+    memcpy(w, p + 4, sizeof w);
+    const uint32_t scales[2] = {w[0] & six, (w[2] & four) | (w[0] >> 6 & two) << 4},
+                   mins[2] = {w[1] & six, (w[2] >> 4 & four) | (w[1] >> 6 & two) << 4};
+    uint8_t scale[8], min[8];
+    memcpy(scale, scales, sizeof scale);
+    memcpy(min, mins, sizeof min);
+    for (int j = 0; j < 8; j++) to->step[j] = d * (float)scale[j], to->less[j] = dmin * (float)min[j];
+}
+// Where the bytes of its b-th 32 numbers are; of the odd ones the upper half counts.
+INLINE const uint8_t *k_bytes(const uint8_t *row, int b) { return row + 144 * (b / 8) + 16 + b % 8 / 2 * 32; }
+// Made once for all that follow in the block.
+#define K_SCALES(k, row, b, first)                                                                                     \
+    if ((b) % 8 == 0 || (b) == (first)) k_scales_at(k, row, (b) / 8)
+
 // ---------------------------------------------------------------- plain C: vectors of four floats, which the compiler
 // maps to what there is
 typedef float v4 __attribute__((vector_size(16)));
@@ -66,6 +96,61 @@ INLINE v4 v4_load_bf16(const uint16_t *p) {
 #define LOAD2   TWICE
 #define WIDEN   bf16_to_float
 #include "cpu_vec_tile.h"
+
+INLINE void v4_numbers(v4 *to, const int *q) {
+    for (int j = 0; j < 8; j++, q += 4) to[j] = (v4){(float)q[0], (float)q[1], (float)q[2], (float)q[3]};
+}
+// Of bytes that hold two numbers of four bits, those less `off`.
+INLINE void v4_nibbles(v4 *to, const uint8_t *p, int off) {
+    int q[32];
+    for (int i = 0; i < 16; i++) q[i] = (p[i] & 15) - off, q[16 + i] = (p[i] >> 4) - off;
+    v4_numbers(to, q);
+}
+INLINE void v4_take_q8_0(v4 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 34 * b;
+    int q[32];
+    for (int i = 0; i < 32; i++) q[i] = (int8_t)p[2 + i];
+    v4_numbers(to, q);
+    for (int j = 0; j < 8; j++) to[j] *= half_at(p);
+}
+INLINE void v4_take_q4_0(v4 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 18 * b;
+    v4_nibbles(to, p + 2, 8);
+    for (int j = 0; j < 8; j++) to[j] *= half_at(p);
+}
+INLINE void v4_take_q4_1(v4 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 20 * b;
+    v4_nibbles(to, p + 4, 0);
+    for (int j = 0; j < 8; j++) to[j] = to[j] * half_at(p) + half_at(p + 2);
+}
+INLINE void v4_take_q4_k(v4 *to, const uint8_t *row, int b, const k_scales *k) {
+    const uint8_t *p = k_bytes(row, b);
+    int q[32];
+    for (int i = 0; i < 32; i++) q[i] = p[i] >> 4 * (b % 2) & 15;
+    v4_numbers(to, q);
+    for (int j = 0; j < 8; j++) to[j] = to[j] * k->step[b % 8] - k->less[b % 8];
+}
+#define PER                 (32 / LANES)
+#define NAME(f)             f##_plain_q8_0
+#define TAKE(to, row, b, k) ((void)(k), v4_take_q8_0(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 34
+#include "cpu_vec_blocks.h"
+#define NAME(f)             f##_plain_q4_0
+#define TAKE(to, row, b, k) ((void)(k), v4_take_q4_0(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 18
+#include "cpu_vec_blocks.h"
+#define NAME(f)             f##_plain_q4_1
+#define TAKE(to, row, b, k) ((void)(k), v4_take_q4_1(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 20
+#include "cpu_vec_blocks.h"
+#define NAME(f)    f##_plain_q4_k
+#define TAKE       v4_take_q4_k
+#define NEW_SCALES K_SCALES
+#define STEP_BYTES 18
+#include "cpu_vec_blocks.h"
 #include "cpu_vec_undef.h"
 
 #if defined(__x86_64__)
@@ -118,6 +203,68 @@ TARGET INLINE float v8_sum(__m256 v) {
 #define LOAD2(a, b, p) v8_load2_bf16(&(a), &(b), p)
 #define WIDEN          bf16_to_float
 #include "cpu_vec_tile.h"
+
+TARGET INLINE __m256 v8_half(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return _mm256_cvtph_ps(_mm_set1_epi16((short)h));
+}
+TARGET INLINE __m256 v8_bytes(__m128i q) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)); }
+TARGET INLINE void v8_take_q8_0(__m256 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 34 * b;
+    const __m256 d = v8_half(p);
+    for (int j = 0; j < 4; j++)
+        to[j] = _mm256_mul_ps(v8_bytes(_mm_loadl_epi64((const __m128i *)(const void *)(p + 2 + 8 * j))), d);
+}
+// Numbers of four bits in two vectors of 16 bytes.
+TARGET INLINE void v8_bytes_of(__m256 *to, __m128i low, __m128i high) {
+    to[0] = v8_bytes(low), to[1] = v8_bytes(_mm_srli_si128(low, 8));
+    to[2] = v8_bytes(high), to[3] = v8_bytes(_mm_srli_si128(high, 8));
+}
+TARGET INLINE __m128i v8_nibbles(__m128i q, int shift) {
+    return _mm_and_si128(_mm_srli_epi16(q, shift), _mm_set1_epi8(15));
+}
+TARGET INLINE void v8_take_q4_0(__m256 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 18 * b;
+    const __m128i q = _mm_loadu_si128((const __m128i *)(const void *)(p + 2)), eight = _mm_set1_epi8(8);
+    const __m256 d = v8_half(p);
+    v8_bytes_of(to, _mm_sub_epi8(v8_nibbles(q, 0), eight), _mm_sub_epi8(v8_nibbles(q, 4), eight));
+    for (int j = 0; j < 4; j++) to[j] = _mm256_mul_ps(to[j], d);
+}
+TARGET INLINE void v8_take_q4_1(__m256 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 20 * b;
+    const __m128i q = _mm_loadu_si128((const __m128i *)(const void *)(p + 4));
+    const __m256 d = v8_half(p), m = v8_half(p + 2);
+    v8_bytes_of(to, v8_nibbles(q, 0), v8_nibbles(q, 4));
+    for (int j = 0; j < 4; j++) to[j] = _mm256_fmadd_ps(to[j], d, m);
+}
+TARGET INLINE void v8_take_q4_k(__m256 *to, const uint8_t *row, int b, const k_scales *k) {
+    const __m128i *q = (const __m128i *)(const void *)k_bytes(row, b);
+    const __m256 step = _mm256_set1_ps(k->step[b % 8]), less = _mm256_set1_ps(k->less[b % 8]);
+    v8_bytes_of(to, v8_nibbles(_mm_loadu_si128(q), 4 * (b % 2)), v8_nibbles(_mm_loadu_si128(q + 1), 4 * (b % 2)));
+    for (int j = 0; j < 4; j++) to[j] = _mm256_fmsub_ps(to[j], step, less);
+}
+#define PER                 (32 / LANES)
+#define NAME(f)             f##_avx2_q8_0
+#define TAKE(to, row, b, k) ((void)(k), v8_take_q8_0(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 34
+#include "cpu_vec_blocks.h"
+#define NAME(f)             f##_avx2_q4_0
+#define TAKE(to, row, b, k) ((void)(k), v8_take_q4_0(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 18
+#include "cpu_vec_blocks.h"
+#define NAME(f)             f##_avx2_q4_1
+#define TAKE(to, row, b, k) ((void)(k), v8_take_q4_1(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 20
+#include "cpu_vec_blocks.h"
+#define NAME(f)    f##_avx2_q4_k
+#define TAKE       v8_take_q4_k
+#define NEW_SCALES K_SCALES
+#define STEP_BYTES 18
+#include "cpu_vec_blocks.h"
 #include "cpu_vec_undef.h"
 
 // ---------------------------------------------------------------- AVX-512
@@ -166,14 +313,79 @@ TARGET INLINE void v16_load2_bf16(__m512 *a, __m512 *b, const uint16_t *p) {
 #define LOAD2(a, b, p) v16_load2_bf16(&(a), &(b), p)
 #define WIDEN          bf16_to_float
 #include "cpu_vec_tile.h"
+
+TARGET INLINE __m512 v16_half(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)h));
+}
+TARGET INLINE __m512i v16_bytes(const uint8_t *p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+TARGET INLINE void v16_take_q8_0(__m512 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 34 * b;
+    const __m512 d = v16_half(p);
+    for (int j = 0; j < 2; j++)
+        to[j] = _mm512_mul_ps(
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 + 16 * j)))),
+            d);
+}
+// Four bits are an index into the sixteen numbers that a block has: the lookup takes the low ones of an index only.
+TARGET INLINE __m512 v16_sixteen(float first) {
+    const __m512 n = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_ps(n, _mm512_set1_ps(first));
+}
+TARGET INLINE void v16_nibbles(__m512 *to, const uint8_t *p, __m512 has) {
+    const __m512i q = v16_bytes(p);
+    to[0] = _mm512_permutexvar_ps(q, has);
+    to[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), has);
+}
+TARGET INLINE void v16_take_q4_0(__m512 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 18 * b;
+    v16_nibbles(to, p + 2, _mm512_mul_ps(v16_sixteen(-8), v16_half(p)));
+}
+TARGET INLINE void v16_take_q4_1(__m512 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 20 * b;
+    const __m128 dm = _mm_cvtph_ps(_mm_loadu_si32(p));
+    v16_nibbles(to, p + 4,
+                _mm512_fmadd_ps(v16_sixteen(0), _mm512_broadcastss_ps(dm), _mm512_broadcastss_ps(_mm_movehdup_ps(dm))));
+}
+TARGET INLINE void v16_take_q4_k(__m512 *to, const uint8_t *row, int b, const k_scales *k) {
+    const __m512 has = _mm512_fmsub_ps(v16_sixteen(0), _mm512_set1_ps(k->step[b % 8]), _mm512_set1_ps(k->less[b % 8]));
+    const __m128i shift = _mm_cvtsi32_si128(4 * (b % 2));
+    for (int j = 0; j < 2; j++)
+        to[j] = _mm512_permutexvar_ps(_mm512_srl_epi32(v16_bytes(k_bytes(row, b) + 16 * j), shift), has);
+}
+#define PER                 (32 / LANES)
+#define NAME(f)             f##_avx512_q8_0
+#define TAKE(to, row, b, k) ((void)(k), v16_take_q8_0(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 34
+#include "cpu_vec_blocks.h"
+#define NAME(f)             f##_avx512_q4_0
+#define TAKE(to, row, b, k) ((void)(k), v16_take_q4_0(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 18
+#include "cpu_vec_blocks.h"
+#define NAME(f)             f##_avx512_q4_1
+#define TAKE(to, row, b, k) ((void)(k), v16_take_q4_1(to, row, b))
+#define NEW_SCALES(k, row, b, first)
+#define STEP_BYTES 20
+#include "cpu_vec_blocks.h"
+#define NAME(f)    f##_avx512_q4_k
+#define TAKE       v16_take_q4_k
+#define NEW_SCALES K_SCALES
+#define STEP_BYTES 18
+#include "cpu_vec_blocks.h"
 #endif
 
 // ---------------------------------------------------------------- choice
+#define ALL(f, set)                                                                                                    \
+    { f##_##set##_f32, f##_##set##_f16, f##_##set##_bf16, BLOCKS(f, set) }
+#define BLOCKS(f, set) f##_##set##_q8_0, f##_##set##_q4_0, f##_##set##_q4_1, f##_##set##_q4_k
 #define SET(set)                                                                                                       \
     {                                                                                                                  \
-#set, {dot_##set##_f32, dot_##set##_f16, dot_##set##_bf16 }, {                                                 \
-            sum_##set##_f32, sum_##set##_f16, sum_##set##_bf16                                                         \
-        }                                                                                                              \
+        .name = #set, .dot = ALL(dot, set), .sum = ALL(sum, set), .widen = { NULL, NULL, NULL, BLOCKS(widen, set) }    \
     }
 static const vec_kernels sets[] = {
 #if defined(__x86_64__)

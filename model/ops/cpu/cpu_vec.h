@@ -1,5 +1,6 @@
 // cpu_vec - vector kernels of products with few rows, which are bound by reading the weights: dot products with a row
-// of a matrix, and sums of rows. Weights are read in their stored type and accumulated in fp32.
+// of a matrix, and sums of rows. Weights are read in their stored type and accumulated in fp32. Blocks (ckpt.h) become
+// fp32 numbers in registers, the very ones that gguf_widen makes.
 //
 // One set of kernels per instruction set: AVX-512, AVX2 (with FMA and F16C), plain C. Sets differ in the order of
 // additions only. Within a set no number depends on how many rows a call takes, so the bits do not depend on the rest
@@ -32,9 +33,11 @@ typedef struct {
 typedef struct {
     const char *name;  // "avx512", "avx2", "plain"
     // [dtype]: out[i * R + r] = sum_k x[r][k] w_i[k] for every row i, r < R, k < n
-    void (*dot[3])(float *out, const vec_rows *w, const float *const *x, int R, int n);
+    void (*dot[DTYPES])(float *out, const vec_rows *w, const float *const *x, int R, int n);
     // [dtype]: y[k] += sum_i c[i] w_i[k], added row by row
-    void (*sum[3])(float *y, const float *c, const vec_rows *w, int n);
+    void (*sum[DTYPES])(float *y, const float *c, const vec_rows *w, int n);
+    // [dtype], types in blocks: numbers from .. from + n of a row, both multiples of 32
+    void (*widen[DTYPES])(float *to, const void *row, size_t from, size_t n);
 } vec_kernels;
 
 // The widest set that the processor has. KIT_SIMD=avx512|avx2|plain in the environment takes another one, for debugging

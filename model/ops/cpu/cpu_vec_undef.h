@@ -2,6 +2,7 @@
 #undef TARGET
 #undef V
 #undef LANES
+#undef PER
 #undef MOST
 #undef ZERO
 #undef SET1

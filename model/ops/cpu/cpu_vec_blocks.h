@@ -1,0 +1,82 @@
+// cpu_vec_blocks - the kernels of one instruction set for one type of blocks, a template that cpu_vec.c includes once for
+// each after those of cpu_vec_tile.h. It defines, beside TARGET, V, LANES, MOST and the operations on vectors,
+//   NAME(f)          the function's name for this set and type
+//   TAKE(to, row, b, k)  the b-th 32 numbers of a row as floats, in PER vectors
+//   NEW_SCALES(k, row, b, first)  what TAKE needs of a larger block, in the k_scales at k; first: where the row is entered
+//   STEP_BYTES       bytes of 32 numbers
+// A row is read in steps of 32 numbers; each vector of a step has a sum of its own. So no number depends on how many
+// rows of x or of weights a call takes.
+
+// Fetches, of rows to come, the line that a step at byte `at` begins in, or enters.
+TARGET INLINE void NAME(fetch)(const void *const *row, int at) {
+    if (at % 64 >= STEP_BYTES) return;
+    for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART) __builtin_prefetch((const char *)row[i] + at, 0, 2);
+}
+
+TARGET INLINE void NAME(dot_rows)(float *out, const uint8_t *w, const void *const *soon, const float *const *x,
+                                  const int R, int n) {
+    V sum[MOST][PER], v[PER];
+    k_scales k;
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < PER; j++) sum[r][j] = ZERO;
+    for (int b = 0; b < n / 32; b++) {
+        if (soon) NAME(fetch)(soon, b * STEP_BYTES);
+        NEW_SCALES(&k, w, b, 0);
+        TAKE(v, w, b, &k);
+        for (int j = 0; j < PER; j++)
+            for (int r = 0; r < R; r++) sum[r][j] = FMA(LOADF(x[r] + 32 * b + j * LANES), v[j], sum[r][j]);
+    }
+    for (int r = 0; r < R; r++) {
+        for (int half = PER / 2; half; half /= 2)
+            for (int j = 0; j < half; j++) sum[r][j] = ADD(sum[r][j], sum[r][j + half]);
+        out[r] = SUM(sum[r][0]);
+    }
+}
+
+TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *x, int R, int n) {
+    int r = 0;
+    for (; MOST > 1 && r + MOST <= R; r += MOST)
+        for (int i = 0; i < w->n; i++)
+            NAME(dot_rows)(out + i * R + r, w->row[i], w->fetch && !r ? w->row + i : NULL, x + r, MOST, n);
+    for (; r < R; r++)
+        for (int i = 0; i < w->n; i++)
+            NAME(dot_rows)(out + i * R + r, w->row[i], w->fetch && !r ? w->row + i : NULL, x + r, 1, n);
+}
+
+// y += sum of c[i] w[i] over some rows, y held in registers meanwhile.
+TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w, bool fetch, const int rows, int n) {
+    V v[PER], s[PER];
+    k_scales k[4];
+    for (int b = 0; b < n / 32; b++) {
+        for (int j = 0; j < PER; j++) s[j] = LOADF(y + 32 * b + j * LANES);
+        for (int i = 0; i < rows; i++) {
+            const V cs = SET1(c[i]);
+            if (fetch && i >= rows - VEC_APART) NAME(fetch)(w + i, b * STEP_BYTES);
+            NEW_SCALES(&k[i], w[i], b, 0);
+            TAKE(v, w[i], b, &k[i]);
+            for (int j = 0; j < PER; j++) s[j] = FMA(cs, v[j], s[j]);
+        }
+        for (int j = 0; j < PER; j++) STORE(y + 32 * b + j * LANES, s[j]);
+    }
+}
+
+TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n) {
+    int i = 0;
+    for (; i + 4 <= w->n; i += 4) NAME(sum_rows)(y, c + i, w->row + i, w->fetch, 4, n);
+    for (; i < w->n; i++) NAME(sum_rows)(y, c + i, w->row + i, w->fetch, 1, n);
+}
+
+TARGET static void NAME(widen)(float *to, const void *row, size_t from, size_t n) {
+    V v[PER];
+    k_scales k;
+    const int first = (int)(from / 32), end = first + (int)(n / 32);
+    for (int b = first; b < end; b++, to += 32) {
+        NEW_SCALES(&k, row, b, first);
+        TAKE(v, row, b, &k);
+        for (int j = 0; j < PER; j++) STORE(to + j * LANES, v[j]);
+    }
+}
+#undef NAME
+#undef TAKE
+#undef NEW_SCALES
+#undef STEP_BYTES
