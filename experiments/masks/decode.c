@@ -16,6 +16,7 @@ struct decode {
     decode_options o;
     bool dense_features;
     int max_seqs, prompt, max_tokens, n, steps;
+    int *order;  // of the n sequences at work: their places in s
     model_run *first, *next;
     sequence *s;
     model_seq *seq;
@@ -24,6 +25,8 @@ struct decode {
     float *logits;    // [n, V] where fetched
     bool fetched;
 };
+
+static sequence *at(const decode *d, int i) { return &d->s[d->order[i]]; }
 
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
     ASSERT(max_seqs > 0 && prompt > 0 && tokens >= prompt);
@@ -55,11 +58,13 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
     d->first = model_run_new(m, max_seqs * prompt, max_seqs, o->flags);
     d->next = model_run_new(m, max_seqs, max_seqs, o->flags);
     d->s = xcalloc((size_t)max_seqs, sizeof *d->s);
+    d->order = xcalloc((size_t)max_seqs, sizeof *d->order);
     d->seq = xcalloc((size_t)max_seqs, sizeof *d->seq);
     d->top = xcalloc((size_t)max_seqs, sizeof *d->top);
     d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);
     for (int i = 0; i < max_seqs; i++) {
         sequence *s = &d->s[i];
+        d->order[i] = i;
         s->cache = kv_cache_new_as(m, tokens, o->kv);
         s->tokens = xcalloc((size_t)tokens, sizeof *s->tokens);
         if (!o->predictor) continue;
@@ -80,6 +85,7 @@ void decode_free(decode *d) {
     model_run_free(d->first);
     model_run_free(d->next);
     free(d->s);
+    free(d->order);
     free(d->seq);
     free(d->top);
     free(d->logits);
@@ -89,7 +95,7 @@ void decode_free(decode *d) {
 // Runs the sequences' new tokens; with `choose` the predictor watches the last of them.
 static int run(decode *d, model_run *r, bool choose) {
     for (int i = 0; i < d->n && choose; i++) {
-        sequence *s = &d->s[i];
+        sequence *s = at(d, i);
         model_seq *q = &d->seq[i];
         const int past = s->cache->n, row = q->n - 1;
         contextual_begin(&s->c, s->tokens, past + q->n, row, d->dense_features ? NULL : &s->own, &d->o.rule);
@@ -101,7 +107,7 @@ static int run(decode *d, model_run *r, bool choose) {
     d->last = r;
     d->fetched = false;
     for (int i = 0; i < d->n && choose; i++) {
-        sequence *s = &d->s[i];
+        sequence *s = at(d, i);
         if (contextual_end(&s->c) != 0) return -1;
         if (d->dense_features && contextual_mask(&s->c, &s->own, &d->o.rule) != 0) return -1;
         s->use = &s->own;
@@ -110,7 +116,7 @@ static int run(decode *d, model_run *r, bool choose) {
         if (d->top[i] < 0)
             return err_set("a logit after token %d is NaN or infinite; the checkpoint is broken or overflows "
                            "(bin/info checks it)",
-                           d->s[i].cache->n);
+                           at(d, i)->cache->n);
     return 0;
 }
 
@@ -120,7 +126,8 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
     d->steps = 0;
     for (int i = 0; i < n; i++) {
         ASSERT(s[i].n > 0 && s[i].n <= d->prompt);
-        sequence *q = &d->s[i];
+        d->order[i] = i;
+        sequence *q = at(d, i);
         kv_cache_clear(q->cache);
         memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
         q->use = s[i].mask;
@@ -142,7 +149,7 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
 int decode_step(decode *d, const int32_t *next) {
     d->steps++;
     for (int i = 0; i < d->n; i++) {
-        sequence *q = &d->s[i];
+        sequence *q = at(d, i);
         ASSERT(q->cache->n < d->max_tokens);
         q->tokens[q->cache->n] = next[i];
         d->seq[i] = (model_seq){.tokens = q->tokens + q->cache->n,
@@ -157,9 +164,14 @@ int decode_step(decode *d, const int32_t *next) {
     return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
 }
 
+void decode_drop(decode *d, int i) {
+    ASSERT(i >= 0 && i < d->n);
+    d->order[i] = d->order[--d->n];
+}
+
 void decode_set_mask(decode *d, int i, const mask *m) {
     ASSERT(!d->o.predictor);
-    d->s[i].use = m;
+    at(d, i)->use = m;
 }
 
 bool decode_acts_behind(const decode *d) { return d->dense_features; }
@@ -180,13 +192,13 @@ long decode_kept(const decode *d, int i) {
     return last;
 }
 
-const mask *decode_mask(const decode *d, int i) { return d->s[i].use; }
+const mask *decode_mask(const decode *d, int i) { return at(d, i)->use; }
 
 void decode_overhead(const decode *d, double *predict_s, double *select_s) {
     *predict_s = *select_s = 0;
     for (int i = 0; i < d->n; i++) {
-        *predict_s += d->s[i].c.predict_s;
-        *select_s += d->s[i].c.select_s;
+        *predict_s += at(d, i)->c.predict_s;
+        *select_s += at(d, i)->c.select_s;
     }
 }
 
@@ -209,7 +221,7 @@ int decode_replayed(const decode *d) { return (int)model_replayed(d->next); }
 
 // Whether sequence i runs head k of layer l.
 static bool runs(const decode *d, int i, int l, int k, bool by_zero) {
-    const mask *m = d->s[i].use;
+    const mask *m = at(d, i)->use;
     return by_zero || !m || m->heads[l * d->m->c.H + k];
 }
 
@@ -232,14 +244,14 @@ decode_bytes decode_step_bytes(const decode *d) {
                 bool live = false;
                 for (int h = 0; h < H; h++) live |= model_kv_head(c, l, h) == k && runs(d, i, l, h, by_zero);
                 any |= live;
-                if (live) b.kv += 2.0 * (d->s[i].cache->n + 1) * c->D * (double)sizeof(float);
+                if (live) b.kv += 2.0 * (at(d, i)->cache->n + 1) * c->D * (double)sizeof(float);
             }
             kv_heads += any;
         }
         for (int k = 0; k < F; k++) {
             bool any = false;
             for (int i = 0; i < d->n && !any; i++)
-                any = by_zero || !d->s[i].use || d->s[i].use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
+                any = by_zero || !at(d, i)->use || at(d, i)->use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
             neurons += any;
         }
         const double live_heads = H ? (double)heads / H : 0, live_kv = K ? (double)kv_heads / K : 0;

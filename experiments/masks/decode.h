@@ -35,6 +35,8 @@ void decode_free(decode *d);  // NULL allowed
 int decode_prompt(decode *d, const decode_seq *s, int n);
 // One token more for each sequence.
 int decode_step(decode *d, const int32_t *next);
+// Sequence i ends; the last of them takes its number. Nothing is asked of a sequence between this and the next step.
+void decode_drop(decode *d, int i);
 // Another fixed mask (NULL: none) for the tokens to come of sequence i.
 void decode_set_mask(decode *d, int i, const mask *m);
 // Whether predicted masks act on the tokens after the one they were made at only (features of the kind "dense").

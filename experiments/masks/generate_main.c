@@ -1,25 +1,27 @@
-// generate - text from a prompt: greedy or sampled, with a K/V cache, dense, with a fixed mask or with masks that a
-// predictor makes.
+// generate - text from a prompt or from each of a file: greedy or sampled, with a K/V cache, dense, with a fixed mask or
+// with masks that a predictor makes. What is made of a prompt does not depend on the others of its batch.
 #include "cli.h"
 #include "decode.h"
 #include "device.h"
 #include "mask_options.h"
+#include "prompts.h"
 #include "tok_model.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static struct {
-    char *model, *prompt;
-    long tokens, top_k;
+    char *model, *prompt, *prompts;
+    long batch, tokens, top_k;
     double temperature, top_p;
     kv_policy kv;
-    bool no_bos, stats;
+    bool no_bos, json, stats;
     mask_options masks;
     int weights;
     device_options device;
 } arg = {
     .weights = -1,
+    .batch = 8,
     .tokens = 64,
     .top_p = 1,
     .kv = KV_REPAIR,
@@ -34,12 +36,24 @@ static const cli_option options[] = {
      .arg = "DIR",
      .help = "checkpoint directory with its tokenizer",
      .required = true},
-    {.name = "prompt",
+    {.name = "prompt", .type = CLI_STR, .value = &arg.prompt, .arg = "TEXT", .help = "what the text begins with"},
+    {.name = "prompts",
      .type = CLI_STR,
-     .value = &arg.prompt,
-     .arg = "TEXT",
-     .help = "what the text begins with",
-     .required = true},
+     .value = &arg.prompts,
+     .arg = "FILE",
+     .help = "instead: a prompt on each line; FILE.jsonl: JSON texts, or objects with \"prompt\"; -: standard input"},
+    {.name = "batch",
+     .type = CLI_INT,
+     .value = &arg.batch,
+     .arg = "N",
+     .help = "prompts at once; the texts do not depend on it",
+     .min = 1,
+     .max = 4096},
+    {.name = "json",
+     .type = CLI_FLAG,
+     .value = &arg.json,
+     .help = "print a line of JSON for each prompt: texts, ids, and the natural logarithm of the probability that the "
+             "model gave each token (before --temperature and so on)"},
     {.name = "tokens",
      .type = CLI_INT,
      .value = &arg.tokens,
@@ -72,7 +86,7 @@ static const cli_option options[] = {
      .type = CLI_INT,
      .value = &arg.masks.seed,
      .arg = "N",
-     .help = "seed of sampling and of a random mask",
+     .help = "seed of sampling (prompt I of a file: N + I, from 0) and of a random mask",
      .min = 0,
      .max = CLI_SEED_MAX},
     {.name = "no-bos",
@@ -137,10 +151,156 @@ static int32_t draw(const float *logits, int V, rng *r, candidate *c) {
     return c[m - 1].id;
 }
 
+// log softmax(logits)[id]
+static double log_probability(const float *logits, int V, int32_t id) {
+    double most = -INFINITY, sum = 0;
+    for (int i = 0; i < V; i++) most = fmax(most, (double)logits[i]);
+    for (int i = 0; i < V; i++) sum += exp((double)logits[i] - most);
+    return (double)logits[id] - most - log(sum);
+}
+
+// ---------------------------------------------------------------- prompts
+static prompt *read_prompts(int *n) {
+    prompt *p = NULL;
+    *n = 0;
+    if (arg.prompts) {
+        if (prompts_read(&p, n, arg.prompts) != 0) die(1, "%s", err_get());
+        return p;
+    }
+    p = xcalloc(1, sizeof *p);
+    p->text = xstrdup(arg.prompt);
+    p->bytes = strlen(arg.prompt);
+    *n = 1;
+    return p;
+}
+
+// Which prompt a message is about.
+static const char *name_of(const prompt *p) {
+    static char name[64];
+    snprintf(name, sizeof name, p->line ? "the prompt of line %ld" : "the prompt", p->line);
+    return name;
+}
+
+static void encode(prompt *p, const tok *t, const model_config *c) {
+    if (!arg.no_bos && tok_first(t, c) >= 0) VEC_PUSH(p->ids, p->n, p->cap, tok_first(t, c));
+    if (tok_encode(t, p->text, p->bytes, &p->ids, &p->n, &p->cap) != 0) die(1, "%s: %s", name_of(p), err_get());
+    if (p->n == 0) die(2, "%s is empty and --no-bos leaves nothing to begin with", name_of(p));
+    if (p->n >= c->positions)
+        die(1, "%s has %d tokens, and %s only %d positions; shorten it", name_of(p), p->n, arg.model, c->positions);
+    const int room = c->positions - p->n;
+    p->ends = arg.tokens < room ? "tokens" : "positions";
+    p->made = arg.tokens < room ? (int)arg.tokens : room;
+    p->log_p = xcalloc((size_t)p->made, sizeof *p->log_p);
+    p->ids = xrealloc(p->ids, (size_t)(p->n + p->made) * sizeof *p->ids);
+}
+
+// ---------------------------------------------------------------- a batch
+typedef struct {
+    const model *m;
+    const tok *t;
+    decode *d;
+    candidate *c;       // [V]
+    bool masked, live;  // live: print tokens as they are made
+    int steps;
+    double prompts_s, tokens_s;
+} generator;
+
+// The next token of place k. False: its text ends before it.
+static bool next_token(generator *g, prompt *p, int k, int made, int32_t *id) {
+    const bool greedy = arg.temperature == 0;
+    *id = greedy ? decode_likeliest(g->d, k) : draw(decode_logits(g->d, k), g->m->c.V, &p->draws, g->c);
+    if (model_ends_text(&g->m->c, *id)) {
+        p->ends = "token";
+        return false;
+    }
+    p->ids[p->n + made] = *id;
+    if (arg.json) p->log_p[made] = log_probability(decode_logits(g->d, k), g->m->c.V, *id);
+    if (g->live) {
+        size_t bytes;
+        const char *text = tok_bytes(g->t, *id, &bytes);
+        fwrite(text, 1, bytes, stdout);
+        fflush(stdout);
+    }
+    return true;
+}
+
+// All tokens of the prompts p[n], which run side by side until each has ended.
+static void run_batch(generator *g, prompt *p, int n, const mask *fixed) {
+    decode_seq *s = xcalloc((size_t)n, sizeof *s);
+    prompt **of = xcalloc((size_t)n, sizeof *of);  // the prompt at each place of the batch
+    int32_t *next = xcalloc((size_t)n, sizeof *next);
+    for (int k = 0; k < n; k++) {
+        s[k] = (decode_seq){.prompt = p[k].ids, .n = p[k].n, .mask = fixed};
+        of[k] = &p[k];
+    }
+    const double start = clock_s();
+    if (decode_prompt(g->d, s, n) != 0) die(1, "%s", err_get());
+    const double filled = clock_s();
+    g->prompts_s += filled - start;
+    for (int made = 0; n > 0; made++) {
+        for (int k = 0; k < n; k++) {
+            const bool more = next_token(g, of[k], k, made, &next[k]);
+            if (more && made + 1 < of[k]->made) continue;
+            of[k]->made = made + more;
+            next[k] = -1;
+            if (g->masked) mask_effective(decode_mask(g->d, k), &g->m->c, &of[k]->heads, &of[k]->neurons);
+        }
+        for (int k = n - 1; k >= 0; k--) {
+            if (next[k] >= 0) continue;
+            decode_drop(g->d, k);
+            n--;
+            of[k] = of[n], next[k] = next[n];
+        }
+        g->steps += n > 0;
+        if (n && decode_step(g->d, next) != 0) die(1, "%s", err_get());
+    }
+    g->tokens_s += clock_s() - filled;
+    free(s);
+    free(of);
+    free(next);
+}
+
+static void print_prompt(const generator *g, const prompt *p, int number) {
+    char *made = NULL;
+    size_t all, bytes;
+    FILE *f = open_memstream(&made, &all);
+    for (int i = 0; i < p->made; i++) {
+        const char *text = tok_bytes(g->t, p->ids[p->n + i], &bytes);
+        fwrite(text, 1, bytes, f);
+    }
+    fclose(f);
+    if (arg.json)
+        prompt_write(stdout, p, number, made);
+    else {
+        fwrite(p->text, 1, p->bytes, stdout);
+        fwrite(made, 1, all, stdout);
+        fputc('\n', stdout);
+    }
+    fflush(stdout);
+    free(made);
+}
+
+static void print_stats(const generator *g, const prompt *p, int n) {
+    long prompts = 0, made = 0;
+    double heads = 0, neurons = 0;
+    for (int i = 0; i < n; i++) {
+        prompts += p[i].n, made += p[i].made;
+        heads += p[i].heads / n, neurons += p[i].neurons / n;
+    }
+    if (g->m->o->record) log_info("%d of %d steps were replays of a graph", decode_replayed(g->d), g->steps);
+    log_info(
+        "%ld prompt tokens in %.3f s, %ld tokens in %.3f s (%.1f a second); pruned: %.1f %% of the heads, %.1f %% of "
+        "the neurons",
+        prompts, g->prompts_s, made, g->tokens_s, (double)made / g->tokens_s, 100 * heads, 100 * neurons);
+}
+
 int main(int argc, char **argv) {
-    cli_parse(argc, argv, "continues a prompt", options);
+    cli_parse(argc, argv, "continues a prompt, or each of a file", options);
     mask_choice choice;
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED | 1u << MASK_CONTEXTUAL) != 0) die(2, "%s", err_get());
+    if (!arg.prompt == !arg.prompts) die(2, "--prompt or --prompts is required, and not both; see --help");
+    int n;
+    prompt *p = read_prompts(&n);
     model m;
     const ops *device = device_open(&arg.device);
     if (!device || model_load_as(&m, arg.model, device, arg.weights) != 0) die(1, "%s", err_get());
@@ -151,14 +311,13 @@ int main(int argc, char **argv) {
     const bool masked = choice.kind != MASK_NONE;
     make_mask(&units, &nets, &choice, &m);
     if (masked) model_sparse_prepare(&m);
-    int32_t *ids = NULL;
-    int n = 0, cap = 0;
-    if (!arg.no_bos && tok_first(t, &m.c) >= 0) VEC_PUSH(ids, n, cap, tok_first(t, &m.c));
-    if (tok_encode(t, arg.prompt, strlen(arg.prompt), &ids, &n, &cap) != 0) die(1, "%s", err_get());
-    if (n == 0) die(2, "--prompt is empty and --no-bos leaves nothing to begin with");
-    if (n >= m.c.positions)
-        die(1, "the prompt has %d tokens, and %s only %d positions; shorten it", n, arg.model, m.c.positions);
-    const int room = m.c.positions - n, most = arg.tokens < room ? (int)arg.tokens : room, prompt = n;
+    int longest = 0, most = 0;
+    for (int i = 0; i < n; i++) {
+        encode(&p[i], t, &m.c);
+        p[i].draws = rng_make((uint64_t)arg.masks.seed + (uint64_t)i);
+        longest = p[i].n > longest ? p[i].n : longest;
+        most = p[i].n + p[i].made > most ? p[i].n + p[i].made : most;
+    }
     mask_means means = {0};
     model_means *put_out = NULL;
     if (arg.masks.ablate == ABLATE_MEAN) {
@@ -168,46 +327,26 @@ int main(int argc, char **argv) {
     }
     const decode_options o = {
         .predictor = nets, .rule = choice.rule, .refresh = (int)arg.masks.refresh, .kv = arg.kv, .means = put_out};
-    decode *d = decode_new(&m, &o, 1, n, n + most);
-    if (!d) die(1, "%s", err_get());
-    candidate *c = xmalloc(sizeof *c * (size_t)m.c.V);
-    rng r = rng_make((uint64_t)arg.masks.seed);
-    const decode_seq s = {.prompt = ids, .n = n, .mask = masked && !nets ? &units : NULL};
-    const double start = clock_s();
-    if (decode_prompt(d, &s, 1) != 0) die(1, "%s", err_get());
-    const double filled = clock_s();
-    fputs(arg.prompt, stdout);
-    int made = 0;
-    while (made < most) {
-        const int32_t id = arg.temperature == 0 ? decode_likeliest(d, 0) : draw(decode_logits(d, 0), m.c.V, &r, c);
-        if (model_ends_text(&m.c, id)) break;
-        made++;
-        size_t bytes;
-        const char *text = tok_bytes(t, id, &bytes);
-        fwrite(text, 1, bytes, stdout);
-        fflush(stdout);
-        if (made == most) break;
-        if (decode_step(d, &id) != 0) die(1, "%s", err_get());
+    const int batch = arg.batch < n ? (int)arg.batch : n;
+    generator g = {.m = &m, .t = t, .masked = masked, .live = n == 1 && !arg.json};
+    if (!(g.d = decode_new(&m, &o, batch, longest, most))) die(1, "%s", err_get());
+    g.c = xmalloc(sizeof *g.c * (size_t)m.c.V);
+    if (g.live) fwrite(p->text, 1, p->bytes, stdout);
+    for (int i = 0; i < n; i += batch) {
+        const int some = n - i < batch ? n - i : batch;
+        run_batch(&g, p + i, some, masked && !nets ? &units : NULL);
+        for (int k = i; k < i + some && !g.live; k++) print_prompt(&g, &p[k], k);
     }
-    fputc('\n', stdout);
-    if (arg.stats) {
-        double heads = 0, neurons = 0;
-        if (device->record)
-            log_info("%d of %d steps were replays of a graph", decode_replayed(d), made > 0 ? made - 1 : 0);
-        if (masked) mask_effective(decode_mask(d, 0), &m.c, &heads, &neurons);
-        log_info("%d prompt tokens in %.3f s, %d tokens in %.3f s (%.1f a second); pruned: %.1f %% of the heads, %.1f "
-                 "%% of the neurons",
-                 prompt, filled - start, made, clock_s() - filled, made / (clock_s() - filled), 100 * heads,
-                 100 * neurons);
-    }
+    if (g.live) fputc('\n', stdout);
+    if (arg.stats) print_stats(&g, p, n);
     stdout_end();
-    decode_free(d);
+    decode_free(g.d);
     predictor_close(nets);
     model_means_free(put_out);
     mask_means_free(&means);
     mask_free(&units);
-    free(ids);
-    free(c);
+    prompts_free(p, n);
+    free(g.c);
     tok_close(t);
     model_free(&m);
     return 0;
