@@ -33,6 +33,23 @@ int store_fail(const store *s, const char *what) {
                    *from ? from : "HDF5 gives no reason");
 }
 
+int store_filter_fail(const char *path, const char *dataset, hid_t d) {
+    hid_t how = H5Dget_create_plist(d);
+    int bad = 0;
+    for (int i = 0; !bad && i < H5Pget_nfilters(how); i++) {
+        unsigned flags;
+        size_t values = 0;
+        char name[64] = "";
+        const H5Z_filter_t id = H5Pget_filter2(how, (unsigned)i, &flags, &values, NULL, sizeof name, name, NULL);
+        if (id > 0 && H5Zfilter_avail(id) <= 0)
+            bad = err_set("%s: %s is compressed by the filter %s (number %d), which the HDF5 library here lacks; write "
+                          "the file again with gzip (h5py: compression=\"gzip\")",
+                          path, dataset, *name ? name : "without a name", id);
+    }
+    H5Pclose(how);
+    return bad;
+}
+
 void store_start(void) {
     static bool done;
     if (done) return;
@@ -78,6 +95,11 @@ store *store_open_as(const char *path, const char *format, const char *maker) {
     store_start();
     if (access(path, R_OK) != 0) {
         err_set("%s: cannot open: %s", path, strerror(errno));
+        return NULL;
+    }
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        err_set("%s: a folder; give a file made by %s", path, maker);
         return NULL;
     }
     store *s = xcalloc(1, sizeof *s);
@@ -190,7 +212,8 @@ int store_read_rows(const store *s, const char *dataset, long row, long n, hid_t
     hid_t d = H5Dopen2(s->file, dataset, H5P_DEFAULT), space = H5Dget_space(d),
           mem = rank ? H5Screate_simple(rank, count, NULL) : H5S_ALL;
     if (rank) H5Sselect_hyperslab(space, H5S_SELECT_SET, from, NULL, count, NULL);
-    int bad = H5Dread(d, type, mem, rank ? space : H5S_ALL, H5P_DEFAULT, out) < 0 ? store_fail(s, dataset) : 0;
+    int bad = H5Dread(d, type, mem, rank ? space : H5S_ALL, H5P_DEFAULT, out) < 0 ? -1 : 0;
+    if (bad && store_filter_fail(s->path, dataset, d) == 0) store_fail(s, dataset);
     if (rank) H5Sclose(mem);
     H5Sclose(space);
     H5Dclose(d);

@@ -74,8 +74,10 @@ int store_read_units(const store *s, const char *key, int L, int most, int **lis
 // ---------------------------------------------------------------- writing
 // Everything goes to PATH.tmp; store_commit says of each dataset what it is (attributes, store_layout.c), syncs and
 // renames, so that PATH is the old file or the whole new one. All return -1 and err_set (disk full, path not writable).
-store *store_create(const char *path);
+store *store_create(const char *path);  // store_check_out first
 store *store_create_as(const char *path, const char *format);
+// Says so and returns -1 where path is a folder or a file of another kind than this format, which would be lost.
+int store_check_out(const char *path, const char *format);
 store *store_create_memory(void);  // never on disk: to measure time and size of a store
 int store_commit(store *s);        // closes s, whether it succeeds or not
 long store_bytes(const store *s);  // size of the file so far

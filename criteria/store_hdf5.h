@@ -21,4 +21,7 @@ hid_t store_access(bool memory);  // property list to open a file with; caller c
 int store_read_rows(const store *s, const char *dataset, long row, long n, hid_t type, void *out);
 // The attributes that say what each dataset is (store_layout.c). 0, or -1 and err_set.
 int store_describe(store *s);
+// After a read that failed: -1 and err_set with the filter that this library lacks and the dataset was written with;
+// 0: it lacks none.
+int store_filter_fail(const char *path, const char *dataset, hid_t d);
 hid_t store_half_type(void);  // IEEE 754 binary16; caller closes it

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 // The power of two that brings the largest value into [2^14, 2^15): most of the range of 16 bits lies below it.
@@ -17,7 +18,18 @@ static float half_scale(const float *x, size_t n) {
     return ldexpf(1, e < -110 ? -125 : e - 15);
 }
 
+int store_check_out(const char *path, const char *format) {
+    struct stat st;
+    if (stat(path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0)) return 0;
+    if (S_ISDIR(st.st_mode)) return err_set("%s: cannot write: it is a folder; name a file", path);
+    store *old = store_open_as(path, format, "this program");
+    if (!old) return err_set("%s: cannot write: another kind of file has that name; name another", path);
+    store_close(old);
+    return 0;
+}
+
 static store *create(const char *path, bool memory, const char *format) {
+    if (!memory && store_check_out(path, format) != 0) return NULL;
     store_start();
     store *s = xcalloc(1, sizeof *s);
     s->path = xstrdup(path);

@@ -12,6 +12,8 @@
 #include "stats.h"
 #include "target.h"
 
+#define PREDICTIONS_FORMAT "opt unit predictions 1"  // of --predictions
+
 typedef struct {
     const char *store, *model, *criterion, *predictions, *out, *curve, *metrics, *device;
     predictor_design design;

@@ -190,6 +190,9 @@ static int check_outputs(train_job *j) {
         store_close(s);
         if (bad) return -1;
     }
+    if ((*j->o.predictions && store_check_out(j->o.predictions, PREDICTIONS_FORMAT)) || check_out(j->o.curve) ||
+        check_out(j->o.metrics))
+        return -1;
     j->work = xasprintf("%s.work", j->o.out);
     if (j->o.estimate) return 0;
     if (mkdir(j->work, 0777) != 0 && errno != EEXIST)

@@ -348,7 +348,7 @@ static int put_predictions(train_job *j, store *to, const char *criterion, float
 }
 
 int train_predictions(train_job *j, const store *from) {
-    store *to = store_create_as(j->o.predictions, "opt unit predictions 1");
+    store *to = store_create_as(j->o.predictions, PREDICTIONS_FORMAT);
     if (!to) return -1;
     float *x = input_room(j);
     double *out =

@@ -138,6 +138,12 @@ static void refused(void **state) {
     says(":3: not a row of 4 fields");
     put(path, "# p\nmodel,metric,value,scores_hash\nopt,\"acc,0.5,h\n");
     assert_int_equal(results_open(&r, path, columns, 4, "p"), -1);
+    put(path, "# notes\nto be kept");
+    assert_int_equal(results_open(&r, path, columns, 4, "p"), -1);
+    says("comments alone");
+    char *notes = content();
+    assert_string_equal(notes, "# notes\nto be kept");
+    free(notes);
     put(path, "a letter to a friend");  // is not shortened to nothing
     assert_int_equal(results_open(&r, path, columns, 4, "p"), -1);
     says("not a result file");
@@ -203,7 +209,13 @@ static void json_lines(void **state) {
     open_file(&r, "p");
     put(lines, "a letter");
     assert_int_equal(details_open(&d, lines, &r), -1);
-    says("not a file of JSON lines");
+    says("not a file of details");
+    put(lines, "{\"text\": 1}\n");  // lines of JSON that are somebody else's are not dropped
+    assert_int_equal(details_open(&d, lines, &r), -1);
+    says("not a file of details");
+    left = file_read(lines, NULL);
+    assert_string_equal(left, "{\"text\": 1}\n");
+    free(left);
     results_close(&r);
 }
 

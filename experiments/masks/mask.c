@@ -4,7 +4,7 @@
 #include "lowest.h"
 #include "mask_groups.h"
 #include "ops.h"
-#include "store.h"
+#include "store_hdf5.h"
 #include <gsl/gsl_statistics_double.h>
 #include <hdf5.h>
 #include <math.h>
@@ -284,7 +284,8 @@ static int read_kind(uint8_t *out, hid_t file, const char *path, const char *nam
     else if (H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) != 1 || H5Tget_sign(type) != H5T_SGN_NONE)
         bad = err_set("%s: %s is not of type uint8", path, name);
     else if (H5Dread(set, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
-        bad = err_set("%s: %s cannot be read; the file is damaged", path, name);
+        bad =
+            store_filter_fail(path, name, set) ? -1 : err_set("%s: %s cannot be read; the file is damaged", path, name);
     H5Tclose(type);
     H5Sclose(space);
     H5Dclose(set);

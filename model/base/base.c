@@ -158,7 +158,22 @@ char *file_read(const char *path, size_t *bytes) {
     return p;
 }
 
+int check_out(const char *path) {
+    static const unsigned char hdf5[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+    unsigned char head[sizeof hdf5];
+    struct stat st;
+    if (stat(path, &st) != 0) return 0;
+    if (S_ISDIR(st.st_mode)) return err_set("%s: cannot write: it is a folder; name a file", path);
+    FILE *f = S_ISREG(st.st_mode) ? fopen(path, "rb") : NULL;
+    const size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f) fclose(f);
+    if (n < sizeof head || memcmp(head, hdf5, sizeof head) != 0) return 0;
+    return err_set("%s: cannot write: an HDF5 file has that name, which would be lost; name another", path);
+}
+
 int file_out_open(file_out *o, const char *path) {
+    *o = (file_out){0};
+    if (check_out(path) != 0) return -1;
     o->path = xstrdup(path);
     o->tmp = xasprintf("%s.tmp", path);
     if ((o->f = fopen(o->tmp, "wb"))) return 0;

@@ -52,12 +52,14 @@ bool path_there(const char *path);  // also a link to nowhere
 int err_open(const char *path);
 // Says so and returns -1 where a file begins as a pointer of Git LFS does, whole or cut; else 0.
 int check_lfs(const char *path, const void *bytes, size_t n);
+// Says so and returns -1 where path is a folder, or an HDF5 file that a file of another kind would replace; else 0.
+int check_out(const char *path);
 // Buffered text or binary output that appears under its name only when complete: written to PATH.tmp, synced, renamed.
 typedef struct {
     FILE *f;
     char *path, *tmp;
 } file_out;
-int file_out_open(file_out *o, const char *path);
+int file_out_open(file_out *o, const char *path);  // check_out first
 // reports every earlier write error (full disk) here; on failure the old file stays
 int file_out_close(file_out *o);
 void file_out_abandon(file_out *o);  // removes the unfinished file; safe on {0}

@@ -281,6 +281,14 @@ static int add_columns(results *r) {
     return r->fd < 0 ? -1 : 0;
 }
 
+// Comments without columns are what a process that was killed may leave: they begin as its provenance does.
+static bool begins_as_ours(const char *text, size_t bytes, const char *provenance) {
+    char *ours = xasprintf("# %.*s", (int)strcspn(provenance, ":\n"), provenance);
+    const bool same = strncmp(text, ours, bytes < strlen(ours) ? bytes : strlen(ours)) == 0;
+    free(ours);
+    return same;
+}
+
 int results_open(results *r, const char *path, const results_column *column, int n_columns, const char *provenance) {
     *r = (results){.fd = STDOUT_FILENO, .column = column, .n_columns = n_columns, .provenance = xstrdup(provenance)};
     r->path = xstrdup(path ? path : "standard output");
@@ -292,8 +300,11 @@ int results_open(results *r, const char *path, const results_column *column, int
     // Before anything is cut off, the file must be one of ours: it begins with a comment or with the columns.
     if (!bad && bytes && *text != '#' && !(strncmp(text, column[0].name, strlen(column[0].name)) == 0))
         bad = err_set("%s: not a result file; name another", path);
-    if (!bad) bad = drop_after(r->fd, path, text, &bytes, after_last_line(text, bytes), "an unfinished last line");
-    if (!bad) bad = parse_file(r, text, bytes);
+    const size_t whole = after_last_line(text, bytes);
+    if (!bad) bad = parse_file(r, text, whole);
+    if (!bad && bytes && !r->header_written && !begins_as_ours(text, bytes, provenance))
+        bad = err_set("%s: comments alone, and not a result file's; name another", path);
+    if (!bad) bad = drop_after(r->fd, path, text, &bytes, whole, "an unfinished last line");
     free(text);
     if (bad) results_close(r);
     return bad;
@@ -352,11 +363,11 @@ int results_append(results *r, const char *const *field) {
 }
 
 // ---------------------------------------------------------------- JSON lines
-// The key in a line, which our own writer puts first: {"row":"0123456789abcdef",
+// A line begins with its key: {"row":"0123456789abcdef",
+static const char line_start[] = "{\"row\":\"";
 static bool row_present(const results *r, const char *line, size_t bytes) {
-    static const char start[] = "{\"row\":\"";
-    size_t n = sizeof start - 1;
-    if (bytes < n + 16 || memcmp(line, start, n) != 0) return false;
+    const size_t n = sizeof line_start - 1;
+    if (bytes < n + 16 || memcmp(line, line_start, n) != 0) return false;
     char hex[17];
     memcpy(hex, line + n, 16);
     hex[16] = 0;
@@ -372,7 +383,9 @@ int details_open(details *d, const char *path, const results *r) {
     *d = (details){.path = xstrdup(path)};
     d->fd = open_whole(path, &text, &bytes);
     int bad = d->fd < 0 ? -1 : 0;
-    if (!bad && bytes && *text != '{') bad = err_set("%s: not a file of JSON lines; name another", path);
+    const size_t known = bytes < sizeof line_start - 1 ? bytes : sizeof line_start - 1;
+    if (!bad && memcmp(text, line_start, known) != 0)
+        bad = err_set("%s: not a file of details, whose lines begin with %s; name another", path, line_start);
     if (!bad) bad = drop_after(d->fd, path, text, &bytes, after_last_line(text, bytes), "an unfinished last line");
     size_t keep = bytes;
     while (!bad && keep > 0) {
