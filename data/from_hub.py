@@ -3,6 +3,7 @@
 
 DIR: a folder of them: what `hf download NAME --repo-type dataset --local-dir DIR/...` leaves, one dataset of the hub's
 cache (datasets--ORGANISATION--NAME, or a snapshot in it), the cache itself, or any folder with folders of these names.
+Files without such a name count where their columns are those of piqa, copa, openbookqa, winogrande or hellaswag.
 OUT: where piqa/train.jsonl and so on are written; DIR itself if it is left out.
 
 Read are piqa, copa, openbookqa (main), winogrande (the largest size that is there), rte (GLUE's or SuperGLUE's),
@@ -91,6 +92,20 @@ def split_of(path):
     return SPLITS.get(hit.group(1) if hit else folder)
 
 
+def by_columns(path):
+    """The task whose columns a file of no known name has, where no other dataset has them; None: it cannot be told."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    try:
+        there = set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return None
+    for task in ("piqa", "copa", "openbookqa", "winogrande", "hellaswag"):
+        if {name for name in COLUMNS[task] if not name.endswith("?")} <= there:
+            return task
+    return None
+
+
 def size_of(near):
     """A rank: the larger sizes of WinoGrande first."""
     return SIZES.index(near.split("_")[1]) if near.startswith("winogrande_") else -1
@@ -101,7 +116,7 @@ def find(top):
     found = {}  # task -> (name, folder that one dataset or configuration fills) -> split -> files
     for path in parquet_files(top):
         names, split, folder = names_of(path, top), split_of(path), os.path.dirname(path)
-        near = next((name for name in names if name in NAMES), None)
+        near = next((name for name in names if name in NAMES), None) or by_columns(path)
         if near is None or split is None or (near == "openbookqa" and "additional" in names):
             continue
         if os.path.basename(folder) in SPLITS:

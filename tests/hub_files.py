@@ -59,6 +59,7 @@ for split, theirs in (("train", "train"), ("dev", "validation")):
     write(f"{hub}/glue/mrpc/{theirs}/0000.parquet", rows_of("rte", split)[:5])  # not one of the seven
     cached("allenai--ai2_arc", f"ARC-Easy/{theirs}-00000-of-00001.parquet", rows_of("arc_easy", split))
     cached("allenai--ai2_arc", f"ARC-Challenge/{theirs}-00000-of-00001.parquet", rows_of("arc_easy", split)[:5])
+write(f"{top}/unnamed/data/train-00000-of-00001.parquet", rows_of("copa", "train"))
 cached("allenai--openbookqa", "additional/train-00000-of-00001.parquet", [{"question_stem": "not this one"}])
 write(f"{top}/cache/datasets--allenai--ai2_arc/snapshots/stale/ARC-Easy/train-00000-of-00001.parquet", [{"old": 1}])
 hidden = [{**row, "label": -1} for row in rows_of("rte", "dev")]

@@ -1,8 +1,8 @@
 #!/bin/sh
-# test_from_hub - data/from_hub.py on parquet files that tests/hub_files.py makes of the default task sets: the folder that
-# it writes gives the same documents as theirs, of every task, from every way in which the hub's files lie; WikiText-2 comes
-# out as its authors published it; each fault is one line; data/download.sh
-# takes a set from the hub where its authors do not answer. Needs a Python with pyarrow (PYTHON).
+# test_from_hub - data/from_hub.py on parquet files that tests/hub_files.py makes of the default task sets: the folder
+# that it writes gives the same documents as theirs, of every task, from every way in which the hub's files lie;
+# WikiText-2 comes out as its authors published it; each fault is one line; data/download.sh takes a set from the hub
+# where its authors do not answer. Needs a Python with pyarrow (PYTHON).
 . tests/expect.sh
 python=${PYTHON:-python3}
 if ! "$python" -c 'import pyarrow' 2>/dev/null; then
@@ -38,6 +38,7 @@ grep -q 'rte/test.jsonl: 300 rows, labels are hidden (-1 or empty): can be liste
 hub "$tmp/cache/datasets--allenai--openbookqa/snapshots/0123abcd" "$tmp/one" || fail "a snapshot: $(cat "$tmp/e")"
 hub "$tmp/cache/datasets--allenai--openbookqa" "$tmp/two" || fail "a dataset of the cache: $(cat "$tmp/e")"
 for from in one two; do cmp "$tmp/$from/openbookqa/val.jsonl" "$tmp/hub/openbookqa/val.jsonl" || fail "$from: other rows"; done
+hub "$tmp/unnamed" && cmp "$tmp/unnamed/copa/train.jsonl" "$tmp/hub/copa/train.jsonl" || fail "known by its columns: $(cat "$tmp/e")"
 
 # download.sh where nothing answers but the hub, and that with RTE alone
 mkdir "$tmp/stub"
