@@ -82,6 +82,18 @@ void wikitext_close(wikitext *w) {
     *w = (wikitext){0};
 }
 
+// Where the first `words` pieces end, as count_words counts them; the page has more.
+static size_t end_of_words(const char *s, long words) {
+    const char *at = s;
+    for (bool inside = false; *at;) {
+        const size_t n = text_space(at);
+        if (n && !inside && --words == 0) break;
+        inside = n > 0;
+        at += n ? n : 1;
+    }
+    return (size_t)(at - s);
+}
+
 // The pages that are marked stay.
 static void keep(wikitext *w, const bool *marked) {
     int kept = 0;
@@ -117,6 +129,22 @@ int wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed) {
     free(order);
     free(member);
     return n ? 0 : err_set("part %d/%d of %d pages is empty; take fewer parts", p.i, p.n, w->n);
+}
+
+void wikitext_cut(wikitext *w, long words) {
+    bool *all = xmalloc((size_t)w->n * sizeof *all);
+    for (int i = 0; i < w->n; i++) {
+        wikitext_page *page = &w->pages[i];
+        all[i] = true;
+        if (page->words <= words) continue;
+        page->bytes = (long)end_of_words(page->raw, words);
+        page->raw[page->bytes] = 0;
+        page->words = count_words(page->raw);
+        free(page->text);
+        page->text = wikitext_detokenise(page->raw);
+    }
+    keep(w, all);
+    free(all);
 }
 
 char *wikitext_gptq_text(const wikitext *w) {

@@ -26,6 +26,8 @@ void wikitext_close(wikitext *w);
 // extends a smaller one. Those kept stay in the order of the file; where any is left out, raw becomes theirs, joined by
 // a line feed as in the file. 0, or -1 and err_set: the part is empty.
 int wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed);
+// Pages of more words end after the first `words` of them (1 and more); raw becomes what is left, joined as above.
+void wikitext_cut(wikitext *w, long words);
 // The harness's detokeniser, exactly in the order of METHOD 3.5. Caller frees.
 char *wikitext_detokenise(const char *page);
 

@@ -1,9 +1,10 @@
 #!/bin/sh
 # paper.sh --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full] [--parts]
 #          [--device NAME] [--estimate | --draw] - every figure and table of ShadowLLM (2024) for any model, beside the
-# published ones: OUT/report.html, with its numbers in OUT/tables, its pictures in OUT/plots and the rows they come from in OUT/*.csv.
-#   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times of
-#          OPT-125m's and 350m's shapes
+# published ones: OUT/report.html, with its numbers in OUT/tables, its pictures in OUT/plots and the rows they come
+# from in OUT/*.csv.
+#   small  on 2 cores under an hour for the default model: 60 examples a task, 20 documents and pages, one seed, times
+#          of OPT-125m's and 350m's shapes
 #   full   500 examples a task (as published), all documents, three seeds, times of OPT-1.3B to 66B
 # It prints its time first, and stops there with --estimate. A killed run resumes when it is repeated; a finished one
 # computes nothing. --draw computes nothing either: tables, figures and report of what a run has got to so far. A part
@@ -11,10 +12,11 @@
 # large for the memory is no failure. --calibrate: a text of a few thousand tokens for the thresholds of threshold
 # masks, which are "not run" without it. --parts: for data with one labelled split of a task; one half of its
 # documents (and pages) is scored, the other evaluated. For tests and other grids: EXAMPLES, LIMIT, PAGES (of the
-# text; LIMIT unless given), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of what compares all criteria: static
-# masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES, SEEDS, SHAPES (of times; the first is
-# the one over sparsity and length), TOKENS, ROUNDS, WEIGHTS (of the model), FIGURES (scripts), OVER_LONG (skip or cut:
-# texts longer than the model's positions). BIN names the folder of the programs.
+# text; LIMIT unless given), PAGE_WORDS (of each page; 0: all), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of
+# what compares all criteria: static masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES,
+# SEEDS, SHAPES (of times; the first is the one over sparsity and length), TOKENS, ROUNDS, WEIGHTS (of the model),
+# FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). BIN names the folder of the
+# programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
@@ -102,8 +104,8 @@ train() {
         --device "${device%%,*}" --out "$to/$design-$seed.h5" --metrics "$to/$design-$seed.csv" "$@"
 }
 sweep() {
-    "$bin/sweep" --model "$model" $weights --data "$data" --limit "$limit" --pages "$pages" --over-long "${OVER_LONG:-stop}" \
-        --token-perplexity none --device "$device" $evaluated "$@"
+    "$bin/sweep" --model "$model" $weights --data "$data" --limit "$limit" --pages "$pages" \
+        --page-words "${PAGE_WORDS:-0}" --over-long "${OVER_LONG:-stop}" --token-perplexity none --device "$device" $evaluated "$@"
 }
 on_text() { sweep --wikitext "$text" "$@"; }
 on_all() { on_text --tasks "$tasks" "$@"; }

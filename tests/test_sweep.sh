@@ -100,6 +100,17 @@ text --limit 1 --pages 2 --out "$tmp/p.csv" && text --limit 2 --out "$tmp/p2.csv
 { rows "$tmp/p1.csv" | grep ,copa,; rows "$tmp/p2.csv" | grep ,wikitext,; } >"$tmp/1"
 rows "$tmp/p.csv" | grep -e ,copa, -e ,wikitext, >"$tmp/2"
 [ -s "$tmp/1" ] && cmp -s "$tmp/1" "$tmp/2" || fail "--pages counts something else than the pages: $(diff "$tmp/1" "$tmp/2")"
+# The first 40 words of each page, as Python splits them, are a text of their own.
+text --limit 1 --pages 2 --page-words 40 --out "$tmp/w.csv" || fail "--page-words was refused"
+/usr/bin/python3 - $data/wikitext2/wiki.valid.raw "$tmp/cut.raw" <<'PY'
+import re, sys
+pages = [p for p in re.split(r"\n(?= = [^=].* = \n)", open(sys.argv[1]).read()) if p.strip()]
+open(sys.argv[2], "w").write("\n".join("".join(re.split(r"(\s+)", page)[:2 * 40 - 1]) for page in pages))
+PY
+"$sweep" --model $model --wikitext "$tmp/cut.raw" --token-perplexity none --limit 2 --out "$tmp/w2.csv" >/dev/null 2>&1 || fail "a text of cut pages"
+values() { rows "$1" | awk -F, '$3 == "wikitext" {print $5, $6, $7, $8}'; }
+[ "$(values "$tmp/w.csv" | wc -l)" = 2 ] && [ "$(values "$tmp/w.csv")" = "$(values "$tmp/w2.csv")" ] ||
+    fail "--page-words: $(values "$tmp/w.csv") is not $(values "$tmp/w2.csv")"
 cmp -s "$tmp/p1.csv" "$tmp/p2.csv" && fail "one page measures what two do"
 # rows of a version whose acc_norm was by bytes: nothing is added to them
 sed '/,acc_bytes/d' "$tmp/a.csv" >"$tmp/old.csv"

@@ -23,8 +23,9 @@ typedef struct {
 typedef struct {
     const char *data, *split;  // split NULL: as METHOD 3.2 chooses
     int shots;
-    long limit;     // documents per task, pages of a text; 0: all
-    doc_part part;  // of the documents and of the pages
+    long limit;       // documents per task, pages of a text; 0: all
+    long page_words;  // of each page of a text, from its beginning; 0: all
+    doc_part part;    // of the documents and of the pages
     uint64_t seed;
     mode_kind mode;
     bool bos;  // </s> before the context

@@ -215,6 +215,7 @@ int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_op
         return err_set("%s: windows of a text begin with a token for that; %s", file, tok_no_first);
     if (wikitext_open(&w, file)) return -1;
     int bad = wikitext_keep(&w, o->part, o->limit, o->seed) ? err_prefix("%s", file) : 0;
+    if (!bad && o->page_words) wikitext_cut(&w, o->page_words);
     if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, tok_first(tk, c), most);
     memcpy(t->hash, w.hash, sizeof t->hash);
     wikitext_close(&w);

@@ -25,7 +25,7 @@
     X(limit, 1) X(seed, 1) X(bos, 1) X(part, 1) X(allow_overlap, 1) X(over_long, 1) X(token_windows, 1)               \
     X(uses_label, 1) X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1)                \
     X(features, 1) X(model_hash, 1) X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)                 \
-    X(standardised, 2) X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2)
+    X(standardised, 2) X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2) X(page_words, 2)
 // clang-format on
 #define X(name, key) COL_##name,
 enum { COLUMNS(X) N_COLUMNS };
@@ -44,6 +44,7 @@ typedef struct {
     over_long over;
     token_windows windows;
     long shots, limit;
+    long page_words;
     long pages;  // of the text; PAGES_AS_LIMIT: as many as limit
     bool bos, list, estimate, allow_overlap;
     mask_options masks;  // --mask, --criterion and --predictor are lists

@@ -83,6 +83,7 @@ static void set_target(row *r, const sweep *w, const point *p) {
     SET(r, task, "%s", t->name);
     SET(r, split, "%s", t->is_text ? "" : t->task.split.split);
     SET(r, limit, "%ld", target_limit(w->o, t->is_text));
+    if (t->is_text && w->o->page_words) SET(r, page_words, "%ld", w->o->page_words);
     if (t->is_text && t->text.kind != TEXT_PAGES) SET(r, token_windows, "%s", token_windows_names[w->o->windows]);
     if (p->s->kind == MASK_STATIC)
         SET(r, aggregate, "%s", strcmp(series_aggregate(p->s, t), "all") == 0 ? "all" : "task");

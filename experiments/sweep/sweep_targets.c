@@ -44,6 +44,7 @@ int targets_open(sweep *w) {
                                 .split = w->o->split,
                                 .shots = (int)w->o->shots,
                                 .limit = w->o->limit,
+                                .page_words = w->o->page_words,
                                 .seed = w->seed[s],
                                 .mode = w->mode,
                                 .bos = w->o->bos,
