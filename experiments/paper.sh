@@ -244,14 +244,19 @@ if [ -z "$only_draw" ] && { [ ! -e "$out/report.html" ] || [ -n "$only_estimate"
 fi
 
 # ---------------------------------------------------------------- the parts, those first that the most rests on
+# train_all DESIGN...: of each seed
+train_all() {
+    for seed in $(echo "$seeds" | tr , ' '); do
+        for design; do run "train-$design-$seed" train "$design" "$seed" "$work"; done
+    done
+}
 compute() {
     run score score_main || exit 1
     run aggregate aggregate
-    for seed in $(echo "$seeds" | tr , ' '); do
-        for design in early same ahead sequence; do run "train-$design-$seed" train $design "$seed" "$work"; done
-    done
+    train_all early same ahead
     run contextual sweep_contextual "$work/aggregates.h5" "$work"
     run sweep sweep_static "$work/aggregates.h5" "$out"
+    train_all sequence
     run neurons sweep_neurons "$work/aggregates.h5" "$out"
     for k in 0 3; do
         run "score-shots-$k" score_shots $k && run "sweep-shots-$k" sweep_shots $k "$work/shots_$k.h5"
