@@ -6,7 +6,8 @@
 #   small  two designs, scopes and criteria, three sparsities, one seed: 43 points, for the demo
 # OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (mean accuracy of the tasks, word perplexity), points.txt (the same as a table, means over
 # the seeds) and claims.csv, claims.txt (bin/compare); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of
-# each task (and pages of the text) and seed, TEXT the text, PART the part of both that is evaluated (sweep --part).
+# each task (and pages of the text) and seed, TEXT the text, PART the part of both that is evaluated
+# (sweep --part), PAGE_WORDS the words of each page.
 set -e
 [ $# = 6 ] || { echo "usage: $0 full|small SCORES AGGREGATES OUT MODEL DATA" >&2; exit 2; }
 size=$1 scores=$2 aggregates=$3 out=$4 model=$5 data=$6 work=$4/work text=${TEXT:-$6/wikitext/held-out.raw} bin=${BIN:-bin}
@@ -51,7 +52,7 @@ fi
 sweep() {
     files=
     for name in $2; do files=$files,$work/$name-{seed}.h5; done
-    "$bin/sweep" --model "$model" --data "$data" --tasks all --wikitext "$text" --token-perplexity none --limit $limit ${PART:+--part $PART} --seed $(echo $seeds | tr ' ' ,) \
+    "$bin/sweep" --model "$model" --data "$data" --tasks all --wikitext "$text" --token-perplexity none --limit $limit ${PART:+--part $PART} ${PAGE_WORDS:+--page-words $PAGE_WORDS} --seed $(echo $seeds | tr ' ' ,) \
         --mask $1 --mask-span decode --scores "$aggregates" --aggregate task,all --predictor "${files#,}" --criterion $3 --scope $4 --sparsity $5 \
         --out "$work/sweep.csv" --details "$work/sweep.jsonl" >>"$work/sweep.txt"
 }
