@@ -79,6 +79,18 @@ variant gptq 'config["quantization_config"] = {"quant_method": "gptq", "bits": 4
 expect 1 "config.json: \"quantization_config\" (gptq): quantised weights cannot be read, save the model in fp16: " info --model "$tmp/gptq"
 variant claimed 'config["quantization_config"] = {"quant_method": "gptq", "bits": 4}'
 same "$tmp/claimed"  # weights that were widened again
+# 8-bit weights and their factors, in any type
+quantised='config["quantization_config"] = {"quant_method": "fp8"}; name = "model.decoder.layers.0.fc1.weight"'
+for type in I8 U8 F8_E4M3 F8_E5M2; do
+    variant real "$quantised; t[name] = [\"$type\", t[name][1], bytes(60)]; t[name + \"_scale_inv\"] = [\"F32\", [10], bytes(40)]"
+    expect 1 "config.json: \"quantization_config\" (fp8): quantised weights cannot be read, save the model in fp16: $tmp/real: tensor layers.0.fc1.weight" info --model "$tmp/real"
+done
+for factor in weight_scale weight_scale_inv weight.absmax SCB input_scale; do
+    variant factor "$quantised; t[\"model.decoder.layers.0.fc1.$factor\"] = [\"F32\", [10], bytes(40)]"
+    expect 1 "(fp8): quantised weights cannot be read, save the model in fp16: $tmp/factor: tensor layers.0.fc1.$factor is a factor of another" info --model "$tmp/factor"
+done
+variant embedding 't[embed] = ["I8", t[embed][1], bytes(len(t[embed][2]) // 4)]'
+expect 1 "tensor embed_tokens.weight: type I8" info --model "$tmp/embedding"
 pointer='version https://git-lfs.github.com/spec/v1
 oid sha256:0000000000000000000000000000000000000000000000000000000000000000
 size 12345'

@@ -278,15 +278,28 @@ static void drop_others(ckpt *c) {
     }
 }
 
+// Whether a tensor is named as what belongs to a matrix: X.weight_scale or X.SCB where X.weight is there, too.
+static bool beside_weight(const ckpt *c, const char *name) {
+    const char *at = strstr(name, ".weight"), *end = at ? at : strrchr(name, '.');
+    if (!end) return false;
+    char *weight = xasprintf("%.*s.weight", (int)(end - name), name);
+    const bool there = ckpt_find(c, weight) != NULL;
+    free(weight);
+    return there;
+}
+
 // Tensors whose names no model of the family has (buffers, heads of other tasks) are left out with a warning where
-// nothing is missing, as transformers does it. Those that another configuration would have stay, and are refused.
-static void drop_strangers(ckpt *c) {
+// nothing is missing, as transformers does it. Those that another configuration would have stay, and are refused. So are
+// factors of weights where config.json says that these are quantised: without them the weights are other ones.
+static int drop_strangers(ckpt *c) {
     const family *f = arch_of(&c->config).family;
     char first[160] = "";
     int n = 0, layer;
-    if (!has_all(c)) return;
+    if (!has_all(c)) return 0;
     for (int i = c->n_tensors - 1; i >= 0; i--) {
         if (arch_find(f, c->tensors[i].name, &layer)) continue;
+        if (beside_weight(c, c->tensors[i].name) && config_says_quantised(c->dir))
+            return err_set("%s: tensor %s is a factor of another", c->dir, c->tensors[i].name);
         snprintf(first, sizeof first, "%s", c->tensors[i].name);
         drop(c, &c->tensors[i]);
         n++;
@@ -294,6 +307,7 @@ static void drop_strangers(ckpt *c) {
     if (n)
         log_info("%s: %d tensor%s without a place in the model left out: %s%s", c->dir, n, n == 1 ? "" : "s", first,
                  n == 1 ? "" : ", ..");
+    return 0;
 }
 
 static void rename_tensor(ckpt *c, const char *from, const char *to) {
@@ -313,7 +327,7 @@ static int check_head(ckpt *c) {
     const tensor *head = ckpt_find(c, f->head), *embed = ckpt_find(c, f->embedding);
     if (!head && !c->config.tied)
         return err_set("%s: \"tie_word_embeddings\" is false in config.json, but there is no %s", c->dir, f->head);
-    if (!head || !embed) return 0;
+    if (!head || !embed || head->foreign || embed->foreign) return 0;
     const bool same = head->type == embed->type && same_shape(head, embed) &&
                       (head->data == embed->data || !memcmp(head->data, embed->data, tensor_bytes(embed)));
     c->config.own_head = c->config.type == MODEL_OPT && !c->config.tied && !same;
@@ -360,8 +374,7 @@ int ckpt_open(ckpt *c, const char *dir) {
     drop_others(c);
     if (check_head(c)) goto fail;
     take_rows(c);
-    drop_strangers(c);
-    if (check_tensors(&c->config, c->tensors, c->n_tensors, c->dir)) {
+    if (drop_strangers(c) || check_tensors(&c->config, c->tensors, c->n_tensors, c->dir)) {
         config_blame_quantisation(c->dir);
         goto fail;
     }

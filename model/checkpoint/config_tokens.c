@@ -30,19 +30,38 @@ bool model_ends_text(const model_config *c, int id) {
     return ends;
 }
 
-void config_blame_quantisation(const char *dir) {
-    char *path = xasprintf("%s/config.json", dir), *why = xstrdup(err_get());
+// What config.json of dir says of quantisation, as transformers and (compression_config) compressed-tensors write it;
+// NULL: nothing. *root is to be freed.
+static const json_t *quantisation(const char *dir, json_t **root) {
+    char *path = xasprintf("%s/config.json", dir);
     size_t n = 0;
     json_error_t e;
     char *text = file_exists(path) ? file_read(path, &n) : NULL;
-    json_t *root = text ? json_read(text, n, &e) : NULL, *said = json_object_get(root, "quantization_config");
-    const char *method = json_string_value(json_object_get(said, "quant_method"));
-    err_set("%s", why);
-    if (json_is_object(said))
-        err_prefix("%s: \"quantization_config\" (%s): quantised weights cannot be read, save the model in fp16", path,
-                   method ? method : "no method");
-    json_decref(root);
+    *root = text ? json_read(text, n, &e) : NULL;
+    const json_t *said = json_object_get(*root, "quantization_config");
+    if (!json_is_object(said)) said = json_object_get(*root, "compression_config");
     free(text);
     free(path);
+    return json_is_object(said) ? said : NULL;
+}
+
+bool config_says_quantised(const char *dir) {
+    json_t *root;
+    const bool said = quantisation(dir, &root) != NULL;
+    json_decref(root);
+    return said;
+}
+
+void config_blame_quantisation(const char *dir) {
+    char *why = xstrdup(err_get());
+    json_t *root;
+    const json_t *said = quantisation(dir, &root);
+    const char *method = json_string_value(json_object_get(said, "quant_method"));
+    err_set("%s", why);
+    if (said)
+        err_prefix("%s/config.json: \"quantization_config\" (%s): quantised weights cannot be read, save the model in "
+                   "fp16",
+                   dir, method ? method : "no method");
+    json_decref(root);
     free(why);
 }

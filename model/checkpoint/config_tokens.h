@@ -9,3 +9,4 @@
 int config_read_tokens(json_t *root, const char *path, model_config *c);
 // After tensors were refused: says before the remembered line that the weights are quantised, where config.json does.
 void config_blame_quantisation(const char *dir);
+bool config_says_quantised(const char *dir);
