@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""hub_files.py DIR WORLD [RAW] - makes, from the task files of WORLD and the text RAW, the parquet files that the Hugging Face
-hub has of them, each dataset in another of the ways in which folders of the hub come: what a download leaves, its branch of
-conversions, its cache with links into blobs. DIR/hub and DIR/cache hold them; DIR/bad/NAME has one fault each."""
+"""hub_files.py DIR WORLD [RAW] - makes, from the task files of WORLD and the text RAW, the parquet files that the
+Hugging Face hub has of them, each dataset in another of the ways in which folders of the hub come: what a download
+leaves, its branch of conversions, its cache with links into blobs. DIR/hub and DIR/cache hold them; DIR/bad/NAME has
+one fault each."""
 import json
 import os
 import sys
@@ -16,7 +17,8 @@ def rows_of(task, file):
     rows = [json.loads(line) for line in open(path, encoding="utf-8")]
     if os.path.exists(path.replace(".jsonl", "-labels.lst")):
         labels = open(path.replace(".jsonl", "-labels.lst"), encoding="utf-8").read().split()
-        rows = [{**row, **({"label": int(mark)} if task == "piqa" else {"answer": mark})} for row, mark in zip(rows, labels)]
+        rows = [{**row, **({"label": int(mark)} if task == "piqa" else {"answer": mark})}
+                for row, mark in zip(rows, labels)]
     if task == "openbookqa":  # the hub's form of the authors' rows
         rows = [{"id": row["id"], "question_stem": row["question"]["stem"], "answerKey": row["answerKey"],
                  "choices": {key: [choice[key] for choice in row["question"]["choices"]] for key in ("text", "label")}}
@@ -71,9 +73,11 @@ if len(sys.argv) > 3:  # the hub's script keeps lines but empties those that are
 
 rte, arc = rows_of("rte", "dev"), rows_of("arc_easy", "dev")
 faults = {
-    "column": ("rte/train-00000-of-00001.parquet", [{key: row[key] for key in ("sentence1", "label", "idx")} for row in rte]),
+    "column": ("rte/train-00000-of-00001.parquet",
+               [{key: row[key] for key in ("sentence1", "label", "idx")} for row in rte]),
     "schema": ("ARC-Easy/train-00000-of-00001.parquet", [{**row, "choices": row["choices"]["text"]} for row in arc]),
-    "type": ("copa/train-00000-of-00001.parquet", [{**row, "label": float(row["label"])} for row in rows_of("copa", "val")]),
+    "type": ("copa/train-00000-of-00001.parquet",
+             [{**row, "label": float(row["label"])} for row in rows_of("copa", "val")]),
     "mixed": ("rte/train-00000-of-00001.parquet", rte[:3] + hidden[3:]),
     "null": ("rte/train-00000-of-00001.parquet", rte[:3] + [{**rte[3], "sentence2": None}]),
     "piece": ("rte/train-00000-of-00003.parquet", rte),

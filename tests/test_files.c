@@ -217,6 +217,30 @@ static void every_dataset_says_what_it_is(void **state) {
         if (!rows[i].seen) fail_msg("criteria/FILES.md: no file holds %s", rows[i].cell[DATASET]);
 }
 
+// The table of criteria: "| NAME, NAME | UNIT; compat: UNIT |".
+static void units_of_criteria_are_documented(void **state) {
+    (void)state;
+    char *text = file_read("criteria/FILES.md", NULL), *save = NULL;
+    int found = 0, criteria = 0;
+    while (crit_all[criteria]) criteria++;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *middle = strncmp(line, "| ", 2) == 0 ? strstr(line, " | ") : NULL;
+        if (!middle) continue;
+        char *names = xstrndup(line + 2, (size_t)(middle - line - 2));
+        for (int c = 0; c < criteria; c++) {
+            if (!lists(names, crit_all[c]->name)) continue;
+            found++;
+            for (mode_kind mode = MODE_SOUND; mode < MODES; mode++)
+                for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
+                    if (!strstr(middle, crit_unit(crit_all[c], mode, kind)))
+                        fail_msg("%s: %s does not say %s", crit_all[c]->name, line, crit_unit(crit_all[c], mode, kind));
+        }
+        free(names);
+    }
+    assert_int_equal(found, criteria);
+    free(text);
+}
+
 // ---------------------------------------------------------------- 16 bit
 // All of a dataset as double, and its dimensions. Caller frees.
 static double *values_of(hid_t file, const char *path, hsize_t dim[3]) {
@@ -269,6 +293,7 @@ static void stored_times_scale_is_the_score(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_dataset_says_what_it_is),
+                                       cmocka_unit_test(units_of_criteria_are_documented),
                                        cmocka_unit_test(stored_times_scale_is_the_score)};
     return cmocka_run_group_tests(tests, read_rows, remove_dir);
 }
