@@ -90,7 +90,7 @@ double bench_room(const ops *o) {
     return room;
 }
 
-// Bytes of the weights of a configuration as they are loaded, of fp32 copies beside them, of what masks want transposed.
+// Bytes of the weights of a configuration as they are loaded, of fp32 copies beside them, of transposed copies.
 typedef struct {
     const model_config *c;
     const ckpt *file;  // NULL: random weights

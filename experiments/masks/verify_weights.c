@@ -1,4 +1,4 @@
-// verify_weights - what the weights of a loaded model change against the checkpoint's own numbers. Contract in verify.h.
+// verify_weights - what a model's weights change against the checkpoint's own numbers. Contract in verify.h.
 #include <math.h>
 #include <stdlib.h>
 #include "verify.h"

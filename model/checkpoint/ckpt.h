@@ -4,7 +4,7 @@
 // Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
 // pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards
 // that pytorch_model.bin.index.json names; or, with the configuration, from a GGUF file that the folder holds or that
-// is named in its place (gguf.h). fp32, fp16, bf16, and blocks of a GGUF file. Names lose what the family's files put before them:
+// is named in its place (gguf.h). fp32, fp16, bf16, and blocks of GGUF. Names lose what their family puts before them:
 // "model.decoder.layers.0.fc1.weight" is "layers.0.fc1.weight".
 #pragma once
 #include "base.h"

@@ -1,4 +1,4 @@
-// model_weights - what the tensors of a checkpoint become when a model is loaded: the types and places of their numbers.
+// model_weights - what the tensors of a checkpoint become when a model is loaded: types and places of their numbers.
 //
 // A tensor is used where it is, in its type, unless
 //   --weights names a type: it is converted. Blocks (q8_0, q4_0) are for matrices, but for the table of positions;

@@ -1,8 +1,8 @@
-// cpu_vec_blocks - the kernels of one instruction set for one type of blocks, a template that cpu_vec.c includes once for
+// cpu_vec_blocks - the kernels of one instruction set and type of blocks, a template that cpu_vec.c includes once for
 // each after those of cpu_vec_tile.h. It defines, beside TARGET, V, LANES, MOST and the operations on vectors,
 //   NAME(f)          the function's name for this set and type
 //   TAKE(to, row, b, k)  the b-th 32 numbers of a row as floats, in PER vectors
-//   NEW_SCALES(k, row, b, first)  what TAKE needs of a larger block, in the k_scales at k; first: where the row is entered
+//   NEW_SCALES(k, row, b, first)  what TAKE needs of a block of 256, into *k; first: where the row is entered
 //   STEP_BYTES       bytes of 32 numbers
 // A row is read in steps of 32 numbers; each vector of a step has a sum of its own. So no number depends on how many
 // rows of x or of weights a call takes.
