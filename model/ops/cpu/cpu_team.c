@@ -1,13 +1,12 @@
 // cpu_team - threads that share a short piece of work. Contract in cpu_team.h.
 //
-// How long to spin follows the kernel's polling of idle virtual processors (Linux, Documentation/virt/kvm/halt-polling):
-// after a wait that was longer than the most, not at all; after one that was longer than the spin but not too long,
-// twice as long.
+// A wait begins with a spin, until one was in vain: then the next two waits go to sleep at once, and after every further
+// spin in vain twice as many. A thread that shares its core with the one that it waits for, or waits for one that has no
+// core, thus hardly spins; where each has its own, all do.
 //
 // Among busy processes a thread that wakes waits for the end of somebody's time slice, some 3 ms, and its partners wait
 // with it. Since Linux 6.12 a thread may ask for shorter slices of its own; it then runs at once, if it has not had more
-// than its share, and the share remains the same (Documentation/scheduler/sched-eevdf.rst, sched_setattr(2)). A spinning
-// thread yields, so that a partner on the same core does not wait for the end of the spin.
+// than its share, and the share remains the same (Documentation/scheduler/sched-eevdf.rst, sched_setattr(2)).
 #include "cpu_team.h"
 #include "base.h"
 #include <linux/futex.h>
@@ -19,8 +18,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PAUSES = 16, SLICE_NS = 100000 };  // between two looks at the clock; of a time slice
-static const double FIRST_SPIN = 10e-6, MOST_SPIN = 200e-6;
+enum {
+    PAUSES = 16,         // between two looks at the clock
+    MOST_SKIPPED = 256,  // waits without a spin
+    SLICE_NS = 100000
+};
+static const double SPIN_S = 200e-6;
 
 void cpu_short_slices(void) {
     struct {
@@ -40,7 +43,7 @@ void cpu_short_slices(void) {
 typedef struct {
     _Alignas(64) atomic_uint value;
     atomic_bool asleep;
-    double spin;  // of the one who waits: seconds
+    int skip, skip_next;  // of the one who waits: waits to come without a spin; after the next spin in vain
 } signal_word;
 
 static void rest(void) {
@@ -49,24 +52,33 @@ static void rest(void) {
 #endif
 }
 
+// Whether the value was another before the end of the spin.
+static bool changes_soon(const signal_word *s, unsigned old) {
+    const double start = clock_s();
+    do
+        for (int i = 0; i < PAUSES; i++) {
+            if (atomic_load(&s->value) != old) return true;
+            rest();
+        }
+    while (clock_s() - start < SPIN_S);
+    return false;
+}
+
 // Until the value is no longer `old`.
 static void wait_while(signal_word *s, unsigned old) {
-    const double start = clock_s();
-    while (atomic_load(&s->value) == old) {
-        for (int i = 0; i < PAUSES && atomic_load_explicit(&s->value, memory_order_relaxed) == old; i++) rest();
-        if (clock_s() - start < s->spin) {
-            sched_yield();
-            continue;
-        }
-        atomic_store(&s->asleep, true);
-        while (atomic_load(&s->value) == old) syscall(SYS_futex, &s->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
-        atomic_store(&s->asleep, false);
+    if (atomic_load(&s->value) != old) return;
+    if (s->skip > 0)
+        s->skip--;
+    else if (changes_soon(s, old)) {
+        s->skip_next = 2;
+        return;
+    } else {
+        s->skip = s->skip_next > 2 ? s->skip_next : 2;
+        s->skip_next = 2 * s->skip < MOST_SKIPPED ? 2 * s->skip : MOST_SKIPPED;
     }
-    const double waited = clock_s() - start;
-    if (waited > MOST_SPIN)
-        s->spin = 0;
-    else if (waited > s->spin)
-        s->spin = s->spin > 0 ? 2 * s->spin : FIRST_SPIN;
+    atomic_store(&s->asleep, true);
+    while (atomic_load(&s->value) == old) syscall(SYS_futex, &s->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    atomic_store(&s->asleep, false);
 }
 
 static void wake(signal_word *s) {
