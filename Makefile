@@ -41,6 +41,9 @@ help:                                        ## this list
 $(B)/crit_list.h: FORCE
 	@mkdir -p $(@D); printf 'CRIT(%s)\n' $(CRITS) >$@.new; cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 $(B)/criteria/registry.o: $(B)/crit_list.h
+$(B)/modeling_pruned.h: experiments/masks/modeling_pruned.py
+	@mkdir -p $(@D); sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $< >$@
+$(B)/experiments/masks/prune_main.o: $(B)/modeling_pruned.h
 $(B)/version.h: FORCE
 	@mkdir -p $(@D); printf '#define KIT_VERSION "%s"\n' "$$(git describe --always --dirty 2>/dev/null || echo unknown)" >$@.new; \
 	  cmp -s $@ $@.new && rm $@.new || mv $@.new $@

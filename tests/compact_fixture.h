@@ -129,10 +129,16 @@ static inline void make_both(mask *both, const model_config *c, const mask *m, c
     }
 }
 
-static inline void compacted(model *small, const model *whole, const mask *m, int type, const char *name) {
+static inline void pruned(model *small, const model *whole, const mask *m, int type, compact_form form,
+                          const char *name) {
     char *dir = folder(name);
-    if (compact_save(dir, &whole->file, m, NULL, type) != 0 || model_load(small, dir) != 0) fail_msg("%s", err_get());
+    if (compact_save(dir, &whole->file, m, NULL, type, form) != 0 || model_load(small, dir) != 0)
+        fail_msg("%s", err_get());
     free(dir);
+}
+
+static inline void compacted(model *small, const model *whole, const mask *m, int type, const char *name) {
+    pruned(small, whole, m, type, COMPACT_SMALL, name);
 }
 
 static inline int make_root(void **state) {

@@ -35,7 +35,8 @@ def make(folder, out):
 
 
 def load(folder):
-    model, told = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True)
+    model, told = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True,
+                                                                     trust_remote_code=True)
     wrong = {k: v for k, v in told.items() if v}
     if wrong: sys.exit(f"FAIL: transformers says of {folder}: {wrong}")
     return model.eval()
@@ -69,6 +70,9 @@ def compare(source, folder, store, means=None):
         mine = float(torch.nn.functional.cross_entropy(got[context[i] - 1 : -1], ids[context[i] :]))
         if not off < (1e-6 if means else 1e-9): sys.exit(f"FAIL: logits differ from those of the masked source by {off:.1e} of the largest")
         if not abs(mine - want) < 2e-5 * abs(mine): sys.exit(f"FAIL: example {i}: loss {want}, in transformers {mine}")
+    greedy = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    texts = [small.generate(ids[None, :5], use_cache=cache, **greedy) for cache in (True, False)]
+    if not torch.equal(*texts): sys.exit("FAIL: with a cache another text")
     print(f"{folder}: {small.config.model_type}, {len(loss)} examples, logits of the masked source within {off:.0e}")
 
 

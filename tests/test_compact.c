@@ -45,6 +45,34 @@ static void agree_rows(const char *what, const float *got, const float *want, in
     }
 }
 
+// Weights of a zeroed checkpoint: the source's, or 0; the 0 are those of rows and columns of dropped units, here of the
+// two matrices that read the units, whose columns are theirs alone.
+static void assert_zeroed(const model *zeroed, const model *whole, const mask *m) {
+    const model_config *c = &whole->c;
+    assert_false(model_compacted(&zeroed->c));
+    assert_int_equal(zeroed->file.n_tensors, whole->file.n_tensors);
+    for (int i = 0; i < whole->file.n_tensors; i++) {
+        const tensor *t = &whole->file.tensors[i], *z = &zeroed->file.tensors[i];
+        int layer;
+        const tensor_spec *spec = arch_find(arch_of(c).family, t->name, &layer);
+        const unit_owner owner = arch_owner(spec->cols);
+        const size_t width = dtype_bytes(t->type), n = tensor_bytes(t) / width;
+        assert_string_equal(t->name, z->name);
+        assert_int_equal(tensor_bytes(z), tensor_bytes(t));
+        for (size_t k = 0; k < n; k++) {
+            const char *x = (const char *)z->data + k * width, *y = (const char *)t->data + k * width;
+            static const char zero[4];
+            const bool is_zero = memcmp(x, zero, width) == 0;
+            assert_true(is_zero || memcmp(x, y, width) == 0);
+            if (owner == OWNER_NONE) continue;
+            const int at = (int)(k % (size_t)t->dim[1]);
+            const bool keep = owner == OWNER_HEAD ? m->heads[layer * c->H + at / c->D] : m->neurons[layer * c->F + at];
+            if (!keep) assert_true(is_zero);
+            if (keep) assert_memory_equal(x, y, width);
+        }
+    }
+}
+
 // ---------------------------------------------------------------- the same function
 static void compacted_is_masked(void **state) {
     (void)state;
@@ -67,6 +95,13 @@ static void compacted_is_masked(void **state) {
             agree_rows("compacted", got, want, 0, 1e-5);
             all_logits(got, &small, tokens, T, NULL, RUN_FORWARD, true, KV_COMPUTE);
             agree_rows("compacted, token by token", got, want, 2, 1e-5);
+            // zeros in their place: a model of the whole one's shape
+            model zeroed;
+            pruned(&zeroed, &whole, &m, COMPACT_AS_STORED, COMPACT_ZEROED, "zeroed");
+            assert_zeroed(&zeroed, &whole, &m);
+            all_logits(got, &zeroed, tokens, T, NULL, RUN_FORWARD, false, KV_COMPUTE);
+            agree_rows("zeroed", got, want, 0, 1e-5);
+            model_free(&zeroed);
             // a mask on what is left: the same units dropped from the whole model
             make_mask(&more, &small.c, &r, 0);
             mask both;

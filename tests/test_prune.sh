@@ -27,7 +27,14 @@ same() {
 values compacted --model "$tmp/small" --mask none
 values by_rule --model $model --mask static --aggregate all $rule
 values by_file --model $model --mask "file:$tmp/small/mask.h5"
+# zeros in the place of what is pruned: an ordinary checkpoint
+expect 0 "are zeros" prune --model $model $rule --form zeroed --out "$tmp/zeros"
+expect 0 "zeroed        from $model" info --model "$tmp/zeros"
+grep -q 'per_layer\|auto_map' "$tmp/zeros/config.json" && fail "the zeroed model is not an ordinary one"
+[ -e "$tmp/zeros/modeling_pruned.py" ] && fail "the zeroed model brings code"
+values zeroed_by_prune --model "$tmp/zeros" --mask none
 same compacted by_rule
+same zeroed_by_prune by_rule
 same compacted by_file
 
 # a sweep runs such masks as compacted models on the CPU, by zeroing elsewhere: the same log-likelihoods
@@ -89,7 +96,7 @@ expect 1 "cannot write" prune --model $model --mask random --out "$tmp/none/x"
 mkdir "$tmp/x.tmp" && : >"$tmp/x.tmp/config.json.tmp"  # what a killed run leaves
 expect 0 "are gone" prune --model $model --mask random --out "$tmp/x"
 [ -e "$tmp/x.tmp" ] && fail "the temporary folder stays"
-ls "$tmp/x" | tr '\n' ' ' | grep -qx 'compaction.json config.json mask.h5 merges.txt model.safetensors vocab.json ' || fail "files of the checkpoint: $(ls "$tmp/x")"
+ls "$tmp/x" | tr '\n' ' ' | grep -qx 'compaction.json config.json mask.h5 merges.txt model.safetensors modeling_pruned.py vocab.json ' || fail "files of the checkpoint: $(ls "$tmp/x")"
 # companions of the source are kept as they are
 mkdir "$tmp/source" && cp $model/config.json $model/model.safetensors $model/vocab.json $model/merges.txt "$tmp/source"
 echo '{"bos_token": "</s>", "add_bos_token": true}' >"$tmp/source/tokenizer_config.json"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_standard - compacted models of equal widths in every layer are ordinary checkpoints: transformers loads them, and their logits are those of the
+# test_standard - compacted models of equal widths in every layer and zeroed ones are ordinary checkpoints, others bring code: transformers loads them, and their logits are those of the
 # source with the pruned units set to zero (or their means) there (tests/standard.py). PYTHON: an interpreter with torch, transformers and h5py.
 . tests/expect.sh
 PYTHON=${PYTHON:-python3} data=data/world means=
@@ -19,6 +19,14 @@ pruned opt tests/golden/opt/pre --units neurons
 pruned llama tests/golden/llama/llama --group-heads
 pruned six "$tmp/source" --sparsity 20 # 5 of 6 heads, of which 24 is no multiple
 grep -q '"model_type": "mistral"' "$tmp/six/config.json" || fail "a Llama of 5 heads and width 24, which transformers refuses"
+# zeros in the place of what is pruned
+pruned zeroed tests/golden/llama/llama --scope global --form zeroed
+# widths that differ, with the code that prune puts there: layers without heads, query heads that read K/V heads in unequal numbers
+for each in "tests/golden/opt/pre --sparsity 90" "tests/golden/llama/llama --sparsity 70" "$tmp/source --sparsity 90"; do
+    pruned differ ${each%% *} --scope global ${each#* }
+    grep -q modeling_pruned.Pruned "$tmp/differ/config.json" || fail "$each: no layers that differ"
+    rm -r "$tmp/differ" "$tmp/differ.h5"
+done
 # biases that hold means, in the two families whose configurations have them
 for kind in opt llama; do
     source=tests/golden/llama/llama few="--group-heads" means=$tmp/$kind.means.h5

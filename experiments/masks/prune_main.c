@@ -1,5 +1,8 @@
 // prune - a compacted checkpoint: a model without the heads and neurons that a fixed mask drops, in a folder that every
-// program loads.
+// program loads; or one of the source's shape in which they are zeros.
+//
+// transformers loads it too: where layers differ in width with trust_remote_code=True, by the file modeling_pruned.py,
+// which is put beside the weights.
 //
 // The folder is made whole beside its place and renamed into it: config.json, model.safetensors
 // (model/transformer/compact.h), the source's files of the tokenizer and of generation, mask.h5 (the mask, in the
@@ -19,6 +22,7 @@
 static struct {
     char *model, *out;
     int weights;
+    compact_form form;
     bool bias;
     mask_options masks;
 } arg = {.weights = COMPACT_AS_STORED,
@@ -27,6 +31,8 @@ static struct {
 // COMPACT_AS_STORED or a dtype
 static const char *const weight_names[] = {"stored", "fp32", "fp16", "bf16", NULL};
 static const int weight_types[] = {COMPACT_AS_STORED, DT_F32, DT_F16, DT_BF16};
+
+static const char *const form_names[] = {[COMPACT_SMALL] = "compact", [COMPACT_ZEROED] = "zeroed", NULL};
 
 static const cli_option options[] = {
     {.name = "model",
@@ -67,11 +73,22 @@ static const cli_option options[] = {
      .help = "type of the weights written; stored: that of the source",
      .names = weight_names,
      .values = weight_types},
+    {.name = "form",
+     .type = CLI_CHOICE,
+     .value = &arg.form,
+     .arg = "FORM",
+     .help = "compact: without what is pruned; zeroed: of the source's shape, with zeros there, for any software",
+     .names = form_names},
     {.name = "out", .type = CLI_STR, .value = &arg.out, .arg = "DIR", .help = "folder to make", .required = true},
     {0}};
 
 // ---------------------------------------------------------------- the folder
-static const char *const names[] = {"config.json", "model.safetensors", "mask.h5", "compaction.json"};
+static const char *const names[] = {"config.json", "model.safetensors", "mask.h5", "compaction.json",
+                                    "modeling_pruned.py"};
+// The last of them (the Makefile makes a C string of it).
+static const char modeling[] =
+#include "modeling_pruned.h"
+    ;
 // Of the source, copied as they are: the tokenizer and how texts are generated.
 static const char *const companions[] = {"vocab.json",
                                          "merges.txt",
@@ -161,9 +178,10 @@ static int put_provenance(const char *dir, const ckpt *from, const mask *m, cons
     char hash[33];
     mask_effective(m, &from->config, &heads, &neurons);
     mask_hash(hash, m, &from->config);
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f}", "source", arg.model, "source_hash", from->hash,
-                             "command", command, "code", code_version(), "mask", arg.masks.mask, "mask_hash", hash,
-                             "effective_heads", heads, "effective_neurons", neurons);
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f}", "source", arg.model, "source_hash", from->hash,
+                  "command", command, "code", code_version(), "form", form_names[arg.form], "mask", arg.masks.mask,
+                  "mask_hash", hash, "effective_heads", heads, "effective_neurons", neurons);
     ASSERT(root);
     if (choice->kind == MASK_STATIC || choice->kind == MASK_RANDOM) put_rule(root, &choice->rule);
     if (choice->kind == MASK_RANDOM) json_object_set_new(root, "seed", json_integer(arg.masks.seed));
@@ -188,10 +206,10 @@ static int put_provenance(const char *dir, const ckpt *from, const mask *m, cons
 static void describe(const ckpt *from, const ckpt *to, const mask *m) {
     double heads, neurons;
     mask_effective(m, &from->config, &heads, &neurons);
-    printf("%s: %.1f %% of the heads and %.1f %% of the neurons of %s are gone; %.0f of %.0f parameters, %zu of %zu "
+    printf("%s: %.1f %% of the heads and %.1f %% of the neurons of %s are %s; %.0f of %.0f parameters, %zu of %zu "
            "bytes\n",
-           arg.out, 100 * heads, 100 * neurons, arg.model, parameters(to->tensors, to->n_tensors),
-           parameters(from->tensors, from->n_tensors), to->bytes, from->bytes);
+           arg.out, 100 * heads, 100 * neurons, arg.model, arg.form == COMPACT_ZEROED ? "zeros" : "gone",
+           parameters(to->tensors, to->n_tensors), parameters(from->tensors, from->n_tensors), to->bytes, from->bytes);
     const model_type type = from->config.type;
     if (arg.bias && (type == MODEL_MISTRAL || type == MODEL_QWEN2 || type == MODEL_QWEN3))
         printf("means are in biases that a %s of transformers does not have: only programs of this project load it\n",
@@ -222,9 +240,12 @@ int main(int argc, char **argv) {
          *command = cli_command(argc, argv);
     int bad =
         mkdir(dir, 0777) != 0 && errno != EEXIST ? err_set("%s: cannot make the folder: %s", dir, strerror(errno)) : 0;
-    bad = bad || compact_save(dir, &from, &m, arg.bias ? (const double *const *)means.of : NULL, arg.weights) ||
+    bad = bad ||
+          compact_save(dir, &from, &m, arg.bias ? (const double *const *)means.of : NULL, arg.weights, arg.form) ||
           copy_companions(dir, from.dir) || mask_write(&m, &from.config, from.hash, mask_path) ||
           put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
+    if (!bad && (made.config.heads || made.config.neurons))
+        bad = put_file(dir, "modeling_pruned.py", modeling, strlen(modeling));
     if (!bad && rename(dir, arg.out) != 0)
         bad = err_set("%s: cannot rename %s to it: %s", arg.out, dir, strerror(errno));
     if (bad) remove_folder(dir);

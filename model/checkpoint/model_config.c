@@ -105,8 +105,20 @@ static json_t *write_opt(const model_config *c) {
     return root;
 }
 
+// Layers that differ are not what the class of transformers expects: it loads them by the file modeling_pruned.py, which
+// bin/prune writes.
+static void name_own_class(json_t *root) {
+    const char *class = json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
+    char *own = xasprintf("Pruned%s", class), *place = xasprintf("modeling_pruned.%s", own);
+    json_object_set_new(root, "architectures", json_pack("[s]", own));
+    json_object_set_new(root, "auto_map", json_pack("{s:s}", "AutoModelForCausalLM", place));
+    free(own);
+    free(place);
+}
+
 char *model_config_text(const model_config *c) {
     json_t *root = c->type == MODEL_OPT ? write_opt(c) : config_write_llama(c);
+    if (c->heads || c->neurons) name_own_class(root);
     char *body = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)), *text = xasprintf("%s\n", body);
     free(body);
     json_decref(root);

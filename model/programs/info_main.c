@@ -72,7 +72,9 @@ static void print_compaction(const ckpt *from) {
     char *path = xasprintf("%s/compaction.json", from->dir);
     json_t *root = json_load_file(path, 0, NULL);
     if (root) {
-        printf("%s from %s (hash %.8s), mask %s", differ ? "             " : "compacted    ", text_of(root, "source"),
+        const bool zeroed = strcmp(text_of(root, "form"), "zeroed") == 0;
+        const char *said = zeroed ? "zeroed       " : "compacted    ";
+        printf("%s from %s (hash %.8s), mask %s", differ ? "             " : said, text_of(root, "source"),
                text_of(root, "source_hash"), text_of(root, "mask"));
         if (json_object_get(root, "criterion")) printf(" %s", text_of(root, "criterion"));
         if (json_object_get(root, "scope"))

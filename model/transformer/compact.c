@@ -9,6 +9,7 @@ typedef struct {
     const ckpt *from;
     const mask *keep;
     const double *const *means;  // or NULL
+    bool zeroed;                 // dropped units stay, as zeros
     void *data;                  // of the tensor in work
     int *row, *col;              // kept rows and columns of it
     void *cells;                 // a row's kept columns
@@ -36,19 +37,19 @@ static int count_kept(const job *j, unit_kind kind, int layer) {
     return n;
 }
 
-// The indices that stay of `size`: those of kept units where the side belongs to units.
-static int list_kept(const job *j, int *out, int64_t size, tensor_dim dim, int layer) {
+// Whether index i of a side is that of a kept unit, or belongs to none.
+static bool stays(const job *j, tensor_dim dim, int layer, int i) {
     const unit_owner owner = arch_owner(dim);
     const int kind = arch_owner_kind(owner), values = kind == UNIT_HEADS ? j->from->config.D : 1;
+    if (owner == OWNER_NONE) return true;
+    return owner == OWNER_KV_HEAD ? kv_kept(j, layer, i / values) : kept(j, kind, layer)[i / values];
+}
+
+// The indices of `size` that are written.
+static int list_kept(const job *j, int *out, int64_t size, tensor_dim dim, int layer) {
     int n = 0;
-    for (int i = 0; i < size; i++) {
-        bool stays = true;
-        if (owner == OWNER_KV_HEAD)
-            stays = kv_kept(j, layer, i / values);
-        else if (owner != OWNER_NONE)
-            stays = kept(j, kind, layer)[i / values];
-        if (stays) out[n++] = i;
-    }
+    for (int i = 0; i < size; i++)
+        if (j->zeroed || stays(j, dim, layer, i)) out[n++] = i;
     return n;
 }
 
@@ -106,6 +107,26 @@ static const void *no_bias(job *j, const tensor *t) {
     return memset(j->data, 0, tensor_bytes(t));
 }
 
+// Zeros in place of what belongs to dropped units: a tensor of the source's shape, in j->data.
+static void clear_dropped(job *j, const tensor *t, const tensor_spec *spec, int layer) {
+    const int rows = (int)t->dim[0], cols = t->rank > 1 ? (int)t->dim[1] : 1;
+    const size_t width = dtype_bytes(t->type);
+    int n = 0;
+    for (int k = 0; k < cols; k++)
+        if (!stays(j, spec->cols, layer, k)) j->col[n++] = k;
+    for (int r = 0; r < rows; r++) {
+        char *row = (char *)j->data + (size_t)r * (size_t)cols * width;
+        if (!stays(j, spec->rows, layer, r))
+            memset(row, 0, (size_t)cols * width);
+        else
+            for (int k = 0; k < n; k++) memset(row + (size_t)j->col[k] * width, 0, width);
+    }
+}
+
+static bool of_units(const tensor_spec *spec) {
+    return arch_owner(spec->rows) != OWNER_NONE || arch_owner(spec->cols) != OWNER_NONE;
+}
+
 static const void *fill(void *ctx, const tensor *t) {
     job *j = ctx;
     const tensor *from = ckpt_find(j->from, t->name);
@@ -116,7 +137,8 @@ static const void *fill(void *ctx, const tensor *t) {
     if (!from) return no_bias(j, t);
     const tensor_spec *spec = arch_find(arch_of(&j->from->config).family, t->name, &layer);
     const bool same = t->type == from->type;
-    if (same && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
+    const bool clear = j->zeroed && of_units(spec);
+    if (same && !clear && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
     const int64_t from_cols = from->rank > 1 ? from->dim[1] : 1;
     const size_t width = same ? dtype_bytes(t->type) : sizeof(float), line = dtype_size(from->type, (size_t)from_cols);
     j->row = xrealloc(j->row, ((size_t)from->dim[0] + 1) * sizeof *j->row);
@@ -145,6 +167,7 @@ static const void *fill(void *ctx, const tensor *t) {
             return NULL;
         }
     }
+    if (clear) clear_dropped(j, t, spec, layer);
     return j->data;
 }
 
@@ -225,14 +248,26 @@ static void add_biases(model_config *c) {
 // What is left of blocks is whole in other rows only, so it is widened.
 static dtype plain_type(dtype t) { return dtype_in_blocks(t) ? DT_F32 : t; }
 
+static int *same_list(const int *list, int n) {
+    if (!list) return NULL;
+    int *own = xmalloc((size_t)n * sizeof *own);
+    return memcpy(own, list, (size_t)n * sizeof *own);
+}
+
 // Configuration and tensors (no data) of what is left; plain: as a checkpoint has it.
 static tensor *list_tensors(const job *j, model_config *c, int type, bool plain, int *n) {
     *c = j->from->config;
-    c->heads = counts(j, UNIT_HEADS);
-    c->neurons = counts(j, UNIT_NEURONS);
-    c->reads = reads_left(j, c);
+    if (j->zeroed) {
+        c->heads = same_list(c->heads, c->L);
+        c->neurons = same_list(c->neurons, c->L);
+        c->reads = same_list(c->reads, c->L * c->H);
+    } else {
+        c->heads = counts(j, UNIT_HEADS);
+        c->neurons = counts(j, UNIT_NEURONS);
+        c->reads = reads_left(j, c);
+    }
     if (j->means) add_biases(c);
-    if (plain) standardise(c);
+    if (plain && !j->zeroed) standardise(c);
     if (type != COMPACT_AS_STORED) c->declared = (dtype)type;
     tensor *t = arch_tensor_list(c, n);
     for (int i = 0; i < *n; i++) {
@@ -248,8 +283,9 @@ static void free_job(job *j) {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
-int compact_save(const char *dir, const ckpt *from, const mask *keep, const double *const *means, int type) {
-    job j = {.from = from, .keep = keep, .means = means};
+int compact_save(const char *dir, const ckpt *from, const mask *keep, const double *const *means, int type,
+                 compact_form form) {
+    job j = {.from = from, .keep = keep, .means = means, .zeroed = form == COMPACT_ZEROED};
     model_config c;
     int n;
     tensor *t = list_tensors(&j, &c, type, true, &n);
