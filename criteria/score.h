@@ -9,6 +9,7 @@
 // F].
 #pragma once
 #include "device.h"
+#include "harness.h"
 #include "parts.h"
 #include "probe.h"
 #include "store.h"
@@ -22,7 +23,9 @@ typedef struct {
     dtype store_type;  // DT_F32 or DT_F16
     enum { RECOMPUTE_AUTO, RECOMPUTE_ON, RECOMPUTE_OFF } recompute;
     long shots, examples, seed, removal_neurons, batch_tokens;
-    bool bos, list, estimate;
+    harness_kind harness;
+    bos_choice bos;
+    bool list, estimate;
     int weights;  // a dtype, or -1
     device_options device;
 } score_options;
@@ -79,6 +82,7 @@ typedef struct {
     score_options o;
     model *model;
     tok *tok;
+    harness harness;
     const criterion **crit;
     int n_crit;
     bool mode[MODES];  // which sets of formulas

@@ -14,6 +14,8 @@ static int open_task(score_job *j, score_task *t) {
                        t->split.file, t->split.split);
     t->pool = o->shots > 0 ? task_pool_open(&t->own_pool, o->data, &t->split) : &t->split;
     if (!t->pool) return -1;
+    harness_spaces(&j->harness, &t->split);
+    if (t->pool != &t->split) harness_spaces(&j->harness, &t->own_pool);
     t->attr[0] = xstrdup(t->split.split);
     t->attr[1] = xstrdup(t->split.file);
     t->attr[2] = xstrdup(t->split.hash);
@@ -79,31 +81,20 @@ static void add_row(score_job *j, room *r, const char *task, const char *id, con
     j->old_row[e->n++] = old_row;
 }
 
-// Tokens of one document, with </s> in front where asked for, cut from the left to what the model can see. 1: left out.
+// Tokens of one document, cut from the left to what the model can see. 1: left out.
 static int example_of(score_job *j, score_task *t, int doc, task_example *e, int *too_long) {
     char *prefix = task_prefix(t->pool, &t->split, doc, (int)j->o.shots, j->seed, j->texts);
-    int bad = prefix ? task_encode(e, j->tok, &t->split.docs[doc], -1, prefix, j->texts) : -1, bos = j->o.bos,
-        most = j->model->c.positions;
+    const int most = j->model->c.positions;
+    int bad = prefix ? harness_encode(e, &j->harness, j->tok, &t->split.docs[doc], -1, prefix, j->texts) : -1;
     free(prefix);
     if (bad) return err_prefix("%s, example %s", t->name, t->split.docs[doc].id);
-    if (bos) {
-        e->tokens = xrealloc(e->tokens, (size_t)(e->n + 1) * sizeof *e->tokens);
-        memmove(e->tokens + 1, e->tokens, (size_t)e->n++ * sizeof *e->tokens);
-        e->tokens[0] = tok_first(j->tok, &j->model->c);
-        if (e->tokens[0] < 0) return err_set("--bos: %s", tok_no_first);
-        e->context_length++;
-    }
-    int over = e->n - most;
-    if (over <= 0) return 0;
+    if (e->n <= most) return 0;
     (*too_long)++;
     if (j->o.over != OVER_LONG_CUT) return 1;
-    if (over > e->context_length - bos - 1)
+    if (harness_cut(e, &j->harness, most) < 0)
         return err_set(
             "%s, example %s: its continuation alone fills the %d positions of the model; use --over-long skip", t->name,
             t->split.docs[doc].id, most);
-    memmove(e->tokens + bos, e->tokens + bos + over, (size_t)(most - bos) * sizeof *e->tokens);
-    e->n = most;
-    e->context_length -= over;
     t->cut++;
     return 0;
 }
@@ -120,6 +111,7 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
         return 0;
     }
     int32_t *order = task_order(&t->split, j->seed);
+    for (int k = 0; k < t->split.n && j->harness.kind == HARNESS_TODAY; k++) order[k] = k;
     for (int k = 0; !bad && k < t->considered; k++) {
         task_example e = {0};
         int out = example_of(j, t, order[k], &e, too_long), i = at + t->n;
@@ -149,11 +141,6 @@ static int add_task(score_job *j, room *r, score_task *t, const store_examples *
     return bad;
 }
 
-static bool folder_there(const score_job *j, const char *task) {
-    return task_exists(j->o.data, task, "train") || task_exists(j->o.data, task, "val") ||
-           task_exists(j->o.data, task, "test");
-}
-
 int score_choose_examples(score_job *j) {
     bool all = strcmp(j->o.tasks, "all") == 0, asked[TASK_COUNT] = {false};
     int too_long = 0, bad = task_select(j->o.tasks, asked) < 0;
@@ -164,7 +151,7 @@ int score_choose_examples(score_job *j) {
     for (int k = 0; !bad && k < TASK_COUNT; k++) {
         score_task *t = &j->task[j->n_task];
         *t = (score_task){.name = task_names[k], .asked = asked[k]};
-        if (all && !folder_there(j, t->name)) {
+        if (all && !task_there(j->o.data, t->name)) {
             log_info("%s: not in %s, left out", t->name, j->o.data);
             t->asked = false;
         }

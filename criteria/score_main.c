@@ -80,10 +80,19 @@ static const cli_option options[] = {
      .help = "formulas: exact, as published, or both",
      .names = modes_names,
      .values = modes_bits},
+    {.name = "harness",
+     .type = CLI_CHOICE,
+     .value = &arg.harness,
+     .arg = "WHICH",
+     .help =
+         "conventions of texts: of the evaluation harness of 2022, or of today's, which also takes the first examples",
+     .names = harness_names},
     {.name = "bos",
-     .type = CLI_FLAG,
+     .type = CLI_CHOICE,
      .value = &arg.bos,
-     .help = "put the tokenizer's BOS (OPT: </s>) before every text (published: not)"},
+     .arg = "WHEN",
+     .help = "put the tokenizer's BOS (OPT: </s>) before every text; auto: 2022 never, today where the tokenizer does",
+     .names = bos_names},
     {.name = "over-long",
      .type = CLI_CHOICE,
      .value = &arg.over,
@@ -247,6 +256,7 @@ int main(int argc, char **argv) {
     for (mode_kind k = MODE_SOUND; k < MODES; k++)
         if (j.mode[k] && model_check_mode(&m.c, k)) die(1, "%s", err_get());
     if (!(j.tok = tok_open_model(o->model, &m.c))) die(1, "%s", err_get());
+    if (harness_of(&j.harness, o->harness, o->bos, j.tok, tok_first(j.tok, &m.c))) die(1, "--bos: %s", tok_no_first);
     if (!o->estimate && rank == 0 && (lock = store_lock(o->out)) < 0) die(1, "%s", err_get());
     store_state before = state_of(o->out);
     int bad = score_plan(&j);

@@ -30,7 +30,8 @@ static void fix_attributes(score_job *j) {
     fixed(j, "seed", true, xasprintf("%ld", j->o.seed));
     fixed(j, "part", false, xstrdup(j->part.n ? part : whole_part));
     fixed(j, "shots", true, xasprintf("%ld", j->o.shots));
-    fixed(j, "bos", true, xasprintf("%d", j->o.bos));
+    fixed(j, "bos", true, xasprintf("%d", j->harness.begin >= 0));
+    fixed(j, "harness", false, xstrdup(harness_names[j->harness.kind]));
     fixed(j, "over_long", false, xstrdup(over_long_names[j->o.over]));
     fixed(j, "activations", false, xstrdup(dtype_options[j->o.device.activations]));
     fixed(j, "weights", false, xstrdup(model_weights_name(j->model)));
@@ -47,6 +48,7 @@ static void fix_attributes(score_job *j) {
 static const char *unsaid(const char *key) {
     if (strcmp(key, "activations") == 0) return "fp32";
     if (strcmp(key, "weights") == 0) return "as stored";
+    if (strcmp(key, "harness") == 0) return harness_names[HARNESS_2022];
     return strcmp(key, "part") == 0 ? whole_part : NULL;
 }
 

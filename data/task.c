@@ -401,6 +401,12 @@ bool task_exists(const char *dir, const char *name, const char *split) {
     return there;
 }
 
+bool task_there(const char *dir, const char *name) {
+    for (const char *const *split = split_names; *split; split++)
+        if (task_exists(dir, name, *split)) return true;
+    return false;
+}
+
 int task_open(task_split *s, const char *dir, const char *name, const char *want, bool for_score) {
     *s = (task_split){0};
     const task_form *form = form_find(name);

@@ -42,6 +42,7 @@ int task_open(task_split *s, const char *dir, const char *name, const char *want
 void task_close(task_split *s);
 // Keeps the documents of one part, with their ids, in the order of the file. 0, or -1 and err_set: it has none.
 int task_keep_part(task_split *s, doc_part p);
+bool task_there(const char *dir, const char *name);                      // any split of it has a file
 bool task_exists(const char *dir, const char *name, const char *split);  // that split has a file, whatever is in it
 // The split that few-shot examples of `target` come from: train, read into *s, if it is there with labels, else the
 // target itself (then *s stays {0}). For a target that is a part, the same part of it: no prefix shows a document of

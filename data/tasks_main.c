@@ -131,10 +131,6 @@ static void show_examples(const char *name, doc_part of, const tok *t) {
     task_close(&s);
 }
 
-static bool anything_of(const char *name) {
-    return task_exists(data, name, "train") || task_exists(data, name, "val") || task_exists(data, name, "test");
-}
-
 int main(int argc, char **argv) {
     cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored", options);
     bool take[TASK_COUNT] = {false};
@@ -147,11 +143,11 @@ int main(int argc, char **argv) {
     int found = 0;
     for (const char *const *name = task_names; *name; name++) {
         if (!take[name - task_names]) continue;
-        if (all && !anything_of(*name)) {
+        if (all && !task_there(data, *name)) {
             printf("%-11s not in %s\n", *name, data);
             continue;
         }
-        if (!all && !anything_of(*name)) {
+        if (!all && !task_there(data, *name)) {
             task_split s;
             task_open(&s, data, *name, NULL, false);  // says what is wrong: the name, the folder or its files
             die(1, "%s", err_get());

@@ -62,16 +62,6 @@ int wikitext_parse(wikitext *w, const char *bytes, size_t n) {
     return err_set("holds no text");
 }
 
-int wikitext_open(wikitext *w, const char *file) {
-    *w = (wikitext){0};
-    size_t n;
-    char *bytes = file_read(file, &n);
-    if (!bytes) return -1;
-    int bad = wikitext_parse(w, bytes, n);
-    free(bytes);
-    return bad ? err_prefix("%s", file) : 0;
-}
-
 void wikitext_close(wikitext *w) {
     for (int i = 0; i < w->n; i++) {
         free(w->pages[i].raw);
@@ -118,12 +108,12 @@ static void keep(wikitext *w, const bool *marked) {
     *end = 0;
 }
 
-int wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed) {
+int wikitext_keep(wikitext *w, doc_part p, long limit, const uint64_t *seed) {
     int n;
-    int32_t *member = doc_part_members(p, "wikitext", w->n, &n), *order = doc_order("wikitext", n, seed);
+    int32_t *member = doc_part_members(p, "wikitext", w->n, &n), *order = seed ? doc_order("wikitext", n, *seed) : NULL;
     const int some = limit > 0 && limit < n ? (int)limit : n;
     bool *marked = xcalloc((size_t)w->n, sizeof *marked);
-    for (int k = 0; k < some; k++) marked[member[order[k]]] = true;
+    for (int k = 0; k < some; k++) marked[member[order ? order[k] : k]] = true;
     if (n > 0 && some < w->n) keep(w, marked);
     free(marked);
     free(order);

@@ -19,13 +19,13 @@ typedef struct {
     char hash[33];
 } wikitext;
 
-int wikitext_open(wikitext *w, const char *file);
+// The pages of a text of n bytes. 0, or -1 and err_set: it is no text.
 int wikitext_parse(wikitext *w, const char *bytes, size_t n);
 void wikitext_close(wikitext *w);
-// Keeps `limit` (0: all) pages of a part: a prefix of one seeded permutation of its pages, so that a larger limit
-// extends a smaller one. Those kept stay in the order of the file; where any is left out, raw becomes theirs, joined by
-// a line feed as in the file. 0, or -1 and err_set: the part is empty.
-int wikitext_keep(wikitext *w, doc_part p, long limit, uint64_t seed);
+// Keeps `limit` (0: all) pages of a part: a prefix of one seeded permutation of its pages, or (seed NULL) its first
+// pages, so that a larger limit extends a smaller one. Those kept stay in the order of the file; where any is left out,
+// raw becomes theirs, joined by a line feed as in the file. 0, or -1 and err_set: the part is empty.
+int wikitext_keep(wikitext *w, doc_part p, long limit, const uint64_t *seed);
 // Pages of more words end after the first `words` of them (1 and more); raw becomes what is left, joined as above.
 void wikitext_cut(wikitext *w, long words);
 // The harness's detokeniser, exactly in the order of METHOD 3.5. Caller frees.

@@ -234,18 +234,28 @@ static void cell(const char *format, double x, int width) {
         printf(" %*s", width, "-");
 }
 
+// What a gain says of a predictor; NULL: that it is better. Of one test document, or none, there is no standard error.
+static const char *gain_verdict(double gain, double se) {
+    if (!isfinite(gain)) return "undefined: no gain over";
+    if (!isfinite(se)) return "TOO FEW test documents to compare with";
+    if (gain > 2 * se) return NULL;
+    return gain < -2 * se ? "WORSE than" : "NO BETTER than";
+}
+
+static void print_gain(double gain, double se) {
+    char text[48] = "-";
+    if (isfinite(gain)) snprintf(text, sizeof text, isfinite(se) ? "%+.3f +- %.3f" : "%+.3f", gain, se);
+    printf(" | %-15s", text);
+}
+
 static void print_gains(const store *s, const char *group, bool within) {
     char *said = xstrdup("");
     for (int g = 0; g < GAINS; g++) {
         char *name = gain_name(g, within, false), *error = gain_name(g, within, true);
         const double gain = attribute(s, group, name), se = attribute(s, group, error);
-        const char *verdict = "undefined: no gain over";
-        if (gain < -2 * se)
-            verdict = "WORSE than";
-        else if (gain <= 2 * se)
-            verdict = "NO BETTER than";
-        printf(" | %+.3f +- %.3f", gain, se);
-        if (!(gain > 2 * se)) {
+        const char *verdict = gain_verdict(gain, se);
+        print_gain(gain, se);
+        if (verdict) {
             char *longer = xasprintf("%s%s%s the %s mean", said, *said ? ", " : " ", verdict,
                                      g == OVER_STATIC ? "static" : "task");
             free(said);

@@ -214,10 +214,52 @@ static void lists(void **state) {
     assert_int_equal(n, 0);
     assert_null(v[0]);
     free(v);
+    v = cli_split("a\\,b,\\,,c\\", &n);
+    assert_int_equal(n, 3);
+    assert_string_equal(v[0], "a,b");
+    assert_string_equal(v[1], ",");
+    assert_string_equal(v[2], "c\\");
+    free(v);
+}
+
+// Files "a,b" and "c" are there; "d,e" is not.
+static void lists_of_files(void **state) {
+    (void)state;
+    static const struct {
+        const char *list, *prefix;
+        int n;
+        const char *item[4];
+    } test[] = {
+        {"c,a,b,d,e", "", 4, {"c", "a,b", "d", "e"}},
+        {"a,b", "", 1, {"a,b"}},
+        {"d\\,e,c,", "", 2, {"d,e", "c"}},
+        {"a\\,b,,c", "", 2, {"a,b", "c"}},
+        {"a,b,file:a,b,file:d,e", "file:", 4, {"a", "b", "file:a,b", "file:d"}},
+        {"", "", 0, {0}},
+    };
+    char dir[] = "/tmp/test_cli_XXXXXX", back[4096];
+    assert_non_null(getcwd(back, sizeof back));
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chdir(dir), 0);
+    fclose(fopen("a,b", "w"));
+    fclose(fopen("c", "w"));
+    for (size_t i = 0; i < sizeof test / sizeof *test; i++) {
+        int n;
+        char **v = cli_split_files(test[i].list, test[i].prefix, &n);
+        assert_int_equal(n, test[i].n + (i == 4));  // and "e"
+        for (int k = 0; k < test[i].n; k++) assert_string_equal(v[k], test[i].item[k]);
+        assert_null(v[n]);
+        free(v);
+    }
+    unlink("a,b");
+    unlink("c");
+    assert_int_equal(chdir(back), 0);
+    rmdir(dir);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(values_and_refusals),
-                                       cmocka_unit_test(command_survives_a_shell), cmocka_unit_test(lists)};
+                                       cmocka_unit_test(command_survives_a_shell), cmocka_unit_test(lists),
+                                       cmocka_unit_test(lists_of_files)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

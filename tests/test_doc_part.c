@@ -230,7 +230,7 @@ static void keep_pages(wikitext *w, bool *kept, doc_part p, long limit, uint64_t
     char *text = all_pages(NULL);
     assert_int_equal(wikitext_parse(w, text, strlen(text)), 0);
     assert_int_equal(w->n, PAGES);
-    if (wikitext_keep(w, p, limit, seed)) fail_msg("%s", err_get());
+    if (wikitext_keep(w, p, limit, &seed)) fail_msg("%s", err_get());
     memset(kept, 0, PAGES * sizeof *kept);
     for (int i = 0; i < w->n; i++) {
         char *want = page_text(w->pages[i].number);
@@ -296,7 +296,7 @@ static void pages(void **state) {
         }
     for (int k = 0; k < PAGES; k++) assert_true(of[k] > 0);
     assert_int_equal(wikitext_parse(&w, "one page", 8), 0);
-    assert_int_equal(wikitext_keep(&w, (doc_part){1, 2}, 0, 0), -1);
+    assert_int_equal(wikitext_keep(&w, (doc_part){1, 2}, 0, NULL), -1);
     assert_non_null(strstr(err_get(), "part 1/2 of 1 pages is empty"));
     wikitext_close(&w);
 }

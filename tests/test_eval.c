@@ -403,8 +403,9 @@ static void published_values(void **state) {
     eval_task_close(&t);
     // Whole text: what is counted; its perplexity takes minutes and is checked by bin/sweep.
     eval_text text;
-    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_PAGES, &o, tk, &m.c))
-        fail_msg("%s", err_get());
+    text_file from = {.path = "../shared/data/wikitext2/wiki.valid.raw"};
+    assert_non_null(from.text = file_read(from.path, &from.bytes));
+    if (eval_text_open(&text, &from, TEXT_PAGES, &o, tk, &m.c)) fail_msg("%s", err_get());
     long words = 0, bytes = 0, tokens = 0, predicted = 0;
     for (int i = 0; i < text.n_groups; i++) {
         words += text.count[i].words;
@@ -418,8 +419,7 @@ static void published_values(void **state) {
     assert_int_equal(tokens, 304292);
     assert_int_equal(predicted, tokens);
     eval_text_close(&text);
-    if (eval_text_open(&text, "../shared/data/wikitext2/wiki.valid.raw", TEXT_DISJOINT, &o, tk, &m.c))
-        fail_msg("%s", err_get());
+    if (eval_text_open(&text, &from, TEXT_DISJOINT, &o, tk, &m.c)) fail_msg("%s", err_get());
     for (int i = tokens = 0; i < text.n_groups; i++) tokens += text.count[i].tokens;
     assert_int_equal(tokens, 316487);
     eval_text_close(&text);
@@ -465,7 +465,7 @@ static void over_long_documents(void **state) {
             assert_int_equal(n - t.item[i].seq[j].from, was - whole.item[i].seq[j].from);
         }
     eval_task_close(&t);
-    o.bos = true;
+    o.bos = BOS_ON;
     assert_int_equal(eval_task_open(&t, "rte", &o, tk, &c), 0);
     for (int i = 0; i < 20; i++)
         for (int j = 0; j < 2; j++) {

@@ -66,6 +66,11 @@ assert set(p["neurons_index"][:]) <= set(p["index"][:])
 assert t["heads"].attrs["epoch_kept"] == 7 and t["heads/loss"].shape == (7, 2)
 PY
 
+# of three documents one is held out: no standard error, and no verdict but that
+"$bin/score" --model model/default --data data/world --tasks copa --shots 0 --examples 3 --criteria snip --out "$out/three.h5" >"$out/log" 2>&1 || fail "three documents"
+"$bin/train" --store "$out/three.h5" --model model/default --criterion snip --epochs 1 --out "$out/few.h5" >"$out/log" 2>&1 || fail "three documents"
+[ "$(grep -c 'TOO FEW test documents to compare with the static mean, TOO FEW test documents to compare with the task mean$' "$out/log")" = 2 ] && ! grep -qi ' nan' "$out/log" || fail "three documents"
+
 # a training that is killed once a state is there resumes and ends with the same bits, and the thread count does not matter; where it had finished before the kill, again
 options="--criterion early,same --epochs 300 --batch 8 --save-every 0"
 train $options --threads 1 --curve "$out/whole.csv" --out "$out/whole.h5" || fail "whole"

@@ -118,6 +118,25 @@ cp "$tmp/old.csv" "$tmp/whole.csv"
 run --out "$tmp/old.csv" >/dev/null 2>"$tmp/e" && fail "rows of two definitions of acc_norm in one file"
 grep -q "old.csv: its acc_norm is by bytes" "$tmp/e" && cmp -s "$tmp/old.csv" "$tmp/whole.csv" || fail "old acc_norm: $(cat "$tmp/e")"
 
+# a folder of fewer tasks: all are those that are there
+mkdir -p "$tmp/some"
+ln -s "$(readlink -f $data/copa)" "$tmp/some/copa"
+"$sweep" --model $model --data "$tmp/some" --tasks all --limit 2 >"$tmp/o" 2>"$tmp/e" || fail "a folder of one task: $(cat "$tmp/e")"
+[ "$(grep -c 'piqa: not in .*/some, left out' "$tmp/e")" = 1 ] && [ "$(grep -c 'left out' "$tmp/e")" = 6 ] && grep -q ',copa,val,acc,' "$tmp/o" ||
+    fail "tasks that are not there: $(cat "$tmp/e" "$tmp/o")"
+expect 1 "some/piqa: cannot read this folder" --model $model --data "$tmp/some" --tasks piqa
+expect 1 "holds none of the tasks" --model $model --data "$tmp" --tasks all
+
+# a text from a pipe is read once, for pages and windows and every seed; a comma in the name of a file
+printf ' = One = \n The old man walked .\n = Two = \n She said no .\n' >"$tmp/text.raw"
+mkfifo "$tmp/fifo"
+cat "$tmp/text.raw" >"$tmp/fifo" &
+"$sweep" --model $model --wikitext "$tmp/fifo" --seed 0,1 2>"$tmp/e" | grep -v '^#' >"$tmp/1"
+"$sweep" --model $model --wikitext "$tmp/text.raw" --seed 0,1 2>"$tmp/e" | grep -v '^#' >"$tmp/2"
+[ "$(grep -c perplexity "$tmp/1")" = 6 ] && cmp -s "$tmp/1" "$tmp/2" || fail "a pipe: $(cat "$tmp/1" "$tmp/e")"
+cp "$tmp/mask.h5" "$tmp/lr=1,seed=2.h5"
+"$sweep" --model $model --data $data --tasks copa --limit 2 --mask "none,file:$tmp/lr=1,seed=2.h5" 2>"$tmp/e" | grep -q ',file,' || fail "a comma: $(cat "$tmp/e")"
+
 exec 9<>"$tmp/a.csv"
 if command -v flock >/dev/null; then
     flock 9

@@ -163,7 +163,7 @@ int main(int argc, char **argv) {
     paired p;
     claims_table t;
     int n;
-    char **path = cli_split(details_list, &n);
+    char **path = cli_split_files(details_list, "", &n);
     if (paired_read(&p, path, n, metric)) die(1, "%s", err_get());
     free(path);
     if (claims_evaluate(&t, &c, &p, draws, (uint64_t)seed, !claims_file)) die(1, "%s", err_get());

@@ -112,7 +112,7 @@ static int put_rows(FILE *f, const csv_file *c, const csv_filter *filter, bool f
 
 static int select_rows(FILE *f) {
     int n, bad = 0;
-    char **path = cli_split(select_files, &n);
+    char **path = cli_split_files(select_files, "", &n);
     csv_file first = {0};
     csv_filter filter = {0};
     bad = n ? csv_filter_add(&filter, where) : err_set("--select names no file");
@@ -156,7 +156,7 @@ static int do_documents(void) {
     tables_spec s;
     if (tables_open(&s, spec_file, in, csv_list)) return -1;
     int n = 0, bad = 0;
-    char **path = documents ? cli_split(documents, &n) : NULL;
+    char **path = documents ? cli_split_files(documents, "", &n) : NULL;
     for (int i = 0; i < n && !bad; i++) bad = tables_document(&s, path[i], check);
     free(path);
     if (!bad && numbers) bad = tables_numbers(&s, numbers, check ? NULL : stdout);

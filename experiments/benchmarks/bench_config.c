@@ -25,7 +25,7 @@ static predictor_info untrained(const model_config *c, predictor_design design, 
 // Whether a kind is among those of --mask.
 static bool asks(const bench_options *o, mask_kind kind) {
     int n;
-    char **name = cli_split(o->masks.mask, &n);
+    char **name = cli_split_files(o->masks.mask, "file:", &n);
     bool found = false;
     for (int i = 0; i < n; i++) found |= strcmp(name[i], mask_kind_names[kind]) == 0;
     free(name);
@@ -76,7 +76,7 @@ double bench_predictor_bytes(const bench_options *o, const model_config *c, dtyp
         if (each_untrained(o, c, count_net, &count) != 0) return -1;
     } else {
         int n;
-        char **path = cli_split(o->masks.predictor, &n);
+        char **path = cli_split_files(o->masks.predictor, "", &n);
         for (int i = 0; i < n; i++) {
             FILE *f = fopen(path[i], "rb");
             if (f && fseek(f, 0, SEEK_END) == 0) count_weights(&count, (double)ftell(f) / (double)dtype_bytes(DT_F32));
@@ -107,7 +107,7 @@ int bench_predictors(bench_group *g) {
     if (!asks(o, MASK_CONTEXTUAL)) return 0;
     if (!o->masks.predictor) return each_untrained(o, &g->model->m.c, make_net, g);
     int n, bad = 0;
-    char **path = cli_split(o->masks.predictor, &n);
+    char **path = cli_split_files(o->masks.predictor, "", &n);
     for (int i = 0; i < n && !bad; i++) {
         bad = g->model->is_random ? err_set("--predictor %s: random weights have no trained predictor; give --model, "
                                             "or --design and --hidden",
@@ -265,7 +265,7 @@ static int masks_of_kind(bench_group *g, mask_choice *choice, const long *sparsi
 int bench_configs(bench_group *g) {
     const bench_options *o = g->o;
     int n_masks, n_sparsities, bad = 0;
-    char **name = cli_split(o->masks.mask, &n_masks);
+    char **name = cli_split_files(o->masks.mask, "file:", &n_masks);
     long *sparsity = mask_parse_sparsities(o->masks.sparsity, &n_sparsities);
     double *scores = NULL;
     g->config = NULL;

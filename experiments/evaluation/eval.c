@@ -26,8 +26,15 @@ void eval_free(eval *e) {
     for (int p = 0; p < OPS_PARTS; p++)
         if (e->block[p]) e->m->o->release(e->block[p]);
     free(e->logprob);
+    free(e->top);
     free(e);
 }
+
+void eval_ask_misses(eval *e) {
+    if (!e->top) e->top = xcalloc((size_t)e->max_tokens, sizeof *e->top);
+}
+
+bool eval_asks_misses(const eval *e) { return e->top; }
 
 // ---------------------------------------------------------------- batches
 static int part_tokens(const eval_item *it) {  // after the shared ones
@@ -96,12 +103,15 @@ void eval_flush(eval *e) {
     if (e->n_seqs == 0) return;
     model_forward(e->run, e->seq, e->n_seqs);
     for (int i = 0; i < e->n_seqs; i++) targets |= e->sum[i] != NULL;
-    if (targets) model_logprobs(e->run, e->logprob, NULL, e->vocab);
+    if (targets) model_logprobs(e->run, e->logprob, e->top, e->vocab);
     if (targets && e->above) count_kept(e);
-    const double *lp = e->logprob;
-    for (int i = 0; i < e->n_seqs; i++)
-        if (e->sum[i])
-            for (int t = e->seq[i].targets_from; t < e->seq[i].n; t++) *e->sum[i] += *lp++;
+    for (int i = 0, at = 0; i < e->n_seqs; i++) {
+        const model_seq *s = &e->seq[i];
+        for (int t = s->targets_from; e->sum[i] && t < s->n; t++, at++) {
+            *e->sum[i] += e->logprob[at];
+            if (e->top) e->sum[i][EVAL_MISSES] += e->top[at] != (t + 1 < s->n ? s->tokens[t + 1] : s->last_target);
+        }
+    }
     e->n_seqs = e->n_tokens = 0;
 }
 

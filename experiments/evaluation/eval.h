@@ -5,6 +5,7 @@
 // many times. Log-probabilities come from fp32 logits and are summed in double.
 #pragma once
 #include "contextual.h"
+#include "harness.h"
 #include "task.h"
 #include "tok_model.h"
 #include "wikitext.h"
@@ -19,6 +20,13 @@ typedef struct {
     } seq[TASK_MAX_CHOICES];
 } eval_item;
 
+// A text that has been read, whatever it was read from: a pipe is read once.
+typedef struct {
+    const char *path;  // for messages
+    char *text;
+    size_t bytes;
+} text_file;
+
 // ---------------------------------------------------------------- tasks
 typedef struct {
     const char *data, *split;  // split NULL: as METHOD 3.2 chooses
@@ -28,9 +36,9 @@ typedef struct {
     doc_part part;    // of the documents and of the pages
     uint64_t seed;
     mode_kind mode;
-    bool bos;  // </s> before the context
-    // cut: the last positions + 1 tokens stay, as published; with bos </s> before the last positions
-    over_long over;
+    harness_kind harness;
+    bos_choice bos;
+    over_long over;  // cut: positions + 1 tokens stay (harness_cut)
 } eval_options;
 
 typedef struct {
@@ -47,6 +55,11 @@ typedef struct {
 // and their number.
 int eval_task_open(eval_task *t, const char *name, const eval_options *o, const tok *tk, const model_config *c);
 void eval_task_close(eval_task *t);  // safe on {0}
+
+// The pairs of texts in a file of JSON lines, tokenised as today's harness does (harness_encode_pair): items of one
+// sequence; split, doc and prefix stay empty. -1 and err_set, which names the line of a bad row.
+int eval_requests_open(eval_task *t, const text_file *from, const eval_options *o, const tok *tk,
+                       const model_config *c);
 
 // ---------------------------------------------------------------- texts
 // word and byte perplexity; token perplexity, both definitions
@@ -65,7 +78,7 @@ typedef struct {
 
 // With some pages only (a limit, a part), token perplexity is that of the text which they make in the order of the
 // file.
-int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk,
+int eval_text_open(eval_text *t, const text_file *from, text_kind kind, const eval_options *o, const tok *tk,
                    const model_config *c);
 void eval_text_close(eval_text *t);  // safe on {0}
 
@@ -74,6 +87,11 @@ typedef struct eval eval;
 // tick, or NULL: told the tokens run since the last call.
 eval *eval_new(const model *m, mode_kind mode, void (*tick)(void *ctx, double tokens), void *ctx);
 void eval_free(eval *e);
+// From now on ll[rule][item * TASK_MAX_CHOICES + EVAL_MISSES] of items with one sequence is increased by the number of
+// scored tokens that are not the most probable ones: 0, if it was 0, where greedy decoding would write them all.
+enum { EVAL_MISSES = 1 };
+void eval_ask_misses(eval *e);
+bool eval_asks_misses(const eval *e);
 
 // How much was pruned: heads and neurons (UNIT_HEADS, UNIT_NEURONS) that did not run, summed over scored positions, and
 // those positions. Integers, so that two masks can be told to have lost exactly as much.

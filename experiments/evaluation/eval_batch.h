@@ -21,6 +21,7 @@ struct eval {
     const model_means *means;  // of the masks at work
     const model_above *above;  // thresholds of all sequences, or NULL
     long kept;                 // neurons that were above them, at scored positions
+    int32_t *top;              // [max_tokens] the most probable token in place of each target; NULL: not asked
 };
 
 // The block becomes empty and holds at least this many tokens' K and V; then caches are cut from it.

@@ -357,6 +357,8 @@ static int run_spans(run *r, const eval_item *item, int n, int first) {
             for (int j = s->seq, to = 0; j < s->it->n_seqs; j++)
                 if (leader(r, s->it, j) == s->seq)
                     r->ll[k][(size_t)s->item * TASK_MAX_CHOICES + (size_t)j] = ll[i * TASK_MAX_CHOICES + to++];
+            if (r->e->top)
+                r->ll[k][(size_t)s->item * TASK_MAX_CHOICES + EVAL_MISSES] = ll[i * TASK_MAX_CHOICES + EVAL_MISSES];
         }
     }
     free(part);

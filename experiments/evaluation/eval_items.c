@@ -11,26 +11,14 @@ static void hash_pair(char out[33], const char *a, const char *b) {
 
 // ---------------------------------------------------------------- tasks
 // The tokens of one candidate as a sequence; e is consumed. 1: kept whole, 0: cut, -1: too long and not to be cut.
-static int make_seq(eval_item *it, int j, task_example *e, const eval_options *o, int32_t eos, int positions) {
-    if (o->bos) {
-        e->tokens = xrealloc(e->tokens, (size_t)(e->n + 1) * sizeof *e->tokens);
-        memmove(e->tokens + 1, e->tokens, (size_t)e->n * sizeof *e->tokens);
-        e->tokens[0] = eos;
-        e->n++;
-        e->context_length++;
-    }
-    const int over = e->n - (positions + 1), bos = o->bos;  // </s> stays in front, as in bin/score
-    const bool whole = over <= 0, possible = whole || (o->over == OVER_LONG_CUT && over < e->context_length - bos);
-    if (!whole && possible) {
-        memmove(e->tokens + bos, e->tokens + bos + over, (size_t)(positions + 1 - bos) * sizeof *e->tokens);
-        e->n -= over;
-        e->context_length -= over;
-    }
+static int make_seq(eval_item *it, int j, task_example *e, const harness *h, over_long over, int positions) {
+    const bool whole = e->n <= positions + 1;
+    const int cut = !whole && over == OVER_LONG_CUT ? harness_cut(e, h, positions + 1) : 0;
     it->seq[j].tokens = e->tokens;
     it->seq[j].n = e->n - 1;
     it->seq[j].from = e->context_length - 1;
     if (whole) return 1;
-    return possible ? 0 : -1;
+    return cut > 0 ? 0 : -1;
 }
 
 static int common_tokens(const eval_item *it) {
@@ -49,27 +37,23 @@ static void free_item(eval_item *it) {
 }
 
 // One document. 1 and its item, 0: left out, -1 and err_set.
-static int make_doc(eval_task *t, int doc, const eval_options *o, const tok *tk, const model_config *c,
-                    long *too_long) {
+static int make_doc(eval_task *t, int doc, const eval_options *o, const harness *h, const tok *tk,
+                    const model_config *c, long *too_long) {
     const task_doc *d = &t->split.docs[doc];
     eval_item it = {.gold = d->gold};
     char *prefix = task_prefix(t->pool.docs ? &t->pool : &t->split, &t->split, doc, o->shots, o->seed, o->mode);
     bool cut = false, fits = true;
     if (!prefix) return -1;
-    if (o->bos && tok_first(tk, c) < 0) {
-        free(prefix);
-        return err_set("--bos: %s", tok_no_first);
-    }
     for (int j = 0; j < d->n_choices; j++) {
         task_example e;
-        if (task_encode(&e, tk, d, j, prefix, false)) {
+        if (harness_encode(&e, h, tk, d, j, prefix, MODE_SOUND)) {
             err_prefix("%s: document %s", t->name, d->id);
             free(prefix);
             free_item(&it);
             return -1;
         }
         it.n_seqs++;
-        const int state = make_seq(&it, j, &e, o, tok_first(tk, c), c->positions);
+        const int state = make_seq(&it, j, &e, h, o->over, c->positions);
         cut |= state == 0;
         fits &= state >= 0;
     }
@@ -91,6 +75,8 @@ int eval_task_open(eval_task *t, const char *name, const eval_options *o, const 
     *t = (eval_task){.name = name};
     long too_long = 0;
     int32_t *order = NULL;
+    harness h;
+    if (harness_of(&h, o->harness, o->bos, tk, tok_first(tk, c))) return err_set("--bos: %s", tok_no_first);
     if (task_open(&t->split, o->data, name, o->split, false)) return -1;
     if (task_keep_part(&t->split, o->part)) goto fail;
     if (!t->split.labelled) {
@@ -99,14 +85,16 @@ int eval_task_open(eval_task *t, const char *name, const eval_options *o, const 
         goto fail;
     }
     if (o->shots > 0 && !task_pool_open(&t->pool, o->data, &t->split)) goto fail;
+    harness_spaces(&h, &t->split);
+    if (t->pool.docs) harness_spaces(&h, &t->pool);
     hash_pair(t->hash, t->split.hash, t->pool.docs ? t->pool.hash : "");
     const int n = o->limit > 0 && o->limit < t->split.n ? (int)o->limit : t->split.n;
     t->item = xcalloc((size_t)n, sizeof *t->item);
     t->doc = xcalloc((size_t)n, sizeof *t->doc);
     t->prefix = xcalloc((size_t)n, sizeof *t->prefix);
-    order = task_order(&t->split, o->seed);
+    if (h.kind == HARNESS_2022) order = task_order(&t->split, o->seed);
     for (int i = 0; i < n; i++)
-        if (make_doc(t, order[i], o, tk, c, &too_long) < 0) goto fail;
+        if (make_doc(t, order ? order[i] : i, o, &h, tk, c, &too_long) < 0) goto fail;
     if (too_long && o->over != OVER_LONG_SKIP) {
         err_set("%s: %ld of %d documents are longer than the model's %d positions%s", name, too_long, n, c->positions,
                 o->over == OVER_LONG_CUT
@@ -130,7 +118,7 @@ fail:
 void eval_task_close(eval_task *t) {
     for (int i = 0; i < t->n; i++) {
         free_item(&t->item[i]);
-        free(t->prefix[i]);
+        if (t->prefix) free(t->prefix[i]);
     }
     free(t->item);
     free(t->doc);
@@ -146,8 +134,9 @@ typedef struct {
     int n, cap;
 } stream;
 
-static int encode(stream *s, const tok *tk, int32_t eos, const char *text, size_t bytes) {
-    if (eos >= 0) VEC_PUSH(s->id, s->n, s->cap, eos);
+static int encode(stream *s, const tok *tk, int32_t first, int32_t begin, const char *text, size_t bytes) {
+    if (first >= 0) VEC_PUSH(s->id, s->n, s->cap, first);
+    if (begin >= 0) VEC_PUSH(s->id, s->n, s->cap, begin);
     return tok_encode(tk, text, bytes, &s->id, &s->n, &s->cap);
 }
 
@@ -168,12 +157,14 @@ static void add_windows(eval_text *t, int *cap, const int32_t *tokens, const tex
     }
 }
 
-static int read_pages(eval_text *t, const wikitext *w, stream *s, const tok *tk, int32_t eos, int most) {
+// Today's harness also puts before a page what the tokenizer puts before a text, and predicts it.
+static int read_pages(eval_text *t, const wikitext *w, stream *s, const tok *tk, const harness *h, int most) {
     int cap = 0, bad = 0, *base = xcalloc((size_t)w->n + 1, sizeof *base);
     t->count = xcalloc((size_t)w->n, sizeof *t->count);
     t->n_groups = w->n;
     for (int p = 0; p < w->n && !bad; p++) {
-        bad = encode(s, tk, eos, w->pages[p].text, strlen(w->pages[p].text));
+        bad = encode(s, tk, h->first, h->kind == HARNESS_TODAY ? h->begin : -1, w->pages[p].text,
+                     strlen(w->pages[p].text));
         base[p + 1] = s->n;
     }
     for (int p = 0; p < w->n && !bad; p++) {  // after all are read: a growing stream moves
@@ -191,11 +182,12 @@ static int read_pages(eval_text *t, const wikitext *w, stream *s, const tok *tk,
     return bad;
 }
 
-static int read_stream(eval_text *t, const wikitext *w, stream *s, const tok *tk, int32_t eos, int most) {
+static int read_stream(eval_text *t, const wikitext *w, stream *s, const tok *tk, const harness *h, int most) {
     const bool gptq = t->kind == TEXT_GPTQ;
     char *text = gptq ? wikitext_gptq_text(w) : NULL;
     text_window *win = NULL;
-    int cap = 0, bad = encode(s, tk, gptq ? -1 : eos, gptq ? text : w->raw, gptq ? strlen(text) : w->raw_bytes);
+    int cap = 0,
+        bad = encode(s, tk, gptq ? -1 : h->first, -1, gptq ? text : w->raw, gptq ? strlen(text) : w->raw_bytes);
     if (!bad) t->n_groups = text_windows_disjoint(gptq ? s->n : s->n - 1, most, gptq, &win);
     t->count = xcalloc((size_t)t->n_groups, sizeof *t->count);
     for (int i = 0; i < t->n_groups; i++) t->count[i].tokens = win[i].predicted;
@@ -205,18 +197,21 @@ static int read_stream(eval_text *t, const wikitext *w, stream *s, const tok *tk
     return bad;
 }
 
-int eval_text_open(eval_text *t, const char *file, text_kind kind, const eval_options *o, const tok *tk,
+int eval_text_open(eval_text *t, const text_file *from, text_kind kind, const eval_options *o, const tok *tk,
                    const model_config *c) {
     *t = (eval_text){.kind = kind};
+    const char *file = from->path;
     wikitext w;
     stream s = {0};
-    const int most = c->positions < 2048 ? c->positions : 2048;
-    if (tok_first(tk, c) < 0)
-        return err_set("%s: windows of a text begin with a token for that; %s", file, tok_no_first);
-    if (wikitext_open(&w, file)) return -1;
-    int bad = wikitext_keep(&w, o->part, o->limit, o->seed) ? err_prefix("%s", file) : 0;
+    harness h;
+    if (tok_first(tk, c) < 0 || harness_of(&h, o->harness, o->bos, tk, tok_first(tk, c)))
+        return err_set("%s: windows of a text begin with a token for that; %s", from->path, tok_no_first);
+    const bool today = o->harness == HARNESS_TODAY;
+    const int most = c->positions < 2048 || (today && kind == TEXT_PAGES) ? c->positions : 2048;
+    if (wikitext_parse(&w, from->text, from->bytes)) return err_prefix("%s", file);
+    int bad = wikitext_keep(&w, o->part, o->limit, today ? NULL : &o->seed) ? err_prefix("%s", file) : 0;
     if (!bad && o->page_words) wikitext_cut(&w, o->page_words);
-    if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, tok_first(tk, c), most);
+    if (!bad) bad = (kind == TEXT_PAGES ? read_pages : read_stream)(t, &w, &s, tk, &h, most);
     memcpy(t->hash, w.hash, sizeof t->hash);
     wikitext_close(&w);
     t->tokens = s.id;

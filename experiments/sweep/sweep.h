@@ -25,7 +25,7 @@
     X(limit, 1) X(seed, 1) X(bos, 1) X(part, 1) X(allow_overlap, 1) X(over_long, 1) X(token_windows, 1)               \
     X(uses_label, 1) X(pruned_heads, 0) X(pruned_neurons, 0) X(local_counts, 1) X(lag, 1) X(hidden, 1)                \
     X(features, 1) X(model_hash, 1) X(tokenizer_hash, 1) X(data_hash, 1) X(scores_hash, 1) X(code, 1)                 \
-    X(standardised, 2) X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2) X(page_words, 2)
+    X(standardised, 2) X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2) X(page_words, 2) X(harness, 2)
 // clang-format on
 #define X(name, key) COL_##name,
 enum { COLUMNS(X) N_COLUMNS };
@@ -37,7 +37,7 @@ enum { MAX_TARGETS = TASK_COUNT + 2, HASH_DIGITS = 12, FIELD = 256 };
 typedef enum { WINDOWS_DISJOINT, WINDOWS_GPTQ, WINDOWS_NONE } token_windows;  // --token-perplexity
 
 typedef struct {
-    char *model, *data, *tasks, *wikitext, *split, *part, *details, *out;
+    char *model, *data, *tasks, *wikitext, *requests, *split, *part, *details, *out;
     cli_list aggregate;  // AGGREGATE_*
     cli_list seed;
     mask_span span;
@@ -46,7 +46,9 @@ typedef struct {
     long shots, limit;
     long page_words;
     long pages;  // of the text; PAGES_AS_LIMIT: as many as limit
-    bool bos, list, estimate, allow_overlap;
+    harness_kind harness;
+    bos_choice bos;
+    bool list, estimate, allow_overlap;
     mask_options masks;  // --mask, --criterion and --predictor are lists
     int weights;         // a dtype, or -1
     device_options device;
@@ -113,6 +115,7 @@ typedef struct {
     results out;
     details details;
     mode_kind mode;
+    bool bos;  // a token stands before the texts of tasks
     bool all_criteria, both_aggregates;
     unsigned units;
     mask_span span;  // of contextual masks
@@ -127,6 +130,7 @@ typedef struct {
     const char **task;
     int n_tasks;
     target (*targets)[MAX_TARGETS];  // [n_seeds], tasks first
+    text_file text;                  // while they are opened
     int n_targets;
     point *point;
     long n_points;
@@ -174,6 +178,11 @@ long target_limit(const sweep_options *o, bool text);
 const eval_item *target_items(const target *t, int *n);
 int target_lls(const target *t);                                      // how many log-likelihoods a point has on it
 int target_metrics(const target *t, const char *name[EVAL_METRICS]);  // their names and number: a row each
+
+// sweep_requests.c: --requests. Reads them as the one target; runs them under the one mask and writes a line for each,
+// to --out once all are there, or to standard output.
+int requests_open(sweep *w);
+int requests_run(sweep *w);
 
 // sweep_scores.c: scores of random and static masks (caller frees both arrays).
 typedef struct {

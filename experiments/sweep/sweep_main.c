@@ -144,6 +144,9 @@ static void open_model(sweep *w) {
     if (o->masks.dense_layers > w->model.c.L)
         die(2, "--dense-layers %ld: the model has %d layers", o->masks.dense_layers, w->model.c.L);
     if (!(w->tok = tok_open_model(o->model, &w->model.c))) die(1, "%s", err_get());
+    harness h;
+    if (harness_of(&h, o->harness, o->bos, w->tok, tok_first(w->tok, &w->model.c))) die(1, "--bos: %s", tok_no_first);
+    w->bos = h.begin >= 0;
     char *path = realpath(o->model, NULL);
     if (!path) die(1, "%s: cannot be resolved", o->model);
     const mask_model of = {.name = o->model, .hash = w->model.file.hash, .c = &w->model.c};
@@ -204,6 +207,14 @@ static void close_all(sweep *w) {
     model_free(&w->model);
 }
 
+static void run_requests(sweep *w) {
+    w->out.fd = w->details.fd = -1;
+    w->eval = eval_new(&w->model, w->mode, tick, w);
+    if (requests_open(w) || requests_run(w)) die(1, "%s", err_get());
+    close_all(w);
+    stdout_end();
+}
+
 int main(int argc, char **argv) {
     static sweep w = {.token_share = 1};
     cli_parse(argc, argv,
@@ -215,15 +226,19 @@ int main(int argc, char **argv) {
         stdout_end();
         return 0;
     }
-    const int status = sweep_options_read(&w);
-    if (status) die(status, "%s", err_get());
     w.rank = rank_number();
     w.ranks = rank_count();
+    const int status = sweep_options_read(&w);
+    if (status) die(status, "%s", err_get());
     if (w.ranks > 1 && !w.o->out) die(2, "several processes need --out FILE, which process 0 writes");
     if (rank_quiet()) die(1, "%s", err_get());
     if (w.rank == 0 && w.ranks > 1 && !w.o->estimate && share_lead(&w)) die(1, "%s", err_get());
 
     open_model(&w);
+    if (w.o->requests) {
+        run_requests(&w);
+        return 0;
+    }
     if (targets_open(&w) || sweep_overlap(&w)) die(1, "%s", err_get());
     open_results(&w, argc, argv);
     w.eval = eval_new(&w.model, w.mode, tick, &w);

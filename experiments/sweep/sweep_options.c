@@ -42,6 +42,12 @@ const cli_option sweep_table[] = {
      .value = &arg.wikitext,
      .arg = "FILE",
      .help = "text whose perplexity is measured"},
+    {.name = "requests",
+     .type = CLI_STR,
+     .value = &arg.requests,
+     .arg = "FILE",
+     .help = "instead: JSON lines {\"context\": .., \"continuation\": ..}, tokenised as today's harness does; writes "
+             "log-likelihoods under one mask in their order, as JSON lines, to --out"},
     {.name = "mask",
      .type = CLI_STR,
      .value = &arg.masks.mask,
@@ -57,7 +63,8 @@ const cli_option sweep_table[] = {
      .type = CLI_STR,
      .value = &arg.masks.predictor,
      .arg = "a,b",
-     .help = "predictor files (bin/train) for contextual masks; {seed} in a name stands for the seed"},
+     .help = "predictor files (bin/train) for contextual masks; {seed} in a name stands for the seed, \\, "
+             "for a comma in it"},
     {.group = mask_several_rows, .value = &arg.masks},
     {.group = mask_rule_rows, .value = &arg.masks},
     {.name = "mask-span",
@@ -136,10 +143,20 @@ const cli_option sweep_table[] = {
      .arg = "WHAT",
      .help = "documents longer than the model's positions",
      .names = over_long_names},
+    {.name = "harness",
+     .type = CLI_CHOICE,
+     .value = &arg.harness,
+     .arg = "WHICH",
+     .help = "conventions of texts: of the evaluation harness of 2022, or of today's, which also takes the first "
+             "documents and pages of a file",
+     .names = harness_names},
     {.name = "bos",
-     .type = CLI_FLAG,
+     .type = CLI_CHOICE,
      .value = &arg.bos,
-     .help = "put the tokenizer's BOS (OPT: </s>) before the text of a task"},
+     .arg = "WHEN",
+     .help = "put the tokenizer's BOS (OPT: </s>) before the text of a task; auto: 2022 never, today where the "
+             "tokenizer does",
+     .names = bos_names},
     {.name = "token-perplexity",
      .type = CLI_CHOICE,
      .value = &arg.windows,
@@ -177,11 +194,29 @@ static int choose_tasks(sweep *w) {
     bool take[TASK_COUNT] = {false};
     if (arg.tasks && task_select(arg.tasks, take) < 0) return err_prefix("--tasks");
     w->task = xcalloc(TASK_COUNT, sizeof *w->task);
+    if (arg.tasks && !arg.data) return err_set("--tasks needs --data DIR");
     for (int k = 0; k < TASK_COUNT; k++)
         if (take[k]) w->task[w->n_tasks++] = task_names[k];
-    if (w->n_tasks && !arg.data) return err_set("--tasks needs --data DIR");
-    if (w->n_tasks == 0 && !arg.wikitext) return err_set("nothing to measure: name --tasks, --wikitext or both");
+    if (arg.requests && (w->n_tasks || arg.wikitext || arg.details || arg.estimate))
+        return err_set("--requests is measured by itself: leave out --tasks, --wikitext, --details and --estimate");
+    if (arg.requests && w->ranks > 1) return err_set("--requests is the work of one process");
+    if (w->n_tasks == 0 && !arg.wikitext && !arg.requests)
+        return err_set("nothing to measure: name --tasks, --wikitext or both, or --requests");
     return 0;
+}
+
+// Of all tasks those that are in the folder.
+static int leave_out_missing(sweep *w) {
+    int n = 0;
+    if (!arg.tasks || strcmp(arg.tasks, "all") != 0) return 0;
+    for (int k = 0; k < w->n_tasks; k++) {
+        if (task_there(arg.data, w->task[k]))
+            w->task[n++] = w->task[k];
+        else if (w->rank == 0)
+            log_info("%s: not in %s, left out", w->task[k], arg.data);
+    }
+    w->n_tasks = n;
+    return n ? 0 : err_set("%s: holds none of the tasks; data/README.md says how it is laid out", arg.data);
 }
 
 // The published static masks know one scope and one kind of unit, the contextual ones one span; asking for another is a
@@ -206,6 +241,8 @@ static int check_compat(const sweep *w) {
 }
 
 static int check_together(void) {
+    if (arg.harness == HARNESS_TODAY && arg.masks.mode == MODE_COMPAT)
+        return err_set("--harness today: the published code has the harness of 2022; use --mode sound");
     if (!arg.model) return err_set("--model is required (checkpoint directory); see --help");
     if (arg.details && !arg.out) return err_set("--details needs --out: its lines name rows of that file");
     return 0;
@@ -227,6 +264,7 @@ int sweep_options_read(sweep *w) {
     if (doc_part_parse(&w->part, arg.part)) return err_set("--part %s", err_get()), 2;
     if ((bad = sweep_series_choose(w))) return bad;
     if (compat && check_compat(w)) return 2;
+    if (leave_out_missing(w)) return 1;
     w->sparsity = mask_parse_sparsities(arg.masks.sparsity, &w->n_sparsities);
     return w->sparsity ? 0 : 2;
 }

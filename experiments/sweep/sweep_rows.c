@@ -70,7 +70,8 @@ static void set_options(row *r, const sweep *w, const point *p) {
     doc_part_text(r->text[COL_part], w->part);
     SET(r, allow_overlap, "%d", o->allow_overlap && (p->s->kind == MASK_STATIC || p->s->kind == MASK_CONTEXTUAL));
     SET(r, seed, "%llu", (unsigned long long)w->seed[p->seed]);
-    SET(r, bos, "%d", o->bos);
+    SET(r, bos, "%d", w->bos);
+    if (o->harness == HARNESS_TODAY) SET(r, harness, "%s", harness_names[o->harness]);
     SET(r, over_long, "%s", over_long_names[o->over]);
     SET(r, uses_label, "%d", p->s->kind == MASK_ORACLE || p->s->kind == MASK_REFERENCE);
     SET(r, model_hash, "%.*s", HASH_DIGITS, w->model.file.hash);

@@ -64,6 +64,7 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
     mask_effective(m, c, &heads, &neurons);
     compact_make(&small, &w->model.file, m, w->put_out ? (const double *const *)w->means.of : NULL);
     eval *e = eval_new(&small.m, w->mode, w->eval->tick, w->eval->ctx);
+    if (eval_asks_misses(w->eval)) eval_ask_misses(e);
     w->token_share = layers_left(c, 1 - heads, 1 - neurons);
     double *ll = run_target(e, t, &none, NULL, 1, counts);
     eval_count(counts, m, c, counts->positions);

@@ -37,7 +37,7 @@ static int add_predictor(sweep *w, const char *file, const criterion *const *cri
 
 static int add_contextual(sweep *w, const criterion *const *crit, int n_crit) {
     int n = 0, status = 0;
-    char **file = w->o->masks.predictor ? cli_split(w->o->masks.predictor, &n) : NULL;
+    char **file = w->o->masks.predictor ? cli_split_files(w->o->masks.predictor, "", &n) : NULL;
     if (n == 0) {
         err_set("--mask contextual needs --predictor FILE, written by bin/train");
         status = 2;
@@ -89,7 +89,7 @@ int sweep_series_choose(sweep *w) {
     const criterion **crit = crit_select(o->criterion, &n_crit);
     if (!crit) return err_prefix("--criterion"), 2;
     w->all_criteria = strcmp(o->criterion, "all") == 0;
-    char **name = cli_split(o->mask, &n);
+    char **name = cli_split_files(o->mask, "file:", &n);
     for (int i = 0; i < n && !status; i++) status = add_masks(w, name[i], crit, n_crit);
     if (n == 0) {
         err_set("--mask names no mask");

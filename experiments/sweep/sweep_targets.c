@@ -1,6 +1,7 @@
 // sweep_targets - what bin/sweep measures: the tasks, then the forms of a text, read and tokenised once per seed.
 // Contract in sweep.h.
 #include <stdlib.h>
+#include <sys/stat.h>
 #include "sweep.h"
 
 static int open_task(target *t, const sweep *w, const char *name, const eval_options *o, bool tell) {
@@ -15,7 +16,7 @@ static int open_task(target *t, const sweep *w, const char *name, const eval_opt
 static int open_text(target *t, const sweep *w, text_kind kind, const eval_options *o, bool tell) {
     t->name = "wikitext";
     t->is_text = true;
-    if (eval_text_open(&t->text, w->o->wikitext, kind, o, w->tok, &w->model.c)) return -1;
+    if (eval_text_open(&t->text, &w->text, kind, o, w->tok, &w->model.c)) return -1;
     if (tell && kind == TEXT_PAGES) log_info("%s: %d pages", w->o->wikitext, t->text.n_groups);
     return 0;
 }
@@ -36,7 +37,18 @@ static int open_all(target *t, int *n, const sweep *w, const eval_options *o, bo
     return open_text(&t[(*n)++], w, w->o->windows == WINDOWS_GPTQ ? TEXT_GPTQ : TEXT_DISJOINT, &of_text, tell);
 }
 
+// Every process reads the text: what can be read once only would be shared out among them.
+static int read_text(sweep *w) {
+    struct stat st;
+    w->text.path = w->o->wikitext;
+    if (w->ranks > 1 && stat(w->text.path, &st) == 0 && !S_ISREG(st.st_mode))
+        return err_set("%s: not a file that several processes can read; name a regular file", w->text.path);
+    w->text.text = file_read(w->text.path, &w->text.bytes);
+    return w->text.text ? 0 : -1;
+}
+
 int targets_open(sweep *w) {
+    if (w->o->wikitext && read_text(w)) return -1;
     w->targets = xcalloc((size_t)w->n_seeds, sizeof *w->targets);
     for (int s = 0; s < w->n_seeds; s++) {
         const eval_options o = {.part = w->part,
@@ -48,9 +60,11 @@ int targets_open(sweep *w) {
                                 .seed = w->seed[s],
                                 .mode = w->mode,
                                 .bos = w->o->bos,
+                                .harness = w->o->harness,
                                 .over = w->o->over};
         if (open_all(w->targets[s], &w->n_targets, w, &o, s == 0)) return -1;
     }
+    free(w->text.text);
     return 0;
 }
 

@@ -251,14 +251,51 @@ char *cli_command(int argc, char **argv) {
     return text;
 }
 
-char **cli_split(const char *list, int *n) {
-    size_t items = 1, bytes = strlen(list) + 1;
+// The end of the piece of a list that begins at p: a comma, or the end of the list.
+static const char *piece_end(const char *p) {
+    while (*p && *p != ',') p += p[0] == '\\' && p[1] == ',' ? 2 : 1;
+    return p;
+}
+
+// Writes the item of list[from..end) and its zero; returns what follows them.
+static char *put_item(char *to, const char *from, const char *end) {
+    while (from < end) {
+        if (from[0] == '\\' && from[1] == ',') from++;
+        *to++ = *from++;
+    }
+    *to++ = 0;
+    return to;
+}
+
+// The end of the shortest run of pieces from p on that names a file; that of the first piece where none does. item is
+// written over.
+static const char *file_end(char *item, const char *p, const char *prefix) {
+    const size_t skip = strlen(prefix);
+    if (strncmp(p, prefix, skip) != 0) return piece_end(p);
+    for (const char *end = piece_end(p);; end = piece_end(end + 1)) {
+        put_item(item, p, end);
+        if (path_there(item + skip)) return end;
+        if (!*end) return piece_end(p);
+    }
+}
+
+// prefix NULL: every piece is an item.
+static char **split(const char *list, const char *prefix, int *n) {
+    size_t items = 1;
     for (const char *p = list; *p; p++) items += *p == ',';
-    char **out = xmalloc((items + 1) * sizeof *out + bytes), *text = (char *)(out + items + 1), *save = NULL;
-    memcpy(text, list, bytes);
+    char **out = xmalloc((items + 1) * sizeof *out + strlen(list) + 1), *to = (char *)(out + items + 1);
     int k = 0;
-    for (char *p = strtok_r(text, ",", &save); p; p = strtok_r(NULL, ",", &save)) out[k++] = p;
+    for (const char *p = list, *end; *p; p = *end ? end + 1 : end) {
+        end = prefix ? file_end(to, p, prefix) : piece_end(p);
+        if (end == p) continue;
+        out[k++] = to;
+        to = put_item(to, p, end);
+    }
     out[k] = NULL;
     if (n) *n = k;
     return out;
 }
+
+char **cli_split(const char *list, int *n) { return split(list, NULL, n); }
+
+char **cli_split_files(const char *list, const char *prefix, int *n) { return split(list, prefix, n); }

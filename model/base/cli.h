@@ -51,7 +51,12 @@ void cli_parse(int argc, char **argv, const char *summary, const cli_option *opt
 char *cli_resolved(const cli_option *options);
 // The command line as typed, quoted for a shell; caller frees.
 char *cli_command(int argc, char **argv);
-// Splits "a,b,c" into a NULL-terminated array (one block: free the array); empty items are dropped.
+// Splits "a,b,c" into a NULL-terminated array (one block: free the array); empty items are dropped. "\," is a comma
+// within an item.
 char **cli_split(const char *list, int *n);
+// The same for a list of names of files, or of items of which some begin with `prefix` and go on with such a name:
+// where a piece names no file, but together with those after it does, they are one item. So a comma in the name of a
+// file that is there needs no "\,".
+char **cli_split_files(const char *list, const char *prefix, int *n);
 // True if the option was given on the command line.
 bool cli_given(const cli_option *options, const char *name);

@@ -234,8 +234,8 @@ void model_run_part_bytes(const model *m, int max_tokens, int max_seqs, unsigned
 // Forward of a batch. Appends to caches as asked.
 void model_forward(model_run *r, const model_seq *seqs, int n);
 // After model_forward: log-probabilities (natural log, fp32 logits, double log-sum-exp) of every target, in order of
-// sequence and row, and (if top is not NULL) whether the target is the argmax. vocab: 0 = all rows, else only the first
-// `vocab` logits exist.
+// sequence and row, and (if top is not NULL) the most probable token at its place, of equal ones the first. vocab: 0 =
+// all rows, else only the first `vocab` logits exist.
 void model_logprobs(model_run *r, double *logprob, int32_t *top, int vocab);
 // After a pass of sequences with `above`: how many neurons of all layers have run, of each row of sequence i: out [n].
 // Rows that the last layer computes nothing for lack its neurons.
