@@ -180,4 +180,4 @@ build/fuzz/model/base/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)
 include experiments/runs.mk
 .PHONY: oracle fuzz check test install all clean help ptxrun cuda-report FORCE
 .SECONDARY:
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) build/fuzz -name '*.d' 2>/dev/null)
