@@ -1,6 +1,6 @@
-// test_threads - the quota of control groups, read from files laid out as Linux has them: version 2 and version 1, limits
-// of groups above, groups seen from inside a container, systems without any. And threads that share pieces of work: each
-// does its own, once a piece, in whatever number and from wherever they are called.
+// test_threads - the quota of control groups, read from files laid out as Linux has them: version 2 and version 1,
+// limits of groups above, groups seen from inside a container, systems without any. And threads that share pieces of
+// work: each does its own, once a piece, in whatever number and from wherever they are called.
 #include "cpu_team.h"
 #include "threads.h"
 #include <math.h>

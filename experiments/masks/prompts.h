@@ -15,8 +15,8 @@ typedef struct {
     double heads, neurons;  // pruned at the end, as fractions
 } prompt;
 
-// Adds the prompts of a file to p: one a line, without its line feed; of FILE.jsonl one a line as well, JSON objects with
-// a text "prompt", or texts alone. Empty lines are left out. "-" is standard input. 0, or -1 and err_set.
+// Adds the prompts of a file to p: one a line, without its line feed; of FILE.jsonl one a line as well, JSON objects
+// with a text "prompt", or texts alone. Empty lines are left out. "-" is standard input. 0, or -1 and err_set.
 int prompts_read(prompt **p, int *n, const char *path);
 void prompts_free(prompt *p, int n);
 

@@ -2,8 +2,8 @@
 //
 // /proc/self/cgroup names the group of this process in each hierarchy, as "number:controllers:path"; version 2 has no
 // controllers there. /proc/self/mountinfo says where a hierarchy is mounted and which of its groups is on top there: a
-// container may see its own only. Manuals: cgroups(7), proc(5); Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max)
-// and Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us).
+// container may see its own only. Manuals: cgroups(7), proc(5); Linux, Documentation/admin-guide/cgroup-v2.rst
+// (cpu.max) and Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us).
 #include "threads.h"
 #include <limits.h>
 #include <math.h>

@@ -289,8 +289,8 @@ static bool beside_weight(const ckpt *c, const char *name) {
 }
 
 // Tensors whose names no model of the family has (buffers, heads of other tasks) are left out with a warning where
-// nothing is missing, as transformers does it. Those that another configuration would have stay, and are refused. So are
-// factors of weights where config.json says that these are quantised: without them the weights are other ones.
+// nothing is missing, as transformers does it. Those that another configuration would have stay, and are refused. So
+// are factors of weights where config.json says that these are quantised: without them the weights are other ones.
 static int drop_strangers(ckpt *c) {
     const family *f = arch_of(&c->config).family;
     char first[160] = "";

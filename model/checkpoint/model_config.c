@@ -105,8 +105,8 @@ static json_t *write_opt(const model_config *c) {
     return root;
 }
 
-// Layers that differ are not what the class of transformers expects: it loads them by the file modeling_pruned.py, which
-// bin/prune writes.
+// Layers that differ are not what the class of transformers expects: it loads them by the file modeling_pruned.py,
+// which bin/prune writes.
 static void name_own_class(json_t *root) {
     const char *class = json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
     char *own = xasprintf("Pruned%s", class), *place = xasprintf("modeling_pruned.%s", own);

@@ -17,8 +17,8 @@ OP(void, gate, (float *y, const float *x, const float *gate, int F, const span *
 // whose cosine and sine are table[first[i] + t] = (cos [D/2], sin [D/2]); back: by minus the angle. first: device
 // memory
 OP(void, rotate, (float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n))
-// r = act(g) u, element by element; its gradients dg, du from dr; its tangent; the tangents of its gradients. u NULL, and
-// with it du, tu, tdu: r = act(g)
+// r = act(g) u, element by element; its gradients dg, du from dr; its tangent; the tangents of its gradients. u NULL,
+// and with it du, tu, tdu: r = act(g)
 OP(void, gated, (float *r, const float *g, const float *u, activation act, int F, const span *s, int n))
 OP(void, gated_back,
    (float *dg, float *du, const float *dr, const float *g, const float *u, activation act, int F, const span *s, int n))

@@ -11,8 +11,8 @@
 // 0, or -1 and err_set (a weight outside the range of fp16, a full disk).
 enum { COMPACT_AS_STORED = -1 };
 //
-// form COMPACT_ZEROED: a checkpoint of the source's shape instead, in which all weights and biases of dropped units are 0
-// (of a K/V head: where no kept head reads it). Its outputs are the same, and all software of the source loads it.
+// form COMPACT_ZEROED: a checkpoint of the source's shape instead, in which all weights and biases of dropped units are
+// 0 (of a K/V head: where no kept head reads it). Its outputs are the same, and all software of the source loads it.
 typedef enum { COMPACT_SMALL, COMPACT_ZEROED } compact_form;
 //
 // means (NULL: none): [UNIT_KINDS] of arrays [L, H D], [L, F], what dropped units put out instead of 0: the biases of

@@ -1,12 +1,12 @@
 // cpu_team - threads that share a short piece of work. Contract in cpu_team.h.
 //
-// A wait begins with a spin, until one was in vain: then the next two waits go to sleep at once, and after every further
-// spin in vain twice as many. A thread that shares its core with the one that it waits for, or waits for one that has no
-// core, thus hardly spins; where each has its own, all do.
+// A wait begins with a spin, until one was in vain: then the next two waits go to sleep at once, and after every
+// further spin in vain twice as many. A thread that shares its core with the one that it waits for, or waits for one
+// that has no core, thus hardly spins; where each has its own, all do.
 //
 // Among busy processes a thread that wakes waits for the end of somebody's time slice, some 3 ms, and its partners wait
-// with it. Since Linux 6.12 a thread may ask for shorter slices of its own; it then runs at once, if it has not had more
-// than its share, and the share remains the same (Documentation/scheduler/sched-eevdf.rst, sched_setattr(2)).
+// with it. Since Linux 6.12 a thread may ask for shorter slices of its own; it then runs at once, if it has not had
+// more than its share, and the share remains the same (Documentation/scheduler/sched-eevdf.rst, sched_setattr(2)).
 #include "cpu_team.h"
 #include "base.h"
 #include <linux/futex.h>
