@@ -172,10 +172,9 @@ static bool repairs(void) {
 
 // Everything that can be wrong with a model is said before one is made.
 static void check(const model_config *c, const ckpt *file, const char *name, int weights, const ops *o) {
-    const int prompt = most(&arg.prompt), tokens = most(&arg.tokens),
-              stored = file ? (int)file->tensors[0].type : DT_F32;
-    const char *type =
-        weights < 0 ? dtype_options[dtype_in_blocks((dtype)stored) ? DT_F32 : stored] : weight_options[weights];
+    const int prompt = most(&arg.prompt), tokens = most(&arg.tokens);
+    const dtype stored = file ? file->tensors[0].type : DT_F32, own = dtype_in_blocks(stored) ? DT_F32 : stored;
+    const char *type = weights < 0 ? dtype_options[own] : weight_options[weights];
     if (prompt + tokens > c->positions)
         die(1, "%s has %d positions, and a prompt of %d with %d tokens needs %d; lower --prompt or --tokens", name,
             c->positions, prompt, tokens, prompt + tokens);
