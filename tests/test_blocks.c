@@ -255,6 +255,15 @@ static const model_config grouped = {
     .llama = {.K = 2, .act = ACT_SILU, .norm_eps = 1e-5, .rope = {.theta = 100}, .bias_qkv = true, .qk_norm = true}};
 static const model_config *const configs[] = {&plain_opt, &grouped};
 
+// No number is further from what it was than a step of the block that has the largest.
+static void assert_near(const char *name, const float *is, const float *was, size_t n, dtype type) {
+    float most = 0;
+    for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(was[i]));
+    const float room = dtype_in_blocks(type) ? most / (type == DT_Q8_0 ? 127 : 8) * 1.01f : 0;
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(is[i] - was[i]) <= room)) fail_msg("%s[%zu] is %g, was %g", name, i, (double)is[i], (double)was[i]);
+}
+
 // A model in blocks, and the model of exactly its numbers in fp32.
 typedef struct {
     random_opt from;
@@ -280,6 +289,7 @@ static void both_make(both *m, const model_config *c, dtype type, uint64_t seed)
             for (int col = 0; col < w->cols; col++)
                 to[row * w->cols + col] = w->turned ? held[col * w->rows + row] : held[row * w->cols + col];
         m->t[i].data = to;
+        assert_near(m->t[i].name, to, weights_find(m->from.t, m->from.n, m->t[i].name), count, w->type);
         free(held);
     }
     if (model_from_tensors(&m->wide, c, m->t, n)) fail_msg("%s", err_get());
