@@ -44,16 +44,23 @@ static size_t without_end(const char *text) {
     return end;
 }
 
+static bool begins_with(const char *text, const tok *t, int32_t id) {
+    size_t n;
+    const char *name = tok_bytes(t, id, &n);
+    return n > 0 && strncmp(text, name, n) == 0;
+}
+
 int harness_encode_pair(task_example *e, const harness *h, const tok *t, const char *context,
                         const char *continuation) {
     *e = (task_example){0};
     char *whole = xasprintf("%s%s", context, continuation);
     int32_t *alone = NULL;
     int n_alone = 0, cap = 0, cap_alone = 0;
-    int bad = tok_encode(t, whole, strlen(whole), &e->tokens, &e->n, &cap) ||
-              tok_encode(t, context, without_end(context), &alone, &n_alone, &cap_alone);
+    int bad = tok_encode_special(t, whole, strlen(whole), &e->tokens, &e->n, &cap) ||
+              tok_encode_special(t, context, without_end(context), &alone, &n_alone, &cap_alone);
     e->context_length = n_alone;
-    const int32_t before = *context ? h->begin : h->first;
+    int32_t before = *context ? h->begin : h->first;
+    if (*context && begins_with(context, t, h->first)) before = -1;
     const bool there = !*context && e->n > 0 && e->tokens[0] == before;  // the continuation has it as its first token
     if (!bad && there) e->context_length = 1;
     if (!bad && !there && before >= 0) put_before(e, before);

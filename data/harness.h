@@ -26,7 +26,8 @@ int harness_encode(task_example *e, const harness *h, const tok *t, const task_d
                    mode_kind mode);
 // A pair of texts as today's harness encodes it: white space at the end of the context counts as the continuation's;
 // both are tokenised as one text, of which the context has as many tokens as it has by itself; an empty context is the
-// token `first`. 0, or -1 and err_set: the continuation is empty.
+// token `first`. Names of special tokens in them are these tokens; where the text begins with that of `first`, no token
+// stands before it. 0, or -1 and err_set: the continuation is empty.
 int harness_encode_pair(task_example *e, const harness *h, const tok *t, const char *context, const char *continuation);
 // Takes tokens off the left until `most` are left; in the conventions of 2022 the token before the text stays, today's
 // goes first. 0: there were no more, 1: done, -1: of the context nothing would be left; e is as it was.

@@ -1,10 +1,13 @@
-// tasks - lists the task files of a folder and prints examples as they are scored, to be read by eye.
+// tasks - lists the task files of a folder and prints examples as they are scored, to be read by eye; or a text's
+// tokens.
 #include <stdlib.h>
 #include <string.h>
 #include "cli.h"
+#include "split.h"
 #include "task.h"
 
-static char *data, *tasks = "all", *split, *part = "", *model;
+static char *data, *tasks = "all", *split_wanted, *part = "", *model, *encode;
+static bool special;
 static mode_kind mode;
 static long show = 0, shots = 0, seed = 0;
 
@@ -13,8 +16,7 @@ static const cli_option options[] = {
      .type = CLI_STR,
      .value = &data,
      .arg = "DIR",
-     .help = "folder of the tasks' folders (data/README.md)",
-     .required = true},
+     .help = "folder of the tasks' folders (data/README.md)"},
     {.name = "tasks",
      .type = CLI_STR,
      .value = &tasks,
@@ -29,7 +31,7 @@ static const cli_option options[] = {
      .max = 1e9},
     {.name = "split",
      .type = CLI_STR,
-     .value = &split,
+     .value = &split_wanted,
      .arg = "NAME",
      .help = "show this split; else the one that sweep takes",
      .names = split_names},
@@ -63,6 +65,17 @@ static const cli_option options[] = {
      .value = &model,
      .arg = "DIR",
      .help = "count tokens with this model's tokenizer"},
+    {.name = "encode",
+     .type = CLI_STR,
+     .value = &encode,
+     .arg = "TEXT|-",
+     .help =
+         "instead: the tokens of this text, or of standard input, by --model: an id and its piece a line, bytes that "
+         "are no text as \\xNN"},
+    {.name = "special",
+     .type = CLI_FLAG,
+     .value = &special,
+     .help = "with --encode: names of special tokens in the text, as </s>, are these tokens"},
     {0},
 };
 
@@ -121,7 +134,7 @@ static void print_example(const task_split *s, const task_split *pool, int doc, 
 
 static void show_examples(const char *name, doc_part of, const tok *t) {
     task_split s, train;
-    if (task_open(&s, data, name, split, false) || task_keep_part(&s, of)) die(1, "%s", err_get());
+    if (task_open(&s, data, name, split_wanted, false) || task_keep_part(&s, of)) die(1, "%s", err_get());
     const task_split *pool = shots ? task_pool_open(&train, data, &s) : NULL;
     if (shots && !pool) die(1, "%s", err_get());
     int32_t *order = task_order(&s, (uint64_t)seed);
@@ -131,14 +144,57 @@ static void show_examples(const char *name, doc_part of, const tok *t) {
     task_close(&s);
 }
 
+// ---------------------------------------------------------------- tokens of a text
+static void print_piece(const char *piece, size_t bytes) {
+    for (size_t i = 0, n; i < bytes; i += n ? n : 1) {
+        n = utf8_length(piece + i, bytes - i);
+        const unsigned char c = (unsigned char)piece[i];
+        if (c == '\n')
+            printf("\\n");
+        else if (c == '\\')
+            printf("\\\\");
+        else if (n == 0 || c < ' ' || c == 127)
+            printf("\\x%02x", c);
+        else
+            printf("%.*s", (int)n, piece + i);
+    }
+}
+
+static void print_tokens(const tok *t) {
+    size_t bytes = strlen(encode);
+    char *text = strcmp(encode, "-") == 0 ? file_read("/dev/stdin", &bytes) : xstrdup(encode);
+    int32_t *ids = NULL;
+    int n = 0, cap = 0;
+    if (!text || (special ? tok_encode_special : tok_encode)(t, text, bytes, &ids, &n, &cap)) die(1, "%s", err_get());
+    for (int i = 0; i < n; i++) {
+        size_t length;
+        const char *piece = tok_bytes(t, ids[i], &length);
+        printf("%d |", ids[i]);
+        print_piece(piece, length);
+        printf("|\n");
+    }
+    free(ids);
+    free(text);
+}
+
 int main(int argc, char **argv) {
-    cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored", options);
+    cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored; or a text's tokens",
+              options);
+    if (!encode == !data) die(2, "--data DIR is wanted, or --encode TEXT with --model");
+    if (encode && !model) die(2, "--encode needs --model DIR, whose tokenizer it is");
+    if (special && !encode) die(2, "--special is of --encode");
     bool take[TASK_COUNT] = {false};
     doc_part of;
     if (doc_part_parse(&of, part)) die(2, "--part %s", err_get());
     if (task_select(tasks, take) < 0) die(2, "--tasks: %s", err_get());
     tok *t = model ? tok_open(model, 0) : NULL;
     if (model && !t) die(1, "%s", err_get());
+    if (encode) {
+        print_tokens(t);
+        tok_close(t);
+        stdout_end();
+        return 0;
+    }
     bool all = !strcmp(tasks, "all");
     int found = 0;
     for (const char *const *name = task_names; *name; name++) {

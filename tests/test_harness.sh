@@ -22,7 +22,7 @@ for row, label, i in rows:
     r = json.loads(row) | dict(label=int(label))
     if i == 1: r["goal"] = " ".join(f"{k}, {r['goal']}" for k in range(60))
     if i == 2: r["goal"] += " \u00e9t\u00e9 "
-    if i == 3: r["sol1"] = "\u00e9\u00e8\u00ea " + r["sol1"]
+    if i == 3: r["sol1"] = "\u00e9\u00e8\u00ea </s>" + r["sol1"]
     print(json.dumps(r))
 PY
 "$python" -c 'import sys; t = open(sys.argv[1]).read(); print(t[t.index("\n = "):][:9000], "\n = Two = \n The old man walked into the house . \n", end="")' $data/wikitext2/wiki.valid.raw >"$tmp/data/text.raw"

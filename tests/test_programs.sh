@@ -37,7 +37,10 @@ done
 grep -q -- "--model" "$tmp/help" || grep -q -- "--out" "$tmp/help" || fail "the help texts are not those of the programs"
 
 # missing options, names, values
-for each in info generate aggregate tasks pretrain; do expect 2 "is required" $each; done
+for each in info generate aggregate pretrain; do expect 2 "is required" $each; done
+expect 2 "--data DIR is wanted" tasks
+expect 2 "--encode needs --model" tasks --encode x
+expect 2 "--special is of --encode" tasks --data x --special
 expect 2 "--model is required" score --data x --out y
 expect 2 "--out is required" score --data x --model y
 expect 2 "unknown criterion foo; the criteria are: all epenas" score --model x --data x --out x --criteria snip,foo
@@ -49,6 +52,14 @@ expect 2 "not one of sound|compat|both" score --model x --data x --out x --mode 
 expect 2 "outside" score --model x --data x --out x --shots -1
 expect 2 "whole number" score --model x --data x --out x --examples ten
 expect 2 "outside" pretrain --text x --out x --layers 0
+
+# a text's tokens: their pieces are the text, whatever its bytes; a special token's name is one where that is asked for
+printf 'Anna said\n"no" \\ </s>caf\303\251 \377' >"$tmp/text"
+for option in "" --special; do
+    "$bin/tasks" --model $golden --encode - $option <"$tmp/text" >"$tmp/o" 2>&1 || fail "tasks --encode: $(cat "$tmp/o")"
+    printf '%b' "$(sed 's/^[0-9]* |\(.*\)|$/\1/' "$tmp/o" | tr -d '\n')" | cmp -s - "$tmp/text" || fail "pieces: $(cat "$tmp/o")"
+    [ "$(grep -c '^2 |</s>|$' "$tmp/o")" = "$([ -z "$option" ] && echo 0 || echo 1)" ] || fail "special tokens: $(cat "$tmp/o")"
+done
 
 # files that are not there or not what they should be
 expect 1 "nowhere/config.json: " info --model nowhere

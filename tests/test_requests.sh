@@ -18,7 +18,8 @@ start = "Anna watered the"
 assert start in text, text
 greedy = text[text.index(start) + len(start):]
 pairs = [(start, greedy), (start, greedy[:-1] + "#"), ("Anna watered", " the tomato plant every day."), ("Anna watered", " the tomato"),
-         ("Anna watered the tomato", " plant every day."), ("Anna watered ", "the tomato"), ("", "Anna watered")]
+         ("Anna watered the tomato", " plant every day."), ("Anna watered ", "the tomato"), ("", "Anna watered"),
+         ("</s>Anna watered", " the tomato")]
 for line in open(tmp + "/s.jsonl"):
     d = json.loads(line)
     pairs += [(c.get("context", d["context"]), c["text"]) for c in d["candidates"]] if d["mask"] == "none" else []
@@ -35,15 +36,17 @@ tmp = sys.argv[1]
 read = lambda name: [json.loads(l) for l in open(f"{tmp}/{name}.jsonl")]
 near = lambda a, b: abs(a - b) < 2e-4
 none, random, greedy, details = read("none"), read("random"), read("greedy"), read("s")
-assert len(none) == len(random) == 7 + 12, (len(none), len(random))
+assert len(none) == len(random) == 8 + 12, (len(none), len(random))
 assert greedy[0]["is_greedy"] and not greedy[1]["is_greedy"], greedy[:2]
+ll = [r["log_likelihood"] for r in greedy]
+assert near(ll[3], ll[7]) and near(ll[3], none[7]["log_likelihood"]) and not near(ll[3], none[3]["log_likelihood"]), greedy  # BOS once, asked for or written
 for got in (none, random):
     ll = [r["log_likelihood"] for r in got]
     assert near(ll[2], ll[3] + ll[4]) and got[2]["tokens"] == got[3]["tokens"] + got[4]["tokens"], got[:7]  # p(ab) = p(a) p(b | a)
     assert near(ll[5], ll[3]), got[:7]  # a space at the end of the context is the continuation's
 for mask, got in (("none", none), ("random", random)):
     want = [c for d in details if d["mask"] == mask for c in d["candidates"]]
-    assert len(want) == 12 and all(near(a["log_likelihood"], b["log_likelihood"]) and a["tokens"] == b["tokens"] for a, b in zip(got[7:], want)), mask
+    assert len(want) == 12 and all(near(a["log_likelihood"], b["log_likelihood"]) and a["tokens"] == b["tokens"] for a, b in zip(got[8:], want)), mask
     assert all(c["text"].startswith("  ") for c in want)  # today's COPA
 assert not any(near(a["log_likelihood"], b["log_likelihood"]) for a, b in zip(none, random))
 sys.path.insert(0, "tests")

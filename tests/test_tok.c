@@ -69,6 +69,33 @@ static void opt_vocabulary(void **state) {
     tok_close(t);
 }
 
+// Names of special tokens cut a text; what is between is encoded by itself. Without them they are text.
+static void special_tokens(void **state) {
+    (void)state;
+    static const char text[] = "<pad>A </s> cat<</s></s>";
+    tok *t = open_or_fail(GOLDEN);
+    int32_t *id = NULL, *want = NULL;
+    int n = 0, cap = 0, n_want = 0, cap_want = 0;
+    VEC_PUSH(want, n_want, cap_want, tok_id(t, "<pad>"));
+    assert_int_equal(tok_encode(t, "A ", 2, &want, &n_want, &cap_want), 0);
+    VEC_PUSH(want, n_want, cap_want, tok_id(t, "</s>"));
+    assert_int_equal(tok_encode(t, " cat<", 5, &want, &n_want, &cap_want), 0);
+    for (int i = 0; i < 2; i++) VEC_PUSH(want, n_want, cap_want, tok_id(t, "</s>"));
+    assert_int_equal(tok_encode_special(t, text, sizeof text - 1, &id, &n, &cap), 0);
+    assert_int_equal(n, n_want);
+    assert_memory_equal(id, want, (size_t)n * sizeof *id);
+    n = 0;
+    assert_int_equal(tok_encode(t, text, sizeof text - 1, &id, &n, &cap), 0);
+    assert_true(n > n_want);
+    for (int i = 0; i < n; i++) assert_true(id[i] > 3);
+    n = 0;
+    assert_int_equal(tok_encode_special(t, "", 0, &id, &n, &cap), 0);
+    assert_int_equal(n, 0);
+    free(id);
+    free(want);
+    tok_close(t);
+}
+
 static void training(void **state) {
     (void)state;
     char dir[32];
@@ -198,6 +225,7 @@ static void threads(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(small_vocabulary), cmocka_unit_test(opt_vocabulary),
                                        cmocka_unit_test(training),         cmocka_unit_test(byte_symbols),
-                                       cmocka_unit_test(any_bytes),        cmocka_unit_test(threads)};
+                                       cmocka_unit_test(any_bytes),        cmocka_unit_test(threads),
+                                       cmocka_unit_test(special_tokens)};
     return cmocka_run_group_tests_name("tok", tests, NULL, NULL);
 }

@@ -336,6 +336,40 @@ int tok_finish(tok *t) {
     return 0;
 }
 
+// ---------------------------------------------------------------- special tokens in a text
+// The special token whose name is longest at p; -1: none.
+static int32_t special_at(const tok *t, const char *p, size_t left) {
+    int32_t best = -1;
+    for (int32_t id = 0; id < t->size; id++) {
+        const symbol *s = &t->sym[id];
+        if (!s->special || !s->n_key || (size_t)s->n_key > left || memcmp(s->key, p, (size_t)s->n_key) != 0) continue;
+        if (best < 0 || s->n_key > t->sym[best].n_key) best = id;
+    }
+    return best;
+}
+
+// Whether a special token's name begins with each byte.
+static void special_begins(const tok *t, bool begins[256]) {
+    memset(begins, 0, 256 * sizeof *begins);
+    for (int32_t id = 0; id < t->size; id++)
+        if (t->sym[id].special && t->sym[id].n_key) begins[(unsigned char)*t->sym[id].key] = true;
+}
+
+int tok_encode_special(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap) {
+    bool begins[256];
+    special_begins(t, begins);
+    size_t from = 0;
+    for (size_t at = 0; at < bytes; at++) {
+        const int32_t id = begins[(unsigned char)text[at]] ? special_at(t, text + at, bytes - at) : -1;
+        if (id < 0) continue;
+        if (at > from && tok_encode(t, text + from, at - from, ids, n, cap)) return -1;
+        VEC_PUSH(*ids, *n, *cap, id);
+        from = at + (size_t)t->sym[id].n_key;
+        at = from - 1;
+    }
+    return bytes > from || bytes == 0 ? tok_encode(t, text + from, bytes - from, ids, n, cap) : 0;
+}
+
 // ---------------------------------------------------------------- use
 const char *tok_bytes(const tok *t, int32_t id, size_t *n) {
     const symbol *s = id >= 0 && id < t->size && t->sym[id].key ? &t->sym[id] : NULL;

@@ -28,6 +28,9 @@ void tok_close(tok *t);
 // tokens are added. 0, or -1 and err_set.
 // Merges are done in the order of the `tokenizers` library: the pair of lowest rank first, of equal ones the leftmost.
 int tok_encode(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap);
+// The same, and the names of special tokens in the text, as "</s>", are these tokens: of several that begin at one
+// place the longest. (A tokenizer.json recognises its added tokens in any case.)
+int tok_encode_special(const tok *t, const char *text, size_t bytes, int32_t **ids, int *n, int *cap);
 // Bytes of one id, a space where SentencePiece has U+2581 (into the tok; a zero follows, but zeros may be inside).
 // Special tokens (<s>, <pad>, </s>, <unk>) give their names; an id without a symbol (a row that pads the embedding) has
 // none: "", *n = 0.
