@@ -239,6 +239,8 @@ int main(int argc, char **argv) {
     j.threads = omp_get_max_threads();
     for (mode_kind m = MODE_SOUND; m < MODES; m++) j.mode[m] = o->modes >> m & 1;
     j.texts = j.mode[MODE_SOUND] ? MODE_SOUND : MODE_COMPAT;
+    if (o->harness == HARNESS_TODAY && j.texts == MODE_COMPAT)
+        die(2, "--harness today: published texts are of the harness of 2022; use --mode sound or both");
     j.seed = (uint64_t)o->seed;
     for (int k = 0; k < j.n_crit; k++)
         for (mode_kind m = MODE_SOUND; m < MODES; m++)

@@ -50,6 +50,7 @@ expect 2 "unknown task foo; the tasks are: piqa copa" tasks --data x --tasks foo
 expect 2 "unknown criterion foo; the criteria are: all epenas" sweep --model x --data x --tasks copa --criterion foo
 expect 2 "not one of sound|compat|both" score --model x --data x --out x --mode exact
 expect 2 "outside" score --model x --data x --out x --shots -1
+expect 2 "published texts are of the harness of 2022" score --model x --data x --out x --mode compat --harness today
 expect 2 "whole number" score --model x --data x --out x --examples ten
 expect 2 "outside" pretrain --text x --out x --layers 0
 

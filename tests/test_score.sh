@@ -44,6 +44,19 @@ done
 for pid in $pids; do wait $pid || fail "one of three processes: $(cat "$dir"/log.?)"; done
 same "$dir/whole.h5" "$dir/three.h5" "three processes change the store: $(cat "$dir"/log.?)"
 
+# today's conventions: the first documents of the file, BOS, one text with two spaces before COPA's candidate
+must today.h5 --tasks copa --examples 2 --criteria snip --harness today --bos on --shots 0
+"$BIN/tasks" --model $model --encode "The cat ran 0 therefore  it ran." >"$dir/ids" || fail "tasks --encode"
+$python - "$dir" <<'PY' || fail "texts of today's harness"
+import sys, h5py
+with h5py.File(sys.argv[1] + "/today.h5") as f:
+    e = f["examples"]
+    assert [i.decode() for i in e["id"][:]] == ["0", "1"], e["id"][:]
+    ids = e["tokens"][: e["offset"][1]].tolist()
+    assert ids == [2] + [int(l.split()[0]) for l in open(sys.argv[1] + "/ids")], ids
+PY
+refused 'harness is today there, 2022 here' today.h5 --tasks copa --examples 2 --criteria snip --bos on --shots 0
+
 # a part: the same whatever the processes; another part does not fit into the store
 must part.h5 --tasks copa,piqa --examples 7 --criteria snip --part 2/3
 pids=
