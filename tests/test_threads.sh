@@ -28,7 +28,7 @@ spins() {
     env OMP_DISPLAY_ENV=VERBOSE "$@" "$bin/generate" --model tests/golden/llama/llama --prompt a --tokens 1 2>&1 >/dev/null | sed -n "s/.*GOMP_SPINCOUNT = '\(.*\)'/\1/p" | tail -n 1
 }
 if [ -n "$(spins)" ]; then
-    [ "$(spins)" = 1000 ] || fail "threads spin $(spins) times"
+    [ "$(spins)" = 4000 ] || fail "threads spin $(spins) times"
     [ "$(spins GOMP_SPINCOUNT=77)" = 77 ] || fail "GOMP_SPINCOUNT of the user is not kept"
     [ "$(spins OMP_WAIT_POLICY=passive)" = 0 ] || fail "OMP_WAIT_POLICY of the user is not kept"
 else
