@@ -9,8 +9,7 @@ typedef struct {
     int32_t *ids;      // [n] tokens of the text, and after them those that are made
     int n, cap, made;  // made: how many there are to be, then how many there are
     double *log_p;     // [made] natural logarithms of the probabilities that the model gave them
-    const char
-        *ends;  // why nothing follows: "token" (one that ends a text), "tokens" (as many as asked for), "positions"
+    const char *ends;  // why nothing follows: "token" (one that ends texts), "tokens" (all asked for), "positions"
     rng draws;
     double heads, neurons;  // pruned at the end, as fractions
 } prompt;
