@@ -1,5 +1,12 @@
 # needs.sh - what a test may need of the machine, and how it waits for a process at work; sourced by tests. Who sources it has set bin.
-needs_h5py() { /usr/bin/python3 -c 'import h5py, numpy' 2>/dev/null || { echo "SKIP $(basename "$0" .sh): /usr/bin/python3 has no h5py or numpy"; exit 77; }; }
+# Sets python: Debian's, for which `make install` gets h5py, or where that has none the one that PYTHON names.
+needs_h5py() {
+    for python in /usr/bin/python3 "${PYTHON:-python3}"; do
+        "$python" -c 'import h5py, numpy' 2>/dev/null && return
+    done
+    echo "SKIP $(basename "$0" .sh): neither /usr/bin/python3 nor ${PYTHON:-python3} has h5py and numpy (set PYTHON)"
+    exit 77
+}
 
 # CUDA on the CPU, unless KIT_CUDA names a library; has_cuda WHAT says what is skipped where there is none.
 has_cuda() {
@@ -8,6 +15,13 @@ has_cuda() {
     [ -e "$KIT_CUDA" ] || { echo "SKIP $1: $KIT_CUDA is not built: CUDA's headers are not there"; return 1; }
 }
 needs_cuda() { has_cuda "$(basename "$0" .sh)" || exit 77; }
+# Faults and devices that only CUDA on the CPU can play; it has as many devices as it is told.
+needs_played_cuda() {
+    needs_cuda
+    CU_FAKE_DEVICES=13 "$bin/generate" --device cuda:15 --model model/default --prompt a 2>&1 | grep -q 'this machine has 13' && return
+    echo "SKIP $(basename "$0" .sh): $KIT_CUDA is not on CUDA on the CPU"
+    exit 77
+}
 
 # await PID COMMAND... : until COMMAND succeeds. 1: PID ended before.
 await() {

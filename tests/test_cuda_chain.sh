@@ -8,7 +8,7 @@
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$out/log"; exit 1; }
-python=/usr/bin/python3 model=model/default data=data/world
+model=model/default data=data/world
 . tests/needs.sh
 needs_cuda
 needs_h5py

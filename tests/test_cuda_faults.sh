@@ -3,9 +3,9 @@
 # run that extends a store of scores, in one that decodes under predicted masks and in one that trains a predictor: each ends with exit 1 and one line that names
 # the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault ends with the store or
 # predictor that a run without faults makes.
-bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre python=/usr/bin/python3
+bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre
 . tests/needs.sh
-needs_cuda
+needs_played_cuda
 needs_h5py
 CU_FAKE_PROTECT=0
 export CU_FAKE_PROTECT bin model

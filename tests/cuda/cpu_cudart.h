@@ -13,6 +13,7 @@
 //   CU_FAKE_PEERS=0                   a machine whose devices do not reach each other's memory; a kernel that does
 //                                     faults (unless CU_FAKE_PROTECT=0)
 //   CU_FAKE_MEM=BYTES                 memory per device (default 8 GiB)
+//   CU_FAKE_SHARED=BYTES              shared memory that a block can have (default 163 KiB, compute capability 8.0)
 //   CU_FAKE_FAIL=KIND:K               the K-th such call fails. KIND: malloc, pinned (host memory), copy, launch
 //                                     (cuBLAS too), graph (capture, instantiation, launch); lost: from the K-th piece
 //                                     of work on, every call fails. list: nothing fails; of every place in the program

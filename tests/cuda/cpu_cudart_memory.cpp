@@ -27,6 +27,11 @@ static size_t mem() {
     static size_t n = strtoull(env("CU_FAKE_MEM", "8589934592"), 0, 10);
     return n;
 }
+// of a block, at most
+static int shared_most() {
+    static int n = atoi(env("CU_FAKE_SHARED", "166912"));
+    return n;
+}
 static bool protect() {
     static bool p = atoi(env("CU_FAKE_PROTECT", "1")) != 0;
     return p;
@@ -237,7 +242,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int d) {
     p->maxThreadsPerBlock = 1024;
     p->warpSize = 32;
     p->sharedMemPerBlock = 49152;
-    p->sharedMemPerBlockOptin = 166912;
+    p->sharedMemPerBlockOptin = (size_t)shared_most();
     p->sharedMemPerMultiprocessor = 167936;
     p->maxThreadsPerMultiProcessor = 2048;
     p->l2CacheSize = 1 << 20;
@@ -255,11 +260,11 @@ cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
                                                         {cudaDevAttrWarpSize, 32},
                                                         {cudaDevAttrMultiProcessorCount, 4},
                                                         {cudaDevAttrMaxSharedMemoryPerBlock, 49152},
-                                                        {cudaDevAttrMaxSharedMemoryPerBlockOptin, 166912},
                                                         {cudaDevAttrMemoryClockRate, 1000000},
                                                         {cudaDevAttrGlobalMemoryBusWidth, 128},
                                                         {cudaDevAttrL2CacheSize, 1 << 20}};
     *v = known.count(a) ? known.at(a) : 0;
+    if (a == cudaDevAttrMaxSharedMemoryPerBlockOptin) *v = shared_most();
     return cudaSuccess;
 }
 cudaError_t cudaDeviceCanAccessPeer(int *v, int a, int b) {
@@ -276,7 +281,10 @@ cudaError_t cudaDriverGetVersion(int *v) {
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *v) { return cudaDriverGetVersion(v); }
-cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute a, int v) {
+    const bool most = a == cudaFuncAttributeMaxDynamicSharedMemorySize;
+    return most && v > shared_most() ? fail(cudaErrorInvalidValue) : cudaSuccess;
+}
 cudaError_t cudaFuncSetCacheConfig(const void *, cudaFuncCache) { return cudaSuccess; }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, const void *, int, size_t, unsigned) {
     *n = 2;

@@ -125,6 +125,15 @@ __device__ __forceinline__ float row_dot(const float *rows, const float *o, bool
             attention_start(kernel<128>, floats_of(128), tiles, heads, stream, __VA_ARGS__);                           \
     } while (0)
 
+// Whether a block of this device can have so much shared memory. GPUs have 99 (8.6, 8.9, 12.0), 163 (8.0) or 227 KB
+// (9.0, 10.0).
+static inline bool attention_fits(int floats) {
+    int device = 0, bytes = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess &&
+           floats * (int)sizeof(float) <= bytes;
+}
+
 template <class K, class... A>
 static void attention_start(K *kernel, int floats, int tiles, int heads, cudaStream_t stream, A... args) {
     const int bytes = floats * (int)sizeof(float);

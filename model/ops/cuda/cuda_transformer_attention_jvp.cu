@@ -9,6 +9,10 @@
 #define TANGENT_FLOATS(dp) (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
 #define TDKV_FLOATS(dp)    (8 * tile_floats<dp>() + 4 * MATRIX_FLOATS)
 #define TDQ_FLOATS(dp)     (8 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
+// Where a block cannot have so much, keys, values and their tangents take turns in one tile, with the same bits. Three
+// tiles of scores fit in that one when it is not in use.
+#define TDKV_LEAN_FLOATS(dp) (5 * tile_floats<dp>() + MATRIX_FLOATS)
+#define TDQ_LEAN_FLOATS(dp)  (5 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
 
 // tout, or (stat) largest score, 1 / sum of exp, m, mu, tm of each row. The online softmax carries sum P V, sum P (tS V
 // + tV) and sum P tS.
@@ -109,10 +113,10 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
 struct tangent_tiles {
     float *q, *tq, *k, *tk, *v, *tv, *dout, *tdout;
 };
-template <int DP> __device__ __forceinline__ tangent_tiles tangent_tiles_of(float *shared) {
-    const int n = tile_floats<DP>();
-    return {shared,         shared + n,     shared + 2 * n, shared + 3 * n,
-            shared + 4 * n, shared + 5 * n, shared + 6 * n, shared + 7 * n};
+template <int DP, bool LEAN> __device__ __forceinline__ tangent_tiles tangent_tiles_of(float *shared) {
+    const int n = tile_floats<DP>(), next = LEAN ? 0 : n;
+    float *keys = shared + 4 * n;
+    return {shared, shared + n, keys, keys + next, keys + 2 * next, keys + 3 * next, shared + 2 * n, shared + 3 * n};
 }
 template <int DP>
 __device__ __forceinline__ void load_query_side(const tangent_tiles &t, const cuda_tangents &x, size_t at, int count,
@@ -131,17 +135,35 @@ __device__ __forceinline__ void load_key_side(const tangent_tiles &t, const cuda
     load_tile<DP>(t.tv, x.tv + at, count, E, D);
 }
 
-// P, tP, dS, tdS of a tile of queries i0.. and keys j0..
-template <int DP>
-__device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4],
-                                             const tangent_tiles &t, const float *stat, int queries, int row, int i0,
-                                             int j0, attn_heads h, int head, float c, int tx, int ty) {
+// A tile of the one that keys, values and tangents take turns in, for all threads.
+template <int DP> __device__ __forceinline__ void take_turn(float *tile, const float *rows, int count, int E, int D) {
+    __syncthreads();
+    load_tile<DP>(tile, rows, count, E, D);
+    __syncthreads();
+}
+
+// w, tw, ds, tds: q k', tq k' + q tk', dout v', tdout v' + dout tv'. keys: `count` rows from `at` on, of distance E.
+template <int DP, bool LEAN>
+__device__ __forceinline__ void tangent_products(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4],
+                                                 const tangent_tiles &t, const cuda_tangents &x, size_t at, int count,
+                                                 int E, int D, int tx, int ty) {
+    if (LEAN) take_turn<DP>(t.k, x.k + at, count, E, D);
     add_products<DP>(w, t.q, t.k, tx, ty);
     add_products<DP>(tw, t.tq, t.k, tx, ty);
+    if (LEAN) take_turn<DP>(t.tk, x.tk + at, count, E, D);
     add_products<DP>(tw, t.q, t.tk, tx, ty);
+    if (LEAN) take_turn<DP>(t.v, x.v + at, count, E, D);
     add_products<DP>(ds, t.dout, t.v, tx, ty);
     add_products<DP>(tds, t.tdout, t.v, tx, ty);
+    if (LEAN) take_turn<DP>(t.tv, x.tv + at, count, E, D);
     add_products<DP>(tds, t.dout, t.tv, tx, ty);
+    if (LEAN) __syncthreads();  // the tile is free
+}
+
+// P, tP, dS, tdS of a tile of queries i0.. and keys j0.. from those products, in place.
+__device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], float ds[2][4], float tds[2][4],
+                                             const float *stat, int queries, int row, int i0, int j0, attn_heads h,
+                                             int head, float c, int tx, int ty) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const bool there = 2 * ty + i < queries;
@@ -160,21 +182,21 @@ __device__ __forceinline__ void tile_tangent(float w[2][4], float tw[2][4], floa
     }
 }
 
-template <int DP>
+template <int DP, bool LEAN = false>
 static __global__ void __launch_bounds__(TILE_THREADS, 2)
     attention_tdkv_k(float *__restrict__ tdk, float *__restrict__ tdv, const float *__restrict__ stat,
                      const cuda_tangents x, int base, attn_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    const tangent_tiles t = tangent_tiles_of<DP>(shared);
-    float *tp = shared + 8 * tile_floats<DP>(), *ttp = tp + MATRIX_FLOATS, *tds = ttp + MATRIX_FLOATS,
-          *ttds = tds + MATRIX_FLOATS;
+    const tangent_tiles t = tangent_tiles_of<DP, LEAN>(shared);
+    float *ttds = shared + (LEAN ? 5 : 8) * tile_floats<DP>(), *tp = LEAN ? t.k : ttds + MATRIX_FLOATS,
+          *ttp = tp + MATRIX_FLOATS, *tds = ttp + MATRIX_FLOATS;
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
               kv_head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     const int j0 = ((int)blockIdx.x - p.first) * TILE, count = p.n - j0 < TILE ? p.n - j0 : TILE;
     const size_t atj = (size_t)(p.row + j0) * W + (size_t)kv_head * D;
     const float c = 1.0f / sqrtf((float)D);
-    load_key_side<DP>(t, x, atj, count, W, D);
+    if (!LEAN) load_key_side<DP>(t, x, atj, count, W, D);
     float gk[2][DP / 8] = {{0}}, gv[2][DP / 8] = {{0}};
     for (int head = 0; head < h.H; head++) {
         if (ATTN_KV_HEAD(h, head) != kv_head) continue;
@@ -185,7 +207,8 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
             load_query_side<DP>(t, x, at + (size_t)i0 * A, queries, A, D);
             __syncthreads();
             float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
-            tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
+            tangent_products<DP, LEAN>(w, tw, ds, td, t, x, atj, count, W, D, tx, ty);
+            tile_tangent(w, tw, ds, td, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
             keep_scores(tp, w, tx, ty);
             keep_scores(ttp, tw, tx, ty);
             keep_scores(tds, ds, tx, ty);
@@ -201,13 +224,13 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
     store_rows<DP>(tdv + atj, gv, 1, count, W, D, tx, ty);
 }
 
-template <int DP>
+template <int DP, bool LEAN = false>
 static __global__ void __launch_bounds__(TILE_THREADS, 2)
     attention_tdq_k(float *__restrict__ tdq, const float *__restrict__ stat, const cuda_tangents x, int base,
                     attn_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    const tangent_tiles t = tangent_tiles_of<DP>(shared);
-    float *tds = shared + 8 * tile_floats<DP>(), *ttds = tds + MATRIX_FLOATS;
+    const tangent_tiles t = tangent_tiles_of<DP, LEAN>(shared);
+    float *tds = shared + (LEAN ? 5 : 8) * tile_floats<DP>(), *ttds = tds + MATRIX_FLOATS;
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
               head = (int)blockIdx.y;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
@@ -220,15 +243,19 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
     float g[2][DP / 8] = {{0}};
     for (int j0 = 0; j0 < keys; j0 += TILE) {
         const int count = keys - j0 < TILE ? keys - j0 : TILE;
+        const size_t atj = at_kv + (size_t)j0 * W;
         __syncthreads();
-        load_key_side<DP>(t, x, at_kv + (size_t)j0 * W, count, W, D);
+        if (!LEAN) load_key_side<DP>(t, x, atj, count, W, D);
         __syncthreads();
         float w[2][4] = {{0}}, tw[2][4] = {{0}}, ds[2][4] = {{0}}, td[2][4] = {{0}};
-        tile_tangent<DP>(w, tw, ds, td, t, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
+        tangent_products<DP, LEAN>(w, tw, ds, td, t, x, atj, count, W, D, tx, ty);
+        tile_tangent(w, tw, ds, td, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
         keep_scores(tds, ds, tx, ty);
         keep_scores(ttds, td, tx, ty);
+        if (LEAN) load_tile<DP>(t.k, x.k + atj, count, W, D);
         __syncthreads();
         add_rows<DP, false>(g, ttds, t.k, tx, ty);
+        if (LEAN) take_turn<DP>(t.tk, x.tk + atj, count, W, D);
         add_rows<DP, false>(g, tds, t.tk, tx, ty);
     }
     store_rows<DP>(tdq + ati, g, c, queries, A, D, tx, ty);
@@ -240,9 +267,17 @@ extern "C" void cuda_launch_attention_jvp(float *tout, float *stat, const cuda_t
 }
 extern "C" void cuda_launch_attention_tdkv(float *tdk, float *tdv, const float *stat, const cuda_tangents *x, int base,
                                            attn_heads h, const cuda_seqs *keys, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.D, keys->tiles, h.K, st, tdk, tdv, stat, *x, base, h, *keys);
+    if (h.D > 64 && !attention_fits(TDKV_FLOATS(128)))
+        attention_start(attention_tdkv_k<128, true>, TDKV_LEAN_FLOATS(128), keys->tiles, h.K, st, tdk, tdv, stat, *x,
+                        base, h, *keys);
+    else
+        ATTENTION_LAUNCH(attention_tdkv_k, TDKV_FLOATS, h.D, keys->tiles, h.K, st, tdk, tdv, stat, *x, base, h, *keys);
 }
 extern "C" void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangents *x, int base, attn_heads h,
                                           const cuda_seqs *s, cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_tdq_k, TDQ_FLOATS, h.D, s->tiles, h.H, st, tdq, stat, *x, base, h, *s);
+    if (h.D > 64 && !attention_fits(TDQ_FLOATS(128)))
+        attention_start(attention_tdq_k<128, true>, TDQ_LEAN_FLOATS(128), s->tiles, h.H, st, tdq, stat, *x, base, h,
+                        *s);
+    else
+        ATTENTION_LAUNCH(attention_tdq_k, TDQ_FLOATS, h.D, s->tiles, h.H, st, tdq, stat, *x, base, h, *s);
 }
