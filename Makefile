@@ -122,6 +122,8 @@ $(SHIM_TEST): $(B)/shim/tests/cuda/runtime_test.cu.o $(SHIM_SRCS:%.cpp=$(B)/shim
 SHAPE ?= E=5120 H=40 F=20480 V=50272 T=512 wbytes=2 live=0.5
 cuda-report: $(KERNELS:%=$(B)/cuda/%.o)      ## registers, shared memory, bytes, FLOPs and roofline times of the kernels (needs nvcc)
 	@awk $(SHAPE:%=-v %) -f model/ops/cuda/cuda_report.awk $(KERNELS:%=$(B)/cuda/%.log)
+cuda-time:                                   ## what a token should take on a GPU, by a model of time: nothing is measured
+	@awk -f model/ops/cuda/cuda_time.awk
 # The kernels as nvcc compiled them, their PTX executed on the CPU by a translator that is no part of this project, with every access checked, in every test in C
 # that has a GPU's side and in tests of the programs.
 ## PTXRUN: translator of PTX for ptxrun
@@ -178,6 +180,6 @@ fuzz: $(FUZZ:%=build/fuzz/%)                 ## every parser under clang's fuzze
 build/fuzz/model/base/base.o build/fuzz/criteria/registry.o: $(B)/version.h $(B)/crit_list.h
 
 include experiments/runs.mk
-.PHONY: oracle fuzz check test install all clean help ptxrun cuda-report FORCE
+.PHONY: oracle fuzz check test install all clean help ptxrun cuda-report cuda-time FORCE
 .SECONDARY:
 -include $(shell find $(B) build/fuzz -name '*.d' 2>/dev/null)

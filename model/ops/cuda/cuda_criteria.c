@@ -62,18 +62,33 @@ void cuda_row_stats(float *stat, const float *x, int E, const span *s, int n) {
     LAUNCHED("row_stats");
 }
 
+// Correlations of all n rows with rows j.., as many as the workspace holds: where a matrix begins among those of a batch
+// depends on the others, and cuBLAS's choice of kernel on its alignment, so each is made at one place.
+static int correlated_rows(int n, int j) {
+    const int most = WORK_BYTES / (int)sizeof(float) / gpu_even(n, 4), some = most > 64 ? most / 64 * 64 : 1;
+    return n - j < some ? n - j : some;
+}
+
 void cuda_correlate(float *corr, float *most, float *work, const float *x, int E, const span *s, int n) {
     const float one = 1, zero = 0;
     cuda_spans spans;
     for (int at = 0; gpu_spans(&spans, s, n, &at, 1, CUDA_WARPS, true);)
         cuda_launch_centre_rows(work, most, x, E, &spans, g->stream);
     LAUNCHED("correlate");
+    const gpu_work_point mark = gpu_work_mark();
+    float *tile = gpu_work(WORK_BYTES);
     for (int i = 0; i < n; corr += (size_t)s[i].n * (size_t)s[i].n, i++) {
         const float *y = work + (size_t)s[i].row * (size_t)E;
-        if (s[i].n)
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, s[i].n, E, &one, y, E, y, E, &zero, corr,
-                             s[i].n));
+        for (int j = 0, some; j < s[i].n; j += some) {
+            some = correlated_rows(s[i].n, j);
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, some, E, &one, y, E, y + (size_t)j * (size_t)E,
+                             E, &zero, tile, gpu_even(s[i].n, 4)));
+            cuda_launch_copy_rows(corr + (size_t)j * (size_t)s[i].n, s[i].n, tile, gpu_even(s[i].n, 4), some, s[i].n,
+                                  false, g->stream);
+        }
     }
+    gpu_work_release(mark);
+    LAUNCHED("correlate");
 }
 
 void cuda_column_moments(double *moments, const float *x, int ld, bool relu, int from, int cols, const span *s, int n) {
@@ -99,6 +114,7 @@ typedef struct {
     const weight *w;
     const float *dz[2], *x[2];
     const span *s;
+    float *even;  // NULL, or room for columns of dz where its rows are not all aligned (cuda_transformer_linear.c)
 } gradient;
 
 // to [n, E] = rows from.. of it, or added to what is there.
@@ -107,10 +123,13 @@ static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, i
     const int E = of->w->cols, F = of->w->rows;
     const float one = 1, beta = add ? 1 : 0, *x = of->x[tx] + (size_t)of->s->row * (size_t)E,
                 *dz = of->dz[tdz] + (size_t)of->s->row * (size_t)F + from;
-    if (rounded->w)
+    if (rounded->w) {
         gpu_gradient_add(rounded, to, tdz, tx, from, n, add);
-    else
-        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, x, E, dz, F, &beta, to, E));
+        return;
+    }
+    if (of->even && of->s->n) cuda_launch_copy_rows(of->even, gpu_even(n, 4), dz, F, of->s->n, n, false, g->stream);
+    BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, x, E, of->even ? of->even : dz,
+                     of->even ? gpu_even(n, 4) : F, &beta, to, E));
 }
 
 void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
@@ -122,12 +141,15 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
     const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float),
                  floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     ASSERT(sum_floats < floats / 2);
-    const gradient of = {w, {dz, tdz}, {x, tx}, s};
+    const bool odd = w->rows % 4 != 0 && !w->narrow;
+    gradient of = {w, {dz, tdz}, {x, tx}, s, NULL};
     gpu_gradient rounded = {.columns = INT_MAX};
     if (w->narrow && s->n) gpu_gradient_begin(&rounded, w, of.dz, of.x, s);
-    int step = (int)((floats - sum_floats) / 2 / (size_t)E);
+    int step = (int)((floats - sum_floats) / (2 * (size_t)E + (odd ? (size_t)s->n : 0)));
+    if (step > 64) step = step / 64 * 64;
     if (step > rounded.columns) step = rounded.columns;
     ASSERT(step > 0);
+    if (odd) of.even = gpu_work((size_t)s->n * (size_t)gpu_even(step, 4) * sizeof *of.even);
     float *grad = gpu_work((size_t)step * (size_t)E * sizeof *grad),
           *tangent = gpu_work((size_t)step * (size_t)E * sizeof *grad);
     for (int j = 0, n; j < rows; j += n) {

@@ -91,6 +91,7 @@ typedef struct {
 gpu_work_point gpu_work_mark(void);
 void *gpu_work(size_t bytes);
 void gpu_work_release(gpu_work_point mark);
+static inline int gpu_even(int n, int of) { return (n + of - 1) / of * of; }  // up to a multiple
 
 // A vector, which model_load_on has widened to fp32.
 static inline const float *gpu_vector(const weight *w) {

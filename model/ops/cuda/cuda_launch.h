@@ -68,12 +68,14 @@ void cuda_launch_bias(float *y, const void *b, int type, int add, int width, con
 // extra: first byte in units; value NULL: 0
 void cuda_launch_drop(float *x, const float *value, const uint8_t *units, int U, int D, const cuda_spans *s,
                       cudaStream_t st);
-void cuda_launch_widen(float *to, const void *from, int type, size_t n, cudaStream_t st);
-// Into bf16 numbers that add up to each: of fp32 rows to [CUDA_ROW_PARTS, rows, cols], of n fp16 numbers to
-// [CUDA_HALF_PARTS, n].
+// rows x cols numbers from rows of distance ld_from to rows of distance ld, or added to what is there
+void cuda_launch_copy_rows(float *to, int ld, const float *from, int ld_from, int rows, int cols, int add,
+                           cudaStream_t st);
+// Into bf16 numbers that add up to each: of fp32 rows of distance ld_from to CUDA_ROW_PARTS arrays of rows of distance
+// ld, of n fp16 numbers to CUDA_HALF_PARTS arrays, the next one `distance` numbers after.
 enum { CUDA_ROW_PARTS = 3, CUDA_HALF_PARTS = 2 };
-void cuda_launch_split_rows(void *to, const float *x, int rows, int cols, int ld, cudaStream_t st);
-void cuda_launch_split_half(void *to, const void *w, size_t n, cudaStream_t st);
+void cuda_launch_split_rows(void *to, int ld, const float *x, int ld_from, int rows, int cols, cudaStream_t st);
+void cuda_launch_split_half(void *to, size_t distance, const void *w, size_t n, cudaStream_t st);
 // to += sums of rows first..
 void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);
 
@@ -102,7 +104,11 @@ int cuda_launch_max(unsigned *part, const float *x, size_t n, cudaStream_t st);
 void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int rows, int cols, int ld, cuda_fault *fault,
                        const char *operation, const char *tensor, cudaStream_t st);
 
-// cuda_transformer_norm.cu. Blocks of CUDA_WARPS rows of a span.
+// cuda_transformer_norm.cu. Blocks of CUDA_WARPS rows of a span, but of norm: of cuda_norm_rows.
+enum { CUDA_NORM_LEAST = 512, CUDA_NORM_MOST = 12288 };  // widths of rows that have a block each
+static inline int cuda_norm_rows(norm_shape h) {
+    return h.E < CUDA_NORM_LEAST || h.E > CUDA_NORM_MOST ? CUDA_WARPS : 1;
+}
 void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, norm_shape h, const cuda_spans *s,
                       cudaStream_t st);
 void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, norm_shape h, int add,
@@ -153,14 +159,20 @@ void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangent
 // cuda_live.cu. A block per row: x [rows, F], kept [rows].
 void cuda_launch_keep_above(float *x, const float *by, int32_t *kept, float above, int rows, int F, cudaStream_t st);
 void cuda_launch_list_above(int32_t *list, const float *x, float above, int F, cudaStream_t st);
-// low: x is rounded to what stands above this bit of fp32, 0: not. Blocks of CUDA_LIVE_ROWS rows of a
-// span; extra: the span's place. part: [CUDA_LIVE_PARTS, blocks, CUDA_LIVE_ROWS, cols] scratch.
-enum { CUDA_LIVE_ROWS = 8, CUDA_LIVE_PARTS = 16 };
-void cuda_launch_live_linear(float *y, const float *x, const void *w, int type, unsigned low, const float *b, int relu,
-                             int rows, int cols, int D, cuda_live u, const cuda_spans *s, cudaStream_t st);
-void cuda_launch_live_linear_t(float *y, float *part, const float *x, const void *wt, int type, unsigned low,
-                               const float *b, int rows, int cols, int D, cuda_live u, const cuda_spans *s,
-                               cudaStream_t st);
+
+// cuda_few_rows.cu. part NULL: y = x W' + bias (add: added to y), then ReLU, at columns of live units of D rows of W
+// (rows, cols); else y += x W + bias over its live rows, by part [CUDA_FEW_PARTS, rows of x, cols], which is scratch.
+// low: x is rounded to what is above this bit of fp32, 0: not. bias: NULL, or of bias_type. first: rows of the spans
+// before; blocks: rows of all; extra: the sequence.
+enum { CUDA_FEW_PARTS = 16 };
+typedef struct {
+    int rows, cols, D, relu, add;
+    unsigned low;
+    const void *bias;
+    int bias_type;
+} few_rows_args;
+void cuda_launch_few_rows(float *y, float *part, const float *x, const void *w, int type, const few_rows_args *a,
+                          cuda_live u, const cuda_spans *s, cudaStream_t st);
 
 // cuda_criteria_weights.cu. A block per row: sums [rows, 4] in the order of ops.h.
 void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols,

@@ -1,5 +1,6 @@
-// cuda_live - layers of which some units are pruned, as launches (kernels in cuda_live.cu, and drop in
+// cuda_live - layers of which some units are pruned, as launches (kernels in cuda_live.cu, cuda_few_rows.cu, and drop in
 // cuda_transformer_rows.cu).
+#include "cuda_few_rows.h"
 #include "cuda_transformer_attention.h"
 #include <stdlib.h>
 #include <math.h>
@@ -63,38 +64,12 @@ static unsigned kept_bits(const weight *w) {
 
 void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u,
                       const span *s, int n) {
-    const cuda_live those = live(u, w->rows / D);
-    cuda_spans spans;
-    for (int at = 0; those.most && gpu_spans(&spans, s, n, &at, 1, CUDA_LIVE_ROWS, false);)
-        cuda_launch_live_linear(y, x, w->data, w->type, kept_bits(w), b ? gpu_vector(b) : NULL, relu, w->rows, w->cols,
-                                D, those, &spans, g->stream);
-    LAUNCHED("live_linear");
+    if (w->rows) gpu_few_rows(y, x, w, kept_bits(w), b, false, relu, D, live(u, w->rows / D), s, n);
 }
 
-// As many rows at a time as their partial sums fit the workspace.
 void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u,
                         const span *s, int n) {
-    const size_t each = (size_t)CUDA_LIVE_PARTS * CUDA_LIVE_ROWS * (size_t)wt->cols * sizeof(float);
-    const int most = (int)(WORK_BYTES / each);
-    ASSERT(most > 0);
-    const gpu_work_point mark = gpu_work_mark();
-    float *part = gpu_work((size_t)most * each);
-    for (int i = 0, t = 0; i < n;) {
-        cuda_spans spans = {0};
-        while (i < n && spans.n < CUDA_SPANS && spans.blocks < most) {
-            const int left = s[i].n - t, room = (most - spans.blocks) * CUDA_LIVE_ROWS,
-                      take = left < room ? left : room;
-            if (take > 0) spans.s[spans.n++] = (cuda_span){s[i].row + t, take, spans.blocks, i};
-            spans.blocks += (take + CUDA_LIVE_ROWS - 1) / CUDA_LIVE_ROWS;
-            t += take;
-            if (take == left) i++, t = 0;
-        }
-        if (spans.n)
-            cuda_launch_live_linear_t(y, part, x, wt->data, wt->type, kept_bits(wt), b ? gpu_vector(b) : NULL, wt->rows,
-                                      wt->cols, D, live(u, wt->rows / D), &spans, g->stream);
-    }
-    gpu_work_release(mark);
-    LAUNCHED("live_linear_t");
+    gpu_few_rows_t(y, x, wt, kept_bits(wt), b, D, live(u, wt->rows / D), s, n);
 }
 
 void cuda_live_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h,

@@ -3,7 +3,7 @@
 # memory or the arithmetic of an A100 or H100 allows at best. Computed, not measured.
 #
 # Bytes: every array once, what a perfect cache would leave; weights in `wbytes` bytes. FLOPs: a multiply-add is two; of causal attention the T (T + 1) / 2
-# pairs of a head that are seen. Criteria are summed in double, at half the rate: there an operation counts twice. live_*: one token of decoding with the share
+# pairs of a head that are seen. Criteria are summed in double, at half the rate: there an operation counts twice. few_rows_*: one token of decoding with the share
 # `live` of a matrix' units; query_*, append_k, likeliest_k: one token after T others. A kernel that has no line here ends the report, so that none is forgotten.
 BEGIN {
     D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
@@ -20,12 +20,12 @@ BEGIN {
     kernel("add_k", 3 * rows, 2 * rows, "y += c x")
     kernel("bias_k", T * F, 0, "a bias, T x F, before the product adds to it")
     kernel("drop_k", 0.5 * rows, 0, "half of the heads set to zero")
-    kernel("widen_k", 8388608, 0, "a tile of 16-bit weights to fp32", 8388608)
+    kernel("copy_rows_k", 2 * rows, 0, "T x E numbers to rows that are aligned, of widths that are no multiple of 4")
     kernel("split_rows_k", 2.5 * rows, 5 * rows, "T x E numbers into three bf16 each")
     kernel("split_half_k", 6291456, 0, "a tile of fp16 weights into two bf16 each")
     kernel("random_k", 8388608, 2 * 8388608, "a piece of a random weight, after cuRAND", 8388608)
     kernel("transpose_k", 0, 0, "fc2 transposed, once", 2 * F * E)
-    kernel("read_k", 33554432, 0, "128 MiB read and added up, to time the memory")
+    kernel("read_k", 33554432, 0, "128 MiB of the up to 1 GiB that are read and added up to time the memory")
     kernel("max_k", rows, rows, "the largest of T x E numbers, for an fp16 operand")
     kernel("round_k", 1.5 * rows, rows, "T x E numbers to 16 bits, scaled if fp16")
     kernel("weight_sums_k", 2 * 1638 * E, 10 * 1638 * E, "criteria over 1,638 rows of fc1: its gradient (and tangent) with the weight", 1638 * E)
@@ -40,7 +40,8 @@ BEGIN {
     kernel("row_stats_k", rows, 5 * rows, "mean and norm of the rows of the FFN's input")
     kernel("centre_rows_k", 2 * rows, 5 * rows, "fc1's input for the correlations")
     kernel("column_sums_k", T * F, T * F, "gradient of a bias")
-    kernel("norm_k", 2 * rows, 8 * rows, "layer norm")
+    kernel("norm_k", 2 * rows, 8 * rows, "layer norm of rows of less than 512 numbers, or of more than 12,288")
+    kernel("norm_row_k", 2 * rows, 8 * rows, "layer norm, a block a row")
     kernel("norm_back_k", 4 * rows, 14 * rows, "its gradient, added")
     kernel("norm_jvp_k", 3 * rows, 16 * rows, "its tangent")
     kernel("norm_back_jvp_k", 6 * rows, 40 * rows, "the tangent of its gradient, added")
@@ -54,9 +55,9 @@ BEGIN {
     kernel("attention_jvp_k", 7 * rows, 12 * pairs, "tangent of attention")
     kernel("attention_tdkv_k", 10 * rows + stat, 20 * pairs, "tangents of dK, dV")
     kernel("attention_tdq_k", 9 * rows + stat, 16 * pairs, "tangent of dQ")
-    kernel("live_linear_k", 0, 2 * live * F * E, "fc1 of one token, live rows", live * F * E)
-    kernel("live_parts_k", 16 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
-    kernel("live_add_k", 18 * E, 17 * E, "sum of its parts")
+    kernel("few_rows_k", 0, 2 * live * F * E, "fc1 of one token, live rows", live * F * E)
+    kernel("few_rows_t_k", 16 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
+    kernel("few_rows_add_k", 18 * E, 17 * E, "sum of its parts")
     kernel("keep_above_k", 2 * T * F, T * F, "neurons under a threshold set to zero and counted")
     kernel("list_above_k", F + live * F, F, "neurons of one token above a threshold")
     kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
@@ -74,6 +75,9 @@ BEGIN {
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8
+    # of variants that are no head sizes: the one that this shape takes; of few_rows_* only the fp16 ones are listed
+    picked["few_rows_k"] = picked["few_rows_t_k"] = 1; picked["norm_row_k"] = E <= 2048 ? 2 : E <= 5120 ? 5 : 12
+    more["attention_tdkv_k<128, lean>"] = 4 * 5 * 32 * 132 + tile; more["attention_tdq_k<128, lean>"] = 4 * 5 * 32 * 132 + 2 * tile
     scores["attention_k"] = 1; scores["attention_dkv_k"] = 2; scores["attention_dq_k"] = 1
     scores["attention_jvp_k"] = 2; scores["attention_tdkv_k"] = 4; scores["attention_tdq_k"] = 2
 }
@@ -86,7 +90,8 @@ function kernel(name, floats, flops, about, weights) {
     name = mangled; sub(/^_Z/, "", name); sub(/^L/, "", name)
     match(name, /^[0-9]+/); len = substr(name, 1, RLENGTH); rest = substr(name, RLENGTH + 1); name = substr(rest, 1, len)
     width = match(rest, /ILi[0-9]+E/) ? substr(rest, RSTART + 3, RLENGTH - 4) : 0
-    id = width ? name "<" width ">" : name
+    if (name ~ /^few_rows_t?_?k$/ && rest !~ /6__halfLb1/ && !spill[mangled, arch]) next
+    id = width ? name "<" width (name ~ /^attention/ && rest ~ /^ILi[0-9]+ELb1E/ ? ", lean" : "") ">" : name
     if (!(name in work)) { print "model/ops/cuda/cuda_report.awk: no bytes and FLOPs for kernel " name >"/dev/stderr"; bad = 1; exit 1 }
     for (i = 1; i <= NF; i++) {
         if ($i == "registers,") registers[id, arch] = $(i - 1)
@@ -101,7 +106,7 @@ function time(name, gpu,   m, f) {
 }
 END {
     if (bad) exit 1
-    printf "A sequence of T = %d tokens; E = %d, %d heads, F = %d, V = %d; weights of %d bytes; of live_*, one token and %g of the units.\n\n", T, E, H, F, V, wbytes, live
+    printf "A sequence of T = %d tokens; E = %d, %d heads, F = %d, V = %d; weights of %d bytes; of few_rows_*, one token and %g of the units.\n\n", T, E, H, F, V, wbytes, live
     print "| kernel | registers sm_80 / sm_90 | shared bytes | spilled | MB | MFLOP | A100 us | H100 us | does |"
     print "|---|---|---|---|---|---|---|---|---|"
     for (k = 1; k <= n; k++) {
@@ -110,11 +115,12 @@ END {
         for (i = 1; i <= count; i++) {
             id = v[i]; width = 0
             if (match(id, /<[0-9]+>/)) width = substr(id, RSTART + 1, RLENGTH - 2) + 0
-            dynamic = width ? 4 * 32 * (width + 4) * shared[name] + tile * scores[name] : more[name]
-            mine = !width || (D <= 32 ? 32 : D <= 64 ? 64 : 128) == width
+            dynamic = width ? 4 * 32 * (width + 4) * shared[name] + tile * scores[name] : more[id in more ? id : name]
+            mine = name in picked ? width == picked[name] : !width || (D <= 32 ? 32 : D <= 64 ? 64 : 128) == width
+            others = name in picked ? "other numbers of rows or widths" : "other head sizes"
             printf "| %s | %d / %d | %d | %d |", id, registers[id, "sm_80"], registers[id, "sm_90"], static[id] + dynamic, spills[id, "sm_80"] + spills[id, "sm_90"]
             if (mine) printf " %.2f | %.1f | %s | %s | %s |\n", bytes[name] / 1e6, work[name] / 1e6, time(name, "A100"), time(name, "H100"), what[name]
-            else print " | | | | other head sizes |"
+            else print " | | | | " others " |"
         }
     }
 }

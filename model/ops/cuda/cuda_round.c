@@ -21,6 +21,7 @@ static cuda_scale scale_of(int k, const weight *w, const float *x, size_t n) {
     return s;
 }
 
+// to: rows of distance `cols`.
 static void round_rows(uint16_t *to, const weight *w, cuda_scale s, const float *x, int rows, int cols, int ld,
                        const char *operation) {
     cuda_launch_round(to, w->type, s, x, rows, cols, ld, g->fault, operation, w->narrow, g->stream);
@@ -38,13 +39,16 @@ static void multiply(float *c, int ldc, cublasOperation_t op_a, const void *a, i
     if (alpha) BLAS(cublasSetPointerMode(g->blas, CUBLAS_POINTER_MODE_HOST));
 }
 
+// Results of a width that is no multiple of 4 floats go through the workspace (cuda_transformer_linear.c has why).
 void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n,
                           const char *operation) {
-    const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows,
-              most = WORK_BYTES / (int)sizeof(uint16_t) / in;
+    const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows, ldy = gpu_even(out, 4);
+    const bool odd = ldy != out;
+    const int most = WORK_BYTES / ((int)sizeof(uint16_t) * in + (odd ? (int)sizeof(float) * ldy : 0));
     ASSERT(most > 0);
     const gpu_work_point mark = gpu_work_mark();
-    uint16_t *operand = gpu_work(WORK_BYTES);
+    uint16_t *operand = gpu_work((size_t)most * (size_t)in * sizeof *operand);
+    float *sum = odd ? gpu_work((size_t)most * (size_t)ldy * sizeof *sum) : NULL;
     for (int i = 0; i < n; i++) {
         if (!s[i].n) continue;
         const float *xs = x + (size_t)s[i].row * (size_t)in;
@@ -52,12 +56,15 @@ void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, 
         const cuda_scale scale = scale_of(0, w, xs, (size_t)s[i].n * (size_t)in);
         for (int t = 0, rows; t < s[i].n; t += rows) {
             rows = s[i].n - t < most ? s[i].n - t : most;
+            float *to = ys + (size_t)t * (size_t)out;
             round_rows(operand, w, scale, xs + (size_t)t * (size_t)in, rows, in, in, operation);
-            multiply(ys + (size_t)t * (size_t)out, out, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N,
-                     operand, in, out, rows, in, w, scale.alpha, add);
+            multiply(odd ? sum : to, ldy, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N, operand, in,
+                     out, rows, in, w, scale.alpha, add && !odd);
+            if (odd) cuda_launch_copy_rows(to, out, sum, ldy, rows, out, add, g->stream);
         }
     }
     gpu_work_release(mark);
+    LAUNCHED("multiply_rounded");
 }
 
 // ---------------------------------------------------------------- sums of a gradient's rows

@@ -5,7 +5,8 @@ static const float *bias_of(const weight *b) { return b ? gpu_vector(b) : NULL; 
 
 void cuda_norm(float *y, const float *x, const weight *gain, const weight *b, norm_shape h, const span *s, int n) {
     cuda_spans spans;
-    EACH_ROWS cuda_launch_norm(y, x, gpu_vector(gain), bias_of(b), h, &spans, g->stream);
+    for (int at = 0; gpu_spans(&spans, s, n, &at, 1, cuda_norm_rows(h), true);)
+        cuda_launch_norm(y, x, gpu_vector(gain), bias_of(b), h, &spans, g->stream);
     LAUNCHED("norm");
 }
 void cuda_norm_back(float *dx, const float *dy, const float *x, const weight *gain, norm_shape h, bool add,

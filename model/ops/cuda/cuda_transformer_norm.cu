@@ -1,6 +1,8 @@
 // cuda_transformer_norm - layer norm, its gradient, tangent, and the tangent of its gradient; formulas as in
 // cpu_transformer_norm.c. A warp per row, so that a row's sums need neither shared memory nor barriers: x^ = (x - mean)
-// s, s = 1 / sqrt(var + eps), y = g x^ + b; RMS norm without the means.
+// s, s = 1 / sqrt(var + eps), y = g x^ + b; RMS norm without the means. Only norm of wide rows, which a token of
+// generation waits for twice a layer, has a block per row and keeps the row in registers. Which of the two is the
+// width's to say alone.
 #include "cuda_device.h"
 
 struct norm_stat {
@@ -33,6 +35,65 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
     y += (size_t)row * E;
     const norm_stat m = stat_of(x, shape, lane);
     for (int e = lane; e < E; e += 32) y[e] = (x[e] - m.mean) * m.s * g[e] + (b ? b[e] : 0);
+}
+
+// Four neighbouring numbers of a row of E, of which `e` is the first; 0 beyond it.
+template <bool ALIGNED> __device__ __forceinline__ float4 load_four(const float *row, int e, int E) {
+    if constexpr (ALIGNED)
+        return e < E ? *reinterpret_cast<const float4 *>(row + e) : float4{0, 0, 0, 0};
+    else
+        return {e < E ? row[e] : 0, e + 1 < E ? row[e + 1] : 0, e + 2 < E ? row[e + 2] : 0, e + 3 < E ? row[e + 3] : 0};
+}
+
+template <bool ALIGNED> __device__ __forceinline__ void store_four(float *row, int e, int E, float4 v) {
+    if constexpr (ALIGNED) {
+        if (e < E) *reinterpret_cast<float4 *>(row + e) = v;
+    } else {
+        if (e < E) row[e] = v.x;
+        if (e + 1 < E) row[e + 1] = v.y;
+        if (e + 2 < E) row[e + 2] = v.z;
+        if (e + 3 < E) row[e + 3] = v.w;
+    }
+}
+
+__device__ __forceinline__ float square_of(float x, float mean, bool there) {
+    return there ? (x - mean) * (x - mean) : 0;
+}
+
+// N x 4 numbers a thread, all read before the first is used. y may be x.
+template <int N, bool ALIGNED>
+static __global__ void __launch_bounds__(THREADS)
+    norm_row_k(float *y, const float *x, const float *__restrict__ g, const float *__restrict__ b, norm_shape shape,
+               const cuda_spans s) {
+    __shared__ float part[THREADS / 32];
+    const int E = shape.E, first = 4 * (int)threadIdx.x;
+    const cuda_span p = s.s[find_span(s, (int)blockIdx.x)];
+    const size_t row = (size_t)(p.row + (int)blockIdx.x - p.first) * E;
+    float4 have[N], gain[N], shift[N];
+    float sum = 0, var = 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        have[i] = load_four<ALIGNED>(x + row, first + 4 * THREADS * i, E);
+        gain[i] = load_four<ALIGNED>(g, first + 4 * THREADS * i, E);
+        shift[i] = load_four<ALIGNED>(b, first + 4 * THREADS * i, b ? E : 0);
+    }
+#pragma unroll
+    for (int i = 0; i < N; i++) sum += have[i].x + have[i].y + have[i].z + have[i].w;
+    const float mean = shape.kind == NORM_RMS ? 0 : block_sum(sum, part) / (float)E;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const int e = first + 4 * THREADS * i;
+        var += square_of(have[i].x, mean, e < E) + square_of(have[i].y, mean, e + 1 < E) +
+               square_of(have[i].z, mean, e + 2 < E) + square_of(have[i].w, mean, e + 3 < E);
+    }
+    const float scale = 1.0f / sqrtf(block_sum(var, part) / (float)E + shape.eps);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float4 v = {
+            (have[i].x - mean) * scale * gain[i].x + shift[i].x, (have[i].y - mean) * scale * gain[i].y + shift[i].y,
+            (have[i].z - mean) * scale * gain[i].z + shift[i].z, (have[i].w - mean) * scale * gain[i].w + shift[i].w};
+        store_four<ALIGNED>(y + row, first + 4 * THREADS * i, E, v);
+    }
 }
 
 // dx = s (u - mean(u) - x^ mean(u x^)), u = g dy. dx may be x.
@@ -155,7 +216,20 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, norm_shape h,
                                  const cuda_spans *s, cudaStream_t st) {
-    CU_LAUNCH(norm_k, s->blocks, 32 * CUDA_WARPS, 0, st, y, x, g, b, h, *s);
+    const uintptr_t ends = reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(x) |
+                           reinterpret_cast<uintptr_t>(g) | reinterpret_cast<uintptr_t>(b);
+    const int fours = (h.E + 4 * THREADS - 1) / (4 * THREADS);
+    enum { MOST = CUDA_NORM_MOST / (4 * THREADS) };
+    if (cuda_norm_rows(h) > 1)
+        CU_LAUNCH(norm_k, s->blocks, 32 * CUDA_WARPS, 0, st, y, x, g, b, h, *s);
+    else if (h.E % 4 || ends % 16)
+        CU_LAUNCH((norm_row_k<MOST, false>), s->blocks, THREADS, 0, st, y, x, g, b, h, *s);
+    else if (fours <= 2)
+        CU_LAUNCH((norm_row_k<2, true>), s->blocks, THREADS, 0, st, y, x, g, b, h, *s);
+    else if (fours <= 5)
+        CU_LAUNCH((norm_row_k<5, true>), s->blocks, THREADS, 0, st, y, x, g, b, h, *s);
+    else
+        CU_LAUNCH((norm_row_k<MOST, true>), s->blocks, THREADS, 0, st, y, x, g, b, h, *s);
 }
 extern "C" void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, norm_shape h, int add,
                                       const cuda_spans *s, cudaStream_t st) {

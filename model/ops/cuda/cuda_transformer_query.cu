@@ -8,7 +8,7 @@
 #include "cuda_attention_tiles.h"
 #include <math.h>
 
-enum { GROUPS = TILE_THREADS / 8, LEAST = 4 * GROUPS };  // keys of a part, at least
+enum { GROUPS = TILE_THREADS / 8, LEAST = GROUPS };  // keys of a part, at least: all are read at once
 
 __device__ __forceinline__ int part_size(int keys) {
     const int each = (keys + CUDA_QUERY_PARTS - 1) / CUDA_QUERY_PARTS;
