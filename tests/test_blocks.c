@@ -259,7 +259,7 @@ static const model_config *const configs[] = {&plain_opt, &grouped};
 static void assert_near(const char *name, const float *is, const float *was, size_t n, dtype type) {
     float most = 0;
     for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(was[i]));
-    const float room = dtype_in_blocks(type) ? most / (type == DT_Q8_0 ? 127 : 8) * 1.01f : 0;
+    const float steps = type == DT_Q8_0 ? 127 : 8, room = dtype_in_blocks(type) ? most / steps * 1.01f : 0;
     for (size_t i = 0; i < n; i++)
         if (!(fabsf(is[i] - was[i]) <= room)) fail_msg("%s[%zu] is %g, was %g", name, i, (double)is[i], (double)was[i]);
 }
