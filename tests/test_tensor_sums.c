@@ -1,7 +1,7 @@
 // test_tensor_sums - what model/CUDA.md says of sums on tensor cores, by a model of them (Fasi, Higham, Mikaitis and
 // Pranesh 2021): 16 products and the sum so far are cut off below the last digit that the largest of them has in fp32,
-// and EXTRA digits more, added up, and the result is cut off to fp32. x in three bf16 parts, the small ones first, which
-// fp32 adds up; W in bf16. The errors, of the terms' sizes, of 20,480 terms.
+// and EXTRA digits more, added up, and the result is cut off to fp32. x in three bf16 parts, the small ones first,
+// which fp32 adds up; W in bf16. The errors, of the terms' sizes, of 20,480 terms.
 #include "convert.h"
 #include "opt_fixture.h"
 

@@ -7,8 +7,8 @@
 static const size_t PIECE = (size_t)1 << 27;
 static const int ONES = 0x01;
 
-// Bytes of a pass, in turn over the buffer: a piece on the CPU. A GPU reads one before it has well begun, so there it is
-// 1 GiB, or less where the memory that was free at first is less than 40 GiB.
+// Bytes of a pass, in turn over the buffer: a piece on the CPU. A GPU reads one before it has well begun, so there it
+// is 1 GiB, or less where the memory that was free at first is less than 40 GiB.
 static size_t pass_bytes(const ops *o) {
     static size_t bytes;
     const size_t most = (size_t)1 << 30;

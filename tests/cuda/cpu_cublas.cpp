@@ -65,8 +65,8 @@ void gemm(int ta, int tb, int m, int n, int k, float al, const void *A, cudaData
     for (int j = 0; j < n; j++)
         for (int i = 0; i < m; i++) set(C, Ct, (size_t)j * ldc + i, c[(size_t)j * ldc + i]);
 }
-// cuBLAS may choose its kernel by alignment, too, and with the kernel the order of the sums. So does this: operands that
-// do not begin at a multiple of 16 bytes are added up in two halves.
+// cuBLAS may choose its kernel by alignment, too, and with the kernel the order of the sums. So does this: operands
+// that do not begin at a multiple of 16 bytes are added up in two halves.
 void gemm_by_alignment(int ta, int tb, int m, int n, int k, float al, const char *A, cudaDataType At, int lda,
                        const char *B, cudaDataType Bt, int ldb, float be, void *C, cudaDataType Ct, int ldc) {
     const size_t ends = (size_t)A | (size_t)B | (size_t)C;

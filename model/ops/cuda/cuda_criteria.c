@@ -62,8 +62,8 @@ void cuda_row_stats(float *stat, const float *x, int E, const span *s, int n) {
     LAUNCHED("row_stats");
 }
 
-// Correlations of all n rows with rows j.., as many as the workspace holds: where a matrix begins among those of a batch
-// depends on the others, and cuBLAS's choice of kernel on its alignment, so each is made at one place.
+// Correlations of all n rows with rows j.., as many as the workspace holds: where a matrix begins among those of a
+// batch depends on the others, and cuBLAS's choice of kernel on its alignment, so each is made at one place.
 static int correlated_rows(int n, int j) {
     const int most = WORK_BYTES / (int)sizeof(float) / gpu_even(n, 4), some = most > 64 ? most / 64 * 64 : 1;
     return n - j < some ? n - j : some;

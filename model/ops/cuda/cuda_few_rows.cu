@@ -16,8 +16,8 @@ template <class T> struct piece {
     enum { N = 16 / sizeof(T) };  // numbers of it
 };
 
-// A read that stays before the warp's next barrier: nvcc moves others to where they are used, and then they wait for one
-// another.
+// A read that stays before the warp's next barrier: nvcc moves others to where they are used, and then they wait for
+// one another.
 __device__ __forceinline__ uint4 load16(const void *p) {
     uint4 v;
 #ifdef __CUDA_ARCH__
@@ -137,7 +137,8 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
     for (int r = 0; r < NR; r++) {
         const int k = (first + r) / a.D;
         by[r] = k < u.most ? wanted<R>(u, k, rows, n) : 0;
-        row[r] = by[r] ? (u.unit ? u.unit[k] : k) * a.D + (first + r) % a.D : 0;
+        row[r] = 0;
+        if (by[r]) row[r] = (u.unit ? u.unit[k] : k) * a.D + (first + r) % a.D;
         any |= by[r];
     }
     if (!any) return;

@@ -1,5 +1,5 @@
-// cuda_live - layers of which some units are pruned, as launches (kernels in cuda_live.cu, cuda_few_rows.cu, and drop in
-// cuda_transformer_rows.cu).
+// cuda_live - layers of which some units are pruned, as launches (kernels in cuda_live.cu, cuda_few_rows.cu, and drop
+// in cuda_transformer_rows.cu).
 #include "cuda_few_rows.h"
 #include "cuda_transformer_attention.h"
 #include <stdlib.h>

@@ -9,8 +9,8 @@
 #define TANGENT_FLOATS(dp) (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
 #define TDKV_FLOATS(dp)    (8 * tile_floats<dp>() + 4 * MATRIX_FLOATS)
 #define TDQ_FLOATS(dp)     (8 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
-// Where a block cannot have so much, keys, values and their tangents take turns in one tile, in the same order of sums. Three
-// tiles of scores fit in that one when it is not in use.
+// Where a block cannot have so much, keys, values and their tangents take turns in one tile, in the same order of sums.
+// Three tiles of scores fit in that one when it is not in use.
 #define TDKV_LEAN_FLOATS(dp) (5 * tile_floats<dp>() + MATRIX_FLOATS)
 #define TDQ_LEAN_FLOATS(dp)  (5 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
 

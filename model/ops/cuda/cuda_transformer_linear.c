@@ -1,8 +1,8 @@
-// cuda_transformer_linear - linear maps and their gradients. Of few rows by kernels of our own, which read a weight as it
-// is, once for all spans (cuda_few_rows.cu); of more by cuBLAS: one call per span, so that its shape, and with it
-// cuBLAS's choice of kernel, depends on that span alone. No product is less than fp32 (no TF32, nothing is rounded to 16
-// bits) unless 16-bit activations were asked for (cuda_round.h): 16-bit weights meet rows that are split exactly into
-// 16-bit parts.
+// cuda_transformer_linear - linear maps and their gradients. Of few rows by kernels of our own, which read a weight as
+// it is, once for all spans (cuda_few_rows.cu); of more by cuBLAS: one call per span, so that its shape, and with it
+// cuBLAS's choice of kernel, depends on that span alone. No product is less than fp32 (no TF32, nothing is rounded to
+// 16 bits) unless 16-bit activations were asked for (cuda_round.h): 16-bit weights meet rows that are split exactly
+// into 16-bit parts.
 //
 // cuBLAS chooses by alignment, too. Rows of a width that is no multiple of 4 floats begin at another alignment in
 // another place of a batch, so they pass through the workspace, where every row is aligned; parts of 16 bits always do.
