@@ -81,7 +81,7 @@ expect 1 "/proc/nowhere" pretrain --text tests/golden/tok --out /proc/nowhere
 for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
     rm -f "$tmp/c.csv"
     eval '"$bin/sweep" --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/c.csv" >/dev/null 2>&1 '"$closed"
-    expect 0 "2 values, all of them present in $tmp/c.csv" sweep --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/c.csv"
+    expect 0 "3 values, all of them present in $tmp/c.csv" sweep --model model/default --data data/world --tasks copa --limit 2 --out "$tmp/c.csv"
 done
 rm "$tmp/c.csv"
 
