@@ -2,6 +2,7 @@
 // every instruction set against the widened numbers (which test_gguf holds against the package), operations and models
 // against the same with widened weights, damaged scales.
 #include "opt_fixture.h"
+#include "compact.h"
 #include "convert.h"
 #include "cpu_vec.h"
 #include "gguf.h"
@@ -339,6 +340,12 @@ static void passes(void **state) {
         const mask half = {keep, keep + c->L * c->H};
         assert_true(model_sparse_prepare(&m.in_blocks) == 0);  // what is turned needs no copy
         assert_true(m.in_blocks.layer[1].w2_t.data == m.in_blocks.layer[1].w2.data);
+        compact_model small, whole;
+        uint8_t *every = xmalloc(units);
+        memset(every, 1, units);
+        const mask all = {every, every + c->L * c->H};
+        compact_make_of(&small, &m.in_blocks, &half, NULL);
+        compact_make_of(&whole, &m.in_blocks, &all, NULL);
         for (int n = 1; n <= 40; n = n < 3 ? n + 2 : n + 37) {
             random_tokens(tokens, n, c->V, &r);
             logits_of(&m.wide, tokens, n, NULL, RUN_FORWARD, want);
@@ -349,6 +356,11 @@ static void passes(void **state) {
             assert_close("masked logits", got, want, c->V, 1e-5);
             logits_of(&m.in_blocks, tokens, n, &half, RUN_FORWARD, got);
             assert_close("logits of live units", got, want, c->V, 1e-5);
+            logits_of(&small.m, tokens, n, NULL, RUN_FORWARD, again);
+            assert_close("logits of the compacted model", again, want, c->V, 1e-5);
+            logits_of(&m.wide, tokens, n, NULL, RUN_FORWARD, want);
+            logits_of(&whole.m, tokens, n, NULL, RUN_FORWARD, again);
+            assert_close("logits of one that lost nothing", again, want, c->V, 1e-5);
             for (int t = 1; t <= 3; t++) {
                 omp_set_num_threads(t);
                 logits_of(&m.in_blocks, tokens, n, &half, RUN_FORWARD, again);
@@ -356,7 +368,9 @@ static void passes(void **state) {
             }
             omp_set_num_threads(threads);
         }
-        free(keep);
+        compact_free(&small);
+        compact_free(&whole);
+        free(keep), free(every);
         both_free(&m);
     }
 }

@@ -27,6 +27,23 @@ for name, b in (("fp32", 4), ("q8_0", 34 / 32), ("q4_0", 18 / 32)):
     assert abs(float(half["weight_bytes"]) / want - 1) < 1e-6, (name, half["weight_bytes"], want)
 PY
 
+# ---- the memory that a model is refused for: fp16 has transposed copies under masks, blocks are turned already
+huge=12800x72x9216x36864x50272x2048
+for kind in fp16 q8_0 q4_0; do
+    expect 1 "needs" bench --shape $huge --weights $kind --mask none,random --prompt 4 --tokens 3
+    /usr/bin/python3 - "$tmp/e" $huge $kind <<'PY' || bad=1
+import re, sys
+text, shape, kind = open(sys.argv[1]).read(), sys.argv[2], sys.argv[3]
+L, H, E, F, V, P = map(int, shape.split("x"))
+b, vector = {"fp16": (2, 2), "q8_0": (34 / 32, 4), "q4_0": (18 / 32, 4)}[kind]  # bytes of a matrix's number; of a vector's or a position's
+weights = b * (V * E + L * (4 * E * E + 2 * E * F)) + vector * ((P + 2) * E + L * (9 * E + F) + 2 * E)
+copies = L * (E * E + E * F) * 2 if kind == "fp16" else 0
+m = re.search(r"weights needs (\d+) bytes of memory \(\S+ GB: weights (\S+), copies for masks (\S+),", text)
+assert m and weights + copies < int(m[1]) < 1.02 * (weights + copies), (kind, weights + copies, text)
+assert m[2] == f"{weights / 1e9:.1f}" and m[3] == f"{copies / 1e9:.1f}", (kind, weights, copies, text)
+PY
+done
+
 # ---- a checkpoint that is quantised on loading
 for kind in q8_0 q4_0; do
     expect 0 "weights $kind, against the checkpoint's numbers: logits off by" verify --model $model --weights $kind --inputs 2 --context 16 --steps 4 --mask random --text $text

@@ -49,11 +49,10 @@ static int run_dense(sweep *w, point *p, const sweep_sink *sink) {
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length
 // of the inputs: passes over live units (model_sparse_prepare) pick their weights for every input and pay from half of
-// the units on. Not where other numbers run than the checkpoint's (weights in blocks), not on another device, and not
-// where the copy would take more than a quarter of the machine's memory.
+// the units on. Not on another device, and not where the copy would take more than a quarter of the machine's memory.
 static bool compacts(const sweep *w, const mask *m) {
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    return !w->after && !w->model.changed && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
+    return !w->after && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
 }
 
 static double *run_compacted(sweep *w, const target *t, const mask *m, eval_counts *counts) {
@@ -62,7 +61,7 @@ static double *run_compacted(sweep *w, const target *t, const mask *m, eval_coun
     compact_model small;
     double heads, neurons;
     mask_effective(m, c, &heads, &neurons);
-    compact_make(&small, &w->model.file, m, w->put_out ? (const double *const *)w->means.of : NULL);
+    compact_make_of(&small, &w->model, m, w->put_out ? (const double *const *)w->means.of : NULL);
     eval *e = eval_new(&small.m, w->mode, w->eval->tick, w->eval->ctx);
     if (eval_asks_misses(w->eval)) eval_ask_misses(e);
     w->token_share = layers_left(c, 1 - heads, 1 - neurons);

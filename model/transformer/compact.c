@@ -13,7 +13,8 @@ typedef struct {
     void *data;                  // of the tensor in work
     int *row, *col;              // kept rows and columns of it
     void *cells;                 // a row's kept columns
-    float *wide;
+    float *wide, *whole;
+    tensor back;  // turned_back
 } job;
 
 static const uint8_t *kept(const job *j, unit_kind kind, int layer) {
@@ -82,6 +83,21 @@ static const tensor *reader_of(const job *j, const char *bias, unit_kind *kind, 
     return w;
 }
 
+// A tensor whose data hold the transpose, in fp32 as it is; good until the next.
+static const tensor *turned_back(job *j, const tensor *t) {
+    if (!t || !t->turned) return t;
+    const size_t rows = (size_t)t->dim[0], cols = (size_t)t->dim[1], line = dtype_size(t->type, rows);
+    j->whole = xrealloc(j->whole, (rows * cols + rows) * sizeof *j->whole);
+    float *column = j->whole + rows * cols;
+    for (size_t c = 0; c < cols; c++) {
+        dtype_widen(column, (const char *)t->data + c * line, t->type, rows);
+        for (size_t r = 0; r < rows; r++) j->whole[r * cols + c] = column[r];
+    }
+    j->back = *t;
+    j->back.type = DT_F32, j->back.data = j->whole, j->back.turned = false;
+    return &j->back;
+}
+
 // A bias (from NULL: 0) and what the means of dropped units add to it, in j->data; NULL and err_set.
 static const void *fill_bias(job *j, const tensor *t, const tensor *from, const tensor *w, unit_kind kind, int layer) {
     const int rows = (int)w->dim[0], cols = (int)w->dim[1], D = kind == UNIT_HEADS ? j->from->config.D : 1;
@@ -133,12 +149,14 @@ static const void *fill(void *ctx, const tensor *t) {
     int layer;
     unit_kind kind;
     const tensor *reader = reader_of(j, t->name, &kind, &layer);
-    if (reader) return fill_bias(j, t, from, reader, kind, layer);
+    if (reader) return fill_bias(j, t, from, turned_back(j, reader), kind, layer);
     if (!from) return no_bias(j, t);
+    const bool shared = !from->turned;
+    from = turned_back(j, from);
     const tensor_spec *spec = arch_find(arch_of(&j->from->config).family, t->name, &layer);
     const bool same = t->type == from->type;
     const bool clear = j->zeroed && of_units(spec);
-    if (same && !clear && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
+    if (shared && same && !clear && !memcmp(t->dim, from->dim, (size_t)t->rank * sizeof *t->dim)) return from->data;
     const int64_t from_cols = from->rank > 1 ? from->dim[1] : 1;
     const size_t width = same ? dtype_bytes(t->type) : sizeof(float), line = dtype_size(from->type, (size_t)from_cols);
     j->row = xrealloc(j->row, ((size_t)from->dim[0] + 1) * sizeof *j->row);
@@ -279,7 +297,7 @@ static tensor *list_tensors(const job *j, model_config *c, int type, bool plain,
 }
 
 static void free_job(job *j) {
-    void *blocks[] = {j->data, j->row, j->col, j->cells, j->wide};
+    void *blocks[] = {j->data, j->row, j->col, j->cells, j->wide, j->whole};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
@@ -314,6 +332,43 @@ void compact_make(compact_model *out, const ckpt *from, const mask *keep, const 
     free_job(&j);
     const int bad = model_from_tensors(&out->m, &c, out->t, out->n);
     ASSERT(!bad);  // names and shapes are of its own making
+}
+
+typedef struct {
+    const model *m;
+    tensor *t;
+    int n, cap;
+} held;
+
+static int list_held(void *ctx, const tensor_at *at) {
+    held *h = ctx;
+    const weight *w = model_slot((model *)(uintptr_t)h->m, at->spec, at->layer);
+    const bool vector = at->spec->cols == DIM_NONE;
+    const tensor t = {.name = xstrdup(at->name),
+                      .type = w->type,
+                      .rank = vector ? 1 : 2,
+                      .dim = {at->rows, vector ? 1 : at->cols},
+                      .data = w->data,
+                      .turned = w->turned};
+    VEC_PUSH(h->t, h->n, h->cap, t);
+    return 0;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
+}
+
+void compact_make_of(compact_model *out, const model *m, const mask *keep, const double *const *means) {
+    if (!m->changed) {
+        compact_make(out, &m->file, keep, means);
+        return;
+    }
+    held h = {.m = m};
+    arch_each_tensor(&m->c, list_held, &h);
+    qsort(h.t, (size_t)h.n, sizeof *h.t, by_name);
+    const ckpt as = {.config = m->c, .tensors = h.t, .n_tensors = h.n};
+    compact_make(out, &as, keep, means);
+    tensors_free(h.t, h.n);
 }
 
 void compact_free(compact_model *c) {

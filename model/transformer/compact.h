@@ -31,6 +31,9 @@ typedef struct {
 } compact_model;
 // Biases that hold means are fp32.
 void compact_make(compact_model *out, const ckpt *from, const mask *keep, const double *const *means);
+// From the weights that a model on the CPU runs with, where they are not the checkpoint's (model_weights.h); blocks
+// become fp32.
+void compact_make_of(compact_model *out, const model *m, const mask *keep, const double *const *means);
 void compact_free(compact_model *c);
 // of its weights in their stored type, and of their fp32 copy where model_load would make one
 size_t compact_bytes(const ckpt *from, const mask *keep);
