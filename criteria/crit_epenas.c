@@ -270,5 +270,6 @@ static const task_stage compat = {select_compat, heads_compat, NULL, COMPAT_DOC,
 const criterion crit_epenas = {.name = "epenas",
                                .about = "gradient correlation within classes of target tokens, per task (Lopes 2021)",
                                .unit = {{"1"}},
+                               .zeros_only = true,
                                .sound = {NULL, NULL, 0, 0, HEADS_DOC, NEURONS_DOC, &sound},
                                .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};

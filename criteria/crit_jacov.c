@@ -107,5 +107,6 @@ const criterion crit_jacov = {
     .name = "jacov",
     .about = "covariance of the tokens' gradients (Mellor 2020, Lopes 2021)",
     .unit = {{"1"}},
+    .zeros_only = true,
     .sound = {spectrum, spectrum, SPECTRUM, SPECTRUM, DOC("the rows da[t]"), DOC("the rows dz[t]*x[t]"), NULL},
     .compat = {NULL, NULL, 0, 0, COMPAT_DOC, NULL, &compat}};

@@ -89,6 +89,9 @@ typedef struct {
     int by_name_only;   // 1: not part of --criteria all
     // of a criterion that exists per task only, from the pooled moments of its tokens, in sound alone (flap); else NULL
     crit_pooled_fn *pooled;
+    // its neuron scores see only at which tokens a gradient is 0, which with one matrix and an activation other than
+    // ReLU is nowhere, so that all neurons of a layer score the same
+    bool zeros_only;
     bool standardised;  // scores of different layers are compared after standardising within each (METHOD 6.2)
     // of the scores; NULL: as the first. nats: those of the loss, which is a mean per token
     const char *unit[MODES][UNIT_KINDS];

@@ -148,6 +148,12 @@ static sum_taps taps_of(const probe *p, int stage, int layer, unit_kind kind) {
         x.taps.D = 1;
         x.corr = part->corr;
         x.most = part->most;
+        x.dz = model_grad_z(r, layer);
+        if (!tangents && model_tap_r(r, layer)) {  // another activation than ReLU: what is put out, not z
+            x.taps.act = model_tap_r(r, layer);
+            x.taps.grad = model_grad_r(r, layer);
+            x.taps.gate = model_tap_z(r, layer);
+        }
         if (p->m->arch.gated) {
             x.taps.gate = model_tap_z(r, layer);
             x.dg = model_grad_z(r, layer), x.du = model_grad_u(r, layer);
@@ -176,16 +182,17 @@ static void look_at_taps(probe *p, int stage, int layer) {
         unsigned wanted;
         const float *from;
         int width, most;
-    } view[VIEWS] = {[VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, most_A},
-                     [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, most_A},
-                     [VIEW_OUT] = {heads & CRIT_OUT_GRAD, h.taps.out, c->E, c->E},
-                     [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, most_A},
-                     [VIEW_Z] = {neurons & CRIT_ACT, n.taps.act, F, c->F},
-                     [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), n.taps.grad, F, c->F},
-                     [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
-                     [VIEW_X] = {neurons & X_WITH, model_tap_x(p->run, layer), c->E, c->E},
-                     [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0,
-                                  stage == STAGE_COMPAT ? model_tangent_x(p->run, layer) : NULL, c->E, c->E}};
+    } view[VIEWS] = {
+        [VIEW_A] = {heads & CRIT_ACT, h.taps.act, A, most_A},
+        [VIEW_DA] = {heads & CRIT_GRAD, h.taps.grad, A, most_A},
+        [VIEW_OUT] = {heads & CRIT_OUT_GRAD, h.taps.out, c->E, c->E},
+        [VIEW_HA] = {heads & (CRIT_HESS | CRIT_HESS_COMPAT), h.taps.tangent, A, most_A},
+        [VIEW_Z] = {neurons & CRIT_ACT, model_tap(p->run, UNIT_NEURONS, layer), F, c->F},
+        [VIEW_DZ] = {neurons & (CRIT_GRAD | CRIT_WGRAD), model_grad_tap(p->run, UNIT_NEURONS, layer), F, c->F},
+        [VIEW_HZ] = {neurons & (CRIT_HESS | CRIT_HESS_COMPAT), n.taps.tangent, F, c->F},
+        [VIEW_X] = {neurons & X_WITH, model_tap_x(p->run, layer), c->E, c->E},
+        [VIEW_TX] = {stage == STAGE_COMPAT ? neurons & CRIT_WGRAD : 0,
+                     stage == STAGE_COMPAT ? model_tangent_x(p->run, layer) : NULL, c->E, c->E}};
     for (int v = 0; v < VIEWS; v++) {
         p->view[v] = NULL;
         if (!view[v].wanted) continue;
@@ -279,8 +286,13 @@ crit_in tiles_base(const probe *p, int example, int layer) {
 
 static const float *from(const float *view, size_t at) { return view ? view + at : NULL; }
 
-// Whether the next matrix reads max(tap, 0), not the tap itself.
-static bool rectified(const probe *p, unit_kind kind) { return kind == UNIT_NEURONS && p->m->arch.tap == TAP_Z; }
+// What the next matrix reads, or (rectified) what it reads max(.., 0) of.
+static bool rectified(const probe *p, unit_kind kind) {
+    return kind == UNIT_NEURONS && !p->m->arch.gated && p->m->arch.act == ACT_RELU;
+}
+static const float *put_out(const probe *p, unit_kind kind, int layer) {
+    return kind == UNIT_HEADS || rectified(p, kind) ? model_tap(p->run, kind, layer) : model_tap_r(p->run, layer);
+}
 
 // The moments of a tile's columns, taken before or (NULL) here, in scratch memory of the caller's mark.
 static void look_at_moments(const probe *p, int stage, int layer, int example, unit_kind kind, const double *moments,
@@ -290,7 +302,7 @@ static void look_at_moments(const probe *p, int stage, int layer, int example, u
     const int first = in->unit * in->D, columns = in->U * in->D;
     if (!moments) {
         double *own = scratch_take(2 * (size_t)columns * sizeof *own);
-        p->m->o->column_moments(own, model_tap(p->run, kind, layer), in->ld, rectified(p, kind), first, columns,
+        p->m->o->column_moments(own, put_out(p, kind, layer), in->ld, rectified(p, kind), first, columns,
                                 &p->spans[example], 1);
         moments = own;
     }
@@ -422,7 +434,7 @@ static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
         for (int i = 0; i < n && needs & CRIT_WSUMS; i++)
             weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
         if (needs & CRIT_MOMENTS) {
-            o->column_moments(part->moments, model_tap(p->run, kind, layer), columns, rectified(p, kind), 0, columns,
+            o->column_moments(part->moments, put_out(p, kind, layer), columns, rectified(p, kind), 0, columns,
                               p->spans + first, n);
             o->get(p->moments, part->moments, (size_t)n * each_m * sizeof *p->moments);
         }

@@ -1,5 +1,6 @@
 // registry - the table of criteria. Contract in registry.h.
 #include "registry.h"
+#include "arch.h"
 #include "base.h"
 #include "cli.h"
 #include <stdlib.h>
@@ -49,4 +50,12 @@ const criterion **crit_select(const char *list, int *n) {
     if (!bad) return out;
     free(out);
     return NULL;
+}
+
+int crit_check_neurons(const criterion *c, const model_config *m) {
+    const arch a = arch_of(m);
+    if (!c->zeros_only || a.gated || a.act == ACT_RELU) return 0;
+    return err_set("criterion %s scores all neurons of a layer alike where the activation is %s, whose gradient is "
+                   "nowhere 0; take --units heads, or another criterion",
+                   c->name, activation_names[a.act]);
 }

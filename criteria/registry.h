@@ -9,6 +9,9 @@ const criterion *crit_find(const char *name);  // NULL: unknown
 // unknown one.
 const criterion **crit_select(const char *list, int *n);
 
+// Whether its neuron scores tell the neurons of a layer of this model apart: 0, or -1 and err_set (zeros_only).
+int crit_check_neurons(const criterion *c, const model_config *m);
+
 // The function for a kind of unit (NULL: no such score per example), and what it reads.
 static inline crit_fn *crit_function(const crit_mode *mode, unit_kind kind) {
     return kind == UNIT_HEADS ? mode->heads : mode->neurons;

@@ -13,7 +13,7 @@ void sums_take(const ops *o, double *sums, unsigned needs, const sum_taps *x, in
     if (x->dg)
         o->gated_spectra(sums, x->dg, x->du, x->corr, x->stat, x->E, t->ld, from, units, s, n);
     else if (x->corr)
-        o->neuron_spectra(sums, t->grad, x->corr, x->most, t->ld, from, units, s, n);
+        o->neuron_spectra(sums, x->dz, x->corr, x->most, t->ld, from, units, s, n);
     else
         o->head_spectra(sums, t->grad, t->ld, t->D, from, units, s, n);
 }

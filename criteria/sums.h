@@ -2,11 +2,11 @@
 #pragma once
 #include "criterion.h"
 
-// Arrays of a layer in the device's memory. corr, most: of neurons (correlate of ops.h), corr of the first span on; of
-// gated ones instead of most: dg, du, stat (row_stats), E.
+// Arrays of a layer in the device's memory. corr, most, dz: of neurons (correlate of ops.h; dL/dz), corr of the first
+// span on; of gated ones instead of most, dz: dg, du, stat (row_stats), E.
 typedef struct {
     unit_taps taps;
-    const float *corr, *most, *dg, *du, *stat;
+    const float *corr, *most, *dz, *dg, *du, *stat;
     int E;
 } sum_taps;
 

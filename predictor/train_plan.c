@@ -1,6 +1,7 @@
 // train_plan - which criteria, which rows of the store for what, which settings; features and targets to scratch.
 #include "train.h"
 #include "cli.h"
+#include "registry.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -10,8 +11,8 @@
 
 // ---------------------------------------------------------------- criteria
 // Scores of every example: a dataset [N, L, U] without an index beside it.
-static bool has_scores(const train_job *j, const char *criterion, unit_kind kind) {
-    char *group = xasprintf("/scores%s/%s", mode_suffixes[j->about.mode], criterion),
+static bool has_scores(const train_job *j, const char *name, unit_kind kind) {
+    char *group = xasprintf("/scores%s/%s", mode_suffixes[j->about.mode], name),
          *dataset = xasprintf("%s/%s", group, unit_names[kind]);
     long dim[3];
     const bool there = store_has(j->in, dataset) && store_shape(j->in, dataset, dim) == 3 && dim[0] == j->ex.n &&
@@ -50,6 +51,11 @@ static int choose_criteria(train_job *j) {
         for (int k = 0; k < wanted_n; k++) ask |= strcmp(wanted[k], there[i]) == 0;
         bool *has = j->has[j->n_criteria];
         for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) has[k] = ask && has_scores(j, there[i], k);
+        const criterion *c = crit_find(there[i]);
+        if (c && has[UNIT_NEURONS] && crit_check_neurons(c, &j->m.c) != 0) {
+            log_info("neurons are left out: %s", err_get());
+            has[UNIT_NEURONS] = false;
+        }
         if (ask && !has[UNIT_HEADS] && !has[UNIT_NEURONS])
             log_info("%s/%s: no scores of every example, left out", top, there[i]);
         if (has[UNIT_HEADS] || has[UNIT_NEURONS]) j->criteria[j->n_criteria++] = xstrdup(there[i]);
@@ -167,10 +173,10 @@ static int same_settings(const train_job *j, const char *where, const char *thei
     return *a || *b ? err_set("%s: made by another version of this program; give another --out", where) : 0;
 }
 
-bool train_done(const train_job *j, const char *path, const char *criterion) {
+bool train_done(const train_job *j, const char *path, const char *name) {
     if (!file_exists(path)) return false;
     store *s = store_open_as(path, PREDICTOR_FORMAT, "bin/train");
-    char *settings = s ? store_attr(s, "/", "settings") : NULL, *group = xasprintf("/predictors/%s", criterion);
+    char *settings = s ? store_attr(s, "/", "settings") : NULL, *group = xasprintf("/predictors/%s", name);
     const bool done = settings && strcmp(settings, j->settings) == 0 && store_has(s, group);
     free(group);
     free(settings);

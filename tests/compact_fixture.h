@@ -83,8 +83,31 @@ static const model_config shapes[] = {{.L = 4,
                                        .llama = {.K = 4, .act = ACT_RELU, .norm_eps = 1e-5, .rope = {.theta = 100}},
                                        .bos = 2,
                                        .eos = 2,
+                                       .pad = 1},
+                                      {.type = MODEL_NEOX,
+                                       .L = 3,
+                                       .H = 4,
+                                       .E = 24,
+                                       .F = 17,
+                                       .D = 6,
+                                       .P = 24,
+                                       .V = 50,
+                                       .positions = 40,
+                                       .pre_ln = true,
+                                       .final_ln = true,
+                                       .parallel = true,
+                                       .rotary = 2,
+                                       .llama = {.K = 4,
+                                                 .act = ACT_GELU,
+                                                 .norm_eps = 1e-5,
+                                                 .rope = {.theta = 100},
+                                                 .bias_qkv = true,
+                                                 .bias_out = true,
+                                                 .bias_ffn = true},
+                                       .bos = 2,
+                                       .eos = 2,
                                        .pad = 1}};
-enum { SHAPES = 5, PATTERNS = 5 };
+enum { SHAPES = 6, PATTERNS = 5 };
 
 static char *folder(const char *name) { return xasprintf("%s/%s", root, name); }
 

@@ -158,7 +158,7 @@ static inline void take_sums(double *sums, unsigned needs, unit_kind kind, const
                             .ld = in->ld,
                             .out_ld = in->E,
                             .D = in->D};
-    const sum_taps of = {.taps = read, .corr = kind == UNIT_NEURONS ? xcorr : NULL, .most = xmax};
+    const sum_taps of = {.taps = read, .corr = kind == UNIT_NEURONS ? xcorr : NULL, .most = xmax, .dz = read.grad};
     const span s = {0, in->T};
     for (int i = 0; i < in->U * USUMS; i++) sums[i] = NAN;
     sums_take(ops_cpu(), sums, needs, &of, 0, in->U, &s, 1);

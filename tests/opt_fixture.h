@@ -17,6 +17,15 @@ enum { GOLDEN = sizeof golden_names / sizeof *golden_names, GOLDEN_F32 = 3 };  /
 static const char *const llama_names[] = {"llama/llama",  "llama/mistral", "llama/relu",
                                           "llama/biased", "llama/qwen2",   "llama/qwen3"};
 enum { LLAMAS = sizeof llama_names / sizeof *llama_names, LLAMAS_F32 = 4 };
+// GPT-NeoX, its FFN beside the attention and after it, and a Galactica: one matrix and another activation than ReLU
+static const char *const gelu_names[] = {"gelu/parallel", "gelu/sequential", "gelu/galactica"};
+enum { GELUS = sizeof gelu_names / sizeof *gelu_names, GOLDEN_ALL = GOLDEN + LLAMAS + GELUS };
+// The k-th of them all; f32: its weights are stored as fp32.
+static inline const char *golden_name(int k, bool *f32) {
+    *f32 = k < GOLDEN_F32 || (k >= GOLDEN && k < GOLDEN + LLAMAS_F32) || k >= GOLDEN + LLAMAS;
+    if (k < GOLDEN) return golden_names[k];
+    return k < GOLDEN + LLAMAS ? llama_names[k - GOLDEN] : gelu_names[k - GOLDEN - LLAMAS];
+}
 
 // ---------------------------------------------------------------- agreement
 // |got - want| <= tol * max(|want|, rms of want[0..n)): hand over one layer (and one sequence) at a time. A NaN never
@@ -105,24 +114,24 @@ static inline int close_golden(void **state) {
     return 0;
 }
 
-// f32: only on models that are stored as fp32; llama: also on those of the Llama family
+// f32: only on models that are stored as fp32; every: not only on OPT with ReLU
 typedef struct {
     const char *name;
     CMUnitTestFunction run;
-    bool f32, llama;
+    bool f32, every;
 } golden_test;
 
 // Runs each of t [n] on each golden model, whose name `open` finds in *state, and then more [n_more]. Returns what main
 // returns.
 static inline int run_on_golden(const char *group, const golden_test *t, size_t n, CMFixtureFunction open,
                                 CMFixtureFunction close, const struct CMUnitTest *more, size_t n_more) {
-    struct CMUnitTest *tests = xcalloc((GOLDEN + LLAMAS) * n + n_more, sizeof *tests);
+    struct CMUnitTest *tests = xcalloc(GOLDEN_ALL * n + n_more, sizeof *tests);
     size_t named = 0;
-    for (int m = 0; m < GOLDEN + LLAMAS; m++) {
-        const bool llama = m >= GOLDEN, f32 = llama ? m - GOLDEN < LLAMAS_F32 : m < GOLDEN_F32;
-        const char *name = llama ? llama_names[m - GOLDEN] : golden_names[m];
+    for (int m = 0; m < GOLDEN_ALL; m++) {
+        bool f32;
+        const char *name = golden_name(m, &f32);
         for (size_t k = 0; k < n; k++)
-            if ((f32 || !t[k].f32) && (!llama || t[k].llama))
+            if ((f32 || !t[k].f32) && (m < GOLDEN || t[k].every))
                 tests[named++] = (struct CMUnitTest){xasprintf("%s: %s", name, t[k].name), t[k].run, open, close,
                                                      (void *)(uintptr_t)name};
     }

@@ -257,7 +257,7 @@ static void config_error(const char *from, const char *to, const char *part) {
 
 static void bad_config(void **state) {
     (void)state;
-    config_error("\"relu\"", "\"gelu\"", "\"activation_function\" is \"gelu\"");
+    config_error("\"relu\"", "\"mish\"", "\"activation_function\" is \"mish\"");
     config_error("\"model_type\": \"opt\"", "\"model_type\": \"gpt2\"", "\"model_type\" is \"gpt2\"");
     config_error("\"model_type\": \"opt\",", "", "\"model_type\" is missing");
     config_error("\"hidden_size\": 6,", "", "\"hidden_size\" is missing");
@@ -269,7 +269,7 @@ static void bad_config(void **state) {
     config_error("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "outside");
     config_error("\"bos_token_id\": 2", "\"bos_token_id\": 11", "special token");
     config_error("\"do_layer_norm_before\": true", "\"do_layer_norm_before\": 1", "neither true nor false");
-    config_error("\"use_cache\": true", "\"layer_norm_elementwise_affine\": false", "layer_norm_elementwise_affine");
+    config_error("\"use_cache\": true", "\"layer_norm_elementwise_affine\": false", "has no place in the model");
     config_error("\"float16\"", "\"float64\"", "float64");
     config_error("\"use_cache\": true", "\"ffn_dim\": 9", "but config.json asks for [9]");  // of two, the last
     config_error("\"eos_token_id\": 2", "\"eos_token_id\": []", "a list of 0 ids");

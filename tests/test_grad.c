@@ -1,5 +1,6 @@
 // test_grad - gradients and Hessian-vector products of the model: against central differences of a plain
-// double-precision OPT (plain_opt.h), and against float64 autograd (tests/golden/make_opt.py, make_llama.py).
+// double-precision OPT (plain_opt.h), and against float64 autograd (tests/golden/make_opt.py, make_llama.py,
+// make_gelu.py).
 #include "plain_opt.h"
 #include <omp.h>
 
@@ -206,7 +207,10 @@ static void weight_gradients(void **state) {
 }
 
 // ---------------------------------------------------------------- golden models
-// published: where z is the tap; else nothing is found.
+// Gated, or of another activation than ReLU.
+static bool curved(const golden *g) { return g->m.arch.gated || g->m.arch.act != ACT_RELU; }
+
+// published: not of these; nothing is found.
 static void golden_found(golden *g, const int *order, int n, found *first, found *joint, found *published, float **x) {
     const model_config *c = &g->m.c;
     int rows = 0;
@@ -229,7 +233,7 @@ static void golden_found(golden *g, const int *order, int n, found *first, found
         assert_true(fabs(loss - g->loss[order[k]]) <= 1e-5 * g->loss[order[k]]);
     }
     model_hessian(r, NULL, NULL, NULL, NULL, keep_hessian, joint);
-    if (g->m.arch.tap == TAP_Z) model_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
+    if (!curved(g)) model_hessian(r, NULL, scale_a, zeros, scale_w, keep_hessian, published);
     const size_t layer = (size_t)rows * (size_t)c->E;
     *x = xmalloc((size_t)c->L * layer * sizeof **x);
     for (int l = 0; l < c->L; l++) memcpy(*x + (size_t)l * layer, model_tap_x(r, l), layer * sizeof **x);
@@ -300,18 +304,23 @@ static void golden_gradients(void **state) {
     found_free(&first), found_free(&joint), found_free(&published);
 }
 
-// The family with a gated FFN, with the same references but for those of the published formulas.
-static void golden_gated(void **state) {
+// The others, with the same references but for those of the published formulas.
+static void golden_curved(void **state) {
     golden *g = *state;
     const size_t A = (size_t)(g->m.c.H * g->m.c.D), F = (size_t)g->m.c.F;
     const int all[] = {0, 1, 2};
     found first, joint, none;
     float *x;
-    if (!g->m.arch.gated) return;
+    if (!curved(g)) return;
     golden_found(g, all, 3, &first, &joint, &none, &x);
-    const golden_rows list[] = {{"da", first.da, A, 1e-4}, {"dz", first.dz, F, 1e-4},   {"du", first.du, F, 1e-4},
-                                {"dr", first.dr, F, 1e-4}, {"hv_a", joint.ha, A, 1e-3}, {"hv_r", joint.hz, F, 1e-3}};
-    assert_golden_rows(g, list, sizeof list / sizeof *list);
+    const bool gated = g->m.arch.gated;
+    const golden_rows list[] = {{"da", first.da, A, 1e-4},
+                                {"dz", first.dz, F, 1e-4},
+                                {"dr", first.dr, F, 1e-4},
+                                {"hv_a", joint.ha, A, 1e-3},
+                                {gated ? "hv_r" : "hv_z", joint.hz, F, 1e-3},
+                                {"du", first.du, F, 1e-4}};
+    assert_golden_rows(g, list, gated ? 6 : 5);
     free(x);
     found_free(&first), found_free(&joint), found_free(&none);
 }
@@ -418,7 +427,7 @@ int main(void) {
                     {"bits of weight gradients", weight_gradient_bits}};
     static const golden_test per_model[] = {{"plain OPT is OPT", plain_is_opt, true, false},
                                             {"gradients agree", golden_gradients, false, false},
-                                            {"gradients of a gated FFN agree", golden_gated, false, true},
+                                            {"gradients of other FFNs agree", golden_curved, false, true},
                                             {"recomputed", recomputed, false, true},
                                             {"same bits", same_bits, false, true}};
     struct CMUnitTest tests[TINY * 3];

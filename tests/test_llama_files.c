@@ -26,7 +26,7 @@ static model_config good(const char *type, const char *more) {
 
 static void defaults(void **state) {
     (void)state;
-    for (int t = MODEL_LLAMA; t < MODEL_TYPES; t++) {
+    for (int t = MODEL_LLAMA; t <= MODEL_QWEN3; t++) {
         const model_config c = good(model_type_names[t], "");
         const llama_config *f = &c.llama;
         assert_int_equal(c.type, t);
@@ -40,6 +40,24 @@ static void defaults(void **state) {
         assert_int_equal(f->qk_norm, t == MODEL_QWEN3);
         assert_true(c.bos == -1 && c.eos == -1 && c.pad == -1 && c.declared == DT_F32);
     }
+}
+
+static void neox(void **state) {
+    (void)state;
+    model_config c = good("gpt_neox", "");
+    assert_true(c.parallel && c.rotary == 2 && c.llama.act == ACT_GELU && c.llama.norm_eps == 1e-5 && !c.tied);
+    assert_true(c.llama.bias_qkv && c.llama.bias_out && c.llama.bias_ffn && c.llama.rope.theta == 1e4 &&
+                c.llama.K == 4);
+    c = good("gpt_neox", ",\"rotary_pct\":0.5,\"rotary_emb_base\":500,\"use_parallel_residual\":false,"
+                         "\"attention_bias\":false,\"hidden_act\":\"gelu_fast\"");
+    assert_true(!c.parallel && c.rotary == 4 && c.llama.rope.theta == 500 && !c.llama.bias_qkv && c.llama.bias_ffn);
+    assert_int_equal(c.llama.act, ACT_GELU_TANH);
+    c = good("gpt_neox",
+             ",\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":1.0,\"rope_theta\":77.0}");
+    assert_true(c.rotary == 8 && c.llama.rope.theta == 77);
+    assert_int_equal(parse(&c, "gpt_neox", ",\"rotary_pct\":0.2"), -1);
+    assert_non_null(strstr(err_get(), "rotary positions turn pairs"));
+    assert_int_equal(parse(&c, "gpt_neox", ",\"num_attention_heads\":5"), -1);
 }
 
 static void keys(void **state) {
@@ -77,7 +95,7 @@ static void refusals(void **state) {
     static const struct {
         const char *type, *more, *part;
     } bad[] = {
-        {"gemma", "", "\"model_type\" is \"gemma\"; only opt, llama, mistral, qwen2 and qwen3"},
+        {"gemma", "", "\"model_type\" is \"gemma\"; only opt, llama, mistral, qwen2, qwen3 and gpt_neox"},
         {"llama", ",\"hidden_act\":\"swish2\"", "\"hidden_act\" is \"swish2\""},
         {"llama", ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2.0}", "\"rope_type\" is \"yarn\""},
         {"llama", ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2.0}", "\"rope_type\" is \"dynamic\""},
@@ -139,7 +157,7 @@ static void saved_and_read(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(keys), cmocka_unit_test(refusals),
-                                       cmocka_unit_test(saved_and_read)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(neox), cmocka_unit_test(keys),
+                                       cmocka_unit_test(refusals), cmocka_unit_test(saved_and_read)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,12 +43,13 @@ RUN(linear_back) {
 
 RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->F, c->shape->E, SPANS); }
 
-// Rows of D numbers for each head; an odd D has one less, which rotation cannot pair.
+// Rows of D numbers for each head; an odd D has one less, which rotation cannot pair. Backwards, the first half of them.
 RUN(rotate) {
     const int D = c->shape->E / c->shape->H / 2 * 2;
     const weight table = {c->x[2], DT_F32, 0, D, NULL, NULL, false};
-    c->o->rotate(c->x[0], &table, c->first, c->shape->H, false, SPANS);
-    c->o->rotate(c->x[1], &table, c->first, c->shape->H, true, SPANS);
+    const weight half = {c->x[2], DT_F32, 0, (D / 2 + 1) / 2 * 2, NULL, NULL, false};
+    c->o->rotate(c->x[0], D, &table, c->first, c->shape->H, false, SPANS);
+    c->o->rotate(c->x[1], D, &half, c->first, c->shape->H, true, SPANS);
 }
 
 RUN(gated) {

@@ -47,10 +47,11 @@ typedef struct {
 static int list_taps(const model *m, tap_at out[7]) {
     const size_t E = (size_t)m->c.E, A = (size_t)(m->c.H * m->c.D), F = (size_t)m->c.F;
     const tap_at all[] = {{"res", model_tap_res, E}, {"a", model_tap_a, A}, {"mid", model_tap_mid, E},
-                          {"x", model_tap_x, E},     {"z", model_tap_z, F}, {"u", model_tap_u, F},
-                          {"r", model_tap_r, F}};
+                          {"x", model_tap_x, E},     {"z", model_tap_z, F}, {"r", model_tap_r, F},
+                          {"u", model_tap_u, F}};
     memcpy(out, all, sizeof all);
-    return m->arch.gated ? 7 : 5;
+    if (m->arch.gated) return 7;
+    return m->arch.act == ACT_RELU ? 5 : 6;
 }
 
 static void taps_agree(void **state) {

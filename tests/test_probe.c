@@ -114,7 +114,7 @@ static void everything_agrees(void **state) {
                  width[FEAT_KINDS] = {[FEAT_HEAD_OUTPUT] = (size_t)(m->H * m->D),
                                       [FEAT_RESIDUAL] = (size_t)m->E,
                                       [FEAT_RESIDUAL_MID] = (size_t)m->E};
-    const bool both = m->type == MODEL_OPT;
+    const bool both = model_check_mode(m, MODE_COMPAT) == 0;
     probe_plan plan = {.mode = {true, both}, .seed = 1};
     plan.crit = crit_select("plainact,l2_norm,grad_norm,fisher,snip,grasp,nwot,jacov,removal", &plan.n_crit);
     if (!plan.crit) fail_msg("%s", err_get());
@@ -167,7 +167,7 @@ static void assert_same_result(const char *what, const result *a, const result *
 
 static void batch_and_threads_do_not_matter(void **state) {
     fixture *f = *state;
-    probe_plan plan = {.mode = {true, f->g.m.c.type == MODEL_OPT}, .seed = 1};
+    probe_plan plan = {.mode = {true, model_check_mode(&f->g.m.c, MODE_COMPAT) == 0}, .seed = 1};
     plan.crit = crit_select("all", &plan.n_crit);
     const int all[] = {0, 1, 2, 3}, turned[] = {2, 0, 1, 3}, before = omp_get_max_threads();
     result base[MAX_EXAMPLES], other[MAX_EXAMPLES];
@@ -200,7 +200,7 @@ static void recomputing_does_not_matter(void **state) {
     static const char *const criteria[] = {"plainact,snip,nwot", "all,removal", "l2_norm,wanda,random"};
     for (int k = 0; k < 3; k++) {  // without tangents, with them, and the forward pass alone, which has no rows
         const int n_rows = k == 2 ? 0 : 2;
-        probe_plan plan = {.mode = {true, c->type == MODEL_OPT}, .seed = 1};
+        probe_plan plan = {.mode = {true, model_check_mode(c, MODE_COMPAT) == 0}, .seed = 1};
         plan.crit = crit_select(criteria[k], &plan.n_crit);
         const int all[] = {0, 1, 2, 3};
         result kept[MAX_EXAMPLES], again[MAX_EXAMPLES];
@@ -242,12 +242,12 @@ static void other_criteria_do_not_matter(void **state) {
     fixture *f = *state;
     const int L = f->g.m.c.L, all[] = {0, 1, 2, 3};
     const size_t units[2] = {(size_t)(L * f->g.m.c.H), (size_t)(L * f->g.m.c.F)};
-    probe_plan plan = {.mode = {true, f->g.m.c.type == MODEL_OPT}, .seed = 1};
+    probe_plan plan = {.mode = {true, model_check_mode(&f->g.m.c, MODE_COMPAT) == 0}, .seed = 1};
     plan.crit = crit_select("all,wanda", &plan.n_crit);
     result base[MAX_EXAMPLES], one[MAX_EXAMPLES];
     run(f, &plan, all, f->g.N, base, NULL, 0);
     for (int c = 0; c < plan.n_crit; c++)
-        for (int mode = 0; mode < (f->g.m.c.type == MODEL_OPT ? 2 : 1); mode++) {
+        for (int mode = 0; mode < 1 + plan.mode[MODE_COMPAT]; mode++) {
             const probe_plan single = {.crit = &plan.crit[c], .n_crit = 1, .mode = {!mode, mode}, .seed = 1};
             run(f, &single, all, f->g.N, one, NULL, 0);
             for (int i = 0; i < f->g.N; i++) {
@@ -463,8 +463,8 @@ static void wanda_agrees(void **state) {
     const model_config *c = &g->m.c;
     const size_t L = (size_t)c->L, F = (size_t)c->F, H = (size_t)c->H, D = (size_t)c->D, A = H * D,
                  rows = (size_t)g->rows;
-    const bool gated = g->m.arch.gated;
-    double *a = golden_read(g, "a"), *r = golden_read(g, gated ? "r" : "z");
+    const bool kept = golden_has(g, "r");  // else it is ReLU of z
+    double *a = golden_read(g, "a"), *r = golden_read(g, kept ? "r" : "z");
     probe_plan plan = {.mode = {true}, .seed = 1};
     plan.crit = crit_select("wanda", &plan.n_crit);
     const int all[] = {0, 1, 2, 3};
@@ -482,7 +482,7 @@ static void wanda_agrees(void **state) {
                 const double square = squared_column(&g->m.stored[l].w2, (int)j);
                 for (size_t t = 0; t < T; t++) {
                     const double put = r[(first + t) * F + j];
-                    neurons[l * F + j] += gated || put > 0 ? put * put * square : 0;
+                    neurons[l * F + j] += kept || put > 0 ? put * put * square : 0;
                 }
             }
         }

@@ -58,8 +58,27 @@ static const model_config turned = {
     .positions = 90,
     .tied = true,
     .llama = {.K = 4, .act = ACT_RELU, .norm_eps = 1e-5, .rope = {.theta = 100}, .bias_out = true, .bias_ffn = true}};
-static const model_config *const configs[] = {&odd, &even, &post, &bare, &grouped, &turned};
-enum { CONFIGS = 6 };
+// A GPT-NeoX: FFN beside the attention, the first numbers of each head turned.
+static const model_config neox = {.type = MODEL_NEOX,
+                                  .L = 3,
+                                  .H = 4,
+                                  .D = 6,
+                                  .E = 24,
+                                  .F = 40,
+                                  .P = 24,
+                                  .V = 50,
+                                  .positions = 90,
+                                  .parallel = true,
+                                  .rotary = 4,
+                                  .llama = {.K = 4,
+                                            .act = ACT_GELU,
+                                            .norm_eps = 1e-5,
+                                            .rope = {.theta = 100},
+                                            .bias_qkv = true,
+                                            .bias_out = true,
+                                            .bias_ffn = true}};
+static const model_config *const configs[] = {&odd, &even, &post, &bare, &grouped, &turned, &neox};
+enum { CONFIGS = 7 };
 
 typedef enum { MASK_RANDOM, MASK_ALL, MASK_NONE, MASK_ONE_HEAD, MASK_EMPTY_LAYER, MASKS } mask_kind;
 

@@ -17,6 +17,7 @@ pruned() {
 }
 pruned opt tests/golden/opt/pre --units neurons
 pruned llama tests/golden/llama/llama --group-heads
+pruned neox tests/golden/gelu/parallel --units neurons
 pruned six "$tmp/source" --sparsity 20 # 5 of 6 heads, of which 24 is no multiple
 grep -q '"model_type": "mistral"' "$tmp/six/config.json" || fail "a Llama of 5 heads and width 24, which transformers refuses"
 # zeros in the place of what is pruned

@@ -250,6 +250,8 @@ static int from_scores(mask *out, const mask_options *o, const mask_rule *rule, 
     mask_rule own = *rule;
     int bad = -1;
     own.standardise = mask_options_standardise(o, of);
+    const criterion *known = crit_find(of);
+    if (known && mask_rule_prunes(rule, UNIT_NEURONS) && crit_check_neurons(known, m->c) != 0) return -1;
     if (store_read_aggregate(&a, o->scores, o->mode, "all", of) != 0) return -1;
     if ((mask_rule_prunes(rule, UNIT_HEADS) && !a.heads) || (mask_rule_prunes(rule, UNIT_NEURONS) && !a.neurons))
         err_set("%s: criterion %s has no %s scores over all tasks", o->scores, of, a.heads ? "neuron" : "head");

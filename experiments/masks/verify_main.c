@@ -176,6 +176,8 @@ int main(int argc, char **argv) {
         const criterion *crit = crit_find(mask_options_criterion(&arg.masks));
         if (!crit) die(2, "--criterion %s: there is no such criterion", mask_options_criterion(&arg.masks));
         if (reference_check(crit, &choice.rule) != 0) die(2, "%s", err_get());
+        if (mask_rule_prunes(&choice.rule, UNIT_NEURONS) && crit_check_neurons(crit, &loaded.c) != 0)
+            die(1, "%s", err_get());
         own = reference_new(&loaded, crit, choice.rule.mode, (uint64_t)arg.masks.seed);
         source = reference_source(own, true, 1);
     } else if (choice.kind == MASK_THRESHOLD) {

@@ -41,6 +41,10 @@ static int find_static(char hash[33], const sweep *w, const series *s, const tar
 static int find_scores(char hash[33], const sweep *w, const series *s, const target *t, const predictor_info *about) {
     hash[0] = 0;
     if (s->kind == MASK_STATIC) return find_static(hash, w, s, t);
+    if (s->kind == MASK_REFERENCE && w->units & UNITS_NEURONS && crit_check_neurons(s->crit, &w->model.c) != 0) {
+        if (w->all_criteria) log_info("left out: %s", err_get());
+        return w->all_criteria ? 1 : -1;
+    }
     if (s->kind == MASK_FILE) return scores_read_mask(NULL, hash, w, s);
     if (s->kind == MASK_THRESHOLD) memcpy(hash, series_calibrated(w, s)->hash, sizeof w->calibrated->hash);
     if (s->kind == MASK_CONTEXTUAL) memcpy(hash, about->hash, sizeof about->hash);

@@ -15,6 +15,7 @@ int scores_read_static(unit_scores *out, char hash[33], const sweep *w, const se
     const char *file = w->o->masks.scores, *over = series_aggregate(s, t);
     const mask_model of = {.name = w->o->model, .hash = w->model.file.hash, .c = &w->model.c};
     store_aggregate a = {0};
+    if (w->units & UNITS_NEURONS && crit_check_neurons(s->crit, &w->model.c) != 0) return 1;
     if (store_read_aggregate(&a, file, w->mode, over, s->crit->name)) return 1;
     int bad = mask_scores_check(&a, file, &of);
     const char *missing = missing_kind(w, &a);

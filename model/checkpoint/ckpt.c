@@ -3,6 +3,7 @@
 #include "arch.h"
 #include "config_tokens.h"
 #include "folder.h"
+#include "fused.h"
 #include "gguf.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -370,6 +371,7 @@ int ckpt_open(ckpt *c, const char *dir) {
         bad = read_config(c) || load_tensors(c);
     free(file);
     if (bad) goto fail;
+    fused_split(c);
     qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
     drop_others(c);
     if (check_head(c)) goto fail;
@@ -413,7 +415,7 @@ static json_t *header_entry(const tensor *t, size_t begin) {
 }
 
 // tensors in the order of the file: 4-byte elements first, so that every tensor is aligned.
-static int write_safetensors(FILE *f, const family *of, const tensor **ts, int n, tensor_fill *fill, void *ctx) {
+static int write_safetensors(FILE *f, const family *of, fused *all, const tensor **ts, int n) {
     json_t *root = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t at = 0;
     for (int i = 0; i < n; at += tensor_bytes(ts[i++])) {
@@ -428,7 +430,7 @@ static int write_safetensors(FILE *f, const family *of, const tensor **ts, int n
     fprintf(f, "%-*s", (int)padded, text);
     int bad = 0;
     for (int i = 0; i < n && !bad; i++) {
-        const void *data = fill ? fill(ctx, ts[i]) : ts[i]->data;
+        const void *data = fused_data(all, (int)(ts[i] - all->t));
         if (!data)
             bad = -1;
         else if (fwrite(data, 1, tensor_bytes(ts[i]), f) != tensor_bytes(ts[i]))
@@ -446,6 +448,7 @@ int ckpt_save(const char *dir, const model_config *config, const tensor *tensors
 int ckpt_save_from(const char *dir, const model_config *config, const tensor *tensors, int n, tensor_fill *fill,
                    void *ctx) {
     file_out weights = {0}, conf = {0};
+    fused all = {0};
     const tensor **order = xcalloc((size_t)n + 1, sizeof *order);
     tensor *sorted = xcalloc((size_t)n + 1, sizeof *sorted);
     char *weights_path = xasprintf("%s/model.safetensors", dir), *conf_path = xasprintf("%s/config.json", dir),
@@ -454,15 +457,16 @@ int ckpt_save_from(const char *dir, const model_config *config, const tensor *te
     for (int i = 0; i < n; i++) sorted[i] = tensors[i];
     qsort(sorted, (size_t)n, sizeof *sorted, by_name);
     if (check_tensors(config, sorted, n, dir)) goto done;
+    fused_begin(&all, config, sorted, n, fill, ctx);
     for (size_t width = 4; width >= 2; width -= 2)
-        for (int i = 0; i < n; i++)
-            if (dtype_bytes(sorted[i].type) == width) order[m++] = &sorted[i];
+        for (int i = 0; i < all.n; i++)
+            if (dtype_bytes(all.t[i].type) == width) order[m++] = &all.t[i];
     if (mkdir(dir, 0777) && errno != EEXIST) {
         err_set("%s: cannot make the directory: %s", dir, strerror(errno));
         goto done;
     }
     if (file_out_open(&weights, weights_path) || file_out_open(&conf, conf_path)) goto done;
-    if (write_safetensors(weights.f, arch_of(config).family, order, n, fill, ctx)) goto done;
+    if (write_safetensors(weights.f, arch_of(config).family, &all, order, all.n)) goto done;
     text = model_config_text(config);
     fputs(text, conf.f);
     bad = file_out_close(&weights) || file_out_close(&conf) ? -1 : 0;
@@ -470,6 +474,7 @@ done:
     file_out_abandon(&weights);
     file_out_abandon(&conf);
     free(text);
+    fused_end(&all);
     free(weights_path);
     free(conf_path);
     free(sorted);

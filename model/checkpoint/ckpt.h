@@ -1,5 +1,5 @@
-// ckpt - a checkpoint directory as Hugging Face publishes OPT and the Llama family: config.json and its tensors,
-// validated and mmapped read-only.
+// ckpt - a checkpoint directory as Hugging Face publishes OPT, the Llama family and GPT-NeoX: config.json and its
+// tensors, validated and mmapped read-only.
 //
 // Tensors come from (first that is there) model.safetensors; the shards that model.safetensors.index.json names;
 // pytorch_model.bin (a zip of raw tensors and a pickle, read by a restricted reader that executes nothing); the shards
@@ -34,13 +34,13 @@ typedef struct {
     int ends[MAX_ENDS], n_ends;  // all ids of a list of "eos_token_id"; none: eos alone
 } config_tokens;
 
-typedef enum { MODEL_OPT, MODEL_LLAMA, MODEL_MISTRAL, MODEL_QWEN2, MODEL_QWEN3, MODEL_TYPES } model_type;
-extern const char *const model_type_names[MODEL_TYPES];  // "opt", "llama", ..: config.json's "model_type"
+typedef enum { MODEL_OPT, MODEL_LLAMA, MODEL_MISTRAL, MODEL_QWEN2, MODEL_QWEN3, MODEL_NEOX, MODEL_TYPES } model_type;
+extern const char *const model_type_names[MODEL_TYPES];  // "opt", .., "gpt_neox": config.json's "model_type"
 
 typedef enum { ACT_RELU, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACTIVATIONS } activation;
 extern const char *const activation_names[ACTIVATIONS];  // "relu", "silu", "gelu", "gelu_pytorch_tanh": "hidden_act"
 
-// Frequencies of rotary positions: f_i = theta^(-2i/D), i < D/2. Linear: f / factor. Llama3: f / factor where the
+// Frequencies of rotary positions: f_i = theta^(-2i/D), i < D/2, D the numbers of a head that are turned. Linear: f / factor. Llama3: f / factor where the
 // wavelength 2 pi / f is over old / low, f where it is under old / high, between them linear in old / wavelength; old:
 // the positions that the model was first trained on.
 typedef enum { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_KINDS } rope_kind;
@@ -51,7 +51,7 @@ typedef struct {
 } rope_config;
 extern const char *const rope_names[ROPE_KINDS];  // "default", "linear", "llama3": "rope_type"
 
-// What only configurations of the Llama family have.
+// What OPT's configurations do not have, but for the activation; of GPT-NeoX K is H.
 typedef struct {
     int K;  // KV heads; H is a multiple of it
     activation act;
@@ -82,6 +82,9 @@ typedef struct {
     llama_config llama;  // unless OPT
     // tie_word_embeddings: a checkpoint without lm_head.weight is whole; one with it must hold the embedding there
     bool tied;
+    bool parallel;      // GPT-NeoX: attention and FFN both read what enters the layer (use_parallel_residual)
+    int rotary;         // GPT-NeoX: numbers of a head that are turned, the first ones; 0: all
+    bool plain_norms;   // OPT: norms have no gains and biases (layer_norm_elementwise_affine false)
     bool own_head;      // OPT: not tied, and the checkpoint's lm_head.weight is another matrix than the embedding
     int bos, eos, pad;  // token ids; -1: none (Llama family)
     config_tokens tokens;
@@ -105,7 +108,7 @@ static inline int model_units(const model_config *c, int layer, unit_kind kind) 
     return left ? left[layer] : model_all_units(c, kind);
 }
 // The KV head that query head h of a layer reads, and KV heads of a layer. As many as query heads, but in the Llama
-// family.
+// family, where some share one.
 static inline int model_kv_head(const model_config *c, int layer, int h) {
     if (c->reads) return c->reads[layer * c->H + h];
     return c->type == MODEL_OPT ? h : h / (c->H / c->llama.K);

@@ -23,9 +23,18 @@ static size_t first_bad(const tensor *t, size_t from, size_t to) {
 static char *config_words(const model_config *o) {
     const llama_config *f = &o->llama;
     const rope_config *r = &f->rope;
-    if (o->type == MODEL_OPT)
+    if (o->type == MODEL_OPT && f->act == ACT_RELU && !o->plain_norms)
         return xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d", o->L, o->H, o->E, o->F, o->P, o->V, o->positions,
                          o->pre_ln, o->final_ln, o->bias, o->bos, o->eos, o->pad);
+    if (o->type == MODEL_OPT)
+        return xasprintf("opt %d %d %d %d %d %d %d %d%d%d %d %d %d %s %d", o->L, o->H, o->E, o->F, o->P, o->V,
+                         o->positions, o->pre_ln, o->final_ln, o->bias, o->bos, o->eos, o->pad,
+                         activation_names[f->act], o->plain_norms);
+    if (o->type == MODEL_NEOX)
+        return xasprintf("gpt_neox %d %d %d %d %d %d %s %.9g %s %.9g %.9g %.9g %.9g %d %d %d%d%d %d %d %d", o->L, o->H,
+                         o->E, o->F, o->V, o->positions, activation_names[f->act], f->norm_eps, rope_names[r->kind],
+                         r->theta, r->factor, r->low, r->high, r->old, o->rotary, o->parallel, f->bias_qkv, o->tied,
+                         o->bos, o->eos, o->pad);
     return xasprintf("%s %d %d %d %d %d %d %d %d %s %.9g %s %.9g %.9g %.9g %.9g %d %d%d%d%d%d %d %d %d",
                      model_type_names[o->type], o->L, o->H, f->K, o->D, o->E, o->F, o->V, o->positions,
                      activation_names[f->act], f->norm_eps, rope_names[r->kind], r->theta, r->factor, r->low, r->high,

@@ -31,15 +31,6 @@ int config_bool(const json_t *root, const char *path, const char *key, bool pres
     return !v || json_is_boolean(v) ? 0 : err_set("%s: \"%s\" is neither true nor false", path, key);
 }
 
-int config_want_text(const json_t *root, const char *path, const char *key, const char *want, const char *why) {
-    const json_t *v = json_object_get(root, key);
-    if (!v) return 0;
-    if (!json_is_string(v)) return err_set("%s: \"%s\" is not a text", path, key);
-    if (strcmp(json_string_value(v), want))
-        return err_set("%s: \"%s\" is \"%.60s\"; %s", path, key, json_string_value(v), why);
-    return 0;
-}
-
 int config_dtype(const json_t *root, const char *path, dtype *out) {
     const json_t *v = json_object_get(root, "torch_dtype");
     if (!v) v = json_object_get(root, "dtype");
@@ -74,4 +65,81 @@ void config_put_list(json_t *root, const char *key, const int *list, int n) {
     json_t *v = json_array();
     for (int i = 0; i < n; i++) json_array_append_new(v, json_integer(list[i]));
     json_object_set_new(root, key, v);
+}
+
+// ---------------------------------------------------------------- what several families have
+// transformers 5 writes theta and the scaling as rope_parameters, older files as rope_theta and rope_scaling.
+int config_rope(const json_t *root, const char *path, const char *theta, rope_config *r) {
+    const json_t *v5 = json_object_get(root, "rope_parameters"), *older = json_object_get(root, "rope_scaling");
+    const json_t *s = v5 && !json_is_null(v5) ? v5 : older;
+    const char *where = s == v5 ? "rope_parameters" : "rope_scaling";
+    if (config_positive(root, path, theta, 10000, &r->theta)) return -1;
+    r->kind = ROPE_DEFAULT;
+    if (!s || json_is_null(s)) return 0;
+    if (!json_is_object(s)) return err_set("%s: \"%s\" is not an object", path, where);
+    if (config_positive(s, path, "rope_theta", r->theta, &r->theta)) return -1;
+    const json_t *kind = json_object_get(s, "rope_type");
+    if (!kind) kind = json_object_get(s, "type");
+    if (!kind && json_object_size(s) > (json_object_get(s, "rope_theta") != NULL))
+        return err_set("%s: \"%s\" has no \"rope_type\"; one kind for all layers is implemented", path, where);
+    if (kind && !json_is_string(kind)) return err_set("%s: \"rope_type\" is not a text", path);
+    const char *name = kind ? json_string_value(kind) : "default";
+    int k = 0;
+    while (k < ROPE_KINDS && strcmp(name, rope_names[k])) k++;
+    if (k == ROPE_KINDS)
+        return err_set("%s: \"rope_type\" is \"%.60s\"; only default, linear and llama3 are implemented", path, name);
+    r->kind = (rope_kind)k;
+    if (k != ROPE_DEFAULT && config_positive(s, path, "factor", 0, &r->factor)) return -1;
+    if (k != ROPE_LLAMA3) return 0;
+    if (config_positive(s, path, "low_freq_factor", 0, &r->low) ||
+        config_positive(s, path, "high_freq_factor", 0, &r->high) ||
+        config_int(s, path, "original_max_position_embeddings", 0, 1, CONFIG_MOST, &r->old))
+        return -1;
+    return r->high > r->low
+               ? 0
+               : err_set("%s: \"high_freq_factor\" %g is not above \"low_freq_factor\" %g", path, r->high, r->low);
+}
+
+int config_activation(const json_t *root, const char *path, const char *key, const char *preset, activation *act) {
+    const json_t *v = json_object_get(root, key);
+    const char *name = json_is_string(v) ? json_string_value(v) : preset;
+    if (v && !json_is_string(v)) return err_set("%s: \"%s\" is not a text", path, key);
+    if (!strcmp(name, "gelu_new") || !strcmp(name, "gelu_fast")) name = activation_names[ACT_GELU_TANH];
+    for (int a = 0; a < ACTIVATIONS; a++)
+        if (!strcmp(name, activation_names[a])) {
+            *act = (activation)a;
+            return 0;
+        }
+    return err_set("%s: \"%s\" is \"%.60s\"; only relu, silu, gelu and gelu_pytorch_tanh are implemented", path, key,
+                   name);
+}
+
+// A token id, or the first of a list of them; none (absent or null): -1.
+int config_token(const json_t *root, const char *path, const char *key, int V, int *out) {
+    const json_t *v = json_object_get(root, key);
+    *out = -1;
+    if (json_is_array(v)) v = json_array_get(v, 0);
+    if (!v || json_is_null(v)) return 0;
+    if (!json_is_integer(v)) return err_set("%s: \"%s\" is not a whole number", path, key);
+    if (json_integer_value(v) >= V)
+        return err_set("%s: the special token \"%s\" %lld is not below \"vocab_size\" %d", path, key,
+                       (long long)json_integer_value(v), V);
+    *out = json_integer_value(v) < 0 ? -1 : (int)json_integer_value(v);
+    return 0;
+}
+
+void config_put_token(json_t *root, const char *key, int id) {
+    json_object_set_new(root, key, id < 0 ? json_null() : json_integer(id));
+}
+
+void config_put_rope(json_t *root, const char *theta, const rope_config *r) {
+    json_object_set_new(root, theta, json_real(r->theta));
+    if (r->kind == ROPE_DEFAULT) return;
+    json_t *s = json_pack("{s:s, s:f}", "rope_type", rope_names[r->kind], "factor", r->factor);
+    if (r->kind == ROPE_LLAMA3) {
+        json_object_set_new(s, "low_freq_factor", json_real(r->low));
+        json_object_set_new(s, "high_freq_factor", json_real(r->high));
+        json_object_set_new(s, "original_max_position_embeddings", json_integer(r->old));
+    }
+    json_object_set_new(root, "rope_scaling", s);
 }

@@ -11,14 +11,22 @@ int config_int(const json_t *root, const char *path, const char *key, int preset
 // A number above 0; absent (or null): preset, and an error where that is 0.
 int config_positive(const json_t *root, const char *path, const char *key, double preset, double *out);
 int config_bool(const json_t *root, const char *path, const char *key, bool preset, bool *out);
-// A text key must hold `want`; an absent one counts as `want`.
-int config_want_text(const json_t *root, const char *path, const char *key, const char *want, const char *why);
 // torch_dtype, or dtype, as transformers 5 calls it.
 int config_dtype(const json_t *root, const char *path, dtype *out);
 // A list of L whole numbers in [0, max]; absent: NULL. The caller frees it.
 int config_list(const json_t *root, const char *path, const char *key, int L, int max, int **out);
 void config_put_list(json_t *root, const char *key, const int *list, int n);
 
+// Rotary positions: theta by its key, or as rope_parameters (transformers 5) or rope_scaling have it; an activation by
+// its key, absent: preset; a token id, the first of a list, -1 where absent; and the writers.
+int config_rope(const json_t *root, const char *path, const char *theta, rope_config *r);
+int config_activation(const json_t *root, const char *path, const char *key, const char *preset, activation *act);
+int config_token(const json_t *root, const char *path, const char *key, int V, int *out);
+void config_put_token(json_t *root, const char *key, int id);
+void config_put_rope(json_t *root, const char *theta, const rope_config *r);
+
 // The families' readers and writers of what follows "model_type".
 int config_read_llama(const json_t *root, const char *path, model_config *c);
 json_t *config_write_llama(const model_config *c);
+int config_read_neox(const json_t *root, const char *path, model_config *c);
+json_t *config_write_neox(const model_config *c);

@@ -6,11 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const model_type_names[] = {[MODEL_OPT] = "opt",
-                                        [MODEL_LLAMA] = "llama",
-                                        [MODEL_MISTRAL] = "mistral",
-                                        [MODEL_QWEN2] = "qwen2",
-                                        [MODEL_QWEN3] = "qwen3"};
+const char *const model_type_names[] = {[MODEL_OPT] = "opt",     [MODEL_LLAMA] = "llama", [MODEL_MISTRAL] = "mistral",
+                                        [MODEL_QWEN2] = "qwen2", [MODEL_QWEN3] = "qwen3", [MODEL_NEOX] = "gpt_neox"};
 const char *const activation_names[] = {
     [ACT_RELU] = "relu", [ACT_SILU] = "silu", [ACT_GELU] = "gelu", [ACT_GELU_TANH] = "gelu_pytorch_tanh"};
 const char *const rope_names[] = {[ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear", [ROPE_LLAMA3] = "llama3"};
@@ -18,7 +15,7 @@ const char *const rope_names[] = {[ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "l
 // ---------------------------------------------------------------- reading
 static int read_opt(const json_t *root, const char *path, model_config *c) {
     bool affine, remove_final;
-    if (config_want_text(root, path, "activation_function", "relu", "only relu is implemented")) return -1;
+    if (config_activation(root, path, "activation_function", "relu", &c->llama.act)) return -1;
     if (config_int(root, path, "num_hidden_layers", 0, 1, 1 << 12, &c->L)) return -1;
     if (config_int(root, path, "num_attention_heads", 0, 1, 1 << 12, &c->H)) return -1;
     if (config_int(root, path, "hidden_size", 0, 1, CONFIG_MOST, &c->E)) return -1;
@@ -42,9 +39,7 @@ static int read_opt(const json_t *root, const char *path, model_config *c) {
     if (config_bool(root, path, "enable_bias", true, &c->bias)) return -1;
     if (config_bool(root, path, "tie_word_embeddings", true, &c->tied)) return -1;
     if (config_bool(root, path, "layer_norm_elementwise_affine", true, &affine)) return -1;
-    if (!affine)
-        return err_set("%s: \"layer_norm_elementwise_affine\" is false; norms without weights are not implemented",
-                       path);
+    c->plain_norms = !affine;
     c->final_ln = c->pre_ln && !remove_final;
     return config_dtype(root, path, &c->declared);
 }
@@ -57,10 +52,11 @@ static int config_read(const json_t *root, const char *path, model_config *c) {
     for (int t = 0; t < MODEL_TYPES; t++) {
         if (strcmp(json_string_value(type), model_type_names[t])) continue;
         c->type = (model_type)t;
-        return t == MODEL_OPT ? read_opt(root, path, c) : config_read_llama(root, path, c);
+        if (t == MODEL_OPT) return read_opt(root, path, c);
+        return t == MODEL_NEOX ? config_read_neox(root, path, c) : config_read_llama(root, path, c);
     }
-    return err_set("%s: \"model_type\" is \"%.60s\"; only opt, llama, mistral, qwen2 and qwen3 can be read", path,
-                   json_string_value(type));
+    return err_set("%s: \"model_type\" is \"%.60s\"; only opt, llama, mistral, qwen2, qwen3 and gpt_neox can be read",
+                   path, json_string_value(type));
 }
 
 int model_config_parse(const char *json, size_t n, const char *path, model_config *config) {
@@ -75,7 +71,11 @@ int model_config_parse(const char *json, size_t n, const char *path, model_confi
 }
 
 int model_check_mode(const model_config *c, mode_kind mode) {
-    if (mode == MODE_SOUND || c->type == MODEL_OPT) return 0;
+    const bool relu = c->llama.act == ACT_RELU;
+    if (mode == MODE_SOUND || (c->type == MODEL_OPT && relu)) return 0;
+    if (c->type == MODEL_OPT)
+        return err_set("--mode %s follows published code that has ReLU alone, and this OPT has %s; take --mode sound",
+                       mode_names[mode], activation_names[c->llama.act]);
     return err_set("--mode %s follows published code that has OPT models alone, and this one is %s; take --mode sound",
                    mode_names[mode], model_type_names[c->type]);
 }
@@ -89,16 +89,16 @@ void model_config_free(model_config *c) {
 
 // ---------------------------------------------------------------- writing
 static json_t *write_opt(const model_config *c) {
-    json_t *root =
-        json_pack("{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, "
-                  "s:f, s:f, s:f, s:s}",
-                  "architectures", "OPTForCausalLM", "model_type", "opt", "activation_function", "relu",
-                  "num_hidden_layers", c->L, "num_attention_heads", c->H, "hidden_size", c->E, "ffn_dim", c->F,
-                  "word_embed_proj_dim", c->P, "vocab_size", c->V, "max_position_embeddings", c->positions,
-                  "bos_token_id", c->bos, "eos_token_id", c->eos, "pad_token_id", c->pad, "do_layer_norm_before",
-                  c->pre_ln, "_remove_final_layer_norm", c->pre_ln && !c->final_ln, "enable_bias", c->bias,
-                  "layer_norm_elementwise_affine", 1, "tie_word_embeddings", !c->own_head, "dropout", 0.0,
-                  "attention_dropout", 0.0, "layerdrop", 0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
+    json_t *root = json_pack(
+        "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, "
+        "s:f, s:f, s:f, s:s}",
+        "architectures", "OPTForCausalLM", "model_type", "opt", "activation_function", activation_names[c->llama.act],
+        "num_hidden_layers", c->L, "num_attention_heads", c->H, "hidden_size", c->E, "ffn_dim", c->F,
+        "word_embed_proj_dim", c->P, "vocab_size", c->V, "max_position_embeddings", c->positions, "bos_token_id",
+        c->bos, "eos_token_id", c->eos, "pad_token_id", c->pad, "do_layer_norm_before", c->pre_ln,
+        "_remove_final_layer_norm", c->pre_ln && !c->final_ln, "enable_bias", c->bias, "layer_norm_elementwise_affine",
+        !c->plain_norms, "tie_word_embeddings", !c->own_head, "dropout", 0.0, "attention_dropout", 0.0, "layerdrop",
+        0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
     config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
     config_put_list(root, "ffn_dim_per_layer", c->neurons, c->L);
@@ -117,7 +117,8 @@ static void name_own_class(json_t *root) {
 }
 
 char *model_config_text(const model_config *c) {
-    json_t *root = c->type == MODEL_OPT ? write_opt(c) : config_write_llama(c);
+    json_t *root = c->type == MODEL_OPT ? write_opt(c) : NULL;
+    if (!root) root = c->type == MODEL_NEOX ? config_write_neox(c) : config_write_llama(c);
     if (c->heads || c->neurons) name_own_class(root);
     char *body = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)), *text = xasprintf("%s\n", body);
     free(body);

@@ -8,51 +8,6 @@
 static bool is_qwen(const model_config *c) { return c->type == MODEL_QWEN2 || c->type == MODEL_QWEN3; }
 
 // ---------------------------------------------------------------- reading
-// transformers 5 writes theta and the scaling as rope_parameters, older files as rope_theta and rope_scaling.
-static int read_rope(const json_t *root, const char *path, rope_config *r) {
-    const json_t *v5 = json_object_get(root, "rope_parameters"), *older = json_object_get(root, "rope_scaling");
-    const json_t *s = v5 && !json_is_null(v5) ? v5 : older;
-    const char *where = s == v5 ? "rope_parameters" : "rope_scaling";
-    if (config_positive(root, path, "rope_theta", 10000, &r->theta)) return -1;
-    r->kind = ROPE_DEFAULT;
-    if (!s || json_is_null(s)) return 0;
-    if (!json_is_object(s)) return err_set("%s: \"%s\" is not an object", path, where);
-    if (config_positive(s, path, "rope_theta", r->theta, &r->theta)) return -1;
-    const json_t *kind = json_object_get(s, "rope_type");
-    if (!kind) kind = json_object_get(s, "type");
-    if (!kind && json_object_size(s) > (json_object_get(s, "rope_theta") != NULL))
-        return err_set("%s: \"%s\" has no \"rope_type\"; one kind for all layers is implemented", path, where);
-    if (kind && !json_is_string(kind)) return err_set("%s: \"rope_type\" is not a text", path);
-    const char *name = kind ? json_string_value(kind) : "default";
-    int k = 0;
-    while (k < ROPE_KINDS && strcmp(name, rope_names[k])) k++;
-    if (k == ROPE_KINDS)
-        return err_set("%s: \"rope_type\" is \"%.60s\"; only default, linear and llama3 are implemented", path, name);
-    r->kind = (rope_kind)k;
-    if (k != ROPE_DEFAULT && config_positive(s, path, "factor", 0, &r->factor)) return -1;
-    if (k != ROPE_LLAMA3) return 0;
-    if (config_positive(s, path, "low_freq_factor", 0, &r->low) ||
-        config_positive(s, path, "high_freq_factor", 0, &r->high) ||
-        config_int(s, path, "original_max_position_embeddings", 0, 1, CONFIG_MOST, &r->old))
-        return -1;
-    return r->high > r->low
-               ? 0
-               : err_set("%s: \"high_freq_factor\" %g is not above \"low_freq_factor\" %g", path, r->high, r->low);
-}
-
-static int read_activation(const json_t *root, const char *path, activation *act) {
-    const json_t *v = json_object_get(root, "hidden_act");
-    const char *name = json_is_string(v) ? json_string_value(v) : "silu";
-    if (v && !json_is_string(v)) return err_set("%s: \"hidden_act\" is not a text", path);
-    for (int a = 0; a < ACTIVATIONS; a++)
-        if (!strcmp(name, activation_names[a])) {
-            *act = (activation)a;
-            return 0;
-        }
-    return err_set("%s: \"hidden_act\" is \"%.60s\"; only relu, silu, gelu and gelu_pytorch_tanh are implemented", path,
-                   name);
-}
-
 // Keys that would make another model of it.
 static int refuse(const json_t *root, const char *path) {
     const json_t *layers = json_object_get(root, "layer_types"), *one;
@@ -79,20 +34,6 @@ static int read_window(const json_t *root, const char *path, model_config *c) {
     if (config_int(root, path, "sliding_window", CONFIG_MOST, 1, CONFIG_MOST, &window)) return -1;
     if (c->type == MODEL_LLAMA || !used || window >= c->positions) return 0;
     c->llama.window = c->positions = window;
-    return 0;
-}
-
-// A token id, or the first of a list of them; none (absent or null): -1.
-static int read_token(const json_t *root, const char *path, const char *key, int V, int *out) {
-    const json_t *v = json_object_get(root, key);
-    *out = -1;
-    if (json_is_array(v)) v = json_array_get(v, 0);
-    if (!v || json_is_null(v)) return 0;
-    if (!json_is_integer(v)) return err_set("%s: \"%s\" is not a whole number", path, key);
-    if (json_integer_value(v) >= V)
-        return err_set("%s: the special token \"%s\" %lld is not below \"vocab_size\" %d", path, key,
-                       (long long)json_integer_value(v), V);
-    *out = json_integer_value(v) < 0 ? -1 : (int)json_integer_value(v);
     return 0;
 }
 
@@ -150,8 +91,8 @@ int config_read_llama(const json_t *root, const char *path, model_config *c) {
     if (config_int(root, path, "max_position_embeddings", 0, 1, CONFIG_MOST, &c->positions)) return -1;
     c->P = c->E;
     if (read_heads(root, path, c)) return -1;
-    if (read_activation(root, path, &f->act)) return -1;
-    if (read_rope(root, path, &f->rope)) return -1;
+    if (config_activation(root, path, "hidden_act", "silu", &f->act)) return -1;
+    if (config_rope(root, path, "rope_theta", &f->rope)) return -1;
     if (read_window(root, path, c)) return -1;
     if (config_positive(root, path, "rms_norm_eps", 1e-6, &f->norm_eps)) return -1;
     if (config_bool(root, path, "tie_word_embeddings", false, &c->tied)) return -1;
@@ -166,29 +107,14 @@ int config_read_llama(const json_t *root, const char *path, model_config *c) {
     if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
     if (config_list(root, path, "intermediate_size_per_layer", c->L, c->F, &c->neurons)) return -1;
     if (read_reads(root, path, c)) return -1;
-    if (read_token(root, path, "bos_token_id", c->V, &c->bos) ||
-        read_token(root, path, "eos_token_id", c->V, &c->eos) || read_token(root, path, "pad_token_id", c->V, &c->pad))
+    if (config_token(root, path, "bos_token_id", c->V, &c->bos) ||
+        config_token(root, path, "eos_token_id", c->V, &c->eos) ||
+        config_token(root, path, "pad_token_id", c->V, &c->pad))
         return -1;
     return config_dtype(root, path, &c->declared);
 }
 
 // ---------------------------------------------------------------- writing
-static void put_token(json_t *root, const char *key, int id) {
-    json_object_set_new(root, key, id < 0 ? json_null() : json_integer(id));
-}
-
-static void put_rope(json_t *root, const rope_config *r) {
-    json_object_set_new(root, "rope_theta", json_real(r->theta));
-    if (r->kind == ROPE_DEFAULT) return;
-    json_t *s = json_pack("{s:s, s:f}", "rope_type", rope_names[r->kind], "factor", r->factor);
-    if (r->kind == ROPE_LLAMA3) {
-        json_object_set_new(s, "low_freq_factor", json_real(r->low));
-        json_object_set_new(s, "high_freq_factor", json_real(r->high));
-        json_object_set_new(s, "original_max_position_embeddings", json_integer(r->old));
-    }
-    json_object_set_new(root, "rope_scaling", s);
-}
-
 json_t *config_write_llama(const model_config *c) {
     static const char *const classes[] = {[MODEL_LLAMA] = "LlamaForCausalLM",
                                           [MODEL_MISTRAL] = "MistralForCausalLM",
@@ -203,10 +129,10 @@ json_t *config_write_llama(const model_config *c) {
                   c->positions, "rms_norm_eps", f->norm_eps, "tie_word_embeddings", c->tied, "attention_dropout", 0.0,
                   "initializer_range", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
-    put_rope(root, &f->rope);
-    put_token(root, "bos_token_id", c->bos);
-    put_token(root, "eos_token_id", c->eos);
-    put_token(root, "pad_token_id", c->pad);
+    config_put_rope(root, "rope_theta", &f->rope);
+    config_put_token(root, "bos_token_id", c->bos);
+    config_put_token(root, "eos_token_id", c->eos);
+    config_put_token(root, "pad_token_id", c->pad);
     if (c->type == MODEL_LLAMA || c->type == MODEL_QWEN3)
         json_object_set_new(root, "attention_bias", json_boolean(f->bias_qkv));
     else if (f->bias_out)

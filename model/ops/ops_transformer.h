@@ -13,10 +13,11 @@ OP(void, append, (float *const *to, const float *x, int E, const int32_t *at, co
 // y = max(x, 0); y = x where gate > 0, else 0
 OP(void, relu, (float *y, const float *x, int F, const span *s, int n))
 OP(void, gate, (float *y, const float *x, const float *gate, int F, const span *s, int n))
-// x (rows, units * D), in place: numbers i and i + D/2 of each unit are turned by the angle of the row's position,
-// whose cosine and sine are table[first[i] + t] = (cos [D/2], sin [D/2]); back: by minus the angle. first: device
-// memory
-OP(void, rotate, (float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n))
+// x (rows, units * D), in place: numbers i and i + R/2 of each unit, R columns of the table, are turned by the angle of
+// the row's position, whose cosine and sine are table[first[i] + t] = (cos [R/2], sin [R/2]); back: by minus the angle.
+// What a unit has after R numbers stays. first: device memory
+OP(void, rotate,
+   (float *x, int D, const weight *table, const int32_t *first, int units, bool back, const span *s, int n))
 // r = act(g) u, element by element; its gradients dg, du from dr; its tangent; the tangents of its gradients. u NULL,
 // and with it du, tu, tdu: r = act(g)
 OP(void, gated, (float *r, const float *g, const float *u, activation act, int F, const span *s, int n))

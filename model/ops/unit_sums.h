@@ -5,7 +5,7 @@
 
 enum {
     USUM_ACT,      // sum a a
-    USUM_OUTPUT,   // sum r r of the neuron's output: relu(a), or a itself where it has a gate
+    USUM_OUTPUT,   // sum r r of the neuron's output: relu(a), or a itself where `gate` is there
     USUM_GRAD,     // sum g g
     USUM_ABS,      // sum |g|
     USUM_SIGNED,   // sum a g
@@ -30,7 +30,7 @@ enum { HEAD_ROWS = 200, NEURON_ROWS = 32 };
 typedef struct {
     const float *act, *grad, *tangent, *out;
     int ld, out_ld, D;
-    const float *gate;  // of neurons whose output is act: what decides whether they are on; NULL: act does
+    const float *gate;  // of neurons whose output is act: what decides whether they are on (z); NULL: act does
 } unit_taps;
 
 // For a row x of an FFN's input (row_stats): what correlations of rows (dg x, du x) are made of beside those of x.

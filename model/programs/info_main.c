@@ -26,8 +26,19 @@ static void print_opt(const model_config *c) {
     const arch a = arch_of(c);
     printf("architecture  OPT, %s, %d layers, %d heads of %d, hidden %d, FFN %d\n", a.norm_first ? "pre-LN" : "post-LN",
            c->L, c->H, c->D, c->E, c->F);
-    printf("              %d positions, vocabulary %d, embedding width %d%s%s\n", c->positions, c->V, c->P,
+    printf("              %d positions, vocabulary %d, embedding width %d%s%s", c->positions, c->V, c->P,
            a.norm_first && !a.norm_at_end ? ", no final norm" : "", c->bias ? "" : ", no biases");
+    printf("%s%s%s\n", c->plain_norms ? ", norms without weights" : "", a.act == ACT_RELU ? "" : ", ",
+           a.act == ACT_RELU ? "" : activation_names[a.act]);
+}
+
+static void print_neox(const model_config *c) {
+    const arch a = arch_of(c);
+    printf("architecture  GPT-NeoX, %d layers, %d heads of %d, hidden %d, FFN %d (%s) %s\n", c->L, c->H, c->D, c->E,
+           c->F, activation_names[a.act], a.parallel ? "beside the attention" : "after the attention");
+    printf("              %d positions, rotary (%d numbers of a head, theta %g), vocabulary %d, %s head%s\n",
+           c->positions, a.rotary, c->llama.rope.theta, c->V, c->tied ? "tied" : "own",
+           a.bias_qkv ? "" : ", no biases in the attention");
 }
 
 static void print_llama(const model_config *c) {
@@ -51,7 +62,12 @@ static const char *token_text(char out[16], int id) {
 static void print_architecture(const model_config *c) {
     char bos[16], eos[16], pad[16];
     printf("model         %s\n", model_dir);
-    (c->type == MODEL_OPT ? print_opt : print_llama)(c);
+    if (c->type == MODEL_OPT)
+        print_opt(c);
+    else if (c->type == MODEL_NEOX)
+        print_neox(c);
+    else
+        print_llama(c);
     printf("              tokens: begin %s, end %s, padding %s\n", token_text(bos, c->bos), token_text(eos, c->eos),
            token_text(pad, c->pad));
 }

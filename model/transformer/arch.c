@@ -5,11 +5,9 @@
 #include <string.h>
 
 arch arch_of(const model_config *c) {
-    static const family *const families[MODEL_TYPES] = {[MODEL_OPT] = &family_opt,
-                                                        [MODEL_LLAMA] = &family_llama,
-                                                        [MODEL_MISTRAL] = &family_llama,
-                                                        [MODEL_QWEN2] = &family_llama,
-                                                        [MODEL_QWEN3] = &family_llama};
+    static const family *const families[MODEL_TYPES] = {
+        [MODEL_OPT] = &family_opt,     [MODEL_LLAMA] = &family_llama, [MODEL_MISTRAL] = &family_llama,
+        [MODEL_QWEN2] = &family_llama, [MODEL_QWEN3] = &family_llama, [MODEL_NEOX] = &family_neox};
     return families[c->type]->describe(c);
 }
 
@@ -21,8 +19,9 @@ bool arch_has(const model_config *c, const tensor_spec *s) {
     case IF_BIAS_FFN: return a.bias_ffn;
     case IF_QK_NORM: return a.qk_norm;
     case IF_PROJECTED: return c->P != c->E;
-    case IF_NORM_AT_END: return a.norm_at_end;
+    case IF_NORM_AT_END: return a.norm_at_end && a.affine;
     case IF_OWN_HEAD: return !a.tied;
+    case IF_AFFINE: return a.affine;
     default: return true;
     }
 }

@@ -1,6 +1,6 @@
 // arch - what kind of transformer a model is, as a value, and the tensors of a family of models, as a table. Everything
 // that handles weights reads these two: loading, saving, compaction, random initialisation, transposed copies, bytes
-// and multiply-adds. A family is a file arch_NAME.c: arch_opt.c, arch_llama.c.
+// and multiply-adds. A family is a file arch_NAME.c: arch_opt.c, arch_llama.c, arch_neox.c.
 #pragma once
 #include "ckpt.h"
 #include "norm_shape.h"
@@ -18,14 +18,18 @@ typedef struct {
     bool norm_first;   // in a layer: y = x + f(N(x)); else y = N(x + f(x))
     bool norm_at_end;  // one more before the head
     bool qk_norm;      // q and k of each head go through a norm of their own over D values, before the rotation
-    // Learned: a row of a table for each position, added to the embedding. Rotary: pairs of q and k are turned.
+    bool parallel;     // y = x + attention(N1(x)) + ffn(N2(x)); norms come first
+    // Learned: a row of a table for each position, added to the embedding. Rotary: pairs of q and k are turned, in the
+    // first `rotary` numbers of each head.
     position_kind positions;
+    int rotary;
     int position_offset;             // rows of the table before that of position 0
     int heads, kv_heads, head_size;  // query head h reads K and V of head h / (heads / kv_heads)
     activation act;
     bool gated;  // the FFN's r is act(x Wg') * (x Wu'); else act(z), z = x W1'
     neuron_tap tap;
     bool bias_qkv, bias_out, bias_ffn;  // of q, k, v; of the output projection; of the FFN's matrices
+    bool affine;                        // norms have gains (and biases)
     bool tied;                          // the head is the token embedding
 } arch;
 arch arch_of(const model_config *c);
@@ -54,7 +58,8 @@ typedef enum {
     IF_QK_NORM,
     IF_PROJECTED,
     IF_NORM_AT_END,
-    IF_OWN_HEAD
+    IF_OWN_HEAD,
+    IF_AFFINE
 } tensor_condition;  // which models have it; projected: tokens are embedded in another width
 // Before training: normal, of a smaller deviation in what is added to the residual (pretrain), gains 1, biases 0.
 typedef enum { INIT_NORMAL, INIT_RESIDUAL, INIT_ONE, INIT_ZERO } tensor_init;
@@ -69,6 +74,12 @@ typedef struct {
     bool looked_up;  // a token reads one row
 } tensor_spec;
 
+// Tensors of a layer that checkpoints hold as one, by turns: of each head its rows of the first, of the second, of the
+// third (fused.h). Names without ".weight" and ".bias".
+typedef struct {
+    const char *name, *part[3];
+} tensor_fused;
+
 typedef struct family {
     arch (*describe)(const model_config *c);  // a configuration of one of its model types
     const char *const *prefixes;              // what a file may put before the names, NULL at the end
@@ -76,8 +87,9 @@ typedef struct family {
     const char *embedding, *head;             // names of the token embedding, of the head in checkpoints that hold it
     const tensor_spec *tensors;               // in the order of files: those of layers stand together
     int n_tensors;
+    const tensor_fused *fused;  // NULL: none
 } family;
-extern const family family_opt, family_llama;
+extern const family family_opt, family_llama, family_neox;
 
 // A tensor of a model; layer: -1 at the input, L at the output.
 typedef struct {

@@ -17,6 +17,7 @@ static arch describe(const model_config *c) {
                   .norm_at_end = true,
                   .qk_norm = f->qk_norm,
                   .positions = POSITIONS_ROTARY,
+                  .rotary = c->D,
                   .heads = c->H,
                   .kv_heads = f->K,
                   .head_size = c->D,
@@ -26,6 +27,7 @@ static arch describe(const model_config *c) {
                   .bias_qkv = f->bias_qkv,
                   .bias_out = f->bias_out,
                   .bias_ffn = f->bias_ffn,
+                  .affine = true,
                   .tied = c->tied};
 }
 

@@ -23,7 +23,7 @@ static const span *heads_as_rows(const model_run *r, const span *rows, int units
 
 static void turn(model_run *r, const run_part *p, float *x, int units, bool back) {
     if (r->m->arch.positions != POSITIONS_ROTARY || units == 0) return;
-    r->o->rotate(x, &r->m->turn[p->index], p->step, units, back, r->every.all, r->n);
+    r->o->rotate(x, r->m->c.D, &r->m->turn[p->index], p->step, units, back, r->every.all, r->n);
 }
 
 void attention_place(model_run *r, const run_part *p, float *x, const float *raw, const weight *gain, int units,

@@ -2,14 +2,15 @@
 // them:
 //   norm first (pre):   mid = res + attention(N1(res))    out = mid + ffn(N2(mid))
 //   norm last (post):   mid = N1(res + attention(res))    out = N2(mid + ffn(mid))
+// or side by side (parallel):  mid = res + attention(N1(res))    out = mid + ffn(N2(res))
 // and the derivatives of that. Contracts in model_run.h.
 #include "model_run.h"
 
-// A sublayer's residual and norm, about f: y = x + f(N(x)), or y = N(x + f(x)).
+// A sublayer's residual and norm, about f: y = to + f(N(x)), or y = N(x + f(x)).
 typedef struct {
     bool pre;
     const weight *gain, *bias;
-    float *x, *sum;        // [rows, E] what enters; post: x + f(x)
+    float *x, *to, *sum;   // [rows, E] what enters; what f's output is added to: x, unless parallel; post: x + f(x)
     float *dn, *tn;        // [rows, E] gradient at the norm's output, tangent at its input
     float *dgain, *dbias;  // gradients to add to, or NULL
 } around;
@@ -18,7 +19,7 @@ static around around_attention(const model_run *r, int l, const model_layer *g) 
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     around s = {.pre = r->m->arch.norm_first, .gain = &w->ln1_g, .bias = maybe(&w->ln1_b)};
-    s.x = r->res[l], s.sum = t->s1, s.dn = t->dh, s.tn = t->tn1;
+    s.x = s.to = r->res[l], s.sum = t->s1, s.dn = t->dh, s.tn = t->tn1;
     if (g) s.dgain = grad_of(&g->ln1_g), s.dbias = grad_of(&g->ln1_b);
     return s;
 }
@@ -27,7 +28,8 @@ static around around_ffn(const model_run *r, int l, const model_layer *g) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     around s = {.pre = r->m->arch.norm_first, .gain = &w->ln2_g, .bias = maybe(&w->ln2_b)};
-    s.x = t->mid, s.sum = t->s2, s.dn = t->dx, s.tn = t->tn2;
+    s.x = s.to = t->mid, s.sum = t->s2, s.dn = t->dx, s.tn = t->tn2;
+    if (r->m->arch.parallel) s.x = r->res[l], s.tn = t->tn1;
     if (g) s.dgain = grad_of(&g->ln2_g), s.dbias = grad_of(&g->ln2_b);
     return s;
 }
@@ -40,10 +42,10 @@ static const float *enter(model_run *r, const around *s, float *h, const row_set
     return h;
 }
 
-// Where f's output is to be added: x, copied to y or to the norm's input.
+// Where f's output is to be added: a copy in y or in the norm's input.
 static float *residual(model_run *r, const around *s, float *y, const row_set *rows) {
     float *sum = s->pre ? y : s->sum;
-    if (sum != s->x) r->o->move(sum, s->x, r->m->c.E, rows->all, r->n);
+    if (sum != s->to) r->o->move(sum, s->to, r->m->c.E, rows->all, r->n);
     return sum;
 }
 
@@ -87,6 +89,7 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
     const int E = r->m->c.E, A = r->m->layer[l].wq.rows;
     const row_set *inside = rows_inside(r, l), *leaving = rows_leaving(r, l);
     const around one = around_attention(r, l, NULL), two = around_ffn(r, l, NULL);
+    const bool parallel = r->m->arch.parallel;
     layer_arrays *t = &r->layer[l];
 
     // who watches sees the residual, and may choose units
@@ -97,6 +100,7 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
     const float *h = enter(r, &one, p->h, &r->every);
     kv_forward(r, p, l, h);
     if (inside == &r->outputs && r->out_rows == 0) return;  // only K and V were wanted
+    if (parallel) enter(r, &two, t->x, inside);             // mid may take the place of res
     masks_by_zero(r, l);
     attention_heads(r, p, l, h, inside);
     show(r, p, STATE_HEAD_OUTPUT, l, t->a, A, inside->all);
@@ -106,7 +110,7 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
 
     // FFN: z of x, then the residual that leaves
     live_list_neurons(r, p, l);
-    enter(r, &two, t->x, inside);
+    if (!parallel) enter(r, &two, t->x, inside);
     ffn_hidden(r, p, l, inside, leaving);
     p->held = l;
     if (!leaves && two.pre) return;  // where norms come last, gradients need their inputs
@@ -158,7 +162,7 @@ void block_back_to_input(model_run *r, run_part *p, int l, const model_layer *g)
     const around one = around_attention(r, l, g);
     const float *h = g ? enter(r, &one, p->h, &r->every) : NULL;
     attention_heads_back(r, p, l, one.pre ? one.dn : p->dsum, !one.pre, h, g);
-    enter_back(r, &one, p->dres, p->dsum, r->every.all);
+    enter_back(r, &one, p->dres, one.pre ? p->dmid : p->dsum, r->every.all);
 }
 
 // ---------------------------------------------------------------- tangents
@@ -191,8 +195,8 @@ void block_jvp(model_run *r, run_part *p, int l, const direction *v) {
     attention_out_jvp(r, p, l, residual_jvp(r, &one, t->tmid, p->tcur, rows));
     leave_jvp(r, &one, t->tmid, rows);
 
-    // FFN: tmid, which is the tangent of the second norm's input where norms come first, to tcur
-    enter_jvp(r, &two, t->tx, t->tmid, rows);
+    // FFN: tmid to tcur
+    enter_jvp(r, &two, t->tx, two.pre ? two.tn : t->tmid, rows);
     ffn_jvp(r, p, l, residual_jvp(r, &two, p->tcur, t->tmid, rows), v);
     leave_jvp(r, &two, p->tcur, rows);
 }
@@ -226,5 +230,5 @@ void block_back_to_taps_jvp(model_run *r, run_part *p, int l, const direction *v
 void block_back_to_input_jvp(model_run *r, run_part *p, int l) {
     const around one = around_attention(r, l, NULL);
     attention_heads_back_jvp(r, p, l, one.pre ? p->tdx : p->tdsum, !one.pre);
-    enter_back_jvp(r, &one, p->tdres, p->tdsum, p->tdx, r->every.all);
+    enter_back_jvp(r, &one, p->tdres, one.pre ? p->tdmid : p->tdsum, p->tdx, r->every.all);
 }

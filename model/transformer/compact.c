@@ -204,7 +204,7 @@ static int *counts(const job *j, unit_kind kind) {
 // Which KV heads the query heads that stay read, counted among those that stay; NULL where no list is needed.
 static int *reads_left(const job *j, const model_config *left) {
     const model_config *c = &j->from->config;
-    if (!left->heads || c->type == MODEL_OPT || c->llama.K == c->H) return NULL;
+    if (!left->heads || arch_of(c).kv_heads == c->H) return NULL;
     int *reads = xcalloc((size_t)c->L * (size_t)c->H, sizeof *reads);
     for (int l = 0; l < c->L; l++) {
         int n = 0, index = -1, last = -1;
@@ -225,10 +225,13 @@ static int same_everywhere(const int *list, int L) {
     return list[0];
 }
 
-// Whether n heads in every layer read KV heads in equal groups, as many everywhere: *K. Of an OPT all heads must be
-// there, since their size is E/H.
+// Whether n heads in every layer read KV heads in equal groups, as many everywhere: *K. Of an OPT or a GPT-NeoX all
+// heads must be there, since their size is E/H.
 static bool in_groups(const model_config *c, int n, int *K) {
-    if (c->type == MODEL_OPT) return !c->heads;
+    if (c->type == MODEL_OPT || c->type == MODEL_NEOX) {
+        *K = c->H;
+        return !c->heads;
+    }
     *K = model_kv_units(c, 0);
     bool even = n && n % *K == 0;
     for (int l = 0; l < c->L && even; l++)
@@ -260,7 +263,7 @@ static void add_biases(model_config *c) {
         return;
     }
     c->llama.bias_out = c->llama.bias_ffn = true;
-    if (c->type == MODEL_LLAMA || c->type == MODEL_QWEN3) c->llama.bias_qkv = true;
+    if (c->type != MODEL_MISTRAL && c->type != MODEL_QWEN2) c->llama.bias_qkv = true;
 }
 
 // What is left of blocks is whole in other rows only, so it is widened.

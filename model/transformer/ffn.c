@@ -4,6 +4,7 @@
 //   y += r W2' + b2      [rows, E]
 // or, where it is gated,
 //   z = x Wg' + bg, u = x Wu' + bu, r = act(z) u      [rows, F] r: the tap
+// or, with another activation than ReLU (curved, as the gated one is), r = act(z), kept.
 // A live sequence has r of its live neurons only, and no z of others.
 #include "model_run.h"
 #include <math.h>
@@ -27,7 +28,7 @@ static bool reads_above(const model_run *r, int l) {
 }
 
 // The neurons of row t of x that are above a number.
-static live_units list_above(model_run *r, run_part *p, const float *x, int row, float above, int F) {
+static live_units list_above(const model_run *r, const run_part *p, const float *x, int row, float above, int F) {
     r->o->list_above(p->above, x + (size_t)row * (size_t)F, above, F);
     const bool host = r->o->host;
     return (live_units){.unit = p->above + 1, .n = host ? p->above[0] : F, .seqs = 1, .n_at = host ? NULL : p->above};
@@ -68,21 +69,22 @@ static void gates(model_run *r, run_part *p, int l, const row_set *rows) {
 
 // ---------------------------------------------------------------- forward
 // r of every row that a pass keeps, since l2_norm reads it; else of those that leave.
-static void gated_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
+static void curved_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const int F = w->w1.rows;
     float *hidden = hidden_of(r, p, l);
     to_units(r, t->z, t->x, &w->w1, &w->b1, 1, &p->live_neurons, inside);
-    if (r->any_above)
+    if (r->m->arch.gated && r->any_above)
         gates(r, p, l, inside);
-    else
+    else if (r->m->arch.gated)
         to_units(r, t->u, t->x, &w->wu, &w->bu, 1, &p->live_neurons, inside);
     r->o->gated(hidden, t->z, t->u, r->m->arch.act, F, t->r ? inside->all : leaving->all, r->n);
     if (inside->n_dense)
         r->o->drop_units(hidden, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense,
                          r->n);
     if (r->any_above) keep_above(r, p, l, hidden, hidden, false, leaving);
+    if (r->any_above && !r->m->arch.gated) keep_above(r, p, l, hidden, hidden, true, leaving);
 }
 
 void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
@@ -91,8 +93,8 @@ void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const r
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
     if (F == 0) return;
-    if (r->m->arch.gated) {
-        gated_hidden(r, p, l, inside, leaving);
+    if (curved_of(&r->m->arch)) {
+        curved_hidden(r, p, l, inside, leaving);
         return;
     }
     if (inside->n_dense) {
@@ -126,7 +128,7 @@ void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows) {
 }
 
 // ---------------------------------------------------------------- gradient
-static void gated_back(model_run *r, int l, float *dx, bool add, const float *dy) {
+static void curved_back(model_run *r, int l, float *dx, bool add, const float *dy) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
@@ -135,12 +137,12 @@ static void gated_back(model_run *r, int l, float *dx, bool add, const float *dy
     if (last_layer(r, l)) {
         run_clear(r, t->dr, F);
         run_clear(r, t->dz, F);
-        run_clear(r, t->du, F);
+        if (t->du) run_clear(r, t->du, F);
     }
     o->linear_back(t->dr, dy, &w->w2, false, rows, n);
     if (F) o->gated_back(t->dz, t->du, t->dr, t->z, t->u, r->m->arch.act, F, rows, n);
     o->linear_back(dx, t->dz, &w->w1, add, rows, n);
-    o->linear_back(dx, t->du, &w->wu, true, rows, n);
+    if (t->du) o->linear_back(dx, t->du, &w->wu, true, rows, n);
 }
 
 void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const model_layer *g) {
@@ -149,8 +151,8 @@ void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, E = r->m->c.E, F = w->w1.rows;
-    if (r->m->arch.gated) {
-        gated_back(r, l, dx, add, dy);
+    if (curved_of(&r->m->arch)) {
+        curved_back(r, l, dx, add, dy);
         return;
     }
     if (last_layer(r, l)) run_clear(r, t->dz, F);
@@ -178,17 +180,27 @@ static weight weight_direction(model_run *r, run_part *p, int l, int i, float fa
     return (weight){p->g1, DT_F32, F, E, NULL, NULL, false};
 }
 
-// r moves with z and u, and along the direction, factor * dr.
-static void gated_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
+// The direction, factor * the tap's gradient, added where the tap is.
+static void move_tap(model_run *r, int l, float *t, const float *grad, const direction *v) {
+    const int F = r->m->layer[l].w1.rows;
+    for (int i = 0; F > 0 && i < r->n; i++)
+        r->o->add(t, grad, v->z ? v->z[i] : 1.0f, F, &rows_leaving(r, l)->all[i], 1);
+}
+
+// Of a gated FFN r moves with z and u, and along the direction; of another z moves along it, and r with z.
+static void curved_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
     o->linear(t->tz, t->tx, &w->w1, NULL, false, rows, n);
-    o->linear(t->tu, t->tx, &w->wu, NULL, false, rows, n);
+    if (t->tu)
+        o->linear(t->tu, t->tx, &w->wu, NULL, false, rows, n);
+    else
+        move_tap(r, l, t->tz, t->dz, v);
     if (F) o->gated_jvp(p->r, t->z, t->u, t->tz, t->tu, r->m->arch.act, F, rows, n);
-    for (int i = 0; F > 0 && i < n; i++) o->add(p->r, t->dr, v->z ? v->z[i] : 1.0f, F, &rows[i], 1);
+    if (t->tu) move_tap(r, l, p->r, t->dr, v);
     o->linear(ty, p->r, &w->w2, NULL, true, rows, n);
 }
 
@@ -198,12 +210,12 @@ void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
-    if (r->m->arch.gated) {
-        gated_jvp(r, p, l, ty, v);
+    if (curved_of(&r->m->arch)) {
+        curved_jvp(r, p, l, ty, v);
         return;
     }
     o->linear(p->tdz, t->tx, &w->w1, NULL, false, rows, n);
-    for (int i = 0; F > 0 && i < n; i++) o->add(p->tdz, t->dz, v->z ? v->z[i] : 1.0f, F, &rows[i], 1);
+    move_tap(r, l, p->tdz, t->dz, v);
     for (int i = 0; v->w && F > 0 && i < n; i++) {
         const weight g1 = weight_direction(r, p, l, i, v->w[i]);
         o->linear(p->tdz, t->x, &g1, NULL, true, &rows[i], 1);
@@ -213,17 +225,20 @@ void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v) {
 }
 
 // ---------------------------------------------------------------- tangent of the gradient
-static void gated_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy) {
+static void curved_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
-    if (last_layer(r, l)) run_clear(r, p->tdr, F);
+    if (last_layer(r, l)) {
+        run_clear(r, p->tdr, F);
+        if (!t->u) run_clear(r, p->tdz, F);  // the tap's
+    }
     o->linear_back(p->tdr, tdy, &w->w2, false, rows, n);
     if (F) o->gated_back_jvp(p->tdz, p->tdu, t->dr, p->tdr, t->z, t->u, t->tz, t->tu, r->m->arch.act, F, rows, n);
     o->linear_back(tdx, p->tdz, &w->w1, add, rows, n);
-    o->linear_back(tdx, p->tdu, &w->wu, true, rows, n);
+    if (t->u) o->linear_back(tdx, p->tdu, &w->wu, true, rows, n);
 }
 
 void ffn_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v) {
@@ -232,8 +247,8 @@ void ffn_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const 
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
-    if (r->m->arch.gated) {
-        gated_back_jvp(r, p, l, tdx, add, tdy);
+    if (curved_of(&r->m->arch)) {
+        curved_back_jvp(r, p, l, tdx, add, tdy);
         return;
     }
     if (last_layer(r, l)) run_clear(r, p->tdz, F);

@@ -62,7 +62,7 @@ static void place_cached(model_run *r, const run_part *p, const kv_cache *c, int
         }
         if (normed) r->o->norm(keys, keys, &w->k_norm, NULL, norm_of(r->m, r->m->c.D), row, n);
         r->o->put(device, at, (size_t)n * sizeof *at);
-        if (turned) r->o->rotate(keys, &r->m->turn[p->index], device, 1, false, row, n);
+        if (turned) r->o->rotate(keys, r->m->c.D, &r->m->turn[p->index], device, 1, false, row, n);
     }
     r->o->release(device);
 }

@@ -63,7 +63,7 @@ static int widen_weight(void *ctx, const tensor_at *at) {
 
 // Combinations that the passes do not have.
 static void check_arch(const arch *a) {
-    ASSERT(a->gated == (a->tap == TAP_R) && (a->gated || a->act == ACT_RELU) && a->heads % a->kv_heads == 0);
+    ASSERT(a->gated == (a->tap == TAP_R) && a->heads % a->kv_heads == 0 && (a->norm_first || !a->parallel));
     ASSERT(a->positions == POSITIONS_ROTARY || (a->position_offset == 2 && !a->qk_norm));
 }
 
@@ -87,7 +87,7 @@ static int bind(model *m, const tensor *t, int n, int weights) {
     if (m->o->host) m->reads[0] = m->c.reads;
     if (m->arch.positions == POSITIONS_ROTARY) {
         m->turns = rope_table(&m->c);
-        m->turn[0] = (weight){m->turns, DT_F32, m->c.positions, m->c.D, NULL, NULL, false};
+        m->turn[0] = (weight){m->turns, DT_F32, m->c.positions, m->arch.rotary, NULL, NULL, false};
     }
     return 0;
 }
@@ -195,6 +195,36 @@ static int upload(model *m, model_fill_fn *fill, void *ctx) {
     return 0;
 }
 
+// Norms without gains and biases share ones and zeros.
+static int plain_norms(model *m) {
+    const int E = m->c.E;
+    size_t bytes[OPS_PARTS] = {0};
+    if (m->arch.affine) return 0;
+    float *host = xcalloc(2 * (size_t)E, sizeof *host);
+    for (int e = 0; e < E; e++) host[e] = 1;
+    for (int p = 0; p < m->parts; p++) bytes[p] = 2 * (size_t)E * sizeof *host;
+    const int bad = ops_reserve(m->o, bytes, "norms");
+    for (int p = 0; p < m->parts && !bad; p++) {
+        m->o->use(p);
+        m->plain[p] = m->o->alloc(bytes[p]);
+        m->o->put(m->plain[p], host, bytes[p]);
+        const weight gain = {m->plain[p], DT_F32, E, 1, NULL, NULL, false},
+                     bias = {m->plain[p] + E, DT_F32, E, 1, NULL, NULL, false};
+        for (int l = m->first[p]; l < m->first[p + 1]; l++) {
+            m->layer[l].ln1_g = m->layer[l].ln2_g = gain;
+            m->layer[l].ln1_b = m->layer[l].ln2_b = bias;
+        }
+        m->lnf_g = gain, m->lnf_b = bias;  // of the last part in the end
+    }
+    free(host);
+    return bad;
+}
+
+// Everything that is not an argument of bind, on the model's device.
+static int make(model *m, const tensor *t, int n, int weights, model_fill_fn *fill, void *ctx) {
+    return bind(m, t, n, weights) || (!m->o->host && upload(m, fill, ctx)) ? -1 : plain_norms(m);
+}
+
 int model_move_embeddings(model *m, const ops *o) {
     if (o->host) return 0;
     weight *moved[] = {&m->embed, &m->proj_in};
@@ -224,7 +254,7 @@ int model_load_as(model *m, const char *dir, const ops *o, int weights) {
     }
     *m = model_unloaded(&file.config, o);
     m->file = file;
-    if (bind(m, m->file.tensors, m->file.n_tensors, weights) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
+    if (make(m, m->file.tensors, m->file.n_tensors, weights, NULL, NULL) == 0) return 0;
     err_prefix("%s", dir);
     model_free(m);
     return -1;
@@ -240,7 +270,7 @@ int model_from_tensors_on(model *m, const model_config *c, const tensor *tensors
 
 int model_from_tensors_as(model *m, const model_config *c, const tensor *tensors, int n, const ops *o, int weights) {
     *m = model_unloaded(c, o);
-    if (bind(m, tensors, n, weights) == 0 && (o->host || upload(m, NULL, NULL) == 0)) return 0;
+    if (make(m, tensors, n, weights, NULL, NULL) == 0) return 0;
     model_free(m);
     return -1;
 }
@@ -249,7 +279,7 @@ int model_filled_on(model *m, const model_config *c, const tensor *tensors, int 
                     void *ctx) {
     ASSERT(!o->host);
     *m = model_unloaded(c, o);
-    if (bind(m, tensors, n, -1) == 0 && upload(m, fill, ctx) == 0) return 0;
+    if (make(m, tensors, n, -1, fill, ctx) == 0) return 0;
     model_free(m);
     return -1;
 }
@@ -258,6 +288,7 @@ void model_free(model *m) {
     for (int p = 0; p < OPS_PARTS; p++) {
         if (m->block[p]) m->o->release(m->block[p]);
         if (m->transposed[p]) m->o->release(m->transposed[p]);
+        if (m->plain[p]) m->o->release(m->plain[p]);
         if (m->reads[p] && !m->o->host) m->o->release(m->reads[p]);
     }
     if (m->stored != m->layer) free(m->stored);

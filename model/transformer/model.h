@@ -14,6 +14,7 @@
 // With rotary positions q and k are turned by their positions before attention; with norms of q and k (arch.qk_norm)
 // each head of them goes through one before that.
 // Where norms come last (arch.norm_first unset): h = res, mid = N1(res + ..), x = mid, res of l + 1 = N2(mid + ..).
+// Where attention and FFN stand side by side (arch.parallel): x = N2(res).
 // Units are scored on the taps a and z (or r: arch.tap) and on the loss gradients with respect to them.
 //
 // A batch packs N sequences one after the other. Every number of a sequence depends on that sequence alone: matrix
@@ -44,7 +45,8 @@ typedef struct {
     // (V, P) of the logits: its own (not arch.tied), or embed, or a copy of it where the last layer is on another part
     weight head;
     float *turns;               // host memory: the table of rotary positions
-    weight turn[OPS_PARTS];     // (positions, D) it on each part: cosines and sines of a position (ops: rotate)
+    weight turn[OPS_PARTS];     // (positions, rotary) it on each part: cosines and sines of a position (ops: rotate)
+    float *plain[OPS_PARTS];    // [2, E] ones and zeros, the gains and biases of norms that have none (not arch.affine)
     int32_t *reads[OPS_PARTS];  // config reads on each part; NULL: a rule says which KV head a query head reads
     model_layer *layer;         // L of them
     model_layer *stored;  // the same in host memory and in the checkpoint's types (without data after model_filled_on);

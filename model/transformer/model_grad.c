@@ -90,7 +90,8 @@ static void embedding_grad(model_run *r, run_part *p, model *g) {
 void model_backward(model_run *r, const float *scale, double *logprob, model *grads, model_layer_fn *each, void *ctx) {
     const arch *of = &r->m->arch;
     ASSERT(r->flags & RUN_TAPS && (!grads || (r->flags & RUN_WEIGHT_GRADS && r->m->parts == 1)));
-    ASSERT(!grads || (of->positions == POSITIONS_LEARNED && !of->gated && of->tied));  // what pretrain makes
+    // what pretrain makes
+    ASSERT(!grads || (of->positions == POSITIONS_LEARNED && !curved_of(of) && of->affine && of->tied));
     for (int i = 0; i < r->n; i++)
         ASSERT(!r->seq[i]->mask && !r->seq[i]->prefix &&
                !(r->flags & RUN_RECOMPUTE && (r->seq[i]->append || r->seq[i]->watch)));
@@ -183,7 +184,7 @@ static void restore_gradients(model_run *r, run_part *p, int l, bool whole) {
 
 void model_hessian(model_run *r, const float *scale, const float *scale_a, const float *scale_z, const float *scale_w,
                    model_layer_fn *each, void *ctx) {
-    ASSERT(r->flags & RUN_TANGENT && (!scale_w || r->m->arch.tap == TAP_Z));
+    ASSERT(r->flags & RUN_TANGENT && (!scale_w || !curved_of(&r->m->arch)));
     const bool again = r->flags & RUN_RECOMPUTE;
     const direction v = {scale_a, scale_z, scale_w};
     set_scale(r, scale);

@@ -44,7 +44,8 @@ static void plan_layers(model_run *r, bool dry) {
     const arch *of = &r->m->arch;
     const size_t T = (size_t)r->max_tokens, E = (size_t)c->E, F = (size_t)c->F, D = (size_t)c->D,
                  A = (size_t)of->heads * D, W = (size_t)of->kv_heads * D;
-    const bool keep = r->flags & RUN_TAPS, pre = of->norm_first, qk = of->qk_norm, gated = of->gated;
+    const bool keep = r->flags & RUN_TAPS, pre = of->norm_first, qk = of->qk_norm, gated = of->gated,
+               curved = curved_of(of);
     r->res = xcalloc((size_t)c->L + 1, sizeof *r->res);
     r->layer = xcalloc((size_t)c->L, sizeof *r->layer);
     for (int l = 0; l <= c->L; l++)
@@ -82,21 +83,22 @@ static void plan_part(model_run *r, run_part *p, bool dry) {
         p->dq = cut(r, k, T * A, dry);
         p->dk = cut(r, k, T * W, dry);
         p->dv = cut(r, k, T * W, dry);
-        p->dsum = of->norm_first ? p->dmid : cut(r, k, T * E, dry);
+        p->dsum = p->dmid;
+        if (of->parallel) p->dsum = p->dres;
+        if (!of->norm_first) p->dsum = cut(r, k, T * E, dry);
     }
     if (r->flags & RUN_TANGENT) {
         p->tcur = cut(r, k, T * E, dry);
         p->ta = cut(r, k, T * (A > E ? A : E), dry);  // of the last norm's output, too
         p->tdres = cut(r, k, T * E, dry);
-        p->tdsum = cut(r, k, T * E, dry);
+        p->tdsum = of->parallel ? p->tdres : cut(r, k, T * E, dry);
         p->tdx = cut(r, k, T * E, dry);
         p->tda = cut(r, k, T * (A > E ? A : E), dry);
         p->tdz = cut(r, k, T * F, dry);
-        if (of->gated) {
-            p->tdu = cut(r, k, T * F, dry);
-            p->tdr = cut(r, k, T * F, dry);
-        }
+        if (of->gated) p->tdu = cut(r, k, T * F, dry);
+        if (curved_of(of)) p->tdr = cut(r, k, T * F, dry);
         p->tdmid = of->norm_first ? p->tdsum : p->tdx;
+        if (of->parallel) p->tdmid = cut(r, k, T * E, dry);
     }
 }
 

@@ -5,7 +5,8 @@
 #include "model.h"
 
 // Arrays of a layer, one row per token: name, width (model.h), the flags of runs that have it, and when such a run has
-// it (pre: the model normalises what enters a sublayer; keep: taps are kept; qk: q and k have norms; gated). Without
+// it (pre: the model normalises what enters a sublayer; keep: taps are kept; qk: q and k have norms; gated; curved: the
+// FFN is gated, or its activation is not ReLU). Without
 // RUN_TAPS, and with RUN_RECOMPUTE, the layers of a part share one buffer, but for those that a layer is recomputed
 // from.
 #define LAYER_ARRAYS(X)                                                                                                \
@@ -19,13 +20,13 @@
     X(x, E, RUN_FORWARD, pre)            /* else it is mid */                                                          \
     X(z, F, RUN_FORWARD, true)                                                                                         \
     X(u, F, RUN_FORWARD, gated)                                                                                        \
-    X(r, F, RUN_FORWARD, gated &&keep) /* else it is scratch */                                                        \
-    X(s1, E, RUN_FORWARD, !pre)        /* the norms' inputs, where norms come last */                                  \
+    X(r, F, RUN_FORWARD, curved &&keep) /* else it is scratch */                                                       \
+    X(s1, E, RUN_FORWARD, !pre)         /* the norms' inputs, where norms come last */                                 \
     X(s2, E, RUN_FORWARD, !pre)                                                                                        \
     X(da, A, RUN_TAPS, true) /* kept per layer with RUN_TANGENT */                                                     \
     X(dz, F, RUN_TAPS, true)                                                                                           \
     X(du, F, RUN_TAPS, gated)                                                                                          \
-    X(dr, F, RUN_TAPS, gated)                                                                                          \
+    X(dr, F, RUN_TAPS, curved)                                                                                         \
     X(dh, E, RUN_TAPS, true) /* gradients at the norms' outputs */                                                     \
     X(dx, E, RUN_TAPS, true)                                                                                           \
     X(dqn, A, RUN_TANGENT, qk)                                                                                         \
@@ -35,7 +36,7 @@
     X(tv, W, RUN_TANGENT, true)                                                                                        \
     X(tq0, A, RUN_TANGENT, qk)                                                                                         \
     X(tk0, W, RUN_TANGENT, qk)                                                                                         \
-    X(tz, F, RUN_TANGENT, gated)                                                                                       \
+    X(tz, F, RUN_TANGENT, curved)                                                                                      \
     X(tu, F, RUN_TANGENT, gated)                                                                                       \
     X(tn1, E, RUN_TANGENT, true) /* tangents of the norms' inputs */                                                   \
     X(tn2, E, RUN_TANGENT, true)                                                                                       \
@@ -80,9 +81,11 @@ typedef struct {
     float *leave;         // [rows, E] the residual that goes to the next part
     float *seen;          // [A] a watched row that is not as wide (compacted model)
     float *dres;          // [rows, E] gradient of the residual, at a layer's output and then at its input
-    float *dmid, *dsum;   // of mid, of the attention's output; the same array where norms come first
-    float *dq, *dk, *dv;  // [rows, A], [rows, W], and tangents of them
-    float *tcur, *ta;     // [rows, E], [rows, A] tangents of the residual, of a
+    // of mid, of the attention's output; the same array where norms come first, dres where FFN and attention stand side
+    // by side
+    float *dmid, *dsum;
+    float *dq, *dk, *dv;                 // [rows, A], [rows, W], and tangents of them
+    float *tcur, *ta;                    // [rows, E], [rows, A] tangents of the residual, of a
     float *tdres, *tdmid, *tdsum, *tda;  // [rows, E], of da [rows, A]: tangents of dres, dmid, dsum, da
     float *tdx;                          // of the gradient at a sublayer's input; where norms come last it is tdmid
     float *tdz, *tdu, *tdr;              // [rows, F] the last two where gated
@@ -201,7 +204,9 @@ static inline bool grouped(const model_run *r) { return r->m->arch.kv_heads != r
 static inline const live_lists *run_kv_lists(const model_run *r, const run_part *p) {
     return grouped(r) ? &p->live_kv : &p->live_heads;
 }
-// r of a gated FFN, or scratch.
+// Whether r is more than ReLU(z): of a gated FFN, or of one with another activation.
+static inline bool curved_of(const arch *a) { return a->gated || a->act != ACT_RELU; }
+// r of such an FFN, or scratch.
 static inline float *hidden_of(const model_run *r, const run_part *p, int layer) {
     return r->layer[layer].r ? r->layer[layer].r : p->r;
 }

@@ -1,5 +1,6 @@
 // rope - the table of rotary positions. Contract in rope.h.
 #include "rope.h"
+#include "arch.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -13,15 +14,15 @@ double rope_frequency(const rope_config *r, int D, int i) {
 }
 
 float *rope_table(const model_config *c) {
-    const int D = c->D, half = D / 2;
-    float *table = xaligned((size_t)c->positions * (size_t)D * sizeof *table);
+    const int R = arch_of(c).rotary, half = R / 2;
+    float *table = xaligned((size_t)c->positions * (size_t)R * sizeof *table);
     double *f = xmalloc((size_t)half * sizeof *f);
-    for (int i = 0; i < half; i++) f[i] = rope_frequency(&c->llama.rope, D, i);
+    for (int i = 0; i < half; i++) f[i] = rope_frequency(&c->llama.rope, R, i);
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < c->positions; t++)
         for (int i = 0; i < half; i++) {
-            table[(size_t)t * (size_t)D + (size_t)i] = (float)cos(t * f[i]);
-            table[(size_t)t * (size_t)D + (size_t)(half + i)] = (float)sin(t * f[i]);
+            table[(size_t)t * (size_t)R + (size_t)i] = (float)cos(t * f[i]);
+            table[(size_t)t * (size_t)R + (size_t)(half + i)] = (float)sin(t * f[i]);
         }
     free(f);
     return table;

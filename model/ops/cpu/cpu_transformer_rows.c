@@ -41,14 +41,15 @@ HOT static void rotate_unit(float *x, const float *angle, int half, float sign) 
         x[half + i] = b * c + a * s;
     }
 }
-void cpu_rotate(float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n) {
-    const int D = table->cols;
+void cpu_rotate(float *x, int D, const weight *table, const int32_t *first, int units, bool back, const span *s,
+                int n) {
+    const int R = table->cols;
     for (int i = 0; i < n; i++)
 #pragma omp parallel for schedule(static) if (s[i].n > CPU_BLOCK_ROWS)
         for (int t = 0; t < s[i].n; t++) {
-            const float *angle = (const float *)table->data + (size_t)(first[i] + t) * (size_t)D;
+            const float *angle = (const float *)table->data + (size_t)(first[i] + t) * (size_t)R;
             float *row = x + (size_t)(s[i].row + t) * (size_t)units * (size_t)D;
-            for (int u = 0; u < units; u++) rotate_unit(row + (size_t)u * (size_t)D, angle, D / 2, back ? -1 : 1);
+            for (int u = 0; u < units; u++) rotate_unit(row + (size_t)u * (size_t)D, angle, R / 2, back ? -1 : 1);
         }
 }
 

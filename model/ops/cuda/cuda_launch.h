@@ -59,7 +59,7 @@ void cuda_launch_positions(float *x, const void *pos, int type, int cols, const 
 void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at, const cuda_spans *s,
                         cudaStream_t st);
 // table [.., D]; width = units * D; extra: place in first
-void cuda_launch_rotate(float *x, const float *table, const int32_t *first, int width, int D, float sign,
+void cuda_launch_rotate(float *x, const float *table, const int32_t *first, int width, int D, int R, float sign,
                         const cuda_spans *s, cudaStream_t st);
 void cuda_launch_gate(float *y, const float *x, const float *gate, int width, const cuda_spans *s, cudaStream_t st);
 void cuda_launch_add(float *y, const float *x, float scale, int width, const cuda_spans *s, cudaStream_t st);

@@ -24,11 +24,12 @@ void cuda_add_positions(float *x, const weight *pos, const int32_t *first, const
     LAUNCHED("add_positions");
 }
 
-void cuda_rotate(float *x, const weight *table, const int32_t *first, int units, bool back, const span *s, int n) {
-    const int width = units * table->cols;
+void cuda_rotate(float *x, int D, const weight *table, const int32_t *first, int units, bool back, const span *s,
+                 int n) {
+    const int width = units * D;
     cuda_spans spans;
     for (int at = 0; gpu_spans(&spans, s, n, &at, width, CUDA_CHUNK, false);)
-        cuda_launch_rotate(x, gpu_vector(table), first, width, table->cols, back ? -1 : 1, &spans, g->stream);
+        cuda_launch_rotate(x, gpu_vector(table), first, width, D, table->cols, back ? -1 : 1, &spans, g->stream);
     LAUNCHED("rotate");
 }
 

@@ -42,13 +42,13 @@ static __global__ void __launch_bounds__(THREADS)
 // Numbers i and i + D/2 of each unit of D: a thread that holds the first writes both; a chunk may end between them.
 static __global__ void __launch_bounds__(THREADS)
     rotate_k(float *__restrict__ x, const float *__restrict__ table, const int32_t *__restrict__ first, int width,
-             int D, float sign, const cuda_spans s) {
+             int D, int R, float sign, const cuda_spans s) {
     const chunk c = chunk_of(s, width);
-    const int offset = first[c.extra] - c.begin, half = D / 2;
+    const int offset = first[c.extra] - c.begin, half = R / 2;
     for (int i = (int)threadIdx.x; i < c.count; i += THREADS) {
         const int d = column_of(c, i, width) % D;
         if (d >= half) continue;
-        const float *angle = table + (size_t)(row_of(c, i, width) + offset) * D + d;
+        const float *angle = table + (size_t)(row_of(c, i, width) + offset) * R + d;
         float *one = x + c.at + i, a = one[0], b = one[half];
         const float cosine = angle[0], sine = sign * angle[half];
         one[0] = a * cosine - b * sine;
@@ -163,9 +163,9 @@ extern "C" void cuda_launch_positions(float *x, const void *pos, int type, int c
                                       const cuda_spans *s, cudaStream_t st) {
     CU_LAUNCH(positions_k, s->blocks, THREADS, 0, st, x, pos, type, cols, first, *s);
 }
-extern "C" void cuda_launch_rotate(float *x, const float *table, const int32_t *first, int width, int D, float sign,
-                                   const cuda_spans *s, cudaStream_t st) {
-    CU_LAUNCH(rotate_k, s->blocks, THREADS, 0, st, x, table, first, width, D, sign, *s);
+extern "C" void cuda_launch_rotate(float *x, const float *table, const int32_t *first, int width, int D, int R,
+                                   float sign, const cuda_spans *s, cudaStream_t st) {
+    CU_LAUNCH(rotate_k, s->blocks, THREADS, 0, st, x, table, first, width, D, R, sign, *s);
 }
 extern "C" void cuda_launch_append(const cuda_targets *to, const float *x, int width, const int32_t *at,
                                    const cuda_spans *s, cudaStream_t st) {
