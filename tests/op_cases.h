@@ -48,7 +48,7 @@ static inline void free_weight(both_weight *w) {
 }
 
 // ---------------------------------------------------------------- what a case gets
-enum { OP_ARRAYS = 14, MOST_SEQS = 200 };
+enum { OP_ARRAYS = 18, MOST_SEQS = 200 };
 
 // A batch: spans, with rows between them that belong to none; sequences, masks and lists of live units for it; weights.
 typedef struct {

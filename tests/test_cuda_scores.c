@@ -7,37 +7,47 @@
 
 static const ops *gpu;
 
+// Floats of a feature of an example, and of all of them in one mode.
+static size_t feature_width(const model_config *c, int kind) {
+    return (size_t)c->L * (size_t)(kind == FEAT_HEAD_OUTPUT ? c->H * c->D : c->E);
+}
+static size_t features_of(const model_config *c) {
+    size_t all = 0;
+    for (int k = 0; k < FEAT_KINDS; k++) all += feature_width(c, k);
+    return all;
+}
+
 static void probe_both(const model *m[2], const golden *g, const probe_plan *plan, double *score[2], double *loss[2],
                        int only) {
     const model_config *c = &g->m.c;
     const size_t H = (size_t)c->L * (size_t)c->H, F = (size_t)c->L * (size_t)c->F,
-                 all = (size_t)plan->n_crit * 2 * (H + F), E = (size_t)c->L * (size_t)c->E;
+                 all = (size_t)plan->n_crit * 2 * (H + F), each = all + 2 * features_of(c);
     const int n = only >= 0 ? 1 : g->N, first = only >= 0 ? only : 0;
     for (int side = 0; side < 2; side++) {
         probe *p = probe_new(m[side], plan, g->rows);
         probe_example *ex = xcalloc((size_t)n, sizeof *ex);
         probe_result *out = xcalloc((size_t)n, sizeof *out);
-        float *plane = xcalloc((size_t)n * (all + 6 * E), sizeof *plane),
+        float *plane = xcalloc((size_t)n * each, sizeof *plane),
               **to = xcalloc((size_t)n * (size_t)plan->n_crit * 4, sizeof *to);
         for (int i = 0; i < n; i++) {
             ex[i] = (probe_example){.tokens = g->tokens + g->offset[first + i],
                                     .n = golden_length(g, first + i),
                                     .context = g->context[first + i],
                                     .key = 5};
-            float *at = plane + (size_t)i * (all + 6 * E);
+            float *at = plane + (size_t)i * each;
             float **rows = to + (size_t)i * (size_t)plan->n_crit * 4;
             for (int mode = 0; mode < 2; mode++) {
                 out[i].heads[mode] = rows + mode * plan->n_crit;
                 out[i].neurons[mode] = rows + (2 + mode) * plan->n_crit;
                 for (int k = 0; k < plan->n_crit; k++, at += H + F)
                     out[i].heads[mode][k] = at, out[i].neurons[mode][k] = at + H;
-                for (int k = 0; k < FEAT_KINDS; k++, at += E) out[i].features[mode][k] = at;
+                for (int k = 0; k < FEAT_KINDS; at += feature_width(c, k++)) out[i].features[mode][k] = at;
             }
         }
         if (probe_run(p, ex, n, out, NULL, 0) != 0) fail_msg("%s", err_get());
-        score[side] = xmalloc((size_t)n * (all + 6 * E) * sizeof **score);
+        score[side] = xmalloc((size_t)n * each * sizeof **score);
         loss[side] = xmalloc((size_t)n * sizeof **loss);
-        for (size_t i = 0; i < (size_t)n * (all + 6 * E); i++) score[side][i] = (double)plane[i];
+        for (size_t i = 0; i < (size_t)n * each; i++) score[side][i] = (double)plane[i];
         for (int i = 0; i < n; i++) loss[side][i] = out[i].loss;
         probe_free(p);
         free(ex), free(out), free(plane), free(to);
@@ -57,28 +67,32 @@ static void agree_within(const char *model_name, const criterion *crit, const ch
 // Golden model k on the CPU and on the GPU.
 static void open_both(golden *g, model *on_gpu, int k) {
     char path[100];
-    golden_open(g, golden_names[k]);
-    snprintf(path, sizeof path, "tests/golden/opt/%s", golden_names[k]);
+    bool f32;
+    const char *name = golden_name(k, &f32);
+    golden_open(g, name);
+    snprintf(path, sizeof path, "tests/golden/%s%s", strchr(name, '/') ? "" : "opt/", name);
     if (model_load_on(on_gpu, path, gpu) != 0) fail_msg("%s", err_get());
 }
 
-// Every criterion in both modes, removal too, and every feature, on every golden model: within the agreement of two
-// implementations.
+// Every criterion in the modes that a model has, removal too, and every feature, on every golden model of every family:
+// within the agreement of two implementations.
 static void scores_agree(void **state) {
     (void)state;
-    probe_plan plan = {.mode = {true, true}, .seed = 3};
+    probe_plan plan = {.seed = 3};
     plan.crit = crit_select("all,removal,wanda", &plan.n_crit);
-    for (int k = 0; k < GOLDEN; k++) {
+    for (int k = 0; k < GOLDEN_ALL; k++) {
         golden g;
         model on_gpu;
         open_both(&g, &on_gpu, k);
+        plan.mode[MODE_SOUND] = true;
+        plan.mode[MODE_COMPAT] = model_check_mode(&g.m.c, MODE_COMPAT) == 0;
         const model *m[2] = {&g.m, &on_gpu};
         double *score[2], *loss[2], *alone[2], *alone_loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
         probe_both(m, &g, &plan, alone, alone_loss, 1);
         const model_config *c = &g.m.c;
-        const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L, E = (size_t)c->E,
-                     each = 2 * ((size_t)plan.n_crit * L * (H + F) + 3 * L * E);
+        const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L,
+                     each = 2 * ((size_t)plan.n_crit * L * (H + F) + features_of(c));
         assert_same_bits("an example alone and in a batch", alone[1], score[1] + each, each * sizeof **score);
         for (int i = 0; i < g.N; i++) {
             assert_true(fabs(loss[1][i] - loss[0][i]) <= 2e-5 * fabs(loss[0][i]));
@@ -86,12 +100,13 @@ static void scores_agree(void **state) {
             for (int mode = 0; mode < 2; mode++) {
                 for (int q = 0; q < plan.n_crit; q++) {
                     for (size_t l = 0; l < L; l++, at += H)
-                        agree_within(golden_names[k], plan.crit[q], "heads", score[1] + at, score[0] + at, H);
+                        agree_within(g.name, plan.crit[q], "heads", score[1] + at, score[0] + at, H);
                     for (size_t l = 0; l < L; l++, at += F)
-                        agree_within(golden_names[k], plan.crit[q], "neurons", score[1] + at, score[0] + at, F);
+                        agree_within(g.name, plan.crit[q], "neurons", score[1] + at, score[0] + at, F);
                 }
-                for (size_t l = 0; l < 3 * L; l++, at += E)
-                    agree_within(golden_names[k], NULL, "a layer", score[1] + at, score[0] + at, E);
+                for (int kind = 0; kind < FEAT_KINDS; kind++)
+                    for (size_t l = 0, width = feature_width(c, kind) / L; l < L; l++, at += width)
+                        agree_within(g.name, NULL, "a layer", score[1] + at, score[0] + at, width);
             }
         }
         for (int side = 0; side < 2; side++)
@@ -153,16 +168,15 @@ static void taps_are_copied_where_asked(void **state) {
         double *score[2], *loss[2];
         probe_both(m, &g, &plan, score, loss, -1);
         const size_t H = (size_t)g.m.c.H, F = (size_t)g.m.c.F, L = (size_t)g.m.c.L,
-                     each = 2 * (2 * L * (H + F) + 3 * L * (size_t)g.m.c.E);
+                     each = 2 * (2 * L * (H + F) + features_of(&g.m.c));
         for (int i = 0; i < g.N; i++)
             for (int mode = 0; mode < 2; mode++)
                 for (size_t q = 0; q < 2; q++) {
                     const size_t first = (size_t)i * each + (size_t)mode * each / 2 + q * L * (H + F);
                     double size = 0;
                     for (size_t l = 0; l < L; l++) {
-                        agree_within(golden_names[k], list[q], "heads", score[1] + first + l * H,
-                                     score[0] + first + l * H, H);
-                        agree_within(golden_names[k], list[q], "neurons", score[1] + first + L * H + l * F,
+                        agree_within(g.name, list[q], "heads", score[1] + first + l * H, score[0] + first + l * H, H);
+                        agree_within(g.name, list[q], "neurons", score[1] + first + L * H + l * F,
                                      score[0] + first + L * H + l * F, F);
                         size += fabs(score[0][first + l * H] * score[0][first + L * H + l * F]);
                     }

@@ -43,7 +43,8 @@ RUN(linear_back) {
 
 RUN(linear_grad) { c->o->linear_grad(c->x[0], c->x[1], c->x[2], c->x[3], c->shape->F, c->shape->E, SPANS); }
 
-// Rows of D numbers for each head; an odd D has one less, which rotation cannot pair. Backwards, the first half of them.
+// Rows of D numbers for each head; an odd D has one less, which rotation cannot pair. Backwards, the first half of
+// them.
 RUN(rotate) {
     const int D = c->shape->E / c->shape->H / 2 * 2;
     const weight table = {c->x[2], DT_F32, 0, D, NULL, NULL, false};
@@ -52,38 +53,33 @@ RUN(rotate) {
     c->o->rotate(c->x[1], D, &half, c->first, c->shape->H, true, SPANS);
 }
 
+// Gated, and of an activation that gates nothing, without u.
 RUN(gated) {
-    for (int a = 0; a < ACTIVATIONS; a++) c->o->gated(c->x[a], c->x[4], c->x[5], (activation)a, c->shape->F, SPANS);
-}
-
-RUN(gated_back) {
-    for (int a = 0; a < ACTIVATIONS; a++)
-        c->o->gated_back(c->x[a], c->x[4 + a], c->x[8], c->x[9], c->x[10], (activation)a, c->shape->F, SPANS);
-}
-
-RUN(gated_jvp) {
-    for (int a = 0; a < ACTIVATIONS; a++)
-        c->o->gated_jvp(c->x[a], c->x[4], c->x[5], c->x[6], c->x[7], (activation)a, c->shape->F, SPANS);
-}
-
-RUN(gated_back_jvp) {
-    for (int a = 0; a < ACTIVATIONS; a++)
-        c->o->gated_back_jvp(c->x[a], c->x[4 + a], c->x[8], c->x[9], c->x[10], c->x[11], c->x[12], c->x[13],
-                             (activation)a, c->shape->F, SPANS);
-}
-
-// Without u: an activation that gates nothing.
-RUN(gated_alone) {
     for (int a = 0; a < ACTIVATIONS; a++) {
-        c->o->gated(c->x[a], c->x[4], NULL, (activation)a, c->shape->F, SPANS);
-        c->o->gated_back(c->x[5 + a], NULL, c->x[9], c->x[4], NULL, (activation)a, c->shape->F, SPANS);
+        c->o->gated(c->x[a], c->x[4], c->x[5], (activation)a, c->shape->F, SPANS);
+        c->o->gated(c->x[6 + a], c->x[4], NULL, (activation)a, c->shape->F, SPANS);
     }
 }
 
-RUN(gated_jvp_alone) {
+RUN(gated_back) {
     for (int a = 0; a < ACTIVATIONS; a++) {
-        c->o->gated_jvp(c->x[a], c->x[4], NULL, c->x[5], NULL, (activation)a, c->shape->F, SPANS);
-        c->o->gated_back_jvp(c->x[6 + a], NULL, c->x[10], c->x[11], c->x[4], NULL, c->x[5], NULL, (activation)a,
+        c->o->gated_back(c->x[a], c->x[4 + a], c->x[8], c->x[9], c->x[10], (activation)a, c->shape->F, SPANS);
+        c->o->gated_back(c->x[11 + a], NULL, c->x[8], c->x[9], NULL, (activation)a, c->shape->F, SPANS);
+    }
+}
+
+RUN(gated_jvp) {
+    for (int a = 0; a < ACTIVATIONS; a++) {
+        c->o->gated_jvp(c->x[a], c->x[4], c->x[5], c->x[6], c->x[7], (activation)a, c->shape->F, SPANS);
+        c->o->gated_jvp(c->x[8 + a], c->x[4], NULL, c->x[6], NULL, (activation)a, c->shape->F, SPANS);
+    }
+}
+
+RUN(gated_back_jvp) {
+    for (int a = 0; a < ACTIVATIONS; a++) {
+        c->o->gated_back_jvp(c->x[a], c->x[4 + a], c->x[8], c->x[9], c->x[10], c->x[11], c->x[12], c->x[13],
+                             (activation)a, c->shape->F, SPANS);
+        c->o->gated_back_jvp(c->x[14 + a], NULL, c->x[8], c->x[9], c->x[10], NULL, c->x[12], NULL, (activation)a,
                              c->shape->F, SPANS);
     }
 }
@@ -188,23 +184,20 @@ static const op_case cases[] = {
     {.op = "linear_back", .run = run_linear_back, .arrays = {ROWS_E, ROWS_F, ROWS_E}},
     {.op = "linear_grad", .run = run_linear_grad, .arrays = {MATRIX_F_E, VECTOR_F, ROWS_F, ROWS_E}},
     {.op = "rotate", .run = run_rotate, .arrays = {ROWS_E, ROWS_E, CACHES}},
-    {.op = "gated", .run = run_gated, .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+    {.op = "gated",
+     .run = run_gated,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
     {.op = "gated_back",
      .run = run_gated_back,
-     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F,
+                ROWS_F, ROWS_F}},
     {.op = "gated_jvp",
      .run = run_gated_jvp,
-     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
     {.op = "gated_back_jvp",
      .run = run_gated_back_jvp,
      .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F,
-                ROWS_F}},
-    {.op = "gated",
-     .run = run_gated_alone,
-     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
-    {.op = "gated_jvp",
-     .run = run_gated_jvp_alone,
-     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
+                ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F}},
     {.op = "norm", .run = run_norm, .arrays = {ROWS_E, ROWS_E, ROWS_E}},
     {.op = "norm_back", .run = run_norm_back, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
     {.op = "norm_grad", .run = run_norm_grad, .arrays = {VECTOR_E, VECTOR_E, ROWS_E, ROWS_E, VECTOR_E}},

@@ -35,14 +35,14 @@ typedef struct {
 } config_tokens;
 
 typedef enum { MODEL_OPT, MODEL_LLAMA, MODEL_MISTRAL, MODEL_QWEN2, MODEL_QWEN3, MODEL_NEOX, MODEL_TYPES } model_type;
-extern const char *const model_type_names[MODEL_TYPES];  // "opt", .., "gpt_neox": config.json's "model_type"
+extern const char *const model_type_names[MODEL_TYPES];  // "opt", "llama", ..: config.json's "model_type"
 
 typedef enum { ACT_RELU, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACTIVATIONS } activation;
 extern const char *const activation_names[ACTIVATIONS];  // "relu", "silu", "gelu", "gelu_pytorch_tanh": "hidden_act"
 
-// Frequencies of rotary positions: f_i = theta^(-2i/D), i < D/2, D the numbers of a head that are turned. Linear: f / factor. Llama3: f / factor where the
-// wavelength 2 pi / f is over old / low, f where it is under old / high, between them linear in old / wavelength; old:
-// the positions that the model was first trained on.
+// Frequencies of rotary positions: f_i = theta^(-2i/D), i < D/2, D the numbers of a head that are turned. Linear: f /
+// factor. Llama3: f / factor where the wavelength 2 pi / f is over old / low, f where it is under old / high, between
+// them linear in old / wavelength; old: the positions that the model was first trained on.
 typedef enum { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_KINDS } rope_kind;
 typedef struct {
     rope_kind kind;

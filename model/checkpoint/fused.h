@@ -1,5 +1,5 @@
-// fused - tensors that a family's checkpoints hold as one and its table as three (tensor_fused of arch.h): of every head
-// its D rows of the first, then of the second, then of the third. Apart from that they are those of ckpt.h.
+// fused - tensors that a family's checkpoints hold as one and its table as three (tensor_fused of arch.h): of every
+// head its D rows of the first, then of the second, then of the third.
 #pragma once
 #include "ckpt.h"
 

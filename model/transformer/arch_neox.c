@@ -1,7 +1,7 @@
-// arch_neox - GPT-NeoX (Black et al. 2022, arXiv:2204.06745), as Pythia has it (Biderman et al. 2023, arXiv:2304.01373):
-// LayerNorm first and once more at the end, attention and FFN side by side or in sequence, rotary positions in the first
-// numbers of each head, as many K and V heads as query heads, GELU, own head. Names as Hugging Face's (less
-// "gpt_neox."); q, k and v are one tensor there.
+// arch_neox - GPT-NeoX (Black et al. 2022, arXiv:2204.06745), as Pythia has it (Biderman et al. 2023,
+// arXiv:2304.01373): LayerNorm first and once more at the end, attention and FFN side by side or in sequence, rotary
+// positions in the first numbers of each head, as many K and V heads as query heads, GELU, own head. Names as
+// Hugging Face's (less "gpt_neox."); q, k and v are one tensor there.
 #include "arch.h"
 #include "model.h"
 #include <stddef.h>

@@ -1,6 +1,7 @@
-// arch_opt - the OPT family (Zhang et al. 2022, arXiv:2205.01068): LayerNorm, learned positions with offset 2, as many
-// K and V heads as query heads, ReLU (Galactica, Taylor et al. 2022, arXiv:2211.09085: GELU), tied head. Norms come first and one more last; in OPT-350m they come last and
-// tokens are embedded in another width. Names as Hugging Face's (less "model.decoder.").
+// arch_opt - the OPT family (Zhang et al. 2022, arXiv:2205.01068): LayerNorm, learned positions with offset 2, as
+// many K and V heads as query heads, ReLU (Galactica, Taylor et al. 2022, arXiv:2211.09085: GELU), tied head. Norms
+// come first and one more last; in OPT-350m they come last and tokens are embedded in another width. Names as
+// Hugging Face's (less "model.decoder.").
 #include "arch.h"
 #include "model.h"
 #include <stddef.h>

@@ -6,8 +6,9 @@
 // tensors lose the rows or columns that belong to dropped units (arch.h). Biases of what is added to the residual stay:
 // a dropped unit puts out 0 and nothing else changes (METHOD 2.3), so the outputs are those of `from` under the mask.
 // One tensor is in memory at a time. type: of the weights written, COMPACT_AS_STORED: each its own. Where every unit is
-// kept, and where every layer keeps equally many (of OPT and GPT-NeoX all heads; else heads in equal groups), it is an ordinary one,
-// which transformers loads: a Llama whose E is no multiple of the heads left as a Mistral, if it has no biases.
+// kept, and where every layer keeps equally many (of OPT and GPT-NeoX all heads; else heads in equal groups), it is an
+// ordinary one, which transformers loads: a Llama whose E is no multiple of the heads left as a Mistral, if it has no
+// biases.
 // 0, or -1 and err_set (a weight outside the range of fp16, a full disk).
 enum { COMPACT_AS_STORED = -1 };
 //
