@@ -244,7 +244,7 @@ int main(int argc, char **argv) {
           compact_save(dir, &from, &m, arg.bias ? (const double *const *)means.of : NULL, arg.weights, arg.form) ||
           copy_companions(dir, from.dir) || mask_write(&m, &from.config, from.hash, mask_path) ||
           put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
-    if (!bad && (made.config.heads || made.config.neurons))
+    if (!bad && model_compacted(&made.config) && made.config.type != MODEL_NEOX)
         bad = put_file(dir, "modeling_pruned.py", modeling, strlen(modeling));
     if (!bad && rename(dir, arg.out) != 0)
         bad = err_set("%s: cannot rename %s to it: %s", arg.out, dir, strerror(errno));

@@ -106,7 +106,7 @@ static json_t *write_opt(const model_config *c) {
 }
 
 // Layers that differ are not what the class of transformers expects: it loads them by the file modeling_pruned.py,
-// which bin/prune writes.
+// which bin/prune writes, and which does not know GPT-NeoX.
 static void name_own_class(json_t *root) {
     const char *class = json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
     char *own = xasprintf("Pruned%s", class), *place = xasprintf("modeling_pruned.%s", own);
@@ -119,7 +119,7 @@ static void name_own_class(json_t *root) {
 char *model_config_text(const model_config *c) {
     json_t *root = c->type == MODEL_OPT ? write_opt(c) : NULL;
     if (!root) root = c->type == MODEL_NEOX ? config_write_neox(c) : config_write_llama(c);
-    if (c->heads || c->neurons) name_own_class(root);
+    if (model_compacted(c) && c->type != MODEL_NEOX) name_own_class(root);
     char *body = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)), *text = xasprintf("%s\n", body);
     free(body);
     json_decref(root);
