@@ -19,7 +19,8 @@ for item in *; do
     case $item in build | bin | results | data | model) ;; *) cp -a "$item" "$here" ;; esac
 done
 cp results/*.md results/tables.json "$here/results"
-mkdir -p "$here/data" "$here/model/default"
+mkdir -p "$here/data" "$here/model/default" "$here/model/ops/cuda"
+cp -a model/ops/cuda/*.awk "$here/model/ops/cuda"
 cp -a data/*.* "$here/data"
 cp -a model/*.* "$here/model"
 ln -s "$bin" "$here/bin"
