@@ -61,6 +61,7 @@ for option in "" --special; do
     printf '%b' "$(sed 's/^[0-9]* |\(.*\)|$/\1/' "$tmp/o" | tr -d '\n')" | cmp -s - "$tmp/text" || fail "pieces: $(cat "$tmp/o")"
     [ "$(grep -c '^2 |</s>|$' "$tmp/o")" = "$([ -z "$option" ] && echo 0 || echo 1)" ] || fail "special tokens: $(cat "$tmp/o")"
 done
+rm "$tmp/text"
 
 # files that are not there or not what they should be
 expect 1 "nowhere/config.json: " info --model nowhere
