@@ -89,7 +89,8 @@ static void compacted_is_masked(void **state) {
             make_mask(&m, &whole.c, &r, pattern);
             compacted(&small, &whole, &m, COMPACT_AS_STORED, "small");
             // with equal widths a Llama is an ordinary one
-            assert_int_equal(model_compacted(&small.c), pattern != 4 && !(pattern == 2 && whole.c.type != MODEL_OPT));
+            assert_int_equal(model_compacted(&small.c), pattern != 4 && !(pattern == 2 && whole.c.type != MODEL_OPT &&
+                                                                          whole.c.type != MODEL_NEOX));
             all_logits(want, &whole, tokens, T, &m, RUN_FORWARD, false, KV_COMPUTE);
             all_logits(got, &small, tokens, T, NULL, RUN_FORWARD, false, KV_COMPUTE);
             agree_rows("compacted", got, want, 0, 1e-5);
@@ -255,7 +256,7 @@ static void run_taps(taps *t, const model *m, const int32_t *tokens, double *los
     for (int i = 0; i < 4 + T - 7 - 6; i++) *loss -= logprob[i];
     t->hess = true;
     const float ones[2] = {1, 1}, on_w[2] = {0.5f, 0.25f};
-    model_hessian(t->run, NULL, ones, ones, m->arch.gated ? NULL : on_w, keep_taps, t);
+    model_hessian(t->run, NULL, ones, ones, curved_of(&m->arch) ? NULL : on_w, keep_taps, t);
     m->o->get(t->res, model_tap_res(t->run, 1), T * E * sizeof(float));
 }
 
@@ -280,6 +281,15 @@ static void agree_taps(const char *what, const float *small, const float *whole,
     free(want);
 }
 
+// The matrices by which heads and neurons reach the rest of a layer.
+static const char *const *out_names(int type) {
+    static const char *const opt[] = {"self_attn.out_proj", "fc2"},
+                             *const llama[] = {"self_attn.o_proj", "mlp.down_proj"},
+                             *const neox[] = {"attention.dense", "mlp.dense_4h_to_h"};
+    if (type == MODEL_OPT) return opt;
+    return type == MODEL_NEOX ? neox : llama;
+}
+
 static void gradients(void **state) {
     (void)state;
     rng r = rng_make(5);
@@ -287,7 +297,7 @@ static void gradients(void **state) {
         // with equal widths (mode 2) a Llama's own sizes are smaller, and so are the rows of arrays over units
         for (int mode = 0; mode < (shapes[shape].type == MODEL_OPT ? 3 : 2); mode++) {
             const model_config *c = &shapes[shape];
-            const bool opt = c->type == MODEL_OPT;
+            const char *const *out = out_names(c->type);
             model whole, small, silent;
             mask m;
             int32_t tokens[T];
@@ -301,9 +311,9 @@ static void gradients(void **state) {
             for (int l = 0; l < c->L; l++) {
                 char name[80];
                 const int A = c->H * c->D;
-                snprintf(name, sizeof name, "layers.%d.self_attn.%s.weight", l, opt ? "out_proj" : "o_proj");
+                snprintf(name, sizeof name, "layers.%d.%s.weight", l, out[0]);
                 float *wo = weights_find(t, n, name);
-                snprintf(name, sizeof name, "layers.%d.%s.weight", l, opt ? "fc2" : "mlp.down_proj");
+                snprintf(name, sizeof name, "layers.%d.%s.weight", l, out[1]);
                 float *w2 = weights_find(t, n, name);
                 for (int e = 0; e < c->E; e++) {
                     for (int i = 0; i < A; i++) wo[e * A + i] *= m.heads[l * c->H + i / c->D];

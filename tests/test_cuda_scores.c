@@ -93,7 +93,9 @@ static void scores_agree(void **state) {
         const model_config *c = &g.m.c;
         const size_t H = (size_t)c->H, F = (size_t)c->F, L = (size_t)c->L,
                      each = 2 * ((size_t)plan.n_crit * L * (H + F) + features_of(c));
-        assert_same_bits("an example alone and in a batch", alone[1], score[1] + each, each * sizeof **score);
+        char label[120];
+        snprintf(label, sizeof label, "%s: an example alone and in a batch", g.name);
+        assert_same_bits(label, alone[1], score[1] + each, each * sizeof **score);
         for (int i = 0; i < g.N; i++) {
             assert_true(fabs(loss[1][i] - loss[0][i]) <= 2e-5 * fabs(loss[0][i]));
             size_t at = (size_t)i * each;

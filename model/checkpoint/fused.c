@@ -48,7 +48,7 @@ void fused_split(ckpt *c) {
     int n = 0;
     for (int i = 0; i < c->n_tensors; i++) {
         tensor *t = &c->tensors[i];
-        if (is_fused(t, f) && t->dim[0] > 0 && t->dim[0] % (3 * c->config.D) == 0) {
+        if (is_fused(t, f) && t->dim[0] % (3 * c->config.D) == 0) {
             split(c, t, f, out + n);
             n += 3;
         } else

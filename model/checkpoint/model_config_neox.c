@@ -1,6 +1,7 @@
 // model_config_neox - config.json of GPT-NeoX. Keys and defaults as transformers' GPTNeoXConfig; what the forward pass
 // does not implement is refused by name.
 #include "config_json.h"
+#include <math.h>
 
 // The numbers of a head that are turned: a share of them, as rope_parameters (transformers 5) or rotary_pct says.
 static int read_rotary(const json_t *root, const char *path, model_config *c) {
@@ -47,14 +48,16 @@ int config_read_neox(const json_t *root, const char *path, model_config *c) {
 
 json_t *config_write_neox(const model_config *c) {
     const llama_config *f = &c->llama;
-    json_t *root = json_pack(
-        "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b, s:b, s:b, s:f, s:f, s:f, s:s}", "architectures",
-        "GPTNeoXForCausalLM", "model_type", "gpt_neox", "hidden_act", activation_names[f->act], "num_hidden_layers",
-        c->L, "num_attention_heads", c->H, "hidden_size", c->E, "intermediate_size", c->F, "vocab_size", c->V,
-        "max_position_embeddings", c->positions, "layer_norm_eps", f->norm_eps, "rotary_pct",
-        c->rotary ? (double)c->rotary / c->D : 1.0, "use_parallel_residual", c->parallel, "attention_bias", f->bias_qkv,
-        "tie_word_embeddings", c->tied, "attention_dropout", 0.0, "hidden_dropout", 0.0, "initializer_range", 0.02,
-        "torch_dtype", dtype_name(c->declared));
+    // never less than the fraction, whose product with D is rounded down by whoever reads it
+    const double share = c->rotary ? ceil(1e12 * c->rotary / c->D) / 1e12 : 1;
+    json_t *root =
+        json_pack("{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b, s:b, s:b, s:f, s:f, s:f, s:s}",
+                  "architectures", "GPTNeoXForCausalLM", "model_type", "gpt_neox", "hidden_act",
+                  activation_names[f->act], "num_hidden_layers", c->L, "num_attention_heads", c->H, "hidden_size", c->E,
+                  "intermediate_size", c->F, "vocab_size", c->V, "max_position_embeddings", c->positions,
+                  "layer_norm_eps", f->norm_eps, "rotary_pct", share, "use_parallel_residual", c->parallel,
+                  "attention_bias", f->bias_qkv, "tie_word_embeddings", c->tied, "attention_dropout", 0.0,
+                  "hidden_dropout", 0.0, "initializer_range", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
     config_put_rope(root, "rotary_emb_base", &f->rope);
     config_put_token(root, "bos_token_id", c->bos);

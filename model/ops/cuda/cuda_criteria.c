@@ -62,10 +62,25 @@ void cuda_row_stats(float *stat, const float *x, int E, const span *s, int n) {
     LAUNCHED("row_stats");
 }
 
-// Correlations of all n rows with rows j.., as many as the workspace holds: where a matrix begins among those of a
-// batch depends on the others, and cuBLAS's choice of kernel on its alignment, so each is made at one place.
-static int correlated_rows(int n, int j) {
-    const int most = WORK_BYTES / (int)sizeof(float) / gpu_even(n, 4), some = most > 64 ? most / 64 * 64 : 1;
+// Where a matrix begins among those of a batch depends on the others, and cuBLAS's choice of kernel on its alignment.
+// So what cuBLAS writes is made at one place of the workspace, and rows of an odd width that it reads are copied there
+// (a sequence that is too long for that, at a width that no published model has, keeps its place).
+
+// The rows of span s of x, E floats each, to be read by cuBLAS; *ld: floats from row to row.
+static const float *aligned_rows(const float *x, int E, const span *s, size_t room, int *ld) {
+    const float *from = x + (size_t)s->row * (size_t)E;
+    const size_t bytes = (size_t)s->n * (size_t)gpu_even(E, 4) * sizeof *x;
+    *ld = E;
+    if (E % 4 == 0 || !s->n || bytes > room) return from;
+    *ld = gpu_even(E, 4);
+    float *even = gpu_work(bytes);
+    cuda_launch_copy_rows(even, *ld, from, E, s->n, E, false, g->stream);
+    return even;
+}
+
+// How many rows of correlations with all n rows fit into `bytes`, from row j on.
+static int correlated_rows(int n, int j, size_t bytes) {
+    const int most = (int)(bytes / sizeof(float)) / gpu_even(n, 4), some = most > 64 ? most / 64 * 64 : 1;
     return n - j < some ? n - j : some;
 }
 
@@ -75,19 +90,21 @@ void cuda_correlate(float *corr, float *most, float *work, const float *x, int E
     for (int at = 0; gpu_spans(&spans, s, n, &at, 1, CUDA_WARPS, true);)
         cuda_launch_centre_rows(work, most, x, E, &spans, g->stream);
     LAUNCHED("correlate");
-    const gpu_work_point mark = gpu_work_mark();
-    float *tile = gpu_work(WORK_BYTES);
+    const size_t tile_bytes = E % 4 ? WORK_BYTES / 2 : WORK_BYTES;
     for (int i = 0; i < n; corr += (size_t)s[i].n * (size_t)s[i].n, i++) {
-        const float *y = work + (size_t)s[i].row * (size_t)E;
+        const gpu_work_point mark = gpu_work_mark();
+        int ld;
+        float *tile = gpu_work(tile_bytes);
+        const float *y = aligned_rows(work, E, &s[i], WORK_BYTES - tile_bytes, &ld);
         for (int j = 0, some; j < s[i].n; j += some) {
-            some = correlated_rows(s[i].n, j);
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, some, E, &one, y, E, y + (size_t)j * (size_t)E,
-                             E, &zero, tile, gpu_even(s[i].n, 4)));
+            some = correlated_rows(s[i].n, j, tile_bytes);
+            BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, some, E, &one, y, ld,
+                             y + (size_t)j * (size_t)ld, ld, &zero, tile, gpu_even(s[i].n, 4)));
             cuda_launch_copy_rows(corr + (size_t)j * (size_t)s[i].n, s[i].n, tile, gpu_even(s[i].n, 4), some, s[i].n,
                                   false, g->stream);
         }
+        gpu_work_release(mark);
     }
-    gpu_work_release(mark);
     LAUNCHED("correlate");
 }
 
@@ -113,6 +130,7 @@ void cuda_column_squares(double *squares, const weight *w) {
 typedef struct {
     const weight *w;
     const float *dz[2], *x[2];
+    int ldx[2];
     const span *s;
     float *even;  // NULL, or room for columns of dz where its rows are not all aligned (cuda_transformer_linear.c)
 } gradient;
@@ -121,15 +139,14 @@ typedef struct {
 static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, int tdz, int tx, int from, int n,
                          bool add) {
     const int E = of->w->cols, F = of->w->rows;
-    const float one = 1, beta = add ? 1 : 0, *x = of->x[tx] + (size_t)of->s->row * (size_t)E,
-                *dz = of->dz[tdz] + (size_t)of->s->row * (size_t)F + from;
+    const float one = 1, beta = add ? 1 : 0, *dz = of->dz[tdz] + (size_t)of->s->row * (size_t)F + from;
     if (rounded->w) {
         gpu_gradient_add(rounded, to, tdz, tx, from, n, add);
         return;
     }
     if (of->even && of->s->n) cuda_launch_copy_rows(of->even, gpu_even(n, 4), dz, F, of->s->n, n, false, g->stream);
-    BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, x, E, of->even ? of->even : dz,
-                     of->even ? gpu_even(n, 4) : F, &beta, to, E));
+    BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, E, n, of->s->n, &one, of->x[tx], of->ldx[tx],
+                     of->even ? of->even : dz, of->even ? gpu_even(n, 4) : F, &beta, to, E));
 }
 
 void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
@@ -142,10 +159,14 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
                  floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     ASSERT(sum_floats < floats / 2);
     const bool odd = w->rows % 4 != 0 && !w->narrow;
-    gradient of = {w, {dz, tdz}, {x, tx}, s, NULL};
+    gradient of = {w, {dz, tdz}, {x, tx}, {E, E}, s, NULL};
     gpu_gradient rounded = {.columns = INT_MAX};
     if (w->narrow && s->n) gpu_gradient_begin(&rounded, w, of.dz, of.x, s);
-    int step = (int)((floats - sum_floats) / (2 * (size_t)E + (odd ? (size_t)s->n : 0)));
+    const size_t room = (floats - sum_floats) / 4;  // of each of x and tx; what is over is that of the sums below
+    for (int k = 0; k < 2 && !w->narrow; k++)
+        if (of.x[k]) of.x[k] = aligned_rows(of.x[k], E, s, room * sizeof(float), &of.ldx[k]);
+    const size_t left = E % 4 && !w->narrow ? floats - sum_floats - 2 * room : floats - sum_floats;
+    int step = (int)(left / (2 * (size_t)E + (odd ? (size_t)s->n : 0)));
     if (step > 64) step = step / 64 * 64;
     if (step > rounded.columns) step = rounded.columns;
     ASSERT(step > 0);

@@ -163,15 +163,33 @@ void cuda_linear_back(float *dx, const float *dy, const weight *w, bool add, con
     if (w->rows && w->cols) multiply_spans(&(product){dx, dy, w, true, add}, s, n);
 }
 
-void cuda_linear_grad(float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n) {
+// dw += dy' x of neighbouring rows; those of odd widths through the workspace, as many at a time as it holds.
+static void add_grad(float *dw, const float *dy, const float *x, int out, int in, int rows) {
+    const int ldx = gpu_even(in, 4), ldy = gpu_even(out, 4), room = WORK_BYTES / (int)sizeof(float) / (ldx + ldy);
+    const bool odd = ldx != in || ldy != out;
     const float one = 1;
+    const gpu_work_point mark = gpu_work_mark();
+    float *xs = odd ? gpu_work((size_t)room * (size_t)ldx * sizeof *xs) : NULL,
+          *ys = odd ? gpu_work((size_t)room * (size_t)ldy * sizeof *ys) : NULL;
+    for (int t = 0, some; t < rows; t += some, dy += (size_t)some * (size_t)out, x += (size_t)some * (size_t)in) {
+        some = odd && rows - t > room ? room : rows - t;
+        if (odd) {
+            cuda_launch_copy_rows(xs, ldx, x, in, some, in, false, g->stream);
+            cuda_launch_copy_rows(ys, ldy, dy, out, some, out, false, g->stream);
+        }
+        BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, some, &one, odd ? xs : x, ldx, odd ? ys : dy, ldy,
+                         &one, dw, in));
+    }
+    gpu_work_release(mark);
+}
+
+void cuda_linear_grad(float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n) {
     for (int i = 0, next; i < n; i = next) {
         int rows = s[i].n;  // neighbouring spans make one product
         for (next = i + 1; next < n && s[next].row == s[i].row + rows; next++) rows += s[next].n;
         if (!rows || !out) continue;
         const float *dys = dy + (size_t)s[i].row * (size_t)out, *xs = x + (size_t)s[i].row * (size_t)in;
-        if (in)
-            BLAS(cublasSgemm(g->blas, CUBLAS_OP_N, CUBLAS_OP_T, in, out, rows, &one, xs, in, dys, out, &one, dw, in));
+        if (in) add_grad(dw, dys, xs, out, in, rows);
         if (db) cuda_launch_column_sums(db, dy, s[i].row, rows, out, g->stream);
     }
     LAUNCHED("linear_grad");
