@@ -2,6 +2,7 @@
 // passes, in decoding, with a further mask, on the CUDA table; its gradients and Hessian-vector products are those of
 // the whole model whose dropped units put out nothing.
 #include "compact_fixture.h"
+#include "model_run.h"
 #include "shim.h"
 
 enum { T = 20, V = 50 };
