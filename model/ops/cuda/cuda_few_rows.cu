@@ -122,8 +122,9 @@ template <int N> __device__ __forceinline__ float warp_sums(float *v) {
     return v[0];
 }
 
+// Four blocks on a multiprocessor are asked for: left to itself, ptxas takes so few registers that it spills.
 template <int R, class T, bool VEC>
-static __global__ void __launch_bounds__(32 * CUDA_WARPS)
+static __global__ void __launch_bounds__(32 * CUDA_WARPS, 4)
     few_rows_k(float *__restrict__ y, const float *__restrict__ x, const T *__restrict__ w, const few_rows_args a,
                cuda_live u, const cuda_spans s) {
     enum { V = piece<T>::N, NR = rows_of_w<R>::N, STEPS = DEEP / NR };
@@ -137,8 +138,8 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
     for (int r = 0; r < NR; r++) {
         const int k = (first + r) / a.D;
         by[r] = k < u.most ? wanted<R>(u, k, rows, n) : 0;
-        row[r] = 0;
-        if (by[r]) row[r] = (u.unit ? u.unit[k] : k) * a.D + (first + r) % a.D;
+        const int unit = by[r] && u.unit ? u.unit[k] : k;
+        row[r] = by[r] ? unit * a.D + (first + r) % a.D : 0;
         any |= by[r];
     }
     if (!any) return;
@@ -163,8 +164,10 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
                 float v[V];
                 if constexpr (VEC) {
 #pragma unroll
-                    for (int e = 0; e < V; e += 4)
-                        *reinterpret_cast<float4 *>(v + e) = *reinterpret_cast<const float4 *>(xs + e);
+                    for (int e = 0; e < V; e += 4) {
+                        const float4 four = *reinterpret_cast<const float4 *>(xs + e);
+                        v[e] = four.x, v[e + 1] = four.y, v[e + 2] = four.z, v[e + 3] = four.w;
+                    }
                 } else {
 #pragma unroll
                     for (int e = 0; e < V; e++) v[e] = k + e < cols ? xs[e] : 0;
