@@ -41,7 +41,7 @@ if (logarithmic) { set offsets graph 0.03, graph 0.03, 0, 0 } else { set offsets
 left(k) = (0.115 + (k - 1) % across) / across
 right(k) = (0.975 + (k - 1) % across) / across
 top(k) = 1 - (50.0 + 30 + (high - 50.0) / down * ((k - 1) / across)) / high
-bottom(k) = 1 - (50.0 - (categories ? 165 : 140) + (high - 50.0) / down * ((k - 1) / across + 1)) / high
+bottom(k) = 1 - (50.0 - (categories ? 185 : 160) + (high - 50.0) / down * ((k - 1) / across + 1)) / high
 # The parts of the plot command; gnuplot looks at a line once for an empty list too, hence c eq "".
 xy = categories ? "(column(0)):(column(num(c)))" : "(column(1)):(column(num(c)))"
 beside_it = categories ? "(column(0)):(column(beside))" : "(column(1)):(column(beside))"
@@ -61,7 +61,7 @@ do for [ext in "png svg"] {
         set lmargin at screen left(k); set rmargin at screen right(k)
         set tmargin at screen top(k); set bmargin at screen bottom(k)
         set key at screen (left(k) + right(k)) / 2, screen bottom(k) - (categories ? 75.0 : 55.0) / high center top \
-                vertical maxrows 4 noenhanced samplen 2 spacing 1.15 font ",11" width -1
+                vertical maxrows 5 noenhanced samplen 2 spacing 1.15 font ",11" width -1
         set title title_of[k] offset 0,-0.6 noenhanced
         set ylabel ytitle[k] offset 0.6,0
         unset label
