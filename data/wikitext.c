@@ -1,5 +1,6 @@
 // wikitext - pages, detokeniser and windows of running text. Contracts in wikitext.h; rules in METHOD 3.5.
 #include "wikitext.h"
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "text.h"
@@ -14,16 +15,24 @@ static bool opens_page(const char *line, size_t n) {
     return yes;
 }
 
-// Pieces of splitting at runs of white space, an empty first and last one included.
-static long count_words(const char *s) {
-    long words = 1;
+// Where the first `most` pieces of splitting at runs of white space end, an empty first and last one included; *pieces:
+// how many there are up to there.
+static const char *pieces_end(const char *s, long most, long *pieces) {
     bool inside = false;  // a run of white space
-    while (*s) {
-        size_t n = text_space(s);
-        words += n && !inside;
+    for (*pieces = 1; *s;) {
+        const size_t n = text_space(s);
+        if (n && !inside && ++*pieces > most) {
+            *pieces = most;
+            break;
+        }
         inside = n > 0;
         s += n ? n : 1;
     }
+    return s;
+}
+static long count_words(const char *s) {
+    long words;
+    pieces_end(s, LONG_MAX, &words);
     return words;
 }
 
@@ -72,18 +81,6 @@ void wikitext_close(wikitext *w) {
     *w = (wikitext){0};
 }
 
-// Where the first `words` pieces end, as count_words counts them; the page has more.
-static size_t end_of_words(const char *s, long words) {
-    const char *at = s;
-    for (bool inside = false; *at;) {
-        const size_t n = text_space(at);
-        if (n && !inside && --words == 0) break;
-        inside = n > 0;
-        at += n ? n : 1;
-    }
-    return (size_t)(at - s);
-}
-
 // The pages that are marked stay.
 static void keep(wikitext *w, const bool *marked) {
     int kept = 0;
@@ -127,9 +124,8 @@ void wikitext_cut(wikitext *w, long words) {
         wikitext_page *page = &w->pages[i];
         all[i] = true;
         if (page->words <= words) continue;
-        page->bytes = (long)end_of_words(page->raw, words);
+        page->bytes = pieces_end(page->raw, words, &page->words) - page->raw;
         page->raw[page->bytes] = 0;
-        page->words = count_words(page->raw);
         free(page->text);
         page->text = wikitext_detokenise(page->raw);
     }

@@ -44,6 +44,18 @@ static inline void assert_same_bits(const char *what, const void *a, const void 
     if (memcmp(a, b, bytes) != 0) fail_msg("%s: not the same bits", what);
 }
 
+// |got - want| <= 1e-5 * scale, scale the size of the terms that were added.
+static inline void assert_sum(const char *what, float got, double want, double scale) {
+    if (!(fabs((double)got - want) <= 1e-5 * fmax(fabs(want), scale)))
+        fail_msg("%s: %.9g, want %.9g", what, (double)got, want);
+}
+
+static inline float *random_floats(rng *r, size_t n) {
+    float *f = xmalloc(n * sizeof *f + 4);
+    for (size_t i = 0; i < n; i++) f[i] = (float)rng_normal(r);
+    return f;
+}
+
 // ---------------------------------------------------------------- golden models
 typedef struct {
     const char *name;

@@ -96,17 +96,6 @@ static uint8_t *random_blocks(rng *r, dtype type, size_t n, float **wide) {
     return b;
 }
 
-static float *random_floats(rng *r, size_t n) {
-    float *f = xmalloc(n * sizeof *f + 4);
-    for (size_t i = 0; i < n; i++) f[i] = (float)rng_normal(r);
-    return f;
-}
-
-static void assert_sum(const char *what, float got, double want, double scale) {
-    if (!(fabs((double)got - want) <= 1e-5 * fmax(fabs(want), scale)))
-        fail_msg("%s: %.9g, want %.9g", what, (double)got, want);
-}
-
 enum { ROWS = 5 };
 typedef struct {
     const vec_kernels *k;

@@ -32,18 +32,6 @@ static void *random_type(rng *r, dtype type, size_t n, float **exact) {
     return copy;
 }
 
-static float *random_floats(rng *r, size_t n) {
-    float *f = xmalloc(n * sizeof *f + 4);
-    for (size_t i = 0; i < n; i++) f[i] = (float)rng_normal(r);
-    return f;
-}
-
-// |got - want| <= 1e-5 * scale, scale the size of the terms that were added.
-static void assert_sum(const char *what, float got, double want, double scale) {
-    if (!(fabs((double)got - want) <= 1e-5 * fmax(fabs(want), scale)))
-        fail_msg("%s: %.9g, want %.9g", what, (double)got, want);
-}
-
 // ---------------------------------------------------------------- kernels
 static void kernels(void **state) {
     (void)state;

@@ -115,7 +115,7 @@ int config_activation(const json_t *root, const char *path, const char *key, con
 }
 
 // A token id, or the first of a list of them; none (absent or null): -1.
-int config_token(const json_t *root, const char *path, const char *key, int V, int *out) {
+static int read_token(const json_t *root, const char *path, const char *key, int V, int *out) {
     const json_t *v = json_object_get(root, key);
     *out = -1;
     if (json_is_array(v)) v = json_array_get(v, 0);
@@ -128,8 +128,20 @@ int config_token(const json_t *root, const char *path, const char *key, int V, i
     return 0;
 }
 
-void config_put_token(json_t *root, const char *key, int id) {
+int config_special(const json_t *root, const char *path, model_config *c) {
+    if (read_token(root, path, "bos_token_id", c->V, &c->bos)) return -1;
+    if (read_token(root, path, "eos_token_id", c->V, &c->eos)) return -1;
+    return read_token(root, path, "pad_token_id", c->V, &c->pad);
+}
+
+static void put_token(json_t *root, const char *key, int id) {
     json_object_set_new(root, key, id < 0 ? json_null() : json_integer(id));
+}
+
+void config_put_special(json_t *root, const model_config *c) {
+    put_token(root, "bos_token_id", c->bos);
+    put_token(root, "eos_token_id", c->eos);
+    put_token(root, "pad_token_id", c->pad);
 }
 
 void config_put_rope(json_t *root, const char *theta, const rope_config *r) {

@@ -18,11 +18,11 @@ int config_list(const json_t *root, const char *path, const char *key, int L, in
 void config_put_list(json_t *root, const char *key, const int *list, int n);
 
 // Rotary positions: theta by its key, or as rope_parameters (transformers 5) or rope_scaling have it; an activation by
-// its key, absent: preset; a token id, the first of a list, -1 where absent; and the writers.
+// its key, absent: preset; the ids of bos, eos and pad, each the first of a list, -1 where absent; and the writers.
 int config_rope(const json_t *root, const char *path, const char *theta, rope_config *r);
 int config_activation(const json_t *root, const char *path, const char *key, const char *preset, activation *act);
-int config_token(const json_t *root, const char *path, const char *key, int V, int *out);
-void config_put_token(json_t *root, const char *key, int id);
+int config_special(const json_t *root, const char *path, model_config *c);
+void config_put_special(json_t *root, const model_config *c);
 void config_put_rope(json_t *root, const char *theta, const rope_config *r);
 
 // The families' readers and writers of what follows "model_type".

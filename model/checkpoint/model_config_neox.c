@@ -39,10 +39,7 @@ int config_read_neox(const json_t *root, const char *path, model_config *c) {
     f->bias_ffn = true;
     if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
     if (config_list(root, path, "intermediate_size_per_layer", c->L, c->F, &c->neurons)) return -1;
-    if (config_token(root, path, "bos_token_id", c->V, &c->bos) ||
-        config_token(root, path, "eos_token_id", c->V, &c->eos) ||
-        config_token(root, path, "pad_token_id", c->V, &c->pad))
-        return -1;
+    if (config_special(root, path, c)) return -1;
     return config_dtype(root, path, &c->declared);
 }
 
@@ -60,9 +57,7 @@ json_t *config_write_neox(const model_config *c) {
                   "hidden_dropout", 0.0, "initializer_range", 0.02, "torch_dtype", dtype_name(c->declared));
     ASSERT(root);
     config_put_rope(root, "rotary_emb_base", &f->rope);
-    config_put_token(root, "bos_token_id", c->bos);
-    config_put_token(root, "eos_token_id", c->eos);
-    config_put_token(root, "pad_token_id", c->pad);
+    config_put_special(root, c);
     config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
     config_put_list(root, "intermediate_size_per_layer", c->neurons, c->L);
     return root;
