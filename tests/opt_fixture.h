@@ -50,7 +50,7 @@ static inline void assert_sum(const char *what, float got, double want, double s
         fail_msg("%s: %.9g, want %.9g", what, (double)got, want);
 }
 
-static inline float *random_floats(rng *r, size_t n) {
+static inline float *normal_floats(rng *r, size_t n) {
     float *f = xmalloc(n * sizeof *f + 4);
     for (size_t i = 0; i < n; i++) f[i] = (float)rng_normal(r);
     return f;

@@ -135,7 +135,7 @@ static void check_dot(const kernel_case *c) {
 }
 
 static void check_sum(const kernel_case *c, rng *r) {
-    float *y = random_floats(r, (size_t)c->n + 1), *one = xmalloc(((size_t)c->n + 1) * sizeof *one);
+    float *y = normal_floats(r, (size_t)c->n + 1), *one = xmalloc(((size_t)c->n + 1) * sizeof *one);
     memcpy(one, y, ((size_t)c->n + 1) * sizeof *y);
     c->k->sum[c->type](y, c->c, &(vec_rows){c->row, ROWS, true}, c->n);
     for (int j = 0; j < c->n; j++) {
@@ -160,7 +160,7 @@ static void kernels(void **state) {
                 kernel_case c = {.k = vec_find(set_names[set]), .type = types[t]};
                 if (!c.k) continue;
                 c.n = blocks * (int)dtype_block(types[t]);
-                float *wide, *x = random_floats(&r, VEC_ROWS * (size_t)c.n), *factor = random_floats(&r, ROWS);
+                float *wide, *x = normal_floats(&r, VEC_ROWS * (size_t)c.n), *factor = normal_floats(&r, ROWS);
                 uint8_t *data = random_blocks(&r, types[t], ROWS * (size_t)c.n, &wide);
                 for (int i = 0; i < ROWS + VEC_AHEAD; i++) {  // in no order of memory
                     const size_t row = (size_t)(ROWS - 1 - i % ROWS);
@@ -184,8 +184,8 @@ static void check_operations(rng *r, dtype type, int rows, int cols, bool turned
     const span s[SEQS] = {{0, 3}, {3, 21}, {24, 1}}, every = {0, 25};
     float *held;
     uint8_t *data = random_blocks(r, type, (size_t)rows * (size_t)cols, &held);
-    float *w = xmalloc((size_t)rows * (size_t)cols * sizeof *w), *x = random_floats(r, 25 * (size_t)cols),
-          *dy = random_floats(r, 25 * (size_t)rows), *bias = random_floats(r, (size_t)rows);
+    float *w = xmalloc((size_t)rows * (size_t)cols * sizeof *w), *x = normal_floats(r, 25 * (size_t)cols),
+          *dy = normal_floats(r, 25 * (size_t)rows), *bias = normal_floats(r, (size_t)rows);
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < cols; j++) w[i * cols + j] = turned ? held[j * rows + i] : held[i * cols + j];
     const weight on[2] = {{w, DT_F32, rows, cols, NULL, NULL, false}, {data, type, rows, cols, NULL, NULL, turned}},

@@ -48,7 +48,7 @@ static void kernels(void **state) {
                 const size_t width = dtype_bytes((dtype)type);
                 float *exact, sums[ROWS * VEC_ROWS + 1], alone, c[ROWS];
                 char *w = random_type(&r, (dtype)type, ROWS * (size_t)n, &exact);
-                float *x = random_floats(&r, VEC_ROWS * (size_t)n), *y = random_floats(&r, (size_t)n + 1),
+                float *x = normal_floats(&r, VEC_ROWS * (size_t)n), *y = normal_floats(&r, (size_t)n + 1),
                       *before = xmalloc(((size_t)n + 1) * sizeof *before);
                 memcpy(before, y, ((size_t)n + 1) * sizeof *y);
                 const float *rows[VEC_ROWS];
@@ -143,7 +143,7 @@ static void live_maps(void **state) {
         const weight w = {data, (dtype)type, (int)U, E, NULL, NULL, false},
                      b = {bias, (dtype)type, (int)U, 1, NULL, NULL, false},
                      b_t = {bt, (dtype)type, E, 1, NULL, NULL, false};
-        float *x = random_floats(&r, (size_t)rows * (size_t)E), *y = xmalloc(((size_t)rows * U + 1) * sizeof *y);
+        float *x = normal_floats(&r, (size_t)rows * (size_t)E), *y = xmalloc(((size_t)rows * U + 1) * sizeof *y);
         for (size_t i = 0; i <= (size_t)rows * U; i++) y[i] = GUARD;
         const bool relu = round % 3 == 0, biased = round % 4 != 1;
         o->live_linear(y, x, &w, biased ? &b : NULL, relu, D, &u.list, s, n);
@@ -169,7 +169,7 @@ static void live_maps(void **state) {
         assert_true(y[(size_t)rows * U] == GUARD);
         // transposed: the columns of units that do not run hold what must not be read
         float *z = xmalloc(((size_t)rows * (size_t)E + 1) * sizeof *z),
-              *z0 = random_floats(&r, (size_t)rows * (size_t)E);
+              *z0 = normal_floats(&r, (size_t)rows * (size_t)E);
         memcpy(z, z0, (size_t)rows * (size_t)E * sizeof *z);
         z[(size_t)rows * (size_t)E] = GUARD;
         for (int i = 0; i < n; i++)
@@ -214,7 +214,7 @@ static void live_heads(void **state) {
         for (int i = 0; i < n; i++) {
             const int past_n = (int)rng_below(&r, 12),
                       length = round % 5 == 4 ? 9 + (int)rng_below(&r, 70) : 1 + (int)rng_below(&r, 5);
-            for (int k = 0; k < 2; k++) past[i][k] = random_floats(&r, (size_t)past_n * (size_t)W);
+            for (int k = 0; k < 2; k++) past[i][k] = normal_floats(&r, (size_t)past_n * (size_t)W);
             has[i] = xcalloc((size_t)past_n * (size_t)K + 1, 1);
             for (int k = 0; k < past_n * K; k++)  // what is not there must not be read
                 if (!(has[i][k] = round % 3 != 0 || rng_below(&r, 2)))
@@ -230,7 +230,7 @@ static void live_heads(void **state) {
         random_list u;
         random_live(&u, &r, H, D, n, round % 2, 60);
         const size_t floats = (size_t)rows * (size_t)E;
-        float *q = random_floats(&r, floats), *k = random_floats(&r, floats), *v = random_floats(&r, floats),
+        float *q = normal_floats(&r, floats), *k = normal_floats(&r, floats), *v = normal_floats(&r, floats),
               *out = xmalloc((floats + 1) * sizeof *out);
         for (size_t i = 0; i <= floats; i++) out[i] = GUARD;
         o->live_attention(out, q, k, v, &heads, round % 4 == 3 ? NULL : &u.list, s, n);
