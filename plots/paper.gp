@@ -1,11 +1,12 @@
 # paper - lines of a figure of the paper, ours and the published ones in panels of their own. Called by paper_*.gp, which
 # set figure, heading and, for each panel k, panel[k] (its table SRC/tables/NAME.csv: the first column is x, each other
-# one a line that its head names), title_of[k] and ytitle[k]; optionally xtitle, logarithmic (y), logarithmic_x,
-# categories (x is a name), zero (a line at 0), without (heads that are not drawn, between bars), labels (the head of a
+# one a line that its head names), title_of[k] and ytitle[k]; optionally xtitle, logarithmic (y), linear (the numbers of
+# panels that are not logarithmic all the same), logarithmic_x, categories (x is a name), zero (a line at 0), without (heads that are not drawn, between bars), labels (the head of a
 # column that is written beside the points of another, labels_at).
 # A table that is not there, a column without a number and a row without one are "not run".
 if (!exists("xtitle")) xtitle = "% pruned"
 if (!exists("logarithmic")) logarithmic = 0
+if (!exists("linear")) linear = ""
 if (!exists("logarithmic_x")) logarithmic_x = 0
 if (!exists("categories")) categories = 0
 if (!exists("zero")) zero = 0
@@ -32,12 +33,10 @@ down = (n + across - 1) / across
 wide = across == 1 ? 900 : 640 * across
 high = down == 1 ? 560 : 430 * down + 60
 set xlabel xtitle offset 0,0.4
-if (logarithmic) {
-    set logscale y
-}
 if (logarithmic_x) { set logscale x 2 }
-if (zero) { set xzeroaxis linetype 1 linewidth 1.5 linecolor rgb "#c0392b" }
-if (logarithmic) { set offsets graph 0.03, graph 0.03, 0, 0 } else { set offsets graph 0.03, graph 0.03, graph 0.06, graph 0.04 }
+if (zero) { set xzeroaxis linetype 1 linewidth 1.5 linecolor rgb "#505050" }
+is_log(k) = logarithmic && strstrt(" " . linear . " ", sprintf(" %d ", k)) == 0
+beside_axis = labels eq "" ? 0.03 : 0.08  # room for what is written beside the first point
 left(k) = (0.115 + (k - 1) % across) / across
 right(k) = (0.975 + (k - 1) % across) / across
 top(k) = 1 - (50.0 + 30 + (high - 50.0) / down * ((k - 1) / across)) / high
@@ -64,6 +63,13 @@ do for [ext in "png svg"] {
                 vertical maxrows 5 noenhanced samplen 2 spacing 1.15 font ",11" width -1
         set title title_of[k] offset 0,-0.6 noenhanced
         set ylabel ytitle[k] offset 0.6,0
+        if (is_log(k)) {
+            set logscale y
+            set offsets graph beside_axis, graph beside_axis, 0, 0
+        } else {
+            unset logscale y
+            set offsets graph beside_axis, graph beside_axis, graph 0.06, graph 0.04
+        }
         unset label
         if (m < 2) {
             set label 1 "not run" at graph 0.5,0.5 center textcolor rgb "#808080" font ",16"
@@ -90,7 +96,7 @@ do for [ext in "png svg"] {
                 }
             }
             set ytics nomirror autofreq
-            if (logarithmic) {  # from the least to the largest value, whatever the decade
+            if (is_log(k)) {  # from the least to the largest value, whatever the decade
                 ends = system(sprintf("tail -n +2 '%s' | cut -d , -f %s | tr , '\\n' | grep . | sort -g | sed -n '1p;$p'", table(name), list(drawn_columns)))
                 set ytics ()
                 do for [e = -2:6] { do for [m in (word(ends, words(ends)) / word(ends, 1) < 10 ? "1 1.5 2 3 4 5 7" : "1 2 5")] { set ytics add (sprintf("%g", m * 10 ** e) m * 10 ** e) } }

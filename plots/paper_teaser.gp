@@ -11,10 +11,11 @@ methods = '"early plainact" "per layer l2_norm"'
 ms_of(m, k) = m . " ms (" . (k == 1 ? "masks once" : "masks at every token") . ")"
 there(file, head) = present(file) && int(system(sprintf("awk -F, -v h='%s' 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == h) c = i; next} c && $c != \"\" {n++} END {print n + 0}' '%s'", head, file))) > 0
 set ylabel "mean accuracy %" offset 0.6,0
-set key bottom left samplen 2 font ",11"
+set key below center horizontal samplen 2 font ",11"
+set bmargin 6.5
 set offsets graph 0.08, graph 0.08, graph 0.08, graph 0.08
 do for [ext in "png svg"] {
-    eval terminal(ext, 1500, 520)
+    eval terminal(ext, 1500, 560)
     set output dst . "/paper_teaser." . ext
     set multiplot layout 1,3 title "Accuracy over time per token (numbers: % pruned)" offset 0,-0.2
     do for [k = 1:3] {

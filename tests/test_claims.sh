@@ -83,6 +83,21 @@ few="no p value of 900 draws passes a correction over 47 tests; take --draws 188
 expect 0 "$few" compare --details "$d" --claims "$c" --draws 900
 grep -q '^only 900 draws' "$tmp/o" || fail "few draws: $(cat "$tmp/o")"
 grep -E '"id": ("[012]"|[012]),' "$d" >"$tmp/few.jsonl"
+expect 2 "100 and more" compare --details "$d" --claims "$c" --draws 99
+
+# many claims: 20,000 draws could show none of 600 true ones, as 600 x 2 / 20001 > 0.05; by itself it takes more
+/usr/bin/python3 - "$c" "$tmp/many.json" <<'PY'
+import json, sys
+large = next(c for c in json.load(open(sys.argv[1]))["claims"] if c["claim"] == "large")
+json.dump({"claims": [{**large, "claim": "large %d" % i, "outcomes": ["word_perplexity"]} for i in range(300)]},
+          open(sys.argv[2], "w"))
+PY
+many() { expect 0 "" compare --details "$d" --claims "$tmp/many.json" --out "$tmp/many.csv" "$@"; }
+said_of_many() { verdicts "$tmp/many.csv" | sed 's/.*: //' | sort | uniq -c | tr -s ' '; }
+many --draws 20000
+[ "$(said_of_many)" = " 300 undecided" ] || fail "many claims, 20000 draws: $(said_of_many)"
+many
+[ "$(said_of_many)" = " 300 holds" ] || fail "many claims, as many draws as they take: $(said_of_many)"
 few="undecided (few documents: 3 of copa, 10 are wanted)"
 expect 0 "$few" compare --details "$tmp/few.jsonl" --claims "$c" --out "$tmp/few.csv"
 cat "$tmp/o" "$tmp/few.csv" | grep -qi 'nan\|inf' && fail "numbers of few documents: $(cat "$tmp/o")"

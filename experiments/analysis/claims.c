@@ -281,8 +281,10 @@ static void choose_primary(claims_table *t, const claims *c, int of) {
     }
 }
 
+double claims_draws_needed(int tests) { return ceil(2 * tests / CLAIMS_LEVEL); }
+
 int claims_evaluate(claims_table *t, const claims *c, const paired *p, long draws, uint64_t seed, bool each_pair) {
-    *t = (claims_table){.draws = draws, .seed = seed, .list = xcalloc(2 * (size_t)c->n, sizeof *t->list)};
+    *t = (claims_table){.seed = seed, .list = xcalloc(2 * (size_t)c->n, sizeof *t->list)};
     for (int i = 0; i < c->n; i++) {
         const claim *one = &c->claim[i];
         for (int text = 0; text < 2; text++)
@@ -292,13 +294,15 @@ int claims_evaluate(claims_table *t, const claims *c, const paired *p, long draw
             if (one->outcome[o]) add_rows(t, p, &t->list[2 * i + (o == PAIRED_TEXT)], i, o, each_pair);
     }
     paired_cell **cell = xmalloc(((size_t)t->n + 1) * sizeof(paired_cell *));
-    int n = 0;
+    int n = 0, tests = 0;
     for (int i = 0; i < t->n; i++) {
         if (t->row[i].cell.n > 0) paired_measure(p, &t->row[i].cell);
         choose_tested(&t->row[i]);
         if (t->row[i].tested) cell[n++] = &t->row[i].cell;
+        tests += t->row[i].tested && t->row[i].level == LEVEL_SPARSITY;
     }
-    paired_resample(p, cell, n, draws, seed);
+    t->draws = draws > 0 ? draws : (long)fmax(CLAIMS_DRAWS, 2 * claims_draws_needed(tests));
+    paired_resample(p, cell, n, t->draws, seed);
     free(cell);
     holm(t);
     for (int i = 0, first = 0; i < t->n; i++) {

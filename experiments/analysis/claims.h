@@ -75,10 +75,13 @@ typedef struct {
     paired_list *list;  // [2 * claim + text]
 } claims_table;
 // Every claim on the details: rows by claim and outcome, those of sparsities before that of the claim; each_pair: those
-// of single pairs before them. The table points into p. -1 and err_set where the details do not fit a claim; the caller
+// of single pairs before them. draws 0: CLAIMS_DRAWS, or twice what Holm's correction over the tests needs, if that is
+// more. The table points into p. -1 and err_set where the details do not fit a claim; the caller
 // frees either way.
 int claims_evaluate(claims_table *t, const claims *c, const paired *p, long draws, uint64_t seed, bool each_pair);
 void claims_table_free(claims_table *t, const claims *c);
+// The fewest draws of which some p value, 2 / (draws + 1) at the least, is below CLAIMS_LEVEL times 1 / tests.
+double claims_draws_needed(int tests);
 
 // ---------------------------------------------------------------- output (claims_table.c)
 // acc_name: what accuracy is called: acc, acc_bytes or acc_norm.

@@ -78,10 +78,10 @@ static void put_head(FILE *f, const claims_print *x) {
             m[PAIRED_ACC], x->acc_name, m[PAIRED_GOLD], m[PAIRED_TEXT]);
     if (x->t->draws < CLAIMS_DRAWS)
         fprintf(f, "only %ld draws: what is to be relied on takes %d\n", x->t->draws, CLAIMS_DRAWS);
-    const double needed = 2 * x->t->n_tests / CLAIMS_LEVEL;
+    const double needed = claims_draws_needed(x->t->n_tests);
     if (x->t->draws < needed)
         fprintf(f, "no p value of %ld draws passes a correction over %d tests; take --draws %.0f or more\n",
-                x->t->draws, x->t->n_tests, ceil(needed));
+                x->t->draws, x->t->n_tests, needed);
 }
 
 static void put_notes(FILE *f, const claims_print *x) {

@@ -8,7 +8,7 @@
 
 static char *details_list, *claims_file, *select_a, *select_b, *select_reference, *out_file;
 static char *match_list = "mode,criterion,scope,units,sparsity,seed";
-static long draws = CLAIMS_DRAWS, seed = 1;
+static long draws = 0, seed = 1;
 static paired_accuracy metric;
 static enum { TEXT, MARKDOWN } table;
 static const char *const metric_names[] = {
@@ -61,8 +61,7 @@ static const cli_option options[] = {
      .type = CLI_INT,
      .value = &draws,
      .arg = "N",
-     .help = "bootstrap draws over documents",
-     .min = 100,
+     .help = "bootstrap draws over documents, 100 or more; 0: 20000, or as many as the correction over all tests takes",
      .max = 1e6},
     {.name = "seed", .type = CLI_INT, .value = &seed, .arg = "N", .help = "seed of the draws", .max = CLI_SEED_MAX},
     {.name = "table",
@@ -155,6 +154,7 @@ int main(int argc, char **argv) {
         die(2, "--claims says what is compared; leave out --a, --b and --match");
     if (select_reference && !(select_a && select_b)) die(2, "--reference needs --a and --b");
     if (!claims_file && !(select_a && select_b)) die(2, "--claims FILE, or --a and --b, is wanted");
+    if (draws != 0 && draws < 100) die(2, "--draws: 0, or 100 and more, is wanted");
     claims c;
     if (!claims_file)
         c = one_comparison();
