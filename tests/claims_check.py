@@ -119,6 +119,9 @@ for own in (r for r in rows if r["level"] == "claim" and r["verdict"] != "not ru
     verdicts = {r["verdict"] for r in each}
     both = {"holds", "reversed"} <= verdicts
     assert own["verdict"] == (verdicts.pop() if len(verdicts) == 1 else "mixed" if both else "undecided"), own
+    said = ", ".join(f"{v} at {n}" for v in ("holds", "reversed") if (n := [r["verdict"] for r in each].count(v)))
+    if own["verdict"] in ("undecided", "mixed") and said and not own["reason"].startswith("totals"):
+        assert own["reason"] == f"{said} of {len(each)} sparsities", own
     for r in [*each, own]:
         accuracy = [x for x in by_sparsity if (x["claim"], x["outcome"]) == (r["claim"], "acc")]
         enough = all(x["smallest"] and float(x["smallest"]) <= margin["acc"] for x in accuracy

@@ -245,6 +245,18 @@ static void judge(claim_row *r, double margin) {
     }
 }
 
+// At how many of its n sparsities a claim without one verdict holds or is reversed.
+static void put_counts(claim_row *own, const int *count, int n) {
+    char text[sizeof own->reason] = "";
+    for (int reversed = 0; reversed < 2; reversed++) {
+        const claim_verdict v = reversed ? CLAIM_REVERSED : CLAIM_HOLDS;
+        if (count[v])
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s at %d", *text ? ", " : "",
+                     claim_verdict_name[v], count[v]);
+    }
+    if (*text) snprintf(own->reason, sizeof own->reason, "%s of %d sparsities", text, n);
+}
+
 // test: the claim's n > 0 tests, which lie before its own row.
 static void judge_claim(claim_row *own, const claim_row *test, int n) {
     int count[CLAIM_MIXED + 1] = {0};
@@ -258,6 +270,7 @@ static void judge_claim(claim_row *own, const claim_row *test, int n) {
     for (claim_verdict v = CLAIM_NOT_COMPARED; v < CLAIM_MIXED; v++)
         if (count[v] == n) own->verdict = v;
     if (count[CLAIM_HOLDS] && count[CLAIM_REVERSED]) own->verdict = CLAIM_MIXED;
+    if (own->verdict == CLAIM_UNDECIDED || own->verdict == CLAIM_MIXED) put_counts(own, count, n);
     if (own->verdict == CLAIM_UNDECIDED && *left)
         snprintf(own->reason, sizeof own->reason, "totals differ in all pairs at %s", left);
     own->pooled = own->tested && own->left_out == 0 && own->verdict != CLAIM_MIXED;
