@@ -232,7 +232,8 @@ claims = {r[0]: r[1:] for r in csv.reader(open(f"{out}/committed/claims.csv"))}
 for claim, name in {"global masks beat local ones": "global over local, contextual",
                     "contextual masks beat static ones": "contextual (early predictor) over static (aggregate of all)"}.items():
     r, = (r for r in committed if r["claim"] == name)
-    assert claims[claim][4] == r["verdict"], (claims[claim], r)
+    where = f" ({r['reason']})" if r["reason"] else ""
+    assert claims[claim][4] == r["verdict"] + where, (claims[claim], r)
     effects = [float(e["effect"]) for e in read("results/contextual/claims.csv")
                if (e["claim"], e["level"], e["outcome"]) == (name, "sparsity", "word_perplexity") and e["effect"]]
     assert numbers(claim, 3) == [round(min(effects), 3), round(max(effects), 3)], (claims[claim], effects)

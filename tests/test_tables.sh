@@ -85,6 +85,7 @@ no 'no column nothing; there are kind, seed, value, other' '"value": "nothing", 
 no 'no column of; there are' '"where": "of=x", "format": "%.0f"'
 no 'no row with seed=7,kind=x' '"where": "seed=7", "format": "%.0f"'
 no 'value is empty' '"format": "%.0f"' '{"label": "r", "where": "kind=z"}'
+no 'value is empty' '"statistic": "text", "format": "(%s)"' '{"label": "r", "where": "kind=z"}'
 no '4 rows where one is meant' '"format": "%.0f"'
 no '4 rows with kind=x where one is meant' '"statistic": "text", "format": "%s"'
 no 'unknown statistic average; there are one' '"statistic": "average", "format": "%.0f"'

@@ -224,6 +224,10 @@ static int field_text(char **text, const csv_file *c, const csv_filter *where, c
     long *row;
     const long n = csv_select(c, where, &row), first = n > 0 ? row[0] : 0;
     free(row);
+    if (n == 1 && !*c->row[first].field[column]) {
+        err_set("%s:%ld: %s is empty", c->path, c->row[first].line, value);
+        return NOTHING;
+    }
     if (n == 1) {
         *text = xstrdup(c->row[first].field[column]);
         return 0;
