@@ -1,12 +1,13 @@
-// tasks - lists the task files of a folder and prints examples as they are scored, to be read by eye; or a text's
-// tokens.
+// tasks - lists the task files of a folder and prints examples as they are scored, to be read by eye; or the pages of a
+// text; or a text's tokens.
 #include <stdlib.h>
 #include <string.h>
 #include "cli.h"
 #include "split.h"
 #include "task.h"
+#include "wikitext.h"
 
-static char *data, *tasks = "all", *split_wanted, *part = "", *model, *encode;
+static char *data, *tasks = "all", *split_wanted, *part = "", *wikitext_file, *model, *encode;
 static bool special;
 static mode_kind mode;
 static long show = 0, shots = 0, seed = 0;
@@ -40,6 +41,13 @@ static const cli_option options[] = {
      .value = &part,
      .arg = "i/n",
      .help = "show one of n disjoint parts of it, as --part of score and sweep"},
+    {.name = "wikitext",
+     .type = CLI_STR,
+     .value = &wikitext_file,
+     .arg = "FILE",
+     .help =
+         "instead: the pages of this text as they stand in it, of --part those that sweep takes, --show N of them (0: "
+         "all)"},
     {.name = "shots",
      .type = CLI_INT,
      .value = &shots,
@@ -144,7 +152,19 @@ static void show_examples(const char *name, doc_part of, const tok *t) {
     task_close(&s);
 }
 
-// ---------------------------------------------------------------- tokens of a text
+// ---------------------------------------------------------------- pages and tokens of a text
+static void print_pages(doc_part of) {
+    size_t bytes;
+    char *text = file_read(wikitext_file, &bytes);
+    wikitext w;
+    if (!text || wikitext_parse(&w, text, bytes)) die(1, "%s", err_get());
+    const uint64_t order = (uint64_t)seed;
+    if (wikitext_keep(&w, of, show, &order)) die(1, "%s: %s", wikitext_file, err_get());
+    fwrite(w.raw, 1, w.raw_bytes, stdout);
+    wikitext_close(&w);
+    free(text);
+}
+
 static void print_piece(const char *piece, size_t bytes) {
     for (size_t i = 0, n; i < bytes; i += n ? n : 1) {
         n = utf8_length(piece + i, bytes - i);
@@ -178,9 +198,12 @@ static void print_tokens(const tok *t) {
 }
 
 int main(int argc, char **argv) {
-    cli_parse(argc, argv, "lists the task files of a folder and prints examples as they are scored; or a text's tokens",
+    cli_parse(argc, argv,
+              "lists the task files of a folder and prints examples as they are scored; or the pages of a text, or "
+              "its tokens",
               options);
-    if (!encode == !data) die(2, "--data DIR is wanted, or --encode TEXT with --model");
+    if (!!encode + !!data + !!wikitext_file != 1)
+        die(2, "--data DIR is wanted, or --wikitext FILE, or --encode TEXT with --model");
     if (encode && !model) die(2, "--encode needs --model DIR, whose tokenizer it is");
     if (special && !encode) die(2, "--special is of --encode");
     bool take[TASK_COUNT] = {false};
@@ -192,6 +215,11 @@ int main(int argc, char **argv) {
     if (encode) {
         print_tokens(t);
         tok_close(t);
+        stdout_end();
+        return 0;
+    }
+    if (wikitext_file) {
+        print_pages(of);
         stdout_end();
         return 0;
     }

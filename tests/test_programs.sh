@@ -63,6 +63,16 @@ for option in "" --special; do
 done
 rm "$tmp/text"
 
+# the pages of a text: all of them are the file, byte for byte; those of two parts are all pages, each once
+text=data/world/wikitext/held-out.raw
+"$bin/tasks" --wikitext $text | cmp -s - $text || fail "tasks --wikitext: not the text"
+titles() { grep -a '^ = [^=].* = $'; }
+for part in 1/2 2/2; do "$bin/tasks" --wikitext $text --part $part | titles; done | sort >"$tmp/o"
+titles <$text | sort | cmp -s - "$tmp/o" || fail "pages of two parts: $(cat "$tmp/o")"
+[ "$("$bin/tasks" --wikitext $text --part 1/2 --show 3 | titles | wc -l)" = 3 ] || fail "tasks --wikitext --show 3"
+expect 2 "--wikitext FILE, or --encode" tasks --data x --wikitext $text
+expect 1 "nowhere" tasks --wikitext nowhere
+
 # files that are not there or not what they should be
 expect 1 "nowhere/config.json: " info --model nowhere
 expect 1 "nowhere/config.json: " generate --model nowhere --prompt x

@@ -17,7 +17,7 @@ printf '#!/bin/sh\nexec sh "%s/pip" "$@"\n' "$tmp" >"$tmp/python"
 chmod +x "$tmp/python"
 export PYTHON="$tmp/python"
 mkdir "$tmp/data"
-touch "$tmp/text"
+printf " = A page = \n text\n = Another = \n text\n" >"$tmp/text"
 options="--data $tmp/data --wikitext $tmp/text --out $tmp/out"
 expect 2 "usage: " --data "$tmp/data"
 expect 2 "usage: " $options --size huge
