@@ -1,10 +1,11 @@
 #!/bin/sh
-# download.sh DIR - fetches the seven task sets and WikiText-2 and lays them out for --data DIR: from where their authors publish
-# them, else (HellaSwag always, whose authors' repository was blocked in September 2026) from the Hugging Face hub, at fixed
-# revisions, as parquet files in DIR/hub, which from_hub.py turns into task files: for those PYTHON (python3) needs pyarrow.
-# WikiText-2's checksums are known and enforced. The others are printed and kept in DIR/SHA256SUMS; a later run compares with
-# them, so that two machines, or two years, can be known to hold the same rows. Needs curl, unzip, sha256sum. A file that is
-# there is not fetched again. Sources, licences and the hub's names: data/README.md.
+# download.sh DIR - fetches the seven task sets and WikiText-2 and lays them out for --data DIR: from where their
+# authors publish them, else (HellaSwag always, whose authors' repository was blocked in September 2026) from the
+# Hugging Face hub, at fixed revisions, as parquet files in DIR/hub, which from_hub.py turns into task files: for those
+# PYTHON (python3) needs pyarrow. WikiText-2's checksums are known and enforced. The others are printed and kept in
+# DIR/SHA256SUMS; a later run compares with them, so that two machines, or two years, can be known to hold the same
+# rows. Needs curl, unzip, sha256sum. A file that is there is not fetched again. Sources, licences and the hub's names:
+# data/README.md.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -139,7 +140,8 @@ raw() {
         https://huggingface.co/datasets/ggml-org/ci/resolve/main/wikitext-2-raw-v1.zip
 }
 
-# either TASK REPOSITORY REVISION FILE...: a set from its authors, else from the hub; from where it came before, once it did.
+# either TASK REPOSITORY REVISION FILE...: a set from its authors, else from the hub; from where it came before, once it
+# did.
 either() {
     { [ ! -d "hub/$1" ] && "$1"; } || hub "$@"
 }

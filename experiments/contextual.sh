@@ -1,13 +1,14 @@
 #!/bin/sh
-# contextual.sh full|small SCORES AGGREGATES OUT MODEL DATA - predictors and contextual masks of one model: designs x scopes x criteria, beside static and
-# random masks that act on the same positions (from the end of the context on). A killed run resumes when it is repeated; repeating a finished one does nothing.
-#   full   four designs, three scopes, criteria, sparsities and seeds (of training, of the documents, of the random mask), and two designs more on one
-#          criterion and sparsity: 447 points
+# contextual.sh full|small SCORES AGGREGATES OUT MODEL DATA - predictors and contextual masks of one model: designs x
+# scopes x criteria, beside static and random masks that act on the same positions (from the end of the context on). A
+# killed run resumes when it is repeated; repeating a finished one does nothing.
+#   full   four designs, three scopes, criteria, sparsities and seeds (of training, of the documents, of the random
+#          mask), and two designs more on one criterion and sparsity: 447 points
 #   small  two designs, scopes and criteria, three sparsities, one seed: 43 points, for the demo
-# OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (mean accuracy of the tasks, word perplexity), points.txt (the same as a table, means over
-# the seeds) and claims.csv, claims.txt (bin/compare); OUT/work the rest. BIN names the folder of the programs, LIMIT the documents of
-# each task (and pages of the text) and seed, TEXT the text, PART the part of both that is evaluated
-# (sweep --part), PAGE_WORDS the words of each page.
+# OUT gets metrics.csv (the predictors on held-out documents), sweep.csv (mean accuracy of the tasks, word perplexity),
+# points.txt (the same as a table, means over the seeds) and claims.csv, claims.txt (bin/compare); OUT/work the rest.
+# BIN names the folder of the programs, LIMIT the documents of each task (and pages of the text) and seed, TEXT the
+# text, PART the part of both that is evaluated (sweep --part), PAGE_WORDS the words of each page.
 set -e
 [ $# = 6 ] || { echo "usage: $0 full|small SCORES AGGREGATES OUT MODEL DATA" >&2; exit 2; }
 size=$1 scores=$2 aggregates=$3 out=$4 model=$5 data=$6 work=$4/work text=${TEXT:-$6/wikitext/held-out.raw} bin=${BIN:-bin}

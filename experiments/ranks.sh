@@ -1,9 +1,11 @@
 #!/bin/sh
-# ranks.sh SCORES AGGREGATES OUT MODEL DATA - what the rank of predictors (the hidden units of each net) buys: shadow and look-ahead dejavu predictors of plainact over
-# ranks, under local and global masks at two sparsities, seed by seed. A killed run resumes when it is repeated; repeating a finished one does nothing.
-# OUT gets ranks.csv (mean accuracy of the tasks, word perplexity), ranks_metrics.csv (the predictors on held-out documents) and ranks.txt (both as a table, means over the
-# seeds); OUT/work the rest. RANKS, SEEDS, EPOCHS (0: those of train) and LIMIT (documents of each task, pages of the text) change the grid; BIN names the folder of the
-# programs. Time over rank: bin/bench on the same predictor files (make contextual-ranks).
+# ranks.sh SCORES AGGREGATES OUT MODEL DATA - what the rank of predictors (the hidden units of each net) buys: shadow
+# and look-ahead dejavu predictors of plainact over ranks, under local and global masks at two sparsities, seed by seed.
+# A killed run resumes when it is repeated; repeating a finished one does nothing. OUT gets ranks.csv (mean accuracy of
+# the tasks, word perplexity), ranks_metrics.csv (the predictors on held-out documents) and ranks.txt (both as a table,
+# means over the seeds); OUT/work the rest. RANKS, SEEDS, EPOCHS (0: those of train) and LIMIT (documents of each task,
+# pages of the text) change the grid; BIN names the folder of the programs. Time over rank: bin/bench on the same
+# predictor files (make contextual-ranks).
 set -e
 [ $# = 5 ] || { echo "usage: $0 SCORES AGGREGATES OUT MODEL DATA" >&2; exit 2; }
 scores=$1 aggregates=$2 out=$3 model=$4 data=$5 work=$3/work bin=${BIN:-bin}

@@ -1,7 +1,7 @@
-# bars - groups of bars from tables, a panel for each. Called by paper_*.gp, which set figure, heading, ytitle and, for each
-# panel k, panel[k] (its table SRC/tables/NAME.csv: the first column names the groups, each other one is a bar that its
-# head names) and title_of[k]; optionally without (heads that are not drawn, between bars), ends (the heads of a bar's
-# interval are its own and " low", " high"), logarithmic (y). What is not there is "not run".
+# bars - groups of bars from tables, a panel for each. Called by paper_*.gp, which set figure, heading, ytitle and, for
+# each panel k, panel[k] (its table SRC/tables/NAME.csv: the first column names the groups, each other one is a bar that
+# its head names) and title_of[k]; optionally without (heads that are not drawn, between bars), ends (the heads of a
+# bar's interval are its own and " low", " high"), logarithmic (y). What is not there is "not run".
 if (!exists("without")) without = ""
 if (!exists("ends")) ends = 0
 if (!exists("logarithmic")) logarithmic = 0

@@ -27,7 +27,8 @@ dash(name) = name eq "random" ? 2 : name eq "removal" ? 4 : 1
 
 # The distinct values of a column in the order of their first row; "where" is an awk condition on f["column"].
 distinct(file, column, where) = system(sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) && f[\"%s\"] != \"\" && !seen[f[\"%s\"]]++ {print f[\"%s\"]}' '%s'", where, column, column, column, file))
-# Rows of one curve as a data source without header: x, mean, least and greatest y over the seeds; at sparsity 0 the dense rows of the file are taken.
+# Rows of one curve as a data source without header: x, mean, least and greatest y over the seeds; at sparsity 0 the
+# dense rows of the file are taken.
 curve(file, where, x, y) = sprintf("< awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) {k = f[\"%s\"]; v = f[\"%s\"] + 0; if (!(k in c) || v < lo[k]) lo[k] = v; if (!(k in c) || v > hi[k]) hi[k] = v; c[k]++; s[k] += v} END {for (k in c) print k \",\" s[k] / c[k] \",\" lo[k] \",\" hi[k]}' '%s' | sort -g", where, x, y, file)
 # A name whose underscores are no subscripts.
 plain(name) = system(sprintf("echo '%s' | sed 's/_/\\\\_/g'", name))
@@ -35,8 +36,8 @@ is(column, value) = stringcolumn(column) eq value
 present(file) = system("test -s '" . file . "' && echo 1 || echo 0") + 0
 missing(file) = sprintf("%s: not there; this figure is left out", file)
 
-# What a table has: its number of columns, 1 or 0 for each that holds something below its head or not, and "|" before each
-# head; one process for all, "" where it is not there. The functions after it read that text.
+# What a table has: its number of columns, 1 or 0 for each that holds something below its head or not, and "|" before
+# each head; one process for all, "" where it is not there. The functions after it read that text.
 table(name) = src . "/tables/" . name . ".csv"
 describe(name) = present(table(name)) ? system(sprintf("awk -F, 'NR == 1 {n = NF; for (i = 1; i <= n; i++) h = h \"|\" $i; next} {for (i = 1; i <= n; i++) if ($i != \"\") f[i] = 1} END {printf \"%%d %%d\", n, NR - 1; for (i = 1; i <= n; i++) printf \" %%d\", f[i]; print \" \" h}' '%s'", table(name))) : "0 0"
 columns(about) = word(about, 1) + 0

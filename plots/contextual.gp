@@ -1,6 +1,7 @@
-# contextual - word perplexity and mean accuracy over sparsity for some kinds of masks that act on the same positions, dense model included; points: means
-# over the seeds, bars: least and greatest of them. Called by contextual_*.gp, which set figure, heading and the curves: for each of `curves` which(c) (an awk
-# condition), label(c), shade(c), stroke(c) (dash) and point(c).
+# contextual - word perplexity and mean accuracy over sparsity for some kinds of masks that act on the same positions,
+# dense model included; points: means over the seeds, bars: least and greatest of them. Called by contextual_*.gp, which
+# set figure, heading and the curves: for each of `curves` which(c) (an awk condition), label(c), shade(c), stroke(c)
+# (dash) and point(c).
 sweep = src . "/sweep.csv"
 if (!present(sweep)) { print missing(sweep); exit }
 criteria = distinct(sweep, "criterion", "f[\"mask\"] == \"contextual\"")

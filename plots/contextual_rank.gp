@@ -1,5 +1,6 @@
-# contextual_rank - what the rank of predictors (hidden units of each net) buys and costs: word perplexity, rank correlation on held-out documents, time. Reads
-# SRC/ranks.csv, SRC/ranks_metrics.csv (experiments/ranks.sh) and SRC/ranks_bench.csv (bin/bench); points: means over the seeds, bars: least and greatest.
+# contextual_rank - what the rank of predictors (hidden units of each net) buys and costs: word perplexity, rank
+# correlation on held-out documents, time. Reads SRC/ranks.csv, SRC/ranks_metrics.csv (experiments/ranks.sh) and
+# SRC/ranks_bench.csv (bin/bench); points: means over the seeds, bars: least and greatest.
 load "plots/common.gp"
 quality = src . "/ranks.csv"
 metrics = src . "/ranks_metrics.csv"

@@ -1,4 +1,5 @@
-# contextual_scopes - masks that compare units within each layer, over all layers, or both: static ones and those of the early predictor. Reads SRC/sweep.csv.
+# contextual_scopes - masks that compare units within each layer, over all layers, or both: static ones and those of the
+# early predictor. Reads SRC/sweep.csv.
 load "plots/common.gp"
 if (!exists("target")) target = "layer"
 figure = "contextual_scopes"; heading = "Local, global and hybrid masks, static and contextual (early predictor, targets per " . target . ")"

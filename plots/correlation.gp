@@ -1,4 +1,5 @@
-# correlation - Spearman correlation between the criteria's aggregates over all tasks, heads and neurons. Reads SRC/correlation.csv.
+# correlation - Spearman correlation between the criteria's aggregates over all tasks, heads and neurons. Reads
+# SRC/correlation.csv.
 load "plots/common.gp"
 correlation = src . "/correlation.csv"
 if (!present(correlation)) { print missing(correlation); exit }

@@ -1,5 +1,5 @@
-# criteria - one metric over sparsity, a line for each criterion (static masks), random and oracle masks, and the dense model.
-# Called by criteria_perplexity.gp and criteria_accuracy.gp, which set metric, task, figure, title and axis.
+# criteria - one metric over sparsity, a line for each criterion (static masks), random and oracle masks, and the dense
+# model. Called by criteria_perplexity.gp and criteria_accuracy.gp, which set metric, task, figure, title and axis.
 sweep = src . "/sweep.csv"
 if (!present(sweep)) { print missing(sweep); exit }
 rows = sprintf("f[\"mode\"] == \"%s\" && f[\"metric\"] == \"%s\" && f[\"task\"] == \"%s\"", mode, metric, task)

@@ -1,4 +1,5 @@
-# head_scores - a heat map of layers x heads for each criterion, each with a colour scale of its own. Reads SRC/head_scores.csv.
+# head_scores - a heat map of layers x heads for each criterion, each with a colour scale of its own. Reads
+# SRC/head_scores.csv.
 load "plots/common.gp"
 if (!exists("task")) task = "all"
 scores = src . "/head_scores.csv"

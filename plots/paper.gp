@@ -1,9 +1,9 @@
-# paper - lines of a figure of the paper, ours and the published ones in panels of their own. Called by paper_*.gp, which
-# set figure, heading and, for each panel k, panel[k] (its table SRC/tables/NAME.csv: the first column is x, each other
-# one a line that its head names), title_of[k] and ytitle[k]; optionally xtitle, logarithmic (y), linear (the numbers of
-# panels that are not logarithmic all the same), logarithmic_x, categories (x is a name), zero (a line at 0), without (heads that are not drawn, between bars), labels (the head of a
-# column that is written beside the points of another, labels_at).
-# A table that is not there, a column without a number and a row without one are "not run".
+# paper - lines of a figure of the paper, ours and the published ones in panels of their own. Called by paper_*.gp,
+# which set figure, heading and, for each panel k, panel[k] (its table SRC/tables/NAME.csv: the first column is x, each
+# other one a line that its head names), title_of[k] and ytitle[k]; optionally xtitle, logarithmic (y), linear (the
+# numbers of panels that are not logarithmic all the same), logarithmic_x, categories (x is a name), zero (a line at 0),
+# without (heads that are not drawn, between bars), labels (the head of a column that is written beside the points of
+# another, labels_at). A table that is not there, a column without a number and a row without one are "not run".
 if (!exists("xtitle")) xtitle = "% pruned"
 if (!exists("logarithmic")) logarithmic = 0
 if (!exists("linear")) linear = ""

@@ -1,7 +1,7 @@
-# paper_head_ranks - how much the rank of each head depends on the input: variance of its rank over all examples, divided by
-# the squared number of heads, coloured by layer; the line is that of ranks drawn at random, 1/12. (The published figure
-# draws the variance of a histogram beside that of the numbers 1 to n, which are different quantities; its data are not
-# published.) Reads SRC/head_scores.csv.
+# paper_head_ranks - how much the rank of each head depends on the input: variance of its rank over all examples,
+# divided by the squared number of heads, coloured by layer; the line is that of ranks drawn at random, 1/12. (The
+# published figure draws the variance of a histogram beside that of the numbers 1 to n, which are different quantities;
+# its data are not published.) Reads SRC/head_scores.csv.
 load "plots/common.gp"
 scores = src . "/head_scores.csv"
 wanted = "grad_norm plainact l2_norm"

@@ -1,5 +1,5 @@
-# paper_neuron_scores - scores of the neurons by layer: quantiles within each layer, a map for each criterion with a colour
-# scale of its own. Reads SRC/score_stats.csv.
+# paper_neuron_scores - scores of the neurons by layer: quantiles within each layer, a map for each criterion with a
+# colour scale of its own. Reads SRC/score_stats.csv.
 load "plots/common.gp"
 if (!exists("task")) task = "all"
 stats_file = src . "/score_stats.csv"

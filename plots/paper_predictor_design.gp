@@ -1,5 +1,5 @@
-# paper_predictor_design - mean rank correlation of three designs of predictors over all criteria, with 95 % intervals of
-# the mean (Student's, over criteria; published: over tasks and criteria), ours and published.
+# paper_predictor_design - mean rank correlation of three designs of predictors over all criteria, with 95 % intervals
+# of the mean (Student's, over criteria; published: over tasks and criteria), ours and published.
 load "plots/common.gp"
 figure = "paper_predictor_design"; heading = "Designs of predictors: mean of the criteria and its interval"
 ytitle = "Spearman's rho"; ends = 1

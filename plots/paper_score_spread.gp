@@ -1,5 +1,5 @@
-# paper_score_spread - why some criteria are easier to predict: the scores of all units, min-max normalised as targets of
-# predictors are; box: quartiles, line: median, whiskers: 5 and 95 %.
+# paper_score_spread - why some criteria are easier to predict: the scores of all units, min-max normalised as targets
+# of predictors are; box: quartiles, line: median, whiskers: 5 and 95 %.
 load "plots/common.gp"
 array kind[2] = ["heads", "neurons"]
 set style fill solid 0.35 border

@@ -1,6 +1,7 @@
 # paper_teaser - mean accuracy of the same masks over their time per token: early plainact against per-layer l2_norm.
-# Masks act from the end of the context on; left they are made once, as in the accuracies, in the middle at every token, as
-# the paper times them. The paper's own times of this figure are of another configuration; its accuracies are on the right.
+# Masks act from the end of the context on; left they are made once, as in the accuracies, in the middle at every token,
+# as the paper times them. The paper's own times of this figure are of another configuration; its accuracies are on the
+# right.
 load "plots/common.gp"
 ours = src . "/tables/teaser.csv"
 theirs = src . "/tables/teaser_published.csv"

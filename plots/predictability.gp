@@ -1,5 +1,6 @@
-# predictability - how well the scores of each criterion are predicted on held-out documents: rank correlation within layers of the predictor, beside
-# those of two mean scores (no context): of the training documents of the same task, and of all. Reads SRC/metrics.csv (`bin/train --metrics`).
+# predictability - how well the scores of each criterion are predicted on held-out documents: rank correlation within
+# layers of the predictor, beside those of two mean scores (no context): of the training documents of the same task, and
+# of all. Reads SRC/metrics.csv (`bin/train --metrics`).
 load "plots/common.gp"
 metrics = src . "/metrics.csv"
 if (!present(metrics)) { print missing(metrics); exit }

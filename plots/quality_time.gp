@@ -1,6 +1,6 @@
-# quality_time - word perplexity and mean accuracy of the same masks over their time per token (the predictions shared out): a curve for static masks and
-# each predictor, a point for each sparsity. Reads SRC/sweep.csv and SRC/bench.csv; rows belong together when model, mask, criterion, design, target, lag,
-# scope, units and sparsity agree.
+# quality_time - word perplexity and mean accuracy of the same masks over their time per token (the predictions shared
+# out): a curve for static masks and each predictor, a point for each sparsity. Reads SRC/sweep.csv and SRC/bench.csv;
+# rows belong together when model, mask, criterion, design, target, lag, scope, units and sparsity agree.
 load "plots/common.gp"
 sweep = src . "/sweep.csv"
 times = src . "/bench.csv"

@@ -1,5 +1,6 @@
-# rank_variance - how much a unit's rank depends on the input, by layer and criterion: variance of its rank over examples, divided by the
-# squared number of units, mean over the units of the layer. A rank drawn independently for every example has 1/12. Reads SRC/rank_variance.csv.
+# rank_variance - how much a unit's rank depends on the input, by layer and criterion: variance of its rank over
+# examples, divided by the squared number of units, mean over the units of the layer. A rank drawn independently for
+# every example has 1/12. Reads SRC/rank_variance.csv.
 load "plots/common.gp"
 if (!exists("task")) task = "all"
 ranks = src . "/rank_variance.csv"

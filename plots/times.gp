@@ -1,5 +1,6 @@
-# times - ms per token of the dense model and of masks over one column of SRC/bench.csv. Called by time_*.gp, which set along (the column), figure,
-# xtitle, logarithmic and fixed, the columns that have one value in the figure (model, prompt, tokens, sparsity).
+# times - ms per token of the dense model and of masks over one column of SRC/bench.csv. Called by time_*.gp, which set
+# along (the column), figure, xtitle, logarithmic and fixed, the columns that have one value in the figure (model,
+# prompt, tokens, sparsity).
 times = src . "/bench.csv"
 if (!present(times)) { print missing(times); exit }
 if (!exists("weights")) weights = word(distinct(times, "weights", "f[\"engine\"] == \"own\"") . " fp32", 1)
@@ -14,7 +15,8 @@ do for [c in fixed] { if (c ne "sparsity") { if (!exists(c)) { eval(sprintf("%s 
 condition = token_rows
 do for [c in fixed] { condition = condition . (c eq "sparsity" ? sprintf(" && (f[\"mask\"] == \"none\" || f[\"sparsity\"] == \"%s\")", sparsity) : sprintf(" && f[\"%s\"] == \"%s\"", c, value(c))) }
 
-# A line for each mask, predictor and refresh that has two points or more; points(line): x, time, p10, p90 in the order of x, of the row with the most rounds.
+# A line for each mask, predictor and refresh that has two points or more; points(line): x, time, p10, p90 in the order
+# of x, of the row with the most rounds.
 name = "(f[\"design\"] == \"\" ? f[\"mask\"] == \"none\" ? \"dense\" : f[\"mask\"] : f[\"design\"] \"_\" f[\"hidden\"] (f[\"refresh\"] == 0 ? \"_once\" : \"_every_\" f[\"refresh\"]))"
 read(what) = sprintf("awk -F, '/^#/ {next} !n {n = split($0, h, \",\"); next} {for (i = 1; i <= n; i++) f[h[i]] = $i} (%s) {k = %s; %s}' '%s'", condition, name, what, times)
 lines = system(read(sprintf("if (!seen[k, f[\"%s\"]]++ && ++count[k] == 2) print k", along)))

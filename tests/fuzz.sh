@@ -1,7 +1,8 @@
 #!/bin/sh
-# fuzz.sh DIR RUNS SEED [NAME ...] - runs the fuzz targets (all, if none is named) that were built in DIR on RUNS inputs each, from the seed files that its source names
-# in a line "// seeds: GLOB ...", and prints the machine and one line of figures each. Exit 1 if one found something. An input that takes 1000 seconds by the
-# clock counts as found; so long, because the machine may be busy otherwise. fuzz.log is the output of the last full run.
+# fuzz.sh DIR RUNS SEED [NAME ...] - runs the fuzz targets (all, if none is named) that were built in DIR on RUNS inputs
+# each, from the seed files that its source names in a line "// seeds: GLOB ...", and prints the machine and one line of
+# figures each. Exit 1 if one found something. An input that takes 1000 seconds by the clock counts as found; so long,
+# because the machine may be busy otherwise. fuzz.log is the output of the last full run.
 dir=$1 runs=$2 seed=$3 status=0
 shift 3
 [ $# -gt 0 ] || set -- $(cd tests && ls fuzz_*.c | sed 's/\.c$//')

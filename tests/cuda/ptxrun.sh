@@ -1,8 +1,10 @@
 #!/bin/sh
-# ptxrun.sh RUN DIR LIBRARY TEST... - runs tests with the kernels of LIBRARY as nvcc compiled them: RUN, a translator of PTX that is no part of this project,
-# executes them on the CPU and checks every access to global memory. A copy of the translator in DIR is taught what it lacks: the address of a kernel's
-# parameter, which a kernel takes that looks up its span in a list among its parameters; and the CUDA runtime, cuBLAS and cuRAND of this folder in the place of its own, whose
-# factors cannot lie in device memory and whose random numbers have neither order nor offset. DIR/TEST.log keeps a test's output.
+# ptxrun.sh RUN DIR LIBRARY TEST... - runs tests with the kernels of LIBRARY as nvcc compiled them: RUN, a translator of
+# PTX that is no part of this project, executes them on the CPU and checks every access to global memory. A copy of the
+# translator in DIR is taught what it lacks: the address of a kernel's parameter, which a kernel takes that looks up its
+# span in a list among its parameters; and the CUDA runtime, cuBLAS and cuRAND of this folder in the place of its own,
+# whose factors cannot lie in device memory and whose random numbers have neither order nor offset. DIR/TEST.log keeps a
+# test's output.
 set -eu
 run=$1 dir=$2 library=$3
 shift 3
