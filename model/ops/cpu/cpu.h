@@ -30,12 +30,20 @@ const float *cpu_rounded_columns(const float *x, int width, int from, int n, con
 // The spans cut into blocks of at most `size` rows, in scratch memory of the caller's mark; *count of them.
 const span *cpu_blocks(const span *s, int n, int size, int *count);
 
+enum { CPU_BLOCK_ROWS = 32 };
+
+// Whether the spans' rows are worth the waking of OpenMP's threads, which sleep while tokens are decoded.
+static inline bool cpu_many_rows(const span *s, int n) {
+    int rows = 0;
+    for (int i = 0; i < n; i++) rows += s[i].n;
+    return rows > CPU_BLOCK_ROWS;
+}
+
 // A loop over blocks of rows, shared out over threads, in a function that has set a mark. In its body ROW is where the
 // block's rows begin in an array of that width, COUNT how many there are.
-enum { CPU_BLOCK_ROWS = 32 };
 #define FOR_BLOCKS(s, n)                                                                                               \
     int n_blocks_;                                                                                                     \
     const span *blocks_ = cpu_blocks(s, n, CPU_BLOCK_ROWS, &n_blocks_);                                                \
-    _Pragma("omp parallel for schedule(static) if (n_blocks_ > 1)") for (int i_ = 0; i_ < n_blocks_; i_++)
+    _Pragma("omp parallel for schedule(static) if (cpu_many_rows(s, n))") for (int i_ = 0; i_ < n_blocks_; i_++)
 #define ROW(p, width) ((p) + (size_t)blocks_[i_].row * (size_t)(width))
 #define COUNT         (blocks_[i_].n)

@@ -12,7 +12,7 @@ enum { TILE = 384 };  // columns of a gathered tile
 
 void cpu_drop_units(float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D,
                     const span *s, int n) {
-#pragma omp parallel for schedule(dynamic) if (n > 1)
+#pragma omp parallel for schedule(dynamic) if (n > 1 && cpu_many_rows(s, n))
     for (int i = 0; i < n; i++) {
         if (!units[i]) continue;
         for (int t = from[i]; t < s[i].n; t++) {

@@ -3,11 +3,15 @@
 // OpenMP, so the bits do not depend on the thread count; a tile of a weight's gradient is used for its AdamW step while
 // it is in the cache and never stored.
 #include "cpu.h"
+#include "cpu_team.h"
+#include "cpu_thin.h"
 #include "minmax.h"
 #include "simd.h"
 #include <cblas.h>
 #include <limits.h>
 #include <math.h>
+#include <omp.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum { TILE = 64, PIECE = 1 << 14 };
@@ -204,20 +208,45 @@ void cpu_minmax(float *y, const float *x, int E, const span *s, int n) {
 }
 
 // ---------------------------------------------------------------- the k lowest of ranges (lowest.h)
+typedef struct {
+    uint8_t *keep;
+    const float *score;
+    const uint8_t *only;
+    const cut_range *c;
+    long *bad;  // [n] the first score of each range that is not finite; LONG_MAX: none
+    int n;
+    atomic_int taken;
+} cut_work;
+
+static long cut_one(const cut_work *w, const cut_range *c) {
+    const float *score = w->score + c->first;
+    const scratch_point mark = scratch_mark();
+    double *wide = scratch_take(2 * (size_t)c->n * sizeof *wide);
+    long j = 0;
+    for (; j < c->n && isfinite(score[j]); j++) wide[j] = (double)score[j];
+    const bool finite = j == c->n;
+    if (finite)
+        cut_lowest(w->keep + c->first, wide, w->only ? w->only + c->first : NULL, &(cut_range){0, c->n, c->k},
+                   wide + c->n);
+    scratch_release(mark);
+    return finite ? LONG_MAX : c->first + j;
+}
+
+static void cut_share(void *of, int thread) {
+    cut_work *w = of;
+    (void)thread;
+    for (int i; (i = atomic_fetch_add(&w->taken, 1)) < w->n;) w->bad[i] = cut_one(w, &w->c[i]);
+}
+
+// Masks may be made at every token, so the threads are those of decoding.
 long cpu_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n) {
-    long bad = LONG_MAX;
-#pragma omp parallel for schedule(dynamic) reduction(min : bad) if (n > 1)
-    for (int i = 0; i < n; i++) {
-        const long first = c[i].first, count = c[i].n;
-        const scratch_point mark = scratch_mark();
-        double *wide = scratch_take(2 * (size_t)count * sizeof *wide);
-        long j = 0;
-        for (; j < count && isfinite(score[first + j]); j++) wide[j] = (double)score[first + j];
-        if (j < count)
-            bad = first + j < bad ? first + j : bad;
-        else
-            cut_lowest(keep + first, wide, only ? only + first : NULL, &(cut_range){0, count, c[i].k}, wide + count);
-        scratch_release(mark);
-    }
+    const scratch_point mark = scratch_mark();
+    cut_work w = {keep, score, only, c, scratch_take((size_t)n * sizeof *w.bad), n, 0};
+    long numbers = 0, bad = LONG_MAX;
+    for (int i = 0; i < n; i++) numbers += c[i].n;
+    const int most = (size_t)numbers * sizeof *score > CPU_SMALL ? omp_get_max_threads() : 1;
+    cpu_team(most < n ? most : n, cut_share, &w);
+    for (int i = 0; i < n; i++) bad = w.bad[i] < bad ? w.bad[i] : bad;
+    scratch_release(mark);
     return bad == LONG_MAX ? -1 : bad;
 }

@@ -1,5 +1,5 @@
-// cpu_team - threads that share a short piece of work: the products and the attention of few rows, some dozen pieces of
-// 10 to 1000 us for each token. OpenMP's threads share the longer ones.
+// cpu_team - threads that share a short piece of work: the products and the attention of few rows and the choice of
+// units, some dozen pieces of 10 to 1000 us for each token. OpenMP's threads share the longer ones.
 //
 // Between two pieces a thread spins for a while and then sleeps. Sleeping and waking takes some 20 us, which short
 // pieces cannot spare; spinning takes a core from whoever else wants it, and where others do, the thread that is waited
