@@ -214,6 +214,15 @@ static int load(const uint8_t *bytes, size_t n) {
     return k ? 0 : -1;
 }
 
+static model_config config_of(const uint8_t *bytes, size_t n) {
+    model_config c = {0};
+    tensor *t;
+    int n_tensors;
+    if (gguf_load(bytes, n, "file", &c, &t, &n_tensors)) fail_msg("%s", err_get());
+    tensors_free(t, n_tensors);
+    return c;
+}
+
 // The file with what follows the first `from` (n_from bytes) at distance `skip` replaced.
 static void lie(const char *name, const char *after, size_t skip, const void *to, size_t n_to, const char *says) {
     size_t size;
@@ -229,6 +238,7 @@ static void lie(const char *name, const char *after, size_t skip, const void *to
 static void refusals(void **state) {
     (void)state;
     static const uint64_t huge = UINT64_MAX, far = 1 << 20, odd = 33;
+    static const float not_a_number = NAN, infinite = INFINITY;
     lie("llama", "GGU", 0, "X", 1, "no GGUF file");
     lie("llama", "GGUF", 0, NUMBER(1), 4, "GGUF of version 1; 2 and 3");
     lie("llama", "GGUF", 0, (const uint8_t[]){0, 0, 0, 3}, 4, "GGUF of version 50331648");
@@ -245,6 +255,11 @@ static void refusals(void **state) {
     lie("qwen2", "tokenizer.ggml.merges", 8, &huge, 8, "which is not implemented");
     lie("qwen2", "tokenizer.ggml.merges", 8, NUMBER(3), 8, "");  // a list that is cut
     lie("llama", "tokenizer.ggml.scores", 4, NUMBER(5), 4, "\"tokenizer.ggml.scores\" is missing, or no array");
+    lie("llama", "tokenizer.ggml.scores", 16, &not_a_number, 4, "token 0 has a score of NaN");
+    lie("llama", "tokenizer.ggml.token_type", 16, NUMBER(99), 4, "token 0 is of type 99, which GGUF does not know");
+    lie("llama", "layer_norm_rms_epsilon", 4, &not_a_number, 4, "layer_norm_rms_epsilon\" is NaN or infinite");
+    lie("llama", "layer_norm_rms_epsilo", 0, "x", 1, "\"rms_norm_eps\" is 0, which is not above 0");
+    lie("llama", "llama.rope.freq_base", 4, &infinite, 4, "\"llama.rope.freq_base\" is NaN or infinite");
     lie("llama", "blk.0.attn_q.weight", 0, NUMBER(9), 4, "has 9 dimensions");
     lie("llama", "blk.0.attn_q.weight", 4, &far, 8, "blk.0.attn_q.weight lies outside the file's");
     lie("llama", "blk.0.attn_q.weight", 4, &huge, 8, "has a side of 18446744073709551615");
@@ -253,6 +268,66 @@ static void refusals(void **state) {
     lie("llama", "blk.0.attn_q.weight", 24, &huge, 8, "no multiple of the alignment");
     lie("llama", "blk.0.attn_q.weight", 24, &odd, 8, "no multiple of the alignment 32");
     lie("llama", "blk.0.attn_q.weight", 24, NUMBER(0), 8, "overlap");
+}
+
+// The file with one more entry of its metadata, and a filler by which data stay aligned. Caller frees.
+static uint8_t *with_entry(const char *name, const char *key, uint32_t type, const void *value, size_t n,
+                           size_t *size) {
+    const uint64_t n_key = strlen(key), one = 1, fill = (32 - (12 + n_key + n + 21) % 32) % 32;
+    const uint32_t text = 8;
+    char *old = read_golden(name, size), *made = NULL;
+    size_t bytes = 0;
+    FILE *f = open_memstream(&made, &bytes);
+    uint64_t entries;
+    memcpy(&entries, old + 16, 8);
+    entries += 2;
+    fwrite(old, 1, 16, f), fwrite(&entries, 8, 1, f);
+    fwrite(&n_key, 8, 1, f), fwrite(key, 1, n_key, f), fwrite(&type, 4, 1, f), fwrite(value, 1, n, f);
+    fwrite(&one, 8, 1, f), fputc('x', f), fwrite(&text, 4, 1, f), fwrite(&fill, 8, 1, f);
+    for (uint64_t i = 0; i < fill; i++) fputc('x', f);
+    fwrite(old + 24, 1, *size - 24, f);
+    fclose(f);
+    free(old);
+    *size = bytes;
+    return (uint8_t *)made;
+}
+
+static void more_metadata(void **state) {
+    (void)state;
+    enum { U8 = 0, U32 = 4, F32 = 6, TEXT = 8 };
+    static const float four = 4;
+    const struct {
+        const char *key, *says;
+        uint32_t type;
+        const void *value;
+        size_t n;
+    } bad[] = {
+        {"general.alignment", "\"general.alignment\" is 0, outside 1..", U32, NUMBER(0), 4},
+        {"general.alignment", "\"general.alignment\" is no whole number", F32, &four, 4},
+        {"llama.rope.scaling.type", "\"llama.rope.scaling.type\" is no text", U32, NUMBER(2), 4},
+        {"llama.rope.scaling.type", "rope scaling \"yarn\" together", TEXT, "\4\0\0\0\0\0\0\0yarn", 12},
+        {"llama.rope.scaling.factor", "rope scaling \"linear\" together with rope_freqs.weight", F32, &four, 4},
+        {"llama.rope.dimension_count", "is 4, but keys have 8 values", U32, NUMBER(4), 4},
+        {"llama.attention.value_length", "is 16, but keys have 8 values", U32, NUMBER(16), 4},
+        {"llama.expert_count", "a mixture of 8 experts is not implemented", U32, NUMBER(8), 4},
+        {"tokenizer.ggml.add_space_prefix", "is neither true nor false", U8, NUMBER(1), 1},
+    };
+    size_t size;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint8_t *file = with_entry("llama", bad[i].key, bad[i].type, bad[i].value, bad[i].n, &size);
+        expect_error(load(file, size), bad[i].says);
+        free(file);
+    }
+    static const char *const scaling[] = {"qwen2.rope.scaling.factor", "qwen2.rope.scale_linear"};
+    for (int i = 0; i < 2; i++) {
+        uint8_t *file = with_entry("qwen2", scaling[i], F32, &four, 4, &size);
+        const model_config c = config_of(file, size);
+        assert_true(c.llama.rope.kind == ROPE_LINEAR && c.llama.rope.factor == 4 && c.positions == 48);
+        free(file);
+    }
+    uint8_t *file = with_entry("llama", "llama.attention.sliding_window", U32, NUMBER(9), 4, &size);
+    assert_int_equal(config_of(file, size).positions, 9);
+    free(file);
 }
 
 // One of several files: no tensors, metadata split.count 2.
@@ -303,9 +378,9 @@ static void folders(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(blocks),     cmocka_unit_test(architectures),
-                                       cmocka_unit_test(tokenizers), cmocka_unit_test(exported),
-                                       cmocka_unit_test(refusals),   cmocka_unit_test(parts),
-                                       cmocka_unit_test(truncated),  cmocka_unit_test(folders)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks),   cmocka_unit_test(architectures), cmocka_unit_test(tokenizers),
+        cmocka_unit_test(exported), cmocka_unit_test(refusals),      cmocka_unit_test(more_metadata),
+        cmocka_unit_test(parts),    cmocka_unit_test(truncated),     cmocka_unit_test(folders)};
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ make_model() {
 scored() {
     name=$1
     shift
-    "$score" --model "$tmp/model" --data $data --mode $mode --out "$tmp/$name.h5" "$@" >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
+    "$score" --model "$tmp/model" --data $data --mode $mode --over-long cut --out "$tmp/$name.h5" "$@" >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
 }
 
 # compared LABEL NAME OPTION... : prints what is far and the summary.

@@ -1,6 +1,7 @@
 // gguf - reading metadata and the list of tensors. Contract in gguf.h.
 #include "gguf.h"
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -118,12 +119,13 @@ int gguf_float(const gguf *g, const char *key, double preset, double *out) {
         memcpy(&narrow, e->at, sizeof narrow);
         *out = narrow;
     }
-    return 0;
+    return isfinite(*out) ? 0 : err_set("%s: metadata \"%s\" is NaN or infinite", g->path, key);
 }
 
-bool gguf_bool(const gguf *g, const char *key, bool preset) {
+int gguf_bool(const gguf *g, const char *key, bool preset, bool *out) {
     const gguf_entry *e = gguf_entry_of(g, key);
-    return e && e->type == BOOL ? *e->at != 0 : preset;
+    *out = e && e->type == BOOL ? *e->at != 0 : preset;
+    return !e || e->type == BOOL ? 0 : err_set("%s: metadata \"%s\" is neither true nor false", g->path, key);
 }
 
 char *gguf_text(const gguf *g, const char *key) {
@@ -206,8 +208,9 @@ static int check_overlap(const gguf *g) {
 
 static int read_tensors(gguf *g, cursor *c, uint64_t count) {
     int64_t align;
+    if (gguf_int(g, "general.alignment", 32, 1, 1 << 20, &align)) return -1;
     uint64_t *offset = xcalloc(count + 1, sizeof *offset);
-    int bad = gguf_int(g, "general.alignment", 32, 1, 1 << 20, &align);
+    int bad = 0;
     g->tensors = xcalloc(count + 1, sizeof *g->tensors);
     for (uint64_t i = 0; i < count && !bad; i++) {
         g->n_tensors++;

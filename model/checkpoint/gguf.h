@@ -60,8 +60,9 @@ bool gguf_is_array(const gguf_entry *e);
 // A whole number, of any width; absent: preset. -1 and err_set: another type, or outside [min, max]; a missing one is
 // outside where preset is.
 int gguf_int(const gguf *g, const char *key, int64_t preset, int64_t min, int64_t max, int64_t *out);
+// A finite number; true or false. -1 and err_set: something else.
 int gguf_float(const gguf *g, const char *key, double preset, double *out);
-bool gguf_bool(const gguf *g, const char *key, bool preset);
+int gguf_bool(const gguf *g, const char *key, bool preset, bool *out);
 char *gguf_text(const gguf *g, const char *key);  // a copy; NULL: absent or no text
 // The next item of an array of texts; at: its place, e->at for the first.
 const char *gguf_next_text(const uint8_t **at, size_t *n);

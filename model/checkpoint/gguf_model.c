@@ -71,21 +71,53 @@ static int read_factors(reading *c, const gguf_tensor *t, double theta) {
     return 0;
 }
 
-static int read_rope(reading *c) {
-    double theta, factor;
+// The kind of scaling; as llama.cpp reads it, a factor alone is linear. NULL and err_set; caller frees.
+static char *rope_kind_of(const reading *c, double factor) {
     char *key = xasprintf("%s.rope.scaling.type", c->name), *kind = gguf_text(c->g, key);
+    if (!kind && gguf_entry_of(c->g, key))
+        err_set("%s: metadata \"%s\" is no text", c->g->path, key);
+    else if (!kind)
+        kind = xstrdup(factor == 1 ? "none" : "linear");
     free(key);
-    const gguf_tensor *factors = tensor_named(c->g, "rope_freqs.weight");
-    int bad = get_float(c, "rope.freq_base", 10000, &theta) || get_float(c, "rope.scaling.factor", 1, &factor);
+    return kind;
+}
+
+static int read_rope(reading *c) {
+    double theta, older, factor;
+    if (get_float(c, "rope.freq_base", 10000, &theta) || get_float(c, "rope.scale_linear", 1, &older) ||
+        get_float(c, "rope.scaling.factor", older, &factor))
+        return -1;
     json_object_set_new(c->root, "rope_theta", json_real(theta));
-    if (bad || !kind || strcmp(kind, "none") == 0)
-        bad = bad || (factors && read_factors(c, factors, theta));
-    else if (strcmp(kind, "linear") == 0)
+    char *kind = rope_kind_of(c, factor);
+    if (!kind) return -1;
+    const gguf_tensor *factors = tensor_named(c->g, "rope_freqs.weight");
+    int bad = 0;
+    if (strcmp(kind, "none") == 0)
+        bad = factors ? read_factors(c, factors, theta) : 0;
+    else if (strcmp(kind, "linear") == 0 && !factors)
         json_object_set_new(c->root, "rope_scaling", json_pack("{s:s, s:f}", "rope_type", "linear", "factor", factor));
     else
-        bad = err_set("%s: rope scaling \"%.60s\" is not implemented; linear and Llama 3.1's are", c->g->path, kind);
+        bad = err_set("%s: rope scaling \"%.60s\"%s is not implemented; linear and Llama 3.1's are", c->g->path, kind,
+                      factors ? " together with rope_freqs.weight" : "");
     free(kind);
-    return bad ? -1 : 0;
+    return bad;
+}
+
+// Sizes that must be that of a head, where they are given.
+static int check_head(reading *c, int64_t head) {
+    static const char *const keys[] = {"rope.dimension_count", "attention.value_length"};
+    for (int i = 0; i < 2; i++) {
+        int64_t n;
+        char *full = xasprintf("%s.%s", c->name, keys[i]);
+        int bad = gguf_int(c->g, full, head, 0, 1 << 24, &n);
+        if (!bad && n != head)
+            bad = err_set("%s: metadata \"%s\" is %lld, but keys have %lld values; only whole heads of one size are "
+                          "implemented",
+                          c->g->path, full, (long long)n, (long long)head);
+        free(full);
+        if (bad) return -1;
+    }
+    return 0;
 }
 
 static int read_numbers(reading *c) {
@@ -99,7 +131,7 @@ static int read_numbers(reading *c) {
         put_int(c, "attention.head_count_kv", "num_key_value_heads", heads, &kv) ||
         put_int(c, "context_length", "max_position_embeddings", 0, &positions) ||
         put_int(c, "attention.key_length", "head_dim", hidden / heads ? hidden / heads : 1, &head) ||
-        get_float(c, "attention.layer_norm_rms_epsilon", 1e-6, &eps))
+        get_float(c, "attention.layer_norm_rms_epsilon", 0, &eps) || check_head(c, head))
         return -1;
     json_object_set_new(c->root, "rms_norm_eps", json_real(eps));
     static const char *const ids[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
@@ -130,7 +162,9 @@ static int read_config(reading *c) {
     if (strcmp(c->name, "qwen2")) json_object_set_new(c->root, "attention_bias", json_boolean(bias));
     if (strcmp(c->name, "llama") == 0)
         json_object_set_new(c->root, "mlp_bias", json_boolean(tensor_named(g, "blk.0.ffn_gate.bias") != NULL));
-    if (window) json_object_set_new(c->root, "sliding_window", json_integer(window));
+    // texts that are no longer than a window never meet its edge; that of a Mistral is in a file of architecture llama
+    if (window && window < json_integer_value(json_object_get(c->root, "max_position_embeddings")))
+        json_object_set_new(c->root, "max_position_embeddings", json_integer(window));
     json_object_set_new(c->root, "torch_dtype", json_string("float32"));
     return 0;
 }
@@ -169,7 +203,7 @@ enum { N_NAMES = sizeof names / sizeof *names, N_IN_LAYER = sizeof in_layer / si
 // "blk.3.attn_q.weight" is "model.layers.3.self_attn.q_proj.weight"; a name that is not known stays.
 static char *long_name(const char *name) {
     int layer = -1, at = 0;
-    const bool inside = sscanf(name, "blk.%d.%n", &layer, &at) == 1 && at > 0;
+    const bool inside = sscanf(name, "blk.%4d.%n", &layer, &at) == 1 && at > 0;
     const char *rest = name + (inside ? at : 0), *dot = strrchr(rest, '.');
     const char *const(*list)[2] = inside ? in_layer : names;
     for (int i = 0; dot && i < (inside ? N_IN_LAYER : N_NAMES); i++) {
@@ -182,7 +216,7 @@ static char *long_name(const char *name) {
 // Heads whose rows the converter moved, (2, D/2) to (D/2, 2) within each; 0: none.
 static int moved_heads(const gguf_tensor *t, const char *arch, int heads, int kv) {
     int layer, at = 0;
-    if (strcmp(arch, "llama") || sscanf(t->name, "blk.%d.%n", &layer, &at) != 1 || at == 0) return 0;
+    if (strcmp(arch, "llama") || sscanf(t->name, "blk.%4d.%n", &layer, &at) != 1 || at == 0) return 0;
     if (strncmp(t->name + at, "attn_q.", 7) == 0) return heads;
     return strncmp(t->name + at, "attn_k.", 7) == 0 ? kv : 0;
 }

@@ -2,6 +2,7 @@
 // llama-bpe, qwen2 and smollm, and "llama", SentencePiece's BPE, whose merges follow from the tokens' scores as
 // transformers makes them (convert_slow_tokenizer.py, generate_merges). Contract in gguf.h.
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +42,9 @@ static int read_tokens(tok *t, const gguf_entry *tokens, const gguf_entry *types
         size_t n;
         const char *text = gguf_next_text(&at, &n);
         const int type = token_type(types, i);
+        if (type < 0 || type > BYTE)
+            return err_set("%s: token %llu is of type %d, which GGUF does not know", t->path, (unsigned long long)i,
+                           type);
         // the text of an added token is what it says, not symbols of bytes
         t->byte_level = byte_level && type != CONTROL && type != USER_DEFINED;
         const int bad = tok_put(t, (int32_t)i, text, n);
@@ -125,6 +129,16 @@ static int characters(const char *text, int n) {
     return count;
 }
 
+// Scores can be ordered.
+static int check_scores(const tok *t, const gguf_entry *scores) {
+    for (uint64_t i = 0; i < scores->count; i++) {
+        float score;
+        memcpy(&score, scores->at + 4 * i, 4);
+        if (isnan(score)) return err_set("%s: token %llu has a score of NaN", t->path, (unsigned long long)i);
+    }
+    return 0;
+}
+
 // Every cut of a token into two tokens is a merge; the token with the highest score is merged first.
 static int merges_of_scores(tok *t, const gguf_entry *scores) {
     split_token *s = NULL;
@@ -173,12 +187,14 @@ static void hash_texts(const gguf_entry *e, char out[33]) {
 
 static int read_ids(tok *t, const gguf *g) {
     int64_t bos, eos;
+    bool begins;
     if (gguf_int(g, "tokenizer.ggml.bos_token_id", -1, -1, t->size - 1, &bos) ||
         gguf_int(g, "tokenizer.ggml.eos_token_id", -1, -1, t->size - 1, &eos))
         return -1;
     t->bos = (int32_t)bos;
     t->eos = (int32_t)eos;
-    if (gguf_bool(g, "tokenizer.ggml.add_bos_token", !t->byte_level)) t->begin = t->bos;
+    if (gguf_bool(g, "tokenizer.ggml.add_bos_token", !t->byte_level, &begins)) return -1;
+    if (begins) t->begin = t->bos;
     return 0;
 }
 
@@ -195,9 +211,11 @@ static int read_gpt2(tok *t, const gguf *g, const gguf_entry *tokens, const gguf
 
 static int read_llama(tok *t, const gguf *g, const gguf_entry *tokens, const gguf_entry *types) {
     const gguf_entry *scores = array_of(g, "tokenizer.ggml.scores", TYPE_F32, tokens->count, false);
+    bool prefix;
+    if (gguf_bool(g, "tokenizer.ggml.add_space_prefix", true, &prefix)) return -1;
     t->byte_fallback = t->fuse_unk = true;
-    set_spaces(t, gguf_bool(g, "tokenizer.ggml.add_space_prefix", true));
-    if (!scores || read_tokens(t, tokens, types) || merges_of_scores(t, scores)) return -1;
+    set_spaces(t, prefix);
+    if (!scores || check_scores(t, scores) || read_tokens(t, tokens, types) || merges_of_scores(t, scores)) return -1;
     hash_texts(tokens, t->hash);
     return 0;
 }
