@@ -9,20 +9,27 @@ static bool is_qwen(const model_config *c) { return c->type == MODEL_QWEN2 || c-
 
 // ---------------------------------------------------------------- reading
 // Keys that would make another model of it.
-static int refuse(const json_t *root, const char *path) {
-    const json_t *layers = json_object_get(root, "layer_types"), *one;
-    size_t i;
-    json_array_foreach(layers, i,
-                       one) if (!json_is_string(one) ||
-                                strcmp(json_string_value(one),
-                                       "full_attention")) return err_set("%s: \"layer_types\": layer %zu is \"%.60s\"; "
-                                                                         "only full_attention is implemented",
-                                                                         path, i,
-                                                                         json_is_string(one) ? json_string_value(one)
-                                                                                             : "not a text");
-    const json_t *part = json_object_get(root, "partial_rotary_factor");
-    if (part && !json_is_null(part) && json_number_value(part) != 1)
-        return err_set("%s: \"partial_rotary_factor\" is not 1; only whole heads are rotated", path);
+static int refuse_layers(const json_t *root, const char *path) {
+    const json_t *layers = json_object_get(root, "layer_types");
+    if (layers && !json_is_null(layers) && !json_is_array(layers))
+        return err_set("%s: \"layer_types\" is not a list", path);
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        const char *type = json_string_value(json_array_get(layers, i));
+        if (!type || strcmp(type, "full_attention"))
+            return err_set("%s: \"layer_types\": layer %zu is \"%.60s\"; only full_attention is implemented", path, i,
+                           type ? type : "not a text");
+    }
+    return 0;
+}
+
+// transformers 5 has the factor among the rope_parameters.
+static int refuse_partial_rotation(const json_t *root, const char *path) {
+    const json_t *of[] = {root, json_object_get(root, "rope_parameters"), json_object_get(root, "rope_scaling")};
+    for (int i = 0; i < 3; i++) {
+        const json_t *part = json_object_get(of[i], "partial_rotary_factor");
+        if (part && !json_is_null(part) && json_number_value(part) != 1)
+            return err_set("%s: \"partial_rotary_factor\" is not 1; only whole heads are rotated", path);
+    }
     return 0;
 }
 
@@ -82,7 +89,7 @@ static int read_reads(const json_t *root, const char *path, model_config *c) {
 int config_read_llama(const json_t *root, const char *path, model_config *c) {
     llama_config *f = &c->llama;
     c->pre_ln = c->final_ln = true;
-    if (refuse(root, path)) return -1;
+    if (refuse_layers(root, path) || refuse_partial_rotation(root, path)) return -1;
     if (config_int(root, path, "num_hidden_layers", 0, 1, 1 << 12, &c->L)) return -1;
     if (config_int(root, path, "num_attention_heads", 0, 1, 1 << 12, &c->H)) return -1;
     if (config_int(root, path, "hidden_size", 0, 1, CONFIG_MOST, &c->E)) return -1;
