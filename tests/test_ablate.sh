@@ -77,6 +77,18 @@ done
     fail "bench does not say what units put out: $(tail -n 1 "$tmp/b.csv")"
 "$bin"/aggregate --store "$tmp/small.h5" --out "$tmp/none.h5" >"$tmp/e" 2>&1
 expect 2 "--ablate mean needs --scores" sweep --model $model --data $data --tasks copa --mask random --ablate mean
+expect 2 "prune writes means into biases; use --bias" prune --model $model $rule --ablate mean --out "$tmp/x"
+expect 2 "--bias needs --scores" prune --model $model --mask random --bias --out "$tmp/x"
+expect 2 "--bias: published masks put out zero" prune --model $model $rule --mode compat --bias --out "$tmp/x"
+[ -e "$tmp/x" ] && fail "a model where prune refuses"
+expect 0 "are gone" prune --model $model --mask random --scores "$tmp/a.h5" --bias --out "$tmp/random"
+/usr/bin/python3 - "$tmp" <<'END' || fail "compaction.json does not say which means"
+import json, sys
+made = [json.load(open(f"{sys.argv[1]}/{name}/compaction.json")) for name in ("random", "small")]
+assert made[0]["scores"] == f"{sys.argv[1]}/a.h5" and made[0]["means_hash"] == made[1]["means_hash"] != "", made
+mean = next(l for l in open(f"{sys.argv[1]}/mean.csv") if "mean:" in l).split("mean:")[1].split(",")[0]
+assert made[0]["means_hash"].startswith(mean), (made[0]["means_hash"], mean)  # the means of the sweep
+END
 expect 1 "scores of another model" prune --model $model --mask random --scores "$tmp/none.h5" --bias --out "$tmp/x"
 expect 2 "published masks put out zero" sweep --model $model --data $data --tasks copa --mask random --scores "$tmp/a.h5" --ablate mean --mode compat
 exit $bad

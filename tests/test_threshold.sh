@@ -45,6 +45,9 @@ expect 2 "--mask threshold needs --calibrate FILE" sweep --model $model --data $
 expect 2 "not one of none, random, static, contextual, oracle, reference, threshold:gate|product, file:PATH" sweep --model $model --data $data --tasks copa --mask threshold:up
 expect 2 "threshold:gate|product" sweep --model $model --data $data --tasks copa --mask threshold
 expect 2 "which published masks never prune" sweep --model $model --data $data --tasks copa --mask threshold:gate --calibrate "$tmp/text" --mode compat
+for of in "sweep --data $data --tasks copa" bench verify; do
+    expect 2 "a neuron below its threshold puts out zero" $of --model $model --mask threshold:gate --calibrate "$tmp/text" --ablate mean --scores "$tmp/a.h5"
+done
 expect 1 "nothing.txt" sweep --model $model --data $data --tasks copa --mask threshold:gate --calibrate "$tmp/nothing.txt"
 expect 0 "everything holds" verify --model $model --mask threshold:gate --calibrate "$tmp/text" --sparsity 90 --context 12 --steps 5 --inputs 3
 grep -q 'counts  ok' "$tmp/o" || fail "verify does not say how many neurons run: $(cat "$tmp/o")"

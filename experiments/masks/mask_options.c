@@ -174,6 +174,8 @@ int mask_options_check_means(const mask_options *o) {
 int mask_options_check_threshold(const mask_options *o) {
     if (o->mode == MODE_COMPAT)
         return err_set("--mask threshold: neurons only, which published masks never prune; use --mode sound");
+    if (o->ablate == ABLATE_MEAN)
+        return err_set("--mask threshold: a neuron below its threshold puts out zero; leave --ablate mean out");
     return o->calibrate ? 0 : err_set("--mask threshold needs --calibrate FILE, a text");
 }
 

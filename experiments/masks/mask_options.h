@@ -62,7 +62,7 @@ typedef struct {
 } mask_choice;
 // -1 and err_set: --mask is not of the set `kinds`, --sparsity is no percentage, or --scores or --predictor is missing.
 int mask_options_read(mask_choice *choice, const mask_options *o, unsigned kinds);
-int mask_options_check_threshold(const mask_options *o);  // no text, or compat
+int mask_options_check_threshold(const mask_options *o);  // no text, compat, --ablate mean
 int mask_options_check_means(const mask_options *o);      // --ablate mean without --scores, in compat
 mask_rule mask_options_rule(const mask_options *o, mask_scope scope, long sparsity);  // thousandths of a percent
 const char *mask_options_criterion(const mask_options *o);                            // of static masks

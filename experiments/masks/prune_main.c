@@ -173,7 +173,7 @@ static int put_scores(json_t *root) {
 }
 
 static int put_provenance(const char *dir, const ckpt *from, const mask *m, const mask_choice *choice,
-                          const char *command) {
+                          const mask_means *means, const char *command) {
     double heads, neurons;
     char hash[33];
     mask_effective(m, &from->config, &heads, &neurons);
@@ -188,6 +188,10 @@ static int put_provenance(const char *dir, const ckpt *from, const mask *m, cons
     if (choice->kind == MASK_STATIC && put_scores(root) != 0) {
         json_decref(root);
         return -1;
+    }
+    if (arg.bias) {
+        json_object_set_new(root, "scores", json_string(arg.masks.scores));
+        json_object_set_new(root, "means_hash", json_string(means->hash));
     }
     // of a source that was compacted itself, its own
     char *path = xasprintf("%s/compaction.json", from->dir);
@@ -216,6 +220,13 @@ static void describe(const ckpt *from, const ckpt *to, const mask *m) {
                model_type_names[type]);
 }
 
+static void check_bias(void) {
+    if (!arg.bias && arg.masks.ablate == ABLATE_MEAN)
+        die(2, "--ablate mean: prune writes means into biases; use --bias");
+    if (arg.bias && arg.masks.mode == MODE_COMPAT) die(2, "--bias: published masks put out zero; use --mode sound");
+    if (arg.bias && !arg.masks.scores) die(2, "--bias needs --scores FILE with the means of units' values");
+}
+
 int main(int argc, char **argv) {
     cli_parse(argc, argv,
               "makes a compacted checkpoint: the model without the heads and neurons that a fixed mask drops", options);
@@ -223,6 +234,7 @@ int main(int argc, char **argv) {
     struct stat there;
     if (lstat(arg.out, &there) == 0) die(1, "%s: exists; remove it or give another --out", arg.out);
     mask_choice choice;
+    check_bias();
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED) != 0) die(2, "%s", err_get());
     ckpt from, made = {0};
     if (ckpt_open(&from, arg.model) != 0 || ckpt_check_values(&from) != 0 ||
@@ -243,7 +255,7 @@ int main(int argc, char **argv) {
     bad = bad ||
           compact_save(dir, &from, &m, arg.bias ? (const double *const *)means.of : NULL, arg.weights, arg.form) ||
           copy_companions(dir, from.dir) || mask_write(&m, &from.config, from.hash, mask_path) ||
-          put_provenance(dir, &from, &m, &choice, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
+          put_provenance(dir, &from, &m, &choice, &means, command) || ckpt_open(&made, dir) || ckpt_check_values(&made);
     if (!bad && model_compacted(&made.config) && made.config.type != MODEL_NEOX)
         bad = put_file(dir, "modeling_pruned.py", modeling, strlen(modeling));
     if (!bad && rename(dir, arg.out) != 0)
