@@ -155,6 +155,13 @@ sweep_neurons() {
         ${calibrate:+--calibrate "$calibrate"} --units neurons --scope local --scores "$from" --aggregate all \
         --criterion "$whole" --sparsity "$each_sparsities" --out "$work/neurons.csv" "$@"
 }
+# sweep_means AGGREGATES FOLDER [OPTION]...: static masks whose units put out their mean, which comes with flap
+sweep_means() {
+    from=$1 whole=$(criteria_of "$2" whole)
+    shift 2
+    on_text --seed "${seeds%%,*}" --mask static --ablate mean --scores "$from" --aggregate all --criterion "$whole" \
+        --sparsity "$each_sparsities" --out "$work/means.csv" "$@"
+}
 # time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
 # (where global ones of a net for each layer would need a dense pass)
 time_model() {
@@ -169,6 +176,7 @@ all_criteria() { "$bin/score" --list | sed -n 's/^\([a-z_0-9]*\): .*/\1/p' | gre
 ranked=$(echo "$criteria" | tr , '\n' | grep -vx random | paste -sd ,)
 few=$(echo "$ranked" | tr , '\n' | grep -vx epenas | paste -sd ,)
 per_example=$(echo "$few" | tr , '\n' | grep -vx flap | paste -sd ,)
+has_means() { echo "$criteria" | tr , '\n' | grep -qx flap; }
 
 # ---------------------------------------------------------------- how long it will take
 # seconds FILE...: the sum of the first times of lines such as "42 examples to compute, 6.6 s on", "about 3 min at".
@@ -209,6 +217,7 @@ estimate_sweep() {
     sweep_static "$work/small/aggregates.h5" "$work/small" --estimate >"$work/estimate.txt" 2>&1
     sweep_contextual "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
     sweep_neurons "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
+    ! has_means || sweep_means "$work/small/aggregates.h5" "$work/small" --estimate >>"$work/estimate.txt" 2>&1
     for k in 0 3; do sweep_shots $k "$work/small/aggregates.h5" --estimate >>"$work/estimate.txt" 2>&1; done
     seconds "$work/estimate.txt"
 }
@@ -258,6 +267,7 @@ compute() {
     run sweep sweep_static "$work/aggregates.h5" "$out"
     train_all sequence
     run neurons sweep_neurons "$work/aggregates.h5" "$out"
+    ! has_means || run means sweep_means "$work/aggregates.h5" "$out"
     for k in 0 3; do
         run "score-shots-$k" score_shots $k && run "sweep-shots-$k" sweep_shots $k "$work/shots_$k.h5"
     done
@@ -284,6 +294,7 @@ claims() {
 keep sweep "task=mean|wikitext,metric=acc|word_perplexity"
 keep contextual "metric=acc|word_perplexity"
 keep neurons "task=mean|wikitext,metric=acc|word_perplexity"
+keep means "metric=word_perplexity"
 for k in 0 3; do keep "shots_$k" "metric=word_perplexity"; done
 metrics=$(find "$work" -maxdepth 1 -name '*-[0-9]*.csv' | sort | paste -sd ,)
 [ -z "$metrics" ] || "$bin/tables" --select "$metrics" --out "$out/metrics.csv" || failed=1

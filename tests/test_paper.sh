@@ -20,7 +20,7 @@ for file in $(cd data/world && find copa piqa winogrande -type f); do
     head -n 40 "data/world/$file" >"$tmp/data/$file"
 done
 
-export EXAMPLES=12 LIMIT=3 EPOCHS=1 SPARSITIES=30,50 TEXT_SPARSITIES=40 CRITERIA=plainact,l2_norm,grad_norm,random TOKENS=2
+export EXAMPLES=12 LIMIT=3 EPOCHS=1 SPARSITIES=30,50 TEXT_SPARSITIES=40 CRITERIA=plainact,l2_norm,grad_norm,flap,random TOKENS=2
 export ROUNDS=1 SHAPES="3x2x16x32x61x512 opt-175b"
 paper() {
     experiments/paper.sh --model "$tmp/model" --data "$tmp/data" --wikitext "$tmp/pages.raw" --out "$tmp/out" \
@@ -104,7 +104,7 @@ def criteria(metric, aggregate, factor):
 same("criteria_perplexity", criteria(text, "all", 1), 3)
 same("criteria_accuracy", criteria(mean, "task", 100), 2)
 same("criteria_accuracy_all", criteria(mean, "all", 100), 2)
-assert sorted(table("criteria_perplexity")[0]) == ["dense", "grad_norm", "l2_norm", "plainact", "random", "sparsity %"]
+assert sorted(table("criteria_perplexity")[0]) == ["dense", "flap", "grad_norm", "l2_norm", "plainact", "random", "sparsity %"]
 
 def neurons(metric, factor):
     def cell(p, c):
@@ -120,17 +120,24 @@ def neurons(metric, factor):
 same("neurons_perplexity", neurons(text, 1), 2)
 same("neurons_accuracy", neurons(mean, 100), 2)
 
+# Units that put out their mean: the masks of criteria_perplexity, other values.
+same("means_perplexity", lambda p, c: value(rows("means", **text, criterion=c, scope="global", sparsity=p)), 3)
+assert sorted(table("means_perplexity")[0]) == ["flap", "grad_norm", "l2_norm", "plainact", "sparsity %"]
+for r in rows("means", **text):
+    zero, = rows("sweep", **text, mask="static", aggregate="all", criterion=r["criterion"], sparsity=r["sparsity"])
+    assert r["ablate"][:5] == "mean:" and r["pruned_neurons"] == zero["pruned_neurons"] and r["value"] != zero["value"], (r, zero)
+
 def few_shot(p, c):
     of = {"0-shot": "shots_0", "3-shot": "shots_3", "5-shot": "sweep"}[c]
     found = rows(of, **text, mask="static", aggregate="all", scope="global", sparsity=p)
-    assert len(found) == 3
+    assert len(found) == 4
     return math.exp(statistics.mean(math.log(float(r["value"])) for r in found))
 same("few_shot", few_shot, 3)
 for p in "30", "50":
     for a, b in ("5", "none"), ("3", "none"), ("5", "3"):
         claim = rows("shots_claims", claim=f"scores of {a} shots over those of {b}", level="sparsity", sparsity=p)
         means = [few_shot(p, "0-shot" if k == "none" else f"{k}-shot") for k in (a, b)]
-        assert abs(value(claim, "effect") - means[0] / means[1]) < 1e-9 and value(claim, "pairs") == 3, (p, a, b, claim)
+        assert abs(value(claim, "effect") - means[0] / means[1]) < 1e-9 and value(claim, "pairs") == 4, (p, a, b, claim)
 
 def downstream(p, task):
     a, b = (value(rows("contextual", metric="acc", task=task, scope="global", sparsity=p, **designs[d]))
@@ -224,6 +231,17 @@ assert numbers("over 15 % better accuracy than earlier methods", 1) == [1.10, 1.
 assert claims["over 15 % better accuracy than earlier methods"][2] == "no difference of 15 points"
 got = sorted(teaser(p, "difference points") for p in ("30", "50"))
 assert all(abs(a - b) < 0.006 for a, b in zip(numbers("over 15 % better accuracy than earlier methods", 3), got, strict=True))
+# Speeds of this run: those of the tables of times.
+def speeds(name):
+    head, *body = table(name)
+    return [float(r[head.index("per layer over early %")]) for r in body if r[1]]
+sparse, long, large = (speeds(f"time_{n}") for n in ("sparsity", "length", "size"))
+assert [len(sparse), len(long), len(large)] == [2, 3, 1]
+for claim, wanted in {"up to 20.6 % faster than per-layer predictors": [max(sparse), max(large)],
+                      "16.07 % faster": [statistics.mean(long)], "13.95 % faster": [min(large)],
+                      "21.25 % faster": [statistics.mean(v) for v in (large, sparse, long)]}.items():
+    got = numbers(claim, 3)[:len(wanted)]
+    assert all(abs(a - b) < 0.011 for a, b in zip(got, wanted, strict=True)), (claim, got, wanted)
 # What bin/compare found, of a committed run with documents enough.
 committed = [r for r in read("results/contextual/claims.csv") if r["level"] == "claim" and r["outcome"] == "word_perplexity"]
 subprocess.run([os.environ["BIN"] + "/tables", "--spec", "experiments/paper/claims.json", "--in", "results/contextual",
@@ -242,11 +260,12 @@ for claim, name in {"global masks beat local ones": "global over local, contextu
 class Page(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
-        self.tables, self.cell, self.ids, self.outside, self.pictures = {}, None, [], [], 0
+        self.tables, self.cell, self.ids, self.outside, self.links, self.pictures = {}, None, [], [], [], 0
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.ids += [attrs["id"]] if "id" in attrs else []
         self.outside += [v for k, v in attrs.items() if k in ("src", "href", "xlink:href") and not v.startswith("#")]
+        self.links += [attrs["href"][1:]] if tag == "a" and "href" in attrs else []
         self.pictures += tag == "svg"
         if tag == "table":
             self.rows = self.tables[attrs["id"]] = []
@@ -264,8 +283,10 @@ class Page(html.parser.HTMLParser):
 page = Page()
 page.feed(open(f"{out}/report.html").read())
 assert page.outside == [], page.outside
+assert sorted(page.links) == sorted(i for i in page.ids if i.startswith("item-")) and len(page.links) >= 18, page.links
+assert '<p id="run">This run: model ' in open(f"{out}/report.html").read(), "the page does not say which model"
 assert len(page.ids) == len(set(page.ids)), "an id twice"
-assert page.pictures >= 20, page.pictures
+assert page.pictures >= 21, page.pictures
 there = {f[:-4] for f in os.listdir(f"{out}/tables")}
 assert there - set(page.tables) == set(), there - set(page.tables)
 for name in there:

@@ -19,7 +19,7 @@ static const char style[] =
     "caption{text-align:left;font-weight:600}th,td{border:1px solid #ddd;padding:.2em .6em;text-align:right}"
     "th{background:#f4f4f4;text-align:left}td.label,th.label,td.text{text-align:left}.wide{overflow-x:auto}"
     ".missing{color:#999}.note{color:#555}pre{background:#f6f6f6;padding:.6em;overflow-x:auto;font-size:12px}"
-    "details{margin:.5em 0}nav a{margin-right:1em}";
+    "details{margin:.5em 0}nav p{margin:.2em 0}nav a{margin-left:1em}";
 
 // ---------------------------------------------------------------- text
 static void escaped(FILE *f, const char *text) {
@@ -219,14 +219,73 @@ static int put_section(page *p, json_t *j) {
     return 0;
 }
 
-static int put_page(page *p, const char *title, json_t *text, json_t *sections) {
+// What follows "# NAME: " in a file, or NULL: no such line, no such file. Caller frees.
+static char *said_of(page *p, const char *file, const char *name) {
+    char *path = xasprintf("%s/%s", p->in, file), *text = access(path, F_OK) == 0 ? file_read(path, NULL) : NULL,
+         *start = xasprintf("# %s: ", name), *found = NULL;
+    for (char *line = text, *next; line && *line && !found; line = next) {
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        if (strncmp(line, start, strlen(start)) == 0) found = xasprintf("%s", line + strlen(start));
+    }
+    free(start);
+    free(text);
+    free(path);
+    return found;
+}
+
+// The model, the machine and so on, as the files' # lines have them.
+static int put_run(page *p, json_t *run) {
+    const char *as, *file, *line;
+    bool any = false;
+    json_error_t e;
+    size_t i;
+    json_t *j;
+    if (run && !json_is_array(run)) return err_set("run: a list is wanted");
+    json_array_foreach(run, i, j) {
+        if (json_unpack_ex(j, &e, JSON_STRICT, "{s:s, s:s, s:s}", "as", &as, "file", &file, "line", &line))
+            return err_set("run: %s", e.text);
+        char *said = said_of(p, file, line);
+        if (!said) continue;
+        fputs(any ? "; " : "<p id=\"run\">This run: ", p->f);
+        element(p->f, "", as, " ");
+        element(p->f, "", said, "");
+        any = true;
+        free(said);
+    }
+    if (any) fputs(".</p>\n", p->f);
+    return 0;
+}
+
+// Links to all items, a line for each section. What is wrong with a section is said where it is written.
+static void put_contents(page *p, json_t *sections) {
+    const char *title, *name;
+    json_t *section, *item;
+    size_t i, k;
+    fputs("<nav>\n", p->f);
+    json_array_foreach(sections, i, section) {
+        if (json_unpack(section, "{s:s}", "title", &title)) continue;
+        element(p->f, "<p>", title, ":");
+        json_array_foreach(json_object_get(section, "items"), k, item) {
+            if (json_unpack(item, "{s:s, s:s}", "name", &name, "title", &title)) continue;
+            fprintf(p->f, "<a href=\"#item-%s\">", name);
+            element(p->f, "", title, "</a>");
+        }
+        fputs("</p>\n", p->f);
+    }
+    fputs("</nav>\n", p->f);
+}
+
+static int put_page(page *p, const char *title, json_t *text, json_t *run, json_t *sections) {
     size_t i;
     json_t *j;
     if (!all_texts(text)) return err_set("text: a list of paragraphs is wanted");
     element(p->f, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>", title, "</title>\n");
     fprintf(p->f, "<meta name=\"viewport\" content=\"width=device-width\"><style>%s</style></head>\n<body>\n", style);
     element(p->f, "<h1>", title, "</h1>\n");
+    if (put_run(p, run)) return -1;
     json_array_foreach(text, i, j) element(p->f, "<p>", json_string_value(j), "</p>\n");
+    put_contents(p, sections);
     json_array_foreach(sections, i, j) {
         if (put_section(p, j)) return -1;
     }
@@ -249,15 +308,15 @@ static int open_specs(page *p, json_t *paths) {
 int report_write(FILE *f, const char *spec, const char *in) {
     json_error_t e;
     const char *title;
-    json_t *text, *tables, *sections, *root = json_load_file(spec, JSON_REJECT_DUPLICATES, &e);
+    json_t *text, *tables, *sections, *run = NULL, *root = json_load_file(spec, JSON_REJECT_DUPLICATES, &e);
     if (!root) return err_set("%s:%d: %s", spec, e.line, e.text);
     page p = {.f = f, .in = in};
     int bad = 0;
-    if (json_unpack_ex(root, &e, JSON_STRICT, "{s:s, s:o, s:o, s:o}", "title", &title, "text", &text, "tables", &tables,
-                       "sections", &sections))
+    if (json_unpack_ex(root, &e, JSON_STRICT, "{s:s, s:o, s:o, s:o, s?o}", "title", &title, "text", &text, "tables",
+                       &tables, "sections", &sections, "run", &run))
         bad = err_set("%s", e.text);
     if (!bad) bad = open_specs(&p, tables);
-    if (!bad) bad = put_page(&p, title, text, sections);
+    if (!bad) bad = put_page(&p, title, text, run, sections);
     for (int i = 0; i < p.n_specs; i++) tables_close(&p.spec[i]);
     free(p.spec);
     json_decref(root);

@@ -1,8 +1,9 @@
 // report - one self-contained HTML page from tables, pictures and a JSON file:
 //
 //   {"title": TEXT, "text": [PARAGRAPH, ..], "tables": [JSON file of tables, ..],
-//    "sections": [{"title": TEXT, "items": [ITEM, ..]}, ..]}
+//    "run": [{"as": TEXT, "file": FILE, "line": NAME}, ..], "sections": [{"title": TEXT, "items": [ITEM, ..]}, ..]}
 //
+// run   what the line "# NAME: ..." of a file in IN says, after TEXT: the model, the machine; may be left out
 // ITEM  {"name": ID, "title": TEXT, "text": TEXT, "figures": [NAME, ..],
 //        "tables": [{"table": NAME, "caption": TEXT}, ..], "reads": [FILE, ..], "published": TEXT, "differs": TEXT};
 //       all but name and title may be left out
