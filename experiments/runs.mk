@@ -94,7 +94,7 @@ bench-sweep: all                             ## time over sparsity, length and s
 	@$(MAKE) --no-print-directory plots PLOT_IN=$(TIMES)
 
 # Tables and numbers of the documents follow from the CSV files of results/, as results/tables.json and results/numbers.csv say.
-DOCUMENTS := results/README.md
+DOCUMENTS := README.md,results/README.md
 tables: all                                  ## write the tables of the documents from the CSV files of results/
 	bin/tables --document $(DOCUMENTS)
 	bin/tables --numbers results/numbers.csv --check
