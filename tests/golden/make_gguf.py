@@ -8,6 +8,7 @@ tokenizers, numpy). Writes into tests/golden/gguf/:
                        rows of q and k of architecture llama permuted as convert_hf_to_gguf.py does it
   mixed.gguf           the first again, its matrices in Q8_0, Q4_1, Q4_0 and Q5_1 in turn, an FFN of 64
   gpt2.gguf, llama3.gguf   tokenizers alone
+  keys.gguf            metadata that few files have, and an embedding
   llama.ids            ids of tok_json/strings.json by a tokenizer whose merges follow from scores (generate_merges of transformers)
 """
 import json
@@ -173,7 +174,32 @@ def tokenizer_alone(name, bos):
     finish(w)
 
 
+def keys():
+    w = writer("keys", "llama")
+    w.add_custom_alignment(64)
+    w.add_uint16("split.count", 1)
+    w.add_block_count(L)
+    w.add_context_length(48)
+    w.add_embedding_length(E)
+    w.add_feed_forward_length(F)
+    w.add_head_count(H)
+    w.add_key_length(D)
+    w.add_value_length(D)
+    w.add_rope_dimension_count(D)
+    w.add_rope_freq_base(500.0)
+    w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    w.add_rope_scaling_factor(2.0)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_sliding_window(40)
+    w.add_expert_count(0)
+    w.add_tokenizer_model("llama")
+    w.add_add_space_prefix(False)
+    w.add_tensor("token_embd.weight", values("embed_tokens.weight", (4, E)))
+    finish(w)
+
+
 os.makedirs(HERE, exist_ok=True)
+keys()
 blocks()
 quantised()
 model("llama", "llama2", "<s>", "</s>", False, [T.F16, T.F16, T.F16, T.F32])
