@@ -5,10 +5,10 @@
 . tests/expect.sh
 golden=tests/golden/ckpt
 
-# variant NAME PYTHON: $tmp/NAME, a copy of golden st in which PYTHON changed `t` (name -> [type, shape, bytes]) and `config`
+# variant NAME PYTHON: $tmp/NAME, a copy of golden st (or of $source) in which PYTHON changed `t` (name -> [type, shape, bytes]) and `config`
 variant() {
     rm -rf "$tmp/$1" && mkdir "$tmp/$1"
-    /usr/bin/python3 - "$golden/st" "$tmp/$1" "$2" <<'PY' || fail "$1: not made"
+    /usr/bin/python3 - "${source:-$golden/st}" "$tmp/$1" "$2" <<'PY' || fail "$1: not made"
 import json, struct, sys
 source, out, change = sys.argv[1:]
 raw = open(source + "/model.safetensors", "rb").read()
@@ -89,6 +89,16 @@ for factor in weight_scale weight_scale_inv weight.absmax SCB input_scale; do
     variant factor "$quantised; t[\"model.decoder.layers.0.fc1.$factor\"] = [\"F32\", [10], bytes(40)]"
     expect 1 "(fp8): quantised weights cannot be read, save the model in fp16: $tmp/factor: tensor layers.0.fc1.$factor is a factor of another" info --model "$tmp/factor"
 done
+# q, k and v of a GPT-NeoX, which are one tensor
+source=tests/golden/gelu/parallel fused='name = "gpt_neox.layers.1.attention.query_key_value.weight"; t[name] ='
+variant empty "$fused [\"F32\", [72, 0], b\"\"]"
+expect 1 "tensor layers.1.attention.key.weight has shape [24, 0], but config.json asks for [24, 24]" info --model "$tmp/empty"
+variant short "$fused [\"F32\", [36, 48], t[name][2]]"
+expect 1 "layers.1.attention.query_key_value.weight, which is there, has no place" info --model "$tmp/short"
+variant eight "$fused [\"I8\", [72, 24], bytes(72 * 24)]"
+expect 1 "tensor layers.1.attention.key.weight: type I8; only F32, F16 and BF16 can be read" info --model "$tmp/eight"
+source=
+
 variant embedding 't[embed] = ["I8", t[embed][1], bytes(len(t[embed][2]) // 4)]'
 expect 1 "tensor embed_tokens.weight: type I8" info --model "$tmp/embedding"
 pointer='version https://git-lfs.github.com/spec/v1

@@ -12,7 +12,7 @@ static const char *after_stem(const char *name, const char *stem) {
 
 static bool is_fused(const tensor *t, const tensor_fused *f) {
     const char *end = after_stem(t->name, f->name);
-    return end && !t->foreign && (strcmp(end, ".weight") == 0 || strcmp(end, ".bias") == 0);
+    return end && t->rank > 0 && (strcmp(end, ".weight") == 0 || strcmp(end, ".bias") == 0);
 }
 
 // The name of a fused tensor's part, or of a part's fused tensor. Caller frees.
@@ -25,10 +25,11 @@ static size_t row_bytes(const tensor *t) { return (t->rank > 1 ? (size_t)t->dim[
 
 // ---------------------------------------------------------------- apart
 static void split(ckpt *c, tensor *t, const tensor_fused *f, tensor part[3]) {
-    const size_t rows = (size_t)t->dim[0] / 3, head = (size_t)c->config.D * row_bytes(t), bytes = rows * row_bytes(t);
+    const size_t D = (size_t)c->config.D, rows = (size_t)t->dim[0] / 3, head = D * row_bytes(t);
+    const size_t heads = t->foreign || head == 0 ? 0 : rows / D;  // what is no tensor of this model is refused later
     for (size_t k = 0; k < 3; k++) {
-        struct ckpt_map copy = {.base = xaligned(bytes), .bytes = bytes, .owned = true};
-        for (size_t h = 0; h < bytes / head; h++)
+        struct ckpt_map copy = {.base = xaligned(rows * row_bytes(t)), .bytes = rows * row_bytes(t), .owned = true};
+        for (size_t h = 0; h < heads; h++)
             memcpy((char *)copy.base + h * head, (const char *)t->data + (3 * h + k) * head, head);
         part[k] = *t;
         part[k].name = renamed(t->name, f->name, f->part[k]);
