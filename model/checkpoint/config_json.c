@@ -1,5 +1,6 @@
 // config_json - values of a config.json by key. Contract in config_json.h.
 #include "config_json.h"
+#include <stdlib.h>
 #include <string.h>
 
 int config_int(const json_t *root, const char *path, const char *key, int preset, int min, int max, int *out) {
@@ -68,6 +69,45 @@ void config_put_list(json_t *root, const char *key, const int *list, int n) {
 }
 
 // ---------------------------------------------------------------- what several families have
+int config_sizes(const json_t *root, const char *path, const char *ffn, model_config *c) {
+    if (config_int(root, path, "num_hidden_layers", 0, 1, 1 << 12, &c->L)) return -1;
+    if (config_int(root, path, "num_attention_heads", 0, 1, 1 << 12, &c->H)) return -1;
+    if (config_int(root, path, "hidden_size", 0, 1, CONFIG_MOST, &c->E)) return -1;
+    if (config_int(root, path, ffn, 0, 1, CONFIG_MOST, &c->F)) return -1;
+    if (config_int(root, path, "vocab_size", 0, 1, CONFIG_MOST, &c->V)) return -1;
+    if (config_int(root, path, "max_position_embeddings", 0, 1, CONFIG_MOST, &c->positions)) return -1;
+    if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
+    char *each = xasprintf("%s_per_layer", ffn);
+    const int bad = config_list(root, path, each, c->L, c->F, &c->neurons);
+    free(each);
+    return bad ? -1 : config_dtype(root, path, &c->declared);
+}
+
+json_t *config_begin(const model_config *c, const char *class, const char *ffn) {
+    json_t *root = json_pack("{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:s}", "architectures", class, "model_type",
+                             model_type_names[c->type], "num_hidden_layers", c->L, "num_attention_heads", c->H,
+                             "hidden_size", c->E, ffn, c->F, "vocab_size", c->V, "max_position_embeddings",
+                             c->positions, "torch_dtype", dtype_name(c->declared));
+    ASSERT(root);
+    config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
+    char *each = xasprintf("%s_per_layer", ffn);
+    config_put_list(root, each, c->neurons, c->L);
+    free(each);
+    return root;
+}
+
+void config_put(json_t *root, json_t *own) {
+    ASSERT(own);
+    json_object_update(root, own);
+    json_decref(own);
+}
+
+int config_equal_heads(const char *path, model_config *c) {
+    c->D = c->E / c->H;
+    if (c->E % c->H == 0) return 0;
+    return err_set("%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", path, c->E, c->H);
+}
+
 // transformers 5 writes theta and the scaling as rope_parameters, older files as rope_theta and rope_scaling.
 int config_rope(const json_t *root, const char *path, const char *theta, rope_config *r) {
     const json_t *v5 = json_object_get(root, "rope_parameters"), *older = json_object_get(root, "rope_scaling");

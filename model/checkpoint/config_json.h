@@ -17,6 +17,13 @@ int config_dtype(const json_t *root, const char *path, dtype *out);
 int config_list(const json_t *root, const char *path, const char *key, int L, int max, int **out);
 void config_put_list(json_t *root, const char *key, const int *list, int n);
 
+// Sizes: layers, heads, hidden size, neurons (by the key ffn), vocabulary, positions; those that differ from layer to
+// layer; the type of the weights. A configuration that begins with them, to which a family puts its own keys (freed).
+// The size of heads that share the hidden size.
+int config_sizes(const json_t *root, const char *path, const char *ffn, model_config *c);
+json_t *config_begin(const model_config *c, const char *class, const char *ffn);
+void config_put(json_t *root, json_t *own);
+int config_equal_heads(const char *path, model_config *c);
 // Rotary positions: theta by its key, or as rope_parameters (transformers 5) or rope_scaling have it; an activation by
 // its key, absent: preset; the ids of bos, eos and pad, each the first of a list, -1 where absent; and the writers.
 int config_rope(const json_t *root, const char *path, const char *theta, rope_config *r);

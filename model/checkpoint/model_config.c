@@ -16,18 +16,8 @@ const char *const rope_names[] = {[ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "l
 static int read_opt(const json_t *root, const char *path, model_config *c) {
     bool affine, remove_final;
     if (config_activation(root, path, "activation_function", "relu", &c->llama.act)) return -1;
-    if (config_int(root, path, "num_hidden_layers", 0, 1, 1 << 12, &c->L)) return -1;
-    if (config_int(root, path, "num_attention_heads", 0, 1, 1 << 12, &c->H)) return -1;
-    if (config_int(root, path, "hidden_size", 0, 1, CONFIG_MOST, &c->E)) return -1;
-    if (config_int(root, path, "ffn_dim", 0, 1, CONFIG_MOST, &c->F)) return -1;
-    if (config_int(root, path, "vocab_size", 0, 1, CONFIG_MOST, &c->V)) return -1;
-    if (config_int(root, path, "max_position_embeddings", 0, 1, CONFIG_MOST, &c->positions)) return -1;
+    if (config_sizes(root, path, "ffn_dim", c) || config_equal_heads(path, c)) return -1;
     if (config_int(root, path, "word_embed_proj_dim", c->E, 1, CONFIG_MOST, &c->P)) return -1;
-    if (c->E % c->H)
-        return err_set("%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", path, c->E, c->H);
-    c->D = c->E / c->H;
-    if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
-    if (config_list(root, path, "ffn_dim_per_layer", c->L, c->F, &c->neurons)) return -1;
     if (config_int(root, path, "bos_token_id", 2, 0, CONFIG_MOST, &c->bos)) return -1;
     if (config_int(root, path, "eos_token_id", 2, 0, CONFIG_MOST, &c->eos)) return -1;
     if (config_int(root, path, "pad_token_id", 1, 0, CONFIG_MOST, &c->pad)) return -1;
@@ -41,7 +31,7 @@ static int read_opt(const json_t *root, const char *path, model_config *c) {
     if (config_bool(root, path, "layer_norm_elementwise_affine", true, &affine)) return -1;
     c->plain_norms = !affine;
     c->final_ln = c->pre_ln && !remove_final;
-    return config_dtype(root, path, &c->declared);
+    return 0;
 }
 
 static int config_read(const json_t *root, const char *path, model_config *c) {
@@ -89,19 +79,15 @@ void model_config_free(model_config *c) {
 
 // ---------------------------------------------------------------- writing
 static json_t *write_opt(const model_config *c) {
-    json_t *root = json_pack(
-        "{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, "
-        "s:f, s:f, s:f, s:s}",
-        "architectures", "OPTForCausalLM", "model_type", "opt", "activation_function", activation_names[c->llama.act],
-        "num_hidden_layers", c->L, "num_attention_heads", c->H, "hidden_size", c->E, "ffn_dim", c->F,
-        "word_embed_proj_dim", c->P, "vocab_size", c->V, "max_position_embeddings", c->positions, "bos_token_id",
-        c->bos, "eos_token_id", c->eos, "pad_token_id", c->pad, "do_layer_norm_before", c->pre_ln,
-        "_remove_final_layer_norm", c->pre_ln && !c->final_ln, "enable_bias", c->bias, "layer_norm_elementwise_affine",
-        !c->plain_norms, "tie_word_embeddings", !c->own_head, "dropout", 0.0, "attention_dropout", 0.0, "layerdrop",
-        0.0, "init_std", 0.02, "torch_dtype", dtype_name(c->declared));
-    ASSERT(root);
-    config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
-    config_put_list(root, "ffn_dim_per_layer", c->neurons, c->L);
+    json_t *root = config_begin(c, "OPTForCausalLM", "ffn_dim");
+    json_t *own =
+        json_pack("{s:s, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f}", "activation_function",
+                  activation_names[c->llama.act], "word_embed_proj_dim", c->P, "bos_token_id", c->bos, "eos_token_id",
+                  c->eos, "pad_token_id", c->pad, "do_layer_norm_before", c->pre_ln, "_remove_final_layer_norm",
+                  c->pre_ln && !c->final_ln, "enable_bias", c->bias, "layer_norm_elementwise_affine", !c->plain_norms,
+                  "tie_word_embeddings", !c->own_head, "dropout", 0.0, "attention_dropout", 0.0, "layerdrop", 0.0,
+                  "init_std", 0.02);
+    config_put(root, own);
     return root;
 }
 

@@ -45,15 +45,15 @@ static int read_window(const json_t *root, const char *path, model_config *c) {
 }
 
 static int read_heads(const json_t *root, const char *path, model_config *c) {
-    const int size = c->type == MODEL_QWEN3 ? 128 : c->E / c->H;
-    if (config_int(root, path, "num_key_value_heads", c->H, 1, 1 << 12, &c->llama.K)) return -1;
-    if (config_int(root, path, "head_dim", size, 1, 1 << 12, &c->D)) return -1;
     const json_t *given = json_object_get(root, "head_dim");
+    if (config_int(root, path, "num_key_value_heads", c->H, 1, 1 << 12, &c->llama.K)) return -1;
     if (c->H % c->llama.K)
         return err_set("%s: \"num_attention_heads\" %d is no multiple of \"num_key_value_heads\" %d", path, c->H,
                        c->llama.K);
-    if ((!given || json_is_null(given)) && c->type != MODEL_QWEN3 && c->E % c->H)
-        return err_set("%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", path, c->E, c->H);
+    if ((!given || json_is_null(given)) && c->type != MODEL_QWEN3) {
+        if (config_equal_heads(path, c)) return -1;
+    } else if (config_int(root, path, "head_dim", 128, 1, 1 << 12, &c->D))
+        return -1;
     if (c->D % 2) return err_set("%s: heads of %d values; rotary positions turn pairs of them", path, c->D);
     return 0;
 }
@@ -88,16 +88,10 @@ static int read_reads(const json_t *root, const char *path, model_config *c) {
 
 int config_read_llama(const json_t *root, const char *path, model_config *c) {
     llama_config *f = &c->llama;
-    c->pre_ln = c->final_ln = true;
     if (refuse_layers(root, path) || refuse_partial_rotation(root, path)) return -1;
-    if (config_int(root, path, "num_hidden_layers", 0, 1, 1 << 12, &c->L)) return -1;
-    if (config_int(root, path, "num_attention_heads", 0, 1, 1 << 12, &c->H)) return -1;
-    if (config_int(root, path, "hidden_size", 0, 1, CONFIG_MOST, &c->E)) return -1;
-    if (config_int(root, path, "intermediate_size", 0, 1, CONFIG_MOST, &c->F)) return -1;
-    if (config_int(root, path, "vocab_size", 0, 1, CONFIG_MOST, &c->V)) return -1;
-    if (config_int(root, path, "max_position_embeddings", 0, 1, CONFIG_MOST, &c->positions)) return -1;
+    if (config_sizes(root, path, "intermediate_size", c) || read_heads(root, path, c)) return -1;
+    c->pre_ln = c->final_ln = true;
     c->P = c->E;
-    if (read_heads(root, path, c)) return -1;
     if (config_activation(root, path, "hidden_act", "silu", &f->act)) return -1;
     if (config_rope(root, path, "rope_theta", &f->rope)) return -1;
     if (read_window(root, path, c)) return -1;
@@ -111,11 +105,7 @@ int config_read_llama(const json_t *root, const char *path, model_config *c) {
     if (config_bool(root, path, "attention_output_bias", f->bias_out, &f->bias_out)) return -1;
     if (c->type == MODEL_QWEN2) f->bias_qkv = true;
     f->qk_norm = c->type == MODEL_QWEN3;
-    if (config_list(root, path, "num_attention_heads_per_layer", c->L, c->H, &c->heads)) return -1;
-    if (config_list(root, path, "intermediate_size_per_layer", c->L, c->F, &c->neurons)) return -1;
-    if (read_reads(root, path, c)) return -1;
-    if (config_special(root, path, c)) return -1;
-    return config_dtype(root, path, &c->declared);
+    return read_reads(root, path, c) || config_special(root, path, c) ? -1 : 0;
 }
 
 // ---------------------------------------------------------------- writing
@@ -125,14 +115,11 @@ json_t *config_write_llama(const model_config *c) {
                                           [MODEL_QWEN2] = "Qwen2ForCausalLM",
                                           [MODEL_QWEN3] = "Qwen3ForCausalLM"};
     const llama_config *f = &c->llama;
-    json_t *root =
-        json_pack("{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:b, s:f, s:f, s:s}", "architectures",
-                  classes[c->type], "model_type", model_type_names[c->type], "hidden_act", activation_names[f->act],
-                  "num_hidden_layers", c->L, "num_attention_heads", c->H, "num_key_value_heads", f->K, "head_dim", c->D,
-                  "hidden_size", c->E, "intermediate_size", c->F, "vocab_size", c->V, "max_position_embeddings",
-                  c->positions, "rms_norm_eps", f->norm_eps, "tie_word_embeddings", c->tied, "attention_dropout", 0.0,
-                  "initializer_range", 0.02, "torch_dtype", dtype_name(c->declared));
-    ASSERT(root);
+    json_t *root = config_begin(c, classes[c->type], "intermediate_size");
+    json_t *own = json_pack("{s:s, s:i, s:i, s:f, s:b, s:f, s:f}", "hidden_act", activation_names[f->act],
+                            "num_key_value_heads", f->K, "head_dim", c->D, "rms_norm_eps", f->norm_eps,
+                            "tie_word_embeddings", c->tied, "attention_dropout", 0.0, "initializer_range", 0.02);
+    config_put(root, own);
     config_put_rope(root, "rope_theta", &f->rope);
     config_put_special(root, c);
     if (c->type == MODEL_LLAMA || c->type == MODEL_QWEN3)
@@ -143,7 +130,6 @@ json_t *config_write_llama(const model_config *c) {
     if (is_qwen(c)) json_object_set_new(root, "use_sliding_window", json_boolean(f->window > 0));
     if (f->window || c->type == MODEL_MISTRAL)
         json_object_set_new(root, "sliding_window", f->window ? json_integer(f->window) : json_null());
-    config_put_list(root, "num_attention_heads_per_layer", c->heads, c->L);
     json_t *reads = json_array();
     for (int l = 0; c->reads && l < c->L; l++) {
         json_t *one = json_array();
@@ -154,6 +140,5 @@ json_t *config_write_llama(const model_config *c) {
         json_object_set_new(root, "key_value_head_per_head", reads);
     else
         json_decref(reads);
-    config_put_list(root, "intermediate_size_per_layer", c->neurons, c->L);
     return root;
 }
