@@ -286,7 +286,7 @@ assert page.outside == [], page.outside
 assert sorted(page.links) == sorted(i for i in page.ids if i.startswith("item-")) and len(page.links) >= 18, page.links
 assert '<p id="run">This run: model ' in open(f"{out}/report.html").read(), "the page does not say which model"
 assert len(page.ids) == len(set(page.ids)), "an id twice"
-assert page.pictures >= 21, page.pictures
+assert page.pictures >= 23, page.pictures
 there = {f[:-4] for f in os.listdir(f"{out}/tables")}
 assert there - set(page.tables) == set(), there - set(page.tables)
 for name in there:
