@@ -228,6 +228,8 @@ int main(int argc, char **argv) {
     const char *needed[] = {"model", "data", "out"};
     for (int i = 0; i < 3; i++)
         if (!cli_given(options, needed[i])) die(2, "--%s is required; see --help", needed[i]);
+    if (dtype_in_blocks(o->device.activations))
+        die(2, "--activations q8_0: scores need gradients, and rounding to 8 bits has none; leave it out");
     const ops *device = device_open(&o->device);
     if (!device) die(1, "%s", err_get());
     if (doc_part_parse(&j.part, o->part)) die(2, "--part %s", err_get());

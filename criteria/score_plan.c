@@ -33,7 +33,7 @@ static void fix_attributes(score_job *j) {
     fixed(j, "bos", true, xasprintf("%d", j->harness.begin >= 0));
     fixed(j, "harness", false, xstrdup(harness_names[j->harness.kind]));
     fixed(j, "over_long", false, xstrdup(over_long_names[j->o.over]));
-    fixed(j, "activations", false, xstrdup(dtype_options[j->o.device.activations]));
+    fixed(j, "activations", false, xstrdup(activation_options[j->o.device.activations]));
     fixed(j, "weights", false, xstrdup(model_weights_name(j->model)));
     fixed(j, "store_type", false, xstrdup(dtype_options[j->o.store_type]));
     fixed(j, "layers", true, xasprintf("%d", c->L));

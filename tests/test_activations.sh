@@ -50,6 +50,28 @@ for name, model in (("sweep", "default"), ("bench", "2x4x32x96x61x50")):
     assert of[0] > 3 and of[0] == of[1] == of[2], (name, of)
 assert {x["weights"] for x in rows("bench")} == {"fp32", "fp16", "bf16"}
 PY
+# 8-bit numbers, where weights are in blocks; not for scores
+expect 2 "rounding to 8 bits has none" score --model $model --data $data --tasks copa --activations q8_0 --out "$tmp/q8_0.h5"
+expect 1 "no matrix is in blocks" sweep --model $model --data $data --tasks copa --mask none --activations q8_0
+run sweep --model $model --wikitext $data/wikitext/held-out.raw --page-words 60 --limit 2 --mask none,random --sparsity 50 --weights q8_0 --out "$tmp/sweep.csv"
+run sweep --model $model --wikitext $data/wikitext/held-out.raw --page-words 60 --limit 2 --mask none,random --sparsity 50 --weights q8_0 --activations q8_0 --out "$tmp/sweep.csv"
+run bench --shape 2x4x32x96x61x50 --prompt 9 --tokens 3 --rounds 1 --mask none,static --weights q8_0 --activations q8_0 --out "$tmp/bench.csv"
+run verify --model $model --mask random --text $data/wikitext/held-out.raw --inputs 1 --weights q8_0 --activations q8_0
+grep -q "everything holds" "$tmp/o" || fail "verify with q8_0: $(grep FAIL "$tmp/o")"
+$python - "$tmp" <<'PY' || bad=1
+import csv, re, sys
+tmp = sys.argv[1]
+def rows(name): return [r for r in csv.DictReader(l for l in open(f"{tmp}/{name}.csv") if not l.startswith("#")) if r["weights" if name == "bench" else "model"].find("q8_0") >= 0]
+models = sorted({r["model"] for r in rows("sweep")})
+assert models == ["default, weights q8_0", "default, weights q8_0, q8_0 activations"], models
+assert {r["model"] for r in rows("bench")} == {"2x4x32x96x61x50, q8_0 activations"}
+value = {m: {(r["mask"], r["task"], r["metric"]): float(r["value"]) for r in rows("sweep") if r["model"] == m} for m in models}
+assert value[models[0]].keys() == value[models[1]].keys() and len(value[models[0]]) > 3
+for k, v in value[models[0]].items():
+    assert 0 < abs(value[models[1]][k] - v) < 0.03 * v, (k, v, value[models[1]][k])
+error = float(re.search(r"weights q8_0, activations q8_0, against .* logits off by ([0-9.e-]+)", open(f"{tmp}/o").read())[1])
+assert 1e-4 < error < 0.03, error
+PY
 expect 2 "leave --weights out" bench --shape 2x4x32x96x61x50 --activations bf16 --weights fp32
 for kind in fp16 bf16; do
     run verify --model $model --mask random --text $data/wikitext/held-out.raw --inputs 1 --activations $kind

@@ -56,8 +56,9 @@ static const cli_option options[] = {
      .type = CLI_CHOICE,
      .value = &arg.masks.predictor_weights,
      .arg = "TYPE",
-     .help = "type that predictors run with; without it that of the model's weights (in blocks: fp32)",
-     .names = dtype_options},
+     .help = "type that predictors run with; without it that of the model's weights (in blocks: fp32); q8_0: matrices "
+             "in blocks of 8 bits (CPU only)",
+     .names = activation_options},
     {.name = "design",
      .type = CLI_CHOICES,
      .value = &arg.design,
@@ -263,7 +264,8 @@ int main(int argc, char **argv) {
     if (calibrates() && mask_options_check_threshold(&arg.masks) != 0) die(2, "%s", err_get());
     if (calibrates() && !arg.model) die(2, "--mask threshold needs --model DIR: a shape has no tokenizer");
     const dtype narrow = arg.device.activations;
-    for (int i = 0; i < arg.weights.n && narrow != DT_F32; i++)
+    const bool halves = narrow == DT_F16 || narrow == DT_BF16;
+    for (int i = 0; i < arg.weights.n && halves; i++)
         if (arg.weights.at[i] != (long)narrow)
             die(2, "--weights %s: with --activations %s products have weights of that type; leave --weights out",
                 weight_options[arg.weights.at[i]], dtype_options[narrow]);
@@ -276,7 +278,7 @@ int main(int argc, char **argv) {
     free(lines);
     int n_shapes = 1;
     char **shape = arg.shape ? cli_split(arg.shape, &n_shapes) : NULL;
-    const long unless_given = narrow == DT_F32 ? -1 : (long)narrow;
+    const long unless_given = halves ? (long)narrow : -1;
     if (arg.weights.n == 0) arg.weights = (cli_list){1, &unless_given};
     for (int s = 0; s < n_shapes; s++)
         for (int w = 0; w < arg.weights.n; w++)

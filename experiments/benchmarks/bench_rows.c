@@ -28,8 +28,10 @@ static void device_name(char out[BENCH_FIELD], const ops *o) {
 
 // After the model's name; the times are those of another one.
 static const char *activations(const bench_options *o) {
-    static const char *const after[] = {
-        [DT_F32] = "", [DT_F16] = ", fp16 activations", [DT_BF16] = ", bf16 activations"};
+    static const char *const after[] = {[DT_F32] = "",
+                                        [DT_F16] = ", fp16 activations",
+                                        [DT_BF16] = ", bf16 activations",
+                                        [DT_Q8_0] = ", q8_0 activations"};
     return after[o->device.activations];
 }
 
@@ -95,7 +97,7 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
         SET(r, hidden, "%d+%d", a->hidden[UNIT_HEADS], a->hidden[UNIT_NEURONS]);
     else
         SET(r, hidden, "%d", a->hidden[predictor_first_kind(a)]);
-    SET(r, predictor_weights, "%s", dtype_options[a->weights]);
+    SET(r, predictor_weights, "%s", activation_options[a->weights]);
     SET(r, features, "%s", contextual_feature_names[contextual_kind(a, &c->rule)]);
 }
 

@@ -75,9 +75,9 @@ static const cli_option options[] = {
      .type = CLI_FLOAT,
      .value = &arg.tolerance,
      .arg = "X",
-     .help =
-         "of differences, relative to the larger of a logit and its row's root mean square; 16-bit activations: unless "
-         "given 0.0078 (fp16), 0.0625 (bf16), eight steps of the type",
+     .help = "of differences, relative to the larger of a logit and its row's root mean square; rounded activations: "
+             "unless "
+             "given 0.0078 (fp16), 0.0625 (bf16), 0.063 (q8_0), eight steps of the type",
      .min = 1e-12,
      .max = 1},
     {.name = "mode",
@@ -121,9 +121,9 @@ static verify_input *make_inputs(const model *loaded, int32_t **pool) {
     return in;
 }
 
-// Two orders of a sum round a 16-bit activation to two neighbours now and then: eight steps of the type.
+// Two orders of a sum round an activation to two neighbours now and then: eight steps of the type.
 static double tolerance(void) {
-    static const double eight_steps[] = {[DT_F16] = 0x1p-7, [DT_BF16] = 0x1p-4};
+    static const double eight_steps[] = {[DT_F16] = 0x1p-7, [DT_BF16] = 0x1p-4, [DT_Q8_0] = 8.0 / 127};
     const dtype type = arg.device.activations;
     return type == DT_F32 || cli_given(options, "tolerance") ? arg.tolerance : eight_steps[type];
 }
@@ -202,7 +202,8 @@ int main(int argc, char **argv) {
            arg.steps);
     if (loaded.changed) {
         model published;
-        if (model_load_as(&published, arg.model, o, DT_F32) != 0) die(1, "%s", err_get());
+        const ops *plain = arg.device.activations == DT_Q8_0 ? ops_open(arg.device.name) : o;
+        if (model_load_as(&published, arg.model, plain, DT_F32) != 0) die(1, "%s", err_get());
         verify_weights(&loaded, &published, in, (int)arg.inputs, arg.text != NULL, stdout);
         model_free(&published);
     }

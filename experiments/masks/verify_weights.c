@@ -40,10 +40,12 @@ void verify_weights(const model *m, const model *published, const verify_input *
     for (int k = 0; k < 2; k++) run[k] = model_run_new(of[k], in[0].n, 1, RUN_FORWARD);
     for (int i = 0; i < n; i++) one_input(&c, run, &in[i], m->c.V);
     for (int k = 0; k < 2; k++) model_run_free(run[k]);
-    fprintf(out,
-            "weights %s, against the checkpoint's numbers: logits off by %.3g of their size (rms), a logit by at most "
-            "%.3g; divergence of the next token %.3g nats\n",
-            model_weights_name(m), sqrt(c.off / c.square), c.largest, c.divergence / n);
+    fprintf(
+        out,
+        "weights %s%s, against the checkpoint's numbers: logits off by %.3g of their size (rms), a logit by at most "
+        "%.3g; divergence of the next token %.3g nats\n",
+        model_weights_name(m), m->o->activations == DT_Q8_0 ? ", activations q8_0" : "", sqrt(c.off / c.square),
+        c.largest, c.divergence / n);
     if (!text) return;
     const double was = exp(-c.logprob[0] / (double)c.targets), is = exp(-c.logprob[1] / (double)c.targets);
     fprintf(out, "  perplexity of the inputs' tokens %.4f, was %.4f (%+.2f %%)\n", is, was, 100 * (is / was - 1));

@@ -162,12 +162,10 @@ static void open_model(sweep *w) {
             die(1, "%s", err_get());
     }
     const dtype type = o->device.activations;
-    if (w->model.changed)
-        w->model_name = xasprintf("%s, weights %s", basename(path), model_weights_name(&w->model));
-    else if (type != DT_F32)
-        w->model_name = xasprintf("%s, %s activations", basename(path), dtype_options[type]);
-    else
-        w->model_name = xstrdup(basename(path));
+    const bool changed = w->model.changed, rounds = type != DT_F32 && (!changed || type == DT_Q8_0);
+    w->model_name = xasprintf("%s%s%s%s%s%s", basename(path), changed ? ", weights " : "",
+                              changed ? model_weights_name(&w->model) : "", rounds ? ", " : "",
+                              rounds ? activation_options[type] : "", rounds ? " activations" : "");
     free(path);
 }
 

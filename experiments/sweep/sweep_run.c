@@ -49,10 +49,12 @@ static int run_dense(sweep *w, point *p, const sweep_sink *sink) {
 
 // A mask that acts everywhere is run as a compacted model, which costs what it has left, at any sparsity and any length
 // of the inputs: passes over live units (model_sparse_prepare) pick their weights for every input and pay from half of
-// the units on. Not on another device, and not where the copy would take more than a quarter of the machine's memory.
+// the units on. Not on another device, not where activations are rounded (the copy's would not be), and not where it
+// would take more than a quarter of the machine's memory.
 static bool compacts(const sweep *w, const mask *m) {
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    return !w->after && w->model.o->host && (double)compact_bytes(&w->model.file, m) <= memory / 4;
+    return !w->after && w->model.o->host && w->model.o->activations == DT_F32 &&
+           (double)compact_bytes(&w->model.file, m) <= memory / 4;
 }
 
 static double *run_compacted(sweep *w, const target *t, const mask *m, eval_counts *counts) {

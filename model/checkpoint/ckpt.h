@@ -18,11 +18,12 @@ static inline size_t dtype_bytes(dtype t) {  // of a number, of the first three 
     ASSERT(!dtype_in_blocks(t));
     return t == DT_F32 ? 4 : 2;
 }
-size_t dtype_block(dtype t);               // numbers of a block; of the first three types 1
-size_t dtype_size(dtype t, size_t n);      // bytes of n numbers: whole blocks
-const char *dtype_name(dtype t);           // "float32", "float16", "bfloat16", "Q8_0", ...
-extern const char *const dtype_options[];  // "fp32", "fp16", "bf16", NULL: as options and tables name them
-int dtype_of_option(const char *name);     // or -1
+size_t dtype_block(dtype t);                    // numbers of a block; of the first three types 1
+size_t dtype_size(dtype t, size_t n);           // bytes of n numbers: whole blocks
+const char *dtype_name(dtype t);                // "float32", "float16", "bfloat16", "Q8_0", ...
+extern const char *const dtype_options[];       // "fp32", "fp16", "bf16", NULL: as options and tables name them
+int dtype_of_option(const char *name);          // or -1
+extern const char *const activation_options[];  // --activations, --predictor-weights: and "q8_0"
 // The types that a checkpoint's matrices can be turned into on loading: dtype_options, "q8_0", "q4_0", NULL.
 extern const char *const weight_options[];
 

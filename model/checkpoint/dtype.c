@@ -10,6 +10,7 @@ const char *dtype_name(dtype t) {
 }
 
 const char *const dtype_options[] = {[DT_F32] = "fp32", [DT_F16] = "fp16", [DT_BF16] = "bf16", NULL};
+const char *const activation_options[] = {"fp32", "fp16", "bf16", [DT_Q8_0] = "q8_0", NULL};
 const char *const weight_options[] = {"fp32", "fp16", "bf16", [DT_Q8_0] = "q8_0", [DT_Q4_0] = "q4_0", NULL};
 
 int dtype_of_option(const char *name) {

@@ -27,8 +27,8 @@ const cli_option device_rows[] = {
      .place = offsetof(device_options, activations),
      .arg = "TYPE",
      .help = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; "
-             "fp16 and bf16 run on tensor cores",
-     .names = dtype_options},
+             "fp16 and bf16 run on tensor cores; q8_0 (CPU, no scores): 8-bit numbers where weights are in blocks",
+     .names = activation_options},
     {.name = "threads",
      .type = CLI_INT,
      .place = offsetof(device_options, threads),
@@ -108,9 +108,13 @@ const ops *ops_open(const char *device) {
 }
 
 const ops *ops_open_as(const char *device, dtype activations) {
-    static ops as[DT_BF16 + 1];
+    static ops as[DT_Q8_0 + 1];
     const ops *o = ops_open(device);
     if (!o || activations == DT_F32) return o;
+    if (dtype_in_blocks(activations) && !o->host) {
+        err_set("--activations q8_0: not on %s; weights in blocks are read by the CPU only", o->device);
+        return NULL;
+    }
     as[activations] = *o;
     as[activations].activations = activations;
     return &as[activations];

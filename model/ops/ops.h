@@ -30,8 +30,8 @@ enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
 // data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the
-// rows that meet it (activations, below). turned: data hold the transpose, (cols, rows), as blocks along the rows' side
-// must (METHOD 2.5); on the CPU only, as are types in blocks.
+// rows that meet it (activations, below), or of one in blocks that multiplies 8-bit numbers. turned: data hold the
+// transpose, (cols, rows), as blocks along the rows' side must (METHOD 2.5); on the CPU only, as are types in blocks.
 typedef struct {
     const void *data;
     dtype type;
@@ -108,10 +108,12 @@ const ops *ops_cpu(void);
 // The table of a device by its name on the command line: cpu, cuda (the first GPU, or that of the process's number on
 // its machine), cuda:1 or cuda:0,1. NULL and err_set where there is none.
 const ops *ops_open(const char *device);
-// The same with 16-bit activations (DT_F32: as ops_open). What a model's matrix products multiply,
+// The same with rounded activations (DT_F32: as ops_open). What a model's matrix products multiply,
 // activations, gradients and tangents, is rounded to nearest even: to 8 significant bits (bf16) or to 11 (fp16), at any
 // size, see CUDA.md; sums, attention, norms and what is kept stay fp32. Matrices of another type are rounded to it when
-// they are loaded. A number that is not finite ends the program with operation and tensor.
+// they are loaded. A number that is not finite ends the program with operation and tensor. DT_Q8_0, on the CPU only:
+// products x W' with weights in blocks, but for turned ones, take x in blocks of 8-bit numbers (METHOD 2.5); gradients
+// are those of the weights alone.
 const ops *ops_open_as(const char *device, dtype activations);
 // Before bytes[p] are allocated on every part p for `what` (a plural): nothing on the CPU; elsewhere prints the sizes,
 // and sets each aside as one block. 0, or -1 and err_set where a part has too little room; then nothing is set aside.

@@ -16,6 +16,7 @@ struct source {
     const tensor *t;
     int n, weights;  // a dtype, or -1
     size_t halves;   // numbers of 16 bits
+    bool in_blocks;  // some matrix whose products take 8-bit numbers
     float *wide;
     model *m;
     const ops *o;
@@ -39,13 +40,16 @@ static int bind_weight(void *ctx, const tensor_at *at) {
     const weight_form made_ours = {t->type, true},
                       form = t->turned ? made_ours : model_weight_form(&m->c, at->spec, t->type, s->weights, s->o);
     *where = (weight){t->data, form.type, at->rows, vector ? 1 : at->cols, NULL, NULL, form.turned};
-    if (s->o->activations != DT_F32 && !vector) where->narrow = t->name;
+    const dtype round = s->o->activations;
+    const bool meets_bytes = round == DT_Q8_0 && dtype_in_blocks(form.type) && !form.turned;
+    if (meets_bytes || (round != DT_F32 && round != DT_Q8_0 && !vector)) where->narrow = t->name;
+    s->in_blocks |= meets_bytes;
     if (form.type == DT_F16 || form.type == DT_BF16) s->halves += (size_t)where->rows * (size_t)where->cols;
     if (form.type == t->type && form.turned == t->turned) return 0;
     void *made = model_make_weight(t, form);
     if (!made) return -1;
     where->data = made;
-    m->changed |= form.type != DT_F32 && !where->narrow;
+    m->changed |= form.type != DT_F32 && (!where->narrow || meets_bytes);
     VEC_PUSH(m->made, m->n_made, m->cap_made, made);
     return 0;
 }
@@ -79,6 +83,8 @@ static int bind(model *m, const tensor *t, int n, int weights) {
     m->weights = weights;
     m->layer = m->stored = xcalloc((size_t)m->c.L, sizeof *m->layer);
     if (arch_each_tensor(&m->c, bind_weight, &s) != 0) return -1;
+    if (m->o->activations == DT_Q8_0 && !s.in_blocks)
+        return err_set("--activations q8_0: no matrix is in blocks; take --weights q8_0 or q4_0, or a GGUF file");
     if (m->o->host && s.halves && s.halves * sizeof(float) <= widen_limit) {
         s.wide = m->wide = xaligned(s.halves * sizeof(float));
         arch_each_tensor(&m->c, widen_weight, &s);

@@ -10,11 +10,12 @@
 
 enum { BLOCK = 32 };  // numbers of a block that we make
 
-static bool has_blocks(const ops *o) { return o->host && o->activations == DT_F32; }
+static bool halves(const ops *o) { return o->activations == DT_F16 || o->activations == DT_BF16; }
+static bool has_blocks(const ops *o) { return o->host && !halves(o); }
 
 weight_form model_weight_form(const model_config *c, const tensor_spec *s, dtype stored, int weights, const ops *o) {
     const bool vector = s->cols == DIM_NONE, ours = weights >= 0 && dtype_in_blocks((dtype)weights);
-    if (o->activations != DT_F32 && !vector) return (weight_form){o->activations, false};
+    if (halves(o) && !vector) return (weight_form){o->activations, false};
     if (weights >= 0 && !ours) return (weight_form){(dtype)weights, false};
     dtype want = stored;
     if (ours && !vector && s->rows != DIM_POSITIONS) want = (dtype)weights;
@@ -32,7 +33,7 @@ int model_check_weights(const model_config *c, int weights, const ops *o) {
         return err_set("--weights %s: not on %s; weights in blocks are read by the CPU only. Take --device cpu, or "
                        "--weights fp16",
                        name, o->device);
-    if (o->activations != DT_F32)
+    if (halves(o))
         return err_set("--weights %s: with --activations %s products have weights of that type; leave one of both out",
                        name, dtype_options[o->activations]);
     if (c->E % BLOCK || c->P % BLOCK)

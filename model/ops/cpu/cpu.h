@@ -27,6 +27,9 @@ const float *cpu_rounded(const float *x, int width, const weight *w, const span 
 const float *cpu_rounded_columns(const float *x, int width, int from, int n, const weight *w, const span *s,
                                  const char *operation);
 
+// Whether products x W' take x in 8-bit numbers (cpu_int8.h).
+static inline bool cpu_int8(const weight *w) { return w->narrow && dtype_in_blocks(w->type) && !w->turned; }
+
 // The spans cut into blocks of at most `size` rows, in scratch memory of the caller's mark; *count of them.
 const span *cpu_blocks(const span *s, int n, int size, int *count);
 

@@ -24,15 +24,16 @@ HOT static void row_sums(double *sums, const float *w, const float *g, const flo
 
 void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
                      int from, int rows, const span *s) {
-    const int E = w->cols, T = s->n, ld = w->narrow ? rows : w->rows;
+    const bool narrow = w->narrow && !dtype_in_blocks(w->type);
+    const int E = w->cols, T = s->n, ld = narrow ? rows : w->rows;
     const scratch_point mark = scratch_mark();
     const size_t first = (size_t)s->row * (size_t)w->rows + (size_t)from;
     const float *xs = cpu_rounded(x, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E, *txs = NULL,
                 *d = dz + first, *td = NULL;
-    if (w->narrow) d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums");
+    if (narrow) d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums");
     if (tdz) {
         txs = cpu_rounded(tx, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E;
-        td = w->narrow ? cpu_rounded_columns(tdz, w->rows, from, rows, w, s, "weight_sums") : tdz + first;
+        td = narrow ? cpu_rounded_columns(tdz, w->rows, from, rows, w, s, "weight_sums") : tdz + first;
     }
     for (int j = 0, n; j < rows; j += n) {
         n = rows - j < ROWS ? rows - j : ROWS;

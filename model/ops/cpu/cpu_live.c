@@ -85,12 +85,15 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     const double start = clock_s();
     const scratch_point mark = scratch_mark();
     const float *b = cpu_vector(bias);
-    const cpu_product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL), w, b, false, relu};
+    cpu_product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL), w, b, false, relu, cpu_int8(w)};
     const cpu_row_list list = cpu_list_rows(w, u, D);
     const int tiles = (list.n + TILE - 1) / TILE;
     ASSERT(w->rows % D == 0);
     cpu_thin_product(&p, u, D, s, n);
-    if (cpu_has_many(s, n))
+    const bool many = cpu_has_many(s, n), panels = p.int8 && cpu_int8_has_panels();
+    if (panels) cpu_int8_many(&p, u, D, s, n);
+    if (p.int8 && many && !panels) p.x = cpu_int8_rounded(x, w->cols, s, n);
+    if (many && !panels)
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int tile = 0; tile < tiles; tile++)
             for (int i = 0; i < n; i++)

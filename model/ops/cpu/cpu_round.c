@@ -28,7 +28,7 @@ static void check(uint32_t most, const weight *w, const char *operation) {
 }
 
 const float *cpu_rounded(const float *x, int width, const weight *w, const span *s, int n, const char *operation) {
-    if (!w->narrow || !width) return x;
+    if (!w->narrow || dtype_in_blocks(w->type) || !width) return x;
     int end = 0;
     for (int i = 0; i < n; i++) end = s[i].n && s[i].row + s[i].n > end ? s[i].row + s[i].n : end;
     float *to = scratch_floats((size_t)end * (size_t)width + 1);

@@ -1,5 +1,6 @@
 // cpu_thin - products and attention of few rows. Contract in cpu_thin.h.
 #include "cpu_thin.h"
+#include "cpu_int8.h"
 #include "cpu_team.h"
 #include "cpu_vec.h"
 #include "simd.h"
@@ -18,14 +19,15 @@ enum {
 // ---------------------------------------------------------------- rows of x, rows of weights
 typedef struct {
     int row, seq;
-} source;  // a row of x, and the span it belongs to
+    const int8_row *q;
+} source;  // a row of x, the span it belongs to, and its 8-bit numbers where products take those
 
 // The rows of the spans that are few.
 static int list_rows(source *to, const span *s, int n) {
     int k = 0;
     for (int i = 0; i < n; i++)
         if (s[i].n < CPU_THIN)
-            for (int t = 0; t < s[i].n; t++) to[k++] = (source){s[i].row + t, i};
+            for (int t = 0; t < s[i].n; t++) to[k++] = (source){s[i].row + t, i, NULL};
     return k;
 }
 
@@ -59,15 +61,20 @@ static void thin_group(const cpu_product *p, const cpu_row_list *list, const sou
     const vec_kernels *k = vec();
     for (int r = 0; r < n;) {
         const float *x[VEC_ROWS];
+        const int8_row *q[VEC_ROWS];
         float *y[VEC_ROWS], sum[GROUP * VEC_ROWS];
         int m = 0;
         for (; r < n && m < VEC_ROWS; r++) {
             if (!cpu_wants(list->u, unit, rows[r].seq)) continue;
             x[m] = p->x + (size_t)rows[r].row * (size_t)in;
+            q[m] = rows[r].q;
             y[m++] = p->y + (size_t)rows[r].row * (size_t)out;
         }
         if (!m) break;
-        k->dot[p->w->type](sum, &w, x, m, in);
+        if (rows[r - 1].q)
+            int8_set()->dot[p->w->type](sum, &w, q, m, in);
+        else
+            k->dot[p->w->type](sum, &w, x, m, in);
         w.fetch = false;
         for (int j = 0; j < m; j++)
             for (int i = 0; i < w.n; i++) y[j][row[i]] = cpu_finish(p, sum[i * m + j], y[j][row[i]], row[i]);
@@ -149,10 +156,20 @@ static void thin_product(const cpu_product *p, const live_units *u, int D, const
     cpu_team(threads, thin_share, &w);
 }
 
+// Their rows in 8-bit numbers, in scratch memory of the caller's mark.
+static void make_int8(source *rows, int n, const float *x, int cols) {
+    int8_row *q = scratch_take((size_t)n * sizeof *q);
+    for (int r = 0; r < n; r++) {
+        q[r] = int8_row_make(scratch_take(int8_row_bytes(cols)), x + (size_t)rows[r].row * (size_t)cols, cols);
+        rows[r].q = &q[r];
+    }
+}
+
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n) {
     const scratch_point mark = scratch_mark();
     source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
     const int n_rows = list_rows(rows, s, n);
+    if (p->int8) make_int8(rows, n_rows, p->x, p->w->cols);
     if (n_rows) thin_product(p, u, D, rows, n_rows);
     scratch_release(mark);
 }

@@ -45,6 +45,7 @@ typedef struct {
     const weight *w;
     const float *b;
     bool add, relu;
+    bool int8;  // rows of x become 8-bit numbers (cpu_int8.h)
 } cpu_product;
 
 // The output of row `row` of W: s its dot product, `was` what y holds.
@@ -56,6 +57,11 @@ static inline float cpu_finish(const cpu_product *p, float s, float was, int row
 
 // The product for the spans of fewer than CPU_THIN rows, at the columns of live units (NULL: all) of D rows of W each.
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n);
+// The same for the other spans, with rows of 8-bit numbers, where the processor has panels (cpu_int8_many.c). Where
+// not, x with the rows of those spans rounded to such numbers, in scratch memory of the caller's mark.
+bool cpu_int8_has_panels(void);
+void cpu_int8_many(const cpu_product *p, const live_units *u, int D, const span *s, int n);
+const float *cpu_int8_rounded(const float *x, int cols, const span *s, int n);
 // y += x Wt + b for those spans, over the live rows of Wt (w); u NULL: all.
 void cpu_thin_transposed(float *y, const float *x, const weight *w, const float *b, int D, const live_units *u,
                          const span *s, int n);

@@ -84,6 +84,15 @@ static void turned_linear(float *y, const float *x, const weight *wt, const floa
     if (cpu_has_many(s, n)) linear_back_many(y, x, wt, true, s, n, CPU_THIN);
 }
 
+static void linear_rest(const cpu_product *p, const span *s, int n) {
+    if (p->int8 && cpu_int8_has_panels()) {
+        cpu_int8_many(p, NULL, 1, s, n);
+        return;
+    }
+    const float *x = p->int8 ? cpu_int8_rounded(p->x, p->w->cols, s, n) : p->x;
+    linear_many(p->y, x, p->w, p->b, p->add, s, n);
+}
+
 void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const double start = clock_s();
     const scratch_point mark = scratch_mark();
@@ -93,9 +102,10 @@ void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, b
         const weight wt = weight_transpose(w);
         turned_linear(y, x, &wt, b, add, s, n);
     } else {
-        cpu_thin_product(&(cpu_product){y, x, w, b, add, false}, NULL, 1, s, n);
+        const cpu_product p = {y, x, w, b, add, false, cpu_int8(w)};
+        cpu_thin_product(&p, NULL, 1, s, n);
         // asked here, since as a clause of OpenMP it would cost each product of few rows a third of a microsecond
-        if (cpu_has_many(s, n)) linear_many(y, x, w, b, add, s, n);
+        if (cpu_has_many(s, n)) linear_rest(&p, s, n);
     }
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
@@ -107,7 +117,7 @@ void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, cons
     dy = cpu_rounded(dy, w->rows, w, s, n, "linear_back");
     if (w->turned) {  // dx = dy W is the product with the rows that it holds
         const weight wt = weight_transpose(w);
-        cpu_thin_product(&(cpu_product){dx, dy, &wt, NULL, add, false}, NULL, 1, s, n);
+        cpu_thin_product(&(cpu_product){dx, dy, &wt, NULL, add, false, false}, NULL, 1, s, n);
         if (cpu_has_many(s, n)) linear_many(dx, dy, &wt, NULL, add, s, n);
     } else
         linear_back_many(dx, dy, w, add, s, n, 1);

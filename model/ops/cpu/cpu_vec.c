@@ -1,5 +1,6 @@
 // cpu_vec - the kernel sets and the choice among them. Contract in cpu_vec.h, the kernels themselves in cpu_vec_tile.h.
 #include "cpu_vec.h"
+#include "cpu_vec_q4k.h"
 #include "simd.h"
 #include <math.h>
 #include <stdatomic.h>
@@ -19,32 +20,7 @@ static inline float bf16_to_float(uint16_t h) {
     return x.f;
 }
 
-// ---------------------------------------------------------------- blocks (layouts: gguf_blocks.c)
-static inline float half_at(const uint8_t *p) {
-    uint16_t h;
-    memcpy(&h, p, sizeof h);
-    return half_to_float(h);
-}
-
-// Of Q4_K the eight scales and minima of a block of 256, of 6 bits each in 12 bytes: x = step q - less.
-typedef struct {
-    float step[8], less[8];
-} k_scales;
-INLINE void k_scales_at(k_scales *to, const uint8_t *row, int block) {
-    const uint8_t *p = row + 144 * block;
-    const uint32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, two = 0x03030303;
-    const float d = half_at(p), dmin = half_at(p + 2);
-    uint32_t w[3];
-    memcpy(w, p + 4, sizeof w);
-    const uint32_t scales[2] = {w[0] & six, (w[2] & four) | (w[0] >> 6 & two) << 4},
-                   mins[2] = {w[1] & six, (w[2] >> 4 & four) | (w[1] >> 6 & two) << 4};
-    uint8_t scale[8], min[8];
-    memcpy(scale, scales, sizeof scale);
-    memcpy(min, mins, sizeof min);
-    for (int j = 0; j < 8; j++) to->step[j] = d * (float)scale[j], to->less[j] = dmin * (float)min[j];
-}
-// Where the bytes of its b-th 32 numbers are; of the odd ones the upper half counts.
-INLINE const uint8_t *k_bytes(const uint8_t *row, int b) { return row + 144 * (b / 8) + 16 + b % 8 / 2 * 32; }
+// ---------------------------------------------------------------- blocks
 // Made once for all that follow in the block.
 #define K_SCALES(k, row, b, first)                                                                                     \
     if ((b) % 8 == 0 || (b) == (first)) k_scales_at(k, row, (b) / 8)
@@ -238,6 +214,16 @@ TARGET INLINE void v8_take_q4_1(__m256 *to, const uint8_t *row, int b) {
     v8_bytes_of(to, v8_nibbles(q, 0), v8_nibbles(q, 4));
     for (int j = 0; j < 4; j++) to[j] = _mm256_fmadd_ps(to[j], d, m);
 }
+TARGET INLINE void v8_k_scales_at(k_scales *to, const uint8_t *row, int block) {
+    const uint8_t *p = row + 144 * block;
+    const k_bits b = k_bits_at(p);
+    const __m256i scale = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b.scale)),
+                  min = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b.min));
+    _mm256_storeu_ps(to->step, _mm256_mul_ps(v8_half(p), _mm256_cvtepi32_ps(scale)));
+    _mm256_storeu_ps(to->less, _mm256_mul_ps(v8_half(p + 2), _mm256_cvtepi32_ps(min)));
+}
+#define V8_K_SCALES(k, row, b, first)                                                                                  \
+    if ((b) % 8 == 0 || (b) == (first)) v8_k_scales_at(k, row, (b) / 8)
 TARGET INLINE void v8_take_q4_k(__m256 *to, const uint8_t *row, int b, const k_scales *k) {
     const __m128i *q = (const __m128i *)(const void *)k_bytes(row, b);
     const __m256 step = _mm256_set1_ps(k->step[b % 8]), less = _mm256_set1_ps(k->less[b % 8]);
@@ -262,7 +248,7 @@ TARGET INLINE void v8_take_q4_k(__m256 *to, const uint8_t *row, int b, const k_s
 #include "cpu_vec_blocks.h"
 #define NAME(f)    f##_avx2_q4_k
 #define TAKE       v8_take_q4_k
-#define NEW_SCALES K_SCALES
+#define NEW_SCALES V8_K_SCALES
 #define STEP_BYTES 18
 #include "cpu_vec_blocks.h"
 #include "cpu_vec_undef.h"
@@ -374,7 +360,7 @@ TARGET INLINE void v16_take_q4_k(__m512 *to, const uint8_t *row, int b, const k_
 #include "cpu_vec_blocks.h"
 #define NAME(f)    f##_avx512_q4_k
 #define TAKE       v16_take_q4_k
-#define NEW_SCALES K_SCALES
+#define NEW_SCALES V8_K_SCALES
 #define STEP_BYTES 18
 #include "cpu_vec_blocks.h"
 #endif

@@ -10,7 +10,8 @@
 // Fetches, of rows to come, the line that a step at byte `at` begins in, or enters.
 TARGET INLINE void NAME(fetch)(const void *const *row, int at) {
     if (at % 64 >= STEP_BYTES) return;
-    for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART) __builtin_prefetch((const char *)row[i] + at, 0, 2);
+    for (int i = VEC_SOON; i <= VEC_AHEAD; i += VEC_AHEAD - VEC_SOON)
+        __builtin_prefetch((const char *)row[i] + at, 0, 2);
 }
 
 TARGET INLINE void NAME(dot_rows)(float *out, const uint8_t *w, const void *const *soon, const float *const *x,
