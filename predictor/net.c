@@ -1,5 +1,6 @@
 // net - see net.h.
 #include "net.h"
+#include "convert.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,11 +29,38 @@ static int fc1(const net *n) { return first(n); }
 static int fc2(const net *n) { return first(n) + (n->kind == NET_PAIR ? 1 : 2); }
 static bool biased(const net *n) { return n->kind != NET_PAIR; }
 
+static size_t numbers(const net_tensor *t) { return (size_t)t->rows * (size_t)t->cols; }
+
+dtype net_tensor_type(const net *n, int i, dtype type) {
+    return dtype_in_blocks(type) && n->t[i].cols % (int)dtype_block(type) ? DT_F32 : type;
+}
+
+size_t net_place(const net *n, int i, dtype type) {
+    if (!dtype_in_blocks(type)) return (i < n->n ? n->t[i].at : n->floats) * dtype_bytes(type);
+    size_t at = 0;
+    for (int j = 0; j < i; j++) at += (dtype_size(net_tensor_type(n, j, type), numbers(&n->t[j])) + 63) / 64 * 64;
+    return at;
+}
+
+size_t net_bytes(const net *n, dtype type) { return net_place(n, n->n, type); }
+
+void net_put(void *to, const net *n, dtype type) {
+    memset(to, 0, net_bytes(n, type));
+    for (int i = 0; i < n->n; i++)
+        dtype_narrow((char *)to + net_place(n, i, type), net_tensor_type(n, i, type), n->w + n->t[i].at,
+                     numbers(&n->t[i]));
+}
+
 static weight view(const net *n, int i) {
     const net_tensor *t = &n->t[i];
     if (n->narrow)
-        return (weight){
-            (const char *)n->narrow + t->at * dtype_bytes(n->type), n->type, t->rows, t->cols, NULL, NULL, false};
+        return (weight){(const char *)n->narrow + net_place(n, i, n->type),
+                        net_tensor_type(n, i, n->type),
+                        t->rows,
+                        t->cols,
+                        NULL,
+                        NULL,
+                        false};
     return (weight){n->w + t->at, DT_F32, t->rows, t->cols, NULL, NULL, false};
 }
 

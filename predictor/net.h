@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     net_kind kind;
     int in, hidden, out;  // in: E
-    const void *narrow;   // NULL, or what forward passes read instead of w: the same in 16 bit, borrowed
+    const void *narrow;   // NULL, or what forward passes read instead of w: the same in another type, borrowed
     dtype type;           // of narrow
     net_tensor t[NET_TENSORS];
     int n;
@@ -49,6 +49,14 @@ void net_silence(net *n, int i);
 void net_start_pool(net *n, const double *mean, const double *deviation);
 // Multiply-adds of one prediction; T tokens for NET_POOL.
 double net_macs(const net *n, int T);
+
+// The parameters in a type: bytes of them all, where tensor i is, the type of its numbers. fp32 and 16 bits: all in the
+// type, laid out as in w. DT_Q8_0: matrices whose rows are whole blocks, the others and biases in fp32, one after the
+// other at multiples of 64 bytes. net_put writes w to that place.
+size_t net_bytes(const net *n, dtype type);
+size_t net_place(const net *n, int i, dtype type);
+dtype net_tensor_type(const net *n, int i, dtype type);
+void net_put(void *to, const net *n, dtype type);
 
 // ---------------------------------------------------------------- batches
 typedef struct {

@@ -21,7 +21,7 @@ struct predictor {
     net *net[UNIT_KINDS];  // [n] of heads, of neurons
     const ops *o;          // whose memory w, narrow and work are
     float *w;              // all parameters
-    void *narrow;          // or, instead of w, all in about.weights, laid out alike
+    void *narrow;          // or, instead of w, all in about.weights (net_put)
     net_work work[UNIT_KINDS];
 };
 

@@ -23,15 +23,23 @@ static size_t count_floats(const predictor *p) {
     return floats;
 }
 
+static size_t count_bytes(const predictor *p, dtype type) {
+    size_t bytes = 0;
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+        for (int i = 0; p->net[k] && i < p->n; i++) bytes += net_bytes(&p->net[k][i], type);
+    return bytes;
+}
+
 // The nets find their weights in the block of all.
 static void bind(predictor *p) {
     size_t at = 0;
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
-        for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats) {
+        for (int i = 0; p->net[k] && i < p->n; i++) {
             net *n = &p->net[k][i];
-            n->w = p->w ? p->w + at : NULL;
-            n->narrow = p->narrow ? (const char *)p->narrow + at * dtype_bytes(p->about.weights) : NULL;
+            n->w = p->w ? p->w + at / sizeof *p->w : NULL;
+            n->narrow = p->narrow ? (const char *)p->narrow + at : NULL;
             n->type = p->about.weights;
+            at += net_bytes(n, n->type);
         }
 }
 
@@ -84,7 +92,9 @@ static void describe(predictor *p, const char *numbers) {
 // Room on a device for the weights and for predictions. 0, or -1 and err_set.
 static int plan(const predictor *p, const ops *o) {
     const size_t arrays = 16;
-    size_t bytes[OPS_PARTS] = {count_floats(p) * dtype_bytes(p->about.weights) + 256 * arrays};
+    if (dtype_in_blocks(p->about.weights) && !o->host)
+        return err_set("--predictor-weights q8_0: not on %s; weights in blocks are read by the CPU only", o->device);
+    size_t bytes[OPS_PARTS] = {count_bytes(p, p->about.weights) + 256 * arrays};
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) bytes[0] += p->net[k] ? net_work_bytes(p->net[k], 1, 0) : 0;
     if (ops_plan(o, bytes, "a predictor's nets") != 0) return -1;
     o->use(0);
@@ -119,7 +129,7 @@ predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype typ
         predictor_close(p);
         return NULL;
     }
-    char *block = o->alloc(count_floats(p) * dtype_bytes(type)), *at = block;
+    char *block = o->alloc(count_bytes(p, type)), *at = block;
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; p->net[k] && i < p->n; at += p->net[k][i++].floats * dtype_bytes(type))
             draw(&p->net[k][i], at, type, net_seed(seed, k, i), o);
@@ -152,8 +162,13 @@ int predictor_narrow(predictor *p, dtype type) {
         if (!(fabsf(p->w[i]) < 65520))
             return err_set("a weight of the predictor of %s is %g, beyond the range of fp16; take bf16 or fp32",
                            p->criterion, (double)p->w[i]);
-    p->narrow = xaligned(floats * dtype_bytes(type));
-    dtype_narrow(p->narrow, type, p->w, floats);
+    for (size_t i = 0; i < floats && type == DT_Q8_0; i++)
+        if (!(fabsf(p->w[i]) < 127 * 65504.0f))
+            return err_set("a weight of the predictor of %s is %g, beyond what a Q8_0 block holds; take bf16 or fp32",
+                           p->criterion, (double)p->w[i]);
+    char *at = p->narrow = xaligned(count_bytes(p, type));
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+        for (int i = 0; p->net[k] && i < p->n; at += net_bytes(&p->net[k][i++], type)) net_put(at, &p->net[k][i], type);
     free(p->w);
     p->w = NULL;
     p->about.weights = type;
@@ -165,7 +180,7 @@ int predictor_place(predictor *p, const ops *o) {
     if (p->o == o) return 0;
     ASSERT(p->o->host);
     if (plan(p, o) != 0) return -1;
-    const size_t bytes = count_floats(p) * dtype_bytes(p->about.weights);
+    const size_t bytes = count_bytes(p, p->about.weights);
     void *from = p->narrow ? p->narrow : (void *)p->w, *to = o->alloc(bytes);
     o->put(to, from, bytes);
     free(from);
@@ -389,7 +404,8 @@ void predictor_cost(const predictor *p, double macs[UNIT_KINDS], double bytes[UN
         for (int i = 0; p->net[k] && i < p->n; i++) {
             macs[k] += net_macs(&p->net[k][i], 1);
             for (int j = 0; j < p->net[k][i].n; j++)
-                bytes[k] += (double)dtype_bytes(p->about.weights) * p->net[k][i].t[j].rows * p->net[k][i].t[j].cols;
+                bytes[k] += (double)dtype_size(net_tensor_type(&p->net[k][i], j, p->about.weights),
+                                               (size_t)p->net[k][i].t[j].rows * (size_t)p->net[k][i].t[j].cols);
         }
     }
 }

@@ -59,8 +59,8 @@ predictor *predictor_new(const predictor_info *what, uint64_t seed);
 predictor *predictor_new_on(const predictor_info *what, uint64_t seed, dtype type, const ops *o);
 const predictor_info *predictor_about(const predictor *p);
 
-// From now on the nets predict with weights of this type, half as many bytes to read, and can only predict. A file
-// stays fp32. -1 and err_set: a weight beyond the range of fp16; the nets are as they were.
+// From now on the nets predict with weights of this type (of 16 bits, or DT_Q8_0: matrices in blocks, on the CPU only)
+// and can only predict. A file stays fp32. -1 and err_set: a weight beyond the type's range; the nets are as they were.
 int predictor_narrow(predictor *p, dtype type);
 
 // Moves the nets to another device, where they predict from then on (its first part). 0, or -1 and err_set: it has too

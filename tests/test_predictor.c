@@ -256,6 +256,63 @@ static void narrow_weights(void **state) {
     model_free(&subject);
 }
 
+// Q8_0 by its formula: d = max|w| / 127, q = w / d with halves away from zero, then d in fp16.
+static void round_blocks(float *w, size_t n) {
+    for (float *end = w + n; w < end; w += 32) {
+        float most = 0;
+        for (int i = 0; i < 32; i++) most = fmaxf(most, fabsf(w[i]));
+        const float d = most / 127;
+        for (int i = 0; i < 32; i++) w[i] = (float)(_Float16)d * roundf(w[i] * (1 / d));
+    }
+}
+
+// Predictors in blocks: the scores of nets whose matrices are rounded by the formula, where rows are whole blocks;
+// they rank units as fp32 does.
+static void nets_in_blocks(void **state) {
+    (void)state;
+    enum { L = 3, H = 4, F = 96, E = 64, N = L * (H + F) };
+    double wide[N], want[N], got[N], macs[2], bytes[2], fewer[2];
+    for (predictor_design d = PREDICTOR_SHADOW; d <= PREDICTOR_SEQUENCE; d++) {
+        predictor_info a = {.design = d,
+                            .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
+                            .has = {true, true},
+                            .L = L,
+                            .H = H,
+                            .E = E,
+                            .F = F,
+                            .hidden = {32, 40},  // 40: no whole blocks
+                            .state = {STATE_RESIDUAL, STATE_RESIDUAL},
+                            .criterion = "snip"};
+        predictor *p = predictor_new(&a, 3), *rounded = predictor_new(&a, 3);
+        size_t expected[UNIT_KINDS] = {0};
+        for (int k = 0; k < UNIT_KINDS; k++)
+            for (int i = 0; i < p->n; i++)
+                for (int j = 0; j < p->net[k][i].n; j++) {
+                    const net_tensor *t = &p->net[k][i].t[j];
+                    const size_t n = (size_t)t->rows * (size_t)t->cols;
+                    if (t->cols % 32 == 0) round_blocks(rounded->net[k][i].w + t->at, n);
+                    expected[k] += t->cols % 32 ? 4 * n : n / 32 * 34;
+                }
+        scores_of(p, wide, wide + L * H);
+        scores_of(rounded, want, want + L * H);
+        predictor_cost(p, macs, bytes);
+        assert_int_equal(predictor_narrow(p, DT_Q8_0), 0);
+        predictor_cost(p, macs, fewer);
+        assert_true(fewer[0] == (double)expected[0] && fewer[1] == (double)expected[1] && fewer[0] < bytes[0]);
+        scores_of(p, got, got + L * H);
+        double differs = 0;
+        for (int i = 0; i < N; i++) {
+            if (!(fabs(got[i] - want[i]) <= 1e-6)) fail_msg("score %d is %g, not %g", i, got[i], want[i]);
+            differs = fmax(differs, fabs(got[i] - wide[i]));
+        }
+        quality q;
+        quality_of(&q, got + L * H, wide + L * H, L, F, NULL, 0, 1);
+        assert_true(differs > 0 && q.joint > 0.99);
+        predictor_close(p);
+        predictor_close(rounded);
+    }
+}
+
 // A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.
 static void inputs_are_normalised_inside(void **state) {
     (void)state;
@@ -322,6 +379,7 @@ int main(void) {
         cmocka_unit_test(documents_stay_together),
         cmocka_unit_test(files_give_back_what_was_written),
         cmocka_unit_test(narrow_weights),
+        cmocka_unit_test(nets_in_blocks),
         cmocka_unit_test(inputs_are_normalised_inside),
         cmocka_unit_test(raw_inputs),
     };

@@ -84,7 +84,8 @@ double bench_predictor_bytes(const bench_options *o, const model_config *c, dtyp
         }
         free(path);
     }
-    return count.all * (double)dtype_bytes(type) + (type == DT_F32 ? 0 : count.largest * (double)dtype_bytes(DT_F32));
+    const double bytes = (double)dtype_size(type, dtype_block(type)) / (double)dtype_block(type);
+    return count.all * bytes + (type == DT_F32 ? 0 : count.largest * (double)dtype_bytes(DT_F32));
 }
 
 static int keep(bench_group *g, predictor *p) {

@@ -37,6 +37,15 @@ static int find_static(char hash[33], const sweep *w, const series *s, const tar
     return found;
 }
 
+// Nets with narrowed weights are others than those of the file.
+static void hash_of_nets(char hash[33], const predictor_info *about) {
+    memcpy(hash, about->hash, sizeof about->hash);
+    if (about->weights == DT_F32) return;
+    char *text = xasprintf("%s %s", about->hash, activation_options[about->weights]);
+    hash_bytes(hash, text, strlen(text));
+    free(text);
+}
+
 // The hash of what a series takes its masks from on a target, "" if that is no file. Returns as find_static.
 static int find_scores(char hash[33], const sweep *w, const series *s, const target *t, const predictor_info *about) {
     hash[0] = 0;
@@ -47,7 +56,7 @@ static int find_scores(char hash[33], const sweep *w, const series *s, const tar
     }
     if (s->kind == MASK_FILE) return scores_read_mask(NULL, hash, w, s);
     if (s->kind == MASK_THRESHOLD) memcpy(hash, series_calibrated(w, s)->hash, sizeof w->calibrated->hash);
-    if (s->kind == MASK_CONTEXTUAL) memcpy(hash, about->hash, sizeof about->hash);
+    if (s->kind == MASK_CONTEXTUAL) hash_of_nets(hash, about);
     return 0;
 }
 

@@ -65,6 +65,12 @@ const cli_option sweep_table[] = {
      .arg = "a,b",
      .help = "predictor files (bin/train) for contextual masks; {seed} in a name stands for the seed, \\, "
              "for a comma in it"},
+    {.name = "predictor-weights",
+     .type = CLI_CHOICE,
+     .value = &arg.masks.predictor_weights,
+     .arg = "TYPE",
+     .help = "type that the predictor's weights are narrowed to; q8_0: matrices in blocks of 8 bits (CPU only)",
+     .names = activation_options},
     {.group = mask_several_rows, .value = &arg.masks},
     {.group = mask_rule_rows, .value = &arg.masks},
     {.name = "mask-span",

@@ -61,7 +61,7 @@ predictor *predictor_of(const sweep *w, const series *s, uint64_t seed) {
     char *path = predictor_path(s->path, seed);
     predictor *p = predictor_open(path, s->crit->name, &w->model);
     free(path);
-    if (p && predictor_place(p, w->model.o) != 0) {
+    if (p && (predictor_narrow(p, (dtype)w->o->masks.predictor_weights) || predictor_place(p, w->model.o))) {
         predictor_close(p);
         return NULL;
     }
