@@ -26,6 +26,8 @@ static ops counted;   // the GPU's, which counts the bytes that go up and come d
 static size_t up, down;
 static void count_put(void *device, const void *host, size_t bytes) { up += bytes, gpu->put(device, host, bytes); }
 static void count_get(void *host, const void *device, size_t bytes) { down += bytes, gpu->get(host, device, bytes); }
+static int launches;  // of the last replay
+static void count_launches(const struct recording *r) { launches = gpu->launches(r), gpu->replay(r); }
 static random_opt on_cpu;
 static model subject[SIDES];
 static int each = 1;  // cases of a test are taken in steps of so many
@@ -38,6 +40,7 @@ static int open_world(void **state) {
     counted = *gpu;
     counted.put = count_put;
     counted.get = count_get;
+    counted.replay = count_launches;
     const ops *table[SIDES] = {ops_cpu(), &launched, &counted};
     random_opt_make(&on_cpu, &config, 3);
     for (int k = 0; k < SIDES; k++) {
@@ -334,6 +337,75 @@ static void greedy(void **state) {
     for (int i = 0; i < N; i++) mask_free(&masks[i]);
 }
 
+// ---------------------------------------------------------------- families
+// Every kind of layer, dense and with half of its units: the CPU's logits, and what a replay launches. A layer of one
+// token is the norm with q, k and v; attention; its output; the norm with the FFN's first matrices; its last. About the
+// layers are tokens, positions or a last norm, a copy, the head, the likeliest token, and projections. Of widths that
+// are no multiple of 4 norms are launches of their own.
+enum { FAMILY_STEPS = 5 };
+static const struct {
+    const char *name;
+    int layer, about;  // launches of a layer, and about them
+} families[] = {{"opt/pre", 5, 6},      {"opt/post", 9, 7},      {"llama/llama", 5, 5},     {"llama/biased", 5, 5},
+                {"llama/qwen3", 13, 5}, {"gelu/parallel", 6, 5}, {"gelu/sequential", 5, 5}, {"gelu/galactica", 5, 6}};
+
+static float *family_logits(const model *m, const mask *k, int n) {
+    const size_t V = (size_t)m->c.V;
+    float *out = xmalloc(FAMILY_STEPS * (size_t)n * V * sizeof *out);
+    model_run *r = model_run_new(m, N, N, RUN_FORWARD);
+    kv_cache *c[N];
+    for (int i = 0; i < n; i++) c[i] = kv_cache_new(m, FAMILY_STEPS);
+    for (int t = 0; t < FAMILY_STEPS; t++) {
+        model_seq s[N];
+        int32_t top[N];
+        for (int i = 0; i < n; i++)
+            s[i] = (model_seq){.tokens = &tokens[i][t],
+                               .n = 1,
+                               .prefix = c[i],
+                               .append = c[i],
+                               .mask = k,
+                               .last_target = SEQ_NO_TARGET};
+        model_step(r, s, n, top);
+        model_step_logits(r, out + (size_t)(t * n) * V);
+    }
+    for (int i = 0; i < n; i++) kv_cache_free(c[i]);
+    model_run_free(r);
+    return out;
+}
+
+static void every_family(void **state) {
+    (void)state;
+    for (size_t f = 0; f < sizeof families / sizeof *families; f += (size_t)each) {
+        model m[2];
+        mask k;
+        char path[80];
+        snprintf(path, sizeof path, "tests/golden/%s", families[f].name);
+        if (model_load(&m[0], path) != 0 || model_load_on(&m[1], path, &counted) != 0) fail_msg("%s", err_get());
+        mask_alloc(&k, &m[0].c);
+        rng r = rng_make(f);
+        for (int i = 0; i < m[0].c.L * (m[0].c.H + m[0].c.F); i++) k.heads[i] = rng_below(&r, 2) != 0;
+        for (int side = 0; side < 2; side++) model_sparse_prepare(&m[side]);
+        for (int how = 0; how < 4; how++) {
+            const mask *live = how % 2 ? &k : NULL;
+            const int n = how < 2 ? 1 : N, V = m[0].c.V;
+            float *want = family_logits(&m[0], live, n), *got = family_logits(&m[1], live, n);
+            char what[100];
+            snprintf(what, sizeof what, "%s, %s, %d sequences", families[f].name, live ? "live units" : "dense", n);
+            for (int i = 0; i < FAMILY_STEPS * n; i++) {
+                double w[600];
+                for (int v = 0; v < V; v++) w[v] = (double)want[i * V + v];
+                assert_agree(what, got + i * V, w, (size_t)V, 2e-5);
+            }
+            const int expected = families[f].layer * m[1].c.L + families[f].about;
+            if (n == 1 && gpu->record && launches != expected)
+                fail_msg("%s: %d launches, want %d", what, launches, expected);
+            free(want), free(got);
+        }
+        mask_free(&k);
+        model_free(&m[0]), model_free(&m[1]);
+    }
+}
+
 // ---------------------------------------------------------------- one query over a long past
 // Sequences of one token after pasts of these lengths, and two of several tokens among them, one of which has one
 // query.
@@ -454,7 +526,7 @@ static void one_query(void **state) {
 // The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams,
 // without recordings, on several devices.
 int main(int argc, char **argv) {
-    (void)argc;
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     gpu = shim_open_as(getenv("DEVICE") ? getenv("DEVICE") : "cuda");
     if (!gpu) return 77;
     const bool off = getenv("KIT_GRAPH") || getenv("KIT_SYNC") || getenv("CU_FAKE_PEERS"), first = !getenv("EACH");
@@ -467,7 +539,8 @@ int main(int argc, char **argv) {
     if (getenv("EACH")) each = atoi(getenv("EACH"));
     const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations),
                                        cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
-    const struct CMUnitTest of_one_part[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row)};
+    const struct CMUnitTest of_one_part[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row),
+                                             cmocka_unit_test(every_family)};
     int bad = cmocka_run_group_tests(tests, open_world, close_world) != 0;
     if (gpu->parts == 1) bad |= cmocka_run_group_tests(of_one_part, open_world, close_world) != 0;
     if (!first || !stand_in) return bad;

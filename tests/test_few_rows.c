@@ -255,10 +255,102 @@ static void norms_of_wide_rows(void **state) {
         }
 }
 
+// ---------------------------------------------------------------- maps in one launch
+// q, k and v of one to five sequences, and a gated FFN, with their norm: the bits of the operations one by one. Of one
+// and two rows the norm is made in the launch; the widths are those of a warp's norm and of a block's.
+enum { MAPS_SEQS = 5, MAPS_ROWS = 2 * MAPS_SEQS, HEADS = 5, SIZE = 8, OUT = HEADS * SIZE, CAP = 9 };
+
+// The same outputs either way: q, k, v, h [MAPS_ROWS, ..], caches of K and V [MAPS_SEQS, CAP, OUT], r.
+typedef struct {
+    float *q, *k, *v, *h, *cache[2], *r, *z, *u;
+} maps_out;
+static maps_out new_maps_out(int E) {
+    float *zeros = xcalloc((size_t)MAPS_SEQS * CAP * OUT + (size_t)MAPS_ROWS * (size_t)E, sizeof *zeros);
+    const size_t y = (size_t)MAPS_ROWS * OUT, cache = (size_t)MAPS_SEQS * CAP * OUT;
+    const maps_out o = {put(zeros, y),
+                        put(zeros, y),
+                        put(zeros, y),
+                        put(zeros, (size_t)MAPS_ROWS * (size_t)E),
+                        {put(zeros, cache), put(zeros, cache)},
+                        put(zeros, y),
+                        put(zeros, y),
+                        put(zeros, y)};
+    free(zeros);
+    return o;
+}
+
+static void same_array(const char *what, float *got, float *want, size_t n) {
+    float *a = get(got, n), *b = get(want, n);
+    assert_same_bits(what, a, b, n * sizeof *a);
+    free(a), free(b);
+}
+
+static void maps_have_the_bits_of_operations(void **state) {
+    (void)state;
+    static const int widths[] = {264, 520, 2064, 5120, 77};
+    static const int32_t places[MAPS_SEQS] = {3, 0, 7, 1, 8};
+    int32_t *first = gpu->alloc(sizeof places);
+    gpu->put(first, places, sizeof places);
+    for (size_t k = 0; k < sizeof widths / sizeof *widths; k++) {
+        const int E = widths[k];
+        const dtype type = (dtype)(k % 3 + DT_F32);
+        const norm_shape shape = {E, k % 2 ? NORM_RMS : NORM_LAYER, 1e-5f};
+        matrix w[3], bias = make_matrix(21, DT_F32, OUT, 1), gain = make_matrix(22, DT_F32, E, 1),
+                     shift = make_matrix(23, DT_F32, E, 1), angles = make_matrix(24, DT_F32, CAP, SIZE / 2);
+        for (int i = 0; i < 3; i++) w[i] = make_matrix(25 + (uint64_t)i, type, OUT, E);
+        float *numbers = random_floats(29, (size_t)MAPS_ROWS * (size_t)E),
+              *x = put(numbers, (size_t)MAPS_ROWS * (size_t)E);
+        for (int n = 1; n <= MAPS_SEQS; n++) {
+            span s[MAPS_SEQS];
+            float *to[2][2][MAPS_SEQS];
+            maps_out out[2] = {new_maps_out(E), new_maps_out(E)};
+            for (int i = 0; i < n; i++) {
+                s[i] = (span){2 * i, 1};
+                for (int side = 0; side < 4; side++)
+                    to[side / 2][side % 2][i] = i == 3 ? NULL : out[side / 2].cache[side % 2] + i * CAP * OUT;
+            }
+            const sublayer_input in = {out[0].h, x, &gain.w, k % 2 ? NULL : &shift.w, shape};
+            const sublayer_map qkv[] = {{out[0].q, &w[0].w, &bias.w, SIZE, NULL, true, NULL},
+                                        {out[0].k, &w[1].w, NULL, SIZE, NULL, true, to[0][0]},
+                                        {out[0].v, &w[2].w, &bias.w, SIZE, NULL, false, to[0][1]}};
+            const sublayer_map ffn[] = {{out[0].z, &w[0].w, &bias.w, 1, NULL, false, NULL},
+                                        {out[0].u, &w[1].w, NULL, 1, NULL, false, NULL}};
+            gpu->maps(&in, qkv, 3, &angles.w, first, s, n);
+            gpu->hidden(out[0].r, &in, ffn, 2, ACT_SILU, s, n);
+
+            maps_out *o = &out[1];
+            gpu->norm(o->h, x, in.gain, in.bias, shape, s, n);
+            gpu->linear(o->q, o->h, &w[0].w, &bias.w, false, s, n);
+            gpu->linear(o->k, o->h, &w[1].w, NULL, false, s, n);
+            gpu->linear(o->v, o->h, &w[2].w, &bias.w, false, s, n);
+            gpu->gated(o->r, o->q, o->k, ACT_SILU, OUT, s, n);
+            gpu->rotate(o->q, SIZE, &angles.w, first, HEADS, false, s, n);
+            gpu->rotate(o->k, SIZE, &angles.w, first, HEADS, false, s, n);
+            gpu->append(to[1][0], o->k, OUT, first, s, n);
+            gpu->append(to[1][1], o->v, OUT, first, s, n);
+            char text[80];
+            snprintf(text, sizeof text, "%s, %d numbers, %d sequences", dtype_name(type), E, n);
+            same_array(text, out[0].h, o->h, (size_t)MAPS_ROWS * (size_t)E);
+            same_array(text, out[0].q, o->q, MAPS_ROWS * OUT);
+            same_array(text, out[0].k, o->k, MAPS_ROWS * OUT);
+            same_array(text, out[0].v, o->v, MAPS_ROWS * OUT);
+            same_array(text, out[0].r, o->r, MAPS_ROWS * OUT);
+            for (int i = 0; i < 2; i++) same_array(text, out[0].cache[i], o->cache[i], MAPS_SEQS * CAP * OUT);
+            for (int i = 0; i < 2; i++) gpu->release(out[i].z), gpu->release(out[i].u);
+        }
+        gpu->release(x);
+        free(numbers);
+        for (int i = 0; i < 3; i++) free_matrix(&w[i]);
+        free_matrix(&bias), free_matrix(&gain), free_matrix(&shift), free_matrix(&angles);
+    }
+    gpu->release(first);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_operation), cmocka_unit_test(sums_of_20480_terms),
                                        cmocka_unit_test(odd_widths_have_the_bits_of_one),
-                                       cmocka_unit_test(norms_of_wide_rows)};
+                                       cmocka_unit_test(norms_of_wide_rows),
+                                       cmocka_unit_test(maps_have_the_bits_of_operations)};
     gpu = shim_open();
     if (!gpu) return 77;
     if (argc > 1) cmocka_set_test_filter(argv[1]);

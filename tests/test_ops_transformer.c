@@ -115,6 +115,68 @@ RUN(norm_back_jvp) {
     c->o->norm_back_jvp(c->x[6], c->x[1], c->x[6], c->x[3], c->x[4], c->gain, rms_norm(c), false, SPANS);
 }
 
+// Columns of units of D that do not live, which are not defined, become 0 in the rows of y.
+static void clear_pruned(const op_call *c, float *y, const live_units *u, int units, int D, int n) {
+    const int width = units * D;
+    const size_t bytes = (size_t)c->shape->rows * (size_t)width * sizeof *y;
+    float *host = xmalloc(bytes);
+    bool *lives = xmalloc((size_t)units * sizeof *lives);
+    c->o->get(host, y, bytes);
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < units; j++) lives[j] = false;
+        for (int k = 0; k < u->n; k++) lives[u->unit[k]] = u->wants[k * u->seqs + i];
+        for (int t = c->shape->spans[i].row; t < c->shape->spans[i].row + c->shape->spans[i].n; t++)
+            for (int j = 0; j < width; j++) host[t * width + j] = lives[j / D] ? host[t * width + j] : 0;
+    }
+    c->o->put(y, host, bytes);
+    free(host), free(lives);
+}
+
+// q of live heads, k and v of all, k and v into the caches of all spans but every third; of all spans, of the first
+// alone, and without a norm. Heads of an even size are turned, in all or in half of their numbers.
+static void maps_of(const op_call *c, float **y, const float *x, float *h, float *cache_k, float *cache_v,
+                    const weight *gain, int n) {
+    const int E = c->shape->E, D = E / c->shape->H;
+    const weight table = {c->x[0], DT_F32, 0, D % 4 ? D : D / 2, NULL, NULL, false};
+    const bool turn = D % 2 == 0;
+    float *k[MOST_SEQS], *v[MOST_SEQS];
+    for (int i = 0; i < n; i++) {
+        const size_t at = (size_t)(c->shape->spans[i].row + 6 * i) * (size_t)E;
+        k[i] = i % 3 == 2 ? NULL : cache_k + at;
+        v[i] = i % 3 == 2 ? NULL : cache_v + at;
+    }
+    const sublayer_input in = {h, x, gain, c->bias_e, layer_norm(c)};
+    const sublayer_map m[] = {{y[0], c->square, c->bias_e, D, c->heads, turn, NULL},
+                              {y[1], c->square, NULL, D, NULL, turn, k},
+                              {y[2], c->square, c->bias_e, D, NULL, false, v}};
+    c->o->maps(&in, m, 3, turn ? &table : NULL, c->first, c->shape->spans, n);
+    clear_pruned(c, y[0], &c->shape->live_heads[0], c->shape->H, D, n);
+}
+
+RUN(maps) {
+    float *const *x = c->x;
+    maps_of(c, c->x + 1, x[4], x[5], x[6], x[7], c->gain, c->shape->n);
+    maps_of(c, c->x + 8, x[4], x[11], x[12], x[13], c->gain, 1);
+    maps_of(c, c->x + 14, NULL, x[17], x[12], x[13], NULL, c->shape->n);
+}
+
+// Every activation, alone and of two maps, dense and of live neurons, of all spans or of the first alone.
+RUN(hidden) {
+    const size_t bytes = (size_t)c->shape->rows * (size_t)c->shape->F * sizeof(float);
+    float *z = c->o->alloc(bytes), *u = c->o->alloc(bytes);
+    for (int a = 0; a < 2 * ACTIVATIONS; a++) {
+        const live_units *live = a % 3 == 1 ? c->neurons : NULL;
+        const sublayer_input in = {
+            .h = c->x[8], .x = c->x[9], .gain = a % 4 ? c->gain : NULL, .shape = a % 4 ? rms_norm(c) : (norm_shape){0}};
+        const sublayer_map m[] = {{z, c->matrix, c->bias_f, 1, live, false, NULL},
+                                  {u, c->matrix, NULL, 1, live, false, NULL}};
+        c->o->hidden(c->x[a], &in, m, 1 + a / ACTIVATIONS, (activation)(a % ACTIVATIONS), c->shape->spans,
+                     a % 2 ? c->shape->n : 1);
+        if (live) clear_pruned(c, c->x[a], &c->shape->live_neurons[0], c->shape->F, 1, a % 2 ? c->shape->n : 1);
+    }
+    c->o->release(z), c->o->release(u);
+}
+
 // A KV head of its own for every query head, or one for all.
 static attn_heads heads_of(const op_call *c, bool grouped) {
     return (attn_heads){.H = c->shape->H, .K = grouped ? 1 : c->shape->H, .D = c->shape->E / c->shape->H};
@@ -205,6 +267,13 @@ static const op_case cases[] = {
     {.op = "norm_back_jvp",
      .run = run_norm_back_jvp,
      .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "maps",
+     .run = run_maps,
+     .arrays = {CACHES, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, CACHES, CACHES, ROWS_E, ROWS_E, ROWS_E, ROWS_E, CACHES,
+                CACHES, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
+    {.op = "hidden",
+     .run = run_hidden,
+     .arrays = {ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_F, ROWS_E, ROWS_E}},
     {.op = "attention", .run = run_attention, .arrays = {ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E, ROWS_E}},
     {.op = "attention_back",
      .run = run_attention_back,

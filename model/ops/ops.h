@@ -74,6 +74,24 @@ typedef struct {
     const int32_t *n_at;   // device memory: where a replay finds n; NULL: it is n every time
 } live_units;
 
+// What the maps of a sublayer read: N(x), which is left in h (rows, E). gain NULL: h has it already, x is not read.
+typedef struct {
+    float *h;
+    const float *x;
+    const weight *gain, *bias;  // as of norm
+    norm_shape shape;
+} sublayer_input;
+enum { SUBLAYER_MAPS = 3 };
+// One of them: y = h W' + b at the columns of live units of D rows of W.
+typedef struct {
+    float *y;
+    const weight *w, *b;  // b: NULL allowed
+    int D;
+    const live_units *u;  // NULL: all units
+    bool turn;            // then each unit is turned by its position, as by rotate; other columns are not defined
+    float *const *to;     // [n], or NULL: and goes into caches, as by append; there other columns are not defined
+} sublayer_map;
+
 // Sums over the columns of a row of a weight W, with its gradient G and a tangent H of that gradient (weight_sums).
 enum { WSUM_SIZE, WSUM_SQUARE, WSUM_SIGNED, WSUM_TANGENT, WSUMS };  // sum |W G|, sum G G, sum W G, sum W H
 
@@ -91,10 +109,11 @@ struct ops {
     // What changes from replay to replay they find in device memory (embed, add_positions, append, past_at, n_at), all
     // else is as it was. None may take or give host memory: no put, get, alloc, release, embed_grad, units to drop,
     // cross-entropy. A recording takes what every part is given; part 0 is at work after record, recorded and replay.
-    // NULL, all four, on a device that cannot.
+    // launches: kernels and copies of a replay. NULL, all five, on a device that cannot.
     void (*record)(void);
     struct recording *(*recorded)(void);
     void (*replay)(const struct recording *r);
+    int (*launches)(const struct recording *r);
     void (*forget)(struct recording *r);
     const char *device;  // "cpu", "cuda:0", "cuda:0,1"
     const char *about;   // what it is: the GPU's name

@@ -42,6 +42,18 @@ OP(void, linear_back, (float *dx, const float *dy, const weight *w, bool add, co
 // dw (out, in) += dy' x and db (out) += column sums of dy, summed over the spans in order; db may be NULL
 OP(void, linear_grad, (float *dw, float *db, const float *dy, const float *x, int out, int in, const span *s, int n))
 
+// ---------------------------------------------------------------- a sublayer's maps
+// Several operations in one, to the bits of these: a token of generation waits for every launch.
+// Up to SUBLAYER_MAPS maps of an input, as q, k and v are; first: positions of the spans' first rows, device memory; at
+// these rows caches begin. table: of rotate, or NULL
+OP(void, maps,
+   (const sublayer_input *in, const sublayer_map *m, int maps, const weight *table, const int32_t *first, const span *s,
+    int n))
+// r = act(y_0), or of two maps act(y_0) y_1, at the columns of live units; others of r are not defined. The maps' y are
+// scratch
+OP(void, hidden,
+   (float *r, const sublayer_input *in, const sublayer_map *m, int maps, activation act, const span *s, int n))
+
 // ---------------------------------------------------------------- norms
 // y = N(x) over each row (norm_shape); b: NULL of NORM_RMS. y may be x
 OP(void, norm, (float *y, const float *x, const weight *g, const weight *b, norm_shape h, const span *s, int n))

@@ -62,14 +62,20 @@ static void place_back_jvp(model_run *r, const run_part *p, float *tdx, const fl
 }
 
 // ---------------------------------------------------------------- forward
-void attention_heads(model_run *r, run_part *p, int l, const float *h, const row_set *rows) {
+void attention_queries(model_run *r, run_part *p, int l, const float *h, const row_set *rows) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
-    const int D = r->m->c.D, H = heads_of(r, l);
+    const int H = heads_of(r, l);
     float *raw = t->q0 ? t->q0 : t->q;
     if (H == 0) return;
-    to_units(r, raw, h, &w->wq, &w->bq, D, &p->live_heads, rows);
+    to_units(r, raw, h, &w->wq, &w->bq, r->m->c.D, &p->live_heads, rows);
     attention_place(r, p, t->q, raw, &w->q_norm, H, rows->all);
+}
+
+void attention_heads(model_run *r, run_part *p, int l, const row_set *rows) {
+    const layer_arrays *t = &r->layer[l];
+    const int D = r->m->c.D, H = heads_of(r, l);
+    if (H == 0) return;
     kv_attend(r, p, l, rows);
     r->o->drop_units(t->a, means_values(r, l, UNIT_HEADS), r->heads, r->mask_from, H, D, r->every.all, r->n);
 }

@@ -35,11 +35,10 @@ static around around_ffn(const model_run *r, int l, const model_layer *g) {
 }
 
 // ---------------------------------------------------------------- forward
-// What f reads: N(x), made in h, or x itself.
-static const float *enter(model_run *r, const around *s, float *h, const row_set *rows) {
-    if (!s->pre) return s->x;
-    r->o->norm(h, s->x, s->gain, s->bias, norm_of(r->m, r->m->c.E), rows->all, r->n);
-    return h;
+// What f reads: N(x), to be made in h, or x itself.
+static sublayer_input input_of(const model_run *r, const around *s, float *h) {
+    if (!s->pre) return (sublayer_input){.h = s->x};
+    return (sublayer_input){.h = h, .x = s->x, .gain = s->gain, .bias = s->bias, .shape = norm_of(r->m, r->m->c.E)};
 }
 
 // Where f's output is to be added: a copy in y or in the norm's input.
@@ -97,12 +96,13 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
     live_list_heads(r, p, l);
 
     // attention: q, k, v, a of h, then mid
-    const float *h = enter(r, &one, p->h, &r->every);
-    kv_forward(r, p, l, h);
+    sublayer_input in = input_of(r, &one, p->h), x = input_of(r, &two, t->x);
+    const bool has_q = kv_forward(r, p, l, &in, inside);
     if (inside == &r->outputs && r->out_rows == 0) return;  // only K and V were wanted
-    if (parallel) enter(r, &two, t->x, inside);             // mid may take the place of res
+    if (parallel) run_enter(r, &x, inside);                 // mid may take the place of res
     masks_by_zero(r, l);
-    attention_heads(r, p, l, h, inside);
+    if (!has_q) attention_queries(r, p, l, in.h, inside);
+    attention_heads(r, p, l, inside);
     show(r, p, STATE_HEAD_OUTPUT, l, t->a, A, inside->all);
     attention_out(r, p, l, residual(r, &one, t->mid, inside), inside);
     leave(r, &one, t->mid, inside);
@@ -110,8 +110,7 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
 
     // FFN: z of x, then the residual that leaves
     live_list_neurons(r, p, l);
-    if (!parallel) enter(r, &two, t->x, inside);
-    ffn_hidden(r, p, l, inside, leaving);
+    ffn_hidden(r, p, l, &x, inside, leaving);
     p->held = l;
     if (!leaves && two.pre) return;  // where norms come last, gradients need their inputs
     const bool crosses = model_part(r->m, l + 1) != p->index;
@@ -160,8 +159,9 @@ void block_back_to_taps(model_run *r, run_part *p, int l, const model_layer *g) 
 
 void block_back_to_input(model_run *r, run_part *p, int l, const model_layer *g) {
     const around one = around_attention(r, l, g);
-    const float *h = g ? enter(r, &one, p->h, &r->every) : NULL;
-    attention_heads_back(r, p, l, one.pre ? one.dn : p->dsum, !one.pre, h, g);
+    sublayer_input in = input_of(r, &one, p->h);
+    if (g) run_enter(r, &in, &r->every);
+    attention_heads_back(r, p, l, one.pre ? one.dn : p->dsum, !one.pre, in.h, g);
     enter_back(r, &one, p->dres, one.pre ? p->dmid : p->dsum, r->every.all);
 }
 

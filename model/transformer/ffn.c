@@ -87,11 +87,35 @@ static void curved_hidden(model_run *r, run_part *p, int l, const row_set *insid
     if (r->any_above && !r->m->arch.gated) keep_above(r, p, l, hidden, hidden, true, leaving);
 }
 
-void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving) {
+// r of a pass that keeps nothing else and has no thresholds, in one operation.
+static void hidden_at_once(model_run *r, run_part *p, int l, const sublayer_input *x, const row_set *rows) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const int maps = r->m->arch.gated ? 2 : 1, F = w->w1.rows;
+    sublayer_map m[] = {{t->z, &w->w1, maybe(&w->b1), 1, NULL, false, NULL},
+                        {t->u, &w->wu, maybe(&w->bu), 1, NULL, false, NULL}};
+    if (rows->n_dense) {
+        r->o->hidden(p->r, x, m, maps, r->m->arch.act, rows->dense, r->n);
+        r->o->drop_units(p->r, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense, r->n);
+    }
+    int width;
+    const int lists = rows->n_live ? live_lists_of(r, &width) : 0;
+    for (int i = 0; i < lists; i++) {
+        m[0].u = m[1].u = &p->live_neurons.list[i];
+        r->o->hidden(p->r, x, m, maps, r->m->arch.act, rows->live + i, width);
+    }
+}
+
+void ffn_hidden(model_run *r, run_part *p, int l, sublayer_input *x, const row_set *inside, const row_set *leaving) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
+    if (F && !(r->flags & RUN_TAPS) && !r->any_above) {
+        hidden_at_once(r, p, l, x, inside);
+        return;
+    }
+    run_enter(r, x, inside);
     if (F == 0) return;
     if (curved_of(&r->m->arch)) {
         curved_hidden(r, p, l, inside, leaving);

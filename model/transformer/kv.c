@@ -11,19 +11,24 @@ static bool leaves_kv(const model_run *r, int i, int t, const uint8_t *heads, in
     return r->seq[i]->append->kv == KV_REPAIR ? !r->live[i] : t < r->mask_from[i];
 }
 
-// Rows of x after those that the sequences' caches have in one of their arrays.
+// One of the arrays of the sequences' caches, to[i]; NULL where none has it.
 enum { CACHE_K, CACHE_V, CACHE_IN };
-static void append(model_run *r, const run_part *p, int layer, int which, const float *x, int width) {
+static float **cache_rows(const model_run *r, int layer, int which, float **to) {
     bool any = false;
     for (int i = 0; i < r->n; i++) {
         const kv_cache *c = r->seq[i]->append;
         float *const *const arrays[] = {
             [CACHE_K] = c ? c->k : NULL, [CACHE_V] = c ? c->v : NULL, [CACHE_IN] = c ? c->in : NULL};
-        r->to[i] = c && arrays[which][0] ? kv_cache_rows(r->m, arrays[which], c, layer) : NULL;
-        any |= r->to[i] != NULL;
+        to[i] = c && arrays[which][0] ? kv_cache_rows(r->m, arrays[which], c, layer) : NULL;
+        any |= to[i] != NULL;
     }
-    if (any && width)
-        r->o->append(r->to, x, width, p->step, r->every.all, r->n);  // a compacted layer may have no heads
+    return any ? to : NULL;
+}
+
+// Rows of x after those that the caches have in one of their arrays.
+static void append(model_run *r, const run_part *p, int layer, int which, const float *x, int width) {
+    float **to = cache_rows(r, layer, which, r->to);
+    if (to && width) r->o->append(to, x, width, p->step, r->every.all, r->n);  // a compacted layer may have no heads
 }
 
 // Which K and V the new rows of sequence i have.
@@ -114,23 +119,72 @@ static void repair(model_run *r, const run_part *p, int i, int layer, int H) {
     free(unit);
 }
 
-void kv_forward(model_run *r, run_part *p, int l, const float *h) {
+// ---------------------------------------------------------------- the maps
+// Whether q, k and v of all rows can be made together: nothing between is kept, and of live sequences all or none have
+// K and V of all heads.
+static bool together(const model_run *r, int l, const row_set *inside) {
+    bool all = !(r->flags & RUN_TAPS) && heads_of(r, l) && (r->kv.n_live == 0 || r->kv.n_live == r->n_live);
+    for (int i = 0; i < r->n && all; i++) all = inside->all[i].n == r->every.all[i].n;
+    return all;
+}
+
+// q, k and v, turned and, but where norms come before that, in the caches.
+static void all_maps(model_run *r, run_part *p, int l, const sublayer_input *in) {
+    const model_layer *w = &r->m->layer[l];
+    const layer_arrays *t = &r->layer[l];
+    const int D = r->m->c.D;
+    const bool normed = w->q_norm.data != NULL, turn = r->m->arch.positions == POSITIONS_ROTARY && !normed;
+    float **k = normed ? NULL : cache_rows(r, l, CACHE_K, r->to),
+          **v = normed ? NULL : cache_rows(r, l, CACHE_V, r->to + r->max_seqs);
+    sublayer_map m[] = {{t->q, &w->wq, maybe(&w->bq), D, NULL, turn, NULL},
+                        {t->k, &w->wk, maybe(&w->bk), D, NULL, turn, k},
+                        {t->v, &w->wv, maybe(&w->bv), D, NULL, false, v}};
+    const weight *table = turn ? &r->m->turn[p->index] : NULL;
+    if (r->every.n_dense) r->o->maps(in, m, 3, table, p->step, r->every.dense, r->n);
+    int width;
+    const int lists = r->n_live ? live_lists_of(r, &width) : 0;
+    for (int i = 0; i < lists; i++) {
+        m[0].u = &p->live_heads.list[i];
+        m[1].u = m[2].u = r->kv.n_live ? &run_kv_lists(r, p)->list[i] : NULL;
+        m[1].to = k ? k + i : NULL;
+        m[2].to = v ? v + i : NULL;
+        r->o->maps(in, m, 3, table, p->step + i, r->every.live + i, width);
+    }
+    if (!normed) return;
+    attention_place(r, p, t->q, t->q, &w->q_norm, heads_of(r, l), r->every.all);
+    attention_place(r, p, t->k, t->k, &w->k_norm, w->wk.rows / D, r->every.all);
+    append(r, p, l, CACHE_K, t->k, w->wk.rows);
+    append(r, p, l, CACHE_V, t->v, w->wk.rows);
+}
+
+// K and V alone, as their inputs, norms and turns are kept.
+static void kv_maps(model_run *r, run_part *p, int l, sublayer_input *in) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
     const int D = r->m->c.D, width = w->wk.rows;
     const live_lists *live = run_kv_lists(r, p);
     float *raw = t->k0 ? t->k0 : t->k;
-    to_units(r, raw, h, &w->wk, &w->bk, D, live, &r->kv);
-    to_units(r, t->v, h, &w->wv, &w->bv, D, live, &r->kv);
+    run_enter(r, in, &r->every);
+    to_units(r, raw, in->h, &w->wk, &w->bk, D, live, &r->kv);
+    to_units(r, t->v, in->h, &w->wv, &w->bv, D, live, &r->kv);
     attention_place(r, p, t->k, raw, &w->k_norm, width / D, r->every.all);
-    for (int i = 0; i < r->n; i++) {
-        const kv_cache *prefix = r->seq[i]->prefix;
-        if (prefix && prefix->kv == KV_REPAIR) repair(r, p, i, l, width / D);
-        note(r, i, l);
-    }
     append(r, p, l, CACHE_K, t->k, width);
     append(r, p, l, CACHE_V, t->v, width);
-    append(r, p, l, CACHE_IN, h, r->m->c.E);
+}
+
+bool kv_forward(model_run *r, run_part *p, int l, sublayer_input *in, const row_set *inside) {
+    const bool has_q = together(r, l, inside);
+    if (has_q)
+        all_maps(r, p, l, in);
+    else
+        kv_maps(r, p, l, in);
+    for (int i = 0; i < r->n; i++) {
+        const kv_cache *prefix = r->seq[i]->prefix;
+        if (prefix && prefix->kv == KV_REPAIR) repair(r, p, i, l, r->m->layer[l].wk.rows / r->m->c.D);
+        note(r, i, l);
+    }
+    append(r, p, l, CACHE_IN, in->h, r->m->c.E);
+    return has_q;
 }
 
 void kv_note_all(model_run *r) {

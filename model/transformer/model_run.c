@@ -175,7 +175,7 @@ model_run *model_run_new(const model *m, int max_tokens, int max_seqs, unsigned 
     r->neurons = xcalloc(N, sizeof *r->neurons);
     r->seq = xcalloc(N, sizeof *r->seq);
     r->above = xcalloc(N, sizeof *r->above);
-    r->to = xcalloc(N, sizeof *r->to);
+    r->to = xcalloc(2 * N, sizeof *r->to);
     live_alloc(r);
     size_t bytes[OPS_PARTS];
     model_run_part_bytes(m, max_tokens, max_seqs, flags, bytes);

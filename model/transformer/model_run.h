@@ -112,7 +112,7 @@ struct model_run {
     span *heads_as_rows;     // [N] scratch
     attn_seq *attn, *attn_live;        // [N] of dense sequences, of live ones
     int *mask_from;                    // first row the mask acts at, per sequence
-    float **to;                        // [N] scratch
+    float **to;                        // [2, N] scratch
     const uint8_t **heads, **neurons;  // [N] masks of the layer at work that act by zeroing, or NULL
     const model_seq **seq;
     const model_means *means;  // of the sequences with masks
@@ -184,6 +184,12 @@ static inline const row_set *rows_inside(const model_run *r, int l) {
     return last_layer(r, l) && !(r->flags & RUN_TAPS) ? &r->outputs : &r->every;
 }
 
+// Makes what the maps of a sublayer read, unless it is there.
+static inline void run_enter(model_run *r, sublayer_input *in, const row_set *rows) {
+    if (in->gain) r->o->norm(in->h, in->x, in->gain, in->bias, in->shape, rows->all, r->n);
+    in->gain = NULL;
+}
+
 static inline const weight *maybe(const weight *w) { return w->data ? w : NULL; }
 static inline float *grad_of(const weight *w) {
     return (float *)(uintptr_t)w->data;
@@ -230,9 +236,10 @@ void block_back_to_taps_jvp(model_run *r, run_part *p, int l, const direction *v
 void block_back_to_input_jvp(model_run *r, run_part *p, int l);
 
 // ---------------------------------------------------------------- attention.c, ffn.c: its sublayers
-// Attention in two halves, about its tap: the head outputs a of h, then y += a Wo' + bo. Derivatives in the same
-// halves; dh = or (add) += the gradient at h; th NULL: h does not move.
-void attention_heads(model_run *r, run_part *p, int l, const float *h, const row_set *rows);
+// Attention in two halves, about its tap: the head outputs a of h, once q, k and v are there, then y += a Wo' + bo.
+// Derivatives in the same halves; dh = or (add) += the gradient at h; th NULL: h does not move.
+void attention_queries(model_run *r, run_part *p, int l, const float *h, const row_set *rows);
+void attention_heads(model_run *r, run_part *p, int l, const row_set *rows);
 void attention_out(model_run *r, run_part *p, int l, float *y, const row_set *rows);
 void attention_out_back(model_run *r, int l, const float *dy, const model_layer *g);
 void attention_heads_back(model_run *r, run_part *p, int l, float *dh, bool add, const float *h,
@@ -246,15 +253,16 @@ void attention_heads_back_jvp(model_run *r, run_part *p, int l, float *tdh, bool
 void attention_place(model_run *r, const run_part *p, float *x, const float *raw, const weight *gain, int units,
                      const span *rows);
 // The FFN likewise: r of x, then y += r W2' + b2.
-void ffn_hidden(model_run *r, run_part *p, int l, const row_set *inside, const row_set *leaving);
+void ffn_hidden(model_run *r, run_part *p, int l, sublayer_input *x, const row_set *inside, const row_set *leaving);
 void ffn_out(model_run *r, run_part *p, int l, float *y, const row_set *rows);
 void ffn_back(model_run *r, run_part *p, int l, float *dx, bool add, const float *dy, const model_layer *g);
 void ffn_jvp(model_run *r, run_part *p, int l, float *ty, const direction *v);
 void ffn_back_jvp(model_run *r, run_part *p, int l, float *tdx, bool add, const float *tdy, const direction *v);
 
 // ---------------------------------------------------------------- kv.c: keys and values, of new tokens and of those
-// before K and V of a layer from h, as the caches' policies want them, and into the caches.
-void kv_forward(model_run *r, run_part *p, int l, const float *h);
+// before K and V of a layer from its input, as the caches' policies want them, and into the caches. Where q can be made
+// with them it is, and true is returned. Leaves what the maps read in in->h.
+bool kv_forward(model_run *r, run_part *p, int l, sublayer_input *in, const row_set *inside);
 // Attention of every sequence whose queries are `rows`, over new tokens and those before.
 void kv_attend(model_run *r, run_part *p, int l, const row_set *rows);
 // Whether some head that sequence i runs lacks K or V of a token; what a pass notes of its new tokens in caches that

@@ -8,6 +8,8 @@
 #include "ops_all.h"
 #undef OP
 
+extern const ops cpu_ops;  // the table of them
+
 // From here on a call of OpenBLAS uses one thread.
 void cpu_blas_one_thread(void);
 

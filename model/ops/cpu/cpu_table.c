@@ -4,13 +4,14 @@
 #include "cpu.h"
 #include "cpu_team.h"
 
-const ops *ops_cpu(void) {
-    static const ops table = {
+const ops cpu_ops = {
 #define OP(type, name, args) .name = cpu_##name,
 #include "ops_all.h"
 #undef OP
-        .device = "cpu", .about = "CPU", .host = true, .parts = 1};
+    .device = "cpu", .about = "CPU", .host = true, .parts = 1};
+
+const ops *ops_cpu(void) {
     cpu_blas_one_thread();
     cpu_short_slices();
-    return &table;
+    return &cpu_ops;
 }

@@ -60,6 +60,31 @@ template <class List> __device__ __forceinline__ int find_span(const List &list,
     return low;
 }
 
+// What another block of this launch has written: not from a cache that is this multiprocessor's own.
+__device__ __forceinline__ float load_fresh(const float *p) {
+#ifdef __CUDA_ARCH__
+    return __ldcg(p);
+#else
+    return *p;
+#endif
+}
+
+// Whether this block is the last of `blocks` that come here with this counter, which begins at 0 and is left at 0. What
+// all of them wrote before can then be read by load_fresh. So a sum over blocks is made in the launch that made its
+// parts, in their order, whichever block comes last.
+__device__ __forceinline__ bool last_block(unsigned *counter, unsigned blocks) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(counter, 1u) == blocks - 1;
+        if (last) *counter = 0;
+    }
+    __syncthreads();
+    if (last) __threadfence();
+    return last;
+}
+
 __device__ __forceinline__ int past_of(const cuda_seq &s) { return s.past_at ? *s.past_at : s.past; }
 __device__ __forceinline__ int count_of(const cuda_live &u) { return u.n_at ? *u.n_at : u.n; }
 // Whether a sequence has nothing to do with the unit at place k of a list.

@@ -12,9 +12,12 @@
 #include "ops_all.h"
 #undef OP
 
+extern const ops gpu_table;  // all of them, but those that record
+
 enum {
     PIECE_BYTES = 4 << 20,   // each of the two pinned buffers for large copies
     SCALAR_BYTES = 8 << 10,  // numbers that cuBLAS reads from device memory (cuda_round.c)
+    COUNTERS = 16 << 10,     // of blocks that have done their part of a sum; 0 between launches
     WORK_BYTES = 32 << 20,   // workspace: widened weights, row sums of attention
     WORK_ALIGN = 256,
     WORK_PAD = 16 * WORK_ALIGN,  // what aligning its pieces may take
@@ -50,6 +53,7 @@ typedef struct {
     char *piece[2];
     cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
     float *scalars;                   // of cuda_round.c, on the device
+    unsigned *counters;               // [COUNTERS] on the device
     cuda_fault *fault;                // what a kernel has found, in pinned memory
     cudaEvent_t clock[2];             // begin and end of what is timed
 } gpu;

@@ -106,9 +106,8 @@ void cuda_launch_round(void *to, int type, cuda_scale s, const float *x, int row
 
 // cuda_transformer_norm.cu. Blocks of CUDA_WARPS rows of a span, but of norm: of cuda_norm_rows.
 enum { CUDA_NORM_LEAST = 512, CUDA_NORM_MOST = 12288 };  // widths of rows that have a block each
-static inline int cuda_norm_rows(norm_shape h) {
-    return h.E < CUDA_NORM_LEAST || h.E > CUDA_NORM_MOST ? CUDA_WARPS : 1;
-}
+#define CUDA_NORM_BY_WARP(h) ((h).E < CUDA_NORM_LEAST || (h).E > CUDA_NORM_MOST)
+static inline int cuda_norm_rows(norm_shape h) { return CUDA_NORM_BY_WARP(h) ? CUDA_WARPS : 1; }
 void cuda_launch_norm(float *y, const float *x, const float *g, const float *b, norm_shape h, const cuda_spans *s,
                       cudaStream_t st);
 void cuda_launch_norm_back(float *dx, const float *dy, const float *x, const float *g, norm_shape h, int add,
@@ -142,10 +141,10 @@ void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const fl
 void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q, const float *k,
                               const float *v, int base, attn_heads h, const cuda_seqs *s, cudaStream_t st);
 // cuda_transformer_query.cu. One query of each sequence, over parts of its keys, of which there are `keys` at most.
-// part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch.
+// part: [sequences, u.most, CUDA_QUERY_PARTS, D + 2] scratch; counter: [sequences, u.most], 0 before and after.
 enum { CUDA_QUERY_PARTS = 16 };
-void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys, attn_heads h,
-                       cuda_live u, const cuda_seqs *s, cudaStream_t st);
+void cuda_launch_query(float *out, float *part, unsigned *counter, const float *q, const float *k, const float *v,
+                       int keys, attn_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
 typedef struct {
     const float *q, *k, *v, *tq, *tk, *tv, *dout, *tdout;
 } cuda_tangents;
@@ -160,19 +159,45 @@ void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangent
 void cuda_launch_keep_above(float *x, const float *by, int32_t *kept, float above, int rows, int F, cudaStream_t st);
 void cuda_launch_list_above(int32_t *list, const float *x, float above, int F, cudaStream_t st);
 
-// cuda_few_rows.cu. part NULL: y = x W' + bias (add: added to y), then ReLU, at columns of live units of D rows of W
-// (rows, cols); else y += x W + bias over its live rows, by part [CUDA_FEW_PARTS, rows of x, cols], which is scratch.
-// low: x is rounded to what is above this bit of fp32, 0: not. bias: NULL, or of bias_type. first: rows of the spans
-// before; blocks: rows of all; extra: the sequence.
-enum { CUDA_FEW_PARTS = 16 };
+// cuda_few_rows.cu. For each of up to CUDA_MAPS maps y = x W' + bias (add: added to y) at columns of live units of D
+// rows of W (rows, cols), then act (activation of ckpt.h; -1: none); gated: y of the first is act(y_0) y_1. low: x is
+// rounded to what is above this bit, 0: not. bias: NULL, or of bias_type. turned: so many numbers of each unit are
+// turned by the position, D and they even. cache: row position goes to `to` [cache - 1] too, 0: none. first: blocks of
+// the maps before. gain: x goes through a norm before (shift may be NULL), and N(x) to h (may be NULL). held: that is
+// done by each block, in shared memory: at most CUDA_HELD_ROWS rows, of up to CUDA_HELD_BYTES together, all of them and
+// W aligned to 16 bytes. Of spans, first: rows of the spans before; blocks: rows of all; extra: the sequence, its place
+// in position, where that of its first row is.
+enum { CUDA_MAPS = 3, CUDA_CACHES = 60, CUDA_HELD_ROWS = 2, CUDA_HELD_BYTES = 47 << 10 };
 typedef struct {
-    int rows, cols, D, relu, add;
+    float *y;
+    const void *w, *bias;
+    int bias_type, rows, D, turned, cache, first;
+    cuda_live u;
+} cuda_map;
+typedef struct {
+    cuda_map map[CUDA_MAPS];
+    int n, cols, add, act, gated, held;
+    unsigned low;
+    norm_shape shape;
+    const float *gain, *shift, *table;
+    float *h;
+    const int32_t *position;
+    float *to[2][CUDA_CACHES];  // caches of K and of V of each span of the launch, or NULL
+} cuda_map_list;
+void cuda_launch_few_rows(const float *x, int type, const cuda_map_list *a, const cuda_spans *s, cudaStream_t st);
+
+// cuda_few_columns.cu. y += x W + bias over the live rows of W (rows, cols), D a unit, by part [CUDA_FEW_PARTS, rows of
+// x, cols], which is scratch, and counters, which are 0 before and after: of every 8 rows of x one for each
+// CUDA_FEW_WIDE columns. low, bias, spans: as above.
+enum { CUDA_FEW_PARTS = 16, CUDA_FEW_WIDE = 128 };
+typedef struct {
+    int rows, cols, D;
     unsigned low;
     const void *bias;
     int bias_type;
-} few_rows_args;
-void cuda_launch_few_rows(float *y, float *part, const float *x, const void *w, int type, const few_rows_args *a,
-                          cuda_live u, const cuda_spans *s, cudaStream_t st);
+} few_columns_args;
+void cuda_launch_few_columns(float *y, float *part, unsigned *counter, const float *x, const void *w, int type,
+                             const few_columns_args *a, cuda_live u, const cuda_spans *s, cudaStream_t st);
 
 // cuda_criteria_weights.cu. A block per row: sums [rows, 4] in the order of ops.h.
 void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols,

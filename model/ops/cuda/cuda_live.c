@@ -49,31 +49,18 @@ void cuda_drop_units(float *x, const float *value, const uint8_t *const *units, 
     free(bytes);
 }
 
-// The live ones of `units` in all. A recording covers them all, because a replay may find more of them live; blocks
-// beyond the count end at once.
-static cuda_live live(const live_units *u, int units) {
-    if (!u) return gpu_all_units(units);
-    return (cuda_live){u->unit, u->wants, u->n_at, u->n, g->recording && u->n_at ? units : u->n, u->seqs};
-}
-
-// Where a weight is for 16-bit activations: the lowest bit of x that stays; 0: all do.
-static unsigned kept_bits(const weight *w) {
-    if (!w->narrow) return 0;
-    return w->type == DT_F16 ? 1u << 13 : 1u << 16;
-}
-
 void cuda_live_linear(float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u,
                       const span *s, int n) {
-    if (w->rows) gpu_few_rows(y, x, w, kept_bits(w), b, false, relu, D, live(u, w->rows / D), s, n);
+    if (w->rows) gpu_few_rows(y, x, w, gpu_kept_bits(w), b, false, relu, D, gpu_live(u, w->rows / D), s, n);
 }
 
 void cuda_live_linear_t(float *y, const float *x, const weight *wt, const weight *b, int D, const live_units *u,
                         const span *s, int n) {
-    gpu_few_rows_t(y, x, wt, kept_bits(wt), b, D, live(u, wt->rows / D), s, n);
+    gpu_few_rows_t(y, x, wt, gpu_kept_bits(wt), b, D, gpu_live(u, wt->rows / D), s, n);
 }
 
 void cuda_live_attention(float *out, const float *q, const float *k, const float *v, const attn_heads *h,
                          const live_units *u, const attn_seq *s, int n) {
-    const cuda_live those = live(u, h->H);
+    const cuda_live those = gpu_live(u, h->H);
     if (those.most) gpu_attend(out, q, k, v, *h, those, s, n);
 }

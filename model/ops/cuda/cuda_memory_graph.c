@@ -9,6 +9,7 @@
 
 struct recording {
     cudaGraphExec_t graph;
+    size_t nodes;
 };
 
 // What the other GPUs do from here on comes after what the first has been given.
@@ -43,6 +44,7 @@ static struct recording *cuda_recorded(void) {
     set_recording(false);
     join_streams();
     CHECK(cudaStreamEndCapture(g->stream, &all));
+    CHECK(cudaGraphGetNodes(all, NULL, &r->nodes));
     CHECK(cudaGraphInstantiate(&r->graph, all, 0));
     CHECK(cudaGraphDestroy(all));
     return r;
@@ -54,6 +56,8 @@ static void cuda_replay(const struct recording *r) {
     CHECK(cudaGraphLaunch(r->graph, g->stream));
     fork_streams();
 }
+
+static int cuda_launches(const struct recording *r) { return (int)r->nodes; }
 
 static void cuda_forget(struct recording *r) {
     if (!r) return;
@@ -68,5 +72,6 @@ void graph_open(ops *table, bool peers) {
     table->record = cuda_record;
     table->recorded = cuda_recorded;
     table->replay = cuda_replay;
+    table->launches = cuda_launches;
     table->forget = cuda_forget;
 }

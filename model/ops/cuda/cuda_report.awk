@@ -48,16 +48,14 @@ BEGIN {
     kernel("norm_stat_k", rows, 5 * rows, "mean and deviation of rows")
     kernel("norm_grad_k", 2 * rows, 5 * rows, "gradient of gain and bias")
     kernel("attention_k", 4 * rows, 4 * pairs, "attention, online softmax")
-    kernel("query_parts_k", 2 * rows + 17 * E, 4 * rows, "attention of one query, by parts of the past")
-    kernel("query_join_k", 17 * E, 33 * E, "their softmaxes joined")
+    kernel("query_k", 2 * rows + 34 * E, 4 * rows, "attention of one query, by parts of the past, joined")
     kernel("attention_dkv_k", 6 * rows + stat, 8 * pairs, "dK, dV")
     kernel("attention_dq_k", 5 * rows + stat, 6 * pairs, "dQ")
     kernel("attention_jvp_k", 7 * rows, 12 * pairs, "tangent of attention")
     kernel("attention_tdkv_k", 10 * rows + stat, 20 * pairs, "tangents of dK, dV")
     kernel("attention_tdq_k", 9 * rows + stat, 16 * pairs, "tangent of dQ")
     kernel("few_rows_k", 0, 2 * live * F * E, "fc1 of one token, live rows", live * F * E)
-    kernel("few_rows_t_k", 16 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
-    kernel("few_rows_add_k", 18 * E, 17 * E, "sum of its parts")
+    kernel("few_rows_t_k", 34 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
     kernel("keep_above_k", 2 * T * F, T * F, "neurons under a threshold set to zero and counted")
     kernel("list_above_k", F + live * F, F, "neurons of one token above a threshold")
     kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
@@ -91,7 +89,8 @@ function kernel(name, floats, flops, about, weights) {
     match(name, /^[0-9]+/); len = substr(name, 1, RLENGTH); rest = substr(name, RLENGTH + 1); name = substr(rest, 1, len)
     width = match(rest, /ILi[0-9]+E/) ? substr(rest, RSTART + 3, RLENGTH - 4) : 0
     if (name ~ /^few_rows_t?_?k$/ && rest !~ /6__halfLb1/ && !spill[mangled, arch]) next
-    id = width ? name "<" width (name ~ /^attention/ && rest ~ /^ILi[0-9]+ELb1E/ ? ", lean" : "") ">" : name
+    variant = name ~ /^attention/ && rest ~ /^ILi[0-9]+ELb1E/ ? ", lean" : rest ~ /Lb1ELb1E/ ? ", held" : ""
+    id = width ? name "<" width variant ">" : name
     if (!(name in work)) { print "model/ops/cuda/cuda_report.awk: no bytes and FLOPs for kernel " name >"/dev/stderr"; bad = 1; exit 1 }
     for (i = 1; i <= NF; i++) {
         if ($i == "registers,") registers[id, arch] = $(i - 1)
@@ -117,7 +116,8 @@ END {
             if (match(id, /<[0-9]+>/)) width = substr(id, RSTART + 1, RLENGTH - 2) + 0
             dynamic = width ? 4 * 32 * (width + 4) * shared[name] + tile * scores[name] : more[id in more ? id : name]
             mine = name in picked ? width == picked[name] : !width || (D <= 32 ? 32 : D <= 64 ? 64 : 128) == width
-            others = name in picked ? "other numbers of rows or widths" : "other head sizes"
+            if (id ~ /held/) dynamic = 4 * E * substr(id, index(id, "<") + 1)
+            others = id ~ /held/ ? "x through a norm in shared memory first" : name in picked ? "other numbers of rows or widths" : "other head sizes"
             printf "| %s | %d / %d | %d | %d |", id, registers[id, "sm_80"], registers[id, "sm_90"], static[id] + dynamic, spills[id, "sm_80"] + spills[id, "sm_90"]
             if (mine) printf " %.2f | %.1f | %s | %s | %s |\n", bytes[name] / 1e6, work[name] / 1e6, time(name, "A100"), time(name, "H100"), what[name]
             else print " | | | | " others " |"

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { COUNTER_BYTES = COUNTERS * sizeof(unsigned) };
+
 static char names[OPS_PARTS * 6];
 
 static const char *try_open(gpu *of, int index) {
@@ -26,14 +28,15 @@ static void start(void) {
     BLAS(cublasCreate(&g->blas));
     BLAS(cublasSetStream(g->blas, g->stream));
     const size_t blas = g->major < 9 ? BLAS_BYTES : BLAS_BYTES_9;
-    gpu_add_segment(WORK_BYTES + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + blas);
+    gpu_add_segment(WORK_BYTES + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas);
     g->work = g->segment[0].base;
     g->stage = g->segment[0].base + WORK_BYTES + WORK_PAD;
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
+    g->counters = (unsigned *)(g->stage + 2 * STAGE_BYTES + SCALAR_BYTES);
     g->segment[0].used = g->segment[0].bytes;
     g->segment[0].live = 1;
     // its own would be allocated in the midst of a recording
-    BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES, blas));
+    BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES, blas));
     void *buffers = NULL;
     CHECK(cudaMallocHost(&buffers, 2 * STAGE_BYTES + 2 * PIECE_BYTES + sizeof *g->fault));
     g->stage_pinned = buffers;
@@ -44,6 +47,7 @@ static void start(void) {
     }
     g->fault = (cuda_fault *)(void *)(g->piece[1] + PIECE_BYTES);
     *g->fault = (cuda_fault){0};
+    CHECK(cudaMemsetAsync(g->counters, 0, COUNTER_BYTES, g->stream));
     CHECK(cudaMemcpyAsync(g->scalars, gpu_zero_one, sizeof gpu_zero_one, cudaMemcpyHostToDevice, g->stream));
     CHECK(cudaEventCreateWithFlags(&g->turn, cudaEventDisableTiming));
     for (int i = 0; i < 2; i++) CHECK(cudaEventCreate(&g->clock[i]));
@@ -107,7 +111,7 @@ static const char *open_list(const int *wanted, int n, ops *table, char *why, si
     return NULL;
 }
 
-static const ops table = {
+const ops gpu_table = {
 #define OP(type, name, args) .name = cuda_##name,
 #include "ops_all.h"
 #undef OP
@@ -116,6 +120,6 @@ static const ops table = {
 __attribute__((visibility("default"))) ops_cuda_fn ops_cuda;
 const ops *ops_cuda(const int *index, int n, char *why, size_t room) {
     static ops opened;
-    if (!opened.parts) opened = table;
+    if (!opened.parts) opened = gpu_table;
     return open_list(index, n, &opened, why, room) ? NULL : &opened;
 }

@@ -37,24 +37,21 @@ function launch(g, what, about, b, w, most, flight, chain,   resident, under, ra
     us += t; bytes += b; launches++
     if (shown) printf "| %s | %s | %.2f | %.1f | %.1f | %.0f | %.1f |\n", what, about, b / 1e6, resident, under / 1024, rate, t
 }
-# y = x W': a warp a row, eight loads of 16 bytes a lane, 2,048 numbers at a time. 64 registers: 32 warps.
-function rows(g, about, r, c, chain) { launch(g, "few_rows_k", about, 2 * r * c, r, 32, 2 * c / int((c + 2047) / 2048), chain) }
-# y += x Wt over `live` of the rows: 128 parts of 256 columns, eight rows each at a time; the sums of 16 blocks stay in the L2. 64 registers: 32 warps.
-function columns(g, about, r, c, live) {
-    launch(g, "few_rows_t_k", about, 2 * r * c * live, 128 * int((c + 255) / 256), 32, 4096, 6)
-    launch(g, "few_rows_add_k", "their sums", 0, c / 32, 64, 2048, 1)
-}
+# y = x W': a warp a row, eight loads of 16 bytes a lane, 2,048 numbers at a time. 74 registers: 24 warps.
+function rows(g, about, r, c, chain) { launch(g, "few_rows_k", about, 2 * r * c, r, 24, 2 * c / int((c + 2047) / 2048), chain) }
+# The same of x that every block puts through a norm: a warp has two rows, 1,024 numbers of each at a time. 16 warps, whose first reads are under way while a block
+# reads x, gain and bias (c numbers each, from the L2) and adds up twice: 6 reads that wait for one another, for every wave of blocks that is not hidden by others.
+function held(g, about, r, c, chain) { launch(g, "few_rows_k", about, 2 * r * c + 12 * c, r / 2, 16, 4096, chain + 6) }
+# y += x Wt over `live` of the rows: 128 parts of 256 columns, eight rows each at a time; the sums of 16 blocks stay in the L2, where the last one
+# counts that all are there, reads them and adds them to y. 64 registers: 32 warps.
+function columns(g, about, r, c, live) { launch(g, "few_rows_t_k", about, 2 * r * c * live, 128 * int((c + 255) / 256), 32, 4096, 9) }
 function layer(k, g, live, sparse,   e, f) {
     e = E[k]; f = F[k]
-    launch(g, "norm_row_k", "norm", 8 * e, 8, 48, 32 * 80, 2)
-    rows(g, "q", e * live, e, sparse ? 3 : 1); rows(g, "k", e, e, 1); rows(g, "v", e, e, 1)
-    launch(g, "append_k", "k into the cache", 0, e / 64, 64, 128, 1); launch(g, "append_k", "v into the cache", 0, e / 64, 64, 128, 1)
-    launch(g, "query_parts_k", "attention", 8 * T * e * live, 4 * H[k] * live * min(16, int((T + 15) / 16)), 16, 4096, 3)
-    launch(g, "query_join_k", "its parts", 0, 4 * H[k] * live, 48, 128, 2)
-    if (sparse) columns(g, "out_proj", e, e, live); else rows(g, "out_proj", e, e, 1)
-    launch(g, "norm_row_k", "norm", 8 * e, 8, 48, 32 * 80, 2)
-    rows(g, sparse ? "fc1, ReLU" : "fc1", f * live, e, sparse ? 3 : 1)
-    if (sparse) columns(g, "fc2", f, e, live); else { launch(g, "gate_k", "ReLU", 0, f / 256, 64, 128, 1); rows(g, "fc2", e, f, 1) }
+    held(g, "norm, q, k, v, into the cache", e * (live + 2), e, sparse ? 3 : 1)
+    launch(g, "query_k", "attention", 8 * T * e * live, 4 * H[k] * live * min(16, int((T + 15) / 16)), 16, 4096, 6)
+    if (sparse) columns(g, "out_proj, added", e, e, live); else rows(g, "out_proj, added", e, e, 1)
+    held(g, "norm, fc1, ReLU", f * live, e, sparse ? 3 : 1)
+    if (sparse) columns(g, "fc2, added", f, e, live); else rows(g, "fc2, added", e, f, 1)
 }
 function token(k, g, live, sparse,   l) {
     us = bytes = launches = 0

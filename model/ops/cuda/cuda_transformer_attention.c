@@ -45,7 +45,7 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, attn
     const gpu_work_point mark = gpu_work_mark();
     float *part = gpu_work(WORK_BYTES);
     for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);)
-        cuda_launch_query(out, part, q, k, v, keys, h, u, &seqs, g->stream);
+        cuda_launch_query(out, part, g->counters, q, k, v, keys, h, u, &seqs, g->stream);
     gpu_work_release(mark);
     LAUNCHED("attention");
 }

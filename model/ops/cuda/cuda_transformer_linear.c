@@ -123,8 +123,6 @@ static void multiply_split(const product *p, const span *s, int n) {
 }
 
 // The way is chosen by a span's own rows.
-enum { FEW = 16 };
-
 static void multiply_spans(const product *p, const span *s, int n) {
     if (p->w->narrow)
         gpu_multiply_rounded(p->y, p->x, p->w, p->back, p->add, s, n, p->back ? "linear_back" : "linear");
@@ -132,19 +130,12 @@ static void multiply_spans(const product *p, const span *s, int n) {
         (p->w->type == DT_F32 ? multiply_wide : multiply_split)(p, s, n);
 }
 
-// Spans of few rows, or those of more; the others have none.
-static span *spans_of(const span *s, int n, bool few) {
-    span *some = xmalloc(((size_t)n + 1) * sizeof *some);
-    for (int i = 0; i < n; i++) some[i] = (span){s[i].row, (s[i].n <= FEW) == few ? s[i].n : 0};
-    return some;
-}
-
 void cuda_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const int out = w->rows, in = w->cols;
     const bool ours = in && out && !w->narrow;
     if (!in && !add && !bias) zero_rows(y, out, s, n);
     if (!out) return;
-    span *few = ours ? spans_of(s, n, true) : NULL, *more = ours ? spans_of(s, n, false) : NULL;
+    span *few = ours ? gpu_spans_of(s, n, true) : NULL, *more = ours ? gpu_spans_of(s, n, false) : NULL;
     const span *rest = ours ? more : s;
     cuda_spans spans;
     if (ours) gpu_few_rows(y, x, w, 0, bias, add, false, 1, (cuda_live){.n = out, .most = out}, few, n);

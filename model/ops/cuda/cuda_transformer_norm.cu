@@ -3,20 +3,7 @@
 // s, s = 1 / sqrt(var + eps), y = g x^ + b; RMS norm without the means. Only norm of wide rows, which a token of
 // generation waits for twice a layer, has a block per row and keeps the row in registers. Which of the two is the
 // width's to say alone.
-#include "cuda_device.h"
-
-struct norm_stat {
-    float mean, s;
-};
-
-__device__ __forceinline__ norm_stat stat_of(const float *x, norm_shape h, int lane) {
-    const int E = h.E;
-    float sum = 0, var = 0;
-    for (int e = lane; e < E && h.kind != NORM_RMS; e += 32) sum += x[e];
-    const float mean = warp_sum(sum) / (float)E;
-    for (int e = lane; e < E; e += 32) var += (x[e] - mean) * (x[e] - mean);
-    return {mean, 1.0f / sqrtf(warp_sum(var) / (float)E + h.eps)};
-}
+#include "cuda_norm_device.h"
 
 // The row of this warp, or -1.
 __device__ __forceinline__ int warp_row(const cuda_spans &s) {
@@ -37,14 +24,6 @@ static __global__ void __launch_bounds__(32 * CUDA_WARPS)
     for (int e = lane; e < E; e += 32) y[e] = (x[e] - m.mean) * m.s * g[e] + (b ? b[e] : 0);
 }
 
-// Four neighbouring numbers of a row of E, of which `e` is the first; 0 beyond it.
-template <bool ALIGNED> __device__ __forceinline__ float4 load_four(const float *row, int e, int E) {
-    if constexpr (ALIGNED)
-        return e < E ? *reinterpret_cast<const float4 *>(row + e) : float4{0, 0, 0, 0};
-    else
-        return {e < E ? row[e] : 0, e + 1 < E ? row[e + 1] : 0, e + 2 < E ? row[e + 2] : 0, e + 3 < E ? row[e + 3] : 0};
-}
-
 template <bool ALIGNED> __device__ __forceinline__ void store_four(float *row, int e, int E, float4 v) {
     if constexpr (ALIGNED) {
         if (e < E) *reinterpret_cast<float4 *>(row + e) = v;
@@ -54,10 +33,6 @@ template <bool ALIGNED> __device__ __forceinline__ void store_four(float *row, i
         if (e + 2 < E) row[e + 2] = v.z;
         if (e + 3 < E) row[e + 3] = v.w;
     }
-}
-
-__device__ __forceinline__ float square_of(float x, float mean, bool there) {
-    return there ? (x - mean) * (x - mean) : 0;
 }
 
 // N x 4 numbers a thread, all read before the first is used. y may be x.

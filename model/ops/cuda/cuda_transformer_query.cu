@@ -1,6 +1,6 @@
 // cuda_transformer_query - attention of one query over a long past, as a token of generation has it: its keys are cut
-// into CUDA_QUERY_PARTS parts, a block each, whose softmaxes are joined in order (Dao et al. 2023, Flash-Decoding), so
-// that few heads fill a GPU. Where the cuts are depends on the number of keys alone.
+// into CUDA_QUERY_PARTS parts, a block each, whose softmaxes the last block of a head joins in order (Dao et al. 2023,
+// Flash-Decoding), so that few heads fill a GPU. Where the cuts are depends on the number of keys alone.
 //   part z: m = max of c q.k, s = sum of exp(c q.k - m), o = sum of exp(c q.k - m) v;   out = sum_z e_z o_z / sum_z e_z
 //   s_z, e_z = exp(m_z - max of m)
 // In a block eight threads share a key, so 16 keys are under way; thread (tx, ty) holds columns 4 tx + 32 k .. + 3 of
@@ -32,10 +32,24 @@ template <int DP> __device__ __forceinline__ void load_row(float *to, const floa
 
 __device__ __forceinline__ float shrunk(float m, float top) { return m == -INFINITY ? 0 : expf(m - top); }
 
+// out of a head from its parts [parts, D + 2].
+__device__ __forceinline__ void join_parts(float *out, const float *part, int parts, int D) {
+    const int d = (int)threadIdx.x;
+    float top = -INFINITY, sum = 0, o = 0;
+    if (d >= D) return;
+    for (int z = 0; z < parts; z++) top = fmaxf(top, load_fresh(part + (size_t)z * (D + 2)));
+    for (int z = 0; z < parts; z++) {
+        const float *one = part + (size_t)z * (D + 2), e = shrunk(load_fresh(one), top);
+        sum += e * load_fresh(one + 1);
+        o += e * load_fresh(one + 2 + d);
+    }
+    out[d] = o / sum;
+}
+
 template <int DP>
 static __global__ void __launch_bounds__(TILE_THREADS)
-    query_parts_k(float *__restrict__ part, const float *__restrict__ q, const float *__restrict__ k,
-                  const float *__restrict__ v, attn_heads h, cuda_live u, const cuda_seqs s) {
+    query_k(float *__restrict__ out, float *part, unsigned *counter, const float *__restrict__ q,
+            const float *__restrict__ k, const float *__restrict__ v, attn_heads h, cuda_live u, const cuda_seqs s) {
     __shared__ float tops[GROUPS], sums[GROUPS], rows[GROUPS][DP];
     const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, slot = (int)blockIdx.y, W = h.K * h.D, D = h.D;
     const cuda_seq p = s.s[blockIdx.z];
@@ -79,43 +93,29 @@ static __global__ void __launch_bounds__(TILE_THREADS)
         total += shrunk(tops[g], all) * sums[g];
         if (d < D) mine += shrunk(tops[g], all) * rows[g][d];
     }
-    float *to = part + (((size_t)blockIdx.z * u.most + slot) * CUDA_QUERY_PARTS + blockIdx.x) * (D + 2);
+    const size_t place = (size_t)blockIdx.z * u.most + slot;
+    float *parts = part + place * CUDA_QUERY_PARTS * (D + 2), *to = parts + (size_t)blockIdx.x * (D + 2);
     if (d == 0) to[0] = all, to[1] = total;
     if (d < D) to[2 + d] = mine;
-}
-
-static __global__ void __launch_bounds__(TILE_THREADS)
-    query_join_k(float *__restrict__ out, const float *__restrict__ part, attn_heads h, cuda_live u,
-                 const cuda_seqs s) {
-    const int slot = (int)blockIdx.x, d = (int)threadIdx.x, D = h.D;
-    const cuda_seq p = s.s[blockIdx.y];
-    if (d >= D || idle(u, slot, p.seq)) return;
-    const int keys = past_of(p) + p.n, size = part_size(keys), parts = (keys + size - 1) / size;
-    const float *from = part + ((size_t)blockIdx.y * u.most + slot) * CUDA_QUERY_PARTS * (D + 2);
-    float top = -INFINITY, sum = 0, o = 0;
-    for (int z = 0; z < parts; z++) top = fmaxf(top, from[(size_t)z * (D + 2)]);
-    for (int z = 0; z < parts; z++) {
-        const float *one = from + (size_t)z * (D + 2), e = shrunk(one[0], top);
-        sum += e * one[1];
-        o += e * one[2 + d];
-    }
-    out[(size_t)(p.row + p.n - 1) * h.H * D + (size_t)(u.unit ? u.unit[slot] : slot) * D + d] = o / sum;
+    const int n_parts = (keys + size - 1) / size;
+    if (last_block(counter + place, (unsigned)n_parts))
+        join_parts(out + (size_t)(p.row + p.n - 1) * h.H * D + (size_t)head * D, parts, n_parts, D);
 }
 
 template <int DP>
-static void start(float *part, const float *q, const float *k, const float *v, int keys, attn_heads h, cuda_live u,
-                  const cuda_seqs *s, cudaStream_t st) {
+static void start(float *out, float *part, unsigned *counter, const float *q, const float *k, const float *v, int keys,
+                  attn_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
     const int parts = (keys + LEAST - 1) / LEAST < CUDA_QUERY_PARTS ? (keys + LEAST - 1) / LEAST : CUDA_QUERY_PARTS;
-    CU_LAUNCH((query_parts_k<DP>), dim3((unsigned)parts, (unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, part,
-              q, k, v, h, u, *s);
+    CU_LAUNCH((query_k<DP>), dim3((unsigned)parts, (unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, out, part,
+              counter, q, k, v, h, u, *s);
 }
 
-extern "C" void cuda_launch_query(float *out, float *part, const float *q, const float *k, const float *v, int keys,
-                                  attn_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st) {
+extern "C" void cuda_launch_query(float *out, float *part, unsigned *counter, const float *q, const float *k,
+                                  const float *v, int keys, attn_heads h, cuda_live u, const cuda_seqs *s,
+                                  cudaStream_t st) {
     const int D = h.D;
     if (D <= 32)
-        start<32>(part, q, k, v, keys, h, u, s, st);
+        start<32>(out, part, counter, q, k, v, keys, h, u, s, st);
     else
-        (D <= 64 ? start<64> : start<128>)(part, q, k, v, keys, h, u, s, st);
-    CU_LAUNCH(query_join_k, dim3((unsigned)u.most, (unsigned)s->n), TILE_THREADS, 0, st, out, part, h, u, *s);
+        (D <= 64 ? start<64> : start<128>)(out, part, counter, q, k, v, keys, h, u, s, st);
 }
