@@ -52,12 +52,14 @@ do for [k = 1:2] {
                     continue
                 }
                 unset datafile columnheaders
-                plot map(k, word(tasks, j), word(criteria, i)) using 1:2:(0.5):(0.5):3 with boxxyerror fillstyle solid 1 noborder fillcolor palette
+                plot map(k, word(tasks, j), word(criteria, i)) using 1:2:3 with image
                 set datafile columnheaders
             }
         }
         unset multiplot
         unset output
+        # a viewer is not to smooth the cells
+        if (ext eq "svg") { system(sprintf("sed -i 's/<image /<image style=\"image-rendering: pixelated\" /' '%s/paper_task_maps_%s.svg'", dst, kind[k])) }
         unset label
         unset lmargin; unset rmargin; unset tmargin; unset bmargin
     }
