@@ -264,7 +264,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.ids += [attrs["id"]] if "id" in attrs else []
-        self.outside += [v for k, v in attrs.items() if k in ("src", "href", "xlink:href") and not v.startswith("#")]
+        self.outside += [v for k, v in attrs.items() if k in ("src", "href", "xlink:href") and not v.startswith(("#", "data:"))]
         self.links += [attrs["href"][1:]] if tag == "a" and "href" in attrs else []
         self.pictures += tag == "svg"
         if tag == "table":
