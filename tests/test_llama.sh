@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_llama - the programs on a small checkpoint of the Llama family (tests/golden/llama/llama: six query heads on two KV heads): scored, aggregated,
-# trained on, swept under static and contextual masks, verified, timed, continued, pruned and described; compat is refused by name.
+# trained on, swept under static and contextual masks, verified (thresholds too), timed, continued, pruned and described; compat is refused by name.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -33,6 +33,10 @@ for what in zero mean; do
     grep -o 'log_likelihood":[-0-9.]*' "$tmp/$what.jsonl" >"$tmp/$what"
 done
 [ "$(wc -l <"$tmp/mean")" -eq 4 ] && ! cmp -s "$tmp/zero" "$tmp/mean" || fail "--ablate mean changes nothing"
+head -c 3000 $data/wikitext/held-out.raw >"$tmp/text"
+for by in gate product; do
+    expect 0 "everything holds" verify --model $model --mask threshold:$by --calibrate "$tmp/text" --sparsity 50 --inputs 1 --context 12 --steps 3
+done
 expect 0 "everything holds" verify --model $model --mask contextual --predictor "$tmp/p.h5" --units both --sparsity 50 --inputs 1 --context 12 --steps 3
 run bench --model $model --mask random --units both --sparsity 50 --prompt 8 --tokens 4
 run prune --model $model $rule --sparsity 60 --out "$tmp/small"

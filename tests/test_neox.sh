@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_neox - the programs on a small GPT-NeoX (tests/golden/gelu/parallel: FFN beside the attention, q, k and v one tensor, GELU), as test_llama has them on a
 # Llama: masks, predictors, thresholds, texts; criteria that GELU leaves without a meaning are refused; a pruned file holds rows of its source. And of a checkpoint
-# of every family the bytes that bench counts for a token, against a closed form.
+# of every family: live units alone against masked ones, and the bytes that bench counts for a token against a closed form.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -94,10 +94,12 @@ expect 1 "$compat" prune --model $model --mode compat $rule --sparsity 60 --out 
 expect 1 "$compat" bench --model $model --mode compat --mask random --prompt 4 --tokens 4
 expect 1 "$compat" train --store "$tmp/s.h5" --model $model --criterion snip --mode compat --out "$tmp/x.h5"
 
-# bytes of a token
+# every family
 mkdir "$tmp/gelu" "$tmp/llama"
 for m in gelu/parallel gelu/sequential llama/llama llama/mistral llama/qwen2 llama/qwen3 llama/relu llama/biased; do
     run prune --model tests/golden/$m --mask random --units both --sparsity 50 --seed 3 --out "$tmp/$m"
+    expect 0 "everything holds" verify --model tests/golden/$m --mask "file:$tmp/$m/mask.h5" --inputs 1 --context 8 --steps 3
+    expect 0 "everything holds" verify --model "$tmp/$m" --inputs 1 --context 8 --steps 3
     run bench --model tests/golden/$m --mask "none,file:$tmp/$m/mask.h5" --kv compute,repair,skip --prompt 4 --tokens 6 --rounds 1 --out "$tmp/$m.csv"
     "$python" - tests/golden/$m "$tmp/$m" <<'PY' || fail "bytes of $m"
 import csv, json, sys, h5py, numpy as np
