@@ -76,6 +76,9 @@ done
 /usr/bin/python3 -c 'import csv, sys; assert {r["ablate"] for r in csv.DictReader(l for l in open(sys.argv[1]) if l[0] != "#")} == {"mean"}' "$tmp/b.csv" ||
     fail "bench does not say what units put out: $(tail -n 1 "$tmp/b.csv")"
 "$bin"/aggregate --store "$tmp/small.h5" --out "$tmp/none.h5" >"$tmp/e" 2>&1
+score --model $model --criteria snip --out "$tmp/old.h5"
+"$bin"/aggregate --store "$tmp/old.h5" --out "$tmp/old.h5" >"$tmp/e" 2>&1
+expect 1 "no means of units' values, which come with flap: bin/score --criteria flap" sweep --model $model --data $data --tasks copa --mask random --scores "$tmp/old.h5" --ablate mean
 expect 2 "--ablate mean needs --scores" sweep --model $model --data $data --tasks copa --mask random --ablate mean
 expect 2 "prune writes means into biases; use --bias" prune --model $model $rule --ablate mean --out "$tmp/x"
 expect 2 "--bias needs --scores" prune --model $model --mask random --bias --out "$tmp/x"

@@ -66,6 +66,14 @@ for line in lines:
 assert numbers, lines
 END
 expect 2 "--reference needs --a and --b" compare --details "$tmp/r.jsonl" --claims experiments/claims.json --reference mask=reference
+if has_cuda "reference masks on CUDA"; then  # the same masks of documents and of text: the same log-likelihoods
+    for device in cpu cuda; do
+        "$bin"/sweep --model tests/golden/opt/pre --data $data --tasks copa --limit 3 --wikitext "$tmp/text" --token-perplexity none --mask reference --criterion snip,wanda --sparsity 60 --refresh 32 \
+            --device $device --out "$tmp/on_$device.csv" --details "$tmp/on_$device.jsonl" >/dev/null 2>"$tmp/e" || fail "sweep --device $device: $(cat "$tmp/e")"
+        grep -o 'log_likelihood": *[-0-9.]*' "$tmp/on_$device.jsonl" | sed 's/.*: *//' >"$tmp/$device"
+    done
+    paste "$tmp/cpu" "$tmp/cuda" | awk '!(($1 - $2) ^ 2 <= (2e-4 * $2) ^ 2) {bad = 1; print} END {exit bad || NR < 14}' || fail "reference masks on CUDA"
+fi
 for c in epenas flap; do
     expect 2 "--mask reference: $c has no scores of an example" sweep --model $model --data $data --tasks copa --mask reference --criterion $c
     expect 2 "--mask reference: $c has no scores of an example" verify --model $model --mask reference --criterion $c
