@@ -98,8 +98,8 @@ store *store_open_as(const char *path, const char *format, const char *maker) {
         return NULL;
     }
     struct stat st;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        err_set("%s: a folder; give a file made by %s", path, maker);
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        err_set("%s: %s; give a file made by %s", path, S_ISDIR(st.st_mode) ? "a folder" : "not a regular file", maker);
         return NULL;
     }
     store *s = xcalloc(1, sizeof *s);

@@ -22,6 +22,7 @@ int store_check_out(const char *path, const char *format) {
     struct stat st;
     if (stat(path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0)) return 0;
     if (S_ISDIR(st.st_mode)) return err_set("%s: cannot write: it is a folder; name a file", path);
+    if (!S_ISREG(st.st_mode)) return err_set("%s: cannot write: not a regular file, which HDF5 needs", path);
     store *old = store_open_as(path, format, "this program");
     if (!old) return err_set("%s: cannot write: another kind of file has that name; name another", path);
     store_close(old);
@@ -32,8 +33,8 @@ static store *create(const char *path, bool memory, const char *format) {
     if (!memory && store_check_out(path, format) != 0) return NULL;
     store_start();
     store *s = xcalloc(1, sizeof *s);
-    s->path = xstrdup(path);
-    s->tmp = xasprintf("%s.tmp", path);
+    s->path = file_target(path);
+    s->tmp = xasprintf("%s.tmp", s->path);
     s->memory = memory;
     hid_t access_list = store_access(memory);
     s->file = H5Fcreate(s->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, access_list);

@@ -50,13 +50,9 @@ static void put_shape(FILE *f, const char *shape, const model_config *c) {
     put_built(f, shape, c, PREDICTOR_SHADOW);
 }
 
-static int put_all(FILE *f, char **shape, int n) {
+static int put_all(FILE *f, char **shape, const model_config *c, int n) {
     fputs("shape,layers,heads,hidden_size,neurons,counted,design,multiply_adds\n", f);
-    for (int i = 0; i < n; i++) {
-        model_config c;
-        if (model_shape(&c, shape[i])) return err_prefix("--shape");
-        put_shape(f, shape[i], &c);
-    }
+    for (int i = 0; i < n; i++) put_shape(f, shape[i], &c[i]);
     if (!model_dir) return 0;
     ckpt file = {0};
     if (ckpt_open(&file, model_dir)) return -1;
@@ -70,18 +66,22 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "multiply-adds of predictors by the shape of the model, as CSV", options);
     int n;
     char **shape = cli_split(shapes, &n);
+    model_config *c = xmalloc((size_t)n * sizeof *c);
+    for (int i = 0; i < n; i++)
+        if (model_shape(&c[i], shape[i])) die(2, "--shape %s", err_get());
     file_out out = {0};
     if (out_file && file_out_open(&out, out_file)) die(1, "%s", err_get());
     FILE *f = out_file ? out.f : stdout;
     char *command = cli_command(argc, argv);
     fprintf(f, "# command: %s\n# code: %s\n", command, code_version());
     free(command);
-    if (put_all(f, shape, n)) {
+    if (put_all(f, shape, c, n)) {
         file_out_abandon(&out);
         die(1, "%s", err_get());
     }
     if (out_file && file_out_close(&out)) die(1, "%s", err_get());
     free(shape);
+    free(c);
     stdout_end();
     return 0;
 }

@@ -1,9 +1,10 @@
-// test_base - error texts, whole-file input and output (full disk included), random numbers against published values,
-// hashes, hash tables, names of modes, date and memory, the variables of launchers.
+// test_base - error texts, whole-file input and output (full disk, links and pipes included), random numbers against
+// published values, hashes, hash tables, names of modes, date and memory, the variables of launchers.
 #include "base.h"
 #include "mode.h"
 #include "ranks.h"
 #include "table.h"
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -80,6 +82,34 @@ static void files(void **state) {
     assert_false(file_exists(tmp));
     assert_int_equal(hash_file(pieces, path), 0);
     assert_string_equal(whole, pieces);  // the old file is as it was
+
+    char *link = xasprintf("%s/link", dir);
+    assert_int_equal(symlink(path, link), 0);
+    assert_int_equal(file_out_open(&o, link), 0);
+    fputs("through a link", o.f);
+    assert_int_equal(file_out_close(&o), 0);
+    char *target = file_target(link);
+    assert_string_equal(target, path);  // the link is still one
+    free(target);
+    unlink(link);
+    free(link);
+    text = file_read(path, &n);
+    assert_string_equal(text, "through a link");
+    free(text);
+    unlink(path);
+
+    assert_int_equal(mkfifo(path, 0600), 0);
+    const int reader = open(path, O_RDONLY | O_NONBLOCK);
+    char got[16] = "";
+    assert_int_equal(file_out_open(&o, path), 0);
+    fputs("to a pipe", o.f);
+    assert_int_equal(file_out_close(&o), 0);
+    assert_int_equal(read(reader, got, sizeof got - 1), 9);
+    assert_string_equal(got, "to a pipe");
+    assert_int_equal(file_out_open(&o, path), 0);
+    file_out_abandon(&o);
+    assert_true(file_exists(path));
+    close(reader);
     unlink(path);
     free(path);
     free(tmp);
@@ -260,6 +290,7 @@ static void launchers(void **state) {
                  {"-1", "3", "0", {0, 1, 0}},
                  {"1x", "3", "0", {0, 1, 0}},
                  {"0", "99999999999", "0", {0, 1, 0}},
+                 {"0", "2147483647", "0", {0, 1, 0}},
                  {"2", "4", "x", {2, 4, 0}}};
     for (int l = 0; l < 3; l++)
         for (int v = 0; v < 3; v++) unsetenv(names[l][v]);

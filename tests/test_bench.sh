@@ -18,7 +18,7 @@ expect 2 "hidden size 30 is no multiple of 4 heads" --shape 3x4x30x96x61x50
 expect 2 "not one of fp32, fp16, bf16" --shape $tiny --weights int8
 expect 2 "--tokens 0: outside 1..1048576" --shape $tiny --tokens 0
 expect 1 "has 50 positions, and a prompt of 40 with 20 tokens needs 60" --shape $tiny --prompt 40 --tokens 20
-expect 1 "percentage from 0 to 100" --shape $tiny --prompt 4 --tokens 4 --sparsity 101
+expect 2 "--sparsity: sparsity 101: a percentage from 0 to 100" --shape $tiny --prompt 4 --tokens 4 --sparsity 101
 expect 1 "not one of none, random, static" --shape $tiny --prompt 4 --tokens 4 --mask foo
 expect 2 "not one of shadow, dejavu" --shape $tiny --prompt 4 --tokens 4 --mask contextual --design foo
 expect 1 "needs a dense pass before its mask" --shape $tiny --prompt 4 --tokens 4 --mask contextual --design dejavu --scope global --refresh 2

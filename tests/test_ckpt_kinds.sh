@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_ckpt_kinds - checkpoints as tools of today leave them: the head alone, prefixes, buffers and heads of other tasks, a tensor in two
+# test_ckpt_kinds - checkpoints as tools of today leave them: the head alone, wrapped names, buffers and heads of other tasks, a tensor in two
 # shards, a vocabulary that is padded, the hub's cache with its links; all have the hash of the plain file. What cannot be read is refused
 # with a line that says what it is: pointers of Git LFS, links to nowhere, quantised weights, a missing and a foreign name together.
 . tests/expect.sh
@@ -9,7 +9,7 @@ golden=tests/golden/ckpt
 variant() {
     rm -rf "$tmp/$1" && mkdir "$tmp/$1"
     /usr/bin/python3 - "${source:-$golden/st}" "$tmp/$1" "$2" <<'PY' || fail "$1: not made"
-import json, struct, sys
+import json, re, struct, sys
 source, out, change = sys.argv[1:]
 raw = open(source + "/model.safetensors", "rb").read()
 n = struct.unpack("<Q", raw[:8])[0]
@@ -48,6 +48,13 @@ variant head 't[head] = t.pop(embed)'
 same "$tmp/head"
 variant wrapped 't = {"_orig_mod.module." + k: v for k, v in t.items()}'
 same "$tmp/wrapped" '"_orig_mod.module." before the tensors'
+variant wrapped 't = {"base_model.model." + k: v for k, v in t.items()}'
+same "$tmp/wrapped" '"base_model.model." before the tensors'
+for within in _orig_mod _fsdp_wrapped_module._checkpoint_wrapped_module module; do  # each layer by itself
+    variant wrapped 't = {re.sub(r"(layers\.\d+\.)", r"\1'$within'.", k): v for k, v in t.items()}'
+    grep -q "layers.1.$within.fc1" "$tmp/wrapped/model.safetensors" || fail "no $within within names"
+    same "$tmp/wrapped"
+done
 variant buffer 't["model.decoder.embed_positions.position_ids"] = ["I64", [7], bytes(56)]'
 same "$tmp/buffer" "1 tensor without a place in the model left out: embed_positions.position_ids"
 variant heads 't["score.weight"] = ["F32", [2, 6], bytes(48)]; t["qa.bias"] = ["F32", [2], bytes(8)]'
@@ -69,6 +76,9 @@ shards["b.safetensors"][names[18]] = [wrong[0], wrong[1], bytes(len(wrong[2]))]'
 same "$tmp/twice"
 
 # refused
+variant page ""
+printf '<!DOCTYPE html><html><body>Not found</body></html>' >"$tmp/page/model.safetensors"
+expect 1 'model.safetensors: a text that begins with "<!DOCTYP", no safetensors file' info --model "$tmp/page"
 variant layers 'config["num_hidden_layers"] = 1'
 expect 1 "tensor layers.1.fc1.bias has no place in the model" info --model "$tmp/layers"
 variant both 't["model.decoder.layers.0.fc1.qweight"] = t.pop("model.decoder.layers.0.fc1.weight")'

@@ -1,17 +1,17 @@
 #!/bin/sh
 # test_outputs - where results go. A full standard output ends every program with 1 and one line. A folder, a file of another kind
-# or an HDF5 file as the name of a result is refused with one line, and stays as it is. HDF5 files written with a filter that
+# or an HDF5 file as the name of a result is refused with one line, and stays as it is; a pipe or a device gets the text. HDF5 files written with a filter that
 # the library lacks (h5py's lzf) are named with the filter.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
 model=tests/golden/llama/llama data=data/world
-sweep="--data $data --tasks copa --limit 1 --mask none --over-long cut"
+sweep="--data $data --tasks copa --limit 1 --over-long cut --mask none"
 "$bin/score" --model $model --data $data --tasks copa --shots 0 --examples 6 --criteria snip --over-long cut --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
 "$bin/aggregate" --store "$tmp/s.h5" --out "$tmp/a.h5" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
 "$bin/train" --store "$tmp/s.h5" --model $model --criterion snip --epochs 1 --hidden 4 --out "$tmp/p.h5" >/dev/null 2>"$tmp/e" || fail "train: $(cat "$tmp/e")"
 "$bin/prune" --model $model --mask random --out "$tmp/small" >/dev/null 2>"$tmp/e" || fail "prune: $(cat "$tmp/e")"
-"$bin/sweep" --model $model $sweep --out "$tmp/w.csv" --details "$tmp/w.jsonl" >/dev/null 2>"$tmp/e" || fail "sweep: $(cat "$tmp/e")"
+"$bin/sweep" --model $model $sweep,random --sparsity 50 --out "$tmp/w.csv" --details "$tmp/w.jsonl" >/dev/null 2>"$tmp/e" || fail "sweep: $(cat "$tmp/e")"
 mkdir "$tmp/folder"
 
 # full PROGRAM ARGUMENT... : with a full standard output
@@ -35,8 +35,12 @@ if [ -w /dev/full ]; then
     full prune --model $model --mask random --out "$tmp/small2"
     full generate --model $model --prompt a --tokens 2
     full costs
+    full compare --details "$tmp/w.jsonl" --a mask=none --b mask=random --match mode
+    full tables --select "$tmp/w.csv" --where metric=acc
     full bench_train --shape 1x2x16x32x100x64 --steps 1 --rounds 1 --peer none --design shadow
 fi
+"$bin/sweep" --model $model $sweep >&- 2>"$tmp/e"
+[ $? -eq 1 ] && tail -n 1 "$tmp/e" | grep -q 'standard output: cannot write: Bad file descriptor' || fail "sweep, no output: $(cat "$tmp/e")"
 
 # refused WHAT PROGRAM ARGUMENT... with --out, --details and so on of $1: its bytes stay
 refused() {
@@ -72,6 +76,31 @@ done
 refused "$tmp/s.h5" "not made by bin/train" $train --out "$tmp/s.h5"
 refused "$tmp/data.jsonl" "not a file of details" sweep --model $model $sweep --out "$tmp/x.csv" --details "$tmp/data.jsonl"
 [ -e "$tmp/y.h5" ] && fail "a training that was refused has written its file"
+
+# a pipe gets what the file would; HDF5, and files that are added to, need a file
+mkfifo "$tmp/pipe"
+# piped PROGRAM ARGUMENT... with the name of its text as the last argument
+piped() {
+    "$bin/$@" "$tmp/text" >/dev/null 2>"$tmp/e" || fail "$*: $(cat "$tmp/e")"
+    timeout 20 cat "$tmp/pipe" >"$tmp/got" &
+    "$bin/$@" "$tmp/pipe" >/dev/null 2>"$tmp/e" || fail "$* into a pipe: $(cat "$tmp/e")"
+    wait $!
+    grep -v '^#' "$tmp/text" >"$tmp/want"
+    grep -v '^#' "$tmp/got" | cmp -s - "$tmp/want" && [ -p "$tmp/pipe" ] || fail "$*: not the same text in a pipe"
+}
+echo '{"context": "a", "continuation": " b"}' >"$tmp/requests.jsonl"
+piped costs --shape opt-125m --out
+piped tables --select "$tmp/w.csv" --where metric=acc --out
+piped sweep --model $model --mask none --requests "$tmp/requests.jsonl" --out
+ln -s want "$tmp/link"
+"$bin/costs" --shape opt-125m --out "$tmp/link" 2>"$tmp/e" && [ -L "$tmp/link" ] && grep -q opt-125m "$tmp/want" || fail "costs --out: a link is lost, $(cat "$tmp/e")"
+refused "$tmp/pipe" "not a regular file" $score --out "$tmp/pipe"
+refused "$tmp/pipe" "not a regular file" aggregate --store "$tmp/s.h5" --out "$tmp/pipe"
+refused "$tmp/pipe" "not a regular file" $train --out "$tmp/pipe"
+refused "$tmp/pipe" "not a regular file" $train --predictions "$tmp/pipe" --out "$tmp/y.h5"
+refused "$tmp/pipe" "not a regular file" sweep --model $model $sweep --out "$tmp/pipe"
+expect 1 "$tmp/pipe: not a regular file" aggregate --store "$tmp/pipe" --out "$tmp/x.h5"
+expect 1 "$tmp/pipe: not a regular file" prune --model $model --mask "file:$tmp/pipe" --out "$tmp/x"
 
 # lzf; h5py stores what it cannot make smaller without the filter, so the numbers are made equal
 /usr/bin/python3 - "$tmp" <<'PY' || fail "writing the files"

@@ -43,6 +43,24 @@ moved["<|endoftext|>"] = len(moved)
 json.dump(moved, open(sys.argv[1], "w", encoding="utf-8"), ensure_ascii=False)
 PY
 refused "no special token such as </s>; is this the tokenizer of another model?"
+# all ids are one more, so </s> of config.json is <pad>
+fresh
+/usr/bin/python3 - "$tmp/m/vocab.json" <<'PY'
+import json, sys
+vocab = json.load(open(sys.argv[1], encoding="utf-8"))
+json.dump({s: i + 1 for s, i in list(vocab.items())[:-1]}, open(sys.argv[1], "w", encoding="utf-8"), ensure_ascii=False)
+PY
+sed -i '$d' "$tmp/m/merges.txt"
+special bos 3
+refused "config.json's \"eos_token_id\" is 2, which the tokenizer calls \"<pad>\"; is this the tokenizer of another model?"
+fresh
+special eos 0
+refused "config.json's \"eos_token_id\" is 0, which the tokenizer calls \"<s>\""
+# byte-order marks, as editors put them: the same tokens
+fresh
+for name in vocab.json merges.txt; do { printf '\357\273\277'; cat $golden/$name; } >"$tmp/m/$name"; done
+"$bin/tasks" --model "$tmp/m" --encode "The old man" >"$tmp/1" 2>&1
+"$bin/tasks" --model $golden --encode "The old man" | cmp -s - "$tmp/1" || fail "byte-order marks: $(cat "$tmp/1")"
 
 # companions
 fresh

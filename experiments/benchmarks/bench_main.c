@@ -261,6 +261,10 @@ int main(int argc, char **argv) {
               options);
     if (!arg.model == !arg.shape) die(2, "give --model DIR or --shape NAME; see --help");
     if (mask_options_check_means(&arg.masks) != 0) die(2, "%s", err_get());
+    int sparsities;
+    long *sparsity = mask_parse_sparsities(arg.masks.sparsity, &sparsities);
+    if (!sparsity) die(2, "%s", err_get());
+    free(sparsity);
     if (calibrates() && mask_options_check_threshold(&arg.masks) != 0) die(2, "%s", err_get());
     if (calibrates() && !arg.model) die(2, "--mask threshold needs --model DIR: a shape has no tokenizer");
     const dtype narrow = arg.device.activations;

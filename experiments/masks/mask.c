@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 const char *const mask_scope_names[] = {"local", "global", "hybrid", NULL};
 const char *const mask_counts_names[] = {"spread", "floor", NULL};
@@ -46,10 +47,11 @@ long *mask_parse_sparsities(const char *list, int *n) {
     char **item = cli_split(list, n);
     long *out = xmalloc((size_t)*n * sizeof *out);
     bool ok = *n > 0;
-    if (!ok) err_set("no sparsity is named; --sparsity takes a list such as 0,10,50");
+    if (!ok) err_set("no sparsity is named; a list such as 0,10,50 is wanted");
     for (int i = 0; i < *n && ok; i++) ok = (out[i] = mask_parse_sparsity(item[i])) >= 0;
     free(item);
     if (ok) return out;
+    err_prefix("--sparsity");
     free(out);
     return NULL;
 }
@@ -298,6 +300,10 @@ static int read_kind(uint8_t *out, hid_t file, const char *path, const char *nam
 int mask_read(mask *m, const model_config *c, const char *path) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);  // one line of our own instead of the library's stack
     if (!file_exists(path)) return err_set("%s: no such file; --mask file:PATH names a mask file", path);
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return err_set("%s: %s; --mask file:PATH names a mask file", path,
+                       S_ISDIR(st.st_mode) ? "a folder" : "not a regular file");
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file < 0) return err_set("%s: not an HDF5 file, or it cannot be opened", path);
     int bad = read_kind(m->heads, file, path, "/mask/heads", c->L, c->H);

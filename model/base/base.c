@@ -63,8 +63,10 @@ _Noreturn void die(int status, const char *fmt, ...) {
 
 void stdout_end(void) {
     errno = 0;
-    if (fflush(stdout) || ferror(stdout))
-        die(1, "standard output: cannot write: %s", errno ? strerror(errno) : "the disk may be full");
+    if (!fflush(stdout) && !ferror(stdout)) return;
+    if (!errno && write(STDOUT_FILENO, "", 0) < 0)  // an earlier line failed: the reason may still be there
+        die(1, "standard output: cannot write: %s", strerror(errno));
+    die(1, "standard output: cannot write: %s", errno ? strerror(errno) : "the disk may be full");
 }
 
 // ---------------------------------------------------------------- memory
@@ -171,24 +173,32 @@ int check_out(const char *path) {
     return err_set("%s: cannot write: an HDF5 file has that name, which would be lost; name another", path);
 }
 
+char *file_target(const char *path) {
+    struct stat st;
+    char *to = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+    return to ? to : xstrdup(path);
+}
+
 int file_out_open(file_out *o, const char *path) {
+    struct stat st;
     *o = (file_out){0};
     if (check_out(path) != 0) return -1;
-    o->path = xstrdup(path);
-    o->tmp = xasprintf("%s.tmp", path);
-    if ((o->f = fopen(o->tmp, "wb"))) return 0;
-    err_set("%s: cannot write: %s", o->tmp, strerror(errno));
+    o->path = file_target(path);
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) o->tmp = xasprintf("%s.tmp", o->path);
+    const char *name = o->tmp ? o->tmp : path;
+    if ((o->f = fopen(name, "wb"))) return 0;
+    err_set("%s: cannot write: %s", name, strerror(errno));
     file_out_abandon(o);
     return -1;
 }
 
 int file_out_close(file_out *o) {
     errno = 0;
-    bool ok = fflush(o->f) == 0 && !ferror(o->f) && fsync(fileno(o->f)) == 0;
+    bool ok = fflush(o->f) == 0 && !ferror(o->f) && (!o->tmp || fsync(fileno(o->f)) == 0);
     int why = errno;
     ok = fclose(o->f) == 0 && ok;
     o->f = NULL;
-    if (ok && rename(o->tmp, o->path) == 0) {
+    if (ok && (!o->tmp || rename(o->tmp, o->path) == 0)) {
         free(o->path);
         free(o->tmp);
         *o = (file_out){0};

@@ -54,10 +54,13 @@ int err_open(const char *path);
 int check_lfs(const char *path, const void *bytes, size_t n);
 // Says so and returns -1 where path is a folder, or an HDF5 file that a file of another kind would replace; else 0.
 int check_out(const char *path);
+// The name of the file that a link leads to, or path itself: what a rename would replace. The caller's.
+char *file_target(const char *path);
 // Buffered text or binary output that appears under its name only when complete: written to PATH.tmp, synced, renamed.
+// A device or a pipe (/dev/stdout, /dev/null) is written as it is.
 typedef struct {
     FILE *f;
-    char *path, *tmp;
+    char *path, *tmp;  // tmp NULL: a device or a pipe
 } file_out;
 int file_out_open(file_out *o, const char *path);  // check_out first
 // reports every earlier write error (full disk) here; on failure the old file stays

@@ -2,11 +2,11 @@
 #include "ranks.h"
 #include "base.h"
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { RANK, COUNT, LOCAL, VARIABLES };
+enum { MOST = 1 << 20 };  // processes; a larger number is no launcher's
 static const char *const launchers[][VARIABLES] = {
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
     {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
@@ -17,7 +17,7 @@ static int number(const char *name) {
     const char *text = getenv(name);
     char *end;
     const long x = text ? strtol(text, &end, 10) : -1;
-    return text && end != text && *end == 0 && x >= 0 && x <= INT_MAX ? (int)x : -1;
+    return text && end != text && *end == 0 && x >= 0 && x <= MOST ? (int)x : -1;
 }
 
 // The first launcher that says which process of how many this is.

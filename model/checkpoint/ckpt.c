@@ -5,9 +5,9 @@
 #include "folder.h"
 #include "fused.h"
 #include "gguf.h"
+#include "json_read.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,21 +42,38 @@ static int map_file(ckpt *c, const char *path, const uint8_t **bytes, size_t *n)
     return check_lfs(path, base, *n);
 }
 
-// Without what torch's DataParallel, compile and FSDP, and Lightning put before all names.
-static const char *unwrapped(const char *name) {
-    static const char *const wrappers[] = {"module.", "_orig_mod.", "_fsdp_wrapped_module."};
-    for (int i = 0; i < 3; i++)
-        if (!strncmp(name, wrappers[i], strlen(wrappers[i]))) return unwrapped(name + strlen(wrappers[i]));
-    if (!strncmp(name, "model.model.", strlen("model.model."))) return unwrapped(name + strlen("model."));
-    return name;
+// What torch's DataParallel, compile, FSDP and checkpoint wrappers, DeepSpeed under Lightning, and PEFT put before
+// names.
+static const char *const wrappers[] = {
+    "module.",           "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.",
+    "base_model.model.", NULL};
+
+static size_t wrapper_length(const char *name) {
+    for (const char *const *w = wrappers; *w; w++)
+        if (!strncmp(name, *w, strlen(*w))) return strlen(*w);
+    return 0;
 }
 
-// OPT's "model.decoder.layers...", "decoder.layers..." and "layers..." are the same tensor.
-static const char *short_name(const ckpt *c, const char *name) {
-    name = unwrapped(name);
+// Without the wrappers before the whole name, and Lightning's "model.".
+static const char *unwrapped(const char *name) {
+    for (size_t n; (n = wrapper_length(name)); name += n) continue;
+    return strncmp(name, "model.model.", strlen("model.model.")) ? name : unwrapped(name + strlen("model."));
+}
+
+// OPT's "model.decoder.layers...", "decoder.layers..." and "layers..." are the same tensor; wrappers of single layers
+// stand within the name. The caller's.
+static char *short_name(const ckpt *c, const char *name) {
+    char *out = xmalloc(strlen(name) + 1), *end = out;
+    for (const char *p = name; *p;) {
+        for (size_t w; (w = wrapper_length(p)); p += w) continue;
+        while (*p && (*end++ = *p++) != '.') continue;
+    }
+    *end = 0;
+    const char *at = unwrapped(out);
     for (const char *const *prefix = arch_of(&c->config).family->prefixes; *prefix; prefix++)
-        if (!strncmp(name, *prefix, strlen(*prefix))) name += strlen(*prefix);
-    return name;
+        if (!strncmp(at, *prefix, strlen(*prefix))) at += strlen(*prefix);
+    memmove(out, at, strlen(at) + 1);
+    return out;
 }
 
 // Adds the tensors of one file, which it takes, after those that are there.
@@ -69,7 +86,7 @@ static void add_tensors(ckpt *c, const char *path, tensor *ts, int n) {
     for (int i = 0; i < n; i++) {
         tensor *t = &c->tensors[c->n_tensors++];
         *t = ts[i];
-        t->name = xstrdup(short_name(c, ts[i].name));
+        t->name = short_name(c, ts[i].name);
         ts[i].made = NULL;
         if (t->foreign || dtype_in_blocks(t->type) || (uintptr_t)t->data % dtype_bytes(t->type) == 0) continue;
         struct ckpt_map copy = {.base = xaligned(tensor_bytes(t)), .bytes = tensor_bytes(t), .owned = true};
@@ -107,6 +124,14 @@ static const tensor *named(const tensor *ts, int n, const char *name) {
     return NULL;
 }
 
+// The tensor of that name in a file, among those from `first` on.
+static const tensor *of_shard(const ckpt *c, int first, const char *name) {
+    char *wanted = short_name(c, name);
+    const tensor *t = named(c->tensors + first, c->n_tensors - first, wanted);
+    free(wanted);
+    return t;
+}
+
 static void drop(ckpt *c, const tensor *t) {
     int i = (int)(t - c->tensors);
     free(c->tensors[i].name);
@@ -119,9 +144,8 @@ static void drop_others_of_shard(ckpt *c, const json_t *map, const char *shard, 
     const char *name;
     json_t *v;
     json_object_foreach((json_t *)map, name, v) {
-        const tensor *t = strcmp(json_string_value(v), shard)
-                              ? named(c->tensors + first, c->n_tensors - first, short_name(c, name))
-                              : NULL;
+        if (!strcmp(json_string_value(v), shard)) continue;
+        const tensor *t = of_shard(c, first, name);
         if (t) drop(c, t);
     }
 }
@@ -135,10 +159,10 @@ static int load_shard(ckpt *c, const json_t *map, const char *shard, const char 
         err_set("%s: missing, though %s names it; fetch it again", path, index);
     const char *name;
     json_t *v;
-    json_object_foreach((json_t *)map, name,
-                        v) if (!bad && !strcmp(json_string_value(v), shard) &&
-                               !named(c->tensors + first, c->n_tensors - first, short_name(c, name))) bad =
-        err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
+    json_object_foreach((json_t *)map, name, v) {
+        if (bad || strcmp(json_string_value(v), shard) || of_shard(c, first, name)) continue;
+        bad = err_set("%s: tensor %s is not there, though %s says so; fetch both again", path, name, index);
+    }
     if (!bad) drop_others_of_shard(c, map, shard, first);
     free(path);
     return bad;
@@ -171,7 +195,8 @@ static int load_index(ckpt *c, const char *path, parse_fn *parse) {
     size_t n;
     char *text = file_read(path, &n);
     if (!text) return -1;
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    const size_t mark = bom_length(text, n);
+    json_t *root = json_loadb(text + mark, n - mark, JSON_REJECT_DUPLICATES, &e);
     free(text);
     if (!root) return err_set("%s: line %d: not valid JSON: %s", path, e.line, e.text);
     int bad = load_shards(c, root, path, parse);

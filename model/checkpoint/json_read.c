@@ -14,11 +14,13 @@ static size_t string_length(const char *p, size_t left) {
     return i < left ? i + 1 : left;
 }
 
+size_t bom_length(const char *text, size_t n) { return n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; }
+
 json_t *json_read(const char *text, size_t n, json_error_t *why) {
     char *copy = NULL;
     size_t length;
     FILE *out = open_memstream(&copy, &length);
-    for (size_t i = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, used; i < n; i += used) {
+    for (size_t i = bom_length(text, n), used; i < n; i += used) {
         const char *p = text + i, *put = NULL;
         used = 1;
         for (int k = 0; k < 3 && !put; k++)

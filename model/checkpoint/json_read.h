@@ -5,3 +5,5 @@
 #include <stddef.h>
 
 json_t *json_read(const char *text, size_t n, json_error_t *why);
+// Bytes of the byte-order mark that a text begins with: 3 or 0.
+size_t bom_length(const char *text, size_t n);

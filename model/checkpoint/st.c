@@ -2,6 +2,7 @@
 // Format: https://huggingface.co/docs/safetensors, "Format". Offsets count from the end of the header; together the
 // tensors cover the block exactly, without gap or overlap, as the reference implementation demands, too.
 #include "ckpt.h"
+#include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,13 @@ static int read_header(const json_t *root, const uint8_t *data, uint64_t block, 
     return -1;
 }
 
+// Whether these are printable characters, such as a web page has in place of a length.
+static bool is_text(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isprint(bytes[i]) && !isspace(bytes[i])) return false;
+    return true;
+}
+
 int st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors, int *n_tensors) {
     uint64_t header = 0;
     json_error_t e;
@@ -152,6 +160,9 @@ int st_parse(const uint8_t *bytes, size_t n, const char *path, tensor **tensors,
     *n_tensors = 0;
     if (n < 8) return err_set("%s: %zu bytes are too few for a safetensors file; fetch it again", path, n);
     for (int i = 7; i >= 0; i--) header = header << 8 | bytes[i];
+    if (is_text(bytes, 8))
+        return err_set("%s: a text that begins with \"%.8s\", no safetensors file; fetch it again", path,
+                       (const char *)bytes);
     if (header > MAX_HEADER || header > n - 8)
         return err_set(
             "%s: a header of %llu bytes does not fit the file of %zu; it is truncated or no safetensors file", path,

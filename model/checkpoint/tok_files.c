@@ -32,8 +32,9 @@ static int check_id(const json_t *value, const char *key, int vocab) {
 }
 
 static int read_vocab(tok *t, const char *json, size_t bytes, int vocab) {
+    const size_t mark = bom_length(json, bytes);
     json_error_t why;
-    json_t *root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &why), *value;
+    json_t *root = json_loadb(json + mark, bytes - mark, JSON_REJECT_DUPLICATES, &why), *value;
     int k = 0, bad = 0;
     const char *key;
     if (!root) return err_set("%s:%d: %s", t->path, why.line, why.text);
@@ -69,7 +70,7 @@ static int read_merge(tok *t, const char *p, size_t len) {
 
 static int read_merges(tok *t, const char *text, size_t bytes) {
     int line = 0;
-    for (const char *p = text, *end = text + bytes, *eol; p < end; p = eol + 1) {
+    for (const char *p = text + bom_length(text, bytes), *end = text + bytes, *eol; p < end; p = eol + 1) {
         line++;
         eol = memchr(p, '\n', (size_t)(end - p));
         if (!eol) eol = end;

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include "json_read.h"
 #include "tok_impl.h"
 
 static const char *text_of(const json_t *o, const char *key) {
@@ -252,9 +253,10 @@ static int read_root(tok *t, const json_t *root, int rows) {
 }
 
 tok *tok_parse_json(const char *json, size_t n, const char *path, int vocab) {
+    const size_t mark = bom_length(json, n);
     json_error_t why;
     tok *t = tok_new(xasprintf("%s/tokenizer.json", path), xasprintf("%s/tokenizer.json", path));
-    json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    json_t *root = json_loadb(json + mark, n - mark, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     int bad = 0;
     if (!root)
         bad = err_set("%s:%d: not valid JSON: %s", t->path, why.line, why.text);

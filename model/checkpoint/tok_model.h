@@ -4,7 +4,7 @@
 #include "tok.h"
 
 // tok_open, and what config.json calls the tokens that begin, end and pad a text must be special tokens of the
-// vocabulary. Otherwise this is the tokenizer of another model: NULL and err_set.
+// vocabulary, and the second not <pad> or the like. Otherwise this is the tokenizer of another model: NULL and err_set.
 tok *tok_open_model(const char *dir, const model_config *c);
 // The token that stands before a text where one is asked for: the tokenizer's BOS, else its EOS, else config.json's;
 // -1: none of them has one.
