@@ -90,12 +90,12 @@ void cuda_correlate(float *corr, float *most, float *work, const float *x, int E
     for (int at = 0; gpu_spans(&spans, s, n, &at, 1, CUDA_WARPS, true);)
         cuda_launch_centre_rows(work, most, x, E, &spans, g->stream);
     LAUNCHED("correlate");
-    const size_t tile_bytes = E % 4 ? WORK_BYTES / 2 : WORK_BYTES;
+    const size_t tile_bytes = E % 4 ? g->work_bytes / 2 : g->work_bytes;
     for (int i = 0; i < n; corr += (size_t)s[i].n * (size_t)s[i].n, i++) {
         const gpu_work_point mark = gpu_work_mark();
         int ld;
         float *tile = gpu_work(tile_bytes);
-        const float *y = aligned_rows(work, E, &s[i], WORK_BYTES - tile_bytes, &ld);
+        const float *y = aligned_rows(work, E, &s[i], g->work_bytes - tile_bytes, &ld);
         for (int j = 0, some; j < s[i].n; j += some) {
             some = correlated_rows(s[i].n, j, tile_bytes);
             BLAS(cublasSgemm(g->blas, CUBLAS_OP_T, CUBLAS_OP_N, s[i].n, some, E, &one, y, ld,
@@ -156,7 +156,7 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
     const gpu_work_point mark = gpu_work_mark();
     double *on_device = gpu_work((size_t)rows * WSUMS * sizeof *on_device);
     const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float),
-                 floats = (WORK_BYTES - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
+                 floats = (g->work_bytes - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     ASSERT(sum_floats < floats / 2);
     const bool odd = w->rows % 4 != 0 && !w->narrow;
     gradient of = {w, {dz, tdz}, {x, tx}, {E, E}, s, NULL};

@@ -61,7 +61,7 @@ template <class List> __device__ __forceinline__ int find_span(const List &list,
 }
 
 // What another block of this launch has written: not from a cache that is this multiprocessor's own.
-__device__ __forceinline__ float load_fresh(const float *p) {
+template <class T> __device__ __forceinline__ T load_fresh(const T *p) {
 #ifdef __CUDA_ARCH__
     return __ldcg(p);
 #else

@@ -57,7 +57,7 @@ void gpu_few_rows_t(float *y, const float *x, const weight *wt, unsigned low, co
                                 .bias_type = b ? (int)b->type : 0};
     const size_t each = (size_t)CUDA_FEW_PARTS * (size_t)wt->cols * sizeof(float);
     const int tiles = (wt->cols + CUDA_FEW_WIDE - 1) / CUDA_FEW_WIDE, counted = COUNTERS / tiles * 8,
-              most = (int)(WORK_BYTES / each) < counted ? (int)(WORK_BYTES / each) : counted;
+              most = (int)(g->work_bytes / each) < counted ? (int)(g->work_bytes / each) : counted;
     ASSERT(most > 0);
     const gpu_work_point mark = gpu_work_mark();
     float *part = gpu_work((size_t)most * each);

@@ -73,7 +73,7 @@ gpu_work_point gpu_work_mark(void) { return (gpu_work_point){g->work_used, ++g->
 
 void *gpu_work(size_t bytes) {
     const size_t room = (bytes + WORK_ALIGN - 1) / WORK_ALIGN * WORK_ALIGN;
-    ASSERT(g->work_depth > 0 && room <= WORK_BYTES + WORK_PAD - g->work_used);
+    ASSERT(g->work_depth > 0 && room <= g->work_bytes + WORK_PAD - g->work_used);
     void *p = g->work + g->work_used;
     g->work_used += room;
     return p;

@@ -18,7 +18,9 @@ enum {
     PIECE_BYTES = 4 << 20,   // each of the two pinned buffers for large copies
     SCALAR_BYTES = 8 << 10,  // numbers that cuBLAS reads from device memory (cuda_round.c)
     COUNTERS = 16 << 10,     // of blocks that have done their part of a sum; 0 between launches
-    WORK_BYTES = 32 << 20,   // workspace: widened weights, row sums of attention
+    WORK_LEAST = 32 << 20,   // workspace (parts of operands, tiles of gradients, row sums of attention): at least this,
+    WORK_MOST = 1 << 30,     // at most this, else
+    WORK_SHARE = 256,        // this part of a GPU's memory: fewer and larger products
     WORK_ALIGN = 256,
     WORK_PAD = 16 * WORK_ALIGN,  // what aligning its pieces may take
     BLAS_BYTES = 4 << 20,        // cuBLAS's own, on GPUs before Hopper, which wants
@@ -42,7 +44,7 @@ typedef struct {
     segment *segment;
     int n_segments, cap_segments;
     char *work;  // workspace, of which gpu_work takes pieces
-    size_t work_used;
+    size_t work_bytes, work_used;
     int work_depth;
     char *stage, *stage_pinned;  // two halves each, on the device and on the host
     cudaEvent_t stage_done[2];   // recorded when a half was left
@@ -86,8 +88,8 @@ size_t gpu_rounded(size_t bytes);  // up to what allocations are multiples of
 const void *gpu_pinned(const void *host, size_t bytes, size_t *at);
 // Memory of the device for the length of an operation, in the workspace of the GPU at work: an arena as scratch.h has
 // it for host memory, with the same rules, but of fixed size, so that a recorded operation finds it where it was. An
-// operation marks, takes and releases; what is launched later on the stream may overwrite what was released. WORK_BYTES
-// can be taken at a time.
+// operation marks, takes and releases; what is launched later on the stream may overwrite what was released. g->work_bytes
+// can be taken at a time; they follow from the kind of GPU alone, and with them the shapes of products.
 typedef struct {
     size_t used;
     int depth;

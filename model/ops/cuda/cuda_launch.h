@@ -227,10 +227,14 @@ void cuda_launch_column_moments(double *moments, const float *x, int ld, int rel
                                 const cuda_spans *s, cudaStream_t st);
 void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols, cudaStream_t st);
 
-// cuda_transformer_xent.cu. A block per row.
+// cuda_transformer_xent.cu. A block per row, but of likeliest: of cuda_likeliest_blocks, with as many numbers of part and
+// a counter, which is 0 before and after, for each row.
+enum { CUDA_LIKELIEST = 2048 };
+static inline unsigned cuda_likeliest_blocks(int V) { return (unsigned)((V + CUDA_LIKELIEST - 1) / CUDA_LIKELIEST); }
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
                          int rows, cudaStream_t st);
-void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows, cudaStream_t st);
+void cuda_launch_likeliest(int32_t *token, int32_t *at, unsigned long long *part, unsigned *counter,
+                           const float *logits, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows, cudaStream_t st);
 void cuda_launch_xent_back_jvp(float *tlogits, const float *dlogits, const int32_t *target, const float *scale, int V,
                                int rows, cudaStream_t st);

@@ -15,9 +15,9 @@ static void generator(uint64_t seed) {
 }
 
 void cuda_random(void *to, dtype type, size_t n, double bound, uint64_t seed) {
-    const size_t step = WORK_BYTES / sizeof(float);
+    const size_t step = g->work_bytes / sizeof(float);
     const gpu_work_point mark = gpu_work_mark();
-    float *uniform = gpu_work(WORK_BYTES);
+    float *uniform = gpu_work(g->work_bytes);
     generator(seed);
     for (size_t at = 0, some; at < n; at += some) {
         some = n - at < step ? n - at : step;

@@ -8,10 +8,10 @@
 void cuda_linear_step(float *w, float *m, float *v, const adamw *a, size_t bias, const float *dy, const float *x,
                       int out, int in, int rows) {
     const float one = 1, zero = 0;
-    const int most = (int)(WORK_BYTES / sizeof(float) / (size_t)in);
+    const int most = (int)(g->work_bytes / sizeof(float) / (size_t)in);
     const gpu_work_point mark = gpu_work_mark();
-    float *grad = gpu_work(WORK_BYTES);  // of a tile of W, or of the bias
-    ASSERT(most > 0 && (size_t)out * sizeof(float) <= WORK_BYTES);
+    float *grad = gpu_work(g->work_bytes);  // of a tile of W, or of the bias
+    ASSERT(most > 0 && (size_t)out * sizeof(float) <= g->work_bytes);
     for (int j = 0, n; j < out; j += n) {
         n = out - j < most ? out - j : most;
         const size_t at = (size_t)j * (size_t)in;

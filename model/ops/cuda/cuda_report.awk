@@ -59,7 +59,7 @@ BEGIN {
     kernel("keep_above_k", 2 * T * F, T * F, "neurons under a threshold set to zero and counted")
     kernel("list_above_k", F + live * F, F, "neurons of one token above a threshold")
     kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
-    kernel("likeliest_k", V, V, "the likeliest token, from the logits of one row")
+    kernel("likeliest_k", V, V, "the likeliest token, from the logits of one row, and of its blocks")
     kernel("xent_back_k", 2 * head, 8 * head, "gradient of the loss in place")
     kernel("xent_back_jvp_k", 3 * head, 6 * head, "its tangent in place")
     kernel("adamw_k", 7 * 8388608, 16 * 8388608, "AdamW step of a tile of a predictor's weights")
@@ -97,7 +97,7 @@ function kernel(name, floats, flops, about, weights) {
         if ($i ~ /^smem/) static[id] = $(i - 2) ~ /^[0-9]+$/ ? $(i - 2) : $(i - 1)
     }
     spills[id, arch] = spill[mangled, arch]
-    if (!(id in seen)) { seen[id] = 1; variants[name] = variants[name] " " id }
+    if (!(id in seen)) { seen[id] = 1; variants[name] = variants[name] (variants[name] == "" ? "" : ";") id }
 }
 function time(name, gpu,   m, f) {
     m = bytes[name] / bw[gpu]; f = work[name] / peak[gpu]
@@ -109,7 +109,7 @@ END {
     print "| kernel | registers sm_80 / sm_90 | shared bytes | spilled | MB | MFLOP | A100 us | H100 us | does |"
     print "|---|---|---|---|---|---|---|---|---|"
     for (k = 1; k <= n; k++) {
-        name = order[k]; count = split(variants[name], v, " ")
+        name = order[k]; count = split(variants[name], v, ";")
         if (!count) { print "model/ops/cuda/cuda_report.awk: kernel " name " is in no log" >"/dev/stderr"; exit 1 }
         for (i = 1; i <= count; i++) {
             id = v[i]; width = 0

@@ -44,7 +44,7 @@ void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, 
                           const char *operation) {
     const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows, ldy = gpu_even(out, 4);
     const bool odd = ldy != out;
-    const int most = WORK_BYTES / ((int)sizeof(uint16_t) * in + (odd ? (int)sizeof(float) * ldy : 0));
+    const int most = g->work_bytes / ((int)sizeof(uint16_t) * in + (odd ? (int)sizeof(float) * ldy : 0));
     ASSERT(most > 0);
     const gpu_work_point mark = gpu_work_mark();
     uint16_t *operand = gpu_work((size_t)most * (size_t)in * sizeof *operand);

@@ -18,6 +18,9 @@ static const char *try_open(gpu *of, int index) {
     snprintf(of->about, sizeof of->about, "%s", p.name);
     of->processors = p.multiProcessorCount;
     of->major = p.major;
+    of->work_bytes = p.totalGlobalMem / WORK_SHARE / WORK_LEAST * WORK_LEAST;
+    if (of->work_bytes < WORK_LEAST) of->work_bytes = WORK_LEAST;
+    if (of->work_bytes > WORK_MOST) of->work_bytes = WORK_MOST;
     if (p.major < 8) return "its compute capability is below 8.0, which the kernels are built for";
     return NULL;
 }
@@ -28,9 +31,9 @@ static void start(void) {
     BLAS(cublasCreate(&g->blas));
     BLAS(cublasSetStream(g->blas, g->stream));
     const size_t blas = g->major < 9 ? BLAS_BYTES : BLAS_BYTES_9;
-    gpu_add_segment(WORK_BYTES + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas);
+    gpu_add_segment(g->work_bytes + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas);
     g->work = g->segment[0].base;
-    g->stage = g->segment[0].base + WORK_BYTES + WORK_PAD;
+    g->stage = g->segment[0].base + g->work_bytes + WORK_PAD;
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
     g->counters = (unsigned *)(g->stage + 2 * STAGE_BYTES + SCALAR_BYTES);
     g->segment[0].used = g->segment[0].bytes;

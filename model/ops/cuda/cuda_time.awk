@@ -39,9 +39,9 @@ function launch(g, what, about, b, w, most, flight, chain,   resident, under, ra
 }
 # y = x W': a warp a row, eight loads of 16 bytes a lane, 2,048 numbers at a time. 74 registers: 24 warps.
 function rows(g, about, r, c, chain) { launch(g, "few_rows_k", about, 2 * r * c, r, 24, 2 * c / int((c + 2047) / 2048), chain) }
-# The same of x that every block puts through a norm: a warp has two rows, 1,024 numbers of each at a time. 16 warps, whose first reads are under way while a block
+# The same of x that every block puts through a norm: a warp has two rows, 1,024 numbers of each at a time. 80 registers: 24 warps, whose first reads are under way while a block
 # reads x, gain and bias (c numbers each, from the L2) and adds up twice: 6 reads that wait for one another, for every wave of blocks that is not hidden by others.
-function held(g, about, r, c, chain) { launch(g, "few_rows_k", about, 2 * r * c + 12 * c, r / 2, 16, 4096, chain + 6) }
+function held(g, about, r, c, chain) { launch(g, "few_rows_k", about, 2 * r * c + 12 * c, r / 2, 24, 4096, chain + 6) }
 # y += x Wt over `live` of the rows: 128 parts of 256 columns, eight rows each at a time; the sums of 16 blocks stay in the L2, where the last one
 # counts that all are there, reads them and adds them to y. 64 registers: 32 warps.
 function columns(g, about, r, c, live) { launch(g, "few_rows_t_k", about, 2 * r * c * live, 128 * int((c + 255) / 256), 32, 4096, 9) }
@@ -59,5 +59,5 @@ function token(k, g, live, sparse,   l) {
     for (l = 0; l < L[k]; l++) layer(k, g, live, sparse)
     launch(g, "norm_row_k", "norm", 8 * E[k], 8, 48, 32 * 80, 2)
     rows(g, "logits", V, E[k], 1)
-    launch(g, "likeliest_k", "token", 0, 8, 64, 128, 20)
+    launch(g, "likeliest_k", "token", 0, V / 256, 64, 1024, 5)
 }

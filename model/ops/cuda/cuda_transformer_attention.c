@@ -2,20 +2,24 @@
 // cuda_transformer_attention.cu, _attention_jvp.cu, _query.cu).
 #include "cuda_transformer_attention.h"
 
+// Sequences of one query whose parts (cuda_launch_query) fit the workspace, and their counters.
+static int most_queries(int H) {
+    const size_t floats = (size_t)H * CUDA_QUERY_PARTS * 130, fit = g->work_bytes / sizeof(float) / floats;
+    const int counted = COUNTERS / H < CUDA_SEQS ? COUNTERS / H : CUDA_SEQS;
+    return fit < (size_t)counted ? (int)fit : counted;
+}
+
 // Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace, by tiles of their
 // queries from.. or of all their keys; or only those of several queries, or of one. *base: the first row.
 typedef enum { BY_QUERY, BY_KEY, OF_SEVERAL, OF_ONE } seq_choice;
 static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_choice choice, int H, int *base) {
-    const size_t query_floats = (size_t)H * CUDA_QUERY_PARTS * 130;  // of cuda_launch_query, at most
-    const int most = choice == OF_ONE && WORK_BYTES / sizeof(float) / query_floats < CUDA_SEQS
-                         ? (int)(WORK_BYTES / sizeof(float) / query_floats)
-                         : CUDA_SEQS;
+    const int most = choice == OF_ONE ? most_queries(H) : CUDA_SEQS;
     out->n = out->tiles = 0;
     for (; *at < n && out->n < most; ++*at) {
         const attn_seq *q = &s[*at];
         if (out->n == 0) *base = q->s.row;
         if (choice <= BY_KEY && H && out->n &&
-            (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > WORK_BYTES)
+            (size_t)(q->s.row + q->s.n - *base) * (size_t)H * CUDA_STATS * sizeof(float) > g->work_bytes)
             break;
         const int rows = choice == BY_KEY ? q->s.n : q->s.n - q->from;
         if (rows <= 0 || (choice == OF_SEVERAL && rows == 1) || (choice == OF_ONE && rows != 1)) continue;
@@ -43,7 +47,7 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, attn
         keys = most > keys ? most : keys;
     }
     const gpu_work_point mark = gpu_work_mark();
-    float *part = gpu_work(WORK_BYTES);
+    float *part = gpu_work(g->work_bytes);
     for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);)
         cuda_launch_query(out, part, g->counters, q, k, v, keys, h, u, &seqs, g->stream);
     gpu_work_release(mark);
@@ -72,7 +76,7 @@ void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, con
     check_heads(h);
     clear_before(dq, h->H * h->D, s, n);
     const gpu_work_point mark = gpu_work_mark();
-    float *stat = gpu_work(WORK_BYTES);
+    float *stat = gpu_work(g->work_bytes);
     cuda_seqs seqs, keys;
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, h->H, &base);) {
         by_keys(&keys, s, from, at);
@@ -103,7 +107,7 @@ void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *do
     const cuda_tangents x = {q, k, v, tq, tk, tv, dout, tdout};
     clear_before(tdq, h->H * h->D, s, n);
     const gpu_work_point mark = gpu_work_mark();
-    float *stat = gpu_work(WORK_BYTES);
+    float *stat = gpu_work(g->work_bytes);
     cuda_seqs seqs, keys;
     for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, h->H, &base);) {
         by_keys(&keys, s, from, at);

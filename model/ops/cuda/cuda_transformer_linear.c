@@ -54,7 +54,7 @@ static float beta_of(const product *p, int j) { return p->add || (p->back && j) 
 static void multiply_wide(const product *p, const span *s, int n) {
     const int in = in_width(p), out = out_width(p), ldx = gpu_even(in, 4), ldy = gpu_even(out, 4);
     const bool odd = ldx != in || ldy != out;
-    const int room = WORK_BYTES / (int)sizeof(float) / (ldx + ldy);
+    const int room = g->work_bytes / (int)sizeof(float) / (ldx + ldy);
     ASSERT(room > 0);
     const gpu_work_point mark = gpu_work_mark();
     float *xs = odd ? gpu_work((size_t)room * (size_t)ldx * sizeof *xs) : NULL,
@@ -79,8 +79,8 @@ static void multiply_wide(const product *p, const span *s, int n) {
 static void multiply_split(const product *p, const span *s, int n) {
     const weight *w = p->w;
     const bool half = w->type == DT_F16, odd = out_width(p) % 4 != 0;
-    const size_t row_bytes = WORK_BYTES / 2, sum_bytes = odd ? WORK_BYTES / 4 : 0,
-                 tile_bytes = WORK_BYTES - row_bytes - sum_bytes;
+    const size_t row_bytes = g->work_bytes / 2, sum_bytes = odd ? g->work_bytes / 4 : 0,
+                 tile_bytes = g->work_bytes - row_bytes - sum_bytes;
     const int step = half ? tile_rows(w, tile_bytes - WORK_ALIGN, CUDA_HALF_PARTS * sizeof(uint16_t)) : w->rows;
     const gpu_work_point mark = gpu_work_mark();
     uint16_t *pieces = gpu_work(row_bytes), *tile = half ? gpu_work(tile_bytes) : NULL;
@@ -156,7 +156,7 @@ void cuda_linear_back(float *dx, const float *dy, const weight *w, bool add, con
 
 // dw += dy' x of neighbouring rows; those of odd widths through the workspace, as many at a time as it holds.
 static void add_grad(float *dw, const float *dy, const float *x, int out, int in, int rows) {
-    const int ldx = gpu_even(in, 4), ldy = gpu_even(out, 4), room = WORK_BYTES / (int)sizeof(float) / (ldx + ldy);
+    const int ldx = gpu_even(in, 4), ldy = gpu_even(out, 4), room = g->work_bytes / (int)sizeof(float) / (ldx + ldy);
     const bool odd = ldx != in || ldy != out;
     const float one = 1;
     const gpu_work_point mark = gpu_work_mark();

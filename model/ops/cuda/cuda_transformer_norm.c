@@ -27,9 +27,9 @@ void cuda_norm_back_jvp(float *tdx, const float *dy, const float *tdy, const flo
     LAUNCHED("norm_back_jvp");
 }
 void cuda_norm_grad(float *dg, float *db, const float *dy, const float *x, norm_shape h, const span *s, int n) {
-    const int most = WORK_BYTES / (2 * (int)sizeof(float));
+    const int most = g->work_bytes / (2 * (int)sizeof(float));
     const gpu_work_point mark = gpu_work_mark();
-    float *stat = gpu_work(WORK_BYTES);
+    float *stat = gpu_work(g->work_bytes);
     for (int i = 0; i < n; i++)
         for (int t = 0; t < s[i].n; t += most)
             cuda_launch_norm_grad(dg, db, stat, dy, x, h, s[i].row + t, s[i].n - t < most ? s[i].n - t : most,

@@ -16,7 +16,14 @@ void cuda_logprob(double *logprob, int32_t *top, const float *logits, const int3
 }
 
 void cuda_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows) {
-    cuda_launch_likeliest(token, at, logits, V, rows, g->stream);
+    const size_t each = cuda_likeliest_blocks(V) * sizeof(unsigned long long);
+    const int room = (int)(g->work_bytes / each), most = room < COUNTERS ? room : COUNTERS;
+    const gpu_work_point mark = gpu_work_mark();
+    unsigned long long *part = gpu_work((size_t)(rows < most ? rows : most) * each);
+    for (int row = 0; row < rows; row += most)
+        cuda_launch_likeliest(token + row, at ? at + row : NULL, part, g->counters, logits + (size_t)row * (size_t)V, V,
+                              rows - row < most ? rows - row : most, g->stream);
+    gpu_work_release(mark);
     LAUNCHED("likeliest");
 }
 

@@ -58,18 +58,47 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) top[row] = best;
 }
 
+// A number whose order is that of the logits, of equal ones the first; what is not finite is above all.
+__device__ __forceinline__ unsigned long long rank_of(float x, int place) {
+    const unsigned bits = __float_as_uint(x + 0.0f);  // -0 is 0
+    const unsigned up = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (unsigned long long)(isfinite(x) ? up : 0xffffffffu) << 32 | (0xffffffffu - (unsigned)place);
+}
+
+// The largest of THREADS; part: THREADS / 32 numbers of shared memory.
+__device__ __forceinline__ unsigned long long block_top(unsigned long long v, unsigned long long *part) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) v = max(v, __shfl_xor_sync((unsigned)ALL_LANES, v, o));
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = v;
+    __syncthreads();
+    for (int w = 0; w < THREADS / 32; w++) v = max(v, part[w]);
+    return v;
+}
+
+// A block has CUDA_LIKELIEST logits of a row, all under way at once; the last one compares the blocks' best.
 static __global__ void __launch_bounds__(THREADS)
-    likeliest_k(int32_t *__restrict__ token, int32_t *__restrict__ at, const float *__restrict__ logits, int V) {
-    __shared__ float most[THREADS / 32];
-    __shared__ int first[THREADS / 32];
-    const int row = (int)blockIdx.x;
+    likeliest_k(int32_t *__restrict__ token, int32_t *__restrict__ at, unsigned long long *part, unsigned *counter,
+                const float *__restrict__ logits, int V) {
+    enum { EACH = CUDA_LIKELIEST / THREADS };
+    __shared__ unsigned long long shared[THREADS / 32];
+    const int row = (int)blockIdx.y, first = (int)blockIdx.x * CUDA_LIKELIEST + (int)threadIdx.x;
     const float *x = logits + (size_t)row * V;
-    float top = -INFINITY;
-    for (int i = (int)threadIdx.x; i < V; i += THREADS) top = fmaxf(top, isfinite(x[i]) ? x[i] : INFINITY);
-    top = block_max(top, most);
-    const int best = isfinite(top) ? first_of(x, V, top, first) : -1;
+    unsigned long long *parts = part + (size_t)row * gridDim.x, best = 0;
+    float have[EACH];
+#pragma unroll
+    for (int k = 0; k < EACH; k++) have[k] = first + k * THREADS < V ? x[first + k * THREADS] : 0;
+#pragma unroll
+    for (int k = 0; k < EACH; k++)
+        if (first + k * THREADS < V) best = max(best, rank_of(have[k], first + k * THREADS));
+    best = block_top(best, shared);
+    if (threadIdx.x == 0) parts[blockIdx.x] = best;
+    if (!last_block(counter + row, gridDim.x)) return;
+    best = 0;
+    for (int z = (int)threadIdx.x; z < (int)gridDim.x; z += THREADS) best = max(best, load_fresh(parts + z));
+    best = block_top(best, shared);
     if (threadIdx.x != 0) return;
-    token[row] = best;
+    token[row] = best >> 32 == 0xffffffffu ? -1 : (int32_t)(0xffffffffu - (unsigned)best);
     if (at) at[row]++;
 }
 
@@ -106,9 +135,10 @@ extern "C" void cuda_launch_logprob(double *logprob, int32_t *top, const float *
                                     int vocab, int rows, cudaStream_t st) {
     CU_LAUNCH(logprob_k, rows, THREADS, 0, st, logprob, top, logits, target, V, vocab);
 }
-extern "C" void cuda_launch_likeliest(int32_t *token, int32_t *at, const float *logits, int V, int rows,
-                                      cudaStream_t st) {
-    CU_LAUNCH(likeliest_k, rows, THREADS, 0, st, token, at, logits, V);
+extern "C" void cuda_launch_likeliest(int32_t *token, int32_t *at, unsigned long long *part, unsigned *counter,
+                                      const float *logits, int V, int rows, cudaStream_t st) {
+    CU_LAUNCH(likeliest_k, dim3(cuda_likeliest_blocks(V), (unsigned)rows), THREADS, 0, st, token, at, part, counter,
+              logits, V);
 }
 extern "C" void cuda_launch_xent_back(float *logits, const int32_t *target, const float *scale, int V, int rows,
                                       cudaStream_t st) {
