@@ -1,7 +1,7 @@
 // test_cuda_decode - decoding on a GPU (CUDA on the CPU, tests/cuda): steps that are recorded once and replayed have
 // the bits of steps that are launched operation by operation, and the numbers of the CPU, for tokens, positions, masks
 // and refreshes that the recording has never seen, on one GPU and on several, with activations of 16 bit too; greedy
-// decoding keeps tokens and positions on the device; attention of one query over a long past.
+// decoding keeps tokens and positions on the device; every family, and how much a token launches.
 #include "opt_fixture.h"
 #include "decode.h"
 #include "orders.h"
@@ -239,6 +239,44 @@ static void every_token_has_its_row(void **state) {
     for (int k = 0; k < 2; k++) kv_cache_free(c[k]), free(rows[k]);
 }
 
+// As long as a mask's epoch is the same nobody looks at the mask; with another one, or none, what it holds counts.
+static void masks_are_looked_at_once_an_epoch(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t epoch;
+        int holds, acts;  // which of two masks it holds by now, and which one acts
+    } steps[] = {{1, 0, 0}, {1, 0, 0}, {1, 1, 0}, {2, 1, 1}, {2, 0, 1}, {0, 0, 0}, {0, 1, 1}, {3, 1, 1}, {3, 0, 1}};
+    enum { COUNT = sizeof steps / sizeof *steps };
+    const size_t units = (size_t)(config.L * (config.H + config.F));
+    const model *m = &subject[RECORDED];
+    mask both[2], now;
+    make_masks(both, 2, 6);
+    mask_alloc(&now, &config);
+    model_run *r[2] = {model_run_new(m, 1, 1, RUN_FORWARD), model_run_new(m, 1, 1, RUN_FORWARD)};
+    kv_cache *c[2] = {kv_cache_new(m, COUNT), kv_cache_new(m, COUNT)};
+    for (int t = 0; t < COUNT; t++) {
+        float logits[2][40];
+        memcpy(now.heads, both[steps[t].holds].heads, units);
+        for (int k = 0; k < 2; k++) {
+            model_step(r[k],
+                       &(model_seq){.tokens = &tokens[0][t],
+                                    .n = 1,
+                                    .prefix = c[k],
+                                    .append = c[k],
+                                    .mask = k ? &both[steps[t].acts] : &now,
+                                    .mask_epoch = k ? 0 : steps[t].epoch,
+                                    .last_target = SEQ_NO_TARGET},
+                       1, &(int32_t){0});
+            model_step_logits(r[k], logits[k]);
+        }
+        char what[40];
+        snprintf(what, sizeof what, "step %d, epoch %d", t, (int)steps[t].epoch);
+        assert_same_bits(what, logits[0], logits[1], (size_t)config.V * sizeof(float));
+    }
+    for (int k = 0; k < 2; k++) model_run_free(r[k]), kv_cache_free(c[k]), mask_free(&both[k]);
+    mask_free(&now);
+}
+
 // With activations of 16 bit, whose scales the device chooses: replayed steps have the bits of launched ones, which are
 // near those of fp32 and not equal.
 static void rounded_activations(void **state) {
@@ -406,123 +444,6 @@ static void every_family(void **state) {
     }
 }
 
-// ---------------------------------------------------------------- one query over a long past
-// Sequences of one token after pasts of these lengths, and two of several tokens among them, one of which has one
-// query.
-static const int pasts[] = {0, 1, 63, 64, 200, 1023, 1024, 1025, 1700};
-enum { SEQS = sizeof pasts / sizeof *pasts, ROWS = SEQS + 3, H = 3, LONGEST = 1700 };
-
-// The same arrays on one device or another: out, q, k, v and what out begins as; K and V of the past; the heads whose
-// list is longer than the recording was told.
-typedef struct {
-    const ops *o;
-    int D;
-    bool live;
-    float *x[5], *past[2];
-    uint8_t *has;
-    int32_t *unit, *count, *first;
-} queries;
-
-static float *random_array(const ops *o, uint64_t seed, size_t n) {
-    rng r = rng_make(seed);
-    float *x = xmalloc(n * sizeof *x), *p = o->alloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = (float)rng_normal(&r);
-    o->put(p, x, n * sizeof *x);
-    free(x);
-    return p;
-}
-
-static void open_queries(queries *q, const ops *o, int D, bool live) {
-    static const int32_t unit[] = {0, 2}, count = 2;
-    static uint8_t has[LONGEST * H];
-    const size_t E = (size_t)(H * D);
-    rng r = rng_make((uint64_t)D);
-    // of the last head whole parts are missing
-    for (int i = 0; i < LONGEST * H; i++) has[i] = i / H < 128 ? i % H != 2 : rng_below(&r, 2) != 0;
-    *q = (queries){.o = o,
-                   .D = D,
-                   .live = live,
-                   .has = o->alloc(sizeof has),
-                   .unit = o->alloc(sizeof unit),
-                   .count = o->alloc(sizeof count),
-                   .first = o->alloc(sizeof pasts)};
-    for (int k = 0; k < 5; k++) q->x[k] = random_array(o, (uint64_t)(10 * D + k), ROWS * E);
-    for (int k = 0; k < 2; k++) q->past[k] = random_array(o, (uint64_t)(10 * D + 7 + k), LONGEST * E);
-    o->put(q->has, has, sizeof has);
-    o->put(q->unit, unit, sizeof unit);
-    o->put(q->count, &count, sizeof count);
-    o->put(q->first, pasts, sizeof pasts);
-}
-
-static void close_queries(queries *q) {
-    for (int k = 0; k < 5; k++) q->o->release(q->x[k]);
-    for (int k = 0; k < 2; k++) q->o->release(q->past[k]);
-    void *rest[] = {q->has, q->unit, q->count, q->first};
-    for (int k = 0; k < 4; k++) q->o->release(rest[k]);
-}
-
-// The head outputs [ROWS, E] of the sequences, `together` at a time; recorded: by a replay that finds pasts and the
-// number of heads in device memory, not where they were.
-static float *attend(const queries *q, int together, bool recorded) {
-    const attn_heads heads = {.H = H, .K = H, .D = q->D};
-    const size_t bytes = (size_t)ROWS * (size_t)(H * q->D) * sizeof(float);
-    const live_units u = {.unit = q->unit, .n = recorded ? 1 : 2, .seqs = SEQS, .n_at = recorded ? q->count : NULL};
-    attn_seq s[SEQS];
-    for (int i = 0, row = 0; i < SEQS; i++) {
-        const int n = 1 + 2 * (i == 4) + (i == 5);
-        s[i] = (attn_seq){.s = {row, n},
-                          .from = i == 5,
-                          .past_k = q->past[0],
-                          .past_v = q->past[1],
-                          .past = recorded ? 0 : pasts[i],
-                          .past_at = recorded ? q->first + i : NULL,
-                          .past_most = LONGEST,
-                          .past_has = q->live ? q->has : NULL};
-        row += n;
-    }
-    float *out = xmalloc(bytes);
-    q->o->copy(q->x[0], q->x[4], bytes);
-    if (recorded) q->o->record();
-    for (int i = 0; i < SEQS; i += together)
-        if (q->live)
-            q->o->live_attention(q->x[0], q->x[1], q->x[2], q->x[3], &heads, &u, s + i, together);
-        else
-            q->o->attention(q->x[0], q->x[1], q->x[2], q->x[3], &heads, s + i, together);
-    if (recorded) {
-        struct recording *kept = q->o->recorded();
-        q->o->replay(kept);
-        q->o->forget(kept);
-    }
-    q->o->get(out, q->x[0], bytes);
-    return out;
-}
-
-static void one_query(void **state) {
-    (void)state;
-    static const int sizes[] = {7, 32, 64, 80, 128};
-    for (int k = 0; k < 10; k += each) {
-        const int D = sizes[k / 2];
-        const bool live = k % 2;
-        const size_t bytes = (size_t)(ROWS * H * D) * sizeof(float);
-        queries host, device;
-        open_queries(&host, ops_cpu(), D, live);
-        open_queries(&device, gpu, D, live);
-        float *want = attend(&host, SEQS, false), *got = attend(&device, SEQS, false),
-              *alone = attend(&device, 1, false), *replayed = gpu->record ? attend(&device, SEQS, true) : NULL;
-        for (int i = 0; i < ROWS * H; i++) {
-            double w[128];
-            char what[80];
-            for (int d = 0; d < D; d++) w[d] = (double)want[i * D + d];
-            snprintf(what, sizeof what, "one query, D %d, live %d, row %d, head %d", D, live, i / H, i % H);
-            assert_agree(what, got + i * D, w, (size_t)D, 1e-5);
-        }
-        assert_same_bits("one query alone and among others", alone, got, bytes);
-        if (replayed) assert_same_bits("one query replayed", replayed, got, bytes);
-        free(want), free(got), free(alone), free(replayed);
-        close_queries(&host), close_queries(&device);
-    }
-}
-
 // The cases all once; some with device memory that the host cannot touch, in other orders of threads and streams,
 // without recordings, on several devices.
 int main(int argc, char **argv) {
@@ -539,8 +460,8 @@ int main(int argc, char **argv) {
     if (getenv("EACH")) each = atoi(getenv("EACH"));
     const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations),
                                        cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
-    const struct CMUnitTest of_one_part[] = {cmocka_unit_test(one_query), cmocka_unit_test(every_token_has_its_row),
-                                             cmocka_unit_test(every_family)};
+    const struct CMUnitTest of_one_part[] = {cmocka_unit_test(every_token_has_its_row), cmocka_unit_test(every_family),
+                                             cmocka_unit_test(masks_are_looked_at_once_an_epoch)};
     int bad = cmocka_run_group_tests(tests, open_world, close_world) != 0;
     if (gpu->parts == 1) bad |= cmocka_run_group_tests(of_one_part, open_world, close_world) != 0;
     if (!first || !stand_in) return bad;

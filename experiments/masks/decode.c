@@ -8,6 +8,7 @@ typedef struct {
     int32_t *tokens;  // all so far
     mask own;         // the predictor's
     const mask *use;
+    uint64_t epoch;  // of it
     contextual c;
 } sequence;
 
@@ -16,7 +17,8 @@ struct decode {
     decode_options o;
     bool dense_features;
     int max_seqs, prompt, max_tokens, n, steps;
-    int *order;  // of the n sequences at work: their places in s
+    int *order;       // of the n sequences at work: their places in s
+    uint64_t epochs;  // given to masks so far
     model_run *first, *next;
     sequence *s;
     model_seq *seq;
@@ -27,6 +29,11 @@ struct decode {
 };
 
 static sequence *at(const decode *d, int i) { return &d->s[d->order[i]]; }
+
+static void set_mask(decode *d, int i, const mask *m) {
+    at(d, i)->use = m;
+    at(d, i)->epoch = ++d->epochs;
+}
 
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
     ASSERT(max_seqs > 0 && prompt > 0 && tokens >= prompt);
@@ -102,6 +109,7 @@ static int run(decode *d, model_run *r, bool choose) {
         q->watch = &s->c.watch;
         q->mask = d->dense_features ? NULL : &s->own;
         q->mask_from = past + row;
+        q->mask_epoch = 0;
     }
     model_step(r, d->seq, d->n, d->top);
     d->last = r;
@@ -110,7 +118,7 @@ static int run(decode *d, model_run *r, bool choose) {
         sequence *s = at(d, i);
         if (contextual_end(&s->c) != 0) return -1;
         if (d->dense_features && contextual_mask(&s->c, &s->own, &d->o.rule) != 0) return -1;
-        s->use = &s->own;
+        set_mask(d, i, &s->own);
     }
     for (int i = 0; i < d->n; i++)
         if (d->top[i] < 0)
@@ -130,13 +138,14 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
         sequence *q = at(d, i);
         kv_cache_clear(q->cache);
         memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
-        q->use = s[i].mask;
+        set_mask(d, i, s[i].mask);
         q->c.predict_s = q->c.select_s = 0;
         d->seq[i] = (model_seq){.tokens = q->tokens,
                                 .n = s[i].n,
                                 .prefix = q->cache,
                                 .append = q->cache,
                                 .mask = q->use,
+                                .mask_epoch = q->epoch,
                                 .means = d->o.means,
                                 .above = d->o.above,
                                 .mask_from = s[i].mask_from,
@@ -157,6 +166,7 @@ int decode_step(decode *d, const int32_t *next) {
                                 .prefix = q->cache,
                                 .append = q->cache,
                                 .mask = q->use,
+                                .mask_epoch = q->epoch,
                                 .means = d->o.means,
                                 .above = d->o.above,
                                 .last_target = SEQ_NO_TARGET};
@@ -171,7 +181,7 @@ void decode_drop(decode *d, int i) {
 
 void decode_set_mask(decode *d, int i, const mask *m) {
     ASSERT(!d->o.predictor);
-    at(d, i)->use = m;
+    set_mask(d, i, m);
 }
 
 bool decode_acts_behind(const decode *d) { return d->dense_features; }

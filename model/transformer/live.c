@@ -71,7 +71,10 @@ static void lists_alloc(model_run *r, const run_part *p, live_lists *u, int unit
     if (!m->transposed[0]) return;
     u->unit = xcalloc(lists * (1 + U), sizeof *u->unit);
     u->device_unit = r->o->alloc(layers * lists * (1 + U) * sizeof *u->unit);
-    if (!r->o->host) u->of = xcalloc(layers * N, 1 + U);
+    if (!r->o->host) {
+        u->of = xcalloc(layers * N, 1 + U);
+        u->epoch = xcalloc(layers * N, sizeof *u->epoch);
+    }
     if (own_lists(r)) return;
     u->wants = xcalloc(U, N);
     u->device_wants = r->o->alloc(layers * U * N);
@@ -84,6 +87,7 @@ static void lists_free(model_run *r, live_lists *u) {
     free(u->unit);
     free(u->wants);
     free(u->of);
+    free(u->epoch);
     free(u->every);
 }
 
@@ -196,13 +200,27 @@ static uint8_t *made_of(const model_run *r, const lists_at *a, int i) {
     return a->u->of + (a->place * (size_t)r->max_seqs + (size_t)i) * (size_t)(1 + a->U);
 }
 
+// The epoch of the mask that they were made of.
+static uint64_t *epoch_at(const model_run *r, const lists_at *a, int i) {
+    return a->u->epoch + a->place * (size_t)r->max_seqs + (size_t)i;
+}
+
+// Whether sequence i's mask holds what the lists were made of, which a model of 30B has 1.4 million bytes of: looked at
+// once an epoch.
+static bool same_mask(const model_run *r, const lists_at *a, int i) {
+    const uint64_t epoch = r->seq[i]->mask_epoch;
+    if (epoch && *epoch_at(r, a, i) == epoch) return true;
+    const bool same = memcmp(made_of(r, a, i) + 1, mask_of(r, a, i), (size_t)a->n) == 0;
+    if (same) *epoch_at(r, a, i) = epoch;
+    return same;
+}
+
 // Whether the lists that are on the device are those of the masks as they are.
 static bool lists_hold(const model_run *r, const lists_at *a) {
     bool hold = a->u->of != NULL;
     for (int i = 0; i < r->max_seqs && hold; i++) {
-        const uint8_t *of = made_of(r, a, i);
         const bool live = i < r->n && r->live[i];
-        hold = of[0] == (i < r->n ? 1 + live : 0) && (!live || memcmp(of + 1, mask_of(r, a, i), (size_t)a->n) == 0);
+        hold = *made_of(r, a, i) == (i < r->n ? 1 + live : 0) && (!live || same_mask(r, a, i));
     }
     return hold;
 }
@@ -211,6 +229,7 @@ static void remember(model_run *r, const lists_at *a) {
     for (int i = 0; i < r->max_seqs && a->u->of; i++) {
         uint8_t *of = made_of(r, a, i);
         of[0] = i < r->n ? 1 + r->live[i] : 0;
+        *epoch_at(r, a, i) = i < r->n ? r->seq[i]->mask_epoch : 0;
         if (i < r->n && r->live[i]) memcpy(of + 1, mask_of(r, a, i), (size_t)a->n);
     }
 }

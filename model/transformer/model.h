@@ -142,7 +142,10 @@ typedef struct {
     const kv_cache *prefix;
     kv_cache *append;  // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
     const mask *mask;  // acts at every position >= mask_from
-    int mask_from;     // absolute position (prefix included)
+    // not 0: as long as a sequence at this place of the batch comes with the same number, its mask is the same and holds
+    // the same, so that nobody has to look; without a watch
+    uint64_t mask_epoch;
+    int mask_from;             // absolute position (prefix included)
     const model_means *means;  // of what the mask drops; NULL: 0. The same for all sequences of a batch with masks
     // or NULL: at every new token only the neurons run that are above a threshold. Without mask, taps and watch. In a
     // pass of one token of each sequence, after model_sparse_prepare, only the columns of W2 of these neurons are read,

@@ -58,6 +58,7 @@ typedef struct {
     uint8_t *wants, *device_wants;  // [U, N], on the device [layers, U, N]; for one list
     uint8_t *kv;                    // [N, U] of KV heads: the masks that those of their query heads make, at this layer
     uint8_t *of;        // [layers, N, 1 + U] what they were made of, of each sequence: whether it is live, its mask
+    uint64_t *epoch;    // [layers, N] and the mask's epoch (model_seq)
     live_units *every;  // [layers, lists]
     live_units *list;   // [lists] of the layer at work
 } live_lists;
