@@ -8,8 +8,6 @@
 #include <cblas.h>
 #include <math.h>
 
-enum { TILE = 384 };  // columns of a gathered tile
-
 void cpu_drop_units(float *x, const float *value, const uint8_t *const *units, const int *from, int U, int D,
                     const span *s, int n) {
 #pragma omp parallel for schedule(dynamic) if (n > 1 && cpu_many_rows(s, n))
@@ -58,8 +56,8 @@ void cpu_list_above(int32_t *list, const float *x, float above, int F) {
 static void gathered_tile(const cpu_product *p, const cpu_row_list *list, const span *s, int seq, int from, int to) {
     const int in = p->w->cols, out = p->w->rows;
     const scratch_point mark = scratch_mark();
-    float *w = scratch_floats((size_t)TILE * (size_t)in), *z = scratch_floats((size_t)TILE * (size_t)s->n);
-    int kept[TILE], m = 0;
+    float *w = scratch_floats((size_t)CPU_TILE * (size_t)in), *z = scratch_floats((size_t)CPU_TILE * (size_t)s->n);
+    int kept[CPU_TILE], m = 0;
     for (int i = from; i < to; i++) {
         if (!cpu_wants(list->u, i / list->D, seq)) continue;
         kept[m] = cpu_row_number(list, i);
@@ -87,7 +85,7 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     const float *b = cpu_vector(bias);
     cpu_product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL), w, b, false, relu, cpu_int8(w)};
     const cpu_row_list list = cpu_list_rows(w, u, D);
-    const int tiles = (list.n + TILE - 1) / TILE;
+    const int width = cpu_tile_width(list.n), tiles = (list.n + width - 1) / width;
     ASSERT(w->rows % D == 0);
     cpu_thin_product(&p, u, D, s, n);
     const bool many = cpu_has_many(s, n), panels = p.int8 && cpu_int8_has_panels();
@@ -98,8 +96,8 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
         for (int tile = 0; tile < tiles; tile++)
             for (int i = 0; i < n; i++)
                 if (s[i].n >= CPU_THIN)
-                    gathered_tile(&p, &list, &s[i], i, tile * TILE,
-                                  (tile + 1) * TILE < list.n ? (tile + 1) * TILE : list.n);
+                    gathered_tile(&p, &list, &s[i], i, tile * width,
+                                  (tile + 1) * width < list.n ? (tile + 1) * width : list.n);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
@@ -110,13 +108,14 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
                              const span *s, int seq, int c0, int cols) {
     const int E = w->cols;
     const scratch_point mark = scratch_mark();
-    float *piece = scratch_floats((size_t)TILE * (size_t)cols), *xs = scratch_floats((size_t)TILE * (size_t)s->n);
+    float *piece = scratch_floats((size_t)CPU_TILE * (size_t)cols),
+          *xs = scratch_floats((size_t)CPU_TILE * (size_t)s->n);
     float *to = y + (size_t)s->row * (size_t)E + c0;
     for (int t = 0; t < s->n && b; t++)
         for (int e = 0; e < cols; e++) to[(size_t)t * (size_t)E + (size_t)e] += b[c0 + e];
     for (int i = 0; i < list->n;) {
-        int kept[TILE], m = 0;
-        for (; i < list->n && m < TILE; i++) {
+        int kept[CPU_TILE], m = 0;
+        for (; i < list->n && m < CPU_TILE; i++) {
             if (!cpu_wants(list->u, i / list->D, seq)) continue;
             kept[m] = cpu_row_number(list, i);
             cpu_widen(piece + (size_t)m * (size_t)cols, w, kept[m], c0, cols);
@@ -134,7 +133,7 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
 void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *bias, int D, const live_units *u,
                        const span *s, int n) {
     const double start = clock_s();
-    const int E = w->cols, width = E <= TILE ? E : TILE / 2, tiles = (E + width - 1) / width;
+    const int E = w->cols, width = cpu_tile_width(E), tiles = (E + width - 1) / width;
     const scratch_point mark = scratch_mark();
     const float *b = cpu_vector(bias);
     const cpu_row_list list = cpu_list_rows(w, u, D);

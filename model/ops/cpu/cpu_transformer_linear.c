@@ -9,8 +9,6 @@
 
 enum { CHUNK = 512 };  // rows of a weight widened at a time in linear_back
 
-static int tile_width(int columns) { return columns <= 256 ? 256 : 384; }
-
 // Columns j0.. of y = x W' + b, for one span.
 static void linear_tile(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int j0,
                         int cols) {
@@ -29,7 +27,7 @@ static void linear_tile(float *y, const float *x, const weight *w, const float *
 
 // y = x W' + b, or y += x W' + b, for the spans of many rows.
 static void linear_many(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
-    const int out = w->rows, width = tile_width(out), tiles = (out + width - 1) / width;
+    const int out = w->rows, width = cpu_tile_width(out), tiles = (out + width - 1) / width;
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {
@@ -62,7 +60,7 @@ static void linear_back_tile(float *dx, const float *dy, const weight *w, bool a
 
 // dx = dy W, or dx += dy W, for the spans of at least so many rows.
 static void linear_back_many(float *dx, const float *dy, const weight *w, bool add, const span *s, int n, int least) {
-    const int in = w->cols, width = tile_width(in), tiles = (in + width - 1) / width;
+    const int in = w->cols, width = cpu_tile_width(in), tiles = (in + width - 1) / width;
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int tile = 0; tile < tiles; tile++)
         for (int i = 0; i < n; i++) {
