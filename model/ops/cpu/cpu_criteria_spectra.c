@@ -151,6 +151,14 @@ static void pick_triangles(lanes *l, const int (*pick)[NEURON_ROWS], const int *
         }
 }
 
+// The tokens whose bits are set in column u of bit [words, COLUMNS]; how many.
+static int active_tokens(int *active, const uint32_t *bit, int words, int u) {
+    int m = 0;
+    for (int w = 0; w < words; w++)
+        for (uint32_t b = bit[(size_t)w * COLUMNS + (size_t)u]; b; b &= b - 1) active[m++] = 32 * w + __builtin_ctz(b);
+    return m;
+}
+
 // For units <= COLUMNS neurons whose gradients begin at dz; most and corr of the span.
 HOT static void column_spectra(double *sums, const float *dz, const float *corr, const float *most, int F, int units,
                                int T) {
@@ -165,11 +173,7 @@ HOT static void column_spectra(double *sums, const float *dz, const float *corr,
         for (int u = 0; u < units; u++) to[u] |= (uint32_t)(fabsf(g[u]) * xmax > 1e-30f) << t % 32;
     }
     for (int u = 0; u < units; u++) {
-        int m = 0;
-        const int k = u % LANES;
-        for (int w = 0; w < words; w++)
-            for (uint32_t b = bit[(size_t)w * COLUMNS + (size_t)u]; b; b &= b - 1)
-                active[m++] = 32 * w + __builtin_ctz(b);
+        const int k = u % LANES, m = active_tokens(active, bit, words, u);
         n[k] = m < NEURON_ROWS ? m : NEURON_ROWS;
         for (int i = 0; i < n[k]; i++) pick[k][i] = active[(long)i * m / n[k]];
         if (k < LANES - 1 && u < units - 1) continue;
@@ -195,18 +199,25 @@ void cpu_neuron_spectra(double *sums, const float *dz, const float *corr, const 
 // Of units <= COLUMNS neurons whose gradients begin at dg and du; stat and corr of the span.
 HOT static void gated_columns(double *sums, const float *dg, const float *du, const float *corr, const float *stat,
                               int E, int F, int units, int T) {
+    const int words = (T + 31) / 32;
+    uint32_t *bit = xcalloc((size_t)words * COLUMNS, sizeof *bit);  // [words, COLUMNS]: token 32 w + b is active
     int *active = xmalloc((size_t)T * sizeof *active), n[LANES];
     lanes l[AT(NEURON_ROWS, 0)];
+    for (int t = 0; t < T; t++) {
+        const size_t at = (size_t)t * (size_t)F;
+        uint32_t *to = bit + (size_t)(t / 32) * COLUMNS;
+#pragma omp simd
+        for (int u = 0; u < units; u++)
+            to[u] |= (uint32_t)gated_row_defined(dg[at + (size_t)u], du[at + (size_t)u], stat + (size_t)t * ROW_STATS)
+                     << t % 32;
+    }
     for (int u = 0; u < units; u += LANES) {
         const int count = units - u < LANES ? units - u : LANES;
         memset(l, 0, sizeof l);
         for (int k = 0; k < count; k++) {
-            int m = 0, pick[NEURON_ROWS];
+            int pick[NEURON_ROWS];
             gated_row row[NEURON_ROWS];
-            for (int t = 0; t < T; t++) {
-                const size_t at = (size_t)t * (size_t)F + (size_t)(u + k);
-                if (gated_row_defined(dg[at], du[at], stat + (size_t)t * ROW_STATS)) active[m++] = t;
-            }
+            const int m = active_tokens(active, bit, words, u + k);
             n[k] = m < NEURON_ROWS ? m : NEURON_ROWS;
             for (int i = 0; i < n[k]; i++) {
                 const size_t t = (size_t)active[(long)i * m / n[k]], at = t * (size_t)F + (size_t)(u + k);
@@ -221,6 +232,7 @@ HOT static void gated_columns(double *sums, const float *dg, const float *du, co
         lane_spectra(sums + (size_t)u * USUMS, l, n, count);
     }
     free(active);
+    free(bit);
 }
 
 void cpu_gated_spectra(double *sums, const float *dg, const float *du, const float *corr, const float *stat, int E,
