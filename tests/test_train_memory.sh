@@ -1,8 +1,8 @@
 #!/bin/sh
-# test_train_memory - peak memory of train does not depend on the number of examples: a store and one of 20 times its examples, within 10 % (large pages come and go by 2 MiB), and within a factor
-# of 1.5 of what it estimated, whose time has that of the reading in it; and
-# bin/bench_train gives a rate for every design's nets.
-bin=${BIN:-build/opt/bin} out=$(mktemp -d) few=60 times=20
+# test_train_memory - peak memory of train does not depend on the number of examples: a store and one of ten times its
+# examples, within 10 % (large pages come and go by 2 MiB), and within a factor of 1.5 of what it estimated, whose time
+# has that of the reading in it; and bin/bench_train gives a rate for every design's nets.
+bin=${BIN:-build/opt/bin} out=$(mktemp -d) few=60 times=10
 trap 'rm -rf "$out"' EXIT
 ldd "$bin/train" | grep -q libasan && { echo "SKIP test_train_memory: sanitizers take memory of their own"; exit 77; }
 . tests/needs.sh
@@ -33,7 +33,8 @@ with h5py.File(f"{out}/few.h5") as few, h5py.File(f"{out}/many.h5", "w") as many
     few.visititems(copy)
 PY
 
-# peak STORE DESIGN: MiB, as train prints them; the least of three runs, since how the heap falls out can only add to what is needed
+# peak STORE DESIGN: MiB, as train prints them; the least of three runs, since how the heap falls out can only add to
+# what is needed
 peak() {
     for run in 1 2 3; do
         rm -f "$out/$1-$2.h5"
