@@ -1,6 +1,6 @@
 // fuzz_config - any bytes as a config.json: what is accepted has sizes that can be used, and is read back from its own
 // writing.
-// seeds: tests/golden/ckpt/*/config.json tests/golden/llama/*/config.json
+// seeds: tests/golden/ckpt/*/config.json tests/golden/llama/*/config.json tests/golden/gelu/*/config.json
 #include "ckpt.h"
 #include <stdlib.h>
 #include <string.h>
