@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 // A configuration of a type with more keys (each after a comma).
@@ -161,8 +162,23 @@ static void saved_and_read(void **state) {
     rmdir(tmp);
 }
 
+// A text that ends in digits at the end of a page, after which nothing may be read.
+static void ends_in_digits(void **state) {
+    (void)state;
+    static const char text[] = "{\"model_type\":\"llama\",\"hidden_size\":32";
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), n = sizeof text - 1;
+    char *two = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(two, MAP_FAILED);
+    assert_int_equal(mprotect(two + page, page, PROT_NONE), 0);
+    memcpy(two + page - n, text, n);
+    model_config c;
+    expect_error(model_config_parse(two + page - n, n, "text", &c), "text: line 1: not valid JSON");
+    munmap(two, 2 * page);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(neox), cmocka_unit_test(keys),
-                                       cmocka_unit_test(refusals), cmocka_unit_test(saved_and_read)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults),       cmocka_unit_test(neox),
+                                       cmocka_unit_test(keys),           cmocka_unit_test(refusals),
+                                       cmocka_unit_test(saved_and_read), cmocka_unit_test(ends_in_digits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

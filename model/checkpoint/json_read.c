@@ -16,6 +16,14 @@ static size_t string_length(const char *p, size_t left) {
 
 size_t bom_length(const char *text, size_t n) { return n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; }
 
+// Bytes of a number from its first digit on; whole: digits alone.
+static size_t number_length(const char *p, size_t left, bool *whole) {
+    size_t i = 0;
+    for (*whole = true; i < left && (isalnum((unsigned char)p[i]) || p[i] == '.'); i++)
+        *whole = *whole && isdigit((unsigned char)p[i]);
+    return i;
+}
+
 json_t *json_read(const char *text, size_t n, json_error_t *why) {
     char *copy = NULL;
     size_t length;
@@ -29,13 +37,12 @@ json_t *json_read(const char *text, size_t n, json_error_t *why) {
                 used = strlen(words[k]);
             }
         if (*p == '"') used = string_length(p, n - i);
-        if (isdigit((unsigned char)*p))
-            while (i + used < n && (isalnum((unsigned char)p[used]) || p[used] == '.')) used++;
+        bool whole = false;
+        if (isdigit((unsigned char)*p)) used = number_length(p, n - i, &whole);
         if (put)
             fputs(put, out);
         else
             fwrite(p, 1, used, out);
-        const bool whole = isdigit((unsigned char)*p) && strspn(p, "0123456789") >= used;
         if (whole && used > 18) fputs(".0", out);
     }
     fclose(out);
