@@ -145,9 +145,9 @@ LONG := $(LONG:%=\%/test_%)
 check: all $(TESTS) $(SHIM) $(SHIM_TEST)                  ## run the tests (nothing is installed)
 	@unset $(LAUNCHED); BIN=$(B)/bin tests/suite.sh $(B)/tests $(JOBS) \
 	  $(foreach l,$(LONG),$(filter $l,$(SCRIPTS) $(TESTS))) $(filter-out $(LONG),$(SCRIPTS) $(TESTS) $(SHIM_TEST))
-# ORACLE: the families whose scores are compared; each has a log of its own.
+# ORACLE: the families whose scores are compared, or kinds of them (llama-qwen2), so that a long run can be cut; each has a log of its own.
 ORACLE := opt llama
-oracle: all                                  ## compare the scores with ../shared/oracle -> results/oracle (an hour; ORACLE=opt or llama alone)
+oracle: all                                  ## compare the scores with ../shared/oracle -> results/oracle (an hour; ORACLE=opt, llama or llama-qwen2 alone)
 	@mkdir -p results/oracle
 	@set -e; for family in $(ORACLE); do log=results/oracle/$$family.log; \
 	  { printf '# command: make oracle ORACLE=%s\n# code: %s\n# date: %s\n# machine: %s\n' $$family "$$(git describe --always --dirty)" \

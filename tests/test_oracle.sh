@@ -1,9 +1,9 @@
 #!/bin/sh
-# test_oracle [opt|llama [SEED ...]] - bin/score against ../shared/oracle/oracle.py, an independent float64 PyTorch statement of the model and
+# test_oracle [opt|llama|FAMILY-KIND [SEED ...]] - bin/score against ../shared/oracle/oracle.py, an independent float64 PyTorch statement of the model and
 # of every criterion: random checkpoints, scored, recomputed and compared; a line that begins with FAR fails.
 # Without an argument: two small cases. opt (make oracle): pre-LN, post-LN with projection and odd sizes; llama: the kinds of that
 # family; each stored as float32, float16 and bfloat16, 0 and 5 shots, both formulas of OPT, epenas and removal. On 2 cores some 17
-# and 28 minutes a seed.
+# and 28 minutes a seed. One kind alone: opt-post, llama-qwen2.
 # PYTHON: an interpreter with torch, numpy and h5py.
 oracle=../shared/oracle/oracle.py data=../shared/data PYTHON=${PYTHON:-python3}
 score=${BIN:-bin}/score tmp=$(mktemp -d) bad=0 cases=0
@@ -12,7 +12,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
 [ -f $oracle ] && [ -d $data ] || { echo "SKIP: no $oracle and $data"; exit 77; }
 "$PYTHON" -c 'import torch, numpy, h5py' 2>/dev/null || { echo "SKIP: $PYTHON has no torch, numpy and h5py (set PYTHON)"; exit 77; }
 
-kinds="llama mistral qwen2 qwen3 relu"  # which have no published formulas
+opts="pre post odd" kinds="llama mistral qwen2 qwen3 relu"  # kinds have no published formulas
 family() { case " $kinds " in *" $1 "*) return 0 ;; *) return 1 ;; esac }
 make_model() {
     family "$1" && mode=sound || mode=both
@@ -56,9 +56,13 @@ case_of() {
 of_family=
 case ${1:-} in
 '') ;;
-opt) of_family="pre post odd" ;;
+opt) of_family=$opts ;;
 llama) of_family=$kinds ;;
-*) echo "test_oracle: $1: not one of opt, llama" >&2; exit 2 ;;
+*)
+    for kind in $opts; do [ "$1" = "opt-$kind" ] && of_family=$kind; done
+    for kind in $kinds; do [ "$1" = "llama-$kind" ] && of_family=$kind; done
+    [ -n "$of_family" ] || { echo "test_oracle: $1: not one of opt, llama, or a kind of these, such as llama-qwen2" >&2; exit 2; }
+    ;;
 esac
 if [ -n "$of_family" ]; then
     shift
