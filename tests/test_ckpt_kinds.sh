@@ -145,10 +145,12 @@ done
 same "$model/snapshots/aaa"
 same "$model"
 same "$tmp/hub"
+mkdir "$tmp/home" && ln -s "$tmp/hub" "$tmp/home/hub"  # ~/.cache/huggingface
+same "$tmp/home"
 mkdir "$model/snapshots/bbb"
 expect 1 "a cache of the hub with 2 folders" info --model "$model"
 printf aaa >"$model/refs/main"
 same "$model"
 mkdir "$tmp/hub/models--org--other"
-expect 1 "a cache of the hub with 2 folders, such as $tmp/hub" info --model "$tmp/hub"
+expect 1 "a cache of the hub with 2 folders, such as $tmp/hub/models--org--" info --model "$tmp/hub"
 exit $bad

@@ -61,6 +61,8 @@ expect 2 "--prompt or --prompts is required, and not both" --model $model
 expect 2 "--prompt or --prompts is required, and not both" --model $model --prompt a --prompts "$tmp/p.txt"
 expect 1 "nowhere: cannot open" --model $model --prompts nowhere
 echo >"$tmp/empty"
+{ printf '\357\273\277'; cat "$tmp/p.txt"; } >"$tmp/mark.txt"
+"$bin/generate" --model $model --prompts "$tmp/mark.txt" --tokens 12 | cmp -s - "$tmp/text" || fail "a byte-order mark is taken for text"
 expect 1 "$tmp/empty: holds no prompt; give one a line" --model $model --prompts "$tmp/empty"
 printf '"a"\n{"text": 3}\n' >"$tmp/bad.jsonl"
 expect 1 "$tmp/bad.jsonl:2: neither a text nor an object with a text \"prompt\"" --model $model --prompts "$tmp/bad.jsonl"

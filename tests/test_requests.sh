@@ -76,6 +76,11 @@ expect 1 "the model has 512 positions; --over-long cut" --model $model --request
 expect 0 "1 contexts are cut from the left" --model $model --requests "$tmp/long.jsonl" --over-long cut
 cmp -s "$tmp/none.jsonl" "$tmp/kept.jsonl" || fail "a failed run changed the file"
 : >"$tmp/empty.jsonl"
+printf '{"context": "a", "continuation": " b"}\n\000\n{"context": "a", "continuation": " c"}\n' >"$tmp/zero.jsonl"
+expect 1 "zero.jsonl:2: not JSON" --model $model --requests "$tmp/zero.jsonl"
+{ printf '\357\273\277'; cat "$tmp/r.jsonl"; } >"$tmp/mark.jsonl"
+for each in r mark; do "$bin/sweep" --model $model --requests "$tmp/$each.jsonl" --out "$tmp/$each.out" 2>"$tmp/e" || fail "$each: $(cat "$tmp/e")"; done
+cmp -s "$tmp/r.out" "$tmp/mark.out" || fail "a byte-order mark changes requests"
 expect 1 "empty.jsonl: holds no requests" --model $model --requests "$tmp/empty.jsonl"
 expect 1 "absent.jsonl" --model $model --requests "$tmp/absent.jsonl"
 expect 1 "--requests takes one mask, and 2 are named" --model $model --requests "$tmp/r.jsonl" --mask random --sparsity 20,40

@@ -125,6 +125,7 @@ expect 0 'of y       6        5' --spec "$tmp/spec.json" --table each --csv "a=$
 of y       6        5
 of x       7        8" ] || fail "combinations: $(cat "$tmp/o")"
 expect 1 'missing.csv: cannot open' --spec "$tmp/spec.json" --table missing
+expect 1 'tables: unable to open nowhere.json: No such file' --spec nowhere.json --table each
 expect 1 'no table is named nothing' --spec "$tmp/spec.json" --table nothing
 expect 1 'no CSV is named c' --spec "$tmp/spec.json" --table each --csv "c=$tmp/b.csv"
 expect 1 'NAME=PATH is wanted' --spec "$tmp/spec.json" --table each --csv "$tmp/b.csv"

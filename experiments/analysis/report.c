@@ -309,6 +309,7 @@ int report_write(FILE *f, const char *spec, const char *in) {
     json_error_t e;
     const char *title;
     json_t *text, *tables, *sections, *run = NULL, *root = json_load_file(spec, JSON_REJECT_DUPLICATES, &e);
+    if (!root && e.line < 0) return err_set("%s", e.text);  // that it cannot be opened
     if (!root) return err_set("%s:%d: %s", spec, e.line, e.text);
     page p = {.f = f, .in = in};
     int bad = 0;

@@ -74,6 +74,7 @@ static int read_spec(tables_spec *s, const char *in) {
     json_t *csv, *tables, *path, *measures = NULL;
     const char *name;
     s->root = json_load_file(s->path, JSON_REJECT_DUPLICATES, &e);
+    if (!s->root && e.line < 0) return err_set("%s", e.text);  // that it cannot be opened
     if (!s->root) return err_set("%s:%d: %s", s->path, e.line, e.text);
     if (json_unpack_ex(s->root, &e, JSON_STRICT, "{s:o, s:o, s?o}", "csv", &csv, "tables", &tables, "measures",
                        &measures))

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "eval.h"
+#include "json_read.h"
 
 // The two texts of a row: {"context": "..", "continuation": ".."}, or what lm-evaluation-harness calls its arguments,
 // ["..", ".."].
@@ -53,10 +54,13 @@ int eval_requests_open(eval_task *t, const text_file *from, const eval_options *
     if (harness_of(&r.h, HARNESS_TODAY, o->bos, tk, tok_first(tk, c))) return err_set("--bos: %s", tok_no_first);
     int bad = 0;
     long line = 1;
-    for (const char *at = from->text, *stop; *at && !bad; at = *stop ? stop + 1 : stop, line++) {
+    const char *end = from->text + from->bytes;
+    for (const char *at = from->text + bom_length(from->text, from->bytes), *stop; at < end && !bad;
+         at = stop + 1, line++) {
         json_error_t e;
-        stop = strchrnul(at, '\n');
-        if (at[strspn(at, " \t\r")] == '\n' || !at[strspn(at, " \t\r")]) continue;
+        stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop) stop = end;
+        if (at + strspn(at, " \t\r") >= stop) continue;
         json_t *row = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
         bad = row ? add_request(&r, row) : err_set("not JSON (%s)", e.text);
         if (bad) err_prefix("%s:%ld", from->path, line);

@@ -1,7 +1,7 @@
 // prompts - files of prompts, and lines of JSON about what was made. Contract in prompts.h.
 #include "prompts.h"
+#include "json_read.h"
 #include "results.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,7 +40,8 @@ int prompts_read(prompt **p, int *n, const char *path) {
     char *text = file_read(input ? "/dev/stdin" : path, &bytes);
     int cap = *n, bad = text ? 0 : -1;
     long number = 1;
-    for (const char *line = text, *end; !bad && line < text + bytes; line = end + 1, number++) {
+    const size_t mark = text ? bom_length(text, bytes) : 0;
+    for (const char *line = text + mark, *end; !bad && line < text + bytes; line = end + 1, number++) {
         end = memchr(line, '\n', (size_t)(text + bytes - line));
         if (!end) end = text + bytes;
         size_t length = (size_t)(end - line);

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The number of entries of DIR/SUB whose names begin so; *one: the last of them, owned.
+// The number of entries of DIR/SUB (SUB empty: DIR) whose names begin so; *one: the last of them, owned.
 static int entries(const char *dir, const char *sub, const char *begin, char **one) {
-    char *path = xasprintf("%s/%s", dir, sub);
+    char *path = *sub ? xasprintf("%s/%s", dir, sub) : xstrdup(dir);
     DIR *d = opendir(path);
     int n = 0;
     *one = NULL;
@@ -41,7 +41,9 @@ char *model_folder(const char *dir) {
     free(config);
     if (plain) return xstrdup(dir);
     int n = entries(dir, "snapshots", "", &found);
-    if (n == 0 && (n = entries(dir, ".", "models--", &found)) == 1) {  // the cache itself, with one model
+    bool cache = false;  // the cache itself, or the folder that huggingface_hub keeps it in
+    if (n == 0) cache = (n = entries(dir, "", "models--", &found)) || (n = entries(dir, "hub", "models--", &found));
+    if (cache && n == 1) {
         char *inner = model_folder(found);
         free(found);
         return inner;
