@@ -167,6 +167,8 @@ line "neither a document nor a page" 's/"gold": 1/"gold": 2/'
 line "not JSON" 's/{/[/'
 line "pruned_heads and pruned_neurons of copa differ from those of a line before" \
     's/"task": "piqa"/"task": "copa"/;s/"pruned_heads": [0-9]*/"pruned_heads": 5/'
+{ head -n 40 "$tmp/seeds.jsonl"; printf '\000\n'; sed 1,40d "$tmp/seeds.jsonl"; } >"$tmp/bad.jsonl"
+unfit "bad.jsonl:41: not JSON"
 head -c 5000 "$tmp/seeds.jsonl" >"$tmp/bad.jsonl"
 unfit "the last line is not whole"
 grep -v '"mask": "base".*"task": "copa", "id": "7"' "$tmp/seeds.jsonl" >"$tmp/bad.jsonl"

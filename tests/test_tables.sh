@@ -199,6 +199,9 @@ sed 's/| of y | 2 | 8 |/| of y | 2 | 9 |/' "$tmp/d.md" >"$tmp/changed.md"
 expect 1 'changed.md:7: table each differs' --spec "$tmp/spec.json" --document "$tmp/d.md,$tmp/changed.md" --check
 sed 's/^| of y .*/&\n&/' "$tmp/d.md" >"$tmp/changed.md"
 expect 1 'changed.md:8: table each has lines' --spec "$tmp/spec.json" --document "$tmp/changed.md" --check
+{ cat "$tmp/d.md"; printf '\000more\n'; } >"$tmp/changed.md" && cp "$tmp/changed.md" "$tmp/kept.md"
+expect 1 'changed.md: byte ' --spec "$tmp/spec.json" --document "$tmp/changed.md"
+cmp -s "$tmp/changed.md" "$tmp/kept.md" || fail "what follows a zero byte is lost"
 grep -v 'end of table' "$tmp/d.md" >"$tmp/changed.md"
 expect 1 'changed.md:3: table each has no <!-- end of table -->' --spec "$tmp/spec.json" --document "$tmp/changed.md"
 grep -v '<!-- table' "$tmp/d.md" >"$tmp/changed.md"

@@ -169,19 +169,19 @@ static int read_object(reader *d, const json_t *j) {
 }
 
 static int read_path(reader *d, const char *path) {
-    char *text = file_read(path, NULL);
+    size_t bytes;
+    char *text = file_read(path, &bytes);
     if (!text) return -1;
     int bad = 0;
     long line = 1;
-    for (char *at = text, *stop; *at && !bad; at = stop + 1, line++) {
+    for (char *at = text, *stop; at < text + bytes && !bad; at = stop + 1, line++) {
         json_error_t e;
-        stop = strchr(at, '\n');
+        stop = memchr(at, '\n', (size_t)(text + bytes - at));
         if (!stop) {
             bad = err_set("%s:%ld: the last line is not whole; let the sweep finish first", path, line);
             break;
         }
-        *stop = 0;
-        json_t *j = json_loads(at, 0, &e);
+        json_t *j = json_loadb(at, (size_t)(stop - at), 0, &e);
         if (!j)
             bad = err_set("%s:%ld: not JSON (%s); the file is damaged", path, line, e.text);
         else if (read_object(d, j))

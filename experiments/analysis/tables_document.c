@@ -99,9 +99,14 @@ static int write_text(const char *path, const char *text) {
 }
 
 int tables_document(tables_spec *s, const char *path, bool check) {
-    char *text = file_read(path, NULL), *new = NULL;
-    size_t bytes;
+    size_t bytes, n;
+    char *text = file_read(path, &n), *new = NULL;
     if (!text) return -1;
+    if (strlen(text) < n) {
+        err_set("%s: byte %zu is zero; this is not a text file", path, strlen(text));
+        free(text);
+        return -1;
+    }
     FILE *f = open_memstream(&new, &bytes);
     int bad = all_tables(f, s, path, text, check);
     fclose(f);
