@@ -16,6 +16,7 @@ extern const ops gpu_table;  // all of them, but those that record
 
 enum {
     PIECE_BYTES = 4 << 20,   // each of the two pinned buffers for large copies
+    SMALL_COPY = 64 << 10,   // copies up to this size go without them; what comes down, through a buffer of its own
     SCALAR_BYTES = 8 << 10,  // numbers that cuBLAS reads from device memory (cuda_round.c)
     COUNTERS = 16 << 10,     // of blocks that have done their part of a sum; 0 between launches
     WORK_LEAST = 32 << 20,   // workspace (parts of operands, tiles of gradients, row sums of attention): at least this,
@@ -52,7 +53,7 @@ typedef struct {
     int half;
     size_t staged;  // bytes used of the half
     bool recording;
-    char *piece[2];
+    char *piece[2], *small;
     cudaEvent_t piece_done[2], turn;  // turn: what another GPU's stream waits for
     float *scalars;                   // of cuda_round.c, on the device
     unsigned *counters;               // [COUNTERS] on the device

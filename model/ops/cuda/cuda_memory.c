@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SMALL_COPY = 64 << 10 };  // copies up to this size go without the pinned buffers for large ones
-
 const char *cuda_use(int part) {
     static char text[400];
     ASSERT(part >= 0 && part < n_gpus);
@@ -109,8 +107,9 @@ void cuda_put(void *device, const void *host, size_t bytes) {
 
 static void get(void *host, const void *device, size_t bytes) {
     if (bytes <= SMALL_COPY) {
-        CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, g->stream));
+        CHECK(cudaMemcpyAsync(g->small, device, bytes, cudaMemcpyDeviceToHost, g->stream));
         CHECK(cudaStreamSynchronize(g->stream));
+        memcpy(host, g->small, bytes);
         return;
     }
     size_t before = 0, waiting = 0;

@@ -1,6 +1,6 @@
 // cuda_table - the CUDA table of operations (ops.h) and the opening of the GPUs that it works on. Built as a library of
 // its own (device.c). The same bits whatever else is in the batch: no launch of a span depends on another span, no
-// kernel adds with atomics.
+// kernel makes a sum by atomics.
 #include "cuda_host.h"
 #include "cuda_memory_graph.h"
 #include <stdio.h>
@@ -41,14 +41,15 @@ static void start(void) {
     // its own would be allocated in the midst of a recording
     BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES, blas));
     void *buffers = NULL;
-    CHECK(cudaMallocHost(&buffers, 2 * STAGE_BYTES + 2 * PIECE_BYTES + sizeof *g->fault));
+    CHECK(cudaMallocHost(&buffers, 2 * STAGE_BYTES + 2 * PIECE_BYTES + SMALL_COPY + sizeof *g->fault));
     g->stage_pinned = buffers;
     for (int i = 0; i < 2; i++) {
         g->piece[i] = g->stage_pinned + 2 * STAGE_BYTES + i * PIECE_BYTES;
         CHECK(cudaEventCreateWithFlags(&g->piece_done[i], cudaEventDisableTiming));
         CHECK(cudaEventCreateWithFlags(&g->stage_done[i], cudaEventDisableTiming));
     }
-    g->fault = (cuda_fault *)(void *)(g->piece[1] + PIECE_BYTES);
+    g->small = g->piece[1] + PIECE_BYTES;
+    g->fault = (cuda_fault *)(void *)(g->small + SMALL_COPY);
     *g->fault = (cuda_fault){0};
     CHECK(cudaMemsetAsync(g->counters, 0, COUNTER_BYTES, g->stream));
     CHECK(cudaMemcpyAsync(g->scalars, gpu_zero_one, sizeof gpu_zero_one, cudaMemcpyHostToDevice, g->stream));
