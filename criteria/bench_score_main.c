@@ -6,6 +6,8 @@
 // "N" on their input by the seconds that N batches took. Rounds go over all contenders in turn, so that a slow phase of
 // the machine hits all of them; a rate is the median over the rounds. The store is written at the end and its time is
 // shared out over the examples.
+//
+// On a GPU (--device) there is no peer, and the peak is that of the largest product of a layer, of an example's tokens.
 #include "bench_score.h"
 #include "cli.h"
 #include "score.h"
@@ -21,18 +23,26 @@ enum { GEMM_SIDE = 3072, CONTINUATION_WORDS = 16 };
 
 // One thread: OpenMP does not work in children forked from a process in which it has started others.
 static void open_model(bench_model *b, const bench_options *o) {
+    model_config c;
     omp_set_num_threads(1);
+    if (!bench_on_cpu(o)) {
+        if (*o->model) die(2, "--device %s: weights are drawn there; give --shape instead of --model", o->device.name);
+        if (model_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
+        b->m = model_unloaded(&c, ops_cpu());
+        b->bytes = (double)model_random_bytes(&c, bench_type(o));
+        return;
+    }
     if (!*o->model) {
-        model_config c;
         if (model_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
         if (c.V < CONTINUATION_WORDS || c.positions < 2)
             die(2, "--shape %s: want a vocabulary of at least %d and two positions", o->shape, CONTINUATION_WORDS);
-        if (model_random_make(&b->random, &c, DT_F32, (uint64_t)o->seed, ops_cpu()) != 0) die(1, "%s", err_get());
+        if (model_random_make(&b->random, &c, bench_type(o), (uint64_t)o->seed, ops_cpu()) != 0)
+            die(1, "%s", err_get());
         b->m = b->random.m;
         b->bytes = (double)b->random.bytes;
         return;
     }
-    if (model_load(&b->m, o->model) != 0) die(1, "%s", err_get());
+    if (model_load_as(&b->m, o->model, ops_cpu(), o->weights) != 0) die(1, "%s", err_get());
     for (int i = 0; i < b->m.file.n_tensors; i++) {
         double count = sizeof(float);
         for (int d = 0; d < b->m.file.tensors[i].rank; d++) count *= (double)b->m.file.tensors[i].dim[d];
@@ -76,22 +86,34 @@ static void answer(FILE *to, const double *value, int n) {
     fflush(to);
 }
 
+static const ops *open_device(const bench_options *o) {
+    const ops *device = device_open(&o->device);
+    if (!device) die(1, "%s", err_get());
+    return device;
+}
+
 // Answers "N" by the seconds of N batches and their parts: GEMM, attention, criteria, store, other; the end of input by
 // those of writing the store, per example.
 static int serve_scoring(const bench_options *o, model *m, const char *criteria, const char *dir) {
+    model_random own = {0};
+    if (!bench_on_cpu(o)) {
+        const ops *device = open_device(o);
+        if (model_random_make(&own, &m->c, bench_type(o), (uint64_t)o->seed, device) != 0) die(1, "%s", err_get());
+        m = &own.m;
+    }
     score_job j = {.model = m,
                    .mode = {[MODE_SOUND] = true},
                    .seed = (uint64_t)o->seed,
-                   .threads = (int)o->threads,
+                   .threads = (int)o->device.threads,
                    .o = {.data = "random",
                          .model = "random",
-                         .device = {.name = "cpu"},
+                         .device = o->device,
                          .recompute = RECOMPUTE_OFF,
                          .batch_tokens = o->batch * o->tokens}};
     j.o.out = xasprintf("%s.h5", dir);
     if (!(j.crit = crit_select(criteria, &j.n_crit))) die(2, "%s", err_get());
     make_examples(&j, o, (int)((o->rounds + 1) * o->batches * o->batch));
-    omp_set_num_threads((int)o->threads);
+    omp_set_num_threads((int)o->device.threads);
     if (score_plan_rows(&j) != 0) die(1, "%s", err_get());
     parts p = {0};
     score_engine e = {0};
@@ -123,15 +145,44 @@ static int serve_scoring(const bench_options *o, model *m, const char *criteria,
     unlink(j.o.out);
     if (parts_remove(dir) != 0) die(1, "%s", err_get());
     score_free(&j);
+    model_random_free(&own);
     return 0;
 }
 
-// Answers by the seconds of a product of squares of GEMM_SIDE.
+// Answers by the seconds of a multiply-add in a layer's largest product on a device, [tokens, E] x [E, F].
+static int serve_product(const bench_options *o, const model_config *c) {
+    const ops *d = open_device(o);
+    const int T = (int)o->tokens, E = c->E, F = c->F;
+    const dtype type = d->activations == DT_F32 ? bench_type(o) : d->activations;
+    const span all = {0, T};
+    weight w = {.data = d->alloc(dtype_size(type, (size_t)F * (size_t)E)), .type = type, .rows = F, .cols = E};
+    if (d->activations != DT_F32) w.narrow = "the product";
+    float *x = d->alloc((size_t)T * (size_t)E * sizeof *x), *y = d->alloc((size_t)T * (size_t)F * sizeof *y), one;
+    d->random((void *)(uintptr_t)w.data, type, (size_t)F * (size_t)E, 0.02, (uint64_t)o->seed);
+    d->random(x, DT_F32, (size_t)T * (size_t)E, 1, (uint64_t)o->seed);
+    char line[64];
+    while (fgets(line, sizeof line, stdin)) {
+        double best = INFINITY;
+        for (int k = 0; k < 4; k++) {  // the first warms up
+            d->get(&one, y, sizeof one);
+            const double start = clock_s();
+            d->linear(y, x, &w, NULL, false, &all, 1);
+            d->get(&one, y, sizeof one);
+            if (k) best = fmin(best, clock_s() - start);
+        }
+        best /= (double)T * (double)E * (double)F;
+        answer(stdout, &best, 1);
+    }
+    d->release(x), d->release(y), d->release((void *)(uintptr_t)w.data);
+    return 0;
+}
+
+// Answers by the seconds of a multiply-add in a product of squares of GEMM_SIDE.
 static int serve_gemm(const bench_options *o) {
     const size_t n = (size_t)GEMM_SIDE * GEMM_SIDE;
     float *a = xaligned(n * sizeof *a), *b = xaligned(n * sizeof *b), *c = xaligned(n * sizeof *c);
     for (size_t i = 0; i < n; i++) a[i] = (float)(i % 17) - 8, b[i] = (float)(i % 13) - 6, c[i] = 0;
-    openblas_set_num_threads((int)o->threads);
+    openblas_set_num_threads((int)o->device.threads);
     char line[64];
     while (fgets(line, sizeof line, stdin)) {
         double best = INFINITY;
@@ -141,6 +192,7 @@ static int serve_gemm(const bench_options *o) {
                         GEMM_SIDE, 0, c, GEMM_SIDE);
             best = fmin(best, clock_s() - start);
         }
+        best /= pow(GEMM_SIDE, 3);
         answer(stdout, &best, 1);
     }
     free(c);
@@ -190,7 +242,7 @@ static char *start_peer(contender *c, const bench_options *o, const model_config
     char *script = child_script("criteria/bench_score_peer.py"),
          *numbers = xasprintf("%d,%d,%d,%d,%d,%d", shape->L, shape->H, shape->E, shape->F, shape->V, shape->positions);
     char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens),
-         *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->threads);
+         *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->device.threads);
     const char *const argument[] = {o->peer,
                                     script,
                                     "--serve",
@@ -237,13 +289,13 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
                            results *out) {
     contender gemm = {.name = "GEMM"};
     char *about = NULL;
-    if (strcmp(o->peer, "none") != 0 && !(about = start_peer(peer, o, &m->m.c))) {
+    if (bench_on_cpu(o) && strcmp(o->peer, "none") != 0 && !(about = start_peer(peer, o, &m->m.c))) {
         if (out)
             die(1, "--peer %s has no torch and transformers; give another, or none for a file without PyTorch's rates",
                 o->peer);
         printf("no peer: %s has no torch and transformers; give another --peer\n", o->peer);
     }
-    if (child_fork(&gemm.c)) _exit(serve_gemm(o));
+    if (child_fork(&gemm.c)) _exit(bench_on_cpu(o) ? serve_gemm(o) : serve_product(o, &m->m.c));
     for (int i = 0; i < n; i++) start_ours(&ours[i], o, &m->m);
     for (int i = 0; i < n; i++) ask(&ours[i], (int)o->batches, false);  // warm-up
     if (about) ask(peer, (int)o->batches, false);
@@ -260,15 +312,16 @@ static void run_contenders(const bench_options *o, bench_model *m, contender *ou
 
     double best = gemm.seconds[0];
     for (long r = 1; r < o->rounds; r++) best = fmin(best, gemm.seconds[r]);
-    const double rate = pow(GEMM_SIDE, 3) / best, beside = about ? contender_median(peer, o) : 0;
-    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; GEMM peak %.1f G "
+    const double rate = 1 / best, beside = about ? contender_median(peer, o) : 0;
+    printf("%ld threads, %ld x %ld tokens a batch, %ld of each scored; median of %ld rounds; %s %.1f G "
            "multiply-adds/s; "
            "weights %.2f GB\n",
-           o->threads, o->batch, o->tokens, o->continuation, o->rounds, rate / 1e9, m->bytes / 1e9);
+           o->device.threads, o->batch, o->tokens, o->continuation, o->rounds,
+           bench_on_cpu(o) ? "GEMM peak" : "peak of a layer's largest product", rate / 1e9, m->bytes / 1e9);
     for (int i = about ? -1 : 0; i < n; i++) {
         const contender *c = i < 0 ? peer : &ours[i];
         const figures f = contender_figures(c, o, m, beside, rate);
-        contender_print(c, m, &f);
+        contender_print(c, o, m, &f);
         if (i < 0) printf("%22s %s\n", "", about);
         if (out && contender_row_write(out, c, o, m, &f, rate, about)) die(1, "%s", err_get());
     }
@@ -287,8 +340,9 @@ int main(int argc, char **argv) {
                        .batch = 1,
                        .tokens = 512,
                        .continuation = 16,
-                       .threads = 2,
-                       .seed = 1};
+                       .seed = 1,
+                       .device = {.name = "cpu", .threads = 2},
+                       .weights = -1};
     const cli_option options[] = {
         {.name = "model",
          .type = CLI_STR,
@@ -341,13 +395,8 @@ int main(int argc, char **argv) {
          .help = "the last of them, which are scored",
          .min = 1,
          .max = 1e5},
-        {.name = "threads",
-         .type = CLI_INT,
-         .value = &o.threads,
-         .arg = "N",
-         .help = "threads of every contender",
-         .min = 1,
-         .max = 4096},
+        {.group = device_rows, .value = &o.device},
+        {.group = weights_rows, .value = &o.weights},
         {.name = "seed",
          .type = CLI_INT,
          .value = &o.seed,
@@ -373,6 +422,8 @@ int main(int argc, char **argv) {
     const criterion **known = *o.criteria ? crit_select(o.criteria, &n_crit) : NULL;
     if (*o.criteria && !known) die(2, "%s", err_get());
     free(known);
+    if (o.out && !bench_on_cpu(&o)) die(2, "--out: rows are of the CPU's rates; leave it out with --device");
+    if (o.device.threads == 0) o.device.threads = omp_get_max_threads();
     char *resolved = cli_resolved(options), *some = all_but("grasp"), *all = all_but("");
     bench_model m = {0};
     open_model(&m, &o);
@@ -387,7 +438,7 @@ int main(int argc, char **argv) {
     results out = {.fd = -1};
     bool present = o.out;
     if (o.out) {
-        char *lines = results_timed(argc, argv, options, "cpu", (int)o.threads);
+        char *lines = results_timed(argc, argv, options, "cpu", (int)o.device.threads);
         if (contender_rows_open(&out, o.out, lines)) die(1, "%s", err_get());
         free(lines);
         for (int i = 0; i < n; i++) present &= contender_row_present(&out, &ours[i], &o);

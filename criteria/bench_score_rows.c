@@ -39,9 +39,13 @@ figures contender_figures(const contender *c, const bench_options *o, const benc
     return f;
 }
 
-void contender_print(const contender *c, const bench_model *m, const figures *f) {
+void contender_print(const contender *c, const bench_options *o, const bench_model *m, const figures *f) {
     printf("%-22s %8.1f tokens/s, %.3f s per batch", c->name, f->tokens_per_second, f->batch_seconds);
     if (f->beside_peer > 0) printf(", %.2f times the peer", f->beside_peer);
+    if (!bench_on_cpu(o)) {  // where the time goes on the device its own profiler says
+        printf("\n%22s %.6g multiply-adds a batch, %.0f %% of the peak\n", "", f->multiply_adds, 100 * f->of_peak);
+        return;
+    }
     printf("; peak memory %.2f GB", c->peak_bytes / 1e9);
     if (!c->criteria) {
         printf("\n");
@@ -91,7 +95,7 @@ static void set_key(csv_row *r, const contender *c, const bench_options *o) {
     SET(r, continuation, "%ld", o->continuation);
     SET(r, rounds, "%ld", o->rounds);
     SET(r, seed, "%ld", o->seed);
-    SET(r, threads, "%ld", o->threads);
+    SET(r, threads, "%ld", o->device.threads);
     SET(r, processor, "%s", processor);
     SET(r, peer, "%s", strcmp(o->peer, "none") == 0 ? "" : "PyTorch");
     SET(r, code, "%s", code_version());

@@ -87,8 +87,9 @@ double probe_macs(const model *m, const probe_plan *plan, int n, int context) {
     for (int l = 0; l < c->L; l++) {
         maps += model_layer_macs(c, l);
         A += model_tap_width(c, l, UNIT_HEADS);
-        for (int k = 0; model_neuron_rows(m, l, k, true); k++)
-            rows += (double)model_neuron_rows(m, l, k, true)->rows * model_neuron_rows(m, l, k, true)->cols;
+        const tensor_spec *s;
+        for (int k = 0; (s = arch_neuron_rows(m->arch.family, k)); k++)
+            rows += (double)arch_size(c, l, s->rows) * arch_size(c, l, s->cols);
     }
     const double T = n, out = n - context, head = out * (double)c->V * c->P;
     const double pass = T * (maps + T * A), attn = T * T * A;

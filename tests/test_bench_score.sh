@@ -36,6 +36,26 @@ for program in score train; do
     $program --peer none || fail "$program, again: exit $?"
     cmp -s "$out/$program.csv" "$out/before.csv" || fail "$program measures again what has its rows"
 done
+# On a GPU (CUDA on the CPU) each contender opens it for itself; the work is that of the CPU, where the weights are there.
+gpu() {
+    "$bin/bench_score" --device cuda --shape $shape --tokens 32 --continuation 4 --batch 2 --batches 1 --rounds 2 \
+        --scratch "$out/scratch" "$@" >"$out/log" 2>&1
+}
+export KIT_CUDA="${KIT_CUDA:-$(dirname "$bin")/shim/libkit_cuda.so}"
+gpu --model model/default && fail "weights of a checkpoint on a device, and no failure"
+grep -q 'give --shape' "$out/log" || fail "a checkpoint on a device is not refused by name"
+gpu --out "$out/gpu.csv" && fail "rows of a GPU, and no failure"
+[ -e "$KIT_CUDA" ] && for types in "--weights fp32" "--weights fp16" "--weights bf16 --activations bf16"; do
+    gpu $types || fail "--device cuda $types: exit $?"
+    [ -z "$(ls "$out/scratch")" ] || fail "left behind: $(ls "$out/scratch")"
+    /usr/bin/python3 - "$out" <<'PY' || fail "--device cuda $types: figures"
+import csv, re, sys
+text = open(f"{sys.argv[1]}/log").read()
+rows = csv.DictReader(l for l in open(f"{sys.argv[1]}/score.csv") if l[0] != "#")
+assert re.findall(r"([\d.e+]+) multiply-adds a batch", text) == [f"{float(r['multiply_adds']):.6g}" for r in rows], text
+assert len(re.findall(r" [\d.]+ tokens/s, ", text)) == 2 and "peak of a layer's largest product" in text, text
+PY
+done
 train --peer none --design shadow --hidden 7 || fail "bench_train with other nets: exit $?"
 /usr/bin/python3 - "$out" <<'PY' || fail "rows"
 import csv, sys
