@@ -37,8 +37,8 @@ int decode_prompt(decode *d, const decode_seq *s, int n);
 int decode_step(decode *d, const int32_t *next);
 // Sequence i ends; the last of them takes its number. Nothing is asked of a sequence between this and the next step.
 void decode_drop(decode *d, int i);
-// Another fixed mask (NULL: none) for the tokens to come of sequence i. What a mask that was given holds must not change
-// unless it is given again.
+// Another fixed mask (NULL: none) for the tokens to come of sequence i. What a mask that was given holds must not
+// change unless it is given again.
 void decode_set_mask(decode *d, int i, const mask *m);
 // Whether predicted masks act on the tokens after the one they were made at only (features of the kind "dense").
 bool decode_acts_behind(const decode *d);

@@ -142,8 +142,8 @@ typedef struct {
     const kv_cache *prefix;
     kv_cache *append;  // K and V of the new tokens are appended here after the pass (may be the prefix); NULL: dropped
     const mask *mask;  // acts at every position >= mask_from
-    // not 0: as long as a sequence at this place of the batch comes with the same number, its mask is the same and holds
-    // the same, so that nobody has to look; without a watch
+    // not 0: as long as a sequence at this place of the batch comes with the same number, its mask is the same and
+    // holds the same, so that nobody has to look; without a watch
     uint64_t mask_epoch;
     int mask_from;             // absolute position (prefix included)
     const model_means *means;  // of what the mask drops; NULL: 0. The same for all sequences of a batch with masks

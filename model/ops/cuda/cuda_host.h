@@ -89,8 +89,8 @@ size_t gpu_rounded(size_t bytes);  // up to what allocations are multiples of
 const void *gpu_pinned(const void *host, size_t bytes, size_t *at);
 // Memory of the device for the length of an operation, in the workspace of the GPU at work: an arena as scratch.h has
 // it for host memory, with the same rules, but of fixed size, so that a recorded operation finds it where it was. An
-// operation marks, takes and releases; what is launched later on the stream may overwrite what was released. g->work_bytes
-// can be taken at a time; they follow from the kind of GPU alone, and with them the shapes of products.
+// operation marks, takes and releases; what is launched later on the stream may overwrite what was released.
+// g->work_bytes can be taken at a time; they follow from the kind of GPU alone, and with them the shapes of products.
 typedef struct {
     size_t used;
     int depth;

@@ -227,8 +227,8 @@ void cuda_launch_column_moments(double *moments, const float *x, int ld, int rel
                                 const cuda_spans *s, cudaStream_t st);
 void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols, cudaStream_t st);
 
-// cuda_transformer_xent.cu. A block per row, but of likeliest: of cuda_likeliest_blocks, with as many numbers of part and
-// a counter, which is 0 before and after, for each row.
+// cuda_transformer_xent.cu. A block per row, but of likeliest: of cuda_likeliest_blocks, with as many numbers of part
+// and a counter, which is 0 before and after, for each row.
 enum { CUDA_LIKELIEST = 2048 };
 static inline unsigned cuda_likeliest_blocks(int V) { return (unsigned)((V + CUDA_LIKELIEST - 1) / CUDA_LIKELIEST); }
 void cuda_launch_logprob(double *logprob, int32_t *top, const float *logits, const int32_t *target, int V, int vocab,
