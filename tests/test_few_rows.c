@@ -328,8 +328,18 @@ static void maps_have_the_bits_of_operations(void **state) {
             gpu->rotate(o->k, SIZE, &angles.w, first, HEADS, false, s, n);
             gpu->append(to[1][0], o->k, OUT, first, s, n);
             gpu->append(to[1][1], o->v, OUT, first, s, n);
+            // where nothing lives N(x) is made all the same: a cache may keep it
+            const live_units none = {.unit = first, .seqs = MAPS_SEQS};
+            const sublayer_input alone = {put(numbers, (size_t)MAPS_ROWS * (size_t)E), x, in.gain, in.bias, shape};
+            const sublayer_map nothing = {out[0].z, &w[0].w, NULL, SIZE, &none, false, NULL};
+            gpu->move(alone.h, o->h, E, &(span){0, MAPS_ROWS}, 1);
+            gpu->zero(alone.h, (size_t)E * sizeof *alone.h);
+            gpu->maps(&alone, &nothing, 1, NULL, first, s, n);
             char text[80];
             snprintf(text, sizeof text, "%s, %d numbers, %d sequences", dtype_name(type), E, n);
+            float *want_h = put(numbers, (size_t)MAPS_ROWS * (size_t)E);
+            gpu->copy(want_h, o->h, (size_t)MAPS_ROWS * (size_t)E * sizeof *want_h);
+            same_array(text, alone.h, want_h, (size_t)MAPS_ROWS * (size_t)E);
             same_array(text, out[0].h, o->h, (size_t)MAPS_ROWS * (size_t)E);
             same_array(text, out[0].q, o->q, MAPS_ROWS * OUT);
             same_array(text, out[0].k, o->k, MAPS_ROWS * OUT);

@@ -49,7 +49,9 @@ static int rows_of(const span *s, int n) {
 
 static void launch(const sublayer_input *in, cuda_map_list *a, const sublayer_map *m, const span *s, int n) {
     const dtype type = m->w->type;
-    a->held = held(in, a, type, rows_of(s, n));
+    int live = 0;
+    for (int i = 0; i < a->n; i++) live += a->map[i].u.most;
+    a->held = live && held(in, a, type, rows_of(s, n));
     a->low = gpu_kept_bits(m->w);
     a->shape = in->shape;
     if (in->gain && a->held) {
