@@ -35,12 +35,13 @@ static inline bool cpu_int8(const weight *w) { return w->narrow && dtype_in_bloc
 // The spans cut into blocks of at most `size` rows, in scratch memory of the caller's mark; *count of them.
 const span *cpu_blocks(const span *s, int n, int size, int *count);
 
-// Columns of a tile of a product of many rows: an even number of tiles of at most CPU_TILE, as equal as multiples of 16
-// allow, so that threads share them evenly. It follows from the size alone, so that the bits do not depend on threads.
+// Columns of a tile of a product of many rows: an even number of tiles of at most CPU_TILE, as equal as multiples of 32
+// (the numbers of a block) allow, so that threads share them evenly. It follows from the size alone, so that the bits
+// do not depend on threads.
 enum { CPU_TILE = 384 };
 static inline int cpu_tile_width(int columns) {
     const int tiles = 2 * (columns / (2 * CPU_TILE) + (columns % (2 * CPU_TILE) > 0));
-    return tiles ? ((columns + tiles - 1) / tiles + 15) / 16 * 16 : CPU_TILE;
+    return tiles ? ((columns + tiles - 1) / tiles + 31) / 32 * 32 : CPU_TILE;
 }
 
 enum { CPU_BLOCK_ROWS = 32 };
