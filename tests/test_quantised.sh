@@ -90,6 +90,7 @@ def write(path, L, E, F, V, H=4, K=2):
     keys = {"block_count": L, "embedding_length": E, "feed_forward_length": F, "attention.head_count": H, "attention.head_count_kv": K, "context_length": 64}
     meta = [text("general.architecture") + struct.pack("<I", 8) + text("llama")]
     meta += [text("llama." + k) + struct.pack("<II", 4, v) for k, v in keys.items()]
+    meta += [text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5)]
     W = E // H * K
     tensors = [("token_embd.weight", V, E), ("output_norm.weight", 1, E)]
     for l in range(L):

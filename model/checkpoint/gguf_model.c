@@ -133,6 +133,7 @@ static int read_numbers(reading *c) {
         put_int(c, "attention.key_length", "head_dim", hidden / heads ? hidden / heads : 1, &head) ||
         get_float(c, "attention.layer_norm_rms_epsilon", 0, &eps) || check_head(c, head))
         return -1;
+    if (eps == 0) return err_set("%s: no attention.layer_norm_rms_epsilon above 0, which each norm needs", g->path);
     json_object_set_new(c->root, "rms_norm_eps", json_real(eps));
     static const char *const ids[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
                                          {"tokenizer.ggml.eos_token_id", "eos_token_id"},
