@@ -34,6 +34,12 @@ static int token_type(const gguf_entry *types, uint64_t i) {
     return x;
 }
 
+static bool well_formed(const char *text, size_t n) {
+    for (size_t i = 0, length; i < n; i += length)
+        if ((length = utf8_length(text + i, n - i)) == 0) return false;
+    return true;
+}
+
 static int read_tokens(tok *t, const gguf_entry *tokens, const gguf_entry *types) {
     const uint8_t *at = tokens->at;
     const bool byte_level = t->byte_level;
@@ -52,8 +58,10 @@ static int read_tokens(tok *t, const gguf_entry *tokens, const gguf_entry *types
         if (bad) return err_prefix("%s: token %llu", t->path, (unsigned long long)i);
         if (type != NORMAL) tok_special(t, (int32_t)i, type == CONTROL || type == UNKNOWN);
         if (type == UNKNOWN) t->unk = (int32_t)i;
-        if ((type == CONTROL || type == USER_DEFINED || type == UNKNOWN) && n)
-            tok_look_for(&t->raw, (added_token){.text = xstrndup(text, n), .bytes = n, .id = (int32_t)i});
+        const bool added = (type == CONTROL || type == USER_DEFINED || type == UNKNOWN) && n;
+        if (added && !well_formed(text, n))
+            return err_set("%s: token %llu is looked for in texts, but is no UTF-8", t->path, (unsigned long long)i);
+        if (added) tok_look_for(&t->raw, (added_token){.text = xstrndup(text, n), .bytes = n, .id = (int32_t)i});
     }
     return 0;
 }
