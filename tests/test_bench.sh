@@ -133,6 +133,22 @@ assert len(dense) == 2 and dense["fp32"] == 2 * dense["fp16"], dense
 PY
 
 # On a GPU, here CUDA on the CPU: its name is in the rows and above the table, the roof is its own memory's, and bytes and masks are those of the CPU.
+# of a GGUF file the peer is llama.cpp: what it says and its seconds are taken as they are; a Python without it is named
+cat >"$tmp/python" <<'SH'
+#!/bin/sh
+echo "$2 $3"
+while read -r line; do echo "0.5 0.25"; done
+SH
+chmod +x "$tmp/python"
+gguf=tests/golden/gguf/mixed.gguf
+expect 0 "; --model $gguf" --model $gguf --mask none --prompt 4 --tokens 3 --rounds 1 --peer "$tmp/python" --out "$tmp/l.csv"
+grep '"\?llama.cpp"\?,' "$tmp/l.csv" | cut -d, -f5,6 >"$tmp/times"
+printf 'prefill_ms,500\ntoken_ms,250\n' | cmp -s - "$tmp/times" || fail "times of llama.cpp: $(cat "$tmp/times")"
+printf '#!/bin/sh\nexit 1\n' >"$tmp/python"
+expect 0 "no peer llama.cpp q8_0" --model $gguf --mask none --prompt 4 --tokens 3 --rounds 1 --peer "$tmp/python"
+# predictors in blocks
+expect 0 "shadow 32 q8_0 once" --shape $tiny --prompt 4 --tokens 3 --rounds 1 --mask contextual --design shadow --hidden 32 --predictor-weights q8_0 --out "$tmp/q.csv"
+grep -q 'shadow.*,q8_0,' "$tmp/q.csv" || fail "the type of the predictor's weights is not in its rows"
 if has_cuda "bench on a GPU"; then
     gpu() { CU_FAKE_DEVICES=2 CU_FAKE_PROTECT=0 "$bench" --shape $tiny --prompt 4 --tokens 3 --rounds 1 --mask none,static,contextual --hidden 8 --design shadow --out "$tmp/g.csv" --device "$1" >"$tmp/o" 2>"$tmp/e" || fail "bench on $1: $(cat "$tmp/e")"; }
     gpu cpu

@@ -155,7 +155,7 @@ void bench_table(FILE *f, const bench_group *g);
 
 // ---------------------------------------------------------------- peers
 typedef struct bench_peer {
-    const char *engine, *weights;  // "torch", "ctranslate2"; "fp32", "int8"
+    const char *engine, *weights;  // "torch", "ctranslate2", "llama.cpp"; "fp32", "int8", those of a GGUF file
     char *about;
     child c;
     double *prefill, *token;  // [rounds] seconds; a token: mean of a round

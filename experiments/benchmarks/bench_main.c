@@ -129,7 +129,8 @@ static const cli_option options[] = {
      .type = CLI_STR,
      .value = &arg.peer,
      .arg = "PYTHON",
-     .help = "a Python whose torch, transformers and ctranslate2 decode the same shape in the same rounds"},
+     .help = "a Python whose torch, transformers and ctranslate2 decode the same shape in the same rounds; of a GGUF "
+             "file whose llama_cpp or xllamacpp does"},
     {.name = "out",
      .type = CLI_STR,
      .value = &arg.out,

@@ -1,5 +1,5 @@
-// bench_peer - other programs that decode the same shape (bench_peer.py), asked in the same rounds. Contract in
-// bench.h.
+// bench_peer - other programs that decode the same shape (bench_peer.py) or the same GGUF file (bench_peer_llama.py),
+// asked in the same rounds. Contract in bench.h.
 #include "bench.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -10,9 +10,25 @@ static const struct {
 } peers[] = {{"torch", "fp32"}, {"ctranslate2", "fp32"}, {"ctranslate2", "int8"}};
 enum { PEERS = sizeof peers / sizeof *peers };
 
+// The script's first line says what runs; without one the package is not there.
+static bool start_script(bench_peer *p, const bench_options *o, const char *const *argument) {
+    char line[512] = "";
+    child_start(&p->c, argument);
+    if (!fgets(line, sizeof line, p->c.from)) {
+        child_end(&p->c, NULL);
+        log_info("no peer %s %s: %s lacks it (above)", p->engine, p->weights, o->peer);
+        return false;
+    }
+    line[strcspn(line, "\n")] = 0;
+    p->about = xstrdup(line);
+    p->prefill = xcalloc((size_t)o->rounds, sizeof *p->prefill);
+    p->token = xcalloc((size_t)o->rounds, sizeof *p->token);
+    return true;
+}
+
 static bool start(bench_peer *p, const bench_group *g, const char *config) {
     const bench_options *o = g->o;
-    char *script = child_script("experiments/benchmarks/bench_peer.py"), line[512] = "";
+    char *script = child_script("experiments/benchmarks/bench_peer.py");
     char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch),
                       xasprintf("%ld", o->device.threads)};
     const char *const argument[] = {o->peer,
@@ -32,24 +48,40 @@ static bool start(bench_peer *p, const bench_group *g, const char *config) {
                                     "--threads",
                                     number[3],
                                     NULL};
-    child_start(&p->c, argument);
+    const bool there = start_script(p, o, argument);
     for (int k = 0; k < 4; k++) free(number[k]);
     free(script);
-    if (!fgets(line, sizeof line, p->c.from)) {
-        child_end(&p->c, NULL);
-        log_info("no peer %s %s: %s lacks it (above)", p->engine, p->weights, o->peer);
-        return false;
-    }
-    line[strcspn(line, "\n")] = 0;
-    p->about = xstrdup(line);
-    p->prefill = xcalloc((size_t)o->rounds, sizeof *p->prefill);
-    p->token = xcalloc((size_t)o->rounds, sizeof *p->token);
-    return true;
+    return there;
+}
+
+// llama.cpp reads the file itself, so weights are those of the file.
+static bool start_llama(bench_peer *p, const bench_group *g) {
+    const bench_options *o = g->o;
+    char *script = child_script("experiments/benchmarks/bench_peer_llama.py");
+    char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch),
+                      xasprintf("%ld", o->device.threads)};
+    const char *const argument[] = {o->peer,   script,    "--model", o->model,    "--prompt", number[0], "--tokens",
+                                    number[1], "--batch", number[2], "--threads", number[3],  NULL};
+    const bool there = start_script(p, o, argument);
+    for (int k = 0; k < 4; k++) free(number[k]);
+    free(script);
+    return there;
+}
+
+static bool is_gguf(const char *path) {
+    const size_t n = path ? strlen(path) : 0;
+    return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
 }
 
 void bench_peers_start(bench_group *g) {
     if (!g->o->peer) return;
     signal(SIGPIPE, SIG_IGN);
+    if (is_gguf(g->o->model)) {
+        g->peer = xcalloc(1, sizeof *g->peer);
+        *g->peer = (bench_peer){.engine = "llama.cpp", .weights = g->model->weights};
+        if (g->model->m.weights < 0) g->n_peers = start_llama(g->peer, g);
+        return;
+    }
     char *config = model_config_text(&g->model->m.c);
     g->peer = xcalloc(PEERS, sizeof *g->peer);
     for (int k = 0; k < PEERS; k++) {

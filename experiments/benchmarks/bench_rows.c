@@ -179,7 +179,7 @@ static char *name_of(const bench_config *c) {
     if (!c->p) return xstrdup(mask_kind_names[c->kind]);
     const predictor_info *a = predictor_about(c->p);
     char *net = xasprintf("%s %d %s", predictor_design_names[a->design], a->hidden[predictor_first_kind(a)],
-                          dtype_options[a->weights]),
+                          activation_options[a->weights]),
          *name;
     name = c->refresh ? xasprintf("%s every %d", net, c->refresh) : xasprintf("%s once", net);
     free(net);
