@@ -331,14 +331,15 @@ const float *run_output(model_run *r) {
     const model *m = r->m;
     const int E = m->c.E;
     const run_part *p = run_use(r, m->parts - 1);
-    if (r->out_rows == r->rows) r->o->copy(r->y, r->res[m->c.L], (size_t)r->rows * (size_t)E * sizeof(float));
+    const bool all = r->out_rows == r->rows;
+    const float *y = all && !(r->flags & RUN_TAPS) ? r->res[m->c.L] : r->y;  // derivatives want a copy
+    if (all && y == r->y) r->o->copy(r->y, r->res[m->c.L], (size_t)r->rows * (size_t)E * sizeof(float));
     for (int i = 0; i < r->n && r->out_rows < r->rows; i++)
         r->o->copy(r->y + (size_t)r->packed[i].row * (size_t)E,
                    r->res[m->c.L] + (size_t)r->outputs.all[i].row * (size_t)E,
                    (size_t)r->packed[i].n * (size_t)E * sizeof(float));
-    const float *y = r->y;
     if (m->arch.norm_at_end) {
-        r->o->norm(p->h, r->y, &m->lnf_g, maybe(&m->lnf_b), norm_of(m, E), r->packed, r->n);
+        r->o->norm(p->h, y, &m->lnf_g, maybe(&m->lnf_b), norm_of(m, E), r->packed, r->n);
         y = p->h;
     }
     if (m->c.P == E) return y;
