@@ -259,7 +259,7 @@ static void refusals(void **state) {
     lie("llama", "tokenizer.ggml.scores", 16, &not_a_number, 4, "token 0 has a score of NaN");
     lie("llama", "tokenizer.ggml.token_type", 16, NUMBER(99), 4, "token 0 is of type 99, which GGUF does not know");
     lie("llama", "layer_norm_rms_epsilon", 4, &not_a_number, 4, "layer_norm_rms_epsilon\" is NaN or infinite");
-    lie("llama", "layer_norm_rms_epsilo", 0, "x", 1, "\"rms_norm_eps\" is 0, which is not above 0");
+    lie("llama", "layer_norm_rms_epsilo", 0, "x", 1, "no attention.layer_norm_rms_epsilon");
     lie("llama", "llama.rope.freq_base", 4, &infinite, 4, "\"llama.rope.freq_base\" is NaN or infinite");
     lie("llama", "blk.0.attn_q.weight", 0, NUMBER(9), 4, "has 9 dimensions");
     lie("llama", "blk.0.attn_q.weight", 4, &far, 8, "blk.0.attn_q.weight lies outside the file's");

@@ -131,9 +131,9 @@ static int read_numbers(reading *c) {
         put_int(c, "attention.head_count_kv", "num_key_value_heads", heads, &kv) ||
         put_int(c, "context_length", "max_position_embeddings", 0, &positions) ||
         put_int(c, "attention.key_length", "head_dim", hidden / heads ? hidden / heads : 1, &head) ||
-        get_float(c, "attention.layer_norm_rms_epsilon", 0, &eps) || check_head(c, head))
+        get_float(c, "attention.layer_norm_rms_epsilon", -1, &eps) || check_head(c, head))
         return -1;
-    if (eps == 0) return err_set("%s: no attention.layer_norm_rms_epsilon above 0, which each norm needs", g->path);
+    if (eps == -1) return err_set("%s: no attention.layer_norm_rms_epsilon, which each norm needs", g->path);
     json_object_set_new(c->root, "rms_norm_eps", json_real(eps));
     static const char *const ids[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
                                          {"tokenizer.ggml.eos_token_id", "eos_token_id"},
