@@ -149,14 +149,15 @@ static void check_products(rng *r, dtype type, int rows_of_w, int cols) {
     const ops *o = ops_cpu();
     const size_t count = N * (size_t)rows_of_w;
     for (int k = 0; k < 3; k++) y[k] = xmalloc(count * sizeof **y);
-    for (int live = 0; live < 2; live++) {
+    for (int way = 0; way < 3; way++) {
+        const bool live = way == 1;
         for (int k = 0; k < 3; k++) {
             for (size_t i = 0; i < count; i++) y[k][i] = 7;
             if (k == 2) omp_set_num_threads(3);
             if (live)
                 o->live_linear(y[k], k ? x : round, k ? &blocks : &plain, &b, true, D, &u, s, SEQS);
             else
-                o->linear(y[k], k ? x : round, k ? &blocks : &plain, &b, true, s, SEQS);
+                o->linear(y[k], k ? x : round, k ? &blocks : &plain, way ? NULL : &b, way == 0, s, SEQS);
         }
         omp_set_num_threads(2);
         for (size_t i = 0; i < count; i++) assert_sum("product", y[1][i], (double)y[0][i], sqrt(cols));

@@ -43,6 +43,14 @@ static panel panel_new(int cols) {
                    scratch_floats(blocks * PANEL), scratch_floats(blocks * PANEL)};
 }
 
+typedef uint8_t bytes16 __attribute__((vector_size(BLOCK / 2)));
+static bytes16 take16(const uint8_t *p) {
+    bytes16 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static void put16(int8_t *to, bytes16 v) { memcpy(to, &v, sizeof v); }
+
 static void block_of(int8_t to[BLOCK], float *dw, float *m, dtype type, const uint8_t *row, int b, k_scales *k) {
     const uint8_t *at = row;
     *m = 0;
@@ -56,36 +64,34 @@ static void block_of(int8_t to[BLOCK], float *dw, float *m, dtype type, const ui
         if (b % 8 == 0) k_scales_at(k, row, b / 8);
         *dw = k->step[b % 8], *m = -k->less[b % 8];
         at = k_bytes(row, b);
-        for (int i = 0; i < BLOCK; i++) to[i] = (int8_t)(at[i] >> 4 * (b % 2) & 15);
+        for (int i = 0; i < BLOCK; i += BLOCK / 2)
+            put16(to + i, b % 2 ? take16(at + i) >> 4 : (bytes16)(take16(at + i) & 15));
         return;
     }
     *dw = half_at(at);
     if (type == DT_Q4_1) *m = half_at(at + 2);
     at += type == DT_Q4_1 ? 4 : 2;
-    const int less = type == DT_Q4_0 ? 8 : 0;
-    for (int i = 0; i < BLOCK / 2; i++) {
-        to[i] = (int8_t)((at[i] & 15) - less);
-        to[i + BLOCK / 2] = (int8_t)((at[i] >> 4) - less);
-    }
-}
-
-// Row i of a panel; row NULL: zeros.
-static void fill_row(const panel *to, int i, dtype type, const uint8_t *row, int blocks) {
-    int8_t p[BLOCK] = {0};
-    k_scales k;
-    for (int b = 0; b < blocks; b++) {
-        float dw = 0, m = 0;
-        int32_t all = 0;
-        if (row) block_of(p, &dw, &m, type, row, b, &k);
-        for (int j = 0; j < BLOCK; j++) all += p[j];
-        for (int j = 0; j < BLOCK / 4; j++) memcpy(to->p + ((b * 8 + j) * PANEL + i) * 4, p + 4 * j, 4);
-        to->less[b * PANEL + i] = -128 * all;
-        to->dw[b * PANEL + i] = dw, to->m[b * PANEL + i] = m;
-    }
+    const uint8_t less = type == DT_Q4_0 ? 8 : 0;
+    const bytes16 q = take16(at);
+    put16(to, (q & 15) - less);
+    put16(to + BLOCK / 2, (q >> 4) - less);
 }
 
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+// Numbers [PANEL, BLOCK] of one block of each row into a panel.
+TARGET static void pack(const panel *to, int b, int8_t numbers[PANEL][BLOCK]) {
+    const __m512i row = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                           _mm512_set1_epi32(BLOCK));
+    __m512i sum = _mm512_setzero_si512();
+    for (int j = 0; j < BLOCK / 4; j++) {
+        const __m512i four = _mm512_i32gather_epi32(row, numbers[0] + 4 * j, 1);
+        _mm512_storeu_si512(to->p + (b * 8 + j) * PANEL * 4, four);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8((char)0x80), four);
+    }
+    _mm512_storeu_si512(to->less + b * PANEL, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+}
+
 // out [R, PANEL] for rows x. A block's sum is one of integers; blocks add up in their order.
 TARGET static inline __attribute__((always_inline)) void multiply(float *out, const panel *w, const int8_row *x,
                                                                   const int R, int blocks, bool least) {
@@ -121,12 +127,26 @@ TARGET static int some_rows(float *out, const panel *w, const int8_row *x, int n
     return multiply(out, w, x, 1, blocks, least), 1;
 }
 #else
+static void pack(const panel *to, int b, int8_t numbers[PANEL][BLOCK]) { (void)to, (void)b, (void)numbers; }
 static int some_rows(float *out, const panel *w, const int8_row *x, int n, int blocks, bool least) {
     (void)out, (void)w, (void)x, (void)blocks, (void)least;
     ASSERT(!"no panels here");
     return n;
 }
 #endif
+
+// A panel of n rows, then zeros.
+static void fill(const panel *to, dtype type, const uint8_t *const *row, int n, int blocks) {
+    int8_t numbers[PANEL][BLOCK] = {{0}};
+    k_scales k[PANEL];
+    memset(to->dw, 0, sizeof *to->dw * (size_t)blocks * PANEL);
+    memset(to->m, 0, sizeof *to->m * (size_t)blocks * PANEL);
+    for (int b = 0; b < blocks; b++) {
+        for (int i = 0; i < n; i++)
+            block_of(numbers[i], &to->dw[b * PANEL + i], &to->m[b * PANEL + i], type, row[i], b, &k[i]);
+        pack(to, b, numbers);
+    }
+}
 
 bool cpu_int8_has_panels(void) { return strcmp(int8_set()->name, "avx512") == 0; }
 
@@ -136,20 +156,27 @@ static void one_panel(const cpu_product *p, const cpu_row_list *list, const int8
                       int from) {
     const int blocks = p->w->cols / BLOCK, out = p->w->rows, some = list->n - from < PANEL ? list->n - from : PANEL;
     const bool least = p->w->type == DT_Q4_1 || p->w->type == DT_Q4_K;
+    const bool as_it_is = !list->u && !p->b && !p->add && !p->relu;  // rows side by side, nothing to add
     const scratch_point mark = scratch_mark();
     const panel w = panel_new(p->w->cols);
     int row[PANEL];
     float z[MOST * PANEL];
-    for (int i = 0; i < PANEL; i++) {
-        if (i < some) row[i] = cpu_row_number(list, from + i);
-        fill_row(&w, i, p->w->type, i < some ? cpu_row_data(list, row[i]) : NULL, blocks);
+    const uint8_t *data[PANEL];
+    for (int i = 0; i < some; i++) {
+        row[i] = cpu_row_number(list, from + i);
+        data[i] = cpu_row_data(list, row[i]);
     }
+    fill(&w, p->w->type, data, some, blocks);
     for (int k = 0; k < n; k++) {
         if (s[k].n < CPU_THIN) continue;
         for (int t = 0, done; t < s[k].n; t += done) {
             done = some_rows(z, &w, x + s[k].row + t, s[k].n - t, blocks, least);
             for (int r = 0; r < done; r++) {
                 float *y = p->y + (size_t)(s[k].row + t + r) * (size_t)out;
+                if (as_it_is) {
+                    memcpy(y + from, z + r * PANEL, (size_t)some * sizeof *y);
+                    continue;
+                }
                 for (int i = 0; i < some; i++)
                     if (cpu_wants(list->u, (from + i) / list->D, k))
                         y[row[i]] = cpu_finish(p, z[r * PANEL + i], y[row[i]], row[i]);
