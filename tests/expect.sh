@@ -1,13 +1,14 @@
-# expect.sh - for tests of programs from the outside, sourced by them: bin, a folder tmp that goes with the test, bad (what the test exits with), and
-# expect [STATUS TEXT [PROGRAM] ARGUMENT...]. A test that sets `program` leaves PROGRAM out.
+# expect.sh - for tests of programs from the outside, sourced by them: bin, a folder tmp that goes with the test, bad
+# (what the test exits with), and expect [STATUS TEXT [PROGRAM] ARGUMENT...]. A test that sets `program` leaves PROGRAM
+# out.
 bin=${BIN:-bin} tmp=$(mktemp -d) bad=0
 trap 'rm -rf "$tmp"' EXIT
 export OMP_NUM_THREADS=1
 
 fail() { echo "FAIL: $*"; bad=1; }
 
-# The exit status, and a piece of what is printed, which stays in $tmp/o and $tmp/e. Who refuses says so in one line; only a sweep, a training and a
-# test of a mask (verify) say something of their work before they fail.
+# The exit status, and a piece of what is printed, which stays in $tmp/o and $tmp/e. Who refuses says so in one line;
+# only a sweep, a training and a test of a mask (verify) say something of their work before they fail.
 expect() {
     want=$1 said=$2
     shift 2

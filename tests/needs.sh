@@ -1,5 +1,6 @@
-# needs.sh - what a test may need of the machine, and how it waits for a process at work; sourced by tests. Who sources it has set bin.
-# Sets python: Debian's, for which `make install` gets h5py, or where that has none the one that PYTHON names.
+# needs.sh - what a test may need of the machine, and how it waits for a process at work; sourced by tests. Who sources
+# it has set bin. Sets python: Debian's, for which `make install` gets h5py, or where that has none the one that PYTHON
+# names.
 needs_h5py() {
     for python in /usr/bin/python3 "${PYTHON:-python3}"; do
         "$python" -c 'import h5py, numpy' 2>/dev/null && return

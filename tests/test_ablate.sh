@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_ablate - units that put out their mean instead of 0: prune --bias against numpy (tests/ablated.py), a sweep under the same mask against the pruned
-# model, with the mask everywhere and from the end of the context on, on CUDA run on the CPU too; passes over live units (verify); refusals.
+# test_ablate - units that put out their mean instead of 0: prune --bias against numpy (tests/ablated.py), a sweep under
+# the same mask against the pruned model, with the mask everywhere and from the end of the context on, on CUDA run on
+# the CPU too; passes over live units (verify); refusals.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_activations - programs with --activations: scores of 16-bit activations rank units as those of fp32 do, where what rounding changes is small beside
-# what another input changes; on CUDA on the CPU they agree with the CPU's; stores and result files keep the kinds apart; sweep, generate, verify and bench run.
+# test_activations - programs with --activations: scores of 16-bit activations rank units as those of fp32 do, where
+# what rounding changes is small beside what another input changes; on CUDA on the CPU they agree with the CPU's; stores
+# and result files keep the kinds apart; sweep, generate, verify and bench run.
 program=
 . tests/expect.sh
 . tests/needs.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_bench - bin/bench from the outside: options, columns, the bytes of a token against a closed form, what is refused, the same masks at any thread
-# count, reruns. No time is looked at.
+# test_bench - bin/bench from the outside: options, columns, the bytes of a token against a closed form, what is
+# refused, the same masks at any thread count, reruns. No time is looked at.
 program=bench
 . tests/expect.sh
 . tests/needs.sh
@@ -114,7 +114,8 @@ for r in a:
     assert float(r["p10"]) <= float(r["value"]) <= float(r["p90"]) and float(r["bandwidth"]) > 0 and float(r["roofline"]) > 0, r
 PY
 
-# A real model: static masks of its scores, a trained predictor, removal as the oracle; and a predictor of another model.
+# A real model: static masks of its scores, a trained predictor, removal as the oracle; and a predictor of another
+# model.
 "$bin"/score --model $model --data $data --tasks copa --shots 0 --examples 8 --criteria snip --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
 "$bin"/train --store "$tmp/s.h5" --model $model --hidden 8 --epochs 1 --design shadow --out "$tmp/p.h5" >/dev/null 2>"$tmp/e" || fail "train: $(cat "$tmp/e")"
 "$bin"/aggregate --store "$tmp/s.h5" --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
@@ -132,8 +133,9 @@ dense = {x["weights"]: float(x["weight_bytes"]) for x in r if x["mask"] == "none
 assert len(dense) == 2 and dense["fp32"] == 2 * dense["fp16"], dense
 PY
 
-# On a GPU, here CUDA on the CPU: its name is in the rows and above the table, the roof is its own memory's, and bytes and masks are those of the CPU.
-# of a GGUF file the peer is llama.cpp: what it says and its seconds are taken as they are; a Python without it is named
+# On a GPU, here CUDA on the CPU: its name is in the rows and above the table, the roof is its own memory's, and bytes
+# and masks are those of the CPU. of a GGUF file the peer is llama.cpp: what it says and its seconds are taken as they
+# are; a Python without it is named
 cat >"$tmp/python" <<'SH'
 #!/bin/sh
 echo "$2 $3"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_bench_score - that bench_score and bench_train measure what they say, not how fast: every contender ends, parts of
-# the time make a whole, nothing stays in the scratch folder; the rows of --out hold the identities of their columns, are not
-# measured twice, and are not written without the peer that was asked for.
+# test_bench_score - that bench_score and bench_train measure what they say, not how fast: every contender ends, parts
+# of the time make a whole, nothing stays in the scratch folder; the rows of --out hold the identities of their columns,
+# are not measured twice, and are not written without the peer that was asked for.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; cat "$out/log"; exit 1; }
@@ -36,7 +36,8 @@ for program in score train; do
     $program --peer none || fail "$program, again: exit $?"
     cmp -s "$out/$program.csv" "$out/before.csv" || fail "$program measures again what has its rows"
 done
-# On a GPU (CUDA on the CPU) each contender opens it for itself; the work is that of the CPU, where the weights are there.
+# On a GPU (CUDA on the CPU) each contender opens it for itself; the work is that of the CPU, where the weights are
+# there.
 gpu() {
     "$bin/bench_score" --device cuda --shape $shape --tokens 32 --continuation 4 --batch 2 --batches 1 --rounds 2 \
         --scratch "$out/scratch" "$@" >"$out/log" 2>&1

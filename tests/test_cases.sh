@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_cases - inputs of public bug reports, ../shared/cases, each with a script that ends with 0 where it is as it should be. Those named
-# here concern files of checkpoints and tokenizers, descriptors, launchers, pipes and names; CASES names others.
+# test_cases - inputs of public bug reports, ../shared/cases, each with a script that ends with 0 where it is as it
+# should be. Those named here concern files of checkpoints and tokenizers, descriptors, launchers, pipes and names;
+# CASES names others.
 cases=../shared/cases bad=0
 [ -d $cases ] || { echo "SKIP: no $cases"; exit 77; }
 BIN=$(readlink -f "${BIN:-bin}")

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_chain - the main job on a small slice of the default model and its tasks: score, aggregate, sweep, plots, then the same again, which computes
-# nothing. What the programs leave is read by h5py and Python: layouts, shapes, the dense accuracy against the details, figures that are pictures.
+# test_chain - the main job on a small slice of the default model and its tasks: score, aggregate, sweep, plots, then
+# the same again, which computes nothing. What the programs leave is read by h5py and Python: layouts, shapes, the dense
+# accuracy against the details, figures that are pictures.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$out/log"; exit 1; }

@@ -1,11 +1,13 @@
 #!/bin/sh
-# test_ckpt_kinds - checkpoints as tools of today leave them: the head alone, wrapped names, buffers and heads of other tasks, a tensor in two
-# shards, a vocabulary that is padded, the hub's cache with its links; all have the hash of the plain file. What cannot be read is refused
-# with a line that says what it is: pointers of Git LFS, links to nowhere, quantised weights, a missing and a foreign name together.
+# test_ckpt_kinds - checkpoints as tools of today leave them: the head alone, wrapped names, buffers and heads of other
+# tasks, a tensor in two shards, a vocabulary that is padded, the hub's cache with its links; all have the hash of the
+# plain file. What cannot be read is refused with a line that says what it is: pointers of Git LFS, links to nowhere,
+# quantised weights, a missing and a foreign name together.
 . tests/expect.sh
 golden=tests/golden/ckpt
 
-# variant NAME PYTHON: $tmp/NAME, a copy of golden st (or of $source) in which PYTHON changed `t` (name -> [type, shape, bytes]) and `config`
+# variant NAME PYTHON: $tmp/NAME, a copy of golden st (or of $source) in which PYTHON changed `t` (name -> [type, shape,
+# bytes]) and `config`
 variant() {
     rm -rf "$tmp/$1" && mkdir "$tmp/$1"
     /usr/bin/python3 - "${source:-$golden/st}" "$tmp/$1" "$2" <<'PY' || fail "$1: not made"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs that go on, refusals,
-# paired differences.
+# test_contextual - contextual sweeps and bin/compare from the outside, on the default model: what rows say, killed runs
+# that go on, refusals, paired differences.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -84,7 +84,8 @@ expect 1 "trained on sound scores" $small --predictor "$tmp/p0.h5" --mode compat
 expect 1 "no predictor of criterion fisher; there are: l2_norm plainact" $small --predictor "$tmp/p0.h5" --criterion fisher
 expect 1 "not made by bin/train" $small --predictor "$tmp/s.h5"
 expect 1 "--dense-layers 1 or more" $small --predictor "$tmp/d.h5" --dense-layers 0
-# the published protocol: one mask for every position from the last one; per-layer nets read raw inputs where masks compare layers
+# the published protocol: one mask for every position from the last one; per-layer nets read raw inputs where masks
+# compare layers
 "$bin"/score --model $model --data $data --tasks copa --shots 0 --examples 20 --criteria plainact --mode compat --out "$tmp/cs.h5" >/dev/null 2>"$tmp/e" || fail "score compat: $(cat "$tmp/e")"
 for design in shadow dejavu; do
     "$bin"/train --store "$tmp/cs.h5" --model $model --mode compat --hidden 8 --epochs 2 --design $design --out "$tmp/c$design.h5" >/dev/null 2>"$tmp/e" || fail "train compat: $(cat "$tmp/e")"

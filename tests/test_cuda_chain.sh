@@ -1,10 +1,11 @@
 #!/bin/sh
-# test_cuda_chain - the whole chain on the default model by CUDA on the CPU (tests/cuda) beside the CPU: score, aggregate, train, sweep with static and
-# contextual masks, generate. Scores within the agreement of two implementations (2e-4, grasp 2e-3, relative to the value or its layer's rms) and
-# of the same ranks wherever a gap exceeds twice that; the same texts and choices; log-likelihoods within 1e-4.
-# Training: losses of every epoch within 1e-4. Products differ by 1e-6 of their size, so do losses step by step; a parameter whose gradient is within rounding of
-# zero may go the other way by as much as the rate, which the loss, flat in that direction, does not show.
-# What one device sees on the other side of a ReLU within rounding of zero (nwot counts it) is told apart: at most one unit in 10,000.
+# test_cuda_chain - the whole chain on the default model by CUDA on the CPU (tests/cuda) beside the CPU: score,
+# aggregate, train, sweep with static and contextual masks, generate. Scores within the agreement of two implementations
+# (2e-4, grasp 2e-3, relative to the value or its layer's rms) and of the same ranks wherever a gap exceeds twice that;
+# the same texts and choices; log-likelihoods within 1e-4. Training: losses of every epoch within 1e-4. Products differ
+# by 1e-6 of their size, so do losses step by step; a parameter whose gradient is within rounding of zero may go the
+# other way by as much as the rate, which the loss, flat in that direction, does not show. What one device sees on the
+# other side of a ReLU within rounding of zero (nwot counts it) is told apart: at most one unit in 10,000.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$out/log"; exit 1; }
@@ -14,8 +15,8 @@ needs_cuda
 needs_h5py
 printf '= A cake =\n\nThe cake was burned because someone left it in the oven .\n\n = A plant =\n\nAnna watered the plant every day therefore it grew tall .\n' >"$out/text.raw"
 
-# Each stage takes another order of threads and streams (the tests of operations take them all); memory is protected in the last (not under sanitizers, which look at every
-# access themselves).
+# Each stage takes another order of threads and streams (the tests of operations take them all); memory is protected in
+# the last (not under sanitizers, which look at every access themselves).
 protect=1
 case $bin in *san*) protect=0 ;; esac
 run() {

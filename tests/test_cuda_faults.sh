@@ -1,7 +1,8 @@
 #!/bin/sh
-# test_cuda_faults - exhausted memory, a failed copy, launch or graph, a lost device (CU_FAKE_FAIL of CUDA on the CPU) at every place that calls CUDA, in a
-# run that extends a store of scores, in one that decodes under predicted masks and in one that trains a predictor: each ends with exit 1 and one line that names
-# the device and the call; the store is as it was, byte for byte, there is no half a predictor, and the same command without the fault ends with the store or
+# test_cuda_faults - exhausted memory, a failed copy, launch or graph, a lost device (CU_FAKE_FAIL of CUDA on the CPU)
+# at every place that calls CUDA, in a run that extends a store of scores, in one that decodes under predicted masks and
+# in one that trains a predictor: each ends with exit 1 and one line that names the device and the call; the store is as
+# it was, byte for byte, there is no half a predictor, and the same command without the fault ends with the store or
 # predictor that a run without faults makes.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre
 . tests/needs.sh
@@ -34,7 +35,8 @@ cp "$dir/one.h5" "$dir/want.h5"
 CU_FAKE_FAIL=list sh "$dir/score" --examples 2 --out "$dir/want.h5" >/dev/null 2>"$dir/sites" || fail "$(cat "$dir/sites")"
 CU_FAKE_FAIL=list sh "$dir/generate" >/dev/null 2>"$dir/more" || fail "$(cat "$dir/more")"
 CU_FAKE_FAIL=list sh "$dir/train" --out "$dir/want_p.h5" >/dev/null 2>"$dir/train_sites" || fail "$(cat "$dir/train_sites")"
-# score's faults, then those at places where only generate comes by, and at every second one of train; a device is lost at every second place
+# score's faults, then those at places where only generate comes by, and at every second one of train; a device is lost
+# at every second place
 awk '$1 !~ /^[a-z]+:[0-9]+$/ || NF != 2 || seen[$2]++ || ($1 ~ /^lost/ && lost++ % 2) || (FILENAME ~ /train_sites$/ && train++ % 2) {next} {print (FILENAME ~ /more$/ ? "generate" : FILENAME ~ /train_sites$/ ? "train" : "score"), $1}' \
     "$dir/sites" "$dir/more" "$dir/train_sites" >"$dir/faults"
 for program in score generate train; do grep -q "^$program " "$dir/faults" || fail "no fault of $program"; done

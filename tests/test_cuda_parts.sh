@@ -1,7 +1,8 @@
 #!/bin/sh
-# test_cuda_parts - layers shared by several GPUs (CUDA on the CPU, tests/cuda): scores, sweeps and decoding on two and three devices, whose kernels
-# cannot touch each other's memory, have the bits of one device, and so have steps replayed on devices that can; a model that one device has no room for runs on two; recomputed activations have the
-# scores of kept ones, and are the way where those have no room.
+# test_cuda_parts - layers shared by several GPUs (CUDA on the CPU, tests/cuda): scores, sweeps and decoding on two and
+# three devices, whose kernels cannot touch each other's memory, have the bits of one device, and so have steps replayed
+# on devices that can; a model that one device has no room for runs on two; recomputed activations have the scores of
+# kept ones, and are the way where those have no room.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre
 . tests/needs.sh
 needs_played_cuda

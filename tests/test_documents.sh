@@ -1,8 +1,8 @@
 #!/bin/sh
-# test_documents [FILE.md ...] - every command of the documents is run as it stands (tests/documents.py), in a copy of the
-# tree where the names that they use lead to tiny models and little data: model/default, opt-125m, opt-en-8m and DIR to a
-# model of 2 layers with the default model's tokenizer; data/world, DATA and DIR to the first rows of the default task sets
-# and the first pages of their text.
+# test_documents [FILE.md ...] - every command of the documents is run as it stands (tests/documents.py), in a copy of
+# the tree where the names that they use lead to tiny models and little data: model/default, opt-125m, opt-en-8m and DIR
+# to a model of 2 layers with the default model's tokenizer; data/world, DATA and DIR to the first rows of the default
+# task sets and the first pages of their text.
 bin=$(readlink -f "${BIN:-build/opt/bin}") tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 . tests/needs.sh
@@ -49,8 +49,8 @@ for name in opt-125m opt-en-8m; do ln -s model/default "$here/$name"; done
 cd "$here" || exit 1
 /usr/bin/python3 tests/documents.py "$@" || exit 1
 
-# Broken documents are found out: a program, an option, a value and a target that are not there, a target whose program line
-# has a fault, and a block that nobody has looked at.
+# Broken documents are found out: a program, an option, a value and a target that are not there, a target whose program
+# line has a fault, and a block that nobody has looked at.
 cat >"$tmp/broken.md" <<'END'
 `bin/nonesuch --model DIR` and `bin/info --model DIR --nonesuch`, `make nonesuch`, `make bench-decode PYTHON=python3`;
 `bin/info --model DIR` is right.

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_flap - flap and wanda as bin/score and bin/aggregate compute them, against numpy (tests/moments.py): pooled by task and over all, the same bits
-# however a store came to be, refused where a score per example is needed; on CUDA run on the CPU.
+# test_flap - flap and wanda as bin/score and bin/aggregate compute them, against numpy (tests/moments.py): pooled by
+# task and over all, the same bits however a store came to be, refused where a score per example is needed; on CUDA run
+# on the CPU.
 set -u
 BIN=${BIN:-build/opt/bin}
 bin=$BIN python=/usr/bin/python3

@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_format - sources are as .clang-format says (skipped where clang-format 14, which Debian 12 has, is not at hand), no
-# line is longer than 120 columns, no ?: stands inside another, and no include runs upward through the layers of the folders.
-# Scripts of Python and of the shell are at least such.
+# test_format - sources are as .clang-format says (skipped where clang-format 14, which Debian 12 has, is not at hand),
+# no line is longer than 120 columns, no ?: stands inside another, and no include runs upward through the layers of the
+# folders. Scripts of Python and of the shell are at least such.
 cd "$(dirname "$0")/.." || exit 1
 fail() { echo "FAIL: $*"; exit 1; }
 sources=$(find model criteria data predictor experiments tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp')
@@ -15,7 +15,8 @@ import ast, sys
 for name in sys.argv[1:]: ast.parse(open(name, encoding="utf8").read(), name)' {} + || fail "a script that is no Python"
 fi
 
-# A ternary is open from its ? to the next comma, semicolon or closing bracket of its own depth; another ? in there is nested.
+# A ternary is open from its ? to the next comma, semicolon or closing bracket of its own depth; another ? in there is
+# nested.
 nested=$(awk '
     FNR == 1 {depth = open = 0}
     {gsub(/"(\\.|[^"\\])*"|\047(\\.|[^\047\\])*\047|\/\/.*/, "")
@@ -28,8 +29,8 @@ nested=$(awk '
      }}' $(echo "$sources" | tr ' ' '\n' | grep -v '\.cpp$'))
 [ -z "$nested" ] || fail "a ?: inside another; use if, a small function or an array: $nested"
 
-# A file may include what is of its own layer or of one before it. One include is exempt: a checkpoint is read by the table of
-# its family (arch.h), whose slots are places in a model, so the header stands with the model.
+# A file may include what is of its own layer or of one before it. One include is exempt: a checkpoint is read by the
+# table of its family (arch.h), whose slots are places in a model, so the header stands with the model.
 layers="model/base model/checkpoint model/ops model/ops/cpu model/ops/cuda model/transformer model/programs data criteria
     predictor experiments/masks experiments/evaluation experiments/sweep experiments/benchmarks experiments/analysis"
 awk -v layers="$layers" '

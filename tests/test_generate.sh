@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_generate - bin/generate on files of prompts: each text is that of its prompt alone, whatever the batch, dense, masked and sampled;
-# the lines of JSON hold the ids and the log-probabilities that an OPT forward pass in float64 numpy gives them; bad files are named with the line.
+# test_generate - bin/generate on files of prompts: each text is that of its prompt alone, whatever the batch, dense,
+# masked and sampled; the lines of JSON hold the ids and the log-probabilities that an OPT forward pass in float64 numpy
+# gives them; bad files are named with the line.
 . tests/expect.sh
 . tests/needs.sh
 program=generate model=model/default

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_harness - `sweep --harness today` beside lm-evaluation-harness 0.4.13 itself (harness_peer.py): every document of the seven tasks and every page of a
-# text, on a small OPT whose tokenizer puts </s> before a text, as the published ones do, and without it. Needs a PYTHON with torch and lm_eval, and ../shared.
+# test_harness - `sweep --harness today` beside lm-evaluation-harness 0.4.13 itself (harness_peer.py): every document of
+# the seven tasks and every page of a text, on a small OPT whose tokenizer puts </s> before a text, as the published
+# ones do, and without it. Needs a PYTHON with torch and lm_eval, and ../shared.
 program=sweep
 . tests/expect.sh
 python=${PYTHON:-python3} model=../shared/models/opt-en-8m data=../shared/data n=${DOCUMENTS:-6}

@@ -1,5 +1,6 @@
 #!/bin/sh
-# test_info - bin/info from the outside: what it prints of good checkpoints, one line and exit 1 for broken ones, 2 for wrong usage.
+# test_info - bin/info from the outside: what it prints of good checkpoints, one line and exit 1 for broken ones, 2 for
+# wrong usage.
 program=info
 . tests/expect.sh
 golden=tests/golden/ckpt

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_llama - the programs on a small checkpoint of the Llama family (tests/golden/llama/llama: six query heads on two KV heads): scored, aggregated,
-# trained on, swept under static and contextual masks, verified (thresholds too), timed, continued, pruned and described; compat is refused by name.
+# test_llama - the programs on a small checkpoint of the Llama family (tests/golden/llama/llama: six query heads on two
+# KV heads): scored, aggregated, trained on, swept under static and contextual masks, verified (thresholds too), timed,
+# continued, pruned and described; compat is refused by name.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -58,7 +59,8 @@ for m in "--model $model --mask file:$tmp/half/mask.h5" "--model $tmp/half"; do
     cp "$tmp/g" "$tmp/again"
 done
 
-# whole groups: the heads of a KV head are pruned together, in sweeps apart from those that are not, and K and V of the others go
+# whole groups: the heads of a KV head are pruned together, in sweeps apart from those that are not, and K and V of the
+# others go
 expect 0 "everything holds" verify --model $model --mask static $rule --group-heads --sparsity 50 --inputs 1 --context 12 --steps 3
 for flag in "" --group-heads ""; do
     run sweep --model $model --data $data --tasks copa --limit 2 --mask static $rule --units heads --dense-layers 0 --sparsity 50 $flag --details "$tmp/groups.jsonl" --out "$tmp/groups.csv"

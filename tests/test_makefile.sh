@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_makefile [MAKEFILE] - no variable of the Makefile begins or ends with a blank, where it would be part of a file's
-# name; `make help` lists every variable that can be set, and every target that has a description; default folders reach the
-# programs as they are.
+# name; `make help` lists every variable that can be set, and every target that has a description; default folders reach
+# the programs as they are.
 file=${1:-Makefile} tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 unset MAKEFLAGS MAKEOVERRIDES TIMES PLOT_IN PLOT_OUT

@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_memory - peak memory of score does not depend on the number of examples: within 10 %, since large pages come and go by 2 MiB, 2.5 %, while
-# the store of the many examples alone is 20 % (epenas, which needs every gradient twice, is on); and what it estimates before the start, memory
-# and size of the store, is right within a factor of 1.5.
+# test_memory - peak memory of score does not depend on the number of examples: within 10 %, since large pages come and
+# go by 2 MiB, 2.5 %, while the store of the many examples alone is 20 % (epenas, which needs every gradient twice, is
+# on); and what it estimates before the start, memory and size of the store, is right within a factor of 1.5.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 ldd "$bin/score" | grep -q libasan && { echo "SKIP test_memory: sanitizers take memory of their own"; exit 77; }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_method - criteria/METHOD.md and the places that cite it: every section cited is there, in code, documents and the file itself, and nothing cites
-# a specification that is not in the repository.
+# test_method - criteria/METHOD.md and the places that cite it: every section cited is there, in code, documents and the
+# file itself, and nothing cites a specification that is not in the repository.
 method=criteria/METHOD.md
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -15,7 +15,8 @@ echo ./results/README.md >>"$tmp/files"
 ! xargs grep -n "$absent" <"$tmp/files" >"$tmp/old" || fail "cited, but not in the repository: $(cat "$tmp/old")"
 
 sed -n 's/^##* \([0-9][0-9]*\(\.[0-9][0-9]*\)*\)\.* .*/\1/p' $method | sort -u >"$tmp/there"
-# "METHOD 4.2", "METHOD 5, 6", "METHOD 3.1 to 3.4", "METHOD 3.1 and 3.4": a line for each section, after the place that cites it
+# "METHOD 4.2", "METHOD 5, 6", "METHOD 3.1 to 3.4", "METHOD 3.1 and 3.4": a line for each section, after the place that
+# cites it
 xargs grep -noE 'METHOD [0-9]+(\.[0-9]+)?((, | and | to )[0-9]+(\.[0-9]+)?)*' <"$tmp/files" | awk '{
     place = $0; sub(/METHOD .*/, "", place); sub(/.*METHOD /, "", $0)
     n = split($0, part, /, | and | to /); for (i = 1; i <= n; i++) print part[i], place}' | sort >"$tmp/cited"

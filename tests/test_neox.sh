@@ -1,7 +1,8 @@
 #!/bin/sh
-# test_neox - the programs on a small GPT-NeoX (tests/golden/gelu/parallel: FFN beside the attention, q, k and v one tensor, GELU), as test_llama has them on a
-# Llama: masks, predictors, thresholds, texts; criteria that GELU leaves without a meaning are refused; a pruned file holds rows of its source. And of a checkpoint
-# of every family: live units alone against masked ones, and the bytes that bench counts for a token against a closed form.
+# test_neox - the programs on a small GPT-NeoX (tests/golden/gelu/parallel: FFN beside the attention, q, k and v one
+# tensor, GELU), as test_llama has them on a Llama: masks, predictors, thresholds, texts; criteria that GELU leaves
+# without a meaning are refused; a pruned file holds rows of its source. And of a checkpoint of every family: live units
+# alone against masked ones, and the bytes that bench counts for a token against a closed form.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_new_criterion - the one file of criteria/README.md ("Add a criterion"), put into a copy of the tree, is all it takes: the copy builds, and the
-# criterion is in score --list, in the store with the right values, in the aggregates, in a sweep, and in the properties that test_criteria checks.
+# test_new_criterion - the one file of criteria/README.md ("Add a criterion"), put into a copy of the tree, is all it
+# takes: the copy builds, and the criterion is in score --list, in the store with the right values, in the aggregates,
+# in a sweep, and in the properties that test_criteria checks.
 bin=${BIN:-build/opt/bin} tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$tmp/log"; exit 1; }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# test_oracle [opt|llama|FAMILY-KIND [SEED ...]] - bin/score against ../shared/oracle/oracle.py, an independent float64 PyTorch statement of the model and
-# of every criterion: random checkpoints, scored, recomputed and compared; a line that begins with FAR fails.
-# Without an argument: two small cases. opt (make oracle): pre-LN, post-LN with projection and odd sizes; llama: the kinds of that
-# family; each stored as float32, float16 and bfloat16, 0 and 5 shots, both formulas of OPT, epenas and removal. On 2 cores some 17
-# and 28 minutes a seed. One kind alone: opt-post, llama-qwen2.
+# test_oracle [opt|llama|FAMILY-KIND [SEED ...]] - bin/score against ../shared/oracle/oracle.py, an independent float64
+# PyTorch statement of the model and of every criterion: random checkpoints, scored, recomputed and compared; a line
+# that begins with FAR fails. Without an argument: two small cases. opt (make oracle): pre-LN, post-LN with projection
+# and odd sizes; llama: the kinds of that family; each stored as float32, float16 and bfloat16, 0 and 5 shots, both
+# formulas of OPT, epenas and removal. On 2 cores some 17 and 28 minutes a seed. One kind alone: opt-post, llama-qwen2.
 # PYTHON: an interpreter with torch, numpy and h5py.
 oracle=../shared/oracle/oracle.py data=../shared/data PYTHON=${PYTHON:-python3}
 score=${BIN:-bin}/score tmp=$(mktemp -d) bad=0 cases=0

@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_outputs - where results go. A full standard output ends every program with 1 and one line. A folder, a file of another kind
-# or an HDF5 file as the name of a result is refused with one line, and stays as it is; a pipe or a device gets the text. HDF5 files written with a filter that
-# the library lacks (h5py's lzf) are named with the filter.
+# test_outputs - where results go. A full standard output ends every program with 1 and one line. A folder, a file of
+# another kind or an HDF5 file as the name of a result is refused with one line, and stays as it is; a pipe or a device
+# gets the text. HDF5 files written with a filter that the library lacks (h5py's lzf) are named with the filter.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py

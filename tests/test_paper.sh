@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_paper - experiments/paper.sh on a tiny model and little data: every part runs, a second run computes nothing, and
-# the tables of the report follow from the CSV files as Python reads them; what is missing is "not run"; the page holds its
-# pictures and needs no network, and headless Chromium (where it is) shows it.
+# the tables of the report follow from the CSV files as Python reads them; what is missing is "not run"; the page holds
+# its pictures and needs no network, and headless Chromium (where it is) shows it.
 bin=$(readlink -f "${BIN:-bin}") tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export BIN="$bin" OMP_NUM_THREADS=1 LC_ALL=C.UTF-8

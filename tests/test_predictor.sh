@@ -1,7 +1,8 @@
 #!/bin/sh
-# test_predictor - bin/train from the outside. Scores that are a function of what a design reads are recovered on held-out documents (rho > 0.95, above the
-# means), the task of an example is recovered and no more, and noise is not; the numbers printed follow from the predictions written; a killed training resumes
-# to the same bits, as does any number of threads; bad input is one clear line.
+# test_predictor - bin/train from the outside. Scores that are a function of what a design reads are recovered on
+# held-out documents (rho > 0.95, above the means), the task of an example is recovered and no more, and noise is not;
+# the numbers printed follow from the predictions written; a killed training resumes to the same bits, as does any
+# number of threads; bad input is one clear line.
 bin=${BIN:-build/opt/bin} out=$(mktemp -d) model=tests/golden/opt/pre
 trap 'rm -rf "$out"' EXIT
 fail() { echo "FAIL: $*"; tail -n 5 "$out/log"; exit 1; }
@@ -31,7 +32,8 @@ planted dejavu residual --features ahead
 planted dejavu-lowrank lowrank
 planted sequence tokens
 
-# the same of a compacted model, whose layers have 0, 3 and 4 heads, 20, 5 and 32 neurons: numbers of the units that are there only
+# the same of a compacted model, whose layers have 0, 3 and 4 heads, 20, 5 and 32 neurons: numbers of the units that are
+# there only
 $python - "$out/mask.h5" <<'PY'
 import sys, h5py, numpy as np
 with h5py.File(sys.argv[1], "w") as f:
@@ -71,7 +73,8 @@ PY
 "$bin/train" --store "$out/three.h5" --model model/default --criterion snip --epochs 1 --out "$out/few.h5" >"$out/log" 2>&1 || fail "three documents"
 [ "$(grep -c 'TOO FEW test documents to compare with the static mean, TOO FEW test documents to compare with the task mean$' "$out/log")" = 2 ] && ! grep -qi ' nan' "$out/log" || fail "three documents"
 
-# a training that is killed once a state is there resumes and ends with the same bits, and the thread count does not matter; where it had finished before the kill, again
+# a training that is killed once a state is there resumes and ends with the same bits, and the thread count does not
+# matter; where it had finished before the kill, again
 options="--criterion early,same --epochs 300 --batch 8 --save-every 0"
 train $options --threads 1 --curve "$out/whole.csv" --out "$out/whole.h5" || fail "whole"
 has_state() { ls "$out"/killed.h5.work/*.state >/dev/null 2>&1; }

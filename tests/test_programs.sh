@@ -1,7 +1,8 @@
 #!/bin/sh
-# test_programs - every program from the outside: --help names each option and exits 0, a wrong option or name exits 2 with the valid ones, missing
-# options and wrong values exit 2, a full standard output and an unwritable or full output exit 1 with one line and leave nothing behind.
-# Programs are found, not listed: a new one is tested for what all have in common.
+# test_programs - every program from the outside: --help names each option and exits 0, a wrong option or name exits 2
+# with the valid ones, missing options and wrong values exit 2, a full standard output and an unwritable or full output
+# exit 1 with one line and leave nothing behind. Programs are found, not listed: a new one is tested for what all have
+# in common.
 . tests/expect.sh
 trap 'umount "$tmp/disk" 2>/dev/null; rm -rf "$tmp"' EXIT
 golden=tests/golden/opt/pre
@@ -115,7 +116,8 @@ for command in "info" "generate --prompt x" "score --data data/world --tasks cop
     expect 1 "NaN" ${command%% *} --model "$tmp/nan" $(echo "$command" | cut -s -d ' ' -f 2-)
 done
 
-# a disk that is really full, where one can be mounted: everything that writes files fails with a line and leaves nothing that looks whole
+# a disk that is really full, where one can be mounted: everything that writes files fails with a line and leaves
+# nothing that looks whole
 mkdir "$tmp/disk"
 if mount -t tmpfs -o size=64k tmpfs "$tmp/disk" 2>/dev/null; then
     # full FREE PROGRAM ARGUMENT... : with so many KiB free

@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_prune - bin/prune from the outside: a compacted checkpoint has the perplexity, the accuracy and the greedy text of its source under the same
-# mask, and is scored, aggregated, swept, verified and compacted again; scores of another model, a folder that exists, a full disk and
-# two at once are refused, with nothing left that looks whole.
+# test_prune - bin/prune from the outside: a compacted checkpoint has the perplexity, the accuracy and the greedy text
+# of its source under the same mask, and is scored, aggregated, swept, verified and compacted again; scores of another
+# model, a folder that exists, a full disk and two at once are refused, with nothing left that looks whole.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -58,7 +58,8 @@ expect 0 "everything holds" verify --model "$tmp/small" --inputs 1 --context 12 
 "$bin/score" --model "$tmp/small" --data $data --tasks copa --shots 0 --examples 3 --criteria snip,jacov,epenas --mode both --store-type fp16 --out "$tmp/t.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
 "$bin/aggregate" --store "$tmp/t.h5" --out "$tmp/t.h5" --csv "$tmp" >/dev/null 2>"$tmp/e" || fail "aggregate: $(cat "$tmp/e")"
 /usr/bin/python3 tests/compacted.py "$tmp/small" "$tmp/t.h5" || fail "losses of the compacted model are not those of numpy"
-# its scores are those of the source where nothing depends on what is gone: the means of grasp too, whose layers differ in size
+# its scores are those of the source where nothing depends on what is gone: the means of grasp too, whose layers differ
+# in size
 /usr/bin/python3 tests/zeroed.py $model "$tmp/small/mask.h5" "$tmp/zeroed" || fail "zeroed.py"
 for name in small zeroed; do
     "$bin/score" --model "$tmp/$name" --data $data --tasks copa --shots 0 --examples 2 --criteria grasp,plainact,fisher --mode both --out "$tmp/$name.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"

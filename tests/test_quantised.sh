@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_quantised - programs with weights in blocks: --weights q8_0 and q4_0 of every program that loads a model for masks, bytes of a token
-# against a closed form, what verify and info say, stores and rows that name the weights, a GGUF file in blocks: its memory, prune, the same text
-# at any thread count; refusals.
+# test_quantised - programs with weights in blocks: --weights q8_0 and q4_0 of every program that loads a model for
+# masks, bytes of a token against a closed form, what verify and info say, stores and rows that name the weights, a GGUF
+# file in blocks: its memory, prune, the same text at any thread count; refusals.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py

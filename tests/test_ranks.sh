@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_ranks - bin/sweep as several processes, by the launcher's variables and, where it is installed, by mpirun: the rows and details of one process,
-# whatever the number, also when a process is killed at work or all of them are and another number resumes.
+# test_ranks - bin/sweep as several processes, by the launcher's variables and, where it is installed, by mpirun: the
+# rows and details of one process, whatever the number, also when a process is killed at work or all of them are and
+# another number resumes.
 bin=${BIN:-build/opt/bin} model=model/default data=data/world dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 . tests/needs.sh

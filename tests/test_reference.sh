@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_reference - masks of the examples' own scores: on documents those that bin/score stores for them, each given to the sweep as a mask file; rows say
-# that they use the label; criteria without scores of examples are refused by name; verify.
+# test_reference - masks of the examples' own scores: on documents those that bin/score stores for them, each given to
+# the sweep as a mask file; rows say that they use the label; criteria without scores of examples are refused by name;
+# verify.
 . tests/expect.sh
 . tests/needs.sh
 needs_h5py
@@ -45,7 +46,8 @@ END
 head -c 2000 $data/wikitext/held-out.raw >"$tmp/text"
 "$bin"/sweep --model $model --wikitext "$tmp/text" --token-perplexity none --mask none,reference --criterion snip --sparsity 50 --refresh 32 --out "$tmp/t.csv" >/dev/null 2>"$tmp/e" || fail "text: $(cat "$tmp/e")"
 grep -q ',reference,snip,.*,decode,32,' "$tmp/t.csv" || fail "text under reference masks: $(tail -n 1 "$tmp/t.csv")"
-# the share of what the reference has over static masks: of the table's own effects, and only where the reference has something
+# the share of what the reference has over static masks: of the table's own effects, and only where the reference has
+# something
 "$bin"/aggregate --store "$tmp/s.h5" --out "$tmp/a.h5" >/dev/null 2>&1
 "$bin"/sweep --model $model --data $data --tasks copa,rte --limit 30 --mask random,static,reference --mask-span decode --scores "$tmp/a.h5" --aggregate all --criterion snip --units heads \
     --sparsity 40,70 --allow-overlap --out "$tmp/r.csv" --details "$tmp/r.jsonl" >/dev/null 2>"$tmp/e" || fail "sweep: $(cat "$tmp/e")"

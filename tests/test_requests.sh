@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_requests - `sweep --requests`: log-likelihoods obey the chain rule, equal those of the tasks' candidates under the same mask, and are greedy where
-# bin/generate writes the same; rows that are none, files that cannot be written, and the class for lm-evaluation-harness (masked_lm.py).
+# test_requests - `sweep --requests`: log-likelihoods obey the chain rule, equal those of the tasks' candidates under
+# the same mask, and are greedy where bin/generate writes the same; rows that are none, files that cannot be written,
+# and the class for lm-evaluation-harness (masked_lm.py).
 program=sweep
 . tests/expect.sh
 model=model/default

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_score - bin/score and bin/aggregate as processes, on a tiny model and made-up task files: kill -9 at random moments, thread and
-# batch sizes, several processes, extension, refusals, full disk, two at once. Datasets are compared by tests/h5same.py (h5py).
+# test_score - bin/score and bin/aggregate as processes, on a tiny model and made-up task files: kill -9 at random
+# moments, thread and batch sizes, several processes, extension, refusals, full disk, two at once. Datasets are compared
+# by tests/h5same.py (h5py).
 set -u
 export OMP_WAIT_POLICY=passive  # processes that wait for each other share two cores
 BIN=${BIN:-build/opt/bin}

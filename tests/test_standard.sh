@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_standard - compacted models of equal widths in every layer and zeroed ones are ordinary checkpoints, others bring code: transformers loads them, and their logits are those of the
-# source with the pruned units set to zero (or their means) there (tests/standard.py). PYTHON: an interpreter with torch, transformers and h5py.
+# test_standard - compacted models of equal widths in every layer and zeroed ones are ordinary checkpoints, others bring
+# code: transformers loads them, and their logits are those of the source with the pruned units set to zero (or their
+# means) there (tests/standard.py). PYTHON: an interpreter with torch, transformers and h5py.
 . tests/expect.sh
 PYTHON=${PYTHON:-python3} data=data/world means=
 "$PYTHON" -c 'import torch, transformers, h5py' 2>/dev/null || { echo "SKIP test_standard: $PYTHON has no torch, transformers and h5py (set PYTHON)"; exit 77; }
@@ -22,7 +23,8 @@ pruned six "$tmp/source" --sparsity 20 # 5 of 6 heads, of which 24 is no multipl
 grep -q '"model_type": "mistral"' "$tmp/six/config.json" || fail "a Llama of 5 heads and width 24, which transformers refuses"
 # zeros in the place of what is pruned
 pruned zeroed tests/golden/llama/llama --scope global --form zeroed
-# widths that differ, with the code that prune puts there: layers without heads, query heads that read K/V heads in unequal numbers
+# widths that differ, with the code that prune puts there: layers without heads, query heads that read K/V heads in
+# unequal numbers
 for each in "tests/golden/opt/pre --sparsity 90" "tests/golden/llama/llama --sparsity 70" "$tmp/source --sparsity 90"; do
     pruned differ ${each%% *} --scope global ${each#* }
     grep -q modeling_pruned.Pruned "$tmp/differ/config.json" || fail "$each: no layers that differ"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_sweep - bin/sweep from the outside: killed runs that go on, reruns that add nothing, two processes, mask files, details that
-# recompute to the rows, compat rules, bad options.
+# test_sweep - bin/sweep from the outside: killed runs that go on, reruns that add nothing, two processes, mask files,
+# details that recompute to the rows, compat rules, bad options.
 program=sweep
 . tests/expect.sh
 . tests/needs.sh
@@ -89,7 +89,8 @@ field() { rows "$1" | awk -F, -v c="$2" 'NR == 1 {for (i = 1; i <= NF; i++) if (
 "$sweep" --model $model --data $data --tasks copa --limit 4 --mask file:"$tmp/mask.h5" --mode compat --out "$tmp/mc.csv" >/dev/null 2>&1
 [ "$(field "$tmp/mc.csv" effective_neurons)" = 0 ] || fail "compat applies an FFN mask"
 
-# Three documents that are all wrong: the geometric mean is 0 and has no standard error, though the metric before it has one.
+# Three documents that are all wrong: the geometric mean is 0 and has no standard error, though the metric before it has
+# one.
 "$sweep" --model $model --data $data --tasks openbookqa,rte --limit 3 --shots 2 --out "$tmp/g.csv" >/dev/null 2>&1 || fail "three documents were refused"
 rows "$tmp/g.csv" | awk -F, '$3 == "mean" && $5 == "acc" {mean = $7 > 0} $5 == "acc_gmean" {geometric = $6 == 0 && $7 == ""} END {exit !(mean && geometric)}' ||
     fail "an undefined standard error is filled in: $(grep ,mean, "$tmp/g.csv")"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# test_table_runs - experiments/contextual.sh and ranks.sh on a few documents: the rows they choose and the tables they make (bin/tables), read by Python too.
+# test_table_runs - experiments/contextual.sh and ranks.sh on a few documents: the rows they choose and the tables they
+# make (bin/tables), read by Python too.
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 export BIN=${BIN:-bin}

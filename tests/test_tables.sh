@@ -139,7 +139,8 @@ expect 1 'bad.csv:4: 2 fields where the header has 3' --spec "$tmp/spec.json" --
 printf '# only\n' >"$tmp/bad.csv"
 expect 1 'bad.csv: no header line' --spec "$tmp/spec.json" --table each --csv "a=$tmp/bad.csv"
 
-# Named measures, whose conditions come before those of the cell; rows of cells of their own; CSV files that are not there.
+# Named measures, whose conditions come before those of the cell; rows of cells of their own; CSV files that are not
+# there.
 cat >"$tmp/own.json" <<JSON
 {"csv": {"a": "{in}/a.csv", "b": "{in}/missing.csv"},
  "measures": {"sum": {"csv": "a", "where": "kind=x,seed=1", "value": "value+other", "format": "%.0f"},

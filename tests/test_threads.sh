@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_threads - how many threads a program takes, and how they wait: no more than the affinity mask allows, unless told so;
-# a short wait before they sleep, unless the user chose another; and programs that ours start inherit nothing of it.
+# test_threads - how many threads a program takes, and how they wait: no more than the affinity mask allows, unless told
+# so; a short wait before they sleep, unless the user chose another; and programs that ours start inherit nothing of it.
 . tests/expect.sh
 unset OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_SPINCOUNT
 # sweep THREADS COMMAND... : what a sweep under that command says of its threads

@@ -1,5 +1,6 @@
 #!/bin/sh
-# test_threshold - threshold masks in bin/sweep: rows, the same masks by gate and product where nothing is gated, counted neurons, refusals.
+# test_threshold - threshold masks in bin/sweep: rows, the same masks by gate and product where nothing is gated,
+# counted neurons, refusals.
 . tests/expect.sh
 model=tests/golden/opt/pre data=data/world
 head -c 3000 $data/wikitext/held-out.raw >"$tmp/text"
@@ -19,7 +20,8 @@ for by in ("gate", "product"):
     own = [r for r in rows if r["mask"] == f"threshold:{by}" and r["task"] == "copa" and r["metric"] == "acc"]
     assert [r["sparsity"] for r in own] == ["20", "70", "95"], own
     share = [float(r["effective_neurons"]) for r in own]
-    # two of three layers are pruned; zeros are pruned at any sparsity, and other texts lie near the calibration's quantiles
+    # two of three layers are pruned; zeros are pruned at any sparsity, and other texts lie near the calibration's
+    # quantiles
     assert share[0] > 0.2 * 2 / 3 and abs(share[1] - 0.7 * 2 / 3) < 0.1 and abs(share[2] - 0.95 * 2 / 3) < 0.05, share
     for r in own:
         assert r["units"] == "neurons" and r["scope"] == "local" and r["effective_heads"] == "0" and r["uses_label"] == "0", r

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_tok_folder - the tokenizer's files of a model's folder from the outside: whole in form but those of another model, cut short, at odds
-# with config.json: refused with one line by every program that encodes; tokenizer.json is read where it is there; what begins a text.
+# test_tok_folder - the tokenizer's files of a model's folder from the outside: whole in form but those of another
+# model, cut short, at odds with config.json: refused with one line by every program that encodes; tokenizer.json is
+# read where it is there; what begins a text.
 . tests/expect.sh
 golden=tests/golden/opt/pre
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# test_totals - the integer columns of bin/sweep: masks of every scope lose equally many heads and neurons, the totals are counts x scored positions by an
-# independent count of the details' tokens, a local scope by floors loses fewer, and static masks of both aggregates come in one run.
+# test_totals - the integer columns of bin/sweep: masks of every scope lose equally many heads and neurons, the totals
+# are counts x scored positions by an independent count of the details' tokens, a local scope by floors loses fewer, and
+# static masks of both aggregates come in one run.
 bin=${BIN:-build/opt/bin} model=model/default data=data/world tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 fail() { echo "FAIL: $*"; exit 1; }

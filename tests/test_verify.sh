@@ -1,5 +1,6 @@
 #!/bin/sh
-# test_verify - bin/verify from the outside: every kind of mask on the default model, mask files, 16-bit and other architectures, bad options.
+# test_verify - bin/verify from the outside: every kind of mask on the default model, mask files, 16-bit and other
+# architectures, bad options.
 program=verify
 . tests/expect.sh
 . tests/needs.sh
