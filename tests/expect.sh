@@ -23,3 +23,10 @@ expect() {
     *) [ "$(wc -l <"$tmp/e")" -eq 1 ] || fail "$name $*: not one line on stderr: $(cat "$tmp/e")" ;;
     esac
 }
+
+# run PROGRAM ARGUMENT...: it is to end with 0; what it prints stays in $tmp/log.
+run() {
+    name=$1
+    shift
+    "$bin/$name" "$@" >"$tmp/log" 2>&1 || fail "$name $*: $(tail -n 3 "$tmp/log")"
+}

@@ -265,3 +265,14 @@ static inline float *weights_find(tensor *t, int n, const char *name) {
 static inline void random_tokens(int32_t *tokens, int n, int V, rng *r) {
     for (int t = 0; t < n; t++) tokens[t] = (int32_t)rng_below(r, (uint64_t)V);
 }
+
+// Logits at the end of a pass of n tokens under a mask.
+static inline void logits_of(const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags,
+                             float *out) {
+    model_run *r = model_run_new(m, n, 1, flags);
+    model_forward(
+        r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET},
+        1);
+    model_logits(r, 0, out);
+    model_run_free(r);
+}

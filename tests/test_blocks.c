@@ -2,6 +2,7 @@
 // every instruction set against the widened numbers (which test_gguf holds against the package), operations and models
 // against the same with widened weights, damaged scales.
 #include "opt_fixture.h"
+#include "blocks_fixture.h"
 #include "compact.h"
 #include "convert.h"
 #include "cpu_vec.h"
@@ -81,21 +82,6 @@ static void round_trip(void **state) {
 }
 
 // ---------------------------------------------------------------- kernels
-// Rows of blocks with random bytes and scales of reasonable size, and their numbers.
-static uint8_t *random_blocks(rng *r, dtype type, size_t n, float **wide) {
-    const size_t bytes = dtype_size(type, n), block = dtype_size(type, dtype_block(type));
-    uint8_t *b = xmalloc(bytes + 1);
-    for (size_t i = 0; i < bytes; i++) b[i] = (uint8_t)rng_below(r, 256);
-    for (size_t i = 0; i < bytes; i += block)
-        for (size_t k = 0; k < 2; k++) {
-            const _Float16 scale = (_Float16)(0.01 * rng_normal(r));
-            if (k == 0 || type == DT_Q4_1 || type == DT_Q4_K) memcpy(b + i + 2 * k, &scale, sizeof scale);
-        }
-    *wide = xmalloc(n * sizeof **wide + 1);
-    gguf_widen(*wide, b, gguf_type_of(type), n);
-    return b;
-}
-
 enum { ROWS = 5 };
 typedef struct {
     const vec_kernels *k;
@@ -300,15 +286,6 @@ static void assert_close(const char *what, const float *got, const float *want, 
     for (int i = 0; i < n; i++) w[i] = (double)want[i];
     assert_agree(what, got, w, (size_t)n, tolerance);
     free(w);
-}
-
-static void logits_of(const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, float *out) {
-    model_run *r = model_run_new(m, n, 1, flags);
-    model_forward(
-        r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET},
-        1);
-    model_logits(r, 0, out);
-    model_run_free(r);
 }
 
 // Dense, masked by zeroing, over live units alone, of few tokens and of many: the numbers of the widened model, and the

@@ -2,6 +2,7 @@
 // every instruction set against double precision on the rounded rows and against each other, bit for bit; operations
 // and models against weights and rows that are widened.
 #include "opt_fixture.h"
+#include "blocks_fixture.h"
 #include "convert.h"
 #include "cpu_int8.h"
 #include "gguf.h"
@@ -55,21 +56,6 @@ static void rows(void **state) {
 }
 
 // ---------------------------------------------------------------- kernels
-// Rows of blocks with random bytes (-128 of Q8_0 too) and scales of reasonable size, and their numbers.
-static uint8_t *random_blocks(rng *r, dtype type, size_t n, float **wide) {
-    const size_t bytes = dtype_size(type, n), block = dtype_size(type, dtype_block(type));
-    uint8_t *b = xmalloc(bytes + 1);
-    for (size_t i = 0; i < bytes; i++) b[i] = (uint8_t)rng_below(r, 256);
-    for (size_t i = 0; i < bytes; i += block)
-        for (size_t k = 0; k < 2; k++) {
-            const _Float16 scale = (_Float16)(0.01 * rng_normal(r));
-            if (k == 0 || type == DT_Q4_1 || type == DT_Q4_K) memcpy(b + i + 2 * k, &scale, sizeof scale);
-        }
-    *wide = xmalloc(n * sizeof **wide + 1);
-    gguf_widen(*wide, b, gguf_type_of(type), n);
-    return b;
-}
-
 enum { ROWS = 5 };
 
 static void check_dots(rng *r, dtype type, int n) {
@@ -199,15 +185,6 @@ static void not_finite(void **state) {
 // ---------------------------------------------------------------- models
 static const model_config plain_opt = {
     .L = 3, .H = 4, .D = 16, .E = 64, .F = 90, .P = 32, .V = 80, .positions = 90, .bias = true};
-
-static void logits_of(const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, float *out) {
-    model_run *r = model_run_new(m, n, 1, flags);
-    model_forward(
-        r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET},
-        1);
-    model_logits(r, 0, out);
-    model_run_free(r);
-}
 
 static double distance(const float *a, const float *b, int n) {
     double off = 0, square = 0;

@@ -7,12 +7,6 @@
 . tests/needs.sh
 needs_h5py
 model=tests/golden/gelu/parallel data=data/world
-run() {
-    name=$1
-    shift
-    "$bin/$name" "$@" >"$tmp/log" 2>&1 || fail "$name $*: $(tail -n 3 "$tmp/log")"
-}
-
 run score --model $model --data $data --tasks copa,rte --shots 0 --examples 8 --criteria all,flap,wanda --over-long cut --out "$tmp/s.h5"
 run aggregate --store "$tmp/s.h5" --out "$tmp/s.h5"
 "$python" - "$tmp/s.h5" <<'PY' || fail "the store"

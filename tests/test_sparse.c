@@ -104,16 +104,6 @@ static void assert_close(const char *what, const float *got, const float *want, 
     assert_agree(what, got, w, (size_t)n, 1e-5);
 }
 
-// Logits at the end of a pass of n tokens under a mask.
-static void logits_of(const model *m, const int32_t *tokens, int n, const mask *units, unsigned flags, float *out) {
-    model_run *r = model_run_new(m, n, 1, flags);
-    model_forward(
-        r, &(model_seq){.tokens = tokens, .n = n, .mask = units, .targets_from = n - 1, .last_target = SEQ_NO_TARGET},
-        1);
-    model_logits(r, 0, out);
-    model_run_free(r);
-}
-
 static void by_zero_agrees(void **state) {
     (void)state;
     rng r = rng_make(4);
