@@ -8,6 +8,7 @@
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 namespace cuh {
@@ -190,6 +191,9 @@ static void run_block(dim3 g, dim3 b, size_t smem, unsigned id, const std::funct
         w.uc[i].uc_link = nullptr;
         makecontext(&w.uc[i], fiber_main, 0);
 #else
+#if defined(__SANITIZE_ADDRESS__)
+        ASAN_UNPOISON_MEMORY_REGION(w.st[i], STACK);  // fiber_main is never left, so its frame there stays poisoned
+#endif
         uintptr_t *s = (uintptr_t *)(w.st[i] + STACK - 64);
         *--s = 0;
         *--s = (uintptr_t)fiber_main;
