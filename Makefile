@@ -82,7 +82,7 @@ SHIM      := $(if $(CUDA_INC),$(B)/shim/libkit_cuda.so)
 SHIM_TEST := $(if $(SHIM),$(B)/tests/test_cuda_runtime)
 SHIM_SRCS := $(wildcard tests/cuda/*.cpp)
 SHIM_CXXFLAGS = -std=c++17 -fno-strict-aliasing -fPIC -fvisibility=hidden -g -Wall -Wextra -Werror -Wno-unknown-pragmas $(FOLDERS:%=-I%) -Itests/cuda -isystem $(CUDA_INC) \
-          $(if $(filter 1,$(SAN)),$(filter-out -O3,$(OPTIM)) -Wno-maybe-uninitialized,-O2) -MMD -MP
+          $(if $(filter 1,$(SAN)),$(filter-out -O3,$(OPTIM)),-O2) -MMD -MP
 
 ifeq ($(CUDA),1)
 all: $(B)/libkit_cuda.so

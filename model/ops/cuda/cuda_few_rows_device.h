@@ -91,6 +91,7 @@ __device__ __forceinline__ unsigned wanted(const cuda_live &u, int k, const row_
     if (k >= count_of(u)) return 0;
     if (!u.wants) return (1u << n) - 1;
     unsigned by = 0;
-    for (int t = 0; t < n; t++) by |= (u.wants[(size_t)k * u.seqs + rows.seq[t]] ? 1u : 0u) << t;
+    for (int t = 0; t < n; t++)
+        if (u.wants[(size_t)k * u.seqs + rows.seq[t]]) by |= 1u << t;
     return by;
 }
