@@ -209,15 +209,18 @@ static void set_smallest(claim_row *r) {
     if (r->outcome == PAIRED_TEXT) r->smallest = expm1(r->smallest);
 }
 
+// What the correction counts.
+static bool is_test(const claim_row *r) { return r->level == LEVEL_SPARSITY && r->tested; }
+
 // Step down: the i-th smallest of n p values times n - i, never less than that of a smaller one.
 static void holm(claims_table *t) {
     double *p = xmalloc(((size_t)t->n + 1) * sizeof *p), least = 0;
     size_t *order = xmalloc(((size_t)t->n + 1) * sizeof *order);
-    int *row = xmalloc(((size_t)t->n + 1) * sizeof *row);
+    int *row = xmalloc(((size_t)t->n + 1) * sizeof *row), n = 0;
     for (int i = 0; i < t->n; i++) {
-        if (t->row[i].level != LEVEL_SPARSITY || !t->row[i].tested) continue;
-        p[t->n_tests] = t->row[i].cell.p;
-        row[t->n_tests++] = i;
+        if (!is_test(&t->row[i])) continue;
+        p[n] = t->row[i].cell.p;
+        row[n++] = i;
     }
     gsl_sort_index(order, p, 1, (size_t)t->n_tests);
     for (int i = 0; i < t->n_tests; i++) {
@@ -307,14 +310,14 @@ int claims_evaluate(claims_table *t, const claims *c, const paired *p, long draw
             if (one->outcome[o]) add_rows(t, p, &t->list[2 * i + (o == PAIRED_TEXT)], i, o, each_pair);
     }
     paired_cell **cell = xmalloc(((size_t)t->n + 1) * sizeof(paired_cell *));
-    int n = 0, tests = 0;
+    int n = 0;
     for (int i = 0; i < t->n; i++) {
         if (t->row[i].cell.n > 0) paired_measure(p, &t->row[i].cell);
         choose_tested(&t->row[i]);
         if (t->row[i].tested) cell[n++] = &t->row[i].cell;
-        tests += t->row[i].tested && t->row[i].level == LEVEL_SPARSITY;
+        t->n_tests += is_test(&t->row[i]);
     }
-    t->draws = draws > 0 ? draws : (long)fmax(CLAIMS_DRAWS, 2 * claims_draws_needed(tests));
+    t->draws = draws > 0 ? draws : (long)fmax(CLAIMS_DRAWS, 2 * claims_draws_needed(t->n_tests));
     paired_resample(p, cell, n, t->draws, seed);
     free(cell);
     holm(t);
@@ -322,7 +325,7 @@ int claims_evaluate(claims_table *t, const claims *c, const paired *p, long draw
         claim_row *r = &t->row[i];
         if (r->level == LEVEL_PAIR) first = i + 1;
         if (r->tested) set_smallest(r);
-        if (r->tested && r->level == LEVEL_SPARSITY) judge(r, c->margin[r->outcome]);
+        if (is_test(r)) judge(r, c->margin[r->outcome]);
         if (r->level != LEVEL_CLAIM) continue;
         if (i > first) judge_claim(r, &t->row[first], i - first);
         first = i + 1;
