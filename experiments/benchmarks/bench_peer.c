@@ -1,6 +1,7 @@
 // bench_peer - other programs that decode the same shape (bench_peer.py) or the same GGUF file (bench_peer_llama.py),
 // asked in the same rounds. Contract in bench.h.
 #include "bench.h"
+#include "gguf.h"
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,12 +56,12 @@ static bool start(bench_peer *p, const bench_group *g, const char *config) {
 }
 
 // llama.cpp reads the file itself, so weights are those of the file.
-static bool start_llama(bench_peer *p, const bench_group *g) {
+static bool start_llama(bench_peer *p, const bench_group *g, const char *file) {
     const bench_options *o = g->o;
     char *script = child_script("experiments/benchmarks/bench_peer_llama.py");
     char *number[] = {xasprintf("%d", g->prompt), xasprintf("%d", g->tokens), xasprintf("%d", g->batch),
                       xasprintf("%ld", o->device.threads)};
-    const char *const argument[] = {o->peer,   script,    "--model", o->model,    "--prompt", number[0], "--tokens",
+    const char *const argument[] = {o->peer,   script,    "--model", file,        "--prompt", number[0], "--tokens",
                                     number[1], "--batch", number[2], "--threads", number[3],  NULL};
     const bool there = start_script(p, o, argument);
     for (int k = 0; k < 4; k++) free(number[k]);
@@ -68,18 +69,16 @@ static bool start_llama(bench_peer *p, const bench_group *g) {
     return there;
 }
 
-static bool is_gguf(const char *path) {
-    const size_t n = path ? strlen(path) : 0;
-    return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
-}
-
 void bench_peers_start(bench_group *g) {
     if (!g->o->peer) return;
     signal(SIGPIPE, SIG_IGN);
-    if (is_gguf(g->o->model)) {
+    int bad;
+    char *file = g->o->model ? gguf_find(g->o->model, &bad) : NULL;
+    if (file) {
         g->peer = xcalloc(1, sizeof *g->peer);
         *g->peer = (bench_peer){.engine = "llama.cpp", .weights = g->model->weights};
-        if (g->model->m.weights < 0) g->n_peers = start_llama(g->peer, g);
+        if (g->model->m.weights < 0) g->n_peers = start_llama(g->peer, g, file);
+        free(file);
         return;
     }
     char *config = model_config_text(&g->model->m.c);
