@@ -76,8 +76,7 @@ static const cli_option options[] = {
      .value = &arg.tolerance,
      .arg = "X",
      .help = "of differences, relative to the larger of a logit and its row's root mean square; rounded activations: "
-             "unless "
-             "given 0.0078 (fp16), 0.0625 (bf16), 0.063 (q8_0), eight steps of the type",
+             "unless given 0.0078 (fp16), 0.0625 (bf16), 0.063 (q8_0), eight steps of the type",
      .min = 1e-12,
      .max = 1},
     {.name = "mode",
