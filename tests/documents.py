@@ -49,6 +49,7 @@ EXCEPTIONS = [
 ]
 # Blocks that hold no command: their first line, and what they are.
 TEXTS = [(r"DIR/piqa/train\.jsonl ", "a list of files"),
+         (r"for f in DATA/", "a loop; test_documents.sh has FIRST as it would be"),
          (r"// crit_", "C; test_new_criterion runs it"), (r"import h5py, pandas", "Python; test_score runs it")]
 
 PROGRAM = r"(?:bin/\w+|(?:experiments|data|tests)/\w+\.(?:sh|py))(?=[\s;)]|$)"

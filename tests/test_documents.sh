@@ -1,8 +1,8 @@
 #!/bin/sh
 # test_documents [FILE.md ...] - every command of the documents is run as it stands (tests/documents.py), in a copy of
-# the tree where the names that they use lead to tiny models and little data: model/default, opt-125m, opt-en-8m and DIR
-# to a model of 2 layers with the default model's tokenizer; data/world, DATA and DIR to the first rows of the default
-# task sets and the first pages of their text.
+# the tree where the names that they use lead to tiny models and little data: model/default, opt-125m, opt-en-8m,
+# SmolLM2-135M-Instruct.Q4_1.gguf and DIR to a model of 2 layers with the default model's tokenizer; data/world, DATA,
+# FIRST and DIR to the first rows of the default task sets and the first pages of their text.
 bin=$(readlink -f "${BIN:-build/opt/bin}") tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 . tests/needs.sh
@@ -43,8 +43,9 @@ sed 's/^ *$//' data/world/wikitext/held-out.raw >"$tmp/text/text.txt"  # pretrai
 "$bin/pretrain" --text "$tmp/text" --out "$here/model/default" --layers 2 --heads 4 --hidden 16 --ffn 32 --batch 512 \
     --tokens 5120 >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
 cp -a "$here/DATA" "$here/DIR"
+cp -a "$here/DATA" "$here/FIRST"
 cp "$here/model/default"/* "$here/DIR"
-for name in opt-125m opt-en-8m; do ln -s model/default "$here/$name"; done
+for name in opt-125m opt-en-8m SmolLM2-135M-Instruct.Q4_1.gguf; do ln -s model/default "$here/$name"; done
 
 cd "$here" || exit 1
 /usr/bin/python3 tests/documents.py "$@" || exit 1
