@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench_score_peer.py - how fast PyTorch + transformers does the forward-backward pass that scoring rests on: the yardstick of bin/bench_score.
 
-One full pass per batch: OPTForCausalLM in fp32, logits of all positions, mean cross-entropy of the continuation, gradients of all weights;
+One full pass per batch: AutoModelForCausalLM in fp32, logits of all positions, mean cross-entropy of the continuation, gradients of all weights;
 random tokens (the time does not depend on them). Both attention implementations are tried, the faster one is kept.
 
 With --serve, bin/bench_score drives it: after a line of JSON that says what runs, every line "N" on standard input is answered by the
@@ -42,7 +42,7 @@ torch.set_num_threads(args.threads)
 torch.manual_seed(1)
 L, H, E, F, V, P = (int(x) for x in args.shape.split(","))
 if args.model:
-    model = transformers.OPTForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
 else:
     model = transformers.OPTForCausalLM(transformers.OPTConfig(num_hidden_layers=L, num_attention_heads=H, hidden_size=E, word_embed_proj_dim=E,
                                                                ffn_dim=F, vocab_size=V, max_position_embeddings=P))
