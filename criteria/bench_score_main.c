@@ -21,10 +21,14 @@
 
 enum { GEMM_SIDE = 3072, CONTINUATION_WORDS = 16 };
 
-// One thread: OpenMP does not work in children forked from a process in which it has started others.
+static const ops *open_device(const bench_options *o) {
+    const ops *device = device_open(&o->device);
+    if (!device) die(1, "%s", err_get());
+    return device;
+}
+
 static void open_model(bench_model *b, const bench_options *o) {
     model_config c;
-    omp_set_num_threads(1);
     if (!bench_on_cpu(o)) {
         if (*o->model) die(2, "--device %s: weights are drawn there; give --shape instead of --model", o->device.name);
         if (model_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
@@ -32,17 +36,18 @@ static void open_model(bench_model *b, const bench_options *o) {
         b->bytes = (double)model_random_bytes(&c, bench_type(o));
         return;
     }
+    const ops *cpu = open_device(o);
+    omp_set_num_threads(1);  // OpenMP does not work in children forked from a process in which it has started others
     if (!*o->model) {
         if (model_shape(&c, o->shape) != 0) die(2, "--shape %s", err_get());
         if (c.V < CONTINUATION_WORDS || c.positions < 2)
             die(2, "--shape %s: want a vocabulary of at least %d and two positions", o->shape, CONTINUATION_WORDS);
-        if (model_random_make(&b->random, &c, bench_type(o), (uint64_t)o->seed, ops_cpu()) != 0)
-            die(1, "%s", err_get());
+        if (model_random_make(&b->random, &c, bench_type(o), (uint64_t)o->seed, cpu) != 0) die(1, "%s", err_get());
         b->m = b->random.m;
         b->bytes = (double)b->random.bytes;
         return;
     }
-    if (model_load_as(&b->m, o->model, ops_cpu(), o->weights) != 0) die(1, "%s", err_get());
+    if (model_load_as(&b->m, o->model, cpu, o->weights) != 0) die(1, "%s", err_get());
     for (int i = 0; i < b->m.file.n_tensors; i++) {
         double count = sizeof(float);
         for (int d = 0; d < b->m.file.tensors[i].rank; d++) count *= (double)b->m.file.tensors[i].dim[d];
@@ -84,12 +89,6 @@ static void make_examples(score_job *j, const bench_options *o, int n) {
 static void answer(FILE *to, const double *value, int n) {
     for (int k = 0; k < n; k++) fprintf(to, "%.9g%c", value[k], k < n - 1 ? ' ' : '\n');
     fflush(to);
-}
-
-static const ops *open_device(const bench_options *o) {
-    const ops *device = device_open(&o->device);
-    if (!device) die(1, "%s", err_get());
-    return device;
 }
 
 // Answers "N" by the seconds of N batches and their parts: GEMM, attention, criteria, store, other; the end of input by
@@ -243,6 +242,7 @@ static char *start_peer(contender *c, const bench_options *o, const model_config
          *numbers = xasprintf("%d,%d,%d,%d,%d,%d", shape->L, shape->H, shape->E, shape->F, shape->V, shape->positions);
     char *batch = xasprintf("%ld", o->batch), *tokens = xasprintf("%ld", o->tokens),
          *scored = xasprintf("%ld", o->continuation), *threads = xasprintf("%ld", o->device.threads);
+    static const char *const torch_names[] = {[DT_F32] = "float32", [DT_F16] = "float16", [DT_BF16] = "bfloat16"};
     const char *const argument[] = {o->peer,
                                     script,
                                     "--serve",
@@ -254,6 +254,8 @@ static char *start_peer(contender *c, const bench_options *o, const model_config
                                     scored,
                                     "--threads",
                                     threads,
+                                    "--dtype",
+                                    torch_names[o->device.activations],
                                     *o->model ? "--model" : "--shape",
                                     *o->model ? o->model : numbers,
                                     NULL};
@@ -416,6 +418,8 @@ int main(int argc, char **argv) {
         {0}};
     cli_parse(argc, argv, "tokens/s of scoring beside PyTorch's forward-backward pass of the same batches, in one run",
               options);
+    if (dtype_in_blocks(o.device.activations))
+        die(2, "--activations q8_0: rounding to 8 bits has no gradients; leave it out");
     if (o.continuation >= o.tokens)
         die(2, "--continuation %ld: want fewer than --tokens %ld", o.continuation, o.tokens);
     int n_crit;

@@ -86,7 +86,7 @@ static void set_key(csv_row *r, const contender *c, const bench_options *o) {
         r->text[i][0] = 0;
         r->field[i] = r->text[i];
     }
-    SET(r, model, "%s", *o->model ? o->model : o->shape);
+    SET(r, model, "%s%s", *o->model ? o->model : o->shape, device_rounding(&o->device));
     SET(r, contender, "%s", c->criteria ? "own" : c->name);
     SET(r, criteria, "%s", c->criteria ? c->criteria : "");
     SET(r, batch, "%ld", o->batch);

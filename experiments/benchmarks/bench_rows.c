@@ -26,15 +26,6 @@ static void device_name(char out[BENCH_FIELD], const ops *o) {
         snprintf(out, BENCH_FIELD, "%s %s%s", o->device, o->about, o->record ? ", graphs" : "");
 }
 
-// After the model's name; the times are those of another one.
-static const char *activations(const bench_options *o) {
-    static const char *const after[] = {[DT_F32] = "",
-                                        [DT_F16] = ", fp16 activations",
-                                        [DT_BF16] = ", bf16 activations",
-                                        [DT_Q8_0] = ", q8_0 activations"};
-    return after[o->device.activations];
-}
-
 // What says what a row is about.
 static void set_key(row *r, const bench_group *g, const char *engine, const char *weights, const char *metric) {
     const bench_options *o = g->o;
@@ -43,7 +34,7 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
         r->field[i] = r->text[i];
     }
     SET(r, mode, "%s", mode_names[o->masks.mode]);
-    SET(r, model, "%s%s", g->model->name, activations(g->o));
+    SET(r, model, "%s%s", g->model->name, device_rounding(&g->o->device));
     SET(r, metric, "%s", metric);
     SET(r, mask, "none");
     SET(r, sparsity, "0");
@@ -205,7 +196,7 @@ void bench_table(FILE *f, const bench_group *g) {
     fprintf(f,
             "\n%s%s, %s weights, prompt %d, %d tokens, batch %d; %s, %d threads; median of %d rounds; GB/s: reading of "
             "memory between the tokens, roof: what it would take / median\n",
-            g->model->name, activations(g->o), g->model->weights, g->prompt, g->tokens, g->batch, device,
+            g->model->name, device_rounding(&g->o->device), g->model->weights, g->prompt, g->tokens, g->batch, device,
             omp_get_max_threads(), rounds);
     fprintf(f, "%-28s %-22s %6s %6s %9s | %8s %8s %8s %8s | %7s %7s | %8s %5s %5s | %s\n", "mask", "rule", "heads",
             "neur.", "prompt ms", "token ms", "p10", "p90", "mean", "predict", "choose", "MB/token", "GB/s", "roof",

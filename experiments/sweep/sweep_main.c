@@ -163,9 +163,8 @@ static void open_model(sweep *w) {
     }
     const dtype type = o->device.activations;
     const bool changed = w->model.changed, rounds = type != DT_F32 && (!changed || type == DT_Q8_0);
-    w->model_name = xasprintf("%s%s%s%s%s%s", basename(path), changed ? ", weights " : "",
-                              changed ? model_weights_name(&w->model) : "", rounds ? ", " : "",
-                              rounds ? activation_options[type] : "", rounds ? " activations" : "");
+    w->model_name = xasprintf("%s%s%s%s", basename(path), changed ? ", weights " : "",
+                              changed ? model_weights_name(&w->model) : "", rounds ? device_rounding(&o->device) : "");
     free(path);
 }
 

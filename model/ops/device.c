@@ -27,7 +27,8 @@ const cli_option device_rows[] = {
      .place = offsetof(device_options, activations),
      .arg = "TYPE",
      .help = "what matrix products multiply is rounded to this type (weights too), sums stay fp32; "
-             "fp16 and bf16 run on tensor cores; q8_0 (CPU, no scores): 8-bit numbers where weights are in blocks",
+             "fp16 and bf16 run on tensor cores, bf16 on a CPU's AMX; q8_0 (CPU, no scores): 8-bit numbers where "
+             "weights are in blocks",
      .names = activation_options},
     {.name = "threads",
      .type = CLI_INT,
@@ -49,6 +50,14 @@ const cli_option weights_rows[] = {
 const ops *device_open(const device_options *o) {
     if (o->threads) omp_set_num_threads((int)o->threads);
     return ops_open_as(o->name, o->activations);
+}
+
+const char *device_rounding(const device_options *o) {
+    static const char *const after[] = {[DT_F32] = "",
+                                        [DT_F16] = ", fp16 activations",
+                                        [DT_BF16] = ", bf16 activations",
+                                        [DT_Q8_0] = ", q8_0 activations"};
+    return after[o->activations];
 }
 
 static char *library(void) {

@@ -16,3 +16,5 @@ extern const cli_option weights_rows[];
 
 // Sets the number of threads and opens the device. NULL and err_set.
 const ops *device_open(const device_options *o);
+// ", bf16 activations" and so on, for names of models whose results they change; "" where nothing is rounded.
+const char *device_rounding(const device_options *o);

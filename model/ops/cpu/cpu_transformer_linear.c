@@ -2,7 +2,7 @@
 // tile is one CBLAS call. Sequences of few rows have another way (cpu_thin.h). Weights of 16 bits or in blocks are
 // widened, exactly, a tile at a time. Of a turned weight x W' is the product with the rows that it holds, as dy W is of
 // another.
-#include "cpu.h"
+#include "cpu_bf16.h"
 #include "cpu_thin.h"
 #include "simd.h"
 #include <cblas.h>
@@ -91,10 +91,21 @@ static void linear_rest(const cpu_product *p, const span *s, int n) {
     linear_many(p->y, x, p->w, p->b, p->add, s, n);
 }
 
+// The spans of few rows, at their places among the others, which become empty: in scratch memory of the caller's mark.
+static const span *few_rows(const span *s, int n) {
+    span *few = scratch_take(sizeof *few * (size_t)n);
+    for (int i = 0; i < n; i++) few[i] = s[i].n < CPU_THIN ? s[i] : (span){s[i].row, 0};
+    return few;
+}
+
 void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const double start = clock_s();
     const scratch_point mark = scratch_mark();
     const float *b = cpu_vector(bias);
+    if (cpu_has_many(s, n) && cpu_bf16(w)) {
+        bf16_many(bf16_set(), &(bf16_product){y, x, w, b, add, false}, s, n, CPU_THIN, "linear");
+        s = few_rows(s, n);
+    }
     x = cpu_rounded(x, w->cols, w, s, n, "linear");
     if (w->turned) {
         const weight wt = weight_transpose(w);
@@ -112,6 +123,12 @@ void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, b
 void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
     const double start = clock_s();
     const scratch_point mark = scratch_mark();
+    if (cpu_bf16(w)) {
+        bf16_many(bf16_set(), &(bf16_product){dx, dy, w, NULL, add, true}, s, n, 1, "linear_back");
+        scratch_release(mark);
+        ops_seconds_gemm += clock_s() - start;
+        return;
+    }
     dy = cpu_rounded(dy, w->rows, w, s, n, "linear_back");
     if (w->turned) {  // dx = dy W is the product with the rows that it holds
         const weight wt = weight_transpose(w);
