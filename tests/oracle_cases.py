@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""oracle_cases.py SCORE ORACLE_DIR DATA KINDS SEEDS - the comparisons of test_oracle.sh, which calls it: for every seed, kind and
+storage type a random checkpoint, scored by SCORE with 0 and 5 shots and compared by the oracle. KINDS and SEEDS are lists with commas;
+KINDS "small": two cases. Prints a line per comparison, what is far, and the count; exit 1 if something is far.
+JOBS (2): checkpoints at a time, each on one thread.
+
+What makes it quick changes nothing that is compared: torch is imported once, and the oracle's loss, the mean log probability of the
+continuation's tokens, multiplies the rows of these tokens by the head, not those of the whole prompt. Each checkpoint's first short
+example is computed by the oracle as it is, too, and everything must agree to 1e-9."""
+import contextlib
+import io
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+
+os.environ["OMP_NUM_THREADS"] = "1"
+import numpy as np
+import torch
+
+SCORE, ORACLE, DATA = sys.argv[1:4]
+sys.path.insert(0, ORACLE)
+import oracle
+
+torch.set_num_threads(1)
+warnings.filterwarnings("ignore", "Converting a tensor", UserWarning)
+OPT = ("pre", "post", "odd")  # these have published formulas, too
+MANY, ROWS, ONE = "piqa,copa,openbookqa,winogrande,arc_easy", "rte,winogrande", "copa,openbookqa"
+original = oracle.load
+
+
+class Embedding:
+    """The embedding of the oracle's models, read as ever; as a head it passes the hidden state through."""
+
+    def __init__(self, table):
+        self.table = table
+        self.T = torch.eye(table.shape[1], dtype=table.dtype)
+
+    def __getitem__(self, ids):
+        return self.table[ids]
+
+
+def few_rows(directory):
+    """The oracle's model, whose loss computes the logits of the continuation alone."""
+    model = original(directory)
+    table = model.w["embed_tokens.weight"]
+    own = None if model.c.get("tie_word_embeddings") else model.w.pop("lm_head.weight", None)
+    head = table if own is None else own
+    model.w["embed_tokens.weight"] = Embedding(table)
+
+    def loss(ids, tctx, **kw):
+        hidden, taps = model.forward(ids, **kw)
+        T = len(ids)
+        lp = torch.log_softmax(hidden[tctx - 1:T - 1] @ head.T, -1)
+        return -lp[torch.arange(T - tctx), ids[tctx:]].mean(), taps
+
+    model.loss = loss
+    return model
+
+
+def check_few_rows(directory, store):
+    """On the store's shortest example few_rows gives what the oracle gives."""
+    import h5py
+    with h5py.File(store) as f:
+        tokens, offset, context = (f["examples"][k][:] for k in ("tokens", "offset", "context_length"))
+    i = int(np.argmin(offset[1:] - offset[:-1]))
+    ids = torch.tensor(tokens[offset[i]:offset[i + 1]].astype(np.int64))
+    parts = [oracle.scores(load(directory), ids, int(context[i])) for load in (original, few_rows)]
+    want, got = ([p[0], *p[1].values(), *(x for D in p[2:4] for pair in D.values() for x in pair if x is not None)] for p in parts)
+    for a, b in zip(want, got, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-9 * np.abs(a).max())
+
+
+class Case:
+    """One checkpoint: its comparisons append to `out` and count."""
+
+    def __init__(self, kind, dtype, seed, model):
+        self.kind, self.dtype, self.seed, self.model = kind, dtype, seed, model
+        self.out, self.count, self.bad = [], 0, False
+        with contextlib.redirect_stdout(io.StringIO()):
+            oracle.make(model, kind, seed, os.path.join(ORACLE, "../data/opt_tokenizer"), dtype)
+
+    def scored(self, tasks, shots, examples, criteria, *more):
+        store = self.model + ".h5"
+        if os.path.exists(store):
+            os.remove(store)
+        ran = subprocess.run([SCORE, "--model", self.model, "--data", DATA, "--mode", "both" if self.kind in OPT else "sound", "--over-long", "cut",
+                              "--tasks", tasks, "--shots", str(shots), "--examples", str(examples), "--criteria", criteria, "--seed", str(self.seed),
+                              "--out", store, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if ran.returncode:
+            raise RuntimeError(f"{SCORE}: {ran.stdout}")
+        return store
+
+    def compared(self, label, store, examples, mode="sound", removal=False, tasks=False, require=""):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            bad = oracle.compare(store, self.model, examples, mode, removal, 2e-4, tasks, require)
+        lines = text.getvalue().splitlines()
+        self.count += 1
+        self.out.append(f"{label}: {lines[-1]}")
+        far = [x for x in lines if x.startswith("FAR")]
+        if bad or far:
+            self.bad = True
+            self.out += far or lines
+
+    def shots(self, shots):
+        what = f"{self.kind} {self.dtype} {shots}-shot seed {self.seed}"
+        store = self.scored(MANY, shots, 4, "all,wanda")
+        if shots == 0:
+            check_few_rows(self.model, store)
+        self.compared(what + " sound", store, 20, require="wanda")
+        if self.kind in OPT:
+            self.compared(what + " compat", store, 20, mode="compat")
+        store = self.scored(ROWS, shots, 16, "all")
+        self.compared(what + " epenas", store, 1, tasks=True)
+        store = self.scored(ONE, shots, 1, "all,removal", "--removal-neurons", "1")
+        self.compared(what + " removal", store, 2, removal=True)
+
+    def small(self):
+        what = f"{self.kind} {self.dtype} 1-shot"
+        store = self.scored("copa,openbookqa", 1, 2, "all,wanda")
+        check_few_rows(self.model, store)
+        self.compared(what + " sound", store, 4, require="wanda")
+        if self.kind in OPT:
+            self.compared(what + " compat", store, 4, mode="compat")
+
+
+def run(job):
+    kind, dtype, seed, small = job
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            case = Case(kind, dtype, seed, os.path.join(folder, "model"))
+            if small:
+                case.small()
+            else:
+                case.shots(0)
+                case.shots(5)
+            return case.out, case.count, case.bad, False
+    except Exception:  # of one checkpoint: the others are compared all the same
+        return [f"{kind} {dtype} seed {seed}:", traceback.format_exc()], 0, True, True
+
+
+def main():
+    kinds, seeds = sys.argv[4:6]
+    oracle.load = few_rows
+    if kinds == "small":
+        jobs = [("odd", "float16", 3, True), ("qwen3", "bfloat16", 3, True)]
+    else:
+        jobs = [(k, d, int(s), False) for s in seeds.split(",") for k in kinds.split(",") for d in ("float32", "float16", "bfloat16")]
+    count, bad = 0, False
+    with multiprocessing.Pool(int(os.environ.get("JOBS", "2"))) as pool:
+        for out, n, far, failed in pool.imap(run, jobs):
+            print("\n".join(out), flush=True)
+            count, bad = count + n, bad or far
+    print(f"{count} comparisons, {'some' if bad else 'none'} far")
+    sys.exit(bad)
+
+
+if __name__ == "__main__":
+    main()
