@@ -1,6 +1,6 @@
 // fuzz_gguf - any bytes as a GGUF file: configuration and tensors, whose data lie within the input unless they are
 // copies, and the tokenizer, which encodes the last bytes of the input.
-// seeds: tests/golden/gguf/*.gguf
+// seeds: tests/golden/fuzz/*.gguf
 #include "gguf.h"
 #include <stdlib.h>
 

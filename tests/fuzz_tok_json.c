@@ -1,6 +1,6 @@
 // fuzz_tok_json - any bytes as a tokenizer.json, and encoding of any bytes with those that are accepted. An input is
 // the file, a zero, a text.
-// seeds: tests/golden/tok_json/*.json
+// seeds: tests/golden/fuzz/*.tok_json
 #include <stdlib.h>
 #include <string.h>
 #include "tok_impl.h"

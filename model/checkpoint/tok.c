@@ -317,6 +317,8 @@ static int check_merged(const tok *t) {
 }
 
 int tok_finish(tok *t) {
+    tok_order_added(&t->raw);
+    tok_order_added(&t->normalized);
     if ((t->byte_level || t->byte_fallback) && find_bytes(t)) return -1;
     if (check_merged(t)) return -1;
     int32_t *ids = NULL;

@@ -25,7 +25,7 @@ typedef struct {
     bool single_word, lstrip, rstrip;
 } added_token;
 typedef struct {
-    added_token *t;  // longest first
+    added_token *t;  // longest first, after tok_finish
     int n, cap;
     bool begins[256];  // with this byte one of them begins
 } added_tokens;
@@ -94,6 +94,7 @@ void tok_cut_as_gpt2(tok *t, const char *prefix);
 piece_step *tok_add_step(tok *t);
 norm_step *tok_add_norm(tok *t, text_norm kind);
 void tok_look_for(added_tokens *a, added_token x);  // takes x.text
+void tok_order_added(added_tokens *a);
 // Normalizes the texts of tokens that are looked for in normalized text, after all of them and the normalizer.
 int tok_normalize_added(tok *t);
 // After all symbols and merges: bytes, table of whole pieces, and what shows that the parts do not belong together.

@@ -74,7 +74,10 @@ static int by_length(const void *a, const void *b) {
 void tok_look_for(added_tokens *a, added_token x) {
     VEC_PUSH(a->t, a->n, a->cap, x);
     a->begins[(unsigned char)*x.text] = true;
-    qsort(a->t, (size_t)a->n, sizeof *a->t, by_length);
+}
+
+void tok_order_added(added_tokens *a) {
+    if (a->n) qsort(a->t, (size_t)a->n, sizeof *a->t, by_length);
 }
 
 // ---------------------------------------------------------------- normalizing
