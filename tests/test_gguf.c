@@ -166,6 +166,15 @@ static void tokenizers(void **state) {
     assert_int_equal(tok_begin(t), -1);
     assert_int_equal(tok_eos(t), tok_id(t, "<|im_end|>"));
     tok_close(t);
+    // of two added tokens that begin alike the longer one is found, whatever their order in the file
+    t = open_or_fail("tests/golden/fuzz/gpt2.gguf");
+    ids x = encode(t, "<a><b><a>", 9);
+    assert_int_equal(x.n, 2);
+    assert_int_equal(x.id[0], tok_id(t, "<a><b>"));
+    assert_int_equal(x.id[1], tok_id(t, "<a>"));
+    assert_true(x.id[1] < x.id[0]);
+    free(x.id);
+    tok_close(t);
 }
 
 // What prune writes of it is read as the same tokenizer.
