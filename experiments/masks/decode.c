@@ -1,5 +1,6 @@
 // decode - prompts, then token by token. Contract in decode.h.
 #include "decode.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,8 @@ typedef struct {
     kv_cache *cache;
     int32_t *tokens;  // all so far
     mask own;         // the predictor's
+    const mask *given;
+    mask shared;  // of a batch that shares units: rows of `given` or of the union
     const mask *use;
     uint64_t epoch;  // of it
     contextual c;
@@ -19,6 +22,7 @@ struct decode {
     int max_seqs, prompt, max_tokens, n, steps;
     int *order;       // of the n sequences at work: their places in s
     uint64_t epochs;  // given to masks so far
+    mask all;         // the union of the masks
     model_run *first, *next;
     sequence *s;
     model_seq *seq;
@@ -31,8 +35,44 @@ struct decode {
 static sequence *at(const decode *d, int i) { return &d->s[d->order[i]]; }
 
 static void set_mask(decode *d, int i, const mask *m) {
-    at(d, i)->use = m;
+    at(d, i)->given = at(d, i)->use = m;
     at(d, i)->epoch = ++d->epochs;
+}
+
+// The step to come under the masks that the sequences run (`given`: their own); what `of` and `tokens` point to has
+// room for all sequences.
+static batch_step step_of(const decode *d, const mask **of, int *tokens, bool given) {
+    const bool by_zero = d->o.flags & RUN_MASK_BY_ZERO || !d->m->transposed[0];
+    for (int i = 0; i < d->n; i++) {
+        of[i] = given ? at(d, i)->given : at(d, i)->use;
+        if (by_zero && !given) of[i] = NULL;
+        tokens[i] = at(d, i)->cache->n + 1;
+    }
+    return (batch_step){d->m, of, tokens, d->n, d->o.kv, d->o.flags & RUN_OWN_LISTS};
+}
+
+// What each sequence runs from the next step on.
+static void share_masks(decode *d) {
+    bool masked = false;
+    for (int i = 0; i < d->n; i++) masked |= at(d, i)->given != NULL;
+    if (d->o.batch == BATCH_OWN || !masked) return;
+    const mask **own = xcalloc((size_t)d->n, sizeof *own);
+    int *tokens = xcalloc((size_t)d->n, sizeof *tokens);
+    const batch_step s = step_of(d, own, tokens, true);
+    bool together[UNIT_KINDS];
+    batch_union(&d->all, &s);
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
+        together[k] = d->o.batch == BATCH_UNION || batch_union_is_free(&s, &d->all, k);
+    for (int i = 0; i < d->n; i++) {
+        sequence *q = at(d, i);
+        const mask *alone = own[i] ? own[i] : &d->all;  // with a sequence of all units the union has all
+        q->shared = (mask){together[UNIT_HEADS] ? d->all.heads : alone->heads,
+                           together[UNIT_NEURONS] ? d->all.neurons : alone->neurons};
+        q->use = &q->shared;
+        q->epoch = ++d->epochs;
+    }
+    free(own);
+    free(tokens);
 }
 
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens) {
@@ -55,6 +95,12 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
             return NULL;
         }
     }
+    if (o->batch != BATCH_OWN && o->predictor && o->refresh == 1) {
+        err_set("--batch-masks %s: with --refresh 1 every token makes a mask and runs under it; refresh less often, or "
+                "leave each sequence its own",
+                batch_masks_names[o->batch]);
+        return NULL;
+    }
     decode *d = xcalloc(1, sizeof *d);
     *d = (decode){.m = m,
                   .o = *o,
@@ -69,6 +115,7 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
     d->seq = xcalloc((size_t)max_seqs, sizeof *d->seq);
     d->top = xcalloc((size_t)max_seqs, sizeof *d->top);
     d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);
+    if (o->batch != BATCH_OWN) mask_alloc(&d->all, &m->c);
     for (int i = 0; i < max_seqs; i++) {
         sequence *s = &d->s[i];
         d->order[i] = i;
@@ -89,6 +136,7 @@ void decode_free(decode *d) {
         mask_free(&d->s[i].own);
         contextual_close(&d->s[i].c);
     }
+    mask_free(&d->all);
     model_run_free(d->first);
     model_run_free(d->next);
     free(d->s);
@@ -152,7 +200,9 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
                                 .targets_from = s[i].n - 1,
                                 .last_target = SEQ_NO_TARGET};
     }
-    return run(d, d->first, d->o.predictor != NULL);
+    const int bad = run(d, d->first, d->o.predictor != NULL);
+    share_masks(d);
+    return bad;
 }
 
 int decode_step(decode *d, const int32_t *next) {
@@ -171,17 +221,22 @@ int decode_step(decode *d, const int32_t *next) {
                                 .above = d->o.above,
                                 .last_target = SEQ_NO_TARGET};
     }
-    return run(d, d->next, d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0);
+    const bool choose = d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0;
+    const int bad = run(d, d->next, choose);
+    if (choose) share_masks(d);
+    return bad;
 }
 
 void decode_drop(decode *d, int i) {
     ASSERT(i >= 0 && i < d->n);
     d->order[i] = d->order[--d->n];
+    share_masks(d);
 }
 
 void decode_set_mask(decode *d, int i, const mask *m) {
     ASSERT(!d->o.predictor);
     set_mask(d, i, m);
+    share_masks(d);
 }
 
 bool decode_acts_behind(const decode *d) { return d->dense_features; }
@@ -192,6 +247,15 @@ const float *decode_logits(decode *d, int i) {
     if (!d->fetched) model_step_logits(d->last, d->logits);
     d->fetched = true;
     return d->logits + (size_t)i * (size_t)d->m->c.V;
+}
+
+double decode_log_probability(decode *d, int i, int32_t id) {
+    const float *logits = decode_logits(d, i);
+    const int V = d->m->c.V;
+    double most = -INFINITY, sum = 0;
+    for (int v = 0; v < V; v++) most = fmax(most, (double)logits[v]);
+    for (int v = 0; v < V; v++) sum += exp((double)logits[v] - most);
+    return (double)logits[id] - most - log(sum);
 }
 
 long decode_kept(const decode *d, int i) {
@@ -213,61 +277,32 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s) {
 }
 
 // ---------------------------------------------------------------- bytes
-// What is read of a layer: the parts of its heads, K and V heads and neurons that are live, and what belongs to none of
-// them.
-static double layer_bytes(const model *m, int layer, double heads, double kv_heads, double neurons) {
-    double of[OWNERS];
-    model_layer_bytes(m, layer, of);
-    return of[OWNER_NONE] + heads * of[OWNER_HEAD] + kv_heads * of[OWNER_KV_HEAD] + neurons * of[OWNER_NEURON];
-}
-
 double decode_dense_bytes(const model *m) {
-    double b = model_outer_bytes(m, 1);
-    for (int l = 0; l < m->c.L; l++) b += layer_bytes(m, l, 1, 1, 1);
+    double b = model_outer_bytes(m, 1), of[OWNERS];
+    for (int l = 0; l < m->c.L; l++) {
+        model_layer_bytes(m, l, of);
+        for (int k = 0; k < OWNERS; k++) b += of[k];
+    }
     return b;
 }
 
 int decode_replayed(const decode *d) { return (int)model_replayed(d->next); }
 
-// Whether sequence i runs head k of layer l.
-static bool runs(const decode *d, int i, int l, int k, bool by_zero) {
-    const mask *m = at(d, i)->use;
-    return by_zero || !m || m->heads[l * d->m->c.H + k];
-}
-
 decode_bytes decode_step_bytes(const decode *d) {
     const model_config *c = &d->m->c;
-    const bool by_zero = d->o.flags & RUN_MASK_BY_ZERO || !d->m->transposed[0];
-    decode_bytes b = {.weights = model_outer_bytes(d->m, d->n)};
+    const mask **of = xcalloc((size_t)d->n, sizeof *of);
+    int *tokens = xcalloc((size_t)d->n, sizeof *tokens);
+    const batch_step s = step_of(d, of, tokens, false);
+    decode_bytes b = {model_outer_bytes(d->m, d->n), batch_kv_bytes(&s)};
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) b.weights += batch_weight_bytes(&s, k);
     for (int l = 0; l < c->L; l++) {
-        const int H = model_units(c, l, UNIT_HEADS), F = model_units(c, l, UNIT_NEURONS);
-        const int K = model_kv_units(c, l);
-        int heads = 0, kv_heads = 0, neurons = 0;
-        for (int k = 0; k < H; k++) {
-            bool any = false;
-            for (int i = 0; i < d->n; i++) any |= runs(d, i, l, k, by_zero);
-            heads += any;
-        }
-        for (int k = 0; k < K; k++) {  // each sequence reads its own K and V, and all the same rows of their maps
-            bool any = false;
-            for (int i = 0; i < d->n; i++) {
-                bool live = false;
-                for (int h = 0; h < H; h++) live |= model_kv_head(c, l, h) == k && runs(d, i, l, h, by_zero);
-                any |= live;
-                if (live) b.kv += 2.0 * (at(d, i)->cache->n + 1) * c->D * (double)sizeof(float);
-            }
-            kv_heads += any;
-        }
-        for (int k = 0; k < F; k++) {
-            bool any = false;
-            for (int i = 0; i < d->n && !any; i++)
-                any = by_zero || !at(d, i)->use || at(d, i)->use->neurons[(size_t)l * (size_t)c->F + (size_t)k];
-            neurons += any;
-        }
-        const double live_heads = H ? (double)heads / H : 0, live_kv = K ? (double)kv_heads / K : 0;
-        b.weights += layer_bytes(d->m, l, live_heads, d->o.kv == KV_COMPUTE ? 1 : live_kv, F ? (double)neurons / F : 0);
+        double owned[OWNERS];
+        model_layer_bytes(d->m, l, owned);
+        b.weights += owned[OWNER_NONE];
     }
-    if (!d->o.above || by_zero) return b;
+    free(of);
+    free(tokens);
+    if (!d->o.above || d->o.flags & RUN_MASK_BY_ZERO || !d->m->transposed[0]) return b;
     double column = 0;  // of what a neuron that does not run saves, mean over the layers
     for (int l = 0; l < c->L; l++) {
         const model_layer *w = &d->m->layer[l];

@@ -4,15 +4,20 @@
 // A predictor makes each sequence's mask from the states of the last prompt token and, with `refresh`, again from those
 // of every refresh-th token after it. In the pass that makes it the mask acts on that token already; features of the
 // kind "dense" (contextual.h) act on the tokens after, and cannot be refreshed.
+//
+// Sequences of a batch that have masks of their own may run the union of these instead (decode_batch.h), on the tokens
+// after the one at which the masks were made; it is made again when a mask changes or a sequence ends.
 #pragma once
 #include "contextual.h"
+#include "decode_batch.h"
 
 typedef struct {
-    predictor *predictor;      // moved to the model's device; NULL: the masks of the sequences are fixed
-    mask_rule rule;            // of the predictor's masks
-    int refresh;               // 0: never
-    kv_policy kv;              // of heads that a mask drops
-    unsigned flags;            // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
+    predictor *predictor;  // moved to the model's device; NULL: the masks of the sequences are fixed
+    mask_rule rule;        // of the predictor's masks
+    int refresh;           // 0: never
+    kv_policy kv;          // of heads that a mask drops
+    unsigned flags;        // RUN_MASK_BY_ZERO, RUN_OWN_LISTS
+    batch_masks batch;
     const model_means *means;  // what dropped units put out; NULL: 0
     const model_above *above;  // threshold masks, instead of any other; NULL: none
 } decode_options;
@@ -27,7 +32,8 @@ typedef struct {
 typedef struct decode decode;
 
 // Room for max_seqs sequences of at most `prompt` tokens and `tokens` tokens in all each. -> NULL and err_set: more
-// tokens than the model has positions, a predictor that does not fit the rule, a refresh that it cannot do.
+// tokens than the model has positions, a predictor that does not fit the rule, a refresh that it cannot do, a union that
+// no token would run.
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens);
 void decode_free(decode *d);  // NULL allowed
 // Begins again with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does
@@ -50,6 +56,8 @@ const float *decode_logits(decode *d, int i);
 long decode_kept(const decode *d, int i);
 // The mask that sequence i runs under now; NULL: none.
 const mask *decode_mask(const decode *d, int i);
+// ln of the probability that the model gave token id after the last token of sequence i.
+double decode_log_probability(decode *d, int i, int32_t id);
 // Seconds spent in the predictor and in the choice of units since decode_prompt began.
 void decode_overhead(const decode *d, double *predict_s, double *select_s);
 
@@ -57,7 +65,8 @@ void decode_overhead(const decode *d, double *predict_s, double *select_s);
 // operation by operation.
 int decode_replayed(const decode *d);
 
-// Bytes that the next step must read: weights (of the units live now; each once for the batch), K and V of live heads.
+// Bytes that the next step must read: weights (of the units live now; each once for the batch, or with RUN_OWN_LISTS
+// once for each sequence whose mask differs), K and V of live heads.
 // Under thresholds, which neurons run is known once W1 is read, or, of a gated FFN by product, Wu too: all of these,
 // and of W2, by gate of Wu too, what each sequence's last token has read.
 typedef struct {

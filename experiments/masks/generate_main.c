@@ -1,5 +1,6 @@
 // generate - text from a prompt or from each of a file: greedy or sampled, with a K/V cache, dense, with a fixed mask
-// or with masks that a predictor makes. What is made of a prompt does not depend on the others of its batch.
+// or with masks that a predictor makes. What is made of a prompt does not depend on the others of its batch, unless they
+// are asked to share their masks.
 #include "cli.h"
 #include "decode.h"
 #include "device.h"
@@ -15,6 +16,7 @@ static struct {
     long batch, tokens, top_k;
     double temperature, top_p;
     kv_policy kv;
+    batch_masks batch_masks;
     bool no_bos, json, stats;
     mask_options masks;
     int weights;
@@ -46,7 +48,7 @@ static const cli_option options[] = {
      .type = CLI_INT,
      .value = &arg.batch,
      .arg = "N",
-     .help = "prompts at once; the texts do not depend on it",
+     .help = "prompts at once; the texts do not depend on it, unless --batch-masks says so",
      .min = 1,
      .max = 4096},
     {.name = "json",
@@ -54,6 +56,14 @@ static const cli_option options[] = {
      .value = &arg.json,
      .help = "print a line of JSON for each prompt: texts, ids, and the natural logarithm of the probability that the "
              "model gave each token (before --temperature and so on)"},
+    {.name = "batch-masks",
+     .type = CLI_CHOICE,
+     .value = &arg.batch_masks,
+     .arg = "WHICH",
+     .help =
+         "contextual masks of a batch: each prompt its own; the union, so that each runs what any other of the batch "
+         "runs; auto: of heads and neurons the union where it reads no more bytes",
+     .names = batch_masks_names},
     {.name = "tokens",
      .type = CLI_INT,
      .value = &arg.tokens,
@@ -151,14 +161,6 @@ static int32_t draw(const float *logits, int V, rng *r, candidate *c) {
     return c[m - 1].id;
 }
 
-// log softmax(logits)[id]
-static double log_probability(const float *logits, int V, int32_t id) {
-    double most = -INFINITY, sum = 0;
-    for (int i = 0; i < V; i++) most = fmax(most, (double)logits[i]);
-    for (int i = 0; i < V; i++) sum += exp((double)logits[i] - most);
-    return (double)logits[id] - most - log(sum);
-}
-
 // ---------------------------------------------------------------- prompts
 static prompt *read_prompts(int *n) {
     prompt *p = NULL;
@@ -214,7 +216,7 @@ static bool next_token(generator *g, prompt *p, int k, int made, int32_t *id) {
         return false;
     }
     p->ids[p->n + made] = *id;
-    if (arg.json) p->log_p[made] = log_probability(decode_logits(g->d, k), g->m->c.V, *id);
+    if (arg.json) p->log_p[made] = decode_log_probability(g->d, k, *id);
     if (g->live) {
         size_t bytes;
         const char *text = tok_bytes(g->t, *id, &bytes);
@@ -298,6 +300,9 @@ int main(int argc, char **argv) {
     cli_parse(argc, argv, "continues a prompt, or each of a file", options);
     mask_choice choice;
     if (mask_options_read(&choice, &arg.masks, MASKS_FIXED | 1u << MASK_CONTEXTUAL) != 0) die(2, "%s", err_get());
+    if (arg.batch_masks != BATCH_OWN && choice.kind != MASK_CONTEXTUAL)
+        die(2, "--batch-masks %s: prompts have masks of their own with --mask contextual only",
+            batch_masks_names[arg.batch_masks]);
     if (!arg.prompt == !arg.prompts) die(2, "--prompt or --prompts is required, and not both; see --help");
     int n;
     prompt *p = read_prompts(&n);
@@ -325,8 +330,12 @@ int main(int argc, char **argv) {
         if (mask_options_means(&means, &arg.masks, &of) != 0) die(1, "%s", err_get());
         put_out = model_means_new(&m, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
     }
-    const decode_options o = {
-        .predictor = nets, .rule = choice.rule, .refresh = (int)arg.masks.refresh, .kv = arg.kv, .means = put_out};
+    const decode_options o = {.predictor = nets,
+                              .rule = choice.rule,
+                              .refresh = (int)arg.masks.refresh,
+                              .kv = arg.kv,
+                              .means = put_out,
+                              .batch = arg.batch_masks};
     const int batch = arg.batch < n ? (int)arg.batch : n;
     generator g = {.m = &m, .t = t, .masked = masked, .live = n == 1 && !arg.json};
     if (!(g.d = decode_new(&m, &o, batch, longest, most))) die(1, "%s", err_get());

@@ -99,7 +99,7 @@ static void hidden_at_once(model_run *r, run_part *p, int l, const sublayer_inpu
         r->o->drop_units(p->r, means_values(r, l, UNIT_NEURONS), r->neurons, r->mask_from, F, 1, r->every.dense, r->n);
     }
     int width;
-    const int lists = rows->n_live ? live_lists_of(r, &width) : 0;
+    const int lists = rows->n_live ? live_lists_of(r, &p->live_neurons, &width) : 0;
     for (int i = 0; i < lists; i++) {
         m[0].u = m[1].u = &p->live_neurons.list[i];
         r->o->hidden(p->r, x, m, maps, r->m->arch.act, rows->live + i, width);

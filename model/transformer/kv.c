@@ -142,7 +142,7 @@ static void all_maps(model_run *r, run_part *p, int l, const sublayer_input *in)
     const weight *table = turn ? &r->m->turn[p->index] : NULL;
     if (r->every.n_dense) r->o->maps(in, m, 3, table, p->step, r->every.dense, r->n);
     int width;
-    const int lists = r->n_live ? live_lists_of(r, &width) : 0;
+    const int lists = r->n_live ? live_lists_of(r, &p->live_heads, &width) : 0;
     for (int i = 0; i < lists; i++) {
         m[0].u = &p->live_heads.list[i];
         m[1].u = m[2].u = r->kv.n_live ? &run_kv_lists(r, p)->list[i] : NULL;
@@ -241,7 +241,7 @@ void kv_attend(model_run *r, run_part *p, int l, const row_set *rows) {
     r->o->attention(t->a, t->q, t->k, t->v, &heads, r->attn, r->n);
     if (r->n_live == 0) return;
     int count;
-    const int lists = live_lists_of(r, &count);
+    const int lists = live_lists_of(r, &p->live_heads, &count);
     for (int k = 0; k < lists; k++)
         r->o->live_attention(t->a, t->q, t->k, t->v, &heads, &p->live_heads.list[k], r->attn_live + k, count);
 }

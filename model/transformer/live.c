@@ -68,6 +68,7 @@ static void lists_alloc(model_run *r, const run_part *p, live_lists *u, int unit
     u->layers = r->o->host ? 1 : m->first[p->index + 1] - m->first[p->index];
     const size_t layers = (size_t)u->layers;
     u->list = u->every = xcalloc(layers * lists, sizeof *u->every);
+    u->each = xcalloc(layers, sizeof *u->each);
     if (!m->transposed[0]) return;
     u->unit = xcalloc(lists * (1 + U), sizeof *u->unit);
     u->device_unit = r->o->alloc(layers * lists * (1 + U) * sizeof *u->unit);
@@ -89,6 +90,7 @@ static void lists_free(model_run *r, live_lists *u) {
     free(u->of);
     free(u->epoch);
     free(u->every);
+    free(u->each);
 }
 
 void live_alloc(model_run *r) {
@@ -215,9 +217,23 @@ static bool same_mask(const model_run *r, const lists_at *a, int i) {
     return same;
 }
 
+// The mask that all live sequences share, or NULL.
+static const uint8_t *shared_mask(const model_run *r, const lists_at *a) {
+    int first = -1;
+    for (int i = 0; i < r->n; i++) {
+        if (!r->live[i]) continue;
+        if (first >= 0 && origin_of(r, a, first) != origin_of(r, a, i)) return NULL;
+        first = first < 0 ? i : first;
+    }
+    return first < 0 ? NULL : mask_of(r, a, first);
+}
+
+// Whether each live sequence has a list of its own.
+static bool one_each(const model_run *r, const lists_at *a) { return own_lists(r) && !shared_mask(r, a); }
+
 // Whether the lists that are on the device are those of the masks as they are.
 static bool lists_hold(const model_run *r, const lists_at *a) {
-    bool hold = a->u->of != NULL;
+    bool hold = a->u->of != NULL && a->u->each[a->place] == one_each(r, a);
     for (int i = 0; i < r->max_seqs && hold; i++) {
         const bool live = i < r->n && r->live[i];
         hold = *made_of(r, a, i) == (i < r->n ? 1 + live : 0) && (!live || same_mask(r, a, i));
@@ -255,32 +271,24 @@ static void make_own(model_run *r, const lists_at *a) {
     }
 }
 
-// The mask that all live sequences share, or NULL.
-static const uint8_t *shared_mask(const model_run *r, const lists_at *a) {
-    int first = -1;
-    for (int i = 0; i < r->n; i++) {
-        if (!r->live[i]) continue;
-        if (first >= 0 && origin_of(r, a, first) != origin_of(r, a, i)) return NULL;
-        first = first < 0 ? i : first;
-    }
-    return first < 0 ? NULL : mask_of(r, a, first);
-}
-
+// One list for all live sequences, which says of each unit who wants it where their masks differ.
 static void make_common(model_run *r, const lists_at *a) {
     live_lists *u = a->u;
     const uint8_t *shared = shared_mask(r, a);
     int n = 0;
     for (int k = 0; k < a->n; k++) {
-        uint8_t any = shared ? shared[k] : 0, *wants = u->wants + (size_t)n * (size_t)r->n;
-        for (int i = 0; i < r->n && !shared; i++) any |= wants[i] = r->live[i] && mask_of(r, a, i)[k];
+        uint8_t any = shared ? shared[k] : 0;
+        for (int i = 0; i < r->n && !shared; i++) any |= u->wants[n * r->n + i] = r->live[i] && mask_of(r, a, i)[k];
         u->unit[1 + n] = k;
         n += any != 0;
     }
-    uint8_t *wants = u->device_wants + a->place * (size_t)a->U * (size_t)r->max_seqs;
-    live_units made = put_list(r, a, u->unit, n, a->place);
+    live_units made = put_list(r, a, u->unit, n, a->place * (size_t)(own_lists(r) ? r->max_seqs : 1));
     made.seqs = r->n;
-    made.wants = shared ? NULL : wants;
-    if (!shared) r->o->put(wants, u->wants, (size_t)n * (size_t)r->n);
+    if (!shared) {
+        uint8_t *wants = u->device_wants + a->place * (size_t)a->U * (size_t)r->max_seqs;
+        r->o->put(wants, u->wants, (size_t)n * (size_t)r->n);
+        made.wants = wants;
+    }
     r->relisted |= !made.wants != !u->list[0].wants || made.seqs != u->list[0].seqs;
     u->list[0] = made;
 }
@@ -289,8 +297,11 @@ static void make_lists(model_run *r, const run_part *p, list_kind kind, int laye
     if (r->n_live == 0) return;
     const lists_at a = lists_of_layer(r, p, kind, layer);
     a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);
+    const bool each = a.u->one_each = one_each(r, &a);
     if (lists_hold(r, &a)) return;
-    if (own_lists(r))
+    r->relisted |= a.u->each[a.place] != each;
+    a.u->each[a.place] = each;
+    if (each)
         make_own(r, &a);
     else
         make_common(r, &a);
@@ -317,15 +328,15 @@ bool live_settled(const model_run *r) {
 }
 
 // ---------------------------------------------------------------- products
-int live_lists_of(const model_run *r, int *width) {
-    *width = own_lists(r) ? 1 : r->n;
-    return own_lists(r) ? r->n : 1;
+int live_lists_of(const model_run *r, const live_lists *u, int *width) {
+    *width = u->one_each ? 1 : r->n;
+    return u->one_each ? r->n : 1;
 }
 
 static void to_live(model_run *r, float *y, const float *x, const weight *w, const weight *b, bool relu, int D,
                     const live_lists *u, const span *s) {
     int width;
-    const int lists = live_lists_of(r, &width);
+    const int lists = live_lists_of(r, u, &width);
     for (int k = 0; k < lists; k++) r->o->live_linear(y, x, w, maybe(b), relu, D, &u->list[k], s + k, width);
 }
 
@@ -349,6 +360,6 @@ void from_units(model_run *r, float *y, const float *x, const weight *w, const w
     if (rows->n_dense) r->o->linear(y, x, w, maybe(b), true, rows->dense, r->n);
     if (!rows->n_live) return;
     int width;
-    const int lists = live_lists_of(r, &width);
+    const int lists = live_lists_of(r, u, &width);
     for (int k = 0; k < lists; k++) r->o->live_linear_t(y, x, wt, maybe(live_b), D, &u->list[k], rows->live + k, width);
 }

@@ -225,7 +225,7 @@ enum {
     // gradients are, to the same bits. Taps other than model_tap_res are there during `each` of their layer only. Not
     // with caches or watches
     RUN_RECOMPUTE = 64,
-    // every sequence goes by its own list of live units, instead of the union that reads each weight once
+    // sequences with different masks go by a list of live units each, instead of the union that reads each weight once
     RUN_OWN_LISTS = 16
 };
 // Room for batches of up to max_tokens tokens in all and max_seqs sequences. The caller frees it with

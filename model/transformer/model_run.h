@@ -50,10 +50,12 @@ typedef struct {
     float *tmid;  // the tangent of mid: tn2 or tx
 } layer_arrays;
 
-// The live units of a layer: one list for all live sequences together, or with RUN_OWN_LISTS one for each. Where the
-// host's memory is not the device's, those of every layer stay there until a mask changes; else there is one layer's.
+// The live units of a layer: one list for all live sequences together, or with RUN_OWN_LISTS, where their masks differ,
+// one for each. Where the host's memory is not the device's, those of every layer stay there until a mask changes; else
+// there is one layer's.
 typedef struct {
     int layers;
+    bool *each, one_each;         // [layers] whether each sequence has a list of its own; of the layer at work
     int32_t *unit, *device_unit;  // [lists, 1 + U], on the device [layers, lists, 1 + U]: how many there are, then they
     uint8_t *wants, *device_wants;  // [U, N], on the device [layers, U, N]; for one list
     uint8_t *kv;                    // [N, U] of KV heads: the masks that those of their query heads make, at this layer
@@ -277,7 +279,8 @@ void live_free(model_run *r);
 void live_begin(model_run *r);                               // which sequences
 void live_list_heads(model_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
 void live_list_neurons(model_run *r, run_part *p, int layer);
-int live_lists_of(const model_run *r, int *width);  // how many lists there are, of how many sequences each
+// How many lists the layer at work has, of how many sequences each.
+int live_lists_of(const model_run *r, const live_lists *u, int *width);
 const uint8_t *unit_mask_of(const model_run *r, int i, unit_kind kind,
                             int layer);  // a layer's row of sequence i's mask, or NULL
 // The same of KV heads, 1 where one of its query heads runs; until the next call.
