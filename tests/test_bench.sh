@@ -26,6 +26,9 @@ expect 1 "random weights have no trained predictor" --shape $tiny --prompt 4 --t
 expect 2 "--dense-layers 4: $tiny has 3 layers" --shape $tiny --prompt 4 --tokens 4 --dense-layers 4
 expect 1 "needs --scores FILE" --model $model --prompt 4 --tokens 4 --mask static
 expect 1 "x/config.json: " --model x
+expect 2 "--wikitext needs --model DIR" --shape $tiny --wikitext x
+expect 2 "--sequences 6: no multiple of --batch 4" --shape $tiny --sequences 6 --batch 2,4
+expect 1 "--batch-masks union: with --refresh 1 every token makes a mask" --shape $tiny --prompt 4 --tokens 4 --mask contextual --refresh 1 --batch 2 --batch-masks own,union
 # needs SHAPE LAYERS ARGUMENT... : a shape of OPT-66b's width is refused with the bytes of its fp32 weights
 needs() {
     shape=$1 layers=$2
@@ -50,6 +53,9 @@ OMP_NUM_THREADS=2 run --out "$tmp/b.csv"
 run --out "$tmp/h.csv" --weights fp16,bf16 --batch 3 --scope global --design shadow
 run --out "$tmp/p.csv" --weights fp32 --predictor-weights bf16 --mask none,contextual --sparsity 50 --kv repair
 run --out "$tmp/l.csv" --weights fp16 --batch 3 --scope global --design shadow --own-lists
+for lists in "" --own-lists; do
+    run --out "$tmp/u.csv" --batch 3 --sequences 6 --batch-masks own,union,auto --mask contextual,oracle --design shadow --sparsity 50 --refresh 0 --kv skip $lists
+done
 cp "$tmp/a.csv" "$tmp/before.csv"
 OMP_NUM_THREADS=1 run --out "$tmp/a.csv"
 cmp -s "$tmp/a.csv" "$tmp/before.csv" || fail "a rerun times again what has its rows"
@@ -109,6 +115,28 @@ union = {tuple(r[k] for k in ("metric", "mask", "sparsity", "refresh", "kv", "we
 for r in rows("l.csv"):  # the same masks; bytes of oracle masks are those of the union
     u = union[tuple(r[k] for k in ("metric", "mask", "sparsity", "refresh", "kv", "weights"))]
     assert u["effective_neurons"] == r["effective_neurons"] and u["scores_hash"] == r["scores_hash"], (u, r)
+# six sequences, three at a time: own masks lose half of all layers but the first, and their own lists read a sequence's units each; the union runs more of them, and is read once
+of = {(r["mask"], r["lists"], r["batch_masks"]): r for r in rows("u.csv") if r["metric"] == "token_ms"}
+assert len(of) == 12, list(of)
+outer = V * E + 3 * 2 * E + 2 * E + L * (2 * E + 4 * E)
+kept = H + (L - 1) * H / 2, F + (L - 1) * F / 2
+head, neuron = 4 * D * E + 3 * D, 2 * E + 1
+for mask in ("contextual", "oracle"):
+    get = lambda lists, batch, k: float(of[mask, lists, batch][k])
+    for lists, batch in ((a, b) for a in ("one", "own") for b in ("own", "union", "auto")):
+        live_heads, live_neurons = ((1 - get(lists, batch, f"effective_{k}")) * L * u for k, u in (("heads", H), ("neurons", F)))
+        assert live_heads >= kept[0] and live_neurons >= kept[1], (mask, lists, batch, live_heads, live_neurons)
+        if batch == "own": assert abs(live_heads - kept[0]) < 1e-9 and abs(live_neurons - kept[1]) < 1e-9
+        if batch == "union":  # read once by all three
+            assert abs(get(lists, batch, "weight_bytes") - 4 * (outer + head * live_heads + neuron * live_neurons)) < 1, (mask, lists)
+            assert abs(get(lists, batch, "kv_bytes") - 3 * 2 * 4 * live_heads * D * (prompt + (tokens + 1) / 2)) < 1
+    assert get("own", "own", "weight_bytes") == 4 * (outer + 3 * (head * kept[0] + neuron * kept[1]))
+    for k in ("weight_bytes", "effective_heads", "effective_neurons"): assert get("one", "union", k) == get("own", "union", k)
+    assert get("one", "own", "weight_bytes") == get("one", "auto", "weight_bytes") == get("one", "union", "weight_bytes")
+    assert get("one", "own", "kv_bytes") == get("one", "auto", "kv_bytes") < get("one", "union", "kv_bytes")
+    assert get("one", "auto", "effective_neurons") == get("one", "union", "effective_neurons")
+    bytes_of = lambda batch: get("own", batch, "weight_bytes") + get("own", batch, "kv_bytes")
+    assert bytes_of("auto") <= min(bytes_of("own"), bytes_of("union"))
 for r in a:
     for k in ("value", "p10", "p90"): assert float(r[k]) > 0, (k, r)
     assert float(r["p10"]) <= float(r["value"]) <= float(r["p90"]) and float(r["bandwidth"]) > 0 and float(r["roofline"]) > 0, r
@@ -132,6 +160,44 @@ assert len({x["model_hash"] for x in r}) == 1 and len(r[0]["model_hash"]) == 12
 dense = {x["weights"]: float(x["weight_bytes"]) for x in r if x["mask"] == "none" and x["metric"] == "token_ms"}
 assert len(dense) == 2 and dense["fp32"] == 2 * dense["fp16"], dense
 PY
+
+# The tokens of a text have a perplexity: dense, that of float64 numpy; under masks of their own, the same bits in any
+# batch; under their union another one.
+printf 'Anna watered the tomato plant every day and the man went to the market because he had no bread and Ben likes the sour taste of a lemon' >"$tmp/text"
+"$bin"/tasks --model $model --encode - <"$tmp/text" >"$tmp/ids" || fail "tasks --encode"
+for batch in 1 2 4; do
+    expect 0 "perplexity" --model $model --wikitext "$tmp/text" --sequences 4 --batch $batch --prompt 3 --tokens 3 --rounds 1 --mask none,contextual --predictor "$tmp/p.h5" --units heads --out "$tmp/t.csv"
+done
+expect 0 "union of the masks" --model $model --wikitext "$tmp/text" --sequences 4 --batch 4 --prompt 3 --tokens 3 --rounds 1 --mask oracle --units heads --batch-masks own,union --out "$tmp/t.csv"
+expect 1 "windows of 30 tokens, not 4; lower --sequences, --prompt or --tokens" --model $model --wikitext "$tmp/text" --sequences 4 --prompt 16 --tokens 13 --mask none
+if /usr/bin/python3 -c 'import numpy' 2>/dev/null; then
+    /usr/bin/python3 - $model "$tmp" <<'PY' || bad=1
+import csv, json, sys
+sys.path.insert(0, "tests")
+import numpy as np
+from numpy_opt import Opt
+model, tmp = sys.argv[1:]
+opt, first = Opt(model), json.load(open(model + "/config.json"))["bos_token_id"]
+ids = [int(l.split()[0]) for l in open(tmp + "/ids")]
+loss = []
+for i in range(4):  # a window has </s> and six tokens: three are the prompt, the next is fed first, three are predicted
+    window = np.array([first] + ids[6 * i : 6 * i + 6])
+    lp = opt.log_probabilities(window)
+    loss += [-lp[t - 1, window[t]] for t in (4, 5, 6)]
+rows = [r for r in csv.DictReader(l for l in open(tmp + "/t.csv") if not l.startswith("#")) if r["metric"] == "decode_perplexity"]
+assert len(rows) == 8 and all(r["n"] == "12" and r["sequences"] == "4" for r in rows), rows
+means = np.array(loss).reshape(4, 3).mean(1)
+want, error = np.exp(np.mean(loss)), np.exp(np.mean(loss)) * means.std(ddof=1) / 2
+for r in rows:
+    if r["mask"] != "none": continue
+    assert abs(float(r["value"]) / want - 1) < 1e-4 and abs(float(r["stderr"]) / error - 1) < 5e-3, (r["value"], want, r["stderr"], error)
+of = lambda mask: [r["value"] for r in rows if r["mask"] == mask]
+assert len(of("none")) == len(of("contextual")) == 3 and len(set(of("none"))) == len(set(of("contextual"))) == 1, rows
+assert len(set(of("oracle"))) == 2, of("oracle")  # own masks and their union
+PY
+else
+    echo "no numpy: the perplexity of a text is not compared"
+fi
 
 # On a GPU, here CUDA on the CPU: its name is in the rows and above the table, the roof is its own memory's, and bytes
 # and masks are those of the CPU. of a GGUF file the peer is llama.cpp: what it says and its seconds are taken as they

@@ -1,6 +1,7 @@
 // bench - what the parts of bin/bench share. bench_main.c reads options and goes over models and lengths; bench_model.c
 // makes or loads a model and says what memory a measurement takes; bench_config.c lists what is compared and makes its
-// masks; bench_run.c takes the times; bench_peer.c asks other programs; bench_rows.c writes them; bench_bandwidth.c
+// masks; bench_run.c takes the times; bench_text.c gives prompts of a text;
+// bench_peer.c asks other programs; bench_rows.c writes them; bench_bandwidth.c
 // measures what the memory gives.
 #pragma once
 #include "child.h"
@@ -13,7 +14,7 @@
 
 // Columns in the order of the specification, then what else belongs to a row's key, then what was measured. 1: part of
 // the key. Columns that have no meaning for a time are empty. pruned_*: units that did not run in the last step, summed
-// over the sequences of the batch.
+// over the sequences. lists: one list of live units for a batch, or a list each.
 // clang-format off
 #define BENCH_COLUMNS(X)                                                                                              \
     X(mode, 1) X(model, 1) X(task, 0) X(split, 0) X(metric, 1) X(value, 0) X(stderr, 0) X(n, 0) X(mask, 1)            \
@@ -24,7 +25,7 @@
     X(parameters, 0) X(p10, 0) X(p90, 0) X(mean, 0) X(amortised, 0) X(predict_ms, 0) X(select_ms, 0)                  \
     X(weight_bytes, 0) X(kv_bytes, 0) X(predictor_bytes, 0) X(bandwidth, 0) X(roofline, 0) X(pruned_heads, 0)         \
     X(pruned_neurons, 0) X(local_counts, 1) X(model_hash, 1) X(scores_hash, 1) X(code, 1)                             \
-    X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2)
+    X(ablate, 2) X(calibration_tokens, 2) X(group_heads, 2) X(batch_masks, 2) X(text, 2) X(sequences, 2)
 // clang-format on
 #define X(name, key) BENCH_##name,
 enum { BENCH_COLUMNS(X) BENCH_N_COLUMNS };
@@ -34,12 +35,13 @@ extern const results_column bench_columns[BENCH_N_COLUMNS];
 enum { BENCH_FIELD = 128, BENCH_HASH_DIGITS = 12 };
 
 typedef struct {
-    char *model, *shape, *out, *peer;
+    char *model, *shape, *out, *peer, *wikitext;
     cli_list weights;                                             // dtypes (weight_options); none: as stored
     cli_list design, hidden, refresh, kv, prompt, tokens, batch;  // predictor_design; kv_policy
+    cli_list batch_masks;                                         // batch_masks
     mask_options masks;                                           // --mask and --predictor are lists
     device_options device;
-    long rounds;
+    long rounds, sequences;  // sequences 0: as many as a batch
     bool own_lists;
 } bench_options;
 
@@ -78,14 +80,16 @@ typedef struct {
     mask_rule rule;
     int refresh;
     kv_policy kv;
+    batch_masks batch;  // of sequences with masks of their own
     const char *criterion;
     char scores_hash[33];
-    mask *fixed;  // [1], oracle: [batch]; NULL: none
+    mask *fixed;  // [1], oracle: [sequences]; NULL: none
     int n_fixed;
     long pruned[UNIT_KINDS];
     // measured
     double *prefill;    // [rounds] seconds
     double *step;       // [rounds, steps] seconds
+    double *loss;       // [sequences] of a text: sum of -ln p over its tokens
     double *bandwidth;  // [rounds] bytes a second, median of passes between the tokens of a round
     double replayed;    // share of the steps of a round that were replays of a recording
     // seconds of predictions and of choices: in the prompt, in all; sums over rounds
@@ -95,12 +99,25 @@ typedef struct {
     int done;  // rounds
 } bench_config;
 
+// The tokens of a text's pages, and where the windows begin that the sequences of a group take.
+typedef struct {
+    const char *path;
+    int32_t *id;  // of all pages
+    int *from;    // [pages + 1] where each begins in id
+    int pages;
+    int32_t first;  // the token that begins a text, or -1
+    int *window;    // [sequences] in id
+    char hash[33];
+} bench_text;
+
 typedef struct {
     const bench_options *o;
     const ops *device;
     bench_model *model;
     // one group: what is compared in turn
     int prompt, tokens, batch;  // tokens >= 2: the first comes with the prompt
+    int sequences, steps;       // a round decodes so many, `batch` at once, in so many steps
+    bench_text *text;           // NULL: random prompts, and after them the likeliest tokens
     bench_config *config;
     int n;
     char **names;                      // of --mask, which paths of mask files point into
@@ -126,7 +143,16 @@ void bench_configs_free(bench_group *g);
 
 // Takes the times of all configurations that have no rows yet, in turn, round by round. -1 and err_set.
 int bench_run(bench_group *g, const bool *present);
-int32_t *bench_prompt(const bench_group *g, int sequence);  // seeded; caller frees
+int32_t *bench_prompt(const bench_group *g, int sequence);  // seeded, or of the text; caller frees
+
+// The pages of a text, as the tokenizer of the checkpoint at `dir` has them. -1 and err_set; close is safe on {0}.
+int bench_text_open(bench_text *t, const char *path, const char *dir, const model_config *c);
+void bench_text_close(bench_text *t);
+// Windows of so many tokens for the sequences; -1 and err_set: the text is too short.
+int bench_text_cut(bench_text *t, int sequences, int tokens);
+int32_t bench_text_token(const bench_text *t, int sequence, int at);
+// exp of the mean loss over all tokens after the prompts, and its standard error over the sequences (NaN of one).
+void bench_perplexity(const bench_group *g, const bench_config *c, double *value, double *error);
 
 // Bytes a second that the device reads its memory with just now: 128 MiB of more than any cache holds, on each of its
 // GPUs in turn. The buffers are made at the first call.

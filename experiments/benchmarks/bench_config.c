@@ -161,13 +161,13 @@ static int fixed_mask(bench_group *g, const mask_choice *choice, kv_policy kv) {
 static double *oracle_scores(bench_group *g) {
     const model_config *c = &g->model->m.c;
     const size_t heads = (size_t)c->L * (size_t)c->H, each = heads + (size_t)c->L * (size_t)c->F;
-    double *score = xcalloc((size_t)g->batch * each, sizeof *score);
+    double *score = xcalloc((size_t)g->sequences * each, sizeof *score);
     const mask_rule rule = mask_options_rule(&g->o->masks, SCOPE_LOCAL, 0);
     oracle *exact = g->model->is_random ? NULL : oracle_new(&g->model->m, rule.dense_layers);
     if (exact)
-        log_info("oracle masks: exact removal on %d prompt%s, as much work as %.3g tokens", g->batch,
-                 g->batch > 1 ? "s" : "", g->batch * oracle_cost(c, rule.dense_layers, rule.units, g->prompt));
-    for (int i = 0; i < g->batch; i++) {
+        log_info("oracle masks: exact removal on %d prompt%s, as much work as %.3g tokens", g->sequences,
+                 g->sequences > 1 ? "s" : "", g->sequences * oracle_cost(c, rule.dense_layers, rule.units, g->prompt));
+    for (int i = 0; i < g->sequences; i++) {
         double *to = score + (size_t)i * each;
         if (!exact) {
             mask_random_scores(to, to + heads, c, rng_hash((uint64_t)g->o->masks.seed, (uint64_t)i, 0x6f7261636c65));
@@ -183,17 +183,18 @@ static double *oracle_scores(bench_group *g) {
     return score;
 }
 
-static int oracle_masks(bench_group *g, const mask_rule *rule, kv_policy kv, double **scores) {
+static int oracle_masks(bench_group *g, const mask_rule *rule, kv_policy kv, batch_masks batch, double **scores) {
     const model_config *m = &g->model->m.c;
     const size_t heads = (size_t)m->L * (size_t)m->H, each = heads + (size_t)m->L * (size_t)m->F;
     bench_config *c = add(g, MASK_ORACLE, rule, kv);
+    c->batch = batch;
     if (!g->model->is_random && g->prompt < 2)
         return err_set("--mask oracle needs prompts of two tokens or more: what a unit is worth is read off the loss");
-    fix(g, c, g->batch);
+    fix(g, c, g->sequences);
     c->criterion = g->model->is_random ? NULL : "removal";
     if (!*scores) *scores = oracle_scores(g);
     char all[BENCH_FIELD * 2] = "";
-    for (int i = 0; i < g->batch; i++) {
+    for (int i = 0; i < g->sequences; i++) {
         const double *s = *scores + (size_t)i * each;
         char hash[33];
         if (mask_make(&c->fixed[i], m, s, s + heads, rule) != 0) return -1;
@@ -204,7 +205,7 @@ static int oracle_masks(bench_group *g, const mask_rule *rule, kv_policy kv, dou
     return 0;
 }
 
-static int contextual_masks(bench_group *g, const mask_rule *rule, kv_policy kv) {
+static int contextual_masks(bench_group *g, const mask_rule *rule, kv_policy kv, batch_masks batch) {
     const cli_list *refresh = &g->o->refresh;
     int bad = 0;
     for (int i = 0; i < g->n_nets && !bad; i++)
@@ -212,14 +213,15 @@ static int contextual_masks(bench_group *g, const mask_rule *rule, kv_policy kv)
             const predictor_info *a = predictor_about(g->net[i]);
             bench_config *c = add(g, MASK_CONTEXTUAL, rule, kv);
             c->p = g->net[i];
+            c->batch = batch;
             c->untrained = !g->o->masks.predictor;
             c->criterion = a->criterion;
             c->refresh = (int)refresh->at[k];
             memcpy(c->scores_hash, a->hash, sizeof c->scores_hash);
             // what the decoder refuses it refuses here, before anything is timed
-            decode *d = decode_new(&g->model->m,
-                                   &(decode_options){.predictor = c->p, .rule = *rule, .refresh = c->refresh, .kv = kv},
-                                   1, 1, 2);
+            const decode_options asked = {
+                .predictor = c->p, .rule = *rule, .refresh = c->refresh, .kv = kv, .batch = batch};
+            decode *d = decode_new(&g->model->m, &asked, 1, 1, 2);
             if (!d) bad = -1;
             decode_free(d);
         }
@@ -235,6 +237,19 @@ static void thresholds(bench_group *g, const mask_choice *choice, kv_policy kv) 
     const threshold *of = &g->calibrated[threshold_named(choice->path)];
     c->above = threshold_at(xmalloc((size_t)g->model->m.c.L * sizeof(float)), of, &rule);
     memcpy(c->scores_hash, of->hash, sizeof c->scores_hash);
+}
+
+// A mask of its own for every sequence, of a batch in all ways to run them.
+static int masks_of_each(bench_group *g, const mask_choice *choice, kv_policy kv, double **scores) {
+    const cli_list *ways = &g->o->batch_masks;
+    const int n = g->batch < 2 ? 1 : ways->n;
+    int bad = 0;
+    for (int i = 0; i < n && !bad; i++) {
+        const batch_masks way = g->batch < 2 ? BATCH_OWN : (batch_masks)ways->at[i];
+        bad = choice->kind == MASK_ORACLE ? oracle_masks(g, &choice->rule, kv, way, scores)
+                                          : contextual_masks(g, &choice->rule, kv, way);
+    }
+    return bad;
 }
 
 // One mask in all scopes, at all sparsities, with all policies; of a file, which has no rule, in the first scope and
@@ -253,10 +268,8 @@ static int masks_of_kind(bench_group *g, mask_choice *choice, const long *sparsi
                 choice->rule = mask_options_rule(&o->masks, (mask_scope)o->masks.scopes.at[k], sparsity[s]);
                 if (by_value)
                     thresholds(g, choice, kv);
-                else if (choice->kind == MASK_CONTEXTUAL)
-                    bad = contextual_masks(g, &choice->rule, kv);
-                else if (choice->kind == MASK_ORACLE)
-                    bad = oracle_masks(g, &choice->rule, kv, scores);
+                else if (choice->kind == MASK_CONTEXTUAL || choice->kind == MASK_ORACLE)
+                    bad = masks_of_each(g, choice, kv, scores);
                 else
                     bad = fixed_mask(g, choice, kv);
             }
@@ -298,6 +311,7 @@ void bench_configs_free(bench_group *g) {
         free((void *)(uintptr_t)c->above.least);
         free(c->prefill);
         free(c->step);
+        free(c->loss);
         free(c->bandwidth);
     }
     free(g->config);

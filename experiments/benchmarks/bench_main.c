@@ -16,6 +16,7 @@ static bench_options arg = {
     .prompt = {1, (const long[]){128}},
     .tokens = {1, (const long[]){128}},
     .batch = {1, (const long[]){1}},
+    .batch_masks = {1, (const long[]){BATCH_OWN}},
     .rounds = 3,
     .masks = {.mask = "none,static,contextual",
               .scopes = {1, (const long[]){SCOPE_LOCAL}},
@@ -90,7 +91,29 @@ static const cli_option options[] = {
     {.name = "own-lists",
      .type = CLI_FLAG,
      .value = &arg.own_lists,
-     .help = "every sequence of a batch goes by its own list of live units, not by the union"},
+     .help = "sequences of a batch whose masks differ go by a list of live units each, not by one of all their units"},
+    {.name = "batch-masks",
+     .type = CLI_CHOICES,
+     .value = &arg.batch_masks,
+     .arg = "a,b",
+     .help =
+         "contextual and oracle masks of a batch: each sequence its own; the union, so that each runs what any other "
+         "runs; auto: of heads and neurons the union where it reads no more bytes",
+     .names = batch_masks_names},
+    {.name = "wikitext",
+     .type = CLI_STR,
+     .value = &arg.wikitext,
+     .arg = "FILE",
+     .help = "prompts and tokens of the pages of a text, which then has a perplexity under what is timed; without it "
+             "random prompts, "
+             "and the likeliest tokens"},
+    {.name = "sequences",
+     .type = CLI_INT,
+     .value = &arg.sequences,
+     .arg = "N",
+     .help = "sequences of a round, a multiple of every --batch; without it as many as the batch",
+     .min = 1,
+     .max = MOST_TOKENS},
     {.name = "prompt",
      .type = CLI_INTS,
      .value = &arg.prompt,
@@ -193,7 +216,15 @@ static void check(const model_config *c, const ckpt *file, const char *name, int
         die(1, "%s", err_get());
 }
 
+// A group has as many sequences as asked for, or one batch.
+static void set_sequences(bench_group *g) {
+    g->sequences = arg.sequences ? (int)arg.sequences : g->batch;
+    g->steps = g->sequences / g->batch * g->tokens;
+    if (g->text && bench_text_cut(g->text, g->sequences, g->prompt + g->tokens + 1) != 0) die(1, "%s", err_get());
+}
+
 static void run_group(bench_group *g) {
+    set_sequences(g);
     if (bench_configs(g) != 0) die(1, "%s", err_get());
     bool *present = xcalloc((size_t)g->n, sizeof *present);
     int missing = 0;
@@ -240,6 +271,9 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
         put_out = model_means_new(&made.m, means.of[UNIT_HEADS], means.of[UNIT_NEURONS]);
     }
     g.means = put_out;
+    bench_text text = {0};
+    if (arg.wikitext && bench_text_open(&text, arg.wikitext, arg.model, &made.m.c) != 0) die(1, "%s", err_get());
+    g.text = arg.wikitext ? &text : NULL;
     if (calibrates()) calibrate(&g, &made.m);
     for (int b = 0; b < arg.batch.n; b++)
         for (int p = 0; p < arg.prompt.n; p++)
@@ -252,6 +286,7 @@ static void run_model(const char *shape, int weights, const ops *o, results *out
     for (int i = 0; i < g.n_nets; i++) predictor_close(g.net[i]);
     free(g.net);
     for (int by = 0; by < THRESHOLDS; by++) threshold_free(&g.calibrated[by]);
+    bench_text_close(&text);
     model_means_free(put_out);
     mask_means_free(&means);
     bench_model_close(&made);
@@ -268,6 +303,10 @@ int main(int argc, char **argv) {
     free(sparsity);
     if (calibrates() && mask_options_check_threshold(&arg.masks) != 0) die(2, "%s", err_get());
     if (calibrates() && !arg.model) die(2, "--mask threshold needs --model DIR: a shape has no tokenizer");
+    if (arg.wikitext && !arg.model) die(2, "--wikitext needs --model DIR: a shape has no tokenizer");
+    for (int i = 0; i < arg.batch.n && arg.sequences; i++)
+        if (arg.sequences % arg.batch.at[i])
+            die(2, "--sequences %ld: no multiple of --batch %ld", arg.sequences, arg.batch.at[i]);
     const dtype narrow = arg.device.activations;
     const bool halves = narrow == DT_F16 || narrow == DT_BF16;
     for (int i = 0; i < arg.weights.n && halves; i++)

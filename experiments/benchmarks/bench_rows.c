@@ -1,5 +1,6 @@
 // bench_rows - the rows and the table of bin/bench. Contract in bench.h.
 #include "bench.h"
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,8 @@ static void set_key(row *r, const bench_group *g, const char *engine, const char
     SET(r, parameters, "%.0f", parameters(&g->model->m.c));
     SET(r, model_hash, "%.*s", BENCH_HASH_DIGITS, g->model->m.file.hash);
     SET(r, code, "%s", code_version());
+    if (g->text) SET(r, text, "%.*s", BENCH_HASH_DIGITS, g->text->hash);
+    if (g->o->sequences) SET(r, sequences, "%d", g->sequences);
 }
 
 static void set_config(row *r, const bench_group *g, const bench_config *c) {
@@ -64,7 +67,8 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     if (g->batch < 2)
         SET(r, lists, "%s", "");
     else
-        SET(r, lists, "%s", g->o->own_lists ? "own" : "union");
+        SET(r, lists, "%s", g->o->own_lists ? "own" : "one");
+    if (g->batch > 1 && (c->p || c->kind == MASK_ORACLE)) SET(r, batch_masks, "%s", batch_masks_names[c->batch]);
     SET(r, scores_hash, "%.*s", BENCH_HASH_DIGITS, c->scores_hash);
     r->text[BENCH_sparsity][0] = 0;
     if (c->criterion && c->kind == MASK_STATIC) SET(r, aggregate, "all");
@@ -92,12 +96,14 @@ static void set_config(row *r, const bench_group *g, const bench_config *c) {
     SET(r, features, "%s", contextual_feature_names[contextual_kind(a, &c->rule)]);
 }
 
-static const char *const metrics[] = {"prefill_ms", "token_ms"};
+enum { PREFILL, TOKEN, PERPLEXITY };
+static const char *const metrics[] = {"prefill_ms", "token_ms", "decode_perplexity"};
+static int metrics_of(const bench_group *g) { return g->text ? 3 : 2; }
 
 bool bench_rows_present(const bench_group *g, const bench_config *c) {
     row *r = xmalloc(sizeof *r);
     bool all = true;
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < metrics_of(g); k++) {
         set_key(r, g, "own", g->model->weights, metrics[k]);
         set_config(r, g, c);
         all &= results_find(g->out, r->field) != NULL;
@@ -110,24 +116,37 @@ bool bench_rows_present(const bench_group *g, const bench_config *c) {
 static double effective(const bench_group *g, const bench_config *c, unit_kind kind) {
     long units[UNIT_KINDS];
     mask_units(&g->model->m.c, units);
-    return units[kind] ? (double)c->pruned[kind] / ((double)units[kind] * g->batch) : 0;
+    return units[kind] ? (double)c->pruned[kind] / ((double)units[kind] * g->sequences) : 0;
+}
+
+static void set_perplexity(row *r, const bench_group *g, const bench_config *c) {
+    double value, error;
+    bench_perplexity(g, c, &value, &error);
+    SET(r, value, "%.10g", value);
+    if (!isnan(error)) SET(r, stderr, "%.3g", error);
+    SET(r, n, "%d", g->sequences * g->tokens);
 }
 
 int bench_rows_write(const bench_group *g, const bench_config *c) {
     const bench_times t = bench_summary(g, c);
     row *r = xmalloc(sizeof *r);
     int bad = 0;
-    for (int k = 0; k < 2 && !bad; k++) {
+    for (int k = 0; k < metrics_of(g) && !bad; k++) {
         set_key(r, g, "own", g->model->weights, metrics[k]);
         set_config(r, g, c);
-        SET(r, value, "%.6g", k ? t.token_ms : t.prefill_ms);
-        SET(r, n, "%d", k ? c->done * g->tokens : c->done);
-        SET(r, p10, "%.6g", k ? t.p10 : t.prefill_p10);
-        SET(r, p90, "%.6g", k ? t.p90 : t.prefill_p90);
         SET(r, effective_heads, "%.17g", effective(g, c, UNIT_HEADS));
         SET(r, effective_neurons, "%.17g", effective(g, c, UNIT_NEURONS));
         SET(r, pruned_heads, "%ld", c->pruned[UNIT_HEADS]);
         SET(r, pruned_neurons, "%ld", c->pruned[UNIT_NEURONS]);
+        if (k == PERPLEXITY) {
+            set_perplexity(r, g, c);
+            bad = results_append(g->out, r->field);
+            continue;
+        }
+        SET(r, value, "%.6g", k ? t.token_ms : t.prefill_ms);
+        SET(r, n, "%d", k ? c->done * g->steps : c->done);
+        SET(r, p10, "%.6g", k ? t.p10 : t.prefill_p10);
+        SET(r, p90, "%.6g", k ? t.p90 : t.prefill_p90);
         SET(r, weight_bytes, "%.0f", k ? c->weight_bytes : bench_prompt_bytes(g, c));
         SET(r, bandwidth, "%.6g", t.bandwidth);
         SET(r, roofline, "%.4f", k ? t.roofline : t.prefill_roofline);
@@ -214,6 +233,10 @@ void bench_table(FILE *f, const bench_group *g) {
                 100 * t.roofline);
         if (dense)
             fprintf(f, " | %.3f %.3f", t.amortised / base.amortised, bytes / (dense->weight_bytes + dense->kv_bytes));
+        if (c->batch != BATCH_OWN) fprintf(f, " | %s of the masks", batch_masks_names[c->batch]);
+        double perplexity, error;
+        if (g->text) bench_perplexity(g, c, &perplexity, &error);
+        if (g->text) fprintf(f, " | perplexity %.4g +- %.2g", perplexity, error);
         if (g->device->record) fprintf(f, " | %.0f%% of the steps are replayed graphs", 100 * c->replayed);
         fputc('\n', f);
         free(name);

@@ -11,6 +11,8 @@
 int32_t *bench_prompt(const bench_group *g, int sequence) {
     const model_config *c = &g->model->m.c;
     int32_t *tokens = xmalloc((size_t)g->prompt * sizeof *tokens);
+    for (int t = 0; t < g->prompt && g->text; t++) tokens[t] = bench_text_token(g->text, sequence, t);
+    if (g->text) return tokens;
     rng r = rng_make(rng_hash((uint64_t)g->o->masks.seed, (uint64_t)sequence, 0x70726f6d7074));
     for (int t = 0; t < g->prompt; t++) tokens[t] = (int32_t)rng_below(&r, (uint64_t)c->V);
     return tokens;
@@ -23,6 +25,7 @@ static decode *open_decoder(const bench_group *g, const bench_config *c) {
                               .rule = c->rule,
                               .refresh = c->refresh,
                               .kv = c->kv,
+                              .batch = c->batch,
                               .flags = g->o->own_lists ? RUN_OWN_LISTS : 0};
     return decode_new(&g->model->m, &o, g->batch, g->prompt, g->prompt + g->tokens);
 }
@@ -43,45 +46,68 @@ static int warm_up(const bench_group *g, const bench_config *c, decode_seq *s) {
 
 enum { BETWEEN = 16, SAMPLES = 64 };  // tokens between two passes over memory; passes of a round, at most
 
-static int take(const bench_group *g, bench_config *c, const decode_seq *s, int round) {
-    decode *d = open_decoder(g, c);
-    if (!d) return -1;
-    double bandwidth[SAMPLES];
-    int samples = 0;
-    int32_t *next = xcalloc((size_t)g->batch, sizeof *next);
-    double predict, select, weights = 0, kv = 0, start = clock_s();
-    int bad = decode_prompt(d, s, g->batch);
-    c->prefill[round] = clock_s() - start;
+static void add_overhead(const decode *d, double to[2]) {
+    double predict, select;
     decode_overhead(d, &predict, &select);
-    c->prompt_overhead[0] += predict;
-    c->prompt_overhead[1] += select;
-    for (int t = 0; t < g->tokens && !bad; t++) {
-        if (t % BETWEEN == 0 && samples < SAMPLES) bandwidth[samples++] = bench_bandwidth(g->device);
-        const decode_bytes b = decode_step_bytes(d);  // of the masks that this step begins with
-        weights += b.weights;
-        kv += b.kv;
-        start = clock_s();
-        for (int i = 0; i < g->batch; i++) next[i] = decode_likeliest(d, i);
-        bad = decode_step(d, next);
-        c->step[(size_t)round * (size_t)g->tokens + (size_t)t] = clock_s() - start;
-    }
-    decode_overhead(d, &predict, &select);
-    c->overhead[0] += predict;
-    c->overhead[1] += select;
-    c->weight_bytes = weights / g->tokens;
-    c->kv_bytes = kv / g->tokens;
-    c->pruned[UNIT_HEADS] = c->pruned[UNIT_NEURONS] = 0;
-    for (int i = 0; i < g->batch && !bad; i++) {
+    to[0] += predict;
+    to[1] += select;
+}
+
+// Units that did not run in the last step.
+static void add_pruned(const bench_group *g, bench_config *c, const decode *d) {
+    for (int i = 0; i < g->batch; i++) {
         long pruned[UNIT_KINDS], units[UNIT_KINDS];
         mask_units(&g->model->m.c, units);
         mask_pruned(decode_mask(d, i), &g->model->m.c, pruned);
         for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) c->pruned[k] += pruned[k];
         if (c->above.least) c->pruned[UNIT_NEURONS] += units[UNIT_NEURONS] - decode_kept(d, i);
     }
-    c->replayed = (double)decode_replayed(d) / g->tokens;
-    c->bandwidth[round] = bench_median(bandwidth, samples);
-    c->done = round + 1;
+}
+
+typedef struct {
+    double at[SAMPLES];
+    int n;
+} bandwidths;
+
+// A batch of sequences, from number `first` on, in a round.
+static int take_batch(const bench_group *g, bench_config *c, decode *d, const decode_seq *s, int round, int first,
+                      bandwidths *b) {
+    int32_t *next = xcalloc((size_t)g->batch, sizeof *next);
+    double *step = c->step + (size_t)round * (size_t)g->steps + (size_t)first / (size_t)g->batch * (size_t)g->tokens;
+    double start = clock_s();
+    int bad = decode_prompt(d, s + first, g->batch);
+    c->prefill[round] += (clock_s() - start) * g->batch / g->sequences;
+    add_overhead(d, c->prompt_overhead);
+    for (int t = 0; t < g->tokens && !bad; t++) {
+        if (t % BETWEEN == 0 && b->n < SAMPLES) b->at[b->n++] = bench_bandwidth(g->device);
+        const decode_bytes bytes = decode_step_bytes(d);  // of the masks that this step begins with
+        c->weight_bytes += bytes.weights / g->steps;
+        c->kv_bytes += bytes.kv / g->steps;
+        for (int i = 0; i < g->batch && g->text; i++) next[i] = bench_text_token(g->text, first + i, g->prompt + t);
+        start = clock_s();
+        for (int i = 0; i < g->batch && !g->text; i++) next[i] = decode_likeliest(d, i);
+        bad = decode_step(d, next);
+        step[t] = clock_s() - start;
+        for (int i = 0; i < g->batch && g->text && round == 0 && !bad; i++)
+            c->loss[first + i] -= decode_log_probability(d, i, bench_text_token(g->text, first + i, g->prompt + t + 1));
+    }
+    add_overhead(d, c->overhead);
+    if (!bad) add_pruned(g, c, d);
     free(next);
+    return bad;
+}
+
+static int take(const bench_group *g, bench_config *c, const decode_seq *s, int round) {
+    decode *d = open_decoder(g, c);
+    if (!d) return -1;
+    bandwidths b = {.n = 0};
+    int bad = 0;
+    c->weight_bytes = c->kv_bytes = 0;
+    c->pruned[UNIT_HEADS] = c->pruned[UNIT_NEURONS] = 0;
+    for (int first = 0; first < g->sequences && !bad; first += g->batch) bad = take_batch(g, c, d, s, round, first, &b);
+    c->replayed = (double)decode_replayed(d) / g->steps;
+    c->bandwidth[round] = bench_median(b.at, b.n);
+    c->done = round + 1;
     decode_free(d);
     return bad;
 }
@@ -89,7 +115,8 @@ static int take(const bench_group *g, bench_config *c, const decode_seq *s, int 
 static void begin(const bench_group *g, bench_config *c) {
     const size_t rounds = (size_t)g->o->rounds;
     c->prefill = xcalloc(rounds, sizeof *c->prefill);
-    c->step = xcalloc(rounds * (size_t)g->tokens, sizeof *c->step);
+    c->step = xcalloc(rounds * (size_t)g->steps, sizeof *c->step);
+    c->loss = xcalloc((size_t)g->sequences, sizeof *c->loss);
     c->bandwidth = xcalloc(rounds, sizeof *c->bandwidth);
     if (!c->p || !c->refresh) return;
     double macs[UNIT_KINDS], bytes[UNIT_KINDS];
@@ -101,17 +128,19 @@ static void begin(const bench_group *g, bench_config *c) {
 
 int bench_run(bench_group *g, const bool *present) {
     const int rounds = (int)g->o->rounds;
-    decode_seq *s = xcalloc((size_t)g->batch, sizeof *s);
-    int32_t **prompt = xcalloc((size_t)g->batch, sizeof *prompt);
+    decode_seq *s = xcalloc((size_t)g->sequences, sizeof *s);
+    int32_t **prompt = xcalloc((size_t)g->sequences, sizeof *prompt);
     int bad = 0;
     progress bar;
-    for (int i = 0; i < g->batch; i++) s[i] = (decode_seq){.prompt = prompt[i] = bench_prompt(g, i), .n = g->prompt};
+    for (int i = 0; i < g->sequences; i++)
+        s[i] = (decode_seq){.prompt = prompt[i] = bench_prompt(g, i), .n = g->prompt};
     progress_begin(&bar, "bench", (long)rounds * g->n);
     for (int round = -1; round < rounds && !bad; round++) {  // the first round warms up
         for (int k = 0; k < g->n && !bad; k++) {
             bench_config *c = &g->config[k];
             if (present[k]) continue;
-            for (int i = 0, each = c->n_fixed > 1; i < g->batch; i++) s[i].mask = c->fixed ? &c->fixed[each * i] : NULL;
+            for (int i = 0, each = c->n_fixed > 1; i < g->sequences; i++)
+                s[i].mask = c->fixed ? &c->fixed[each * i] : NULL;
             if (round < 0) begin(g, c);
             bad = round < 0 ? warm_up(g, c, s) : take(g, c, s, round);
             if (round >= 0) progress_at(&bar, (long)round * g->n + k + 1);
@@ -119,7 +148,7 @@ int bench_run(bench_group *g, const bool *present) {
         if (!bad && round >= 0) bad = bench_peers_ask(g, round);
     }
     progress_end(&bar);
-    for (int i = 0; i < g->batch; i++) free(prompt[i]);
+    for (int i = 0; i < g->sequences; i++) free(prompt[i]);
     free(prompt);
     free(s);
     return bad;
@@ -148,7 +177,7 @@ double bench_prompt_bytes(const bench_group *g, const bench_config *c) {
 }
 
 bench_times bench_summary(const bench_group *g, const bench_config *c) {
-    const int rounds = c->done, steps = g->tokens, all = rounds * steps;
+    const int rounds = c->done, steps = g->steps, all = rounds * steps;
     bench_times t = {.prefill_ms = 1e3 * bench_median(c->prefill, rounds),
                      .prefill_p10 = 1e3 * bench_quantile(c->prefill, rounds, 0.1),
                      .prefill_p90 = 1e3 * bench_quantile(c->prefill, rounds, 0.9),
