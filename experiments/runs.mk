@@ -46,6 +46,17 @@ contextual-ranks: all                        ## the same over ranks of predictor
 	  --predictor "$$(ls -v results/contextual/work/rank-*-0.h5 | paste -sd ,)" --out results/contextual/work/ranks_bench.csv
 	@cp results/contextual/work/ranks_bench.csv results/contextual
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/contextual FIGURES=plots/contextual_rank.gp
+batch: all                                   ## contextual masks of a batch, each sequence its own or their union: units left, perplexity, time -> results/batch (minutes)
+	@mkdir -p results/batch/work
+	bin/score --model $(MODEL) --data $(WORLD) --tasks all --shots 2 --examples 30 --criteria plainact --out results/batch/work/scores.h5
+	@test -e results/batch/work/early.h5 || bin/train --store results/batch/work/scores.h5 --model $(MODEL) --criterion plainact --design shadow --target layer --hidden 256 --seed 0 \
+	  --out results/batch/work/early.h5 >results/batch/work/train.txt
+	bin/bench $(BATCH) --units both --batch-masks own,union,auto --rounds 1 --out results/batch/bench.csv
+	bin/bench $(BATCH) --units heads --batch-masks own,union --rounds 1 --out results/batch/bench.csv
+	bin/bench $(BATCH) --units neurons --batch-masks own,union --rounds 1 --out results/batch/bench.csv
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/batch FIGURES=plots/time_batch.gp
+BATCH = --model $(MODEL) --wikitext $(WORLD)/wikitext/held-out.raw --mask none,contextual --predictor results/batch/work/early.h5 --criterion plainact --sparsity 30,50,70 \
+  --batch 1,2,4,8,16 --sequences 128 --prompt 64 --tokens 32
 paper: all                                   ## every figure and table of the paper beside the published ones -> results/paper (prints its time first)
 	@mkdir -p results/paper/work
 	@test -e results/paper/work/calibration.txt || { bin/world --out results/paper/work/world --seed 1 >results/paper/work/world.log 2>&1 && \
@@ -113,4 +124,4 @@ MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(PLOT_IN)'; dst='$(PLOT_OUT)'" $$f || exit 1; done
 
-.PHONY: dense bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper smollm2 latency remake plots tables tables-check
+.PHONY: dense batch bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper smollm2 latency remake plots tables tables-check
