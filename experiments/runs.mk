@@ -51,11 +51,13 @@ batch: all                                   ## contextual masks of a batch, eac
 	bin/score --model $(MODEL) --data $(WORLD) --tasks all --shots 2 --examples 30 --criteria plainact --out results/batch/work/scores.h5
 	@test -e results/batch/work/early.h5 || bin/train --store results/batch/work/scores.h5 --model $(MODEL) --criterion plainact --design shadow --target layer --hidden 256 --seed 0 \
 	  --out results/batch/work/early.h5 >results/batch/work/train.txt
+	@test -e results/batch/work/text.txt || { bin/world --out results/batch/work/world --seed 2 >results/batch/work/world.log 2>&1 && \
+	  head -n 2000 results/batch/work/world/text/world.txt >results/batch/work/text.txt; }
 	bin/bench $(BATCH) --units both --batch-masks own,union,auto --rounds 1 --out results/batch/bench.csv
 	bin/bench $(BATCH) --units heads --batch-masks own,union --rounds 1 --out results/batch/bench.csv
 	bin/bench $(BATCH) --units neurons --batch-masks own,union --rounds 1 --out results/batch/bench.csv
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/batch FIGURES=plots/time_batch.gp
-BATCH = --model $(MODEL) --wikitext $(WORLD)/wikitext/held-out.raw --mask none,contextual --predictor results/batch/work/early.h5 --criterion plainact --sparsity 30,50,70 \
+BATCH = --model $(MODEL) --wikitext results/batch/work/text.txt --mask none,contextual --predictor results/batch/work/early.h5 --criterion plainact --sparsity 30,50,70 \
   --batch 1,2,4,8,16 --sequences 128 --prompt 64 --tokens 32
 paper: all                                   ## every figure and table of the paper beside the published ones -> results/paper (prints its time first)
 	@mkdir -p results/paper/work
