@@ -59,6 +59,18 @@ batch: all                                   ## contextual masks of a batch, eac
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/batch FIGURES=plots/time_batch.gp
 BATCH = --model $(MODEL) --wikitext results/batch/work/text.txt --mask none,contextual --predictor results/batch/work/early.h5 --criterion plainact --sparsity 30,50,70 \
   --batch 1,2,4,8,16 --sequences 128 --prompt 64 --tokens 32
+bits: all                                    ## criterion x sparsity x bits of a weight on the default model: perplexity and time of the same weights -> results/bits (minutes)
+	@mkdir -p results/bits/work
+	bin/score --model $(MODEL) --data $(WORLD) --tasks all --shots 2 --examples 30 --criteria $(BITS_CRITERIA) --out results/bits/work/scores.h5
+	bin/aggregate --store results/bits/work/scores.h5 --out results/bits/work/aggregates.h5 >results/bits/work/aggregate.txt
+	for w in fp16 q8_0 q4_0; do \
+	  bin/sweep $(BITS) --weights $$w --wikitext $(WORLD)/wikitext/held-out.raw --limit 40 --token-perplexity none --criterion $(BITS_CRITERIA) --out results/bits/sweep.csv || exit 1; done
+	for c in $(subst $(comma), ,$(BITS_CRITERIA)); do \
+	  bin/bench $(BITS) --weights fp16,q8_0,q4_0 --criterion $$c --prompt 64 --tokens 64 --rounds 5 --out results/bits/bench.csv || exit 1; done
+	@$(MAKE) --no-print-directory plots PLOT_IN=results/bits FIGURES=plots/quality_bits.gp
+comma := ,
+BITS_CRITERIA = l2_norm,plainact,fisher
+BITS = --model $(MODEL) --mask none,static --scores results/bits/work/aggregates.h5 --scope local --units both --sparsity 30,50,70
 paper: all                                   ## every figure and table of the paper beside the published ones -> results/paper (prints its time first)
 	@mkdir -p results/paper/work
 	@test -e results/paper/work/calibration.txt || { bin/world --out results/paper/work/world --seed 1 >results/paper/work/world.log 2>&1 && \
@@ -126,4 +138,4 @@ MAIN_FIGURES := $(filter-out $(CONTEXTUAL_FIGURES) plots/time_%,$(FIGURES))
 plots:                                       ## draw the figures of PLOT_IN into PLOT_OUT
 	$(Q)for f in $(FIGURES); do LC_ALL=C.UTF-8 gnuplot -e "src='$(PLOT_IN)'; dst='$(PLOT_OUT)'" $$f || exit 1; done
 
-.PHONY: dense batch bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper smollm2 latency remake plots tables tables-check
+.PHONY: dense batch bits bench bench-train bench-decode bench-sweep demo run-demo sweep-full contextual-full contextual-ranks paper smollm2 latency remake plots tables tables-check

@@ -27,9 +27,9 @@ do for [ext in "png svg"] {
     eval terminal(ext, panels == 4 ? 1720 : 1400, 600)
     set output dst . "/time_batch." . ext
     set multiplot title sprintf("Contextual masks of a batch: each sequence its own, or the union of all\n{/*0.8 %s, %s weights}", plain(model), weights) offset 0,-0.3
-    set tmargin at screen 0.66
+    set tmargin at screen 0.62
     set bmargin at screen 0.11
-    set key at graph 0, graph 1.38 left top spacing 1.1 samplen 2.5 font ",11"
+    set key at graph 0, graph 1.5 left top spacing 1.05 samplen 2.5 font ",11"
     eval panel(1)
     set ylabel "% of all units that the union runs" offset 0.8,0
     set yrange [0:100]

@@ -58,6 +58,51 @@ static void blocks(void **state) {
     assert_true(y[0] == -1);
 }
 
+// A scale or minimum of any block that is NaN or infinite is found in that block and in no other: in types that are read
+// in place by gguf_bad_block, in the others by their numbers, none of which is finite. The places of the fp16 fields are
+// those of ggml's structs.
+static void damaged_scales(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int numbers, bytes, field[2];  // -1: no second one
+        bool in_place;
+        dtype type;
+    } types[] = {{"q4_0", 32, 18, {0, -1}, true, DT_Q4_0}, {"q4_1", 32, 20, {0, 2}, true, DT_Q4_1},
+                 {"q8_0", 32, 34, {0, -1}, true, DT_Q8_0}, {"q4_k", 256, 144, {0, 2}, true, DT_Q4_K},
+                 {"q5_0", 32, 22, {0, -1}, false, 0},      {"q5_1", 32, 24, {0, 2}, false, 0},
+                 {"q5_k", 256, 176, {0, 2}, false, 0},     {"q6_k", 256, 210, {208, -1}, false, 0}};
+    static const uint8_t lies[][2] = {{0x00, 0x7c}, {0x00, 0xfc}, {0x01, 0x7c}, {0xff, 0xff}};  // inf, -inf, two NaN
+    size_t size;
+    char *bytes = read_golden("blocks", &size);
+    gguf g;
+    open_golden(&g, bytes, size);
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        const gguf_tensor *t = tensor_of(&g, types[k].name);
+        const size_t n = 3 * (size_t)t->dim[0], blocks = n / (size_t)types[k].numbers;
+        uint8_t *data = (uint8_t *)(uintptr_t)t->data;
+        float *made = xmalloc(n * sizeof *made);
+        if (types[k].in_place) assert_int_equal(gguf_bad_block(data, types[k].type, n), blocks);
+        for (size_t b = 0; b < blocks; b++)
+            for (size_t lie = 0; lie < sizeof lies / sizeof *lies; lie++)
+                for (int f = 0; f < 2 && types[k].field[f] >= 0; f++) {
+                    uint8_t *at = data + b * (size_t)types[k].bytes + types[k].field[f], was[2];
+                    memcpy(was, at, 2);
+                    memcpy(at, lies[lie], 2);
+                    if (types[k].in_place) assert_int_equal(gguf_bad_block(data, types[k].type, n), b);
+                    gguf_widen(made, data, t->type, n);
+                    for (size_t i = 0; i < n; i++)
+                        if (isfinite(made[i]) != (i / (size_t)types[k].numbers != b))
+                            fail_msg("%s: block %zu is damaged, number %zu is %g", types[k].name, b, i,
+                                     (double)made[i]);
+                    memcpy(at, was, 2);
+                }
+        free(made);
+    }
+    gguf_free(&g);
+    free(bytes);
+}
+
 // ---------------------------------------------------------------- models
 static float value_at(const tensor *t, size_t i) {
     float x;
@@ -390,9 +435,10 @@ static void folders(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks),   cmocka_unit_test(architectures), cmocka_unit_test(tokenizers),
-        cmocka_unit_test(exported), cmocka_unit_test(refusals),      cmocka_unit_test(more_metadata),
-        cmocka_unit_test(parts),    cmocka_unit_test(truncated),     cmocka_unit_test(folders)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(blocks),        cmocka_unit_test(damaged_scales),
+                                       cmocka_unit_test(architectures), cmocka_unit_test(tokenizers),
+                                       cmocka_unit_test(exported),      cmocka_unit_test(refusals),
+                                       cmocka_unit_test(more_metadata), cmocka_unit_test(parts),
+                                       cmocka_unit_test(truncated),     cmocka_unit_test(folders)};
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }

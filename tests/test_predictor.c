@@ -313,6 +313,58 @@ static void nets_in_blocks(void **state) {
     }
 }
 
+// The scores of nets that PyPI's gguf has put in Q8_0, computed in float64 by numpy
+// (tests/golden/make_predictor_blocks.py).
+static void blocks_as_the_package_has_them(void **state) {
+    (void)state;
+    enum { L = 3, H = 4, F = 96, E = 64, EXAMPLES = 5 };
+    static const char *const kinds[] = {"heads", "neurons"}, *const parameters[] = {"w1", "b1", "w2", "b2"};
+    golden g = {.name = "predictor_blocks.h5",
+                .file = H5Fopen("tests/golden/predictor_blocks.h5", H5F_ACC_RDONLY, H5P_DEFAULT)};
+    assert_true(g.file >= 0);
+    const predictor_info a = {.design = PREDICTOR_SHADOW,
+                              .has = {true, true},
+                              .L = L,
+                              .H = H,
+                              .E = E,
+                              .F = F,
+                              .hidden = {40, 32},
+                              .state = {STATE_RESIDUAL, STATE_RESIDUAL},
+                              .criterion = "snip"};
+    predictor *p = predictor_new(&a, 1);
+    for (int k = 0; k < UNIT_KINDS; k++)
+        for (int j = 0; j < 4; j++) {
+            size_t n;
+            char *path = xasprintf("/%s/%s", kinds[k], parameters[j]);
+            float *w = golden_read_as(&g, path, H5T_NATIVE_FLOAT, sizeof *w, &n);
+            const net_tensor *t = &p->net[k][0].t[j];
+            assert_int_equal(n, (size_t)t->rows * (size_t)t->cols);
+            memcpy(p->net[k][0].w + t->at, w, n * sizeof *w);
+            free(w), free(path);
+        }
+    float *x = golden_read_as(&g, "/x", H5T_NATIVE_FLOAT, sizeof *x, NULL);
+    double got[2][L * F];
+    for (int narrow = 0; narrow < 2; narrow++) {
+        if (narrow) assert_int_equal(predictor_narrow(p, DT_Q8_0), 0);
+        for (int k = 0; k < UNIT_KINDS; k++) {
+            const int n = L * (k ? F : H);
+            char *path = xasprintf("/%s/%s", kinds[k], narrow ? "scores" : "wide");
+            double *want = golden_read_as(&g, path, H5T_NATIVE_DOUBLE, sizeof *want, NULL);
+            for (int i = 0; i < EXAMPLES; i++) {
+                const float *const state_of[] = {x + i * E, x + i * E};
+                predictor_all(p, state_of, 0, got[0], got[1]);
+                for (int u = 0; u < n; u++)
+                    if (!(fabs(got[k][u] - want[i * n + u]) <= 1e-5))
+                        fail_msg("%s of example %d: score %d is %g, not %g", path, i, u, got[k][u], want[i * n + u]);
+            }
+            free(want), free(path);
+        }
+    }
+    free(x);
+    predictor_close(p);
+    assert_true(H5Fclose(g.file) >= 0);
+}
+
 // A prediction does not depend on the scale and offset of what the net reads: inputs are normalised inside.
 static void inputs_are_normalised_inside(void **state) {
     (void)state;
@@ -380,6 +432,7 @@ int main(void) {
         cmocka_unit_test(files_give_back_what_was_written),
         cmocka_unit_test(narrow_weights),
         cmocka_unit_test(nets_in_blocks),
+        cmocka_unit_test(blocks_as_the_package_has_them),
         cmocka_unit_test(inputs_are_normalised_inside),
         cmocka_unit_test(raw_inputs),
     };
