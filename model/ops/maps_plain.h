@@ -14,14 +14,20 @@ static inline void plain_map(const ops *o, const sublayer_map *m, const float *h
         o->linear(m->y, h, m->w, m->b, false, s, n);
 }
 
+// What follows a map's product.
+static inline void plain_place(const ops *o, const sublayer_map *m, const weight *table, const int32_t *first,
+                               const span *s, int n) {
+    const int width = m->w->rows;
+    if (m->turn && width) o->rotate(m->y, m->D, table, first, width / m->D, false, s, n);
+    if (m->to && width) o->append(m->to, m->y, width, first, s, n);
+}
+
 static inline void plain_maps(const ops *o, const sublayer_input *in, const sublayer_map *m, int maps,
                               const weight *table, const int32_t *first, const span *s, int n) {
     plain_input(o, in, s, n);
     for (int i = 0; i < maps; i++) {
-        const int width = m[i].w->rows;
         plain_map(o, &m[i], in->h, s, n);
-        if (m[i].turn && width) o->rotate(m[i].y, m[i].D, table, first, width / m[i].D, false, s, n);
-        if (m[i].to && width) o->append(m[i].to, m[i].y, width, first, s, n);
+        plain_place(o, &m[i], table, first, s, n);
     }
 }
 

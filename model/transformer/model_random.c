@@ -6,21 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-// P: width of the token embedding; 0: a Pythia.
+// P: width of the token embedding; 0: a Pythia, or with K a Llama, of so many KV heads.
 static const struct {
     const char *name;
-    int L, H, E, F, P;
-} shapes[] = {{"opt-125m", 12, 12, 768, 3072, 768},      {"opt-350m", 24, 16, 1024, 4096, 512},
-              {"opt-1.3b", 24, 32, 2048, 8192, 2048},    {"opt-2.7b", 32, 32, 2560, 10240, 2560},
-              {"opt-6.7b", 32, 32, 4096, 16384, 4096},   {"opt-13b", 40, 40, 5120, 20480, 5120},
-              {"opt-30b", 48, 56, 7168, 28672, 7168},    {"opt-66b", 64, 72, 9216, 36864, 9216},
-              {"opt-175b", 96, 96, 12288, 49152, 12288}, {"pythia-70m", 6, 8, 512, 2048, 0},
-              {"pythia-160m", 12, 12, 768, 3072, 0},     {"pythia-410m", 24, 16, 1024, 4096, 0},
-              {"pythia-1.4b", 24, 16, 2048, 8192, 0},    {"pythia-2.8b", 32, 32, 2560, 10240, 0},
-              {"pythia-6.9b", 32, 32, 4096, 16384, 0},   {"pythia-12b", 36, 40, 5120, 20480, 0}};
+    int L, H, E, F, P, K;
+} shapes[] = {{"opt-125m", 12, 12, 768, 3072, 768, 0},      {"opt-350m", 24, 16, 1024, 4096, 512, 0},
+              {"opt-1.3b", 24, 32, 2048, 8192, 2048, 0},    {"opt-2.7b", 32, 32, 2560, 10240, 2560, 0},
+              {"opt-6.7b", 32, 32, 4096, 16384, 4096, 0},   {"opt-13b", 40, 40, 5120, 20480, 5120, 0},
+              {"opt-30b", 48, 56, 7168, 28672, 7168, 0},    {"opt-66b", 64, 72, 9216, 36864, 9216, 0},
+              {"opt-175b", 96, 96, 12288, 49152, 12288, 0}, {"pythia-70m", 6, 8, 512, 2048, 0, 0},
+              {"pythia-160m", 12, 12, 768, 3072, 0, 0},     {"pythia-410m", 24, 16, 1024, 4096, 0, 0},
+              {"pythia-1.4b", 24, 16, 2048, 8192, 0, 0},    {"pythia-2.8b", 32, 32, 2560, 10240, 0, 0},
+              {"pythia-6.9b", 32, 32, 4096, 16384, 0, 0},   {"pythia-12b", 36, 40, 5120, 20480, 0, 0},
+              {"smollm2-135m", 30, 9, 576, 1536, 0, 3},     {"tinyllama-1.1b", 22, 32, 2048, 5632, 0, 4}};
 #define SHAPES                                                                                                         \
     "opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, opt-30b, opt-66b, opt-175b, pythia-70m, pythia-160m, " \
-    "pythia-410m, pythia-1.4b, pythia-2.8b, pythia-6.9b, pythia-12b, or LxHxExFxVxP"
+    "pythia-410m, pythia-1.4b, pythia-2.8b, pythia-6.9b, pythia-12b, smollm2-135m, tinyllama-1.1b, or LxHxExFxVxP"
 const char model_shape_help[] = "random weights of a published shape: " SHAPES
                                 " (an OPT: layers, heads, hidden size, neurons, vocabulary, positions)";
 
@@ -48,17 +49,30 @@ static const model_config a_pythia = {.type = MODEL_NEOX,
                                                 .bias_ffn = true},
                                       .pad = -1};
 
+// Either of the two has its own vocabulary and head.
+static const model_config a_llama = {.type = MODEL_LLAMA,
+                                     .V = 32000,
+                                     .positions = 2048,
+                                     .pre_ln = true,
+                                     .final_ln = true,
+                                     .llama = {.act = ACT_SILU, .norm_eps = 1e-5, .rope = {.theta = 10000}},
+                                     .bos = 1,
+                                     .eos = 2,
+                                     .pad = -1};
+
 int model_shape(model_config *c, const char *shape) {
     *c = an_opt;
     char end;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !c->L; i++) {
         if (strcmp(shape, shapes[i].name) != 0) continue;
-        const bool opt = shapes[i].P > 0;
-        if (!opt) *c = a_pythia;
+        const bool opt = shapes[i].P > 0, llama = shapes[i].K > 0;
+        if (!opt) *c = llama ? a_llama : a_pythia;
         c->L = shapes[i].L, c->H = shapes[i].H, c->E = shapes[i].E, c->F = shapes[i].F;
         c->P = opt ? shapes[i].P : c->E;
         if (opt) c->pre_ln = c->final_ln = c->P == c->E;
-        if (!opt) c->llama.K = c->H, c->rotary = c->E / c->H / 4;
+        if (!opt && !llama) c->llama.K = c->H, c->rotary = c->E / c->H / 4;
+        if (llama) c->llama.K = shapes[i].K;
+        if (strcmp(shape, "smollm2-135m") == 0) c->V = 49152, c->tied = true, c->llama.rope.theta = 100000;
     }
     if (!c->L) {
         if (sscanf(shape, "%dx%dx%dx%dx%dx%d%c", &c->L, &c->H, &c->E, &c->F, &c->V, &c->positions, &end) != 6)

@@ -6,8 +6,9 @@
 extern const char model_shape_help[];  // help text of --shape
 
 // The configuration of a shape: opt-125m, opt-350m, opt-1.3b .. opt-66b (Zhang et al. 2022, table 1; 350m post-LN with
-// projections), pythia-70m .. pythia-12b (Biderman et al. 2023, table 1), or of an OPT six numbers LxHxExFxVxP: layers,
-// heads, hidden size, neurons, vocabulary, positions. -1 and err_set with the names there are.
+// projections), pythia-70m .. pythia-12b (Biderman et al. 2023, table 1), smollm2-135m (Ben Allal et al. 2025),
+// tinyllama-1.1b (Zhang et al. 2024), or of an OPT six numbers LxHxExFxVxP: layers, heads, hidden size, neurons,
+// vocabulary, positions. -1 and err_set with the names there are.
 int model_shape(model_config *c, const char *shape);
 
 typedef struct {

@@ -12,10 +12,11 @@
 
 enum { INT8_CHUNK = 16 };  // blocks whose scales are taken together
 
-// A row of n numbers: q [n, then zeros to a multiple of 64]; d, and sum = d times the sum of a block's q,
-// [blocks, then zeros to a multiple of INT8_CHUNK].
+// A row of n numbers: q [n, then zeros to a multiple of 64]; fours: the same numbers, then zeros to a multiple of 128,
+// of four blocks first the former halves, then the latter, as types of four bits take them; d, and sum = d times the
+// sum of a block's q, [blocks, then zeros to a multiple of INT8_CHUNK].
 typedef struct {
-    const int8_t *q;
+    const int8_t *q, *fours;
     const float *d, *sum;
 } int8_row;
 

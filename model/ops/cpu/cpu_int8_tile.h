@@ -1,12 +1,16 @@
 // cpu_int8_tile - dot products of one instruction set and type of blocks, a template that cpu_int8.c includes once for
 // each. It defines, beside TARGET and the set's operations,
 //   NAME(f)                   the function's name for this set and type
-//   SCALES(dw, m, w, b, n)    dw and m of n blocks from block b on as vectors, 0 after the n-th
-//   TAKE(w, b, two)           the numbers p of blocks b and, if two, b + 1
-//   DOT(p, q)                 16 sums of four products with the 64 numbers at q, those of a block side by side
-//   STEP_BYTES                bytes of a block's numbers
-// and operations on vectors of 16 floats: V16, ZERO16, LOAD16(p), MUL16, FMA16(a, b, c), FLOAT16 of the sums,
-// SPREAD(t, j): numbers 2j and 2j + 1 of t, eight times each, SUM16; UNROLL: whether a constant j makes that quicker.
+//   STEP_BYTES                bytes of a block
+//   SCALES(dw, m, w, n)       dw and m of the n blocks at w, INT8_CHUNK or at most REST, as vectors, 0 after the n-th
+//   REST                      blocks after the last whole chunk that are taken at once
+//   STEP                      blocks that are multiplied at once: 2 or 4
+//   NUMBERS, TAKE(w, b, n)    the numbers p of STEP blocks from block b at w on, of this type; only n are read
+//   ROW                       of a row of 8-bit numbers, those that go with p: q or fours
+//   DOT(p, q)                 16 sums of products with the numbers at q, 16 / STEP for each block side by side
+//   SPREAD(t, j)              t, a number for each block of a chunk, in the places of the sums of the j-th STEP
+// and operations on vectors of 16 floats: V16, ZERO16, LOAD16(p), MUL16, FMA16(a, b, c), FLOAT16 of the sums, SUM16,
+// SUM16_4(out, v): the sums of four of them; UNROLL before a loop over a chunk or four rows.
 
 // Fetches, of rows to come, the lines that the blocks from .. from + n begin in, or enter.
 TARGET INLINE void NAME(fetch)(const void *const *row, int from, int n) {
@@ -15,47 +19,71 @@ TARGET INLINE void NAME(fetch)(const void *const *row, int from, int n) {
         for (int at = from ? first : 0; at < end; at += 64) __builtin_prefetch((const char *)row[i] + at, 0, 2);
 }
 
-TARGET INLINE void NAME(pair)(V16 *sum, const V16 *t, const uint8_t *w, const int8_row *const *x, const int R, int from,
-                              const int j, const bool two) {
-    const int b = from + 2 * j;
-    const P64 p = TAKE(w, b, two);
-    for (int r = 0; r < R; r++) sum[r] = FMA16(FLOAT16(DOT(p, x[r]->q + 32 * b)), SPREAD(t[r], j), sum[r]);
+TARGET INLINE void NAME(step)(V16 *sum, const V16 *t, const uint8_t *w, const int8_row *const *x, const int R, int from,
+                              const int j, const int n) {
+    const NUMBERS p = TAKE(w, STEP * j, n);
+    for (int r = 0; r < R; r++)
+        sum[r] = FMA16(FLOAT16(DOT(p, x[r]->ROW + 32 * (from + STEP * j))), SPREAD(t[r], j), sum[r]);
 }
 
-TARGET INLINE void NAME(dot_rows)(float *out, const uint8_t *w, const void *const *soon, const int8_row *const *x,
-                                  const int R, int n) {
-    const int blocks = n / 32;
-    V16 sum[VEC_ROWS], less[VEC_ROWS], t[VEC_ROWS], dw, m;
-    for (int r = 0; r < R; r++) sum[r] = less[r] = ZERO16;
-    for (int from = 0; from < blocks; from += INT8_CHUNK) {
-        const int some = blocks - from < INT8_CHUNK ? blocks - from : INT8_CHUNK;
-        if (soon) NAME(fetch)(soon, from, some);
-        SCALES(dw, m, w, from, some);
-        for (int r = 0; r < R; r++) {
-            t[r] = MUL16(dw, LOAD16(x[r]->d + from));
-            if (HAS_LEAST) less[r] = FMA16(m, LOAD16(x[r]->sum + from), less[r]);
-        }
-        if (UNROLL && some == INT8_CHUNK) {
-#pragma GCC unroll 8
-            for (int j = 0; j < INT8_CHUNK / 2; j++) NAME(pair)(sum, t, w, x, R, from, j, true);
-        } else
-            for (int j = 0; 2 * j < some; j++) NAME(pair)(sum, t, w, x, R, from, j, 2 * j + 1 < some);
+// n blocks at w, those from `from` on of a row, with R rows of x.
+TARGET INLINE void NAME(chunk)(V16 *sum, const uint8_t *w, const int8_row *const *x, const int R, int from,
+                               const int n) {
+    V16 t[VEC_ROWS], dw, m;
+    SCALES(dw, m, w, n);
+    for (int r = 0; r < R; r++) {
+        t[r] = MUL16(dw, LOAD16(x[r]->d + from));
+        if (HAS_LEAST) sum[r] = FMA16(m, LOAD16(x[r]->sum + from), sum[r]);
     }
-    for (int r = 0; r < R; r++) out[r] = SUM16(sum[r]) + (HAS_LEAST ? SUM16(less[r]) : 0);
+    UNROLL
+    for (int j = 0; j < n / STEP; j++) NAME(step)(sum, t, w, x, R, from, j, STEP);
+    if (n % STEP) NAME(step)(sum, t, w, x, R, from, n / STEP, n % STEP);
+}
+
+// W rows of weights with R of x, one or VEC_ROWS sums in all.
+TARGET INLINE void NAME(dot_rows)(float *out, const void *const *w, bool fetch, const int W, const int8_row *const *x,
+                                  const int R, int n) {
+    const int blocks = n / 32, whole = blocks / INT8_CHUNK * INT8_CHUNK;
+    V16 sum[VEC_ROWS];
+    for (int i = 0; i < W * R; i++) sum[i] = ZERO16;
+    for (int from = 0; from < whole; from += INT8_CHUNK) {
+        UNROLL
+        for (int i = 0; i < W; i++) {
+            if (fetch) NAME(fetch)(w + i, from, INT8_CHUNK);
+            NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, x, R, from, INT8_CHUNK);
+        }
+    }
+    for (int from = whole; from < blocks; from += REST) {
+        const int rest = blocks - from < REST ? blocks - from : REST;
+        UNROLL
+        for (int i = 0; i < W; i++) {
+            if (fetch) NAME(fetch)(w + i, from, rest);
+            NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, x, R, from, rest);
+        }
+    }
+    if (W * R == VEC_ROWS)
+        SUM16_4(out, sum);
+    else
+        *out = SUM16(sum[0]);
 }
 
 TARGET static void NAME(dot)(float *out, const vec_rows *w, const int8_row *const *x, int R, int n) {
-    for (int i = 0; i < w->n; i++) {
-        const void *const *soon = w->fetch ? w->row + i : NULL;
-        if (R == VEC_ROWS)
-            NAME(dot_rows)(out + i * R, w->row[i], soon, x, VEC_ROWS, n);
-        else
-            for (int r = 0; r < R; r++) NAME(dot_rows)(out + i * R + r, w->row[i], r ? NULL : soon, x + r, 1, n);
-    }
+    int i = 0;
+    if (R == VEC_ROWS)
+        for (; i < w->n; i++) NAME(dot_rows)(out + i * R, w->row + i, w->fetch, 1, x, VEC_ROWS, n);
+    if (R == 1)
+        for (; i + VEC_ROWS <= w->n; i += VEC_ROWS) NAME(dot_rows)(out + i, w->row + i, w->fetch, VEC_ROWS, x, 1, n);
+    for (; i < w->n; i++)
+        for (int r = 0; r < R; r++) NAME(dot_rows)(out + i * R + r, w->row + i, w->fetch && !r, 1, x + r, 1, n);
 }
 #undef NAME
 #undef SCALES
+#undef REST
+#undef STEP
+#undef NUMBERS
 #undef TAKE
+#undef ROW
 #undef DOT
+#undef SPREAD
 #undef STEP_BYTES
 #undef HAS_LEAST

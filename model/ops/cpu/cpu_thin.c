@@ -46,54 +46,66 @@ typedef struct {
 } group;
 static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
     const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
-    for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
-        for (; d < r->D && i < there; d++) g->row[i++] = r->u ? r->u->unit[unit] * r->D + d : unit;
-    for (int i = 0; i < all; i++) g->data[i] = cpu_row_data(r, g->row[i < there ? i : there - 1]);
+    if (!r->u)
+        for (int i = 0; i < there; i++) g->row[i] = from + i;
+    else
+        for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
+            for (; d < r->D && i < there; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
+    for (int i = 0; i < there; i++) g->data[i] = cpu_row_data(r, g->row[i]);
+    for (int i = there; i < all; i++) g->data[i] = g->data[there - 1];
     g->rows = (vec_rows){g->data, n, true};
 }
 
 // ---------------------------------------------------------------- y = x W' + b
+// A product among those that threads share at once: its steps come after those of the products before it.
+typedef struct {
+    const cpu_product *p;
+    cpu_row_list list;
+    const int8_kernels *int8;
+    const vec_kernels *vec;
+    int step, first, end;  // rows of a step; its steps
+} thin_part;
+
 // Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or
 // wanted by everybody.
-static void thin_group(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int unit,
-                       const int32_t *row, vec_rows w) {
+static void thin_group(const thin_part *of, const source *rows, int n, int unit, const int32_t *row, vec_rows w) {
+    const cpu_product *p = of->p;
     const int in = p->w->cols, out = p->w->rows;
-    const vec_kernels *k = vec();
     for (int r = 0; r < n;) {
         const float *x[VEC_ROWS];
         const int8_row *q[VEC_ROWS];
         float *y[VEC_ROWS], sum[GROUP * VEC_ROWS];
         int m = 0;
         for (; r < n && m < VEC_ROWS; r++) {
-            if (!cpu_wants(list->u, unit, rows[r].seq)) continue;
+            if (!cpu_wants(of->list.u, unit, rows[r].seq)) continue;
             x[m] = p->x + (size_t)rows[r].row * (size_t)in;
             q[m] = rows[r].q;
             y[m++] = p->y + (size_t)rows[r].row * (size_t)out;
         }
         if (!m) break;
-        if (rows[r - 1].q)
-            int8_set()->dot[p->w->type](sum, &w, q, m, in);
+        if (p->int8)
+            of->int8->dot[p->w->type](sum, &w, q, m, in);
         else
-            k->dot[p->w->type](sum, &w, x, m, in);
+            of->vec->dot[p->w->type](sum, &w, x, m, in);
         w.fetch = false;
         for (int j = 0; j < m; j++)
             for (int i = 0; i < w.n; i++) y[j][row[i]] = cpu_finish(p, sum[i * m + j], y[j][row[i]], row[i]);
     }
 }
 
-static void thin_rows(const cpu_product *p, const cpu_row_list *list, const source *rows, int n, int from, int to,
-                      bool fetch) {
+static void thin_rows(const thin_part *of, const source *rows, int n, int from, int to, bool fetch) {
+    const cpu_row_list *list = &of->list;
     group g;
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
         take_rows(&g, list, i, m);
         g.rows.fetch &= fetch;
         if (!list->u || !list->u->wants)
-            thin_group(p, list, rows, n, 0, g.row, g.rows);
+            thin_group(of, rows, n, 0, g.row, g.rows);
         else
             for (int j = 0; j < m; j++) {
                 const vec_rows one = {g.data + j, 1, g.rows.fetch};
-                thin_group(p, list, rows, n, (i + j) / list->D, g.row + j, one);
+                thin_group(of, rows, n, (i + j) / list->D, g.row + j, one);
             }
     }
 }
@@ -106,8 +118,8 @@ typedef struct {
     _Alignas(64) atomic_int taken;
 } stretch;
 
-static int share_out(const cpu_row_list *list, int steps) {
-    const int threads = (size_t)list->n * list->bytes > CPU_SMALL ? omp_get_max_threads() : 1;
+static int share_out(size_t bytes, int steps) {
+    const int threads = bytes > CPU_SMALL ? omp_get_max_threads() : 1;
     return steps < threads ? at_least(steps, 1) : threads;
 }
 
@@ -125,11 +137,10 @@ static int take_next(stretch *of, int threads, int thread, int help, int steps) 
 }
 
 typedef struct {
-    const cpu_product *p;
-    const cpu_row_list *list;
+    const thin_part *part;
     const source *rows;
     int n_rows, x_rows;  // of x; that share a pass
-    int threads, step, steps;
+    int threads, steps;
     stretch *of;
 } thin_work;
 
@@ -137,26 +148,15 @@ static void thin_share(void *of, int thread) {
     const thin_work *w = of;
     for (int k, help = 0; help < w->threads; help++)
         while ((k = take_next(w->of, w->threads, thread, help, w->steps)) >= 0) {
-            const int from = k * w->step, to = from + w->step < w->list->n ? from + w->step : w->list->n;
+            const thin_part *p = w->part;
+            while (k >= p->end) p++;
+            const int from = (k - p->first) * p->step, to = from + p->step < p->list.n ? from + p->step : p->list.n;
             for (int r = 0; r < w->n_rows; r += w->x_rows)
-                thin_rows(w->p, w->list, w->rows + r, w->n_rows - r < w->x_rows ? w->n_rows - r : w->x_rows, from, to,
-                          !r);
+                thin_rows(p, w->rows + r, w->n_rows - r < w->x_rows ? w->n_rows - r : w->x_rows, from, to, !r);
         }
 }
 
-static void thin_product(const cpu_product *p, const live_units *u, int D, const source *rows, int n_rows) {
-    const cpu_row_list list = cpu_list_rows(p->w, u, D);
-    const int x_rows = at_least(X_BYTES / at_least(p->w->cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
-    // several blocks of x pass over rows that stay in the cache
-    const int held = at_least((int)(W_BYTES / (list.bytes + 1)), 1), step = n_rows > x_rows ? held : GROUP,
-              steps = (list.n + step - 1) / step;
-    const int threads = share_out(&list, steps);
-    thin_work w = {p, &list, rows, n_rows, x_rows, threads, step, steps, stretches(threads, steps)};
-    vec();
-    cpu_team(threads, thin_share, &w);
-}
-
-// Their rows in 8-bit numbers, in scratch memory of the caller's mark.
+// Rows of x in 8-bit numbers, in scratch memory of the caller's mark.
 static void make_int8(source *rows, int n, const float *x, int cols) {
     int8_row *q = scratch_take((size_t)n * sizeof *q);
     for (int r = 0; r < n; r++) {
@@ -165,13 +165,38 @@ static void make_int8(source *rows, int n, const float *x, int cols) {
     }
 }
 
-void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n) {
+void cpu_thin_products(const cpu_product *p, const cpu_units *of, int products, const span *s, int n) {
     const scratch_point mark = scratch_mark();
+    const int cols = p->w->cols,
+              x_rows = at_least(X_BYTES / at_least(cols * (int)sizeof(float), 1) / VEC_ROWS, 1) * VEC_ROWS;
     source *rows = scratch_take((size_t)count_rows(s, n) * sizeof *rows);
     const int n_rows = list_rows(rows, s, n);
-    if (p->int8) make_int8(rows, n_rows, p->x, p->w->cols);
-    if (n_rows) thin_product(p, u, D, rows, n_rows);
+    thin_part part_of[CPU_PRODUCTS];
+    int steps = 0;
+    size_t bytes = 0;
+    bool int8 = false;
+    ASSERT(products <= CPU_PRODUCTS);
+    for (int i = 0; i < products; i++) {
+        thin_part *to = &part_of[i];
+        *to =
+            (thin_part){.p = &p[i], .list = cpu_list_rows(p[i].w, of[i].u, of[i].D), .int8 = int8_set(), .vec = vec()};
+        ASSERT(p[i].w->cols == cols && (p[i].x == p->x || !p[i].int8));
+        int8 |= p[i].int8;
+        // several blocks of x pass over rows that stay in the cache
+        to->step = n_rows > x_rows ? at_least((int)(W_BYTES / (to->list.bytes + 1)), 1) : GROUP;
+        to->first = steps;
+        to->end = steps += (to->list.n + to->step - 1) / to->step;
+        bytes += (size_t)to->list.n * to->list.bytes;
+    }
+    if (int8) make_int8(rows, n_rows, p->x, cols);
+    const int threads = share_out(bytes, steps);
+    thin_work w = {part_of, rows, n_rows, x_rows, threads, steps, stretches(threads, steps)};
+    if (n_rows) cpu_team(threads, thin_share, &w);
     scratch_release(mark);
+}
+
+void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n) {
+    cpu_thin_products(p, &(cpu_units){u, D}, 1, s, n);
 }
 
 // ---------------------------------------------------------------- y += x Wt + b
@@ -181,6 +206,7 @@ static bool sum_block(float *part, const float *x, const weight *w, const cpu_ro
                       int from, int to) {
     const int E = w->cols;
     const vec_kernels *k = vec();
+    const bool some = list->u && list->u->wants;  // what a row of x does not want is left out
     group g;
     float c[GROUP];
     const void *wanted[GROUP];
@@ -192,7 +218,8 @@ static bool sum_block(float *part, const float *x, const weight *w, const cpu_ro
         for (int r = 0; r < n; r++) {
             const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
             int count = 0;
-            for (int j = 0; j < m; j++) {
+            for (; !some && count < m; count++) c[count] = xs[g.row[count]];
+            for (int j = 0; some && j < m; j++) {
                 if (!cpu_wants(list->u, (i + j) / list->D, rows[r].seq)) continue;
                 c[count] = xs[g.row[j]];
                 wanted[count++] = g.data[j];
@@ -215,6 +242,10 @@ typedef struct {
     atomic_int met[BLOCKS];  // by the right one of a pair: 1 when one of both is there
 } tree;
 
+HOT static void add_floats(float *to, const float *from, size_t n) {
+    for (size_t e = 0; e < n; e++) to[e] += from[e];
+}
+
 // Block `at` is complete; true for whoever completes the sum, in block 0.
 static bool climb(tree *t, int at) {
     for (int step = 1; step < t->blocks; step *= 2) {
@@ -225,7 +256,7 @@ static bool climb(tree *t, int at) {
         const float *from = t->part + (size_t)right * t->floats;
         if (!t->used[right]) continue;
         if (t->used[left])
-            for (size_t e = 0; e < t->floats; e++) to[e] += from[e];
+            add_floats(to, from, t->floats);
         else
             memcpy(to, from, t->floats * sizeof *to);
         t->used[left] = true;
@@ -279,7 +310,7 @@ static void transposed_product(float *y, const float *x, const weight *w, const 
         first[block] = u ? k * D : block * size * D;
         if (first[block] > list.n) first[block] = list.n;
     }
-    const int threads = share_out(&list, t.blocks);
+    const int threads = share_out((size_t)list.n * list.bytes, t.blocks);
     transposed_work work = {y, x, b, w, &list, rows, n, threads, first, stretches(threads, t.blocks), &t};
     vec();
     cpu_team(threads, transposed_share, &work);

@@ -57,6 +57,13 @@ static inline float cpu_finish(const cpu_product *p, float s, float was, int row
 
 // The product for the spans of fewer than CPU_THIN rows, at the columns of live units (NULL: all) of D rows of W each.
 void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const span *s, int n);
+// Several products at once, whose weights have as many columns; those of 8-bit numbers share x.
+enum { CPU_PRODUCTS = 3 };
+typedef struct {
+    const live_units *u;
+    int D;
+} cpu_units;
+void cpu_thin_products(const cpu_product *p, const cpu_units *of, int products, const span *s, int n);
 // The same for the other spans, with rows of 8-bit numbers, where the processor has panels (cpu_int8_many.c). Where
 // not, x with the rows of those spans rounded to such numbers, in scratch memory of the caller's mark.
 bool cpu_int8_has_panels(void);

@@ -73,6 +73,9 @@ INLINE v4 v4_load_bf16(const uint16_t *p) {
 #define WIDEN   bf16_to_float
 #include "cpu_vec_tile.h"
 
+INLINE void halves_at(float *to, const uint8_t *w, int bytes, int n, float c) {
+    for (int b = 0; b < n; b++) to[b] = c * half_at(w + bytes * b);
+}
 INLINE void v4_numbers(v4 *to, const int *q) {
     for (int j = 0; j < 8; j++, q += 4) to[j] = (v4){(float)q[0], (float)q[1], (float)q[2], (float)q[3]};
 }
@@ -82,17 +85,18 @@ INLINE void v4_nibbles(v4 *to, const uint8_t *p, int off) {
     for (int i = 0; i < 16; i++) q[i] = (p[i] & 15) - off, q[16 + i] = (p[i] >> 4) - off;
     v4_numbers(to, q);
 }
-INLINE void v4_take_q8_0(v4 *to, const uint8_t *row, int b) {
-    const uint8_t *p = row + 34 * b;
+INLINE void v4_bytes(v4 *to, const uint8_t *p) {
     int q[32];
-    for (int i = 0; i < 32; i++) q[i] = (int8_t)p[2 + i];
+    for (int i = 0; i < 32; i++) q[i] = (int8_t)p[i];
     v4_numbers(to, q);
-    for (int j = 0; j < 8; j++) to[j] *= half_at(p);
+}
+INLINE void v4_take_q8_0(v4 *to, const uint8_t *row, int b) {
+    v4_bytes(to, row + 34 * b + 2);
+    for (int j = 0; j < 8; j++) to[j] *= half_at(row + 34 * b);
 }
 INLINE void v4_take_q4_0(v4 *to, const uint8_t *row, int b) {
-    const uint8_t *p = row + 18 * b;
-    v4_nibbles(to, p + 2, 8);
-    for (int j = 0; j < 8; j++) to[j] *= half_at(p);
+    v4_nibbles(to, row + 18 * b + 2, 8);
+    for (int j = 0; j < 8; j++) to[j] *= half_at(row + 18 * b);
 }
 INLINE void v4_take_q4_1(v4 *to, const uint8_t *row, int b) {
     const uint8_t *p = row + 20 * b;
@@ -108,11 +112,15 @@ INLINE void v4_take_q4_k(v4 *to, const uint8_t *row, int b, const k_scales *k) {
 }
 #define PER                 (32 / LANES)
 #define NAME(f)             f##_plain_q8_0
+#define NUMBERS(to, row, b) v4_bytes(to, (const uint8_t *)(row) + 34 * (b) + 2)
+#define HALVES(to, w, n, c) halves_at(to, w, 34, n, c)
 #define TAKE(to, row, b, k) ((void)(k), v4_take_q8_0(to, row, b))
 #define NEW_SCALES(k, row, b, first)
 #define STEP_BYTES 34
 #include "cpu_vec_blocks.h"
 #define NAME(f)             f##_plain_q4_0
+#define NUMBERS(to, row, b) v4_nibbles(to, (const uint8_t *)(row) + 18 * (b) + 2, 8)
+#define HALVES(to, w, n, c) halves_at(to, w, 18, n, c)
 #define TAKE(to, row, b, k) ((void)(k), v4_take_q4_0(to, row, b))
 #define NEW_SCALES(k, row, b, first)
 #define STEP_BYTES 18
@@ -186,11 +194,21 @@ TARGET INLINE __m256 v8_half(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_set1_epi16((short)h));
 }
 TARGET INLINE __m256 v8_bytes(__m128i q) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)); }
+TARGET INLINE void v8_halves_at(float *to, const uint8_t *w, int bytes, int n, float c) {
+    for (int b = 0; b < n; b++) {
+        uint16_t h;
+        memcpy(&h, w + bytes * b, sizeof h);
+        to[b] = c * _cvtsh_ss(h);
+    }
+}
+TARGET INLINE void v8_numbers_q8_0(__m256 *to, const uint8_t *row, int b) {
+    const uint8_t *p = row + 34 * b + 2;
+    for (int j = 0; j < 4; j++) to[j] = v8_bytes(_mm_loadl_epi64((const __m128i *)(const void *)(p + 8 * j)));
+}
 TARGET INLINE void v8_take_q8_0(__m256 *to, const uint8_t *row, int b) {
-    const uint8_t *p = row + 34 * b;
-    const __m256 d = v8_half(p);
-    for (int j = 0; j < 4; j++)
-        to[j] = _mm256_mul_ps(v8_bytes(_mm_loadl_epi64((const __m128i *)(const void *)(p + 2 + 8 * j))), d);
+    const __m256 d = v8_half(row + 34 * b);
+    v8_numbers_q8_0(to, row, b);
+    for (int j = 0; j < 4; j++) to[j] = _mm256_mul_ps(to[j], d);
 }
 // Numbers of four bits in two vectors of 16 bytes.
 TARGET INLINE void v8_bytes_of(__m256 *to, __m128i low, __m128i high) {
@@ -200,11 +218,13 @@ TARGET INLINE void v8_bytes_of(__m256 *to, __m128i low, __m128i high) {
 TARGET INLINE __m128i v8_nibbles(__m128i q, int shift) {
     return _mm_and_si128(_mm_srli_epi16(q, shift), _mm_set1_epi8(15));
 }
-TARGET INLINE void v8_take_q4_0(__m256 *to, const uint8_t *row, int b) {
-    const uint8_t *p = row + 18 * b;
-    const __m128i q = _mm_loadu_si128((const __m128i *)(const void *)(p + 2)), eight = _mm_set1_epi8(8);
-    const __m256 d = v8_half(p);
+TARGET INLINE void v8_numbers_q4_0(__m256 *to, const uint8_t *row, int b) {
+    const __m128i q = _mm_loadu_si128((const __m128i *)(const void *)(row + 18 * b + 2)), eight = _mm_set1_epi8(8);
     v8_bytes_of(to, _mm_sub_epi8(v8_nibbles(q, 0), eight), _mm_sub_epi8(v8_nibbles(q, 4), eight));
+}
+TARGET INLINE void v8_take_q4_0(__m256 *to, const uint8_t *row, int b) {
+    const __m256 d = v8_half(row + 18 * b);
+    v8_numbers_q4_0(to, row, b);
     for (int j = 0; j < 4; j++) to[j] = _mm256_mul_ps(to[j], d);
 }
 TARGET INLINE void v8_take_q4_1(__m256 *to, const uint8_t *row, int b) {
@@ -232,11 +252,15 @@ TARGET INLINE void v8_take_q4_k(__m256 *to, const uint8_t *row, int b, const k_s
 }
 #define PER                 (32 / LANES)
 #define NAME(f)             f##_avx2_q8_0
+#define NUMBERS(to, row, b) v8_numbers_q8_0(to, row, b)
+#define HALVES(to, w, n, c) v8_halves_at(to, w, 34, n, c)
 #define TAKE(to, row, b, k) ((void)(k), v8_take_q8_0(to, row, b))
 #define NEW_SCALES(k, row, b, first)
 #define STEP_BYTES 34
 #include "cpu_vec_blocks.h"
 #define NAME(f)             f##_avx2_q4_0
+#define NUMBERS(to, row, b) v8_numbers_q4_0(to, row, b)
+#define HALVES(to, w, n, c) v8_halves_at(to, w, 18, n, c)
 #define TAKE(to, row, b, k) ((void)(k), v8_take_q4_0(to, row, b))
 #define NEW_SCALES(k, row, b, first)
 #define STEP_BYTES 18
@@ -308,13 +332,24 @@ TARGET INLINE __m512 v16_half(const uint8_t *p) {
 TARGET INLINE __m512i v16_bytes(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
+TARGET INLINE void v16_halves_at(float *to, const uint8_t *w, int bytes, int n, float c) {
+    const __m512i sixteen = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                  at = _mm512_mullo_epi32(sixteen, _mm512_set1_epi32(bytes));
+    if (n < VEC_CHUNK) {
+        v8_halves_at(to, w, bytes, n, c);
+        return;
+    }
+    const __m256i d = _mm512_cvtepi32_epi16(_mm512_i32gather_epi32(at, w, 1));
+    _mm512_storeu_ps(to, _mm512_mul_ps(_mm512_cvtph_ps(d), _mm512_set1_ps(c)));
+}
+TARGET INLINE void v16_numbers_q8_0(__m512 *to, const uint8_t *row, int b) {
+    const __m128i *p = (const __m128i *)(const void *)(row + 34 * b + 2);
+    for (int j = 0; j < 2; j++) to[j] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p + j)));
+}
 TARGET INLINE void v16_take_q8_0(__m512 *to, const uint8_t *row, int b) {
-    const uint8_t *p = row + 34 * b;
-    const __m512 d = v16_half(p);
-    for (int j = 0; j < 2; j++)
-        to[j] = _mm512_mul_ps(
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 2 + 16 * j)))),
-            d);
+    const __m512 d = v16_half(row + 34 * b);
+    v16_numbers_q8_0(to, row, b);
+    for (int j = 0; j < 2; j++) to[j] = _mm512_mul_ps(to[j], d);
 }
 // Four bits are an index into the sixteen numbers that a block has: the lookup takes the low ones of an index only.
 TARGET INLINE __m512 v16_sixteen(float first) {
@@ -325,6 +360,9 @@ TARGET INLINE void v16_nibbles(__m512 *to, const uint8_t *p, __m512 has) {
     const __m512i q = v16_bytes(p);
     to[0] = _mm512_permutexvar_ps(q, has);
     to[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), has);
+}
+TARGET INLINE void v16_numbers_q4_0(__m512 *to, const uint8_t *row, int b) {
+    v16_nibbles(to, row + 18 * b + 2, v16_sixteen(-8));
 }
 TARGET INLINE void v16_take_q4_0(__m512 *to, const uint8_t *row, int b) {
     const uint8_t *p = row + 18 * b;
@@ -344,11 +382,15 @@ TARGET INLINE void v16_take_q4_k(__m512 *to, const uint8_t *row, int b, const k_
 }
 #define PER                 (32 / LANES)
 #define NAME(f)             f##_avx512_q8_0
+#define NUMBERS(to, row, b) v16_numbers_q8_0(to, row, b)
+#define HALVES(to, w, n, c) v16_halves_at(to, w, 34, n, c)
 #define TAKE(to, row, b, k) ((void)(k), v16_take_q8_0(to, row, b))
 #define NEW_SCALES(k, row, b, first)
 #define STEP_BYTES 34
 #include "cpu_vec_blocks.h"
 #define NAME(f)             f##_avx512_q4_0
+#define NUMBERS(to, row, b) v16_numbers_q4_0(to, row, b)
+#define HALVES(to, w, n, c) v16_halves_at(to, w, 18, n, c)
 #define TAKE(to, row, b, k) ((void)(k), v16_take_q4_0(to, row, b))
 #define NEW_SCALES(k, row, b, first)
 #define STEP_BYTES 18

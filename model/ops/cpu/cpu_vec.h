@@ -28,7 +28,8 @@ enum {
     VEC_ROWS = 4,  // most rows of x of one dot
     VEC_AHEAD = 10,
     VEC_APART = 2,  // rows
-    VEC_SOON = 4    // rows ahead, of blocks
+    VEC_SOON = 4,   // rows ahead, of blocks
+    VEC_CHUNK = 16  // blocks whose scales are taken together
 };
 
 // Rows of weights, n of them. fetch: after them stand VEC_AHEAD more entries, rows of the near future.

@@ -4,6 +4,9 @@
 //   TAKE(to, row, b, k)  the b-th 32 numbers of a row as floats, in PER vectors
 //   NEW_SCALES(k, row, b, first)  what TAKE needs of a block of 256, into *k; first: where the row is entered
 //   STEP_BYTES       bytes of 32 numbers
+// and of types in which x = d q
+//   NUMBERS(to, row, b)  the b-th 32 q as floats, in PER vectors
+//   HALVES(to, w, n, c)  c d of the n blocks at w, at most VEC_CHUNK
 // A row is read in steps of 32 numbers; each vector of a step has a sum of its own. So no number depends on how many
 // rows of x or of weights a call takes.
 
@@ -45,6 +48,30 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
 }
 
 // y += sum of c[i] w[i] over some rows, y held in registers meanwhile.
+#ifdef NUMBERS
+// As (c d) q: a block's d is met once, not by each vector.
+TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w, bool fetch, const int rows, int n) {
+    float d[4][VEC_CHUNK];
+    V q[PER], s[PER];
+    for (int from = 0; from < n / 32; from += VEC_CHUNK) {
+        const int some = n / 32 - from < VEC_CHUNK ? n / 32 - from : VEC_CHUNK;
+        for (int i = 0; i < rows; i++) {
+            HALVES(d[i], (const uint8_t *)w[i] + from * STEP_BYTES, some, c[i]);
+            for (int b = from; fetch && i >= rows - VEC_APART && b < from + some; b++)
+                NAME(fetch)(w + i, b * STEP_BYTES);
+        }
+        for (int b = 0; b < some; b++) {
+            float *to = y + 32 * (from + b);
+            for (int j = 0; j < PER; j++) s[j] = LOADF(to + j * LANES);
+            for (int i = 0; i < rows; i++) {
+                NUMBERS(q, w[i], from + b);
+                for (int j = 0; j < PER; j++) s[j] = FMA(SET1(d[i][b]), q[j], s[j]);
+            }
+            for (int j = 0; j < PER; j++) STORE(to + j * LANES, s[j]);
+        }
+    }
+}
+#else
 TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w, bool fetch, const int rows, int n) {
     V v[PER], s[PER];
     k_scales k[4];
@@ -60,6 +87,7 @@ TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w
         for (int j = 0; j < PER; j++) STORE(y + 32 * b + j * LANES, s[j]);
     }
 }
+#endif
 
 TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n) {
     int i = 0;
@@ -79,5 +107,7 @@ TARGET static void NAME(widen)(float *to, const void *row, size_t from, size_t n
 }
 #undef NAME
 #undef TAKE
+#undef NUMBERS
+#undef HALVES
 #undef NEW_SCALES
 #undef STEP_BYTES
