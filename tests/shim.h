@@ -2,6 +2,7 @@
 // where it was built.
 #pragma once
 #include "ops.h"
+#include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -34,3 +35,12 @@ static inline const ops *shim_open_as(const char *device) {
     return gpu;
 }
 static inline const ops *shim_open(void) { return shim_open_as("cuda"); }
+
+// How often CUDA on the CPU did something (cpu_cudart.h) since the program began; -1: of another library nothing is
+// known.
+static inline long shim_count(const char *what) {
+    typedef long count_fn(const char *);
+    void *library = dlopen(getenv("KIT_CUDA"), RTLD_NOW | RTLD_NOLOAD);
+    count_fn *count = library ? (count_fn *)(uintptr_t)dlsym(library, "cpu_cuda_count") : NULL;
+    return count ? count(what) : -1;
+}

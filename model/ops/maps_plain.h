@@ -14,34 +14,40 @@ static inline void plain_map(const ops *o, const sublayer_map *m, const float *h
         o->linear(m->y, h, m->w, m->b, false, s, n);
 }
 
-// What follows a map's product.
-static inline void plain_place(const ops *o, const sublayer_map *m, const weight *table, const int32_t *first,
-                               const span *s, int n) {
-    const int width = m->w->rows;
-    if (m->turn && width) o->rotate(m->y, m->D, table, first, width / m->D, false, s, n);
-    if (m->to && width) o->append(m->to, m->y, width, first, s, n);
+// What follows q, k and v: turns and caches.
+static inline void plain_places(const ops *o, const sublayer_map *m, int maps, const weight *table,
+                                const int32_t *first, const span *s, int n) {
+    for (int i = 0; i < maps; i++) {
+        const int width = m[i].w->rows;
+        if (m[i].turn && width) o->rotate(m[i].y, m[i].D, table, first, width / m[i].D, false, s, n);
+        if (m[i].to && width) o->append(m[i].to, m[i].y, width, first, s, n);
+    }
 }
 
 static inline void plain_maps(const ops *o, const sublayer_input *in, const sublayer_map *m, int maps,
                               const weight *table, const int32_t *first, const span *s, int n) {
     plain_input(o, in, s, n);
-    for (int i = 0; i < maps; i++) {
-        plain_map(o, &m[i], in->h, s, n);
-        plain_place(o, &m[i], table, first, s, n);
-    }
+    for (int i = 0; i < maps; i++) plain_map(o, &m[i], in->h, s, n);
+    plain_places(o, m, maps, table, first, s, n);
+}
+
+// What follows the matrices into an FFN.
+static inline void plain_activation(const ops *o, float *r, const sublayer_map *m, int maps, activation act,
+                                    const span *s, int n) {
+    const int F = m->w->rows;
+    if (maps == 1 && act == ACT_RELU)
+        o->relu(r, m->y, F, s, n);
+    else
+        o->gated(r, m->y, maps > 1 ? m[1].y : NULL, act, F, s, n);
 }
 
 static inline void plain_hidden(const ops *o, float *r, const sublayer_input *in, const sublayer_map *m, int maps,
                                 activation act, const span *s, int n) {
-    const int F = m->w->rows;
     plain_input(o, in, s, n);
     if (maps == 1 && act == ACT_RELU && m->u) {
         o->live_linear(r, in->h, m->w, m->b, true, m->D, m->u, s, n);
         return;
     }
     for (int i = 0; i < maps; i++) plain_map(o, &m[i], in->h, s, n);
-    if (maps == 1 && act == ACT_RELU)
-        o->relu(r, m->y, F, s, n);
-    else
-        o->gated(r, m->y, maps > 1 ? m[1].y : NULL, act, F, s, n);
+    plain_activation(o, r, m, maps, act, s, n);
 }

@@ -126,6 +126,18 @@ void attention_heads_back(model_run *r, run_part *p, int l, float *dh, bool add,
 }
 
 // ---------------------------------------------------------------- tangent
+// Tangents of q, k and v from the one of their input; in the last layer q has fewer rows.
+static void inputs_jvp(model_run *r, int l, float *tq, float *tk, float *tv, const float *th) {
+    const model_layer *w = &r->m->layer[l];
+    const ops *o = r->o;
+    const sublayer_input in = {.h = (float *)(uintptr_t)th};  // nothing is written to it: there is no norm
+    const sublayer_map map[] = {
+        {.y = tk, .w = &w->wk, .D = 1}, {.y = tv, .w = &w->wv, .D = 1}, {.y = tq, .w = &w->wq, .D = 1}};
+    const bool last = last_layer(r, l);
+    o->maps(&in, map, last ? 2 : 3, NULL, NULL, r->every.all, r->n);
+    if (last) o->linear(tq, th, &w->wq, NULL, false, rows_leaving(r, l)->all, r->n);
+}
+
 void attention_heads_jvp(model_run *r, run_part *p, int l, const float *th, const direction *v) {
     const model_layer *w = &r->m->layer[l];
     const layer_arrays *t = &r->layer[l];
@@ -140,9 +152,7 @@ void attention_heads_jvp(model_run *r, run_part *p, int l, const float *th, cons
             run_clear(r, t->tq, A);
             if (tq != t->tq) run_clear(r, tq, A);
         }
-        o->linear(tq, th, &w->wq, NULL, false, rows, n);
-        o->linear(tk, th, &w->wk, NULL, false, every, n);
-        o->linear(t->tv, th, &w->wv, NULL, false, every, n);
+        inputs_jvp(r, l, tq, tk, t->tv, th);
         place_jvp(r, p, t->tq, tq, t->q0, &w->q_norm, heads.H, rows);
         place_jvp(r, p, t->tk, tk, t->k0, &w->k_norm, heads.K, every);
         queries_from(r, l);

@@ -218,11 +218,10 @@ static void curved_jvp(model_run *r, run_part *p, int l, float *ty, const direct
     const span *rows = rows_leaving(r, l)->all;
     const ops *o = r->o;
     const int n = r->n, F = w->w1.rows;
-    o->linear(t->tz, t->tx, &w->w1, NULL, false, rows, n);
-    if (t->tu)
-        o->linear(t->tu, t->tx, &w->wu, NULL, false, rows, n);
-    else
-        move_tap(r, l, t->tz, t->dz, v);
+    const sublayer_input in = {.h = t->tx};
+    const sublayer_map map[] = {{.y = t->tz, .w = &w->w1, .D = 1}, {.y = t->tu, .w = &w->wu, .D = 1}};
+    o->maps(&in, map, t->tu ? 2 : 1, NULL, NULL, rows, n);
+    if (!t->tu) move_tap(r, l, t->tz, t->dz, v);
     if (F) o->gated_jvp(p->r, t->z, t->u, t->tz, t->tu, r->m->arch.act, F, rows, n);
     if (t->tu) move_tap(r, l, p->r, t->dr, v);
     o->linear(ty, p->r, &w->w2, NULL, true, rows, n);

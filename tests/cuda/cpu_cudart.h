@@ -19,6 +19,10 @@
 //                                     of work on, every call fails. list: nothing fails; of every place in the program
 //                                     that makes such calls, a line "KIND:K PLACE" on standard error names the first
 //   CU_FAKE_LOG=1                     prints each call that enqueues or waits
+//
+// cpu_cuda_count(WHAT), which a test finds by its name: how often that was done. WHAT: kernel, cublas, copy and other
+// pieces of work by the name that CU_FAKE_LOG prints; wait: waits of the host; drain: those for a stream's youngest
+// piece of work, after which it has none.
 #pragma once
 #include <cuda_runtime_api.h>
 #include <functional>
@@ -29,7 +33,8 @@ namespace cpu_cuda {
 cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> run);
 // Puts work on a stream, or into the graph that the stream is being captured into.
 cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run);
-cudaError_t fail(cudaError_t e);           // remembers e for cudaGetLastError
+cudaError_t fail(cudaError_t e);  // remembers e for cudaGetLastError
+void count(const char *what);
 bool injected(const char *kind);           // is this the call that CU_FAKE_FAIL names?
 bool may_access(const void *p, size_t n);  // by the device whose work is running
 // a pointer that a kernel is given: ends the program unless the running device reaches what is there

@@ -21,6 +21,12 @@ void note(const char *f, ...) {
     va_end(a);
 }
 
+static auto &counts = *new std::map<std::string, long>;
+void count(const char *what) {
+    Lock g(big);
+    counts[what]++;
+}
+
 cudaError_t fail(cudaError_t e) {
     if (e) last_error = e;
     return e;
@@ -69,6 +75,10 @@ static const struct {
 };
 }  // namespace cpu_cuda
 using namespace cpu_cuda;
+extern "C" __attribute__((visibility("default"))) long cpu_cuda_count(const char *what) {
+    Lock g(big);
+    return counts.count(what) ? counts[what] : 0;
+}
 
 extern "C" {
 cudaError_t cudaGetLastError(void) {

@@ -92,6 +92,7 @@ cudaError_t enqueue(cudaStream_t st, const char *what, std::function<void()> fn)
         return fail(cudaErrorInvalidResourceHandle);
     }
     note("%s on stream %p of device %d", what, (void *)st, s->dev);
+    count(what);
     const bool alone = strcmp(what, "copy") && strcmp(what, "graph");
     if (s->cap) {
         capture_node(s->cap, s, std::move(fn), -1, alone);
@@ -113,6 +114,8 @@ cudaError_t wait_stream(cudaStream_t st) {
     if (!s) return fail(cudaErrorInvalidResourceHandle);
     if (s->cap) return fail(cudaErrorStreamCaptureUnsupported);
     note("wait for stream %p", (void *)st);
+    count("wait");
+    count("drain");
     if (s->last) run(s->last);
     return lost ? fail(cudaErrorDevicesUnavailable) : cudaSuccess;
 }
@@ -208,7 +211,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t ev) {
     Lock g(big);
     Event *e = (Event *)ev;
     if (lost) return fail(cudaErrorDevicesUnavailable);
-    if (e->op) run(e->op);
+    if (!e->op) return cudaSuccess;
+    count("wait");
+    if (std::any_of(streams.begin(), streams.end(), [e](Stream *s) { return s->last == e->op; })) count("drain");
+    run(e->op);
     return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t ev) {

@@ -36,7 +36,7 @@ void cpu_maps(const sublayer_input *in, const sublayer_map *m, int maps, const w
         plain_maps(&cpu_ops, &made, m, maps, table, first, s, n);
         return;
     }
-    for (int i = 0; i < maps; i++) plain_place(&cpu_ops, &m[i], table, first, s, n);
+    plain_places(&cpu_ops, m, maps, table, first, s, n);
 }
 
 void cpu_hidden(float *r, const sublayer_input *in, const sublayer_map *m, int maps, activation act, const span *s,

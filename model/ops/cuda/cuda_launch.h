@@ -71,13 +71,17 @@ void cuda_launch_drop(float *x, const float *value, const uint8_t *units, int U,
 // rows x cols numbers from rows of distance ld_from to rows of distance ld, or added to what is there
 void cuda_launch_copy_rows(float *to, int ld, const float *from, int ld_from, int rows, int cols, int add,
                            cudaStream_t st);
-// Into bf16 numbers that add up to each: of fp32 rows of distance ld_from to CUDA_ROW_PARTS arrays of rows of distance
-// ld, of n fp16 numbers to CUDA_HALF_PARTS arrays, the next one `distance` numbers after.
-enum { CUDA_ROW_PARTS = 3, CUDA_HALF_PARTS = 2 };
-void cuda_launch_split_rows(void *to, int ld, const float *x, int ld_from, int rows, int cols, cudaStream_t st);
-void cuda_launch_split_half(void *to, size_t distance, const void *w, size_t n, cudaStream_t st);
 // to += sums of rows first..
 void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st);
+
+// cuda_split.cu. split: rows of distance ld_from to CUDA_SPLIT arrays of rows of distance ld, of fp16 (half) or bf16
+// numbers; shifts [rows]. join: the sums of their products, CUDA_SPLIT arrays of rows of distance ld, to rows of
+// distance ldy, or added to them; bias NULL or of bias_type.
+enum { CUDA_SPLIT = 3 };
+void cuda_launch_split(void *to, int *shifts, int half, int ld, const float *x, int ld_from, int rows, int cols,
+                       cudaStream_t st);
+void cuda_launch_join(float *y, int ldy, const float *sums, int ld, const int *shifts, int half, const void *bias,
+                      int bias_type, int rows, int cols, int add, cudaStream_t st);
 
 // cuda_memory.cu. random: uniform numbers of (0, 1] to a type, within +-bound. sum += words, whose first call of a pass
 // finds sum 0.

@@ -21,8 +21,8 @@ BEGIN {
     kernel("bias_k", T * F, 0, "a bias, T x F, before the product adds to it")
     kernel("drop_k", 0.5 * rows, 0, "half of the heads set to zero")
     kernel("copy_rows_k", 2 * rows, 0, "T x E numbers to rows that are aligned, of widths that are no multiple of 4")
-    kernel("split_rows_k", 2.5 * rows, 5 * rows, "T x E numbers into three bf16 each")
-    kernel("split_half_k", 6291456, 0, "a tile of fp16 weights into two bf16 each")
+    kernel("split_k", 2.5 * rows, 8 * rows, "T x E numbers into three of 16 bits each")
+    kernel("join_k", 4 * T * F, 6 * T * F, "the sums of three products, T x F each, put together with a bias")
     kernel("random_k", 8388608, 2 * 8388608, "a piece of a random weight, after cuRAND", 8388608)
     kernel("transpose_k", 0, 0, "fc2 transposed, once", 2 * F * E)
     kernel("read_k", 33554432, 0, "128 MiB of the up to 1 GiB that are read and added up to time the memory")
@@ -74,7 +74,7 @@ BEGIN {
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8
     # of variants that are no head sizes: the one that this shape takes; of few_rows_* only the fp16 ones are listed
-    picked["few_rows_k"] = picked["few_rows_t_k"] = 1; picked["norm_row_k"] = E <= 2048 ? 2 : E <= 5120 ? 5 : 12
+    picked["few_rows_k"] = picked["few_rows_t_k"] = 1; picked["split_k"] = picked["join_k"] = 4; picked["norm_row_k"] = E <= 2048 ? 2 : E <= 5120 ? 5 : 12
     more["attention_tdkv_k<128, lean>"] = 4 * 5 * 32 * 132 + tile; more["attention_tdq_k<128, lean>"] = 4 * 5 * 32 * 132 + 2 * tile
     scores["attention_k"] = 1; scores["attention_dkv_k"] = 2; scores["attention_dq_k"] = 1
     scores["attention_jvp_k"] = 2; scores["attention_tdkv_k"] = 4; scores["attention_tdq_k"] = 2

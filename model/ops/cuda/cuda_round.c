@@ -39,28 +39,37 @@ static void multiply(float *c, int ldc, cublasOperation_t op_a, const void *a, i
     if (alpha) BLAS(cublasSetPointerMode(g->blas, CUBLAS_POINTER_MODE_HOST));
 }
 
-// Results of a width that is no multiple of 4 floats go through the workspace (cuda_transformer_linear.c has why).
-void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n,
-                          const char *operation) {
-    const int in = back ? w->rows : w->cols, out = back ? w->cols : w->rows, ldy = gpu_even(out, 4);
+// [rows] of a product whose operand was rounded. Results of a width that is no multiple of 4 floats go through the
+// workspace, `sum` (cuda_transformer_linear.c has why).
+static void add_rounded(const gpu_product *p, float *sum, const uint16_t *operand, const float *alpha, int row,
+                        int rows) {
+    const int in = gpu_in(p), out = gpu_out(p), ldy = gpu_even(out, 4);
     const bool odd = ldy != out;
-    const int most = g->work_bytes / ((int)sizeof(uint16_t) * in + (odd ? (int)sizeof(float) * ldy : 0));
+    float *to = p->y + (size_t)row * (size_t)out;
+    multiply(odd ? sum : to, ldy, p->back ? CUBLAS_OP_N : CUBLAS_OP_T, p->w.data, p->w.cols, CUBLAS_OP_N, operand, in,
+             out, rows, in, &p->w, alpha, p->add && !odd);
+    if (odd) cuda_launch_copy_rows(to, out, sum, ldy, rows, out, p->add, g->stream);
+}
+
+void gpu_multiply_rounded(const gpu_product *p, int products, const float *x, const span *s, int n,
+                          const char *operation) {
+    const int in = gpu_in(p);
+    int widest = 0;  // of the results that go through the workspace
+    for (int k = 0; k < products; k++)
+        if (gpu_out(&p[k]) % 4 && gpu_even(gpu_out(&p[k]), 4) > widest) widest = gpu_even(gpu_out(&p[k]), 4);
+    const int most = g->work_bytes / ((int)sizeof(uint16_t) * in + (int)sizeof(float) * widest);
     ASSERT(most > 0);
     const gpu_work_point mark = gpu_work_mark();
     uint16_t *operand = gpu_work((size_t)most * (size_t)in * sizeof *operand);
-    float *sum = odd ? gpu_work((size_t)most * (size_t)ldy * sizeof *sum) : NULL;
+    float *sum = widest ? gpu_work((size_t)most * (size_t)widest * sizeof *sum) : NULL;
     for (int i = 0; i < n; i++) {
         if (!s[i].n) continue;
         const float *xs = x + (size_t)s[i].row * (size_t)in;
-        float *ys = y + (size_t)s[i].row * (size_t)out;
-        const cuda_scale scale = scale_of(0, w, xs, (size_t)s[i].n * (size_t)in);
+        const cuda_scale scale = scale_of(0, &p->w, xs, (size_t)s[i].n * (size_t)in);
         for (int t = 0, rows; t < s[i].n; t += rows) {
             rows = s[i].n - t < most ? s[i].n - t : most;
-            float *to = ys + (size_t)t * (size_t)out;
-            round_rows(operand, w, scale, xs + (size_t)t * (size_t)in, rows, in, in, operation);
-            multiply(odd ? sum : to, ldy, back ? CUBLAS_OP_N : CUBLAS_OP_T, w->data, w->cols, CUBLAS_OP_N, operand, in,
-                     out, rows, in, w, scale.alpha, add && !odd);
-            if (odd) cuda_launch_copy_rows(to, out, sum, ldy, rows, out, add, g->stream);
+            round_rows(operand, &p->w, scale, xs + (size_t)t * (size_t)in, rows, in, in, operation);
+            for (int k = 0; k < products; k++) add_rounded(&p[k], sum, operand, scale.alpha, s[i].row + t, rows);
         }
     }
     gpu_work_release(mark);

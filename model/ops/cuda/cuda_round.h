@@ -1,9 +1,9 @@
 // cuda_round - products with 16-bit operands (ops.h: activations).
 #pragma once
-#include "cuda_host.h"
+#include "cuda_linear.h"
 
-// y = x W' or (back) y = x W, or added to y, with 16-bit operands.
-void gpu_multiply_rounded(float *y, const float *x, const weight *w, bool back, bool add, const span *s, int n,
+// Products of x that are alike, with 16-bit operands. A number that is not finite is said with the first one's tensor.
+void gpu_multiply_rounded(const gpu_product *p, int products, const float *x, const span *s, int n,
                           const char *operation);
 // The gradient dz' x of a weight (F, E) over a span and its tangent, by pieces, likewise: [0] dz, x; [1] their tangents
 // or NULL. add: to [n, E] = (or +=) rows from.. of dz[tdz]' x[tx], n <= columns. begin takes ROUND_BYTES of the

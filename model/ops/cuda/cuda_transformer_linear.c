@@ -2,12 +2,15 @@
 // it is, once for all spans (cuda_few_rows.cu); of more by cuBLAS: one call per span, so that its shape, and with it
 // cuBLAS's choice of kernel, depends on that span alone. No product is less than fp32 (no TF32, nothing is rounded to
 // 16 bits) unless 16-bit activations were asked for (cuda_round.h): 16-bit weights meet rows that are split exactly
-// into 16-bit parts.
+// into 16-bit parts (cuda_split.cu).
 //
 // cuBLAS chooses by alignment, too. Rows of a width that is no multiple of 4 floats begin at another alignment in
-// another place of a batch, so they pass through the workspace, where every row is aligned; parts of 16 bits always do.
+// another place of a batch, so they pass through the workspace, where every row is aligned; parts of 16 bits and their
+// sums always do.
 #include "cuda_few_rows.h"
+#include "cuda_linear.h"
 #include "cuda_round.h"
+#include "cuda_transformer_attention.h"
 #include <stdlib.h>
 
 static void zero_rows(float *y, int width, const span *s, int n) {
@@ -15,44 +18,29 @@ static void zero_rows(float *y, int width, const span *s, int n) {
         cuda_zero(y + (size_t)s[i].row * (size_t)width, (size_t)s[i].n * (size_t)width * sizeof *y);
 }
 
-// y = x W', or (back) y = x W; or added to y.
-typedef struct {
-    float *y;
-    const float *x;
-    const weight *w;
-    bool back, add;
-} product;
-static int in_width(const product *p) { return p->back ? p->w->rows : p->w->cols; }
-static int out_width(const product *p) { return p->back ? p->w->cols : p->w->rows; }
+gpu_product gpu_product_of(float *y, const weight *w, const weight *bias, bool back, bool add) {
+    return (gpu_product){y, w->turned ? weight_transpose(w) : *w, bias, back != w->turned, add};
+}
 
-// With `some` rows of W, of this type at `tile`; x: their operand, rows of distance ld; y: their result, of distance
-// ldy. cuBLAS counts by columns, so a row-major matrix is its transpose there: y' = W x' for y = x W'.
-static void multiply(const product *p, float *y, int ldy, const void *x, int ld, const void *tile, cudaDataType_t type,
+bool gpu_alike(const weight *a, const weight *b) {
+    return a->type == b->type && a->cols == b->cols && !a->narrow == !b->narrow && a->turned == b->turned && a->rows &&
+           b->rows && a->cols;
+}
+
+// y [rows, some] of distance ldy, its columns j.. = x [rows, in] of distance ld times W. cuBLAS counts by columns, so a
+// row-major matrix is its transpose there: y' = W x' for y = x W'.
+static void multiply(const gpu_product *p, float *y, int ldy, const void *x, int ld, cudaDataType_t type, int j,
                      int some, int rows, float beta) {
-    const int in = p->back ? some : p->w->cols, out = p->back ? p->w->cols : some;
+    const size_t at = p->back ? (size_t)j : (size_t)j * (size_t)p->w.cols;
     const float one = 1;
-    BLAS(cublasGemmEx(g->blas, p->back ? CUBLAS_OP_N : CUBLAS_OP_T, CUBLAS_OP_N, out, rows, in, &one, tile, type,
-                      p->w->cols, x, type, ld, &beta, y, CUDA_R_32F, ldy, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    BLAS(cublasGemmEx(g->blas, p->back ? CUBLAS_OP_N : CUBLAS_OP_T, CUBLAS_OP_N, some, rows, gpu_in(p), &one,
+                      (const char *)p->w.data + at * dtype_bytes(p->w.type), type, p->w.cols, x, type, ld, &beta, y,
+                      CUDA_R_32F, ldy, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
-
-// Rows of a weight that fit into `bytes` with `each` bytes a number: all, or a multiple of 64, so that where a tile
-// begins and how wide it is keeps what it meets aligned.
-static int tile_rows(const weight *w, size_t bytes, size_t each) {
-    const size_t rows = bytes / each / (size_t)w->cols;
-    ASSERT(rows >= 64 || rows >= (size_t)w->rows);
-    return rows < (size_t)w->rows ? (int)(rows / 64 * 64) : w->rows;
-}
-static const float *operand(const product *p, int row, int j) {
-    return p->x + (size_t)row * (size_t)in_width(p) + (p->back ? j : 0);
-}
-static float *result(const product *p, int row, int j) {
-    return p->y + (size_t)row * (size_t)out_width(p) + (p->back ? 0 : j);
-}
-static float beta_of(const product *p, int j) { return p->add || (p->back && j) ? 1 : 0; }
 
 // fp32 weights. Rows of odd widths through the workspace, as many at a time as it holds.
-static void multiply_wide(const product *p, const span *s, int n) {
-    const int in = in_width(p), out = out_width(p), ldx = gpu_even(in, 4), ldy = gpu_even(out, 4);
+static void multiply_wide(const gpu_product *p, const float *x, const span *s, int n) {
+    const int in = gpu_in(p), out = gpu_out(p), ldx = gpu_even(in, 4), ldy = gpu_even(out, 4);
     const bool odd = ldx != in || ldy != out;
     const int room = g->work_bytes / (int)sizeof(float) / (ldx + ldy);
     ASSERT(room > 0);
@@ -61,97 +49,122 @@ static void multiply_wide(const product *p, const span *s, int n) {
           *ys = odd ? gpu_work((size_t)room * (size_t)ldy * sizeof *ys) : NULL;
     for (int i = 0; i < n; i++)
         for (int t = 0, rows; t < s[i].n; t += rows) {
-            const float *from = operand(p, s[i].row + t, 0);
-            float *to = result(p, s[i].row + t, 0);
+            const float *from = x + (size_t)(s[i].row + t) * (size_t)in;
+            float *to = p->y + (size_t)(s[i].row + t) * (size_t)out;
             rows = odd && s[i].n - t > room ? room : s[i].n - t;
             if (odd) cuda_launch_copy_rows(xs, ldx, from, in, rows, in, false, g->stream);
-            multiply(p, odd ? ys : to, ldy, odd ? xs : from, ldx, p->w->data, CUDA_R_32F, p->w->rows, rows,
-                     !odd && p->add);
+            multiply(p, odd ? ys : to, ldy, odd ? xs : from, ldx, CUDA_R_32F, 0, out, rows, !odd && p->add);
             if (odd) cuda_launch_copy_rows(to, out, ys, ldy, rows, out, p->add, g->stream);
         }
     gpu_work_release(mark);
     LAUNCHED("multiply_wide");
 }
 
-// By tensor cores: x as three bf16 numbers that add up to it, fp16 weights as two, so a product in fp32 is three
-// products of 16-bit operands with sums in fp32, or five (the least times the least is below fp32's last digit); the
-// small ones first.
-static void multiply_split(const product *p, const span *s, int n) {
-    const weight *w = p->w;
-    const bool half = w->type == DT_F16, odd = out_width(p) % 4 != 0;
-    const size_t row_bytes = g->work_bytes / 2, sum_bytes = odd ? g->work_bytes / 4 : 0,
-                 tile_bytes = g->work_bytes - row_bytes - sum_bytes;
-    const int step = half ? tile_rows(w, tile_bytes - WORK_ALIGN, CUDA_HALF_PARTS * sizeof(uint16_t)) : w->rows;
-    const gpu_work_point mark = gpu_work_mark();
-    uint16_t *pieces = gpu_work(row_bytes), *tile = half ? gpu_work(tile_bytes) : NULL;
-    float *sum = odd ? gpu_work(sum_bytes) : NULL;
-    static const struct { int row, weight; } term[] = {{2, 0}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
-    for (int j = 0, some; j < w->rows; j += some) {
-        bool made = false;
-        some = w->rows - j < step ? w->rows - j : step;
-        const size_t at = (size_t)j * (size_t)w->cols, count = (size_t)some * (size_t)w->cols,
-                     distance = (count + 7) / 8 * 8;
-        const int width = p->back ? some : w->cols, ld = gpu_even(width, 8), wide = p->back ? w->cols : some,
-                  ldy = odd ? gpu_even(wide, 4) : out_width(p);
-        int most = (int)(row_bytes / (CUDA_ROW_PARTS * sizeof(uint16_t)) / (size_t)ld);
-        if (odd && (size_t)most * (size_t)ldy * sizeof(float) > sum_bytes)
-            most = (int)(sum_bytes / sizeof(float) / (size_t)ldy);
-        ASSERT(most > 0);
-        for (int i = 0; i < n; i++) {
-            for (int t = 0, rows; t < s[i].n; t += rows) {
-                rows = s[i].n - t < most ? s[i].n - t : most;
-                if (half && !made)
-                    cuda_launch_split_half(tile, distance, (const uint16_t *)w->data + at, count, g->stream);
-                made = true;
-                cuda_launch_split_rows(pieces, ld, operand(p, s[i].row + t, j), in_width(p), rows, width, g->stream);
-                LAUNCHED("split");
-                float *to = result(p, s[i].row + t, j), beta = odd ? 0 : beta_of(p, j);
-                for (size_t k = 0; k < sizeof term / sizeof *term; k++) {
-                    if (term[k].weight && !half) continue;
-                    const uint16_t *with =
-                        half ? tile + (size_t)term[k].weight * distance : (const uint16_t *)w->data + at;
-                    multiply(p, odd ? sum : to, ldy, pieces + (size_t)term[k].row * (size_t)rows * (size_t)ld, ld, with,
-                             CUDA_R_16BF, some, rows, beta);
-                    beta = 1;
-                }
-                if (odd) cuda_launch_copy_rows(to, out_width(p), sum, ldy, rows, wide, beta_of(p, j) != 0, g->stream);
-            }
-        }
+// How rows of one span are split, and as many of their products' columns at a time as sums hold.
+typedef struct {
+    uint16_t *parts;
+    int *shifts, ld;
+    float *sums;
+    size_t sum_bytes;
+} splits;
+
+// By tensor cores: x as three rows of 16-bit numbers, stacked, so that one product reads W once, with sums in fp32.
+static void join_product(const gpu_product *p, const splits *x, int row, int rows) {
+    const bool half = p->w.type == DT_F16;
+    const int out = gpu_out(p), most = (int)(x->sum_bytes / sizeof(float)) / (CUDA_SPLIT * rows) / 64 * 64;
+    const weight *b = p->bias;
+    for (int j = 0, some; j < out; j += some) {
+        some = out - j < most ? out - j : most;
+        const int ld = gpu_even(some, 4);
+        multiply(p, x->sums, ld, x->parts, x->ld, half ? CUDA_R_16F : CUDA_R_16BF, j, some, CUDA_SPLIT * rows, 0);
+        cuda_launch_join(p->y + (size_t)row * (size_t)out + j, out, x->sums, ld, x->shifts, half,
+                         b ? (const char *)b->data + (size_t)j * dtype_bytes(b->type) : NULL, b ? (int)b->type : 0,
+                         rows, some, p->add, g->stream);
     }
+}
+
+static void multiply_split(const gpu_product *p, int products, const float *x, const span *s, int n) {
+    const int in = gpu_in(p), ld = gpu_even(in, 8);
+    const size_t part_bytes = g->work_bytes / 2, each = CUDA_SPLIT * (size_t)ld * sizeof(uint16_t) + sizeof(int),
+                 sum_bytes = g->work_bytes - part_bytes, least = CUDA_SPLIT * 64 * sizeof(float);
+    const size_t room = part_bytes / each < sum_bytes / least ? part_bytes / each : sum_bytes / least;
+    ASSERT(room > 0);
+    const gpu_work_point mark = gpu_work_mark();
+    splits x3 = {.ld = ld, .sum_bytes = sum_bytes};
+    x3.shifts = gpu_work(room * sizeof *x3.shifts);
+    x3.parts = gpu_work(part_bytes - room * sizeof *x3.shifts);
+    x3.sums = gpu_work(sum_bytes);
+    for (int i = 0; i < n; i++)
+        for (int t = 0, rows; t < s[i].n; t += rows) {
+            rows = s[i].n - t < (int)room ? s[i].n - t : (int)room;
+            cuda_launch_split(x3.parts, x3.shifts, p->w.type == DT_F16, ld, x + (size_t)(s[i].row + t) * (size_t)in, in,
+                              rows, in, g->stream);
+            for (int k = 0; k < products; k++) join_product(&p[k], &x3, s[i].row + t, rows);
+        }
     gpu_work_release(mark);
     LAUNCHED("multiply_split");
 }
 
-// The way is chosen by a span's own rows.
-static void multiply_spans(const product *p, const span *s, int n) {
-    if (p->w->narrow)
-        gpu_multiply_rounded(p->y, p->x, p->w, p->back, p->add, s, n, p->back ? "linear_back" : "linear");
-    else
-        (p->w->type == DT_F32 ? multiply_wide : multiply_split)(p, s, n);
+// y = bias, or added to y, and the product added to that.
+static gpu_product after_bias(const gpu_product *p, const span *s, int n) {
+    gpu_product rest = *p;
+    cuda_spans spans;
+    if (!p->bias) return rest;
+    for (int at = 0; gpu_spans(&spans, s, n, &at, gpu_out(p), CUDA_CHUNK, true);)
+        cuda_launch_bias(p->y, p->bias->data, p->bias->type, p->add, gpu_out(p), &spans, g->stream);
+    LAUNCHED("bias");
+    rest.add = true;
+    return rest;
 }
 
+void gpu_multiply(const gpu_product *p, int products, const float *x, const span *s, int n) {
+    if (!p->w.narrow && p->w.type != DT_F32) {
+        multiply_split(p, products, x, s, n);
+        return;
+    }
+    gpu_product rest[SUBLAYER_MAPS];
+    ASSERT(products <= SUBLAYER_MAPS);
+    for (int k = 0; k < products; k++) rest[k] = after_bias(&p[k], s, n);
+    if (p->w.narrow)
+        gpu_multiply_rounded(rest, products, x, s, n, p->back ? "linear_back" : "linear");
+    else
+        for (int k = 0; k < products; k++) multiply_wide(&rest[k], x, s, n);
+}
+
+// Of spans of few rows, which read rows of the weight, or of the transpose that it holds.
+static void multiply_few(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s,
+                         int n) {
+    if (!w->turned) {
+        gpu_few_rows(y, x, w, 0, bias, add, false, 1, gpu_all_units(w->rows), s, n);
+        return;
+    }
+    const weight t = weight_transpose(w);
+    if (!add) zero_rows(y, w->rows, s, n);
+    gpu_few_rows_t(y, x, &t, 0, bias, 1, gpu_all_units(t.rows), s, n);
+}
+
+// The way is chosen by a span's own rows.
 void cuda_linear(float *y, const float *x, const weight *w, const weight *bias, bool add, const span *s, int n) {
     const int out = w->rows, in = w->cols;
     const bool ours = in && out && !w->narrow;
-    if (!in && !add && !bias) zero_rows(y, out, s, n);
+    const gpu_product p = gpu_product_of(y, w, bias, false, add);
     if (!out) return;
-    span *few = ours ? gpu_spans_of(s, n, true) : NULL, *more = ours ? gpu_spans_of(s, n, false) : NULL;
-    const span *rest = ours ? more : s;
-    cuda_spans spans;
-    if (ours) gpu_few_rows(y, x, w, 0, bias, add, false, 1, (cuda_live){.n = out, .most = out}, few, n);
-    if (bias) {
-        for (int at = 0; gpu_spans(&spans, rest, n, &at, out, CUDA_CHUNK, true);)
-            cuda_launch_bias(y, bias->data, bias->type, add, out, &spans, g->stream);
-        LAUNCHED("bias");
+    if (!in) {
+        if (!add && !bias) zero_rows(y, out, s, n);
+        after_bias(&p, s, n);
+        return;
     }
-    if (in) multiply_spans(&(product){y, x, w, false, add || bias}, rest, n);
+    span *few = ours ? gpu_spans_of(s, n, true) : NULL, *more = ours ? gpu_spans_of(s, n, false) : NULL;
+    if (ours) multiply_few(y, x, w, bias, add, few, n);
+    gpu_multiply(&p, 1, x, ours ? more : s, n);
     free(few);
     free(more);
 }
 
 void cuda_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
+    const gpu_product p = gpu_product_of(dx, w, NULL, true, add);
     if (!w->rows && !add) zero_rows(dx, w->cols, s, n);
-    if (w->rows && w->cols) multiply_spans(&(product){dx, dy, w, true, add}, s, n);
+    if (w->rows && w->cols) gpu_multiply(&p, 1, dy, s, n);
 }
 
 // dw += dy' x of neighbouring rows; those of odd widths through the workspace, as many at a time as it holds.

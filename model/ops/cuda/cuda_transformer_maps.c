@@ -1,7 +1,8 @@
 // cuda_transformer_maps - the maps of a sublayer's input in one launch, with the norm before them and what follows: of
-// spans of few rows (cuda_few_rows.cu). Of more rows, or where a weight wants another way, operation by operation
-// (maps_plain.h), to the same bits.
+// spans of few rows (cuda_few_rows.cu). Of more rows the products are made at once, where they are alike, or, where a
+// weight wants another way, operation by operation (maps_plain.h), to the same bits.
 #include "cuda_few_rows.h"
+#include "cuda_linear.h"
 #include "maps_plain.h"
 #include <stdlib.h>
 
@@ -74,11 +75,34 @@ static cuda_map_list maps_of(const sublayer_map *m, int maps) {
     return a;
 }
 
+// Whether all maps are dense products that are alike.
+static bool alike(const sublayer_map *m, int maps) {
+    bool all = true;
+    for (int i = 0; i < maps; i++) all &= !m[i].u && gpu_alike(m->w, m[i].w);
+    return all;
+}
+
+// y_i = N(x) W_i' + b_i of spans of more rows, or of 16-bit activations, which no kernel of ours multiplies densely.
+static void products(const sublayer_input *in, const sublayer_map *m, int maps, const span *s, int n) {
+    gpu_product p[SUBLAYER_MAPS];
+    ASSERT(maps <= SUBLAYER_MAPS);
+    for (int i = 0; i < maps; i++) p[i] = gpu_product_of(m[i].y, m[i].w, m[i].b, false, false);
+    plain_input(&gpu_table, in, s, n);
+    gpu_multiply(p, maps, in->h, s, n);
+}
+
 void cuda_maps(const sublayer_input *in, const sublayer_map *m, int maps, const weight *table, const int32_t *first,
                const span *s, int n) {
     span *few = gpu_spans_of(s, n, true), *more = gpu_spans_of(s, n, false);
     const bool able = together(m, maps, table);
-    if (!able || rows_of(more, n)) plain_maps(&gpu_table, in, m, maps, table, first, able ? more : s, n);
+    const span *rest = able ? more : s;
+    if (alike(m, maps) && (able || m->w->narrow)) {
+        if (rows_of(rest, n)) {
+            products(in, m, maps, rest, n);
+            plain_places(&gpu_table, m, maps, table, first, rest, n);
+        }
+    } else if (rows_of(rest, n))
+        plain_maps(&gpu_table, in, m, maps, table, first, rest, n);
     if (able && rows_of(few, n)) {
         cuda_map_list a = maps_of(m, maps);
         for (int i = 0, caches = 0; i < maps; i++) {
@@ -97,7 +121,14 @@ void cuda_hidden(float *r, const sublayer_input *in, const sublayer_map *m, int 
                  int n) {
     span *few = gpu_spans_of(s, n, true), *more = gpu_spans_of(s, n, false);
     const bool able = together(m, maps, NULL);
-    if (!able || rows_of(more, n)) plain_hidden(&gpu_table, r, in, m, maps, act, able ? more : s, n);
+    const span *rest = able ? more : s;
+    if (alike(m, maps) && (able || m->w->narrow)) {
+        if (rows_of(rest, n)) {
+            products(in, m, maps, rest, n);
+            plain_activation(&gpu_table, r, m, maps, act, rest, n);
+        }
+    } else if (rows_of(rest, n))
+        plain_hidden(&gpu_table, r, in, m, maps, act, rest, n);
     if (able && rows_of(few, n)) {
         cuda_map_list a = maps_of(m, maps);
         a.act = (int)act;

@@ -112,35 +112,6 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// v = the sum of n bf16 numbers, the largest first: three hold the 24 bits of any fp32 number, two the 11 bits of any
-// fp16 one, so that products of 16-bit numbers with sums in fp32, which is what tensor cores do, add up to a product in
-// fp32. Number k of element i is to[k * distance + i].
-__device__ __forceinline__ void split(__nv_bfloat16 *to, float v, size_t i, size_t distance, int n) {
-    for (int k = 0; k < n; k++) {
-        const __nv_bfloat16 part = __float2bfloat16(v);
-        to[(size_t)k * distance + i] = part;
-        v -= __bfloat162float(part);
-    }
-}
-
-// Rows of distance ld_from to rows of distance ld, whose numbers after the last are not written.
-static __global__ void __launch_bounds__(THREADS)
-    split_rows_k(void *__restrict__ to, int ld, const float *__restrict__ x, int ld_from, int rows, int cols) {
-    const size_t n = (size_t)rows * cols, at = (size_t)blockIdx.x * CUDA_CHUNK,
-                 end = at + CUDA_CHUNK < n ? at + CUDA_CHUNK : n;
-    for (size_t i = at + threadIdx.x; i < end; i += THREADS)
-        split(static_cast<__nv_bfloat16 *>(to), x[i / cols * ld_from + i % cols], i / cols * ld + i % cols,
-              (size_t)rows * ld, CUDA_ROW_PARTS);
-}
-
-static __global__ void __launch_bounds__(THREADS)
-    split_half_k(void *__restrict__ to, size_t distance, const void *__restrict__ w, size_t n) {
-    const size_t at = (size_t)blockIdx.x * CUDA_CHUNK, end = at + CUDA_CHUNK < n ? at + CUDA_CHUNK : n;
-    for (size_t i = at + threadIdx.x; i < end; i += THREADS)
-        split(static_cast<__nv_bfloat16 *>(to), __half2float(static_cast<const __half *>(w)[i]), i, distance,
-              CUDA_HALF_PARTS);
-}
-
 static __global__ void __launch_bounds__(THREADS)
     column_sums_k(float *__restrict__ to, const float *__restrict__ x, int rows, int cols) {
     const int j = (int)(blockIdx.x * THREADS + threadIdx.x);
@@ -192,15 +163,6 @@ extern "C" void cuda_launch_copy_rows(float *to, int ld, const float *from, int 
     const size_t n = (size_t)rows * cols;
     CU_LAUNCH(copy_rows_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, ld, from, ld_from, rows,
               cols, add);
-}
-extern "C" void cuda_launch_split_rows(void *to, int ld, const float *x, int ld_from, int rows, int cols,
-                                       cudaStream_t st) {
-    const size_t n = (size_t)rows * cols;
-    CU_LAUNCH(split_rows_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, ld, x, ld_from, rows,
-              cols);
-}
-extern "C" void cuda_launch_split_half(void *to, size_t distance, const void *w, size_t n, cudaStream_t st) {
-    CU_LAUNCH(split_half_k, (unsigned)((n + CUDA_CHUNK - 1) / CUDA_CHUNK), THREADS, 0, st, to, distance, w, n);
 }
 extern "C" void cuda_launch_column_sums(float *to, const float *x, int first, int rows, int cols, cudaStream_t st) {
     CU_LAUNCH(column_sums_k, (cols + THREADS - 1) / THREADS, THREADS, 0, st, to, x + (size_t)first * cols, rows, cols);
