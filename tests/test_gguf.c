@@ -58,9 +58,9 @@ static void blocks(void **state) {
     assert_true(y[0] == -1);
 }
 
-// A scale or minimum of any block that is NaN or infinite is found in that block and in no other: in types that are read
-// in place by gguf_bad_block, in the others by their numbers, none of which is finite. The places of the fp16 fields are
-// those of ggml's structs.
+// A scale or minimum of any block that is NaN or infinite is found in that block and in no other: in types that are
+// read in place by gguf_bad_block, in the others by their numbers, none of which is finite. The places of the fp16
+// fields are those of ggml's structs.
 static void damaged_scales(void **state) {
     (void)state;
     static const struct {

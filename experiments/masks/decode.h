@@ -32,8 +32,8 @@ typedef struct {
 typedef struct decode decode;
 
 // Room for max_seqs sequences of at most `prompt` tokens and `tokens` tokens in all each. -> NULL and err_set: more
-// tokens than the model has positions, a predictor that does not fit the rule, a refresh that it cannot do, a union that
-// no token would run.
+// tokens than the model has positions, a predictor that does not fit the rule, a refresh that it cannot do, a union
+// that no token would run.
 decode *decode_new(const model *m, const decode_options *o, int max_seqs, int prompt, int tokens);
 void decode_free(decode *d);  // NULL allowed
 // Begins again with these prompts. -1 and err_set when a predicted score or a logit is NaN or infinite; so does

@@ -1,6 +1,6 @@
 // generate - text from a prompt or from each of a file: greedy or sampled, with a K/V cache, dense, with a fixed mask
-// or with masks that a predictor makes. What is made of a prompt does not depend on the others of its batch, unless they
-// are asked to share their masks.
+// or with masks that a predictor makes. What is made of a prompt does not depend on the others of its batch, unless
+// they are asked to share their masks.
 #include "cli.h"
 #include "decode.h"
 #include "device.h"
