@@ -32,13 +32,16 @@ cudaError_t fail(cudaError_t e) {
     return e;
 }
 
-static void list_site(const char *what) {
-    enum { FRAMES = 5 };  // past this runtime: the launcher, the operation
+__attribute__((noinline)) static void list_site(const char *what) {
+    enum { FRAMES = 5, OWN = 3 };  // past this runtime: the launcher, the operation; OWN: this function, a sanitizer's
     static std::map<std::string, long> calls;
     static std::set<std::string> seen;
-    void *at[FRAMES];
+    void *at[FRAMES + OWN];
     std::string site = what;
-    for (int i = 0, n = backtrace(at, FRAMES); i < n; i++) {  // offsets within a library: the same in every process
+    const int n = backtrace(at, FRAMES + OWN);
+    int first = 0;
+    while (first < OWN && first < n && at[first] != __builtin_return_address(0)) first++;
+    for (int i = first; i < n && i < first + FRAMES; i++) {  // offsets within a library: the same in every process
         Dl_info d;
         char offset[32];
         snprintf(offset, sizeof offset, ".%zx", dladdr(at[i], &d) ? (size_t)((char *)at[i] - (char *)d.dli_fbase) : 0);
