@@ -59,8 +59,8 @@ TARGET INLINE __m512i z_q4_k(const uint8_t *w, int b, int n) {
 }
 // Where blocks are short their scales are picked from the lines that hold sixteen of them.
 TARGET INLINE __m512i z_line(const uint8_t *at, int line, int bytes) {
-    const int left = bytes / 4 - 16 * line;
-    const __mmask16 some = left >= 16 ? 0xffff : (__mmask16)((1u << (left > 0 ? left : 0)) - 1);
+    const int left = bytes / 4 - 16 * line, least = left > 0 ? left : 0;
+    const __mmask16 some = least < 16 ? (__mmask16)((1u << least) - 1) : 0xffff;
     return _mm512_maskz_loadu_epi32(some, at + 64 * line);
 }
 // d and m of n blocks of 20 bytes, five words of 32 bits.

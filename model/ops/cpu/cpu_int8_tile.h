@@ -12,13 +12,6 @@
 // and operations on vectors of 16 floats: V16, ZERO16, LOAD16(p), MUL16, FMA16(a, b, c), FLOAT16 of the sums, SUM16,
 // SUM16_4(out, v): the sums of four of them; UNROLL before a loop over a chunk or four rows.
 
-// Fetches, of rows to come, the lines that the blocks from .. from + n begin in, or enter.
-TARGET INLINE void NAME(fetch)(const void *const *row, int from, int n) {
-    const int first = (from * STEP_BYTES + 63) / 64 * 64, end = (from + n) * STEP_BYTES;
-    for (int i = VEC_SOON; i <= VEC_AHEAD; i += VEC_AHEAD - VEC_SOON)
-        for (int at = from ? first : 0; at < end; at += 64) __builtin_prefetch((const char *)row[i] + at, 0, 2);
-}
-
 TARGET INLINE void NAME(step)(V16 *sum, const V16 *t, const uint8_t *w, const int8_row *const *x, const int R, int from,
                               const int j, const int n) {
     const NUMBERS p = TAKE(w, STEP * j, n);
@@ -49,7 +42,7 @@ TARGET INLINE void NAME(dot_rows)(float *out, const void *const *w, bool fetch, 
     for (int from = 0; from < whole; from += INT8_CHUNK) {
         UNROLL
         for (int i = 0; i < W; i++) {
-            if (fetch) NAME(fetch)(w + i, from, INT8_CHUNK);
+            if (fetch) vec_fetch(w + i, from * STEP_BYTES, INT8_CHUNK * STEP_BYTES);
             NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, x, R, from, INT8_CHUNK);
         }
     }
@@ -57,7 +50,7 @@ TARGET INLINE void NAME(dot_rows)(float *out, const void *const *w, bool fetch, 
         const int rest = blocks - from < REST ? blocks - from : REST;
         UNROLL
         for (int i = 0; i < W; i++) {
-            if (fetch) NAME(fetch)(w + i, from, rest);
+            if (fetch) vec_fetch(w + i, from * STEP_BYTES, rest * STEP_BYTES);
             NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, x, R, from, rest);
         }
     }

@@ -10,13 +10,6 @@
 // A row is read in steps of 32 numbers; each vector of a step has a sum of its own. So no number depends on how many
 // rows of x or of weights a call takes.
 
-// Fetches, of rows to come, the line that a step at byte `at` begins in, or enters.
-TARGET INLINE void NAME(fetch)(const void *const *row, int at) {
-    if (at % 64 >= STEP_BYTES) return;
-    for (int i = VEC_SOON; i <= VEC_AHEAD; i += VEC_AHEAD - VEC_SOON)
-        __builtin_prefetch((const char *)row[i] + at, 0, 2);
-}
-
 TARGET INLINE void NAME(dot_rows)(float *out, const uint8_t *w, const void *const *soon, const float *const *x,
                                   const int R, int n) {
     V sum[MOST][PER], v[PER];
@@ -24,7 +17,7 @@ TARGET INLINE void NAME(dot_rows)(float *out, const uint8_t *w, const void *cons
     for (int r = 0; r < R; r++)
         for (int j = 0; j < PER; j++) sum[r][j] = ZERO;
     for (int b = 0; b < n / 32; b++) {
-        if (soon) NAME(fetch)(soon, b * STEP_BYTES);
+        if (soon && b % VEC_CHUNK == 0) vec_fetch(soon, b * STEP_BYTES, vec_chunk(n / 32 - b) * STEP_BYTES);
         NEW_SCALES(&k, w, b, 0);
         TAKE(v, w, b, &k);
         for (int j = 0; j < PER; j++)
@@ -54,11 +47,10 @@ TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w
     float d[4][VEC_CHUNK];
     V q[PER], s[PER];
     for (int from = 0; from < n / 32; from += VEC_CHUNK) {
-        const int some = n / 32 - from < VEC_CHUNK ? n / 32 - from : VEC_CHUNK;
+        const int some = vec_chunk(n / 32 - from);
         for (int i = 0; i < rows; i++) {
             HALVES(d[i], (const uint8_t *)w[i] + from * STEP_BYTES, some, c[i]);
-            for (int b = from; fetch && i >= rows - VEC_APART && b < from + some; b++)
-                NAME(fetch)(w + i, b * STEP_BYTES);
+            if (fetch) vec_fetch(w + i, from * STEP_BYTES, some * STEP_BYTES);
         }
         for (int b = 0; b < some; b++) {
             float *to = y + 32 * (from + b);
@@ -79,7 +71,7 @@ TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w
         for (int j = 0; j < PER; j++) s[j] = LOADF(y + 32 * b + j * LANES);
         for (int i = 0; i < rows; i++) {
             const V cs = SET1(c[i]);
-            if (fetch && i >= rows - VEC_APART) NAME(fetch)(w + i, b * STEP_BYTES);
+            if (fetch && b % VEC_CHUNK == 0) vec_fetch(w + i, b * STEP_BYTES, vec_chunk(n / 32 - b) * STEP_BYTES);
             NEW_SCALES(&k[i], w[i], b, 0);
             TAKE(v, w[i], b, &k[i]);
             for (int j = 0; j < PER; j++) s[j] = FMA(cs, v[j], s[j]);
