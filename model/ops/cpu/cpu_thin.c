@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 enum {
-    GROUP = 32,         // rows of weights, keys or values that a kernel gets at once
+    GROUP = 64,         // rows of weights, keys or values that a kernel gets at once
     BLOCKS = 32,        // partial sums of a transposed product, at most
     MOST_ROWS = 32,     // rows of x that share a pass over a transposed weight
     W_BYTES = 1 << 18,  // of weights that stay in the second-level cache while blocks of x pass
@@ -46,12 +46,14 @@ typedef struct {
 } group;
 static void take_rows(group *g, const cpu_row_list *r, int from, int n) {
     const int all = n + VEC_AHEAD, there = from + all < r->n ? all : r->n - from;
-    if (!r->u)
-        for (int i = 0; i < there; i++) g->row[i] = from + i;
-    else
+    if (!r->u) {
+        const char *data = cpu_row_data(r, from);
+        for (int i = 0; i < there; i++, data += r->bytes) g->row[i] = from + i, g->data[i] = data;
+    } else {
         for (int i = 0, unit = from / r->D, d = from % r->D; i < there; unit++, d = 0)
             for (; d < r->D && i < there; d++) g->row[i++] = r->u->unit[unit] * r->D + d;
-    for (int i = 0; i < there; i++) g->data[i] = cpu_row_data(r, g->row[i]);
+        for (int i = 0; i < there; i++) g->data[i] = cpu_row_data(r, g->row[i]);
+    }
     for (int i = there; i < all; i++) g->data[i] = g->data[there - 1];
     g->rows = (vec_rows){g->data, n, true};
 }
@@ -235,11 +237,14 @@ static bool sum_block(float *part, const float *x, const weight *w, const cpu_ro
 // Partial sums are added in pairs, pairs of pairs and so on, by block number, whoever computed them: two threads with
 // half of the blocks each meet once.
 typedef struct {
+    _Alignas(64) atomic_int met;  // of the right one of a pair: 1 when one of both is there
+    bool used;                    // in a line of its own: the block's thread alone writes it, as a rule
+} leaf;
+typedef struct {
     float *part;    // [block][rows of x, E]
     size_t floats;  // of a block
     int blocks;
-    bool used[BLOCKS];
-    atomic_int met[BLOCKS];  // by the right one of a pair: 1 when one of both is there
+    leaf of[BLOCKS];
 } tree;
 
 HOT static void add_floats(float *to, const float *from, size_t n) {
@@ -251,15 +256,15 @@ static bool climb(tree *t, int at) {
     for (int step = 1; step < t->blocks; step *= 2) {
         const int left = at & ~(2 * step - 1), right = left + step;
         if (right >= t->blocks) continue;
-        if (atomic_fetch_add_explicit(&t->met[right], 1, memory_order_acq_rel) == 0) return false;
+        if (atomic_fetch_add_explicit(&t->of[right].met, 1, memory_order_acq_rel) == 0) return false;
         float *to = t->part + (size_t)left * t->floats;
         const float *from = t->part + (size_t)right * t->floats;
-        if (!t->used[right]) continue;
-        if (t->used[left])
+        if (!t->of[right].used) continue;
+        if (t->of[left].used)
             add_floats(to, from, t->floats);
         else
             memcpy(to, from, t->floats * sizeof *to);
-        t->used[left] = true;
+        t->of[left].used = true;
     }
     return true;
 }
@@ -281,7 +286,7 @@ static void put_sum(const transposed_work *w) {
     for (int r = 0; r < w->n; r++) {
         float *to = w->y + (size_t)w->rows[r].row * (size_t)E;
         const float *sum = w->t->part + (size_t)r * (size_t)E;
-        for (int e = 0; e < E; e++) to[e] += (w->b ? w->b[e] : 0) + (w->t->used[0] ? sum[e] : 0);
+        for (int e = 0; e < E; e++) to[e] += (w->b ? w->b[e] : 0) + (w->t->of[0].used ? sum[e] : 0);
     }
 }
 
@@ -290,8 +295,8 @@ static void transposed_share(void *of, int thread) {
     tree *t = w->t;
     for (int k, help = 0; help < w->threads; help++)
         while ((k = take_next(w->of, w->threads, thread, help, t->blocks)) >= 0) {
-            t->used[k] = sum_block(t->part + (size_t)k * t->floats, w->x, w->w, w->list, w->rows, w->n, w->first[k],
-                                   w->first[k + 1]);
+            t->of[k].used = sum_block(t->part + (size_t)k * t->floats, w->x, w->w, w->list, w->rows, w->n, w->first[k],
+                                      w->first[k + 1]);
             if (climb(t, k)) put_sum(w);
         }
 }
