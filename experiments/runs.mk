@@ -56,6 +56,7 @@ batch: all                                   ## contextual masks of a batch, eac
 	bin/bench $(BATCH) --units both --batch-masks own,union,auto --rounds 1 --out results/batch/bench.csv
 	bin/bench $(BATCH) --units heads --batch-masks own,union --rounds 1 --out results/batch/bench.csv
 	bin/bench $(BATCH) --units neurons --batch-masks own,union --rounds 1 --out results/batch/bench.csv
+	bin/bench $(BATCH) --batch 4,16 --units both --own-lists --batch-masks own,auto --rounds 1 --out results/batch/bench.csv
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/batch FIGURES=plots/time_batch.gp
 BATCH = --model $(MODEL) --wikitext results/batch/work/text.txt --mask none,contextual --predictor results/batch/work/early.h5 --criterion plainact --sparsity 30,50,70 \
   --batch 1,2,4,8,16 --sequences 128 --prompt 64 --tokens 32
@@ -66,7 +67,7 @@ bits: all                                    ## criterion x sparsity x bits of a
 	for w in fp16 q8_0 q4_0; do \
 	  bin/sweep $(BITS) --weights $$w --wikitext $(WORLD)/wikitext/held-out.raw --limit 40 --token-perplexity none --criterion $(BITS_CRITERIA) --out results/bits/sweep.csv || exit 1; done
 	for c in $(subst $(comma), ,$(BITS_CRITERIA)); do \
-	  bin/bench $(BITS) --weights fp16,q8_0,q4_0 --criterion $$c --prompt 64 --tokens 64 --rounds 5 --out results/bits/bench.csv || exit 1; done
+	  bin/bench $(BITS) --weights fp16,q8_0,q4_0 --criterion $$c --prompt 64 --tokens 64 --rounds 31 --out results/bits/bench.csv || exit 1; done
 	@$(MAKE) --no-print-directory plots PLOT_IN=results/bits FIGURES=plots/quality_bits.gp
 comma := ,
 BITS_CRITERIA = l2_norm,plainact,fisher

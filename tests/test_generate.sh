@@ -58,6 +58,23 @@ else
     echo "no numpy: log-probabilities are not compared"
 fi
 
+# unions of masks: the batch decides what a prompt becomes; a batch of one runs its own
+"$bin"/score --model $model --data data/world --tasks copa --shots 0 --examples 8 --criteria l2_norm --out "$tmp/s.h5" >/dev/null 2>"$tmp/e" || fail "score: $(cat "$tmp/e")"
+"$bin"/train --store "$tmp/s.h5" --model $model --hidden 32 --epochs 20 --design shadow --out "$tmp/p.h5" >/dev/null 2>"$tmp/e" || fail "train: $(cat "$tmp/e")"
+contextual="--model $model --prompts $tmp/p.txt --tokens 12 --mask contextual --predictor $tmp/p.h5 --scope local --sparsity 60"
+for batch in 1 5; do
+    for way in own union auto; do
+        expect 0 "Anna watered the" $contextual --batch $batch --batch-masks $way --stats
+        cp "$tmp/o" "$tmp/$way.$batch"
+        sed -n 's/.*pruned: \([0-9.]*\) % of the heads, \([0-9.]*\) % of the neurons.*/\1 \2/p' "$tmp/e" >"$tmp/pruned.$way.$batch"
+    done
+done
+same own.1 own.5
+same own.1 union.1
+same own.1 auto.1
+awk 'NR == FNR {h = $1; n = $2; next} {exit !($1 <= h && $2 < n)}' "$tmp/pruned.own.5" "$tmp/pruned.union.5" || fail "a union prunes $(cat "$tmp/pruned.union.5") %, own masks $(cat "$tmp/pruned.own.5") %"
+expect 2 "prompts have masks of their own with --mask contextual only" --model $model --prompts "$tmp/p.txt" --mask random --batch-masks union
+
 expect 2 "--prompt or --prompts is required, and not both" --model $model
 expect 2 "--prompt or --prompts is required, and not both" --model $model --prompt a --prompts "$tmp/p.txt"
 expect 1 "nowhere: cannot open" --model $model --prompts nowhere
