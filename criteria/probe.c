@@ -45,6 +45,8 @@ void probe_free(probe *p) {
     removal_free(p->removal);
     tiles_free(p);
     model_run_free(p->run);
+    p->m->o->fetch_free(p->rows);
+    free(p->arrival);
     free(p->seqs);
     free(p);
 }
@@ -111,28 +113,51 @@ void probe_times(const probe *p, double seconds[4]) {
 }
 
 // ---------------------------------------------------------------- a layer
-// da, x of the rows asked for; and of the neurons which dz[t] x[t] is no zero row, or where they are gated dz and du.
+// Numbers of device memory into the host's at `to`: now, or from another device at the end of the batch.
+static void keep(probe *p, void *to, const float *from, size_t floats) {
+    const ops *o = p->m->o;
+    if (o->host) {
+        o->get(to, from, floats * sizeof *from);
+        return;
+    }
+    const probe_arrival a = {
+        .to = to, .from = o->fetch(p->rows, from, floats * sizeof *from), .bytes = floats * sizeof *from};
+    VEC_PUSH(p->arrival, p->n_arrival, p->cap_arrival, a);
+}
+
+// Which dz[t] x[t] of a row is no zero row; its x has come.
+static void keep_active(const probe *p, const probe_row *r, int layer, const float *dz) {
+    const size_t E = (size_t)p->m->c.E, F = (size_t)model_tap_width(&p->m->c, layer, UNIT_NEURONS);
+    const float *x = r->x + (size_t)layer * E;
+    uint8_t *active = r->active + (size_t)layer * (size_t)p->m->c.F;
+    float most = 0;
+    for (size_t e = 0; e < E; e++) most = fabsf(x[e]) > most ? fabsf(x[e]) : most;
+    for (size_t j = 0; j < F; j++) active[j] = fabsf(dz[j]) * most > 1e-30f;
+}
+
+// da, x of the rows asked for; and of the neurons which are active, or where they are gated dz and du.
 static void keep_rows(probe *p, int layer) {
     const model_config *c = &p->m->c;
     const ops *o = p->m->o;
     const size_t E = (size_t)c->E, A = (size_t)model_tap_width(c, layer, UNIT_HEADS), all_A = (size_t)(c->H * c->D),
                  F = (size_t)model_tap_width(c, layer, UNIT_NEURONS), at = (size_t)layer, at_F = at * (size_t)c->F;
-    float *dz = p->n_rows ? xmalloc(F * sizeof *dz) : NULL;
+    float *dz = p->n_rows && o->host ? xmalloc(F * sizeof *dz) : NULL;
     for (int k = 0; k < p->n_rows; k++) {
-        const probe_row *r = &p->rows[k];
+        probe_row *r = &p->rows_wanted[k];
         const size_t row = (size_t)(model_row(p->run, r->example) + r->position);
-        const float *x = r->x + at * E;
-        float most = 0;
-        o->get(r->da + at * all_A, model_grad_tap(p->run, UNIT_HEADS, layer) + row * A, A * sizeof *dz);
-        o->get(r->x + at * E, model_tap_x(p->run, layer) + row * E, E * sizeof *dz);
+        keep(p, r->da + at * all_A, model_grad_tap(p->run, UNIT_HEADS, layer) + row * A, A);
+        keep(p, r->x + at * E, model_tap_x(p->run, layer) + row * E, E);
+        const float *grad = model_grad_z(p->run, layer) + row * F;
         if (p->m->arch.gated) {
-            o->get(r->dg + at_F, model_grad_z(p->run, layer) + row * F, F * sizeof *dz);
-            o->get(r->du + at_F, model_grad_u(p->run, layer) + row * F, F * sizeof *dz);
-            continue;
+            keep(p, r->dg + at_F, grad, F);
+            keep(p, r->du + at_F, model_grad_u(p->run, layer) + row * F, F);
+        } else if (o->host) {
+            o->get(dz, grad, F * sizeof *dz);
+            keep_active(p, r, layer, dz);
+        } else {
+            const probe_arrival a = {.from = o->fetch(p->rows, grad, F * sizeof *dz), .active = r, .layer = layer};
+            VEC_PUSH(p->arrival, p->n_arrival, p->cap_arrival, a);
         }
-        o->get(dz, model_grad_z(p->run, layer) + row * F, F * sizeof *dz);
-        for (size_t e = 0; e < E; e++) most = fabsf(x[e]) > most ? fabsf(x[e]) : most;
-        for (size_t j = 0; j < F; j++) r->active[at_F + j] = fabsf(dz[j]) * most > 1e-30f;
     }
     free(dz);
 }
@@ -149,9 +174,37 @@ static void keep_features(probe *p, int layer) {
                 const size_t row =
                     (size_t)(model_row(p->run, i) + (m == MODE_COMPAT ? p->ex[i].n : p->ex[i].context) - 1);
                 if (p->out[i].features[m][k])
-                    p->m->o->get(p->out[i].features[m][k] + (size_t)layer * whole[k], from[k] + row * width[k],
-                                 width[k] * sizeof(float));
+                    keep(p, p->out[i].features[m][k] + (size_t)layer * whole[k], from[k] + row * width[k], width[k]);
             }
+}
+
+// Room for all that the batch keeps.
+static void expect_rows(probe *p) {
+    const model_config *c = &p->m->c;
+    const size_t E = fetch_room((size_t)c->E * sizeof(float)), A = fetch_room((size_t)(c->H * c->D) * sizeof(float)),
+                 F = fetch_room((size_t)c->F * sizeof(float)), whole[FEAT_KINDS] = {A, E, E};
+    size_t bytes = (size_t)p->n_rows * (A + E + (p->m->arch.gated ? 2 : 1) * F);
+    for (int i = 0; i < p->n; i++)
+        for (mode_kind m = MODE_SOUND; m < MODES; m++)
+            for (int k = 0; k < FEAT_KINDS; k++)
+                if (p->out[i].features[m][k]) bytes += whole[k];
+    bytes *= (size_t)c->L;
+    p->n_arrival = 0;
+    if (p->m->o->host || bytes <= p->rows_bytes) return;
+    p->m->o->fetch_free(p->rows);
+    p->rows = p->m->o->fetch_new(bytes);
+    p->rows_bytes = bytes;
+}
+
+static void take_rows(probe *p) {
+    if (p->n_arrival) p->m->o->fetch_wait(p->rows);
+    for (int i = 0; i < p->n_arrival; i++) {
+        const probe_arrival *a = &p->arrival[i];
+        if (a->to)
+            memcpy(a->to, a->from, a->bytes);
+        else
+            keep_active(p, a->active, a->layer, a->from);
+    }
 }
 
 static void after_layer(void *ctx, model_run *r, int layer) {
@@ -218,7 +271,7 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
     p->ex = ex;
     p->n = n;
     p->out = out;
-    p->rows = rows;
+    p->rows_wanted = rows;
     p->n_rows = n_rows;
     int targets = 0;
     for (int i = 0; i < n; i++) {
@@ -230,6 +283,7 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
         targets += scored(&ex[i]);
     }
     double *lp = xmalloc(sizeof *lp * (size_t)targets);
+    expect_rows(p);
     model_forward(p->run, p->seqs, n);
     tiles_begin(p);
     if (n_rows || needs_backward(p->needs)) {
@@ -255,6 +309,8 @@ int probe_run(probe *p, const probe_example *ex, int n, probe_result *out, probe
         model_hessian(p->run, NULL, factor, on_z, on_w, after_compat, p);
         free(factor);
     }
+    tiles_finish(p);
+    take_rows(p);
     if (any(p->needs[STAGE_REMOVAL])) probe_remove(p);
     mark_absent(p);
     p->gemm += ops_seconds_gemm - gemm;

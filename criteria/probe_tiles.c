@@ -2,8 +2,9 @@
 // of units of all examples are shared out over threads.
 //
 // Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all
-// units of some examples at a time, and only the sums come back. Taps of another device are copied where a criterion
-// reads them itself. A neuron tile's weight gradient exists only while its criteria run.
+// units of some examples at a time, and only the sums come back, while the device goes on to the next ones: criteria see
+// them when those have been enqueued. Taps of another device are copied where a criterion reads them itself. A neuron
+// tile's weight gradient exists only while its criteria run.
 #include "cpu.h"
 #include "moments.h"
 #include "probe_state.h"
@@ -37,6 +38,11 @@ void tiles_needs(const probe_plan *plan, probe_needs needs) {
         }
 }
 
+// Whether something is copied for criteria that read it themselves.
+static bool looks(const probe *p, int stage) {
+    return (p->needs[stage][UNIT_HEADS] | p->needs[stage][UNIT_NEURONS]) & (X_WITH | CRIT_OUT_GRAD);
+}
+
 static bool correlates(probe_needs needs) {
     bool any = false;
     for (int s = 0; s < STAGES; s++) any |= sums_correlate(needs[s][UNIT_NEURONS]);
@@ -67,8 +73,18 @@ static size_t moments_count(const model *m, probe_needs needs) {
     return any ? 2 * (size_t)examples_at_a_time(m) * most_columns(m) : 0;
 }
 
+static size_t wsums_count(const model *m, probe_needs needs) {
+    bool any = false;
+    for (int s = 0; s < STAGES; s++) any |= needs[s][UNIT_NEURONS] & CRIT_WSUMS;
+    return any ? (size_t)examples_at_a_time(m) * (size_t)m->c.F * WSUMS : 0;
+}
+// Bytes of the sums of as many examples.
+static size_t sums_bytes(const model *m, probe_needs needs) {
+    return (sums_count(m) + wsums_count(m, needs) + moments_count(m, needs)) * sizeof(double);
+}
+
 size_t tiles_bytes(const model *m, probe_needs needs, int max_tokens, size_t part[OPS_PARTS]) {
-    size_t each = m->o->host ? 0 : (sums_count(m) + moments_count(m, needs)) * sizeof(double), all = 0;
+    size_t each = m->o->host ? 0 : sums_bytes(m, needs), all = 0;
     if (correlates(needs)) each += (corr_floats(m, max_tokens) + (size_t)max_tokens) * sizeof(float);
     if (correlates(needs) && m->arch.gated) each += (size_t)max_tokens * ROW_STATS * sizeof(float);
     for (int k = 0; k < m->parts; k++) all += part[k] = each;
@@ -90,6 +106,7 @@ void tiles_alloc(probe *p) {
         }
         if (o->host) continue;
         p->part[k].sums = o->alloc(sums_count(m) * sizeof(double));
+        if (wsums_count(m, p->needs)) p->part[k].wsums = o->alloc(wsums_count(m, p->needs) * sizeof(double));
         if (moments_count(m, p->needs)) p->part[k].moments = o->alloc(moments_count(m, p->needs) * sizeof(double));
     }
     for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++)
@@ -98,28 +115,20 @@ void tiles_alloc(probe *p) {
     p->corr_at = xcalloc((size_t)p->max_tokens, sizeof *p->corr_at);
     p->spans = xcalloc((size_t)p->max_tokens, sizeof *p->spans);
     if (o->host) return;
-    p->sums = xmalloc(sums_count(m) * sizeof *p->sums);
-    p->wsums = xmalloc((size_t)examples_at_a_time(m) * (size_t)m->c.F * WSUMS * sizeof *p->wsums);
-    p->moments = xmalloc((moments_count(m, p->needs) + 1) * sizeof *p->moments);
+    for (int k = 0; k < 2; k++) p->sums[k] = o->fetch_new(sums_bytes(m, p->needs) + 3 * (size_t)FETCH_ALIGN);
 }
 
 void tiles_free(probe *p) {
     for (int k = 0; k < p->m->parts; k++) {
-        void *device[] = {p->part[k].corr, p->part[k].most, p->part[k].stat, p->part[k].sums, p->part[k].moments};
-        for (int i = 0; i < 5; i++)
+        void *device[] = {p->part[k].corr, p->part[k].most,  p->part[k].stat,
+                          p->part[k].sums, p->part[k].wsums, p->part[k].moments};
+        for (int i = 0; i < 6; i++)
             if (device[i]) p->m->o->release(device[i]);
     }
     for (int i = 0; i < VIEWS; i++) free(p->copy[i]);
-    void *host[] = {p->corr,
-                    p->most,
-                    p->sums,
-                    p->wsums,
-                    p->moments,
-                    p->corr_at,
-                    p->spans,
-                    p->squares[UNIT_HEADS],
-                    p->squares[UNIT_NEURONS]};
+    void *host[] = {p->corr, p->most, p->corr_at, p->spans, p->squares[UNIT_HEADS], p->squares[UNIT_NEURONS]};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
+    for (int k = 0; k < 2; k++) p->m->o->fetch_free(p->sums[k]);
 }
 
 void tiles_begin(probe *p) {
@@ -217,22 +226,16 @@ static void correlate(probe *p, int stage, int layer) {
     copied(o, &p->most, part->most, (size_t)batch_rows(p), (size_t)p->max_tokens);
 }
 
-// Over the rows of every matrix into the neurons, added up.
+// Over the rows of every matrix into the neurons, added up; sums: device memory.
 static void weight_sums(double *sums, const probe *p, int stage, int layer, int i, int first, int n) {
     const bool tangent = stage == STAGE_COMPAT;
-    const ops *o = p->m->o;
-    const float *x = model_tap_x(p->run, layer);
-    o->weight_sums(sums, model_grad_rows(p->run, layer, 0), x, tangent ? model_hess_z(p->run, layer) : NULL,
-                   tangent ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, 0, false), first, n,
-                   &p->spans[i]);
-    const scratch_point mark = scratch_mark();
-    double *more = scratch_take((size_t)n * WSUMS * sizeof *more);
-    for (int k = 1; model_grad_rows(p->run, layer, k); k++) {
-        o->weight_sums(more, model_grad_rows(p->run, layer, k), x, NULL, NULL, model_neuron_rows(p->m, layer, k, false),
-                       first, n, &p->spans[i]);
-        for (int w = 0; w < n * WSUMS; w++) sums[w] += more[w];
+    const float *x = model_tap_x(p->run, layer), *dz;
+    for (int k = 0; (dz = model_grad_rows(p->run, layer, k)); k++) {
+        const bool moves = k == 0 && tangent;
+        p->m->o->weight_sums(sums, dz, x, moves ? model_hess_z(p->run, layer) : NULL,
+                             moves ? model_tangent_x(p->run, layer) : NULL, model_neuron_rows(p->m, layer, k, false),
+                             first, n, k > 0, &p->spans[i]);
     }
-    scratch_release(mark);
 }
 
 // ---------------------------------------------------------------- tiles
@@ -410,55 +413,79 @@ static void score_on_host(probe *p, int stage, int layer) {
         }
 }
 
-// Some examples at a time, as many as the memory for their sums holds.
-static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
+// The criteria of what has come.
+static void score_sums(probe *p, const probe_sums *from) {
+    const model_config *c = &p->m->c;
+    const int units = model_units(c, from->layer, from->kind), width = from->kind == UNIT_HEADS ? 1 : TILE;
+    const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS,
+                 each_m = 2 * (size_t)model_tap_width(c, from->layer, from->kind),
+                 D = (size_t)(from->kind == UNIT_HEADS ? c->D : 1);
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int i = 0; i < from->n; i++)
+        for (int u = 0; u < units; u += width) {
+            const tile_sums of = {.sums = from->sums + (size_t)i * each + (size_t)u * USUMS,
+                                  .wsums = from->wsums + (size_t)i * each_w + (size_t)u * WSUMS,
+                                  .moments = from->moments + (size_t)i * each_m + 2 * (size_t)u * D};
+            if (from->kind == UNIT_HEADS)
+                head_tile(p, from->stage, from->layer, from->first + i, u, &of);
+            else
+                neuron_tile(p, from->stage, from->layer, from->first + i, u, &of);
+        }
+}
+
+void tiles_finish(probe *p) {
+    const probe_sums come = p->coming;
+    if (!come.n) return;
+    p->coming.n = 0;
+    p->m->o->fetch_wait(p->sums[p->turn ^ 1]);
+    score_sums(p, &come);
+}
+
+// Has the sums of some examples taken and sent; then those that were sent before are scored.
+static void send_sums(probe *p, int stage, int layer, unit_kind kind, int first, int n) {
     const model_config *c = &p->m->c;
     const ops *o = p->m->o;
-    const int units = model_units(c, layer, kind), most = examples_at_a_time(p->m),
-              width = kind == UNIT_HEADS ? 1 : TILE;
-    const int columns = model_tap_width(c, layer, kind);
-    const size_t each = (size_t)units * USUMS, each_w = (size_t)units * WSUMS, each_m = 2 * (size_t)columns,
-                 D = (size_t)(kind == UNIT_HEADS ? c->D : 1);
+    const int units = model_units(c, layer, kind), columns = model_tap_width(c, layer, kind);
+    const size_t each_w = (size_t)units * WSUMS;
     const unsigned needs = p->needs[stage][kind];
     const probe_part *part = &p->part[model_part(p->m, layer)];
-    double *device = part->sums;
+    struct fetch *to = p->sums[p->turn];
+    probe_sums sent = {.stage = stage, .layer = layer, .kind = kind, .first = first, .n = n};
     sum_taps taps = taps_of(p, stage, layer, kind);
-    const float *corr = taps.corr;
+    if (taps.corr) taps.corr += p->corr_at[first];
+    if (CRIT_COLUMNS(needs)) sums_take(o, part->sums, needs, &taps, 0, units, p->spans + first, n);
+    sent.sums = o->fetch(to, part->sums, CRIT_COLUMNS(needs) ? (size_t)n * (size_t)units * USUMS * sizeof(double) : 0);
+    for (int i = 0; i < n && needs & CRIT_WSUMS; i++)
+        weight_sums(part->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
+    sent.wsums = o->fetch(to, part->wsums, needs & CRIT_WSUMS ? (size_t)n * each_w * sizeof(double) : 0);
+    if (needs & CRIT_MOMENTS)
+        o->column_moments(part->moments, put_out(p, kind, layer), columns, rectified(p, kind), 0, columns,
+                          p->spans + first, n);
+    sent.moments =
+        o->fetch(to, part->moments, needs & CRIT_MOMENTS ? 2 * (size_t)n * (size_t)columns * sizeof(double) : 0);
+    tiles_finish(p);
+    p->coming = sent;
+    p->turn ^= 1;
+}
+
+// Some examples at a time, as many as the memory for their sums holds.
+static void score_on_device(probe *p, int stage, int layer, unit_kind kind) {
+    const int units = model_units(&p->m->c, layer, kind), most = examples_at_a_time(p->m);
     for (int first = 0, n; first < p->n && units; first += n) {
         n = p->n - first < most ? p->n - first : most;
-        if (corr) taps.corr = corr + p->corr_at[first];
-        if (CRIT_COLUMNS(needs)) {
-            sums_take(o, device, needs, &taps, 0, units, p->spans + first, n);
-            o->get(p->sums, device, (size_t)n * each * sizeof *p->sums);
-        }
-        for (int i = 0; i < n && needs & CRIT_WSUMS; i++)
-            weight_sums(p->wsums + (size_t)i * each_w, p, stage, layer, first + i, 0, units);
-        if (needs & CRIT_MOMENTS) {
-            o->column_moments(part->moments, put_out(p, kind, layer), columns, rectified(p, kind), 0, columns,
-                              p->spans + first, n);
-            o->get(p->moments, part->moments, (size_t)n * each_m * sizeof *p->moments);
-        }
-#pragma omp parallel for schedule(dynamic) collapse(2)
-        for (int i = 0; i < n; i++)
-            for (int u = 0; u < units; u += width) {
-                const tile_sums of = {.sums = p->sums + (size_t)i * each + (size_t)u * USUMS,
-                                      .wsums = p->wsums + (size_t)i * each_w + (size_t)u * WSUMS,
-                                      .moments = p->moments + (size_t)i * each_m + 2 * (size_t)u * D};
-                if (kind == UNIT_HEADS)
-                    head_tile(p, stage, layer, first + i, u, &of);
-                else
-                    neuron_tile(p, stage, layer, first + i, u, &of);
-            }
+        send_sums(p, stage, layer, kind, first, n);
     }
 }
 
 void tiles_score(probe *p, int stage, int layer) {
     const double start = clock_s();
+    if (looks(p, stage)) tiles_finish(p);  // what it sees must not have changed
     look_at_taps(p, stage, layer);
     correlate(p, stage, layer);
     if (p->m->o->host)
         score_on_host(p, stage, layer);
     else
         for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS; kind++) score_on_device(p, stage, layer, kind);
+    if (looks(p, stage)) tiles_finish(p);
     p->seconds_criteria += clock_s() - start;
 }

@@ -189,7 +189,7 @@ static void check_operations(rng *r, dtype type, int rows, int cols, bool turned
         o->linear_back(dx[k], dy, &on[k], false, s, SEQS);
         o->linear_back(dx[k], dy, &on[k], true, s + 1, 1);
         o->column_squares(squares[k], &on[k]);
-        if (!turned) o->weight_sums(sums[k], dy, x, NULL, NULL, &on[k], 0, rows, &every);
+        if (!turned) o->weight_sums(sums[k], dy, x, NULL, NULL, &on[k], 0, rows, false, &every);
     }
     for (int i = 0; i < 25 * rows; i++) assert_sum("linear", y[1][i], (double)y[0][i], sqrt(cols));
     for (int i = 0; i < 25 * cols; i++) assert_sum("linear_back", dx[1][i], (double)dx[0][i], sqrt(rows));

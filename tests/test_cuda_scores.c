@@ -192,17 +192,24 @@ static void taps_are_copied_where_asked(void **state) {
 
 // ---------------------------------------------------------------- what comes back
 static size_t most_got;
+static int fetches;
 static void counting_get(void *host, const void *device, size_t bytes) {
     most_got = bytes > most_got ? bytes : most_got;
     gpu->get(host, device, bytes);
 }
+static const void *counting_fetch(struct fetch *f, const void *device, size_t bytes) {
+    most_got = bytes > most_got ? bytes : most_got;
+    fetches++;
+    return gpu->fetch(f, device, bytes);
+}
 
 // A sequence so long that a tap is larger than the sums: with the built-in criteria nothing as large as a tap is
-// copied.
+// copied, and features and sums of no layer are waited for before the next one's work is enqueued. The host waits until
+// the GPU has nothing to do for the log-probabilities, and at the end of the batch.
 static void only_sums_come_back(void **state) {
     (void)state;
-    enum { T = 180 };
-    const model_config c = {.L = 2,
+    enum { T = 180, EXAMPLES = 3 };
+    const model_config c = {.L = 4,
                             .H = 2,
                             .E = 16,
                             .F = 24,
@@ -215,26 +222,44 @@ static void only_sums_come_back(void **state) {
                             .bias = true};
     ops counting = *gpu;
     counting.get = counting_get;
+    counting.fetch = counting_fetch;
     int n;
     tensor *t = random_weights(&c, 5, &n);
     model m;
     if (model_from_tensors_on(&m, &c, t, n, &counting) != 0) fail_msg("%s", err_get());
     int32_t tokens[T];
     for (int i = 0; i < T; i++) tokens[i] = i * 7 % 13;
-    const probe_example ex = {.tokens = tokens, .n = T, .context = T - 20, .key = 1};
     probe_plan plan = {.mode = {true, true}, .seed = 3};
     plan.crit = crit_select("all", &plan.n_crit);
-    float *plane = xcalloc((size_t)plan.n_crit * 2 * 2 * (2 + 24), sizeof *plane),
-          **to = xcalloc((size_t)plan.n_crit * 4, sizeof *to), *at = plane;
-    for (int k = 0; k < 4 * plan.n_crit; k++) {
-        to[k] = at;
-        at += c.L * (k < 2 * plan.n_crit ? c.H : c.F);
+    const size_t scores = (size_t)plan.n_crit * 2 * (size_t)(c.L * (2 + 24)), each = scores + 2 * features_of(&c);
+    float *plane = xcalloc(EXAMPLES * each, sizeof *plane),
+          **to = xcalloc((size_t)plan.n_crit * 4 * EXAMPLES, sizeof *to);
+    probe_example ex[EXAMPLES];
+    probe_result out[EXAMPLES] = {0};
+    for (int i = 0; i < EXAMPLES; i++) {
+        float *at = plane + (size_t)i * each, **rows = to + i * plan.n_crit * 4;
+        for (int k = 0; k < 4 * plan.n_crit; k++) {
+            rows[k] = at;
+            at += c.L * (k < 2 * plan.n_crit ? c.H : c.F);
+        }
+        for (int mode = 0; mode < 2; mode++) {
+            out[i].heads[mode] = rows + mode * plan.n_crit, out[i].neurons[mode] = rows + (2 + mode) * plan.n_crit;
+            for (int k = 0; k < FEAT_KINDS; at += feature_width(&c, k++)) out[i].features[mode][k] = at;
+        }
+        ex[i] = (probe_example){.tokens = tokens, .n = T, .context = T - 20, .key = 1};
     }
-    probe_result out = {.heads = {to, to + plan.n_crit}, .neurons = {to + 2 * plan.n_crit, to + 3 * plan.n_crit}};
-    probe *p = probe_new(&m, &plan, T);
+    probe *p = probe_new(&m, &plan, T * EXAMPLES);
     most_got = 0;
-    if (probe_run(p, &ex, 1, &out, NULL, 0) != 0) fail_msg("%s", err_get());
-    assert_true(most_got > 0 && most_got <= 24 * USUMS * sizeof(double) && most_got < T * 16 * sizeof(float));
+    const long drains = shim_count("drain"), waits = shim_count("wait");
+    if (probe_run(p, ex, EXAMPLES, out, NULL, 0) != 0) fail_msg("%s", err_get());
+    assert_true(most_got > 0 && most_got <= EXAMPLES * 24 * USUMS * sizeof(double) &&
+                most_got < EXAMPLES * T * 16 * sizeof(float));
+    assert_true(fetches >= c.L * EXAMPLES * 2 * FEAT_KINDS);
+    // of the log-probabilities, and of the sums that were sent last; others are of heads and neurons in three stages
+    if (drains >= 0) {
+        assert_int_equal(shim_count("drain") - drains, 2);
+        assert_int_equal(shim_count("wait") - waits, 2 + 2 * 3 * c.L);
+    }
     probe_free(p);
     model_free(&m);
     weights_free(t, n);

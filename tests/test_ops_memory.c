@@ -1,7 +1,7 @@
 // test_ops_memory - operations on memory (model/ops/ops_memory.h), on the CPU and through the CUDA table: copies of all
-// sizes about the limits of the pinned buffers; uploads, whichever of host and device is faster; random weights against
-// numbers that cuRAND's own host generator drew, against the moments of the uniform distribution and against rounding
-// on the host; untrained predictors; transposes and sums by definition.
+// sizes about the limits of the pinned buffers; uploads and downloads, whichever of host and device is faster; random
+// weights against numbers that cuRAND's own host generator drew, against the moments of the uniform distribution and
+// against rounding on the host; untrained predictors; transposes and sums by definition.
 #include "convert.h"
 #include "cuda_compare.h"
 #include "nets.h"
@@ -93,6 +93,37 @@ static void feeds(void) {
             }
         free(got);
         release_guarded(o, sum);
+    }
+}
+
+// Fetches find what was there when they were enqueued, whatever is written after them; a wait is for what was fetched
+// before it, and the host's places are used again after it.
+static void fetches(void) {
+    enum { ROUNDS = 5, E = 100 };
+    float ones[E];
+    for (int i = 0; i < E; i++) ones[i] = (float)(i + 1);
+    for (int k = 0; k < sides; k++) {
+        const ops *o = side[k];
+        float *one = put_guarded(o, ones, E), *sum = put_guarded(o, ones, E);
+        struct fetch *f = o->fetch_new(ROUNDS * fetch_room(E * sizeof *sum));
+        const void *first = NULL;
+        for (int again = 0; again < 3; again++) {
+            const float *at[ROUNDS];
+            for (int round = 0; round < ROUNDS; round++) {
+                at[round] = o->fetch(f, sum, E * sizeof *sum);
+                o->add(sum, one, 1, E, &(span){0, 1}, 1);
+            }
+            if (!again) first = at[0];
+            assert_ptr_equal(at[0], first);
+            o->fetch_wait(f);
+            for (int round = 0; round < ROUNDS; round++)
+                for (int i = 0; i < E; i++)
+                    if (at[round][i] != (float)((again * ROUNDS + round + 1) * (i + 1)))
+                        fail_msg("%s: fetch %d of %d: place %d is %g", o->device, round, again, i,
+                                 (double)at[round][i]);
+        }
+        o->fetch_free(f);
+        release_guarded(o, one), release_guarded(o, sum);
     }
 }
 
@@ -351,6 +382,7 @@ static void every_operation(void **state) {
     (void)state;
     copies();
     feeds();
+    fetches();
     part_has_a_name();
 }
 

@@ -153,10 +153,12 @@ static void sums_of_gradients(void **state) {
             for (int i = 0; i < ROWS * (a % 2 ? E : F); i++) x[a][i] *= a % 2 ? 1 : 1e-12f;
         }
         for (int k = 0; k < sides; k++) {
-            double sums[F * WSUMS];
+            double sums[F * WSUMS], *on_sums = side[k]->alloc(sizeof sums);
             float *p[4];
             for (int a = 0; a < 4; a++) p[a] = on_device(side[k], x[a], ROWS * (size_t)(a % 2 ? E : F));
-            side[k]->weight_sums(sums, p[0], p[1], p[2], p[3], &m.on[k], from, rows, &s);
+            side[k]->weight_sums(on_sums, p[0], p[1], p[2], p[3], &m.on[k], from, rows, false, &s);
+            side[k]->get(sums, on_sums, sizeof sums);
+            side[k]->release(on_sums);
             for (int a = 0; a < 4; a++) side[k]->release(p[a]);
             for (int j = 0; j < rows; j++) {
                 double want[WSUMS] = {0}, size[WSUMS] = {0};

@@ -26,6 +26,8 @@
 #include "norm_shape.h"
 #include "unit_sums.h"
 
+enum { FETCH_ALIGN = 64 };  // of places of a fetch
+static inline size_t fetch_room(size_t bytes) { return (bytes + FETCH_ALIGN - 1) / FETCH_ALIGN * FETCH_ALIGN; }
 enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
 
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit

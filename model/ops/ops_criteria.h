@@ -1,11 +1,11 @@
 // ops_criteria - what pruning criteria are made of: sums over the tokens of each unit. A group of ops.h. All but
 // correlate may be called by several threads at once where the memory is the host's.
 
-// sums [rows, WSUMS] in host memory, of rows from.. of W (F, E) over one span: G = dz' x, H = tdz' x + dz' tx (0 where
-// tdz is NULL)
+// sums [rows, WSUMS] in the device's memory (or added to them), of rows from.. of W (F, E) over one span: G = dz' x,
+// H = tdz' x + dz' tx (0 where tdz is NULL)
 OP(void, weight_sums,
    (double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w, int from,
-    int rows, const span *s))
+    int rows, bool add, const span *s))
 // The next four: sums [n, units, USUMS] in the device's memory, of units from..
 // The columns that `which` names (bits 1 << USUM_..), up to USUM_OUT; the other columns stay.
 OP(void, unit_sums, (double *sums, unsigned which, const unit_taps *x, int from, int units, const span *s, int n))

@@ -22,6 +22,15 @@ OP(void *, feed_fill, (struct feed * f))
 OP(void, feed_send, (struct feed * f, size_t bytes))
 OP(void *, feed_take, (struct feed * f))
 
+// Downloads beside the computation. fetch: `bytes` of device memory on their way to the host, as they are when the
+// operations enqueued so far are done; returns where they will be after fetch_wait, which waits for nothing that was
+// enqueued later. The first fetch after that begins to use the host's `bytes` from the front again; places are rounded
+// up to multiples of FETCH_ALIGN.
+OP(struct fetch *, fetch_new, (size_t bytes))
+OP(void, fetch_free, (struct fetch * f))
+OP(const void *, fetch, (struct fetch * f, const void *device, size_t bytes))
+OP(void, fetch_wait, (struct fetch * f))
+
 // A device of several parts (GPUs) has layers on each. What is allocated, reserved and computed from here on is of this
 // part; the arrays of a computation are all of its part. put, get, zero, copy and release find out whose memory they
 // are given. Returns the part's name.

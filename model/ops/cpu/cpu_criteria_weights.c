@@ -7,7 +7,7 @@
 
 enum { ROWS = 128 };
 
-HOT static void row_sums(double *sums, const float *w, const float *g, const float *h, int n) {
+HOT static void row_sums(double *sums, const float *w, const float *g, const float *h, int n, bool add) {
     double size = 0, square = 0, with = 0, tangent = 0;
 #pragma omp simd reduction(+ : size, square, with, tangent)
     for (int e = 0; e < n; e++) {
@@ -16,14 +16,14 @@ HOT static void row_sums(double *sums, const float *w, const float *g, const flo
         with += (double)w[e] * g[e];
         tangent += h ? (double)w[e] * h[e] : 0;
     }
-    sums[WSUM_SIZE] = size;
-    sums[WSUM_SQUARE] = square;
-    sums[WSUM_SIGNED] = with;
-    sums[WSUM_TANGENT] = tangent;
+    sums[WSUM_SIZE] = add ? sums[WSUM_SIZE] + size : size;
+    sums[WSUM_SQUARE] = add ? sums[WSUM_SQUARE] + square : square;
+    sums[WSUM_SIGNED] = add ? sums[WSUM_SIGNED] + with : with;
+    sums[WSUM_TANGENT] = add ? sums[WSUM_TANGENT] + tangent : tangent;
 }
 
 void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
-                     int from, int rows, const span *s) {
+                     int from, int rows, bool add, const span *s) {
     const bool narrow = w->narrow && !dtype_in_blocks(w->type);
     const int E = w->cols, T = s->n, ld = narrow ? rows : w->rows;
     const scratch_point mark = scratch_mark();
@@ -47,7 +47,7 @@ void cpu_weight_sums(double *sums, const float *dz, const float *x, const float 
         }
         for (int u = 0; u < n; u++)
             row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E,
-                     h ? h + (size_t)u * (size_t)E : NULL, E);
+                     h ? h + (size_t)u * (size_t)E : NULL, E, add);
         scratch_release(of_tile);
     }
     scratch_release(mark);

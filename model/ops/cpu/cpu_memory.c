@@ -42,6 +42,37 @@ void *cpu_feed_fill(struct feed *f) { return f->slot[f->taken ^ 1]; }
 void cpu_feed_send(struct feed *f, size_t bytes) { (void)f, (void)bytes; }
 void *cpu_feed_take(struct feed *f) { return f->slot[f->taken ^= 1]; }
 
+// ---------------------------------------------------------------- downloads
+struct fetch {
+    char *host;
+    size_t bytes, used;
+    bool waited;
+};
+
+struct fetch *cpu_fetch_new(size_t bytes) {
+    struct fetch *f = xcalloc(1, sizeof *f);
+    f->host = xaligned(bytes ? bytes : 1);
+    f->bytes = bytes;
+    return f;
+}
+
+void cpu_fetch_free(struct fetch *f) {
+    if (!f) return;
+    free(f->host);
+    free(f);
+}
+
+const void *cpu_fetch(struct fetch *f, const void *device, size_t bytes) {
+    if (f->waited) f->used = 0;
+    f->waited = false;
+    char *to = f->host + f->used;
+    f->used += fetch_room(bytes);
+    ASSERT(f->used <= f->bytes);
+    return bytes ? memcpy(to, device, bytes) : to;
+}
+
+void cpu_fetch_wait(struct fetch *f) { f->waited = true; }
+
 // ---------------------------------------------------------------- whole blocks
 enum { PIECE = 1 << 14 };  // numbers of one stream, so that threads share a block
 

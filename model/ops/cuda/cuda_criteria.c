@@ -150,22 +150,19 @@ static void add_gradient(const gradient *of, gpu_gradient *rounded, float *to, i
 }
 
 void cuda_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
-                      int from, int rows, const span *s) {
+                      int from, int rows, bool add, const span *s) {
     const int E = w->cols;
     if (!rows || !E) return;
     const gpu_work_point mark = gpu_work_mark();
-    double *on_device = gpu_work((size_t)rows * WSUMS * sizeof *on_device);
-    const size_t sum_floats = (size_t)rows * WSUMS * sizeof(double) / sizeof(float),
-                 floats = (g->work_bytes - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
-    ASSERT(sum_floats < floats / 2);
+    const size_t floats = (g->work_bytes - (w->narrow ? ROUND_BYTES : 0)) / sizeof(float);
     const bool odd = w->rows % 4 != 0 && !w->narrow;
     gradient of = {w, {dz, tdz}, {x, tx}, {E, E}, s, NULL};
     gpu_gradient rounded = {.columns = INT_MAX};
     if (w->narrow && s->n) gpu_gradient_begin(&rounded, w, of.dz, of.x, s);
-    const size_t room = (floats - sum_floats) / 4;  // of each of x and tx; what is over is that of the sums below
+    const size_t room = floats / 4;  // of each of x and tx; what is over is that of the sums below
     for (int k = 0; k < 2 && !w->narrow; k++)
         if (of.x[k]) of.x[k] = aligned_rows(of.x[k], E, s, room * sizeof(float), &of.ldx[k]);
-    const size_t left = E % 4 && !w->narrow ? floats - sum_floats - 2 * room : floats - sum_floats;
+    const size_t left = E % 4 && !w->narrow ? floats - 2 * room : floats;
     int step = (int)(left / (2 * (size_t)E + (odd ? (size_t)s->n : 0)));
     if (step > 64) step = step / 64 * 64;
     if (step > rounded.columns) step = rounded.columns;
@@ -181,10 +178,9 @@ void cuda_weight_sums(double *sums, const float *dz, const float *x, const float
             add_gradient(&of, &rounded, tangent, 0, 1, from + j, n, true);
         }
         const char *rows_of_w = (const char *)w->data + (size_t)(from + j) * (size_t)E * dtype_bytes(w->type);
-        cuda_launch_weight_sums(on_device + (size_t)j * WSUMS, rows_of_w, w->type, grad, tdz ? tangent : NULL, n, E,
+        cuda_launch_weight_sums(sums + (size_t)j * WSUMS, rows_of_w, w->type, grad, tdz ? tangent : NULL, n, E, add,
                                 g->stream);
         LAUNCHED("weight_sums");
     }
-    cuda_get(sums, on_device, (size_t)rows * WSUMS * sizeof *sums);
     gpu_work_release(mark);
 }

@@ -5,7 +5,7 @@
 
 static __global__ void __launch_bounds__(THREADS)
     weight_sums_k(double *__restrict__ sums, const void *__restrict__ w, int type, const float *__restrict__ g,
-                  const float *__restrict__ h, int cols) {
+                  const float *__restrict__ h, int cols, int add) {
     __shared__ double part[THREADS / 32];
     const size_t row = (size_t)blockIdx.x * cols;
     double size = 0, square = 0, with = 0, tangent = 0;
@@ -19,10 +19,13 @@ static __global__ void __launch_bounds__(THREADS)
     const double all[4] = {block_sum(size, part), block_sum(square, part), block_sum(with, part),
                            block_sum(tangent, part)};
     for (unsigned k = 0; k < 4; k++)  // by a constant index, so that all[] stays in registers
-        if (threadIdx.x == k) sums[(size_t)blockIdx.x * 4 + k] = all[k];
+        if (threadIdx.x == k) {
+            double *to = sums + (size_t)blockIdx.x * 4 + k;
+            *to = add ? *to + all[k] : all[k];
+        }
 }
 
 extern "C" void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows,
-                                        int cols, cudaStream_t st) {
-    CU_LAUNCH(weight_sums_k, rows, THREADS, 0, st, sums, w, type, g, h, cols);
+                                        int cols, int add, cudaStream_t st) {
+    CU_LAUNCH(weight_sums_k, rows, THREADS, 0, st, sums, w, type, g, h, cols, add);
 }

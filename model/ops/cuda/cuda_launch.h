@@ -205,7 +205,7 @@ void cuda_launch_few_columns(float *y, float *part, unsigned *counter, const flo
 
 // cuda_criteria_weights.cu. A block per row: sums [rows, 4] in the order of ops.h.
 void cuda_launch_weight_sums(double *sums, const void *w, int type, const float *g, const float *h, int rows, int cols,
-                             cudaStream_t st);
+                             int add, cudaStream_t st);
 
 // cuda_criteria_units.cu, _spectra.cu. Operations of the same names in ops.h. extra: the span's place, that is, its
 // sums begin at sums + extra * units * USUMS.
