@@ -2,9 +2,9 @@
 // of units of all examples are shared out over threads.
 //
 // Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all
-// units of some examples at a time, and only the sums come back, while the device goes on to the next ones: criteria see
-// them when those have been enqueued. Taps of another device are copied where a criterion reads them itself. A neuron
-// tile's weight gradient exists only while its criteria run.
+// units of some examples at a time, and only the sums come back, while the device goes on to the next ones: criteria
+// see them when those have been enqueued. Taps of another device are copied where a criterion reads them itself. A
+// neuron tile's weight gradient exists only while its criteria run.
 #include "cpu.h"
 #include "moments.h"
 #include "probe_state.h"

@@ -1,6 +1,6 @@
-// cuda_memory_fetch - downloads beside the computation (ops.h: fetch_new), into pinned memory, in order with the stream of
-// the part whose memory it is. What is waited for is the last of them, not the operations after it, so that the GPU has
-// work while the host reads.
+// cuda_memory_fetch - downloads beside the computation (ops.h: fetch_new), into pinned memory, in order with the stream
+// of the part whose memory it is. What is waited for is the last of them, not the operations after it, so that the GPU
+// has work while the host reads.
 #include "cuda_host.h"
 #include <stdlib.h>
 
