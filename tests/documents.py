@@ -24,7 +24,7 @@ EXCEPTIONS = [
      "sweep-full and contextual-full are estimated with"),
     (r"make|make (SAN=1 )?(test|check)", "make -n", "builds and runs this very test"),
     (r"make (sweep-full|contextual-full|contextual-ranks|remake)", "make -n", "minutes to hours"),
-    (r"make bench-sweep", "make -n", "minutes"),
+    (r"make (bench-sweep|batch|bits)", "make -n", "minutes"),
     (r"make (paper( SIZE=full)?|latency)", "make -n", "minutes to hours; test_paper runs paper.sh"),
     (r"make smollm2 DATA=DIR", "make -n", "needs the network; hours; test_smollm2 runs smollm2.sh"),
     (r"experiments/paper\.sh --model DIR .*", "sh -n experiments/paper.sh", "minutes; test_paper runs it"),
