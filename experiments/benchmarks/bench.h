@@ -1,8 +1,7 @@
 // bench - what the parts of bin/bench share. bench_main.c reads options and goes over models and lengths; bench_model.c
 // makes or loads a model and says what memory a measurement takes; bench_config.c lists what is compared and makes its
-// masks; bench_run.c takes the times; bench_text.c gives prompts of a text;
-// bench_peer.c asks other programs; bench_rows.c writes them; bench_bandwidth.c
-// measures what the memory gives.
+// masks; bench_run.c takes the times; bench_text.c gives prompts of a text; bench_peer.c asks other programs;
+// bench_rows.c writes them; bench_bandwidth.c measures what the memory gives.
 #pragma once
 #include "child.h"
 #include "decode.h"
