@@ -19,9 +19,10 @@ TARGET INLINE void NAME(step)(V16 *sum, const V16 *t, const uint8_t *w, const in
         sum[r] = FMA16(FLOAT16(DOT(p, x[r]->ROW + 32 * (from + STEP * j))), SPREAD(t[r], j), sum[r]);
 }
 
-// n blocks at w, those from `from` on of a row, with R rows of x.
-TARGET INLINE void NAME(chunk)(V16 *sum, const uint8_t *w, const int8_row *const *x, const int R, int from,
-                               const int n) {
+// n blocks at w, those from `from` on of a row, with R rows of x. soon: where vec_fetch finds rows to come, or NULL.
+TARGET INLINE void NAME(chunk)(V16 *sum, const uint8_t *w, const void *const *soon, const int8_row *const *x,
+                               const int R, int from, const int n) {
+    enum { LINES = (INT8_CHUNK * STEP_BYTES + 63) / 64, STEPS = INT8_CHUNK / STEP };
     V16 t[VEC_ROWS], dw, m;
     SCALES(dw, m, w, n);
     for (int r = 0; r < R; r++) {
@@ -29,7 +30,11 @@ TARGET INLINE void NAME(chunk)(V16 *sum, const uint8_t *w, const int8_row *const
         if (HAS_LEAST) sum[r] = FMA16(m, LOAD16(x[r]->sum + from), sum[r]);
     }
     UNROLL
-    for (int j = 0; j < n / STEP; j++) NAME(step)(sum, t, w, x, R, from, j, STEP);
+    for (int j = 0; j < n / STEP; j++) {
+        for (int k = j * LINES / STEPS; soon && k < (j + 1) * LINES / STEPS; k++)
+            vec_fetch_line(soon, from * STEP_BYTES + 64 * k);
+        NAME(step)(sum, t, w, x, R, from, j, STEP);
+    }
     if (n % STEP) NAME(step)(sum, t, w, x, R, from, n / STEP, n % STEP);
 }
 
@@ -42,8 +47,8 @@ TARGET INLINE void NAME(dot_rows)(float *out, const void *const *w, bool fetch, 
     for (int from = 0; from < whole; from += INT8_CHUNK) {
         UNROLL
         for (int i = 0; i < W; i++) {
-            if (fetch) vec_fetch(w + i, from * STEP_BYTES, INT8_CHUNK * STEP_BYTES);
-            NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, x, R, from, INT8_CHUNK);
+            const uint8_t *at = (const uint8_t *)w[i] + from * STEP_BYTES;
+            NAME(chunk)(sum + i * R, at, fetch ? w + i : NULL, x, R, from, INT8_CHUNK);
         }
     }
     for (int from = whole; from < blocks; from += REST) {
@@ -51,7 +56,7 @@ TARGET INLINE void NAME(dot_rows)(float *out, const void *const *w, bool fetch, 
         UNROLL
         for (int i = 0; i < W; i++) {
             if (fetch) vec_fetch(w + i, from * STEP_BYTES, rest * STEP_BYTES);
-            NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, x, R, from, rest);
+            NAME(chunk)(sum + i * R, (const uint8_t *)w[i] + from * STEP_BYTES, NULL, x, R, from, rest);
         }
     }
     if (W * R == VEC_ROWS)

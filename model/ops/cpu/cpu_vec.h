@@ -44,12 +44,14 @@ typedef struct {
 
 static inline int vec_chunk(int left) { return left < VEC_CHUNK ? left : VEC_CHUNK; }
 
-// Asks for lines of rows of blocks, bytes from .. from + n of each: pieces of a row ask for each line once.
+// Asks for a line of rows of blocks that are to come, and for the lines of bytes from .. from + n, such that pieces of a
+// row ask for each once. A line or two between products: of more at once the processor's queue is full.
+static inline __attribute__((always_inline)) void vec_fetch_line(const void *const *row, int at) {
+    __builtin_prefetch((const char *)row[VEC_SOON] + at, 0, 3);
+    __builtin_prefetch((const char *)row[VEC_AHEAD] + at, 0, 2);
+}
 static inline __attribute__((always_inline)) void vec_fetch(const void *const *row, int from, int n) {
-    for (int at = (from + 63) / 64 * 64; at < from + n; at += 64) {
-        __builtin_prefetch((const char *)row[VEC_SOON] + at, 0, 3);
-        __builtin_prefetch((const char *)row[VEC_AHEAD] + at, 0, 2);
-    }
+    for (int at = (from + 63) / 64 * 64; at < from + n; at += 64) vec_fetch_line(row, at);
 }
 
 typedef struct {

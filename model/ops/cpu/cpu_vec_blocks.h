@@ -17,7 +17,7 @@ TARGET INLINE void NAME(dot_rows)(float *out, const uint8_t *w, const void *cons
     for (int r = 0; r < R; r++)
         for (int j = 0; j < PER; j++) sum[r][j] = ZERO;
     for (int b = 0; b < n / 32; b++) {
-        if (soon && b % VEC_CHUNK == 0) vec_fetch(soon, b * STEP_BYTES, vec_chunk(n / 32 - b) * STEP_BYTES);
+        if (soon) vec_fetch(soon, b * STEP_BYTES, STEP_BYTES);
         NEW_SCALES(&k, w, b, 0);
         TAKE(v, w, b, &k);
         for (int j = 0; j < PER; j++)
@@ -48,12 +48,10 @@ TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w
     V q[PER], s[PER];
     for (int from = 0; from < n / 32; from += VEC_CHUNK) {
         const int some = vec_chunk(n / 32 - from);
-        for (int i = 0; i < rows; i++) {
-            HALVES(d[i], (const uint8_t *)w[i] + from * STEP_BYTES, some, c[i]);
-            if (fetch) vec_fetch(w + i, from * STEP_BYTES, some * STEP_BYTES);
-        }
+        for (int i = 0; i < rows; i++) HALVES(d[i], (const uint8_t *)w[i] + from * STEP_BYTES, some, c[i]);
         for (int b = 0; b < some; b++) {
             float *to = y + 32 * (from + b);
+            if (fetch) vec_fetch(w + b % rows, (from + b / rows * rows) * STEP_BYTES, rows * STEP_BYTES);
             for (int j = 0; j < PER; j++) s[j] = LOADF(to + j * LANES);
             for (int i = 0; i < rows; i++) {
                 NUMBERS(q, w[i], from + b);
@@ -71,7 +69,7 @@ TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w
         for (int j = 0; j < PER; j++) s[j] = LOADF(y + 32 * b + j * LANES);
         for (int i = 0; i < rows; i++) {
             const V cs = SET1(c[i]);
-            if (fetch && b % VEC_CHUNK == 0) vec_fetch(w + i, b * STEP_BYTES, vec_chunk(n / 32 - b) * STEP_BYTES);
+            if (fetch) vec_fetch(w + i, b * STEP_BYTES, STEP_BYTES);
             NEW_SCALES(&k[i], w[i], b, 0);
             TAKE(v, w[i], b, &k[i]);
             for (int j = 0; j < PER; j++) s[j] = FMA(cs, v[j], s[j]);
