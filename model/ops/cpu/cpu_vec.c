@@ -12,6 +12,8 @@
 #define TWICE(a, b, p) ((a) = LOAD(p), (b) = LOAD((p) + LANES))
 #define INLINE         static inline __attribute__((always_inline))
 
+static bool drops_requests;  // cpu_vec.h: of an AMD
+
 static inline float bf16_to_float(uint16_t h) {
     const union {
         uint32_t u;
@@ -454,6 +456,9 @@ const vec_kernels *vec(void) {
     } else
         for (int i = SETS - 1; i >= 0; i--)
             if (runs_here(&sets[i])) k = &sets[i];
+#if defined(__x86_64__)
+    drops_requests = __builtin_cpu_is("amd");
+#endif
     atomic_store(&chosen, k);
     return k;
 }

@@ -6,24 +6,25 @@
 // additions only. Within a set no number depends on how many rows a call takes, so the bits do not depend on the rest
 // of a batch or on the thread count.
 //
-// Rows are asked for ahead, into the second-level cache, and again and again, because requests that find the queue full
-// are dropped: VEC_AHEAD rows ahead and every VEC_APART from there. Scattered rows, of which the processor fetches
-// nothing by itself, then come as fast as a stretch, and a stretch comes up to a tenth faster. Zen 4, two cores, half
-// of the rows, beside reading all of them without asking (medians of 31 in turn):
+// Rows are asked for ahead. Scattered rows, of which the processor fetches nothing by itself, then come nearly as fast
+// as a stretch, and a stretch comes faster, too.
+//
+// An AMD drops requests that find the queue full, so numbers of 16 and 32 bits are asked for again and again, into the
+// second-level cache: VEC_AHEAD rows ahead and every VEC_APART from there. Zen 4, two cores, half of the rows, beside
+// reading all of them without asking (medians of 31 in turn):
 //     rows of             1.5 KiB  3 KiB  8 KiB
 //     not asked for        0.55    0.59   0.65
 //     once                 0.66    0.72   0.74
 //     2, 4, 6, 8, 10 ahead 1.04    1.04   1.03
-//
-// Rows of blocks are short, and asking five times for each line takes more time than their arithmetic: they are asked
-// for twice, VEC_SOON and VEC_AHEAD rows ahead. One core of a Sapphire Rapids, GB/s of Q4_0 rows of 2048 numbers
-// against 8-bit numbers, from memory (a stretch; half of its rows) and from the second-level cache:
-//     not asked for         7.2   5.4  18.0
-//     2, 4, 6, 8, 10 ahead  9.5   8.9  11.9
-//     4, 10 ahead          11.9  11.0  16.6
-// The nearer ones are asked for into the first-level cache: a line that waits for the second one takes a place in the
-// queue twice. Q8_0 rows of 576 numbers, beside plain reading of 18 GB/s (a stretch; half of its rows):
-//     8-bit numbers, second-level only 0.83 0.59, both 0.89 0.63; sums of rows 0.68 0.47, 0.68 0.51
+// An Intel lets a request wait, and what comes after it: there, and in rows of blocks, lines are asked for twice,
+// VEC_AHEAD rows ahead into the second-level cache and VEC_SOON rows ahead into the first one, since what waits there
+// for the second one takes a place in the queue once more. One core of a Sapphire Rapids, beside plain reading of 16 to
+// 18 GB/s (a stretch, half of its rows):
+//                                      2, 4, 6, 8, 10 ahead   4, 10 ahead
+//     fp16, rows of 576 numbers         0.90  0.78             0.98  0.89
+//     fp16, rows of 2048                0.89  0.82             0.97  0.87
+// Q8_0 rows of 576 numbers there: not asked for 0.64 0.32, 4 and 10 ahead into the second-level cache 0.83 0.59, the
+// nearer ones into the first 0.89 0.63, and a line or two between products, not those of a chunk in a burst, 0.94 0.64.
 #pragma once
 #include "ckpt.h"
 
@@ -44,8 +45,8 @@ typedef struct {
 
 static inline int vec_chunk(int left) { return left < VEC_CHUNK ? left : VEC_CHUNK; }
 
-// Asks for a line of rows of blocks that are to come, and for the lines of bytes from .. from + n, such that pieces of a
-// row ask for each once. A line or two between products: of more at once the processor's queue is full.
+// Asks for a line of rows to come, and for the lines of their bytes from .. from + n, such that pieces of a row
+// ask for each once. A line or two between products: of more at once the processor's queue is full.
 static inline __attribute__((always_inline)) void vec_fetch_line(const void *const *row, int at) {
     __builtin_prefetch((const char *)row[VEC_SOON] + at, 0, 3);
     __builtin_prefetch((const char *)row[VEC_AHEAD] + at, 0, 2);

@@ -10,9 +10,12 @@
 
 // Fetches, of rows to come, the lines that belong to the step at k.
 TARGET INLINE void NAME(fetch)(const void *const *row, int k) {
-    for (int line = 0; line < (int)(4 * LANES * sizeof(W)); line += 64)
-        for (int i = VEC_APART; i <= VEC_AHEAD; i += VEC_APART)
-            __builtin_prefetch((const char *)row[i] + (size_t)k * sizeof(W) + line, 0, 2);
+    for (int line = 0; line < (int)(4 * LANES * sizeof(W)); line += 64) {
+        const size_t at = (size_t)k * sizeof(W) + (size_t)line;
+        if (!drops_requests) vec_fetch_line(row, (int)at);
+        for (int i = VEC_APART; drops_requests && i <= VEC_AHEAD; i += VEC_APART)
+            __builtin_prefetch((const char *)row[i] + at, 0, 2);
+    }
 }
 
 // What is left of a row after the last whole step, fewer than 4 * LANES numbers. Out of line: in line, the branches of
