@@ -1,10 +1,10 @@
 // probe_tiles - every criterion on the taps of a layer: what the criteria of a stage declared is made once, then tiles
 // of units of all examples are shared out over threads.
 //
-// Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache; elsewhere all
-// units of some examples at a time, and only the sums come back, while the device goes on to the next ones: criteria
-// see them when those have been enqueued. Taps of another device are copied where a criterion reads them itself. A
-// neuron tile's weight gradient exists only while its criteria run.
+// Sums are taken by operations of the device. On the host that is tile by tile, while a tile is in cache, but for those
+// over weights, of an example at a time; elsewhere all units of some examples at a time, and only the sums come back,
+// while the device goes on to the next ones: criteria see them when those have been enqueued. Taps of another device
+// are copied where a criterion reads them itself. A neuron tile's weight gradient exists only while its criteria run.
 #include "cpu.h"
 #include "moments.h"
 #include "probe_state.h"
@@ -369,7 +369,7 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
     const int F = model_units(c, layer, UNIT_NEURONS);
     const size_t row = (size_t)p->spans[i].row, at = row * (size_t)F + (size_t)first;
     const probe_part *part = &p->part[model_part(p->m, layer)];
-    double own[TILE * USUMS], own_w[TILE * WSUMS];
+    double own[TILE * USUMS];
     crit_in in = tiles_base(p, i, layer);
     in.U = F - first < TILE ? F - first : TILE;
     in.D = 1;
@@ -384,12 +384,11 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
         in.xmax = (p->most ? p->most : part->most) + row;
     }
     in.sums = of->sums ? of->sums : own;
-    in.wsums = of->wsums ? of->wsums : own_w;
+    in.wsums = of->wsums;
     if (!of->sums) {
         sum_taps taps = taps_of(p, stage, layer, UNIT_NEURONS);
         if (taps.corr) taps.corr += p->corr_at[i];
         sums_take(p->m->o, own, needs, &taps, first, in.U, &p->spans[i], 1);
-        if (needs & CRIT_WSUMS) weight_sums(own_w, p, stage, layer, i, first, in.U);
     }
     const scratch_point mark = scratch_mark();
     if (needs & CRIT_WEIGHT) in.w = cpu_weight_rows(model_neuron_rows(p->m, layer, 0, true), first, in.U);
@@ -400,17 +399,24 @@ static void neuron_tile(probe *p, int stage, int layer, int i, int first, const 
 }
 
 static void score_on_host(probe *p, int stage, int layer) {
-    const int H = model_units(&p->m->c, layer, UNIT_HEADS),
-              tiles = (model_units(&p->m->c, layer, UNIT_NEURONS) + TILE - 1) / TILE;
-    const tile_sums none = {0};
+    const int H = model_units(&p->m->c, layer, UNIT_HEADS), F = model_units(&p->m->c, layer, UNIT_NEURONS),
+              tiles = (F + TILE - 1) / TILE;
+    const bool weights = p->needs[stage][UNIT_NEURONS] & CRIT_WSUMS;
+    const size_t each = (size_t)F * WSUMS;
+    const scratch_point mark = scratch_mark();
+    double *wsums = weights ? scratch_take((size_t)p->n * each * sizeof *wsums) : NULL;
+    for (int i = 0; weights && i < p->n; i++) weight_sums(wsums + (size_t)i * each, p, stage, layer, i, 0, F);
 #pragma omp parallel for schedule(dynamic) collapse(2)
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < tiles + H; k++) {
+            const tile_sums of = {.wsums = weights && k < tiles ? wsums + (size_t)i * each + (size_t)k * TILE * WSUMS
+                                                                : NULL};
             if (k < tiles)
-                neuron_tile(p, stage, layer, i, k * TILE, &none);
+                neuron_tile(p, stage, layer, i, k * TILE, &of);
             else
-                head_tile(p, stage, layer, i, k - tiles, &none);
+                head_tile(p, stage, layer, i, k - tiles, &of);
         }
+    scratch_release(mark);
 }
 
 // The criteria of what has come.

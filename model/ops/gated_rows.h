@@ -13,15 +13,20 @@ typedef struct {
     float a, b, c;
 } gated_row;
 
-// Neither zero nor constant, as corr.h has it. stat: of x_t.
+static inline float gated_row_away(float most, float end, float mean) {
+    const float off = fabsf(end - mean);
+    return off > most ? off : most;
+}
+// Neither zero nor constant, as corr.h has it. stat: of x_t. Without branches, so that loops over it vectorise.
 static inline bool gated_row_defined(float dg, float du, const float stat[ROW_STATS]) {
     const float g = fabsf(dg) > fabsf(du) ? fabsf(dg) : fabsf(du), least = stat[ROW_LEAST], most = stat[ROW_MOST];
     const float size = fabsf(least) > fabsf(most) ? fabsf(least) : fabsf(most),
                 mean = 0.5f * (dg + du) * stat[ROW_MEAN];
-    const float ends[4] = {dg * least, dg * most, du * least, du * most};
-    float away = 0;
-    for (int k = 0; k < 4; k++) away = fabsf(ends[k] - mean) > away ? fabsf(ends[k] - mean) : away;
-    return !(g * size <= 1e-30f) && !(away <= 1e-6f * g * size);
+    float away = gated_row_away(0, dg * least, mean);
+    away = gated_row_away(away, dg * most, mean);
+    away = gated_row_away(away, du * least, mean);
+    away = gated_row_away(away, du * most, mean);
+    return !(g * size <= 1e-30f) & !(away <= 1e-6f * g * size);
 }
 
 static inline gated_row gated_row_of(float dg, float du, const float stat[ROW_STATS], int E) {

@@ -1,5 +1,5 @@
 // ops_criteria - what pruning criteria are made of: sums over the tokens of each unit. A group of ops.h. All but
-// correlate may be called by several threads at once where the memory is the host's.
+// correlate and weight_sums may be called by several threads at once where the memory is the host's.
 
 // sums [rows, WSUMS] in the device's memory (or added to them), of rows from.. of W (F, E) over one span: G = dz' x,
 // H = tdz' x + dz' tx (0 where tdz is NULL)

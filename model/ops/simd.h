@@ -74,13 +74,27 @@ static inline float exp_f(float x) {
     return x < -87.3f ? 0.0f : p * scale.f;
 }
 
-// p[0..n) becomes its softmax. For callers that are HOT themselves.
-FORCE_INLINE void softmax_f(float *p, int n) {
-    float top = p[0], sum = 0;
-    for (int j = 1; j < n; j++) top = p[j] > top ? p[j] : top;
+// The largest of p[0..n), n > 0; a NaN counts for nothing. GCC vectorises a maximum of floats lane by lane only.
+FORCE_INLINE float largest_f(const float *p, int n) {
+    enum { LANES = 32 };
+    float lane[LANES], top;
+    for (int l = 0; l < LANES; l++) lane[l] = p[0];
+    int j = 0;
+    for (; j + LANES <= n; j += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] = p[j + l] > lane[l] ? p[j + l] : lane[l];
+    top = lane[0];
+    for (int l = 1; l < LANES; l++) top = lane[l] > top ? lane[l] : top;
+    for (; j < n; j++) top = p[j] > top ? p[j] : top;
+    return top;
+}
+
+// p[0..n) becomes softmax(c p), c > 0. For callers that are HOT themselves.
+FORCE_INLINE void softmax_f(float *p, int n, float c) {
+    const float top = largest_f(p, n);
+    float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int j = 0; j < n; j++) {
-        p[j] = exp_f(p[j] - top);
+        p[j] = exp_f(c * (p[j] - top));
         sum += p[j];
     }
     const float inv = 1.0f / sum;

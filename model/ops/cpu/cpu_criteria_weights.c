@@ -1,54 +1,148 @@
 // cpu_criteria_weights - sums over the rows of a weight's gradient, which is made a tile of rows at a time and never
-// kept. Serial: callers share rows out.
+// kept.
 #include "cpu.h"
+#include "cpu_gemm.h"
 #include "simd.h"
 #include <cblas.h>
 #include <math.h>
 
-enum { ROWS = 128 };
+enum { ROWS = 128, PANELS = ROWS / GEMM_SIDE, COLUMNS = 4 * GEMM_SIDE };
 
+enum { LANES = 16 };
+
+FORCE_INLINE double all_lanes(const double *sum) {
+    double all = 0;
+#pragma omp simd reduction(+ : all)
+    for (int l = 0; l < LANES; l++) all += sum[l];
+    return all;
+}
+
+// Of a row, or of some columns of it; add: += them.
 HOT static void row_sums(double *sums, const float *w, const float *g, const float *h, int n, bool add) {
-    double size = 0, square = 0, with = 0, tangent = 0;
-#pragma omp simd reduction(+ : size, square, with, tangent)
-    for (int e = 0; e < n; e++) {
-        size += fabsf(w[e] * g[e]);
-        square += (double)g[e] * g[e];
-        with += (double)w[e] * g[e];
-        tangent += h ? (double)w[e] * h[e] : 0;
+    double size[LANES] = {0}, square[LANES] = {0}, with[LANES] = {0}, tangent[LANES] = {0};
+    int e = 0;
+    for (; e + LANES <= n; e += LANES)
+        for (int l = 0; l < LANES; l++) {
+            const float wl = w[e + l], gl = g[e + l];
+            size[l] += fabsf(wl * gl);
+            square[l] += (double)gl * gl;
+            with[l] += (double)wl * gl;
+        }
+    for (int l = 0; e + l < n; l++) {
+        const float wl = w[e + l], gl = g[e + l];
+        size[l] += fabsf(wl * gl);
+        square[l] += (double)gl * gl;
+        with[l] += (double)wl * gl;
     }
-    sums[WSUM_SIZE] = add ? sums[WSUM_SIZE] + size : size;
-    sums[WSUM_SQUARE] = add ? sums[WSUM_SQUARE] + square : square;
-    sums[WSUM_SIGNED] = add ? sums[WSUM_SIGNED] + with : with;
-    sums[WSUM_TANGENT] = add ? sums[WSUM_TANGENT] + tangent : tangent;
+    for (int l = 0; h && l < n; l++) tangent[l % LANES] += (double)w[l] * h[l];
+    const double of[WSUMS] = {[WSUM_SIZE] = all_lanes(size),
+                              [WSUM_SQUARE] = all_lanes(square),
+                              [WSUM_SIGNED] = all_lanes(with),
+                              [WSUM_TANGENT] = all_lanes(tangent)};
+    for (int k = 0; k < WSUMS; k++) sums[k] = (add ? sums[k] : 0) + of[k];
+}
+
+typedef struct {
+    const float *d, *td;  // [T, ld] of the first row on; td: NULL allowed
+    const float *x, *tx;  // [T, E]
+    int ld, E, T;
+} gradient;
+
+// Of n <= ROWS rows from j on, by OpenBLAS.
+static void tile_by_blas(double *sums, const gradient *of, const weight *w, int from, int j, int n, bool add) {
+    const int E = of->E, T = of->T;
+    const scratch_point mark = scratch_mark();
+    const float *wide = cpu_weight_rows(w, from + j, n);
+    float *g = scratch_floats((size_t)n * (size_t)E), *h = of->td ? scratch_floats((size_t)n * (size_t)E) : NULL;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, of->d + j, of->ld, of->x, E, 0, g, E);
+    if (h) {
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, of->td + j, of->ld, of->x, E, 0, h, E);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, of->d + j, of->ld, of->tx, E, 1, h, E);
+    }
+    for (int u = 0; u < n; u++)
+        row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E,
+                 h ? h + (size_t)u * (size_t)E : NULL, E, add);
+    scratch_release(mark);
+}
+
+// The same by panels: x and tx (NULL allowed) are packed, a panel for GEMM_SIDE columns after the other.
+static void tile_by_panels(double *sums, const gradient *of, const weight *w, int from, int j, int n, bool add,
+                           const gemm_kernels *k, const char *x, const char *tx) {
+    const int E = of->E, T = of->T;
+    const size_t each = gemm_panel_bytes(T, GEMM_PARTS);
+    const gemm_matrix d = {of->d, (size_t)of->ld, NULL, true, GEMM_PARTS},
+                      td = {of->td, (size_t)of->ld, NULL, true, GEMM_PARTS};
+    _Alignas(64) float g[GEMM_SIDE * COLUMNS], h[GEMM_SIDE * COLUMNS];
+    const scratch_point mark = scratch_mark();
+    const float *wide = cpu_weight_rows(w, from + j, n);
+    char *a = scratch_take(PANELS * each), *ta = tx ? scratch_take(PANELS * each) : NULL;
+    for (int p = 0; p < n; p += GEMM_SIDE) {
+        const int rows = n - p < GEMM_SIDE ? n - p : GEMM_SIDE;
+        k->pack_a(a + (size_t)(p / GEMM_SIDE) * each, &d, j + p, rows, 0, T);
+        if (ta) k->pack_a(ta + (size_t)(p / GEMM_SIDE) * each, &td, j + p, rows, 0, T);
+    }
+    for (int e = 0; e < E; e += COLUMNS)
+        for (int p = 0; p < n; p += GEMM_SIDE) {
+            const int rows = n - p < GEMM_SIDE ? n - p : GEMM_SIDE, cols = E - e < COLUMNS ? E - e : COLUMNS;
+            const size_t row = (size_t)(p / GEMM_SIDE) * each;
+            for (int c = 0; c < cols; c += GEMM_SIDE) {
+                const size_t column = (size_t)((e + c) / GEMM_SIDE) * each;
+                k->tile(g + c, COLUMNS, a + row, x + column, rows, T, GEMM_PARTS, GEMM_PARTS, false);
+                if (!ta) continue;
+                k->tile(h + c, COLUMNS, ta + row, x + column, rows, T, GEMM_PARTS, GEMM_PARTS, false);
+                k->tile(h + c, COLUMNS, a + row, tx + column, rows, T, GEMM_PARTS, GEMM_PARTS, true);
+            }
+            for (int u = 0; u < rows; u++)
+                row_sums(sums + (size_t)(j + p + u) * WSUMS, wide + (size_t)(p + u) * (size_t)E + e, g + u * COLUMNS,
+                         ta ? h + u * COLUMNS : NULL, cols, add || e > 0);
+        }
+    scratch_release(mark);
+}
+
+static void pack_columns(const gemm_kernels *k, char *to, const float *x, int E, int T) {
+    const gemm_matrix m = {x, (size_t)E, NULL, true, GEMM_PARTS};
+#pragma omp for schedule(static)
+    for (int e = 0; e < E; e += GEMM_SIDE)
+        k->pack_b(to + (size_t)(e / GEMM_SIDE) * gemm_panel_bytes(T, GEMM_PARTS), &m, e,
+                  E - e < GEMM_SIDE ? E - e : GEMM_SIDE, 0, T);
+}
+
+static void all_by_panels(double *sums, const gradient *of, const weight *w, int from, int rows, bool add,
+                          const gemm_kernels *k) {
+    const size_t bytes = (size_t)(of->E + GEMM_SIDE - 1) / GEMM_SIDE * gemm_panel_bytes(of->T, GEMM_PARTS);
+    const scratch_point mark = scratch_mark();
+    char *x = scratch_take(bytes), *tx = of->td ? scratch_take(bytes) : NULL;
+#pragma omp parallel
+    {
+        pack_columns(k, x, of->x, of->E, of->T);
+        if (tx) pack_columns(k, tx, of->tx, of->E, of->T);
+        k->begin();
+#pragma omp for schedule(dynamic)
+        for (int j = 0; j < rows; j += ROWS)
+            tile_by_panels(sums, of, w, from, j, rows - j < ROWS ? rows - j : ROWS, add, k, x, tx);
+        k->end();
+    }
+    scratch_release(mark);
 }
 
 void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
                      int from, int rows, bool add, const span *s) {
     const bool narrow = w->narrow && !dtype_in_blocks(w->type);
-    const int E = w->cols, T = s->n, ld = narrow ? rows : w->rows;
+    const int E = w->cols, ld = narrow ? rows : w->rows;
     const scratch_point mark = scratch_mark();
-    const size_t first = (size_t)s->row * (size_t)w->rows + (size_t)from;
-    const float *xs = cpu_rounded(x, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E, *txs = NULL,
-                *d = dz + first, *td = NULL;
-    if (narrow) d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums");
+    const size_t first = (size_t)s->row * (size_t)w->rows + (size_t)from, row = (size_t)s->row * (size_t)E;
+    gradient of = {.d = dz + first, .ld = ld, .E = E, .T = s->n};
+    of.x = cpu_rounded(x, E, w, s, 1, "weight_sums") + row;
+    if (narrow) of.d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums");
     if (tdz) {
-        txs = cpu_rounded(tx, E, w, s, 1, "weight_sums") + (size_t)s->row * (size_t)E;
-        td = narrow ? cpu_rounded_columns(tdz, w->rows, from, rows, w, s, "weight_sums") : tdz + first;
+        of.tx = cpu_rounded(tx, E, w, s, 1, "weight_sums") + row;
+        of.td = narrow ? cpu_rounded_columns(tdz, w->rows, from, rows, w, s, "weight_sums") : tdz + first;
     }
-    for (int j = 0, n; j < rows; j += n) {
-        n = rows - j < ROWS ? rows - j : ROWS;
-        const scratch_point of_tile = scratch_mark();
-        const float *wide = cpu_weight_rows(w, from + j, n);
-        float *g = scratch_floats((size_t)n * (size_t)E), *h = tdz ? scratch_floats((size_t)n * (size_t)E) : NULL;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, d + j, ld, xs, E, 0, g, E);
-        if (tdz) {
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, td + j, ld, xs, E, 0, h, E);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, E, T, 1, d + j, ld, txs, E, 1, h, E);
-        }
-        for (int u = 0; u < n; u++)
-            row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E,
-                     h ? h + (size_t)u * (size_t)E : NULL, E, add);
-        scratch_release(of_tile);
-    }
+    if (gemm_takes(w, s->n))
+        all_by_panels(sums, &of, w, from, rows, add, gemm_set());
+    else
+#pragma omp parallel for schedule(dynamic)
+        for (int j = 0; j < rows; j += ROWS)
+            tile_by_blas(sums, &of, w, from, j, rows - j < ROWS ? rows - j : ROWS, add);
     scratch_release(mark);
 }

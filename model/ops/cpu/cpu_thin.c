@@ -337,7 +337,7 @@ void cpu_thin_transposed(float *y, const float *x, const weight *w, const float 
 
 // ---------------------------------------------------------------- attention
 // K and V rows hold the heads side by side: positions in the outer loop read them in the order of memory.
-HOT static void softmax(float *p, int n) { softmax_f(p, n); }
+HOT static void softmax(float *p, int n) { softmax_f(p, n, 1); }
 
 // Keys or values of at most GROUP tokens, and those of the next VEC_AHEAD.
 typedef struct {

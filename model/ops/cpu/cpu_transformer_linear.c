@@ -3,6 +3,7 @@
 // widened, exactly, a tile at a time. Of a turned weight x W' is the product with the rows that it holds, as dy W is of
 // another.
 #include "cpu_bf16.h"
+#include "cpu_gemm.h"
 #include "cpu_thin.h"
 #include "simd.h"
 #include <cblas.h>
@@ -79,7 +80,11 @@ static void turned_linear(float *y, const float *x, const weight *wt, const floa
             for (int j = 0; j < out && b && s[i].n >= CPU_THIN; j++) row[j] += b[j];
         }
     cpu_thin_transposed(y, x, wt, b, 1, NULL, s, n);
-    if (cpu_has_many(s, n)) linear_back_many(y, x, wt, true, s, n, CPU_THIN);
+    if (!cpu_has_many(s, n)) return;
+    if (gemm_takes(wt, wt->rows))
+        gemm_rows(y, x, wt, NULL, true, true, s, n, CPU_THIN);
+    else
+        linear_back_many(y, x, wt, true, s, n, CPU_THIN);
 }
 
 static void linear_rest(const cpu_product *p, const span *s, int n) {
@@ -88,7 +93,10 @@ static void linear_rest(const cpu_product *p, const span *s, int n) {
         return;
     }
     const float *x = p->int8 ? cpu_int8_rounded(p->x, p->w->cols, s, n) : p->x;
-    linear_many(p->y, x, p->w, p->b, p->add, s, n);
+    if (gemm_takes(p->w, p->w->cols))
+        gemm_rows(p->y, x, p->w, p->b, false, p->add, s, n, CPU_THIN);
+    else
+        linear_many(p->y, x, p->w, p->b, p->add, s, n);
 }
 
 // The spans of few rows, at their places among the others, which become empty: in scratch memory of the caller's mark.
@@ -133,8 +141,13 @@ void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, cons
     if (w->turned) {  // dx = dy W is the product with the rows that it holds
         const weight wt = weight_transpose(w);
         cpu_thin_product(&(cpu_product){dx, dy, &wt, NULL, add, false, false}, NULL, 1, s, n);
-        if (cpu_has_many(s, n)) linear_many(dx, dy, &wt, NULL, add, s, n);
-    } else
+        if (gemm_takes(&wt, wt.cols))
+            gemm_rows(dx, dy, &wt, NULL, false, add, s, n, CPU_THIN);
+        else
+            linear_many(dx, dy, &wt, NULL, add, s, n);
+    } else if (gemm_takes(w, w->rows))
+        gemm_rows(dx, dy, w, NULL, true, add, s, n, 1);
+    else
         linear_back_many(dx, dy, w, add, s, n, 1);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;

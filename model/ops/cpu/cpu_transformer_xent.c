@@ -12,8 +12,7 @@ typedef struct {
 } row_sum;
 
 HOT static row_sum log_sum_exp(const float *x, int n) {
-    float top = x[0];
-    for (int i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
+    const float top = largest_f(x, n);
     double sum = 0;
     for (int i = 0; i < n; i += 256) {  // short fp32 sums, gathered in double
         float part = 0, ones = 0;
