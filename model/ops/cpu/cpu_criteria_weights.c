@@ -112,7 +112,7 @@ static void all_by_panels(double *sums, const gradient *of, const weight *w, int
     const size_t bytes = (size_t)(of->E + GEMM_SIDE - 1) / GEMM_SIDE * gemm_panel_bytes(of->T, GEMM_PARTS);
     const scratch_point mark = scratch_mark();
     char *x = scratch_take(bytes), *tx = of->td ? scratch_take(bytes) : NULL;
-#pragma omp parallel
+#pragma omp parallel if (gemm_shared(rows, of->E, of->T))
     {
         pack_columns(k, x, of->x, of->E, of->T);
         if (tx) pack_columns(k, tx, of->tx, of->E, of->T);

@@ -194,7 +194,7 @@ static void multiply(const gemm_kernels *g, const product *p) {
     const scratch_point mark = scratch_mark();
     const size_t side = (size_t)panels(p->rows < ROWS ? p->rows : ROWS);
     char *packed = scratch_take(side * gemm_panel_bytes(depth, p->x.parts));
-#pragma omp parallel
+#pragma omp parallel if (gemm_shared(p->rows, p->out, p->sum))
     {
         const scratch_point of_thread = scratch_mark();
         const own_memory own = {scratch_floats(side * GEMM_SIDE * GEMM_SIDE),

@@ -40,6 +40,9 @@ typedef struct {
     void (*end)(void);
 } gemm_kernels;
 
+// Whether a product of that many multiply-adds is worth waking other threads for.
+static inline bool gemm_shared(double rows, double cols, double k) { return rows * cols * k > 1 << 22; }
+
 static inline size_t gemm_panel_bytes(int k, int parts) {
     return (size_t)(k + GEMM_STEP - 1) / GEMM_STEP * GEMM_STEP * GEMM_SIDE * (size_t)parts * sizeof(uint16_t);
 }

@@ -84,6 +84,12 @@ static const gemm_kernels *kernels_for(int rows, int past) {
     return rows >= WORTH_PACKING && !past ? gemm_set() : NULL;
 }
 
+static bool worth_sharing(const attn_seq *s, int n, const attn_heads *h) {
+    double pairs = 0;
+    for (int i = 0; i < n; i++) pairs += (double)s[i].s.n * (s[i].past + s[i].s.n);
+    return gemm_shared(pairs, h->H, h->D);
+}
+
 static void tiles_begin(void) {
     if (gemm_set()) gemm_set()->begin();
 }
@@ -192,7 +198,7 @@ void cpu_attention(float *out, const float *q, const float *k, const float *v, c
     for (int i = 0; i < n; i++) many |= s[i].s.n - s[i].from >= CPU_THIN;
     cpu_attention_units(out, q, k, v, h, NULL, s, n, true);
     if (many)
-#pragma omp parallel
+#pragma omp parallel if (worth_sharing(s, n, h))
     {
         tiles_begin();
 #pragma omp for schedule(dynamic) collapse(2)
@@ -286,7 +292,7 @@ void cpu_attention_back(float *dq, float *dk, float *dv, const float *dout, cons
     const head_shape shape = shape_of(h, most_columns(s, n));
     const scratch_point mark = scratch_mark();
     kv_grads *d = grads_of_heads(s, n, h, shape.wide);
-#pragma omp parallel
+#pragma omp parallel if (worth_sharing(s, n, h))
     {
         tiles_begin();
 #pragma omp for schedule(dynamic) collapse(2)
@@ -343,7 +349,7 @@ void cpu_attention_jvp(float *tout, const float *q, const float *k, const float 
                        const float *tv, const attn_heads *h, const attn_seq *s, int n) {
     const double start = clock_s();
     const head_shape shape = shape_of(h, most_columns(s, n));
-#pragma omp parallel
+#pragma omp parallel if (worth_sharing(s, n, h))
     {
         tiles_begin();
 #pragma omp for schedule(dynamic) collapse(2)
@@ -416,7 +422,7 @@ void cpu_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *dou
     const head_shape shape = shape_of(h, most_columns(s, n));
     const scratch_point mark = scratch_mark();
     kv_grads *d = grads_of_heads(s, n, h, shape.wide);
-#pragma omp parallel
+#pragma omp parallel if (worth_sharing(s, n, h))
     {
         tiles_begin();
 #pragma omp for schedule(dynamic) collapse(2)
