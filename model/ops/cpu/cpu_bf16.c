@@ -3,18 +3,16 @@
 // tiles of 1 KiB: of x, 16 rows of 32 numbers; of W, 16 pairs of numbers of the sum, each of 16 columns, the two of a
 // pair side by side. A panel of W, some blocks wide, stays in the cache while all blocks of rows pass it.
 #include "cpu_bf16.h"
+#include "cpu_gemm.h"
 #include "cpu_vec.h"
 #include <stdatomic.h>
 #include <string.h>
-#if defined(__x86_64__) && defined(__linux__)
-#include <cpuid.h>
+#if defined(__x86_64__)
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #define HAVE_BF16 1
 #endif
 
-enum { TILE = 16, STEP = 32, BLOCK = 32, BLOCK_STEP = BLOCK * STEP, PANEL = 128, CHUNK = 16 };
+enum { TILE = 16, STEP = GEMM_STEP, BLOCK = GEMM_SIDE, BLOCK_STEP = BLOCK * STEP, PANEL = 128, CHUNK = 16 };
 enum { SMALL = 40 };  // the largest number of a row is below 2^-SMALL: products could fall below 2^-126
 
 struct bf16_kernels {
@@ -31,8 +29,7 @@ typedef struct {
 } row_block;
 
 #ifdef HAVE_BF16
-#define TARGET     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#define TARGET_AMX __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
 // ---------------------------------------------------------------- packing
 // The first n of 32 numbers.
@@ -143,46 +140,11 @@ TARGET static void pack_back(uint16_t *to, const uint16_t *w, int in, int cols, 
 }
 
 // ---------------------------------------------------------------- AMX
-// Eight tiles of 16 lines of 64 bytes. A constant, as the compiler is told of its first bytes only.
-static const struct {
-    uint8_t palette, start, zero[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-} tiles = {.palette = 1, .bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-TARGET_AMX static void amx_enter(void) { _tile_loadconfig(&tiles); }
-TARGET_AMX static void amx_leave(void) { _tile_release(); }
-
-TARGET_AMX static void amx_multiply(float *to, int ld, const uint16_t *rows, const uint16_t *columns, int steps) {
-    enum { LINE = STEP * sizeof(uint16_t) };
-    __asm__ volatile("" ::: "memory");  // what was packed is in memory: the loads below do not tell the compiler of it
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int k = 0; k < steps; k++, rows += BLOCK_STEP, columns += BLOCK_STEP) {
-        _tile_loadd(4, rows, LINE);
-        _tile_loadd(6, columns, LINE);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, columns + TILE * STEP, LINE);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, rows + TILE * STEP, LINE);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    const size_t bytes = (size_t)ld * sizeof *to;
-    _tile_stored(0, to, bytes);
-    _tile_stored(1, to + TILE, bytes);
-    _tile_stored(2, to + TILE * (size_t)ld, bytes);
-    _tile_stored(3, to + TILE * (size_t)ld + TILE, bytes);
-}
-
-// The processor has tiles and their products of bfloat16; and the kernel gives a process their registers, which it has
-// to ask for.
-static bool amx_granted(void) {
-    unsigned a, b, c, d = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+// Its tiles are those of fp32 numbers of one part (cpu_gemm.h).
+static void amx_enter(void) { gemm_amx()->begin(); }
+static void amx_leave(void) { gemm_amx()->end(); }
+static void amx_multiply(float *to, int ld, const uint16_t *rows, const uint16_t *columns, int steps) {
+    gemm_amx()->tile(to, (size_t)ld, rows, columns, BLOCK, steps * STEP, 1, 1, false);
 }
 
 // ---------------------------------------------------------------- AVX-512 BF16
@@ -216,10 +178,9 @@ static const bf16_kernels sets[] = {{"amx", amx_enter, amx_leave, amx_multiply},
                                     {"avx512bf16", NULL, NULL, avx512_multiply}};
 static bool has(const char *name) {
     if (strcmp(vec()->name, "avx512") != 0) return false;
-    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
-        return false;
-    return strcmp(name, "amx") != 0 || amx_granted();
+    if (strcmp(name, "amx") == 0) return gemm_amx() != NULL;
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
 // ---------------------------------------------------------------- products

@@ -280,7 +280,9 @@ static bool amx_there(void) {
 
 const gemm_kernels *gemm_amx(void) {
     static const gemm_kernels amx = {"amx", pack_a, pack_b, tile, begin, end};
-    return amx_there() ? &amx : NULL;
+    static _Atomic(int) there;  // 0: not known, 1: no, 2: yes
+    if (!there) there = amx_there() ? 2 : 1;
+    return there == 2 ? &amx : NULL;
 }
 #else
 const gemm_kernels *gemm_amx(void) { return NULL; }
