@@ -146,6 +146,8 @@ static void fixed_masks(void **state) {
         {"one mask for all", {0}, N, {1, 1, 1}, {1, 1, 1}, 2 * STEPS - 1},
         {"a mask each", {0}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"a list each", {.flags = RUN_OWN_LISTS}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
+        {"a list each, then one for all", {.flags = RUN_OWN_LISTS}, N, {0, 1, 2}, {1, 1, 1}, 2 * STEPS - 4},
+        {"the union of the masks", {.batch = BATCH_UNION}, N, {0, 1, 2}, {0, 1, 2}, 2 * STEPS - 1},
         {"some dense", {0}, N, {0, -1, 2}, {0, -1, 2}, 2 * STEPS - 1},
         {"masks change", {0}, N, {0, 1, 2}, {2, 1, 3}, 2 * STEPS - 4},  // the change, the change back
         {"a mask for all that changes", {0}, N, {1, 1, 1}, {3, 3, 3}, 2 * STEPS - 4},
