@@ -17,8 +17,8 @@ FORCE_INLINE double all_lanes(const double *sum) {
     return all;
 }
 
-// Of a row, or of some columns of it; add: += them.
-HOT static void row_sums(double *sums, const float *w, const float *g, const float *h, int n, bool add) {
+// Of a row, or of some columns of it, whose gradients are g and h times `back`; add: += them.
+HOT static void row_sums(double *sums, const float *w, const float *g, const float *h, double back, int n, bool add) {
     double size[LANES] = {0}, square[LANES] = {0}, with[LANES] = {0}, tangent[LANES] = {0};
     int e = 0;
     for (; e + LANES <= n; e += LANES)
@@ -35,10 +35,10 @@ HOT static void row_sums(double *sums, const float *w, const float *g, const flo
         with[l] += (double)wl * gl;
     }
     for (int l = 0; h && l < n; l++) tangent[l % LANES] += (double)w[l] * h[l];
-    const double of[WSUMS] = {[WSUM_SIZE] = all_lanes(size),
-                              [WSUM_SQUARE] = all_lanes(square),
-                              [WSUM_SIGNED] = all_lanes(with),
-                              [WSUM_TANGENT] = all_lanes(tangent)};
+    const double of[WSUMS] = {[WSUM_SIZE] = all_lanes(size) * back,
+                              [WSUM_SQUARE] = all_lanes(square) * back * back,
+                              [WSUM_SIGNED] = all_lanes(with) * back,
+                              [WSUM_TANGENT] = all_lanes(tangent) * back};
     for (int k = 0; k < WSUMS; k++) sums[k] = (add ? sums[k] : 0) + of[k];
 }
 
@@ -46,6 +46,8 @@ typedef struct {
     const float *d, *td;  // [T, ld] of the first row on; td: NULL allowed
     const float *x, *tx;  // [T, E]
     int ld, E, T;
+    int parts;    // of d and x in panels (cpu_gemm.h)
+    double back;  // d and x were multiplied by its inverse
 } gradient;
 
 // Of n <= ROWS rows from j on, by OpenBLAS.
@@ -61,7 +63,7 @@ static void tile_by_blas(double *sums, const gradient *of, const weight *w, int 
     }
     for (int u = 0; u < n; u++)
         row_sums(sums + (size_t)(j + u) * WSUMS, wide + (size_t)u * (size_t)E, g + (size_t)u * (size_t)E,
-                 h ? h + (size_t)u * (size_t)E : NULL, E, add);
+                 h ? h + (size_t)u * (size_t)E : NULL, of->back, E, add);
     scratch_release(mark);
 }
 
@@ -69,9 +71,9 @@ static void tile_by_blas(double *sums, const gradient *of, const weight *w, int 
 static void tile_by_panels(double *sums, const gradient *of, const weight *w, int from, int j, int n, bool add,
                            const gemm_kernels *k, const char *x, const char *tx) {
     const int E = of->E, T = of->T;
-    const size_t each = gemm_panel_bytes(T, GEMM_PARTS);
-    const gemm_matrix d = {of->d, (size_t)of->ld, NULL, true, GEMM_PARTS},
-                      td = {of->td, (size_t)of->ld, NULL, true, GEMM_PARTS};
+    const size_t each = gemm_panel_bytes(T, of->parts);
+    const gemm_matrix d = {of->d, (size_t)of->ld, NULL, true, of->parts},
+                      td = {of->td, (size_t)of->ld, NULL, true, of->parts};
     _Alignas(64) float g[GEMM_SIDE * COLUMNS], h[GEMM_SIDE * COLUMNS];
     const scratch_point mark = scratch_mark();
     const float *wide = cpu_weight_rows(w, from + j, n);
@@ -87,35 +89,35 @@ static void tile_by_panels(double *sums, const gradient *of, const weight *w, in
             const size_t row = (size_t)(p / GEMM_SIDE) * each;
             for (int c = 0; c < cols; c += GEMM_SIDE) {
                 const size_t column = (size_t)((e + c) / GEMM_SIDE) * each;
-                k->tile(g + c, COLUMNS, a + row, x + column, rows, T, GEMM_PARTS, GEMM_PARTS, false);
+                k->tile(g + c, COLUMNS, a + row, x + column, rows, T, of->parts, of->parts, false);
                 if (!ta) continue;
-                k->tile(h + c, COLUMNS, ta + row, x + column, rows, T, GEMM_PARTS, GEMM_PARTS, false);
-                k->tile(h + c, COLUMNS, a + row, tx + column, rows, T, GEMM_PARTS, GEMM_PARTS, true);
+                k->tile(h + c, COLUMNS, ta + row, x + column, rows, T, of->parts, of->parts, false);
+                k->tile(h + c, COLUMNS, a + row, tx + column, rows, T, of->parts, of->parts, true);
             }
             for (int u = 0; u < rows; u++)
                 row_sums(sums + (size_t)(j + p + u) * WSUMS, wide + (size_t)(p + u) * (size_t)E + e, g + u * COLUMNS,
-                         ta ? h + u * COLUMNS : NULL, cols, add || e > 0);
+                         ta ? h + u * COLUMNS : NULL, of->back, cols, add || e > 0);
         }
     scratch_release(mark);
 }
 
-static void pack_columns(const gemm_kernels *k, char *to, const float *x, int E, int T) {
-    const gemm_matrix m = {x, (size_t)E, NULL, true, GEMM_PARTS};
+static void pack_columns(const gemm_kernels *k, char *to, const float *x, int E, int T, int parts) {
+    const gemm_matrix m = {x, (size_t)E, NULL, true, parts};
 #pragma omp for schedule(static)
     for (int e = 0; e < E; e += GEMM_SIDE)
-        k->pack_b(to + (size_t)(e / GEMM_SIDE) * gemm_panel_bytes(T, GEMM_PARTS), &m, e,
+        k->pack_b(to + (size_t)(e / GEMM_SIDE) * gemm_panel_bytes(T, parts), &m, e,
                   E - e < GEMM_SIDE ? E - e : GEMM_SIDE, 0, T);
 }
 
 static void all_by_panels(double *sums, const gradient *of, const weight *w, int from, int rows, bool add,
                           const gemm_kernels *k) {
-    const size_t bytes = (size_t)(of->E + GEMM_SIDE - 1) / GEMM_SIDE * gemm_panel_bytes(of->T, GEMM_PARTS);
+    const size_t bytes = (size_t)(of->E + GEMM_SIDE - 1) / GEMM_SIDE * gemm_panel_bytes(of->T, of->parts);
     const scratch_point mark = scratch_mark();
     char *x = scratch_take(bytes), *tx = of->td ? scratch_take(bytes) : NULL;
 #pragma omp parallel if (gemm_shared(rows, of->E, of->T))
     {
-        pack_columns(k, x, of->x, of->E, of->T);
-        if (tx) pack_columns(k, tx, of->tx, of->E, of->T);
+        pack_columns(k, x, of->x, of->E, of->T, of->parts);
+        if (tx) pack_columns(k, tx, of->tx, of->E, of->T, of->parts);
         k->begin();
 #pragma omp for schedule(dynamic)
         for (int j = 0; j < rows; j += ROWS)
@@ -125,20 +127,42 @@ static void all_by_panels(double *sums, const gradient *of, const weight *w, int
     scratch_release(mark);
 }
 
+// Small numbers, a copy of a caller's, are multiplied by a power of two, so that none of their products falls below
+// 2^-126; returns its inverse.
+HOT static double raised(float *x, size_t n) {
+    float most = 0;
+    int e;
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    frexpf(most, &e);
+    if (most == 0 || e > -40) return 1;
+    if (e < -126) e = -126;
+    const float by = ldexpf(1, -e);
+    for (size_t i = 0; i < n; i++) x[i] *= by;
+    return ldexp(1, e);
+}
+
 void cpu_weight_sums(double *sums, const float *dz, const float *x, const float *tdz, const float *tx, const weight *w,
                      int from, int rows, bool add, const span *s) {
     const bool narrow = w->narrow && !dtype_in_blocks(w->type);
     const int E = w->cols, ld = narrow ? rows : w->rows;
     const scratch_point mark = scratch_mark();
     const size_t first = (size_t)s->row * (size_t)w->rows + (size_t)from, row = (size_t)s->row * (size_t)E;
-    gradient of = {.d = dz + first, .ld = ld, .E = E, .T = s->n};
+    gradient of = {.d = dz + first, .ld = ld, .E = E, .T = s->n, .parts = GEMM_PARTS, .back = 1};
     of.x = cpu_rounded(x, E, w, s, 1, "weight_sums") + row;
     if (narrow) of.d = cpu_rounded_columns(dz, w->rows, from, rows, w, s, "weight_sums");
     if (tdz) {
         of.tx = cpu_rounded(tx, E, w, s, 1, "weight_sums") + row;
         of.td = narrow ? cpu_rounded_columns(tdz, w->rows, from, rows, w, s, "weight_sums") : tdz + first;
     }
-    if (gemm_takes(w, s->n))
+    // rounded numbers have 8 bits, or 11
+    const bool rounded = narrow && !tdz && gemm_set() && s->n;
+    if (rounded) {
+        of.parts = w->type == DT_BF16 ? 1 : 2;
+        of.back = raised((float *)(uintptr_t)of.d, (size_t)s->n * (size_t)rows) *
+                  raised((float *)(uintptr_t)of.x, (size_t)s->n * (size_t)E);
+    }
+    if (rounded || gemm_takes(w, s->n))
         all_by_panels(sums, &of, w, from, rows, add, gemm_set());
     else
 #pragma omp parallel for schedule(dynamic)
