@@ -183,12 +183,28 @@ static void pool(const net *n, net_work *k, int B) {
     linear(n, k, WO, true, k->x, k->u, B);
 }
 
+// y of x, through k->h.
+static void layers(const net *n, net_work *k, const float *x, float *y, int B) {
+    const span all = {0, B};
+    const weight w = view(n, fc1(n)), b = biased(n) ? view(n, fc1(n) + 1) : (weight){0};
+    const sublayer_input in = {.h = (float *)(uintptr_t)x};
+    const sublayer_map m = {.y = k->h, .w = &w, .b = &b, .D = 1};
+    if (biased(n))
+        k->o->hidden(k->h, &in, &m, 1, ACT_RELU, &all, 1);
+    else
+        linear(n, k, fc1(n), false, k->h, x, B);
+    linear(n, k, fc2(n), biased(n), y, k->h, B);
+}
+
 void net_forward(const net *n, net_work *k, int B) {
     ASSERT(B <= k->batch);
     if (n->kind == NET_POOL) pool(n, k, B);
-    linear(n, k, fc1(n), biased(n), k->h, k->x, B);
-    if (biased(n)) k->o->relu(k->h, k->h, n->hidden, &(span){0, B}, 1);
-    linear(n, k, fc2(n), biased(n), k->y, k->h, B);
+    layers(n, k, k->x, k->y, B);
+}
+
+void net_predict(const net *n, net_work *k, const float *x, float *y) {
+    ASSERT(n->kind != NET_POOL);
+    layers(n, k, x, y, 1);
 }
 
 // ---------------------------------------------------------------- backward

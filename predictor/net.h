@@ -80,6 +80,8 @@ size_t net_work_bytes(const net *n, int batch, int rows);   // in training
 
 // y of the first B examples from x (NET_POOL: from tokens, count and s).
 void net_forward(const net *n, net_work *k, int B);
+// y [out] of one example x [in]; not of NET_POOL.
+void net_predict(const net *n, net_work *k, const float *x, float *y);
 
 // An AdamW step on n->w by the gradient of the first B examples, whose dL/dy is k->dy; m, v: moments, laid out like w.
 // After net_forward of the same batch. (With b1 = 0 and rate = 0 nothing but m changes, which becomes the gradient.)

@@ -27,17 +27,23 @@ void predictor_embed(float *x, const model *m, const int32_t *tokens, int T) {
     m->o->release(wide);
 }
 
-// Scores of a kind by the net that reads x, in the work's y; NULL: the layer has no net.
-static const float *forward(predictor *p, unit_kind kind, int layer, const float *x, bool raw) {
+// Scores of a kind by the net that reads x, into y; false: the layer has no net. x may be memory of another part.
+static bool forward(predictor *p, unit_kind kind, int layer, const float *x, bool raw, float *y) {
     const predictor_info *a = &p->about;
     ASSERT(p->net[kind] && a->design != PREDICTOR_SEQUENCE && (layer >= 0) == a->per_layer && layer < a->L);
-    if (layer >= 0 && layer < a->lag) return NULL;
+    if (layer >= 0 && layer < a->lag) return false;
     const net *n = &p->net[kind][layer < 0 ? 0 : layer - a->lag];
     net_work *w = &p->work[kind];
-    p->o->copy(w->x, x, (size_t)n->in * sizeof *x);
-    if (!raw) p->o->minmax(w->x, w->x, n->in, &(span){0, 1}, 1);
-    net_forward(n, w, 1);
-    return w->y;
+    if (p->o->parts > 1) {
+        p->o->copy(w->x, x, (size_t)n->in * sizeof *x);
+        x = w->x;
+    }
+    if (!raw) {
+        p->o->minmax(w->x, x, n->in, &(span){0, 1}, 1);
+        x = w->x;
+    }
+    net_predict(n, w, x, y);
+    return true;
 }
 
 // Room for a context of T tokens, each of which counts once; it grows by doubling, because a context grows token by
@@ -63,11 +69,7 @@ void predictor_score(predictor *p, unit_kind kind, int layer, const float *x, bo
     const size_t bytes =
         (size_t)predictor_units(&p->about, kind) * (size_t)(layer < 0 ? p->about.L : 1) * sizeof *score;
     p->o->use(0);
-    const float *y = forward(p, kind, layer, x, raw);
-    if (y)
-        p->o->copy(score, y, bytes);
-    else
-        p->o->zero(score, bytes);
+    if (!forward(p, kind, layer, x, raw, score)) p->o->zero(score, bytes);
 }
 
 // Embeddings of T tokens, normalised: what the nets of both kinds read.
@@ -112,8 +114,10 @@ void predictor_all(predictor *p, const float *const x[UNIT_KINDS], int T, double
             context_room(&p->work[k], n, T);
             p->o->minmax(p->work[k].tokens, x[0], n->in, &(span){0, T}, 1);
             y = forward_tokens(p, k, T);
-        } else
-            y = forward(p, k, -1, x[k], false);
+        } else {
+            y = p->work[k].y;
+            forward(p, k, -1, x[k], false, p->work[k].y);
+        }
         widen(out[k], y, (size_t)n->out);
     }
 }
@@ -125,8 +129,8 @@ static void score_layer(predictor *p, int layer, const float *const x[UNIT_KINDS
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!out[k]) continue;
         const size_t units = (size_t)predictor_units(&p->about, k);
-        const float *y = forward(p, k, layer, x[k], raw);
-        if (y)
+        float *y = p->work[k].y;
+        if (forward(p, k, layer, x[k], raw, y))
             widen(out[k], y, units);
         else
             memset(out[k], 0, units * sizeof *out[k]);

@@ -26,6 +26,10 @@ static ops counted;   // the GPU's, which counts the bytes that go up and come d
 static size_t up, down;
 static void count_put(void *device, const void *host, size_t bytes) { up += bytes, gpu->put(device, host, bytes); }
 static void count_get(void *host, const void *device, size_t bytes) { down += bytes, gpu->get(host, device, bytes); }
+static const void *count_fetch(struct fetch *f, const void *device, size_t bytes) {
+    down += bytes;
+    return gpu->fetch(f, device, bytes);
+}
 static int launches;  // of the last replay
 static void count_launches(const struct recording *r) { launches = gpu->launches(r), gpu->replay(r); }
 static random_opt on_cpu;
@@ -40,6 +44,7 @@ static int open_world(void **state) {
     counted = *gpu;
     counted.put = count_put;
     counted.get = count_get;
+    counted.fetch = count_fetch;
     counted.replay = count_launches;
     const ops *table[SIDES] = {ops_cpu(), &launched, &counted};
     random_opt_make(&on_cpu, &config, 3);
@@ -162,41 +167,51 @@ static void fixed_masks(void **state) {
     for (int i = 0; i < 4; i++) mask_free(&masks[i]);
 }
 
-// A step that makes masks is launched; the recording serves those before and after it.
+// Steps that make masks are recorded apart from those between them, because their masks stay on the device; where heads
+// lack K and V they are launched. Nets of each layer see the stream as earlier choices have left it.
 static void predicted_masks(void **state) {
     (void)state;
+    enum { S = STEPS };
     static const struct {
+        predictor_design design;
+        mask_scope scope;
         int refresh, n, replayed;
         kv_policy kv;
         unsigned flags;
-    } cases[] = {{0, N, 2 * STEPS - 2, KV_COMPUTE, 0},
-                 {1, N, 0, KV_COMPUTE, 0},
-                 {2, N, STEPS - 1, KV_COMPUTE, 0},
-                 {2, N, STEPS - 1, KV_REPAIR, 0},
-                 {4, N, 2 * (STEPS - 1) - 2, KV_COMPUTE, RUN_OWN_LISTS},
-                 {4, 1, 2 * (STEPS - 1) - 2, KV_REPAIR, 0}};
-    predictor_info about = {.design = PREDICTOR_SHADOW,
-                            .has = {true, true},
-                            .L = config.L,
-                            .H = config.H,
-                            .E = config.E,
-                            .F = config.F,
-                            .hidden = {16, 16},
-                            .criterion = "random"};
-    about.state[0] = about.state[1] = STATE_HEAD_OUTPUT;
+    } cases[] = {{PREDICTOR_SHADOW, SCOPE_GLOBAL, 0, N, 2 * S - 2, KV_COMPUTE, 0},
+                 {PREDICTOR_SHADOW, SCOPE_GLOBAL, 1, N, 2 * S - 1, KV_COMPUTE, 0},
+                 {PREDICTOR_DEJAVU, SCOPE_LOCAL, 1, N, 2 * S - 1, KV_COMPUTE, RUN_OWN_LISTS},
+                 {PREDICTOR_DEJAVU, SCOPE_LOCAL, 2, 1, 2 * S - 3, KV_COMPUTE, 0},
+                 {PREDICTOR_SHADOW, SCOPE_LOCAL, 2, N, 2 * S - 3, KV_COMPUTE, 0},
+                 {PREDICTOR_SHADOW, SCOPE_GLOBAL, 2, N, S - 1, KV_REPAIR, 0},
+                 {PREDICTOR_SHADOW, SCOPE_HYBRID, 4, N, 2 * (S - 1) - 2, KV_COMPUTE, RUN_OWN_LISTS},
+                 {PREDICTOR_SHADOW, SCOPE_GLOBAL, 4, 1, 2 * (S - 1) - 2, KV_REPAIR, 0}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) {
-        char what[80];
-        snprintf(what, sizeof what, "refresh %d, %d sequences, K and V %s, flags %u", cases[k].refresh, cases[k].n,
-                 kv_policy_names[cases[k].kv], cases[k].flags);
-        const decoding c = {what,
-                            {.rule = {.scope = SCOPE_GLOBAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1},
-                             .refresh = cases[k].refresh,
-                             .kv = cases[k].kv,
-                             .flags = cases[k].flags},
-                            cases[k].n,
-                            {-1, -1, -1},
-                            {-1, -1, -1},
-                            cases[k].replayed};
+        char what[100];
+        const bool layers = cases[k].design == PREDICTOR_DEJAVU;
+        predictor_info about = {.design = cases[k].design,
+                                .per_layer = layers,
+                                .has = {true, true},
+                                .L = config.L,
+                                .H = config.H,
+                                .E = config.E,
+                                .F = config.F,
+                                .hidden = {16, 16},
+                                .criterion = "random"};
+        about.state[0] = layers ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
+        about.state[1] = STATE_HEAD_OUTPUT;
+        snprintf(what, sizeof what, "design %d, refresh %d, %d sequences, K and V %s, flags %u", cases[k].design,
+                 cases[k].refresh, cases[k].n, kv_policy_names[cases[k].kv], cases[k].flags);
+        const decoding c = {
+            what,
+            {.rule = {.scope = cases[k].scope, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = !layers},
+             .refresh = cases[k].refresh,
+             .kv = cases[k].kv,
+             .flags = cases[k].flags},
+            cases[k].n,
+            {-1, -1, -1},
+            {-1, -1, -1},
+            cases[k].replayed};
         check_decoding(&c, NULL, &about);
     }
 }
@@ -214,7 +229,7 @@ static void every_token_has_its_row(void **state) {
         model_step(
             step,
             &(model_seq){.tokens = &tokens[0][t], .n = 1, .prefix = c[0], .append = c[0], .last_target = SEQ_NO_TARGET},
-            1, &(int32_t){0});
+            1, &(int32_t){0}, false);
     model_step_logits(step, logits);
     model_forward(all,
                   &(model_seq){.tokens = tokens[0],
@@ -268,7 +283,7 @@ static void masks_are_looked_at_once_an_epoch(void **state) {
                                     .mask = k ? &both[steps[t].acts] : &now,
                                     .mask_epoch = k ? 0 : steps[t].epoch,
                                     .last_target = SEQ_NO_TARGET},
-                       1, &(int32_t){0});
+                       1, &(int32_t){0}, false);
             model_step_logits(r[k], logits[k]);
         }
         char what[40];
@@ -319,7 +334,8 @@ static void rounded_activations(void **state) {
 }
 
 // Greedy decoding: the tokens of full passes on the CPU; a replayed step uploads nothing, and only its tokens come
-// down. The caller's own tokens now and then, and another prompt, are what those are.
+// down. The caller's own tokens now and then, and another prompt, are what those are. The same where steps begin before
+// the tokens of those before have come down (ahead).
 static void greedy(void **state) {
     (void)state;
     mask masks[N];
@@ -331,13 +347,14 @@ static void greedy(void **state) {
         for (int n = each == 1 ? 1 : N; n <= N; n += N - 1) {
             decode *d = decode_new(&subject[side], &(decode_options){0}, n, PROMPT, PROMPT + STEPS);
             if (!d) fail_msg("%s", err_get());
-            for (int again = 0; again < 2; again++) {
+            for (int again = 0; again < 4; again++) {
+                const bool ahead = again > 1;
                 int32_t text[N][PROMPT + STEPS];
                 decode_seq s[N];
                 int length[N];
                 for (int i = 0; i < n; i++) {
-                    length[i] = PROMPT - i - again;
-                    memcpy(text[i], tokens[i + again > 2 ? 0 : i + again], sizeof text[i]);
+                    length[i] = PROMPT - i - again % 2;
+                    memcpy(text[i], tokens[(i + again) % N], sizeof text[i]);
                     s[i] = (decode_seq){.prompt = text[i], .n = length[i], .mask = i == 2 ? NULL : &masks[i]};
                 }
                 assert_int_equal(decode_prompt(d, s, n), 0);
@@ -362,10 +379,13 @@ static void greedy(void **state) {
                     }
                     const int replayed = decode_replayed(d);
                     up = down = 0;
-                    assert_int_equal(decode_step(d, next), 0);
+                    assert_int_equal((ahead ? decode_step_ahead : decode_step)(d, next), 0);
+                    const bool room = length[0] + step + 1 < PROMPT + STEPS, replays = decode_replayed(d) > replayed;
+                    if (decode_begun(d) != (ahead && room && replays))
+                        fail_msg("step %d: the next has %sbegun", step, decode_begun(d) ? "" : "not ");
                     // tokens, and positions to every part
                     const size_t own = step == 0 || step == 3 ? (size_t)n * (size_t)(1 + gpu->parts) * sizeof *next : 0;
-                    if (decode_replayed(d) > replayed && (up != own || down != (size_t)n * sizeof *next))
+                    if (replays && (up != own || down != (size_t)n * sizeof *next))
                         fail_msg("step %d of %d sequences: %zu bytes go up, want %zu, %zu come down", step, n, up, own,
                                  down);
                 }
@@ -375,6 +395,82 @@ static void greedy(void **state) {
         }
     model_run_free(whole);
     for (int i = 0; i < N; i++) mask_free(&masks[i]);
+}
+
+// Logits of steps that were not those that had begun: after another mask, without a sequence, and after a prompt that
+// is as long as the text before and is followed by the token that was to follow that.
+enum { DISTURBED = 3 };
+static void disturbed(const model *m, const mask *masks, float *to) {
+    const size_t V = (size_t)config.V;
+    decode *d = decode_new(m, &(decode_options){0}, 2, PROMPT, PROMPT + STEPS);
+    decode_seq s[] = {{.prompt = tokens[0], .n = 4, .mask = &masks[0]}, {.prompt = tokens[1], .n = 3}};
+    if (!d) fail_msg("%s", err_get());
+    for (int how = 0; how < DISTURBED; how++, to += V) {
+        int32_t next[2] = {1, 2};
+        s[0].n = 4;
+        assert_int_equal(decode_prompt(d, s, 2), 0);
+        for (int step = 0; step < 3; step++) {
+            assert_int_equal(decode_step_ahead(d, next), 0);
+            for (int i = 0; i < 2; i++) next[i] = decode_likeliest(d, i);
+        }
+        assert_true(decode_begun(d) == (m->o->record != NULL));
+        if (how == 0) decode_set_mask(d, 0, &masks[1]);
+        if (how == 1) decode_drop(d, 1);
+        if (how == 2) {
+            decode_seq other[] = {{.prompt = tokens[2], .n = 7, .mask = &masks[0]}, {.prompt = tokens[0], .n = 6}};
+            assert_int_equal(decode_prompt(d, other, 2), 0);
+        }
+        assert_int_equal(decode_step(d, next), 0);
+        memcpy(to, decode_logits(d, 0), V * sizeof *to);
+    }
+    decode_free(d);
+}
+
+static void begun_steps_serve_their_own_text(void **state) {
+    (void)state;
+    mask masks[2];
+    float logits[2][DISTURBED * 40];
+    make_masks(masks, 2, 8);
+    for (int k = 0; k < 2; k++) disturbed(&subject[k ? RECORDED : LAUNCHED], masks, logits[k]);
+    assert_same_bits("steps after others had begun", logits[1], logits[0], sizeof logits[0]);
+    for (int k = 0; k < 2; k++) mask_free(&masks[k]);
+}
+
+// ---------------------------------------------------------------- long prompts under masks
+// Prompts of many tokens, whose products gather the live rows of the weights: the CPU's logits, and of each sequence
+// the bits that it has alone, whatever masks the others have, and whether their prompts are short.
+static void long_prompts(void **state) {
+    (void)state;
+    enum { LONG = 23 };
+    static const int length[N] = {LONG, 19, 5}, masks_of[][N] = {{0, 0, 0}, {0, 1, 2}, {1, -1, 1}, {3, 2, -1}};
+    const size_t V = (size_t)config.V;
+    mask masks[4];
+    int32_t text[N][LONG];
+    rng r = rng_make(9);
+    make_masks(masks, 4, 12);
+    memset(masks[3].neurons, 0, (size_t)(config.L * config.F));
+    for (int i = 0; i < N; i++) random_tokens(text[i], LONG, config.V, &r);
+    decode *all[2], *alone = decode_new(&subject[RECORDED], &(decode_options){0}, 1, LONG, LONG);
+    for (int k = 0; k < 2; k++) all[k] = decode_new(&subject[k ? RECORDED : CPU], &(decode_options){0}, N, LONG, LONG);
+    for (size_t how = 0; how < sizeof masks_of / sizeof *masks_of; how++) {
+        decode_seq s[N];
+        for (int i = 0; i < N; i++) {
+            const mask *m = masks_of[how][i] < 0 ? NULL : &masks[masks_of[how][i]];
+            s[i] = (decode_seq){.prompt = text[i], .n = length[i], .mask = m};
+        }
+        for (int k = 0; k < 2; k++) assert_int_equal(decode_prompt(all[k], s, N), 0);
+        for (int i = 0; i < N; i++) {
+            double want[40];
+            for (size_t v = 0; v < V; v++) want[v] = (double)decode_logits(all[0], i)[v];
+            assert_agree("a long prompt", decode_logits(all[1], i), want, V, 1e-5);
+            assert_int_equal(decode_prompt(alone, &s[i], 1), 0);
+            assert_same_bits("a long prompt alone", decode_logits(all[1], i), decode_logits(alone, 0),
+                             V * sizeof(float));
+        }
+    }
+    for (int k = 0; k < 2; k++) decode_free(all[k]);
+    decode_free(alone);
+    for (int i = 0; i < 4; i++) mask_free(&masks[i]);
 }
 
 // ---------------------------------------------------------------- families
@@ -405,7 +501,7 @@ static float *family_logits(const model *m, const mask *k, int n) {
                                .append = c[i],
                                .mask = k,
                                .last_target = SEQ_NO_TARGET};
-        model_step(r, s, n, top);
+        model_step(r, s, n, top, false);
         model_step_logits(r, out + (size_t)(t * n) * V);
     }
     for (int i = 0; i < n; i++) kv_cache_free(c[i]);
@@ -460,8 +556,12 @@ int main(int argc, char **argv) {
     const bool stand_in = strstr(gpu->about, "stand-in") != NULL;
     each = stand_in ? 5 : 1;
     if (getenv("EACH")) each = atoi(getenv("EACH"));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(greedy), cmocka_unit_test(rounded_activations),
-                                       cmocka_unit_test(fixed_masks), cmocka_unit_test(predicted_masks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(greedy),
+                                       cmocka_unit_test(begun_steps_serve_their_own_text),
+                                       cmocka_unit_test(rounded_activations),
+                                       cmocka_unit_test(fixed_masks),
+                                       cmocka_unit_test(predicted_masks),
+                                       cmocka_unit_test(long_prompts)};
     const struct CMUnitTest of_one_part[] = {cmocka_unit_test(every_token_has_its_row), cmocka_unit_test(every_family),
                                              cmocka_unit_test(masks_are_looked_at_once_an_epoch)};
     int bad = cmocka_run_group_tests(tests, open_world, close_world) != 0;

@@ -161,49 +161,90 @@ static float *scores_of(int sort, size_t n) {
     return x;
 }
 
+// Bytes as arrays of floats, which guard words surround.
+static float *put_bytes(const ops *o, const uint8_t *x, size_t n) {
+    float *f = xcalloc((n + 3) / 4, sizeof *f);
+    memcpy(f, x, n);
+    float *p = put_guarded(o, f, (n + 3) / 4);
+    free(f);
+    return p;
+}
+static void get_bytes(const ops *o, uint8_t *x, float *p, size_t n) {
+    float *f = get_guarded(o, p, (n + 3) / 4, "bytes");
+    memcpy(x, f, n);
+    free(f);
+    release_guarded(o, p);
+}
+
+// cut, or cut_here, whose bad score is place 0.
+static long cut_by(const ops *o, bool here, uint8_t *keep, const float *score, const uint8_t *only, size_t units,
+                   const cut_range *c, int n) {
+    int32_t bad = 0;
+    if (!here) return o->cut(keep, score, only, c, n);
+    float *kept = put_bytes(o, keep, units), *which = only ? put_bytes(o, only, units) : NULL,
+          *flag = put_guarded(o, (const float *)(const void *)&bad, 1);
+    o->cut_here((uint8_t *)kept, (int32_t *)(void *)flag, score, (const uint8_t *)which, c, n);
+    get_bytes(o, keep, kept, units);
+    get_bytes(o, (uint8_t *)&bad, flag, sizeof bad);
+    if (which) release_guarded(o, which);
+    return bad ? 0 : -1;
+}
+
 // The same units as the CPU's, which are those that sorting gives: ranges of all sizes, none to all of them, with ties,
 // among some of the units only; a NaN is found.
 static void cuts(void) {
-    enum { UNITS = 3000 };
+    enum { UNITS = 40000 };
     static const struct {
         cut_range c[4];
         int n, some;
     } sets[] = {{{{0, 1, 0}, {1, 1, 1}, {2, 40, 20}, {50, 512, 500}}, 4, 1},
-                {{{3, 1000, 499}, {1600, 513, 0}, {2200, 511, 511}, {2800, 200, 999}}, 4, 2},
-                {{{0, UNITS, 1500}}, 1, 2}};
-    uint8_t only[UNITS], keep[3][UNITS];
+                {{{3, 1000, 499}, {1600, 1025, 0}, {2700, 11, 11}, {2800, 200, 999}}, 4, 2},
+                {{{0, 3000, 1500}}, 1, 2},
+                {{{1, 9000, 7001}, {13000, 25000, 24000}}, 2, 1},
+                {{{0, UNITS, 15001}}, 1, 2},
+                {{{5, 30000, 30000}, {30010, 100, 50}, {31000, 6000, 0}}, 3, 1}};
+    uint8_t *only = xmalloc(UNITS), *keep[3];
     rng r = rng_make(60);
+    for (int k = 0; k < 3; k++) keep[k] = xmalloc(UNITS);
     for (int i = 0; i < UNITS; i++) only[i] = rng_below(&r, 3) > 0;
     for (int sort = 0; sort < SORTS_OF_SCORES; sort++) {
         float *x = scores_of(sort, UNITS);
         pair score = put_pair(x, UNITS);
-        for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-            for (int some = 0; some < sets[i].some; some++) {
-                memset(keep, 7, sizeof keep);
+        for (size_t i = 0; i < (sort > FEW_VALUES ? 3 : sizeof sets / sizeof *sets); i++)
+            for (int how = 0; how < 2 * sets[i].some; how++) {
+                const uint8_t *some = how / 2 ? only : NULL;
+                for (int k = 0; k < 3; k++) memset(keep[k], 7, UNITS);
                 for (int k = 0; k < 2; k++)
-                    if (side(k)->cut(keep[k], score.on[k], some ? only : NULL, sets[i].c, sets[i].n) != -1)
+                    if (cut_by(side(k), how % 2, keep[k], score.on[k], some, UNITS, sets[i].c, sets[i].n) != -1)
                         fail_msg("cut finds a score that is no number");
-                for (int j = 0; j < sets[i].n; j++) expect_cut(keep[2], x, some ? only : NULL, &sets[i].c[j]);
+                for (int j = 0; j < sets[i].n; j++) expect_cut(keep[2], x, some, &sets[i].c[j]);
                 for (int k = 0; k < 2; k++)
                     if (memcmp(keep[k], keep[2], UNITS) != 0)
-                        fail_msg("%s: cut, scores %d, ranges %zu, some %d: other units than sorting gives",
-                                 side(k)->device, sort, i, some);
+                        fail_msg("%s: cut, scores %d, ranges %zu, way %d: other units than sorting gives",
+                                 side(k)->device, sort, i, how);
             }
         const float bad[] = {NAN, INFINITY, -INFINITY};
         for (int b = 0; b < 3 && sort == 0; b++)
             for (int k = 0; k < 2; k++) {
                 side(k)->put(score.on[k] + 2500, &bad[b], sizeof *bad);
                 side(k)->put(score.on[k] + 2900, &bad[b], sizeof *bad);
-                if (side(k)->cut(keep[k], score.on[k], NULL, sets[2].c, 1) != 2500)
-                    fail_msg("%s: cut does not find the first bad score", side(k)->device);
-                if (side(k)->cut(keep[k], score.on[k], only, sets[1].c, 4) != 2500)
-                    fail_msg("%s: cut of ranges does not find the first bad score", side(k)->device);
-                if (side(k)->cut(keep[k], score.on[k], NULL, sets[0].c, 4) != -1)
-                    fail_msg("%s: cut finds a bad score outside of its ranges", side(k)->device);
+                for (int here = 0; here < 2; here++) {
+                    const long want = here ? 0 : 2500;
+                    if (cut_by(side(k), here, keep[k], score.on[k], NULL, UNITS, sets[2].c, 1) != want)
+                        fail_msg("%s: cut does not find the first bad score", side(k)->device);
+                    if (cut_by(side(k), here, keep[k], score.on[k], only, UNITS, sets[4].c, 1) != want)
+                        fail_msg("%s: cut of a long range does not find the first bad score", side(k)->device);
+                    if (cut_by(side(k), here, keep[k], score.on[k], only, UNITS, sets[1].c, 4) != want)
+                        fail_msg("%s: cut of ranges does not find the first bad score", side(k)->device);
+                    if (cut_by(side(k), here, keep[k], score.on[k], NULL, UNITS, sets[0].c, 4) != -1)
+                        fail_msg("%s: cut finds a bad score outside of its ranges", side(k)->device);
+                }
             }
         for (int k = 0; k < 2; k++) release_guarded(side(k), score.on[k]);
         free(x);
     }
+    for (int k = 0; k < 3; k++) free(keep[k]);
+    free(only);
 }
 
 // One function may test several operations.
@@ -211,8 +252,13 @@ static const struct {
     const char *op;
     void (*run)(void);
 } cases[] = {
-    {.op = "linear_step", .run = linear_steps}, {.op = "loss", .run = losses},        {.op = "pool", .run = pooling},
-    {.op = "pool_back", .run = pooling},        {.op = "minmax", .run = normalising}, {.op = "cut", .run = cuts},
+    {.op = "linear_step", .run = linear_steps},
+    {.op = "loss", .run = losses},
+    {.op = "pool", .run = pooling},
+    {.op = "pool_back", .run = pooling},
+    {.op = "minmax", .run = normalising},
+    {.op = "cut", .run = cuts},
+    {.op = "cut_here", .run = cuts},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

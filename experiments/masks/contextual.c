@@ -62,6 +62,13 @@ static float *scores_of(contextual *c, unit_kind kind, int layer) {
 
 // Scores of one kind have come, of all layers (layer < 0) or of one: into the mask, if it is written now.
 static void choose(contextual *c, unit_kind kind, int layer) {
+    if (c->puts) {
+        const float *score = scores_of(c, kind, layer);
+        if (layer < 0)
+            mask_put_kind(&c->there, &c->whole, c->wrong, &c->m->c, kind, c->m->o, score, c->rule);
+        else
+            mask_put_layer(&c->there, c->wrong, &c->m->c, kind, layer, c->m->o, score, c->rule);
+    }
     if (!c->out) return;
     const double start = clock_s();
     const float *score = scores_of(c, kind, layer);
@@ -76,7 +83,8 @@ static void see(void *self, model_state state, int layer, const float *x) {
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
         if (!(c->units & 1u << k) || p->state[k] != state) continue;
         const int of = one_net(p) ? -1 : layer + p->lag;
-        if (one_net(p) ? layer != p->from : of >= c->m->c.L || (c->out && of < c->rule->dense_layers)) continue;
+        if (one_net(p) ? layer != p->from : of >= c->m->c.L || ((c->out || c->puts) && of < c->rule->dense_layers))
+            continue;
         const double start = clock_s();
         predictor_score(c->p, k, of, x, c->raw, scores_of(c, k, of));
         c->predict_s += clock_s() - start;
@@ -100,13 +108,18 @@ void contextual_open(contextual *c, predictor *p, const model *m, unsigned units
 }
 
 void contextual_close(contextual *c) {
-    if (c->m) c->m->o->release(c->score);
+    void *const all[] = {c->score, c->there.heads, c->whole.heads, c->wrong};
+    for (size_t i = 0; c->m && i < sizeof all / sizeof *all; i++)
+        if (all[i]) c->m->o->release(all[i]);
+    if (c->m) c->m->o->fetch_free(c->late);
     *c = (contextual){0};
 }
 
 void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask *out, const mask_rule *rule) {
     c->watch.row = row;
     c->watch.self = c;
+    c->watch.records = c->puts = false;
+    c->watch.after = NULL;
     c->out = out;
     c->rule = rule;
     c->bad = false;
@@ -125,7 +138,62 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
         if (score[k]) choose(c, k, -1);
 }
 
-int contextual_end(contextual *c) { return c->bad ? -1 : 0; }
+int contextual_end(contextual *c) {
+    if (c->puts && c->was_wrong) return err_set("a predicted score is NaN or infinite; units cannot be ranked by it");
+    return c->bad ? -1 : 0;
+}
+
+// ---------------------------------------------------------------- masks that stay on the device
+static size_t units_in_all(const model_config *c) {
+    return (size_t)c->L * ((size_t)model_all_units(c, UNIT_HEADS) + (size_t)model_all_units(c, UNIT_NEURONS));
+}
+
+static mask room_there(const model *m) {
+    uint8_t *block = m->o->alloc(units_in_all(&m->c));
+    return (mask){block, block + (size_t)m->c.L * (size_t)m->c.H};
+}
+
+bool contextual_place(contextual *c, const mask_rule *rule) {
+    const model *m = c->m;
+    const predictor_info *about = predictor_about(c->p);
+    if (m->o->host || !m->transposed[0] || about->design == PREDICTOR_SEQUENCE || !mask_fits_device(rule) ||
+        contextual_kind(about, rule) == FEATURES_DENSE)
+        return false;
+    mask all;
+    m->o->use(0);
+    c->there = room_there(m);
+    c->whole = room_there(m);
+    c->wrong = m->o->alloc(sizeof *c->wrong);
+    c->late = m->o->fetch_new(fetch_room(sizeof *c->wrong));
+    mask_alloc(&all, &m->c);
+    m->o->put(c->whole.heads, all.heads, units_in_all(&m->c));
+    mask_free(&all);
+    return true;
+}
+
+void contextual_set_there(contextual *c, const mask *m) {
+    c->m->o->put(c->there.heads, m->heads, units_in_all(&c->m->c));
+    c->m->o->zero(c->wrong, sizeof *c->wrong);
+}
+
+void contextual_get_there(const contextual *c, mask *m) {
+    c->m->o->get(m->heads, c->there.heads, units_in_all(&c->m->c));
+}
+
+static void after(void *self) {
+    contextual *c = self;
+    c->was_wrong = c->m->o->fetch(c->late, c->wrong, sizeof *c->wrong);
+}
+
+void contextual_begin_there(contextual *c, const mask_rule *rule) {
+    c->watch.row = 0;
+    c->watch.self = c;
+    c->watch.records = c->puts = true;
+    c->watch.after = after;
+    c->out = NULL;
+    c->rule = rule;
+    c->bad = false;
+}
 
 int contextual_mask(contextual *c, mask *out, const mask_rule *rule) {
     const double start = clock_s();

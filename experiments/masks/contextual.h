@@ -59,6 +59,13 @@ typedef struct {
     mask *out;       // written during the pass; NULL: scores only
     const mask_rule *rule;
     bool bad;
+    // contextual_place: the mask in memory of the device's first part, and that of all units; whether a score was NaN
+    // or infinite, there and, after the last pass, where `late` leaves it
+    mask there, whole;
+    int32_t *wrong;
+    struct fetch *late;
+    const int32_t *was_wrong;
+    bool puts;  // the pass writes there
 } contextual;
 
 // p, which is on m's device (predictor_place), and m must outlive c. units: the kinds to predict, which p must have.
@@ -73,3 +80,13 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
 int contextual_end(contextual *c);
 // The mask of a rule from the scores that are there. -1 and err_set as mask_make.
 int contextual_mask(contextual *c, mask *out, const mask_rule *rule);
+
+// Passes of one token whose masks stay on the device, from the scores to the lists of live units: nothing of them is
+// the host's, so that they can be replayed (model_step).
+// place: whether masks of this rule can be; makes room for one. set: the mask there, until the next pass makes another.
+// begin: the next pass shows its only row, and makes the mask there (for model_seq.there) before the units of each
+// layer run; contextual_end as above. get: the mask as the last pass has left it.
+bool contextual_place(contextual *c, const mask_rule *rule);
+void contextual_set_there(contextual *c, const mask *m);
+void contextual_begin_there(contextual *c, const mask_rule *rule);
+void contextual_get_there(const contextual *c, mask *m);

@@ -12,6 +12,7 @@ typedef struct {
     mask shared;  // of a batch that shares units: rows of `given` or of the union
     const mask *use;
     uint64_t epoch;  // of it
+    bool behind;     // own is not yet the mask that is on the device
     contextual c;
 } sequence;
 
@@ -19,6 +20,7 @@ struct decode {
     const model *m;
     decode_options o;
     bool dense_features;
+    bool there;  // masks that are made again stay on the device
     int max_seqs, prompt, max_tokens, n, steps;
     int *order;       // of the n sequences at work: their places in s
     uint64_t epochs;  // given to masks so far
@@ -116,6 +118,8 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
     d->top = xcalloc((size_t)max_seqs, sizeof *d->top);
     d->logits = xmalloc((size_t)max_seqs * (size_t)m->c.V * sizeof *d->logits);
     if (o->batch != BATCH_OWN) mask_alloc(&d->all, &m->c);
+    d->there = o->predictor && o->refresh && o->kv == KV_COMPUTE && !o->means && max_seqs <= LIST_SEQS &&
+               o->batch == BATCH_OWN && !(o->flags & RUN_MASK_BY_ZERO);
     for (int i = 0; i < max_seqs; i++) {
         sequence *s = &d->s[i];
         d->order[i] = i;
@@ -124,6 +128,7 @@ decode *decode_new(const model *m, const decode_options *o, int max_seqs, int pr
         if (!o->predictor) continue;
         mask_alloc(&s->own, &m->c);
         contextual_open(&s->c, o->predictor, m, o->rule.units, contextual_raw(predictor_about(o->predictor), &o->rule));
+        d->there = d->there && contextual_place(&s->c, &d->o.rule);
     }
     return d;
 }
@@ -147,27 +152,41 @@ void decode_free(decode *d) {
     free(d);
 }
 
-// Runs the sequences' new tokens; with `choose` the predictor watches the last of them.
-static int run(decode *d, model_run *r, bool choose) {
-    for (int i = 0; i < d->n && choose; i++) {
-        sequence *s = at(d, i);
-        model_seq *q = &d->seq[i];
-        const int past = s->cache->n, row = q->n - 1;
+// The predictor watches the last new token of a sequence, and makes its mask, which this token and those after it have.
+static void watch(decode *d, sequence *s, model_seq *q) {
+    const int past = s->cache->n, row = q->n - 1;
+    const bool step = q->there != NULL;
+    if (step) {
+        contextual_begin_there(&s->c, &d->o.rule);
+        s->epoch = ++d->epochs;
+        s->behind = true;
+    } else
         contextual_begin(&s->c, s->tokens, past + q->n, row, d->dense_features ? NULL : &s->own, &d->o.rule);
-        q->watch = &s->c.watch;
-        q->mask = d->dense_features ? NULL : &s->own;
-        q->mask_from = past + row;
-        q->mask_epoch = 0;
-    }
-    model_step(r, d->seq, d->n, d->top);
+    q->watch = &s->c.watch;
+    q->mask = d->dense_features ? NULL : &s->own;
+    q->mask_from = past + row;
+    q->mask_epoch = step ? s->epoch : 0;
+}
+
+// After it. In a prompt the host has the mask first.
+static int watched(decode *d, int i) {
+    sequence *s = at(d, i);
+    if (contextual_end(&s->c) != 0) return -1;
+    if (s->behind) return 0;
+    if (d->dense_features && contextual_mask(&s->c, &s->own, &d->o.rule) != 0) return -1;
+    set_mask(d, i, &s->own);
+    if (d->there) contextual_set_there(&s->c, &s->own);
+    return 0;
+}
+
+// Runs the sequences' new tokens; with `choose` the predictor watches the last of them. more: of model_step.
+static int run(decode *d, model_run *r, bool choose, bool more) {
+    for (int i = 0; i < d->n && choose; i++) watch(d, at(d, i), &d->seq[i]);
+    model_step(r, d->seq, d->n, d->top, more);
     d->last = r;
     d->fetched = false;
-    for (int i = 0; i < d->n && choose; i++) {
-        sequence *s = at(d, i);
-        if (contextual_end(&s->c) != 0) return -1;
-        if (d->dense_features && contextual_mask(&s->c, &s->own, &d->o.rule) != 0) return -1;
-        set_mask(d, i, &s->own);
-    }
+    for (int i = 0; i < d->n && choose; i++)
+        if (watched(d, i) != 0) return -1;
     for (int i = 0; i < d->n; i++)
         if (d->top[i] < 0)
             return err_set("a logit after token %d is NaN or infinite; the checkpoint is broken or overflows "
@@ -187,6 +206,7 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
         kv_cache_clear(q->cache);
         memcpy(q->tokens, s[i].prompt, (size_t)s[i].n * sizeof *q->tokens);
         set_mask(d, i, s[i].mask);
+        q->behind = false;
         q->c.predict_s = q->c.select_s = 0;
         d->seq[i] = (model_seq){.tokens = q->tokens,
                                 .n = s[i].n,
@@ -200,12 +220,15 @@ int decode_prompt(decode *d, const decode_seq *s, int n) {
                                 .targets_from = s[i].n - 1,
                                 .last_target = SEQ_NO_TARGET};
     }
-    const int bad = run(d, d->first, d->o.predictor != NULL);
+    const int bad = run(d, d->first, d->o.predictor != NULL, false);
     share_masks(d);
     return bad;
 }
 
-int decode_step(decode *d, const int32_t *next) {
+// Whether the predictor makes masks at that step.
+static bool chooses(const decode *d, int step) { return d->o.predictor && d->o.refresh && step % d->o.refresh == 0; }
+
+static int step(decode *d, const int32_t *next, bool more) {
     d->steps++;
     for (int i = 0; i < d->n; i++) {
         sequence *q = at(d, i);
@@ -217,15 +240,20 @@ int decode_step(decode *d, const int32_t *next) {
                                 .append = q->cache,
                                 .mask = q->use,
                                 .mask_epoch = q->epoch,
+                                .there = d->there ? &q->c.there : NULL,
                                 .means = d->o.means,
                                 .above = d->o.above,
                                 .last_target = SEQ_NO_TARGET};
     }
-    const bool choose = d->o.predictor && d->o.refresh && d->steps % d->o.refresh == 0;
-    const int bad = run(d, d->next, choose);
+    const bool choose = chooses(d, d->steps);  // steps that begin early are of one kind
+    const int bad = run(d, d->next, choose, more && choose == chooses(d, d->steps + 1) && (!choose || d->there));
     if (choose) share_masks(d);
     return bad;
 }
+
+int decode_step(decode *d, const int32_t *next) { return step(d, next, false); }
+int decode_step_ahead(decode *d, const int32_t *next) { return step(d, next, true); }
+bool decode_begun(const decode *d) { return d->last == d->next && model_step_begun(d->next); }
 
 void decode_drop(decode *d, int i) {
     ASSERT(i >= 0 && i < d->n);
@@ -244,6 +272,7 @@ bool decode_acts_behind(const decode *d) { return d->dense_features; }
 int32_t decode_likeliest(const decode *d, int i) { return d->top[i]; }
 
 const float *decode_logits(decode *d, int i) {
+    ASSERT(!decode_begun(d));
     if (!d->fetched) model_step_logits(d->last, d->logits);
     d->fetched = true;
     return d->logits + (size_t)i * (size_t)d->m->c.V;
@@ -266,7 +295,15 @@ long decode_kept(const decode *d, int i) {
     return last;
 }
 
-const mask *decode_mask(const decode *d, int i) { return at(d, i)->use; }
+// A mask that was made on the device comes to the host when it is asked for.
+static const mask *known_mask(const decode *d, int i) {
+    sequence *s = at(d, i);
+    if (s->behind) contextual_get_there(&s->c, &s->own);
+    s->behind = false;
+    return s->use;
+}
+
+const mask *decode_mask(const decode *d, int i) { return known_mask(d, i); }
 
 void decode_overhead(const decode *d, double *predict_s, double *select_s) {
     *predict_s = *select_s = 0;
@@ -290,6 +327,7 @@ int decode_replayed(const decode *d) { return (int)model_replayed(d->next); }
 
 decode_bytes decode_step_bytes(const decode *d) {
     const model_config *c = &d->m->c;
+    for (int i = 0; i < d->n && !decode_begun(d); i++) known_mask(d, i);
     const mask **of = xcalloc((size_t)d->n, sizeof *of);
     int *tokens = xcalloc((size_t)d->n, sizeof *tokens);
     const batch_step s = step_of(d, of, tokens, false);

@@ -41,6 +41,10 @@ void decode_free(decode *d);  // NULL allowed
 int decode_prompt(decode *d, const decode_seq *s, int n);
 // One token more for each sequence.
 int decode_step(decode *d, const int32_t *next);
+// The same where the likeliest tokens will probably be the next step's and logits are not wanted: a GPU begins that
+// step before the host knows these tokens. decode_begun: whether it has.
+int decode_step_ahead(decode *d, const int32_t *next);
+bool decode_begun(const decode *d);
 // Sequence i ends; the last of them takes its number. Nothing is asked of a sequence between this and the next step.
 void decode_drop(decode *d, int i);
 // Another fixed mask (NULL: none) for the tokens to come of sequence i. What a mask that was given holds must not
@@ -49,16 +53,18 @@ void decode_set_mask(decode *d, int i, const mask *m);
 // Whether predicted masks act on the tokens after the one they were made at only (features of the kind "dense").
 bool decode_acts_behind(const decode *d);
 // After the last token of sequence i: the likeliest token, the first of equals, which the device chose; the logits
-// [V], until the next step, which come from there when they are first asked for.
+// [V], until the next step, which come from there when they are first asked for; none after decode_step_ahead.
 int32_t decode_likeliest(const decode *d, int i);
 const float *decode_logits(decode *d, int i);
 // Neurons of all layers that ran at the last token of sequence i, under thresholds.
 long decode_kept(const decode *d, int i);
-// The mask that sequence i runs under now; NULL: none.
+// The mask that sequence i runs under now; NULL: none. One that the predictor has made in a step of a GPU is there, and
+// is copied when it is asked for; if the next step has begun, it is that step's.
 const mask *decode_mask(const decode *d, int i);
 // ln of the probability that the model gave token id after the last token of sequence i.
 double decode_log_probability(decode *d, int i, int32_t id);
-// Seconds spent in the predictor and in the choice of units since decode_prompt began.
+// Seconds spent in the predictor and in the choice of units since decode_prompt began; of steps of a GPU, whose work
+// is not timed apart, only those of the prompt.
 void decode_overhead(const decode *d, double *predict_s, double *select_s);
 
 // Steps since decode_new that were replayed as a recording of the device (model_step); the others were launched
@@ -68,7 +74,8 @@ int decode_replayed(const decode *d);
 // Bytes that the next step must read: weights (of the units live now; each once for the batch, or with RUN_OWN_LISTS
 // once for each sequence whose mask differs), K and V of live heads.
 // Under thresholds, which neurons run is known once W1 is read, or, of a gated FFN by product, Wu too: all of these,
-// and of W2, by gate of Wu too, what each sequence's last token has read.
+// and of W2, by gate of Wu too, what each sequence's last token has read. Where a GPU makes the masks and the next step
+// has begun, those of the last step that was asked about before it began.
 typedef struct {
     double weights, kv;
 } decode_bytes;

@@ -254,7 +254,8 @@ static void run_batch(generator *g, prompt *p, int n, const mask *fixed) {
             of[k] = of[n], next[k] = next[n];
         }
         g->steps += n > 0;
-        if (n && decode_step(g->d, next) != 0) die(1, "%s", err_get());
+        const bool greedy = arg.temperature == 0 && !arg.json;
+        if (n && (greedy ? decode_step_ahead(g->d, next) : decode_step(g->d, next)) != 0) die(1, "%s", err_get());
     }
     g->tokens_s += clock_s() - filled;
     free(s);

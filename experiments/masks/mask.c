@@ -231,6 +231,27 @@ int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, c
     return check_place(o, score, bad, U, unit_names_of_one[kind]) ? err_prefix("predicted for layer %d", layer) : 0;
 }
 
+bool mask_fits_device(const mask_rule *rule) {
+    const bool compares = rule->scope == SCOPE_GLOBAL && !rule->standardise;
+    return (rule->scope == SCOPE_LOCAL || compares) && !mask_rule_groups(rule);
+}
+
+void mask_put_kind(const mask *m, const mask *whole, int32_t *bad, const model_config *c, unit_kind kind, const ops *o,
+                   const float *score, const mask_rule *rule) {
+    if (mask_rule_prunes(rule, kind))
+        mask_select_there(mask_keep(m, kind), mask_keep(whole, kind), bad, o, score, model_units_left(c, kind), c->L,
+                          model_all_units(c, kind), rule);
+}
+
+void mask_put_layer(const mask *m, int32_t *bad, const model_config *c, unit_kind kind, int layer, const ops *o,
+                    const float *score, const mask_rule *rule) {
+    const int U = model_all_units(c, kind), n = model_units(c, layer, kind);
+    if (!mask_rule_prunes(rule, kind) || layer < rule->dense_layers || !n) return;
+    const long k = mask_local_count(model_units_left(c, kind), c->L, U, rule, layer);
+    o->use(0);
+    o->cut_here(mask_keep(m, kind) + (size_t)layer * (size_t)U, bad, score, NULL, &(cut_range){0, n, k}, 1);
+}
+
 int mask_make_on(mask *m, const model_config *c, const ops *o, const float *score, const mask_rule *rule) {
     mask_fill(m, c);
     return mask_make_kind(m, c, UNIT_HEADS, o, score, rule)

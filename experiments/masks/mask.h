@@ -69,6 +69,10 @@ long mask_select_on(uint8_t *keep, const struct ops *o, const float *score, cons
                     const mask_rule *rule);
 // The same in one layer, score [U]: the k lowest go. Returns as mask_select_on.
 long mask_select_layer(uint8_t *keep, const struct ops *o, const float *score, int units, long k);
+// mask_select_on where keep is in memory of the device, too, and there (units NULL: NULL): the units that there are; of
+// scopes local and global.
+void mask_select_there(uint8_t *keep, const uint8_t *there, int32_t *bad, const struct ops *o, const float *score,
+                       const int *units, int L, int U, const mask_rule *rule);
 // Both kinds; a kind that the rule does not prune may have NULL scores. -1 and err_set on a score that is NaN or
 // infinite.
 int mask_make(mask *m, const model_config *c, const double *heads, const double *neurons, const mask_rule *rule);
@@ -80,6 +84,14 @@ int mask_make_kind(mask *m, const model_config *c, unit_kind kind, const struct 
                    const mask_rule *rule);
 int mask_make_layer(mask *m, const model_config *c, unit_kind kind, int layer, const struct ops *o, const float *score,
                     const mask_rule *rule);
+// The same into a mask in the device's memory, of a rule that mask_fits_device: nothing comes to the host, and all of
+// it can be recorded (ops.h). whole: the mask of all units that there are, in the device's memory, which m is at first.
+// *bad (device memory) becomes 1 on a score that is NaN or infinite.
+bool mask_fits_device(const mask_rule *rule);
+void mask_put_kind(const mask *m, const mask *whole, int32_t *bad, const model_config *c, unit_kind kind,
+                   const struct ops *o, const float *score, const mask_rule *rule);
+void mask_put_layer(const mask *m, int32_t *bad, const model_config *c, unit_kind kind, int layer, const struct ops *o,
+                    const float *score, const mask_rule *rule);
 bool mask_rule_prunes(const mask_rule *rule, unit_kind kind);  // compat never prunes neurons
 static inline bool mask_rule_groups(const mask_rule *rule) {
     return rule->group_heads && mask_rule_prunes(rule, UNIT_HEADS);

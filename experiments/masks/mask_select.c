@@ -77,12 +77,21 @@ long mask_local_count(const int *units, int L, int U, const mask_rule *rule, int
 
 // ---------------------------------------------------------------- scopes
 // In every layer from `first` on its share of the sparsity goes.
-static void cut_local(uint8_t *keep, ranking *r, int first, const mask_rule *rule) {
+static void local_ranges(const ranking *r, int first, const mask_rule *rule) {
     for (int l = first; l < r->L; l++) {
         const long k = mask_local_count(r->units, r->L, r->U, rule, l);
         r->layer[l] = (cut_range){(long)l * r->U, units_of(r, l), k};
     }
+}
+
+static void cut_local(uint8_t *keep, ranking *r, int first, const mask_rule *rule) {
+    local_ranges(r, first, rule);
     cut(keep, r, NULL, r->layer + first, r->L - first);
+}
+
+// From `first` on the lowest of all layers go, of n units.
+static cut_range global_range(const ranking *r, int first, long n, const mask_rule *rule) {
+    return (cut_range){(long)first * r->U, (long)(r->L - first) * r->U, mask_count(rule->sparsity, n)};
 }
 
 // top becomes 1 at the m highest of every layer from `first` on, 0 at its others.
@@ -137,8 +146,8 @@ static void select_units(uint8_t *keep, ranking *r, int m, const mask_rule *rule
     switch (rule->scope) {
     case SCOPE_LOCAL: cut_local(keep, r, first, rule); break;
     case SCOPE_GLOBAL:
-        cut(keep, r, r->there,
-            &(cut_range){(long)first * r->U, (long)(r->L - first) * r->U, mask_count(rule->sparsity, n)}, 1);
+        r->layer[0] = global_range(r, first, n, rule);
+        cut(keep, r, r->there, r->layer, 1);
         break;
     case SCOPE_HYBRID:
         if (rule->mode == MODE_COMPAT)
@@ -164,6 +173,25 @@ long mask_select_on(uint8_t *keep, const ops *o, const float *score, const int *
     o->use(0);
     select_units(keep, &r, m, rule);
     return r.bad;
+}
+
+void mask_select_there(uint8_t *keep, const uint8_t *there, int32_t *bad, const ops *o, const float *score,
+                       const int *units, int L, int U, const mask_rule *rule) {
+    ranking r = {.units = units, .L = L, .U = U};
+    const int dense = rule->dense_layers < L ? rule->dense_layers : L, first = first_counted(L, rule);
+    long n = 0;
+    for (int l = first; l < L; l++) n += units_of(&r, l);
+    o->use(0);
+    if (n == 0) return;
+    r.layer = xmalloc((size_t)L * sizeof *r.layer);
+    if (rule->scope == SCOPE_LOCAL)
+        local_ranges(&r, first, rule);
+    else
+        r.layer[first] = global_range(&r, first, n, rule);
+    o->cut_here(keep, bad, score, units && rule->scope == SCOPE_GLOBAL ? there : NULL, r.layer + first,
+                rule->scope == SCOPE_LOCAL ? L - first : 1);
+    if (first < dense) o->copy(keep, there, (size_t)dense * (size_t)U);
+    free(r.layer);
 }
 
 long mask_select_layer(uint8_t *keep, const ops *o, const float *score, int units, long k) {

@@ -29,6 +29,7 @@
 enum { FETCH_ALIGN = 64 };  // of places of a fetch
 static inline size_t fetch_room(size_t bytes) { return (bytes + FETCH_ALIGN - 1) / FETCH_ALIGN * FETCH_ALIGN; }
 enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
+enum { LIST_SEQS = 64 };  // sequences that a list of live units can be made for (ops_live.h: list_live)
 
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
 // data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the

@@ -22,3 +22,6 @@ OP(void, minmax, (float *y, const float *x, int E, const span *s, int n))
 // cut_lowest (lowest.h) of n ranges in order, none in another. score: device memory, keep and only: host memory.
 // Returns -1, or the first place in a range whose score is NaN or infinite; then that range's keep means nothing.
 OP(long, cut, (uint8_t * keep, const float *score, const uint8_t *only, const cut_range *c, int n))
+// The same with keep and only in device memory. *bad (device memory) becomes 1 where a score in a range is NaN or
+// infinite, then keep means nothing there; else it stays as it is.
+OP(void, cut_here, (uint8_t * keep, int32_t *bad, const float *score, const uint8_t *only, const cut_range *c, int n))

@@ -1,7 +1,8 @@
 // ops_transformer - operations of a transformer's layers, their gradients and tangents: a group of ops.h.
 
 // ---------------------------------------------------------------- rows
-// y (rows, W cols) = embed[tokens[row]]; tokens: device memory
+// y (rows, W cols) = embed[tokens[row]]; tokens: device memory. On a device that records, -1, which likeliest leaves
+// where there is no token, counts as 0
 OP(void, embed, (float *y, const int32_t *tokens, const weight *w, const span *s, int n))
 // dw[tokens[row]] += dy (rows, W cols); tokens: host memory
 OP(void, embed_grad, (float *dw, const float *dy, const int32_t *tokens, int cols, const span *s, int n))

@@ -76,12 +76,15 @@ static void show(model_run *r, const run_part *p, model_state state, int layer, 
 // The masks that act on layer l by zeroing: of live sequences other units are never written, only head outputs that are
 // shown must be zero.
 static void masks_by_zero(model_run *r, int l) {
+    bool clear = false;
     for (int i = 0; i < r->n; i++) {
         const model_watch *watch = r->seq[i]->watch;
         const bool shown = watch && watch->states >> STATE_HEAD_OUTPUT & 1;
-        r->heads[i] = r->live[i] && !shown ? NULL : unit_mask_of(r, i, UNIT_HEADS, l);
+        clear |= shown && r->there;
+        r->heads[i] = r->live[i] && (!shown || r->there) ? NULL : unit_mask_of(r, i, UNIT_HEADS, l);
         r->neurons[i] = r->live[i] ? NULL : unit_mask_of(r, i, UNIT_NEURONS, l);
     }
+    if (clear) run_clear(r, r->layer[l].a, r->m->layer[l].wq.rows);
 }
 
 void block_forward(model_run *r, run_part *p, int l, bool leaves) {

@@ -60,11 +60,14 @@ size_t model_sparse_prepare(model *m) {
 }
 
 // ---------------------------------------------------------------- workspace
-static bool own_lists(const model_run *r) { return r->flags & RUN_OWN_LISTS && r->max_seqs > 1; }
-
+// Whether each sequence may have lists of its own: RUN_OWN_LISTS, or passes of many rows on a device, where a product
+// of each sequence reads the weights anyway, so that one list for masks that differ would only make it longer.
+static bool may_own(const model_run *r) {
+    return r->max_seqs > 1 && (r->flags & RUN_OWN_LISTS || (!r->o->host && r->max_tokens > r->max_seqs));
+}
 static void lists_alloc(model_run *r, const run_part *p, live_lists *u, int units) {
     const model *m = r->m;
-    const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = own_lists(r) ? N : 1;
+    const size_t N = (size_t)r->max_seqs, U = (size_t)units, lists = may_own(r) ? N : 1;
     u->layers = r->o->host ? 1 : m->first[p->index + 1] - m->first[p->index];
     const size_t layers = (size_t)u->layers;
     u->list = u->every = xcalloc(layers * lists, sizeof *u->every);
@@ -72,17 +75,19 @@ static void lists_alloc(model_run *r, const run_part *p, live_lists *u, int unit
     if (!m->transposed[0]) return;
     u->unit = xcalloc(lists * (1 + U), sizeof *u->unit);
     u->device_unit = r->o->alloc(layers * lists * (1 + U) * sizeof *u->unit);
+    if (p->index) u->near = r->o->alloc(N * U);
     if (!r->o->host) {
         u->of = xcalloc(layers * N, 1 + U);
         u->epoch = xcalloc(layers * N, sizeof *u->epoch);
     }
-    if (own_lists(r)) return;
+    if (r->flags & RUN_OWN_LISTS && r->max_seqs > 1) return;
     u->wants = xcalloc(U, N);
     u->device_wants = r->o->alloc(layers * U * N);
 }
 
 static void lists_free(model_run *r, live_lists *u) {
     free(u->kv);
+    if (u->near) r->o->release(u->near);
     if (u->device_unit) r->o->release(u->device_unit);
     if (u->device_wants) r->o->release(u->device_wants);
     free(u->unit);
@@ -137,6 +142,7 @@ void live_begin(model_run *r) {
     for (int i = 0; i < r->n; i++) {
         const kv_cache *to = r->seq[i]->append;
         const bool live = able && r->seq[i]->mask && r->mask_from[i] == 0;
+        ASSERT(!r->there || !r->seq[i]->mask || (live && r->seq[i]->there));
         // K and V that nobody will read again are needed for live heads only
         const bool all_heads = !live || (to && to->kv == KV_COMPUTE);
         r->live[i] = live;
@@ -184,7 +190,7 @@ static lists_at lists_of_layer(const model_run *r, const run_part *p, list_kind 
               n[] = {heads_of(r, layer), r->m->layer[layer].w1.rows, model_kv_heads(r->m, layer)};
     live_lists *u = (live_lists *)(uintptr_t)lists[kind];
     const lists_at a = {u, kind, layer, U[kind], n[kind], u->layers > 1 ? (size_t)(layer - r->m->first[p->index]) : 0};
-    for (int i = 0; kind == LIST_KV && i < r->n; i++)
+    for (int i = 0; kind == LIST_KV && i < r->n && !r->there; i++)
         if (r->live[i]) kv_mask_of(r, layer, unit_mask_of(r, i, UNIT_HEADS, layer), u->kv + (size_t)i * (size_t)a.U);
     return a;
 }
@@ -212,6 +218,7 @@ static uint64_t *epoch_at(const model_run *r, const lists_at *a, int i) {
 static bool same_mask(const model_run *r, const lists_at *a, int i) {
     const uint64_t epoch = r->seq[i]->mask_epoch;
     if (epoch && *epoch_at(r, a, i) == epoch) return true;
+    if (r->there) return false;
     const bool same = memcmp(made_of(r, a, i) + 1, mask_of(r, a, i), (size_t)a->n) == 0;
     if (same) *epoch_at(r, a, i) = epoch;
     return same;
@@ -229,7 +236,11 @@ static const uint8_t *shared_mask(const model_run *r, const lists_at *a) {
 }
 
 // Whether each live sequence has a list of its own.
-static bool one_each(const model_run *r, const lists_at *a) { return own_lists(r) && !shared_mask(r, a); }
+static bool one_each(const model_run *r, const lists_at *a) {
+    bool many = r->flags & RUN_OWN_LISTS;
+    for (int i = 0; i < r->n; i++) many |= r->live[i] && r->seq[i]->n > 1;
+    return may_own(r) && many && !shared_mask(r, a);
+}
 
 // Whether the lists that are on the device are those of the masks as they are.
 static bool lists_hold(const model_run *r, const lists_at *a) {
@@ -246,8 +257,13 @@ static void remember(model_run *r, const lists_at *a) {
         uint8_t *of = made_of(r, a, i);
         of[0] = i < r->n ? 1 + r->live[i] : 0;
         *epoch_at(r, a, i) = i < r->n ? r->seq[i]->mask_epoch : 0;
-        if (i < r->n && r->live[i]) memcpy(of + 1, mask_of(r, a, i), (size_t)a->n);
+        if (i < r->n && r->live[i] && !r->there) memcpy(of + 1, mask_of(r, a, i), (size_t)a->n);
     }
+}
+
+// The place of the layer's lists among the device's.
+static size_t first_list(const model_run *r, const lists_at *a) {
+    return a->place * (size_t)(may_own(r) ? r->max_seqs : 1);
 }
 
 // A list of n units at unit[1..] to place `at` of the device's.
@@ -267,7 +283,7 @@ static void make_own(model_run *r, const lists_at *a) {
             unit[1 + n] = k;
             n += m[k] != 0;
         }
-        a->u->list[i] = put_list(r, a, unit, n, a->place * (size_t)r->max_seqs + (size_t)i);
+        a->u->list[i] = put_list(r, a, unit, n, first_list(r, a) + (size_t)i);
     }
 }
 
@@ -282,7 +298,7 @@ static void make_common(model_run *r, const lists_at *a) {
         u->unit[1 + n] = k;
         n += any != 0;
     }
-    live_units made = put_list(r, a, u->unit, n, a->place * (size_t)(own_lists(r) ? r->max_seqs : 1));
+    live_units made = put_list(r, a, u->unit, n, first_list(r, a));
     made.seqs = r->n;
     if (!shared) {
         uint8_t *wants = u->device_wants + a->place * (size_t)a->U * (size_t)r->max_seqs;
@@ -293,15 +309,51 @@ static void make_common(model_run *r, const lists_at *a) {
     u->list[0] = made;
 }
 
+// ---------------------------------------------------------------- of masks in device memory
+// The bytes that the list of sequence i is made of, on the list's part.
+static const uint8_t *bytes_there(model_run *r, const run_part *p, const lists_at *a, int i) {
+    const unit_kind kind = a->kind == LIST_NEURONS ? UNIT_NEURONS : UNIT_HEADS;
+    const size_t U = (size_t)model_all_units(&r->m->c, kind);
+    if (!r->live[i]) return NULL;
+    const mask *m = r->seq[i]->there;
+    const uint8_t *row = (kind == UNIT_HEADS ? m->heads : m->neurons) + (size_t)a->layer * U;
+    if (!p->index) return row;
+    uint8_t *near = (kind == UNIT_HEADS ? p->live_heads.near : p->live_neurons.near) + (size_t)i * U;
+    if (a->kind != LIST_KV) r->o->copy(near, row, U);  // what KV heads are listed by is there from the heads
+    return near;
+}
+
+static void list_there(model_run *r, const run_part *p, const lists_at *a) {
+    live_lists *u = a->u;
+    const uint8_t *bytes[LIST_SEQS];
+    const attn_heads heads = attn_heads_of(r, a->layer), *of = a->kind == LIST_KV ? &heads : NULL;
+    const int lists = u->one_each ? r->n : 1;
+    ASSERT(r->n <= LIST_SEQS);
+    for (int i = 0; i < r->n; i++) bytes[i] = bytes_there(r, p, a, i);
+    r->o->use(p->index);
+    for (int k = 0; k < lists; k++) {
+        const size_t at = first_list(r, a) + (size_t)k;
+        int32_t *to = u->device_unit + at * (size_t)(1 + a->U);
+        const int seqs = u->one_each ? 1 : r->n;
+        uint8_t *wants = seqs > 1 ? u->device_wants + a->place * (size_t)a->U * (size_t)r->max_seqs : NULL;
+        r->o->list_live(to, wants, bytes + k, seqs, a->n, of);
+        const live_units made = {.unit = to + 1, .n = a->n, .seqs = seqs, .wants = wants, .n_at = to};
+        r->relisted |= !made.wants != !u->list[k].wants || made.seqs != u->list[k].seqs;
+        u->list[k] = made;
+    }
+}
+
 static void make_lists(model_run *r, const run_part *p, list_kind kind, int layer) {
     if (r->n_live == 0) return;
     const lists_at a = lists_of_layer(r, p, kind, layer);
-    a.u->list = a.u->every + a.place * (size_t)(own_lists(r) ? r->max_seqs : 1);
+    a.u->list = a.u->every + first_list(r, &a);
     const bool each = a.u->one_each = one_each(r, &a);
-    if (lists_hold(r, &a)) return;
+    if (lists_hold(r, &a) && !r->chosen) return;
     r->relisted |= a.u->each[a.place] != each;
     a.u->each[a.place] = each;
-    if (each)
+    if (r->there)
+        list_there(r, p, &a);
+    else if (each)
         make_own(r, &a);
     else
         make_common(r, &a);
@@ -314,17 +366,27 @@ void live_list_heads(model_run *r, run_part *p, int layer) {
 }
 void live_list_neurons(model_run *r, run_part *p, int layer) { make_lists(r, p, LIST_NEURONS, layer); }
 
+static int kinds_of_lists(const model_run *r) { return grouped(r) ? LISTS : LIST_KV; }
+
 bool live_settled(const model_run *r) {
     bool settled = true;
     for (int l = 0; l < r->m->c.L && settled; l++) {
         const run_part *p = &r->part[model_part(r->m, l)];
-        for (int kind = LIST_HEADS; kind < (grouped(r) ? LISTS : LIST_KV) && r->n_live && settled; kind++) {
+        for (int kind = LIST_HEADS; kind < kinds_of_lists(r) && r->n_live && !r->chosen && settled; kind++) {
             const lists_at a = lists_of_layer(r, p, (list_kind)kind, l);
             settled = lists_hold(r, &a);
         }
         for (int i = 0; i < r->n && settled; i++) settled = !kv_lacks(r, i, l);
     }
     return settled;
+}
+
+void live_note_all(model_run *r) {
+    for (int l = 0; l < r->m->c.L && r->chosen; l++)
+        for (int kind = LIST_HEADS; kind < kinds_of_lists(r); kind++) {
+            const lists_at a = lists_of_layer(r, &r->part[model_part(r->m, l)], (list_kind)kind, l);
+            remember(r, &a);
+        }
 }
 
 // ---------------------------------------------------------------- products

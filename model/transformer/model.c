@@ -343,6 +343,7 @@ kv_cache *kv_cache_new_as(const model *m, int cap, kv_policy kv) {
 
 void kv_cache_clear(kv_cache *c) {
     c->n = 0;
+    c->writes++;
     if (c->lack) memset(c->lack, 0, (size_t)c->L * (size_t)c->K * sizeof *c->lack);
 }
 

@@ -103,6 +103,7 @@ typedef struct {
     float *in[OPS_PARTS];
     uint8_t *has;
     int *lack, K;
+    uint64_t writes;  // how often it was cleared, and passes that appended to it
 } kv_cache;
 
 // A watch is a callback that sees the hidden states of one row of a sequence during the forward pass. It may edit the
@@ -126,6 +127,10 @@ typedef struct {
     // compacted layer: 0 after its heads)
     void (*see)(void *self, model_state state, int layer, const float *x);
     void *self;
+    // whether see only calls operations, the same ones every time, so that they can be recorded with the pass; then
+    // `after`, unless NULL, is called when a pass has been asked for, replayed or not
+    bool records;
+    void (*after)(void *self);
 } model_watch;
 
 // Thresholds of neurons (METHOD 6.5): a neuron runs at a token where |r| is above its layer's number, or, by gate,
@@ -145,6 +150,10 @@ typedef struct {
     // not 0: as long as a sequence at this place of the batch comes with the same number, its mask is the same and
     // holds the same, so that nobody has to look; without a watch
     uint64_t mask_epoch;
+    // or the mask is here, in memory of the device's first part, and what `mask` holds does not matter. Of one new
+    // token after model_sparse_prepare, for KV_COMPUTE, without means, of all sequences of a batch with masks;
+    // mask_epoch is not 0. A watch that records may write it
+    const mask *there;
     int mask_from;             // absolute position (prefix included)
     const model_means *means;  // of what the mask drops; NULL: 0. The same for all sequences of a batch with masks
     // or NULL: at every new token only the neurons run that are above a threshold. Without mask, taps and watch. In a
@@ -254,9 +263,11 @@ void model_last_logits(model_run *r, float *out);
 // infinite. Where the device can record (ops.h), a pass of one token of each sequence is launched the first time,
 // recorded when one of the same kind follows (the same caches, the same sequences live, nobody watching) and replayed
 // from then on, whatever tokens, positions and masks are. The numbers are the same. If the tokens of the next pass are
-// these, the device has them already.
-void model_step(model_run *r, const model_seq *seqs, int n, int32_t *top);
-// model_last_logits after model_step: out [n, V].
+// these, the device has them already. more: that is likely, and nobody will ask for logits, so the next pass begins
+// before this one's tokens have come to the host, where it would be a replay.
+void model_step(model_run *r, const model_seq *seqs, int n, int32_t *top, bool more);
+bool model_step_begun(const model_run *r);  // whether the next pass has begun
+// model_last_logits after model_step, unless the next pass has begun: out [n, V].
 void model_step_logits(model_run *r, float *out);
 long model_replayed(const model_run *r);  // passes so far
 // Continue: layers from `layer` on with the residual entering it given (device memory, packed rows, E each), used by

@@ -212,9 +212,12 @@ static void set_batch(model_run *r, const model_seq *seqs, int n) {
     r->n = n;
     r->rows = r->out_rows = 0;
     r->means = NULL;
-    r->any_above = false;
+    r->any_above = r->there = r->chosen = false;
     for (int i = 0; i < n; i++) {
         const model_seq *s = &seqs[i];
+        r->there |= s->there != NULL;
+        r->chosen |= s->there && s->watch;
+        ASSERT(!s->there || (s->mask && s->n == 1 && s->mask_epoch && !s->means && !r->m->o->host));
         if (s->mask) {
             ASSERT(!i || !r->means || r->means == s->means);
             r->means = s->means;
@@ -246,28 +249,33 @@ static void set_batch(model_run *r, const model_seq *seqs, int n) {
     }
 }
 
-// Whether the batch is what an model_step left on the device.
-static bool is_there(const model_run *r) {
+// Whether the batch is what a model_step left on the device.
+bool run_is_there(const model_run *r) {
     const size_t bytes = (size_t)r->n * sizeof *r->ahead;
     return r->rows == r->n && r->n_ahead == r->n && memcmp(r->first, r->ahead, bytes) == 0 &&
            memcmp(r->tokens, r->ahead + r->max_seqs, bytes) == 0;
 }
 
-void run_begin(model_run *r, const model_seq *seqs, int n) {
+void run_take(model_run *r, const model_seq *seqs, int n) {
     set_batch(r, seqs, n);
-    const int stale = is_there(r) ? 0 : r->m->parts;
+    live_begin(r);
+}
+
+// A step that has begun has moved positions and tokens on; what it wrote after the caches' last rows is written again.
+void run_upload(model_run *r) {
+    const int stale = run_is_there(r) && !r->begun ? 0 : r->m->parts;
     for (int p = 0; p < stale; p++) {
         const run_part *part = run_use(r, p);
-        r->o->put(part->step, r->first, (size_t)(p ? n : r->max_seqs + r->rows) * sizeof *part->step);
+        r->o->put(part->step, r->first, (size_t)(p ? r->n : r->max_seqs + r->rows) * sizeof *part->step);
     }
     r->n_ahead = 0;
+    r->begun = NULL;
     for (int k = 0; r->any_above && k < r->m->parts; k++) {
         run_part *part = run_use(r, k);
         if (!part->kept) part->kept = r->o->alloc((size_t)r->max_tokens * sizeof *part->kept);
         if (!part->above) part->above = r->o->alloc((size_t)(1 + r->m->c.F) * sizeof *part->above);
         r->o->zero(part->kept, (size_t)r->rows * sizeof *part->kept);
     }
-    live_begin(r);
 }
 
 void model_kept(model_run *r, int i, int32_t *out) {
@@ -305,7 +313,10 @@ void run_forward(model_run *r) {
 
 void run_end(model_run *r) {
     for (int i = 0; i < r->n; i++)
-        if (r->seq[i]->append) r->seq[i]->append->n += r->seq[i]->n;
+        if (r->seq[i]->append) {
+            r->seq[i]->append->n += r->seq[i]->n;
+            r->seq[i]->append->writes++;
+        }
 }
 
 void run_restore(model_run *r, run_part *p, int layer) {
@@ -313,14 +324,16 @@ void run_restore(model_run *r, run_part *p, int layer) {
 }
 
 void model_forward(model_run *r, const model_seq *seqs, int n) {
-    run_begin(r, seqs, n);
+    run_take(r, seqs, n);
+    run_upload(r);
     run_forward(r);
     run_end(r);
 }
 
 void model_forward_from(model_run *r, const model_seq *seqs, int n, int layer, const float *res) {
     ASSERT(layer >= 0 && layer <= r->m->c.L);
-    run_begin(r, seqs, n);
+    run_take(r, seqs, n);
+    run_upload(r);
     r->o->copy(r->res[layer], res, (size_t)r->rows * (size_t)r->m->c.E * sizeof *res);
     layers(r, layer);
     run_end(r);

@@ -50,15 +50,16 @@ typedef struct {
     float *tmid;  // the tangent of mid: tn2 or tx
 } layer_arrays;
 
-// The live units of a layer: one list for all live sequences together, or with RUN_OWN_LISTS, where their masks differ,
-// one for each. Where the host's memory is not the device's, those of every layer stay there until a mask changes; else
-// there is one layer's.
+// The live units of a layer: one list for all live sequences together, or (RUN_OWN_LISTS, or passes of many rows on a
+// device) where their masks differ one for each. Where the host's memory is not the device's, those of every layer stay
+// there until a mask changes; else there is one layer's.
 typedef struct {
     int layers;
     bool *each, one_each;         // [layers] whether each sequence has a list of its own; of the layer at work
     int32_t *unit, *device_unit;  // [lists, 1 + U], on the device [layers, lists, 1 + U]: how many there are, then they
     uint8_t *wants, *device_wants;  // [U, N], on the device [layers, U, N]; for one list
     uint8_t *kv;                    // [N, U] of KV heads: the masks that those of their query heads make, at this layer
+    uint8_t *near;                  // [N, U] masks in memory of the first part, copied to this one: not on the first
     uint8_t *of;        // [layers, N, 1 + U] what they were made of, of each sequence: whether it is live, its mask
     uint64_t *epoch;    // [layers, N] and the mask's epoch (model_seq)
     live_units *every;  // [layers, lists]
@@ -107,12 +108,14 @@ struct model_run {
     int n, rows;              // sequences, packed rows
     int out_rows;             // output rows of all sequences
     int32_t *first, *tokens;  // [N], [rows]: position of the first token per sequence; run_part.step on the device
-    int32_t *ahead;  // [2, N] positions and tokens that an model_step left there for the next, of n_ahead sequences
+    int32_t *ahead;  // [2, N] positions and tokens that a model_step left there for the next, of n_ahead sequences
     int n_ahead;
-    row_set every, outputs;  // every row; the output rows
-    row_set kv;              // every row: those whose K and V are computed for all heads (dense), for live heads (live)
-    span *packed;            // [N] the output rows, one after the other
-    span *heads_as_rows;     // [N] scratch
+    const struct step_slot *begun;  // the next has begun with them, as a replay of this recording
+    uint64_t written;               // when the caches had been written so often
+    row_set every, outputs;         // every row; the output rows
+    row_set kv;           // every row: those whose K and V are computed for all heads (dense), for live heads (live)
+    span *packed;         // [N] the output rows, one after the other
+    span *heads_as_rows;  // [N] scratch
     attn_seq *attn, *attn_live;        // [N] of dense sequences, of live ones
     int *mask_from;                    // first row the mask acts at, per sequence
     float **to;                        // [2, N] scratch
@@ -126,9 +129,10 @@ struct model_run {
     bool *live;        // [N] sequences that are computed from live units
     int n_live;
     bool relisted;           // a list came to be of another form
-    struct step_kind *kind;  // [N] of the last pass that could be recorded (model_step.c), of n_kind sequences
-    int n_kind;
-    struct recording *recorded;
+    struct fetch *late;      // of the tokens that a model_step chooses
+    struct step_slot *slot;  // [2] recordings of passes that nobody watches, and of watched ones (model_step.c)
+    bool there;              // the masks of live sequences are in device memory
+    bool chosen;             // and this pass writes them
     long replayed;
     // arrays
     float **res;          // [L + 1] the residual entering each layer; what leaves the last
@@ -154,9 +158,11 @@ static inline void run_clear(model_run *r, float *x, int width) {
     r->o->zero(x, (size_t)r->rows * (size_t)width * sizeof *x);
 }
 
-// model_forward in steps: begin takes the batch, and uploads what the operations need of it; forward computes it; end
-// counts the new tokens of caches.
-void run_begin(model_run *r, const model_seq *seqs, int n);
+// model_forward in steps: take takes the batch, upload brings what the operations need of it to where run_is_there says
+// that it is not; forward computes it; end counts the new tokens of caches.
+void run_take(model_run *r, const model_seq *seqs, int n);
+bool run_is_there(const model_run *r);
+void run_upload(model_run *r);
 void run_forward(model_run *r);
 void run_end(model_run *r);
 // With RUN_RECOMPUTE: a layer's arrays once more, from the residual that enters it, unless they are there.
@@ -288,6 +294,8 @@ const uint8_t *live_kv_mask(const model_run *r, int i, int layer);
 // Whether the lists of all layers are those of the masks as they are, and no head that runs lacks K or V of a token:
 // then what a pass does on the host is kv_note_all.
 bool live_settled(const model_run *r);
+// What a replay leaves: lists of the masks that were chosen in it.
+void live_note_all(model_run *r);
 // Maps whose rows (to) or columns (from) are units of D each: y = x W' + b, y += x W' + b (wt = W'). Dense
 // sequences take all units, live ones those that live, and the bias live_b.
 void to_units(model_run *r, float *y, const float *x, const weight *w, const weight *b, int D, const live_lists *u,

@@ -51,6 +51,28 @@ void cpu_list_above(int32_t *list, const float *x, float above, int F) {
     list[0] = n;
 }
 
+static bool runs(const uint8_t *keep, int unit, const attn_heads *heads) {
+    if (!keep || !heads) return keep && keep[unit];
+    for (int h = 0; h < heads->H; h++)
+        if (keep[h] && ATTN_KV_HEAD(*heads, h) == unit) return true;
+    return false;
+}
+
+void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U,
+                   const attn_heads *heads) {
+    int n = 0;
+    for (int k = 0; k < U; k++) {
+        bool any = false;
+        for (int i = 0; i < seqs; i++) {
+            const bool one = runs(keep[i], k, heads);
+            if (wants) wants[(size_t)n * (size_t)seqs + (size_t)i] = one;
+            any |= one;
+        }
+        if (any) list[1 + n++] = k;
+    }
+    list[0] = n;
+}
+
 // ---------------------------------------------------------------- y = x W' + b
 // Many rows: live rows of the weight gathered, product into a tile, spread to the units' columns.
 static void gathered_tile(const cpu_product *p, const cpu_row_list *list, const span *s, int seq, int from, int to) {

@@ -250,3 +250,7 @@ long cpu_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_r
     scratch_release(mark);
     return bad == LONG_MAX ? -1 : bad;
 }
+
+void cpu_cut_here(uint8_t *keep, int32_t *bad, const float *score, const uint8_t *only, const cut_range *c, int n) {
+    if (cpu_cut(keep, score, only, c, n) >= 0) *bad = 1;
+}

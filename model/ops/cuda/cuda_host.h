@@ -23,6 +23,7 @@ enum {
     WORK_MOST = 1 << 30,     // at most this, else
     WORK_SHARE = 256,        // this part of a GPU's memory: fewer and larger products
     WORK_ALIGN = 256,
+    GATHER_SHARE = 4,            // live rows of weights are gathered beside it, in this part of its size
     WORK_PAD = 16 * WORK_ALIGN,  // what aligning its pieces may take
     BLAS_BYTES = 4 << 20,        // cuBLAS's own, on GPUs before Hopper, which wants
     BLAS_BYTES_9 = 32 << 20,
@@ -47,6 +48,7 @@ typedef struct {
     char *work;  // workspace, of which gpu_work takes pieces
     size_t work_bytes, work_used;
     int work_depth;
+    char *gathered;              // [work_bytes / GATHER_SHARE] of cuda_live.c
     char *stage, *stage_pinned;  // two halves each, on the device and on the host
     cudaEvent_t stage_done[2];   // recorded when a half was left
     bool stage_left[2];

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-enum { CUDA_SPANS = 120, CUDA_SEQS = 68, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32 };
+enum { CUDA_SPANS = 120, CUDA_SEQS = 68, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32, CUDA_LISTED = 64 };
 
 // The rows that a launch works on. They travel with the launch, so it needs no upload and nothing has to outlive it.
 // first: blocks of the spans before; extra: the operation's own
@@ -161,6 +161,24 @@ void cuda_launch_attention_tdq(float *tdq, const float *stat, const cuda_tangent
 
 // cuda_live.cu. A block per row: x [rows, F], kept [rows].
 void cuda_launch_keep_above(float *x, const float *by, int32_t *kept, float above, int rows, int F, cudaStream_t st);
+// cuda_live_rows.cu. Numbers first .. first + count - 1 of those that units of D each have, in the order of a list.
+// take_rows: rows of so many bytes. take, put_columns: `rows` rows of x or y, of distance ld, and rows of `count`.
+typedef struct {
+    const int32_t *unit;
+    int D, first, count;
+} cuda_live_part;
+void cuda_launch_take_rows(void *to, const void *from, size_t bytes, const cuda_live_part *p, cudaStream_t st);
+void cuda_launch_take_columns(float *to, const float *x, int ld, int rows, const cuda_live_part *p, cudaStream_t st);
+void cuda_launch_put_columns(float *y, int ld, const float *from, const void *bias, int type, int relu, int rows,
+                             const cuda_live_part *p, cudaStream_t st);
+
+// cuda_live.cu. bytes: of each sequence, NULL: it runs none; wants may be NULL. heads.H 0: the bytes are of the units
+// themselves.
+typedef struct {
+    const uint8_t *of[CUDA_LISTED];
+} cuda_bytes;
+void cuda_launch_list_live(int32_t *list, uint8_t *wants, const cuda_bytes *bytes, int seqs, int U, attn_heads heads,
+                           cudaStream_t st);
 void cuda_launch_list_above(int32_t *list, const float *x, float above, int F, cudaStream_t st);
 
 // cuda_few_rows.cu. For each of up to CUDA_MAPS maps y = x W' + bias (add: added to y) at columns of live units of D
@@ -254,9 +272,18 @@ void cuda_launch_pool_softmax_back(float *score, const float *lse, const float *
                                    int first, int rows, int T, cudaStream_t st);
 void cuda_launch_minmax(float *y, const float *x, int width, const cuda_spans *s, cudaStream_t st);
 
-// cuda_nets_cut.cu. A block per range, which gets its first bad score in bad [n].
-void cuda_launch_cut(long *bad, uint8_t *keep, const float *score, const uint8_t *only, const cut_range *ranges,
-                     long base, int n, cudaStream_t st);
+// cuda_nets_cut.cu. *bad becomes 1 where a score in a range is not finite. Ranges of up to CUDA_CUT_HELD scores in one
+// launch; a longer one by blocks of CUDA_CUT_EACH, with scratch of cuda_cut_bytes(its length).
+enum { CUDA_CUTS = 64, CUDA_CUT_HELD = 512 * 56, CUDA_CUT_EACH = 8192 };
+typedef struct {
+    int n;
+    cut_range r[CUDA_CUTS];
+} cuda_cuts;
+void cuda_launch_cut(uint8_t *keep, int32_t *bad, const float *score, const uint8_t *only, const cuda_cuts *c,
+                     cudaStream_t st);
+size_t cuda_cut_bytes(long n);
+void cuda_launch_cut_long(void *scratch, uint8_t *keep, int32_t *bad, const float *score, const uint8_t *only,
+                          const cut_range *r, cudaStream_t st);
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,5 @@
-// cuda_live - what the values of a layer's neurons say about who runs: those under a threshold set to zero, those above
-// it listed. Products over live units are in cuda_few_rows.cu.
+// cuda_live - lists of who runs, of masks' bytes or of what the values of a layer's neurons say: those under a
+// threshold set to zero, those above it listed. Products over live units are in cuda_few_rows.cu.
 #include "cuda_device.h"
 
 static __global__ void __launch_bounds__(THREADS)
@@ -47,4 +47,59 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_launch_list_above(int32_t *list, const float *x, float above, int F, cudaStream_t st) {
     CU_LAUNCH(list_above_k, 1, THREADS, 0, st, list, x, above, F);
+}
+
+// Whether a sequence runs a unit; see ops_live.h.
+__device__ __forceinline__ bool runs(const uint8_t *keep, int unit, const attn_heads &heads) {
+    if (!keep || !heads.H) return keep && keep[unit];
+    for (int h = 0; h < heads.H; h++)
+        if (keep[h] && ATTN_KV_HEAD(heads, h) == unit) return true;
+    return false;
+}
+
+// One block of N threads, EACH units a thread at a time, whose places are sums over the lanes and warps in front.
+template <int N>
+static __global__ void __launch_bounds__(N)
+    list_live_k(int32_t *__restrict__ list, uint8_t *__restrict__ wants, const cuda_bytes keep, int seqs, int U,
+                const attn_heads heads) {
+    enum { EACH = 4 };
+    __shared__ int part[N / 32];
+    const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
+    int base = 0;
+    for (int from = 0; from < U; from += EACH * N) {
+        const int first = from + EACH * (int)threadIdx.x;
+        unsigned live = 0;
+        for (int i = 0; i < seqs; i++)
+            for (int k = 0; k < EACH; k++)
+                if (first + k < U && runs(keep.of[i], first + k, heads)) live |= 1u << k;
+        int sum = __popc(live);
+        for (int o = 1; o < 32; o *= 2) {
+            const int other = __shfl_up_sync((unsigned)ALL_LANES, sum, o);
+            if (lane >= o) sum += other;
+        }
+        __syncthreads();  // part may still be read
+        if (lane == 31) part[warp] = sum;
+        __syncthreads();
+        int place = base + sum - __popc(live);
+        for (int w = 0; w < N / 32; w++) {
+            if (w < warp) place += part[w];
+            base += part[w];
+        }
+        for (int k = 0; k < EACH; k++) {
+            if (!(live >> k & 1)) continue;
+            list[1 + place] = first + k;
+            for (int i = 0; wants && i < seqs; i++)
+                wants[(size_t)place * seqs + i] = runs(keep.of[i], first + k, heads);
+            place++;
+        }
+    }
+    if (threadIdx.x == 0) list[0] = base;
+}
+
+extern "C" void cuda_launch_list_live(int32_t *list, uint8_t *wants, const cuda_bytes *keep, int seqs, int U,
+                                      attn_heads heads, cudaStream_t st) {
+    if (U <= 512)
+        CU_LAUNCH((list_live_k<128>), 1, 128, 0, st, list, wants, *keep, seqs, U, heads);
+    else
+        CU_LAUNCH((list_live_k<1024>), 1, 1024, 0, st, list, wants, *keep, seqs, U, heads);
 }

@@ -117,24 +117,55 @@ static void take(uint8_t *keep, const uint8_t *got, const uint8_t *only, const c
         if (only[c->first + i]) keep[c->first + i] = got[i];
 }
 
-// found: places of bad scores, and after them the bytes of the units from the first range to the last.
+void cuda_cut_here(uint8_t *keep, int32_t *bad, const float *score, const uint8_t *only, const cut_range *c, int n) {
+    cuda_cuts held = {0};
+    for (int i = 0; i <= n; i++) {
+        const bool fits = i < n && c[i].n <= CUDA_CUT_HELD;
+        if (fits) held.r[held.n++] = c[i];
+        if (held.n && (i == n || held.n == CUDA_CUTS)) {
+            cuda_launch_cut(keep, bad, score, only, &held, g->stream);
+            held.n = 0;
+        }
+        if (i == n || fits) continue;
+        const gpu_work_point mark = gpu_work_mark();
+        cuda_launch_cut_long(gpu_work(cuda_cut_bytes(c[i].n)), keep, bad, score, only, &c[i], g->stream);
+        gpu_work_release(mark);
+    }
+    LAUNCHED("cut");
+}
+
+// The first place in a range whose score is not finite.
+static long first_bad(const float *score, const cut_range *c, int n) {
+    for (int i = 0; i < n; i++) {
+        float *x = xmalloc(((size_t)c[i].n + 1) * sizeof *x);
+        long k = 0;
+        cuda_get(x, score + c[i].first, (size_t)c[i].n * sizeof *x);
+        while (k < c[i].n && isfinite(x[k])) k++;
+        free(x);
+        if (k < c[i].n) return c[i].first + k;
+    }
+    return -1;
+}
+
+// In the workspace: whether a score is bad, then bytes of the units from the first range to the last.
 long cuda_cut(uint8_t *keep, const float *score, const uint8_t *only, const cut_range *c, int n) {
     const long base = n ? c[0].first : 0, units = n ? c[n - 1].first + c[n - 1].n - base : 0;
-    const size_t head = (size_t)n * sizeof(long), bytes = head + (size_t)units;
-    long first = -1;
+    enum { HEAD = 16 };
     if (!units) return -1;
     const gpu_work_point mark = gpu_work_mark();
-    uint8_t *found = gpu_work(bytes), *kept = found + head, *which = only ? gpu_work((size_t)units) : NULL,
-            *got = xmalloc(bytes);
+    uint8_t *found = gpu_work(HEAD + (size_t)units), *which = only ? gpu_work((size_t)units) : NULL,
+            *got = xmalloc(HEAD + (size_t)units);
+    int32_t bad;
+    cuda_zero(found, HEAD);
     if (only) cuda_put(which, only + base, (size_t)units);
-    cuda_launch_cut((long *)found, kept, score, which, gpu_stage(c, (size_t)n * sizeof *c), base, n, g->stream);
-    LAUNCHED("cut");
-    cuda_get(got, found, bytes);
+    cut_range *from = xmalloc((size_t)n * sizeof *from);
+    for (int i = 0; i < n; i++) from[i] = (cut_range){c[i].first - base, c[i].n, c[i].k};
+    cuda_cut_here(found + HEAD, (int32_t *)(void *)found, score + base, which, from, n);
+    cuda_get(got, found, HEAD + (size_t)units);
     gpu_work_release(mark);
-    for (int i = 0; i < n; i++) {
-        take(keep, got + head + (c[i].first - base), only, &c[i]);
-        if (first < 0) first = ((const long *)got)[i];
-    }
+    for (int i = 0; i < n; i++) take(keep, got + HEAD + from[i].first, only, &c[i]);
+    memcpy(&bad, got, sizeof bad);
+    free(from);
     free(got);
-    return first;
+    return bad ? first_bad(score, c, n) : -1;
 }

@@ -57,6 +57,10 @@ BEGIN {
     kernel("few_rows_k", 0, 2 * live * F * E, "fc1 of one token, live rows", live * F * E)
     kernel("few_rows_t_k", 34 * E, 2 * live * F * E, "fc2 of one token, live rows of its transpose", live * F * E)
     kernel("keep_above_k", 2 * T * F, T * F, "neurons under a threshold set to zero and counted")
+    kernel("take_rows_k", 0, 0, "half of the rows of fc1 copied together; weights 2 bytes", live * 2 * F * E)
+    kernel("take_columns_k", 2 * live * T * F, 0, "columns of live neurons, T rows, before fc2")
+    kernel("put_columns_k", 2 * live * T * F, live * T * F, "columns of live neurons to their places, after fc1")
+    kernel("list_live_k", F / 4 + live * F, 0, "live neurons of a layer")
     kernel("list_above_k", F + live * F, F, "neurons of one token above a threshold")
     kernel("logprob_k", head, 4 * head, "log-probabilities of T rows")
     kernel("likeliest_k", V, V, "the likeliest token, from the logits of one row, and of its blocks")
@@ -68,13 +72,16 @@ BEGIN {
     kernel("pool_softmax_k", 2 * 256 * T, 6 * 256 * T, "pooling attention: softmax of 256 queries' scores")
     kernel("pool_softmax_back_k", 2 * 256 * T, 8 * 256 * T, "its gradient")
     kernel("minmax_k", 2 * rows, 4 * rows, "min-max normalisation of T x E numbers together")
-    kernel("cut_k", 18 * F, 0, "the k lowest of F scores, of a block; 18 passes over them")
+    kernel("cut_held_k", 1.25 * F, 0, "the k lowest of F scores, of a block, which holds their keys")
+    kernel("cut_count_k", F, 0, "of more scores: four bits of the k-th lowest")
+    kernel("cut_put_k", 1.25 * F, 0, "of these: what goes")
     more["sign_dets_k"] = 4 * (D + 1) * (D + 2) + D * T / 8; more["head_spectra_k"] = 4 * D * (D + 1) + T / 8; more["neuron_spectra_k"] = more["gated_spectra_k"] = 8 * 4 * 32 * 35 + 4 * T
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
     shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8
     # of variants that are no head sizes: the one that this shape takes; of few_rows_* only the fp16 ones are listed
     picked["few_rows_k"] = picked["few_rows_t_k"] = 1; picked["split_k"] = picked["join_k"] = 4; picked["norm_row_k"] = E <= 2048 ? 2 : E <= 5120 ? 5 : 12
+    picked["cut_held_k"] = F <= 1024 ? 8 : F <= 8192 ? 16 : F <= 20480 ? 40 : 56; picked["list_live_k"] = F <= 512 ? 128 : 1024
     more["attention_tdkv_k<128, lean>"] = 4 * 5 * 32 * 132 + tile; more["attention_tdq_k<128, lean>"] = 4 * 5 * 32 * 132 + 2 * tile
     scores["attention_k"] = 1; scores["attention_dkv_k"] = 2; scores["attention_dq_k"] = 1
     scores["attention_jvp_k"] = 2; scores["attention_tdkv_k"] = 4; scores["attention_tdq_k"] = 2

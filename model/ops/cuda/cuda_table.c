@@ -31,13 +31,15 @@ static void start(void) {
     BLAS(cublasCreate(&g->blas));
     BLAS(cublasSetStream(g->blas, g->stream));
     const size_t blas = g->major < 9 ? BLAS_BYTES : BLAS_BYTES_9;
-    gpu_add_segment(g->work_bytes + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas);
+    gpu_add_segment(g->work_bytes + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas +
+                    g->work_bytes / GATHER_SHARE);
     g->work = g->segment[0].base;
     g->stage = g->segment[0].base + g->work_bytes + WORK_PAD;
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
     g->counters = (unsigned *)(g->stage + 2 * STAGE_BYTES + SCALAR_BYTES);
     g->segment[0].used = g->segment[0].bytes;
     g->segment[0].live = 1;
+    g->gathered = g->stage + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas;
     // its own would be allocated in the midst of a recording
     BLAS(cublasSetWorkspace(g->blas, g->stage + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES, blas));
     void *buffers = NULL;

@@ -6,6 +6,7 @@
 # -v T=128. Peaks are 0.9 of the data sheets' 2,039 and 4,800 GB/s, what a copy of several GiB reaches; latencies and gaps are what microbenchmarks of these GPUs report.
 BEGIN {
     if (!T) T = 128
+    if (!HIDDEN) HIDDEN = 256
     gpu("A100", 108, 1835, 0.60, 0.25, 2.0); gpu("H200", 132, 4320, 0.70, 0.27, 1.7)
     model("opt-1.3b", 24, 32, 2048, 8192); model("opt-13b", 40, 40, 5120, 20480); model("opt-30b", 48, 56, 7168, 28672)
     V = 50272; dense = 0; half = 0.5
@@ -21,6 +22,19 @@ BEGIN {
         }
         print line
     }
+    print "\nMasks that look-ahead nets of " HIDDEN " hidden units (fp16) make again at every token, 50 %; bytes with those of the nets:\n"
+    print "| model | MB a token | launches | A100 ms | of bytes | H200 ms | of bytes |\n|---|---|---|---|---|---|---|"
+    chooses = 1
+    for (k = 1; k <= models; k++) {
+        line = "| " name[k] " |"
+        for (g = 1; g <= gpus; g++) {
+            token(k, g, 0.5, 1)
+            if (g == 1) line = line sprintf(" %.0f | %d |", bytes / 1e6, launches)
+            line = line sprintf(" %.2f | %.2f |", us / 1e3, us / (bytes / peak[g] / 1e3))
+        }
+        print line
+    }
+    chooses = 0
     print "\nA layer of opt-13b, half of its units, on an H200:\n\n| launch | does | MB | warps a multiprocessor | KB in flight | GB/s | us |\n|---|---|---|---|---|---|---|"
     shown = 1; layer(2, 2, 0.5, 1)
 }
@@ -53,10 +67,19 @@ function layer(k, g, live, sparse,   e, f) {
     held(g, "norm, fc1, ReLU", f * live, e, sparse ? 3 : 1)
     if (sparse) columns(g, "fc2, added", f, e, live); else rows(g, "fc2, added", e, f, 1)
 }
+# A predictor's net of one kind of unit, the choice by its scores and the list: the block of a choice reads the scores once, then adds up counts eight times.
+function net(g, e, units) {
+    launch(g, "minmax_k", "state", 0, 8, 48, 32 * 80, 6)
+    rows(g, "net", HIDDEN, e, 1); rows(g, "net", units, HIDDEN, 1)
+    launch(g, "cut_held_k", "choice", 0, 32, 32, 20 * 128, 12); launch(g, "list_live_k", "list", 0, 32, 32, 128, 4)
+}
 function token(k, g, live, sparse,   l) {
     us = bytes = launches = 0
     launch(g, "embed_k", "token", 2 * E[k], E[k] / 64, 64, 64, 2); launch(g, "positions_k", "position", 2 * E[k], E[k] / 64, 64, 64, 2)
-    for (l = 0; l < L[k]; l++) layer(k, g, live, sparse)
+    for (l = 0; l < L[k]; l++) {
+        if (chooses) { net(g, E[k], H[k]); net(g, E[k], F[k]) }
+        layer(k, g, live, sparse)
+    }
     launch(g, "norm_row_k", "norm", 8 * E[k], 8, 48, 32 * 80, 2)
     rows(g, "logits", V, E[k], 1)
     launch(g, "likeliest_k", "token", 0, V / 256, 64, 1024, 5)

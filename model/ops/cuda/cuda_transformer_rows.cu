@@ -25,8 +25,10 @@ static __global__ void __launch_bounds__(THREADS)
     embed_k(float *__restrict__ y, const int32_t *__restrict__ tokens, const void *__restrict__ w, int type, int cols,
             const cuda_spans s) {
     const chunk c = chunk_of(s, cols);
-    for (int i = (int)threadIdx.x; i < c.count; i += THREADS)
-        y[c.at + i] = widen(w, type, (size_t)tokens[row_of(c, i, cols)] * cols + column_of(c, i, cols));
+    for (int i = (int)threadIdx.x; i < c.count; i += THREADS) {
+        const int id = tokens[row_of(c, i, cols)];
+        y[c.at + i] = widen(w, type, (size_t)(id < 0 ? 0 : id) * cols + column_of(c, i, cols));
+    }
 }
 
 // first: the position of a span's first row; OPT's table has two rows before that of position 0.
