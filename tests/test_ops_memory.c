@@ -239,8 +239,8 @@ static void reading_reads_everything(void **state) {
         }
 }
 
-// A model of random weights in the device's memory: the transposed copies and the logits' copy of the embedding are
-// those of its weights, and its first matrix has the distribution that model_random.h says.
+// A model of random weights in the device's memory: the transposed copies are those of its weights, or another device
+// has the transposes alone; and a matrix has the distribution that model_random.h says.
 static void random_models(void **state) {
     (void)state;
     model_config c;
@@ -256,7 +256,8 @@ static void random_models(void **state) {
             const size_t bytes = 24 * 40 * dtype_bytes(type);
             uint8_t *a = on_host(side[k], w->data, bytes), *b = on_host(side[k], t->data, bytes),
                     *same = on_host(side[k], other.m.layer[1].w2.data, bytes);
-            for (size_t i = 0; i < 24; i++)
+            assert_true(w->turned == !side[k]->host && w->turned == (w->data == t->data));
+            for (size_t i = 0; i < 24 && !w->turned; i++)
                 for (size_t j = 0; j < 40; j++)
                     assert_memory_equal(a + (i * 40 + j) * dtype_bytes(type), b + (j * 24 + i) * dtype_bytes(type),
                                         dtype_bytes(type));
@@ -276,6 +277,44 @@ static void random_models(void **state) {
             model_random_free(&m);
             model_random_free(&other);
         }
+}
+
+// A loaded model: another device has the transposes of out_proj and fc2 in the place of these; nothing is allocated for
+// passes over live units, and loading leaves no more than the weights.
+static void loaded_models_keep_transposes(void **state) {
+    (void)state;
+    model_config c;
+    assert_int_equal(model_shape(&c, "2x2x24x40x50x30"), 0);
+    if (sides < 2) skip();
+    for (dtype type = DT_F32; type <= DT_BF16; type++) {
+        random_opt o;
+        random_opt_make_as(&o, &c, type, 11);
+        model m;
+        const size_t room = side[1]->room();
+        if (model_from_tensors_on(&m, &c, o.t, o.n, side[1]) != 0) fail_msg("%s", err_get());
+        const size_t took = room - side[1]->room();
+        size_t bytes = 0;
+        for (int i = 0; i < o.n; i++) bytes += (tensor_bytes(&o.t[i]) + 255) / 256 * 256 * (o.t[i].rank > 1 ? 1 : 2);
+        if (took > bytes) fail_msg("%s: the weights take %zu bytes, want %zu at most", dtype_name(type), took, bytes);
+        const size_t before = side[1]->room();
+        assert_true(model_sparse_bytes(&m) == 0 && model_sparse_prepare(&m) == 0);
+        assert_true(before - side[1]->room() <= 256);
+        for (int l = 0; l < c.L; l++)
+            for (int k = 0; k < 2; k++) {
+                const weight *w = k ? &m.layer[l].w2 : &m.layer[l].wo, *t = k ? &m.layer[l].w2_t : &m.layer[l].wo_t,
+                             *from = k ? &m.stored[l].w2 : &m.stored[l].wo;
+                const size_t each = dtype_bytes(w->type), rows = (size_t)w->rows, cols = (size_t)w->cols;
+                assert_true(w->turned && t->data == w->data && t->rows == w->cols && !t->turned && !from->turned);
+                char *got = on_host(side[1], w->data, rows * cols * each);
+                for (size_t r = 0; r < rows; r++)
+                    for (size_t e = 0; e < cols; e++)
+                        assert_memory_equal(got + (e * rows + r) * each,
+                                            (const char *)from->data + (r * cols + e) * each, each);
+                free(got);
+            }
+        model_free(&m);
+        random_opt_free(&o);
+    }
 }
 
 // Untrained nets drawn on a device: every tensor fills its bounds, which are those of PyTorch's layers, or is zero; a
@@ -393,12 +432,17 @@ int main(int argc, char **argv) {
     side[0] = ops_cpu();
     side[1] = shim_open();
     if (side[1]) sides = 2;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_operation_is_forgotten),    cmocka_unit_test(every_operation),
-        cmocka_unit_test(cuda_draws_what_curand_draws), cmocka_unit_test(numbers_are_uniform),
-        cmocka_unit_test(types_round_the_same_numbers), cmocka_unit_test(transposes),
-        cmocka_unit_test(reading_reads_everything),     cmocka_unit_test(random_models),
-        cmocka_unit_test(untrained_predictors),         cmocka_unit_test(weights_do_not_depend_on_their_place)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_operation_is_forgotten),
+                                       cmocka_unit_test(every_operation),
+                                       cmocka_unit_test(cuda_draws_what_curand_draws),
+                                       cmocka_unit_test(numbers_are_uniform),
+                                       cmocka_unit_test(types_round_the_same_numbers),
+                                       cmocka_unit_test(transposes),
+                                       cmocka_unit_test(reading_reads_everything),
+                                       cmocka_unit_test(random_models),
+                                       cmocka_unit_test(loaded_models_keep_transposes),
+                                       cmocka_unit_test(untrained_predictors),
+                                       cmocka_unit_test(weights_do_not_depend_on_their_place)};
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     const int bad = cmocka_run_group_tests(tests, NULL, NULL) != 0;
     if (argc > 1 || sides < 2 || !strstr(side[1]->about, "stand-in")) return bad;

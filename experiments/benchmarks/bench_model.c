@@ -108,7 +108,7 @@ static int count_weight(void *ctx, const tensor_at *at) {
                  bytes = count / (double)dtype_block(form.type) * (double)dtype_size(form.type, dtype_block(form.type));
     n->kept += bytes;
     if (form.type == DT_F16 || form.type == DT_BF16) n->halves += count;
-    if (at->spec->transposed && !form.turned) n->transposed += bytes;
+    if (at->spec->transposed && !form.turned && n->o->host) n->transposed += bytes;
     return 0;
 }
 

@@ -26,15 +26,16 @@
 #include "norm_shape.h"
 #include "unit_sums.h"
 
-enum { FETCH_ALIGN = 64 };  // of places of a fetch
+enum { OPS_PARTS = 16 };    // GPUs that can share the layers of a model, at most
+enum { LIST_SEQS = 64 };    // sequences that a list of live units can be made for (ops_live.h: list_live)
+enum { FETCH_ALIGN = 64 };  // of the places of a fetch (ops_memory.h)
 static inline size_t fetch_room(size_t bytes) { return (bytes + FETCH_ALIGN - 1) / FETCH_ALIGN * FETCH_ALIGN; }
-enum { OPS_PARTS = 16 };  // GPUs that can share the layers of a model, at most
-enum { LIST_SEQS = 64 };  // sequences that a list of live units can be made for (ops_live.h: list_live)
 
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
 // data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the
 // rows that meet it (activations, below), or of one in blocks that multiplies 8-bit numbers. turned: data hold the
-// transpose, (cols, rows), as blocks along the rows' side must (METHOD 2.5); on the CPU only, as are types in blocks.
+// transpose, (cols, rows), as blocks along the rows' side must (METHOD 2.5) and as another device has wo and w2. Types
+// in blocks are on the CPU only.
 typedef struct {
     const void *data;
     dtype type;

@@ -18,7 +18,7 @@ static size_t plan_copies(const model *m, size_t bytes[OPS_PARTS]) {
     for (int l = 0; l < m->c.L; l++)
         for (int i = 0; i < f->n_tensors; i++) {
             if (!f->tensors[i].transposed) continue;
-            const size_t some = copy_bytes((const weight *)((const char *)&m->stored[l] + f->tensors[i].slot));
+            const size_t some = copy_bytes((const weight *)((const char *)&m->layer[l] + f->tensors[i].slot));
             bytes[model_part(m, l)] += some;
             all += some;
         }
@@ -35,7 +35,7 @@ size_t model_sparse_prepare(model *m) {
     size_t bytes[OPS_PARTS] = {0};
     const size_t all = plan_copies(m, bytes);
     if (m->transposed[0]) return all;
-    if (ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
+    if (all && ops_plan(m->o, bytes, "transposed weights") != 0) die(1, "%s", err_get());
     char *block = NULL;
     for (int l = 0; l < m->c.L; l++) {
         const int p = model_part(m, l);

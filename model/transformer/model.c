@@ -22,6 +22,8 @@ struct source {
     const ops *o;
     size_t *layer_bytes, bytes[OPS_PARTS];
     char *block[OPS_PARTS];
+    size_t most_turned;  // bytes of the largest matrix that is kept transposed
+    void *whole[OPS_PARTS];
     model_fill_fn *fill;
     void *ctx;
 };
@@ -105,15 +107,25 @@ static size_t device_bytes(const weight *w, bool vector) {
     return (n + 255) / 256 * 256;
 }
 
+// Whether it is kept transposed only (weight.turned): live units read columns of it, and products of all units can read
+// them as well.
+static bool kept_turned(const tensor_at *at) { return at->spec->transposed && at->rows && at->cols; }
+
 static int count_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    s->layer_bytes[at->layer + 1] += device_bytes(model_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE);
+    const size_t bytes = device_bytes(model_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE);
+    s->layer_bytes[at->layer + 1] += bytes;
+    if (kept_turned(at) && bytes > s->most_turned) s->most_turned = bytes;
     return 0;
 }
 
-static void put_one(struct source *s, const char *name, weight *w, bool vector, int part) {
+static void *next_place(struct source *s, const weight *w, bool vector, int part) {
     void *to = s->block[part] + s->bytes[part];
     s->bytes[part] += device_bytes(w, vector);
+    return to;
+}
+
+static void put_at(struct source *s, const char *name, weight *w, bool vector, int part, void *to) {
     if (s->fill) {
         if (vector) w->type = DT_F32;
         s->o->use(part);
@@ -129,10 +141,24 @@ static void put_one(struct source *s, const char *name, weight *w, bool vector, 
     w->data = to;
 }
 
+static void put_one(struct source *s, const char *name, weight *w, bool vector, int part) {
+    put_at(s, name, w, vector, part, next_place(s, w, vector, part));
+}
+
 static int put_weight(void *ctx, const tensor_at *at) {
     struct source *s = ctx;
-    put_one(s, at->name, model_slot(s->m, at->spec, at->layer), at->spec->cols == DIM_NONE,
-            at->layer < 0 ? 0 : model_part(s->m, at->layer));
+    weight *w = model_slot(s->m, at->spec, at->layer);
+    const int part = at->layer < 0 ? 0 : model_part(s->m, at->layer);
+    const bool vector = at->spec->cols == DIM_NONE;
+    if (!kept_turned(at)) {
+        put_one(s, at->name, w, vector, part);
+        return 0;
+    }
+    void *to = next_place(s, w, vector, part);
+    put_at(s, at->name, w, vector, part, s->whole[part]);
+    s->o->use(part);
+    s->o->transpose(to, w);
+    w->data = to, w->turned = true;
     return 0;
 }
 
@@ -180,9 +206,11 @@ static int upload(model *m, model_fill_fn *fill, void *ctx) {
     for (int p = 0; p < m->parts; p++) {
         o->use(p);
         m->block[p] = s.block[p] = o->alloc(bytes[p]);
+        s.whole[p] = o->alloc(s.most_turned);  // while the weights are put there
         if (m->parts > 1) log_info("layers %d to %d are on %s", m->first[p], m->first[p + 1] - 1, o->use(p));
     }
     arch_each_tensor(&m->c, put_weight, &s);
+    for (int p = 0; p < m->parts; p++) o->release(s.whole[p]);
     if (copied)
         put_one(&s, m->arch.family->embedding, &m->head, false, last);
     else if (m->arch.tied)

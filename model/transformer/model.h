@@ -32,7 +32,8 @@ typedef struct {
     weight q_norm, k_norm;                  // (D) gains of the norms of q and k
     weight w1, b1, w2, b2;                  // (F, E), (F), gated: the gate's; (E, F), (E)
     weight wu, bu;                          // (F, E), (F) gated
-    // wo and w2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data. Of turned ones the very data
+    // wo and w2 transposed, (A, E), (F, E), by model_sparse_prepare; else no data. Of turned ones the very data: those
+    // of another device are kept so only
     weight wo_t, w2_t;
 } model_layer;
 

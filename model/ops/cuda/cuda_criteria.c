@@ -119,7 +119,7 @@ void cuda_column_squares(double *squares, const weight *w) {
     if (!w->cols) return;
     const gpu_work_point mark = gpu_work_mark();
     double *on_device = gpu_work((size_t)w->cols * sizeof *on_device);
-    cuda_launch_column_squares(on_device, w->data, w->type, w->rows, w->cols, g->stream);
+    cuda_launch_column_squares(on_device, w->data, w->type, w->rows, w->cols, w->turned, g->stream);
     LAUNCHED("column_squares");
     cuda_get(squares, on_device, (size_t)w->cols * sizeof *squares);
     gpu_work_release(mark);

@@ -45,12 +45,13 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    column_squares_k(double *__restrict__ squares, const void *__restrict__ w, int type, int rows, int cols) {
+    column_squares_k(double *__restrict__ squares, const void *__restrict__ w, int type, int rows, int cols,
+                     size_t row_step, size_t col_step) {
     __shared__ double part[GROUPS][32];
     const int lane = (int)threadIdx.x & 31, group = (int)threadIdx.x >> 5, c = (int)blockIdx.x * 32 + lane;
     double sum = 0;
     for (int r = group; c < cols && r < rows; r += GROUPS) {
-        const double v = (double)widen(w, type, (size_t)r * cols + c);
+        const double v = (double)widen(w, type, (size_t)r * row_step + (size_t)c * col_step);
         sum += v * v;
     }
     sum = lane_sum(sum, part);
@@ -62,7 +63,8 @@ extern "C" void cuda_launch_column_moments(double *moments, const float *x, int 
     CU_LAUNCH(column_moments_k, dim3((cols + 31) / 32, s->n), THREADS, 0, st, moments, x, ld, relu, from, cols, *s);
 }
 
-extern "C" void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols,
+extern "C" void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols, int turned,
                                            cudaStream_t st) {
-    CU_LAUNCH(column_squares_k, (cols + 31) / 32, THREADS, 0, st, squares, w, type, rows, cols);
+    CU_LAUNCH(column_squares_k, (cols + 31) / 32, THREADS, 0, st, squares, w, type, rows, cols,
+              turned ? (size_t)1 : (size_t)cols, turned ? (size_t)rows : (size_t)1);
 }

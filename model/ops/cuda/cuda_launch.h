@@ -247,7 +247,9 @@ void cuda_launch_centre_rows(float *y, float *most, const float *x, int E, const
 // cuda_criteria_columns.cu. extra: the span's place, that is, its moments begin at moments + extra * cols * 2.
 void cuda_launch_column_moments(double *moments, const float *x, int ld, int relu, int from, int cols,
                                 const cuda_spans *s, cudaStream_t st);
-void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols, cudaStream_t st);
+// turned: w holds the transpose
+void cuda_launch_column_squares(double *squares, const void *w, int type, int rows, int cols, int turned,
+                                cudaStream_t st);
 
 // cuda_transformer_xent.cu. A block per row, but of likeliest: of cuda_likeliest_blocks, with as many numbers of part
 // and a counter, which is 0 before and after, for each row.
