@@ -1,8 +1,8 @@
 #!/bin/sh
 # test_cuda_parts - layers shared by several GPUs (CUDA on the CPU, tests/cuda): scores, sweeps and decoding on two and
 # three devices, whose kernels cannot touch each other's memory, have the bits of one device, and so have steps replayed
-# on devices that can; a model that one device has no room for runs on two; recomputed activations have the scores of
-# kept ones, and are the way where those have no room.
+# on devices that can; a model that one device has no room for runs on two; the bytes of opt-66b; recomputed activations
+# have the scores of kept ones, and are the way where those have no room.
 bin=${BIN:-build/opt/bin} model=tests/golden/opt/pre
 . tests/needs.sh
 needs_played_cuda
@@ -29,6 +29,12 @@ $python tests/h5same.py "$dir/grasp.h5" "$dir/apart.h5" || fail "devices that do
 score cuda:1 "$dir/removal.h5" --examples 1 --criteria removal --removal-neurons 0
 score cuda:1,2 "$dir/removal2.h5" --examples 1 --criteria removal --removal-neurons 0
 $python tests/h5same.py "$dir/removal.h5" "$dir/removal2.h5" || fail "two devices: another removal"
+
+# opt-66b in fp16, under masks too, has room on one GPU of 141 GB: its matrices once, two bytes a number
+CU_FAKE_MEM=130000000000 "$bin/bench" --device cuda --shape opt-66b --weights fp16 --mask random --prompt 4 --tokens 3 >"$dir/log" 2>&1 && fail "130 GB are enough"
+sed -n 's/.*needs \([0-9]*\) bytes.*weights \([0-9.]*\), copies for masks \([0-9.]*\),.*/\1 \2 \3/p' "$dir/log" |
+    awk '{E = 9216; F = 36864; w = 2 * (64 * (4 * E * E + 2 * E * F) + (50272 + 2050) * E) / 1e9; n++
+          if (!($1 < 141e9 && $2 >= w && $2 < w + 0.2 && $3 == 0)) exit 1} END {exit n != 1}' || fail "the bytes of opt-66b"
 
 # 2000 tokens of the default model; then a device that has room for them recomputed only
 model=model/default
