@@ -74,21 +74,32 @@ void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, in
 }
 
 // ---------------------------------------------------------------- y = x W' + b
-// Many rows: live rows of the weight gathered, product into a tile, spread to the units' columns.
-static void gathered_tile(const cpu_product *p, const cpu_row_list *list, const span *s, int seq, int from, int to) {
-    const int in = p->w->cols, out = p->w->rows;
+// Many rows: the rows of the weight that a sequence wants, in tiles that follow from their number alone, as OpenBLAS may
+// add up in another order where a product has another size.
+typedef struct {
+    int *row, n, width;  // the rows' numbers; rows of a tile
+} own_rows;
+static own_rows own_rows_of(const cpu_row_list *list, int seq) {
+    own_rows own = {.row = scratch_take((size_t)list->n * sizeof *own.row)};
+    for (int i = 0; i < list->n; i++)
+        if (cpu_wants(list->u, i / list->D, seq)) own.row[own.n++] = cpu_row_number(list, i);
+    own.width = cpu_tile_width(own.n);
+    return own;
+}
+
+// They are gathered, multiplied into a tile and spread to the units' columns.
+static void gathered_tile(const cpu_product *p, const own_rows *own, const span *s, int from) {
+    const int in = p->w->cols, out = p->w->rows, m = own->n - from < own->width ? own->n - from : own->width;
+    if (m <= 0) return;
+    const int *kept = own->row + from;
     const scratch_point mark = scratch_mark();
-    float *w = scratch_floats((size_t)CPU_TILE * (size_t)in), *z = scratch_floats((size_t)CPU_TILE * (size_t)s->n);
-    int kept[CPU_TILE], m = 0;
-    for (int i = from; i < to; i++) {
-        if (!cpu_wants(list->u, i / list->D, seq)) continue;
-        kept[m] = cpu_row_number(list, i);
+    float *w = scratch_floats((size_t)m * (size_t)in), *z = scratch_floats((size_t)m * (size_t)s->n);
+    for (int i = 0; i < m; i++) {
         const scratch_point of_row = scratch_mark();
-        memcpy(w + (size_t)m * (size_t)in, cpu_weight_rows(p->w, cpu_row_number(list, i), 1), sizeof *w * (size_t)in);
+        memcpy(w + (size_t)i * (size_t)in, cpu_weight_rows(p->w, kept[i], 1), sizeof *w * (size_t)in);
         scratch_release(of_row);
-        m++;
     }
-    const bool any = m && in;
+    const bool any = in > 0;
     if (any)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->n, m, in, 1, p->x + (size_t)s->row * (size_t)in, in, w,
                     in, 0, z, m);
@@ -107,19 +118,23 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     const float *b = cpu_vector(bias);
     cpu_product p = {y, cpu_rounded(x, w->cols, w, s, n, NULL), w, b, false, relu, cpu_int8(w)};
     const cpu_row_list list = cpu_list_rows(w, u, D);
-    const int width = cpu_tile_width(list.n), tiles = (list.n + width - 1) / width;
     ASSERT(w->rows % D == 0);
     cpu_thin_product(&p, u, D, s, n);
     const bool many = cpu_has_many(s, n), panels = p.int8 && cpu_int8_has_panels();
     if (panels) cpu_int8_many(&p, u, D, s, n);
     if (p.int8 && many && !panels) p.x = cpu_int8_rounded(x, w->cols, s, n);
-    if (many && !panels)
+    if (many && !panels) {
+        own_rows *own = scratch_take(sizeof *own * (size_t)n);
+        int tiles = 0;
+        for (int i = 0; i < n; i++) {
+            own[i] = s[i].n >= CPU_THIN ? own_rows_of(&list, i) : (own_rows){.width = CPU_TILE};
+            const int of = (own[i].n + own[i].width - 1) / own[i].width;
+            tiles = of > tiles ? of : tiles;
+        }
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int tile = 0; tile < tiles; tile++)
-            for (int i = 0; i < n; i++)
-                if (s[i].n >= CPU_THIN)
-                    gathered_tile(&p, &list, &s[i], i, tile * width,
-                                  (tile + 1) * width < list.n ? (tile + 1) * width : list.n);
+            for (int i = 0; i < n; i++) gathered_tile(&p, &own[i], &s[i], tile * own[i].width);
+    }
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }

@@ -337,7 +337,7 @@ void cpu_thin_transposed(float *y, const float *x, const weight *w, const float 
 
 // ---------------------------------------------------------------- attention
 // K and V rows hold the heads side by side: positions in the outer loop read them in the order of memory.
-HOT static void softmax(float *p, int n) { softmax_f(p, n, 1); }
+HOT static void softmax(float *p, int n, float c) { softmax_f(p, n, c); }
 
 // Keys or values of at most GROUP tokens, and those of the next VEC_AHEAD.
 typedef struct {
@@ -409,10 +409,9 @@ void cpu_thin_heads(float *out, const float *q, const float *k, const float *v, 
         }
         for (int h = 0; h < heads; h++) {
             float *ph = p + (size_t)h * (size_t)most;
-            for (int t = 0; t < n; t++) ph[t] *= c;
             for (int t = 0; t < s->past && s->past_has; t++)
                 if (lacks(s, t, ATTN_KV_HEAD(*of, head[h]), of->K)) ph[t] = -INFINITY;
-            softmax(ph, n);
+            softmax(ph, n, c);
             memset(out + row + head[h] * D, 0, sizeof *out * (size_t)D);
         }
         for (int t = 0; t < n; t += GROUP) {

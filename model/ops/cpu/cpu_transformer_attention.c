@@ -166,7 +166,7 @@ static void attend_part(const units_work *w, int i, int part) {
         if (at >= all * part / w->parts && at < all * (part + 1) / w->parts) mine[m++] = u ? u->unit[j] : j;
         at++;
     }
-    if (few || s->past_has)
+    if (few || (s->past && s->past_has))
         cpu_thin_heads(w->out, w->q, w->k, w->v, w->h, s, mine, m);
     else
         for (int j = 0; j < m; j++) one_head_of(w->out, w->q, w->k, w->v, w->h, s, mine[j]);
