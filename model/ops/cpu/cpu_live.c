@@ -74,8 +74,8 @@ void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, in
 }
 
 // ---------------------------------------------------------------- y = x W' + b
-// Many rows: the rows of the weight that a sequence wants, in tiles that follow from their number alone, as OpenBLAS may
-// add up in another order where a product has another size.
+// Many rows: the rows of the weight that a sequence wants, in tiles that follow from their number alone, as OpenBLAS
+// may add up in another order where a product has another size.
 typedef struct {
     int *row, n, width;  // the rows' numbers; rows of a tile
 } own_rows;
