@@ -139,7 +139,10 @@ void contextual_begin(contextual *c, const int32_t *tokens, int n, int row, mask
 }
 
 int contextual_end(contextual *c) {
-    if (c->puts && c->was_wrong) return err_set("a predicted score is NaN or infinite; units cannot be ranked by it");
+    if (c->puts) {
+        c->m->o->fetch_wait(c->late);
+        if (*c->was_wrong) return err_set("a predicted score is NaN or infinite; units cannot be ranked by it");
+    }
     return c->bad ? -1 : 0;
 }
 

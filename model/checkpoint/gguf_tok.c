@@ -59,7 +59,7 @@ static int read_tokens(tok *t, const gguf_entry *tokens, const gguf_entry *types
         if (type != NORMAL) tok_special(t, (int32_t)i, type == CONTROL || type == UNKNOWN);
         if (type == UNKNOWN) t->unk = (int32_t)i;
         const bool added = (type == CONTROL || type == USER_DEFINED || type == UNKNOWN) && n;
-        if (added && !well_formed(text, n))
+        if ((added || !byte_level) && !well_formed(text, n))
             return err_set("%s: token %llu is looked for in texts, but is no UTF-8", t->path, (unsigned long long)i);
         if (added) tok_look_for(&t->raw, (added_token){.text = xstrndup(text, n), .bytes = n, .id = (int32_t)i});
     }
