@@ -310,7 +310,7 @@ static void refusals(void **state) {
     lie("qwen2", "tokenizer.ggml.merges", 8, NUMBER(3), 8, "");  // a list that is cut
     lie("llama", "tokenizer.ggml.scores", 4, NUMBER(5), 4, "\"tokenizer.ggml.scores\" is missing, or no array");
     lie("qwen2", "<|im_en", 0, "\xff", 1, "token 502 is looked for in texts, but is no UTF-8");
-    lie("llama", "\xe2\x96\x81", 1, "\xff", 1, " is looked for in texts, but is no UTF-8");  // of any type
+    lie("llama", "\xe2\x96", 0, "\xff", 1, " is looked for in texts, but is no UTF-8");  // of any type
     lie("llama", "tokenizer.ggml.scores", 16, &not_a_number, 4, "token 0 has a score of NaN");
     lie("llama", "tokenizer.ggml.token_type", 16, NUMBER(99), 4, "token 0 is of type 99, which GGUF does not know");
     lie("llama", "layer_norm_rms_epsilon", 4, &not_a_number, 4, "layer_norm_rms_epsilon\" is NaN or infinite");
