@@ -4,6 +4,7 @@
 #include "opt_fixture.h"
 #include "contextual.h"
 #include "nets.h"
+#include "predictor_about.h"
 
 static const model_config projected = {.L = 3,
                                        .H = 2,
@@ -21,22 +22,6 @@ static const model_config projected = {.L = 3,
                                        .pad = 1,
                                        .declared = DT_F32};
 enum { MOST = 64, UNITS = 12 + 144 };
-
-static inline predictor_info describe(const model_config *c, predictor_design d, int lag, model_state heads,
-                                      model_state neurons, mode_kind mode) {
-    return (predictor_info){.design = d,
-                            .per_layer = d == PREDICTOR_DEJAVU || d == PREDICTOR_LOWRANK,
-                            .lag = lag,
-                            .state = {heads, neurons},
-                            .has = {true, true},
-                            .L = c->L,
-                            .H = c->H,
-                            .E = c->E,
-                            .F = c->F,
-                            .hidden = {16, 16},
-                            .mode = mode,
-                            .criterion = "plainact"};
-}
 
 // Nets whose output is a constant: the planted scores [L, H], [L, F].
 static inline predictor *planted(const predictor_info *what, const double *heads, const double *neurons) {

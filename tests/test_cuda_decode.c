@@ -5,6 +5,7 @@
 #include "opt_fixture.h"
 #include "decode.h"
 #include "orders.h"
+#include "predictor_about.h"
 #include "shim.h"
 
 static const model_config config = {.L = 2,
@@ -189,17 +190,8 @@ static void predicted_masks(void **state) {
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k += (size_t)each) {
         char what[100];
         const bool layers = cases[k].design == PREDICTOR_DEJAVU;
-        predictor_info about = {.design = cases[k].design,
-                                .per_layer = layers,
-                                .has = {true, true},
-                                .L = config.L,
-                                .H = config.H,
-                                .E = config.E,
-                                .F = config.F,
-                                .hidden = {16, 16},
-                                .criterion = "random"};
-        about.state[0] = layers ? STATE_RESIDUAL : STATE_HEAD_OUTPUT;
-        about.state[1] = STATE_HEAD_OUTPUT;
+        const predictor_info about = describe(&config, cases[k].design, 0, layers ? STATE_RESIDUAL : STATE_HEAD_OUTPUT,
+                                              STATE_HEAD_OUTPUT, MODE_SOUND);
         snprintf(what, sizeof what, "design %d, refresh %d, %d sequences, K and V %s, flags %u", cases[k].design,
                  cases[k].refresh, cases[k].n, kv_policy_names[cases[k].kv], cases[k].flags);
         const decoding c = {

@@ -2,6 +2,7 @@
 // with unions of the masks of a batch, and the count of bytes. A step without repair does not wake OpenMP's threads.
 #include "opt_fixture.h"
 #include "decode.h"
+#include "predictor_about.h"
 #include <dlfcn.h>
 
 static const model_config config = {.L = 4,
@@ -32,18 +33,9 @@ static world *make_world(void) {
 }
 
 static predictor_info untrained(predictor_design design) {
-    predictor_info p = {.design = design,
-                        .per_layer = design != PREDICTOR_SHADOW,
-                        .lag = design == PREDICTOR_SHADOW ? 0 : 1,
-                        .has = {true, true},
-                        .L = config.L,
-                        .H = config.H,
-                        .E = config.E,
-                        .F = config.F,
-                        .hidden = {16, 16},
-                        .criterion = "random"};
-    p.state[0] = p.state[1] = design == PREDICTOR_SHADOW ? STATE_HEAD_OUTPUT : STATE_RESIDUAL;
-    return p;
+    const bool shadow = design == PREDICTOR_SHADOW;
+    const model_state reads = shadow ? STATE_HEAD_OUTPUT : STATE_RESIDUAL;
+    return describe(&config, design, shadow ? 0 : 1, reads, reads, MODE_SOUND);
 }
 
 // A parallel region of GCC's OpenMP begins with this function, and this one comes before the library's; with one thread
