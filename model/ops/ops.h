@@ -30,6 +30,20 @@ enum { OPS_PARTS = 16 };    // GPUs that can share the layers of a model, at mos
 enum { LIST_SEQS = 64 };    // sequences that a list of live units can be made for (ops_live.h: list_live)
 enum { FETCH_ALIGN = 64 };  // of the places of a fetch (ops_memory.h)
 static inline size_t fetch_room(size_t bytes) { return (bytes + FETCH_ALIGN - 1) / FETCH_ALIGN * FETCH_ALIGN; }
+// What a backend keeps of a fetch's memory of the host.
+typedef struct {
+    char *host;
+    size_t bytes, used;
+    bool waited;  // the next place is the first again
+} fetch_places;
+static inline void *fetch_next(fetch_places *f, size_t bytes) {
+    if (f->waited) f->used = 0;
+    f->waited = false;
+    void *to = f->host + f->used;
+    f->used += fetch_room(bytes);
+    ASSERT(f->used <= f->bytes);
+    return to;
+}
 
 // A weight in its stored type, as memory of the device. (rows, cols); a bias has cols 1. wide: an fp32 copy of 16-bit
 // data for matrix products, or NULL. narrow: NULL, or the name of a tensor of 16 bits to whose type products round the

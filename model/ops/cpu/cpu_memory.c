@@ -44,34 +44,27 @@ void *cpu_feed_take(struct feed *f) { return f->slot[f->taken ^= 1]; }
 
 // ---------------------------------------------------------------- downloads
 struct fetch {
-    char *host;
-    size_t bytes, used;
-    bool waited;
+    fetch_places to;
 };
 
 struct fetch *cpu_fetch_new(size_t bytes) {
     struct fetch *f = xcalloc(1, sizeof *f);
-    f->host = xaligned(bytes ? bytes : 1);
-    f->bytes = bytes;
+    f->to = (fetch_places){.host = xaligned(bytes ? bytes : 1), .bytes = bytes};
     return f;
 }
 
 void cpu_fetch_free(struct fetch *f) {
     if (!f) return;
-    free(f->host);
+    free(f->to.host);
     free(f);
 }
 
 const void *cpu_fetch(struct fetch *f, const void *device, size_t bytes) {
-    if (f->waited) f->used = 0;
-    f->waited = false;
-    char *to = f->host + f->used;
-    f->used += fetch_room(bytes);
-    ASSERT(f->used <= f->bytes);
+    void *to = fetch_next(&f->to, bytes);
     return bytes ? memcpy(to, device, bytes) : to;
 }
 
-void cpu_fetch_wait(struct fetch *f) { f->waited = true; }
+void cpu_fetch_wait(struct fetch *f) { f->to.waited = true; }
 
 // ---------------------------------------------------------------- whole blocks
 enum { PIECE = 1 << 14 };  // numbers of one stream, so that threads share a block

@@ -5,9 +5,7 @@
 #include <stdlib.h>
 
 struct fetch {
-    char *host;
-    size_t bytes, used;
-    bool waited;
+    fetch_places to;
     cudaEvent_t here[OPS_PARTS];  // of each part
     bool under_way[OPS_PARTS];
 };
@@ -17,8 +15,7 @@ struct fetch *cuda_fetch_new(size_t bytes) {
     gpu *now = g;
     void *p = NULL;
     CHECK(cudaMallocHost(&p, bytes ? bytes : 1));
-    f->host = p;
-    f->bytes = bytes;
+    f->to = (fetch_places){.host = p, .bytes = bytes};
     for (int k = 0; k < n_gpus; k++) {
         gpu_enter(&gpus[k]);
         CHECK(cudaEventCreateWithFlags(&f->here[k], cudaEventDisableTiming));
@@ -38,16 +35,12 @@ void cuda_fetch_free(struct fetch *f) {
     if (!f) return;
     wait(f);
     for (int k = 0; k < n_gpus; k++) CHECK(cudaEventDestroy(f->here[k]));
-    CHECK(cudaFreeHost(f->host));
+    CHECK(cudaFreeHost(f->to.host));
     free(f);
 }
 
 const void *cuda_fetch(struct fetch *f, const void *device, size_t bytes) {
-    if (f->waited) f->used = 0;
-    f->waited = false;
-    char *to = f->host + f->used;
-    f->used += fetch_room(bytes);
-    ASSERT(f->used <= f->bytes);
+    void *to = fetch_next(&f->to, bytes);
     if (!bytes) return to;
     gpu *now = g;
     gpu_enter(gpu_owner(device));
@@ -59,7 +52,7 @@ const void *cuda_fetch(struct fetch *f, const void *device, size_t bytes) {
 }
 
 void cuda_fetch_wait(struct fetch *f) {
-    f->waited = true;
+    f->to.waited = true;
     wait(f);
     gpu_check_numbers();
 }
