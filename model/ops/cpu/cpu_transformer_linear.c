@@ -70,6 +70,20 @@ static void linear_back_many(float *dx, const float *dy, const weight *w, bool a
         }
 }
 
+// The same, by kernels of our own where they take the weight.
+static void many_rows(float *y, const float *x, const weight *w, const float *b, bool add, const span *s, int n) {
+    if (gemm_takes(w, w->cols))
+        gemm_rows(y, x, w, b, false, add, s, n, CPU_THIN);
+    else
+        linear_many(y, x, w, b, add, s, n);
+}
+static void many_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n, int least) {
+    if (gemm_takes(w, w->rows))
+        gemm_rows(dx, dy, w, NULL, true, add, s, n, least);
+    else
+        linear_back_many(dx, dy, w, add, s, n, least);
+}
+
 // y = x W' + b of a turned weight, which holds Wt = W'.
 static void turned_linear(float *y, const float *x, const weight *wt, const float *b, bool add, const span *s, int n) {
     const int out = wt->cols;
@@ -81,10 +95,7 @@ static void turned_linear(float *y, const float *x, const weight *wt, const floa
         }
     cpu_thin_transposed(y, x, wt, b, 1, NULL, s, n);
     if (!cpu_has_many(s, n)) return;
-    if (gemm_takes(wt, wt->rows))
-        gemm_rows(y, x, wt, NULL, true, true, s, n, CPU_THIN);
-    else
-        linear_back_many(y, x, wt, true, s, n, CPU_THIN);
+    many_back(y, x, wt, true, s, n, CPU_THIN);
 }
 
 static void linear_rest(const cpu_product *p, const span *s, int n) {
@@ -93,10 +104,7 @@ static void linear_rest(const cpu_product *p, const span *s, int n) {
         return;
     }
     const float *x = p->int8 ? cpu_int8_rounded(p->x, p->w->cols, s, n) : p->x;
-    if (gemm_takes(p->w, p->w->cols))
-        gemm_rows(p->y, x, p->w, p->b, false, p->add, s, n, CPU_THIN);
-    else
-        linear_many(p->y, x, p->w, p->b, p->add, s, n);
+    many_rows(p->y, x, p->w, p->b, p->add, s, n);
 }
 
 // The spans of few rows, at their places among the others, which become empty: in scratch memory of the caller's mark.
@@ -128,27 +136,23 @@ void cpu_linear(float *y, const float *x, const weight *w, const weight *bias, b
     ops_seconds_gemm += clock_s() - start;
 }
 
+static void linear_back_rounded(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
+    if (!w->turned) {
+        many_back(dx, dy, w, add, s, n, 1);
+        return;
+    }
+    const weight wt = weight_transpose(w);  // dx = dy W is the product with the rows that it holds
+    cpu_thin_product(&(cpu_product){dx, dy, &wt, NULL, add, false, false}, NULL, 1, s, n);
+    many_rows(dx, dy, &wt, NULL, add, s, n);
+}
+
 void cpu_linear_back(float *dx, const float *dy, const weight *w, bool add, const span *s, int n) {
     const double start = clock_s();
     const scratch_point mark = scratch_mark();
-    if (cpu_bf16(w)) {
+    if (cpu_bf16(w))
         bf16_many(bf16_set(), &(bf16_product){dx, dy, w, NULL, add, true}, s, n, 1, "linear_back");
-        scratch_release(mark);
-        ops_seconds_gemm += clock_s() - start;
-        return;
-    }
-    dy = cpu_rounded(dy, w->rows, w, s, n, "linear_back");
-    if (w->turned) {  // dx = dy W is the product with the rows that it holds
-        const weight wt = weight_transpose(w);
-        cpu_thin_product(&(cpu_product){dx, dy, &wt, NULL, add, false, false}, NULL, 1, s, n);
-        if (gemm_takes(&wt, wt.cols))
-            gemm_rows(dx, dy, &wt, NULL, false, add, s, n, CPU_THIN);
-        else
-            linear_many(dx, dy, &wt, NULL, add, s, n);
-    } else if (gemm_takes(w, w->rows))
-        gemm_rows(dx, dy, w, NULL, true, add, s, n, 1);
     else
-        linear_back_many(dx, dy, w, add, s, n, 1);
+        linear_back_rounded(dx, cpu_rounded(dy, w->rows, w, s, n, "linear_back"), w, add, s, n);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
