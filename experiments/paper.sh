@@ -15,8 +15,10 @@
 # text; LIMIT unless given), PAGE_WORDS (of each page; 0: all), EPOCHS, CRITERIA, SPARSITIES, CRITERIA_SPARSITIES (of
 # what compares all criteria: static masks, few shots, neurons alone; SPARSITIES unless given), TEXT_SPARSITIES,
 # SEEDS, SHAPES (of times; the first is the one over sparsity and length), TOKENS, ROUNDS, WEIGHTS (of the model),
-# FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). BIN names the folder of the
-# programs.
+# FIGURES (scripts), OVER_LONG (skip or cut: texts longer than the model's positions). CONTEXTUAL_EXAMPLES,
+# CONTEXTUAL_LIMIT and CONTEXTUAL_PAGES are EXAMPLES, LIMIT and PAGES of contextual masks, where they differ: these
+# masks compare few criteria, whose scores are cheap, and their predictors want many examples. BIN names the folder of
+# the programs.
 set -u
 usage() {
     echo "usage: $0 --model DIR --data DIR --wikitext FILE --out OUT [--calibrate FILE] [--size small|full]" \
@@ -57,9 +59,10 @@ examples=${EXAMPLES:-$examples} limit=${LIMIT:-$limit} epochs=${EPOCHS:-$epochs}
 shapes=${SHAPES:-$shapes} tokens=${TOKENS:-$tokens} rounds=${ROUNDS:-$rounds} sparsities=${SPARSITIES:-$sparsities}
 text_sparsities=${TEXT_SPARSITIES-$text_sparsities} each_sparsities=${CRITERIA_SPARSITIES:-$sparsities}
 criteria=${CRITERIA:-all} pages=${PAGES:--1} bin=${BIN:-bin}
+contextual_examples=${CONTEXTUAL_EXAMPLES:-$examples} contextual_limit=${CONTEXTUAL_LIMIT:-$limit}
+contextual_pages=${CONTEXTUAL_PAGES:-$pages}
 weights=${WEIGHTS:+--weights $WEIGHTS} work=$out/work failed=0
 pair=plainact,l2_norm  # the criteria of the two methods that the paper compares
-mkdir -p "$work" "$out/tables" "$out/plots" || exit 1
 tasks=
 for task in $("$bin/sweep" --list | sed -n 's/^tasks: //p'); do
     if [ -d "$data/$task" ]; then tasks=$tasks,$task; else echo "$task: no folder in $data; it is left out" >&2; fi
@@ -84,12 +87,24 @@ score() {
         --device "$device" $scored "$@"
 }
 score_main() { score --shots 5 --examples "$examples" --criteria "$criteria" --out "$work/scores.h5" "$@"; }
+# What contextual masks rest on: scores, aggregates and nets, in a folder of their own where their examples are others.
+contextual=$work
+[ "$contextual_examples" = "$examples" ] || contextual=$work/contextual
+mkdir -p "$contextual" "$out/tables" "$out/plots" || exit 1
+score_contextual() {
+    score --shots 5 --examples "$contextual_examples" --criteria $pair --out "$contextual/scores.h5" "$@"
+}
 # score_shots SHOTS
 score_shots() {
     score --shots "$1" --examples "$examples" --criteria "$few" --out "$work/shots_$1.h5" &&
         "$bin/aggregate" --store "$work/shots_$1.h5" --out "$work/shots_$1.h5"
 }
-aggregate() { "$bin/aggregate" --store "$work/scores.h5" --out "$work/aggregates.h5" --csv "$out"; }
+# aggregate FOLDER [OPTION]...
+aggregate() {
+    from=$1
+    shift
+    "$bin/aggregate" --store "$from/scores.h5" --out "$from/aggregates.h5" "$@"
+}
 # train DESIGN SEED FOLDER [OPTION]...
 train() {
     design=$1 seed=$2 to=$3
@@ -144,8 +159,12 @@ sweep_contextual() {
     shift 2
     set -- --seed "$seeds" --mask none,random,static,contextual,reference --mask-span decode --scores "$from" \
         --aggregate task,all --predictor "$nets/early-{seed}.h5,$nets/same-{seed}.h5,$nets/ahead-{seed}.h5" --criterion $pair \
-        --scope local,global --out "$work/contextual.csv" --details "$work/contextual.jsonl" "$@"
-    on_all --sparsity "$sparsities" "$@" && { [ -z "$text_sparsities" ] || on_text --sparsity "$text_sparsities" "$@"; }
+        --scope local,global --out "$contextual/contextual.csv" --details "$contextual/contextual.jsonl" "$@"
+    (
+        limit=$contextual_limit pages=$contextual_pages
+        on_all --sparsity "$sparsities" "$@" &&
+            { [ -z "$text_sparsities" ] || on_text --sparsity "$text_sparsities" "$@"; }
+    )
 }
 # sweep_neurons AGGREGATES FOLDER [OPTION]...: neurons alone: threshold masks beside static ones
 sweep_neurons() {
@@ -165,8 +184,9 @@ sweep_means() {
 # time_model CRITERION DESIGN: a token of this model under the local masks of the sweep, made once or at every token
 # (where global ones of a net for each layer would need a dense pass)
 time_model() {
-    "$bin/bench" --model "$model" $weights --mask none,static,contextual --scores "$work/aggregates.h5" --criterion "$1" \
-        --predictor "$work/$2-${seeds%%,*}.h5" --scope local --sparsity "$sparsities" --refresh 0,1 --prompt 64 \
+    "$bin/bench" --model "$model" $weights --mask none,static,contextual --scores "$contextual/aggregates.h5" \
+        --criterion "$1" \
+        --predictor "$contextual/$2-${seeds%%,*}.h5" --scope local --sparsity "$sparsities" --refresh 0,1 --prompt 64 \
         --tokens "$tokens" --rounds "$rounds" --device "$device" --out "$out/bench.csv"
 }
 # Names of all criteria but the exact oracle; those whose scores every few-shot setting has (epenas needs tokens that
@@ -193,7 +213,12 @@ seconds() {
 # examples.
 estimate_score() {
     score_main --estimate 2>/dev/null >"$work/estimate.txt"
-    echo $((2 * $(seconds "$work/estimate.txt")))
+    took=$((2 * $(seconds "$work/estimate.txt"))) more=0
+    if [ "$contextual" != "$work" ]; then
+        score_contextual --estimate 2>/dev/null >"$work/estimate.txt"
+        more=$(seconds "$work/estimate.txt")
+    fi
+    echo $((took + more))
 }
 small_scores() {
     [ -e "$work/small/ahead-${seeds%%,*}.h5" ] && return
@@ -210,8 +235,16 @@ estimate_train() {
     for design in early same ahead sequence; do
         store=$work/small/scores.h5 train $design "${seeds%%,*}" "$work" --estimate
     done 2>/dev/null >"$work/estimate.txt"
-    took=$(seconds "$work/estimate.txt")
-    echo $((took * $(count "$seeds") * (epochs > 0 ? examples / 6 + 1 : examples / 150 + 1)))
+    took=$(seconds "$work/estimate.txt") more=0
+    if [ "$contextual" != "$work" ]; then
+        for design in early same ahead; do
+            store=$work/small/scores.h5 per_example=$pair train $design "${seeds%%,*}" "$work" --estimate
+        done 2>/dev/null >"$work/estimate.txt"
+        more=$(seconds "$work/estimate.txt")
+    fi
+    fold=6
+    [ "$epochs" -gt 0 ] || fold=150
+    echo $(($(count "$seeds") * (took * (examples / fold + 1) + more * (contextual_examples / fold + 1))))
 }
 estimate_sweep() {
     sweep_static "$work/small/aggregates.h5" "$work/small" --estimate >"$work/estimate.txt" 2>&1
@@ -259,11 +292,25 @@ train_all() {
         for design; do run "train-$design-$seed" train "$design" "$seed" "$work"; done
     done
 }
+# train_contextual: the nets of contextual masks, from scores of their own
+train_contextual() {
+    for seed in $(echo "$seeds" | tr , ' '); do
+        for design in early same ahead; do
+            store=$contextual/scores.h5 per_example=$pair train "$design" "$seed" "$contextual" || return
+        done
+    done
+}
 compute() {
     run score score_main || exit 1
-    run aggregate aggregate
-    train_all early same ahead
-    run contextual sweep_contextual "$work/aggregates.h5" "$work"
+    run aggregate aggregate "$work" --csv "$out"
+    if [ "$contextual" = "$work" ]; then
+        train_all early same ahead
+    else
+        train_all early same
+        run score-contextual score_contextual && run aggregate-contextual aggregate "$contextual" &&
+            run train-contextual train_contextual
+    fi
+    run contextual sweep_contextual "$contextual/aggregates.h5" "$contextual"
     run sweep sweep_static "$work/aggregates.h5" "$out"
     train_all sequence
     run neurons sweep_neurons "$work/aggregates.h5" "$out"
@@ -282,23 +329,27 @@ compute() {
 [ -n "$only_draw" ] || compute
 
 # ---------------------------------------------------------------- what figures read
-# keep NAME WHERE: the rows of a sweep that figures read.
+# keep NAME WHERE [FOLDER]: the rows of a sweep that figures read.
 keep() {
-    [ ! -e "$work/$1.csv" ] || "$bin/tables" --select "$work/$1.csv" --where "$2" --out "$out/$1.csv" || failed=1
+    rows=${3:-$work}/$1.csv
+    [ ! -e "$rows" ] || "$bin/tables" --select "$rows" --where "$2" --out "$out/$1.csv" || failed=1
 }
-# claims DETAILS CLAIMS CSV: of those details that are there.
+# claims DETAILS CLAIMS CSV [FOLDER]: of those details that are there.
 claims() {
-    details=$(for file in $1; do [ ! -e "$work/$file" ] || echo "$work/$file"; done | paste -sd ,)
+    details=$(for file in $1; do [ ! -e "${4:-$work}/$file" ] || echo "${4:-$work}/$file"; done | paste -sd ,)
     [ -z "$details" ] || run "compare-$3" "$bin/compare" --details "$details" --claims "$2" --out "$out/$3.csv"
 }
 keep sweep "task=mean|wikitext,metric=acc|word_perplexity"
-keep contextual "metric=acc|word_perplexity"
+keep contextual "metric=acc|word_perplexity" "$contextual"
 keep neurons "task=mean|wikitext,metric=acc|word_perplexity"
 keep means "metric=word_perplexity"
 for k in 0 3; do keep "shots_$k" "metric=word_perplexity"; done
-metrics=$(find "$work" -maxdepth 1 -name '*-[0-9]*.csv' | sort | paste -sd ,)
+metrics=$({
+    find "$work" -maxdepth 1 \( -name 'early-[0-9]*.csv' -o -name 'same-[0-9]*.csv' -o -name 'sequence-[0-9]*.csv' \)
+    find "$contextual" -maxdepth 1 -name 'ahead-[0-9]*.csv'
+} | sort | paste -sd ,)
 [ -z "$metrics" ] || "$bin/tables" --select "$metrics" --out "$out/metrics.csv" || failed=1
-claims contextual.jsonl experiments/claims.json claims
+claims contextual.jsonl experiments/claims.json claims "$contextual"
 claims "sweep.jsonl shots_0.jsonl shots_3.jsonl" experiments/paper/few_shot.json shots_claims
 
 # ---------------------------------------------------------------- tables, figures, report

