@@ -187,7 +187,7 @@ time_model() {
     "$bin/bench" --model "$model" $weights --mask none,static,contextual --scores "$contextual/aggregates.h5" \
         --criterion "$1" \
         --predictor "$contextual/$2-${seeds%%,*}.h5" --scope local --sparsity "$sparsities" --refresh 0,1 --prompt 64 \
-        --tokens "$tokens" --rounds "$rounds" --device "$device" --out "$out/bench.csv"
+        --tokens "$tokens" --rounds "$rounds" --device "$device" --out "$contextual/bench.csv"
 }
 # Names of all criteria but the exact oracle; those whose scores every few-shot setting has (epenas needs tokens that
 # recur).
@@ -323,7 +323,7 @@ compute() {
     run time-ahead time_model l2_norm ahead
     others=$(echo "$sparsities" | tr , '\n' | grep -vx 50 | paste -sd ,)
     run latency env BIN="$bin" SHAPES="$shapes" DEVICE="$device" WEIGHTS=fp16 TOKENS="$tokens" LENGTHS="$lengths" \
-        ROUNDS="$rounds" SPARSITIES="$others" experiments/latency.sh "$out"
+        ROUNDS="$rounds" SPARSITIES="$others" experiments/latency.sh "$work/latency"
     cat "$work/latency.log" >&2
 }
 [ -n "$only_draw" ] || compute
@@ -332,7 +332,7 @@ compute() {
 # keep NAME WHERE [FOLDER]: the rows of a sweep that figures read.
 keep() {
     rows=${3:-$work}/$1.csv
-    [ ! -e "$rows" ] || "$bin/tables" --select "$rows" --where "$2" --out "$out/$1.csv" || failed=1
+    [ ! -e "$rows" ] || "$bin/tables" --select "$rows" ${2:+--where "$2"} --out "$out/$1.csv" || failed=1
 }
 # claims DETAILS CLAIMS CSV [FOLDER]: of those details that are there.
 claims() {
@@ -344,6 +344,8 @@ keep contextual "metric=acc|word_perplexity" "$contextual"
 keep neurons "task=mean|wikitext,metric=acc|word_perplexity"
 keep means "metric=word_perplexity"
 for k in 0 3; do keep "shots_$k" "metric=word_perplexity"; done
+keep bench "" "$contextual"
+for over in sparsity length size; do keep "time_$over" "" "$work/latency"; done
 metrics=$({
     find "$work" -maxdepth 1 \( -name 'early-[0-9]*.csv' -o -name 'same-[0-9]*.csv' -o -name 'sequence-[0-9]*.csv' \)
     find "$contextual" -maxdepth 1 -name 'ahead-[0-9]*.csv'

@@ -164,7 +164,7 @@ def times(which):
         def ms(**of):
             x = dict(tokens=p, sparsity="50") if which == "length" else dict(tokens="2", sparsity=p)
             x.update(of)
-            return value(rows("bench", metric="token_ms", model="3x2x16x32x61x512", **x), "amortised")
+            return value(rows("work/latency/bench", metric="token_ms", model="3x2x16x32x61x512", **x), "amortised")
         per_layer, first = ms(design="dejavu"), ms(design="shadow")
         return {"dense": ms(mask="none", sparsity="0"), "static": ms(mask="static"), "per layer": per_layer, "early": first,
                 "per layer over early %": 100 * (per_layer / first - 1)}[c]
@@ -323,6 +323,27 @@ gnuplot -e "src='$tmp/empty'; dst='$tmp/empty/plots'" plots/paper_few_shot.gp >"
     [ "$(grep -c 'not run' "$tmp/empty/plots/paper_few_shot.svg")" = 1 ] || fail "figure without runs: $(cat "$tmp/log")"
 "$bin/report" --in "$tmp/empty" --out "$tmp/empty/report.html" && grep -q 'not run: .*contextual.csv' "$tmp/empty/report.html" ||
     fail "report without runs"
+
+# Contextual masks of more examples and documents than the rest: their rows and claims are of those, and the static
+# sweep stays as it is.
+rows_of() { grep -v '^#' "$1" | wc -l; }
+CONTEXTUAL_EXAMPLES=14 CONTEXTUAL_LIMIT=4 FIGURES= paper || fail "contextual masks of their own: $(cat "$tmp/e")"
+rows_of "$tmp/out/sweep.csv" | cmp -s - "$tmp/rows" || fail "contextual masks of their own: the static sweep has other rows"
+/usr/bin/python3 - "$tmp/out" <<'PY' || exit 1
+import csv, sys
+out = sys.argv[1]
+read = lambda path: [r for r in csv.DictReader(line for line in open(path) if not line.startswith("#"))]
+drawn = read(f"{out}/contextual.csv")
+assert {r["n"] for r in drawn if r["task"] in ("copa", "piqa", "winogrande")} == {"4"}, "documents of contextual.csv"
+keys = ("mask", "criterion", "scope", "sparsity", "task", "design", "target", "features", "aggregate", "seed", "metric")
+key = lambda r: tuple(r[k] for k in keys)
+source = {key(r): r["value"] for r in read(f"{out}/work/contextual/contextual.csv")}
+assert all(source[key(r)] == r["value"] for r in drawn), "contextual.csv is of another run"
+before = {key(r): r["value"] for r in read(f"{out}/work/contextual.csv")}
+assert any(before[key(r)] != r["value"] for r in drawn), "more documents change nothing"
+nets = {(r["design"], r["lag"]) for r in read(f"{out}/metrics.csv")}
+assert len(nets) == 4, nets
+PY
 
 # A model that does not fit the scores: one line, and what is there stays.
 cp -r "$tmp/model" "$tmp/other"
