@@ -62,7 +62,7 @@ static predictor *shaped(const predictor_info *what) {
 // With memory, no values.
 static predictor *make(const predictor_info *what) {
     predictor *p = shaped(what);
-    p->w = xaligned(count_floats(p) * sizeof *p->w);
+    p->w = p->o->alloc(count_floats(p) * sizeof *p->w);
     bind(p);
     return p;
 }
@@ -166,10 +166,10 @@ int predictor_narrow(predictor *p, dtype type) {
         if (!(fabsf(p->w[i]) < 127 * 65504.0f))
             return err_set("a weight of the predictor of %s is %g, beyond what a Q8_0 block holds; take bf16 or fp32",
                            p->criterion, (double)p->w[i]);
-    char *at = p->narrow = xaligned(count_bytes(p, type));
+    char *at = p->narrow = p->o->alloc(count_bytes(p, type));
     for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++)
         for (int i = 0; p->net[k] && i < p->n; at += net_bytes(&p->net[k][i++], type)) net_put(at, &p->net[k][i], type);
-    free(p->w);
+    p->o->release(p->w);
     p->w = NULL;
     p->about.weights = type;
     bind(p);
@@ -183,7 +183,7 @@ int predictor_place(predictor *p, const ops *o) {
     const size_t bytes = count_bytes(p, p->about.weights);
     void *from = p->narrow ? p->narrow : (void *)p->w, *to = o->alloc(bytes);
     o->put(to, from, bytes);
-    free(from);
+    p->o->release(from);
     settle(p, to, o);
     return 0;
 }

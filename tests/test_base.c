@@ -311,6 +311,28 @@ static void launchers(void **state) {
     assert_int_equal(rank_count(), 4);
 }
 
+// All bytes 0, whatever was there; room that is not written takes no memory.
+static void cleared_memory(void **state) {
+    (void)state;
+    const size_t sizes[] = {1, 100, 1 << 22, (1 << 22) + 1, 9 << 20};
+    for (int round = 0; round < 2; round++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            char *p = xcleared(sizes[i]);
+            assert_int_equal((uintptr_t)p % 64, 0);
+            for (size_t k = 0; k < sizes[i]; k++)
+                if (p[k]) fail_msg("byte %zu of %zu is %d", k, sizes[i], p[k]);
+            memset(p, 1, sizes[i]);
+            xcleared_free(p);
+        }
+    const double was = peak_memory_mib();
+    const size_t much = (size_t)((was + 1024) * (1 << 20));
+    char *room = xcleared(much);
+    room[0] = room[much - 1] = 1;
+    assert_true(peak_memory_mib() < was + 64);
+    xcleared_free(room);
+    xcleared_free(NULL);
+}
+
 int main(void) {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(errors_are_one_line),
@@ -321,6 +343,7 @@ int main(void) {
                                        cmocka_unit_test(growing_array),
                                        cmocka_unit_test(modes),
                                        cmocka_unit_test(date_and_memory),
+                                       cmocka_unit_test(cleared_memory),
                                        cmocka_unit_test(launchers)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);

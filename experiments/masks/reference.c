@@ -9,7 +9,8 @@ struct reference {
     const criterion *crit;
     mode_kind mode;
     probe_plan plan;
-    probe *probe;
+    probe *probe;  // of inputs of at most room tokens
+    int room;
     float *heads, *neurons;  // [L, H], [L, F]
     int32_t *tokens;         // [positions]
 };
@@ -28,7 +29,6 @@ reference *reference_new(const model *m, const criterion *c, mode_kind mode, uin
     *r = (reference){.m = m, .crit = c, .mode = mode};
     r->plan = (probe_plan){.crit = &r->crit, .n_crit = 1, .seed = seed};
     r->plan.mode[mode] = true;
-    r->probe = probe_new(m, &r->plan, m->c.positions);
     r->heads = xcalloc(L * (size_t)m->c.H, sizeof *r->heads);
     r->neurons = xcalloc(L * (size_t)m->c.F, sizeof *r->neurons);
     r->tokens = xcalloc((size_t)m->c.positions, sizeof *r->tokens);
@@ -59,6 +59,16 @@ static probe_example example_of(const reference *r, const model_seq *input) {
     return ex;
 }
 
+// A probe for n tokens. It keeps every layer's arrays, so room for all positions of a model would be many times what a
+// document of a task needs.
+static probe *probe_of(reference *r, int n) {
+    const int P = r->m->c.positions, more = r->room < P / 2 ? 2 * r->room : P;
+    if (r->probe && n <= r->room) return r->probe;
+    probe_free(r->probe);
+    r->room = n > more ? n : more;
+    return r->probe = probe_new(r->m, &r->plan, r->room);
+}
+
 static int scores(void *self, const model_seq *input, unsigned units, double *heads, double *neurons) {
     reference *r = self;
     const size_t L = (size_t)r->m->c.L, nh = L * (size_t)r->m->c.H, nn = L * (size_t)r->m->c.F;
@@ -67,7 +77,7 @@ static int scores(void *self, const model_seq *input, unsigned units, double *he
     probe_result out = {0};
     out.heads[r->mode] = &h;
     out.neurons[r->mode] = &n;
-    if (probe_run(r->probe, &ex, 1, &out, NULL, 0) != 0) return err_prefix("--mask reference");
+    if (probe_run(probe_of(r, ex.n), &ex, 1, &out, NULL, 0) != 0) return err_prefix("--mask reference");
     for (size_t i = 0; h && i < nh; i++) heads[i] = (double)h[i];
     for (size_t i = 0; n && i < nn; i++) neurons[i] = (double)n[i];
     return 0;

@@ -79,15 +79,33 @@ static void *checked(void *p, size_t bytes) {
 void *xmalloc(size_t bytes) { return checked(malloc(bytes ? bytes : 1), bytes); }
 void *xcalloc(size_t n, size_t bytes) { return checked(calloc(n ? n : 1, bytes ? bytes : 1), n * bytes); }
 void *xrealloc(void *p, size_t bytes) { return checked(realloc(p, bytes ? bytes : 1), bytes); }
-void *xaligned(size_t bytes) {
-    const size_t huge = (size_t)1 << 21;
-    if (bytes < 2 * huge) return checked(aligned_alloc(64, (bytes + 64) / 64 * 64), bytes);
-    const size_t whole = (bytes + huge - 1) / huge * huge;
-    void *p = checked(aligned_alloc(huge, whole), bytes);
-    // weights are read once a token: with small pages a fifth of the time goes into finding them; refused: they stay
-    // small
-    madvise(p, whole, MADV_HUGEPAGE);
+// Weights are read once a token: with small pages a fifth of the time goes into finding them.
+enum { LINE = 64, HUGE_PAGE = 1 << 21 };
+static size_t alignment(size_t bytes) { return bytes < 2 * HUGE_PAGE ? LINE : HUGE_PAGE; }
+
+static void *with_huge_pages(void *p, size_t bytes) {
+    if (alignment(bytes) == HUGE_PAGE) madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);  // refused: small ones
     return p;
+}
+
+void *xaligned(size_t bytes) {
+    const size_t align = alignment(bytes), whole = (bytes + align) / align * align;
+    return with_huge_pages(checked(aligned_alloc(align, whole), bytes), whole);
+}
+
+// calloc writes what was used before alone: what the system gives is zero. The block's beginning stands before p.
+void *xcleared(size_t bytes) {
+    const size_t align = alignment(bytes);
+    char *begin = xcalloc(1, bytes + align + sizeof begin), *p = begin + sizeof begin;
+    p += (align - (uintptr_t)p % align) % align;
+    memcpy(p - sizeof begin, &begin, sizeof begin);
+    return with_huge_pages(p, bytes);
+}
+
+void xcleared_free(void *p) {
+    char *begin = NULL;
+    if (p) memcpy(&begin, (char *)p - sizeof begin, sizeof begin);
+    free(begin);
 }
 
 char *xstrndup(const char *s, size_t n) {

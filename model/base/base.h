@@ -30,6 +30,9 @@ void *xmalloc(size_t bytes);
 void *xcalloc(size_t n, size_t bytes);
 void *xrealloc(void *p, size_t bytes);
 void *xaligned(size_t bytes);  // 64-byte aligned, freed with free
+// 64-byte aligned, all bytes 0. A page costs memory and time once it is written, so that room nobody uses is free.
+void *xcleared(size_t bytes);
+void xcleared_free(void *p);  // NULL allowed
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -6,12 +6,8 @@
 #include <omp.h>
 #include <stdlib.h>
 
-void *cpu_alloc(size_t bytes) {
-    void *p = xaligned(bytes);
-    memset(p, 0, bytes);
-    return p;
-}
-void cpu_release(void *p) { free(p); }
+void *cpu_alloc(size_t bytes) { return xcleared(bytes); }
+void cpu_release(void *p) { xcleared_free(p); }
 void cpu_put(void *device, const void *host, size_t bytes) { memcpy(device, host, bytes); }
 void cpu_get(void *host, const void *device, size_t bytes) { memcpy(host, device, bytes); }
 void cpu_zero(void *p, size_t bytes) { memset(p, 0, bytes); }
