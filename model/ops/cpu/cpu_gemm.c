@@ -1,14 +1,15 @@
 // cpu_gemm - products of many rows, by panels. Contract in cpu_gemm.h. Rows of A are packed by all threads, then each
-// thread takes a panel of columns of B at a time. Of A, ROWS rows and some DEPTH numbers of the sum at a time, which
-// stay in the second-level cache; of B, SLICE numbers of the sum, which stay in the first while all those rows pass.
+// thread takes a panel of columns of B at a time, packs it and multiplies it with all those rows. A sum is cut into
+// pieces of at most DEPTH numbers, whose sums are added up one after the other. Of A, ROWS rows and as many pieces as
+// A_BYTES hold stay in the second-level cache, and so does a panel of B, while the weight's numbers of the thread's
+// next panel are fetched from memory.
 #include "cpu_gemm.h"
 #include "simd.h"
 #include <cblas.h>
-#include <omp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { ROWS = 512, DEPTH = 384, SLICE = 128 };
+enum { ROWS = 512, DEPTH = 384, A_BYTES = 1 << 20 };
 
 // ---------------------------------------------------------------- choice
 static _Atomic(const gemm_kernels *) chosen;
@@ -63,11 +64,25 @@ typedef struct {
     gemm_matrix x;
     const weight *w;
     const float *b;  // NULL: none
-    bool back, add;
-    int out, sum;    // columns of y, and of x
-    const int *row;  // the rows' numbers
+    bool back, add, relu;
+    int out, sum;     // columns of y, and of x, that take part
+    const int *line;  // the weight's rows that do; NULL: all
+    int ld;           // numbers of a row of y
+    const int *row;   // the rows' numbers
     int rows;
 } product;
+
+// Of a sum: the numbers of a piece, and the pieces that rows of A are packed for at a time.
+typedef struct {
+    int depth, pieces, held;
+} cuts;
+
+// Some rows at some pieces of the sum; packed: [pieces, panels of rows], of the team.
+typedef struct {
+    int r0, rows, k0, k, depth;
+    size_t each;
+    char *packed;
+} block;
 
 // Numbers that rounding has left of each number.
 static int parts_of_type(dtype type) {
@@ -75,27 +90,34 @@ static int parts_of_type(dtype type) {
     return type == DT_F16 ? 2 : GEMM_PARTS;
 }
 
-// The weight as B: columns j.. at k numbers of the sum, from `from` on, which in `wide` begin at 0.
-static gemm_matrix columns_of(const product *p, int j, int n, int from, int k, float *wide) {
-    const weight *w = p->w;
-    const float *whole = w->type == DT_F32 ? w->data : w->wide;
-    gemm_matrix b = {whole, (size_t)w->cols, NULL, p->back, parts_of_type(w->type)};
-    if (whole) {
-        b.at += p->back ? (size_t)from * b.ld + (size_t)j : (size_t)j * b.ld + (size_t)from;
-        return b;
+static const float *whole_of(const weight *w) { return w->type == DT_F32 ? w->data : w->wide; }
+
+// The weight as B: n columns from j on, k numbers of the sum from `from` on, as they lie in memory.
+static gemm_matrix columns_of(const product *p, int j, int from) {
+    gemm_matrix b = {whole_of(p->w), (size_t)p->w->cols, NULL, p->back, parts_of_type(p->w->type)};
+    const int first = p->back ? from : j;
+    b.at += p->back ? j : from;
+    if (p->line)
+        b.line = p->line + first;
+    else
+        b.at += (size_t)first * b.ld;
+    return b;
+}
+// The same, widened.
+static gemm_matrix widened_columns(const product *p, int j, int n, int from, int k, float *wide) {
+    const gemm_matrix b = {wide, (size_t)(p->back ? n : k), NULL, p->back, parts_of_type(p->w->type)};
+    for (int i = 0; i < (p->back ? k : n); i++) {
+        const int line = p->back ? from + i : j + i;
+        cpu_widen(wide + (size_t)i * b.ld, p->w, p->line ? p->line[line] : line, p->back ? j : from, (int)b.ld);
     }
-    b.at = wide;
-    b.ld = (size_t)(p->back ? n : k);
-    for (int i = 0; i < (p->back ? k : n); i++)
-        cpu_widen(wide + (size_t)i * b.ld, w, p->back ? from + i : j + i, p->back ? j : from, (int)b.ld);
     return b;
 }
 
-// Rows of y at columns j.., of the tile c; `first`: it is the beginning of the sum.
+// Rows of y at columns j.. that lie side by side, of the tile c; first: it is the beginning of the sum.
 HOT static void put_tile(const product *p, const int *row, int rows, int j, int cols, const float *c, bool first) {
     const float *b = p->b && first ? p->b + j : NULL;
     for (int t = 0; t < rows; t++, c += GEMM_SIDE) {
-        float *y = p->y + (size_t)row[t] * (size_t)p->out + j;
+        float *y = p->y + (size_t)row[t] * (size_t)p->ld + j;
         if (first && !p->add && !b)
             for (int i = 0; i < cols; i++) y[i] = c[i];
         else if (first && !p->add)
@@ -107,103 +129,125 @@ HOT static void put_tile(const product *p, const int *row, int rows, int j, int 
     }
 }
 
+// The same at the columns of a list; last: the sum is whole.
+HOT static void spread_tile(const product *p, const int *row, int rows, const int *column, int cols, const float *c,
+                            bool first, bool last) {
+    for (int t = 0; t < rows; t++, c += GEMM_SIDE) {
+        float *y = p->y + (size_t)row[t] * (size_t)p->ld;
+        for (int i = 0; i < cols; i++) {
+            const float was = first ? 0 : y[column[i]], s = was + c[i] + (p->b && first ? p->b[column[i]] : 0);
+            y[column[i]] = p->relu && last && s <= 0 ? 0 : s;  // in this order a NaN passes
+        }
+    }
+}
+
 // Memory of a thread.
 typedef struct {
-    float *c;      // [panels of rows, GEMM_SIDE, GEMM_SIDE]
+    float *c;      // a tile
     void *packed;  // of B
     float *wide;   // of the weight
 } own_memory;
 
-// n in pieces of at most `most`, as equal as steps allow.
-static int piece_of(int n, int most) {
-    const int pieces = (n + most - 1) / most;
-    return ((n + pieces - 1) / pieces + GEMM_STEP - 1) / GEMM_STEP * GEMM_STEP;
+static cuts cuts_of(const product *p, int panels_of_rows) {
+    const int most = (p->sum + DEPTH - 1) / DEPTH,
+              depth = ((p->sum + most - 1) / most + GEMM_STEP - 1) / GEMM_STEP * GEMM_STEP,
+              pieces = (p->sum + depth - 1) / depth,
+              fit = (int)(A_BYTES / ((size_t)panels_of_rows * gemm_panel_bytes(depth, p->x.parts))),
+              some = fit < pieces ? fit : pieces;
+    return (cuts){depth, pieces, some > 1 ? some : 1};
 }
 
-// What will be packed after b: the next numbers of the sum; the first of them of the panel that this thread probably
-// comes to next.
-static gemm_matrix columns_further(const product *p, int slice, const gemm_matrix *b) {
-    gemm_matrix next = *b;
-    next.at += p->back ? (size_t)slice * b->ld : (size_t)slice;
-    return next;
-}
-static gemm_matrix columns_after(const product *p, int j, int k0, const gemm_matrix *b) {
-    const int to = j + omp_get_num_threads() * GEMM_SIDE, there = to + GEMM_SIDE <= p->out ? to : j;
-    const float *whole = p->w->type == DT_F32 ? p->w->data : p->w->wide;
-    gemm_matrix next = *b;
-    if (whole) next.at = whole + (p->back ? (size_t)k0 * b->ld + (size_t)there : (size_t)there * b->ld + (size_t)k0);
-    return next;
-}
-
-// Lines of memory of the weight that the next slice reads, a share of them with each tile: a panel is packed from
+// Lines of memory of the weight that the next panel reads, a share of them with each tile: a panel is packed from
 // memory faster than it comes.
 static void fetch_share(const gemm_matrix *b, int cols, int k, int share, int shares) {
-    const int lines = b->across ? k : cols, wide = ((b->across ? cols : k) + 15) / 16;
-    for (int i = lines * wide * share / shares; i < lines * wide * (share + 1) / shares; i++)
-        __builtin_prefetch(b->at + (size_t)(i / wide) * b->ld + i % wide * 16, 0, 2);
+    const int lines = b->across ? k : cols, wide = ((b->across ? cols : k) + 15) / 16, all = lines * wide,
+              from = (int)((long)all * share / shares), to = (int)((long)all * (share + 1) / shares);
+    for (int i = from; i < to; i++)
+        __builtin_prefetch(b->at + (size_t)(b->line ? b->line[i / wide] : i / wide) * b->ld + i % wide * 16, 0, 2);
+    __asm__ volatile("");  // GCC takes a function that only prefetches to do nothing
 }
 
 // Rows of y that a tile will be put to.
 static void fetch_rows(const product *p, const int *row, int rows, int j) {
     for (int t = 0; t < rows; t++) {
-        const float *y = p->y + (size_t)row[t] * (size_t)p->out + j;
+        const float *y = p->y + (size_t)row[t] * (size_t)p->ld + j;
         __builtin_prefetch(y, 1, 3);
         __builtin_prefetch(y + GEMM_SIDE / 2, 1, 3);
     }
 }
 
-static void multiply_panel(const gemm_kernels *g, const product *p, int r0, int rows, int k0, int k, int j,
-                           const char *packed, const own_memory *own) {
-    const int cols = p->out - j < GEMM_SIDE ? p->out - j : GEMM_SIDE, count = panels(rows), slice = piece_of(k, SLICE);
-    const size_t each = gemm_panel_bytes(k, p->x.parts);
-    for (int at = 0; at < k; at += slice) {
-        const int some = k - at < slice ? k - at : slice;
-        const bool last = at + slice >= k;
-        const gemm_matrix b = columns_of(p, j, cols, k0 + at, some, own->wide);
-        g->pack_b(own->packed, &b, 0, cols, 0, some);
-        const gemm_matrix next = last ? columns_after(p, j, k0, &b) : columns_further(p, slice, &b);
-        for (int i = 0; i < count; i++) {
-            const int r = i * GEMM_SIDE, n = rows - r < GEMM_SIDE ? rows - r : GEMM_SIDE;
-            const int *row = p->row + r0 + r;
-            float *c = own->c + r * GEMM_SIDE;
-            if (last) fetch_rows(p, row, n, j);
-            if (b.at != own->wide) fetch_share(&next, cols, slice, i, count);
-            g->tile(c, GEMM_SIDE, packed + (size_t)i * each + gemm_panel_bytes(at, p->x.parts), own->packed, n, some,
-                    p->x.parts, b.parts, at > 0);
-            if (last) put_tile(p, row, n, j, cols, c, k0 == 0);
+static int columns_from(const product *p, int j) { return p->out - j < GEMM_SIDE ? p->out - j : GEMM_SIDE; }
+
+// Columns j.. of y; next: where the thread's next panel begins, none from p->out on.
+static void multiply_panel(const gemm_kernels *g, const product *p, const block *a, int j, int next,
+                           const own_memory *own) {
+    const int cols = columns_from(p, j), count = panels(a->rows), shares = (a->k + a->depth - 1) / a->depth * count;
+    const bool in_place = whole_of(p->w), fetch = in_place && next < p->out, listed = p->line && !p->back;
+    for (int at = 0, share = 0; at < a->k; at += a->depth) {
+        const int k0 = a->k0 + at, k = a->k - at < a->depth ? a->k - at : a->depth;
+        const bool first = k0 == 0, last = k0 + k == p->sum;
+        const gemm_matrix b = in_place ? columns_of(p, j, k0) : widened_columns(p, j, cols, k0, k, own->wide);
+        g->pack_b(own->packed, &b, 0, cols, 0, k);
+        for (int i = 0; i < count; i++, share++) {
+            const int r = i * GEMM_SIDE, n = a->rows - r < GEMM_SIDE ? a->rows - r : GEMM_SIDE;
+            const int *row = p->row + a->r0 + r;
+            if (fetch) {
+                const gemm_matrix to_come = columns_of(p, next, a->k0);
+                fetch_share(&to_come, columns_from(p, next), a->k, share, shares);
+            }
+            if (!listed) fetch_rows(p, row, n, j);
+            g->tile(own->c, GEMM_SIDE, a->packed + (size_t)share * a->each, own->packed, n, k, p->x.parts, b.parts,
+                    false);
+            if (listed)
+                spread_tile(p, row, n, p->line + j, cols, own->c, first, last);
+            else
+                put_tile(p, row, n, j, cols, own->c, first);
         }
     }
 }
 
-// Within a team of threads: `rows` rows from r0 on, at k numbers of the sum from k0 on. packed: rows, of the team.
-static void multiply_block(const gemm_kernels *g, const product *p, int r0, int rows, int k0, int k, char *packed,
+// Within a team of threads. taken: panels of columns that threads have begun, 0 at first.
+static void multiply_block(const gemm_kernels *g, const product *p, const block *a, atomic_int *taken,
                            const own_memory *own) {
-    const size_t each = gemm_panel_bytes(k, p->x.parts);
+    const int count = panels(a->rows), pieces = (a->k + a->depth - 1) / a->depth;
 #pragma omp for schedule(static)
-    for (int i = 0; i < panels(rows); i++) {
-        const int at = i * GEMM_SIDE, n = rows - at < GEMM_SIDE ? rows - at : GEMM_SIDE;
-        g->pack_a(packed + (size_t)i * each, &p->x, r0 + at, n, k0, k);
+    for (int i = 0; i < pieces * count; i++) {
+        const int r = i % count * GEMM_SIDE, at = i / count * a->depth;
+        g->pack_a(a->packed + (size_t)i * a->each, &p->x, a->r0 + r, a->rows - r < GEMM_SIDE ? a->rows - r : GEMM_SIDE,
+                  a->k0 + at, a->k - at < a->depth ? a->k - at : a->depth);
     }
-#pragma omp for schedule(dynamic)
-    for (int panel = 0; panel < panels(p->out); panel++)
-        multiply_panel(g, p, r0, rows, k0, k, panel * GEMM_SIDE, packed, own);
+    for (int j = atomic_fetch_add(taken, 1) * GEMM_SIDE, next; j < p->out; j = next) {
+        next = atomic_fetch_add(taken, 1) * GEMM_SIDE;
+        multiply_panel(g, p, a, j, next, own);
+    }
+#pragma omp barrier
 }
 
 static void multiply(const gemm_kernels *g, const product *p) {
-    const int depth = piece_of(p->sum, DEPTH);
+    const int most = p->rows < ROWS ? p->rows : ROWS;
+    const cuts cut = cuts_of(p, panels(most));
+    const int span_k = cut.held * cut.depth, deep = (p->sum + span_k - 1) / span_k,
+              blocks = (p->rows + ROWS - 1) / ROWS * deep;
+    const size_t each = gemm_panel_bytes(cut.depth, p->x.parts);
     const scratch_point mark = scratch_mark();
-    const size_t side = (size_t)panels(p->rows < ROWS ? p->rows : ROWS);
-    char *packed = scratch_take(side * gemm_panel_bytes(depth, p->x.parts));
+    char *packed = scratch_take((size_t)cut.held * (size_t)panels(most) * each);
+    atomic_int *taken = scratch_take((size_t)blocks * sizeof *taken);
+    for (int i = 0; i < blocks; i++) atomic_init(&taken[i], 0);
 #pragma omp parallel if (gemm_shared(p->rows, p->out, p->sum))
     {
         const scratch_point of_thread = scratch_mark();
-        const own_memory own = {scratch_floats(side * GEMM_SIDE * GEMM_SIDE),
-                                scratch_take(gemm_panel_bytes(SLICE, GEMM_PARTS)), scratch_floats(SLICE * GEMM_SIDE)};
+        const own_memory own = {scratch_floats(GEMM_SIDE * GEMM_SIDE),
+                                scratch_take(gemm_panel_bytes(cut.depth, GEMM_PARTS)),
+                                scratch_floats((size_t)cut.depth * GEMM_SIDE)};
         g->begin();
-        for (int r0 = 0; r0 < p->rows; r0 += ROWS)
-            for (int k0 = 0; k0 < p->sum; k0 += depth)
-                multiply_block(g, p, r0, p->rows - r0 < ROWS ? p->rows - r0 : ROWS, k0,
-                               p->sum - k0 < depth ? p->sum - k0 : depth, packed, &own);
+        for (int i = 0; i < blocks; i++) {
+            const int r0 = i / deep * ROWS, k0 = i % deep * span_k;
+            const block a = {r0,        p->rows - r0 < ROWS ? p->rows - r0 : ROWS,
+                             k0,        p->sum - k0 < span_k ? p->sum - k0 : span_k,
+                             cut.depth, each,
+                             packed};
+            multiply_block(g, p, &a, &taken[i], &own);
+        }
         g->end();
         scratch_release(of_thread);
     }
@@ -219,7 +263,17 @@ void gemm_rows(float *y, const float *x, const weight *w, const float *b, bool b
     for (int i = 0; i < n; i++)
         for (int t = 0; t < s[i].n && s[i].n >= least; t++) row[at++] = s[i].row + t;
     const int out = back ? w->cols : w->rows, sum = back ? w->rows : w->cols;
-    const product p = {y, {x, (size_t)sum, row, false, GEMM_PARTS}, w, b, back, add, out, sum, row, rows};
+    const product p = {.y = y,
+                       .x = {x, (size_t)sum, row, false, GEMM_PARTS},
+                       .w = w,
+                       .b = b,
+                       .back = back,
+                       .add = add,
+                       .out = out,
+                       .sum = sum,
+                       .ld = out,
+                       .row = row,
+                       .rows = rows};
     ASSERT(sum > 0);
     multiply(gemm_set(), &p);
     scratch_release(mark);
