@@ -23,6 +23,7 @@ struct predictor {
     float *w;              // all parameters
     void *narrow;          // or, instead of w, all in about.weights (net_put)
     net_work work[UNIT_KINDS];
+    long read[UNIT_KINDS];  // predictor_read
 };
 
 // layers before it have no scores

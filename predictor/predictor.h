@@ -73,6 +73,8 @@ const ops *predictor_on(const predictor *p);  // the device
 // shadow, of one layer [U] by those with a net per layer. Layers before `lag` have no net: their scores are 0. raw: x
 // is not normalised, the published fault of dejavu's global and hybrid masks (METHOD 6.7, 10.2), for compat.
 void predictor_score(predictor *p, unit_kind kind, int layer, const float *x, bool raw, float *score);
+// By a ticket (ops.h: join) from when on the last x of the kind may be written again.
+long predictor_read(const predictor *p, unit_kind kind);
 // By sequence, of all layers, score [UNIT_HEADS] and [UNIT_NEURONS] (NULL: not wanted), from the tokens of a context; m
 // is on the same device.
 void predictor_score_context(predictor *p, const model *m, const int32_t *tokens, int T,

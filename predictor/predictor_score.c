@@ -42,9 +42,12 @@ static bool forward(predictor *p, unit_kind kind, int layer, const float *x, boo
         p->o->minmax(w->x, x, n->in, &(span){0, 1}, 1);
         x = w->x;
     }
+    p->read[kind] = p->o->mark();
     net_predict(n, w, x, y);
     return true;
 }
+
+long predictor_read(const predictor *p, unit_kind kind) { return p->read[kind]; }
 
 // Room for a context of T tokens, each of which counts once; it grows by doubling, because a context grows token by
 // token.

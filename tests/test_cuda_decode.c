@@ -31,8 +31,12 @@ static const void *count_fetch(struct fetch *f, const void *device, size_t bytes
     down += bytes;
     return gpu->fetch(f, device, bytes);
 }
-static int launches;  // of the last replay
-static void count_launches(const struct recording *r) { launches = gpu->launches(r), gpu->replay(r); }
+static int launches, chain;  // of the last replay; chain only where it is wanted, -1
+static void count_launches(const struct recording *r) {
+    launches = gpu->launches(r);
+    if (chain) chain = gpu->chain(r);
+    gpu->replay(r);
+}
 static random_opt on_cpu;
 static model subject[SIDES];
 static int each = 1;  // cases of a test are taken in steps of so many
@@ -206,6 +210,53 @@ static void predicted_masks(void **state) {
             cases[k].replayed};
         check_decoding(&c, NULL, &about);
     }
+}
+
+// Nets that look a layer ahead, their choices and the lists are done beside the layers: a step has as many launches that
+// wait for one another as one under a fixed mask. Of each kind of unit that is the list of the first layer, and of each
+// layer after it the state's normalisation, two products, the choice and the list.
+static void nets_look_ahead_beside_the_layers(void **state) {
+    (void)state;
+    enum { LAYERS = 4, EACH_NET = 5 };
+    model_config deep = config;
+    deep.L = LAYERS;
+    random_opt made;
+    model shallow[SIDES];
+    mask fixed;
+    random_opt_make(&made, &deep, 5);
+    memcpy(shallow, subject, sizeof subject);
+    for (int k = 0; k < SIDES; k++) {
+        const ops *o = shallow[k].o;
+        if (model_from_tensors_on(&subject[k], &deep, made.t, made.n, o) != 0) fail_msg("%s", err_get());
+        model_sparse_prepare(&subject[k]);
+    }
+    mask_alloc(&fixed, &deep);
+    for (int k = 0; k < LAYERS * (deep.H + deep.F); k++) fixed.heads[k] = k % 2 == 0;
+    const predictor_info ahead = describe(&deep, PREDICTOR_DEJAVU, 1, STATE_RESIDUAL, STATE_RESIDUAL, MODE_SOUND);
+    const mask_rule half = {.scope = SCOPE_LOCAL, .units = UNITS_BOTH, .sparsity = 50000, .dense_layers = 1};
+    const decoding c[] = {{"a fixed mask", {.kv = KV_COMPUTE}, 1, {0}, {0}, 2 * STEPS - 1},
+                          {"look-ahead", {.rule = half, .refresh = 1, .kv = KV_COMPUTE}, 1, {-1}, {-1}, 2 * STEPS - 1},
+                          {"look-ahead, a batch",
+                           {.rule = half, .refresh = 1, .kv = KV_COMPUTE},
+                           N,
+                           {-1, -1, -1},
+                           {-1, -1, -1},
+                           2 * STEPS - 1}};
+    int launched_before = 0, chain_before = 0;
+    for (int k = 0; k < 3; k++) {
+        chain = k < 2 ? -1 : 0;
+        check_decoding(&c[k], &fixed, k ? &ahead : NULL);
+        if (k == 1 && gpu->record && gpu->parts == 1) {
+            assert_int_equal(chain, chain_before);
+            assert_int_equal(launches - launched_before, UNIT_KINDS * (1 + (LAYERS - 1) * EACH_NET));
+        }
+        launched_before = launches, chain_before = chain;
+    }
+    chain = 0;
+    mask_free(&fixed);
+    for (int k = 0; k < SIDES; k++) model_free(&subject[k]);
+    memcpy(subject, shallow, sizeof subject);
+    random_opt_free(&made);
 }
 
 // What a step leaves in the cache: the published decoder kept its place in the ring on the host, where the recording
@@ -553,6 +604,7 @@ int main(int argc, char **argv) {
                                        cmocka_unit_test(rounded_activations),
                                        cmocka_unit_test(fixed_masks),
                                        cmocka_unit_test(predicted_masks),
+                                       cmocka_unit_test(nets_look_ahead_beside_the_layers),
                                        cmocka_unit_test(long_prompts)};
     const struct CMUnitTest of_one_part[] = {cmocka_unit_test(every_token_has_its_row), cmocka_unit_test(every_family),
                                              cmocka_unit_test(masks_are_looked_at_once_an_epoch)};

@@ -71,7 +71,7 @@ RUN(list_live) {
         for (int i = 0; i < SEQS * MOST; i++) host[i] = rng_below(&r, 4) == 0;
         o->put(keep, host, SEQS * MOST);
         const uint8_t *of[] = {keep, seqs > 1 ? NULL : keep, keep + 2 * MOST};
-        o->list_live(list, seqs > 1 ? wants : NULL, of, seqs, U, kv ? &heads : NULL);
+        o->list_live(list, seqs > 1 ? wants : NULL, of, seqs, U, kv ? &heads : NULL, NULL);
         o->get(got, list, (size_t)(1 + U) * sizeof *got);
         o->get(wanted, wants, (size_t)(SEQS * U));
         int n = 0;

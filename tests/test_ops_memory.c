@@ -127,6 +127,44 @@ static void fetches(void) {
     }
 }
 
+// Copies of x by two lanes, which come before x is counted up, because that comes after their tickets, the first of which
+// is the oldest of all; and what is copied from one lane's copy by the computation, after its ticket.
+static void lanes(void) {
+    enum { ROUNDS = 70, E = 50 };
+    static const float zeros[ROUNDS * E];
+    float ones[E];
+    for (int i = 0; i < E; i++) ones[i] = 1;
+    for (int k = 0; k < sides; k++) {
+        const ops *o = side[k];
+        float *one = put_guarded(o, ones, E), *x = put_guarded(o, zeros, E), *copied[OPS_LANES + 1];
+        for (int l = 0; l <= OPS_LANES; l++) copied[l] = put_guarded(o, zeros, ROUNDS * E);
+        long first = 0;
+        for (int round = 0; round < ROUNDS; round++) {
+            long ticket[OPS_LANES];
+            for (int l = 0; l < OPS_LANES; l++) {
+                o->aside(l);
+                o->copy(copied[l] + round * E, x, E * sizeof *x);
+                ticket[l] = o->mark();
+                o->back();
+            }
+            if (!round) first = ticket[0];
+            for (int l = 0; l < OPS_LANES; l++) o->join(ticket[l]);
+            o->add(x, one, 1, E, &(span){0, 1}, 1);
+            o->copy(copied[OPS_LANES] + round * E, copied[round % OPS_LANES] + round * E, E * sizeof *x);
+        }
+        o->join(first);
+        for (int l = 0; l <= OPS_LANES; l++) {
+            float *got = get_guarded(o, copied[l], ROUNDS * E, "lane");
+            for (int i = 0; i < ROUNDS * E; i++)
+                if (got[i] != (float)(i / E))
+                    fail_msg("%s: lane %d, round %d: %g was copied", o->device, l, i / E, (double)got[i]);
+            free(got);
+            release_guarded(o, copied[l]);
+        }
+        release_guarded(o, one), release_guarded(o, x);
+    }
+}
+
 // Words of curandGenerate by libcurand 10's host generator, Philox 4x32-10 in CURAND_ORDERING_PSEUDO_LEGACY, seed
 // 0x123456789abcdef; the last ones are after the end of a piece of the workspace.
 static void cuda_draws_what_curand_draws(void **state) {
@@ -421,6 +459,7 @@ static void every_operation(void **state) {
     (void)state;
     copies();
     feeds();
+    lanes();
     fetches();
     part_has_a_name();
 }

@@ -86,9 +86,14 @@ static void see(void *self, model_state state, int layer, const float *x) {
         if (one_net(p) ? layer != p->from : of >= c->m->c.L || ((c->out || c->puts) && of < c->rule->dense_layers))
             continue;
         const double start = clock_s();
+        if (c->puts) c->m->o->aside((int)k);
         predictor_score(c->p, k, of, x, c->raw, scores_of(c, k, of));
         c->predict_s += clock_s() - start;
         choose(c, k, of);
+        if (!c->puts) continue;
+        c->watch.read[k] = predictor_read(c->p, k);
+        c->watch.ready[k] = of < 0 ? c->m->c.L : of + 1;
+        c->m->o->back();
     }
 }
 
@@ -193,6 +198,10 @@ void contextual_begin_there(contextual *c, const mask_rule *rule) {
     c->watch.self = c;
     c->watch.records = c->puts = true;
     c->watch.after = after;
+    for (unit_kind k = UNIT_HEADS; k < UNIT_KINDS; k++) {
+        c->watch.ready[k] = c->units & 1u << k ? rule->dense_layers : c->m->c.L;
+        c->watch.read[k] = 0;
+    }
     c->out = NULL;
     c->rule = rule;
     c->bad = false;

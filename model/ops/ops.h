@@ -28,6 +28,7 @@
 
 enum { OPS_PARTS = 16 };    // GPUs that can share the layers of a model, at most
 enum { LIST_SEQS = 64 };    // sequences that a list of live units can be made for (ops_live.h: list_live)
+enum { OPS_LANES = 2 };     // of work beside the computation (ops_memory.h: aside)
 enum { FETCH_ALIGN = 64 };  // of the places of a fetch (ops_memory.h)
 static inline size_t fetch_room(size_t bytes) { return (bytes + FETCH_ALIGN - 1) / FETCH_ALIGN * FETCH_ALIGN; }
 // What a backend keeps of a fetch's memory of the host.
@@ -92,6 +93,12 @@ typedef struct {
     const int32_t *n_at;   // device memory: where a replay finds n; NULL: it is n every time
 } live_units;
 
+// Lists of n layers, which lie so many numbers apart in each array of list_live.
+typedef struct {
+    int n;
+    size_t list, wants, keep;
+} list_stack;
+
 // What the maps of a sublayer read: N(x), which is left in h (rows, E). gain NULL: h has it already, x is not read.
 typedef struct {
     float *h;
@@ -127,11 +134,12 @@ struct ops {
     // What changes from replay to replay they find in device memory (embed, add_positions, append, past_at, n_at), all
     // else is as it was. None may take or give host memory: no put, get, alloc, release, embed_grad, units to drop,
     // cross-entropy. A recording takes what every part is given; part 0 is at work after record, recorded and replay.
-    // launches: kernels and copies of a replay. NULL, all five, on a device that cannot.
+    // launches: kernels and copies of a replay; chain: the most of them that wait for one another. NULL, all six, on a
+    // device that cannot.
     void (*record)(void);
     struct recording *(*recorded)(void);
     void (*replay)(const struct recording *r);
-    int (*launches)(const struct recording *r);
+    int (*launches)(const struct recording *r), (*chain)(const struct recording *r);
     void (*forget)(struct recording *r);
     const char *device;  // "cpu", "cuda:0", "cuda:0,1"
     const char *about;   // what it is: the GPU's name

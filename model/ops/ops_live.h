@@ -14,9 +14,11 @@ OP(void, list_above, (int32_t * list, const float *x, float above, int F))
 // Of U units: list [1 + U] = how many at least one of up to LIST_SEQS sequences runs, and then which, ascending; wants
 // [.., seqs] (NULL: not wanted) which of the sequences run each of them. keep[i]: bytes of sequence i, 1 = runs; NULL:
 // it runs none. heads NULL: they are of these units; else of query heads, and the units are KV heads, of which those
-// run that a running head reads. All in device memory but keep itself and heads
+// run that a running head reads. stack: of so many layers at once, by arrays that lie so far apart; NULL: of one. All
+// in device memory but keep itself, heads and stack
 OP(void, list_live,
-   (int32_t * list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U, const attn_heads *heads))
+   (int32_t * list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U, const attn_heads *heads,
+    const list_stack *stack))
 // y = x W' + b at the columns of live units, then ReLU where asked; other columns stay as they are. out or in may be 0
 OP(void, live_linear,
    (float *y, const float *x, const weight *w, const weight *b, bool relu, int D, const live_units *u, const span *s,

@@ -31,6 +31,16 @@ OP(void, fetch_free, (struct fetch * f))
 OP(const void *, fetch, (struct fetch * f, const void *device, size_t bytes))
 OP(void, fetch_wait, (struct fetch * f))
 
+// Work beside the computation. What is enqueued between aside and back is of lane 0 .. OPS_LANES - 1: it comes after
+// all that was enqueued before, and after what the lane has; what is enqueued later does not wait for it, until join.
+// mark: a ticket for what the lane at work has been given so far (0 where none is). join: what follows comes after what
+// a ticket of this pass stands for; 0: nothing. A lane takes minmax, linear of one row, cut_here, list_live and copy.
+// On the CPU, and with several parts, everything is done in order, and tickets are 0.
+OP(void, aside, (int lane))
+OP(void, back, (void))
+OP(long, mark, (void))
+OP(void, join, (long ticket))
+
 // A device of several parts (GPUs) has layers on each. What is allocated, reserved and computed from here on is of this
 // part; the arrays of a computation are all of its part. put, get, zero, copy and release find out whose memory they
 // are given. Returns the part's name.

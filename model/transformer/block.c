@@ -52,6 +52,12 @@ static void leave(model_run *r, const around *s, float *y, const row_set *rows) 
     if (!s->pre) r->o->norm(y, s->sum, s->gain, s->bias, norm_of(r->m, r->m->c.E), rows->all, r->n);
 }
 
+// What was shown may be written from here on.
+static void states_read(model_run *r) {
+    for (int i = 0; i < r->n && r->chosen; i++)
+        for (int k = 0; k < UNIT_KINDS && r->seq[i]->watch; k++) r->o->join(r->seq[i]->watch->read[k]);
+}
+
 // Shows the watched rows of x [rows, width]; at: the rows of it that were computed.
 static void show(model_run *r, const run_part *p, model_state state, int layer, const float *x, int width,
                  const span *at) {
@@ -64,6 +70,7 @@ static void show(model_run *r, const run_part *p, model_state state, int layer, 
         const float *seen = x + (size_t)row * (size_t)width;
         const int whole = model_state_width(&r->m->c, state);
         if (width < whole) {
+            states_read(r);
             r->o->copy(p->seen, seen, (size_t)width * sizeof *seen);
             r->o->zero(p->seen + width, (size_t)(whole - width) * sizeof *seen);
             seen = p->seen;
@@ -71,6 +78,7 @@ static void show(model_run *r, const run_part *p, model_state state, int layer, 
         w->see(w->self, state, layer, seen);
         r->o->use(p->index);  // who sees may have worked on another part
     }
+    live_list_ready(r, p);
 }
 
 // The masks that act on layer l by zeroing: of live sequences other units are never written, only head outputs that are
@@ -106,6 +114,7 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
     masks_by_zero(r, l);
     if (!has_q) attention_queries(r, p, l, in.h, inside);
     attention_heads(r, p, l, inside);
+    states_read(r);  // mid may take the place of res
     show(r, p, STATE_HEAD_OUTPUT, l, t->a, A, inside->all);
     attention_out(r, p, l, residual(r, &one, t->mid, inside), inside);
     leave(r, &one, t->mid, inside);
@@ -114,6 +123,7 @@ void block_forward(model_run *r, run_part *p, int l, bool leaves) {
     // FFN: z of x, then the residual that leaves
     live_list_neurons(r, p, l);
     ffn_hidden(r, p, l, &x, inside, leaving);
+    states_read(r);
     p->held = l;
     if (!leaves && two.pre) return;  // where norms come last, gradients need their inputs
     const bool crosses = model_part(r->m, l + 1) != p->index;

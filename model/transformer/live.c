@@ -101,6 +101,7 @@ static void lists_free(model_run *r, live_lists *u) {
 void live_alloc(model_run *r) {
     const size_t N = (size_t)r->max_seqs;
     r->live = xcalloc(N, sizeof *r->live);
+    for (int k = 0; k < UNIT_KINDS; k++) r->made[k] = xcalloc((size_t)r->m->c.L, sizeof *r->made[k]);
     for (int k = 0; k < r->m->parts; k++) {
         run_part *p = run_use(r, k);
         lists_alloc(r, p, &p->live_heads, r->m->c.H);
@@ -115,6 +116,7 @@ void live_alloc(model_run *r) {
 void live_free(model_run *r) {
     free(r->live);
     free(r->kv_mask);
+    for (int k = 0; k < UNIT_KINDS; k++) free(r->made[k]);
     for (int k = 0; k < r->m->parts; k++) {
         run_part *p = run_use(r, k);
         lists_free(r, &p->live_heads);
@@ -139,6 +141,7 @@ void live_begin(model_run *r) {
     row_set *sets[] = {&r->every, &r->outputs, &r->kv};
     for (int k = 0; k < 3; k++) sets[k]->n_dense = sets[k]->n_live = 0;
     r->n_live = 0;
+    r->listed[UNIT_HEADS] = r->listed[UNIT_NEURONS] = 0;
     for (int i = 0; i < r->n; i++) {
         const kv_cache *to = r->seq[i]->append;
         const bool live = able && r->seq[i]->mask && r->mask_from[i] == 0;
@@ -323,36 +326,113 @@ static const uint8_t *bytes_there(model_run *r, const run_part *p, const lists_a
     return near;
 }
 
-static void list_there(model_run *r, const run_part *p, const lists_at *a) {
+// Of a layer, and of as many after it as `layers` has that are alike, in one launch.
+static void list_there(model_run *r, const run_part *p, const lists_at *a, int layers, bool each) {
     live_lists *u = a->u;
     const uint8_t *bytes[LIST_SEQS];
     const attn_heads heads = attn_heads_of(r, a->layer), *of = a->kind == LIST_KV ? &heads : NULL;
-    const int lists = u->one_each ? r->n : 1;
+    const size_t N = (size_t)r->max_seqs, lists = may_own(r) ? N : 1, U = (size_t)a->U;
+    const list_stack stack = {
+        .n = layers,
+        .list = lists * (1 + U),
+        .wants = U * N,
+        .keep = (size_t)model_all_units(&r->m->c, a->kind == LIST_NEURONS ? UNIT_NEURONS : UNIT_HEADS)};
     ASSERT(r->n <= LIST_SEQS);
     for (int i = 0; i < r->n; i++) bytes[i] = bytes_there(r, p, a, i);
     r->o->use(p->index);
-    for (int k = 0; k < lists; k++) {
-        const size_t at = first_list(r, a) + (size_t)k;
-        int32_t *to = u->device_unit + at * (size_t)(1 + a->U);
-        const int seqs = u->one_each ? 1 : r->n;
-        uint8_t *wants = seqs > 1 ? u->device_wants + a->place * (size_t)a->U * (size_t)r->max_seqs : NULL;
-        r->o->list_live(to, wants, bytes + k, seqs, a->n, of);
-        const live_units made = {.unit = to + 1, .n = a->n, .seqs = seqs, .wants = wants, .n_at = to};
-        r->relisted |= !made.wants != !u->list[k].wants || made.seqs != u->list[k].seqs;
-        u->list[k] = made;
+    for (int k = 0; k < (each ? r->n : 1); k++) {
+        const int seqs = each ? 1 : r->n;
+        for (int l = 0; l < layers; l++) {
+            const size_t at = (a->place + (size_t)l) * lists + (size_t)k;
+            int32_t *to = u->device_unit + at * (1 + U);
+            uint8_t *wants = seqs > 1 ? u->device_wants + (a->place + (size_t)l) * U * N : NULL;
+            if (l == 0) r->o->list_live(to, wants, bytes + k, seqs, a->n, of, &stack);
+            const live_units made = {.unit = to + 1, .n = a->n, .seqs = seqs, .wants = wants, .n_at = to};
+            r->relisted |= !made.wants != !u->every[at].wants || made.seqs != u->every[at].seqs;
+            u->every[at] = made;
+        }
     }
 }
 
+static int kinds_of_lists(const model_run *r) { return grouped(r) ? LISTS : LIST_KV; }
+
+// ---------------------------------------------------------------- of masks that this pass writes
+// The layers below which those who watch have made their masks of a kind.
+static int masks_ready(const model_run *r, unit_kind kind) {
+    int ready = r->m->c.L;
+    for (int i = 0; i < r->n; i++) {
+        const model_watch *w = r->seq[i]->watch;
+        if (w && w->ready[kind] < ready) ready = w->ready[kind];
+    }
+    return ready;
+}
+
+// How many layers from a's on, below `end`, have as many units, on a's part, which is the masks'.
+static int alike(const model_run *r, const run_part *p, const lists_at *a, int end) {
+    int l = a->layer + 1;
+    for (; l < end && !p->index && a->u->layers > 1 && model_part(r->m, l) == 0; l++) {
+        const attn_heads one = attn_heads_of(r, a->layer), other = attn_heads_of(r, l);
+        if (lists_of_layer(r, p, a->kind, l).n != a->n) break;
+        if (a->kind == LIST_KV && (one.H != other.H || one.K != other.K || one.reads != other.reads)) break;
+    }
+    return l - a->layer;
+}
+
+static void list_layers(model_run *r, list_kind kind, int from, int end) {
+    for (int l = from, layers; l < end; l += layers) {
+        const run_part *p = &r->part[model_part(r->m, l)];
+        const lists_at a = lists_of_layer(r, p, kind, l);
+        const bool each = one_each(r, &a);
+        layers = alike(r, p, &a, end);
+        list_there(r, p, &a, layers, each);
+        for (int k = 0; k < layers; k++) {
+            const lists_at at = lists_of_layer(r, p, kind, l + k);
+            r->relisted |= a.u->each[at.place] != each;
+            a.u->each[at.place] = each;
+            remember(r, &at);
+        }
+    }
+}
+
+void live_list_ready(model_run *r, const run_part *p) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS && r->chosen; kind++) {
+        const int from = r->listed[kind], end = masks_ready(r, kind);
+        if (from >= end) continue;
+        r->o->use(0);
+        r->o->aside((int)kind);
+        list_layers(r, kind == UNIT_HEADS ? LIST_HEADS : LIST_NEURONS, from, end);
+        if (kind == UNIT_HEADS && grouped(r)) list_layers(r, LIST_KV, from, end);
+        r->o->use(0);
+        const long made = r->o->mark();
+        for (int l = from; l < end; l++) r->made[kind][l] = made;
+        r->o->back();
+        r->listed[kind] = end;
+    }
+    if (r->chosen) r->o->use(p->index);
+}
+
+void live_join(model_run *r) {
+    for (unit_kind kind = UNIT_HEADS; kind < UNIT_KINDS && r->chosen; kind++)
+        if (r->listed[kind]) r->o->join(r->made[kind][r->listed[kind] - 1]);
+}
+
+// ---------------------------------------------------------------- of the layer at work
 static void make_lists(model_run *r, const run_part *p, list_kind kind, int layer) {
     if (r->n_live == 0) return;
     const lists_at a = lists_of_layer(r, p, kind, layer);
+    const unit_kind of = kind == LIST_NEURONS ? UNIT_NEURONS : UNIT_HEADS;
     a.u->list = a.u->every + first_list(r, &a);
     const bool each = a.u->one_each = one_each(r, &a);
-    if (lists_hold(r, &a) && !r->chosen) return;
+    if (r->chosen) {
+        ASSERT(layer < r->listed[of]);
+        r->o->join(r->made[of][layer]);
+        return;
+    }
+    if (lists_hold(r, &a)) return;
     r->relisted |= a.u->each[a.place] != each;
     a.u->each[a.place] = each;
     if (r->there)
-        list_there(r, p, &a);
+        list_there(r, p, &a, 1, each);
     else if (each)
         make_own(r, &a);
     else
@@ -365,8 +445,6 @@ void live_list_heads(model_run *r, run_part *p, int layer) {
     if (grouped(r)) make_lists(r, p, LIST_KV, layer);
 }
 void live_list_neurons(model_run *r, run_part *p, int layer) { make_lists(r, p, LIST_NEURONS, layer); }
-
-static int kinds_of_lists(const model_run *r) { return grouped(r) ? LISTS : LIST_KV; }
 
 bool live_settled(const model_run *r) {
     bool settled = true;

@@ -302,6 +302,7 @@ void run_forward(model_run *r) {
     const model *m = r->m;
     const span *every = r->every.all;
     const run_part *p = run_use(r, 0);
+    live_list_ready(r, p);
     if (m->c.P != m->c.E) {
         r->o->embed(p->proj, run_tokens(r), &m->embed, every, r->n);
         r->o->linear(r->res[0], p->proj, &m->proj_in, NULL, false, every, r->n);
@@ -309,6 +310,7 @@ void run_forward(model_run *r) {
         r->o->embed(r->res[0], run_tokens(r), &m->embed, every, r->n);
     if (m->arch.positions == POSITIONS_LEARNED) r->o->add_positions(r->res[0], &m->pos, p->step, every, r->n);
     layers(r, 0);
+    live_join(r);
 }
 
 void run_end(model_run *r) {

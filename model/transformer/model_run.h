@@ -133,6 +133,8 @@ struct model_run {
     struct step_slot *slot;  // [2] recordings of passes that nobody watches, and of watched ones (model_step.c)
     bool there;              // the masks of live sequences are in device memory
     bool chosen;             // and this pass writes them
+    int listed[UNIT_KINDS];  // then layers below it have their lists, and
+    long *made[UNIT_KINDS];  // [L] by a ticket (ops.h: join) when they do
     long replayed;
     // arrays
     float **res;          // [L + 1] the residual entering each layer; what leaves the last
@@ -282,9 +284,13 @@ void kv_note_all(model_run *r);
 // ---------------------------------------------------------------- live.c: lists of live units, and products with them
 void live_alloc(model_run *r);
 void live_free(model_run *r);
-void live_begin(model_run *r);                               // which sequences
-void live_list_heads(model_run *r, run_part *p, int layer);  // their lists for a layer, after the watch had its say
+void live_begin(model_run *r);  // which sequences
+// Their lists for a layer, for what follows. Those of masks that this pass writes have been made by live_list_ready, of
+// all layers whose masks are ready, beside the computation.
+void live_list_heads(model_run *r, run_part *p, int layer);
 void live_list_neurons(model_run *r, run_part *p, int layer);
+void live_list_ready(model_run *r, const run_part *p);  // p: the part at work
+void live_join(model_run *r);                           // what follows comes after all of them
 // How many lists the layer at work has, of how many sequences each.
 int live_lists_of(const model_run *r, const live_lists *u, int *width);
 const uint8_t *unit_mask_of(const model_run *r, int i, unit_kind kind,

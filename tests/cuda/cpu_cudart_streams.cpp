@@ -313,8 +313,38 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) {
     delete (Graph *)g;
     return cudaSuccess;
 }
-cudaError_t cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *, size_t *n) {
-    *n = ((Graph *)g)->nodes.size();
+// Those that do something: waiting for an event is an edge. A node's handle is its number, from 1.
+cudaError_t cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *out, size_t *n) {
+    const auto &all = ((Graph *)g)->nodes;
+    *n = 0;
+    for (size_t i = 0; i < all.size(); i++) {
+        if (!all[i].fn) continue;
+        if (out) out[*n] = (cudaGraphNode_t)(i + 1);
+        ++*n;
+    }
+    return cudaSuccess;
+}
+#if CUDART_VERSION >= 13000
+cudaError_t cudaGraphGetEdges(cudaGraph_t g, cudaGraphNode_t *from, cudaGraphNode_t *to, cudaGraphEdgeData *,
+                              size_t *n) {
+#else
+cudaError_t cudaGraphGetEdges(cudaGraph_t g, cudaGraphNode_t *from, cudaGraphNode_t *to, size_t *n) {
+#endif
+    const auto &all = ((Graph *)g)->nodes;
+    std::vector<std::set<int>> before(all.size());
+    *n = 0;
+    for (size_t i = 0; i < all.size(); i++) {
+        for (int d : all[i].deps)
+            if (all[d].fn)
+                before[i].insert(d);
+            else
+                before[i].insert(before[d].begin(), before[d].end());
+        for (int d : before[i]) {
+            if (!all[i].fn) continue;
+            if (from) from[*n] = (cudaGraphNode_t)(uintptr_t)(d + 1), to[*n] = (cudaGraphNode_t)(i + 1);
+            ++*n;
+        }
+    }
     return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }

@@ -58,19 +58,28 @@ static bool runs(const uint8_t *keep, int unit, const attn_heads *heads) {
     return false;
 }
 
-void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U,
-                   const attn_heads *heads) {
+static void list_layer(int32_t *list, uint8_t *wants, const uint8_t *const *keep, size_t at, int seqs, int U,
+                       const attn_heads *heads) {
     int n = 0;
     for (int k = 0; k < U; k++) {
         bool any = false;
         for (int i = 0; i < seqs; i++) {
-            const bool one = runs(keep[i], k, heads);
+            const bool one = keep[i] && runs(keep[i] + at, k, heads);
             if (wants) wants[(size_t)n * (size_t)seqs + (size_t)i] = one;
             any |= one;
         }
         if (any) list[1 + n++] = k;
     }
     list[0] = n;
+}
+
+void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U, const attn_heads *heads,
+                   const list_stack *stack) {
+    for (int l = 0; l < (stack ? stack->n : 1); l++) {
+        const size_t k = (size_t)l;
+        list_layer(list + (stack ? k * stack->list : 0), wants ? wants + (stack ? k * stack->wants : 0) : NULL, keep,
+                   stack ? k * stack->keep : 0, seqs, U, heads);
+    }
 }
 
 // ---------------------------------------------------------------- y = x W' + b

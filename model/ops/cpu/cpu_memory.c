@@ -16,6 +16,12 @@ size_t cpu_room(void) { return SIZE_MAX; }  // of virtual memory
 void cpu_reserve(size_t bytes) { (void)bytes; }
 const char *cpu_use(int part) { return (void)part, "cpu"; }
 
+// ---------------------------------------------------------------- lanes: all is done in order
+void cpu_aside(int lane) { ASSERT(lane >= 0 && lane < OPS_LANES); }
+void cpu_back(void) {}
+long cpu_mark(void) { return 0; }
+void cpu_join(long ticket) { ASSERT(ticket == 0); }
+
 // ---------------------------------------------------------------- uploads: the buffers change roles, nothing is copied
 struct feed {
     void *slot[2];

@@ -27,6 +27,8 @@ enum {
     WORK_PAD = 16 * WORK_ALIGN,  // what aligning its pieces may take
     BLAS_BYTES = 4 << 20,        // cuBLAS's own, on GPUs before Hopper, which wants
     BLAS_BYTES_9 = 32 << 20,
+    LANE_EVENTS = 64,      // of tickets that can be told apart
+    LANE_BYTES = 1 << 20,  // workspace of a lane
     STAGE_BYTES = 4 << 20  // each half of the ring for arguments that are arrays of the host
 };
 
@@ -35,6 +37,15 @@ typedef struct {
     size_t bytes, used;
     int live;
 } segment;
+
+// Work beside the computation (cuda_memory_lanes.c).
+typedef struct {
+    cudaStream_t stream;
+    char *work;
+    size_t work_bytes;
+    cudaEvent_t done[LANE_EVENTS];
+    long marks;
+} gpu_lane;
 
 typedef struct {
     char name[32], about[300];
@@ -61,6 +72,8 @@ typedef struct {
     unsigned *counters;               // [COUNTERS] on the device
     cuda_fault *fault;                // what a kernel has found, in pinned memory
     cudaEvent_t clock[2];             // begin and end of what is timed
+    gpu_lane lane[OPS_LANES];
+    gpu_lane *aside, computes;  // the lane at work, or NULL; meanwhile what the computation works with
 } gpu;
 
 extern gpu *g;               // the GPU whose part is being worked on: CUDA's current device, too

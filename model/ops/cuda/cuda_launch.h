@@ -176,6 +176,8 @@ void cuda_launch_put_columns(float *y, int ld, const float *from, const void *bi
 // themselves.
 typedef struct {
     const uint8_t *of[CUDA_LISTED];
+    int layers;
+    size_t list, wants, keep;  // how far those of two layers are apart, in numbers of each array
 } cuda_bytes;
 void cuda_launch_list_live(int32_t *list, uint8_t *wants, const cuda_bytes *bytes, int seqs, int U, attn_heads heads,
                            cudaStream_t st);

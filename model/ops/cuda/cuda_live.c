@@ -20,12 +20,13 @@ void cuda_list_above(int32_t *list, const float *x, float above, int F) {
     LAUNCHED("list_above");
 }
 
-void cuda_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U,
-                    const attn_heads *heads) {
-    cuda_bytes bytes = {{NULL}};
+void cuda_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U, const attn_heads *heads,
+                    const list_stack *stack) {
+    cuda_bytes bytes = {.layers = 1};
     _Static_assert((int)LIST_SEQS == (int)CUDA_LISTED, "the lists of a launch are those of an operation");
     ASSERT(seqs <= LIST_SEQS);
     for (int i = 0; i < seqs; i++) bytes.of[i] = keep[i];
+    if (stack) bytes.layers = stack->n, bytes.list = stack->list, bytes.wants = stack->wants, bytes.keep = stack->keep;
     cuda_launch_list_live(list, wants, &bytes, seqs, U, heads ? *heads : (attn_heads){0}, g->stream);
     LAUNCHED("list_live");
 }

@@ -49,21 +49,23 @@ extern "C" void cuda_launch_list_above(int32_t *list, const float *x, float abov
     CU_LAUNCH(list_above_k, 1, THREADS, 0, st, list, x, above, F);
 }
 
-// Whether a sequence runs a unit; see ops_live.h.
-__device__ __forceinline__ bool runs(const uint8_t *keep, int unit, const attn_heads &heads) {
-    if (!keep || !heads.H) return keep && keep[unit];
+// Whether a sequence runs a unit, by its bytes from `at` on; see ops_live.h.
+__device__ __forceinline__ bool runs(const uint8_t *keep, size_t at, int unit, const attn_heads &heads) {
+    if (!keep || !heads.H) return keep && keep[at + unit];
     for (int h = 0; h < heads.H; h++)
-        if (keep[h] && ATTN_KV_HEAD(heads, h) == unit) return true;
+        if (keep[at + h] && ATTN_KV_HEAD(heads, h) == unit) return true;
     return false;
 }
 
-// One block of N threads, EACH units a thread at a time, whose places are sums over the lanes and warps in front.
+// A block of N threads a layer, EACH units a thread at a time, whose places are sums over the lanes and warps in front.
 template <int N>
 static __global__ void __launch_bounds__(N)
-    list_live_k(int32_t *__restrict__ list, uint8_t *__restrict__ wants, const cuda_bytes keep, int seqs, int U,
-                const attn_heads heads) {
+    list_live_k(int32_t *list, uint8_t *wants, const cuda_bytes keep, int seqs, int U, const attn_heads heads) {
     enum { EACH = 4 };
     __shared__ int part[N / 32];
+    const size_t at = blockIdx.x * keep.keep;
+    list += blockIdx.x * keep.list;
+    if (wants) wants += blockIdx.x * keep.wants;
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
     int base = 0;
     for (int from = 0; from < U; from += EACH * N) {
@@ -71,7 +73,7 @@ static __global__ void __launch_bounds__(N)
         unsigned live = 0;
         for (int i = 0; i < seqs; i++)
             for (int k = 0; k < EACH; k++)
-                if (first + k < U && runs(keep.of[i], first + k, heads)) live |= 1u << k;
+                if (first + k < U && runs(keep.of[i], at, first + k, heads)) live |= 1u << k;
         int sum = __popc(live);
         for (int o = 1; o < 32; o *= 2) {
             const int other = __shfl_up_sync((unsigned)ALL_LANES, sum, o);
@@ -89,7 +91,7 @@ static __global__ void __launch_bounds__(N)
             if (!(live >> k & 1)) continue;
             list[1 + place] = first + k;
             for (int i = 0; wants && i < seqs; i++)
-                wants[(size_t)place * seqs + i] = runs(keep.of[i], first + k, heads);
+                wants[(size_t)place * seqs + i] = runs(keep.of[i], at, first + k, heads);
             place++;
         }
     }
@@ -98,8 +100,9 @@ static __global__ void __launch_bounds__(N)
 
 extern "C" void cuda_launch_list_live(int32_t *list, uint8_t *wants, const cuda_bytes *keep, int seqs, int U,
                                       attn_heads heads, cudaStream_t st) {
+    const unsigned layers = (unsigned)keep->layers;
     if (U <= 512)
-        CU_LAUNCH((list_live_k<128>), 1, 128, 0, st, list, wants, *keep, seqs, U, heads);
+        CU_LAUNCH((list_live_k<128>), layers, 128, 0, st, list, wants, *keep, seqs, U, heads);
     else
-        CU_LAUNCH((list_live_k<1024>), 1, 1024, 0, st, list, wants, *keep, seqs, U, heads);
+        CU_LAUNCH((list_live_k<1024>), layers, 1024, 0, st, list, wants, *keep, seqs, U, heads);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 struct recording {
+    cudaGraph_t all;
     cudaGraphExec_t graph;
     size_t nodes;
 };
@@ -38,15 +39,13 @@ static void cuda_record(void) {
 }
 
 static struct recording *cuda_recorded(void) {
-    cudaGraph_t all;
     struct recording *r = xcalloc(1, sizeof *r);
     cuda_use(0);
     set_recording(false);
     join_streams();
-    CHECK(cudaStreamEndCapture(g->stream, &all));
-    CHECK(cudaGraphGetNodes(all, NULL, &r->nodes));
-    CHECK(cudaGraphInstantiate(&r->graph, all, 0));
-    CHECK(cudaGraphDestroy(all));
+    CHECK(cudaStreamEndCapture(g->stream, &r->all));
+    CHECK(cudaGraphGetNodes(r->all, NULL, &r->nodes));
+    CHECK(cudaGraphInstantiate(&r->graph, r->all, 0));
     return r;
 }
 
@@ -57,12 +56,47 @@ static void cuda_replay(const struct recording *r) {
     fork_streams();
 }
 
+// CUDA 13 asks for the edges' data, too.
+#if CUDART_VERSION >= 13000
+#define GET_EDGES(all, from, to, n) cudaGraphGetEdges(all, from, to, NULL, n)
+#else
+#define GET_EDGES(all, from, to, n) cudaGraphGetEdges(all, from, to, n)
+#endif
+
+// Nodes are numbered by their place among all; in a chain each waits for the one before.
+static int chain_of(cudaGraph_t all, size_t nodes) {
+    size_t edges = 0;
+    CHECK(GET_EDGES(all, NULL, NULL, &edges));
+    cudaGraphNode_t *node = xcalloc(nodes + 1, sizeof *node), *from = xcalloc(2 * edges + 1, sizeof *from),
+                    *to = from + edges;
+    int *length = xcalloc(nodes + 1, sizeof *length), *a = xcalloc(2 * edges + 1, sizeof *a), *b = a + edges,
+        longest = 0;
+    CHECK(cudaGraphGetNodes(all, node, &nodes));
+    CHECK(GET_EDGES(all, from, to, &edges));
+    for (size_t e = 0; e < edges; e++)
+        for (size_t i = 0; i < nodes; i++) {
+            if (node[i] == from[e]) a[e] = (int)i;
+            if (node[i] == to[e]) b[e] = (int)i;
+        }
+    for (bool more = true; more;) {
+        more = false;
+        for (size_t e = 0; e < edges; e++)
+            if (length[b[e]] < length[a[e]] + 1) length[b[e]] = length[a[e]] + 1, more = true;
+    }
+    for (size_t i = 0; i < nodes; i++) longest = length[i] + 1 > longest ? length[i] + 1 : longest;
+    free(node), free(from), free(length), free(a);
+    return longest;
+}
+
+static int cuda_chain(const struct recording *r) { return chain_of(r->all, r->nodes); }
+
 static int cuda_launches(const struct recording *r) { return (int)r->nodes; }
 
 static void cuda_forget(struct recording *r) {
     if (!r) return;
     CHECK(cudaStreamSynchronize(gpus->stream));  // it may be under way
     CHECK(cudaGraphExecDestroy(r->graph));
+    CHECK(cudaGraphDestroy(r->all));
     free(r);
 }
 
@@ -73,5 +107,6 @@ void graph_open(ops *table, bool peers) {
     table->recorded = cuda_recorded;
     table->replay = cuda_replay;
     table->launches = cuda_launches;
+    table->chain = cuda_chain;
     table->forget = cuda_forget;
 }

@@ -25,6 +25,16 @@ static const char *try_open(gpu *of, int index) {
     return NULL;
 }
 
+static void start_lanes(char *work) {
+    for (int i = 0; i < OPS_LANES; i++) {
+        gpu_lane *lane = &g->lane[i];
+        lane->work = work + i * (LANE_BYTES + WORK_PAD);
+        lane->work_bytes = LANE_BYTES;
+        CHECK(cudaStreamCreateWithFlags(&lane->stream, cudaStreamNonBlocking));
+        for (int k = 0; k < LANE_EVENTS; k++) CHECK(cudaEventCreateWithFlags(&lane->done[k], cudaEventDisableTiming));
+    }
+}
+
 static void start(void) {
     CHECK(cudaSetDevice(g->device));
     CHECK(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
@@ -32,7 +42,7 @@ static void start(void) {
     BLAS(cublasSetStream(g->blas, g->stream));
     const size_t blas = g->major < 9 ? BLAS_BYTES : BLAS_BYTES_9;
     gpu_add_segment(g->work_bytes + WORK_PAD + 2 * STAGE_BYTES + SCALAR_BYTES + COUNTER_BYTES + blas +
-                    g->work_bytes / GATHER_SHARE);
+                    g->work_bytes / GATHER_SHARE + OPS_LANES * (LANE_BYTES + WORK_PAD));
     g->work = g->segment[0].base;
     g->stage = g->segment[0].base + g->work_bytes + WORK_PAD;
     g->scalars = (float *)(g->stage + 2 * STAGE_BYTES);
@@ -57,6 +67,7 @@ static void start(void) {
     CHECK(cudaMemcpyAsync(g->scalars, gpu_zero_one, sizeof gpu_zero_one, cudaMemcpyHostToDevice, g->stream));
     CHECK(cudaEventCreateWithFlags(&g->turn, cudaEventDisableTiming));
     for (int i = 0; i < 2; i++) CHECK(cudaEventCreate(&g->clock[i]));
+    start_lanes(g->gathered + g->work_bytes / GATHER_SHARE);
 }
 
 // Direct copies between every two GPUs, where the machine has them; CUDA goes through the host elsewhere. Whether it
