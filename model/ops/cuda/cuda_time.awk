@@ -73,12 +73,19 @@ function net(g, e, units) {
     rows(g, "net", HIDDEN, e, 1); rows(g, "net", units, HIDDEN, 1)
     launch(g, "cut_held_k", "choice", 0, 32, 32, 20 * 128, 12); launch(g, "list_live_k", "list", 0, 32, 32, 128, 4)
 }
+# A layer beside which the nets of the next one run, those of heads and of neurons on a branch of the graph each: the layer's own launches and the time that the nets' bytes
+# take from them, or the longer branch, whichever takes longer.
+function chosen(k, g, live,   own, head, neuron, b) {
+    own = us; layer(k, g, live, 1); own = us - own; us -= own
+    b = bytes; head = us; net(g, E[k], H[k]); head = us - head; us -= head
+    neuron = us; net(g, E[k], F[k]); neuron = us - neuron; us -= neuron
+    us += max(own + (bytes - b) / peak[g] / 1e3, max(head, neuron))
+}
 function token(k, g, live, sparse,   l) {
     us = bytes = launches = 0
     launch(g, "embed_k", "token", 2 * E[k], E[k] / 64, 64, 64, 2); launch(g, "positions_k", "position", 2 * E[k], E[k] / 64, 64, 64, 2)
     for (l = 0; l < L[k]; l++) {
-        if (chooses) { net(g, E[k], H[k]); net(g, E[k], F[k]) }
-        layer(k, g, live, sparse)
+        if (chooses) chosen(k, g, live); else layer(k, g, live, sparse)
     }
     launch(g, "norm_row_k", "norm", 8 * E[k], 8, 48, 32 * 80, 2)
     rows(g, "logits", V, E[k], 1)
