@@ -212,9 +212,9 @@ static void predicted_masks(void **state) {
     }
 }
 
-// Nets that look a layer ahead, their choices and the lists are done beside the layers: a step has as many launches that
-// wait for one another as one under a fixed mask. Of each kind of unit that is the list of the first layer, and of each
-// layer after it the state's normalisation, two products, the choice and the list.
+// Nets that look a layer ahead, their choices and the lists are done beside the layers: a step has as many launches
+// that wait for one another as one under a fixed mask. The others are, for each kind of unit, the list of the first
+// layer, and for each layer after it the state's normalisation, two products, the choice and the list.
 static void nets_look_ahead_beside_the_layers(void **state) {
     (void)state;
     enum { LAYERS = 4, EACH_NET = 5 };

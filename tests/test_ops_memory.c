@@ -127,8 +127,8 @@ static void fetches(void) {
     }
 }
 
-// Copies of x by two lanes, which come before x is counted up, because that comes after their tickets, the first of which
-// is the oldest of all; and what is copied from one lane's copy by the computation, after its ticket.
+// Copies of x by two lanes, which come before x is counted up, because that comes after their tickets, the first of
+// which is the oldest of all; and what is copied from one lane's copy by the computation, after its ticket.
 static void lanes(void) {
     enum { ROUNDS = 70, E = 50 };
     static const float zeros[ROUNDS * E];

@@ -132,8 +132,8 @@ typedef struct {
     // `after`, unless NULL, is called when a pass has been asked for, replayed or not
     bool records;
     void (*after)(void *self);
-    // of one that writes a mask in the device's memory (model_seq.there), as see leaves them: layers below it hold their
-    // masks of this pass; by a ticket (ops.h: join) from when on the states that it was shown may be written again
+    // of one that writes a mask in the device's memory (model_seq.there), as see leaves them: layers below it hold
+    // their masks of this pass; by a ticket (ops.h: join) from when on what it was shown may be written again
     int ready[UNIT_KINDS];
     long read[UNIT_KINDS];
 } model_watch;
