@@ -1,7 +1,7 @@
 // test_gemm - products of many rows by panels (cpu_gemm.h): kernels against double precision, with numbers of all
 // magnitudes, sides packed along and across, one to three parts, and sizes that fill no panel; maps with weights of
-// every type; and that the bits of a row depend on nothing but the row. Where the processor has no such kernels, the
-// maps alone are tested, as OpenBLAS makes them.
+// every type, whole or of some units; and that the bits of a row depend on nothing but the row and its units. Where the
+// processor has no such kernels, the maps alone are tested, as OpenBLAS makes them.
 #include "opt_fixture.h"
 #include "blocks_fixture.h"
 #include "cpu_gemm.h"
@@ -128,6 +128,101 @@ static void check_map(rng *r, dtype type, int out, int in, bool back, bool add, 
     free(name), free(x), free(y), free(was), free(alone), free(bias), free(wide), free(data);
 }
 
+// ---------------------------------------------------------------- maps of some units
+enum { UNITS = 7 };
+// Which units each span runs: all, none, those of even number, ...
+static bool runs(int span_, int unit) {
+    if (span_ == 1) return false;
+    return span_ == 0 || unit % (span_ + 1) == 0;
+}
+
+// Lists of units as a batch has them: of one sequence (seq >= 0), or of all those that some sequence runs.
+typedef struct {
+    int32_t unit[UNITS];
+    uint8_t wants[UNITS * SPANS];
+    live_units u;
+} units;
+static void list_units(units *l, int seq) {
+    *l = (units){.u = {.unit = l->unit, .seqs = SPANS}};
+    for (int k = 0; k < UNITS; k++) {
+        bool any = false;
+        for (int i = 0; i < SPANS; i++) {
+            const bool one = seq < 0 ? runs(i, k) : runs(seq, k);
+            l->wants[l->u.n * SPANS + i] = one;
+            any |= one;
+        }
+        if (any) l->unit[l->u.n++] = k;
+    }
+    if (seq < 0) l->u.wants = l->wants;
+}
+
+static void live_map(float *y, const float *x, const weight *w, const weight *b, bool back, int D, const live_units *u,
+                     const span *s, int n) {
+    if (back)
+        ops_cpu()->live_linear_t(y, x, w, b, D, u, s, n);
+    else
+        ops_cpu()->live_linear(y, x, w, b, true, D, u, s, n);
+}
+
+// Rows of W are units of D rows; y = ReLU(x W' + b) at their columns, or (back) y += x W + b over their rows.
+static void check_live(rng *r, dtype type, int D, int cols, bool back, bool biased) {
+    const int all = UNITS * D;
+    const size_t wide_x = (size_t)(back ? all : cols), wide_y = (size_t)(back ? cols : all);
+    float *wide, *x = normal_floats(r, ROWS * wide_x), *was = normal_floats(r, ROWS * wide_y),
+                 *bias = normal_floats(r, (size_t)(back ? cols : all)), *y[2];
+    void *data = weight_of(r, type, (size_t)all * (size_t)cols, &wide);
+    const weight w = {.data = data, .type = type, .rows = all, .cols = cols},
+                 b = {.data = bias, .type = DT_F32, .rows = back ? cols : all, .cols = 1};
+    for (size_t t = 0; t < ROWS; t++)  // columns of x that no unit of the row has are not read
+        for (int i = 0; i < SPANS && back; i++)
+            for (int j = 0; j < all; j++)
+                if ((int)t >= spans[i].row && (int)t < spans[i].row + spans[i].n && !runs(i, j / D))
+                    x[t * wide_x + (size_t)j] = NAN;
+    for (int k = 0; k < 2; k++) y[k] = memcpy(xmalloc(ROWS * wide_y * sizeof **y), was, ROWS * wide_y * sizeof **y);
+    units l;
+    list_units(&l, -1);
+    omp_set_num_threads(3);
+    live_map(y[0], x, &w, biased ? &b : NULL, back, D, &l.u, spans, SPANS);
+    omp_set_num_threads(1);
+    for (int i = 0; i < SPANS; i++) {
+        list_units(&l, i);
+        live_map(y[1], x, &w, biased ? &b : NULL, back, D, &l.u, &spans[i], 1);
+    }
+    assert_same_bits("one list and own lists", y[0], y[1], ROWS * wide_y * sizeof **y);
+    char *name = xasprintf("type %d, units of %d, %d columns, back %d", type, D, cols, back);
+    for (int i = 0; i < SPANS; i++)
+        for (int t = spans[i].row; t < spans[i].row + spans[i].n; t++)
+            for (size_t j = 0; j < wide_y; j += 1 + rng_below(r, 9)) {
+                const float before = was[(size_t)t * wide_y + j];
+                double want = back ? (double)before : 0, size = fabs(want);
+                if (biased) want += (double)bias[j];
+                for (size_t p = 0; p < wide_x; p++) {
+                    if (back && !runs(i, (int)p / D)) continue;
+                    const double v =
+                        (double)x[(size_t)t * wide_x + p] * (back ? wide[p * wide_y + j] : wide[j * wide_x + p]);
+                    want += v, size += fabs(v);
+                }
+                if (!back && want < 0) want = 0;
+                const bool stays = !back && !runs(i, (int)j / D);
+                assert_sum(name, y[0][(size_t)t * wide_y + j], stays ? (double)before : want, stays ? 0 : size);
+            }
+    free(name), free(x), free(was), free(bias), free(wide), free(data), free(y[0]), free(y[1]);
+}
+
+static void live_maps(void **state) {
+    (void)state;
+    rng r = rng_make(3);
+    for (int way = 0; way < (gemm_amx() ? 2 : 1); way++) {
+        gemm_use(way ? gemm_amx() : NULL);
+        for (int t = 0; t < DTYPES; t++)
+            for (int back = 0; back < 2; back++) {
+                const int cols = dtype_block((dtype)t) > 1 ? 512 : 401;
+                check_live(&r, (dtype)t, 1, cols, back, true);
+                check_live(&r, (dtype)t, 67, cols, back, back);
+            }
+    }
+}
+
 static void maps(void **state) {
     (void)state;
     rng r = rng_make(2);
@@ -145,6 +240,6 @@ static void maps(void **state) {
 
 int main(void) {
     cpu_blas_one_thread();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(kernels), cmocka_unit_test(maps)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kernels), cmocka_unit_test(maps), cmocka_unit_test(live_maps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

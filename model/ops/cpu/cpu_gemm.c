@@ -129,15 +129,17 @@ HOT static void put_tile(const product *p, const int *row, int rows, int j, int 
     }
 }
 
-// The same at the columns of a list; last: the sum is whole.
+// The same at the columns of a list; last: the sum is whole. In steps, which the compiler makes vectors of.
 HOT static void spread_tile(const product *p, const int *row, int rows, const int *column, int cols, const float *c,
                             bool first, bool last) {
+    float b[GEMM_SIDE] = {0}, sum[GEMM_SIDE] = {0};
+    for (int i = 0; i < cols && p->b; i++) b[i] = p->b[column[i]];
     for (int t = 0; t < rows; t++, c += GEMM_SIDE) {
         float *y = p->y + (size_t)row[t] * (size_t)p->ld;
-        for (int i = 0; i < cols; i++) {
-            const float was = first ? 0 : y[column[i]], s = was + c[i] + (p->b && first ? p->b[column[i]] : 0);
-            y[column[i]] = p->relu && last && s <= 0 ? 0 : s;  // in this order a NaN passes
-        }
+        for (int i = 0; i < cols && !first; i++) sum[i] = y[column[i]];
+        for (int i = 0; i < GEMM_SIDE; i++) sum[i] = c[i] + (first ? b[i] : sum[i]);
+        for (int i = 0; i < GEMM_SIDE && p->relu && last; i++) sum[i] = sum[i] <= 0 ? 0 : sum[i];  // a NaN passes
+        for (int i = 0; i < cols; i++) y[column[i]] = sum[i];
     }
 }
 
@@ -254,27 +256,53 @@ static void multiply(const gemm_kernels *g, const product *p) {
     scratch_release(mark);
 }
 
+// The numbers of the rows of the spans of at least `least` rows, in scratch memory of the caller's mark.
+static const int *rows_of(int *rows, const span *s, int n, int least) {
+    *rows = 0;
+    for (int i = 0; i < n; i++) *rows += s[i].n >= least ? s[i].n : 0;
+    int *row = scratch_take((size_t)*rows * sizeof *row), at = 0;
+    for (int i = 0; i < n; i++)
+        for (int t = 0; t < s[i].n && s[i].n >= least; t++) row[at++] = s[i].row + t;
+    return row;
+}
+
 void gemm_rows(float *y, const float *x, const weight *w, const float *b, bool back, bool add, const span *s, int n,
                int least) {
     const scratch_point mark = scratch_mark();
-    int rows = 0;
-    for (int i = 0; i < n; i++) rows += s[i].n >= least ? s[i].n : 0;
-    int *row = scratch_take((size_t)rows * sizeof *row), at = 0;
-    for (int i = 0; i < n; i++)
-        for (int t = 0; t < s[i].n && s[i].n >= least; t++) row[at++] = s[i].row + t;
-    const int out = back ? w->cols : w->rows, sum = back ? w->rows : w->cols;
-    const product p = {.y = y,
-                       .x = {x, (size_t)sum, row, false, GEMM_PARTS},
-                       .w = w,
-                       .b = b,
-                       .back = back,
-                       .add = add,
-                       .out = out,
-                       .sum = sum,
-                       .ld = out,
-                       .row = row,
-                       .rows = rows};
-    ASSERT(sum > 0);
+    product p = {.y = y, .w = w, .b = b, .back = back, .add = add};
+    p.row = rows_of(&p.rows, s, n, least);
+    p.ld = p.out = back ? w->cols : w->rows;
+    p.sum = back ? w->rows : w->cols;
+    p.x = (gemm_matrix){x, (size_t)p.sum, p.row, false, GEMM_PARTS};
+    ASSERT(p.sum > 0);
+    multiply(gemm_set(), &p);
+    scratch_release(mark);
+}
+
+void gemm_some_rows(float *y, const float *x, const weight *w, const float *b, bool relu, const int *list, int listed,
+                    const span *s, int n, int least) {
+    const scratch_point mark = scratch_mark();
+    product p = {.y = y, .w = w, .b = b, .relu = relu, .out = listed, .sum = w->cols, .line = list, .ld = w->rows};
+    p.row = rows_of(&p.rows, s, n, least);
+    p.x = (gemm_matrix){x, (size_t)p.sum, p.row, false, GEMM_PARTS};
+    ASSERT(p.sum > 0);
+    multiply(gemm_set(), &p);
+    scratch_release(mark);
+}
+
+void gemm_some_back(float *y, const float *x, const weight *w, const float *b, const int *list, int listed,
+                    const span *s, int n, int least) {
+    const scratch_point mark = scratch_mark();
+    product p = {.y = y, .w = w, .b = b, .back = true, .add = true, .out = w->cols, .sum = listed, .line = list};
+    p.row = rows_of(&p.rows, s, n, least);
+    p.ld = p.out;
+    float *some = scratch_floats((size_t)p.rows * (size_t)listed);
+#pragma omp parallel for schedule(static) if (gemm_shared(p.rows, p.out, p.sum))
+    for (int r = 0; r < p.rows; r++)
+        for (int i = 0; i < listed; i++)
+            some[(size_t)r * (size_t)listed + (size_t)i] = x[(size_t)p.row[r] * (size_t)w->rows + (size_t)list[i]];
+    p.x = (gemm_matrix){some, (size_t)listed, NULL, false, GEMM_PARTS};
+    ASSERT(p.sum > 0);
     multiply(gemm_set(), &p);
     scratch_release(mark);
 }

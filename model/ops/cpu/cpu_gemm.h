@@ -20,7 +20,7 @@ enum { GEMM_SIDE = 32, GEMM_STEP = 32, GEMM_PARTS = 3 };
 typedef struct {
     const float *at;
     size_t ld;
-    const int *line;  // the lines' numbers; NULL: 0, 1, ... (not across)
+    const int *line;  // the lines' numbers; NULL: 0, 1, ...
     bool across;
     int parts;  // 1.. GEMM_PARTS
 } gemm_matrix;
@@ -58,6 +58,12 @@ static inline bool gemm_takes(const weight *w, int k) { return k && gemm_set() &
 // At the spans of at least `least` rows y = x W' + b, or (back) y = x W; add: y += that. A weight that is not turned.
 void gemm_rows(float *y, const float *x, const weight *w, const float *b, bool back, bool add, const span *s, int n,
                int least);
+// The same with some rows of the weight only, whose numbers are list[0 .. listed), ascending: y = x W' + b, then ReLU
+// where asked, at their columns of y; and (back) y += x W + b with the columns of x that they multiply.
+void gemm_some_rows(float *y, const float *x, const weight *w, const float *b, bool relu, const int *list, int listed,
+                    const span *s, int n, int least);
+void gemm_some_back(float *y, const float *x, const weight *w, const float *b, const int *list, int listed,
+                    const span *s, int n, int least);
 
 // One side of a product, packed where there are kernels (g not NULL), in scratch memory of the caller's mark: rows of
 // A, columns of B, numbers as in gemm_matrix.

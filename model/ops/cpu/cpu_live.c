@@ -1,7 +1,8 @@
 // cpu_live - layers of which some units are pruned: what a unit leaves behind is cleared, or live units only are
-// computed and the weights of the others are not read. Few rows: cpu_thin.h. Many rows: the live rows of a tile are
-// gathered and multiplied by CBLAS.
+// computed and the weights of the others are not read. Few rows: cpu_thin.h. Many rows: by kernels of our own, where
+// they take the weight (cpu_gemm.h); else the live rows of a tile are gathered and multiplied by CBLAS.
 #include "cpu.h"
+#include "cpu_gemm.h"
 #include "cpu_thin.h"
 #include "cpu_transformer_attention.h"
 #include "simd.h"
@@ -83,8 +84,8 @@ void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, in
 }
 
 // ---------------------------------------------------------------- y = x W' + b
-// Many rows: the rows of the weight that a sequence wants, in tiles that follow from their number alone, as OpenBLAS
-// may add up in another order where a product has another size.
+// Many rows: the rows of the weight that a sequence wants, in scratch memory of the caller's mark. OpenBLAS takes them
+// in tiles that follow from their number alone, as it may add up in another order where a product has another size.
 typedef struct {
     int *row, n, width;  // the rows' numbers; rows of a tile
 } own_rows;
@@ -120,6 +121,33 @@ static void gathered_tile(const cpu_product *p, const own_rows *own, const span 
     scratch_release(mark);
 }
 
+// By our own kernels: sequences that want the same rows in one product.
+static void live_many(const cpu_product *p, const cpu_row_list *list, const span *s, int n) {
+    const bool same = !list->u->wants;
+    for (int i = 0; i < n; i += same ? n : 1) {
+        const scratch_point mark = scratch_mark();
+        const own_rows own = own_rows_of(list, i);
+        const span *of = same ? s : s + i;
+        if (own.n && cpu_has_many(of, same ? n : 1))
+            gemm_some_rows(p->y, p->x, p->w, p->b, p->relu, own.row, own.n, of, same ? n : 1, CPU_THIN);
+        scratch_release(mark);
+    }
+}
+
+// Tiles of gathered rows, one sequence each.
+static void live_tiles(const cpu_product *p, const cpu_row_list *list, const span *s, int n) {
+    own_rows *own = scratch_take(sizeof *own * (size_t)n);
+    int tiles = 0;
+    for (int i = 0; i < n; i++) {
+        own[i] = s[i].n >= CPU_THIN ? own_rows_of(list, i) : (own_rows){.width = CPU_TILE};
+        const int of = (own[i].n + own[i].width - 1) / own[i].width;
+        tiles = of > tiles ? of : tiles;
+    }
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int tile = 0; tile < tiles; tile++)
+        for (int i = 0; i < n; i++) gathered_tile(p, &own[i], &s[i], tile * own[i].width);
+}
+
 void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bias, bool relu, int D,
                      const live_units *u, const span *s, int n) {
     const double start = clock_s();
@@ -132,18 +160,10 @@ void cpu_live_linear(float *y, const float *x, const weight *w, const weight *bi
     const bool many = cpu_has_many(s, n), panels = p.int8 && cpu_int8_has_panels();
     if (panels) cpu_int8_many(&p, u, D, s, n);
     if (p.int8 && many && !panels) p.x = cpu_int8_rounded(x, w->cols, s, n);
-    if (many && !panels) {
-        own_rows *own = scratch_take(sizeof *own * (size_t)n);
-        int tiles = 0;
-        for (int i = 0; i < n; i++) {
-            own[i] = s[i].n >= CPU_THIN ? own_rows_of(&list, i) : (own_rows){.width = CPU_TILE};
-            const int of = (own[i].n + own[i].width - 1) / own[i].width;
-            tiles = of > tiles ? of : tiles;
-        }
-#pragma omp parallel for schedule(dynamic) collapse(2)
-        for (int tile = 0; tile < tiles; tile++)
-            for (int i = 0; i < n; i++) gathered_tile(&p, &own[i], &s[i], tile * own[i].width);
-    }
+    if (many && !panels && gemm_takes(w, w->cols))
+        live_many(&p, &list, s, n);
+    else if (many && !panels)
+        live_tiles(&p, &list, s, n);
     scratch_release(mark);
     ops_seconds_gemm += clock_s() - start;
 }
@@ -176,6 +196,31 @@ static void gathered_columns(float *y, const float *x, const weight *w, const fl
     scratch_release(mark);
 }
 
+// y += b at the spans of many rows; b may be NULL.
+static void add_bias(float *y, const float *b, int E, const span *s, int n) {
+    for (int i = 0; i < n && b; i++)
+        for (int t = s[i].row; t < s[i].row + s[i].n && s[i].n >= CPU_THIN; t++)
+            for (int e = 0; e < E; e++) y[(size_t)t * (size_t)E + (size_t)e] += b[e];
+}
+
+// The spans of many rows, by our own kernels: each with the rows that it wants, those of the same rows in one product.
+static void live_back_many(float *y, const float *x, const weight *w, const float *b, const cpu_row_list *list,
+                           const span *s, int n) {
+    const bool same = !list->u->wants;
+    for (int i = 0; i < n; i += same ? n : 1) {
+        const scratch_point mark = scratch_mark();
+        const own_rows own = own_rows_of(list, i);
+        const span *of = same ? s : s + i;
+        if (cpu_has_many(of, same ? n : 1)) {
+            if (own.n)
+                gemm_some_back(y, x, w, b, own.row, own.n, of, same ? n : 1, CPU_THIN);
+            else
+                add_bias(y, b, w->cols, of, same ? n : 1);
+        }
+        scratch_release(mark);
+    }
+}
+
 void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *bias, int D, const live_units *u,
                        const span *s, int n) {
     const double start = clock_s();
@@ -186,7 +231,9 @@ void cpu_live_linear_t(float *y, const float *x, const weight *w, const weight *
     x = cpu_rounded(x, w->rows, w, s, n, NULL);
     ASSERT(w->rows % D == 0);
     cpu_thin_transposed(y, x, w, b, D, u, s, n);
-    if (cpu_has_many(s, n))
+    if (cpu_has_many(s, n) && gemm_takes(w, 1))
+        live_back_many(y, x, w, b, &list, s, n);
+    else if (cpu_has_many(s, n))
 #pragma omp parallel for schedule(dynamic) collapse(2)
         for (int tile = 0; tile < tiles; tile++)
             for (int i = 0; i < n; i++)
