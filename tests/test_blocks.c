@@ -123,7 +123,7 @@ static void check_dot(const kernel_case *c) {
 static void check_sum(const kernel_case *c, rng *r) {
     float *y = normal_floats(r, (size_t)c->n + 1), *one = xmalloc(((size_t)c->n + 1) * sizeof *one);
     memcpy(one, y, ((size_t)c->n + 1) * sizeof *y);
-    c->k->sum[c->type](y, c->c, &(vec_rows){c->row, ROWS, true}, c->n);
+    c->k->sum[c->type](&y, &(const float *){c->c}, 1, &(vec_rows){c->row, ROWS, true}, c->n);
     for (int j = 0; j < c->n; j++) {
         double want = (double)one[j], scale = fabs(want);
         for (int i = 0; i < ROWS; i++) {
@@ -132,9 +132,28 @@ static void check_sum(const kernel_case *c, rng *r) {
         }
         assert_sum("sum", y[j], want, scale);
     }
-    for (int i = 0; i < ROWS; i++) c->k->sum[c->type](one, &c->c[i], &(vec_rows){&c->row[i], 1, false}, c->n);
+    for (int i = 0; i < ROWS; i++)
+        c->k->sum[c->type](&one, &(const float *){&c->c[i]}, 1, &(vec_rows){&c->row[i], 1, false}, c->n);
     assert_same_bits("sums of rows one by one and together", one, y, ((size_t)c->n + 1) * sizeof *y);
     free(y), free(one);
+}
+
+// Sums for several rows of y are those for each alone, to the bit.
+static void check_sums(const kernel_case *c, rng *r) {
+    enum { Y = 2 * VEC_ROWS - 1 };
+    const size_t n = (size_t)c->n;
+    float *y = normal_floats(r, Y * n), *alone = xmalloc(sizeof *y * Y * n), shares[Y][ROWS], *to[Y];
+    const float *share[Y];
+    memcpy(alone, y, sizeof *y * Y * n);
+    for (int i = 0; i < Y; i++) {
+        for (int j = 0; j < ROWS; j++) shares[i][j] = (float)(i - j) / 7;
+        to[i] = y + (size_t)i * n, share[i] = shares[i];
+    }
+    c->k->sum[c->type](to, share, Y, &(vec_rows){c->row, ROWS, true}, c->n);
+    for (size_t i = 0; i < Y; i++)
+        c->k->sum[c->type](&(float *){alone + i * n}, &share[i], 1, &(vec_rows){c->row, ROWS, false}, c->n);
+    assert_same_bits("sums for several rows and for each", y, alone, sizeof *y * Y * n);
+    free(y), free(alone);
 }
 
 static void kernels(void **state) {
@@ -158,6 +177,7 @@ static void kernels(void **state) {
                 check_widen(&c, &r);
                 check_dot(&c);
                 check_sum(&c, &r);
+                check_sums(&c, &r);
                 free(data), free(wide), free(x), free(factor);
             }
 }

@@ -33,6 +33,23 @@ static void *random_type(rng *r, dtype type, size_t n, float **exact) {
 }
 
 // ---------------------------------------------------------------- kernels
+// Sums for several rows of y are those for each alone, to the bit.
+static void check_sums(const vec_kernels *k, dtype type, const void *const *data, rng *r, int n) {
+    enum { ROWS = 5, Y = 2 * VEC_ROWS - 1 };
+    float *y = normal_floats(r, (size_t)(Y * n)), *alone = xmalloc(sizeof *y * (size_t)(Y * n)), c[Y][ROWS], *to[Y];
+    const float *share[Y];
+    memcpy(alone, y, sizeof *y * (size_t)(Y * n));
+    for (int i = 0; i < Y; i++) {
+        for (int j = 0; j < ROWS; j++) c[i][j] = (float)(i - j) / 7;
+        to[i] = y + i * n, share[i] = c[i];
+    }
+    k->sum[type](to, share, Y, &(vec_rows){data, ROWS, true}, n);
+    for (int i = 0; i < Y; i++)
+        k->sum[type](&(float *){alone + i * n}, &share[i], 1, &(vec_rows){data, ROWS, false}, n);
+    assert_same_bits("sums for several rows and for each", y, alone, sizeof *y * (size_t)(Y * n));
+    free(y), free(alone);
+}
+
 static void kernels(void **state) {
     (void)state;
     rng r = rng_make(1);
@@ -73,7 +90,7 @@ static void kernels(void **state) {
                         assert_same_bits("dot of one row and of many", &alone, &sums[i], sizeof alone);
                     }
                 }
-                k->sum[type](y, c, &(vec_rows){data, ROWS, true}, n);
+                k->sum[type](&y, &(const float *){c}, 1, &(vec_rows){data, ROWS, true}, n);
                 for (int j = 0; j < n; j++) {
                     double want = (double)before[j], scale = fabs(want);
                     for (int i = 0; i < ROWS; i++)
@@ -82,8 +99,10 @@ static void kernels(void **state) {
                     assert_sum("sum", y[j], want, scale);
                 }
                 assert_true(y[n] == before[n]);
-                for (int i = 0; i < ROWS; i++) k->sum[type](before, &c[i], &(vec_rows){&data[i], 1, false}, n);
+                for (int i = 0; i < ROWS; i++)
+                    k->sum[type](&before, &(const float *){&c[i]}, 1, &(vec_rows){&data[i], 1, false}, n);
                 assert_same_bits("sums of rows one by one and together", before, y, (size_t)n * sizeof *y);
+                check_sums(k, type, data, &r, n);
                 free(w), free(exact), free(x), free(y), free(before);
             }
     }

@@ -68,20 +68,40 @@ typedef struct {
     int step, first, end;  // rows of a step; its steps
 } thin_part;
 
-// Outputs of some rows of the weight, numbered `row`, from the rows of x that want them: those rows are of one unit, or
-// wanted by everybody.
-static void thin_group(const thin_part *of, const source *rows, int n, int unit, const int32_t *row, vec_rows w) {
+// How many rows of the list from `from` on, `most` at most, the kernel takes at once: those of one unit, which are wanted
+// by the same sequences. It takes many rows in little more time than few: so units of few rows, such as neurons, are
+// `mixed`, computed for all rows of x, and what one does not want is left as it is.
+static int stretch_of(const cpu_row_list *list, int from, int most, bool *mixed) {
+    enum { ENOUGH = 8 };
+    const bool all = !list->u || !list->u->wants;
+    const int left = list->D - from % list->D;
+    *mixed = !all && list->D < ENOUGH;
+    return all || *mixed || left > most ? most : left;
+}
+
+// Whether a row of x wants one of the list's rows from .. from + n.
+static bool wants_some(const cpu_row_list *list, int from, int n, int seq) {
+    for (int k = from / list->D; k <= (from + n - 1) / list->D; k++)
+        if (cpu_wants(list->u, k, seq)) return true;
+    return false;
+}
+
+// Outputs of n rows of the weight, numbered `row`, at place `from` of the list, from the rows of x that want them.
+static void thin_group(const thin_part *of, const source *rows, int n, int from, bool mixed, const int32_t *row,
+                       vec_rows w) {
     const cpu_product *p = of->p;
+    const cpu_row_list *list = &of->list;
     const int in = p->w->cols, out = p->w->rows;
     for (int r = 0; r < n;) {
         const float *x[VEC_ROWS];
         const int8_row *q[VEC_ROWS];
         float *y[VEC_ROWS], sum[GROUP * VEC_ROWS];
-        int m = 0;
+        int m = 0, seq[VEC_ROWS];
         for (; r < n && m < VEC_ROWS; r++) {
-            if (!cpu_wants(of->list.u, unit, rows[r].seq)) continue;
+            if (!wants_some(list, from, mixed ? w.n : 1, rows[r].seq)) continue;
             x[m] = p->x + (size_t)rows[r].row * (size_t)in;
             q[m] = rows[r].q;
+            seq[m] = rows[r].seq;
             y[m++] = p->y + (size_t)rows[r].row * (size_t)out;
         }
         if (!m) break;
@@ -91,7 +111,10 @@ static void thin_group(const thin_part *of, const source *rows, int n, int unit,
             of->vec->dot[p->w->type](sum, &w, x, m, in);
         w.fetch = false;
         for (int j = 0; j < m; j++)
-            for (int i = 0; i < w.n; i++) y[j][row[i]] = cpu_finish(p, sum[i * m + j], y[j][row[i]], row[i]);
+            for (int i = 0; i < w.n; i++) {
+                const float was = y[j][row[i]], is = cpu_finish(p, sum[i * m + j], was, row[i]);
+                y[j][row[i]] = !mixed || cpu_wants(list->u, (from + i) / list->D, seq[j]) ? is : was;
+            }
     }
 }
 
@@ -101,14 +124,12 @@ static void thin_rows(const thin_part *of, const source *rows, int n, int from, 
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
         take_rows(&g, list, i, m);
-        g.rows.fetch &= fetch;
-        if (!list->u || !list->u->wants)
-            thin_group(of, rows, n, 0, g.row, g.rows);
-        else
-            for (int j = 0; j < m; j++) {
-                const vec_rows one = {g.data + j, 1, g.rows.fetch};
-                thin_group(of, rows, n, (i + j) / list->D, g.row + j, one);
-            }
+        for (int j = 0, k; j < m; j += k) {
+            bool mixed;
+            k = stretch_of(list, i + j, m - j, &mixed);
+            const vec_rows some = {g.data + j, k, g.rows.fetch && fetch};
+            thin_group(of, rows, n, i + j, mixed, g.row + j, some);
+        }
     }
 }
 
@@ -207,28 +228,28 @@ void cpu_thin_product(const cpu_product *p, const live_units *u, int D, const sp
 static bool sum_block(float *part, const float *x, const weight *w, const cpu_row_list *list, const source *rows, int n,
                       int from, int to) {
     const int E = w->cols;
-    const vec_kernels *k = vec();
-    const bool some = list->u && list->u->wants;  // what a row of x does not want is left out
+    const vec_kernels *kernel = vec();
     group g;
-    float c[GROUP];
-    const void *wanted[GROUP];
+    float c[MOST_ROWS][GROUP], *y[MOST_ROWS];
+    const float *share[MOST_ROWS];
     if (from == to) return false;
     memset(part, 0, sizeof *part * (size_t)n * (size_t)E);
     for (int i = from; i < to; i += GROUP) {
         const int m = to - i < GROUP ? to - i : GROUP;
         take_rows(&g, list, i, m);
-        for (int r = 0; r < n; r++) {
-            const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
-            int count = 0;
-            for (; !some && count < m; count++) c[count] = xs[g.row[count]];
-            for (int j = 0; some && j < m; j++) {
-                if (!cpu_wants(list->u, (i + j) / list->D, rows[r].seq)) continue;
-                c[count] = xs[g.row[j]];
-                wanted[count++] = g.data[j];
+        for (int j = 0, k; j < m; j += k) {
+            bool mixed;
+            k = stretch_of(list, i + j, m - j, &mixed);
+            int R = 0;
+            for (int r = 0; r < n; r++) {
+                if (!wants_some(list, i + j, mixed ? k : 1, rows[r].seq)) continue;
+                const float *xs = x + (size_t)rows[r].row * (size_t)w->rows;
+                for (int l = 0; l < k; l++)  // what a row of x does not want adds 0
+                    c[R][l] = !mixed || cpu_wants(list->u, (i + j + l) / list->D, rows[r].seq) ? xs[g.row[j + l]] : 0;
+                share[R] = c[R];
+                y[R++] = part + (size_t)r * (size_t)E;
             }
-            vec_rows those = count == m ? g.rows : (vec_rows){wanted, count, false};
-            those.fetch &= r == 0;
-            k->sum[w->type](part + (size_t)r * (size_t)E, c, &those, E);
+            kernel->sum[w->type](y, share, R, &(vec_rows){g.data + j, k, g.rows.fetch}, E);
         }
     }
     return true;
@@ -387,7 +408,7 @@ static void few_tokens(float *out, float *p, const float *q, const tokens *now, 
                 share[rows.n++] = ph[j];
             }
         }
-        kernel->sum[DT_F32](out + head[h] * D, s->past_has ? share : ph, &rows, D);
+        kernel->sum[DT_F32](&(float *){out + head[h] * D}, &(const float *){s->past_has ? share : ph}, 1, &rows, D);
     }
 }
 

@@ -29,7 +29,7 @@
 #include "ckpt.h"
 
 enum {
-    VEC_ROWS = 4,  // most rows of x of one dot
+    VEC_ROWS = 4,  // most rows of x of one dot; a sum takes any number, and reads the weights once for so many
     VEC_AHEAD = 10,
     VEC_APART = 2,  // rows
     VEC_SOON = 4,   // rows ahead, of blocks
@@ -59,8 +59,8 @@ typedef struct {
     const char *name;  // "avx512", "avx2", "plain"
     // [dtype]: out[i * R + r] = sum_k x[r][k] w_i[k] for every row i, r < R, k < n
     void (*dot[DTYPES])(float *out, const vec_rows *w, const float *const *x, int R, int n);
-    // [dtype]: y[k] += sum_i c[i] w_i[k], added row by row
-    void (*sum[DTYPES])(float *y, const float *c, const vec_rows *w, int n);
+    // [dtype]: y[r][k] += sum_i c[r][i] w_i[k], r < R, added row by row
+    void (*sum[DTYPES])(float *const *y, const float *const *c, int R, const vec_rows *w, int n);
     // [dtype], types in blocks: numbers from .. from + n of a row, both multiples of 32
     void (*widen[DTYPES])(float *to, const void *row, size_t from, size_t n);
 } vec_kernels;

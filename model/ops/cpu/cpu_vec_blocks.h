@@ -40,49 +40,67 @@ TARGET static void NAME(dot)(float *out, const vec_rows *w, const float *const *
             NAME(dot_rows)(out + i * R + r, w->row[i], w->fetch && !r ? w->row + i : NULL, x + r, 1, n);
 }
 
-// y += sum of c[i] w[i] over some rows, y held in registers meanwhile.
+// y[r] += sum of c[r][i] w[i] over some rows from the first on, for R rows of y, held in registers meanwhile.
 #ifdef NUMBERS
 // As (c d) q: a block's d is met once, not by each vector.
-TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w, bool fetch, const int rows, int n) {
-    float d[4][VEC_CHUNK];
-    V q[PER], s[PER];
+TARGET INLINE void NAME(sum_rows)(float *const *y, const float *const *c, const void *const *w, const int first,
+                                  bool fetch, const int rows, const int R, int n) {
+    float d[MOST][4][VEC_CHUNK];
+    V q[PER], s[MOST][PER];
+    w += first;
     for (int from = 0; from < n / 32; from += VEC_CHUNK) {
         const int some = vec_chunk(n / 32 - from);
-        for (int i = 0; i < rows; i++) HALVES(d[i], (const uint8_t *)w[i] + from * STEP_BYTES, some, c[i]);
+        for (int r = 0; r < R; r++)
+            for (int i = 0; i < rows; i++)
+                HALVES(d[r][i], (const uint8_t *)w[i] + from * STEP_BYTES, some, c[r][first + i]);
         for (int b = 0; b < some; b++) {
-            float *to = y + 32 * (from + b);
+            const int at = 32 * (from + b);
             if (fetch) vec_fetch(w + b % rows, (from + b / rows * rows) * STEP_BYTES, rows * STEP_BYTES);
-            for (int j = 0; j < PER; j++) s[j] = LOADF(to + j * LANES);
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < PER; j++) s[r][j] = LOADF(y[r] + at + j * LANES);
             for (int i = 0; i < rows; i++) {
                 NUMBERS(q, w[i], from + b);
-                for (int j = 0; j < PER; j++) s[j] = FMA(SET1(d[i][b]), q[j], s[j]);
+                for (int r = 0; r < R; r++)
+                    for (int j = 0; j < PER; j++) s[r][j] = FMA(SET1(d[r][i][b]), q[j], s[r][j]);
             }
-            for (int j = 0; j < PER; j++) STORE(to + j * LANES, s[j]);
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < PER; j++) STORE(y[r] + at + j * LANES, s[r][j]);
         }
     }
 }
 #else
-TARGET INLINE void NAME(sum_rows)(float *y, const float *c, const void *const *w, bool fetch, const int rows, int n) {
-    V v[PER], s[PER];
+TARGET INLINE void NAME(sum_rows)(float *const *y, const float *const *c, const void *const *w, const int first,
+                                  bool fetch, const int rows, const int R, int n) {
+    V v[PER], s[MOST][PER];
     k_scales k[4];
+    w += first;
     for (int b = 0; b < n / 32; b++) {
-        for (int j = 0; j < PER; j++) s[j] = LOADF(y + 32 * b + j * LANES);
+        const int at = 32 * b;
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < PER; j++) s[r][j] = LOADF(y[r] + at + j * LANES);
         for (int i = 0; i < rows; i++) {
-            const V cs = SET1(c[i]);
             if (fetch) vec_fetch(w + i, b * STEP_BYTES, STEP_BYTES);
             NEW_SCALES(&k[i], w[i], b, 0);
             TAKE(v, w[i], b, &k[i]);
-            for (int j = 0; j < PER; j++) s[j] = FMA(cs, v[j], s[j]);
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < PER; j++) s[r][j] = FMA(SET1(c[r][first + i]), v[j], s[r][j]);
         }
-        for (int j = 0; j < PER; j++) STORE(y + 32 * b + j * LANES, s[j]);
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < PER; j++) STORE(y[r] + at + j * LANES, s[r][j]);
     }
 }
 #endif
 
-TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n) {
+TARGET INLINE void NAME(sum_many)(float *const *y, const float *const *c, const vec_rows *w, const int R, bool fetch,
+                                  int n) {
     int i = 0;
-    for (; i + 4 <= w->n; i += 4) NAME(sum_rows)(y, c + i, w->row + i, w->fetch, 4, n);
-    for (; i < w->n; i++) NAME(sum_rows)(y, c + i, w->row + i, w->fetch, 1, n);
+    for (; i + 4 <= w->n; i += 4) NAME(sum_rows)(y, c, w->row, i, fetch, 4, R, n);
+    for (; i < w->n; i++) NAME(sum_rows)(y, c, w->row, i, fetch, 1, R, n);
+}
+TARGET static void NAME(sum)(float *const *y, const float *const *c, int R, const vec_rows *w, int n) {
+    int r = 0;
+    for (; MOST > 1 && r + MOST <= R; r += MOST) NAME(sum_many)(y + r, c + r, w, MOST, w->fetch && !r, n);
+    for (; r < R; r++) NAME(sum_many)(y + r, c + r, w, 1, w->fetch && !r, n);
 }
 
 TARGET static void NAME(widen)(float *to, const void *row, size_t from, size_t n) {

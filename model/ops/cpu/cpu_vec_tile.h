@@ -155,7 +155,7 @@ TARGET INLINE void NAME(sum_row)(float *y, float c, const W *w, const void *cons
 
 // Short rows: columns outside. Long ones: row by row, in the order of memory. Each y[k] adds up in the order of the
 // rows either way.
-TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n) {
+TARGET static void NAME(sum_one)(float *y, const float *c, const vec_rows *w, int n) {
     int from = 0;
     if (n <= 16 * LANES)
         for (; from + 4 * LANES <= n; from += 4 * LANES) NAME(sum_columns)(y, c, w, from);
@@ -164,6 +164,40 @@ TARGET static void NAME(sum)(float *y, const float *c, const vec_rows *w, int n)
         for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], w->row[i], w->row + i, from, n);
     else
         for (int i = 0; i < w->n; i++) NAME(sum_row)(y, c[i], w->row[i], NULL, from, n);
+}
+
+// The same numbers for R rows of y, from `rows` rows of weights on the i-th, each weight loaded once, each y twice.
+TARGET INLINE void NAME(sum_some)(float *const *y, const float *const *c, const vec_rows *w, const int i,
+                                  const int rows, const int R, bool fetch, int n) {
+    V s[MOST][2], v[2];
+    int k = 0;
+    for (; k + 2 * LANES <= n; k += 2 * LANES) {
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < 2; j++) s[r][j] = LOADF(y[r] + k + j * LANES);
+        for (int p = 0; p < rows; p++) {
+            if (fetch && k % (4 * LANES) == 0) NAME(fetch)(w->row + i + p, k);
+            LOAD2(v[0], v[1], (const W *)w->row[i + p] + k);
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < 2; j++) s[r][j] = FMA(SET1(c[r][i + p]), v[j], s[r][j]);
+        }
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < 2; j++) STORE(y[r] + k + j * LANES, s[r][j]);
+    }
+    for (int p = 0; p < rows && k < n; p++)
+        for (int r = 0; r < R; r++) NAME(sum_tail)(y[r] + k, c[r][i + p], (const W *)w->row[i + p] + k, n - k);
+}
+TARGET INLINE void NAME(sum_many)(float *const *y, const float *const *c, const vec_rows *w, const int R, bool fetch,
+                                  int n) {
+    int i = 0;
+    for (; i + 4 <= w->n; i += 4) NAME(sum_some)(y, c, w, i, 4, R, fetch, n);
+    for (; i < w->n; i++) NAME(sum_some)(y, c, w, i, 1, R, fetch, n);
+}
+
+TARGET static void NAME(sum)(float *const *y, const float *const *c, int R, const vec_rows *w, int n) {
+    int r = 0;
+    for (; MOST > 1 && r + MOST <= R; r += MOST) NAME(sum_many)(y + r, c + r, w, MOST, w->fetch && !r, n);
+    for (; MOST > 2 && r + 2 <= R; r += 2) NAME(sum_many)(y + r, c + r, w, 2, w->fetch && !r, n);
+    for (; r < R; r++) NAME(sum_one)(y[r], c[r], &(vec_rows){w->row, w->n, w->fetch && !r}, n);
 }
 #undef FETCH
 #undef NAME
