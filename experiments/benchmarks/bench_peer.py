@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """bench_peer.py - how fast other programs decode the same shape: the yardstick of bin/bench, which starts it and asks it.
 
-Engines: torch (PyTorch + transformers' OPTForCausalLM, K/V cache, greedy; eager and sdpa attention are tried, the faster one is kept) and
-ctranslate2 (its own converter, greedy). Random prompts; the time does not depend on them. After a line that says what runs, every line on standard
+Engines: torch (PyTorch + transformers' AutoModelForCausalLM, K/V cache, greedy; eager and sdpa attention are tried, the faster one is kept) and
+ctranslate2 (its own converter of OPT, greedy). Random prompts; the time does not depend on them. After a line that says what runs, every line on standard
 input is answered by the seconds of the prompt and the mean seconds of a token after it. Needs torch and transformers, or ctranslate2 as well.
 """
 import argparse
@@ -39,14 +39,12 @@ transformers.logging.disable_progress_bar()
 torch.set_num_threads(args.threads)
 torch.manual_seed(1)
 if args.model:
-    model = transformers.OPTForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
 else:
-    with torch.device("meta"):
-        model = transformers.OPTForCausalLM(transformers.OPTConfig(**json.loads(args.config)))
-    model = model.to_empty(device="cpu").float()
-    for p in model.parameters():  # random numbers once, copied: what they are does not matter
-        torch.nn.init.normal_(p, std=0.02)
-    model.tie_weights()
+    what = json.loads(args.config)
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(what.pop("model_type"), **what)).float()
+if args.engine == "ctranslate2" and model.config.model_type != "opt":
+    sys.exit("bench_peer.py: ctranslate2 converts OPT here only")
 model.eval()
 vocabulary = model.config.vocab_size
 
