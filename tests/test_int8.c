@@ -115,8 +115,8 @@ static void widened(const float *x, float *round, int cols, int n) {
 
 // y = x W' + b with few rows and many, of all rows of W and of live ones, some of them not wanted by every span.
 static void check_products(rng *r, dtype type, int rows_of_w, int cols) {
-    enum { SEQS = 3, N = 39, D = 2 };
-    const span s[SEQS] = {{0, 3}, {3, 35}, {38, 1}};
+    enum { SEQS = 5, N = 82, D = 2 };
+    const span s[SEQS] = {{0, 3}, {3, 35}, {38, 1}, {39, 29}, {68, 14}};
     float *wide, *x = normal_floats(r, N * (size_t)cols), *round = xmalloc(N * (size_t)cols * sizeof *round),
                  *bias = normal_floats(r, (size_t)rows_of_w), *y[3];
     uint8_t *data = random_blocks(r, type, (size_t)rows_of_w * (size_t)cols, &wide);
