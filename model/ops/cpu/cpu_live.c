@@ -76,11 +76,9 @@ static void list_layer(int32_t *list, uint8_t *wants, const uint8_t *const *keep
 
 void cpu_list_live(int32_t *list, uint8_t *wants, const uint8_t *const *keep, int seqs, int U, const attn_heads *heads,
                    const list_stack *stack) {
-    for (int l = 0; l < (stack ? stack->n : 1); l++) {
-        const size_t k = (size_t)l;
-        list_layer(list + (stack ? k * stack->list : 0), wants ? wants + (stack ? k * stack->wants : 0) : NULL, keep,
-                   stack ? k * stack->keep : 0, seqs, U, heads);
-    }
+    const list_stack all = stack ? *stack : (list_stack){.n = 1};
+    for (size_t l = 0; l < (size_t)all.n; l++)
+        list_layer(list + l * all.list, wants ? wants + l * all.wants : NULL, keep, l * all.keep, seqs, U, heads);
 }
 
 // ---------------------------------------------------------------- y = x W' + b

@@ -13,7 +13,15 @@
 extern "C" {
 #endif
 
-enum { CUDA_SPANS = 120, CUDA_SEQS = 68, CUDA_CHUNK = 2048, CUDA_WARPS = 4, CUDA_TILE = 32, CUDA_LISTED = 64 };
+enum {
+    CUDA_SPANS = 120,
+    CUDA_SEQS = 68,
+    CUDA_CHUNK = 2048,
+    CUDA_WARPS = 4,
+    CUDA_TILE = 32,
+    CUDA_MMA_TILE = 64,
+    CUDA_LISTED = 64
+};
 
 // The rows that a launch works on. They travel with the launch, so it needs no upload and nothing has to outlive it.
 // first: blocks of the spans before; extra: the operation's own
@@ -134,7 +142,7 @@ typedef enum { CUDA_GATED, CUDA_GATED_BACK, CUDA_GATED_JVP, CUDA_GATED_BACK_JVP 
 void cuda_launch_gated(const cuda_gated_arrays *x, cuda_gated_what what, int act, int width, const cuda_spans *s,
                        cudaStream_t st);
 
-// cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_TILE queries of a sequence. stat: [CUDA_STATS] floats
+// cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_MMA_TILE, of tangents CUDA_TILE, queries of a sequence. stat: [CUDA_STATS] floats
 // per row and head, of rows base.. of the batch.
 enum { CUDA_STATS = 5 };
 void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v,

@@ -9,10 +9,11 @@ static int most_queries(int H) {
     return fit < (size_t)counted ? (int)fit : counted;
 }
 
-// Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace, by tiles of their
-// queries from.. or of all their keys; or only those of several queries, or of one. *base: the first row.
+// Sequences from *at on, as many as a launch takes, and as row sums of them fit the workspace, by tiles of so many of
+// their queries from.. or of all their keys; or only those of several queries, or of one. *base: the first row.
 typedef enum { BY_QUERY, BY_KEY, OF_SEVERAL, OF_ONE } seq_choice;
-static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_choice choice, int H, int *base) {
+static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_choice choice, int tile, int H,
+                      int *base) {
     const int most = choice == OF_ONE ? most_queries(H) : CUDA_SEQS;
     out->n = out->tiles = 0;
     for (; *at < n && out->n < most; ++*at) {
@@ -25,7 +26,7 @@ static bool next_seqs(cuda_seqs *out, const attn_seq *s, int n, int *at, seq_cho
         if (rows <= 0 || (choice == OF_SEVERAL && rows == 1) || (choice == OF_ONE && rows != 1)) continue;
         out->s[out->n++] = (cuda_seq){q->past_k, q->past_v, q->past_has, q->past_at, q->s.row,
                                       q->s.n,    q->from,   q->past,     out->tiles, *at};
-        out->tiles += (rows + CUDA_TILE - 1) / CUDA_TILE;
+        out->tiles += (rows + tile - 1) / tile;
     }
     return out->n > 0;
 }
@@ -39,7 +40,7 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, attn
     check_heads(&h);
     cuda_seqs seqs;
     int base;
-    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_SEVERAL, 0, &base);)
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_SEVERAL, CUDA_MMA_TILE, 0, &base);)
         cuda_launch_attention(out, NULL, NULL, q, k, v, 0, h, u, &seqs, g->stream);
     int keys = 1;
     for (int i = 0; i < n; i++) {
@@ -48,7 +49,7 @@ void gpu_attend(float *out, const float *q, const float *k, const float *v, attn
     }
     const gpu_work_point mark = gpu_work_mark();
     float *part = gpu_work(g->work_bytes);
-    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, h.H, &base);)
+    for (int at = 0; next_seqs(&seqs, s, n, &at, OF_ONE, 1, h.H, &base);)
         cuda_launch_query(out, part, g->counters, q, k, v, keys, h, u, &seqs, g->stream);
     gpu_work_release(mark);
     LAUNCHED("attention");
@@ -66,9 +67,9 @@ static void clear_before(float *dq, int E, const attn_seq *s, int n) {
 }
 
 // The sequences of one pass over the row sums, by keys.
-static void by_keys(cuda_seqs *keys, const attn_seq *s, int from, int to) {
+static void by_keys(cuda_seqs *keys, const attn_seq *s, int from, int to, int tile) {
     int at = from, base;
-    next_seqs(keys, s, to, &at, BY_KEY, 0, &base);
+    next_seqs(keys, s, to, &at, BY_KEY, tile, 0, &base);
 }
 
 void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, const float *q, const float *k,
@@ -78,10 +79,10 @@ void cuda_attention_back(float *dq, float *dk, float *dv, const float *dout, con
     const gpu_work_point mark = gpu_work_mark();
     float *stat = gpu_work(g->work_bytes);
     cuda_seqs seqs, keys;
-    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, h->H, &base);) {
-        by_keys(&keys, s, from, at);
+    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, CUDA_MMA_TILE, h->H, &base);) {
+        by_keys(&keys, s, from, at, CUDA_MMA_TILE);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0}))
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, CUDA_MMA_TILE, 0, &(int){0}))
             cuda_launch_attention(NULL, stat, dout, q, k, v, base, *h, gpu_all_units(h->H), &seqs, g->stream);
         cuda_launch_attention_dkv(dk, dv, stat, dout, q, k, v, base, *h, &keys, g->stream);
         if (seqs.n) cuda_launch_attention_dq(dq, stat, dout, q, k, v, base, *h, &seqs, g->stream);
@@ -95,7 +96,7 @@ void cuda_attention_jvp(float *tout, const float *q, const float *k, const float
     check_heads(h);
     const cuda_tangents x = {q, k, v, tq, tk, tv, NULL, NULL};
     cuda_seqs seqs;
-    for (int at = 0, base; next_seqs(&seqs, s, n, &at, BY_QUERY, 0, &base);)
+    for (int at = 0, base; next_seqs(&seqs, s, n, &at, BY_QUERY, CUDA_TILE, 0, &base);)
         cuda_launch_attention_jvp(tout, NULL, &x, 0, *h, &seqs, g->stream);
     LAUNCHED("attention_jvp");
 }
@@ -109,10 +110,10 @@ void cuda_attention_back_jvp(float *tdq, float *tdk, float *tdv, const float *do
     const gpu_work_point mark = gpu_work_mark();
     float *stat = gpu_work(g->work_bytes);
     cuda_seqs seqs, keys;
-    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, h->H, &base);) {
-        by_keys(&keys, s, from, at);
+    for (int at = 0, from, base; from = at, next_seqs(&seqs, s, n, &at, BY_KEY, CUDA_TILE, h->H, &base);) {
+        by_keys(&keys, s, from, at, CUDA_TILE);
         int again = from;
-        if (next_seqs(&seqs, s, at, &again, BY_QUERY, 0, &(int){0}))
+        if (next_seqs(&seqs, s, at, &again, BY_QUERY, CUDA_TILE, 0, &(int){0}))
             cuda_launch_attention_jvp(NULL, stat, &x, base, *h, &seqs, g->stream);
         cuda_launch_attention_tdkv(tdk, tdv, stat, &x, base, *h, &keys, g->stream);
         if (seqs.n) cuda_launch_attention_tdq(tdq, stat, &x, base, *h, &seqs, g->stream);

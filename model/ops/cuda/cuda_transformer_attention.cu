@@ -1,185 +1,254 @@
-// cuda_transformer_attention - causal attention over packed sequences and its gradient, in tiles of 32 queries and 32
-// keys with an online softmax (Dao et al. 2022, FlashAttention): no T x T matrix is stored. The gradient computes the
+// cuda_transformer_attention - causal attention over packed sequences and its gradient, in tiles of 64 rows, which a
+// block keeps, and 32 with an online softmax (Dao et al. 2022, FlashAttention): no T x T matrix is stored. Products are
+// of tensor cores, with the accuracy of fp32 (cuda_attention_mma.h). The gradient computes the
 // probabilities again from each row's largest score and 1 / sum of exp, and takes sum_j P dP = dO . O from the same
 // pass, so three kernels make it: those sums per row, then dK and dV a tile of keys at a time, then dQ a tile of
 // queries at a time; no atomics, so the same bits at every run.
 //   S = c Q K', P = softmax(S), O = P V;  dP = dO V', dS = P (dP - dO . O), dQ = c dS K, dK = c dS' Q, dV = P' dO
-#include "cuda_attention_tiles.h"
+#include "cuda_attention_mma.h"
 #include <math.h>
 
-#define FORWARD_FLOATS(dp) (2 * tile_floats<dp>() + MATRIX_FLOATS)
-#define DKV_FLOATS(dp)     (4 * tile_floats<dp>() + 2 * MATRIX_FLOATS)
-#define DQ_FLOATS(dp)      (4 * tile_floats<dp>() + MATRIX_FLOATS)
+#define FORWARD_FLOATS(dp) mma_floats<dp>(MMA_ROWS + 2 * MMA_COLS)
+#define BACK_FLOATS(dp)    mma_floats<dp>(2 * MMA_ROWS + 2 * MMA_COLS)
 
-// out, or (stat) the row's largest score, 1 / sum of exp, and dout . out.
+// One step of the online softmax: w [16, MMA_COLS] holds products and becomes exp(c w - largest), 0 where hidden;
+// largest and sum of the lane's two rows, by which o shrinks.
+template <int DP, class F>
+__device__ __forceinline__ void softmax_step(float w[COL_TILES][4], float o[DP / 8][4], float top[2], float sum[2],
+                                             float c, F hidden) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float most = top[half];
+#pragma unroll
+        for (int j = 0; j < COL_TILES; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                float &v = w[j][2 * half + e];
+                v = hidden(half, j, e) ? -INFINITY : v * c;
+                most = fmaxf(most, v);
+            }
+        most = row_max4(most);
+        const float shrink = top[half] == -INFINITY ? 0 : expf(top[half] - most);  // a tile may have no key for a head
+        float part = 0;
+        top[half] = most;
+#pragma unroll
+        for (int j = 0; j < COL_TILES; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                float &v = w[j][2 * half + e];
+                v = v == -INFINITY ? 0 : expf(v - most);
+                part += v;
+            }
+        sum[half] = sum[half] * shrink + row_sum4(part);
+#pragma unroll
+        for (int n = 0; n < DP / 8; n++) o[n][2 * half] *= shrink, o[n][2 * half + 1] *= shrink;
+    }
+}
+
+// out, or (stat) the row's largest score, 1 / sum of exp, and dout . out. Keys of the next tile come while values are
+// multiplied, values while scores are.
 template <int DP>
-static __global__ void __launch_bounds__(TILE_THREADS, 3)
+static __global__ void __launch_bounds__(MMA_THREADS, DP > 64 ? 2 : 3)
     attention_k(float *__restrict__ out, float *__restrict__ stat, const float *__restrict__ dout,
                 const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v, int base,
                 attn_heads h, cuda_live u, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    float *tq = shared, *tkv = tq + tile_floats<DP>(), *tp = tkv + tile_floats<DP>();
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
-              slot = (int)blockIdx.y;
+    float *tq = shared, *tk = tq + mma_floats<DP>(MMA_ROWS), *tv = tk + mma_floats<DP>(MMA_COLS);
+    const mma_lane l = lane_of_mma();
+    const int A = h.H * h.D, W = h.K * h.D, D = h.D, slot = (int)blockIdx.y, mine = (int)threadIdx.x / 32 * 16;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
     if (idle(u, slot, p.seq)) return;
-    const int head = u.unit ? u.unit[slot] : slot, past = past_of(p), i0 = p.from + ((int)blockIdx.x - p.first) * TILE,
-              queries = p.n - i0 < TILE ? p.n - i0 : TILE, keys = past + i0 + queries;
-    const int kv_head = ATTN_KV_HEAD(h, head);
+    const int head = u.unit ? u.unit[slot] : slot, past = past_of(p),
+              i0 = p.from + ((int)blockIdx.x - p.first) * MMA_ROWS, queries = p.n - i0 < MMA_ROWS ? p.n - i0 : MMA_ROWS,
+              keys = past + i0 + queries, kv_head = ATTN_KV_HEAD(h, head);
     const size_t at = (size_t)p.row * A + (size_t)head * D, past_at = (size_t)kv_head * D,
                  at_kv = (size_t)p.row * W + past_at;
-    const float c = 1.0f / sqrtf((float)D);
-    load_tile<DP>(tq, q + at + (size_t)i0 * A, queries, A, D);
-    float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, o[2][DP / 8] = {{0}};
-    for (int j0 = 0; j0 < keys; j0 += TILE) {
-        const int count = keys - j0 < TILE ? keys - j0 : TILE;
+    const float c = 1.0f / sqrtf((float)D), *past_k = past ? p.past_k + past_at : k + at_kv,
+                *past_v = past ? p.past_v + past_at : v + at_kv;
+    const auto take_keys = [&](float *tile, const float *old, const float *rows, int j0) {
+        if (j0 < keys)
+            copy_rows<DP, MMA_COLS>(tile, old, rows, past, j0, keys - j0 < MMA_COLS ? keys - j0 : MMA_COLS, W, D);
+        copies_end();
+    };
+    copy_rows<DP, MMA_ROWS>(tq, q + at + (size_t)i0 * A, queries, A, D);
+    take_keys(tk, past_k, k + at_kv, 0);
+    take_keys(tv, past_v, v + at_kv, 0);
+    float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, o[DP / 8][4] = {{0}};
+    for (int j0 = 0; j0 < keys; j0 += MMA_COLS) {
+        float w[COL_TILES][4] = {{0}};
+        copies_done<1>();
         __syncthreads();
-        load_keys<DP>(tkv, p.past_k + past_at, k + at_kv, past, j0, count, W, D);
+        mma_scores<DP>(w, tq + mine * (DP + 4), tk, l);
         __syncthreads();
-        float w[2][4] = {{0}};
-        add_products<DP>(w, tq, tkv, tx, ty);
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int visible = past + i0 + 2 * ty + i - j0;  // the last column seen
-            float most = top[i];
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int key = j0 + tx + 8 * j;
-                const bool there = !p.past_has || key >= past || p.past_has[(size_t)key * h.K + kv_head];
-                w[i][j] = there && tx + 8 * j <= visible ? w[i][j] * c : -INFINITY;
-                most = fmaxf(most, w[i][j]);
-            }
-            most = row_max8(most);
-            const float shrink = top[i] == -INFINITY ? 0 : expf(top[i] - most);  // a tile may have no key for this head
-            top[i] = most;
-            float part = 0;
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                w[i][j] = w[i][j] == -INFINITY ? 0 : expf(w[i][j] - most);
-                part += w[i][j];
-            }
-            sum[i] = sum[i] * shrink + row_sum8(part);
-#pragma unroll
-            for (int d = 0; d < DP / 8; d++) o[i][d] *= shrink;
-        }
-        keep_scores(tp, w, tx, ty);
+        take_keys(tk, past_k, k + at_kv, j0 + MMA_COLS);
+        softmax_step<DP>(w, o, top, sum, c, [&](int half, int j, int e) {
+            const int key = j0 + 8 * j + 2 * l.t + e;
+            return key > past + i0 + mine + l.row + 8 * half ||
+                   (p.past_has && key < past && !p.past_has[(size_t)key * h.K + kv_head]);
+        });
+        copies_done<1>();
         __syncthreads();
-        load_keys<DP>(tkv, p.past_v + past_at, v + at_kv, past, j0, count, W, D);
+        mma_rows<DP>(o, w, tv, l);
         __syncthreads();
-        add_rows<DP, false>(o, tp, tkv, tx, ty);
+        take_keys(tv, past_v, v + at_kv, j0 + MMA_COLS);
     }
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+    for (int n = 0; n < DP / 8; n++)
 #pragma unroll
-        for (int d = 0; d < DP / 8; d++) o[i][d] *= 1.0f / sum[i];
-    if (out) store_rows<DP>(out + at + (size_t)i0 * A, o, 1, queries, A, D, tx, ty);
+        for (int i = 0; i < 4; i++) o[n][i] *= 1.0f / sum[i / 2];
+    if (out) mma_store<DP>(out + at + (size_t)i0 * A, o, 1, mine, queries, A, D, l);
     if (!stat) return;
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const bool there = 2 * ty + i < queries;
-        const size_t row = (size_t)(p.row + i0 + 2 * ty + i);
-        const float dot = row_dot<DP>(dout + row * A + (size_t)head * D, o[i], there, D, tx);
-        if (!there || tx) continue;
+    for (int half = 0; half < 2; half++) {
+        const int r = mine + l.row + 8 * half;
+        const size_t row = (size_t)(p.row + i0 + r);
+        const float dot = mma_row_dot<DP>(dout + row * A + (size_t)head * D, o, half, r < queries, D, l);
+        if (r >= queries || l.t) continue;
         float *to = stat + ((row - base) * h.H + head) * CUDA_STATS;
-        to[0] = top[i];
-        to[1] = 1.0f / sum[i];
+        to[0] = top[half];
+        to[1] = 1.0f / sum[half];
         to[2] = dot;
     }
 }
 
-// P and dS of a tile of queries i0.. and keys j0..; rows beyond the sequence and hidden keys are 0.
-template <int DP>
-__device__ __forceinline__ void tile_gradient(float w[2][4], float ds[2][4], const float *tq, const float *tk,
-                                              const float *tv, const float *tdo, const float *stat, int queries,
-                                              int row, int i0, int j0, attn_heads h, int head, float c, int tx,
-                                              int ty) {
-    add_products<DP>(w, tq, tk, tx, ty);
-    add_products<DP>(ds, tdo, tv, tx, ty);
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const bool there = 2 * ty + i < queries;
-        const float *st = stat + ((size_t)(row + (there ? 2 * ty + i : 0)) * h.H + head) * CUDA_STATS;
-        const float top = st[0], inv = st[1], dot = st[2];
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            w[i][j] = there && j0 + tx + 8 * j <= i0 + 2 * ty + i ? expf(w[i][j] * c - top) * inv : 0;
-            ds[i][j] = w[i][j] * (ds[i][j] - dot);
-        }
-    }
+// P and dS from q . k and dout . v, in place, 0 where hidden.
+__device__ __forceinline__ void gradient_at(float &w, float &ds, const float *stat, bool seen, float c) {
+    w = seen ? expf(w * c - stat[0]) * stat[1] : 0;
+    ds = w * (ds - stat[2]);
 }
 
-// Tiles of keys of a KV head, whose query heads add up in order; s.from: the first query of a sequence.
+// A tile of queries of one of the heads that read a KV head.
+struct query_tile {
+    int head, i0;
+};
+
+// The block's keys are rows of the products: P' and dS', which then multiply dout and q. dout of the next tile comes
+// while dK is made, its queries while dP is.
 template <int DP>
-static __global__ void __launch_bounds__(TILE_THREADS, 3)
+static __global__ void __launch_bounds__(MMA_THREADS, 2)
     attention_dkv_k(float *__restrict__ dk, float *__restrict__ dv, const float *__restrict__ stat,
                     const float *__restrict__ dout, const float *__restrict__ q, const float *__restrict__ k,
                     const float *__restrict__ v, int base, attn_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    float *tk = shared, *tv = tk + tile_floats<DP>(), *tq = tv + tile_floats<DP>(), *tdo = tq + tile_floats<DP>(),
-          *tp = tdo + tile_floats<DP>(), *tds = tp + MATRIX_FLOATS;
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
-              kv_head = (int)blockIdx.y;
+    float *tk = shared, *tv = tk + mma_floats<DP>(MMA_ROWS), *tq = tv + mma_floats<DP>(MMA_ROWS),
+          *tdo = tq + mma_floats<DP>(MMA_COLS);
+    const mma_lane l = lane_of_mma();
+    const int A = h.H * h.D, W = h.K * h.D, D = h.D, kv_head = (int)blockIdx.y, mine = (int)threadIdx.x / 32 * 16;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
-    const int j0 = ((int)blockIdx.x - p.first) * TILE, count = p.n - j0 < TILE ? p.n - j0 : TILE;
+    const int j0 = ((int)blockIdx.x - p.first) * MMA_ROWS, count = p.n - j0 < MMA_ROWS ? p.n - j0 : MMA_ROWS,
+              first = p.from + (j0 > p.from ? (j0 - p.from) / MMA_COLS * MMA_COLS : 0);
     const size_t at_kv = (size_t)p.row * W + (size_t)kv_head * D;
     const float c = 1.0f / sqrtf((float)D);
-    load_tile<DP>(tk, k + at_kv + (size_t)j0 * W, count, W, D);
-    load_tile<DP>(tv, v + at_kv + (size_t)j0 * W, count, W, D);
-    float gk[2][DP / 8] = {{0}}, gv[2][DP / 8] = {{0}};
-    for (int head = 0; head < h.H; head++) {
-        if (ATTN_KV_HEAD(h, head) != kv_head) continue;
-        const size_t at = (size_t)p.row * A + (size_t)head * D;
-        for (int i0 = p.from + (j0 > p.from ? (j0 - p.from) / TILE * TILE : 0); i0 < p.n; i0 += TILE) {
-            const int queries = p.n - i0 < TILE ? p.n - i0 : TILE;
-            __syncthreads();
-            load_tile<DP>(tq, q + at + (size_t)i0 * A, queries, A, D);
-            load_tile<DP>(tdo, dout + at + (size_t)i0 * A, queries, A, D);
-            __syncthreads();
-            float w[2][4] = {{0}}, ds[2][4] = {{0}};
-            tile_gradient<DP>(w, ds, tq, tk, tv, tdo, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
-            keep_scores(tp, w, tx, ty);
-            keep_scores(tds, ds, tx, ty);
-            __syncthreads();
-            add_rows<DP, true>(gv, tp, tdo, tx, ty);
-            add_rows<DP, true>(gk, tds, tq, tx, ty);
-        }
+    const auto next_head = [&](query_tile t) {
+        t.i0 = first;
+        while (t.head < h.H && ATTN_KV_HEAD(h, t.head) != kv_head) t.head++;
+        return t;
+    };
+    const auto next = [&](query_tile t) {
+        t.i0 += MMA_COLS;
+        return t.i0 < p.n ? t : next_head({t.head + 1, 0});
+    };
+    const auto take = [&](float *tile, const float *rows, query_tile t) {
+        if (t.head < h.H)
+            copy_rows<DP, MMA_COLS>(tile, rows + (size_t)(p.row + t.i0) * A + (size_t)t.head * D,
+                                    p.n - t.i0 < MMA_COLS ? p.n - t.i0 : MMA_COLS, A, D);
+        copies_end();
+    };
+    copy_rows<DP, MMA_ROWS>(tk, k + at_kv + (size_t)j0 * W, count, W, D);
+    copy_rows<DP, MMA_ROWS>(tv, v + at_kv + (size_t)j0 * W, count, W, D);
+    float gk[DP / 8][4] = {{0}}, gv[DP / 8][4] = {{0}};
+    query_tile t = next_head({0, 0});
+    if (first >= p.n) t.head = h.H;
+    take(tdo, dout, t);
+    take(tq, q, t);
+    while (t.head < h.H) {
+        const query_tile then = next(t);
+        float w[COL_TILES][4] = {{0}}, ds[COL_TILES][4] = {{0}};
+        copies_done<1>();
+        __syncthreads();
+        mma_scores<DP>(ds, tv + mine * (DP + 4), tdo, l);
+        copies_done<0>();
+        __syncthreads();
+        mma_scores<DP>(w, tk + mine * (DP + 4), tq, l);
+#pragma unroll
+        for (int j = 0; j < COL_TILES; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int i = t.i0 + 8 * j + 2 * l.t + e, row = p.row + (i < p.n ? i : t.i0) - base;
+                const float *st = stat + ((size_t)row * h.H + t.head) * CUDA_STATS;
+#pragma unroll
+                for (int half = 0; half < 2; half++)
+                    gradient_at(w[j][2 * half + e], ds[j][2 * half + e], st,
+                                i < p.n && j0 + mine + l.row + 8 * half <= i, c);
+            }
+        mma_rows<DP>(gv, w, tdo, l);
+        __syncthreads();
+        take(tdo, dout, then);
+        mma_rows<DP>(gk, ds, tq, l);
+        __syncthreads();
+        take(tq, q, then);
+        t = then;
     }
-    store_rows<DP>(dk + at_kv + (size_t)j0 * W, gk, c, count, W, D, tx, ty);
-    store_rows<DP>(dv + at_kv + (size_t)j0 * W, gv, 1, count, W, D, tx, ty);
+    mma_store<DP>(dk + at_kv + (size_t)j0 * W, gk, c, mine, count, W, D, l);
+    mma_store<DP>(dv + at_kv + (size_t)j0 * W, gv, 1, mine, count, W, D, l);
 }
 
+// Values of the next tile come while scores and dQ are made, its keys while dP is.
 template <int DP>
-static __global__ void __launch_bounds__(TILE_THREADS, 3)
+static __global__ void __launch_bounds__(MMA_THREADS, 2)
     attention_dq_k(float *__restrict__ dq, const float *__restrict__ stat, const float *__restrict__ dout,
                    const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v, int base,
                    attn_heads h, const cuda_seqs s) {
     CU_DYN_SHARED(float, shared);
-    float *tq = shared, *tdo = tq + tile_floats<DP>(), *tk = tdo + tile_floats<DP>(), *tv = tk + tile_floats<DP>(),
-          *tds = tv + tile_floats<DP>();
-    const int tx = (int)threadIdx.x % 8, ty = (int)threadIdx.x / 8, A = h.H * h.D, W = h.K * h.D, D = h.D,
-              head = (int)blockIdx.y;
+    float *tq = shared, *tdo = tq + mma_floats<DP>(MMA_ROWS), *tk = tdo + mma_floats<DP>(MMA_ROWS),
+          *tv = tk + mma_floats<DP>(MMA_COLS);
+    const mma_lane l = lane_of_mma();
+    const int A = h.H * h.D, W = h.K * h.D, D = h.D, head = (int)blockIdx.y, mine = (int)threadIdx.x / 32 * 16;
     const cuda_seq p = s.s[find_span(s, (int)blockIdx.x)];
-    const int i0 = p.from + ((int)blockIdx.x - p.first) * TILE, queries = p.n - i0 < TILE ? p.n - i0 : TILE,
+    const int i0 = p.from + ((int)blockIdx.x - p.first) * MMA_ROWS, queries = p.n - i0 < MMA_ROWS ? p.n - i0 : MMA_ROWS,
               keys = i0 + queries;
-    const size_t at = (size_t)p.row * A + (size_t)head * D,
+    const size_t at = (size_t)(p.row + i0) * A + (size_t)head * D,
                  at_kv = (size_t)p.row * W + (size_t)ATTN_KV_HEAD(h, head) * D;
     const float c = 1.0f / sqrtf((float)D);
-    load_tile<DP>(tq, q + at + (size_t)i0 * A, queries, A, D);
-    load_tile<DP>(tdo, dout + at + (size_t)i0 * A, queries, A, D);
-    float g[2][DP / 8] = {{0}};
-    for (int j0 = 0; j0 < keys; j0 += TILE) {
-        const int count = keys - j0 < TILE ? keys - j0 : TILE;
-        __syncthreads();
-        load_tile<DP>(tk, k + at_kv + (size_t)j0 * W, count, W, D);
-        load_tile<DP>(tv, v + at_kv + (size_t)j0 * W, count, W, D);
-        __syncthreads();
-        float w[2][4] = {{0}}, ds[2][4] = {{0}};
-        tile_gradient<DP>(w, ds, tq, tk, tv, tdo, stat, queries, p.row + i0 - base, i0, j0, h, head, c, tx, ty);
-        keep_scores(tds, ds, tx, ty);
-        __syncthreads();
-        add_rows<DP, false>(g, tds, tk, tx, ty);
+    const auto take = [&](float *tile, const float *rows, int j0) {
+        if (j0 < keys)
+            copy_rows<DP, MMA_COLS>(tile, rows + at_kv + (size_t)j0 * W, keys - j0 < MMA_COLS ? keys - j0 : MMA_COLS, W,
+                                    D);
+        copies_end();
+    };
+    copy_rows<DP, MMA_ROWS>(tq, q + at, queries, A, D);
+    copy_rows<DP, MMA_ROWS>(tdo, dout + at, queries, A, D);
+    take(tv, v, 0);
+    take(tk, k, 0);
+    float g[DP / 8][4] = {{0}}, st[2][3];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int r = mine + l.row + 8 * half, row = p.row + i0 + (r < queries ? r : 0) - base;
+#pragma unroll
+        for (int n = 0; n < 3; n++) st[half][n] = stat[((size_t)row * h.H + head) * CUDA_STATS + n];
     }
-    store_rows<DP>(dq + at + (size_t)i0 * A, g, c, queries, A, D, tx, ty);
+    for (int j0 = 0; j0 < keys; j0 += MMA_COLS) {
+        float w[COL_TILES][4] = {{0}}, ds[COL_TILES][4] = {{0}};
+        copies_done<1>();
+        __syncthreads();
+        mma_scores<DP>(ds, tdo + mine * (DP + 4), tv, l);
+        __syncthreads();
+        take(tv, v, j0 + MMA_COLS);
+        copies_done<1>();
+        __syncthreads();
+        mma_scores<DP>(w, tq + mine * (DP + 4), tk, l);
+#pragma unroll
+        for (int j = 0; j < COL_TILES; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int r = mine + l.row + i / 2 * 8;
+                gradient_at(w[j][i], ds[j][i], st[i / 2], r < queries && j0 + 8 * j + 2 * l.t + i % 2 <= i0 + r, c);
+            }
+        mma_rows<DP>(g, ds, tk, l);
+        __syncthreads();
+        take(tk, k, j0 + MMA_COLS);
+    }
+    mma_store<DP>(dq + at, g, c, mine, queries, A, D, l);
 }
 
 extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k,
@@ -190,11 +259,11 @@ extern "C" void cuda_launch_attention(float *out, float *stat, const float *dout
 extern "C" void cuda_launch_attention_dkv(float *dk, float *dv, const float *stat, const float *dout, const float *q,
                                           const float *k, const float *v, int base, attn_heads h, const cuda_seqs *keys,
                                           cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_dkv_k, DKV_FLOATS, h.D, keys->tiles, h.K, st, dk, dv, stat, dout, q, k, v, base, h,
+    ATTENTION_LAUNCH(attention_dkv_k, BACK_FLOATS, h.D, keys->tiles, h.K, st, dk, dv, stat, dout, q, k, v, base, h,
                      *keys);
 }
 extern "C" void cuda_launch_attention_dq(float *dq, const float *stat, const float *dout, const float *q,
                                          const float *k, const float *v, int base, attn_heads h, const cuda_seqs *s,
                                          cudaStream_t st) {
-    ATTENTION_LAUNCH(attention_dq_k, DQ_FLOATS, h.D, s->tiles, h.H, st, dq, stat, dout, q, k, v, base, h, *s);
+    ATTENTION_LAUNCH(attention_dq_k, BACK_FLOATS, h.D, s->tiles, h.H, st, dq, stat, dout, q, k, v, base, h, *s);
 }
