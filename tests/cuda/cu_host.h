@@ -147,18 +147,20 @@ template <class T> inline T __shfl_up_sync(unsigned m, T v, unsigned d, int w = 
     return cuh::shfl(m, v, s);
 }
 // mma.sync.aligned.m16n8k8 with tf32 operands, whose last 13 bits are not read: c += A B, A of the warp's a (rows, 8), B
-// of its b (8, columns).
-static inline void cu_mma_tf32(float *c, const unsigned *a, const unsigned *b) {
+// of its b (8, columns); n of them in turn.
+static inline void cu_mma_tf32(float *c, const unsigned *const *a, const unsigned *const *b, int n) {
     struct operands {
-        const unsigned *a, *b;
+        const unsigned *const *a, *const *b;
     } mine = {a, b};
     const unsigned p = cuh::warp_exchange(~0u, cuh::pack(&mine), 0);
     const auto of = [p](int lane) { return cuh::unpack<const operands *>(cuh::cur->warp->slot[p][lane]); };
     const auto number = [](unsigned bits) { return cuh::unpack<float>(bits & ~0x1fffu); };
     const int row = cuh::cur->lane / 4, col = cuh::cur->lane % 4 * 2;
-    for (int i = 0; i < 4; i++)
-        for (int k = 0; k < 8; k++)
-            c[i] += number(of(4 * row + k % 4)->a[i / 2 + k / 4 * 2]) * number(of(4 * (col + i % 2) + k % 4)->b[k / 4]);
+    for (int m = 0; m < n; m++)
+        for (int i = 0; i < 4; i++)
+            for (int k = 0; k < 8; k++)
+                c[i] += number(of(4 * row + k % 4)->a[m][i / 2 + k / 4 * 2]) *
+                        number(of(4 * (col + i % 2) + k % 4)->b[m][k / 4]);
     cuh::warp_exchange(~0u, 0, 0);
 }
 template <class T> inline T cuh_cas_loop(T *p, const std::function<T(T)> &f);

@@ -86,27 +86,25 @@ struct mma_lane {
 };
 __device__ __forceinline__ mma_lane lane_of_mma() { return {(int)(threadIdx.x & 31) / 4, (int)(threadIdx.x & 31) % 4}; }
 
-__device__ __forceinline__ void mma_tf32(float c[4], const unsigned a[4], const unsigned b[2]) {
-#ifdef __CUDACC__
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-    cu_mma_tf32(c, a, b);
-#endif
-}
-
 struct parts_a {
     unsigned hi[4], lo[4];
 };
 struct parts_b {
     unsigned hi[2], lo[2];
 };
+// c += a b
 __device__ __forceinline__ void add_product(float c[4], const parts_a &a, const parts_b &b) {
-    mma_tf32(c, a.lo, b.hi);
-    mma_tf32(c, a.hi, b.lo);
-    mma_tf32(c, a.hi, b.hi);
+    const unsigned *const as[] = {a.lo, a.hi, a.hi}, *const bs[] = {b.hi, b.lo, b.hi};
+#ifdef __CUDACC__
+#pragma unroll
+    for (int i = 0; i < 3; i++)
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+            "{%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(as[i][0]), "r"(as[i][1]), "r"(as[i][2]), "r"(as[i][3]), "r"(bs[i][0]), "r"(bs[i][1]));
+#else
+    cu_mma_tf32(c, as, bs, 3);
+#endif
 }
 __device__ __forceinline__ parts_a split_a(float a0, float a1, float a2, float a3) {
     const two_parts p[4] = {split_number(a0), split_number(a1), split_number(a2), split_number(a3)};
@@ -117,32 +115,63 @@ __device__ __forceinline__ parts_b split_b(float b0, float b1) {
     return {{p[0].hi, p[1].hi}, {p[0].lo, p[1].lo}};
 }
 
-// s += a b', a [16, DP] and b [MMA_COLS, DP] in shared memory.
-template <int DP>
-__device__ __forceinline__ void mma_scores(float s[COL_TILES][4], const float *a, const float *b, mma_lane l) {
+// Which of MMA_COLS columns a warp has to do with, the same for all of its lanes, and the head size.
+struct mma_part {
+    int first, end, D;
+};
+__device__ __forceinline__ bool takes(const mma_part &p, int j) { return 8 * j + 7 >= p.first && 8 * j < p.end; }
+
+// Of all columns and the whole width, or (not ALL) of a part, whose other columns of s stay as they are.
+template <int DP, bool ALL>
+__device__ __forceinline__ void scores_of(float s[COL_TILES][4], const float *a, const float *b, const mma_part &p,
+                                          mma_lane l) {
     const float *ar = a + l.row * (DP + 4) + l.t, *br = b + l.row * (DP + 4) + l.t;
 #pragma unroll 2
-    for (int d = 0; d < DP; d += 8) {
+    for (int d = 0; d < (ALL ? DP : p.D); d += 8) {
         const float *down = ar + 8 * (DP + 4) + d;
         const parts_a pa = split_a(ar[d], down[0], ar[d + 4], down[4]);
 #pragma unroll
         for (int j = 0; j < COL_TILES; j++) {
             const float *to = br + 8 * j * (DP + 4) + d;
-            add_product(s[j], pa, split_b(to[0], to[4]));
+            if (ALL || takes(p, j)) add_product(s[j], pa, split_b(to[0], to[4]));
         }
     }
 }
-
-// o += p x, p [16, MMA_COLS] as results, x [MMA_COLS, DP] in shared memory.
-template <int DP>
-__device__ __forceinline__ void mma_rows(float o[DP / 8][4], const float p[COL_TILES][4], const float *x, mma_lane l) {
+template <int DP, bool ALL>
+__device__ __forceinline__ void rows_of(float o[DP / 8][4], const float w[COL_TILES][4], const float *x,
+                                        const mma_part &p, mma_lane l) {
 #pragma unroll
     for (int j = 0; j < COL_TILES; j++) {
-        const parts_a pa = split_a(p[j][0], p[j][2], p[j][1], p[j][3]);
+        if (!ALL && !takes(p, j)) continue;
+        const parts_a pa = split_a(w[j][0], w[j][2], w[j][1], w[j][3]);
         const float *xr = x + (8 * j + 2 * l.t) * (DP + 4) + l.row;
 #pragma unroll
-        for (int n = 0; n < DP / 8; n++) add_product(o[n], pa, split_b(xr[8 * n], xr[8 * n + DP + 4]));
+        for (int n = 0; n < DP / 8; n++)
+            if (ALL || 8 * n < p.D) add_product(o[n], pa, split_b(xr[8 * n], xr[8 * n + DP + 4]));
     }
+}
+template <int DP> __device__ __forceinline__ bool takes_all(const mma_part &p) {
+    return p.first < 8 && p.end >= MMA_COLS && p.D == DP;
+}
+
+// s += a b', a [16, DP] and b [MMA_COLS, DP] in shared memory.
+template <int DP>
+__device__ __forceinline__ void mma_scores(float s[COL_TILES][4], const float *a, const float *b, const mma_part &p,
+                                           mma_lane l) {
+    if (takes_all<DP>(p))
+        scores_of<DP, true>(s, a, b, p, l);
+    else
+        scores_of<DP, false>(s, a, b, p, l);
+}
+
+// o += w x, w [16, MMA_COLS] as results, x [MMA_COLS, DP] in shared memory.
+template <int DP>
+__device__ __forceinline__ void mma_rows(float o[DP / 8][4], const float w[COL_TILES][4], const float *x,
+                                         const mma_part &p, mma_lane l) {
+    if (takes_all<DP>(p))
+        rows_of<DP, true>(o, w, x, p, l);
+    else
+        rows_of<DP, false>(o, w, x, p, l);
 }
 
 // Over the four lanes of a row.

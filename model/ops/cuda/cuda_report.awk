@@ -9,6 +9,8 @@ BEGIN {
     D = E / H; rows = T * E; pairs = H * T * (T + 1) / 2 * D; head = V * T; stat = 5 * H * T
     # NVIDIA A100 80GB SXM and H100 80GB SXM data sheets: bytes/s, fp32 FLOP/s outside of tensor cores
     bw["A100"] = 2.039e12; peak["A100"] = 19.5e12; bw["H100"] = 3.35e12; peak["H100"] = 66.9e12
+    # and of tensor cores with tf32 operands, three products of which make one with the accuracy of fp32
+    tensor["attention_k"] = tensor["attention_dkv_k"] = tensor["attention_dq_k"] = 1; tf32["A100"] = 156e12 / 3; tf32["H100"] = 494e12 / 3
     # name, floats moved, FLOPs, what
     kernel("embed_k", rows, 0, "token embeddings; weights " wbytes " bytes", rows)
     kernel("embed_grad_k", 3 * rows, rows, "gradient of the embeddings, tokens in order")
@@ -77,13 +79,12 @@ BEGIN {
     kernel("cut_put_k", 1.25 * F, 0, "of these: what goes")
     more["sign_dets_k"] = 4 * (D + 1) * (D + 2) + D * T / 8; more["head_spectra_k"] = 4 * D * (D + 1) + T / 8; more["neuron_spectra_k"] = more["gated_spectra_k"] = 8 * 4 * 32 * 35 + 4 * T
     tile = 4 * 32 * 36  # bytes of a tile of scores; rows of a tile are D + 4 floats
-    shared["attention_k"] = 2; shared["attention_dkv_k"] = 4; shared["attention_dq_k"] = 4
+    shared["attention_k"] = 4; shared["attention_dkv_k"] = 6; shared["attention_dq_k"] = 6
     shared["attention_jvp_k"] = 4; shared["attention_tdkv_k"] = 8; shared["attention_tdq_k"] = 8
     # of variants that are no head sizes: the one that this shape takes; of few_rows_* only the fp16 ones are listed
     picked["few_rows_k"] = picked["few_rows_t_k"] = 1; picked["split_k"] = picked["join_k"] = 4; picked["norm_row_k"] = E <= 2048 ? 2 : E <= 5120 ? 5 : 12
     picked["cut_held_k"] = F <= 1024 ? 8 : F <= 8192 ? 16 : F <= 20480 ? 40 : 56; picked["list_live_k"] = F <= 512 ? 128 : 1024
     more["attention_tdkv_k<128, lean>"] = 4 * 5 * 32 * 132 + tile; more["attention_tdq_k<128, lean>"] = 4 * 5 * 32 * 132 + 2 * tile
-    scores["attention_k"] = 1; scores["attention_dkv_k"] = 2; scores["attention_dq_k"] = 1
     scores["attention_jvp_k"] = 2; scores["attention_tdkv_k"] = 4; scores["attention_tdq_k"] = 2
 }
 function kernel(name, floats, flops, about, weights) {
@@ -107,8 +108,8 @@ function kernel(name, floats, flops, about, weights) {
     if (!(id in seen)) { seen[id] = 1; variants[name] = variants[name] (variants[name] == "" ? "" : ";") id }
 }
 function time(name, gpu,   m, f) {
-    m = bytes[name] / bw[gpu]; f = work[name] / peak[gpu]
-    return sprintf("%.1f %s", 1e6 * (m > f ? m : f), m > f ? "memory" : "arithmetic")
+    m = bytes[name] / bw[gpu]; f = work[name] / (name in tensor ? tf32[gpu] : peak[gpu])
+    return sprintf("%.1f %s", 1e6 * (m > f ? m : f), m > f ? "memory" : name in tensor ? "tensor cores" : "arithmetic")
 }
 END {
     if (bad) exit 1

@@ -75,20 +75,23 @@ static __global__ void __launch_bounds__(MMA_THREADS, DP > 64 ? 2 : 3)
     take_keys(tv, past_v, v + at_kv, 0);
     float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, o[DP / 8][4] = {{0}};
     for (int j0 = 0; j0 < keys; j0 += MMA_COLS) {
+        const int last = past + i0 + mine + 15 - j0;  // column that a row of this warp sees
+        const mma_part part = {0, mine < queries ? (last + 1 < keys - j0 ? last + 1 : keys - j0) : 0, D};
         float w[COL_TILES][4] = {{0}};
         copies_done<1>();
         __syncthreads();
-        mma_scores<DP>(w, tq + mine * (DP + 4), tk, l);
+        mma_scores<DP>(w, tq + mine * (DP + 4), tk, part, l);
         __syncthreads();
         take_keys(tk, past_k, k + at_kv, j0 + MMA_COLS);
-        softmax_step<DP>(w, o, top, sum, c, [&](int half, int j, int e) {
+        const auto hidden = [&](int half, int j, int e) {
             const int key = j0 + 8 * j + 2 * l.t + e;
             return key > past + i0 + mine + l.row + 8 * half ||
                    (p.past_has && key < past && !p.past_has[(size_t)key * h.K + kv_head]);
-        });
+        };
+        if (part.end > 0) softmax_step<DP>(w, o, top, sum, c, hidden);
         copies_done<1>();
         __syncthreads();
-        mma_rows<DP>(o, w, tv, l);
+        mma_rows<DP>(o, w, tv, part, l);
         __syncthreads();
         take_keys(tv, past_v, v + at_kv, j0 + MMA_COLS);
     }
@@ -163,13 +166,15 @@ static __global__ void __launch_bounds__(MMA_THREADS, 2)
     take(tq, q, t);
     while (t.head < h.H) {
         const query_tile then = next(t);
+        const mma_part part = {j0 + mine - t.i0, mine < count ? p.n - t.i0 : 0,
+                               D};  // queries that see a key of the warp
         float w[COL_TILES][4] = {{0}}, ds[COL_TILES][4] = {{0}};
         copies_done<1>();
         __syncthreads();
-        mma_scores<DP>(ds, tv + mine * (DP + 4), tdo, l);
+        mma_scores<DP>(ds, tv + mine * (DP + 4), tdo, part, l);
         copies_done<0>();
         __syncthreads();
-        mma_scores<DP>(w, tk + mine * (DP + 4), tq, l);
+        mma_scores<DP>(w, tk + mine * (DP + 4), tq, part, l);
 #pragma unroll
         for (int j = 0; j < COL_TILES; j++)
 #pragma unroll
@@ -181,10 +186,10 @@ static __global__ void __launch_bounds__(MMA_THREADS, 2)
                     gradient_at(w[j][2 * half + e], ds[j][2 * half + e], st,
                                 i < p.n && j0 + mine + l.row + 8 * half <= i, c);
             }
-        mma_rows<DP>(gv, w, tdo, l);
+        mma_rows<DP>(gv, w, tdo, part, l);
         __syncthreads();
         take(tdo, dout, then);
-        mma_rows<DP>(gk, ds, tq, l);
+        mma_rows<DP>(gk, ds, tq, part, l);
         __syncthreads();
         take(tq, q, then);
         t = then;
@@ -228,15 +233,17 @@ static __global__ void __launch_bounds__(MMA_THREADS, 2)
         for (int n = 0; n < 3; n++) st[half][n] = stat[((size_t)row * h.H + head) * CUDA_STATS + n];
     }
     for (int j0 = 0; j0 < keys; j0 += MMA_COLS) {
+        const int last = i0 + mine + 15 - j0;
+        const mma_part part = {0, mine < queries ? (last + 1 < keys - j0 ? last + 1 : keys - j0) : 0, D};
         float w[COL_TILES][4] = {{0}}, ds[COL_TILES][4] = {{0}};
         copies_done<1>();
         __syncthreads();
-        mma_scores<DP>(ds, tdo + mine * (DP + 4), tv, l);
+        mma_scores<DP>(ds, tdo + mine * (DP + 4), tv, part, l);
         __syncthreads();
         take(tv, v, j0 + MMA_COLS);
         copies_done<1>();
         __syncthreads();
-        mma_scores<DP>(w, tq + mine * (DP + 4), tk, l);
+        mma_scores<DP>(w, tq + mine * (DP + 4), tk, part, l);
 #pragma unroll
         for (int j = 0; j < COL_TILES; j++)
 #pragma unroll
@@ -244,7 +251,7 @@ static __global__ void __launch_bounds__(MMA_THREADS, 2)
                 const int r = mine + l.row + i / 2 * 8;
                 gradient_at(w[j][i], ds[j][i], st[i / 2], r < queries && j0 + 8 * j + 2 * l.t + i % 2 <= i0 + r, c);
             }
-        mma_rows<DP>(g, ds, tk, l);
+        mma_rows<DP>(g, ds, tk, part, l);
         __syncthreads();
         take(tk, k, j0 + MMA_COLS);
     }
