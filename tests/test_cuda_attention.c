@@ -1,6 +1,6 @@
 // test_cuda_attention - attention and its gradient through the CUDA table against the formulas in double precision, at
-// the head sizes of models, in sequences of several tiles: the products of tensor cores, of numbers in two parts, are as
-// good as fp32. A part less, and the error is a hundred times of what is allowed.
+// the head sizes of models, in sequences of several tiles: the products of tensor cores, of numbers in two parts, are
+// as good as fp32. A part less, and the error is a hundred times of what is allowed.
 #include "opt_fixture.h"
 #include "cuda_compare.h"
 #include "shim.h"

@@ -146,8 +146,8 @@ template <class T> inline T __shfl_up_sync(unsigned m, T v, unsigned d, int w = 
     if (s < (l & ~(w - 1))) s = l;
     return cuh::shfl(m, v, s);
 }
-// mma.sync.aligned.m16n8k8 with tf32 operands, whose last 13 bits are not read: c += A B, A of the warp's a (rows, 8), B
-// of its b (8, columns); n of them in turn.
+// mma.sync.aligned.m16n8k8 with tf32 operands, whose last 13 bits are not read: c += A B, A of the warp's a (rows, 8),
+// B of its b (8, columns); n of them in turn.
 static inline void cu_mma_tf32(float *c, const unsigned *const *a, const unsigned *const *b, int n) {
     struct operands {
         const unsigned *const *a, *const *b;

@@ -2,13 +2,14 @@
 // with the accuracy of fp32, and tiles that come into shared memory by cp.async beside them.
 //
 // A number is split into two of tf32, which has 11 significant bits: x = hi + lo, both rounded to nearest, to within
-// 2^-23 of x. A product is lo hi + hi lo + hi hi with sums in fp32, in that order; what is left out is below 2^-22 of it.
+// 2^-23 of x. A product is lo hi + hi lo + hi hi with sums in fp32, in that order; what is left out is below 2^-22 of
+// it.
 //
-// A block of 4 warps has 64 rows of a product, a warp 16 of them and 32 columns at a time (128 of a result). In the
+// A block of 4 warps has 64 rows of a product, a warp 16 of them and 32 columns at a time (DP of a result). In the
 // fragments of m16n8k8 lane (row, t), row 0..7, t 0..3, has of each 8 columns numbers 2 t and 2 t + 1 of rows `row`, in
 // [0] and [1], and row + 8, in [2] and [3]. Sums over a row are shuffles over the four t. A product's results are the
-// next one's operand A as they are, if its rows k of B are taken in the order 0 2 4 6 1 3 5 7. Rows in shared memory are
-// DP + 4 floats apart: lanes then read from different banks, along rows and across them.
+// next one's operand A as they are, if its rows k of B are taken in the order 0 2 4 6 1 3 5 7. Rows in shared memory
+// are DP + 4 floats apart: lanes then read from different banks, along rows and across them.
 #pragma once
 #include "cuda_attention_tiles.h"
 
