@@ -142,8 +142,8 @@ typedef enum { CUDA_GATED, CUDA_GATED_BACK, CUDA_GATED_JVP, CUDA_GATED_BACK_JVP 
 void cuda_launch_gated(const cuda_gated_arrays *x, cuda_gated_what what, int act, int width, const cuda_spans *s,
                        cudaStream_t st);
 
-// cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_MMA_TILE, of tangents CUDA_TILE, queries of a sequence. stat: [CUDA_STATS] floats
-// per row and head, of rows base.. of the batch.
+// cuda_transformer_attention.cu, _attention_jvp.cu. Tiles of CUDA_MMA_TILE queries of a sequence; of tangents
+// CUDA_TILE. stat: [CUDA_STATS] floats per row and head, of rows base.. of the batch.
 enum { CUDA_STATS = 5 };
 void cuda_launch_attention(float *out, float *stat, const float *dout, const float *q, const float *k, const float *v,
                            int base, attn_heads h, cuda_live u, const cuda_seqs *s, cudaStream_t st);
