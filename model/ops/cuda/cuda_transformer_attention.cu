@@ -1,9 +1,9 @@
 // cuda_transformer_attention - causal attention over packed sequences and its gradient, in tiles of 64 rows, which a
 // block keeps, and 32 with an online softmax (Dao et al. 2022, FlashAttention): no T x T matrix is stored. Products are
-// of tensor cores, with the accuracy of fp32 (cuda_attention_mma.h). The gradient computes the
-// probabilities again from each row's largest score and 1 / sum of exp, and takes sum_j P dP = dO . O from the same
-// pass, so three kernels make it: those sums per row, then dK and dV a tile of keys at a time, then dQ a tile of
-// queries at a time; no atomics, so the same bits at every run.
+// of tensor cores, with the accuracy of fp32 (cuda_attention_mma.h). The gradient computes the probabilities again from
+// each row's largest score and 1 / sum of exp, and takes sum_j P dP = dO . O from the same pass, so three kernels make
+// it: those sums per row, then dK and dV a tile of keys at a time, then dQ a tile of queries at a time; no atomics, so
+// the same bits at every run.
 //   S = c Q K', P = softmax(S), O = P V;  dP = dO V', dS = P (dP - dO . O), dQ = c dS K, dK = c dS' Q, dV = P' dO
 #include "cuda_attention_mma.h"
 #include <math.h>
