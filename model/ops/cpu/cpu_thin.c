@@ -68,9 +68,9 @@ typedef struct {
     int step, first, end;  // rows of a step; its steps
 } thin_part;
 
-// How many rows of the list from `from` on, `most` at most, the kernel takes at once: those of one unit, which are wanted
-// by the same sequences. It takes many rows in little more time than few: so units of few rows, such as neurons, are
-// `mixed`, computed for all rows of x, and what one does not want is left as it is.
+// How many rows of the list from `from` on, `most` at most, the kernel takes at once: those of one unit, which are
+// wanted by the same sequences. It takes many rows in little more time than few: so units of few rows, such as neurons,
+// are `mixed`, computed for all rows of x, and what one does not want is left as it is.
 static int stretch_of(const cpu_row_list *list, int from, int most, bool *mixed) {
     enum { ENOUGH = 8 };
     const bool all = !list->u || !list->u->wants;
