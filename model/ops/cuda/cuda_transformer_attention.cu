@@ -45,6 +45,12 @@ __device__ __forceinline__ void softmax_step(float w[COL_TILES][4], float o[DP /
     }
 }
 
+// Of the next `left` keys those up to the last one that a warp's rows see; none where it has no rows.
+__device__ __forceinline__ int columns_seen(bool has_rows, int last, int left) {
+    if (!has_rows) return 0;
+    return last + 1 < left ? last + 1 : left;
+}
+
 // out, or (stat) the row's largest score, 1 / sum of exp, and dout . out. Keys of the next tile come while values are
 // multiplied, values while scores are.
 template <int DP>
@@ -76,7 +82,7 @@ static __global__ void __launch_bounds__(MMA_THREADS, DP > 64 ? 2 : 3)
     float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, o[DP / 8][4] = {{0}};
     for (int j0 = 0; j0 < keys; j0 += MMA_COLS) {
         const int last = past + i0 + mine + 15 - j0;  // column that a row of this warp sees
-        const mma_part part = {0, mine < queries ? (last + 1 < keys - j0 ? last + 1 : keys - j0) : 0, D};
+        const mma_part part = {0, columns_seen(mine < queries, last, keys - j0), D};
         float w[COL_TILES][4] = {{0}};
         copies_done<1>();
         __syncthreads();
@@ -234,7 +240,7 @@ static __global__ void __launch_bounds__(MMA_THREADS, 2)
     }
     for (int j0 = 0; j0 < keys; j0 += MMA_COLS) {
         const int last = i0 + mine + 15 - j0;
-        const mma_part part = {0, mine < queries ? (last + 1 < keys - j0 ? last + 1 : keys - j0) : 0, D};
+        const mma_part part = {0, columns_seen(mine < queries, last, keys - j0), D};
         float w[COL_TILES][4] = {{0}}, ds[COL_TILES][4] = {{0}};
         copies_done<1>();
         __syncthreads();
