@@ -78,7 +78,7 @@ paper: all                                   ## every figure and table of the pa
 	  head -n 400 results/paper/work/world/text/world.txt >results/paper/work/calibration.txt; }
 	experiments/paper.sh --model $(MODEL) --data $(WORLD) --wikitext $(WORLD)/wikitext/held-out.raw --calibrate results/paper/work/calibration.txt \
 	  --out results/paper --size $(SIZE)
-## SIZE: of paper and smollm2: small (under an hour on 2 cores for the default model) or full (as published)
+## SIZE: of paper and smollm2: small (under an hour on 2 cores for the default model), medium (smollm2, as committed) or full (as published)
 SIZE ?= small
 smollm2: all                                 ## the same on SmolLM2-135M, a pretrained model, with the real tasks of DATA -> results/smollm2 (fetches 92 MB; prints its time first)
 	@test -d "$(DATA)" || { echo "DATA=DIR: a folder of the real tasks and WikiText-2, such as data/download.sh DIR makes" >&2; exit 2; }
