@@ -16,12 +16,17 @@
 
 enum { BLOCK = 64 };  // query rows; 64 x 2048 floats of probabilities stay in the second-level cache
 
-// Rows i0.. of scores, each over its first `visible + t` columns: softmax(c p); the rest of the row becomes 0.
+static int whole_tiles(int n) { return (n + GEMM_SIDE - 1) / GEMM_SIDE * GEMM_SIDE; }
+
+// Rows i0.. of scores, each over its first `visible + t` columns: softmax(c p); the rest of the row becomes 0. A row has
+// room for whole tiles, and scores of -INFINITY, whose share is 0, fill the last one: what is left of a loop over
+// vectors would be computed number by number.
 HOT static void softmax_rows(float *p, int rows, int columns, int visible, int ld, float c) {
     for (int t = 0; t < rows; t++, p += ld) {
-        const int n = visible + t;
-        softmax_f(p, n, c);
-        for (int j = n; j < columns; j++) p[j] = 0;
+        const int n = visible + t, whole = whole_tiles(n);
+        for (int j = n; j < whole; j++) p[j] = -INFINITY;
+        softmax_f(p, whole, c);
+        for (int j = whole; j < columns; j++) p[j] = 0;
     }
 }
 
@@ -60,7 +65,6 @@ typedef struct {
     int A, W, D, wide, ld;
     float c;
 } head_shape;
-static int whole_tiles(int n) { return (n + GEMM_SIDE - 1) / GEMM_SIDE * GEMM_SIDE; }
 static head_shape shape_of(const attn_heads *h, int columns) {
     return (head_shape){
         h->H * h->D, h->K * h->D, h->D, whole_tiles(h->D), whole_tiles(columns) + GEMM_SIDE, 1.0f / sqrtf((float)h->D)};
