@@ -59,7 +59,7 @@ __device__ __forceinline__ bool runs(const uint8_t *keep, size_t at, int unit, c
 
 // A block of N threads a layer, EACH units a thread at a time, whose places are sums over the lanes and warps in front.
 template <int N>
-static __global__ void __launch_bounds__(N)
+static __global__ void __launch_bounds__(N, 1)  // else ptxas spills for 64 warps on a processor, which there are not
     list_live_k(int32_t *list, uint8_t *wants, const cuda_bytes keep, int seqs, int U, const attn_heads heads) {
     enum { EACH = 4 };
     __shared__ int part[N / 32];
