@@ -18,8 +18,8 @@ enum { BLOCK = 64 };  // query rows; 64 x 2048 floats of probabilities stay in t
 
 static int whole_tiles(int n) { return (n + GEMM_SIDE - 1) / GEMM_SIDE * GEMM_SIDE; }
 
-// Rows i0.. of scores, each over its first `visible + t` columns: softmax(c p); the rest of the row becomes 0. A row has
-// room for whole tiles, and scores of -INFINITY, whose share is 0, fill the last one: what is left of a loop over
+// Rows i0.. of scores, each over its first `visible + t` columns: softmax(c p); the rest of the row becomes 0. A row
+// has room for whole tiles, and scores of -INFINITY, whose share is 0, fill the last one: what is left of a loop over
 // vectors would be computed number by number.
 HOT static void softmax_rows(float *p, int rows, int columns, int visible, int ld, float c) {
     for (int t = 0; t < rows; t++, p += ld) {
