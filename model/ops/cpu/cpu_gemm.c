@@ -226,6 +226,7 @@ static void multiply_block(const gemm_kernels *g, const product *p, const block 
 }
 
 static void multiply(const gemm_kernels *g, const product *p) {
+    if (!p->rows) return;  // all spans are of few rows
     const int most = p->rows < ROWS ? p->rows : ROWS;
     const cuts cut = cuts_of(p, panels(most));
     const int span_k = cut.held * cut.depth, deep = (p->sum + span_k - 1) / span_k,
