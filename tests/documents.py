@@ -26,7 +26,7 @@ EXCEPTIONS = [
     (r"make (sweep-full|contextual-full|contextual-ranks|remake)", "make -n", "minutes to hours"),
     (r"make (bench-sweep|batch|bits)", "make -n", "minutes"),
     (r"make (paper( SIZE=full)?|latency)", "make -n", "minutes to hours; test_paper runs paper.sh"),
-    (r"make smollm2 DATA=DIR", "make -n", "needs the network; hours; test_smollm2 runs smollm2.sh"),
+    (r"make smollm2 DATA=DIR( SIZE=medium)?", "make -n", "needs the network; hours; test_smollm2 runs smollm2.sh"),
     (r"experiments/paper\.sh --model DIR .*", "sh -n experiments/paper.sh", "minutes; test_paper runs it"),
     (r"make (bench|bench-train|bench-decode|oracle)( PYTHON=\S+)?", "make -n", "needs a Python with PyTorch; minutes"),
     (r"make (tables|tables-check)", "make -n", "needs the CSV files of results/, which are not in the copy; "
